@@ -1,0 +1,50 @@
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart test lint bench clean
+
+help:
+	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
+	@echo "make test         run the tests"
+	@echo "make lint         run ruff and mypy"
+	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
+	@echo "make clean        remove caches and build products; .venv and runs stay"
+	@echo
+	@echo "The first call installs into .venv. PYTHON=python3.12 picks another Python (3.11 or newer; now: $(PYTHON))."
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@python="$(PYTHON)"; if [ -x $(BIN)/python ]; then python=$(BIN)/python; fi; \
+	command -v "$$python" >/dev/null 2>&1 || { echo "No '$$python' found: install Python 3.11 or newer, or name one with 'make PYTHON=...'." >&2; exit 1; }; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "grasp-jax needs Python 3.11 or newer; '$$python' is $$("$$python" -c 'import platform; print(platform.python_version())'). Name another with 'make PYTHON=...'$$([ "$$python" = $(BIN)/python ] && echo ' after removing $(VENV)')." >&2; exit 1; }
+	@echo "Installing grasp-jax and its dependencies into $(VENV) (minutes the first time) ..."
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo "Installing the benchmark's PyTorch into $(VENV) (a large download) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+quickstart: $(VENV)/.installed
+	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+test: $(VENV)/.installed
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+
+bench: $(VENV)/.installed-bench
+	@$(BIN)/python -m benchmarks.step
+
+clean:
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -path ./$(VENV) -prune -o -path ./runs -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

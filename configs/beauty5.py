@@ -1,0 +1,31 @@
+"""Amazon Beauty 2014, 5-core, with real text: GRASP against plain SASRec, each with the dropout that validation prefers.
+
+    python -m grasp_jax.main --config=configs/beauty5.py --config.data.path=FOLDER --workdir=runs/beauty5-lsa
+    python -m grasp_jax.main --config=configs/beauty5.py:minilm --config.data.path=FOLDER --workdir=runs/beauty5-minilm
+
+FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `minilm`, `minilm_items.npy` and `minilm_users.npy`.
+"""
+
+import ml_collections
+
+from grasp_jax.config import default_config
+
+
+def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
+    """`variant` is the text encoder: "lsa" (own vectors, from text) or "minilm" (vectors given as files beside the data)."""
+    config = default_config()
+    config.data.name = "beauty5"
+    config.data.interactions_file = "inter_time.tsv"
+    config.data.items_file = "items.jsonl"
+    config.data.max_length = 50
+    config.data.tail_user_below = 9
+    config.data.tail_item_below = 4
+    config.model.method = "plain,grasp"
+    config.model.dropout = (0.2, 0.5)
+    if variant == "minilm":
+        config.knowledge.encoder = "file"
+        config.knowledge.item_file = "minilm_items.npy"
+        config.knowledge.user_file = "minilm_users.npy"
+    elif variant != "lsa":
+        raise ValueError(f"configs/beauty5.py:{variant}: expected lsa or minilm")
+    return config

@@ -1,0 +1,197 @@
+"""Defaults of every config, their validation, and the comparison with the config of an earlier run."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from grasp_jax.errors import UserError
+from grasp_jax.files import write_text
+
+CONFIG_FILE = "config.json"
+FREE_SECTIONS = ("recommend",)  # may change between calls on one workdir: they decide no number of an earlier stage
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The config that every file in `configs/` starts from; each open point of the paper is one field (docs/deviations.md)."""
+    return ml_collections.ConfigDict(
+        {
+            "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
+            "data": {
+                "name": "dataset",
+                "source": "files",  # files | synthetic | amazon
+                "path": "",  # a folder or an interaction file; for amazon the folder of the raw dumps
+                "interactions_file": "",  # file name inside path; empty: inter.txt, inter_time.tsv, interactions.{tsv,csv,parquet,jsonl}
+                "items_file": "",  # items table inside path; empty: none
+                "columns": {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"},
+                "items_id_column": "item",
+                "min_rating": 0.0,
+                "max_length": 100,  # L
+                "tail_user_below": 0,  # 0: the Pareto rule, 80 % are tail
+                "tail_item_below": 0,
+                "synthetic": {
+                    "num_users": 3000,
+                    "num_items": 1500,
+                    "mean_length": 9.0,
+                    "repeat_rate": 0.1,
+                    "corrupted_share": 0.0,
+                    "seed": 0,
+                },
+                "amazon": {
+                    "category": "Beauty",
+                    "min_user_interactions": 5,
+                    "min_item_interactions": 5,
+                    "iterative": True,
+                    "require_title": True,
+                    "deduplicate": True,
+                },
+            },
+            "knowledge": {
+                "path": "",  # empty: WORKDIR/knowledge
+                "encoder": "lsa",  # lsa | tfidf_projection | file
+                "width": 256,  # E of the text encoders
+                "seed": 0,
+                "item_template": "listed_item",
+                "user_template": "shopper_user",
+                "item_file": "",
+                "user_file": "",
+                "item_ids_file": "",
+                "user_ids_file": "",
+                "num_neighbours": 10,  # K
+                "retrieval": "exact",  # exact | scann
+                "center": True,
+                "dtype": "float32",  # of the tables on disk
+                "verify": True,
+            },
+            "model": {
+                "method": "grasp",  # one or several of plain, grasp; comma separated
+                "backbone": "sasrec",
+                "features": 64,  # D
+                "mlp": (256,),
+                "gate": "paper",  # paper | learned | none | softmax
+                "num_layers": 2,
+                "num_heads": 1,
+                "causal": True,
+                "dropout": (0.2,),  # several: all are trained, validation chooses
+                "dtype": "float32",  # compute type of matrix products
+                "table_dtype": "float32",  # frozen tables on the device
+                "projection": "auto",  # auto | token | distinct | table
+            },
+            "train": {
+                "seeds": (42,),
+                "batch_size": 128,
+                "learning_rate": 1e-3,
+                "negatives": 1,
+                "max_epochs": 200,
+                "patience": 20,
+                "steps_per_dispatch": 512,
+                "checkpoint_seconds": 300.0,  # "last" is saved after an epoch, and within one after this long
+            },
+            "eval": {
+                "seed": 42,
+                "num_negatives": 100,
+                "include_short_users": False,
+                "exclude_seen": False,
+                "full": True,
+                "full_users": 0,  # 0: all; otherwise the full ranking is measured on this many users, drawn once
+                "user_block": 128,
+                "item_block": 4096,
+            },
+            "recommend": {"top_n": 10, "exclude_seen": True},
+        },
+    )
+
+
+_CHOICES = {
+    "data.source": ("files", "synthetic", "amazon"),
+    "knowledge.dtype": ("float32", "float16"),
+    "knowledge.retrieval": ("exact", "scann"),
+    "model.gate": ("paper", "learned", "none", "softmax"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.table_dtype": ("float32", "float16", "bfloat16"),
+    "model.projection": ("auto", "token", "distinct", "table"),
+}
+_POSITIVE = (
+    "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.num_layers", "model.num_heads",
+    "train.batch_size", "train.learning_rate", "train.negatives", "train.max_epochs", "train.patience", "train.steps_per_dispatch",
+    "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
+)  # fmt: skip
+_TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
+
+
+def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
+    """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
+    for key, choices in _CHOICES.items():
+        if (value := _get(config, key)) not in choices:
+            raise UserError(f"config.{key}: {value!r}; expected one of {', '.join(choices)}")
+    for key in _POSITIVE:
+        if (value := _get(config, key)) <= 0:
+            raise UserError(f"config.{key}: {value!r}; expected a positive number")
+    for key, kind in _TUPLES.items():
+        value = _get(config, key)
+        wanted = (int, float) if kind is float else int
+        if any(isinstance(part, bool) or not isinstance(part, wanted) for part in value):
+            raise UserError(f"config.{key}: {value!r}; expected a tuple of {kind.__name__}s, such as {_EXAMPLES[key]}")
+    if not config.train.seeds or len(set(config.train.seeds)) != len(config.train.seeds) or min(config.train.seeds) < 0:
+        raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
+    if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
+        raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
+    if config.model.features % config.model.num_heads:
+        raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
+    for key, known in (("method", methods), ("backbone", backbones)):
+        for name in names(config.model[key]):
+            if name not in known:
+                raise UserError(f"config.model.{key}: {name!r}; expected one or several, comma separated, of {', '.join(known)}")
+
+
+_EXAMPLES = {"train.seeds": "(42,43,44)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)"}
+
+
+def names(value: str) -> list[str]:
+    """'plain, grasp' -> ['plain', 'grasp']."""
+    return [name.strip() for name in value.split(",")]
+
+
+def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Compares with the WORKDIR/config.json of an earlier run, if there is one.
+
+    Raises:
+      UserError: the workdir belongs to another config; names the first field that differs.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        return
+    try:
+        saved = _flat(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable JSON ({error}); use another --workdir or restore the file") from error
+    wanted = _flat(json.loads(config.to_json_best_effort()))
+    differences = [
+        f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in sorted(saved.keys() | wanted.keys())
+        if saved.get(key) != wanted.get(key) and key.split(".")[0] not in FREE_SECTIONS
+    ]
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise UserError(f"{path}: the workdir is of another config: {differences[0]}{more}; use another --workdir")
+
+
+def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes WORKDIR/config.json, which makes the workdir this config's own."""
+    if not (workdir / CONFIG_FILE).exists():
+        text = json.dumps(json.loads(config.to_json_best_effort()), indent=1, sort_keys=True)
+        write_text(workdir / CONFIG_FILE, text + "\n")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _get(config: ml_collections.ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

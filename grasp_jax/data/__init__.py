@@ -1,0 +1,1 @@
+"""Interactions -> validated log -> split -> packed batches and exact negatives."""

@@ -1,0 +1,116 @@
+"""Histories packed end to end into fixed rows, so that no step computes on padding (DESIGN: "no padding").
+
+A packed batch is one int32 array of *slots* [R, L]: each entry points into the log's flat interactions, -1 means empty.
+Items, users, positions and cached gate logits all follow from the slot by one gather on the device, so an epoch crosses to the
+device as four bytes per token. A user occupies at most one stretch of one row, hence the user row doubles as segment id.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from grasp_jax.data.split import Histories
+
+ROW_MULTIPLE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """The static shape of every packed batch of one dataset.
+
+    Attributes:
+      batch_size: B users per batch.
+      row_length: L tokens per row, at least the longest history.
+      num_rows: R rows per batch, enough for any batch of `stratified_batches`.
+    """
+
+    batch_size: int
+    row_length: int
+    num_rows: int
+
+
+def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Deals users into batches that hold the same mix of long and short histories.
+
+    Users are ordered by falling length (ties at random) and cut into B strata of S users; step s takes the s-th user of each
+    stratum after a shuffle within it. Every user occurs once an epoch, and batches need nearly the same number of tokens.
+
+    Args:
+      lengths: [N] tokens per user.
+      users: [M] rows of the users to deal.
+      batch_size: B.
+      rng: source of the shuffle; None deals in order, which is what evaluation wants.
+
+    Returns:
+      [S, B] int64 user rows, -1 where the last stratum runs out.
+    """
+    steps = -(-len(users) // batch_size)
+    ties = np.arange(len(users)) if rng is None else rng.permutation(len(users))
+    ordered = users[np.lexsort((ties, -lengths[users]))]
+    dealt = np.full(steps * batch_size, -1, np.int64)
+    dealt[: len(users)] = ordered
+    strata = dealt.reshape(batch_size, steps)
+    if rng is not None:
+        strata = rng.permuted(strata, axis=1)
+    return strata.T
+
+
+def plan_packing(histories: Histories, users: np.ndarray, batch_size: int) -> Packing:
+    """Chooses rows that fit every batch: first-fit of the longest history of each stratum.
+
+    The shape depends on the data alone, never on the epoch, so nothing recompiles and a resumed run repeats the same sums.
+    """
+    lengths = histories.lengths
+    longest = int(lengths[users].max())
+    row_length = -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+    batch_size = min(batch_size, len(users))
+    batches = stratified_batches(lengths, users, batch_size, None)
+    worst = np.where(batches[:1] >= 0, lengths[batches[:1]], 0)
+    rows, _ = _first_fit(worst, row_length)
+    return Packing(batch_size, row_length, int(rows.max()) + 1)
+
+
+def pack(histories: Histories, batches: np.ndarray, packing: Packing) -> tuple[np.ndarray, np.ndarray]:
+    """Slots of each batch, and where each user's newest item lies.
+
+    Args:
+      histories: windows into the flat interactions.
+      batches: [S, B] user rows, -1 for none, each batch in falling order of length (as `stratified_batches` gives them).
+      packing: the static shape.
+
+    Returns:
+      [S, R, L] int32 slots, -1 where empty (R grows beyond `packing.num_rows` only if first-fit does worse than on the strata's
+      maxima), and [S, B] int32 place, row * L + column, of each user's newest item, 0 where there is no user.
+    """
+    steps = batches.shape[0]
+    lengths = np.where(batches >= 0, histories.lengths[batches], 0)
+    rows, columns = _first_fit(lengths, packing.row_length)
+    num_rows = max(packing.num_rows, int(rows.max()) + 1)
+    slots = np.full(steps * num_rows * packing.row_length, -1, np.int32)
+    flat_lengths = lengths.ravel()
+    step_of = np.repeat(np.arange(steps), batches.shape[1])
+    begin = (step_of * num_rows + rows.ravel()) * packing.row_length + columns.ravel()
+    within = np.arange(flat_lengths.sum()) - np.repeat(np.cumsum(flat_lengths) - flat_lengths, flat_lengths)
+    slots[np.repeat(begin, flat_lengths) + within] = np.repeat(histories.start[batches].ravel(), flat_lengths) + within
+    newest = np.where(lengths > 0, rows * packing.row_length + columns + lengths - 1, 0).astype(np.int32)
+    return slots.reshape(steps, num_rows, packing.row_length), newest
+
+
+def _first_fit(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """First-fit over all steps at once: [S, B] lengths -> [S, B] row and first column of each user."""
+    steps, batch_size = lengths.shape
+    used = np.zeros((steps, batch_size), np.int64)
+    rows = np.zeros((steps, batch_size), np.int64)
+    columns = np.zeros((steps, batch_size), np.int64)
+    every = np.arange(steps)
+    open_rows = 1
+    for b in range(batch_size):
+        need = lengths[:, b]
+        fits = used[:, :open_rows] + need[:, None] <= row_length
+        if not fits.any(axis=1).all():
+            open_rows += 1
+            fits = used[:, :open_rows] + need[:, None] <= row_length
+        row = fits.argmax(axis=1)
+        rows[:, b], columns[:, b] = row, used[every, row]
+        used[every, row] += need
+    return rows, columns

@@ -1,0 +1,41 @@
+"""HR, NDCG and MRR from ranks, overall and by group, as rows of `results.json`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.data.split import Groups
+
+CUTOFFS = (1, 3, 5, 10, 20)
+
+
+def metrics(ranks: np.ndarray) -> dict[str, float]:
+    """Mean metrics of [n] ranks from 0 (0: no negative scores as high as the target); values in 0..1."""
+    ranks = np.asarray(ranks, np.float64)
+    gain = 1.0 / np.log2(ranks + 2.0)
+    row = {f"NDCG@{k}": float(np.where(ranks < k, gain, 0.0).mean()) for k in CUTOFFS}
+    row |= {f"HR@{k}": float((ranks < k).mean()) for k in CUTOFFS}
+    return row | {"MRR": float((1.0 / (ranks + 1.0)).mean())}
+
+
+def ndcg_at_10(ranks: np.ndarray) -> float:
+    """The early-stopping metric."""
+    return float(np.where(ranks < 10, 1.0 / np.log2(ranks + 2.0), 0.0).mean())
+
+
+def group_rows(ranks: np.ndarray, users: np.ndarray, targets: np.ndarray, groups: Groups, labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for all users and one for each head and tail group that is not empty.
+
+    Args:
+      ranks: [n] ranks of the evaluated users.
+      users: [n] their rows.
+      targets: [n] the items they were asked for.
+      groups: head and tail membership.
+      labels: dataset, method, backbone, seed, split, protocol and whatever else identifies the rows.
+    """
+    tail_user, tail_item = groups.tail_user[users], groups.tail_item[targets]
+    members = {"all": np.ones(len(ranks), bool), "tail_user": tail_user, "head_user": ~tail_user, "tail_item": tail_item, "head_item": ~tail_item}
+    for name, member in members.items():
+        if member.any():
+            yield {**labels, "group": name, "n": int(member.sum()), **metrics(ranks[member])}

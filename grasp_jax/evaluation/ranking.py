@@ -1,0 +1,211 @@
+"""Ranks of the held-out item: among stored negatives, and among the whole catalogue, in blocks of bounded memory.
+
+Ties are pessimistic: the rank is the number of other candidates that score at least as high, so a constant model scores 0. A score
+that is not a number counts as at least as high.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.split import Histories
+from grasp_jax.models.attention import pair_logits
+from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits
+from grasp_jax.models.recommender import Recommender, Tables, apply
+
+TIE_TOLERANCE = 1e-6  # the target's score and the blocks' may be summed in another order; closer than this is a tie
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """Everything of one split that does not depend on the model; made once.
+
+    Attributes:
+      users: [n] evaluated user rows, in the order of every `ranks` array.
+      targets: [n] item rows.
+      batches: [S, B] user rows, -1 for none.
+      order: [S, B] place of each user in `users`, -1 for none.
+      starts: [N] int32 first slot of each user's window, on the device.
+      slots: [S, R, L] packed histories, on the device.
+      newest: [S, B] place of the newest item, on the device.
+      candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
+      candidate_logits: [S, B, 1+C, 2] or None.
+    """
+
+    users: np.ndarray
+    targets: np.ndarray
+    batches: np.ndarray
+    order: np.ndarray
+    starts: jax.Array
+    slots: jax.Array
+    newest: jax.Array
+    candidates: jax.Array
+    candidate_logits: jax.Array | None
+
+
+def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int) -> EvaluationSet:
+    """Packs the histories of the evaluated users and caches the gate logits of their candidates.
+
+    Args:
+      histories: validation or test windows.
+      negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
+      tables: frozen knowledge, empty for models without.
+      user_block: B.
+    """
+    users = histories.evaluated
+    packing = plan_packing(histories, users, user_block)
+    batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
+    slots, newest = pack(histories, batches, packing)
+    order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
+    targets = histories.target[users]
+    candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
+    logits = None
+    if tables:
+        owners = jnp.asarray(np.maximum(batches, 0).astype(np.int32))[..., None]
+        logits = interaction_logits(tables, jnp.broadcast_to(owners, candidates.shape), candidates)
+    return EvaluationSet(
+        users=users,
+        targets=targets,
+        batches=batches,
+        order=order,
+        starts=jnp.asarray(histories.start.astype(np.int32)),
+        slots=jnp.asarray(slots),
+        newest=jnp.asarray(newest),
+        candidates=candidates,
+        candidate_logits=logits,
+    )
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _sampled_ranks(
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, starts: jax.Array, slots: jax.Array, newest: jax.Array,
+    candidates: jax.Array, candidate_logits: jax.Array | None,
+) -> jax.Array:  # fmt: skip
+    features = apply(model, params, "item_features", tables)
+
+    def block(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
+        block_slots, block_newest, block_candidates, block_logits = part
+        states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, block_slots), block_newest)
+        scores = apply(model, params, "score_candidates", features[block_candidates], states, block_logits, normaliser)
+        return (~(scores[:, 1:] < scores[:, :1])).sum(axis=1)
+
+    return jax.lax.map(block, (slots, newest, candidates, candidate_logits))
+
+
+def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet) -> np.ndarray:
+    """[n] int32 ranks of the targets among their stored negatives."""
+    ranks = _sampled_ranks(
+        model, params, data, tables, evaluation.starts, evaluation.slots, evaluation.newest, evaluation.candidates, evaluation.candidate_logits
+    )
+    return in_user_order(np.asarray(ranks), evaluation)
+
+
+def in_user_order(values: np.ndarray, evaluation: EvaluationSet) -> np.ndarray:
+    """[S, B, ...] values of packed blocks -> [n, ...] in the order of `evaluation.users`."""
+    ordered = np.empty((len(evaluation.users), *values.shape[2:]), values.dtype)
+    filled = evaluation.order >= 0
+    ordered[evaluation.order[filled]] = values[filled]
+    return ordered
+
+
+def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
+    """[S, P, 2] int32 (row within the block, item) of everything a user has seen before the target; filled up with -1."""
+    parts = []
+    for block in batches:
+        filled = block[block >= 0]
+        begin, end = log.offsets[filled], histories.end[filled]
+        items = np.concatenate([log.items[a:b] for a, b in zip(begin, end, strict=True)])
+        parts.append(np.stack([np.repeat(np.flatnonzero(block >= 0), end - begin), items], axis=1))
+    padded = np.full((len(parts), max(map(len, parts)), 2), -1, np.int32)
+    for s, part in enumerate(parts):
+        padded[s, : len(part)] = part
+    return padded
+
+
+def block_scores(
+    model: Recommender, params: Any, tables: Tables, features: jax.Array, users: jax.Array, states: jax.Array, normaliser: jax.Array | None,
+    first: jax.Array, size: int,
+) -> jax.Array:  # fmt: skip
+    """Scores of B users for the items `first .. first + size`: [B, size]."""
+    block = jax.lax.dynamic_slice_in_dim(features, first, size)
+    logits = None
+    if tables:
+        items = {name: jax.lax.dynamic_slice_in_dim(tables[name], first, size) for name in ("items", "items_similar")}
+        logits = all_pair_logits(tables, users, items)
+    return apply(model, params, "score_items", block, states, logits, normaliser)
+
+
+def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) -> jax.Array:
+    """[P, 2] pairs of `seen_pairs` -> [B, size] bool, the seen items among `first .. first + size`."""
+    inside = (seen[:, 1] >= first) & (seen[:, 1] < first + size)
+    column = jnp.where(inside, seen[:, 1] - first, size)  # out of range, hence dropped
+    return jnp.zeros((num_users, size), bool).at[seen[:, 0], column].set(True, mode="drop")
+
+
+def all_pair_logits(tables: Tables, users: jax.Array, items: Tables) -> jax.Array:
+    """[B, C, 2] pair logits of B user rows and a block of C items."""
+    return pair_logits(tables["users"][users], tables["users_similar"][users], items["items"], items["items_similar"], "be,ce->bc")
+
+
+@functools.partial(jax.jit, static_argnames=("model", "item_block"))
+def _full_ranks(
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, starts: jax.Array, users: jax.Array,
+    slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
+) -> jax.Array:  # fmt: skip
+    """[B] ranks of one block of users over all items, item block by item block."""
+    num_items = features.shape[0]
+    states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, slots), newest)
+    target_logits = None
+    if tables:
+        target_logits = all_pair_logits(tables, users, {name: tables[name][targets] for name in ("items", "items_similar")})
+    target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
+    threshold = target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores))
+
+    def count(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
+        # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
+        first = jnp.minimum(block * item_block, num_items - item_block)
+        scores = block_scores(model, params, tables, features, users, states, normaliser, first, item_block)
+        ids = first + jnp.arange(item_block)
+        skip = seen_in_block(seen, len(users), first, item_block)
+        skip |= (ids[None, :] == targets[:, None]) | (ids < block * item_block)[None, :]
+        return total + (~(scores < threshold[:, None]) & ~skip).sum(axis=1), None
+
+    blocks = jnp.arange(-(-num_items // item_block))
+    return jax.lax.scan(count, jnp.zeros(len(users), jnp.int32), blocks)[0]
+
+
+def full_ranks(
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet, item_block: int,
+    seen: np.ndarray | None, progress: Any = None,
+) -> np.ndarray:  # fmt: skip
+    """[n] int32 ranks of the targets among all items; `seen` from `seen_pairs` leaves those out (never the target itself)."""
+    features = item_features(model, params, tables)
+    item_block = min(item_block, features.shape[0])
+    nothing = np.full((1, 2), -1, np.int32)
+    ranks = []
+    for s, block in enumerate(evaluation.batches):
+        users = jnp.asarray(np.maximum(block, 0).astype(np.int32))
+        targets = evaluation.candidates[s, :, 0]
+        left_out = jnp.asarray(nothing if seen is None else seen[s])
+        ranks.append(
+            _full_ranks(
+                model, params, data, tables, features, evaluation.starts, users, evaluation.slots[s], evaluation.newest[s], targets,
+                left_out, item_block,
+            )  # fmt: skip
+        )
+        if progress:
+            ranks[-1].block_until_ready()
+            progress((block >= 0).sum())
+    return in_user_order(np.stack([np.asarray(part) for part in ranks]), evaluation)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def item_features(model: Recommender, params: Any, tables: Tables) -> jax.Array:
+    """[V, ...] features of the whole catalogue."""
+    return apply(model, params, "item_features", tables)

@@ -1,0 +1,48 @@
+"""`results.json` and the table printed from it."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.files import write_text
+
+COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
+GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
+
+
+def save_results(path: pathlib.Path, rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Writes `{"rows": [...], "about": {...}}`; values in 0..1."""
+    write_text(path, json.dumps({"rows": list(rows), "about": about}, indent=1) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a line per protocol, backbone and method, percent, mean over seeds (with the deviation where there are several)."""
+    lines = []
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        title = {"sampled100": "target among its stored negatives", "full": "target among the whole catalogue"}[protocol]
+        lines += ["", f"{protocol}: {title}; test, percent", ""]
+        header = ["method", "backbone", "dropout", *COLUMNS, *(f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS)]
+        body = []
+        for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in rows):
+            ours = [row for row in rows if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)]
+            overall = [row for row in ours if row["group"] == "all"]
+            cells = [method, backbone, f"{overall[0]['dropout']:g}", *(_mean(overall, column) for column in COLUMNS)]
+            cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
+            body.append(cells)
+        widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
+        lines += [_line(header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(_line(line, widths) for line in body)]
+    return "\n".join(lines).strip()
+
+
+def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
+    values = 100 * np.array([row[column] for row in rows])
+    if not len(values):
+        return "-"
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

@@ -1,0 +1,227 @@
+"""One run, stage by stage: data -> knowledge -> training -> evaluation. `main` picks the stages; each finds on disk what is done."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from grasp_jax.config import names, save_config
+from grasp_jax.data.negatives import draw_candidates, exclusion_index
+from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.sources import Dataset, load_dataset
+from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, leave_one_out
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.metrics import group_rows
+from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
+from grasp_jax.knowledge.prepare import prepare_bank
+from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.distinct import choose_projection
+from grasp_jax.models.recommender import NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
+from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
+from grasp_jax.training.early_stopping import as_progress
+from grasp_jax.training.records import Records
+from grasp_jax.training.step import StepShape
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One method on one backbone, with everything it is trained and evaluated on."""
+
+    method: str
+    backbone: str
+    model: Recommender
+    members: list[Member]
+    data: TrainingData
+    folder: pathlib.Path
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"method": self.method, "backbone": self.backbone}
+
+
+class Experiment:
+    """A config and a workdir; every property is made once, when a stage first asks for it."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+        self.config = config
+        self.workdir = workdir
+        self.records = Records(workdir / "metrics.jsonl")
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        dataset = load_dataset(self.config.data)
+        save_config(self.config, self.workdir)  # only now: a mistyped path must not claim the workdir
+        return dataset
+
+    @functools.cached_property
+    def split(self) -> Split:
+        return leave_one_out(self.dataset.log, self.config.data.max_length, self.config.eval.include_short_users)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        return head_tail_groups(self.split, self.config.data.tail_user_below, self.config.data.tail_item_below)
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """(method, backbone) pairs that the config names."""
+        return [(method, backbone) for backbone in names(self.config.model.backbone) for method in names(self.config.model.method)]
+
+    @functools.cached_property
+    def bank(self) -> KnowledgeBank | None:
+        """The knowledge bank, prepared if need be; None where no method asks for one."""
+        if not NEEDS_KNOWLEDGE & {method for method, _ in self.cells}:
+            return None
+        folder = pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
+        knowledge = self.config.knowledge.copy_and_resolve_references()
+        for field in ("item_file", "user_file", "item_ids_file", "user_ids_file"):
+            knowledge[field] = self._beside_data(knowledge[field])
+        return prepare_bank(knowledge, self.split, self.dataset.items, self.dataset.user_texts, folder)
+
+    def _beside_data(self, name: str) -> str:
+        """A file named in the config: as it stands, or inside the data folder."""
+        beside = pathlib.Path(self.config.data.path) / name
+        return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
+
+    def tables(self, method: str) -> Tables:
+        """The four frozen tables on the device, or none for a method without knowledge."""
+        return self._device_tables if method in NEEDS_KNOWLEDGE else {}
+
+    @functools.cached_property
+    def _device_tables(self) -> Tables:
+        assert self.bank is not None
+        dtype = jnp.dtype(self.config.model.table_dtype)
+        return {name: jnp.asarray(getattr(self.bank, name)).astype(dtype) for name in TABLES}
+
+    def negatives(self, name: str, histories: Histories) -> np.ndarray:
+        """[n, C] stored evaluation negatives of a split; drawn once per (dataset, eval seed) and kept in the workdir."""
+        path = self.workdir / "candidates" / f"{name}.npy"
+        users = histories.evaluated
+        if path.exists():
+            try:
+                stored = np.load(path, allow_pickle=False)
+            except (ValueError, OSError) as error:
+                raise UserError(f"{path}: not readable ({error}); remove it, it is drawn again from the same seed") from error
+            if stored.shape == (len(users), self.config.eval.num_negatives):
+                return stored
+            raise UserError(f"{path}: shape {stored.shape} for {len(users)} users; the data has changed: use another --workdir")
+        index = exclusion_index(self.split.log, self.split.log.offsets[:-1], self.split.log.offsets[1:])
+        offset = {"valid": 0, "test": 1}[name]
+        drawn = draw_candidates(index, users, self.config.eval.num_negatives, 2 * self.config.eval.seed + offset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, drawn, allow_pickle=False)
+        partial.replace(path)
+        return drawn
+
+    def evaluation_set(self, name: str, method: str) -> EvaluationSet:
+        """Validation or test set of a method."""
+        histories = {"valid": self.split.valid, "test": self.split.test}[name]
+        return evaluation_set(histories, self.negatives(name, histories), self.tables(method), self.config.eval.user_block)
+
+    def cell(self, method: str, backbone: str) -> Cell:
+        """Model and data of one method on one backbone."""
+        config, split, tables = self.config, self.split, self.tables(method)
+        users = np.flatnonzero(split.train.lengths > 1)
+        if not len(users):
+            raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
+        packing = plan_packing(split.train, users, config.train.batch_size)
+        index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
+        log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
+        device = DeviceData(
+            items=log_items,
+            users=log_users,
+            logits=interaction_logits(tables, log_users, log_items) if tables else None,
+            excluded=jnp.asarray(index.shifted),
+            excluded_offsets=jnp.asarray(index.offsets),
+        )
+        projection = config.model.projection
+        if projection == "auto":
+            tokens = packing.num_rows * packing.row_length
+            projection = choose_projection(split.item_counts, tokens, tokens * config.train.negatives)
+        longest = max(packing.row_length, int(split.test.lengths.max()))
+        width = self.bank.width if tables and self.bank else 0
+        model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
+        members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
+        shape = StepShape(split.log.num_items, index.search_steps, config.train.negatives)
+        data = TrainingData(device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method))
+        return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
+
+    def train(self, cell: Cell) -> Snapshot:
+        """Trains one cell, or finds it trained."""
+        return train(self.config.train, cell.model, cell.members, cell.data, cell.folder, self.records, cell.labels)
+
+    def trained(self, cell: Cell) -> Snapshot:
+        """The trained cell from its checkpoints.
+
+        Raises:
+          UserError: nothing was trained in this workdir.
+        """
+        like = initial_snapshot(cell.model, optax.adam(self.config.train.learning_rate), cell.members, cell.data)
+        for name in ("best", "last"):
+            if (cell.folder / name).is_dir() and (restored := Checkpoints(cell.folder / name).restore(like)):
+                tree = Snapshot(*restored[1])
+                return tree._replace(progress=as_progress(tree.progress))
+        raise UserError(f"{cell.folder}: no checkpoint; run --mode=train with the same --workdir first")
+
+    def chosen(self, cell: Cell, snapshot: Snapshot) -> list[int]:
+        """Indices of the members whose dropout validation prefers, one for each seed."""
+        rates = [member.dropout for member in cell.members]
+        best = {rate: np.mean([snapshot.progress.best[m] for m, r in enumerate(rates) if r == rate]) for rate in rates}
+        preferred = max(best, key=lambda rate: best[rate])
+        return [m for m, rate in enumerate(rates) if rate == preferred]
+
+    def evaluate(self, cell: Cell, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Test rows of one cell: both protocols, all groups, each seed; ranks are stored beside them for significance tests."""
+        config, split = self.config, self.split
+        test = self.evaluation_set("test", cell.method)
+        ranking = self._subset(test, cell.method) if config.eval.full else None
+        seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
+        rows: list[dict[str, Any]] = []
+        for m in self.chosen(cell, snapshot):
+            member = cell.members[m]
+            params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
+            labels = {
+                "dataset": split.log.name,
+                **cell.labels,
+                "seed": member.seed,
+                "dropout": member.dropout,
+                "best_epoch": int(snapshot.progress.best_epoch[m]),
+                "split": "test",
+            }
+            ranks = {"sampled100": (test, sampled_ranks(cell.model, params, cell.data.device, cell.data.tables, test))}
+            if ranking is not None:
+                with tqdm(total=len(ranking.users), desc=f"{cell.method}: full ranking", unit="user", disable=None) as bar:
+                    full = full_ranks(
+                        cell.model, params, cell.data.device, cell.data.tables, ranking, config.eval.item_block, seen, bar.update
+                    )
+                ranks["full"] = (ranking, full)
+            for protocol, (evaluation, values) in ranks.items():
+                self._store_ranks(f"{cell.method}-{cell.backbone}-seed{member.seed}-{protocol}", evaluation, values)
+                rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
+        return rows
+
+    def _subset(self, test: EvaluationSet, method: str) -> EvaluationSet:
+        """The test set, or `eval.full_users` of its users drawn once, for the full ranking."""
+        wanted = self.config.eval.full_users
+        if not 0 < wanted < len(test.users):
+            return test
+        kept = np.sort(np.random.default_rng([self.config.eval.seed, 0xF011]).choice(len(test.users), wanted, replace=False))
+        target = np.full_like(self.split.test.target, -1)
+        target[test.users[kept]] = test.targets[kept]
+        histories = dataclasses.replace(self.split.test, target=target)
+        negatives = self.negatives("test", self.split.test)[kept]
+        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block)
+
+    def _store_ranks(self, name: str, evaluation: EvaluationSet, ranks: np.ndarray) -> None:
+        folder = self.workdir / "ranks"
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{name}.npz", user=self.split.log.user_ids[evaluation.users], rank=ranks)

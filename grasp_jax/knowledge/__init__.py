@@ -1,0 +1,1 @@
+"""World knowledge: prompts -> descriptions -> embeddings -> neighbours -> one frozen `KnowledgeBank` on disk."""

@@ -1,0 +1,101 @@
+"""The `KnowledgeBank`: four frozen, memory-mapped tables and a manifest that says what they were made from."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+
+TABLES = ("items", "items_similar", "users", "users_similar")
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeBank:
+    """Frozen text knowledge, rows as in the `InteractionLog`.
+
+    Attributes:
+      items: [V, E] item embeddings, the paper's I.
+      items_similar: [V, E] mean of each item's K neighbours, Ibar.
+      users: [N, E] user embeddings, U.
+      users_similar: [N, E] mean of each user's K neighbours, Ubar.
+      manifest: recipe (fingerprint of the data, templates, encoder, E, K, cut-off, row order), counts and checksums.
+    """
+
+    items: np.ndarray
+    items_similar: np.ndarray
+    users: np.ndarray
+    users_similar: np.ndarray
+    manifest: dict[str, Any]
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.items.shape[1]
+
+
+def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Writes a bank whole or not at all: into a folder beside it, then one rename.
+
+    Args:
+      folder: the bank's place; must not exist.
+      tables: the four arrays of `TABLES`.
+      recipe: everything that the tables depend on; a later run must ask for the same.
+      notes: facts for readers that do not decide identity, such as counts and seconds.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in TABLES:
+        np.save(partial / f"{name}.npy", tables[name], allow_pickle=False)
+    checksums = {name: _sha256(partial / f"{name}.npy") for name in TABLES}
+    manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": checksums, "notes": notes}
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder)
+
+
+def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True) -> KnowledgeBank:
+    """Opens a bank, memory-mapped, if it was made by `recipe`.
+
+    Args:
+      folder: where `save_bank` wrote.
+      recipe: what this run needs.
+      verify: compare every table with its checksum (reads the files once).
+
+    Raises:
+      UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        made_by = manifest["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); remove {folder} to prepare it anew") from error
+    for key in sorted(set(recipe) | set(made_by)):
+        if made_by.get(key) != recipe.get(key):
+            raise UserError(
+                f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
+                "set config.knowledge.path to another folder, or remove this one to prepare it anew"
+            )
+    tables = {}
+    for name in TABLES:
+        path = folder / f"{name}.npy"
+        try:
+            damaged = verify and _sha256(path) != manifest["checksums"][name]
+            tables[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
+        if damaged:
+            raise UserError(f"{path}: the checksum differs from the manifest's; remove {folder} to prepare it anew")
+    return KnowledgeBank(**tables, manifest=manifest)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""Prompt templates as plain-text files, filled with attributes of items and titles of training histories.
+
+A template holds named fields in braces. A single value that is missing reads "unknown"; a clause in double square brackets is left
+out whole when its field is empty, which is how lists are treated (paper's prompts as LLM-ESR builds them).
+"""
+
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.data.items import ItemTable
+from grasp_jax.data.split import Histories
+from grasp_jax.errors import UserError
+
+TEMPLATE_FOLDER = pathlib.Path(__file__).parent / "templates"
+UNKNOWN = "unknown"
+MAX_VALUE_CHARACTERS = 100  # LLM-ESR: a longer single value becomes "unknown"
+MAX_CLAUSE_CHARACTERS = 2048
+MAX_HISTORY_CHARACTERS = 8000  # the newest end is kept
+
+_CLAUSE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def load_template(name: str) -> str:
+    """The text of `templates/NAME.txt`, or of the file that `name` is a path to."""
+    path = TEMPLATE_FOLDER / f"{name}.txt"
+    if not path.is_file():
+        path = pathlib.Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(entry.stem for entry in TEMPLATE_FOLDER.glob("*.txt")))
+        raise UserError(f"template {name!r}: neither a file nor one of {known}")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def check_fields(template: str, available: Mapping[str, Any], where: str) -> None:
+    """Raises UserError where a template names a field outside any [[clause]] that the data lacks altogether."""
+    needed = set(_FIELD.findall(_CLAUSE.sub("", template)))
+    missing = sorted(needed - set(available))
+    if missing:
+        raise UserError(f"{where}: the template names {missing[0]!r}, but the data has {', '.join(sorted(available)) or 'no fields'}")
+
+
+def fill(template: str, fields: Mapping[str, Any]) -> str:
+    """Fills one template."""
+
+    def clause(match: re.Match[str]) -> str:
+        inner = match.group(1)
+        if any(not _as_list(fields.get(name)) for name in _FIELD.findall(inner)):
+            return ""
+        joined = {name: ", ".join(_as_list(fields[name])) for name in _FIELD.findall(inner)}
+        return _FIELD.sub(lambda field: joined[field.group(1)], inner)[:MAX_CLAUSE_CHARACTERS]
+
+    return _FIELD.sub(lambda field: _single(fields.get(field.group(1))), _CLAUSE.sub(clause, template))
+
+
+def item_prompts(template: str, items: ItemTable) -> Iterator[str]:
+    """One prompt per item, in row order."""
+    check_fields(template, items.columns, "item template")
+    for row in range(len(items.ids)):
+        yield fill(template, items.fields(row))
+
+
+def user_prompts(template: str, histories: Histories, flat_items: np.ndarray, titles: list[str]) -> Iterator[str]:
+    """One prompt per user from the training window of `histories` alone, oldest title first."""
+    for start, end in zip(histories.start, histories.end, strict=True):
+        bought = ", ".join(titles[item] for item in flat_items[start:end])
+        yield template.replace("{titles}", bought[-MAX_HISTORY_CHARACTERS:])
+
+
+def item_titles(items: ItemTable) -> list[str]:
+    """[V] titles; a missing one reads "unknown"."""
+    return [str(title) if title else UNKNOWN for title in items.columns["title"]]
+
+
+def _as_list(value: Any) -> list[str]:
+    if value is None or value == "":
+        return []
+    return [str(part) for part in value if part] if isinstance(value, (list, tuple)) else [str(value)]
+
+
+def _single(value: Any) -> str:
+    text = ", ".join(_as_list(value))
+    # A title may be long and is the one thing we know of an item; only what LLM-ESR calls junk is cut.
+    return text if 0 < len(text) <= 4 * MAX_VALUE_CHARACTERS else UNKNOWN

@@ -1,0 +1,64 @@
+"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend]`."""
+
+import errno
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from grasp_jax import config as configuration
+from grasp_jax.errors import UserError
+from grasp_jax.experiment import Experiment
+from grasp_jax.stages import STAGES
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
+flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
+flags.DEFINE_enum("mode", "all", list(STAGES), "Stage to run; each finds what earlier ones left in the workdir.")
+flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
+flags.DEFINE_string("out", None, "recommend: Parquet file to write; without it, WORKDIR/recommendations.parquet.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) > 1:
+        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+    if FLAGS.config is None or FLAGS.workdir is None:
+        raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
+    from grasp_jax.models.recommender import BACKBONES, METHODS
+
+    started = time.perf_counter()
+    configuration.validate(FLAGS.config, tuple(METHODS), tuple(BACKBONES))
+    workdir = pathlib.Path(FLAGS.workdir)
+    configuration.check_workdir(FLAGS.config, workdir)
+    if FLAGS.config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    STAGES[FLAGS.mode](Experiment(FLAGS.config, workdir), FLAGS)
+    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {workdir}")
+
+
+def run() -> None:
+    """Entry point: a `UserError` or a full disk becomes one line and exit status 2."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        app.run(main)
+    except UserError as error:
+        sys.exit(_failed(str(error)))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(_failed(f"the disk is full ({error.filename or FLAGS.workdir}); free space and run the same command again, it resumes"))
+
+
+def _failed(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Sigmoid attention, holistic attention, backbones, and the recommender made of them. Knows no file."""

@@ -1,0 +1,58 @@
+"""What lives on the device for a whole run: flat interactions, exclusion index, cached logits; and batches gathered from slots."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.models.attention import pair_logits
+from grasp_jax.models.recommender import PackedBatch, Tables
+
+LOGIT_BLOCK = 4096
+
+
+class DeviceData(NamedTuple):
+    """Flat arrays that packed slots point into.
+
+    Attributes:
+      items: [I] int32 item of each interaction.
+      users: [I] int32 user of each interaction.
+      logits: [I, 2] float32 cached pair logits, or None without knowledge.
+      excluded: [J] int32 and
+      excluded_offsets: [N+1] int32, the `ExclusionIndex` of the training items.
+    """
+
+    items: jax.Array
+    users: jax.Array
+    logits: jax.Array | None
+    excluded: jax.Array
+    excluded_offsets: jax.Array
+
+
+def gather_batch(data: DeviceData, starts: jax.Array, slots: jax.Array) -> PackedBatch:
+    """[R, L] slots -> the packed batch; `starts` [N] is the first slot of each user's window."""
+    filled = slots >= 0
+    place = jnp.maximum(slots, 0)
+    users = data.users[place]
+    return PackedBatch(
+        items=jnp.where(filled, data.items[place], 0),
+        segments=jnp.where(filled, users, -1),
+        positions=jnp.where(filled, slots - starts[users], 0),
+        logits=None if data.logits is None else data.logits[place],
+    )
+
+
+@jax.jit
+def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
+    """Pair logits of matching entries of users and items, [...] each -> [..., 2], in blocks of bounded memory."""
+    flat_users, flat_items = users.ravel(), items.ravel()
+    padded = -(-flat_users.size // LOGIT_BLOCK) * LOGIT_BLOCK - flat_users.size
+    blocks = [jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)]
+    logits = jax.lax.map(lambda block: logits_of(tables, block[0], block[1]), tuple(blocks))
+    return logits.reshape(-1, 2)[: flat_users.size].reshape(*users.shape, 2)
+
+
+def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
+    """Pair logits of rows that broadcast against each other: [...] and [...] -> [..., 2]."""
+    users, items = jnp.broadcast_arrays(users, items)
+    return pair_logits(tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items])

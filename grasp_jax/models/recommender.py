@@ -1,0 +1,210 @@
+"""The recommender: an item encoder and a sequence backbone, over packed rows.
+
+`METHODS` and `BACKBONES` are the way from a config string to its code. Frozen knowledge tables are arguments, never parameters, so
+no optimiser state and no gradient ever has their size.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from grasp_jax.models import attention
+from grasp_jax.models.distinct import take_rows
+from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.id_encoder import IdEncoder
+from grasp_jax.models.sasrec import SASRec
+
+Tables = Mapping[str, jax.Array]
+
+
+class PackedBatch(NamedTuple):
+    """Packed rows of several users' histories.
+
+    Attributes:
+      items: [R, L] int32 item rows (0 where empty).
+      segments: [R, L] int32 user row, -1 where empty.
+      positions: [R, L] int32 position within the history.
+      logits: [R, L, 2] cached pair logits of user and item, or None for encoders without knowledge.
+    """
+
+    items: jax.Array
+    segments: jax.Array
+    positions: jax.Array
+    logits: jax.Array | None
+
+
+class PairScores(NamedTuple):
+    """Scores of training pairs: positive [R, L], negative [R, L, G]; `mask` [R, L] marks positions that have a next item."""
+
+    positive: jax.Array
+    negative: jax.Array
+    mask: jax.Array
+
+
+class Recommender(nn.Module):
+    """Item encoder and backbone.
+
+    Attributes:
+      encoder: `HolisticEncoder` or `IdEncoder`.
+      backbone: `SASRec`.
+      projection: "token", "distinct" or "table", see `models.distinct`.
+    """
+
+    encoder: nn.Module
+    backbone: nn.Module
+    projection: str = "token"
+
+    def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
+        """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] ID vectors; all V for None."""
+        if isinstance(self.encoder, IdEncoder):
+            return self.encoder.table if ids is None else self.encoder.lookup(ids)
+        if ids is None:
+            return self.encoder.project(tables["items"], tables["items_similar"])
+        return self.encoder.project(tables["items"][ids], tables["items_similar"][ids])
+
+    def training_features(self, tables: Tables, ids: jax.Array) -> jax.Array:
+        """`item_features` of the [T] ids of a training batch, by the cheapest of three equal ways."""
+        if isinstance(self.encoder, IdEncoder) or self.projection == "token":
+            return self.item_features(tables, ids)
+        if self.projection == "table":
+            return take_rows(self.item_features(tables), ids)
+        distinct, inverse = jnp.unique(ids, return_inverse=True, size=ids.shape[0], fill_value=0)
+        return take_rows(self.item_features(tables, distinct), inverse.reshape(ids.shape))
+
+    def training_scores(
+        self, tables: Tables, batch: PackedBatch, negatives: jax.Array, negative_logits: jax.Array | None, dropout: jax.Array | None
+    ) -> PairScores:
+        """Scores of each position's next item and of its negatives.
+
+        An item's vector as input of the sequence and as the target of the position before it is one and the same (same user, same
+        item, same gate), so it is computed once and read twice.
+
+        Args:
+          tables: frozen knowledge.
+          batch: packed histories; the last item of each is only a target.
+          negatives: [R, L, G] int32 item rows.
+          negative_logits: [R, L, G, 2] pair logits, or None.
+          dropout: rate, or None.
+        """
+        shape = batch.items.shape
+        ids = jnp.concatenate([batch.items.ravel(), negatives.ravel()])
+        features = self.training_features(tables, ids)
+        tail = features.shape[1:]
+        tokens = batch.items.size
+        normaliser = self._history_normaliser(batch)
+        vectors = self.encoder(features[:tokens].reshape(*shape, *tail), self.encoder.gates(batch.logits, normaliser))
+        states = self.backbone(vectors, batch.segments, batch.positions, dropout)
+        weights, offset = self.encoder.last_layer(states)
+        negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, normaliser, axis=2))
+        head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
+        has_next = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, :-1] >= 0)
+        return PairScores(
+            positive=jnp.einsum("rld,rld->rl", states, jnp.roll(vectors, -1, axis=1)),
+            negative=jnp.einsum("rlh,rlgh->rlg", weights, head) + offset[..., None],
+            mask=jnp.pad(has_next, ((0, 0), (0, 1))),
+        )
+
+    def user_states(self, tables: Tables, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """States after the newest item of each user.
+
+        Args:
+          newest: [B] place, row * L + column, of the newest item.
+
+        Returns:
+          o [B, D], and the [B, 3] softmax denominators of the histories (None unless the gate is "softmax").
+        """
+        normaliser = self._history_normaliser(batch)
+        vectors = self.encoder(self.item_features(tables, batch.items), self.encoder.gates(batch.logits, normaliser))
+        states = self.backbone(vectors, batch.segments, batch.positions, None)
+        flat = states.reshape(-1, states.shape[-1])
+        return flat[newest], None if normaliser is None else normaliser.reshape(-1, 3)[newest]
+
+    def score_candidates(
+        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+    ) -> jax.Array:
+        """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
+        gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
+        weights, offset = self.encoder.last_layer(states)
+        return jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates)) + offset[:, None]
+
+    def score_items(
+        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+    ) -> jax.Array:
+        """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C].
+
+        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D, and the sum
+        over H runs as a scan that keeps one [B, C] block in cache.
+        """
+        if isinstance(self.encoder, IdEncoder):
+            return jnp.einsum("bd,cd->bc", states, features)
+        gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
+        weights, offset = self.encoder.last_layer(states)
+        if len(self.encoder.hidden) > 1:
+            head = self.encoder.head_input(features[None], gates)
+            return jnp.einsum("bh,bch->bc", weights, head) + offset[:, None]
+        g1, g2, g3 = gates[..., 0], gates[..., 1], gates[..., 2]
+        act = self.encoder.activation if self.encoder.hidden else (lambda x: x)
+
+        def add_unit(total: jax.Array, unit: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            feature, weight, bias = unit  # [3, C], [B], []
+            x = g1 * feature[0] + g2 * feature[1] + g3 * feature[2] + bias
+            return total + weight[:, None] * act(x), None
+
+        units = (features.transpose(2, 1, 0), weights.T, self.encoder.first_bias)
+        total, _ = jax.lax.scan(add_unit, jnp.zeros(g1.shape, jnp.float32), units, unroll=8)
+        return total + offset[:, None]
+
+    def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
+        if getattr(self.encoder, "gate", None) != "softmax":
+            return None
+        return attention.history_normaliser(batch.logits, batch.segments)
+
+    def _candidate_normaliser(self, logits: jax.Array | None, normaliser: jax.Array | None, axis: int) -> jax.Array | None:
+        if normaliser is None:
+            return None
+        return attention.candidate_normaliser(logits, jnp.expand_dims(normaliser, axis))
+
+    def __call__(self, tables: Tables, batch: PackedBatch, negatives: jax.Array, negative_logits: jax.Array | None) -> PairScores:
+        """Touches every parameter, for initialisation."""
+        return self.training_scores(tables, batch, negatives, negative_logits, None)
+
+
+def _plain(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+    return IdEncoder(num_items, config.features)
+
+
+def _grasp(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+    return HolisticEncoder(width, config.features, tuple(config.mlp), config.gate, jnp.dtype(config.dtype))
+
+
+def _sasrec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+    return SASRec(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
+
+
+METHODS: dict[str, Callable[[ml_collections.ConfigDict, int, int], nn.Module]] = {"plain": _plain, "grasp": _grasp}
+BACKBONES: dict[str, Callable[[ml_collections.ConfigDict, int], nn.Module]] = {"sasrec": _sasrec}
+NEEDS_KNOWLEDGE = frozenset({"grasp"})
+
+
+def build_recommender(
+    config: ml_collections.ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str
+) -> Recommender:
+    """The model named by `method` and `backbone`.
+
+    Args:
+      config: the `model` section.
+      num_items: V.
+      max_length: longest packed history, for position embeddings.
+      width: E of the knowledge bank (0 without one).
+      projection: from `choose_projection`.
+    """
+    return Recommender(METHODS[method](config, num_items, width), BACKBONES[backbone](config, max_length), projection)
+
+
+def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:
+    """`model.method(*args)` with the given parameters."""
+    return model.apply({"params": params}, *args, method=method, rngs=rngs)

@@ -1,0 +1,114 @@
+"""Top-n items of each user over the whole catalogue, written as Parquet with original ids and scores."""
+
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from tqdm import tqdm
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.split import Histories
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.ranking import block_scores, item_features, seen_in_block, seen_pairs
+from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.recommender import Recommender, Tables, apply
+
+
+def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
+    """Rows of the users listed in a file, one original id per line; all users for None.
+
+    Raises:
+      UserError: the file is missing, empty, or names a user that the data lacks.
+    """
+    if path is None:
+        return np.arange(log.num_users)
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--users: {path} does not exist; expected one user id per line")
+    wanted = pathlib.Path(path).read_text(encoding="utf-8").split()
+    if not wanted:
+        raise UserError(f"--users: {path} is empty; expected one user id per line")
+    row_of = {name: row for row, name in enumerate(log.user_ids.astype(str))}
+    for number, name in enumerate(wanted, start=1):
+        if name not in row_of:
+            raise UserError(f"--users: {path}: entry {number}, {name!r}, is no user of the data; ids look like {log.user_ids[0]}")
+    return np.array([row_of[name] for name in dict.fromkeys(wanted)])
+
+
+def recommend(
+    config: ml_collections.ConfigDict, model: Recommender, params: Any, data: DeviceData, tables: Tables, log: InteractionLog,
+    users: np.ndarray, path: pathlib.Path,
+) -> None:  # fmt: skip
+    """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
+
+    Raises:
+      UserError: a user would get fewer than `top_n` items.
+    """
+    top_n, exclude_seen = config.recommend.top_n, config.recommend.exclude_seen
+    begin, end = log.offsets[:-1], log.offsets[1:]
+    available = log.num_items - (int((end - begin)[users].max()) if exclude_seen else 0)
+    if top_n > available:
+        raise UserError(f"config.recommend.top_n: {top_n}; some user has only {available} items to choose from")
+    histories = Histories(np.maximum(begin, end - config.data.max_length), end, np.full(log.num_users, -1, np.int32))
+    packing = plan_packing(histories, users, config.eval.user_block)
+    batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
+    slots, newest = pack(histories, batches, packing)
+    seen = seen_pairs(log, histories, batches) if exclude_seen else np.full((len(batches), 1, 2), -1, np.int32)
+    features = item_features(model, params, tables)
+    item_block = min(config.eval.item_block, log.num_items)
+    starts = jnp.asarray(histories.start.astype(np.int32))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, tqdm(total=len(users), unit="user", disable=None) as bar:
+        for s, block in enumerate(batches):
+            rows = jnp.asarray(np.maximum(block, 0).astype(np.int32))
+            scores, items = _top_items(
+                model, params, data, tables, features, starts, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
+                jnp.asarray(seen[s]), item_block, top_n,
+            )  # fmt: skip
+            filled = block >= 0
+            count = int(filled.sum())
+            columns = [
+                np.repeat(log.user_ids[block[filled]], top_n),
+                np.tile(np.arange(1, top_n + 1, dtype=np.int32), count),
+                log.item_ids[np.asarray(items)[filled].ravel()],
+                np.asarray(scores)[filled].ravel(),
+            ]
+            writer.write_table(pa.table([pa.array(column) for column in columns], schema=_schema(log)))
+            bar.update(count)
+    os.replace(partial, path)
+
+
+def _schema(log: InteractionLog) -> pa.Schema:
+    ids = [pa.int64() if array.dtype.kind == "i" else pa.string() for array in (log.user_ids, log.item_ids)]
+    return pa.schema([("user", ids[0]), ("rank", pa.int32()), ("item", ids[1]), ("score", pa.float32())])
+
+
+@functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))
+def _top_items(
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, starts: jax.Array, users: jax.Array,
+    slots: jax.Array, newest: jax.Array, seen: jax.Array, item_block: int, top_n: int,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Running top-n over item blocks: [B, n] scores and item rows."""
+    num_items = features.shape[0]
+    states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, slots), newest)
+
+    def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        first = jnp.minimum(block * item_block, num_items - item_block)
+        scores = block_scores(model, params, tables, features, users, states, normaliser, first, item_block)
+        ids = first + jnp.arange(item_block)
+        skip = seen_in_block(seen, len(users), first, item_block) | (ids < block * item_block)[None, :]
+        joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
+        joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
+        top, places = jax.lax.top_k(joined, top_n)
+        return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
+
+    start = (jnp.full((len(users), top_n), -jnp.inf), jnp.zeros((len(users), top_n), jnp.int32))
+    return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]

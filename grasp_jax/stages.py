@@ -1,0 +1,93 @@
+"""The stages behind `--mode`, each a function of the experiment and the command line's flags."""
+
+import pathlib
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from grasp_jax.data.split import statistics
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.results import save_results, table
+from grasp_jax.experiment import Cell, Experiment
+from grasp_jax.serving.recommend import read_users, recommend
+from grasp_jax.timing import compile_seconds
+
+
+def prepare(experiment: Experiment, flags: Any) -> None:
+    """Reads the data, prints its statistics, and makes or opens the knowledge bank."""
+    facts = statistics(experiment.split, experiment.groups)
+    print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
+    if experiment.bank is not None:
+        recipe = experiment.bank.manifest["recipe"]
+        print(f"knowledge: encoder {recipe['encoder']}, E={experiment.bank.width}, K={recipe['num_neighbours']}")
+
+
+def train(experiment: Experiment, flags: Any) -> None:
+    """Trains every method on every backbone that the config names."""
+    prepare(experiment, flags)
+    for method, backbone in experiment.cells:
+        experiment.train(experiment.cell(method, backbone))
+
+
+def evaluate(experiment: Experiment, flags: Any) -> None:
+    """Measures the trained models on the test items and writes results.json."""
+    rows: list[dict[str, Any]] = []
+    for method, backbone in experiment.cells:
+        cell = experiment.cell(method, backbone)
+        rows += experiment.evaluate(cell, experiment.trained(cell))
+    _report(experiment, rows)
+
+
+def everything(experiment: Experiment, flags: Any) -> None:
+    """prepare, train and evaluate."""
+    prepare(experiment, flags)
+    rows: list[dict[str, Any]] = []
+    for method, backbone in experiment.cells:
+        cell = experiment.cell(method, backbone)
+        rows += experiment.evaluate(cell, experiment.train(cell))
+    _report(experiment, rows)
+
+
+def recommend_items(experiment: Experiment, flags: Any) -> None:
+    """Writes the top items of every user, by the trained model with the best validation score."""
+    best: tuple[float, Cell, Any, int] | None = None
+    for method, backbone in experiment.cells:
+        cell = experiment.cell(method, backbone)
+        snapshot = experiment.trained(cell)
+        m = int(snapshot.progress.best.argmax())
+        if best is None or snapshot.progress.best[m] > best[0]:
+            best = (float(snapshot.progress.best[m]), cell, snapshot, m)
+    if best is None:
+        raise UserError("config.model.method names no model")
+    score, cell, snapshot, m = best
+    member = cell.members[m]
+    print(f"model: {cell.method}-{cell.backbone}, seed {member.seed}, validation NDCG@10 {100 * score:.2f}")
+    params = jax.tree.map(lambda leaf: leaf[m], snapshot.best_params)
+    users = read_users(flags.users, experiment.split.log)
+    path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
+    recommend(experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users, path)
+    print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
+
+
+def _report(experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+    device = jax.devices()[0]
+    about = {
+        "table1": statistics(experiment.split, experiment.groups),
+        "device": f"{device.platform} {device.device_kind}",
+        "machine": platform.machine(),
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "compile_seconds": round(compile_seconds(), 1),
+    }
+    save_results(experiment.workdir / "results.json", rows, about)
+    print(f"\n{table(rows)}\n")
+
+
+STAGES: dict[str, Callable[[Experiment, Any], None]] = {
+    "all": everything,
+    "prepare": prepare,
+    "train": train,
+    "evaluate": evaluate,
+    "recommend": recommend_items,
+}

@@ -1,0 +1,19 @@
+"""Compile time apart from run time: every compilation in the process is counted by JAX's own monitoring."""
+
+import jax.monitoring
+
+_COMPILE_EVENTS = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
+_total = [0.0]
+
+
+def _listen(event: str, seconds: float, **_: object) -> None:
+    if event in _COMPILE_EVENTS:
+        _total[0] += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent lowering and compiling so far."""
+    return _total[0]

@@ -1,0 +1,70 @@
+"""The state of a training that is not parameters: where it stands, and what early stopping has seen. Saved with every checkpoint."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Progress(NamedTuple):
+    """Data position and early stopping of M models trained together.
+
+    Attributes:
+      epoch: [] int32 epochs finished.
+      step: [] int32 steps done within the next epoch.
+      loss_sum: [M] float32 losses of those steps.
+      best: [M] float32 best validation NDCG@10.
+      best_epoch: [M] int32, counted from 1; 0 before the first validation.
+      stopped: [M] bool.
+    """
+
+    epoch: np.ndarray
+    step: np.ndarray
+    loss_sum: np.ndarray
+    best: np.ndarray
+    best_epoch: np.ndarray
+    stopped: np.ndarray
+
+    @classmethod
+    def start(cls, num_models: int) -> "Progress":
+        """Nothing done yet."""
+        return cls(
+            epoch=np.zeros((), np.int32),
+            step=np.zeros((), np.int32),
+            loss_sum=np.zeros(num_models, np.float32),
+            best=np.full(num_models, -1, np.float32),
+            best_epoch=np.zeros(num_models, np.int32),
+            stopped=np.zeros(num_models, bool),
+        )
+
+    @property
+    def active(self) -> np.ndarray:
+        """Indices of the models that still train."""
+        return np.flatnonzero(~self.stopped)
+
+    def after_epoch(self, scores: np.ndarray, patience: int) -> tuple["Progress", np.ndarray]:
+        """Counts one finished epoch.
+
+        Args:
+          scores: [M] validation NDCG@10; entries of stopped models are ignored.
+          patience: epochs without a better score after which a model stops.
+
+        Returns:
+          The new state and [M] bool, which models got better.
+        """
+        epoch = self.epoch + np.int32(1)
+        better = ~self.stopped & (scores.astype(np.float32) > self.best)
+        best_epoch = np.where(better, epoch, self.best_epoch).astype(np.int32)
+        progress = self._replace(
+            epoch=epoch,
+            step=np.zeros((), np.int32),
+            loss_sum=np.zeros_like(self.loss_sum),
+            best=np.where(better, scores, self.best).astype(np.float32),
+            best_epoch=best_epoch,
+            stopped=self.stopped | (epoch - best_epoch >= patience),
+        )
+        return progress, better
+
+
+def as_progress(tree: Any) -> Progress:
+    """A restored tree back as NumPy arrays that can be written to."""
+    return Progress(*(np.array(leaf) for leaf in tree))

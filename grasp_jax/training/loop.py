@@ -1,0 +1,259 @@
+"""The training loop, in the order in which it runs.
+
+M models (seeds x dropout rates) train together along a `vmap` axis; each stops early on its own and then leaves the axis. An epoch is
+a few dispatches of many steps; meanwhile a thread packs the next epoch. Data order is a function of (seed, epoch), negatives and
+dropout of (seed, step), so a run that was killed goes on from its last checkpoint as if nothing had happened.
+"""
+
+import dataclasses
+import pathlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from grasp_jax.data.packing import Packing, pack, stratified_batches
+from grasp_jax.data.split import Histories
+from grasp_jax.errors import TrainingDiverged
+from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.evaluation.ranking import EvaluationSet, sampled_ranks
+from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.timing import compile_seconds
+from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.early_stopping import Progress, as_progress
+from grasp_jax.training.records import Records
+from grasp_jax.training.step import StepShape, TrainState, batch_negatives, make_train_steps
+
+ORDER = 3  # purpose of the random stream that shuffles
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One of the models trained together."""
+
+    seed: int
+    dropout: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What training reads: the device arrays, the windows to pack, the users to deal, and the static shapes."""
+
+    device: DeviceData
+    tables: Tables
+    histories: Histories
+    users: np.ndarray
+    packing: Packing
+    shape: StepShape
+    valid: EvaluationSet
+
+
+class Snapshot(NamedTuple):
+    """Everything a checkpoint holds; array leaves have a leading axis M."""
+
+    state: TrainState
+    best_params: Any
+    progress: Progress
+
+
+def train(
+    config: ml_collections.ConfigDict, model: Recommender, members: list[Member], data: TrainingData, folder: pathlib.Path,
+    records: Records, labels: dict[str, str],
+) -> Snapshot:  # fmt: skip
+    """Trains `members` to their early stop, resuming from `folder` if it holds checkpoints.
+
+    Args:
+      config: the `train` section.
+      folder: checkpoints go to folder/last and folder/best.
+      records: one line per model and epoch.
+      labels: method and backbone, for records and messages.
+
+    Returns:
+      The final snapshot; `best_params` are the parameters of each model's best validation epoch.
+
+    Raises:
+      TrainingDiverged: a loss or a parameter stopped being finite.
+    """
+    # Models, optimisers and early-stopping state: fresh, or as the last readable checkpoint has them.
+    optimiser = optax.adam(config.learning_rate)
+    snapshot = initial_snapshot(model, optimiser, members, data)
+    last, best = Checkpoints(folder / "last"), Checkpoints(folder / "best")
+    restored = last.restore(snapshot)
+    if restored is not None:
+        snapshot = Snapshot(*restored[1])._replace(progress=as_progress(restored[1].progress))
+        epochs, steps_done = int(snapshot.progress.epoch), int(snapshot.progress.step)
+        print(f"{_name(labels)}: resumed after {epochs} epochs and {steps_done} steps from {last.folder}")
+        done = epochs
+        records.keep(lambda record: not (_is_of(record, labels) and record.get("epoch", 0) > done))
+    progress = snapshot.progress
+
+    # One compiled function runs many steps; its state is donated, so parameters exist once.
+    train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
+    starts = jnp.asarray(data.histories.start.astype(np.int32))
+    keys = jnp.stack([jax.random.key(member.seed) for member in members])
+    dropout = jnp.asarray([member.dropout for member in members], jnp.float32)
+    steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
+    tokens_per_epoch = int(data.histories.lengths[data.users].sum())
+    packer = ThreadPoolExecutor(1)
+    pending = packer.submit(epoch_slots, data, members, int(progress.epoch))
+    bar = tqdm(total=config.max_epochs, initial=int(progress.epoch), desc=_name(labels), unit="epoch", disable=None)
+    said = saved = time.perf_counter()
+
+    while len(progress.active) and progress.epoch < config.max_epochs:
+        active = progress.active
+        slots = pending.result()[active]
+        pending = packer.submit(epoch_slots, data, members, int(progress.epoch) + 1)
+
+        # Train one epoch, dispatch by dispatch.
+        started, compiled = time.perf_counter(), compile_seconds()
+        first = int(progress.step)
+        for begin in range(first, steps_per_epoch, config.steps_per_dispatch):
+            chunk = slots[:, begin : begin + config.steps_per_dispatch]
+            first_step = int(progress.epoch) * steps_per_epoch + begin
+            state, losses = train_steps(
+                _take(snapshot.state, active, len(members)), data.device, data.tables, starts, jnp.asarray(chunk), keys[active],
+                jnp.int32(first_step), dropout[active],
+            )  # fmt: skip
+            losses = np.asarray(losses)
+            snapshot = snapshot._replace(state=_put(snapshot.state, state, active, len(members)))
+            _stop_if_diverged(losses, state, chunk, active, members, first_step, data, starts, keys, folder, last, labels)
+            progress.loss_sum[active] += losses.sum(axis=0)
+            progress = progress._replace(step=np.int32(begin + chunk.shape[1]) + np.zeros((), np.int32))
+            if time.perf_counter() - saved > config.checkpoint_seconds and progress.step < steps_per_epoch:
+                last.save(first_step + chunk.shape[1], snapshot._replace(progress=progress))
+                saved = time.perf_counter()
+        compiled = compile_seconds() - compiled
+        train_seconds = time.perf_counter() - started - compiled
+        mean_loss = progress.loss_sum / steps_per_epoch
+
+        # Validate, and let each model decide whether to go on.
+        started, eval_compiled = time.perf_counter(), compile_seconds()
+        scores = np.full(len(members), -1.0)
+        for m in active:
+            params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.state.params)
+            scores[m] = ndcg_at_10(sampled_ranks(model, params, data.device, data.tables, data.valid))
+        eval_compiled = compile_seconds() - eval_compiled
+        eval_seconds = time.perf_counter() - started - eval_compiled
+        progress, better = progress.after_epoch(scores, config.patience)
+        if better.any():
+            snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, jnp.asarray(better)))
+
+        # Save, then report.
+        snapshot = snapshot._replace(progress=progress)
+        step = int(progress.epoch) * steps_per_epoch
+        last.save(step, snapshot)
+        if better.any():
+            best.save(step, snapshot)
+        saved = time.perf_counter()
+        rate = tokens_per_epoch * (steps_per_epoch - first) / steps_per_epoch * len(active) / max(train_seconds, 1e-9)
+        for m in active:
+            records.append(
+                {
+                    "event": "epoch",
+                    **labels,
+                    "seed": members[m].seed,
+                    "dropout": members[m].dropout,
+                    "epoch": int(progress.epoch),
+                    "loss": float(mean_loss[m]),
+                    "valid_ndcg@10": float(scores[m]),
+                    "best": float(progress.best[m]),
+                    "tokens_per_second": round(rate, 1),
+                    "train_seconds": round(train_seconds, 3),
+                    "eval_seconds": round(eval_seconds, 3),
+                    "compile_seconds": round(compiled + eval_compiled, 3),
+                }
+            )
+        shown = f"loss {mean_loss[active].mean():.4f}, {rate:,.0f} tokens/s, best {100 * progress.best.max():.2f}"
+        bar.set_postfix_str(f"{shown}, {len(active)} training")
+        bar.update()
+        if bar.disable and (time.perf_counter() - said > 20 or progress.epoch == 1):
+            print(f"{_name(labels)}: epoch {progress.epoch}: {shown}, {len(active)} training", flush=True)
+            said = time.perf_counter()
+
+    bar.close()
+    packer.shutdown(wait=False, cancel_futures=True)
+    last.close()
+    best.close()
+    return snapshot
+
+
+def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation, members: list[Member], data: TrainingData) -> Snapshot:
+    """Fresh models, a function of each member's seed alone."""
+    blank = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
+    batch = gather_batch(data.device, jnp.zeros(len(data.histories.start), jnp.int32), blank)
+    negatives = jnp.zeros((*blank.shape, data.shape.negatives), jnp.int32)
+    logits = None if data.device.logits is None else jnp.zeros((*negatives.shape, 2))
+
+    def initial(key: jax.Array) -> tuple[Any, Any]:
+        params = model.init(key, data.tables, batch, negatives, logits)["params"]
+        return params, optimiser.init(params)
+
+    # Un-jitted, flax's init costs seconds.
+    params, optimiser_state = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
+    return Snapshot(TrainState(params, optimiser_state), jax.tree.map(jnp.copy, params), Progress.start(len(members)))
+
+
+def epoch_slots(data: TrainingData, members: list[Member], epoch: int) -> np.ndarray:
+    """[M, S, R, L] packed slots of one epoch; a function of (seed, epoch) for each member."""
+    by_seed = {}
+    for seed in {member.seed for member in members}:
+        rng = np.random.default_rng([seed, ORDER, epoch])
+        batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
+        by_seed[seed], _ = pack(data.histories, batches, data.packing)
+    return np.stack([by_seed[member.seed] for member in members])
+
+
+def _take(tree: Any, active: np.ndarray, num_models: int) -> Any:
+    return tree if len(active) == num_models else jax.tree.map(lambda leaf: leaf[active], tree)
+
+
+def _put(tree: Any, part: Any, active: np.ndarray, num_models: int) -> Any:
+    return part if len(active) == num_models else jax.tree.map(lambda leaf, new: leaf.at[active].set(new), tree, part)
+
+
+@jax.jit
+def _keep_best(best: Any, params: Any, better: jax.Array) -> Any:
+    return jax.tree.map(lambda old, new: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), best, params)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _stop_if_diverged(
+    losses: np.ndarray, state: TrainState, chunk: np.ndarray, active: np.ndarray, members: list[Member], first_step: int,
+    data: TrainingData, starts: jax.Array, keys: jax.Array, folder: pathlib.Path, last: Checkpoints, labels: dict[str, str],
+) -> None:  # fmt: skip
+    bad = ~np.isfinite(losses)
+    if not bad.any():
+        if bool(_all_finite(state.params)):
+            return
+        bad[-1] = True  # the last step's update, whose loss nobody has computed yet
+    at, model = np.argwhere(bad)[0]
+    step, member = first_step + int(at), members[active[model]]
+    batch = gather_batch(data.device, starts, jnp.asarray(chunk[model, at]))
+    negatives = batch_negatives(keys[active[model]], jnp.int32(step), data.device, batch.segments, data.shape)
+    path = folder / f"diverged_step{step}.npz"
+    np.savez(path, items=batch.items, users=batch.segments, positions=batch.positions, negatives=negatives, loss=losses[at, model])
+    good = last.latest()
+    raise TrainingDiverged(
+        f"{_name(labels)}, seed {member.seed}, dropout {member.dropout}: loss {losses[at, model]} at step {step}; its batch is in {path}; "
+        f"last good checkpoint: {'none yet' if good is None else last.folder / str(good)}; "
+        "lower config.train.learning_rate or look for bad values in the embeddings"
+    )
+
+
+def _name(labels: dict[str, str]) -> str:
+    return f"{labels['method']}-{labels['backbone']}"
+
+
+def _is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
+    return record.get("event") == "epoch" and all(record.get(key) == value for key, value in labels.items())
