@@ -20,7 +20,7 @@ def default_config() -> ml_collections.ConfigDict:
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
             "data": {
                 "name": "dataset",
-                "source": "files",  # files | synthetic | amazon
+                "source": "files",  # files | synthetic | amazon | auto (files if a path is given, else synthetic)
                 "path": "",  # a folder or an interaction file; for amazon the folder of the raw dumps
                 "interactions_file": "",  # file name inside path; empty: inter.txt, inter_time.tsv, interactions.{tsv,csv,parquet,jsonl}
                 "items_file": "",  # items table inside path; empty: none
@@ -37,6 +37,8 @@ def default_config() -> ml_collections.ConfigDict:
                     "repeat_rate": 0.1,
                     "corrupted_share": 0.0,
                     "seed": 0,
+                    "bytes_per_row": 0,  # above 0: scale users and items so that rows of this size fit the memory at hand
+                    "cpu_items": 32_768,  # and on a CPU so that there are at most so many items, for neighbours cost their square
                 },
                 "amazon": {
                     "category": "Beauty",
@@ -95,7 +97,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "exclude_seen": False,
                 "full": True,
                 "full_users": 0,  # 0: all; otherwise the full ranking is measured on this many users, drawn once
-                "user_block": 128,
+                "user_block": 64,
                 "item_block": 4096,
             },
             "recommend": {"top_n": 10, "exclude_seen": True},
@@ -104,7 +106,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 _CHOICES = {
-    "data.source": ("files", "synthetic", "amazon"),
+    "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.retrieval": ("exact", "scann"),
     "model.gate": ("paper", "learned", "none", "softmax"),

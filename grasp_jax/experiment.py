@@ -26,8 +26,8 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.recommender import NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
 from grasp_jax.training.checkpoint import Checkpoints
-from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.early_stopping import as_progress
+from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.records import Records
 from grasp_jax.training.step import StepShape
 

@@ -42,11 +42,27 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {workdir}")
 
 
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parses the command line; whatever is wrong with it becomes one line."""
+    try:
+        return FLAGS(list(arguments))
+    except (AttributeError, KeyError) as error:  # what ConfigDict raises for a key that it lacks
+        raise UserError(f"unknown config key {_first_line(error)}; grasp_jax/config.py lists every key") from error
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(_first_line(error)) from error
+    except OSError as error:
+        raise UserError(f"{error.filename}: no such config file; configs/ holds those that come with the project") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().strip("\"'").split("\n")[0]
+
+
 def run() -> None:
     """Entry point: a `UserError` or a full disk becomes one line and exit status 2."""
     logging.set_verbosity(logging.WARNING)
     try:
-        app.run(main)
+        app.run(main, flags_parser=parse_flags)
     except UserError as error:
         sys.exit(_failed(str(error)))
     except OSError as error:

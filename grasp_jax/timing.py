@@ -6,9 +6,9 @@ _COMPILE_EVENTS = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core
 _total = [0.0]
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
     if event in _COMPILE_EVENTS:
-        _total[0] += seconds
+        _total[0] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -1,14 +1,19 @@
 """From the `data` section of a config to a dataset: files, the synthetic shop, or raw Amazon dumps."""
 
 import dataclasses
+import os
 import pathlib
 
+import jax
 import ml_collections
 
 from grasp_jax.data.items import ItemTable, read_items
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import find_interactions, read_interactions
+from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.errors import UserError
+
+MEMORY_SHARE = 0.3  # of the memory, for the frozen tables; projections, optimiser and the program take the rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,10 @@ def load_dataset(config: ml_collections.ConfigDict) -> Dataset:
     Raises:
       UserError: naming the file or field at fault.
     """
-    return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[config.source](config)
+    source = config.source
+    if source == "auto":
+        source = "files" if config.path else "synthetic"
+    return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source](config)
 
 
 def _from_files(config: ml_collections.ConfigDict) -> Dataset:
@@ -45,10 +53,26 @@ def _from_files(config: ml_collections.ConfigDict) -> Dataset:
 
 
 def _from_shop(config: ml_collections.ConfigDict) -> Dataset:
-    from grasp_jax.data.synthetic import ShopSpec, make_shop
-
-    shop = make_shop(ShopSpec(name=config.name, **config.synthetic.to_dict()))
+    options = config.synthetic.to_dict()
+    bytes_per_row, cpu_items = options.pop("bytes_per_row"), options.pop("cpu_items")
+    if bytes_per_row:
+        factor, reason = scale_factor(options["num_users"], options["num_items"], bytes_per_row, cpu_items)
+        options |= {name: max(100, int(options[name] * factor)) for name in ("num_users", "num_items")}
+        print(f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items")
+    shop = make_shop(ShopSpec(name=config.name, **options))
     return Dataset(shop.log, shop.items, shop.user_texts)
+
+
+def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: int) -> tuple[float, str]:
+    """The share of users and items that this machine takes, and what limits it."""
+    device = jax.devices()[0]
+    memory = (device.memory_stats() or {}).get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    by_memory = MEMORY_SHARE * memory / ((num_users + num_items) * bytes_per_row)
+    by_time = cpu_items / num_items if device.platform == "cpu" else 1.0
+    factor = min(1.0, by_memory, by_time)
+    if factor == 1.0:
+        return factor, "it fits"
+    return factor, "a CPU's time" if by_time <= by_memory else f"{memory / 2**30:.0f} GiB of memory"
 
 
 def _from_amazon(config: ml_collections.ConfigDict) -> Dataset:

@@ -24,7 +24,9 @@ def ndcg_at_10(ranks: np.ndarray) -> float:
     return float(np.where(ranks < 10, 1.0 / np.log2(ranks + 2.0), 0.0).mean())
 
 
-def group_rows(ranks: np.ndarray, users: np.ndarray, targets: np.ndarray, groups: Groups, labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def group_rows(
+    ranks: np.ndarray, users: np.ndarray, targets: np.ndarray, groups: Groups, labels: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """One row for all users and one for each head and tail group that is not empty.
 
     Args:
@@ -35,7 +37,13 @@ def group_rows(ranks: np.ndarray, users: np.ndarray, targets: np.ndarray, groups
       labels: dataset, method, backbone, seed, split, protocol and whatever else identifies the rows.
     """
     tail_user, tail_item = groups.tail_user[users], groups.tail_item[targets]
-    members = {"all": np.ones(len(ranks), bool), "tail_user": tail_user, "head_user": ~tail_user, "tail_item": tail_item, "head_item": ~tail_item}
+    members = {
+        "all": np.ones(len(ranks), bool),
+        "tail_user": tail_user,
+        "head_user": ~tail_user,
+        "tail_item": tail_item,
+        "head_item": ~tail_item,
+    }
     for name, member in members.items():
         if member.any():
             yield {**labels, "group": name, "n": int(member.sum()), **metrics(ranks[member])}

@@ -101,8 +101,9 @@ def _sampled_ranks(
 def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet) -> np.ndarray:
     """[n] int32 ranks of the targets among their stored negatives."""
     ranks = _sampled_ranks(
-        model, params, data, tables, evaluation.starts, evaluation.slots, evaluation.newest, evaluation.candidates, evaluation.candidate_logits
-    )
+        model, params, data, tables, evaluation.starts, evaluation.slots, evaluation.newest, evaluation.candidates,
+        evaluation.candidate_logits,
+    )  # fmt: skip
     return in_user_order(np.asarray(ranks), evaluation)
 
 

@@ -33,7 +33,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
             body.append(cells)
         widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
-        lines += [_line(header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(_line(line, widths) for line in body)]
+        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+        lines += [_line(header, widths), rule, *(_line(line, widths) for line in body)]
     return "\n".join(lines).strip()
 
 

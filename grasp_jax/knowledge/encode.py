@@ -6,6 +6,7 @@ width, `file` brings vectors made elsewhere. An encoder is a function (texts of 
 
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -34,7 +35,7 @@ def encode_tfidf_projection(item_texts: Sequence[str], user_texts: Sequence[str]
     return projection.transform(items).astype(np.float32), projection.transform(users).astype(np.float32)
 
 
-def _tfidf(item_texts: Sequence[str], user_texts: Sequence[str]):  # scipy sparse matrices, which carry no useful type
+def _tfidf(item_texts: Sequence[str], user_texts: Sequence[str]) -> tuple[Any, Any]:  # scipy sparse matrices, which carry no useful type
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=200_000, dtype=np.float32)

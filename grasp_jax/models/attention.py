@@ -30,9 +30,14 @@ def pair_logits(
       [..., 2] float32.
     """
     scale = 1.0 / jnp.sqrt(jnp.float32(items.shape[-1]))
-    own = jnp.einsum(subscripts, users, items, preferred_element_type=jnp.float32)
-    similar = jnp.einsum(subscripts, users_similar, items_similar, preferred_element_type=jnp.float32)
+    own = _dot(subscripts, users, items)
+    similar = _dot(subscripts, users_similar, items_similar)
     return jnp.stack([own, similar], axis=-1) * scale
+
+
+def _dot(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    # Half-precision tables are widened: a logit is a sum of E small terms.
+    return jnp.einsum(subscripts, a.astype(jnp.float32), b.astype(jnp.float32))
 
 
 def three_logits(logits: jax.Array) -> jax.Array:
@@ -58,8 +63,10 @@ def gates(
         return jnp.ones((*logits.shape[:-1], 3), logits.dtype)
     three = three_logits(logits)
     if kind == "softmax":
+        assert normaliser is not None
         return jnp.exp(three - normaliser)
     if kind == "learned":
+        assert temperature is not None and bias is not None
         three = three * temperature + bias
     return jax.nn.sigmoid(three)
 

@@ -103,8 +103,8 @@ class Recommender(nn.Module):
         head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
         has_next = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, :-1] >= 0)
         return PairScores(
-            positive=jnp.einsum("rld,rld->rl", states, jnp.roll(vectors, -1, axis=1)),
-            negative=jnp.einsum("rlh,rlgh->rlg", weights, head) + offset[..., None],
+            positive=(states * jnp.roll(vectors, -1, axis=1)).sum(axis=-1),
+            negative=(weights[:, :, None] * head).sum(axis=-1) + offset[..., None],
             mask=jnp.pad(has_next, ((0, 0), (0, 1))),
         )
 
@@ -129,7 +129,8 @@ class Recommender(nn.Module):
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
         gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
         weights, offset = self.encoder.last_layer(states)
-        return jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates)) + offset[:, None]
+        # A sum fuses with what makes its terms; an einsum would be a batched matrix-vector product, twice as slow on a CPU.
+        return (weights[:, None] * self.encoder.head_input(features, gates)).sum(axis=-1) + offset[:, None]
 
     def score_items(
         self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
@@ -159,12 +160,12 @@ class Recommender(nn.Module):
         return total + offset[:, None]
 
     def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
-        if getattr(self.encoder, "gate", None) != "softmax":
+        if getattr(self.encoder, "gate", None) != "softmax" or batch.logits is None:
             return None
         return attention.history_normaliser(batch.logits, batch.segments)
 
     def _candidate_normaliser(self, logits: jax.Array | None, normaliser: jax.Array | None, axis: int) -> jax.Array | None:
-        if normaliser is None:
+        if normaliser is None or logits is None:
             return None
         return attention.candidate_normaliser(logits, jnp.expand_dims(normaliser, axis))
 

@@ -24,7 +24,7 @@ from grasp_jax.errors import TrainingDiverged
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranking import EvaluationSet, sampled_ranks
 from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.models.recommender import Recommender, Tables
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress

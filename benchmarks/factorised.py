@@ -1,0 +1,80 @@
+"""Ours: the packed, factorised step exactly as `grasp_jax.training.loop` runs it, many steps to a dispatch."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from benchmarks.workload import memory_beside_tables
+from grasp_jax.data.split import Split
+from grasp_jax.models.device_data import gather_batch
+from grasp_jax.models.distinct import choose_projection
+from grasp_jax.models.recommender import build_recommender
+from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
+from grasp_jax.training.step import batch_negatives, make_train_steps
+
+SEED = 0
+DROPOUT = 0.2
+
+
+class FactorisedStep:
+    """One model, its compiled function of S steps, and the packed batches of one epoch.
+
+    Attributes:
+      state: parameters and optimiser state, each leaf with a leading axis 1.
+      slots: [1, epoch's steps, R, L'].
+      steps: S.
+      compile_seconds, memory_bytes: of the compiled function; memory is arguments and temporaries less the frozen tables.
+    """
+
+    name = "grasp_jax (packed, factorised)"
+
+    def __init__(self, config: ml_collections.ConfigDict, split: Split, data: TrainingData, steps: int) -> None:
+        self.data = data
+        member = Member(SEED, DROPOUT)
+        tokens = data.packing.num_rows * data.packing.row_length
+        self.projection = choose_projection(split.item_counts, tokens, tokens)
+        width = data.tables["items"].shape[1]
+        model = build_recommender(
+            config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection
+        )
+        optimiser = optax.adam(config.train.learning_rate)
+        self.state = initial_snapshot(model, optimiser, [member], data).state
+        self.slots = epoch_slots(data, [member], 0)
+        self.epoch_steps = self.slots.shape[1]
+        self.steps = min(steps, self.epoch_steps)
+        self.starts = jnp.asarray(data.histories.start.astype(np.int32))
+        self.keys = jnp.stack([jax.random.key(SEED)])
+        self.begin = 0
+        started = time.perf_counter()
+        train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
+        self.compiled = train_steps.lower(self.state, *self._arguments(data, 0, DROPOUT)).compile()
+        self.compile_seconds = time.perf_counter() - started
+        self.memory_bytes = memory_beside_tables(self.compiled, data.tables)
+
+    def _arguments(self, data: TrainingData, begin: int, dropout: float) -> tuple:
+        chunk = jnp.asarray(self.slots[:, begin : begin + self.steps])
+        return data.device, data.tables, self.starts, chunk, self.keys, jnp.int32(begin), jnp.full(1, dropout, jnp.float32)
+
+    def run(self) -> float:
+        """Seconds per step of the next dispatch, the copy of its slots to the device included."""
+        if self.begin + self.steps > self.epoch_steps:
+            self.begin = 0
+        started = time.perf_counter()
+        self.state, losses = self.compiled(self.state, *self._arguments(self.data, self.begin, DROPOUT))
+        losses.block_until_ready()
+        self.begin += self.steps
+        return (time.perf_counter() - started) / self.steps
+
+    def first_loss(self, data: TrainingData) -> float:
+        """The loss of the epoch's first batch on `data`, dropout off; the state stays as it is."""
+        _, losses = self.compiled(jax.tree.map(jnp.copy, self.state), *self._arguments(data, 0, 0.0))
+        return float(losses[0, 0])
+
+    def negatives(self, step: int) -> np.ndarray:
+        """[R, L'] item rows that step `step` of the epoch draws."""
+        segments = gather_batch(self.data.device, self.starts, jnp.asarray(self.slots[0, step])).segments
+        return np.asarray(batch_negatives(self.keys[0], jnp.int32(step), self.data.device, segments, self.data.shape))[..., 0]

@@ -1,0 +1,127 @@
+"""The rival in JAX: padded batches and Eq. 3-5 as written, with no factorisation and no cached gate; same backbone, one jitted step."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from benchmarks.workload import PaddedBatch, memory_beside_tables
+from grasp_jax.models.holistic import holistic_attention
+from grasp_jax.models.recommender import Tables
+from grasp_jax.models.sasrec import SASRec
+
+ROUND_SECONDS = 1.0  # a round of a rival is as many steps as fit, at least one
+
+
+class PlainGrasp(nn.Module):
+    """GRASP on SASRec over padded histories.
+
+    Attributes:
+      hidden: widths of the MLP's hidden layers.
+      features: D.
+      max_length, num_layers, num_heads: of the backbone.
+    """
+
+    hidden: Sequence[int]
+    features: int
+    max_length: int
+    num_layers: int
+    num_heads: int
+
+    def setup(self) -> None:
+        self.layers = [nn.Dense(size) for size in (*self.hidden, self.features)]
+        self.backbone = SASRec(self.features, self.max_length, self.num_layers, self.num_heads)
+
+    def embed(self, tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
+        """Users [B] and items [B, L] -> `i_all` [B, L, D]."""
+        x = holistic_attention(
+            tables["users"][users][:, None], tables["users_similar"][users][:, None], tables["items"][items], tables["items_similar"][items]
+        )
+        for layer in self.layers[:-1]:
+            x = jax.nn.gelu(layer(x), approximate=True)
+        return self.layers[-1](x)
+
+    def __call__(self, tables: Tables, batch: PaddedBatch, dropout: jax.Array | None) -> jax.Array:
+        """The loss: binary cross-entropy of positives and negatives, mean over positions that have a next item."""
+        segments = jnp.where(batch.mask, batch.users[:, None], -1)
+        positions = jnp.broadcast_to(jnp.arange(batch.history.shape[1]), batch.history.shape)
+        states = self.backbone(self.embed(tables, batch.users, batch.history), segments, positions, dropout)
+        positive = (states * self.embed(tables, batch.users, batch.positive)).sum(-1)
+        negative = (states * self.embed(tables, batch.users, batch.negative)).sum(-1)
+        losses = jax.nn.softplus(-positive) + jax.nn.softplus(negative)
+        return jnp.where(batch.mask, losses, 0.0).sum() / jnp.maximum(batch.mask.sum(), 1)
+
+
+def plain_parameters(ours: Any, max_length: int) -> Any:
+    """Parameters of grasp_jax's recommender as those of `PlainGrasp`; arrays are new, so that either may be donated."""
+    encoder = ours["encoder"]
+    own, similar = encoder["own_kernel"], encoder["similar_kernel"]
+    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * jnp.sqrt(jnp.float32(own.shape[1]))
+    layers = {"layers_0": {"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}}
+    for k in range(sum(name.startswith("layers_") for name in encoder)):
+        layers[f"layers_{k + 1}"] = jax.tree.map(jnp.copy, encoder[f"layers_{k}"])
+    backbone = jax.tree.map(jnp.copy, dict(ours["backbone"])) | {"positions": ours["backbone"]["positions"][:max_length] + 0.0}
+    return {**layers, "backbone": backbone}
+
+
+class PlainJaxStep:
+    """The compiled step and its state.
+
+    Attributes:
+      compile_seconds, memory_bytes: of the compiled step; memory is arguments and temporaries less the frozen tables.
+    """
+
+    name = "plain JAX (padded, jitted)"
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float
+    ) -> None:
+        model = config.model
+        length = batches[0].history.shape[1]
+        module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)
+        optimiser = optax.adam(config.train.learning_rate)
+        self.state = (params, optimiser.init(params))
+        self.tables = tables
+        self.batches = [jax.tree.map(jnp.asarray, batch) for batch in batches]
+        self.dropout = jnp.float32(dropout)
+        self.key = jax.random.key(1)
+        self.done = 0
+        self.steps_per_round = 1
+
+        def step(state: Any, tables: Tables, batch: PaddedBatch, key: jax.Array, number: jax.Array, dropout: jax.Array) -> tuple:
+            params, optimiser_state = state
+            rngs = {"dropout": jax.random.fold_in(key, number)}
+            loss, gradient = jax.value_and_grad(lambda p: module.apply({"params": p}, tables, batch, dropout, rngs=rngs))(params)
+            updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
+            return (optax.apply_updates(params, updates), optimiser_state), loss
+
+        started = time.perf_counter()
+        lowered = jax.jit(step, donate_argnums=0).lower(self.state, tables, self.batches[0], self.key, jnp.int32(0), self.dropout)
+        self.compiled = lowered.compile()
+        self.compile_seconds = time.perf_counter() - started
+        self.memory_bytes = memory_beside_tables(self.compiled, tables)
+
+    def first_loss(self, tables: Tables) -> float:
+        """The loss of the first batch on `tables`, dropout off; the state stays as it is."""
+        state = jax.tree.map(jnp.copy, self.state)
+        return float(self.compiled(state, tables, self.batches[0], self.key, jnp.int32(0), jnp.float32(0.0))[1])
+
+    def warm_up(self) -> None:
+        """Two steps; the second decides how many make a round."""
+        self.run()
+        self.steps_per_round = max(1, min(int(ROUND_SECONDS / self.run()), 100))
+
+    def run(self) -> float:
+        """Seconds per step of one round; the host waits at its end only."""
+        started = time.perf_counter()
+        for _ in range(self.steps_per_round):
+            batch = self.batches[self.done % len(self.batches)]
+            self.state, loss = self.compiled(self.state, self.tables, batch, self.key, jnp.int32(self.done), self.dropout)
+            self.done += 1
+        loss.block_until_ready()
+        return (time.perf_counter() - started) / self.steps_per_round

@@ -1,0 +1,231 @@
+"""The rival in PyTorch, eager, as one would write it first: padded batches, frozen buffers, Eq. 3-5 as written, nn.MultiheadAttention."""
+
+import itertools
+import math
+import threading
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.plain_jax import ROUND_SECONDS
+from benchmarks.workload import PaddedBatch
+from grasp_jax.models.recommender import Tables
+
+
+class SASRec(nn.Module):
+    """SASRec with the sub-layers of the released code: normalised queries, plain keys and values, causal mask."""
+
+    def __init__(self, features: int, max_length: int, num_layers: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.features = features
+        self.positions = nn.Embedding(max_length, features)
+        self.dropout = nn.Dropout(dropout)
+        self.attention_norms = nn.ModuleList(nn.LayerNorm(features, eps=1e-8) for _ in range(num_layers))
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(features, num_heads, dropout=dropout, batch_first=True) for _ in range(num_layers)
+        )
+        self.forward_norms = nn.ModuleList(nn.LayerNorm(features, eps=1e-8) for _ in range(num_layers))
+        self.forwards = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(features, features), nn.Dropout(dropout), nn.ReLU(), nn.Linear(features, features), nn.Dropout(dropout)
+            )
+            for _ in range(num_layers)
+        )
+        self.last_norm = nn.LayerNorm(features, eps=1e-8)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Item vectors [B, L, D] -> states [B, L, D]; padding lies on the right, where the causal mask hides it."""
+        length = vectors.shape[1]
+        x = vectors * math.sqrt(self.features) + self.positions(torch.arange(length, device=vectors.device))
+        x = self.dropout(x)
+        hidden = torch.triu(torch.ones(length, length, dtype=torch.bool, device=x.device), diagonal=1)
+        for k, attention in enumerate(self.attentions):
+            queries = self.attention_norms[k](x)
+            attended, _ = attention(queries, x, x, attn_mask=hidden, need_weights=False)
+            x = self.forward_norms[k](queries + attended)
+            x = x + self.forwards[k](x)
+        return self.last_norm(x)
+
+
+class PlainGrasp(nn.Module):
+    """GRASP on SASRec over padded histories; `tables` are frozen buffers."""
+
+    items: torch.Tensor
+    items_similar: torch.Tensor
+    users: torch.Tensor
+    users_similar: torch.Tensor
+
+    def __init__(self, tables: dict[str, torch.Tensor], model: ml_collections.ConfigDict, max_length: int, dropout: float) -> None:
+        super().__init__()
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+        sizes = [4 * tables["items"].shape[1], *model.mlp, model.features]
+        layers: list[nn.Module] = []
+        for size, next_size in itertools.pairwise(sizes):
+            layers += [nn.Linear(size, next_size), nn.GELU(approximate="tanh")]
+        self.mlp = nn.Sequential(*layers[:-1])
+        self.backbone = SASRec(model.features, max_length, model.num_layers, model.num_heads, dropout)
+
+    @staticmethod
+    def attend(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Eq. 3: queries [B, E] and values [B, L, E] -> [B, L, E]."""
+        return torch.sigmoid(value @ query[:, :, None] / math.sqrt(query.shape[-1])) * value
+
+    def embed(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Users [B] and items [B, L] -> `i_all` [B, L, D]."""
+        own, similar = F.embedding(users, self.users), F.embedding(users, self.users_similar)
+        item, item_similar = F.embedding(items, self.items), F.embedding(items, self.items_similar)
+        joined = self.attend(torch.cat([own, similar], dim=-1), torch.cat([item, item_similar], dim=-1))
+        return self.mlp(torch.cat([self.attend(own, item), self.attend(similar, item_similar), joined], dim=-1))
+
+    def forward(self, batch: PaddedBatch) -> torch.Tensor:
+        """The loss: binary cross-entropy of positives and negatives, mean over positions that have a next item."""
+        states = self.backbone(self.embed(batch.users, batch.history))
+        positive = (states * self.embed(batch.users, batch.positive)).sum(-1)[batch.mask]
+        negative = (states * self.embed(batch.users, batch.negative)).sum(-1)[batch.mask]
+        return F.binary_cross_entropy_with_logits(positive, torch.ones_like(positive)) + F.binary_cross_entropy_with_logits(
+            negative, torch.zeros_like(negative)
+        )
+
+
+def load_parameters(module: PlainGrasp, params: Any) -> None:
+    """Copies parameters of `plain_jax.PlainGrasp` into the module."""
+
+    def put(target: torch.Tensor, *values: Any) -> None:
+        with torch.no_grad():
+            target.copy_(torch.from_numpy(np.concatenate([np.array(value) for value in values])))
+
+    def put_linear(linear: Any, dense: Any) -> None:
+        put(linear.weight, dense["kernel"].T)
+        put(linear.bias, dense["bias"])
+
+    def put_norm(norm: Any, values: Any) -> None:
+        put(norm.weight, values["scale"])
+        put(norm.bias, values["bias"])
+
+    for k, linear in enumerate(layer for layer in module.mlp if isinstance(layer, nn.Linear)):
+        put_linear(linear, params[f"layers_{k}"])
+    backbone: Any = module.backbone  # its lists of modules are indexed, which nn.Module's types do not know
+    values = params["backbone"]
+    put(backbone.positions.weight, values["positions"])
+    for k, attention in enumerate(backbone.attentions):
+        parts = values[f"SelfAttention_{k}"]
+        put(attention.in_proj_weight, *(parts[name]["kernel"].T for name in ("query", "key", "value")))
+        put(attention.in_proj_bias, *(parts[name]["bias"] for name in ("query", "key", "value")))
+        put_linear(attention.out_proj, parts["out"])
+        put_norm(backbone.attention_norms[k], values[f"LayerNorm_{2 * k}"])
+        put_norm(backbone.forward_norms[k], values[f"LayerNorm_{2 * k + 1}"])
+        put_linear(backbone.forwards[k][0], values[f"Dense_{2 * k}"])
+        put_linear(backbone.forwards[k][3], values[f"Dense_{2 * k + 1}"])
+    put_norm(backbone.last_norm, values[f"LayerNorm_{2 * len(backbone.attentions)}"])
+
+
+def device_problem() -> str:
+    """Why PyTorch cannot run on the device that JAX uses; empty if it can."""
+    if jax.default_backend() == "cpu" or torch.cuda.is_available():
+        return ""
+    return f"JAX runs on {jax.default_backend()} and this PyTorch sees no such device"
+
+
+class PlainTorchStep:
+    """The module, Adam and the batches, on JAX's device.
+
+    Attributes:
+      memory_bytes: on a GPU the allocator's peak during the first step; on a CPU the growth of the process's resident memory from
+        before the module was built to the highest sample of the first step; None where that cannot be read.
+    """
+
+    name = "plain PyTorch (padded, eager)"
+    compile_seconds = 0.0
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float
+    ) -> None:
+        self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
+        self.peak = _Peak(self.device)
+        shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
+        self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(self.device)
+        load_parameters(self.module, params)
+        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=config.train.learning_rate)
+        self.batches = [PaddedBatch(*(torch.from_numpy(np.array(part)).to(self.device) for part in batch)) for batch in batches]
+        self.memory_bytes: int | None = None
+        self.done = 0
+        self.steps_per_round = 1
+
+    def first_loss(self, tables: Tables) -> float:
+        """The loss of the first batch on `tables`, dropout off."""
+        own = {name: getattr(self.module, name) for name in tables}
+        for name, table in tables.items():
+            setattr(self.module, name, torch.from_dlpack(table))
+        self.module.eval()
+        loss = self.module(self.batches[0]).item()
+        self.module.train()
+        for name, table in own.items():
+            setattr(self.module, name, table)
+        return loss
+
+    def warm_up(self) -> None:
+        """Two steps; the first is watched for memory, the second decides how many make a round."""
+        with self.peak:
+            self.run()
+        self.memory_bytes = self.peak.bytes
+        self.steps_per_round = max(1, min(int(ROUND_SECONDS / self.run()), 100))
+
+    def run(self) -> float:
+        """Seconds per step of one round; the host waits at its end only."""
+        started = time.perf_counter()
+        for _ in range(self.steps_per_round):
+            batch = self.batches[self.done % len(self.batches)]
+            self.optimiser.zero_grad()
+            loss = self.module(batch)
+            loss.backward()
+            self.optimiser.step()
+            self.done += 1
+        loss.item()
+        return (time.perf_counter() - started) / self.steps_per_round
+
+
+class _Peak:
+    """Highest memory in use inside the `with` block, above that at construction."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before = torch.cuda.memory_allocated() if device.type == "cuda" else _resident_bytes()
+        self.bytes: int | None = None
+
+    def __enter__(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return
+        self.stop = threading.Event()
+        self.highest = 0
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated() - self.before
+            return
+        self.stop.set()
+        self.thread.join()
+        self.bytes = self.highest - self.before if self.before else None
+
+    def _sample(self) -> None:
+        while not self.stop.wait(0.005):
+            self.highest = max(self.highest, _resident_bytes())
+        self.highest = max(self.highest, _resident_bytes())
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process (Linux), 0 elsewhere."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0

@@ -1,0 +1,99 @@
+"""What a benchmark leaves behind: the machine it ran on, a table to read, and a JSON file."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from grasp_jax.files import write_text
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """Hardware, versions and commit."""
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "backend": jax.default_backend(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "commit": _commit(),
+    }
+
+
+class Contention:
+    """How many cores other processes keep busy from construction on; a timing taken beside them is not to be trusted."""
+
+    def __init__(self) -> None:
+        self.before = self._read()
+
+    def cores(self) -> float | None:
+        """Cores used by others so far, on average; None where /proc/stat does not exist."""
+        after = self._read()
+        if self.before is None or after is None:
+            return None
+        return max(0.0, (after[0] - self.before[0]) / max(after[1] - self.before[1], 1e-9))
+
+    @staticmethod
+    def _read() -> tuple[float, float] | None:
+        """Seconds of all cores spent by other processes, and the time."""
+        try:
+            fields = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+        except OSError:
+            return None
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
+        own = os.times()
+        busy = user + nice + system + interrupts + soft_interrupts + stolen
+        return busy - own.user - own.system, time.perf_counter()
+
+
+def save(path: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes the record, whole or not at all."""
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain-text table, first column to the left, the others to the right."""
+    widths = [max(len(line[k]) for line in (header, *rows)) for k in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in (header, *rows)
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _cpu_model() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the working tree, with "-dirty" where tracked files differ; None outside a repository."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,271 @@
+"""One training step of GRASP-SASRec, ours against the same function written plainly in JAX and in PyTorch: `python -m benchmarks.step`.
+
+Forward, backward and Adam update of 128 users of paper Beauty (E=1536, L=100, D=64), float32, dropout 0.2, one negative a position.
+All three see the same users in the same batches on the same device and thread budget, in interleaved rounds. The rivals get their
+negatives and padded batches ready made; ours draws and gathers them inside the step. Before anything is timed, their losses on one
+batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import lengths, record
+from benchmarks.factorised import DROPOUT, FactorisedStep
+from benchmarks.plain_jax import PlainJaxStep, plain_parameters
+from benchmarks.workload import fewer_users, pad_batch, random_tables, sharpened, training_data
+from grasp_jax.config import default_config
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.errors import UserError
+from grasp_jax.training.loop import TrainingData
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "B, users of a step.", lower_bound=1)
+flags.DEFINE_integer("width", 1536, "E, width of the text embeddings.", lower_bound=1)
+flags.DEFINE_integer("max_length", 100, "L, history length that the rivals pad to.", lower_bound=1)
+flags.DEFINE_integer("features", 64, "D, width of the backbone.", lower_bound=1)
+flags.DEFINE_string("mlp", "256", "Hidden layers of the MLP, comma separated, or 'linear'.")
+flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
+flags.DEFINE_integer("steps", 0, "Steps of ours in one dispatch; 0: 16 on a CPU, 512 elsewhere.", lower_bound=0)
+flags.DEFINE_string("data", None, "Folder with inter.txt; without it ../shared/data/paper_beauty, or synthetic lengths like its own.")
+flags.DEFINE_string("out", None, "JSON file; without it benchmarks/results/step-DEVICE-MLP.json (none with --quick).")
+flags.DEFINE_bool("quick", False, "Small sizes, to see in seconds that it runs; PyTorch may be missing.")
+
+PARITY_LIMIT = 1e-4
+DISPATCHES_PER_ROUND = 3
+RIVAL_BATCHES = 4
+BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
+QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
+QUICK_USERS, QUICK_ITEMS = 400, 500
+
+
+def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData) -> dict[str, Any]:
+    """Losses of the first batch, dropout off, user vectors scaled so that gates differ; the functions are the ones to be timed."""
+    sharp = sharpened(data, FLAGS.width)
+    losses = {ours.name: ours.first_loss(sharp)} | {rival.name: rival.first_loss(sharp.tables) for rival in rivals}
+    difference = max(abs(loss - losses[ours.name]) for loss in losses.values())
+    agrees = bool(difference <= PARITY_LIMIT)  # False for a loss that is not a number
+    shown = ", ".join(f"{name.split(' (')[0]} {loss:.6f}" for name, loss in losses.items())
+    verdict = "ok" if agrees else "FAILED"
+    print(f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {PARITY_LIMIT:.0e}", flush=True)
+    return {"losses": losses, "largest_difference": difference, "limit": PARITY_LIMIT, "agrees": agrees}
+
+
+def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds per step of each implementation, measured in turn, after a warm-up of each."""
+    ours.run()
+    for rival in rivals:
+        rival.warm_up()
+    seconds: dict[str, list[float]] = {step.name: [] for step in (ours, *rivals)}
+    for _ in range(rounds):
+        seconds[ours.name] += [ours.run() for _ in range(DISPATCHES_PER_ROUND)]
+        for rival in rivals:
+            seconds[rival.name].append(rival.run())
+    return seconds
+
+
+def measure_growth(config: ml_collections.ConfigDict, split: Split, data: TrainingData) -> list[dict[str, Any]]:
+    """One epoch of ours for a quarter, half and all of the users, compilation apart."""
+    rows = []
+    for divisor in (4, 2, 1):
+        part = fewer_users(data, len(data.users) // divisor, config.train.batch_size)
+        step = FactorisedStep(config, split, part, len(part.users))
+        seconds = step.run() * step.steps
+        if seconds < 5.0:  # on a fast device the first pass still loads code
+            seconds = step.run() * step.steps
+        tokens = int(part.histories.lengths[part.users].sum())
+        rows.append(
+            {
+                "users": len(part.users),
+                "steps": step.steps,
+                "tokens": tokens,
+                "seconds": seconds,
+                "seconds_per_million_tokens": 1e6 * seconds / tokens,
+                "compile_seconds": step.compile_seconds,
+            }
+        )
+    return rows
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prepares the work, checks parity, times, prints and saves."""
+    if len(arguments) > 1:
+        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+    if FLAGS.quick:
+        for name, value in QUICK.items():
+            if not FLAGS[name].present:
+                setattr(FLAGS, name, value)
+    torch_step, torch_problem = _torch_step()
+    if torch_problem and not FLAGS.quick:
+        raise UserError(f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'")
+    config = _config()
+
+    # The same users in the same batches for all.
+    started = time.perf_counter()
+    data_path = FLAGS.data or ("" if FLAGS.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
+    sizes = (QUICK_USERS, QUICK_ITEMS) if FLAGS.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+    log = lengths.load_log(data_path, *sizes)
+    split = leave_one_out(log, FLAGS.max_length)
+    data = training_data(split, random_tables(log, FLAGS.width), FLAGS.batch_size)
+    ours = FactorisedStep(config, split, data, FLAGS.steps or (16 if jax.default_backend() == "cpu" else 512))
+    batches = [
+        pad_batch(log, data, ours.slots[0, step], ours.negatives(step), FLAGS.max_length)
+        for step in range(min(RIVAL_BATCHES, ours.epoch_steps))
+    ]
+    params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
+    plain_params = plain_parameters(params, FLAGS.max_length)
+    rivals: list[Any] = []
+    if torch_step is not None:
+        rivals.append(torch_step(config, plain_params, data.tables, batches, DROPOUT))
+    rivals.insert(0, PlainJaxStep(config, plain_params, data.tables, batches, DROPOUT))
+    tokens = int(data.histories.lengths[data.users].sum()) / ours.epoch_steps
+    print(
+        f"{log.name}: {log.num_users} users, {log.num_items} items; a step is {data.packing.batch_size} users, {tokens:.0f} real tokens on "
+        f"average, packed in {data.packing.num_rows} rows of {data.packing.row_length}, "
+        f"padded {len(batches[0].users)} x {FLAGS.max_length}; "
+        f"E={FLAGS.width}, D={FLAGS.features}, MLP {tuple(config.model.mlp)}, {jax.devices()[0].device_kind}; "
+        f"prepared in {time.perf_counter() - started:.0f} s",
+        flush=True,
+    )
+
+    machine = record.machine()
+    parity = check_parity(ours, rivals, data)
+    if not parity["agrees"]:
+        raise UserError("the implementations do not compute the same loss, so their times cannot be compared")
+    contention = record.Contention()
+    seconds = time_rounds(ours, rivals, FLAGS.rounds)
+    others = contention.cores()
+    figures = [_figures(step, seconds[step.name], tokens) for step in (ours, *rivals)]
+    growth = measure_growth(config, split, data)
+
+    _print_tables(figures, growth)
+    if others is not None and others > BUSY_CORES:
+        print(
+            f"WARNING: other processes used {others:.1f} cores while the steps were timed. That slows PyTorch's threads, which wait for "
+            "each other in every operation, far more than JAX's: the ratios below flatter us; measure on an idle machine."
+        )
+    if torch_problem:
+        print(f"PyTorch row skipped: {torch_problem} (pip install '.[bench]')")
+    ratios = {row["name"]: row["seconds_per_step"] / figures[0]["seconds_per_step"] for row in figures[1:]}
+    over_jax, over_torch = ratios[PlainJaxStep.name], ratios.get(torch_step.name) if torch_step is not None else None
+    device = jax.default_backend()
+    path = FLAGS.out or (None if FLAGS.quick else record.RESULTS / f"step-{device}-{FLAGS.mlp.replace(',', '-')}.json")
+    if path is not None:
+        result = {
+            "benchmark": "step",
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": machine,
+            "sizes": {
+                **{name: FLAGS[name].value for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
+                "steps_per_dispatch": ours.steps,
+                "data": log.name,
+                "users": log.num_users,
+                "items": log.num_items,
+                "tokens_per_step": tokens,
+                "packed_rows": data.packing.num_rows,
+                "packed_row_length": data.packing.row_length,
+                "projection": ours.projection,
+                "dropout": DROPOUT,
+            },
+            "parity": parity,
+            "cores_used_by_others": others,
+            "steps": figures,
+            "growth": growth,
+            "speed_up": {"over_pytorch": over_torch, "over_plain_jax": over_jax},
+        }
+        record.save(pathlib.Path(path), result)
+        print(f"written to {path}")
+    shown = "not measured" if over_torch is None else f"{over_torch:.1f}x"
+    print(f"speed-up over pytorch: {shown}, over plain jax: {over_jax:.1f}x")
+
+
+def _torch_step() -> tuple[Any, str]:
+    """The PyTorch rival's class and "", or None and why it cannot run."""
+    try:
+        from benchmarks import plain_torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return None, "torch is not installed"
+    problem = plain_torch.device_problem()
+    return (None, problem) if problem else (plain_torch.PlainTorchStep, "")
+
+
+def _config() -> ml_collections.ConfigDict:
+    """The package's defaults with the sizes of the flags."""
+    config = default_config()
+    try:
+        config.model.mlp = () if FLAGS.mlp == "linear" else tuple(int(size) for size in FLAGS.mlp.split(","))
+    except ValueError:
+        raise UserError(f"--mlp={FLAGS.mlp}; expected 'linear' or widths such as 256 or 256,128") from None
+    if any(size <= 0 for size in config.model.mlp):
+        raise UserError(f"--mlp={FLAGS.mlp}; expected positive widths")
+    config.model.features = FLAGS.features
+    config.train.batch_size = FLAGS.batch_size
+    return config
+
+
+def _figures(step: Any, seconds: list[float], tokens: float) -> dict[str, Any]:
+    """Medians and spread of one implementation."""
+    median = float(np.median(seconds))
+    return {
+        "name": step.name,
+        "seconds_per_step": median,
+        "p10": float(np.percentile(seconds, 10)),
+        "p90": float(np.percentile(seconds, 90)),
+        "rounds": seconds,
+        "tokens_per_second": tokens / median,
+        "peak_memory_bytes": step.memory_bytes,
+        "compile_seconds": step.compile_seconds,
+    }
+
+
+def _print_tables(figures: list[dict[str, Any]], growth: list[dict[str, Any]]) -> None:
+    header = ("one training step", "median ms", "p10 ms", "p90 ms", "real tokens/s", "peak memory MB", "compile s")
+    rows = [
+        (
+            row["name"],
+            *(f"{1e3 * row[key]:.2f}" for key in ("seconds_per_step", "p10", "p90")),
+            f"{row['tokens_per_second']:,.0f}",
+            "unknown" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 1e6:,.0f}",
+            f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else "-",
+        )
+        for row in figures
+    ]
+    print("\n" + record.table(header, rows))
+    print("Peak memory, frozen tables apart. JAX: arguments and temporaries of the compiled function. PyTorch: growth of the process's")
+    print("resident memory to the peak of its first step (on a GPU: of the allocator).\n")
+    columns = ("one epoch of ours, users", "steps", "tokens", "seconds", "seconds per million tokens", "compile s")
+    lines = [
+        (
+            f"{row['users']:,}",
+            str(row["steps"]),
+            f"{row['tokens']:,}",
+            f"{row['seconds']:.2f}",
+            f"{row['seconds_per_million_tokens']:.2f}",
+            f"{row['compile_seconds']:.1f}",
+        )
+        for row in growth
+    ]
+    print(record.table(columns, lines) + "\n")
+
+
+def run() -> None:
+    """Entry point: a `UserError` becomes one line and exit status 2."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        app.run(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,119 @@
+"""The work that all implementations are given: one log, four random tables, the same users in the same batches, packed or padded."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.negatives import exclusion_index
+from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.split import Split
+from grasp_jax.knowledge.bank import TABLES
+from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.recommender import Tables
+from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.step import StepShape
+
+
+class PaddedBatch(NamedTuple):
+    """A batch as textbook code wants it, left-aligned and padded with zeros.
+
+    Attributes:
+      users: [B] user rows.
+      history: [B, L] item rows, input of the sequence.
+      positive: [B, L] the item after each.
+      negative: [B, L] one sampled item for each.
+      mask: [B, L] whether the position has a next item.
+    """
+
+    users: Any
+    history: Any
+    positive: Any
+    negative: Any
+    mask: Any
+
+
+def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:
+    """Bytes of arguments and temporaries of a compiled function that takes the frozen tables, less the tables."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    return memory.temp_size_in_bytes + memory.argument_size_in_bytes - sum(table.nbytes for table in tables.values())
+
+
+def random_tables(log: InteractionLog, width: int) -> Tables:
+    """Frozen tables of random unit rows, on the device."""
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def unit_rows(key: jax.Array, rows: int) -> jax.Array:
+        table = jax.random.normal(key, (rows, width))
+        return table / jnp.linalg.norm(table, axis=1, keepdims=True)
+
+    rows = {name: log.num_users if name.startswith("users") else log.num_items for name in TABLES}
+    return {name: unit_rows(jax.random.key(k), rows[name]) for k, name in enumerate(TABLES)}
+
+
+def sharpened(data: TrainingData, width: int) -> TrainingData:
+    """The same data with user rows of length E, so that pair logits are of order one and a wrong gate shows in the loss."""
+    tables = {name: table * width if name.startswith("users") else table for name, table in data.tables.items()}
+    return with_tables(data, tables)
+
+
+def with_tables(data: TrainingData, tables: Tables) -> TrainingData:
+    """`data` with other tables and the pair logits that follow from them."""
+    device = data.device._replace(logits=interaction_logits(tables, data.device.users, data.device.items))
+    return dataclasses.replace(data, device=device, tables=tables)
+
+
+def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData:
+    """What `grasp_jax.training.loop` trains on; one negative a position, and no validation set, for nothing is evaluated."""
+    log = split.log
+    users = np.flatnonzero(split.train.lengths > 1)
+    index = exclusion_index(log, log.offsets[:-1], split.train.end)
+    device = DeviceData(
+        items=jnp.asarray(log.items),
+        users=jnp.asarray(log.users),
+        logits=None,
+        excluded=jnp.asarray(index.shifted),
+        excluded_offsets=jnp.asarray(index.offsets),
+    )
+    shape = StepShape(log.num_items, index.search_steps, negatives=1)
+    valid: Any = None
+    return with_tables(TrainingData(device, tables, split.train, users, plan_packing(split.train, users, batch_size), shape, valid), tables)
+
+
+def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:
+    """The same data with `count` of its users, chosen at random, in rows planned for them."""
+    users = np.sort(np.random.default_rng(0).permutation(data.users)[:count])
+    packing = plan_packing(data.histories, users, batch_size)
+    return dataclasses.replace(data, users=users, packing=packing)
+
+
+def pad_batch(log: InteractionLog, data: TrainingData, slots: np.ndarray, negatives: np.ndarray, length: int) -> PaddedBatch:
+    """The users of one packed batch, padded.
+
+    Args:
+      slots: [R, L'] of the packed batch.
+      negatives: [R, L'] item rows drawn for it; a user's go with the user.
+      length: L.
+
+    Returns:
+      NumPy arrays with B rows; a place without a user is masked throughout.
+    """
+    filled = slots >= 0
+    place = slots[filled]
+    users, rows = np.unique(log.users[place], return_inverse=True)
+    positions = place - data.histories.start[log.users[place]]
+    items = np.zeros((data.packing.batch_size, length + 1), np.int32)
+    sampled = np.zeros_like(items)
+    items[rows, positions] = log.items[place]
+    sampled[rows, positions] = negatives[filled]
+    lengths = np.bincount(rows, minlength=len(items))
+    mask = np.arange(length) < lengths[:, None] - 1
+    padded_users = np.zeros(len(items), np.int32)
+    padded_users[: len(users)] = users
+    return PaddedBatch(padded_users, items[:, :-1], items[:, 1:], np.where(mask, sampled[:, :-1], 0), mask)

@@ -1,0 +1,33 @@
+"""Industry-100K's shape: 99,711 users, 1,205,282 items, mean length 20.88, E=4096.
+
+    python -m grasp_jax.main --config=configs/industry.py --workdir=runs/industry
+    python -m grasp_jax.main --config=configs/industry.py --config.data.path=FOLDER --config.data.items_file=items.jsonl --workdir=...
+
+Without a path it makes synthetic data of that shape, scaled to the memory at hand, and prints the factor; a CPU gets at most
+`config.data.synthetic.cpu_items` items. It then trains a few epochs, which shows speed and not quality: raise
+`config.train.max_epochs` for that. With a path it uses your own files.
+"""
+
+import ml_collections
+
+from grasp_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = default_config()
+    config.data.name = "industry"
+    config.data.source = "auto"
+    config.data.tail_user_below = 29
+    config.data.tail_item_below = 2
+    config.data.synthetic.num_users = 99_711
+    config.data.synthetic.num_items = 1_205_282
+    config.data.synthetic.mean_length = 20.88
+    config.data.synthetic.bytes_per_row = 2 * 4096 * 2  # two float16 tables of E=4096 for users and for items
+    config.knowledge.encoder = "tfidf_projection"
+    config.knowledge.width = 4096
+    config.knowledge.dtype = "float16"
+    config.model.method = "plain,grasp"
+    config.model.table_dtype = "float16"
+    config.train.max_epochs = 4
+    config.eval.full_users = 2_000
+    return config

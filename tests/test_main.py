@@ -1,0 +1,122 @@
+"""The command line from end to end, and every error that a newcomer can make."""
+
+import json
+import pathlib
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from tests.command_line import arguments, one_line_error, run, write_dataset
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
+    """Dataset and workdir of a finished run."""
+    folder = tmp_path_factory.mktemp("main")
+    data = write_dataset(folder / "data")
+    result = run(arguments(data, folder / "run"))
+    assert result.returncode == 0, result.stderr
+    assert "sampled100" in result.stdout and "| grasp" in result.stdout
+    return data, folder / "run"
+
+
+def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break readers of results.json: names, protocols, groups, seeds, and values in 0..1."""
+    rows = json.loads((trained[1] / "results.json").read_text())["rows"]
+    assert {row["protocol"] for row in rows} == {"sampled100", "full"}
+    assert {row["seed"] for row in rows} == {1, 2}
+    assert {"all", "tail_item", "head_item"} <= {row["group"] for row in rows}
+    for row in rows:
+        assert (row["dataset"], row["method"], row["backbone"], row["split"]) == ("fashion", "grasp", "sasrec", "test")
+        assert all(0 <= row[f"{name}@{k}"] <= 1 for name in ("NDCG", "HR") for k in (1, 3, 5, 10, 20)) and 0 <= row["MRR"] <= 1
+        assert row["HR@1"] <= row["HR@10"] <= row["HR@20"]
+    assert {"config.json", "metrics.jsonl", "results.json"} <= {path.name for path in trained[1].iterdir()}
+
+
+def test_evaluate_again_gives_the_same_rows(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if --mode=evaluate did not read the best parameters and the stored negatives."""
+    before = json.loads((trained[1] / "results.json").read_text())["rows"]
+    assert run(arguments(*trained, "--mode=evaluate")).returncode == 0
+    assert json.loads((trained[1] / "results.json").read_text())["rows"] == before
+
+
+def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break serving: rows instead of ids, unsorted scores, or items that the user has already."""
+    data, workdir = trained
+    (workdir / "users.txt").write_text("5\n3\n")
+    flags = ("--mode=recommend", f"--users={workdir / 'users.txt'}", "--config.recommend.top_n=4")
+    result = run(arguments(data, workdir, *flags))
+    assert result.returncode == 0, result.stderr
+    table = parquet.read_table(workdir / "recommendations.parquet").to_pydict()
+    assert set(table["user"]) == {3, 5} and table["rank"] == [1, 2, 3, 4] * 2
+    assert all(a >= b for k in (0, 4) for a, b in zip(table["score"][k : k + 3], table["score"][k + 1 : k + 4], strict=True))
+    pairs = {tuple(map(int, line.split())) for line in (data / "inter.txt").read_text().splitlines()}
+    assert not pairs & set(zip(table["user"], table["item"], strict=True))
+
+
+BAD_FILES = {
+    "letter": (b"1 2\n1 x\n", "inter.txt:2: '1 x' is not two whole numbers"),
+    "zero": (b"1 2\n1 0\n", "inter.txt:2: id 0 in '1 0'"),
+    "three columns": (b"1 2\n1 2 3\n", "inter.txt:2: 3 columns in '1 2 3'; expected two"),
+    "binary": (b"1 2\n\xff\xfe\x00\n", "inter.txt:2: not text"),
+    "empty": (b"", "inter.txt: the file is empty"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FILES)
+def test_bad_interactions_are_one_line(fault: str, tmp_path: pathlib.Path) -> None:
+    """Would break if a bad row were skipped, or answered with a traceback."""
+    content, message = BAD_FILES[fault]
+    data = write_dataset(tmp_path / "data")
+    (data / "inter.txt").write_bytes(content)
+    assert message in one_line_error(run(arguments(data, tmp_path / "run")))
+    assert not (tmp_path / "run" / "config.json").exists(), "a mistyped path must not claim the workdir"
+
+
+BAD_FLAGS = {
+    "missing file": ("--config.data.path=nowhere", "nowhere does not exist"),
+    "unknown key": ("--config.train.learning_speed=1", "learning_speed"),
+    "wrong type": ("--config.train.batch_size=many", "batch_size"),
+    "wrong tuple": ("--config.train.seeds=('a',)", "config.train.seeds"),
+    "unknown method": ("--config.model.method=magic", "config.model.method: 'magic'; expected one or several"),
+    "left-over": ("surplus", "left-over argument 'surplus'"),
+    "missing config": ("--config=configs/nothing.py", "nothing.py"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FLAGS)
+def test_bad_flags_are_one_line(fault: str, tmp_path: pathlib.Path) -> None:
+    """Would break if a mistyped flag were ignored, or answered with a traceback."""
+    flag, message = BAD_FLAGS[fault]
+    data = write_dataset(tmp_path / "data")
+    assert message in one_line_error(run(arguments(data, tmp_path / "run", flag)))
+
+
+def test_bad_embeddings_are_one_line(tmp_path: pathlib.Path) -> None:
+    """Would break if vectors of other users, or NaN, went into training."""
+    data = write_dataset(tmp_path / "data")
+    users = np.load(data / "users.npy")
+    np.save(data / "users.npy", np.concatenate([users, users[:1]]))
+    assert "users.npy: 61 rows, but the data has 60 users" in one_line_error(run(arguments(data, tmp_path / "run")))
+    users[7, 3] = np.nan
+    np.save(data / "users.npy", users)
+    assert "users.npy: row 7 (user 8) holds nan" in one_line_error(run(arguments(data, tmp_path / "run")))
+
+
+def test_workdir_of_another_config_is_refused(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if two configs mixed their checkpoints."""
+    before = {path: path.read_bytes() for path in trained[1].rglob("*.json")}
+    line = one_line_error(run(arguments(*trained, "--config.model.features=16")))
+    assert "model.features is 8 there and 16 here" in line
+    assert before == {path: path.read_bytes() for path in trained[1].rglob("*.json")}
+
+
+def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> None:
+    """Would break if a loss that is not finite trained on, or left nothing to look at."""
+    data = write_dataset(tmp_path / "data")
+    line = one_line_error(run(arguments(data, tmp_path / "run", "--config.train.learning_rate=1e38")))
+    assert "last good checkpoint" in line and " at step " in line
+    (saved,) = (tmp_path / "run").rglob("diverged_step*.npz")
+    with np.load(saved, allow_pickle=False) as batch:
+        assert {"items", "users", "negatives"} <= set(batch.files)

@@ -1,0 +1,120 @@
+"""Killed, truncated or out of disk: a run goes on as if nothing had happened."""
+
+import json
+import pathlib
+import random
+import signal
+import subprocess
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from grasp_jax import files
+from grasp_jax.errors import UserError
+from grasp_jax.training.checkpoint import Checkpoints
+from tests.command_line import ROOT, arguments, run, write_dataset
+
+LONG = ("--config.train.max_epochs=60", "--config.train.patience=25", "--config.eval.full=False")
+
+
+def final_checkpoint(workdir: pathlib.Path) -> dict:
+    folder = workdir / "checkpoints" / "grasp-sasrec" / "last"
+    newest = max(folder.glob("[0-9]*"), key=lambda path: int(path.name))
+    return ocp.StandardCheckpointer().restore(newest.absolute() / "default")
+
+
+def epochs(workdir: pathlib.Path) -> list[tuple]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(line["epoch"], line["seed"], line["loss"], line["valid_ndcg@10"]) for line in lines]
+
+
+def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
+    one, two = final_checkpoint(first), final_checkpoint(second)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert epochs(first) == epochs(second)
+    rows = [json.loads((workdir / "results.json").read_text())["rows"] for workdir in (first, second)]
+    assert rows[0] == rows[1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
+    """Dataset and workdir of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("resume")
+    data = write_dataset(folder / "data")
+    result = run(arguments(data, folder / "whole", *LONG))
+    assert result.returncode == 0, result.stderr
+    return data, folder / "whole"
+
+
+def test_killed_ten_times_ends_bit_equal(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if anything that decides the result were missing from a checkpoint, or a half-written one were trusted."""
+    data, uninterrupted = whole
+    workdir = uninterrupted.parent / "killed"
+    moments, killed = random.Random(0), 0
+    for _ in range(10):
+        process = subprocess.Popen(arguments(data, workdir, *LONG), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(2.0, 6.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 3, "the run is too short for this test to mean anything"
+    result = run(arguments(data, workdir, *LONG))
+    assert result.returncode == 0, result.stderr
+    assert_same_run(uninterrupted, workdir)
+
+
+def test_truncated_checkpoint_falls_back(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if a damaged newest checkpoint stopped the run, or were read as if it were whole."""
+    data, uninterrupted = whole
+    workdir = uninterrupted.parent / "truncated"
+    short = (*LONG[1:], "--config.train.max_epochs=8")
+    whole_run = uninterrupted.parent / "short"
+    for folder in (workdir, whole_run):
+        assert run(arguments(data, folder, *short)).returncode == 0
+    last = workdir / "checkpoints" / "grasp-sasrec" / "last"
+    newest = max(last.glob("[0-9]*"), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file() and "/d/" in str(path):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = run(arguments(data, workdir, *short))
+    assert result.returncode == 0, result.stderr
+    assert f"checkpoint {newest.name} cannot be read" in result.stderr
+    assert "resumed after 7 epochs" in result.stdout
+    assert_same_run(whole_run, workdir)
+
+
+def test_full_disk_keeps_the_earlier_checkpoint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if a save without space raised a traceback or destroyed what was saved before."""
+    checkpoints = Checkpoints(tmp_path / "last")
+    tree = {"weights": np.arange(3.0)}
+    checkpoints.save(1, tree)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    with pytest.raises(UserError, match=r"disk is full, step 2 was not saved.*resumes from step 1"):
+        checkpoints.save(2, {"weights": np.zeros(3)})
+    step, restored = Checkpoints(tmp_path / "last").restore(tree)
+    assert step == 1
+    np.testing.assert_array_equal(restored["weights"], tree["weights"])
+
+
+def test_full_disk_keeps_the_earlier_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break if results.json were opened for writing in place."""
+    path = tmp_path / "results.json"
+    files.write_text(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(path, "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+    assert path.read_text() == "old"
