@@ -25,6 +25,7 @@ from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.recommender import NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
+from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
@@ -208,6 +209,15 @@ class Experiment:
                 self._store_ranks(f"{cell.method}-{cell.backbone}-seed{member.seed}-{protocol}", evaluation, values)
                 rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
         return rows
+
+    def seconds(self) -> dict[str, float]:
+        """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""
+        totals = {"train": 0.0, "validation": 0.0}
+        epochs = {(r["method"], r["backbone"], r["epoch"]): r for r in self.records.read() if r["event"] == "epoch"}
+        for record in epochs.values():  # models trained together share an epoch's seconds
+            totals["train"] += record["train_seconds"]
+            totals["validation"] += record["eval_seconds"]
+        return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
 
     def _subset(self, test: EvaluationSet, method: str) -> EvaluationSet:
         """The test set, or `eval.full_users` of its users drawn once, for the full ranking."""

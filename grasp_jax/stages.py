@@ -1,7 +1,7 @@
 """The stages behind `--mode`, each a function of the experiment and the command line's flags."""
 
 import pathlib
-import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +11,8 @@ from grasp_jax.data.split import statistics
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.results import save_results, table
 from grasp_jax.experiment import Cell, Experiment
+from grasp_jax.machine import machine
 from grasp_jax.serving.recommend import read_users, recommend
-from grasp_jax.timing import compile_seconds
 
 
 def prepare(experiment: Experiment, flags: Any) -> None:
@@ -72,16 +72,15 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
 
 
 def _report(experiment: Experiment, rows: list[dict[str, Any]]) -> None:
-    device = jax.devices()[0]
     about = {
+        "command": " ".join(["python -m grasp_jax.main", *sys.argv[1:]]),
         "table1": statistics(experiment.split, experiment.groups),
-        "device": f"{device.platform} {device.device_kind}",
-        "machine": platform.machine(),
-        "versions": {"jax": jax.__version__, "python": platform.python_version()},
-        "compile_seconds": round(compile_seconds(), 1),
+        "seconds": experiment.seconds(),
+        **machine(),
     }
     save_results(experiment.workdir / "results.json", rows, about)
     print(f"\n{table(rows)}\n")
+    print("seconds: " + ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in about["seconds"].items()))
 
 
 STAGES: dict[str, Callable[[Experiment, Any], None]] = {

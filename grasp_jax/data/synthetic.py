@@ -110,6 +110,7 @@ def _check(spec: ShopSpec) -> None:
         "mean_length": (MIN_LENGTH < spec.mean_length <= MAX_LENGTH / 4, f"above {MIN_LENGTH} and at most {MAX_LENGTH // 4}"),
         "repeat_rate": (0 <= spec.repeat_rate < 1, "from 0 to below 1"),
         "corrupted_share": (0 <= spec.corrupted_share <= 1, "from 0 to 1"),
+        "seed": (spec.seed >= 0, "0 or more"),
     }
     for name, (holds, expected) in rules.items():
         if not holds:

@@ -1,5 +1,6 @@
 """Metrics as JSON lines: appended while a run goes on, cut back to the checkpoint when it resumes."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -20,16 +21,17 @@ class Records:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Drops the lines that a resumed run will write again, and a last line that a killed process left unfinished."""
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; one that a killed process left unfinished is passed over."""
         if not self.path.exists():
-            return
-        kept = []
+            return []
+        records = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if wanted(record):
-                kept.append(line)
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return records
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Drops the lines that a resumed run will write again."""
+        if self.path.exists():
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.read() if wanted(record)))
