@@ -26,7 +26,8 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
-    write_text(README, f"{head}{BEGIN}\n{'\n'.join(parts)}{END}{tail}")
+    body = "\n".join(parts)
+    write_text(README, f"{head}{BEGIN}\n{body}{END}{tail}")
 
 
 def _run(title: str, results: dict[str, Any]) -> str:
@@ -41,10 +42,22 @@ def _run(title: str, results: dict[str, Any]) -> str:
 
 
 def _step(record: dict[str, Any]) -> str:
-    machine = record["machine"]
+    machine, sizes = record["machine"], record["sizes"]
+    lines = ["| one training step | median ms | p10-p90 ms | real tokens/s | peak memory MB |", "|---|---|---|---|---|"]
+    for row in record["steps"]:
+        spread = f"{1e3 * row['p10']:.0f}-{1e3 * row['p90']:.0f}"
+        memory = "unknown" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 1e6:,.0f}"
+        lines.append(f"| {row['name']} | {1e3 * row['seconds_per_step']:,.0f} | {spread} | {row['tokens_per_second']:,.0f} | {memory} |")
+    growth = ", ".join(f"{row['tokens']:,} tokens {row['seconds']:.1f} s" for row in record["growth"])
+    ratios = record["speed_up"]
     return (
-        f"### One training step, E={record['sizes']['width']}, L={record['sizes']['max_length']}, B={record['sizes']['batch_size']}\n\n"
-        f"`python -m benchmarks.step` on {machine['cores']} cores of {machine['cpu']}, {machine['device']}:\n\n{record['summary']}\n\n"
+        f"### One training step of GRASP-SASRec: E={sizes['width']}, L={sizes['max_length']}, B={sizes['batch_size']}, "
+        f"MLP {sizes['mlp']}\n\n"
+        f"`make bench` on {machine['cores']} cores of {machine['cpu']}, {machine['device']}; {sizes['tokens_per_step']:.0f} real tokens a "
+        f"step. Ours is {ratios['over_pytorch']:.1f} times as fast as PyTorch and {ratios['over_plain_jax']:.1f} times as plain JAX; "
+        f"other processes used {record['cores_used_by_others']:.1f} cores meanwhile.\n\n"
+        + "\n".join(lines)
+        + f"\n\nOne epoch of ours: {growth}.\n\n"
     )
 
 

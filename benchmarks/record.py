@@ -1,34 +1,15 @@
 """What a benchmark leaves behind: the machine it ran on, a table to read, and a JSON file."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from grasp_jax.files import write_text
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
-
-
-def machine() -> dict[str, Any]:
-    """Hardware, versions and commit."""
-    return {
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "backend": jax.default_backend(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "commit": _commit(),
-    }
 
 
 class Contention:
@@ -70,30 +51,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for line in (header, *rows)
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _cpu_model() -> str:
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Commit of the working tree, with "-dirty" where tracked files differ; None outside a repository."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    except OSError:
-        return None
-    return described.stdout.strip() or None

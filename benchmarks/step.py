@@ -24,6 +24,7 @@ from benchmarks.workload import fewer_users, pad_batch, random_tables, sharpened
 from grasp_jax.config import default_config
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
+from grasp_jax.machine import machine
 from grasp_jax.training.loop import TrainingData
 
 FLAGS = flags.FLAGS
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
         flush=True,
     )
 
-    machine = record.machine()
+    measured_on = machine()
     parity = check_parity(ours, rivals, data)
     if not parity["agrees"]:
         raise UserError("the implementations do not compute the same loss, so their times cannot be compared")
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str]) -> None:
         result = {
             "benchmark": "step",
             "date": time.strftime("%Y-%m-%d"),
-            "machine": machine,
+            "machine": measured_on,
             "sizes": {
                 **{name: FLAGS[name].value for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
                 "steps_per_dispatch": ours.steps,

@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.source = "synthetic"
     config.data.synthetic.num_users = 2500
     config.data.synthetic.num_items = 5000  # most items are rare, as in a real shop: there is little for an ID to learn from
+    config.data.synthetic.repeat_rate = 0.03
     config.data.max_length = 50
     config.data.tail_item_below = 4
     config.model.method = "plain,grasp"

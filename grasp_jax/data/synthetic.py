@@ -30,7 +30,8 @@ BRAND_HEADS = ("Lum", "Vel", "Nor", "Ari", "Sol", "Mira", "Cal", "Ter", "Ondi", 
 BRAND_TAILS = ("ora", "vane", "della", "wick", "essa", "mont")
 FINISHES = ("Gentle", "Intense", "Organic", "Travel", "Family", "Professional", "Classic", "Light", "Rich", "Daily")
 MIN_LENGTH, MAX_LENGTH = 3, 200
-CANDIDATES = 8  # items a shopper looks at before choosing one
+REMEMBERED = 20  # purchases back that a shopper avoids buying again by chance
+CANDIDATES = 16  # items a shopper looks at before choosing one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +145,14 @@ def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tu
         complement = kind // 8 * 8 + (kind + 1) % 8
         liked = liked_kinds[every, rng.choice(3, num_users, p=(0.6, 0.3, 0.1))]
         kind = np.where(chance < 0.4, complement, np.where(chance < 0.95, liked, rng.integers(num_kinds, size=num_users)))
-        # Which item: a few candidates by popularity (rank n^u is close to Zipf), of which style and brand choose one.
+        # Which item: some candidates, popular ones more often (the density of n u^3 falls like rank^-2/3), then style and brand choose.
         first, count = catalogue.offsets[kind], np.diff(catalogue.offsets)[kind]
-        rank = np.floor(count[:, None] ** rng.random((num_users, CANDIDATES))).astype(int) - 1
+        rank = np.floor(count[:, None] * rng.random((num_users, CANDIDATES)) ** 3).astype(int)
         candidates = first[:, None] + rank
-        appeal = 2.5 * (catalogue.style[candidates] == liked_style) + rng.gumbel(size=candidates.shape)
-        appeal += 2.0 * (catalogue.brand[candidates][:, :, None] == liked_brands[:, None, :]).any(axis=2)
+        appeal = 3.5 * (catalogue.style[candidates] == liked_style) + rng.gumbel(size=candidates.shape)
+        appeal += 3.0 * (catalogue.brand[candidates][:, :, None] == liked_brands[:, None, :]).any(axis=2)
+        lately = histories[:, None, max(0, t - REMEMBERED) : t]
+        appeal -= 100.0 * (candidates[:, :, None] == lately).any(axis=2)  # so that only `repeat_rate` makes purchases repeat
         item = candidates[every, appeal.argmax(axis=1)]
         again = (rng.random(num_users) < spec.repeat_rate) & (t > 0)
         earlier = histories[every, (rng.random(num_users) * max(t, 1)).astype(int)]

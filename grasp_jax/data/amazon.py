@@ -1,0 +1,240 @@
+"""A TFDS builder for raw Amazon review dumps (McAuley et al., https://jmcauley.ucsd.edu/data/amazon/), stored as array_record.
+
+`manual_dir` holds `reviews_CATEGORY.json.gz` (or `CATEGORY.json.gz`) and `meta_CATEGORY.json.gz`. Filtering is as in LLM-ESR and S3-Rec,
+as options. TensorFlow is neither needed nor imported.
+"""
+
+import ast
+import dataclasses
+import gzip
+import hashlib
+import json
+import pathlib
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from grasp_jax.data.items import ItemTable
+from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.errors import UserError
+
+TEXT_FIELDS = ("brand", "price", "description")
+LIST_FIELDS = ("attributes", "features")
+SEPARATOR = "\x1f"  # joins the parts of a list in one text feature
+
+
+@dataclasses.dataclass(frozen=True)
+class AmazonFilter:
+    """What is kept of a dump.
+
+    Attributes:
+      category: part of the file names, such as "Beauty".
+      min_rating: reviews rated lower are dropped.
+      min_user_interactions, min_item_interactions: k-core bounds.
+      iterative: repeat the k-core until nothing changes, or pass once.
+      require_title: drop items without a title after the k-core, which is how users with one or two interactions arise.
+      deduplicate: keep one of several reviews of the same user, item and time.
+    """
+
+    category: str = "Beauty"
+    min_rating: float = 0.0
+    min_user_interactions: int = 5
+    min_item_interactions: int = 5
+    iterative: bool = True
+    require_title: bool = True
+    deduplicate: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Short hash of all options, part of the prepared data's name."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reviews:
+    """Filtered reviews: [I] user, item, time and rating, by user and time, and the metadata of each item that is left."""
+
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    ratings: np.ndarray
+    metadata: dict[str, dict[str, Any]]
+
+
+class AmazonConfig(tfds.core.BuilderConfig):
+    """One part ("interactions" or "items") of a dump under one filter."""
+
+    def __init__(self, options: AmazonFilter, part: str) -> None:
+        super().__init__(name=f"{options.category.lower()}_{part}_{options.identity}", version="1.0.0", description=str(options))
+        self.options = options
+        self.part = part
+
+
+class AmazonReviews(tfds.core.GeneratorBasedBuilder):
+    """Part "interactions": one example per user. Part "items": one example per item, in the row order that interactions refer to."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put reviews_CATEGORY.json.gz and meta_CATEGORY.json.gz into manual_dir."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        if self.builder_config.part == "interactions":
+            features: dict[str, Any] = {
+                "user": tfds.features.Text(),
+                "items": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+                "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+                "ratings": tfds.features.Tensor(shape=(None,), dtype=np.float32),
+            }
+        else:
+            features = {name: tfds.features.Text() for name in ("item", "title", *TEXT_FIELDS, *LIST_FIELDS)}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), homepage="https://jmcauley.ucsd.edu/data/amazon/")
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        reviews = read_reviews(pathlib.Path(dl_manager.manual_dir), self.builder_config.options)
+        return {"train": self._generate_examples(reviews)}
+
+    def _generate_examples(self, reviews: Reviews) -> Iterator[tuple[int, dict[str, Any]]]:
+        catalogue, rows = np.unique(reviews.items, return_inverse=True)
+        if self.builder_config.part == "items":
+            for key, item in enumerate(catalogue):
+                fields = reviews.metadata.get(str(item), {})
+                yield key, {"item": str(item), **{name: _text(fields, name) for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)}}
+            return
+        users, first = np.unique(reviews.users, return_index=True)
+        for key, (user, start, stop) in enumerate(zip(users, first, [*first[1:], len(rows)], strict=True)):
+            yield key, {
+                "user": str(user),
+                "items": rows[start:stop].astype(np.int64),
+                "timestamps": reviews.times[start:stop],
+                "ratings": reviews.ratings[start:stop],
+            }
+
+
+def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[InteractionLog, ItemTable]:
+    """Prepares both parts under `data_dir`, or opens them if the same options were prepared before.
+
+    Raises:
+      UserError: a missing, damaged or unfit file; says which, and where.
+    """
+    _find_files(pathlib.Path(manual_dir), options.category)
+    examples = {}
+    for part in ("items", "interactions"):
+        builder = AmazonReviews(data_dir=data_dir, config=AmazonConfig(options, part), file_format="array_record")
+        config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+        builder.download_and_prepare(download_config=config, file_format="array_record")
+        examples[part] = list(builder.as_data_source(split="train"))
+    # array_record shuffles by key; ids give the order back.
+    items = sorted(examples["items"], key=lambda example: example["item"])
+    table = ItemTable(
+        np.array([_str(example["item"]) for example in items]),
+        {"title": [_str(example["title"]) or None for example in items]}
+        | {name: [_str(example[name]) or None for example in items] for name in TEXT_FIELDS}
+        | {name: [[part for part in _str(example[name]).split(SEPARATOR) if part] for example in items] for name in LIST_FIELDS},
+    )
+    histories = sorted(examples["interactions"], key=lambda example: example["user"])
+    lengths = [len(example["items"]) for example in histories]
+    users = np.repeat(np.array([_str(example["user"]) for example in histories]), lengths)
+    rows = np.concatenate([example["items"] for example in histories])
+    times = np.concatenate([example["timestamps"] for example in histories])
+    return build_log(options.category, users, table.ids[rows], times, table.ids), table
+
+
+def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
+    """Reads and filters a dump; within a user by time, ties in file order."""
+    reviews_path, meta_path = _find_files(folder, options.category)
+    users, items, times, ratings = [], [], [], []
+    for number, record in _records(reviews_path):
+        try:
+            user, item, time, rating = record["reviewerID"], record["asin"], int(record["unixReviewTime"]), float(record["overall"])
+        except (KeyError, TypeError, ValueError) as error:
+            fields = "reviewerID, asin, overall, unixReviewTime"
+            raise UserError(f"{reviews_path}:{number}: not a review ({error!r}); expected {fields}") from None
+        if rating >= options.min_rating:
+            users.append(user)
+            items.append(item)
+            times.append(time)
+            ratings.append(rating)
+    columns = [np.array(users, str), np.array(items, str), np.array(times, np.int64), np.array(ratings, np.float32)]
+    order = np.lexsort((columns[2], columns[0]))
+    columns = [column[order] for column in columns]
+    if options.deduplicate and len(columns[0]):
+        _, first = np.unique(np.char.add(np.char.add(columns[0], columns[1]), columns[2].astype(str)), return_index=True)
+        columns = [column[np.sort(first)] for column in columns]
+    keep = k_core(columns[0], columns[1], options.min_user_interactions, options.min_item_interactions, options.iterative)
+    columns = [column[keep] for column in columns]
+    wanted = set(columns[1].tolist())
+    metadata = {str(record["asin"]): record for _, record in _records(meta_path) if record.get("asin") in wanted}
+    if options.require_title:
+        titled = np.array([bool(metadata.get(item, {}).get("title")) for item in columns[1].tolist()], bool)
+        columns = [column[titled] for column in columns]
+    if not len(columns[0]):
+        raise UserError(f"{reviews_path}: no review is left after filtering; loosen config.data.min_rating or config.data.amazon.*")
+    return Reviews(columns[0], columns[1], columns[2], columns[3], metadata)
+
+
+def k_core(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int, iterative: bool) -> np.ndarray:
+    """[I] bool: interactions of users and items with enough of them, counted once or until nothing changes."""
+    _, user_rows = np.unique(users, return_inverse=True)
+    _, item_rows = np.unique(items, return_inverse=True)
+    keep = np.ones(len(users), bool)
+    while keep.any():
+        enough_users = np.bincount(user_rows[keep], minlength=user_rows.max() + 1) >= min_user
+        enough_items = np.bincount(item_rows[keep], minlength=item_rows.max() + 1) >= min_item
+        kept = keep & enough_users[user_rows] & enough_items[item_rows]
+        if not iterative or (kept == keep).all():
+            return kept
+        keep = kept
+    return keep
+
+
+def _find_files(folder: pathlib.Path, category: str) -> tuple[pathlib.Path, pathlib.Path]:
+    found = []
+    for names in ((f"reviews_{category}.json.gz", f"{category}.json.gz"), (f"meta_{category}.json.gz",)):
+        path = next((folder / name for name in names if (folder / name).is_file()), None)
+        if path is None:
+            held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) if folder.is_dir() else "nothing: it does not exist"
+            raise UserError(f"config.data.path: {folder} lacks {' or '.join(names)}; it holds {held or 'nothing'}")
+        found.append(path)
+    return found[0], found[1]
+
+
+def _records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, record) of a dump; the metadata of 2014 are Python literals, not JSON."""
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = _literal(line)
+                if not isinstance(record, dict):
+                    raise UserError(f"{path}:{number}: {line.strip()[:60]!r} is not a record; expected one JSON object per line")
+                yield number, record
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged after line {number} ({error}); fetch the file again") from error
+
+
+def _literal(line: str) -> Any:
+    try:
+        return ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    if name == "attributes":
+        categories = fields.get("categories") or fields.get("category") or []
+        flat = categories[0] if categories and isinstance(categories[0], list) else categories
+        brand = [fields["brand"]] if fields.get("brand") else []
+        return SEPARATOR.join(str(part) for part in [*brand, *flat])
+    value = fields.get({"features": "feature"}.get(name, name))
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value)) if name in LIST_FIELDS else " ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _str(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
