@@ -1,0 +1,30 @@
+"""Small random data that several test files share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.data.log import InteractionLog, build_log
+
+NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
+
+
+@pytest.fixture(scope="session")
+def small_log() -> InteractionLog:
+    """17 users with 1 to 13 interactions each; items repeat within a history, and some items of the catalogue occur nowhere."""
+    rng = np.random.default_rng(0)
+    lengths = np.concatenate([[1, 2, 3], rng.integers(4, 14, NUM_USERS - 3)])
+    users = np.repeat(np.arange(NUM_USERS), lengths)
+    return build_log("small", users, rng.integers(0, NUM_ITEMS - 3, len(users)), catalogue=np.arange(NUM_ITEMS))
+
+
+@pytest.fixture(scope="session")
+def unit_tables() -> dict[str, jax.Array]:
+    """Random knowledge tables of the small log's size, rows of length one."""
+    rng = np.random.default_rng(1)
+    tables = {}
+    for name, rows in {"items": NUM_ITEMS, "items_similar": NUM_ITEMS, "users": NUM_USERS, "users_similar": NUM_USERS}.items():
+        table = rng.standard_normal((rows, WIDTH))
+        tables[name] = jnp.asarray(table / np.linalg.norm(table, axis=1, keepdims=True), jnp.float32)
+    return tables

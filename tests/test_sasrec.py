@@ -1,0 +1,171 @@
+"""The packed SASRec: who sees whom, and its numbers against a NumPy oracle."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.models.sasrec import Dropout, SASRec, attention_mask
+
+FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
+SEGMENTS = np.array([[5, 5, 5, 5, 2, 2, 2, 0, -1, -1], [7, 7, 7, 7, 7, 7, 7, 7, 7, -1]])
+POSITIONS = np.array([[0, 1, 2, 3, 0, 1, 2, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]])
+
+
+def backbone(num_heads: int = 2, causal: bool = True, num_layers: int = 2) -> SASRec:
+    return SASRec(FEATURES, MAX_LENGTH, num_layers, num_heads, causal)
+
+
+@functools.cache
+def parameters(num_layers: int = 2) -> Any:
+    """Random everywhere: also biases and LayerNorm scales, which start as zeros and ones."""
+    init = jax.jit(backbone(num_layers=num_layers).init)
+    params = init(jax.random.key(0), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))["params"]
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: leaf + jnp.asarray(0.3 * rng.standard_normal(leaf.shape), jnp.float32), params)
+
+
+def item_vectors(seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((*SEGMENTS.shape, FEATURES)), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model: SASRec, params: Any, vectors: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array:
+    return model.apply({"params": params}, vectors, segments, positions)
+
+
+def test_mask_by_hand() -> None:
+    """A position would see the future, a neighbour in its row, or, where empty, nothing at all (a softmax over nothing is NaN)."""
+    allowed = attention_mask(jnp.array([[3, 3, 1, -1]]), causal=True)[0]
+    np.testing.assert_array_equal(allowed, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    both_ways = attention_mask(jnp.array([[3, 3, 1, -1]]), causal=False)[0]
+    np.testing.assert_array_equal(both_ways, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.parametrize("causal", [True, False])
+def test_packed_users_equal_users_alone(causal: bool, num_heads: int) -> None:
+    """Packing would change the model: a user's states must not depend on who shares the row, or on where in the row they lie."""
+    model, vectors = backbone(num_heads, causal), item_vectors()
+    packed = forward(model, parameters(), vectors, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+    for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
+        at, count = user == SEGMENTS, (user == SEGMENTS).sum()
+        alone = jnp.zeros_like(vectors).at[0, :count].set(vectors[at])
+        segments, positions = np.full_like(SEGMENTS, -1), np.zeros_like(POSITIONS)
+        segments[0, :count], positions[0, :count] = user, np.arange(count)
+        expected = forward(model, parameters(), alone, jnp.asarray(segments), jnp.asarray(positions))[0, :count]
+        np.testing.assert_allclose(packed[at], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_changing_a_later_item(causal: bool) -> None:
+    """Training would read its own targets if a causal state moved with a later item; without the mask it must move (LLM-ESR)."""
+    model, vectors, changed = backbone(causal=causal), item_vectors(), 5
+    other = vectors.at[1, changed].set(item_vectors(seed=9)[1, changed])
+    before, after = (np.asarray(forward(model, parameters(), v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))) for v in (vectors, other))
+    moved = np.abs(before[1] - after[1]).max(axis=1)
+    assert (moved[changed:9] > 1e-3).all()
+    if causal:
+        np.testing.assert_array_equal(before[1, :changed], after[1, :changed])
+    else:
+        assert (moved[:changed] > 1e-3).all()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_derivatives_stay_inside_the_mask(causal: bool) -> None:
+    """One user's items would leak into another's states by some path other than attention, or a user's own would not reach them."""
+    model = backbone(causal=causal)
+
+    @jax.jit
+    def jacobian(vectors: jax.Array) -> jax.Array:
+        return jax.jacrev(lambda v: forward(model, parameters(), v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))(vectors)
+
+    reach = np.abs(np.asarray(jacobian(item_vectors()))).max(axis=(2, 5))  # [row, position] of the state, [row, position] of the item
+    expected = np.zeros_like(reach, dtype=bool)
+    for row, allowed in enumerate(np.asarray(attention_mask(jnp.asarray(SEGMENTS), causal))):
+        expected[row, :, row] = allowed
+    np.testing.assert_array_equal(reach > 0, expected)
+
+
+def test_empty_positions_are_finite() -> None:
+    """A NaN in an empty slot would reach every gradient through 0 * NaN."""
+    nobody = jnp.full_like(jnp.asarray(SEGMENTS), -1)
+    states = forward(backbone(), parameters(), jnp.zeros_like(item_vectors()), nobody, jnp.zeros_like(nobody))
+    assert np.isfinite(np.asarray(states)).all()
+
+
+def test_positions_count_within_the_history() -> None:
+    """Order would be lost: a state must depend on the position embedding of its own place."""
+    moved = POSITIONS.copy()
+    moved[1, 8] = 3
+    before, after = (forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(p)) for p in (POSITIONS, moved))
+    assert np.abs(np.asarray(before - after))[1, 8].max() > 1e-3
+    np.testing.assert_array_equal(before[0], after[0])
+
+
+def layer_norm(x: np.ndarray, params: dict) -> np.ndarray:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-8) * params["scale"] + params["bias"]
+
+
+def dense(x: np.ndarray, params: dict) -> np.ndarray:
+    return x @ params["kernel"] + params["bias"]
+
+
+def oracle(params: dict, vectors: np.ndarray) -> np.ndarray:
+    """One-head causal SASRec of one user's [n, D] item vectors, as published: normalised queries, raw keys and values."""
+    n = len(vectors)
+    x = vectors * np.sqrt(FEATURES) + params["positions"][:n]
+    for layer in range(2):
+        attention = params[f"SelfAttention_{layer}"]
+        q = layer_norm(x, params[f"LayerNorm_{2 * layer}"])
+        attended = np.zeros_like(x)
+        for t in range(n):
+            logits = dense(q[t], attention["query"]) @ dense(x[: t + 1], attention["key"]).T / np.sqrt(FEATURES)
+            weights = np.exp(logits - logits.max())
+            attended[t] = (weights / weights.sum()) @ dense(x[: t + 1], attention["value"])
+        x = layer_norm(q + dense(attended, attention["out"]), params[f"LayerNorm_{2 * layer + 1}"])
+        x = x + dense(np.maximum(dense(x, params[f"Dense_{2 * layer}"]), 0), params[f"Dense_{2 * layer + 1}"])
+    return layer_norm(x, params["LayerNorm_4"])
+
+
+def test_forward_equals_a_numpy_oracle() -> None:
+    """The backbone would not be SASRec: every user's packed states against a float64 loop over positions."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters())
+    states = np.asarray(forward(backbone(num_heads=1), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))
+    for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
+        expected = oracle(params, np.asarray(item_vectors(), np.float64)[user == SEGMENTS])
+        np.testing.assert_allclose(states[user == SEGMENTS], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_heads_matter() -> None:
+    """`num_heads` would be ignored: two heads of the same parameters are another function."""
+    one, two = (forward(backbone(n), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)) for n in (1, 2))
+    assert np.abs(np.asarray(one - two)).max() > 1e-3
+
+
+def test_dropout_none_is_deterministic() -> None:
+    """Evaluation would be noisy: None needs no random stream and equals a rate of zero."""
+    apply = jax.jit(lambda rate, key: backbone().apply(*arguments, rate, rngs={"dropout": key}))
+    arguments = ({"params": parameters()}, item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+    without = forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+    np.testing.assert_allclose(without, apply(jnp.float32(0.0), jax.random.key(0)), rtol=1e-6, atol=1e-6)
+    first, again, other = (apply(jnp.float32(0.4), jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(np.asarray(first - other)).max() > 1e-2
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropout_keeps_the_mean(rate: float) -> None:
+    """Training and evaluation would see inputs of different size: a share `rate` becomes zero, the rest grows by 1 / (1 - rate)."""
+    x = jnp.ones((200, 500))
+    dropped = np.asarray(Dropout().apply({}, x, jnp.float32(rate), rngs={"dropout": jax.random.key(3)}))
+    kept = dropped > 0
+    np.testing.assert_allclose(dropped[kept], 1 / (1 - rate), rtol=1e-6)
+    deviation = np.sqrt(rate * (1 - rate) / x.size)
+    assert abs((~kept).mean() - rate) < 4 * deviation
+    assert abs(dropped.mean() - 1) < 4 * deviation / (1 - rate)
+    assert kept.any(axis=0).mean() > 0 and kept.mean(axis=0).std() < 0.1  # no whole column is dropped at once
