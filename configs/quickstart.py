@@ -1,4 +1,4 @@
-"""Ten minutes with GRASP, no data needed: a synthetic shop, GRASP and plain SASRec side by side.
+"""Five minutes with GRASP, no data needed: a synthetic shop, GRASP and plain SASRec side by side.
 
     make quickstart        (python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart)
 

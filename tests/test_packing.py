@@ -1,20 +1,13 @@
-"""Split, packing and negatives."""
+"""Packed batches: every interaction once an epoch, no user cut in two, the same shape every epoch."""
 
-import pathlib
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.negatives import draw_candidates, draw_negatives, exclusion_index
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
-from grasp_jax.data.readers import read_interactions
-from grasp_jax.data.split import head_tail_groups, leave_one_out, statistics
-from grasp_jax.errors import UserError
-
-PAPER_BEAUTY = pathlib.Path(__file__).parents[2] / "shared" / "data" / "paper_beauty" / "inter.txt"
+from grasp_jax.data.packing import ROW_MULTIPLE, Packing, pack, plan_packing, stratified_batches
+from grasp_jax.data.split import Histories, leave_one_out
 
 
 def random_log(seed: int, num_users: int = 70, num_items: int = 90) -> InteractionLog:
@@ -24,79 +17,121 @@ def random_log(seed: int, num_users: int = 70, num_items: int = 90) -> Interacti
     return build_log("random", users, rng.integers(0, num_items, len(users)), catalogue=np.arange(num_items))
 
 
-def test_split_by_hand() -> None:
-    """Would break every number: the last item is the test, the one before it validation; short users only train."""
-    log = build_log("hand", np.array([0, 0, 0, 0, 1, 1, 2]), np.array([5, 6, 7, 8, 5, 6, 5]))
-    split = leave_one_out(log, max_length=1)
-    items = log.item_ids
-    assert split.test.evaluated.tolist() == [0]
-    assert items[split.valid.target[0]] == 7 and items[split.test.target[0]] == 8
-    assert log.items[split.test.start[0] : split.test.end[0]].tolist() == [2]  # one item of history: item 7
-    assert split.train.lengths.tolist() == [2, 2, 1]  # one more than max_length: the last is only a target
-    assert split.item_counts.tolist() == [3, 2, 0, 0]
-    short = leave_one_out(log, max_length=10, include_short_users=True)
-    assert short.test.evaluated.tolist() == [0, 1] and items[short.test.target[1]] == 6
-    groups = head_tail_groups(split, tail_user_below=2, tail_item_below=3)
-    assert groups.tail_user.tolist() == [False, False, True] and groups.tail_item.tolist() == [False, True, True, True]
+def histories_of(lengths: list[int], cut: int = 0) -> Histories:
+    """Windows of these lengths, each after `cut` interactions that are left out."""
+    ends = np.cumsum(np.array(lengths) + cut)
+    return Histories(ends - np.array(lengths), ends, np.full(len(lengths), -1, np.int32))
 
 
-@pytest.mark.skipif(not PAPER_BEAUTY.exists(), reason="the paper's Beauty is not beside the repository")
-def test_paper_beauty_has_the_papers_numbers() -> None:
-    """Would break the comparison with the paper's Table 1."""
-    split = leave_one_out(read_interactions(PAPER_BEAUTY, "beauty", {}), 100)
-    facts = statistics(split, head_tail_groups(split))
-    assert (facts["users"], facts["items"], facts["interactions"]) == (52204, 57289, 394908)
-    assert facts["unseen_in_training"] == 5804 and facts["evaluated_users"] == 52204 - 460 - 1246
+def check_epoch(histories: Histories, users: np.ndarray, batches: np.ndarray, slots: np.ndarray, newest: np.ndarray) -> None:
+    """Every interaction of `users` in exactly one slot, each user once and in one stretch of one row, `newest` at its end."""
+    assert np.array_equal(np.sort(batches[batches >= 0]), np.sort(users))
+    expected = np.concatenate([np.arange(histories.start[user], histories.end[user]) for user in users])
+    assert np.array_equal(np.sort(slots[slots >= 0]), np.sort(expected))
+    assert slots.dtype == np.int32 and newest.dtype == np.int32 and newest.shape == batches.shape
+    row_length = slots.shape[2]
+    for step, place in zip(*np.nonzero(batches >= 0), strict=True):
+        user = batches[step, place]
+        length = histories.lengths[user]
+        row, column = divmod(int(newest[step, place]), row_length)
+        assert column + 1 >= length, "the stretch begins in the row in which it ends"
+        stretch = slots[step, row, column + 1 - length : column + 1]
+        assert np.array_equal(stretch, np.arange(histories.start[user], histories.end[user]))
+    assert (newest[batches < 0] == 0).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_an_epoch_packs_every_interaction_once(seed: int) -> None:
-    """Would break training: a lost or doubled interaction, a user cut in two, or a batch of another shape."""
+def test_an_epoch_packs_every_training_interaction_once(seed: int) -> None:
+    """Would break training: a lost or doubled interaction, a user cut in two, or a batch of another shape in another epoch."""
     split = leave_one_out(random_log(seed), 20)
     train, users = split.train, np.flatnonzero(split.train.lengths > 1)
     packing = plan_packing(train, users, 8)
-    orders = []
-    for epoch in range(3):
+    for epoch in range(4):
         batches = stratified_batches(train.lengths, users, 8, np.random.default_rng([seed, epoch]))
         slots, newest = pack(train, batches, packing)
         assert slots.shape == (-(-len(users) // 8), packing.num_rows, packing.row_length)
-        expected = np.concatenate([np.arange(train.start[user], train.end[user]) for user in users])
-        assert np.array_equal(np.sort(slots[slots >= 0]), np.sort(expected))
-        assert np.array_equal(np.sort(batches[batches >= 0]), users)
-        for step, user in zip(*np.nonzero(batches >= 0), strict=True):
-            owner = batches[step, user]
-            rows, columns = np.nonzero((slots[step] >= train.start[owner]) & (slots[step] < train.end[owner]))
-            assert len(set(rows)) == 1 and np.array_equal(np.diff(columns), np.ones(len(columns) - 1))
-            assert slots[step].ravel()[newest[step, user]] == train.end[owner] - 1
-        orders.append(batches.tolist())
-    assert orders[0] != orders[1]
-    again = stratified_batches(train.lengths, users, 8, np.random.default_rng([seed, 0]))
-    assert again.tolist() == orders[0]
+        check_epoch(train, users, batches, slots, newest)
 
 
-def test_negatives_are_uniform_over_what_is_left() -> None:
-    """Would break the loss: an item of the history, or one drawn more often than another (chi-square, fixed seed)."""
-    log = build_log("small", np.zeros(6, int), np.array([0, 3, 4, 4, 9, 11]), catalogue=np.arange(12))
-    index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-    users = jnp.zeros(30_000, jnp.int32)
-    drawn = draw_negatives(jax.random.key(0), users, jnp.asarray(index.shifted), jnp.asarray(index.offsets), 12, index.search_steps, 1)
-    counts = np.bincount(np.asarray(drawn).ravel(), minlength=12)
-    left = [1, 2, 5, 6, 7, 8, 10]
-    assert counts[[0, 3, 4, 9, 11]].sum() == 0
-    expected = 30_000 / len(left)
-    assert ((counts[left] - expected) ** 2 / expected).sum() < 22.5  # 0.999 quantile, six degrees of freedom
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, 2**32 - 1),
+    cut=st.integers(0, 3),
+)
+def test_packing_of_any_lengths(lengths: list[int], batch_size: int, seed: int, cut: int) -> None:
+    """Would break training on unusual data: few users, equal lengths, one giant, a last batch nearly empty."""
+    histories, users = histories_of(lengths, cut), np.arange(len(lengths))
+    packing = plan_packing(histories, users, batch_size)
+    assert packing.batch_size == min(batch_size, len(lengths))
+    assert max(lengths) <= packing.row_length < max(lengths) + ROW_MULTIPLE and packing.row_length % ROW_MULTIPLE == 0
+    for epoch in range(2):
+        batches = stratified_batches(histories.lengths, users, packing.batch_size, np.random.default_rng([seed, epoch]))
+        slots, newest = pack(histories, batches, packing)
+        assert slots.shape == (-(-len(users) // packing.batch_size), packing.num_rows, packing.row_length)
+        check_epoch(histories, users, batches, slots, newest)
+        totals = (slots >= 0).sum(axis=(1, 2))
+        assert totals.max() - totals.min() <= max(lengths), "strata follow each other, so batches differ by one history at most"
 
 
-def test_candidates_are_distinct_stable_and_outside_the_history() -> None:
-    """Would break comparisons: candidates must be the same for every method and hold no item that the user knows."""
-    log = random_log(1)
-    index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-    users = np.arange(log.num_users)
-    drawn = draw_candidates(index, users, 20, seed=5)
-    assert np.array_equal(drawn, draw_candidates(index, users, 20, seed=5))
-    assert not np.array_equal(drawn, draw_candidates(index, users, 20, seed=6))
-    for user in users:
-        history = set(log.items[log.offsets[user] : log.offsets[user + 1]].tolist())
-        assert len(set(drawn[user].tolist()) - history) == 20
-    with pytest.raises(UserError, match=r"distinct negatives asked for, but one user has only"):
-        draw_candidates(index, users, 89, seed=5)
+def test_users_that_were_not_asked_for_stay_out() -> None:
+    """Would break if histories of length one, which have no target, took part in an epoch."""
+    histories = histories_of([1, 5, 1, 3, 9, 1])
+    users = np.array([1, 3, 4])
+    packing = plan_packing(histories, users, 2)
+    batches = stratified_batches(histories.lengths, users, 2, np.random.default_rng(0))
+    check_epoch(histories, users, batches, *pack(histories, batches, packing))
+
+
+def test_batches_are_stratified() -> None:
+    """Would break even steps: each batch has one user of every stratum, and token totals nearly equal those of other batches."""
+    lengths = 1 + np.random.default_rng(0).geometric(0.1, 1000)
+    batches = stratified_batches(lengths, np.arange(1000), 50, np.random.default_rng(1))
+    assert batches.shape == (20, 50)
+    ranked = np.sort(lengths)[::-1].reshape(50, 20)
+    assert ((lengths[batches] <= ranked.max(axis=1)) & (lengths[batches] >= ranked.min(axis=1))).all()
+    totals = lengths[batches].sum(axis=1)
+    unstratified = lengths[np.random.default_rng(1).permutation(1000)].reshape(20, 50).sum(axis=1)
+    assert totals.std() < 0.35 * unstratified.std() and np.ptp(totals) < 0.15 * totals.mean()
+    assert (np.diff(lengths[batches], axis=1) <= 0).all(), "falling lengths, which first-fit needs"
+
+
+def test_order_is_decided_by_the_seed() -> None:
+    """Would break resumption (same seed, same epoch) or shuffling (another seed, another epoch; users of equal length too)."""
+    lengths, users = np.full(60, 7), np.arange(60)
+
+    def deal(seed: int) -> np.ndarray:
+        return stratified_batches(lengths, users, 6, np.random.default_rng(seed))
+
+    assert np.array_equal(deal(3), deal(3)) and not np.array_equal(deal(3), deal(4))
+    together = [{frozenset(batch) for batch in deal(seed).tolist()} for seed in (3, 4)]
+    assert not together[0] & together[1], "the company of a user changes, not the order of batches alone"
+
+
+def test_evaluation_deals_in_order() -> None:
+    """Would break repeatable evaluation: without an rng the longest come first and ties stay in the order of users."""
+    lengths = np.array([2, 9, 4, 4, 7, 2, 5])
+    batches = stratified_batches(lengths, np.arange(7), 3, None)
+    assert batches.tolist() == [[1, 2, 5], [4, 3, -1], [6, 0, -1]]
+
+
+def test_rows_are_filled() -> None:
+    """Would break the gain of packing: rows of one user each are right, and ten times too many."""
+    lengths = np.minimum(1 + np.random.default_rng(0).geometric(0.15, 640), 60)
+    histories, users = histories_of(lengths.tolist()), np.arange(640)
+    packing = plan_packing(histories, users, 64)
+    slots, _ = pack(histories, stratified_batches(lengths, users, 64, np.random.default_rng(0)), packing)
+    assert np.mean(slots >= 0) > 0.85
+
+
+def test_rows_grow_where_first_fit_does_worse_than_planned() -> None:
+    """Would break (lost tokens, or a crash) where shorter histories need more rows: first-fit is not monotone."""
+    longest = [95, 49, 49, 49, 49, 49, 49, 48, 43, 37, 35, 35, 33, 29, 28, 26, 26, 22, 20, 17, 16]
+    shorter = [85, 49, 49, 49, 49, 49, 48, 48, 37, 36, 35, 35, 33, 29, 27, 26, 26, 21, 19, 16, 15]
+    planned = plan_packing(histories_of(longest), np.arange(21), 21)
+    assert planned == Packing(batch_size=21, row_length=96, num_rows=9)
+    histories, batches = histories_of(shorter), np.arange(21)[None]
+    slots, newest = pack(histories, batches, planned)
+    assert slots.shape == (1, 10, 96)
+    check_epoch(histories, np.arange(21), batches, slots, newest)

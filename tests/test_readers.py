@@ -1,76 +1,342 @@
-"""The same interactions from every format, and rows that are refused by number. (`test_main.py` has the faults of inter.txt.)"""
+"""The same interactions from every format, and refusals that name file, row, value and what was expected."""
 
+import datetime
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grasp_jax.data.items import read_items
-from grasp_jax.data.readers import find_interactions, read_interactions
-from grasp_jax.errors import UserError
+from grasp_jax.data.log import build_log
+from grasp_jax.data.readers import KNOWN_NAMES, find_interactions, read_interactions, read_table
+from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
+TABLES = ("tsv", "csv", "jsonl", "parquet")
 ROWS = [("b", "x", 3, 5.0), ("a", "y", 2, 4.0), ("a", "z", 1, 1.0), ("a", "x", 2, 3.0)]
 
 
-def write(folder: pathlib.Path, ending: str) -> pathlib.Path:
-    path = folder / f"interactions.{ending}"
-    names = list(COLUMNS)
-    if ending in ("tsv", "csv"):
-        mark = "\t" if ending == "tsv" else ","
-        path.write_text("\n".join(mark.join(map(str, line)) for line in [names, *ROWS]) + "\n")
-    elif ending == "jsonl":
-        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS))
+def write_table(path: pathlib.Path, columns: dict[str, Sequence[Any]]) -> pathlib.Path:
+    """Writes columns in the format that the ending of `path` says."""
+    rows = list(zip(*columns.values(), strict=True))
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.table({name: list(values) for name, values in columns.items()}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
     else:
-        parquet.write_table(pa.table(dict(zip(names, map(list, zip(*ROWS, strict=True)), strict=True))), path)
+        mark = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("".join(mark.join(map(str, row)) + "\n" for row in [tuple(columns), *rows]))
     return path
 
 
-@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl", "parquet"])
-def test_formats_agree(tmp_path: pathlib.Path, ending: str) -> None:
-    """Would break if a format lost ids, the time order, or the file's order of equal times."""
-    log = read_interactions(write(tmp_path, ending), "small", COLUMNS)
+def write_rows(folder: pathlib.Path, ending: str) -> pathlib.Path:
+    return write_table(folder / f"interactions.{ending}", dict(zip(COLUMNS, zip(*ROWS, strict=True), strict=True)))
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_every_format_gives_the_log_of_inter_txt(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break if a format lost, renumbered or reordered a row: the fingerprints must be the same to the bit."""
+    pairs = [(10, 3), (2, 7), (10, 1), (2, 7), (2, 3)]
+    (tmp_path / "inter.txt").write_text("".join(f"{user} {item}\n" for user, item in pairs))
+    plain = read_interactions(tmp_path / "inter.txt", "pairs", {})
+    assert plain.user_ids.tolist() == [2, 10] and plain.item_ids.tolist() == [1, 3, 7]
+    assert plain.items.tolist() == [2, 2, 1, 1, 0] and plain.offsets.tolist() == [0, 3, 5] and plain.timestamps is None
+    shuffled = [(*pairs[k], 100 + k) for k in (4, 0, 2, 3, 1)]
+    columns = dict(zip(("user", "item", "timestamp"), zip(*shuffled, strict=True), strict=True))
+    log = read_interactions(write_table(tmp_path / f"log.{ending}", columns), "pairs", COLUMNS)
+    assert log.fingerprint() == plain.fingerprint()
+    assert log.timestamps is not None and log.timestamps.tolist() == [101, 103, 104, 100, 102]
+
+
+def test_fingerprint_sees_the_order_within_a_user() -> None:
+    """Would break the identity of data: histories in another order would share a bank and a checkpoint."""
+    users, items = np.array([1, 1, 2]), np.array([5, 6, 5])
+    first = build_log("first", users, items).fingerprint()
+    assert build_log("another name", users, items).fingerprint() == first
+    assert build_log("first", users, items[[1, 0, 2]]).fingerprint() != first
+    assert build_log("first", users, items + 1).fingerprint() != first, "same rows, but other items"
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_string_ids(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break if a format lost string ids, the time order, or the file's order of equal times."""
+    log = read_interactions(write_rows(tmp_path, ending), "small", COLUMNS)
     assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y", "z"]
     assert log.items.tolist() == [2, 1, 0, 0] and log.offsets.tolist() == [0, 3, 4]
-    kept = read_interactions(find_interactions(str(tmp_path)), "small", COLUMNS, min_rating=3.5)
-    assert kept.num_interactions == 2
+    columns = {"user": ["007", "é b", "7"], "item": ["x", "x", "y"]}
+    log = read_interactions(write_table(tmp_path / f"odd.{ending}", columns), "odd", COLUMNS)
+    assert log.user_ids.tolist() == ["007", "7", "é b"], "leading zeros, blanks and letters with accents are part of an id"
 
 
-def test_pairs_keep_file_order(tmp_path: pathlib.Path) -> None:
-    """Would break the data's identity: `inter.txt` is in time order already, and numeric ids sort as numbers."""
-    (tmp_path / "inter.txt").write_text("10 3\n2 7\n10 1\n2 7\n")
-    log = read_interactions(tmp_path / "inter.txt", "pairs", {})
-    assert log.user_ids.tolist() == [2, 10] and log.items.tolist() == [2, 2, 1, 0]
+@pytest.mark.parametrize("ending", TABLES)
+def test_min_rating(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break if the threshold itself were dropped, or times were not cut along with the rows."""
+    log = read_interactions(write_rows(tmp_path, ending), "small", COLUMNS, min_rating=3.0)
+    assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y"]
+    assert log.items.tolist() == [1, 0, 0] and log.timestamps is not None and log.timestamps.tolist() == [2, 2, 3]
+    assert read_interactions(tmp_path / f"interactions.{ending}", "small", COLUMNS, min_rating=4.5).user_ids.tolist() == ["b"]
 
 
-def test_faults_name_row_and_column(tmp_path: pathlib.Path) -> None:
-    """Would break if a null id, a missing column or an unknown item were passed on to training."""
-    path = tmp_path / "log.csv"
-    path.write_text("user,item\na,x\nb,\n")
-    with pytest.raises(UserError, match=r"log.csv: no column 'person'; it has user, item"):
-        read_interactions(path, "small", {**COLUMNS, "user": "person"})
-    parquet.write_table(pa.table({"user": ["a", None], "item": ["x", "y"]}), tmp_path / "log.parquet")
-    with pytest.raises(UserError, match=r"row 2 has no value in column 'user'"):
-        read_interactions(tmp_path / "log.parquet", "small", COLUMNS)
-    (tmp_path / "log.txt2").write_text("1 1\n")
-    with pytest.raises(UserError, match=r"ending '.txt2' is not supported"):
-        read_interactions(tmp_path / "log.txt2", "small", COLUMNS)
-    path.write_text("user,item\na,x\nb,q\n")
-    with pytest.raises(UserError, match=r"item id q occurs in the interactions but not in the items table"):
-        read_interactions(path, "small", COLUMNS, catalogue=np.array(["x", "y"]))
+DAYS = [datetime.date(2014, 1, 2), datetime.date(2014, 1, 1)] * 2
+MOMENTS = [datetime.datetime(day.year, day.month, day.day, 10, 30) for day in DAYS]
+NOON = 1388534400 + 37800  # 2014-01-01 10:30 UTC
+TIMES = {
+    "int64": (pa.array([7, 5, 7, 5]), [5, 5, 7, 7]),
+    "uint32": (pa.array([7, 5, 7, 5], pa.uint32()), [5, 5, 7, 7]),
+    "float64": (pa.array([7.5, -5.25, 7.5, -5.25]), [-5.25, -5.25, 7.5, 7.5]),
+    "date32": (pa.array(DAYS, pa.date32()), [1388534400, 1388534400, 1388620800, 1388620800]),
+    "date64": (pa.array(DAYS, pa.date64()), [1388534400, 1388534400, 1388620800, 1388620800]),
+    "timestamp ms": (pa.array(MOMENTS, pa.timestamp("ms")), [NOON, NOON, NOON + 86400, NOON + 86400]),
+    "timestamp ns": (pa.array(MOMENTS, pa.timestamp("ns")), [NOON, NOON, NOON + 86400, NOON + 86400]),
+    "with a zone": (pa.array(MOMENTS, pa.timestamp("us", tz="UTC")), [NOON, NOON, NOON + 86400, NOON + 86400]),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_of_every_type_order_rows_and_ties_keep_the_files_order(tmp_path: pathlib.Path, kind: str) -> None:
+    """Would break the order of histories for one type of time column, or shuffle interactions of one day."""
+    times, expected = TIMES[kind]
+    path = tmp_path / "log.parquet"
+    parquet.write_table(pa.table({"user": ["u"] * 4, "item": ["d", "c", "b", "a"], "timestamp": times}), path)
+    log = read_interactions(path, "times", COLUMNS)
+    assert log.item_ids[log.items].tolist() == ["c", "a", "d", "b"]
+    assert log.timestamps is not None and log.timestamps.tolist() == expected
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv"])
+def test_dates_written_as_text(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break if ISO dates in a text table were taken for strings, or ordered as such."""
+    columns = {"user": [1, 1, 1], "item": [5, 6, 7], "timestamp": ["2014-01-02", "1999-12-31", "2014-01-01"]}
+    log = read_interactions(write_table(tmp_path / f"log.{ending}", columns), "dates", COLUMNS)
+    assert log.item_ids[log.items].tolist() == [6, 7, 5]
+    assert log.timestamps is not None and log.timestamps.tolist() == [946598400, 1388534400, 1388620800]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=120))
+def test_log_equals_a_stable_sort(rows: list[tuple[int, int, int]]) -> None:
+    """Would break histories of any shape: grouped by user, by time within a user, by the file's order within a time."""
+    users, items, times = (np.array(column) for column in zip(*rows, strict=True))
+    log = build_log("sorted", users, items, times)
+    expected = sorted(rows, key=lambda row: (row[0], row[2]))
+    assert list(zip(log.user_ids[log.users], log.item_ids[log.items], log.timestamps, strict=True)) == expected
+    untimed = build_log("as in the file", users, items)
+    assert untimed.item_ids[untimed.items].tolist() == [row[1] for row in sorted(rows, key=lambda row: row[0])]
+    assert log.num_interactions == len(rows) == log.lengths.sum() and log.num_users == len(set(users.tolist()))
 
 
 def test_items_table_gives_the_row_order(tmp_path: pathlib.Path) -> None:
-    """Would break the match of embeddings and items: rows follow the table, and a repeated id is refused."""
+    """Would break the match of embeddings and items: rows follow the table, items that nobody bought included."""
     path = tmp_path / "items.jsonl"
-    path.write_text('{"item": 9, "title": "nine"}\n{"item": 4, "title": null}\n')
+    path.write_text('{"item": 9, "title": "nine", "tags": ["a"]}\n{"item": 4, "title": null}\n{"item": 6, "title": "six"}\n')
     items = read_items(path, "item")
+    assert items.ids.tolist() == [9, 4, 6] and list(items.columns["title"]) == ["nine", None, "six"]
+    assert items.fields(0) == {"title": "nine", "tags": ["a"]} and items.fields(2) == {"title": "six", "tags": None}
     (tmp_path / "inter.txt").write_text("1 4\n1 9\n")
     log = read_interactions(tmp_path / "inter.txt", "small", {}, catalogue=items.ids)
-    assert log.item_ids.tolist() == [9, 4] and log.items.tolist() == [1, 0]
-    path.write_text('{"item": 9, "title": "nine"}\n{"item": 9, "title": "again"}\n')
-    with pytest.raises(UserError, match=r"item id 9 stands twice"):
-        read_items(path, "item")
+    assert log.item_ids.tolist() == [9, 4, 6] and log.items.tolist() == [1, 0]
+    texts = read_interactions(tmp_path / "inter.txt", "small", {}, catalogue=np.array(["x", "9", "4"]))
+    assert texts.items.tolist() == [2, 1], "whole numbers in one file may be strings in the other"
+
+
+@pytest.mark.parametrize("ending", TABLES)
+def test_items_table_in_every_format(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break if one format of the items table lost the order of rows or a column."""
+    columns = {"asin": ["q", "p"], "title": ["Hand cream", "Soap"], "price": [2.5, 1.0]}
+    items = read_items(write_table(tmp_path / f"items.{ending}", columns), "asin")
+    assert items.ids.tolist() == ["q", "p"] and items.fields(0) == {"title": "Hand cream", "price": 2.5}
+
+
+def test_find_interactions(tmp_path: pathlib.Path) -> None:
+    """Would break if another file of the folder were read than the one that was named, or than the documented order says."""
+    for name in ("interactions.jsonl", "inter_time.tsv", "other.csv"):
+        (tmp_path / name).write_text("")
+    assert find_interactions(str(tmp_path)) == tmp_path / "inter_time.tsv"
+    assert find_interactions(str(tmp_path), "other.csv") == tmp_path / "other.csv"
+    assert find_interactions(str(tmp_path / "other.csv"), "ignored.csv") == tmp_path / "other.csv"
+    (tmp_path / "inter.txt").write_text("")
+    assert find_interactions(str(tmp_path)) == tmp_path / "inter.txt"
+
+
+def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
+    """Would break if a mistyped path gave a traceback, or did not say what the folder holds instead."""
+    (tmp_path / "reviews.csv").write_text("")
+    nowhere = str(tmp_path / "nowhere")
+    assert_names(refusal(find_interactions, nowhere), ("config.data.path", nowhere, "expected a folder or an interaction file"))
+    message = refusal(find_interactions, str(tmp_path), "log.csv")
+    assert_names(message, ("config.data.interactions_file", str(tmp_path / "log.csv"), "does not exist", "reviews.csv"))
+    message = refusal(find_interactions, str(tmp_path))
+    assert_names(message, ("config.data.path", str(tmp_path), *KNOWN_NAMES, "holds reviews.csv", "config.data.interactions_file"))
+    assert_names(refusal(read_items, tmp_path / "items.jsonl", "item"), (str(tmp_path / "items.jsonl"), "no such file"))
+
+
+BAD_PAIRS = {
+    "empty file": (b"", (": the file is empty", "expected one interaction per line")),
+    "blank lines": (b"\n \n", (": no interactions", "expected two whole numbers, 'user item'")),
+    "letter": (b"1 2\n1 x\n", (":2: '1 x'", "not two whole numbers")),
+    "header": (b"user item\n1 2\n", (":1: 'user item'", "not two whole numbers")),
+    "negative": (b"1 2\n1 -2\n", (":2: '1 -2'", "not two whole numbers")),
+    "fraction": (b"1 2\n1 2.0\n", (":2: '1 2.0'", "not two whole numbers")),
+    "zero item": (b"1 2\n\n4 0\n", (":3: id 0 in '4 0'", "ids of this format start at 1")),
+    "zero user": (b"0 1\n", (":1: id 0 in '0 1'", "ids of this format start at 1")),
+    "three columns": (b"1 2\n1 2 3\n", (":2: 3 columns in '1 2 3'", "expected two, 'user item'")),
+    "one column": (b"1 2\n3 4\n5\n", (":3: 1 columns in '5'", "expected two, 'user item'")),
+    "commas": (b"1,2\n", (":1: 1 columns in '1,2'", "expected two, 'user item'")),
+    "binary": (b"1 2\n\xff\xfe\x00\n", (":2: not text", "expected two whole numbers, 'user item'")),
+    "null bytes": (b"1 2\n\x00 5\n", (":2: '\\x00 5'", "not two whole numbers")),
+    "long line": (b"1 2\n" + b"9" * 500 + b"\n", (":2: 1 columns in '" + "9" * 60 + "'", "expected two")),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_PAIRS)
+def test_faults_of_inter_txt(tmp_path: pathlib.Path, fault: str) -> None:
+    """Would break if a bad line were skipped, or not named by file, line, value and what was expected."""
+    content, parts = BAD_PAIRS[fault]
+    path = tmp_path / "inter.txt"
+    path.write_bytes(content)
+    message = refusal(read_interactions, path, "bad", {})
+    assert_names(message, (str(path), *parts))
+    assert len(message) < len(str(path)) + 160, "a line of any length is cut in the message"
+
+
+BAD_TABLES = {
+    "empty csv": ("log.csv", b"", ("the file is empty",)),
+    "empty parquet": ("log.parquet", b"", ("the file is empty",)),
+    "header alone": ("log.csv", b"user,item\n", ("column 'user' has type null", "ids are whole numbers or strings")),
+    "missing column": ("log.csv", b"person,item\na,x\n", ("no column 'user'", "it has person, item", "config.data.columns")),
+    "null in csv": ("log.csv", b"user,item\n1,2\n3,\n", ("row 2 has no value in column 'item'", "fill it in or drop the row")),
+    "null in tsv": ("log.tsv", b"user\titem\n1\t2\n3\t4\n\t5\n", ("row 3 has no value in column 'user'", "fill it in or drop the row")),
+    "null in jsonl": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b"}\n', ("row 2 has no value in column 'item'", "fill it in")),
+    "null time": ("log.csv", b"user,item,timestamp\n1,2,3\n1,2,\n", ("row 2 has no value in column 'timestamp'",)),
+    "too many fields": ("log.csv", b"user,item\na,x\nb,y,z\n", ("not a readable csv table", "Expected 2 columns, got 3: b,y,z")),
+    "too few fields": ("log.tsv", b"user\titem\na\tx\nb\n", ("not a readable tsv table", "Expected 2 columns, got 1: b")),
+    "cut json": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b"\n', ("not a readable jsonl table", "in row 1")),
+    "two types": ("log.jsonl", b'{"user":"a","item":1}\n{"user":3,"item":2}\n', ("not a readable jsonl table", "/user", "in row 1")),
+    "text as parquet": ("log.parquet", b"user,item\n", ("not a readable parquet table",)),
+    "binary csv": ("log.csv", b"user,item\na,x\nb,\xff\xfe\n", ("column 'item' has type binary", "ids are whole numbers or strings")),
+    "fractions as ids": ("log.csv", b"user,item\n1.5,2\n", ("column 'user' has type double", "ids are whole numbers or strings")),
+    "words as time": ("log.csv", b"user,item,timestamp\n1,2,soon\n", ("column 'timestamp' has type string", "numbers or dates")),
+    "endless time": ("log.csv", b"user,item,timestamp\n1,2,3.5\n1,3,inf\n", ("row 2 has timestamp inf", "expected a finite number")),
+    "unknown ending": ("log.xls", b"1 2\n", ("'.xls' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl")),
+    "no ending": ("log", b"1 2\n", ("'' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_faults_of_tables(tmp_path: pathlib.Path, fault: str) -> None:
+    """Would break if a faulty table were read in part, or the message left out the file, the value or what was expected."""
+    name, content, parts = BAD_TABLES[fault]
+    (tmp_path / name).write_bytes(content)
+    assert_names(refusal(read_interactions, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))
+
+
+def test_null_in_parquet_is_named_by_row(tmp_path: pathlib.Path) -> None:
+    """Would break if a null id became the id "None", 0 or NaN."""
+    for number, users in enumerate((["a", None], [1, None])):
+        path = tmp_path / f"log{number}.parquet"
+        parquet.write_table(pa.table({"user": users, "item": ["x", "y"]}), path)
+        message = refusal(read_interactions, path, "bad", COLUMNS)
+        assert_names(message, (str(path), "row 2 has no value in column 'user'", "fill it in or drop the row"))
+
+
+def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
+    """Would break if min_rating were skipped where ratings are absent, empty or words."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\na,x\n")
+    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "no column 'rating'", "it has user, item"))
+    path.write_text("user,item,rating\na,x,good\n")
+    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "'rating' is not numeric", "'good'"))
+    path.write_text("user,item,rating\na,x,5\na,y,\n")
+    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 2 has no value in column 'rating'"))
+    path.write_text("user,item,rating\na,x,1\n")
+    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), ("no interactions were read", "expected at least one"))
+
+
+def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
+    """Would break if an item without text, or with two, went on to the knowledge stage."""
+    path = tmp_path / "items.csv"
+    for text, parts in {
+        "item,title\n1,a\n2,b\n1,c\n": ("item id 1 stands twice", "remove one row"),
+        "item,title\n1,a\n,b\n": ("row 2 has no value in column 'item'", "fill it in or drop the row"),
+        "item,name\n1,a\n": ("no column 'title'", "it has item, name"),
+        "asin,title\n1,a\n": ("no column 'item'", "it has asin, title"),
+    }.items():
+        path.write_text(text)
+        assert_names(refusal(read_items, path, "item"), (str(path), *parts))
+    log = tmp_path / "log.csv"
+    log.write_text("user,item\na,x\nb,q\nc,q\n")
+    message = refusal(read_interactions, log, "shop", COLUMNS, catalogue=np.array(["y", "x"]))
+    assert_names(message, ("item id q occurs in the interactions but not in the items table", "2 such rows", "add it there"))
+    message = refusal(read_interactions, log, "shop", COLUMNS, catalogue=np.array(["q", "x", "q"]))
+    assert_names(message, ("item id q stands twice in the items table", "remove one row"))
+
+
+# What the readers still get wrong. Each mark is strict: it fails once the fault is mended, and is then to be deleted.
+STILL_WRONG = {
+    "empty string id": (
+        "log.csv", b"user,item\na,x\nb,\n", ("row 2 has no value in column 'item'",),
+        "read_table: pyarrow keeps an empty field of a string column as the id ''",
+    ),
+    "id beyond int64": ("inter.txt", b"1 2\n99999999999999999999 1\n", (":2:", "9" * 20), "_read_pairs_slowly: OverflowError"),
+    "hexadecimal": ("inter.txt", b"1 2\n0x10 1\n", (":2: '0x10 1'", "not two whole numbers"), "_read_pairs: pyarrow reads 0x10 as 16"),
+    "value of a binary line": ("inter.txt", b"1 2\n\xff\xfe 3\n", (":2:", "\\xff\\xfe"), "_read_pairs_slowly: the bytes are not shown"),
+    "binary json": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b","item":"\xff"}\n', ("item",), "id_column: UnicodeDecodeError"),
+    "binary header": ("log.tsv", b"us\xffer\titem\na\tx\n", ("not a readable tsv table",), "_column: UnicodeDecodeError in column_names"),
+    "row of binary csv": ("log.csv", b"user,item\na,x\nb,\xff\xfe\n", ("row 2",), "id_column: neither row nor value of the bytes"),
+    "row of a long line": ("log.csv", b"user,item\na,x\nb,y,z\n", ("row 2",), "read_table: threads make pyarrow forget the row"),
+    "row of cut json": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b"\n', ("row 2",), "read_table: pyarrow counts JSON rows from 0"),
+    "time of day": ("log.csv", b"user,item,timestamp\na,x,10:00:00\n", ("'timestamp'",), "_time_column: ArrowNotImplementedError"),
+    "column given twice": ("log.csv", b"user,user,item\na,x,y\n", ("'user'",), "_column: KeyError"),
+    "row of a bad rating": ("log.csv", b"user,item,rating\na,x,4\na,y,good\n", ("row 2",), "_float_column: the row is not named"),
+    "rating of inter.txt": ("inter.txt", b"1 2\n", ("config.data.min_rating",), "read_interactions: min_rating is ignored for .txt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=case[3])) for name, case in STILL_WRONG.items()]
+)
+def test_faults_that_are_not_yet_one_line(tmp_path: pathlib.Path, fault: str) -> None:
+    """Would break the promise of errors.UserError: one line with file, row, value and expectation for every bad input."""
+    name, content, parts, _ = STILL_WRONG[fault]
+    (tmp_path / name).write_bytes(content)
+    min_rating = 3.0 if "rating" in fault else 0.0
+    assert_names(refusal(read_interactions, tmp_path / name, "bad", COLUMNS, min_rating), (str(tmp_path / name), *parts))
+
+
+@pytest.mark.xfail(strict=True, reason="log._rows_in_catalogue: names the dataset, not file and row, and a field 'data.items' that is none")
+def test_item_without_text_is_named_by_file_and_row(tmp_path: pathlib.Path) -> None:
+    """Would break the search for the row to mend, and for the config field to empty."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\na,x\nb,q\n")
+    message = refusal(read_interactions, path, "shop", COLUMNS, catalogue=np.array(["x", "y"]))
+    assert_names(message, (str(path), "row 2", "item id q", "config.data.items_file"))
+
+
+@pytest.mark.xfail(strict=True, reason="log._rows_in_catalogue: IndexError where the items table has no row")
+def test_items_table_without_rows(tmp_path: pathlib.Path) -> None:
+    """Would break with a traceback on an items table that a filter emptied."""
+    parquet.write_table(pa.table({"item": pa.array([], pa.int64()), "title": pa.array([], pa.string())}), tmp_path / "items.parquet")
+    (tmp_path / "inter.txt").write_text("1 2\n")
+    catalogue = read_items(tmp_path / "items.parquet", "item").ids
+    assert "items table" in refusal(read_interactions, tmp_path / "inter.txt", "shop", {}, catalogue=catalogue)
+
+
+@pytest.mark.xfail(strict=True, reason="readers._time_column: cast to whole seconds before sorting")
+def test_order_within_a_second(tmp_path: pathlib.Path) -> None:
+    """Would break the order of histories where times are finer than a second."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,timestamp\na,later,2014-01-01T10:00:00.9\na,first,2014-01-01T10:00:00.1\n")
+    log = read_interactions(path, "fine", COLUMNS)
+    assert log.item_ids[log.items].tolist() == ["first", "later"]
+
+
+def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
+    """Would break if a table that vanished between two stages gave a traceback."""
+    assert_names(refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file"))

@@ -24,6 +24,12 @@ from grasp_jax.errors import UserError
 TEXT_FIELDS = ("brand", "price", "description")
 LIST_FIELDS = ("attributes", "features")
 SEPARATOR = "\x1f"  # joins the parts of a list in one text feature
+CITATION = """@inproceedings{mcauley2015image,
+  title={Image-based recommendations on styles and substitutes},
+  author={McAuley, Julian and Targett, Christopher and Shi, Qinfeng and van den Hengel, Anton},
+  booktitle={Proceedings of the 38th International ACM SIGIR Conference},
+  year={2015}
+}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +95,9 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
             }
         else:
             features = {name: tfds.features.Text() for name in ("item", "title", *TEXT_FIELDS, *LIST_FIELDS)}
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), homepage="https://jmcauley.ucsd.edu/data/amazon/")
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), homepage="https://jmcauley.ucsd.edu/data/amazon/", citation=CITATION
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         reviews = read_reviews(pathlib.Path(dl_manager.manual_dir), self.builder_config.options)
@@ -100,7 +108,7 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.part == "items":
             for key, item in enumerate(catalogue):
                 fields = reviews.metadata.get(str(item), {})
-                yield key, {"item": str(item), **{name: _text(fields, name) for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)}}
+                yield key, {"item": str(item), **{name: _storable(_text(fields, name)) for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)}}
             return
         users, first = np.unique(reviews.users, return_index=True)
         for key, (user, start, stop) in enumerate(zip(users, first, [*first[1:], len(rows)], strict=True)):
@@ -148,7 +156,12 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     for number, record in _records(reviews_path):
         try:
             user, item, time, rating = record["reviewerID"], record["asin"], int(record["unixReviewTime"]), float(record["overall"])
-        except (KeyError, TypeError, ValueError) as error:
+            if not (isinstance(user, str) and user and isinstance(item, str) and item):
+                raise ValueError("an id is not a string, or empty")
+            (user + item).encode()  # JSON can hold half of a surrogate pair, which cannot be stored
+            if not (np.isfinite(rating) and abs(time) < 2**63):
+                raise ValueError("rating or time is out of range")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             fields = "reviewerID, asin, overall, unixReviewTime"
             raise UserError(f"{reviews_path}:{number}: not a review ({error!r}); expected {fields}") from None
         if rating >= options.min_rating:
@@ -159,15 +172,19 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     columns = [np.array(users, str), np.array(items, str), np.array(times, np.int64), np.array(ratings, np.float32)]
     order = np.lexsort((columns[2], columns[0]))
     columns = [column[order] for column in columns]
-    if options.deduplicate and len(columns[0]):
-        _, first = np.unique(np.char.add(np.char.add(columns[0], columns[1]), columns[2].astype(str)), return_index=True)
-        columns = [column[np.sort(first)] for column in columns]
+    if options.deduplicate:
+        first = _first_of_equals(columns[:3])
+        columns = [column[first] for column in columns]
     keep = k_core(columns[0], columns[1], options.min_user_interactions, options.min_item_interactions, options.iterative)
     columns = [column[keep] for column in columns]
     wanted = set(columns[1].tolist())
-    metadata = {str(record["asin"]): record for _, record in _records(meta_path) if record.get("asin") in wanted}
+    metadata = {}
+    for _, record in _records(meta_path):
+        item = record.get("asin")
+        if isinstance(item, str) and item in wanted:
+            metadata[item] = record
     if options.require_title:
-        titled = np.array([bool(metadata.get(item, {}).get("title")) for item in columns[1].tolist()], bool)
+        titled = np.array([bool(_text(metadata.get(item, {}), "title")) for item in columns[1].tolist()], bool)
         columns = [column[titled] for column in columns]
     if not len(columns[0]):
         raise UserError(f"{reviews_path}: no review is left after filtering; loosen config.data.min_rating or config.data.amazon.*")
@@ -189,6 +206,16 @@ def k_core(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int, i
     return keep
 
 
+def _first_of_equals(columns: list[np.ndarray]) -> np.ndarray:
+    """[I] bool: rows that equal no earlier row. Column by column, since joined ids collide ("U1" + "1A" and "U11" + "A")."""
+    order = np.lexsort(columns)  # stable, so the earliest of equal rows comes first
+    ranked = [column[order] for column in columns]
+    repeated = np.logical_and.reduce([column[1:] == column[:-1] for column in ranked])
+    first = np.ones(len(order), bool)
+    first[order[1:][repeated]] = False
+    return first
+
+
 def _find_files(folder: pathlib.Path, category: str) -> tuple[pathlib.Path, pathlib.Path]:
     found = []
     for names in ((f"reviews_{category}.json.gz", f"{category}.json.gz"), (f"meta_{category}.json.gz",)):
@@ -204,6 +231,8 @@ def _records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, record) of a dump; the metadata of 2014 are Python literals, not JSON."""
     number = 0
     try:
+        if path.stat().st_size == 0:  # gzip takes it for a dump without lines
+            raise EOFError("the file is empty")
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
@@ -227,13 +256,20 @@ def _literal(line: str) -> Any:
 def _text(fields: dict[str, Any], name: str) -> str:
     if name == "attributes":
         categories = fields.get("categories") or fields.get("category") or []
-        flat = categories[0] if categories and isinstance(categories[0], list) else categories
+        if not isinstance(categories, list):
+            categories = [categories]
+        flat = categories[0] if categories and isinstance(categories[0], list) else categories  # 2014: a list of paths
         brand = [fields["brand"]] if fields.get("brand") else []
         return SEPARATOR.join(str(part) for part in [*brand, *flat])
     value = fields.get({"features": "feature"}.get(name, name))
     if isinstance(value, list):
         return SEPARATOR.join(map(str, value)) if name in LIST_FIELDS else " ".join(map(str, value))
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).strip()
+
+
+def _storable(text: str) -> str:
+    """`text` with a question mark for each half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _str(value: Any) -> str:

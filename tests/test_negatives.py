@@ -1,0 +1,154 @@
+"""Negatives: uniform over what a user has not seen, exactly, without rejection."""
+
+import collections
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.negatives import ExclusionIndex, draw_candidates, draw_negatives, exclusion_index
+from grasp_jax.data.split import leave_one_out
+from tests.refusal import refusal
+
+NUM_ITEMS = 12
+# 0.999 quantiles of chi-square by degrees of freedom
+CHI_SQUARE = {6: 22.46, 125: 179.99}
+
+
+def log_of(histories: list[list[int]], num_items: int = NUM_ITEMS) -> InteractionLog:
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    return build_log("shop", users, np.concatenate([np.array(history, int) for history in histories]), catalogue=np.arange(num_items))
+
+
+def whole(log: InteractionLog) -> ExclusionIndex:
+    """Exclusions over whole histories, as evaluation has them."""
+    return exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+
+
+@functools.partial(jax.jit, static_argnames=("num_items", "search_steps", "per_position"))
+def drawn(key: jax.Array, users: jax.Array, index: tuple, num_items: int, search_steps: int, per_position: int) -> jax.Array:
+    return draw_negatives(key, users, *index, num_items, search_steps, per_position)
+
+
+def on_device(index: ExclusionIndex, size: int) -> tuple[jax.Array, jax.Array]:
+    """The index, filled up to one size with entries that no user owns, so that examples share a compiled function."""
+    filled = np.full(size, -7, np.int32)
+    filled[: len(index.shifted)] = index.shifted
+    return jnp.asarray(filled), jnp.asarray(index.offsets)
+
+
+HISTORIES = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=NUM_ITEMS - 1), min_size=4, max_size=4)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(HISTORIES)
+def test_exclusion_index_equals_brute_force(histories: list[list[int]]) -> None:
+    """Would break every negative: r plus the number of shifted entries <= r must run through the unseen items in order."""
+    index = whole(log_of(histories))
+    for user, history in enumerate(histories):
+        seen = sorted(set(history))
+        shifted = index.shifted[index.offsets[user] : index.offsets[user + 1]]
+        assert (shifted + np.arange(len(seen))).tolist() == seen
+        r = np.arange(NUM_ITEMS - len(seen))
+        assert (r + (shifted[None, :] <= r[:, None]).sum(axis=1)).tolist() == sorted(set(range(NUM_ITEMS)) - set(seen))
+        assert 2**index.search_steps > len(seen), "enough bisection steps for the longest history"
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(HISTORIES, st.integers(0, 2**31 - 1))
+def test_training_negatives_are_unseen_items(histories: list[list[int]], seed: int) -> None:
+    """Would break the loss: a negative out of range, or one that the user has; all unseen items can be drawn."""
+    histories = [*histories, list(range(8))]  # with one long history, every example takes the same number of bisection steps
+    index = whole(log_of(histories))
+    users = jnp.tile(jnp.arange(5, dtype=jnp.int32), (2, 1))
+    negatives = np.asarray(drawn(jax.random.key(seed), users, on_device(index, 60), NUM_ITEMS, index.search_steps, 150))
+    assert negatives.shape == (2, 5, 150) and negatives.dtype == np.int32
+    for user, history in enumerate(histories):
+        assert set(negatives[:, user].ravel().tolist()) == set(range(NUM_ITEMS)) - set(history)
+
+
+def test_training_negatives_are_uniform() -> None:
+    """Would break the loss: an unseen item drawn more often than another (chi-square, fixed key), near the ends as well."""
+    index = whole(log_of([[0, 3, 4, 4, 9, 11], [5]]))
+    device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
+    counts = np.bincount(
+        np.asarray(drawn(jax.random.key(0), jnp.zeros(10_000, jnp.int32), device, NUM_ITEMS, index.search_steps, 3)).ravel(),
+        minlength=NUM_ITEMS,
+    )
+    left = [1, 2, 5, 6, 7, 8, 10]
+    assert counts[[0, 3, 4, 9, 11]].sum() == 0 and counts.sum() == 30_000
+    assert ((counts[left] - 30_000 / 7) ** 2 / (30_000 / 7)).sum() < CHI_SQUARE[6]
+
+
+def test_training_negatives_follow_the_key() -> None:
+    """Would break resumption (same key, same draw) or training (another key, or another position, the same draw)."""
+    index = whole(log_of([[0, 3], [5]], num_items=1000))
+    device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
+    first, again, other = (drawn(jax.random.key(k), jnp.zeros(50, jnp.int32), device, 1000, index.search_steps, 2) for k in (1, 1, 2))
+    assert np.array_equal(first, again) and np.mean(np.asarray(first) == np.asarray(other)) < 0.1
+    assert len(np.unique(first)) > 80
+
+
+def test_validation_and_test_items_may_be_training_negatives() -> None:
+    """Would break the protocol: leaving them out would tell the model which items are still to come."""
+    log = log_of([[0, 1, 2, 3, 4]])
+    index = exclusion_index(log, log.offsets[:-1], leave_one_out(log, 10).train.end)
+    device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
+    negatives = np.asarray(drawn(jax.random.key(0), jnp.zeros(500, jnp.int32), device, NUM_ITEMS, index.search_steps, 1))
+    assert set(negatives.ravel().tolist()) == set(range(3, NUM_ITEMS))
+
+
+def test_a_user_who_has_everything_is_refused() -> None:
+    """Would break with an endless or wrong draw: the user is named by the id of the source."""
+    log = build_log("shop", np.array([7, 7, 8, 8, 8]), np.array([0, 1, 0, 1, 2]), catalogue=np.arange(3))
+    assert refusal(whole, log) == "shop: user 8 has interacted with all 3 items, so there is no negative to draw"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(HISTORIES, st.integers(0, 2**31 - 1), st.data())
+def test_candidates_are_distinct_and_unseen(histories: list[list[int]], seed: int, data: st.DataObject) -> None:
+    """Would break sampled metrics: a candidate twice, one of the history, or fewer where just enough items are left."""
+    index = whole(log_of(histories))
+    left = min(NUM_ITEMS - len(set(history)) for history in histories)
+    count = data.draw(st.integers(1, left))
+    users = np.array(data.draw(st.permutations(range(4))))
+    candidates = draw_candidates(index, users, count, seed)
+    assert candidates.shape == (4, count) and candidates.dtype == np.int32
+    for user, row in zip(users, candidates.tolist(), strict=True):
+        assert len(set(row)) == count and set(row) <= set(range(NUM_ITEMS)) - set(histories[user])
+
+
+def test_candidates_are_uniform() -> None:
+    """Would break sampled metrics: a set of unseen items that is drawn more often than another (chi-square, fixed seed)."""
+    users, count, left = 12_600, 4, [0, 1, 3, 5, 6, 7, 9, 10, 11]
+    candidates = draw_candidates(whole(log_of([[2, 4, 8]] * users)), np.arange(users), count, seed=0)
+    drawn_sets = collections.Counter(tuple(row) for row in np.sort(candidates, axis=1).tolist())
+    every_set = list(itertools.combinations(left, count))
+    assert set(drawn_sets) == set(every_set)
+    expected = users / len(every_set)
+    assert sum((drawn_sets[chosen] - expected) ** 2 / expected for chosen in every_set) < CHI_SQUARE[len(every_set) - 1]
+
+
+def test_candidates_follow_the_seed() -> None:
+    """Would break comparisons of methods: the same (data, seed) gives the same candidates, another seed others."""
+    log = log_of([[0, 1], [5, 6, 7], [8]], num_items=500)
+    first = draw_candidates(whole(log), np.arange(3), 100, seed=5)
+    assert np.array_equal(first, draw_candidates(whole(log), np.arange(3), 100, seed=5))
+    assert not np.array_equal(first, draw_candidates(whole(log), np.arange(3), 100, seed=6))
+    assert len({tuple(row) for row in first.tolist()}) == 3, "users do not share their candidates"
+
+
+@pytest.mark.parametrize("count", [9, 100])
+def test_too_few_items_for_candidates(count: int) -> None:
+    """Would break with repeated candidates where a user has seen too much; one more than is left is refused already."""
+    index = whole(log_of([[0], [1, 2, 3, 3, 5]]))
+    assert draw_candidates(index, np.arange(2), 8, seed=0).shape == (2, 8)
+    assert refusal(draw_candidates, index, np.arange(2), count, 0) == (
+        f"config.eval.num_negatives: {count} distinct negatives asked for, but one user has only 8 items left of 12; lower it"
+    )

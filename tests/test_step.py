@@ -1,0 +1,424 @@
+"""The training step: its loss and gradient against padded per-user references, its negatives, its models; and early stopping."""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from grasp_jax.config import default_config
+from grasp_jax.data import negatives as negatives_module
+from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.negatives import ExclusionIndex, draw_candidates, draw_negatives, exclusion_index
+from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.errors import UserError
+from grasp_jax.models import attention
+from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
+from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender
+from grasp_jax.training.early_stopping import Progress, as_progress
+from grasp_jax.training.step import StepShape, TrainState, batch_negatives, make_train_steps, pairwise_loss
+
+BATCH, NEGATIVES = 6, 3
+MODELS = {
+    "plain": ("plain", (), "paper"),
+    "linear": ("grasp", (), "paper"),
+    "hidden": ("grasp", (10,), "learned"),
+    "softmax": ("grasp", (10,), "softmax"),
+}
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
+
+
+class Setting(NamedTuple):
+    """A model on the small log, and one packed batch of it."""
+
+    split: Split
+    index: ExclusionIndex
+    data: DeviceData
+    tables: dict[str, jax.Array]
+    model: Recommender
+    params: Any
+    slots: np.ndarray  # [S, R, L], two epochs
+    starts: jax.Array
+    batch: PackedBatch
+    negatives: jax.Array
+
+
+@pytest.fixture(scope="module")
+def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any:
+    """Maker of a `Setting` for a name of `MODELS`; each is made once."""
+
+    @functools.cache
+    def make(name: str) -> Setting:
+        method, mlp, gate = MODELS[name]
+        tables = {} if method == "plain" else unit_tables
+        split = leave_one_out(small_log, 8)  # shorter than the longest histories
+        index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
+        items, users = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
+        logits = 6 * interaction_logits(tables, users, items) if tables else None  # gates far from one half
+        data = DeviceData(items, users, logits, jnp.asarray(index.shifted), jnp.asarray(index.offsets))
+        trained = np.flatnonzero(split.train.lengths > 1)
+        packing = plan_packing(split.train, trained, BATCH)
+        epochs = [stratified_batches(split.train.lengths, trained, BATCH, np.random.default_rng(epoch)) for epoch in range(2)]
+        slots, _ = pack(split.train, np.concatenate(epochs), packing)
+        starts = jnp.asarray(split.train.start.astype(np.int32))
+        batch = quick_jit(gather_batch)(data, starts, jnp.asarray(slots[0]))
+        negatives = draw_batch(index, NEGATIVES)(jax.random.key(7), 0, data, batch.segments)
+        config = default_config().model
+        config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
+        model = build_recommender(config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token")
+        sample_logits = None if not tables else jnp.zeros((*negatives.shape, 2))
+        params = quick_jit(model.init)(jax.random.key(0), tables, batch, negatives, sample_logits)["params"]
+        rng = np.random.default_rng(3)
+        params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+        return Setting(split, index, data, tables, model, params, slots, starts, batch, negatives)
+
+    return make
+
+
+def draw_batch(index: ExclusionIndex, count: int) -> Any:
+    """Compiled `batch_negatives` with `count` draws a position."""
+    shape = StepShape(index.num_items, index.search_steps, count)
+    return quick_jit(lambda key, step, data, segments: batch_negatives(key, step, data, segments, shape))
+
+
+def training_scores(model: Recommender, params: Any, s: Setting) -> PairScores:
+    owners = jnp.maximum(s.batch.segments, 0)[..., None]
+    negative_logits = 6 * logits_of(s.tables, owners, s.negatives) if s.tables else None
+    return apply(model, params, "training_scores", s.tables, s.batch, s.negatives, negative_logits, None)
+
+
+@pytest.fixture(scope="module")
+def scores_of(setting: Any) -> Any:
+    """Training scores of a `Setting` by name."""
+
+    @functools.cache
+    def make(name: str) -> PairScores:
+        s = setting(name)
+        return jax.tree.map(np.asarray, quick_jit(lambda params: training_scores(s.model, params, s))(s.params))
+
+    return make
+
+
+def test_pairwise_loss_by_formula() -> None:
+    """Eq. 6 would be another loss: the mean over the masked positions, the G negatives of a position weighing as one."""
+    rng = np.random.default_rng(0)
+    positive, negative, mask = rng.standard_normal((3, 5)) * 4, rng.standard_normal((3, 5, 4)) * 4, rng.random((3, 5)) < 0.6
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    terms = -np.log(sigmoid(positive)) - np.log(1 - sigmoid(negative)).mean(axis=-1)
+    scores = PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask))
+    np.testing.assert_allclose(pairwise_loss(scores), terms[mask].mean(), rtol=1e-5)
+
+
+def test_pairwise_loss_at_its_limits() -> None:
+    """Large scores would overflow, and a batch without any pair would divide by zero."""
+    scores = PairScores(jnp.array([[-200.0, 200.0]]), jnp.array([[[300.0], [-300.0]]]), jnp.array([[True, True]]))
+    np.testing.assert_allclose(pairwise_loss(scores), (200 + 300) / 2, rtol=1e-6)
+    loss, gradient = jax.value_and_grad(lambda p: pairwise_loss(scores._replace(positive=p, mask=jnp.zeros((1, 2), bool))))(scores.positive)
+    assert loss == 0 and not np.asarray(gradient).any()
+
+
+def test_mask_marks_positions_with_a_next_item(setting: Any, scores_of: Any) -> None:
+    """The last item of one user would be trained to predict the first item of the next user in the row."""
+    s = setting("plain")
+    mask = scores_of("plain").mask
+    expected = np.zeros_like(mask)
+    slots = s.slots[0]
+    for row, column in zip(*np.nonzero(slots >= 0), strict=True):
+        user = s.split.log.users[slots[row, column]]
+        expected[row, column] = slots[row, column] + 1 < s.split.train.end[user]
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.sum() == (slots >= 0).sum() - len(set(s.split.log.users[slots[slots >= 0]].tolist()))
+
+
+@pytest.mark.parametrize("name", ["plain", "hidden"])
+def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scores_of: Any, name: str) -> None:
+    """Training would fit another score than ranking reads: at position t, the next item's score after the history up to t."""
+    s = setting(name)
+    batch, negatives, scores = jax.tree.map(np.asarray, s.batch), np.asarray(s.negatives), scores_of(name)
+    rows, columns = np.nonzero(scores.mask)
+    width = batch.items.shape[1]
+    prefixes = np.full((len(rows), width), -1, np.int32)  # slots, one prefix a row
+    for p, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        count = batch.positions[row, column] + 1
+        prefixes[p, :count] = s.slots[0][row, column - count + 1 : column + 1]
+    newest = (prefixes >= 0).sum(axis=1) - 1 + width * np.arange(len(rows))
+    users, targets = batch.segments[rows, columns], batch.items[rows, columns + 1]
+    candidates = np.concatenate([targets[:, None], negatives[rows, columns]], axis=1)
+
+    @quick_jit
+    def serve(params: Any) -> jax.Array:
+        alone = gather_batch(s.data, s.starts, jnp.asarray(prefixes))
+        states, normaliser = apply(s.model, params, "user_states", s.tables, alone, newest)
+        logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.tables else None
+        return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
+
+    served = serve(s.params)
+    np.testing.assert_allclose(scores.positive[rows, columns], served[:, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.negative[rows, columns], served[:, 1:], rtol=1e-5, atol=1e-5)
+
+
+def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
+    return apply(s.model, params, "item_features", s.tables, ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "projection"),
+    [("plain", "token"), ("linear", "distinct"), ("hidden", "token"), ("softmax", "table")],
+)
+def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projection: str) -> None:
+    """Packing, projecting once and reading one vector twice would train another model than one padded row per user does."""
+    s = setting(name)
+    segments, items = np.asarray(s.batch.segments), np.asarray(s.batch.items)
+    users = np.unique(segments[segments >= 0])
+    lengths = s.split.train.lengths[users]
+    longest = int(lengths.max())
+    valid = np.arange(longest) < lengths[:, None]
+    padded_items, padded_negatives = np.zeros(valid.shape, int), np.zeros((*valid.shape, NEGATIVES), int)
+    for b, user in enumerate(users):
+        window = slice(s.split.train.start[user], s.split.train.end[user])
+        np.testing.assert_array_equal(items[segments == user], s.split.log.items[window])
+        padded_items[b, : lengths[b]] = s.split.log.items[window]
+        padded_negatives[b, : lengths[b]] = np.asarray(s.negatives)[segments == user]
+    padded_segments = jnp.asarray(np.where(valid, users[:, None], -1))
+    positions = jnp.broadcast_to(jnp.arange(longest), valid.shape)
+
+    def padded_loss(params: Any) -> jax.Array:
+        def vectors(ids: np.ndarray, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
+            encoder = s.model.encoder.bind({"params": params["encoder"]})
+            return encoder(features(s, params, jnp.asarray(ids)), encoder.gates(logits, normaliser))
+
+        own = other = normaliser = with_candidate = None
+        if s.tables:
+            own = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(padded_items))
+            other = 6 * logits_of(s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives))
+        if name == "softmax":
+            normaliser = attention.history_normaliser(own, padded_segments)
+            with_candidate = attention.candidate_normaliser(other, normaliser[:, :, None])
+        history = vectors(padded_items, own, normaliser)
+        states = s.model.backbone.apply({"params": params["backbone"]}, history, padded_segments, positions)
+        positive = jnp.einsum("btd,btd->bt", states[:, :-1], history[:, 1:])
+        negative = jnp.einsum("btd,btgd->btg", states, vectors(padded_negatives, other, with_candidate))[:, :-1]
+        losses = -jax.nn.log_sigmoid(positive) - jax.nn.log_sigmoid(-negative).mean(axis=-1)
+        return jnp.where(valid[:, 1:], losses, 0).sum() / valid[:, 1:].sum()
+
+    model = s.model.clone(projection=projection)
+    value, gradient = quick_jit(jax.value_and_grad(lambda params: pairwise_loss(training_scores(model, params, s))))(s.params)
+    expected, reference = quick_jit(jax.value_and_grad(padded_loss))(s.params)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for (path, ours), theirs in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+        idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
+        assert idle or np.abs(np.asarray(theirs)).max() > 1e-4, jax.tree_util.keystr(path)
+
+
+class Run(NamedTuple):
+    """Three models, four steps, dropout on."""
+
+    steps: Any
+    state: TrainState
+    arguments: tuple[Any, ...]
+    slots: np.ndarray  # [M, S, R, L]
+    keys: jax.Array
+    dropout: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def three_models(setting: Any) -> Run:
+    s = setting("linear")
+    # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
+    optimiser = optax.adam(1e-2, eps=1e-2)
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, NEGATIVES)
+    steps = quick_jit(make_train_steps(s.model, optimiser, shape))
+    params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
+    slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
+    keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
+    state = TrainState(params, quick_jit(jax.vmap(optimiser.init))(params))
+    return Run(steps, state, (s.data, s.tables, s.starts), slots, keys, np.float32([0.0, 0.2, 0.5]))
+
+
+def train(run: Run, state: TrainState, members: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
+    slots = run.slots[members, first : first + count]
+    return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, run.keys[members], np.int32(first), run.dropout[members]))
+
+
+def test_models_together_equal_models_alone(three_models: Run) -> None:
+    """A seed's result would depend on which seeds it was trained with: M=3 on one axis against three runs of M=1."""
+    together, losses = train(three_models, three_models.state, slice(None), 0, 2)
+    assert losses.shape == (2, 3)
+    for m in range(3):
+        one = jax.tree.map(lambda leaf, m=m: leaf[m : m + 1], three_models.state)
+        alone, its_losses = train(three_models, one, slice(m, m + 1), 0, 2)
+        np.testing.assert_allclose(losses[:, m], its_losses[:, 0], rtol=1e-5, atol=1e-5)
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[m], b[0], rtol=1e-5, atol=1e-5)
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), together.params, three_models.state.params)
+    assert sorted(jax.tree.leaves(moved))[1] > 1e-3  # all but the key's bias
+
+
+def test_two_dispatches_equal_one(three_models: Run) -> None:
+    """A run that was killed between dispatches would not end where the whole one does, to the last bit."""
+    whole, losses = train(three_models, three_models.state, slice(None), 0, 4)
+    half, first_losses = train(three_models, three_models.state, slice(None), 0, 2)
+    both, last_losses = train(three_models, half, slice(None), 2, 2)
+    np.testing.assert_array_equal(losses, np.concatenate([first_losses, last_losses]))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(both), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
+    """A diverged batch could not be drawn again, or every step would meet the same negatives."""
+    s = setting("plain")
+    draw = draw_batch(s.index, NEGATIVES)
+    first, again, other_seed, other_step = (
+        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch.segments)) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (*s.batch.items.shape, NEGATIVES)
+    assert (first != other_seed).mean() > 0.8
+    assert (first != other_step).mean() > 0.8
+
+
+def test_batch_negatives_avoid_the_training_history(setting: Any) -> None:
+    """A positive would be trained as a negative; the whole training history counts, also what the window has cut off."""
+    s = setting("plain")
+    segments, log, cut = np.asarray(s.batch.segments), s.split.log, 0
+    drawn = np.asarray(draw_batch(s.index, 50)(jax.random.key(3), 0, s.data, s.batch.segments))
+    for user in np.unique(segments[segments >= 0]):
+        known = set(log.items[log.offsets[user] : s.split.train.end[user]].tolist())
+        theirs = drawn[segments == user]
+        assert not known & set(theirs.ravel().tolist())
+        assert theirs.min() >= 0 and theirs.max() < log.num_items
+        cut += s.split.train.start[user] > log.offsets[user]
+    assert cut  # some window is shorter than its user's training history
+
+
+def history_log(histories: list[list[int]], num_items: int) -> InteractionLog:
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    return build_log("by hand", users, np.concatenate(histories), catalogue=np.arange(num_items))
+
+
+def whole_index(log: InteractionLog) -> ExclusionIndex:
+    return exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+
+
+def draws(index: ExclusionIndex, count: int) -> np.ndarray:
+    """[N, count] training negatives of every user."""
+    users, shifted, offsets = (jnp.asarray(array) for array in (np.arange(len(index.offsets) - 1), index.shifted, index.offsets))
+    return np.asarray(draw_negatives(jax.random.key(4), users, shifted, offsets, index.num_items, index.search_steps, count))
+
+
+HISTORIES = [
+    [0], [10], [0, 1, 2, 3], [7, 8, 9, 10], [4, 4, 4], [10, 0], [9, 1, 5, 1, 3], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8, 10],
+    list(range(10)), list(range(1, 11)), [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], [3, 2, 1, 8, 7],
+]  # fmt: skip
+
+
+def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rejection-free draw would skip or repeat an item: every possible r, against the sorted rest of the catalogue."""
+    every = jnp.broadcast_to(jnp.arange(11), (len(HISTORIES), 11))
+    monkeypatch.setattr(
+        negatives_module.jax.random, "randint", lambda key, shape, low, high, dtype: jnp.minimum(every, high - 1).astype(dtype)
+    )
+    drawn = draws(whole_index(history_log(HISTORIES, 11)), 11)
+    for user, history in enumerate(HISTORIES):
+        rest = sorted(set(range(11)) - set(history))
+        np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
+        assert (drawn[user, len(rest) :] == rest[-1]).all()
+
+
+def test_negatives_are_uniform() -> None:
+    """Some items would be trained against more often than others: chi-square of 20,000 draws for each history."""
+    drawn = draws(whole_index(history_log(HISTORIES, 11)), 20_000)
+    for user, history in enumerate(HISTORIES):
+        rest = sorted(set(range(11)) - set(history))
+        counts = np.bincount(drawn[user], minlength=11)
+        assert counts[rest].sum() == 20_000
+        assert len(rest) == 1 or stats.chisquare(counts[rest]).pvalue > 1e-3
+
+
+def test_evaluation_negatives_are_distinct_and_uniform() -> None:
+    """Sampled metrics would be biased: each of the 56 triples outside the whole history must be drawn equally often."""
+    index = whole_index(history_log([[2, 3, 7]], 11))
+    drawn = np.sort(draw_candidates(index, np.zeros(12_000, int), 3, seed=0), axis=1)
+    triples, counts = np.unique(drawn, axis=0, return_counts=True)
+    rest = sorted({*range(11)} - {2, 3, 7})
+    assert [tuple(triple) for triple in triples.tolist()] == list(itertools.combinations(rest, 3))
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_evaluation_negatives_can_exhaust_the_catalogue() -> None:
+    """The largest possible number of negatives would repeat or miss an item, and one more would be drawn from nowhere."""
+    index = whole_index(history_log([[2, 3, 7], [0, 10]], 11))
+    drawn = draw_candidates(index, np.array([0, 1]), 8, seed=1)
+    assert sorted(drawn[0].tolist()) == [0, 1, 4, 5, 6, 8, 9, 10]
+    assert len(set(drawn[1].tolist()) - {0, 10}) == 8
+    with pytest.raises(UserError, match="only 8 items left"):
+        draw_candidates(index, np.array([0, 1]), 9, seed=1)
+
+
+def test_user_of_every_item_is_refused() -> None:
+    """A draw below zero items would return an item of the history."""
+    with pytest.raises(UserError, match="all 3 items"):
+        whole_index(history_log([[0, 1], [2, 0, 1]], 3))
+
+
+def play(scores: list[list[float]], patience: int) -> list[Progress]:
+    """The states after each epoch of validation scores [epochs, M]."""
+    states = [Progress.start(len(scores[0]))]
+    for epoch in scores:
+        states.append(states[-1].after_epoch(np.array(epoch), patience)[0])
+    return states
+
+
+def test_patience_counts_epochs_without_a_better_score() -> None:
+    """Training would stop an epoch early or late, or an equal score would count as better."""
+    states = play([[0.1], [0.3], [0.3], [0.2], [0.29]], patience=3)
+    assert [bool(state.stopped[0]) for state in states] == [False, False, False, False, False, True]
+    assert [int(state.best_epoch[0]) for state in states] == [0, 1, 2, 2, 2, 2]
+    assert states[-1].best[0] == np.float32(0.3)
+
+
+def test_better_score_renews_patience() -> None:
+    """A model that still improves would be stopped."""
+    states = play([[0.1], [0.0], [0.2], [0.0], [0.3], [0.0]], patience=2)
+    assert not any(state.stopped[0] for state in states)
+    assert states[-1].best_epoch[0] == 5
+
+
+def test_members_stop_independently() -> None:
+    """One seed's plateau would stop another, or a stopped model would come back with a score that nobody trained for."""
+    states = play([[0.5, 0.1, 0.0], [0.4, 0.2, 0.0], [0.4, 0.3, 0.0], [0.9, 0.4, 0.1]], patience=2)
+    assert [state.active.tolist() for state in states] == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [1], [1]]
+    np.testing.assert_array_equal(states[-1].best, np.array([0.5, 0.4, 0.0], np.float32))
+    np.testing.assert_array_equal(states[-1].best_epoch, [1, 4, 1])
+
+
+def test_only_better_members_are_reported() -> None:
+    """The best parameters of the wrong model would be kept; a score that is not a number is never better."""
+    state = play([[0.5, 0.1, 0.2, 0.3]], patience=9)[-1]
+    _, better = state.after_epoch(np.array([0.4, 0.2, 0.2, np.nan]), patience=9)
+    np.testing.assert_array_equal(better, [False, True, False, False])
+
+
+def test_epoch_starts_afresh() -> None:
+    """A resumed epoch would begin at the last one's step, with its losses; and the state before must stay as it was saved."""
+    before = Progress.start(2)._replace(step=np.int32(7) + np.zeros((), np.int32), loss_sum=np.ones(2, np.float32))
+    after, _ = before.after_epoch(np.array([0.1, 0.2]), patience=5)
+    assert (int(after.epoch), int(after.step), after.loss_sum.tolist()) == (1, 0, [0, 0])
+    assert (int(before.epoch), int(before.step), before.loss_sum.tolist(), before.best.tolist()) == (0, 7, [1, 1], [-1, -1])
+
+
+def test_restored_progress_can_be_written_to() -> None:
+    """The first loss after a resume would raise: a restored tree holds read-only device arrays."""
+    restored = as_progress(jax.tree.map(jnp.asarray, Progress.start(3)))
+    restored.loss_sum[1] += 2.5
+    assert restored.loss_sum.tolist() == [0, 2.5, 0]
+    for ours, fresh in zip(restored, Progress.start(3)._replace(loss_sum=restored.loss_sum), strict=True):
+        assert ours.dtype == fresh.dtype and ours.shape == fresh.shape
+        np.testing.assert_array_equal(ours, fresh)
