@@ -51,7 +51,9 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(_first_line(error)) from error
     except OSError as error:
-        raise UserError(f"{error.filename}: no such config file; configs/ holds those that come with the project") from error
+        named = [argument for argument in arguments if argument.startswith("--config=")]
+        name = named[-1] if named else "--config"
+        raise UserError(f"{name}: no such config file; configs/ holds those that come with the project") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -61,6 +61,7 @@ def test_lsa_is_no_wider_than_the_text_allows() -> None:
     assert items.shape == (9, 8) and users.shape == (4, 8)
 
 
+@pytest.mark.filterwarnings("ignore:The number of components is higher")
 def test_projection_has_any_width_and_follows_the_seed() -> None:
     """Would break industrial widths (4096 from a small vocabulary), and cosines: they survive a wide projection."""
     item_texts = texts(40, 0)
@@ -133,6 +134,7 @@ def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: in
     assert_names(message, (path, f"{rows} rows", "the data has 3 users", "one row per user", "config.knowledge.user_ids_file"))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     """Would break training with NaN, or retrieval: ScaNN aborts the process. Row, id and value are named."""

@@ -77,6 +77,8 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True)
         made_by = manifest["recipe"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); remove {folder} to prepare it anew") from error
+    if manifest.get("format") != FORMAT_VERSION:
+        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; remove {folder}")
     for key in sorted(set(recipe) | set(made_by)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
@@ -89,7 +91,7 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True)
         try:
             damaged = verify and _sha256(path) != manifest["checksums"][name]
             tables[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
         if damaged:
             raise UserError(f"{path}: the checksum differs from the manifest's; remove {folder} to prepare it anew")

@@ -1,6 +1,7 @@
 """From a split and its items table to a `KnowledgeBank`: describe, encode, centre, retrieve, save. Reused when the recipe matches."""
 
 import hashlib
+import json
 import pathlib
 import time
 from typing import Any
@@ -35,8 +36,10 @@ def prepare_bank(
     Raises:
       UserError: an unknown encoder, missing text, or a bank in `folder` that does not fit.
     """
-    recipe = bank_recipe(config, split, user_texts)
+    recipe = bank_recipe(config, split, items, user_texts)
     if not (folder / MANIFEST).is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
         started = time.perf_counter()
         tables = _make_tables(config, split, items, user_texts)
         notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
@@ -44,7 +47,9 @@ def prepare_bank(
     return load_bank(folder, recipe, config.verify)
 
 
-def bank_recipe(config: ml_collections.ConfigDict, split: Split, user_texts: list[str] | None) -> dict[str, Any]:
+def bank_recipe(
+    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
+) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON."""
     recipe: dict[str, Any] = {
         "source": split.log.fingerprint(),
@@ -57,14 +62,18 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, user_texts: lis
         "dtype": config.dtype,
     }
     if config.encoder == "file":
-        recipe["files"] = {kind: _file_identity(config[f"{kind}_file"]) for kind in ("item", "user")}
+        recipe["files"] = {
+            name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")
+        }
         return recipe
     recipe["describer"] = "template"
     recipe["width"], recipe["seed"] = config.width, config.seed
     for kind in ("item", "user"):
         recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
-    if user_texts is not None:
-        recipe["user_texts"] = _hash("\n".join(user_texts))
+    if items is not None:
+        recipe["item_texts"] = _hash(json.dumps({name: list(values) for name, values in items.columns.items()}, default=str))
+    # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
+    recipe["user_texts"] = _hash("\n".join(user_texts if user_texts is not None else map(str, split.train.start)))
     return recipe
 
 

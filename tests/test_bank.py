@@ -1,0 +1,279 @@
+"""The knowledge bank: written whole or not at all, opened as it was, refused where it was made from something else."""
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.data.items import ItemTable
+from grasp_jax.data.log import build_log
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.knowledge import bank as banks
+from grasp_jax.knowledge import prepare
+from grasp_jax.knowledge.bank import MANIFEST, TABLES, load_bank, save_bank
+from tests.refusal import assert_names, refusal
+
+RECIPE = {"encoder": "lsa", "num_neighbours": 3, "files": {"item": "abc"}}
+NUM_ITEMS, NUM_USERS = 12, 8
+WORDS = ("red", "blue", "green", "soap", "cream", "oil")
+
+
+def tables(dtype: str = "float32") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal((6 if "items" in name else 4, 5)).astype(dtype) for name in TABLES}
+
+
+def saved(folder: pathlib.Path) -> pathlib.Path:
+    save_bank(folder, tables(), RECIPE, {"seconds": 1.5})
+    return folder
+
+
+def shop(shift: int = 0, max_length: int = 10) -> Split:
+    users = np.repeat(np.arange(NUM_USERS), 6)
+    items = (np.arange(len(users)) * 5 + users + shift) % NUM_ITEMS
+    return leave_one_out(build_log("shop", users, items, catalogue=np.arange(NUM_ITEMS)), max_length)
+
+
+def items_table(seed: int = 0) -> ItemTable:
+    rng = np.random.default_rng(seed)
+    return ItemTable(np.arange(NUM_ITEMS), {"title": [" ".join(rng.choice(WORDS, 3)) for _ in range(NUM_ITEMS)]})
+
+
+def knowledge_config() -> ml_collections.ConfigDict:
+    config = default_config().knowledge
+    config.num_neighbours, config.width, config.item_template = 2, 4, "titled_item"
+    return config
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_round_trip(tmp_path: pathlib.Path, dtype: str) -> None:
+    """Would break every later stage: tables come back bit for bit, memory-mapped and read-only, with their manifest."""
+    written = tables(dtype)
+    save_bank(tmp_path / "deep" / "bank", written, RECIPE, {"seconds": 1.5})
+    opened = load_bank(tmp_path / "deep" / "bank", RECIPE)
+    for name in TABLES:
+        table = getattr(opened, name)
+        assert isinstance(table, np.memmap) and not table.flags.writeable
+        assert table.dtype == dtype and np.array_equal(table, written[name])
+    assert opened.width == 5 and opened.manifest["recipe"] == RECIPE and opened.manifest["notes"] == {"seconds": 1.5}
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["bank"], "nothing is left beside it"
+
+
+DIFFERENT = {
+    "value": ({**RECIPE, "num_neighbours": 4}, "num_neighbours=3, but the run needs 4"),
+    "nested": ({**RECIPE, "files": {"item": "xyz"}}, "files={'item': 'abc'}, but the run needs {'item': 'xyz'}"),
+    "new key": ({**RECIPE, "seed": 0}, "seed=None, but the run needs 0"),
+    "key gone": ({key: RECIPE[key] for key in ("encoder", "files")}, "num_neighbours=3, but the run needs None"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_another_recipe_is_refused(tmp_path: pathlib.Path, case: str) -> None:
+    """Would break results: knowledge of another dataset or encoder, used silently. Says what differs and what to do."""
+    recipe, part = DIFFERENT[case]
+    message = refusal(load_bank, saved(tmp_path / "bank"), recipe)
+    assert_names(message, (str(tmp_path / "bank"), part, "config.knowledge.path", "remove this one"))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_damaged_table_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    """Would break results silently: one bit of one table. `verify=False` says that nobody looks."""
+    path = saved(tmp_path / "bank") / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    message = refusal(load_bank, tmp_path / "bank", RECIPE)
+    assert_names(message, (str(path), "the checksum differs", f"remove {tmp_path / 'bank'} to prepare it anew"))
+    assert load_bank(tmp_path / "bank", RECIPE, verify=False).width == 5
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_missing_or_cut_table_is_refused(tmp_path: pathlib.Path, name: str, verify: bool) -> None:
+    """Would break with a traceback after an incomplete copy of the folder."""
+    path = saved(tmp_path / "bank") / f"{name}.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE, verify), (str(path), "to prepare it anew"))
+    path.unlink()
+    message = refusal(load_bank, tmp_path / "bank", RECIPE, verify)
+    assert_names(message, (str(path), "not readable", f"remove {tmp_path / 'bank'} to prepare it anew"))
+
+
+def test_an_empty_table_is_refused(tmp_path: pathlib.Path) -> None:
+    """Would break with a traceback where a copy left a file of no bytes."""
+    path = saved(tmp_path / "bank") / "users.npy"
+    path.write_bytes(b"")
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "to prepare it anew"))
+
+
+BAD_MANIFESTS = {"cut": '{"format": 1, "rec', "no recipe": '{"format": 1}', "binary": "\0\1\2"}
+
+
+@pytest.mark.parametrize("case", BAD_MANIFESTS)
+def test_a_damaged_manifest_is_refused(tmp_path: pathlib.Path, case: str) -> None:
+    """Would break with a traceback, or with a bank of unknown origin."""
+    path = saved(tmp_path / "bank") / MANIFEST
+    path.write_text(BAD_MANIFESTS[case])
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "not a readable manifest", f"remove {tmp_path / 'bank'}"))
+    path.unlink()
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "not a readable manifest", "No such file"))
+
+
+def test_another_format_is_refused(tmp_path: pathlib.Path) -> None:
+    """Would break if a later version, whose tables mean something else, were read as this one's."""
+    path = saved(tmp_path / "bank") / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    assert "99" in refusal(load_bank, tmp_path / "bank", RECIPE)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Lets the third table, the checksums, the manifest or the rename of the next write fail as on a full disk."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    real, calls = np.save, []
+
+    def third_fails(*arguments: Any, **options: Any) -> None:
+        calls.append(1)
+        (fail if len(calls) == 3 else real)(*arguments, **options)
+
+    if where == "table":
+        monkeypatch.setattr(banks.np, "save", third_fails)
+    elif where == "checksum":
+        monkeypatch.setattr(banks, "_sha256", fail)
+    elif where == "manifest":
+        monkeypatch.setattr(pathlib.Path, "write_text", fail)
+    else:
+        monkeypatch.setattr(banks.os, "replace", fail)
+
+
+@pytest.mark.parametrize("where", ["table", "checksum", "manifest", "rename"])
+def test_an_interrupted_write_leaves_no_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Would break the next run: half a bank would be opened, or stand in the way of a whole one."""
+    folder = tmp_path / "bank"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        interrupt(patch, where)
+        save_bank(folder, tables(), RECIPE, {})
+    assert not folder.exists()
+    saved(folder)
+    assert np.array_equal(load_bank(folder, RECIPE).users, tables()["users"]) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
+    """Would break Eq. 2: unit rows, and beside each the mean of its K nearest others, items and users apart."""
+    bank = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    for own, similar, rows in ((bank.items, bank.items_similar, NUM_ITEMS), (bank.users, bank.users_similar, NUM_USERS)):
+        assert own.shape == similar.shape == (rows, bank.width) and own.dtype == similar.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, rtol=1e-5)
+        scores = own @ own.T
+        np.fill_diagonal(scores, -np.inf)
+        nearest = np.sort(scores, axis=1)[:, -2:].mean(axis=1)  # what the row's cosine with its pooled neighbours must be
+        np.testing.assert_allclose(np.einsum("re,re->r", own, similar), nearest, atol=1e-5)
+    assert bank.manifest["recipe"]["cut_off"] == prepare.TRAINING_CUT_OFF and bank.manifest["notes"]["items"] == NUM_ITEMS
+
+
+def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break daily runs: the second call opens what the first one wrote, encodes nothing and writes nothing."""
+    calls = []
+    real = prepare.ENCODERS["lsa"]
+    monkeypatch.setitem(prepare.ENCODERS, "lsa", lambda *arguments: calls.append(1) or real(*arguments))
+    first = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    assert len(calls) == 1 and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in TABLES)
+
+
+def test_prepare_is_deterministic(tmp_path: pathlib.Path) -> None:
+    """Would break reruns: the same recipe gives the same bits, in two folders."""
+    one, two = (prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / name) for name in ("one", "two"))
+    assert one.manifest["checksums"] == two.manifest["checksums"]
+
+
+CHANGES = {
+    "encoder": "tfidf_projection", "width": 5, "seed": 1, "num_neighbours": 1, "retrieval": "scann", "center": False, "dtype": "float16",
+    "item_template": "listed_item", "user_template": "beauty_user",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_recipe_knows_the_config(tmp_path: pathlib.Path, field: str) -> None:
+    """Would break results: a bank of another config, used silently; the field is named."""
+    config = knowledge_config()
+    prepare.prepare_bank(config, shop(), items_table(), None, tmp_path / "bank")
+    config[field] = CHANGES[field]
+    message = refusal(prepare.prepare_bank, config, shop(), items_table(), None, tmp_path / "bank")
+    assert_names(message, (str(tmp_path / "bank"), f"has {field}=", "but the run needs"))
+
+
+def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
+    """Would break results: a bank of other histories, or of other ready-made user texts, used silently."""
+    user_texts = [f"likes {word} soap" for word in (*WORDS, "red", "oil")]
+    prepare.prepare_bank(knowledge_config(), shop(), items_table(), user_texts, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, knowledge_config(), shop(shift=1), items_table(), user_texts, tmp_path / "bank")
+    assert "has source=" in message
+    message = refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), user_texts[::-1], tmp_path / "bank")
+    assert "has user_texts=" in message
+    assert "has user_texts=" in refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+
+
+def file_config(folder: pathlib.Path, seed: int = 0) -> ml_collections.ConfigDict:
+    config, rng = knowledge_config(), np.random.default_rng(seed)
+    config.encoder = "file"
+    for kind, rows in (("item", NUM_ITEMS), ("user", NUM_USERS)):
+        config[f"{kind}_file"] = str(folder / f"{kind}s.npy")
+        np.save(config[f"{kind}_file"], rng.standard_normal((rows, 4)).astype(np.float32))
+    return config
+
+
+def test_recipe_knows_the_content_of_vector_files(tmp_path: pathlib.Path) -> None:
+    """Would break results: vectors exchanged under the same name; a copy under another name is the same bank."""
+    first = prepare.prepare_bank(file_config(tmp_path), shop(), None, None, tmp_path / "bank")
+    (tmp_path / "copy").mkdir()
+    again = prepare.prepare_bank(file_config(tmp_path / "copy"), shop(), None, None, tmp_path / "bank")
+    assert np.array_equal(first.items, again.items)
+    assert "has files=" in refusal(prepare.prepare_bank, file_config(tmp_path, seed=1), shop(), None, None, tmp_path / "bank")
+
+
+def test_recipe_knows_the_ids_files(tmp_path: pathlib.Path) -> None:
+    """Would break results: with the ids file mended, the bank with vectors at the wrong items would be used on."""
+    config = file_config(tmp_path)
+    config.item_ids_file = str(tmp_path / "ids.txt")
+    (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in range(NUM_ITEMS)))
+    prepare.prepare_bank(config, shop(), None, None, tmp_path / "bank")
+    (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in reversed(range(NUM_ITEMS))))
+    refusal(prepare.prepare_bank, config, shop(), None, None, tmp_path / "bank")
+
+
+def test_recipe_knows_the_text_of_the_items(tmp_path: pathlib.Path) -> None:
+    """Would break results: with titles added or corrected, the bank of the old ones would be used on."""
+    prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(seed=1), None, tmp_path / "bank")
+
+
+def test_recipe_knows_how_much_history_is_described(tmp_path: pathlib.Path) -> None:
+    """Would break results: a shared bank whose user texts hold fewer titles than this run's histories."""
+    prepare.prepare_bank(knowledge_config(), shop(max_length=1), items_table(), None, tmp_path / "bank")
+    refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
+    """Would break with a traceback, and hours lost, where config.knowledge.path names a folder in use."""
+    (tmp_path / "notes.txt").write_text("mine")
+    assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path)
+
+
+def test_unit_rows() -> None:
+    """Would break the tables: length one, the mean direction taken out where asked for, rows of zeros left alone."""
+    vectors = np.random.default_rng(0).standard_normal((50, 6)) * np.geomspace(1e-3, 1e3, 50)[:, None] + 1
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(prepare.unit_rows(vectors, False), unit, atol=1e-6)
+    centred = unit - unit.mean(axis=0)
+    np.testing.assert_allclose(prepare.unit_rows(vectors, True), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
+    assert prepare.unit_rows(vectors, True).dtype == np.float32
+    assert np.array_equal(prepare.unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]), False), np.array([[0.6, 0.8], [0, 0]], np.float32))

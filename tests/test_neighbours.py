@@ -1,0 +1,149 @@
+"""Retrieval against brute force in NumPy."""
+
+import numpy as np
+import pytest
+
+from grasp_jax.knowledge import neighbours
+from grasp_jax.knowledge.neighbours import mean_of_neighbours, top_neighbours
+from grasp_jax.knowledge.prepare import unit_rows
+from tests.refusal import assert_names, refusal
+
+ROWS, WIDTH, K = 101, 9, 5
+
+
+def unit_vectors(rows: int = ROWS, width: int = WIDTH, seed: int = 0) -> np.ndarray:
+    return unit_rows(np.random.default_rng(seed).standard_normal((rows, width)), center=False)
+
+
+def clustered(rows: int) -> np.ndarray:
+    """Forty clusters, as texts about the same thing are."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 16))
+    return unit_rows(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16)), center=False)
+
+
+def cosines(vectors: np.ndarray) -> np.ndarray:
+    """[rows, rows] float64, the diagonal out of reach."""
+    scores = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    np.fill_diagonal(scores, -np.inf)
+    return scores
+
+
+def check_exact(vectors: np.ndarray, found: np.ndarray, k: int) -> None:
+    """K different rows each, never itself, nearest first, and none left out that is nearer."""
+    rows, scores = len(vectors), cosines(vectors)
+    assert found.shape == (rows, k) and found.dtype == np.int32
+    assert not (found == np.arange(rows)[:, None]).any(), "self"
+    assert all(len(set(row)) == k for row in found.tolist()), "twice"
+    assert found.min() >= 0 and found.max() < rows
+    expected = np.sort(scores, axis=1)[:, ::-1][:, :k]
+    np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "query_block, key_block",
+    [
+        pytest.param(1024, 16384, id="one block of each"),
+        pytest.param(16, 32, id="several, both with a rest"),
+        pytest.param(101, 101, id="exactly one of each"),
+        pytest.param(100, 100, id="a rest of one row"),
+        pytest.param(7, 3, id="key blocks smaller than K"),
+    ],
+)
+def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks."""
+    monkeypatch.setattr(neighbours, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(neighbours, "KEY_BLOCK", key_block)
+    vectors, done = unit_vectors(), []
+    found = top_neighbours(vectors, K, "exact", done.append)
+    check_exact(vectors, found, K)
+    assert np.array_equal(found, np.argsort(-cosines(vectors), axis=1)[:, :K]), "random vectors have no ties"
+    assert sum(done) == ROWS and len(done) == -(-ROWS // query_block)
+
+
+def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break the last block: three rows in blocks of two leave a row of zeros, nearer than any real one."""
+    monkeypatch.setattr(neighbours, "KEY_BLOCK", 2)
+    angles = np.array([0.0, 2.1, 4.2])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert cosines(vectors).max() < 0
+    check_exact(vectors, top_neighbours(vectors, 2), 2)
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+def test_self_is_dropped_by_id(method: str) -> None:
+    """Would break duplicates: equal texts are each other's nearest neighbours, and only the row itself is left out."""
+    if method == "scann":
+        pytest.importorskip("scann", reason="scann is not installed")
+    vectors = unit_vectors()
+    vectors[[50, 80]] = vectors[3]
+    found = top_neighbours(vectors, K, method)
+    check_exact(vectors, found, K)
+    assert [set(found[row, :2].tolist()) for row in (3, 50, 80)] == [{50, 80}, {3, 80}, {3, 50}]
+    same = np.repeat(unit_vectors(1), 30, axis=0)  # more duplicates than K: the row itself may not be among the first at all
+    found = top_neighbours(same, K, method)
+    assert not (found == np.arange(30)[:, None]).any() and all(len(set(row)) == K for row in found.tolist())
+
+
+@pytest.mark.parametrize("rows", [500, 4500])
+def test_scann_recall(rows: int) -> None:
+    """Would break the approximate index: below 4096 rows it is brute force, above a tree with hashing and re-ordering."""
+    pytest.importorskip("scann", reason="scann is not installed")
+    vectors, done = clustered(rows), []
+    found = top_neighbours(vectors, 10, "scann", done.append)
+    exact = top_neighbours(vectors, 10)
+    assert found.shape == (rows, 10) and found.dtype == np.int32 and sum(done) == rows
+    assert not (found == np.arange(rows)[:, None]).any()
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) >= (0.999 if rows < 4096 else 0.9)
+
+
+def test_drop_self() -> None:
+    """Would break ScaNN's answers: self by id wherever it stands, padding with distance NaN, and answers that are too short."""
+    ids = np.array([[7, 1, 2, 3], [4, 8, 5, 0], [1, 2, 3, 9]])
+    distances = np.array([[1.0, 0.9, 0.8, 0.7], [0.9, 0.9, 0.8, np.nan], [1.0, 0.9, 0.8, 0.7]])
+    found = neighbours._drop_self(ids[[0, 2]], distances[[0, 2]], np.array([7, 20]), 3)
+    assert found.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert neighbours._drop_self(ids[1:2], distances[1:2], np.array([8]), 2).tolist() == [[4, 5]]
+    message = refusal(neighbours._drop_self, ids[1:2], distances[1:2], np.array([8]), 3)
+    assert_names(message, ("fewer neighbours than asked for", "config.knowledge.retrieval='exact'"))
+
+
+@pytest.mark.parametrize("k", [-1, 0, ROWS, ROWS + 7])
+def test_k_out_of_range(k: int) -> None:
+    """Would break small catalogues: K rows that are not there would be row 0, or NaN."""
+    message = refusal(top_neighbours, unit_vectors(), k)
+    assert_names(message, (f"config.knowledge.num_neighbours: {k};", f"expected 1 to {ROWS - 1}"))
+
+
+def test_every_other_row_may_be_asked_for() -> None:
+    """Would break the largest K: all rows but the row itself."""
+    vectors = unit_vectors(6)
+    assert [sorted(row) for row in top_neighbours(vectors, 5).tolist()] == [[n for n in range(6) if n != row] for row in range(6)]
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_must_be_finite(method: str, value: float) -> None:
+    """Would break with neighbour 0 for everybody, or with ScaNN's abort of the whole process."""
+    vectors = unit_vectors()
+    vectors[17, 3] = value
+    assert "not finite" in refusal(top_neighbours, vectors, K, method)
+
+
+def test_unknown_method() -> None:
+    """Would break with a KeyError on a typing error in the config."""
+    message = refusal(top_neighbours, unit_vectors(), K, "faiss")
+    assert_names(message, ("config.knowledge.retrieval: 'faiss'", "expected one of exact, scann"))
+
+
+@pytest.mark.parametrize("block", [1024, 101, 16])
+def test_mean_of_neighbours(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would break Eq. 2: the plain mean of the K rows, in blocks of any size."""
+    monkeypatch.setattr(neighbours, "QUERY_BLOCK", block)
+    vectors = unit_vectors()
+    found = np.random.default_rng(1).integers(0, ROWS, (ROWS, K)).astype(np.int32)
+    pooled = mean_of_neighbours(vectors, found)
+    assert pooled.dtype == np.float32 and pooled.shape == vectors.shape
+    for row in range(ROWS):
+        expected = sum(vectors[other].astype(np.float64) for other in found[row]) / K
+        np.testing.assert_allclose(pooled[row], expected, atol=1e-6)
