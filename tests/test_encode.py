@@ -1,6 +1,7 @@
 """Text encoders, and vectors that were made elsewhere."""
 
 import pathlib
+import pickle
 from collections.abc import Callable
 
 import ml_collections
@@ -180,10 +181,12 @@ def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:
         def __reduce__(self) -> tuple:
             return (pathlib.Path.touch, (tmp_path / "exploded",))
 
-    np.save(tmp_path / "v.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
-    message = refusal(load_vectors, str(tmp_path / "v.npy"), IDS, "", "item")
-    assert_names(message, (str(tmp_path / "v.npy"), "not a readable .npy or .safetensors array"))
-    assert not (tmp_path / "exploded").exists()
+    np.save(tmp_path / "objects.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    (tmp_path / "bare.npy").write_bytes(pickle.dumps(Bomb()))
+    for name in ("objects.npy", "bare.npy"):
+        message = refusal(load_vectors, str(tmp_path / name), IDS, "", "item")
+        assert_names(message, (str(tmp_path / name), "not a readable .npy or .safetensors array"))
+        assert not (tmp_path / "exploded").exists()
 
 
 @WRITERS

@@ -107,6 +107,8 @@ def test_order_is_decided_by_the_seed() -> None:
     assert np.array_equal(deal(3), deal(3)) and not np.array_equal(deal(3), deal(4))
     together = [{frozenset(batch) for batch in deal(seed).tolist()} for seed in (3, 4)]
     assert not together[0] & together[1], "the company of a user changes, not the order of batches alone"
+    meetings = sum({0, 1} <= set(batch) for seed in range(100) for batch in deal(seed).tolist())
+    assert 0 < meetings < 30, "users of equal length share a stratum in some epochs and a batch in others"
 
 
 def test_evaluation_deals_in_order() -> None:
