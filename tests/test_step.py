@@ -117,7 +117,8 @@ def test_pairwise_loss_at_its_limits() -> None:
     """Large scores would overflow, and a batch without any pair would divide by zero."""
     scores = PairScores(jnp.array([[-200.0, 200.0]]), jnp.array([[[300.0], [-300.0]]]), jnp.array([[True, True]]))
     np.testing.assert_allclose(pairwise_loss(scores), (200 + 300) / 2, rtol=1e-6)
-    loss, gradient = jax.value_and_grad(lambda p: pairwise_loss(scores._replace(positive=p, mask=jnp.zeros((1, 2), bool))))(scores.positive)
+    nobody = scores._replace(mask=jnp.zeros((1, 2), bool))
+    loss, gradient = quick_jit(jax.value_and_grad(lambda positive: pairwise_loss(nobody._replace(positive=positive))))(scores.positive)
     assert loss == 0 and not np.asarray(gradient).any()
 
 
@@ -165,10 +166,7 @@ def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
     return apply(s.model, params, "item_features", s.tables, ids)
 
 
-@pytest.mark.parametrize(
-    ("name", "projection"),
-    [("plain", "token"), ("linear", "distinct"), ("hidden", "token"), ("softmax", "table")],
-)
+@pytest.mark.parametrize(("name", "projection"), [("plain", "token"), ("hidden", "distinct"), ("softmax", "table")])
 def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projection: str) -> None:
     """Packing, projecting once and reading one vector twice would train another model than one padded row per user does."""
     s = setting(name)
@@ -323,7 +321,8 @@ def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     log = build_log("by hand", users, np.concatenate(HISTORIES), catalogue=np.arange(11))
     index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
     everyone, shifted, offsets = (jnp.asarray(array) for array in (np.arange(log.num_users), index.shifted, index.offsets))
-    drawn = np.asarray(draw_negatives(jax.random.key(0), everyone, shifted, offsets, 11, index.search_steps, 11))
+    draw = quick_jit(lambda users: draw_negatives(jax.random.key(0), users, shifted, offsets, 11, index.search_steps, 11))
+    drawn = np.asarray(draw(everyone))
     for user, history in enumerate(HISTORIES):
         rest = sorted(set(range(11)) - set(history))
         np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
