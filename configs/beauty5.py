@@ -22,7 +22,7 @@ def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
     config.data.tail_item_below = 4
     config.model.method = "plain,grasp"
     config.model.dropout = (0.2, 0.5)
-    config.train.patience = 10  # the paper's 20 changes little here and costs a quarter of an hour on two cores
+    config.train.patience = 10  # the paper's 20 costs many more epochs; docs/deviations.md
     if variant == "minilm":
         config.knowledge.encoder = "file"
         config.knowledge.item_file = "minilm_items.npy"

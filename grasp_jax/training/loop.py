@@ -90,9 +90,9 @@ def train(
         snapshot = Snapshot(*restored[1])._replace(progress=as_progress(restored[1].progress))
         epochs, steps_done = int(snapshot.progress.epoch), int(snapshot.progress.step)
         print(f"{_name(labels)}: resumed after {epochs} epochs and {steps_done} steps from {last.folder}")
-        done = epochs
-        records.keep(lambda record: not (_is_of(record, labels) and record.get("epoch", 0) > done))
     progress = snapshot.progress
+    done = int(progress.epoch)
+    records.keep(lambda record: not (_is_of(record, labels) and record["epoch"] > done))
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
     train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
@@ -145,13 +145,8 @@ def train(
         if better.any():
             snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, jnp.asarray(better)))
 
-        # Save, then report.
+        # Record, then save "best", then "last": a run killed in between resumes from the older "last" and does all three again.
         snapshot = snapshot._replace(progress=progress)
-        step = int(progress.epoch) * steps_per_epoch
-        last.save(step, snapshot)
-        if better.any():
-            best.save(step, snapshot)
-        saved = time.perf_counter()
         rate = tokens_per_epoch * (steps_per_epoch - first) / steps_per_epoch * len(active) / max(train_seconds, 1e-9)
         for m in active:
             records.append(
@@ -170,6 +165,11 @@ def train(
                     "compile_seconds": round(compiled + eval_compiled, 3),
                 }
             )
+        step = int(progress.epoch) * steps_per_epoch
+        if better.any():
+            best.save(step, snapshot)
+        last.save(step, snapshot)
+        saved = time.perf_counter()
         shown = f"loss {mean_loss[active].mean():.4f}, {rate:,.0f} tokens/s, best {100 * progress.best.max():.2f}"
         bar.set_postfix_str(f"{shown}, {len(active)} training")
         bar.update()
