@@ -14,7 +14,7 @@ from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.recommender import build_recommender
 from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
-from grasp_jax.training.step import batch_negatives, make_train_steps
+from grasp_jax.training.step import draw_pairs, make_train_steps
 
 SEED = 0
 DROPOUT = 0.2
@@ -36,7 +36,7 @@ class FactorisedStep:
         self.data = data
         member = Member(SEED, DROPOUT)
         tokens = data.packing.num_rows * data.packing.row_length
-        self.projection = choose_projection(split.item_counts, tokens, tokens)
+        self.projection = choose_projection(split.item_counts, tokens, data.packing.num_pairs)
         width = data.tables["items"].shape[1]
         model = build_recommender(
             config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection
@@ -75,6 +75,9 @@ class FactorisedStep:
         return float(losses[0, 0])
 
     def negatives(self, step: int) -> np.ndarray:
-        """[R, L'] item rows that step `step` of the epoch draws."""
+        """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
         segments = gather_batch(self.data.device, self.starts, jnp.asarray(self.slots[0, step])).segments
-        return np.asarray(batch_negatives(self.keys[0], jnp.int32(step), self.data.device, segments, self.data.shape))[..., 0]
+        pairs = draw_pairs(self.keys[0], jnp.int32(step), self.data.device, segments, self.data.shape)
+        drawn = np.zeros(segments.size + 1, np.int32)
+        drawn[np.asarray(pairs.places)] = np.asarray(pairs.negatives)[:, 0]
+        return drawn[:-1].reshape(segments.shape)

@@ -81,16 +81,18 @@ def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData
         excluded=jnp.asarray(index.shifted),
         excluded_offsets=jnp.asarray(index.offsets),
     )
-    shape = StepShape(log.num_items, index.search_steps, negatives=1)
+    packing = plan_packing(split.train, users, batch_size)
+    shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1)
     valid: Any = None
-    return with_tables(TrainingData(device, tables, split.train, users, plan_packing(split.train, users, batch_size), shape, valid), tables)
+    return with_tables(TrainingData(device, tables, split.train, users, packing, shape, valid), tables)
 
 
 def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:
     """The same data with `count` of its users, chosen at random, in rows planned for them."""
     users = np.sort(np.random.default_rng(0).permutation(data.users)[:count])
     packing = plan_packing(data.histories, users, batch_size)
-    return dataclasses.replace(data, users=users, packing=packing)
+    shape = data.shape._replace(num_pairs=packing.num_pairs)
+    return dataclasses.replace(data, users=users, packing=packing, shape=shape)
 
 
 def pad_batch(log: InteractionLog, data: TrainingData, slots: np.ndarray, negatives: np.ndarray, length: int) -> PaddedBatch:

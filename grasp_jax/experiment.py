@@ -147,12 +147,12 @@ class Experiment:
         projection = config.model.projection
         if projection == "auto":
             tokens = packing.num_rows * packing.row_length
-            projection = choose_projection(split.item_counts, tokens, tokens * config.train.negatives)
+            projection = choose_projection(split.item_counts, tokens, packing.num_pairs * config.train.negatives)
         longest = max(packing.row_length, int(split.test.lengths.max()))
         width = self.bank.width if tables and self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-        shape = StepShape(split.log.num_items, index.search_steps, config.train.negatives)
+        shape = StepShape(split.log.num_items, index.search_steps, packing.num_pairs, config.train.negatives)
         data = TrainingData(device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method))
         return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
 

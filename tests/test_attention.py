@@ -91,28 +91,41 @@ def test_gates_by_formula(kind: str) -> None:
 
 
 def test_history_normaliser_equals_a_loop() -> None:
-    """Softmax gates would be normalised over a neighbour in the same packed row, or over empty slots."""
+    """Softmax gates would be normalised over a neighbour in the same packed row, over empty slots, or over what was bought later."""
     logits = np.random.default_rng(1).standard_normal((*SEGMENTS.shape, 2)).astype(np.float32)
     three, expected = three_by_hand(logits), np.zeros((*SEGMENTS.shape, 3))
     for r, row in enumerate(SEGMENTS):
         for q, segment in enumerate(row):
             if segment >= 0:
-                expected[r, q] = np.log(sum(np.exp(three[r, k]) for k in range(len(row)) if row[k] == segment))
+                expected[r, q] = np.log(sum(np.exp(three[r, k]) for k in range(q + 1) if row[k] == segment))
     np.testing.assert_allclose(history_normaliser(jnp.asarray(logits), jnp.asarray(SEGMENTS)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_softmax_gates_of_a_history_sum_to_one() -> None:
-    """Table 4's softmax would not be one: the gates of each user's items add up to one, for each of the three attentions."""
+    """Table 4's softmax would not be one: by the newest denominator, the gates of a history add up to one in all three attentions."""
     logits = jax.random.normal(jax.random.key(0), (*SEGMENTS.shape, 2))
-    found = np.asarray(gates("softmax", logits, normaliser=history_normaliser(logits, jnp.asarray(SEGMENTS))))
+    normaliser = history_normaliser(logits, jnp.asarray(SEGMENTS))
     for segment in np.unique(SEGMENTS[SEGMENTS >= 0]):
-        np.testing.assert_allclose(found[segment == SEGMENTS].sum(axis=0), 1.0, rtol=1e-5)
+        own = segment == SEGMENTS
+        found = np.asarray(gates("softmax", logits[own], normaliser=normaliser[own][-1]))
+        np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-5)
+
+
+def test_softmax_gate_of_a_target_is_that_of_a_candidate() -> None:
+    """Training and ranking would be two models: the next item's gate must be that of a candidate appended to the history before it."""
+    logits = jax.random.normal(jax.random.key(4), (*SEGMENTS.shape, 2))
+    normaliser = history_normaliser(logits, jnp.asarray(SEGMENTS))
+    as_input = gates("softmax", logits, normaliser=normaliser)
+    as_candidate = gates("softmax", logits[:, 1:], normaliser=candidate_normaliser(logits[:, 1:], normaliser[:, :-1]))
+    has_next = (SEGMENTS[:, 1:] == SEGMENTS[:, :-1]) & (SEGMENTS[:, 1:] >= 0)
+    assert has_next.sum() > 2
+    np.testing.assert_allclose(as_input[:, 1:][has_next], as_candidate[has_next], rtol=1e-5)
 
 
 def test_candidate_is_appended_to_the_history() -> None:
     """A candidate would be normalised without itself, and its gate could exceed one."""
     logits = np.random.default_rng(2).standard_normal((*SEGMENTS.shape, 2)).astype(np.float32)
-    normaliser = history_normaliser(jnp.asarray(logits), jnp.asarray(SEGMENTS))[0, 3]  # of user 9
+    normaliser = history_normaliser(jnp.asarray(logits), jnp.asarray(SEGMENTS))[0, 4]  # newest of user 9
     candidates = np.random.default_rng(3).standard_normal((4, 2)).astype(np.float32)
     ours = gates("softmax", jnp.asarray(candidates), normaliser=candidate_normaliser(jnp.asarray(candidates), normaliser))
     history = np.exp(three_by_hand(logits[0, 3:5])).sum(axis=0)

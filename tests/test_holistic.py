@@ -82,8 +82,8 @@ def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: n
     dots = np.stack([(u * i).sum(-1), (ubar * ibar).sum(-1), (u * i + ubar * ibar).sum(-1) / np.sqrt(2)], axis=-1) / np.sqrt(WIDTH)
     if gate == "none":
         gates = np.ones_like(dots)
-    elif gate == "softmax":  # over the items of one history
-        gates = np.concatenate([np.exp(dots[segments == s]) / np.exp(dots[segments == s]).sum(axis=0) for s in np.unique(segments)])
+    elif gate == "softmax":  # over the items of one history so far
+        gates = np.concatenate([np.exp(dots[segments == s]) / np.exp(dots[segments == s]).cumsum(axis=0) for s in np.unique(segments)])
     else:
         gates = 1 / (1 + np.exp(-(dots * params["temperature"] + params["gate_bias"] if gate == "learned" else dots)))
     own, similar = params["own_kernel"], params["similar_kernel"]

@@ -132,7 +132,7 @@ def test_rows_grow_where_first_fit_does_worse_than_planned() -> None:
     longest = [95, 49, 49, 49, 49, 49, 49, 48, 43, 37, 35, 35, 33, 29, 28, 26, 26, 22, 20, 17, 16]
     shorter = [85, 49, 49, 49, 49, 49, 48, 48, 37, 36, 35, 35, 33, 29, 27, 26, 26, 21, 19, 16, 15]
     planned = plan_packing(histories_of(longest), np.arange(21), 21)
-    assert planned == Packing(batch_size=21, row_length=96, num_rows=9)
+    assert planned == Packing(batch_size=21, row_length=96, num_rows=9, num_pairs=sum(longest) - 21)
     histories, batches = histories_of(shorter), np.arange(21)[None]
     slots, newest = pack(histories, batches, planned)
     assert slots.shape == (1, 10, 96)

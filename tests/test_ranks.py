@@ -73,8 +73,7 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token")
         blank = np.zeros((1, LENGTH), np.int32)
         batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None)
-        logits = np.zeros((1, LENGTH, 1, 2), np.float32) if tables else None
-        shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch, blank[..., None], logits)["params"]
+        shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)["params"]
         leaves, tree = jax.tree.flatten(shapes)
         rng = np.random.default_rng(2)
         params = jax.tree.unflatten(tree, [jnp.asarray(0.7 * rng.standard_normal(leaf.shape), jnp.float32) for leaf in leaves])

@@ -17,10 +17,10 @@ from grasp_jax.data.negatives import ExclusionIndex, draw_negatives, exclusion_i
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models import attention
-from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
+from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of, next_item_pairs
 from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender
 from grasp_jax.training.early_stopping import Progress, as_progress
-from grasp_jax.training.step import StepShape, TrainState, batch_negatives, make_train_steps, pairwise_loss
+from grasp_jax.training.step import Pairs, StepShape, TrainState, draw_pairs, make_train_steps, pairwise_loss
 
 BATCH, NEGATIVES = 6, 3
 MODELS = {
@@ -44,7 +44,7 @@ class Setting(NamedTuple):
     slots: np.ndarray  # [S, R, L], two epochs
     starts: jax.Array
     batch: PackedBatch
-    negatives: jax.Array
+    pairs: Pairs
 
 
 @pytest.fixture(scope="module")
@@ -66,29 +66,27 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
         slots, _ = pack(split.train, np.concatenate(epochs), packing)
         starts = jnp.asarray(split.train.start.astype(np.int32))
         batch = quick_jit(gather_batch)(data, starts, jnp.asarray(slots[0]))
-        negatives = draw_batch(index, NEGATIVES)(jax.random.key(7), 0, data, batch.segments)
+        pairs = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch.segments)
         config = default_config().model
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
         model = build_recommender(config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token")
-        sample_logits = None if not tables else jnp.zeros((*negatives.shape, 2))
-        params = quick_jit(model.init)(jax.random.key(0), tables, batch, negatives, sample_logits)["params"]
+        params = quick_jit(model.init)(jax.random.key(0), tables, batch)["params"]
         rng = np.random.default_rng(3)
         params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
-        return Setting(split, index, data, tables, model, params, slots, starts, batch, negatives)
+        return Setting(split, index, data, tables, model, params, slots, starts, batch, pairs)
 
     return make
 
 
-def draw_batch(index: ExclusionIndex, count: int) -> Any:
-    """Compiled `batch_negatives` with `count` draws a position."""
-    shape = StepShape(index.num_items, index.search_steps, count)
-    return quick_jit(lambda key, step, data, segments: batch_negatives(key, step, data, segments, shape))
+def draw_batch(index: ExclusionIndex, num_pairs: int, count: int) -> Any:
+    """Compiled `draw_pairs` with `count` draws a pair."""
+    shape = StepShape(index.num_items, index.search_steps, num_pairs, count)
+    return quick_jit(lambda key, step, data, segments: draw_pairs(key, step, data, segments, shape))
 
 
 def training_scores(model: Recommender, params: Any, s: Setting) -> PairScores:
-    owners = jnp.maximum(s.batch.segments, 0)[..., None]
-    negative_logits = 6 * logits_of(s.tables, owners, s.negatives) if s.tables else None
-    return apply(model, params, "training_scores", s.tables, s.batch, s.negatives, negative_logits, None)
+    logits = 6 * logits_of(s.tables, s.pairs.users[:, None], s.pairs.negatives) if s.tables else None
+    return apply(model, params, "training_scores", s.tables, s.batch, s.pairs.places, s.pairs.negatives, logits, None)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +102,9 @@ def scores_of(setting: Any) -> Any:
 
 
 def test_pairwise_loss_by_formula() -> None:
-    """Eq. 6 would be another loss: the mean over the masked positions, the G negatives of a position weighing as one."""
+    """Eq. 6 would be another loss: the mean over the pairs that exist, the G negatives of a pair weighing as one."""
     rng = np.random.default_rng(0)
-    positive, negative, mask = rng.standard_normal((3, 5)) * 4, rng.standard_normal((3, 5, 4)) * 4, rng.random((3, 5)) < 0.6
+    positive, negative, mask = rng.standard_normal(15) * 4, rng.standard_normal((15, 4)) * 4, rng.random(15) < 0.6
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     terms = -np.log(sigmoid(positive)) - np.log(1 - sigmoid(negative)).mean(axis=-1)
     scores = PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask))
@@ -115,32 +113,39 @@ def test_pairwise_loss_by_formula() -> None:
 
 def test_pairwise_loss_at_its_limits() -> None:
     """Large scores would overflow, and a batch without any pair would divide by zero."""
-    scores = PairScores(jnp.array([[-200.0, 200.0]]), jnp.array([[[300.0], [-300.0]]]), jnp.array([[True, True]]))
+    scores = PairScores(jnp.array([-200.0, 200.0]), jnp.array([[300.0], [-300.0]]), jnp.array([True, True]))
     np.testing.assert_allclose(pairwise_loss(scores), (200 + 300) / 2, rtol=1e-6)
-    nobody = scores._replace(mask=jnp.zeros((1, 2), bool))
+    nobody = scores._replace(mask=jnp.zeros(2, bool))
     loss, gradient = quick_jit(jax.value_and_grad(lambda positive: pairwise_loss(nobody._replace(positive=positive))))(scores.positive)
     assert loss == 0 and not np.asarray(gradient).any()
 
 
-def test_mask_marks_positions_with_a_next_item(setting: Any, scores_of: Any) -> None:
-    """The last item of one user would be trained to predict the first item of the next user in the row."""
+def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) -> None:
+    """The last item of one user would be trained to predict the first item of the next user in the row, or a position be left out."""
     s = setting("plain")
-    mask = scores_of("plain").mask
-    expected = np.zeros_like(mask)
-    slots = s.slots[0]
-    for row, column in zip(*np.nonzero(slots >= 0), strict=True):
-        user = s.split.log.users[slots[row, column]]
-        expected[row, column] = slots[row, column] + 1 < s.split.train.end[user]
-    np.testing.assert_array_equal(mask, expected)
-    assert mask.sum() == (slots >= 0).sum() - len(set(s.split.log.users[slots[slots >= 0]].tolist()))
+    slots = s.slots[0].ravel()
+    users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
+    expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 1 < s.split.train.end[users[place]]]
+    mask, places = scores_of("plain").mask, np.asarray(s.pairs.places)
+    assert places[mask].tolist() == expected and (places[~mask] == slots.size).all()
+    np.testing.assert_array_equal(np.asarray(s.pairs.users)[mask], users[expected])
+    assert len(expected) == (slots >= 0).sum() - len(set(users[users >= 0].tolist()))
 
 
-@pytest.mark.parametrize("name", ["plain", "hidden"])
+def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
+    """Pairs beyond the planned number would be dropped in silence."""
+    s = setting("plain")
+    count = quick_jit(lambda slots: (next_item_pairs(gather_batch(s.data, s.starts, slots).segments, slots.size) < slots.size).sum())
+    assert max(int(count(slots)) for slots in s.slots) <= len(s.pairs.places)
+
+
+@pytest.mark.parametrize("name", ["plain", "hidden", "softmax"])
 def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scores_of: Any, name: str) -> None:
     """Training would fit another score than ranking reads: at position t, the next item's score after the history up to t."""
     s = setting(name)
-    batch, negatives, scores = jax.tree.map(np.asarray, s.batch), np.asarray(s.negatives), scores_of(name)
-    rows, columns = np.nonzero(scores.mask)
+    batch, scores = jax.tree.map(np.asarray, s.batch), jax.tree.map(lambda leaf: leaf[scores_of(name).mask], scores_of(name))
+    exists = scores_of(name).mask
+    rows, columns = np.divmod(np.asarray(s.pairs.places)[exists], batch.items.shape[1])
     width = batch.items.shape[1]
     prefixes = np.full((len(rows), width), -1, np.int32)  # slots, one prefix a row
     for p, (row, column) in enumerate(zip(rows, columns, strict=True)):
@@ -148,7 +153,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         prefixes[p, :count] = s.slots[0][row, column - count + 1 : column + 1]
     newest = (prefixes >= 0).sum(axis=1) - 1 + width * np.arange(len(rows))
     users, targets = batch.segments[rows, columns], batch.items[rows, columns + 1]
-    candidates = np.concatenate([targets[:, None], negatives[rows, columns]], axis=1)
+    candidates = np.concatenate([targets[:, None], np.asarray(s.pairs.negatives)[exists]], axis=1)
 
     @quick_jit
     def serve(params: Any) -> jax.Array:
@@ -158,8 +163,8 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
 
     served = serve(s.params)
-    np.testing.assert_allclose(scores.positive[rows, columns], served[:, 0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(scores.negative[rows, columns], served[:, 1:], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.positive, served[:, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.negative, served[:, 1:], rtol=1e-5, atol=1e-5)
 
 
 def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
@@ -180,7 +185,9 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         window = slice(s.split.train.start[user], s.split.train.end[user])
         np.testing.assert_array_equal(items[segments == user], s.split.log.items[window])
         padded_items[b, : lengths[b]] = s.split.log.items[window]
-        padded_negatives[b, : lengths[b]] = np.asarray(s.negatives)[segments == user]
+        own = np.asarray(s.pairs.users) == user
+        own &= np.asarray(s.pairs.places) < segments.size
+        padded_negatives[b, : lengths[b] - 1] = np.asarray(s.pairs.negatives)[own]
     padded_segments = jnp.asarray(np.where(valid, users[:, None], -1))
     positions = jnp.broadcast_to(jnp.arange(longest), valid.shape)
 
@@ -229,7 +236,7 @@ def three_models(setting: Any) -> Run:
     s = setting("linear")
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
     optimiser = optax.adam(1e-2, eps=1e-2)
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, NEGATIVES)
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.pairs.places), NEGATIVES)
     steps = quick_jit(make_train_steps(s.model, optimiser, shape))
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
@@ -267,41 +274,41 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_batch_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
+def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
     """A diverged batch could not be drawn again, or every step would meet the same negatives."""
     s = setting("plain")
-    draw = draw_batch(s.index, NEGATIVES)
+    draw = draw_batch(s.index, len(s.pairs.places), NEGATIVES)
     first, again, other_seed, other_step = (
-        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch.segments)) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
+        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch.segments).negatives) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
     )
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (*s.batch.items.shape, NEGATIVES)
+    assert first.shape == (len(s.pairs.places), NEGATIVES)
     assert (first != other_seed).mean() > 0.8
     assert (first != other_step).mean() > 0.8
 
 
-def test_batch_negatives_avoid_the_training_history(setting: Any) -> None:
+def test_negatives_avoid_the_training_history(setting: Any) -> None:
     """A positive would be trained as a negative; the whole training history counts, also what the window has cut off."""
     s = setting("plain")
-    segments, log, cut = np.asarray(s.batch.segments), s.split.log, 0
-    drawn = np.asarray(draw_batch(s.index, 50)(jax.random.key(3), 0, s.data, s.batch.segments))
-    for user in np.unique(segments[segments >= 0]):
+    log, cut = s.split.log, 0
+    drawn = draw_batch(s.index, len(s.pairs.places), 50)(jax.random.key(3), 0, s.data, s.batch.segments)
+    for user in np.unique(drawn.users):
         known = set(log.items[log.offsets[user] : s.split.train.end[user]].tolist())
-        theirs = drawn[segments == user]
+        theirs = np.asarray(drawn.negatives)[np.asarray(drawn.users) == user]
         assert not known & set(theirs.ravel().tolist())
         assert theirs.min() >= 0 and theirs.max() < log.num_items
         cut += s.split.train.start[user] > log.offsets[user]
     assert cut  # some window is shorter than its user's training history
 
 
-def test_batch_negatives_are_uniform(setting: Any) -> None:
+def test_negatives_are_uniform(setting: Any) -> None:
     """Some items would be trained against more often than others: chi-square of each user's draws over the rest of the catalogue."""
     s = setting("plain")
-    segments, log = np.asarray(s.batch.segments), s.split.log
-    drawn = np.asarray(draw_batch(s.index, 2000)(jax.random.key(5), 0, s.data, s.batch.segments))
-    for user in np.unique(segments[segments >= 0]):
+    log = s.split.log
+    drawn = draw_batch(s.index, len(s.pairs.places), 2000)(jax.random.key(5), 0, s.data, s.batch.segments)
+    for user in np.unique(drawn.users):
         known = np.unique(log.items[log.offsets[user] : s.split.train.end[user]])
-        counts = np.bincount(drawn[segments == user].ravel(), minlength=log.num_items)
+        counts = np.bincount(np.asarray(drawn.negatives)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)
         assert stats.chisquare(np.delete(counts, known)).pvalue > 1e-3
 
 

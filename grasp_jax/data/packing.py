@@ -22,11 +22,13 @@ class Packing:
       batch_size: B users per batch.
       row_length: L tokens per row, at least the longest history.
       num_rows: R rows per batch, enough for any batch of `stratified_batches`.
+      num_pairs: P, the most (item, next item) pairs that any such batch holds.
     """
 
     batch_size: int
     row_length: int
     num_rows: int
+    num_pairs: int
 
 
 def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -67,7 +69,7 @@ def plan_packing(histories: Histories, users: np.ndarray, batch_size: int) -> Pa
     batches = stratified_batches(lengths, users, batch_size, None)
     worst = np.where(batches[:1] >= 0, lengths[batches[:1]], 0)
     rows, _ = _first_fit(worst, row_length)
-    return Packing(batch_size, row_length, int(rows.max()) + 1)
+    return Packing(batch_size, row_length, int(rows.max()) + 1, int(np.maximum(worst - 1, 0).sum()))
 
 
 def pack(histories: Histories, batches: np.ndarray, packing: Packing) -> tuple[np.ndarray, np.ndarray]:

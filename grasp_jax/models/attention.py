@@ -72,16 +72,20 @@ def gates(
 
 
 def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
-    """Softmax denominators over each user's history, the "list at hand" of Table 4.
+    """Softmax denominators over each user's history up to a position, the "list at hand" of Table 4.
+
+    Causal, so that a gate never depends on what the user bought later. The denominator of position t+1 is that of position t with
+    item t+1 appended, so as input and as target an item has one gate, and `candidate_normaliser` gives the same to a candidate.
 
     Args:
       logits: [R, L, 2].
       segments: [R, L] int32; equal values of one row belong to one user, -1 is empty.
 
     Returns:
-      [R, L, 3] log of the sum over the history that a position belongs to.
+      [R, L, 3] log of the sum over the history that a position belongs to, itself and earlier positions.
     """
-    together = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, None, :]
+    length = segments.shape[1]
+    together = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, None, :] & jnp.tril(jnp.ones((length, length), bool))
     spread = jnp.where(together[..., None], three_logits(logits)[:, None, :, :], -jnp.inf)
     return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(spread, axis=2), 0.0)
 

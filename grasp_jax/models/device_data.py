@@ -42,6 +42,20 @@ def gather_batch(data: DeviceData, starts: jax.Array, slots: jax.Array) -> Packe
     )
 
 
+def next_item_pairs(segments: jax.Array, size: int) -> jax.Array:
+    """Places of the positions that have a next item: only they need negatives.
+
+    Args:
+      segments: [R, L] of a packed batch.
+      size: P, at least the number of such positions.
+
+    Returns:
+      [P] int32 places, row * L + column, ascending; R * L where there are no more.
+    """
+    has_next = (segments[:, :-1] == segments[:, 1:]) & (segments[:, :-1] >= 0)
+    return jnp.nonzero(jnp.pad(has_next, ((0, 0), (0, 1))).ravel(), size=size, fill_value=segments.size)[0].astype(jnp.int32)
+
+
 @jax.jit
 def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     """Pair logits of matching entries of users and items, [...] each -> [..., 2], in blocks of bounded memory."""

@@ -96,8 +96,11 @@ class HolisticEncoder(nn.Module):
 
     def __call__(self, projected: jax.Array, gates: jax.Array) -> jax.Array:
         """Item vectors `i_all` (Eq. 5): [..., 3, H] and [..., 3] -> [..., D]."""
-        x = self.head_input(projected, gates)
-        return self.layers[-1](x) if self.hidden else x
+        return self.finish(self.head_input(projected, gates))
+
+    def finish(self, head: jax.Array) -> jax.Array:
+        """The last layer: [..., H'] -> [..., D]."""
+        return self.layers[-1](head) if self.hidden else head
 
     def activation(self, x: jax.Array) -> jax.Array:
         """GELU, tanh form."""

@@ -26,6 +26,10 @@ class IdEncoder(nn.Module):
         """The vectors themselves: the score is their product with o."""
         return vectors
 
+    def finish(self, head: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        return head
+
     def __call__(self, vectors: jax.Array, gates: None) -> jax.Array:
         """[..., D] -> [..., D]."""
         return vectors

@@ -38,7 +38,7 @@ class PackedBatch(NamedTuple):
 
 
 class PairScores(NamedTuple):
-    """Scores of training pairs: positive [R, L], negative [R, L, G]; `mask` [R, L] marks positions that have a next item."""
+    """Scores of training pairs: positive [P], negative [P, G]; `mask` [P] marks the pairs that exist."""
 
     positive: jax.Array
     negative: jax.Array
@@ -76,9 +76,10 @@ class Recommender(nn.Module):
         return take_rows(self.item_features(tables, distinct), inverse.reshape(ids.shape))
 
     def training_scores(
-        self, tables: Tables, batch: PackedBatch, negatives: jax.Array, negative_logits: jax.Array | None, dropout: jax.Array | None
-    ) -> PairScores:
-        """Scores of each position's next item and of its negatives.
+        self, tables: Tables, batch: PackedBatch, pairs: jax.Array, negatives: jax.Array, negative_logits: jax.Array | None,
+        dropout: jax.Array | None,
+    ) -> PairScores:  # fmt: skip
+        """Scores of each pair's next item and of its negatives.
 
         An item's vector as input of the sequence and as the target of the position before it is one and the same (same user, same
         item, same gate), so it is computed once and read twice.
@@ -86,8 +87,9 @@ class Recommender(nn.Module):
         Args:
           tables: frozen knowledge.
           batch: packed histories; the last item of each is only a target.
-          negatives: [R, L, G] int32 item rows.
-          negative_logits: [R, L, G, 2] pair logits, or None.
+          pairs: [P] places with a next item, from `device_data.next_item_pairs`.
+          negatives: [P, G] int32 item rows.
+          negative_logits: [P, G, 2] pair logits, or None.
           dropout: rate, or None.
         """
         shape = batch.items.shape
@@ -96,16 +98,21 @@ class Recommender(nn.Module):
         tail = features.shape[1:]
         tokens = batch.items.size
         normaliser = self._history_normaliser(batch)
-        vectors = self.encoder(features[:tokens].reshape(*shape, *tail), self.encoder.gates(batch.logits, normaliser))
-        states = self.backbone(vectors, batch.segments, batch.positions, dropout)
+        head = self.encoder.head_input(features[:tokens].reshape(*shape, *tail), self.encoder.gates(batch.logits, normaliser))
+        states = self.backbone(self.encoder.finish(head), batch.segments, batch.positions, dropout)
+
+        # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
-        negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, normaliser, axis=2))
-        head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
-        has_next = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, :-1] >= 0)
+        positive = (weights * jnp.roll(head, -1, axis=1)).sum(axis=-1) + offset
+        place = jnp.minimum(pairs, tokens - 1)
+        pair_normaliser = None if normaliser is None else normaliser.reshape(tokens, 3)[place]
+        negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
+        negative_head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
+        pair_weights, pair_offset = weights.reshape(tokens, -1)[place], offset.ravel()[place]
         return PairScores(
-            positive=(states * jnp.roll(vectors, -1, axis=1)).sum(axis=-1),
-            negative=(weights[:, :, None] * head).sum(axis=-1) + offset[..., None],
-            mask=jnp.pad(has_next, ((0, 0), (0, 1))),
+            positive=positive.ravel()[place],
+            negative=(pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None],
+            mask=pairs < tokens,
         )
 
     def user_states(self, tables: Tables, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -169,9 +176,11 @@ class Recommender(nn.Module):
             return None
         return attention.candidate_normaliser(logits, jnp.expand_dims(normaliser, axis))
 
-    def __call__(self, tables: Tables, batch: PackedBatch, negatives: jax.Array, negative_logits: jax.Array | None) -> PairScores:
+    def __call__(self, tables: Tables, batch: PackedBatch) -> PairScores:
         """Touches every parameter, for initialisation."""
-        return self.training_scores(tables, batch, negatives, negative_logits, None)
+        pairs = jnp.zeros(1, jnp.int32)
+        logits = None if batch.logits is None else batch.logits[:1, :1]
+        return self.training_scores(tables, batch, pairs, batch.items[:1, :1], logits, None)
 
 
 def _plain(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:

@@ -29,7 +29,7 @@ from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.records import Records
-from grasp_jax.training.step import StepShape, TrainState, batch_negatives, make_train_steps
+from grasp_jax.training.step import StepShape, TrainState, draw_pairs, make_train_steps
 
 ORDER = 3  # purpose of the random stream that shuffles
 
@@ -188,11 +188,9 @@ def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation
     """Fresh models, a function of each member's seed alone."""
     blank = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
     batch = gather_batch(data.device, jnp.zeros(len(data.histories.start), jnp.int32), blank)
-    negatives = jnp.zeros((*blank.shape, data.shape.negatives), jnp.int32)
-    logits = None if data.device.logits is None else jnp.zeros((*negatives.shape, 2))
 
     def initial(key: jax.Array) -> tuple[Any, Any]:
-        params = model.init(key, data.tables, batch, negatives, logits)["params"]
+        params = model.init(key, data.tables, batch)["params"]
         return params, optimiser.init(params)
 
     # Un-jitted, flax's init costs seconds.
@@ -240,9 +238,10 @@ def _stop_if_diverged(
     at, model = np.argwhere(bad)[0]
     step, member = first_step + int(at), members[active[model]]
     batch = gather_batch(data.device, starts, jnp.asarray(chunk[model, at]))
-    negatives = batch_negatives(keys[active[model]], jnp.int32(step), data.device, batch.segments, data.shape)
+    pairs = draw_pairs(keys[active[model]], jnp.int32(step), data.device, batch.segments, data.shape)
     path = folder / f"diverged_step{step}.npz"
-    np.savez(path, items=batch.items, users=batch.segments, positions=batch.positions, negatives=negatives, loss=losses[at, model])
+    history = {"items": batch.items, "users": batch.segments, "positions": batch.positions}
+    np.savez(path, **history, pairs=pairs.places, negatives=pairs.negatives, loss=losses[at, model])
     good = last.latest()
     raise TrainingDiverged(
         f"{_name(labels)}, seed {member.seed}, dropout {member.dropout}: loss {losses[at, model]} at step {step}; its batch is in {path}; "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.data.negatives import draw_negatives
-from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of
+from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of, next_item_pairs
 from grasp_jax.models.recommender import PairScores, Recommender, Tables, apply
 
 NEGATIVES, DROPOUT = 1, 2  # purposes of random streams: fold_in(fold_in(seed, purpose), step)
@@ -22,24 +22,35 @@ class TrainState(NamedTuple):
 
 
 class StepShape(NamedTuple):
-    """Static numbers that a step is compiled for: V, bisection steps of the exclusion index, G negatives a position."""
+    """Static numbers that a step is compiled for: V, bisection steps of the exclusion index, P pairs a batch, G negatives a pair."""
 
     num_items: int
     search_steps: int
+    num_pairs: int
     negatives: int
 
 
 def pairwise_loss(scores: PairScores) -> jax.Array:
-    """Binary cross-entropy (Eq. 6), mean over positions with a next item; G negatives of a position weigh as one."""
+    """Binary cross-entropy (Eq. 6), mean over pairs; the G negatives of a pair weigh as one."""
     losses = jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1)
     return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1)
 
 
-def batch_negatives(key: jax.Array, step: jax.Array, data: DeviceData, segments: jax.Array, shape: StepShape) -> jax.Array:
-    """The negatives of one step, [R, L, G]; a function of (seed key, step), so that a failed batch can be drawn again."""
+class Pairs(NamedTuple):
+    """What a batch is trained on: places [P] of `next_item_pairs`, their user rows [P], and negatives [P, G]."""
+
+    places: jax.Array
+    users: jax.Array
+    negatives: jax.Array
+
+
+def draw_pairs(key: jax.Array, step: jax.Array, data: DeviceData, segments: jax.Array, shape: StepShape) -> Pairs:
+    """The pairs of one step; a function of (seed key, step), so that a failed batch can be drawn again."""
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
-    users = jnp.maximum(segments, 0)
-    return draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
+    places = next_item_pairs(segments, shape.num_pairs)
+    users = jnp.maximum(segments.ravel()[jnp.minimum(places, segments.size - 1)], 0)
+    drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
+    return Pairs(places, users, drawn)
 
 
 def make_train_steps(
@@ -56,16 +67,15 @@ def make_train_steps(
         step: jax.Array,
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
         batch = gather_batch(data, starts, slots)
-        negatives = batch_negatives(key, step, data, batch.segments, shape)
-        negative_logits = None
-        if data.logits is not None:
-            negative_logits = logits_of(tables, jnp.maximum(batch.segments, 0)[..., None], negatives)
+        pairs = draw_pairs(key, step, data, batch.segments, shape)
+        logits = None if data.logits is None else logits_of(tables, pairs.users[:, None], pairs.negatives)
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
 
         def loss_of(params: Any) -> jax.Array:
             scores = apply(
-                model, params, "training_scores", tables, batch, negatives, negative_logits, dropout, rngs={"dropout": dropout_key}
-            )
+                model, params, "training_scores", tables, batch, pairs.places, pairs.negatives, logits, dropout,
+                rngs={"dropout": dropout_key},
+            )  # fmt: skip
             return pairwise_loss(scores)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
