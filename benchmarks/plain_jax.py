@@ -78,9 +78,7 @@ class PlainJaxStep:
 
     name = "plain JAX (padded, jitted)"
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float
-    ) -> None:
+    def __init__(self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         model = config.model
         length = batches[0].history.shape[1]
         module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)

@@ -32,9 +32,7 @@ class SASRec(nn.Module):
         )
         self.forward_norms = nn.ModuleList(nn.LayerNorm(features, eps=1e-8) for _ in range(num_layers))
         self.forwards = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(features, features), nn.Dropout(dropout), nn.ReLU(), nn.Linear(features, features), nn.Dropout(dropout)
-            )
+            nn.Sequential(nn.Linear(features, features), nn.Dropout(dropout), nn.ReLU(), nn.Linear(features, features), nn.Dropout(dropout))
             for _ in range(num_layers)
         )
         self.last_norm = nn.LayerNorm(features, eps=1e-8)
@@ -144,9 +142,7 @@ class PlainTorchStep:
     name = "plain PyTorch (padded, eager)"
     compile_seconds = 0.0
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float
-    ) -> None:
+    def __init__(self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}

@@ -112,12 +112,15 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
             return
         users, first = np.unique(reviews.users, return_index=True)
         for key, (user, start, stop) in enumerate(zip(users, first, [*first[1:], len(rows)], strict=True)):
-            yield key, {
-                "user": str(user),
-                "items": rows[start:stop].astype(np.int64),
-                "timestamps": reviews.times[start:stop],
-                "ratings": reviews.ratings[start:stop],
-            }
+            yield (
+                key,
+                {
+                    "user": str(user),
+                    "items": rows[start:stop].astype(np.int64),
+                    "timestamps": reviews.times[start:stop],
+                    "ratings": reviews.ratings[start:stop],
+                },
+            )
 
 
 def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[InteractionLog, ItemTable]:

@@ -13,9 +13,7 @@ import pyarrow.parquet
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 
-KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(
-    f"interactions.{ending}" for ending in ("tsv", "csv", "parquet", "jsonl")
-)
+KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in ("tsv", "csv", "parquet", "jsonl"))
 
 
 def find_interactions(path: str, filename: str = "") -> pathlib.Path:

@@ -196,8 +196,18 @@ def full_ranks(
         left_out = jnp.asarray(nothing if seen is None else seen[s])
         ranks.append(
             _full_ranks(
-                model, params, data, tables, features, evaluation.starts, users, evaluation.slots[s], evaluation.newest[s], targets,
-                left_out, item_block,
+                model,
+                params,
+                data,
+                tables,
+                features,
+                evaluation.starts,
+                users,
+                evaluation.slots[s],
+                evaluation.newest[s],
+                targets,
+                left_out,
+                item_block,
             )  # fmt: skip
         )
         if progress:

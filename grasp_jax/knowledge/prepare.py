@@ -47,9 +47,7 @@ def prepare_bank(
     return load_bank(folder, recipe, config.verify)
 
 
-def bank_recipe(
-    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
-) -> dict[str, Any]:
+def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON."""
     recipe: dict[str, Any] = {
         "source": split.log.fingerprint(),
@@ -62,9 +60,7 @@ def bank_recipe(
         "dtype": config.dtype,
     }
     if config.encoder == "file":
-        recipe["files"] = {
-            name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")
-        }
+        recipe["files"] = {name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")}
         return recipe
     recipe["describer"] = "template"
     recipe["width"], recipe["seed"] = config.width, config.seed

@@ -130,18 +130,14 @@ class Recommender(nn.Module):
         flat = states.reshape(-1, states.shape[-1])
         return flat[newest], None if normaliser is None else normaliser.reshape(-1, 3)[newest]
 
-    def score_candidates(
-        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
-    ) -> jax.Array:
+    def score_candidates(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
         gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
         weights, offset = self.encoder.last_layer(states)
         # A sum fuses with what makes its terms; an einsum would be a batched matrix-vector product, twice as slow on a CPU.
         return (weights[:, None] * self.encoder.head_input(features, gates)).sum(axis=-1) + offset[:, None]
 
-    def score_items(
-        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
-    ) -> jax.Array:
+    def score_items(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C].
 
         Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D, and the sum

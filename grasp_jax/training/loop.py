@@ -240,8 +240,10 @@ def _stop_if_diverged(
     batch = gather_batch(data.device, starts, jnp.asarray(chunk[model, at]))
     pairs = draw_pairs(keys[active[model]], jnp.int32(step), data.device, batch.segments, data.shape)
     path = folder / f"diverged_step{step}.npz"
-    history = {"items": batch.items, "users": batch.segments, "positions": batch.positions}
-    np.savez(path, **history, pairs=pairs.places, negatives=pairs.negatives, loss=losses[at, model])
+    np.savez(
+        path, items=batch.items, users=batch.segments, positions=batch.positions, pairs=pairs.places, negatives=pairs.negatives,
+        loss=losses[at, model],
+    )  # fmt: skip
     good = last.latest()
     raise TrainingDiverged(
         f"{_name(labels)}, seed {member.seed}, dropout {member.dropout}: loss {losses[at, model]} at step {step}; its batch is in {path}; "
