@@ -131,7 +131,6 @@ def test_pareto_puts_four_fifths_into_the_tail(counts: list[int]) -> None:
     assert groups.tail_item.tolist() == [count < groups.tail_item_below for count in counts]
 
 
-@pytest.mark.xfail(strict=True, reason="split._pareto_threshold: method='higher' overshoots; 'inverted_cdf' gives the smallest threshold")
 def test_pareto_threshold_is_the_smallest() -> None:
     """Would break the documented rule: with counts 1 to 10, "below 9" is 80 % already, so 9 is not tail."""
     counts = list(range(1, 11))

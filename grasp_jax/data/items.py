@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.data.readers import id_column, read_table
+from grasp_jax.data.tables import id_column, read_table
 from grasp_jax.errors import UserError
 
 
@@ -32,9 +32,11 @@ def read_items(path: pathlib.Path, id_name: str) -> ItemTable:
     """Reads an items table from JSON lines, Parquet, TSV or CSV.
 
     Raises:
-      UserError: missing file, id or `title` column, or an id that is null or repeated.
+      UserError: missing file, no rows, no id or `title` column, or an id that is null or repeated.
     """
     table = read_table(path)
+    if not table.num_rows:
+        raise UserError(f"{path}: the items table has no rows; expected one for each item")
     ids = id_column(table, id_name, path)
     if "title" not in table.column_names:
         raise UserError(f"{path}: no column 'title'; it has {', '.join(table.column_names)}")

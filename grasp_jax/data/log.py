@@ -20,7 +20,7 @@ class InteractionLog:
       item_ids: [V] original item ids, int64 or str, ascending unless an items table gave the order.
       items: [I] int32 item rows, user after user, each user's in time order.
       offsets: [N+1] int64; user n owns `items[offsets[n]:offsets[n+1]]`.
-      timestamps: [I] int64 or None; seconds where the source has a unit.
+      timestamps: [I] int64 or float64 in the source's unit (dates: microseconds, or nanoseconds where it has them), or None.
     """
 
     name: str
@@ -67,6 +67,8 @@ def build_log(
     items: np.ndarray,
     timestamps: np.ndarray | None = None,
     catalogue: np.ndarray | None = None,
+    source: str = "",
+    rows: np.ndarray | None = None,
 ) -> InteractionLog:
     """Groups raw (user, item[, timestamp]) rows by user; equal timestamps keep their order in the source.
 
@@ -76,17 +78,19 @@ def build_log(
       items: [I] ids, int64 or str.
       timestamps: [I] optional; without it the source's order is the time order.
       catalogue: [V] optional item ids that exist even where nobody interacted; its order becomes the row order.
+      source: file of the interactions, for messages.
+      rows: [I] rows of that file from 0, for messages; None where they are 0, 1, 2, ...
 
     Raises:
       UserError: no rows, a repeated catalogue id, or an item that the catalogue lacks.
     """
     if len(users) == 0:
-        raise UserError(f"{name}: no interactions were read; expected at least one user-item row")
+        raise UserError(f"{source or name}: no interactions were read; expected at least one user-item row")
     user_ids, user_rows = np.unique(users, return_inverse=True)
     if catalogue is None:
         item_ids, item_rows = np.unique(items, return_inverse=True)
     else:
-        item_ids, item_rows = catalogue, _rows_in_catalogue(name, items, catalogue)
+        item_ids, item_rows = catalogue, _rows_in_catalogue(source or name, rows, items, catalogue)
     keys = (user_rows,) if timestamps is None else (timestamps, user_rows)
     order = np.lexsort(keys)
     offsets = np.zeros(len(user_ids) + 1, np.int64)
@@ -101,19 +105,20 @@ def build_log(
     )
 
 
-def _rows_in_catalogue(name: str, items: np.ndarray, catalogue: np.ndarray) -> np.ndarray:
+def _rows_in_catalogue(source: str, rows: np.ndarray | None, items: np.ndarray, catalogue: np.ndarray) -> np.ndarray:
     if items.dtype.kind != catalogue.dtype.kind:
         items, catalogue = items.astype(str), catalogue.astype(str)
     order = np.argsort(catalogue, kind="stable")
     ranked = catalogue[order]
     repeated = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(repeated):
-        raise UserError(f"{name}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row")
+        raise UserError(f"{source}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row")
     place = np.minimum(np.searchsorted(ranked, items), len(ranked) - 1)
     missing = np.flatnonzero(ranked[place] != items)
     if len(missing):
+        row = missing[0] if rows is None else rows[missing[0]]
         raise UserError(
-            f"{name}: item id {items[missing[0]]} occurs in the interactions but not in the items table "
-            f"({len(missing)} such rows); add it there or leave data.items empty"
+            f"{source}: row {row + 1}: item id {items[missing[0]]} occurs in the interactions but not in the items table "
+            f"({len(missing)} such rows); add it there or leave config.data.items_file empty"
         )
     return order[place]

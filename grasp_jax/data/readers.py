@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.tables import id_column, number_column, read_table, time_column
 from grasp_jax.errors import UserError
 
 KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in ("tsv", "csv", "parquet", "jsonl"))
@@ -54,87 +52,27 @@ def read_interactions(
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected one interaction per line")
     if path.suffix == ".txt":
+        if min_rating > 0:
+            raise UserError(f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv")
         pairs = _read_pairs(path)
-        return build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue)
+        return build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path))
     table = read_table(path)
     users = id_column(table, columns["user"], path)
     items = id_column(table, columns["item"], path)
     timestamps = None
     if columns.get("timestamp") and columns["timestamp"] in table.column_names:
-        timestamps = _time_column(table, columns["timestamp"], path)
+        timestamps = time_column(table, columns["timestamp"], path)
+    rows = np.arange(len(users))
     if min_rating > 0:
-        keep = _float_column(table, columns.get("rating") or "rating", path) >= min_rating
-        users, items = users[keep], items[keep]
-        timestamps = None if timestamps is None else timestamps[keep]
-    return build_log(name, users, items, timestamps, catalogue)
-
-
-def read_table(path: pathlib.Path) -> pa.Table:
-    """Reads `.tsv`, `.csv`, `.jsonl`/`.json` (one object a line) or `.parquet` with pyarrow.
-
-    Raises:
-      UserError: the file is missing, of another ending, or not what its ending says.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        match path.suffix:
-            case ".tsv":
-                return pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(delimiter="\t", quote_char=False))
-            case ".csv":
-                return pa.csv.read_csv(path)
-            case ".jsonl" | ".json":
-                return pa.json.read_json(path, read_options=pa.json.ReadOptions(block_size=16 << 20))
-            case ".parquet":
-                return pa.parquet.read_table(path)
-    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a readable {path.suffix[1:]} table: {reason}") from error
-    raise UserError(f"{path}: ending {path.suffix!r} is not supported; expected .txt, .tsv, .csv, .parquet or .jsonl")
-
-
-def id_column(table: pa.Table, column: str, path: pathlib.Path) -> np.ndarray:
-    """[rows] ids, int64 where the column holds whole numbers and str otherwise; nulls are refused with their row."""
-    array = _column(table, column, path)
-    if pa.types.is_integer(array.type):
-        return array.to_numpy().astype(np.int64)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        return np.asarray(array.to_pylist(), dtype=str)
-    raise UserError(f"{path}: column {column!r} has type {array.type}; ids are whole numbers or strings")
-
-
-def _column(table: pa.Table, column: str, path: pathlib.Path) -> pa.ChunkedArray:
-    if column not in table.column_names:
-        raise UserError(f"{path}: no column {column!r}; it has {', '.join(table.column_names)}; set config.data.columns.*")
-    array = table[column]
-    if array.null_count:
-        row = int(pc.index(pc.is_null(array), True).as_py())
-        raise UserError(f"{path}: row {row + 1} has no value in column {column!r}; fill it in or drop the row")
-    return array
-
-
-def _time_column(table: pa.Table, column: str, path: pathlib.Path) -> np.ndarray:
-    array = _column(table, column, path)
-    if pa.types.is_temporal(array.type):
-        return pc.cast(pc.cast(array, pa.timestamp("s"), safe=False), pa.int64()).to_numpy()
-    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        values = array.to_numpy()
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise UserError(f"{path}: row {row + 1} has timestamp {values[row]}; expected a finite number")
-        return values
-    raise UserError(f"{path}: column {column!r} has type {array.type}; timestamps are numbers or dates")
-
-
-def _float_column(table: pa.Table, column: str, path: pathlib.Path) -> np.ndarray:
-    try:
-        return pc.cast(_column(table, column, path), pa.float64()).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: column {column!r} is not numeric: {error}") from error
+        rows = rows[number_column(table, columns.get("rating") or "rating", path) >= min_rating]
+    timestamps = None if timestamps is None else timestamps[rows]
+    return build_log(name, users[rows], items[rows], timestamps, catalogue, str(path), rows)
 
 
 def _read_pairs(path: pathlib.Path) -> np.ndarray:
     """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line to name the first bad one."""
+    if not _only_digits(path):  # pyarrow takes 0x10 for 16
+        return _read_pairs_slowly(path)
     options: dict[str, Any] = {
         "read_options": pa.csv.ReadOptions(column_names=["user", "item"]),
         "parse_options": pa.csv.ParseOptions(delimiter=" ", quote_char=False),
@@ -150,6 +88,11 @@ def _read_pairs(path: pathlib.Path) -> np.ndarray:
     return _read_pairs_slowly(path)
 
 
+def _only_digits(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return not any(block.translate(None, b"0123456789 \t\r\n") for block in iter(lambda: file.read(1 << 24), b""))
+
+
 def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
     pairs = []
     with path.open("rb") as lines:
@@ -157,7 +100,7 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
             try:
                 line = raw.decode("ascii")
             except UnicodeDecodeError:
-                raise UserError(f"{path}:{number}: not text; expected two whole numbers, 'user item', per line") from None
+                raise UserError(f"{path}:{number}: {raw[:60]!r} is not text; expected two whole numbers, 'user item', per line") from None
             fields = line.split()
             if not fields:
                 continue
@@ -168,6 +111,8 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
                 raise UserError(f"{path}:{number}: {shown} is not two whole numbers; string ids go in a .tsv with a header")
             if int(fields[0]) < 1 or int(fields[1]) < 1:
                 raise UserError(f"{path}:{number}: id 0 in {shown}; ids of this format start at 1")
+            if max(int(fields[0]), int(fields[1])) > np.iinfo(np.int64).max:
+                raise UserError(f"{path}:{number}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header")
             pairs.append((int(fields[0]), int(fields[1])))
     if not pairs:
         raise UserError(f"{path}: no interactions; expected two whole numbers, 'user item', per line")

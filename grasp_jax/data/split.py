@@ -114,7 +114,7 @@ def head_tail_groups(split: Split, tail_user_below: int = 0, tail_item_below: in
 
 
 def _pareto_threshold(counts: np.ndarray) -> int:
-    return int(np.quantile(counts, 0.8, method="higher")) + 1
+    return int(np.quantile(counts, 0.8, method="inverted_cdf")) + 1
 
 
 def statistics(split: Split, groups: Groups) -> dict[str, float | int | str]:
