@@ -1,6 +1,7 @@
 """Defaults of every config, their validation, and the comparison with the config of an earlier run."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -14,7 +15,10 @@ FREE_SECTIONS = ("recommend",)  # may change between calls on one workdir: they 
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The config that every file in `configs/` starts from; each open point of the paper is one field (docs/deviations.md)."""
+    """The config that every file in `configs/` starts from; each open point of the paper is one field (docs/deviations.md).
+
+    It is locked: a key that is not here raises AttributeError, in a config file as on the command line.
+    """
     return ml_collections.ConfigDict(
         {
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
@@ -102,7 +106,7 @@ def default_config() -> ml_collections.ConfigDict:
             },
             "recommend": {"top_n": 10, "exclude_seen": True},
         },
-    )
+    ).lock()
 
 
 _CHOICES = {
@@ -119,22 +123,33 @@ _POSITIVE = (
     "train.batch_size", "train.learning_rate", "train.negatives", "train.max_epochs", "train.patience", "train.steps_per_dispatch",
     "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
+_NOT_NEGATIVE = (
+    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "train.checkpoint_seconds", "eval.seed", "eval.full_users",
+)  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
 
 
 def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
     """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
+    for key, value in _flat(config.to_dict()).items():
+        if value is None:
+            raise UserError(f"config.{key}: None; expected a value such as the default's, see grasp_jax/config.py")
     for key, choices in _CHOICES.items():
         if (value := _get(config, key)) not in choices:
             raise UserError(f"config.{key}: {value!r}; expected one of {', '.join(choices)}")
     for key in _POSITIVE:
-        if (value := _get(config, key)) <= 0:
+        if not 0 < (value := _get(config, key)) < math.inf:
             raise UserError(f"config.{key}: {value!r}; expected a positive number")
+    for key in _NOT_NEGATIVE:
+        if not 0 <= (value := _get(config, key)) < math.inf:
+            raise UserError(f"config.{key}: {value!r}; expected a number from 0")
     for key, kind in _TUPLES.items():
         value = _get(config, key)
         wanted = (int, float) if kind is float else int
         if any(isinstance(part, bool) or not isinstance(part, wanted) for part in value):
             raise UserError(f"config.{key}: {value!r}; expected a tuple of {kind.__name__}s, such as {_EXAMPLES[key]}")
+    if any(width < 1 for width in config.model.mlp):
+        raise UserError(f"config.model.mlp: {config.model.mlp!r}; expected widths of hidden layers from 1, or () for none")
     if not config.train.seeds or len(set(config.train.seeds)) != len(config.train.seeds) or min(config.train.seeds) < 0:
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
@@ -142,7 +157,10 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
     if config.model.features % config.model.num_heads:
         raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
     for key, known in (("method", methods), ("backbone", backbones)):
-        for name in names(config.model[key]):
+        given = names(config.model[key])
+        if len(set(given)) != len(given):
+            raise UserError(f"config.model.{key}: {config.model[key]!r} names one of them twice; expected different names")
+        for name in given:
             if name not in known:
                 raise UserError(f"config.model.{key}: {name!r}; expected one or several, comma separated, of {', '.join(known)}")
 

@@ -73,7 +73,6 @@ def test_projection_has_any_width_and_follows_the_seed() -> None:
     assert np.abs(cosines[0] - cosines[1]).max() < 0.25 and cosines[0].std() > 0.1
 
 
-@pytest.mark.xfail(strict=True, reason="encode._tfidf and encode_lsa: ValueError of scikit-learn where no word occurs in two items")
 @pytest.mark.parametrize("item_texts", [["alpha", "beta", "gamma"], ["soap", "soap", "soap"]])
 def test_text_that_says_nothing_is_refused(item_texts: list[str]) -> None:
     """Would break with scikit-learn's traceback on a catalogue of unlike or of equal titles."""
@@ -148,7 +147,6 @@ def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     assert_names(refusal(load_vectors, too_large, IDS, "", "item"), (too_large, "row 0 (item a)", "holds inf"))
 
 
-@pytest.mark.xfail(strict=True, reason="encode.load_vectors: with an ids file the row named is the log's, not the file's")
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
     """Would break the search for the bad vector: with an ids file, item "a" may be the file's third row."""
     vectors = VECTORS.copy()
@@ -220,7 +218,6 @@ def test_ids_must_fit_vectors_and_data(tmp_path: pathlib.Path) -> None:
     assert_names(message, (str(ids), "no line for item a", "2 such items", "every item needs a vector"))
 
 
-@pytest.mark.xfail(strict=True, reason="encode._reorder: of two lines with one id, the last wins silently")
 def test_an_id_given_twice_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break the match of vectors and items: which of the two rows is meant?"""
     path, ids = write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])), tmp_path / "ids.txt"

@@ -73,7 +73,6 @@ def test_long_values() -> None:
     assert prompts.fill("[[{tags}]]!", {"tags": ["b" * 5000]}) == "b" * prompts.MAX_CLAUSE_CHARACTERS + "!"
 
 
-@pytest.mark.xfail(strict=True, reason="prompts.fill: the text of a clause is scanned for fields a second time")
 def test_braces_in_a_value_are_text() -> None:
     """Would break an item whose own text holds braces: it would be filled in like a template."""
     assert prompts.fill("{title}[[ ({tags})]]", {"title": "Soap", "tags": ["{title}", "{x}"]}) == "Soap ({title}, {x})"
@@ -94,7 +93,6 @@ def test_template_with_a_field_that_the_data_lacks_is_refused() -> None:
     assert_names(refusal(prompts.check_fields, "{a}", {}, "here"), ("here: the template names 'a'", "no fields"))
 
 
-@pytest.mark.xfail(strict=True, reason="prompts.user_prompts: check_fields is not called, '{brand}' stays in the text")
 def test_user_template_with_an_unknown_field_is_refused() -> None:
     """Would break if every user's text held a raw "{brand}"."""
     split = split_of(histories())

@@ -22,6 +22,8 @@ def encode_lsa(item_texts: Sequence[str], user_texts: Sequence[str], config: ml_
 
     items, users = _tfidf(item_texts, user_texts)
     width = min(config.width, min(items.shape) - 1)
+    if width < 1:
+        raise UserError(_TOO_LITTLE_TEXT.format(count=len(item_texts)))
     svd = TruncatedSVD(n_components=width, random_state=config.seed, n_iter=4).fit(items)
     return svd.transform(items).astype(np.float32), svd.transform(users).astype(np.float32)
 
@@ -39,7 +41,16 @@ def _tfidf(item_texts: Sequence[str], user_texts: Sequence[str]) -> tuple[Any, A
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=200_000, dtype=np.float32)
-    return vectoriser.fit_transform(item_texts), vectoriser.transform(user_texts)
+    try:
+        return vectoriser.fit_transform(item_texts), vectoriser.transform(user_texts)
+    except ValueError as error:  # scikit-learn's "empty vocabulary" and "no terms remain"
+        raise UserError(_TOO_LITTLE_TEXT.format(count=len(item_texts))) from error
+
+
+_TOO_LITTLE_TEXT = (
+    "config.knowledge.encoder: the texts of {count} items share too few words to tell items apart; "
+    "give config.data.items_file more attributes, or bring vectors with encoder 'file'"
+)
 
 
 def load_vectors(path: str, ids: np.ndarray, ids_path: str, kind: str) -> np.ndarray:
@@ -58,19 +69,18 @@ def load_vectors(path: str, ids: np.ndarray, ids_path: str, kind: str) -> np.nda
       UserError: missing or unreadable file, a number of rows that does not fit, an id without a vector, or a value that is not finite.
     """
     vectors = _read_vectors(path, kind)
-    if ids_path:
-        vectors = _reorder(vectors, ids, ids_path, path, kind)
-    if len(vectors) != len(ids):
+    rows = _rows_of(ids, ids_path, path, len(vectors), kind) if ids_path else np.arange(len(vectors))
+    if len(rows) != len(ids):
         raise UserError(
-            f"{path}: {len(vectors)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in id order, "
+            f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in id order, "
             f"or the ids of the rows in config.knowledge.{kind}_ids_file"
         )
-    table = np.array(vectors, np.float32)
-    bad = ~np.isfinite(table).all(axis=1)
-    if bad.any():
-        row = int(bad.argmax())
-        value = table[row][~np.isfinite(table[row])][0]
-        raise UserError(f"{path}: row {row} ({kind} {ids[row]}) holds {value}; expected finite numbers; {int(bad.sum())} such rows")
+    table = np.array(vectors[rows], np.float32)
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(bad):
+        first = bad[0]
+        value = table[first][~np.isfinite(table[first])][0]
+        raise UserError(f"{path}: row {rows[first]} ({kind} {ids[first]}) holds {value}; expected finite numbers; {len(bad)} such rows")
     return table
 
 
@@ -96,18 +106,24 @@ def _read_vectors(path: str, kind: str) -> np.ndarray:
     return vectors
 
 
-def _reorder(vectors: np.ndarray, ids: np.ndarray, ids_path: str, path: str, kind: str) -> np.ndarray:
+def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: str) -> np.ndarray:
+    """The row of each id in the file of vectors."""
     if not pathlib.Path(ids_path).is_file():
         raise UserError(f"config.knowledge.{kind}_ids_file: {ids_path} does not exist; expected one id per line")
     given = pathlib.Path(ids_path).read_text(encoding="utf-8").split("\n")
     given = given[:-1] if given and given[-1] == "" else given
-    if len(given) != len(vectors):
-        raise UserError(f"{ids_path}: {len(given)} ids for the {len(vectors)} rows of {path}; expected one each")
-    row_of = {name: row for row, name in enumerate(given)}
+    if len(given) != num_vectors:
+        raise UserError(f"{ids_path}: {len(given)} ids for the {num_vectors} rows of {path}; expected one each")
+    row_of: dict[str, int] = {}
+    for row, name in enumerate(given):
+        if row_of.setdefault(name, row) != row:
+            raise UserError(
+                f"{ids_path}: {kind} {name} stands twice, on lines {row_of[name] + 1} and {row + 1}; remove one, and its vector"
+            )
     missing = [name for name in ids.astype(str) if name not in row_of]
     if missing:
         raise UserError(f"{ids_path}: no line for {kind} {missing[0]} ({len(missing)} such {kind}s); every {kind} needs a vector")
-    return vectors[np.array([row_of[name] for name in ids.astype(str)])]
+    return np.array([row_of[name] for name in ids.astype(str)])
 
 
 ENCODERS: dict[str, Callable[[Sequence[str], Sequence[str], ml_collections.ConfigDict], Encoded]] = {

@@ -23,6 +23,7 @@ MAX_HISTORY_CHARACTERS = 8000  # the newest end is kept
 
 _CLAUSE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _FIELD = re.compile(r"\{(\w+)\}")
+_PART = re.compile(f"{_CLAUSE.pattern}|{_FIELD.pattern}", re.DOTALL)
 
 
 def load_template(name: str) -> str:
@@ -45,16 +46,18 @@ def check_fields(template: str, available: Mapping[str, Any], where: str) -> Non
 
 
 def fill(template: str, fields: Mapping[str, Any]) -> str:
-    """Fills one template."""
+    """Fills one template, in one pass: braces and brackets of a value are text."""
 
-    def clause(match: re.Match[str]) -> str:
-        inner = match.group(1)
-        if any(not _as_list(fields.get(name)) for name in _FIELD.findall(inner)):
+    def part(match: re.Match[str]) -> str:
+        inner, name = match.groups()
+        if name:
+            return _single(fields.get(name))
+        joined = {name: ", ".join(_as_list(fields.get(name))) for name in _FIELD.findall(inner)}
+        if not all(joined.values()):
             return ""
-        joined = {name: ", ".join(_as_list(fields[name])) for name in _FIELD.findall(inner)}
         return _FIELD.sub(lambda field: joined[field.group(1)], inner)[:MAX_CLAUSE_CHARACTERS]
 
-    return _FIELD.sub(lambda field: _single(fields.get(field.group(1))), _CLAUSE.sub(clause, template))
+    return _PART.sub(part, template)
 
 
 def item_prompts(template: str, items: ItemTable) -> Iterator[str]:
@@ -65,7 +68,8 @@ def item_prompts(template: str, items: ItemTable) -> Iterator[str]:
 
 
 def user_prompts(template: str, histories: Histories, flat_items: np.ndarray, titles: list[str]) -> Iterator[str]:
-    """One prompt per user from the training window of `histories` alone, oldest title first."""
+    """One prompt per user from the training window of `histories` alone, oldest title first; `{titles}` is the one field."""
+    check_fields(template.replace("[[", "").replace("]]", ""), {"titles": None}, "user template")
     for start, end in zip(histories.start, histories.end, strict=True):
         bought = ", ".join(titles[item] for item in flat_items[start:end])
         yield template.replace("{titles}", bought[-MAX_HISTORY_CHARACTERS:])
