@@ -117,11 +117,5 @@ def draw_candidates(index: ExclusionIndex, users: np.ndarray, count: int, seed: 
         pick = rng.integers(0, top + 1)
         repeated = (drawn[:, :k] == pick[:, None]).any(axis=1)
         drawn[:, k] = np.where(repeated, top, pick)
-    low = np.broadcast_to(first[:, None], drawn.shape).copy()
-    high = np.broadcast_to(last[:, None], drawn.shape).copy()
-    for _ in range(index.search_steps):
-        middle = (low + high) // 2
-        open_interval = low < high
-        below = open_interval & (index.shifted[np.minimum(middle, len(index.shifted) - 1)] <= drawn)
-        low, high = np.where(below, middle + 1, low), np.where(open_interval & ~below, middle, high)
-    return (drawn + low - first[:, None]).astype(np.int32)
+    arrays = (jnp.asarray(array, jnp.int32) for array in (index.shifted, first[:, None], last[:, None], drawn))
+    return drawn.astype(np.int32) + np.asarray(_count_not_above(*arrays, index.search_steps))
