@@ -117,5 +117,5 @@ def draw_candidates(index: ExclusionIndex, users: np.ndarray, count: int, seed: 
         pick = rng.integers(0, top + 1)
         repeated = (drawn[:, :k] == pick[:, None]).any(axis=1)
         drawn[:, k] = np.where(repeated, top, pick)
-    arrays = (jnp.asarray(array, jnp.int32) for array in (index.shifted, first[:, None], last[:, None], drawn))
-    return drawn.astype(np.int32) + np.asarray(_count_not_above(*arrays, index.search_steps))
+    shifted, low, high, value = (jnp.asarray(array, jnp.int32) for array in (index.shifted, first[:, None], last[:, None], drawn))
+    return np.asarray(value + _count_not_above(shifted, low, high, value, index.search_steps))
