@@ -49,6 +49,20 @@ class Cell:
         return {"method": self.method, "backbone": self.backbone}
 
 
+def preferred_members(members: list[Member], best: np.ndarray) -> list[int]:
+    """Indices of the members with the dropout that validation prefers, one for each seed.
+
+    Args:
+      members: all that were trained.
+      best: [M] best validation NDCG@10 of each; the mean over seeds decides.
+    """
+    scores: dict[float, list[float]] = {}
+    for member, score in zip(members, best, strict=True):
+        scores.setdefault(member.dropout, []).append(float(score))
+    preferred = max(scores, key=lambda rate: np.mean(scores[rate]))
+    return [m for m, member in enumerate(members) if member.dropout == preferred]
+
+
 class Experiment:
     """A config and a workdir; every property is made once, when a stage first asks for it."""
 
@@ -173,13 +187,6 @@ class Experiment:
                 return tree._replace(progress=as_progress(tree.progress))
         raise UserError(f"{cell.folder}: no checkpoint; run --mode=train with the same --workdir first")
 
-    def chosen(self, cell: Cell, snapshot: Snapshot) -> list[int]:
-        """Indices of the members whose dropout validation prefers, one for each seed."""
-        rates = [member.dropout for member in cell.members]
-        best = {rate: np.mean([snapshot.progress.best[m] for m, r in enumerate(rates) if r == rate]) for rate in rates}
-        preferred = max(best, key=lambda rate: best[rate])
-        return [m for m, rate in enumerate(rates) if rate == preferred]
-
     def evaluate(self, cell: Cell, snapshot: Snapshot) -> list[dict[str, Any]]:
         """Test rows of one cell: both protocols, all groups, each seed; ranks are stored beside them for significance tests."""
         config, split = self.config, self.split
@@ -187,7 +194,7 @@ class Experiment:
         ranking = self._subset(test, cell.method) if config.eval.full else None
         seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
         rows: list[dict[str, Any]] = []
-        for m in self.chosen(cell, snapshot):
+        for m in preferred_members(cell.members, snapshot.progress.best):
             member = cell.members[m]
             params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
             labels = {

@@ -59,7 +59,7 @@ BAD_FILES = {
     "letter": (b"1 2\n1 x\n", "inter.txt:2: '1 x' is not two whole numbers"),
     "zero": (b"1 2\n1 0\n", "inter.txt:2: id 0 in '1 0'"),
     "three columns": (b"1 2\n1 2 3\n", "inter.txt:2: 3 columns in '1 2 3'; expected two"),
-    "binary": (b"1 2\n\xff\xfe\x00\n", "inter.txt:2: not text"),
+    "binary": (b"1 2\n\xff\xfe\x00\n", "inter.txt:2: b'\\xff\\xfe\\x00\\n' is not text"),
     "empty": (b"", "inter.txt: the file is empty"),
 }
 
