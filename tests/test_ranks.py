@@ -105,7 +105,8 @@ def all_scores(s: Setting) -> np.ndarray:
         owners = jnp.asarray(users)[:, None]
         own = logits_of(tables, owners, jnp.asarray(items)) if tables else None
         batch = PackedBatch(jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own)
-        states, normaliser = apply(s.model, params, "user_states", tables, batch, newest)
+        catalogue = apply(s.model, params, "item_features", tables)
+        states, normaliser = apply(s.model, params, "user_states", catalogue, batch, newest)
         every = jnp.broadcast_to(jnp.arange(num_items), (len(users), num_items))
         features = apply(s.model, params, "item_features", tables, every)
         logits = logits_of(tables, owners, every) if tables else None

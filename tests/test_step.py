@@ -158,7 +158,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
     @quick_jit
     def serve(params: Any) -> jax.Array:
         alone = gather_batch(s.data, s.starts, jnp.asarray(prefixes))
-        states, normaliser = apply(s.model, params, "user_states", s.tables, alone, newest)
+        states, normaliser = apply(s.model, params, "user_states", features(s, params, None), alone, newest)
         logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.tables else None
         return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
 

@@ -19,6 +19,7 @@ from grasp_jax.models.attention import pair_logits
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits
 from grasp_jax.models.recommender import Recommender, Tables, apply
 
+CPU_USERS = 4  # scored together on a CPU, so that their candidates' features stay in cache: 2.5 times as fast as 64 at once
 TIE_TOLERANCE = 1e-6  # the target's score and the blocks' may be summed in another order; closer than this is a tie
 
 
@@ -91,8 +92,14 @@ def _sampled_ranks(
 
     def block(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
         block_slots, block_newest, block_candidates, block_logits = part
-        states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, block_slots), block_newest)
-        scores = apply(model, params, "score_candidates", features[block_candidates], states, block_logits, normaliser)
+        states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, block_slots), block_newest)
+
+        def one_user(user: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
+            ids, *rest = jax.tree.map(lambda leaf: leaf[None], user)
+            return apply(model, params, "score_candidates", features[ids], *rest)[0]
+
+        together = CPU_USERS if jax.default_backend() == "cpu" else len(states)
+        scores = jax.lax.map(one_user, (block_candidates, states, block_logits, normaliser), batch_size=together)
         return (~(scores[:, 1:] < scores[:, :1])).sum(axis=1)
 
     return jax.lax.map(block, (slots, newest, candidates, candidate_logits))
@@ -161,7 +168,7 @@ def _full_ranks(
 ) -> jax.Array:  # fmt: skip
     """[B] ranks of one block of users over all items, item block by item block."""
     num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, slots), newest)
+    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, slots), newest)
     target_logits = None
     if tables:
         target_logits = all_pair_logits(tables, users, {name: tables[name][targets] for name in ("items", "items_similar")})

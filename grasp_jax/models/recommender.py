@@ -115,17 +115,19 @@ class Recommender(nn.Module):
             mask=pairs < tokens,
         )
 
-    def user_states(self, tables: Tables, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """States after the newest item of each user.
 
         Args:
+          features: [V, ...] `item_features` of the whole catalogue, which ranking needs anyway.
+          batch: packed histories.
           newest: [B] place, row * L + column, of the newest item.
 
         Returns:
           o [B, D], and the [B, 3] softmax denominators of the histories (None unless the gate is "softmax").
         """
         normaliser = self._history_normaliser(batch)
-        vectors = self.encoder(self.item_features(tables, batch.items), self.encoder.gates(batch.logits, normaliser))
+        vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
         states = self.backbone(vectors, batch.segments, batch.positions, None)
         flat = states.reshape(-1, states.shape[-1])
         return flat[newest], None if normaliser is None else normaliser.reshape(-1, 3)[newest]
@@ -140,8 +142,8 @@ class Recommender(nn.Module):
     def score_items(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C].
 
-        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D, and the sum
-        over H runs as a scan that keeps one [B, C] block in cache.
+        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
+        sum over H fuses with what makes its terms, and nothing of size [B, C, H] is ever stored.
         """
         if isinstance(self.encoder, IdEncoder):
             return jnp.einsum("bd,cd->bc", states, features)
@@ -150,17 +152,15 @@ class Recommender(nn.Module):
         if len(self.encoder.hidden) > 1:
             head = self.encoder.head_input(features[None], gates)
             return jnp.einsum("bh,bch->bc", weights, head) + offset[:, None]
-        g1, g2, g3 = gates[..., 0], gates[..., 1], gates[..., 2]
         act = self.encoder.activation if self.encoder.hidden else (lambda x: x)
+        own, similar, both = features.transpose(1, 2, 0)  # [H, C] each: summed over H, the major axis, the loop over C vectorises
 
-        def add_unit(total: jax.Array, unit: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            feature, weight, bias = unit  # [3, C], [B], []
-            x = g1 * feature[0] + g2 * feature[1] + g3 * feature[2] + bias
-            return total + weight[:, None] * act(x), None
+        def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
+            (g1, g2, g3), weight = user  # [C] each, [H]
+            x = g1 * own + g2 * similar + g3 * both + self.encoder.first_bias[:, None]
+            return (weight[:, None] * act(x)).sum(axis=0)
 
-        units = (features.transpose(2, 1, 0), weights.T, self.encoder.first_bias)
-        total, _ = jax.lax.scan(add_unit, jnp.zeros(g1.shape, jnp.float32), units, unroll=8)
-        return total + offset[:, None]
+        return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]
 
     def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
         if getattr(self.encoder, "gate", None) != "softmax" or batch.logits is None:

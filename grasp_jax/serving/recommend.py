@@ -98,7 +98,7 @@ def _top_items(
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Running top-n over item blocks: [B, n] scores and item rows."""
     num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", tables, gather_batch(data, starts, slots), newest)
+    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, slots), newest)
 
     def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         first = jnp.minimum(block * item_block, num_items - item_block)
