@@ -61,7 +61,7 @@ def plain_parameters(ours: Any, max_length: int) -> Any:
     """Parameters of grasp_jax's recommender as those of `PlainGrasp`; arrays are new, so that either may be donated."""
     encoder = ours["encoder"]
     own, similar = encoder["own_kernel"], encoder["similar_kernel"]
-    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * jnp.sqrt(jnp.float32(own.shape[1]))
+    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]])
     layers = {"layers_0": {"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}}
     for k in range(sum(name.startswith("layers_") for name in encoder)):
         layers[f"layers_{k + 1}"] = jax.tree.map(jnp.copy, encoder[f"layers_{k}"])

@@ -23,6 +23,7 @@ def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
     config.model.method = "plain,grasp"
     config.model.dropout = (0.2, 0.5)
     config.train.patience = 10  # the paper's 20 costs many more epochs; docs/deviations.md
+    config.eval.valid_users = 5_000
     if variant == "minilm":
         config.knowledge.encoder = "file"
         config.knowledge.item_file = "minilm_items.npy"

@@ -100,6 +100,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "include_short_users": False,
                 "exclude_seen": False,
                 "full": True,
+                "valid_users": 0,  # 0: all; otherwise an epoch is validated on this many users, drawn once
                 "full_users": 0,  # 0: all; otherwise the full ranking is measured on this many users, drawn once
                 "user_block": 64,
                 "item_block": 4096,
@@ -124,7 +125,8 @@ _POSITIVE = (
     "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "train.checkpoint_seconds", "eval.seed", "eval.full_users",
+    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "train.checkpoint_seconds", "eval.seed", "eval.valid_users",
+    "eval.full_users",
 )  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
 

@@ -32,6 +32,8 @@ from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snap
 from grasp_jax.training.records import Records
 from grasp_jax.training.step import StepShape
 
+SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -137,10 +139,17 @@ class Experiment:
         partial.replace(path)
         return drawn
 
-    def evaluation_set(self, name: str, method: str) -> EvaluationSet:
-        """Validation or test set of a method."""
+    def evaluation_set(self, name: str, method: str, users: int = 0) -> EvaluationSet:
+        """Validation or test set of a method: of all users, or of so many drawn once, the same for every method."""
         histories = {"valid": self.split.valid, "test": self.split.test}[name]
-        return evaluation_set(histories, self.negatives(name, histories), self.tables(method), self.config.eval.user_block)
+        negatives = self.negatives(name, histories)
+        everyone = histories.evaluated
+        if 0 < users < len(everyone):
+            kept = np.sort(np.random.default_rng([self.config.eval.seed, SUBSET]).choice(len(everyone), users, replace=False))
+            target = np.full_like(histories.target, -1)
+            target[everyone[kept]] = histories.target[everyone[kept]]
+            histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
+        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block)
 
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
@@ -167,7 +176,9 @@ class Experiment:
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
         shape = StepShape(split.log.num_items, index.search_steps, packing.num_pairs, config.train.negatives)
-        data = TrainingData(device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method))
+        data = TrainingData(
+            device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method, config.eval.valid_users)
+        )
         return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
 
     def train(self, cell: Cell) -> Snapshot:
@@ -191,7 +202,7 @@ class Experiment:
         """Test rows of one cell: both protocols, all groups, each seed; ranks are stored beside them for significance tests."""
         config, split = self.config, self.split
         test = self.evaluation_set("test", cell.method)
-        ranking = self._subset(test, cell.method) if config.eval.full else None
+        ranking = self.evaluation_set("test", cell.method, config.eval.full_users) if config.eval.full else None
         seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
         rows: list[dict[str, Any]] = []
         for m in preferred_members(cell.members, snapshot.progress.best):
@@ -225,18 +236,6 @@ class Experiment:
             totals["train"] += record["train_seconds"]
             totals["validation"] += record["eval_seconds"]
         return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
-
-    def _subset(self, test: EvaluationSet, method: str) -> EvaluationSet:
-        """The test set, or `eval.full_users` of its users drawn once, for the full ranking."""
-        wanted = self.config.eval.full_users
-        if not 0 < wanted < len(test.users):
-            return test
-        kept = np.sort(np.random.default_rng([self.config.eval.seed, 0xF011]).choice(len(test.users), wanted, replace=False))
-        target = np.full_like(self.split.test.target, -1)
-        target[test.users[kept]] = test.targets[kept]
-        histories = dataclasses.replace(self.split.test, target=target)
-        negatives = self.negatives("test", self.split.test)[kept]
-        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block)
 
     def _store_ranks(self, name: str, evaluation: EvaluationSet, ranks: np.ndarray) -> None:
         folder = self.workdir / "ranks"

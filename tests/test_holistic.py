@@ -25,7 +25,7 @@ def plain_reference(params: dict, gates: jax.Array, i: jax.Array, ibar: jax.Arra
     """[g1 i | g2 ibar | g3 i | g3 ibar], then a dense MLP on all 4E numbers."""
     x = jnp.concatenate([gates[:, 0:1] * i, gates[:, 1:2] * ibar, gates[:, 2:3] * i, gates[:, 2:3] * ibar], axis=1)
     own, similar = params["own_kernel"], params["similar_kernel"]
-    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]], axis=0) * jnp.sqrt(WIDTH)
+    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]], axis=0)
     x = x @ kernel + params["first_bias"]
     for k in range(len(hidden)):
         layer = params[f"layers_{k}"]
@@ -87,7 +87,7 @@ def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: n
     else:
         gates = 1 / (1 + np.exp(-(dots * params["temperature"] + params["gate_bias"] if gate == "learned" else dots)))
     own, similar = params["own_kernel"], params["similar_kernel"]
-    kernel = np.concatenate([own[0], similar[0], own[1], similar[1]]) * np.sqrt(WIDTH)
+    kernel = np.concatenate([own[0], similar[0], own[1], similar[1]])
     attended = [gates[:, :1] * i, gates[:, 1:2] * ibar, gates[:, 2:] * np.concatenate([i, ibar], axis=1)]
     x = np.concatenate(attended, axis=1) @ kernel + params["first_bias"]
     for k in range(sum(name.startswith("layers_") for name in params)):

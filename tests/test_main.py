@@ -55,6 +55,18 @@ def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[
     assert not pairs & set(zip(table["user"], table["item"], strict=True))
 
 
+def test_validation_and_full_ranking_on_some_users(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for."""
+    data, before = trained
+    flags = ("--config.eval.valid_users=20", "--config.eval.full_users=30", "--config.train.max_epochs=1")
+    assert run(arguments(data, before.parent / "some", *flags)).returncode == 0
+    counts = {}
+    for folder in (before, before.parent / "some"):
+        rows = json.loads((folder / "results.json").read_text())["rows"]
+        counts[folder] = {row["protocol"]: row["n"] for row in rows if row["group"] == "all"}
+    assert counts[before] == {"sampled100": 60, "full": 60} and counts[before.parent / "some"] == {"sampled100": 60, "full": 30}
+
+
 BAD_FILES = {
     "letter": (b"1 2\n1 x\n", "inter.txt:2: '1 x' is not two whole numbers"),
     "zero": (b"1 2\n1 0\n", "inter.txt:2: id 0 in '1 0'"),

@@ -66,7 +66,7 @@ def test_projections_of_repeated_items_agree(unit_tables: dict[str, jax.Array], 
 
     def plain_loss(params: dict, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         i, ibar = unit_tables["items"][ids], unit_tables["items_similar"][ids]
-        (wa, wc), (wb, wd) = (np.sqrt(WIDTH) * params["encoder"][name] for name in ("own_kernel", "similar_kernel"))
+        (wa, wc), (wb, wd) = (params["encoder"][name] for name in ("own_kernel", "similar_kernel"))
         found = jnp.stack([i @ wa, ibar @ wb, i @ wc + ibar @ wd], axis=1)
         return (weights * jnp.sin(found)).sum(), found
 

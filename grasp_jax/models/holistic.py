@@ -57,8 +57,8 @@ class HolisticEncoder(nn.Module):
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
-        # Rows have length one, so a weight of variance 1 gives pre-activations of order one; the tables are scaled by sqrt(E) and
-        # the weights by 1/sqrt(E) instead (`project`), which is the same function with a learning rate that suits Adam.
+        # Rows have length one, so pre-activations start near 1/sqrt(E). Scaled up to order one, by the weights or by the tables, the
+        # model fits head items first: on beauty5's validation users a worse NDCG@10, and tail items at three quarters.
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,))
         self.own_kernel = self.param("own_kernel", init, (2, self.width, sizes[0]))  # Wa, Wc: act on i
         self.similar_kernel = self.param("similar_kernel", init, (2, self.width, sizes[0]))  # Wb, Wd: act on ibar
@@ -70,8 +70,7 @@ class HolisticEncoder(nn.Module):
 
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
         """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar."""
-        scale = jnp.sqrt(jnp.float32(self.width))
-        kernels = [jnp.concatenate([kernel[0], kernel[1]], axis=-1) * scale for kernel in (self.own_kernel, self.similar_kernel)]
+        kernels = [jnp.concatenate([kernel[0], kernel[1]], axis=-1) for kernel in (self.own_kernel, self.similar_kernel)]
         own = jnp.einsum("...e,eh->...h", items.astype(self.dtype), kernels[0].astype(self.dtype), preferred_element_type=jnp.float32)
         similar = jnp.einsum(
             "...e,eh->...h", items_similar.astype(self.dtype), kernels[1].astype(self.dtype), preferred_element_type=jnp.float32
