@@ -76,6 +76,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "features": 64,  # D
                 "mlp": (256,),
                 "gate": "paper",  # paper | learned | none | softmax
+                "row_norm": 1.0,  # length of frozen rows as input of the MLP
                 "num_layers": 2,
                 "num_heads": 1,
                 "causal": True,
@@ -120,7 +121,8 @@ _CHOICES = {
     "model.projection": ("auto", "token", "distinct", "table"),
 }
 _POSITIVE = (
-    "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.num_layers", "model.num_heads",
+    "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
+    "model.num_heads",
     "train.batch_size", "train.learning_rate", "train.negatives", "train.max_epochs", "train.patience", "train.steps_per_dispatch",
     "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip

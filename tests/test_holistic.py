@@ -13,6 +13,7 @@ from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
+ROW_NORM = 3.0
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
@@ -87,7 +88,7 @@ def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: n
     else:
         gates = 1 / (1 + np.exp(-(dots * params["temperature"] + params["gate_bias"] if gate == "learned" else dots)))
     own, similar = params["own_kernel"], params["similar_kernel"]
-    kernel = np.concatenate([own[0], similar[0], own[1], similar[1]])
+    kernel = np.concatenate([own[0], similar[0], own[1], similar[1]]) * ROW_NORM
     attended = [gates[:, :1] * i, gates[:, 1:2] * ibar, gates[:, 2:] * np.concatenate([i, ibar], axis=1)]
     x = np.concatenate(attended, axis=1) @ kernel + params["first_bias"]
     for k in range(sum(name.startswith("layers_") for name in params)):
@@ -102,7 +103,7 @@ def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...])
     """Would break if logits, gates, weights and MLP, each right by itself, were put together in another way than Eq. 3-5."""
     segments = np.repeat([4, 6, 7], [5, 14, 11])
     tables = [3 * np.asarray(unit_rows(seed), np.float64) for seed in range(4)]
-    encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate)
+    encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate, ROW_NORM)
     params = random_parameters(encoder)
 
     @quick_jit

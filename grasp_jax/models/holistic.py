@@ -46,6 +46,8 @@ class HolisticEncoder(nn.Module):
       features: D.
       hidden: widths of the hidden layers; H is the first of them, or D.
       gate: one of `attention.GATES`.
+      row_norm: length of the frozen rows as input of the MLP (gates see unit rows). Near 1, pre-activations start small and Adam moves
+        them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
       dtype: compute type of matrix products; parameters are float32.
     """
 
@@ -53,12 +55,11 @@ class HolisticEncoder(nn.Module):
     features: int
     hidden: Sequence[int] = (256,)
     gate: str = "paper"
+    row_norm: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
-        # Rows have length one, so pre-activations start near 1/sqrt(E). Scaled up to order one, by the weights or by the tables, the
-        # model fits head items first: on beauty5's validation users a worse NDCG@10, and tail items at three quarters.
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,))
         self.own_kernel = self.param("own_kernel", init, (2, self.width, sizes[0]))  # Wa, Wc: act on i
         self.similar_kernel = self.param("similar_kernel", init, (2, self.width, sizes[0]))  # Wb, Wd: act on ibar
@@ -70,7 +71,7 @@ class HolisticEncoder(nn.Module):
 
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
         """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar."""
-        kernels = [jnp.concatenate([kernel[0], kernel[1]], axis=-1) for kernel in (self.own_kernel, self.similar_kernel)]
+        kernels = [self.row_norm * jnp.concatenate([kernel[0], kernel[1]], axis=-1) for kernel in (self.own_kernel, self.similar_kernel)]
         own = jnp.einsum("...e,eh->...h", items.astype(self.dtype), kernels[0].astype(self.dtype), preferred_element_type=jnp.float32)
         similar = jnp.einsum(
             "...e,eh->...h", items_similar.astype(self.dtype), kernels[1].astype(self.dtype), preferred_element_type=jnp.float32

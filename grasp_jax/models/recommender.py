@@ -184,7 +184,7 @@ def _plain(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.
 
 
 def _grasp(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
-    return HolisticEncoder(width, config.features, tuple(config.mlp), config.gate, jnp.dtype(config.dtype))
+    return HolisticEncoder(width, config.features, tuple(config.mlp), config.gate, config.row_norm, jnp.dtype(config.dtype))
 
 
 def _sasrec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
