@@ -111,7 +111,7 @@ def default_config() -> ml_collections.ConfigDict:
     ).lock()
 
 
-_CHOICES = {
+CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.retrieval": ("exact", "scann"),
@@ -138,7 +138,7 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
     for key, value in _flat(config.to_dict()).items():
         if value is None:
             raise UserError(f"config.{key}: None; expected a value such as the default's, see grasp_jax/config.py")
-    for key, choices in _CHOICES.items():
+    for key, choices in CHOICES.items():
         if (value := _get(config, key)) not in choices:
             raise UserError(f"config.{key}: {value!r}; expected one of {', '.join(choices)}")
     for key in _POSITIVE:

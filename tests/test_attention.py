@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from grasp_jax.config import CHOICES
 from grasp_jax.models.attention import (
-    GATES,
     candidate_normaliser,
     gates,
     history_normaliser,
@@ -74,7 +74,7 @@ def test_third_logit_is_that_of_the_concatenated_vectors() -> None:
     np.testing.assert_allclose(three[:, 2], joined, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("kind", CHOICES["model.gate"])
 def test_gates_by_formula(kind: str) -> None:
     """A config would name one gate and get another, or temperature and bias would meet the wrong one of the three gates."""
     logits = np.random.default_rng(0).standard_normal((2, 6, 2)).astype(np.float32)

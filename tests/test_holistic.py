@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from grasp_jax.config import CHOICES
 from grasp_jax.models import attention
 from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
@@ -34,7 +35,7 @@ def plain_reference(params: dict, gates: jax.Array, i: jax.Array, ibar: jax.Arra
     return x
 
 
-@pytest.mark.parametrize("gate", attention.GATES)
+@pytest.mark.parametrize("gate", CHOICES["model.gate"])
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
 def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> None:
     """Would break if projecting first and gating after were not the same function, or had another gradient."""
@@ -97,7 +98,7 @@ def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: n
     return x
 
 
-@pytest.mark.parametrize("gate", attention.GATES)
+@pytest.mark.parametrize("gate", CHOICES["model.gate"])
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
 def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...]) -> None:
     """Would break if logits, gates, weights and MLP, each right by itself, were put together in another way than Eq. 3-5."""

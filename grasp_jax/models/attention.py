@@ -7,8 +7,6 @@ With one query and one key per pair, `A(q, v) = gate(q.v / sqrt(E)) v`. The thre
 import jax
 import jax.numpy as jnp
 
-GATES = ("paper", "learned", "none", "softmax")
-
 
 def sigmoid_attention(query: jax.Array, value: jax.Array) -> jax.Array:
     """Eq. 3 as written, [..., E] and [..., E] -> [..., E]; the plain reference of everything else in this file."""

@@ -45,7 +45,7 @@ class HolisticEncoder(nn.Module):
       width: E.
       features: D.
       hidden: widths of the hidden layers; H is the first of them, or D.
-      gate: one of `attention.GATES`.
+      gate: a `kind` of `attention.gates`.
       row_norm: length of the frozen rows as input of the MLP (gates see unit rows). Near 1, pre-activations start small and Adam moves
         them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
       dtype: compute type of matrix products; parameters are float32.
