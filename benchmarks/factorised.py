@@ -14,7 +14,8 @@ from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.recommender import build_recommender
 from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
-from grasp_jax.training.step import draw_pairs, make_train_steps
+from grasp_jax.training.step import make_train_steps
+from grasp_jax.training.targets import draw_targets
 
 SEED = 0
 DROPOUT = 0.2
@@ -44,7 +45,6 @@ class FactorisedStep:
         self.slots = epoch_slots(data, [member], 0)
         self.epoch_steps = self.slots.shape[1]
         self.steps = min(steps, self.epoch_steps)
-        self.starts = jnp.asarray(data.histories.start.astype(np.int32))
         self.keys = jnp.stack([jax.random.key(SEED)])
         self.begin = 0
         started = time.perf_counter()
@@ -55,7 +55,7 @@ class FactorisedStep:
 
     def _arguments(self, data: TrainingData, begin: int, dropout: float) -> tuple:
         chunk = jnp.asarray(self.slots[:, begin : begin + self.steps])
-        return data.device, data.tables, self.starts, chunk, self.keys, jnp.int32(begin), jnp.full(1, dropout, jnp.float32)
+        return data.device, data.tables, chunk, self.keys, jnp.int32(begin), jnp.full(1, dropout, jnp.float32)
 
     def run(self) -> float:
         """Seconds per step of the next dispatch, the copy of its slots to the device included."""
@@ -74,8 +74,8 @@ class FactorisedStep:
 
     def negatives(self, step: int) -> np.ndarray:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
-        segments = gather_batch(self.data.device, self.starts, jnp.asarray(self.slots[0, step])).segments
-        pairs = draw_pairs(self.keys[0], jnp.int32(step), self.data.device, segments, self.data.shape)
-        drawn = np.zeros(segments.size + 1, np.int32)
-        drawn[np.asarray(pairs.places)] = np.asarray(pairs.negatives)[:, 0]
-        return drawn[:-1].reshape(segments.shape)
+        batch = gather_batch(self.data.device, jnp.asarray(self.slots[0, step]))
+        _, targets = draw_targets(self.keys[0], jnp.int32(step), self.data.device, batch, self.data.shape)
+        drawn = np.zeros(batch.items.size + 1, np.int32)
+        drawn[np.asarray(targets.places)] = np.asarray(targets.negatives)[:, 0]
+        return drawn[:-1].reshape(batch.items.shape)

@@ -16,7 +16,7 @@ from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.recommender import Tables
 from grasp_jax.training.loop import TrainingData
-from grasp_jax.training.step import StepShape
+from grasp_jax.training.targets import StepShape
 
 
 class PaddedBatch(NamedTuple):
@@ -91,7 +91,7 @@ def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData
     """The same data with `count` of its users, chosen at random, in rows planned for them."""
     users = np.sort(np.random.default_rng(0).permutation(data.users)[:count])
     packing = plan_packing(data.histories, users, batch_size)
-    shape = data.shape._replace(num_pairs=packing.num_pairs)
+    shape = data.shape._replace(num_targets=packing.num_pairs)
     return dataclasses.replace(data, users=users, packing=packing, shape=shape)
 
 

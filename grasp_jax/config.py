@@ -72,12 +72,14 @@ def default_config() -> ml_collections.ConfigDict:
             },
             "model": {
                 "method": "grasp",  # one or several of plain, grasp; comma separated
-                "backbone": "sasrec",
+                "backbone": "sasrec",  # one or several of sasrec, bert4rec, gru4rec; comma separated
                 "features": 64,  # D
                 "mlp": (256,),
                 "gate": "paper",  # paper | learned | none | softmax
                 "row_norm": 1.0,  # length of frozen rows as input of the MLP
-                "num_layers": 2,
+                "num_layers": 2,  # of sasrec and bert4rec
+                "gru_layers": 1,
+                "mask_rate": 0.6,  # of bert4rec
                 "num_heads": 1,
                 "causal": True,
                 "dropout": (0.2,),  # several: all are trained, validation chooses
@@ -122,7 +124,7 @@ CHOICES = {
 }
 _POSITIVE = (
     "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
-    "model.num_heads",
+    "model.gru_layers", "model.num_heads",
     "train.batch_size", "train.learning_rate", "train.negatives", "train.max_epochs", "train.patience", "train.steps_per_dispatch",
     "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
@@ -156,6 +158,8 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.model.mlp: {config.model.mlp!r}; expected widths of hidden layers from 1, or () for none")
     if not config.train.seeds or len(set(config.train.seeds)) != len(config.train.seeds) or min(config.train.seeds) < 0:
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
+    if not 0 < config.model.mask_rate <= 1:
+        raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:

@@ -24,13 +24,13 @@ from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.distinct import choose_projection
-from grasp_jax.models.recommender import NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
+from grasp_jax.models.recommender import BIDIRECTIONAL, NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.records import Records
-from grasp_jax.training.step import StepShape
+from grasp_jax.training.targets import StepShape, count_targets
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
 
@@ -139,8 +139,8 @@ class Experiment:
         partial.replace(path)
         return drawn
 
-    def evaluation_set(self, name: str, method: str, users: int = 0) -> EvaluationSet:
-        """Validation or test set of a method: of all users, or of so many drawn once, the same for every method."""
+    def evaluation_set(self, name: str, method: str, backbone: str, users: int = 0) -> EvaluationSet:
+        """Validation or test set of a cell: of all users, or of so many drawn once, the same for every method."""
         histories = {"valid": self.split.valid, "test": self.split.test}[name]
         negatives = self.negatives(name, histories)
         everyone = histories.evaluated
@@ -149,7 +149,7 @@ class Experiment:
             target = np.full_like(histories.target, -1)
             target[everyone[kept]] = histories.target[everyone[kept]]
             histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
-        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block)
+        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block, backbone in BIDIRECTIONAL)
 
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
@@ -167,17 +167,19 @@ class Experiment:
             excluded=jnp.asarray(index.shifted),
             excluded_offsets=jnp.asarray(index.offsets),
         )
+        mask_rate = config.model.mask_rate if backbone in BIDIRECTIONAL else 0.0
+        num_targets = count_targets(packing, mask_rate)
         projection = config.model.projection
         if projection == "auto":
             tokens = packing.num_rows * packing.row_length
-            projection = choose_projection(split.item_counts, tokens, packing.num_pairs * config.train.negatives)
-        longest = max(packing.row_length, int(split.test.lengths.max()))
+            projection = choose_projection(split.item_counts, tokens, num_targets * config.train.negatives)
+        longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
         width = self.bank.width if tables and self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-        shape = StepShape(split.log.num_items, index.search_steps, packing.num_pairs, config.train.negatives)
+        shape = StepShape(split.log.num_items, index.search_steps, num_targets, config.train.negatives, mask_rate)
         data = TrainingData(
-            device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method, config.eval.valid_users)
+            device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method, backbone, config.eval.valid_users)
         )
         return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
 
@@ -201,8 +203,8 @@ class Experiment:
     def evaluate(self, cell: Cell, snapshot: Snapshot) -> list[dict[str, Any]]:
         """Test rows of one cell: both protocols, all groups, each seed; ranks are stored beside them for significance tests."""
         config, split = self.config, self.split
-        test = self.evaluation_set("test", cell.method)
-        ranking = self.evaluation_set("test", cell.method, config.eval.full_users) if config.eval.full else None
+        test = self.evaluation_set("test", cell.method, cell.backbone)
+        ranking = self.evaluation_set("test", cell.method, cell.backbone, config.eval.full_users) if config.eval.full else None
         seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
         rows: list[dict[str, Any]] = []
         for m in preferred_members(cell.members, snapshot.progress.best):

@@ -72,7 +72,7 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
         model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token")
         blank = np.zeros((1, LENGTH), np.int32)
-        batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None)
+        batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None, blank > 0)
         shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)["params"]
         leaves, tree = jax.tree.flatten(shapes)
         rng = np.random.default_rng(2)
@@ -104,7 +104,7 @@ def all_scores(s: Setting) -> np.ndarray:
     def score(params: Any, tables: Any) -> jax.Array:
         owners = jnp.asarray(users)[:, None]
         own = logits_of(tables, owners, jnp.asarray(items)) if tables else None
-        batch = PackedBatch(jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own)
+        batch = PackedBatch(jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own, jnp.zeros(items.shape, bool))
         catalogue = apply(s.model, params, "item_features", tables)
         states, normaliser = apply(s.model, params, "user_states", catalogue, batch, newest)
         every = jnp.broadcast_to(jnp.arange(num_items), (len(users), num_items))
@@ -216,7 +216,7 @@ def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Ma
         if not tables:
             model, params = model.clone(encoder=model.encoder.clone(num_items=num_items)), {**params, "encoder": {"table": features}}
         lowered = ranking._full_ranks.lower(
-            model, params, s.data, tables, features, s.evaluation.starts, users=ints((users,)), slots=ints((8, 2 * LENGTH)),
+            model, params, s.data, tables, features, users=ints((users,)), slots=ints((8, 2 * LENGTH)),
             newest=ints((users,)), targets=ints((users,)), seen=ints((300, 2)), item_block=256,
         )  # fmt: skip
         return lowered.compile().memory_analysis().temp_size_in_bytes

@@ -17,10 +17,11 @@ from grasp_jax.data.negatives import ExclusionIndex, draw_negatives, exclusion_i
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models import attention
-from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of, next_item_pairs
+from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
 from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender
 from grasp_jax.training.early_stopping import Progress, as_progress
-from grasp_jax.training.step import Pairs, StepShape, TrainState, draw_pairs, make_train_steps, pairwise_loss
+from grasp_jax.training.step import TrainState, make_train_steps, pairwise_loss
+from grasp_jax.training.targets import StepShape, Targets, draw_targets
 
 BATCH, NEGATIVES = 6, 3
 MODELS = {
@@ -42,9 +43,8 @@ class Setting(NamedTuple):
     model: Recommender
     params: Any
     slots: np.ndarray  # [S, R, L], two epochs
-    starts: jax.Array
     batch: PackedBatch
-    pairs: Pairs
+    targets: Targets
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +64,28 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
         packing = plan_packing(split.train, trained, BATCH)
         epochs = [stratified_batches(split.train.lengths, trained, BATCH, np.random.default_rng(epoch)) for epoch in range(2)]
         slots, _ = pack(split.train, np.concatenate(epochs), packing)
-        starts = jnp.asarray(split.train.start.astype(np.int32))
-        batch = quick_jit(gather_batch)(data, starts, jnp.asarray(slots[0]))
-        pairs = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch.segments)
+        batch = quick_jit(gather_batch)(data, jnp.asarray(slots[0]))
+        targets = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch)
         config = default_config().model
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
         model = build_recommender(config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token")
         params = quick_jit(model.init)(jax.random.key(0), tables, batch)["params"]
         rng = np.random.default_rng(3)
         params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
-        return Setting(split, index, data, tables, model, params, slots, starts, batch, pairs)
+        return Setting(split, index, data, tables, model, params, slots, batch, targets)
 
     return make
 
 
-def draw_batch(index: ExclusionIndex, num_pairs: int, count: int) -> Any:
-    """Compiled `draw_pairs` with `count` draws a pair."""
-    shape = StepShape(index.num_items, index.search_steps, num_pairs, count)
-    return quick_jit(lambda key, step, data, segments: draw_pairs(key, step, data, segments, shape))
+def draw_batch(index: ExclusionIndex, num_targets: int, count: int) -> Any:
+    """Compiled `draw_targets` with `count` draws a place."""
+    shape = StepShape(index.num_items, index.search_steps, num_targets, count)
+    return quick_jit(lambda key, step, data, batch: draw_targets(key, step, data, batch, shape)[1])
 
 
 def training_scores(model: Recommender, params: Any, s: Setting) -> PairScores:
-    logits = 6 * logits_of(s.tables, s.pairs.users[:, None], s.pairs.negatives) if s.tables else None
-    return apply(model, params, "training_scores", s.tables, s.batch, s.pairs.places, s.pairs.negatives, logits, None)
+    logits = 6 * logits_of(s.tables, s.targets.users[:, None], s.targets.negatives) if s.tables else None
+    return apply(model, params, "training_scores", s.tables, s.batch, s.targets.places, s.targets.negatives, logits, None)
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +125,19 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
     slots = s.slots[0].ravel()
     users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
     expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 1 < s.split.train.end[users[place]]]
-    mask, places = scores_of("plain").mask, np.asarray(s.pairs.places)
+    mask, places = scores_of("plain").mask, np.asarray(s.targets.places)
     assert places[mask].tolist() == expected and (places[~mask] == slots.size).all()
-    np.testing.assert_array_equal(np.asarray(s.pairs.users)[mask], users[expected])
+    np.testing.assert_array_equal(np.asarray(s.targets.users)[mask], users[expected])
     assert len(expected) == (slots >= 0).sum() - len(set(users[users >= 0].tolist()))
 
 
 def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     """Pairs beyond the planned number would be dropped in silence."""
     s = setting("plain")
-    count = quick_jit(lambda slots: (next_item_pairs(gather_batch(s.data, s.starts, slots).segments, slots.size) < slots.size).sum())
-    assert max(int(count(slots)) for slots in s.slots) <= len(s.pairs.places)
+    every = draw_batch(s.index, s.batch.items.size, 1)
+    batches = [quick_jit(gather_batch)(s.data, slots) for slots in s.slots]
+    counts = [(np.asarray(every(jax.random.key(0), 0, s.data, batch).places) < batch.items.size).sum() for batch in batches]
+    assert max(counts) <= len(s.targets.places)
 
 
 @pytest.mark.parametrize("name", ["plain", "hidden", "softmax"])
@@ -145,7 +146,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
     s = setting(name)
     batch, scores = jax.tree.map(np.asarray, s.batch), jax.tree.map(lambda leaf: leaf[scores_of(name).mask], scores_of(name))
     exists = scores_of(name).mask
-    rows, columns = np.divmod(np.asarray(s.pairs.places)[exists], batch.items.shape[1])
+    rows, columns = np.divmod(np.asarray(s.targets.places)[exists], batch.items.shape[1])
     width = batch.items.shape[1]
     prefixes = np.full((len(rows), width), -1, np.int32)  # slots, one prefix a row
     for p, (row, column) in enumerate(zip(rows, columns, strict=True)):
@@ -153,11 +154,11 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         prefixes[p, :count] = s.slots[0][row, column - count + 1 : column + 1]
     newest = (prefixes >= 0).sum(axis=1) - 1 + width * np.arange(len(rows))
     users, targets = batch.segments[rows, columns], batch.items[rows, columns + 1]
-    candidates = np.concatenate([targets[:, None], np.asarray(s.pairs.negatives)[exists]], axis=1)
+    candidates = np.concatenate([targets[:, None], np.asarray(s.targets.negatives)[exists]], axis=1)
 
     @quick_jit
     def serve(params: Any) -> jax.Array:
-        alone = gather_batch(s.data, s.starts, jnp.asarray(prefixes))
+        alone = gather_batch(s.data, jnp.asarray(prefixes))
         states, normaliser = apply(s.model, params, "user_states", features(s, params, None), alone, newest)
         logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.tables else None
         return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
@@ -185,9 +186,9 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         window = slice(s.split.train.start[user], s.split.train.end[user])
         np.testing.assert_array_equal(items[segments == user], s.split.log.items[window])
         padded_items[b, : lengths[b]] = s.split.log.items[window]
-        own = np.asarray(s.pairs.users) == user
-        own &= np.asarray(s.pairs.places) < segments.size
-        padded_negatives[b, : lengths[b] - 1] = np.asarray(s.pairs.negatives)[own]
+        own = np.asarray(s.targets.users) == user
+        own &= np.asarray(s.targets.places) < segments.size
+        padded_negatives[b, : lengths[b] - 1] = np.asarray(s.targets.negatives)[own]
     padded_segments = jnp.asarray(np.where(valid, users[:, None], -1))
     positions = jnp.broadcast_to(jnp.arange(longest), valid.shape)
 
@@ -236,13 +237,13 @@ def three_models(setting: Any) -> Run:
     s = setting("linear")
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
     optimiser = optax.adam(1e-2, eps=1e-2)
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.pairs.places), NEGATIVES)
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
     steps = quick_jit(make_train_steps(s.model, optimiser, shape))
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
     state = TrainState(params, quick_jit(jax.vmap(optimiser.init))(params))
-    return Run(steps, state, (s.data, s.tables, s.starts), slots, keys, np.float32([0.0, 0.2, 0.5]))
+    return Run(steps, state, (s.data, s.tables), slots, keys, np.float32([0.0, 0.2, 0.5]))
 
 
 def train(run: Run, state: TrainState, members: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
@@ -277,12 +278,12 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
 def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
     """A diverged batch could not be drawn again, or every step would meet the same negatives."""
     s = setting("plain")
-    draw = draw_batch(s.index, len(s.pairs.places), NEGATIVES)
+    draw = draw_batch(s.index, len(s.targets.places), NEGATIVES)
     first, again, other_seed, other_step = (
-        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch.segments).negatives) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
+        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch).negatives) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
     )
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (len(s.pairs.places), NEGATIVES)
+    assert first.shape == (len(s.targets.places), NEGATIVES)
     assert (first != other_seed).mean() > 0.8
     assert (first != other_step).mean() > 0.8
 
@@ -291,7 +292,7 @@ def test_negatives_avoid_the_training_history(setting: Any) -> None:
     """A positive would be trained as a negative; the whole training history counts, also what the window has cut off."""
     s = setting("plain")
     log, cut = s.split.log, 0
-    drawn = draw_batch(s.index, len(s.pairs.places), 50)(jax.random.key(3), 0, s.data, s.batch.segments)
+    drawn = draw_batch(s.index, len(s.targets.places), 50)(jax.random.key(3), 0, s.data, s.batch)
     for user in np.unique(drawn.users):
         known = set(log.items[log.offsets[user] : s.split.train.end[user]].tolist())
         theirs = np.asarray(drawn.negatives)[np.asarray(drawn.users) == user]
@@ -305,7 +306,7 @@ def test_negatives_are_uniform(setting: Any) -> None:
     """Some items would be trained against more often than others: chi-square of each user's draws over the rest of the catalogue."""
     s = setting("plain")
     log = s.split.log
-    drawn = draw_batch(s.index, len(s.pairs.places), 2000)(jax.random.key(5), 0, s.data, s.batch.segments)
+    drawn = draw_batch(s.index, len(s.targets.places), 2000)(jax.random.key(5), 0, s.data, s.batch)
     for user in np.unique(drawn.users):
         known = np.unique(log.items[log.offsets[user] : s.split.train.end[user]])
         counts = np.bincount(np.asarray(drawn.negatives)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)

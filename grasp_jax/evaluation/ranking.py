@@ -32,9 +32,8 @@ class EvaluationSet:
       targets: [n] item rows.
       batches: [S, B] user rows, -1 for none.
       order: [S, B] place of each user in `users`, -1 for none.
-      starts: [N] int32 first slot of each user's window, on the device.
       slots: [S, R, L] packed histories, on the device.
-      newest: [S, B] place of the newest item, on the device.
+      newest: [S, B] place of the newest item, or of the mask after it, on the device.
       candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
       candidate_logits: [S, B, 1+C, 2] or None.
     """
@@ -43,14 +42,13 @@ class EvaluationSet:
     targets: np.ndarray
     batches: np.ndarray
     order: np.ndarray
-    starts: jax.Array
     slots: jax.Array
     newest: jax.Array
     candidates: jax.Array
     candidate_logits: jax.Array | None
 
 
-def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int) -> EvaluationSet:
+def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, with_mask: bool = False) -> EvaluationSet:
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
 
     Args:
@@ -58,11 +56,12 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
       negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
       tables: frozen knowledge, empty for models without.
       user_block: B.
+      with_mask: append the mask that a bidirectional backbone fills in.
     """
     users = histories.evaluated
-    packing = plan_packing(histories, users, user_block)
+    packing = plan_packing(histories, users, user_block, with_mask)
     batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing)
+    slots, newest = pack(histories, batches, packing, with_mask)
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
     candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
@@ -75,7 +74,6 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
         targets=targets,
         batches=batches,
         order=order,
-        starts=jnp.asarray(histories.start.astype(np.int32)),
         slots=jnp.asarray(slots),
         newest=jnp.asarray(newest),
         candidates=candidates,
@@ -85,14 +83,14 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
 
 @functools.partial(jax.jit, static_argnames="model")
 def _sampled_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, starts: jax.Array, slots: jax.Array, newest: jax.Array,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, slots: jax.Array, newest: jax.Array,
     candidates: jax.Array, candidate_logits: jax.Array | None,
 ) -> jax.Array:  # fmt: skip
     features = apply(model, params, "item_features", tables)
 
     def block(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
         block_slots, block_newest, block_candidates, block_logits = part
-        states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, block_slots), block_newest)
+        states, normaliser = apply(model, params, "user_states", features, gather_batch(data, block_slots), block_newest)
 
         def one_user(user: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
             ids, *rest = jax.tree.map(lambda leaf: leaf[None], user)
@@ -108,7 +106,7 @@ def _sampled_ranks(
 def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet) -> np.ndarray:
     """[n] int32 ranks of the targets among their stored negatives."""
     ranks = _sampled_ranks(
-        model, params, data, tables, evaluation.starts, evaluation.slots, evaluation.newest, evaluation.candidates,
+        model, params, data, tables, evaluation.slots, evaluation.newest, evaluation.candidates,
         evaluation.candidate_logits,
     )  # fmt: skip
     return in_user_order(np.asarray(ranks), evaluation)
@@ -163,12 +161,12 @@ def all_pair_logits(tables: Tables, users: jax.Array, items: Tables) -> jax.Arra
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block"))
 def _full_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, starts: jax.Array, users: jax.Array,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, users: jax.Array,
     slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
 ) -> jax.Array:  # fmt: skip
     """[B] ranks of one block of users over all items, item block by item block."""
     num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, slots), newest)
+    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = None
     if tables:
         target_logits = all_pair_logits(tables, users, {name: tables[name][targets] for name in ("items", "items_similar")})
@@ -208,7 +206,6 @@ def full_ranks(
                 data,
                 tables,
                 features,
-                evaluation.starts,
                 users,
                 evaluation.slots[s],
                 evaluation.newest[s],

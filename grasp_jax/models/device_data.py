@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from grasp_jax.data.packing import MASK_SLOT
 from grasp_jax.models.attention import pair_logits
 from grasp_jax.models.recommender import PackedBatch, Tables
 
@@ -29,31 +30,21 @@ class DeviceData(NamedTuple):
     excluded_offsets: jax.Array
 
 
-def gather_batch(data: DeviceData, starts: jax.Array, slots: jax.Array) -> PackedBatch:
-    """[R, L] slots -> the packed batch; `starts` [N] is the first slot of each user's window."""
-    filled = slots >= 0
+def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
+    """[R, L] slots of `data.packing.pack` -> the packed batch; a slot below -1 is a mask, the question "what comes next?"."""
+    filled, asked = slots >= 0, slots < -1
     place = jnp.maximum(slots, 0)
-    users = data.users[place]
+    segments = jnp.where(filled, data.users[place], jnp.where(asked, MASK_SLOT - slots, -1))
+    column = jnp.arange(slots.shape[1])
+    first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    positions = column - jax.lax.cummax(jnp.where(first, column, 0), axis=1)
     return PackedBatch(
         items=jnp.where(filled, data.items[place], 0),
-        segments=jnp.where(filled, users, -1),
-        positions=jnp.where(filled, slots - starts[users], 0),
+        segments=segments,
+        positions=jnp.where(segments >= 0, positions, 0),
         logits=None if data.logits is None else data.logits[place],
+        masked=asked,
     )
-
-
-def next_item_pairs(segments: jax.Array, size: int) -> jax.Array:
-    """Places of the positions that have a next item: only they need negatives.
-
-    Args:
-      segments: [R, L] of a packed batch.
-      size: P, at least the number of such positions.
-
-    Returns:
-      [P] int32 places, row * L + column, ascending; R * L where there are no more.
-    """
-    has_next = (segments[:, :-1] == segments[:, 1:]) & (segments[:, :-1] >= 0)
-    return jnp.nonzero(jnp.pad(has_next, ((0, 0), (0, 1))).ravel(), size=size, fill_value=segments.size)[0].astype(jnp.int32)
 
 
 @jax.jit

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from grasp_jax.models import attention
+from grasp_jax.models.bert4rec import BERT4Rec
 from grasp_jax.models.distinct import take_rows
+from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.sasrec import SASRec
@@ -29,12 +31,14 @@ class PackedBatch(NamedTuple):
       segments: [R, L] int32 user row, -1 where empty.
       positions: [R, L] int32 position within the history.
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without knowledge.
+      masked: [R, L] bool, the item is hidden from the backbone; only bidirectional ones read it.
     """
 
     items: jax.Array
     segments: jax.Array
     positions: jax.Array
     logits: jax.Array | None
+    masked: jax.Array
 
 
 class PairScores(NamedTuple):
@@ -50,13 +54,17 @@ class Recommender(nn.Module):
 
     Attributes:
       encoder: `HolisticEncoder` or `IdEncoder`.
-      backbone: `SASRec`.
+      backbone: `SASRec`, `BERT4Rec` or `GRU4Rec`.
       projection: "token", "distinct" or "table", see `models.distinct`.
     """
 
     encoder: nn.Module
     backbone: nn.Module
     projection: str = "token"
+
+    def setup(self) -> None:
+        if self.backbone.bidirectional:
+            self.mask_vector = self.param("mask_vector", nn.initializers.normal(0.02), (self.encoder.features,))
 
     def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
         """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] ID vectors; all V for None."""
@@ -76,43 +84,50 @@ class Recommender(nn.Module):
         return take_rows(self.item_features(tables, distinct), inverse.reshape(ids.shape))
 
     def training_scores(
-        self, tables: Tables, batch: PackedBatch, pairs: jax.Array, negatives: jax.Array, negative_logits: jax.Array | None,
+        self, tables: Tables, batch: PackedBatch, places: jax.Array, negatives: jax.Array, negative_logits: jax.Array | None,
         dropout: jax.Array | None,
     ) -> PairScores:  # fmt: skip
-        """Scores of each pair's next item and of its negatives.
+        """Scores of each target and of its negatives.
 
-        An item's vector as input of the sequence and as the target of the position before it is one and the same (same user, same
-        item, same gate), so it is computed once and read twice.
+        An item's vector as input of the sequence and as a target is one and the same (same user, same item, same gate), so it is
+        computed once and read twice.
 
         Args:
           tables: frozen knowledge.
-          batch: packed histories; the last item of each is only a target.
-          pairs: [P] places with a next item, from `device_data.next_item_pairs`.
+          batch: packed histories; for a bidirectional backbone, two differently masked copies one after the other.
+          places: [P] places, row * L + column, whose states are asked for the next item or, behind a mask, for the hidden one; R * L
+            where there are no more.
           negatives: [P, G] int32 item rows.
           negative_logits: [P, G, 2] pair logits, or None.
           dropout: rate, or None.
         """
-        shape = batch.items.shape
-        ids = jnp.concatenate([batch.items.ravel(), negatives.ravel()])
+        copies, ahead = (2, 0) if self.backbone.bidirectional else (1, 1)
+        rows, length = batch.items.shape[0] // copies, batch.items.shape[1]
+        tokens = rows * length
+        ids = jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel()])
         features = self.training_features(tables, ids)
         tail = features.shape[1:]
-        tokens = batch.items.size
         normaliser = self._history_normaliser(batch)
-        head = self.encoder.head_input(features[:tokens].reshape(*shape, *tail), self.encoder.gates(batch.logits, normaliser))
-        states = self.backbone(self.encoder.finish(head), batch.segments, batch.positions, dropout)
+        gates = self.encoder.gates(*(None if x is None else x[:rows] for x in (batch.logits, normaliser)))
+        head = self.encoder.head_input(features[:tokens].reshape(rows, length, *tail), gates)
+        head = jnp.concatenate([head] * copies)
+        states = self.backbone(self._hidden(self.encoder.finish(head), batch.masked), batch.segments, batch.positions, dropout)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
-        positive = (weights * jnp.roll(head, -1, axis=1)).sum(axis=-1) + offset
-        place = jnp.minimum(pairs, tokens - 1)
-        pair_normaliser = None if normaliser is None else normaliser.reshape(tokens, 3)[place]
+        positive = (weights * jnp.roll(head, -ahead, axis=1)).sum(axis=-1) + offset
+        place = jnp.minimum(places, batch.items.size - 1)
+        pair_normaliser = None
+        if normaliser is not None:
+            earlier = normaliser.reshape(-1, 3)[place + ahead - 1]
+            pair_normaliser = jnp.where((batch.positions.ravel()[place] + ahead > 0)[:, None], earlier, -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
         negative_head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
-        pair_weights, pair_offset = weights.reshape(tokens, -1)[place], offset.ravel()[place]
+        pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
         return PairScores(
             positive=positive.ravel()[place],
             negative=(pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None],
-            mask=pairs < tokens,
+            mask=places < batch.items.size,
         )
 
     def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -121,16 +136,16 @@ class Recommender(nn.Module):
         Args:
           features: [V, ...] `item_features` of the whole catalogue, which ranking needs anyway.
           batch: packed histories.
-          newest: [B] place, row * L + column, of the newest item.
+          newest: [B] place, row * L + column, of the newest item, or of the mask after it.
 
         Returns:
           o [B, D], and the [B, 3] softmax denominators of the histories (None unless the gate is "softmax").
         """
         normaliser = self._history_normaliser(batch)
         vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
-        states = self.backbone(vectors, batch.segments, batch.positions, None)
-        flat = states.reshape(-1, states.shape[-1])
-        return flat[newest], None if normaliser is None else normaliser.reshape(-1, 3)[newest]
+        states = self.backbone(self._hidden(vectors, batch.masked), batch.segments, batch.positions, None)
+        last_item = newest - 1 if self.backbone.bidirectional else newest
+        return states.reshape(-1, states.shape[-1])[newest], None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
 
     def score_candidates(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
@@ -162,6 +177,9 @@ class Recommender(nn.Module):
 
         return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]
 
+    def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
+        return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.bidirectional else vectors
+
     def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
         if getattr(self.encoder, "gate", None) != "softmax" or batch.logits is None:
             return None
@@ -174,9 +192,11 @@ class Recommender(nn.Module):
 
     def __call__(self, tables: Tables, batch: PackedBatch) -> PairScores:
         """Touches every parameter, for initialisation."""
-        pairs = jnp.zeros(1, jnp.int32)
+        places = jnp.zeros(1, jnp.int32)
         logits = None if batch.logits is None else batch.logits[:1, :1]
-        return self.training_scores(tables, batch, pairs, batch.items[:1, :1], logits, None)
+        if self.backbone.bidirectional:
+            batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
+        return self.training_scores(tables, batch, places, batch.items[:1, :1], logits, None)
 
 
 def _plain(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
@@ -191,8 +211,21 @@ def _sasrec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
     return SASRec(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
 
 
+def _bert4rec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+    return BERT4Rec(config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype))
+
+
+def _gru4rec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+    return GRU4Rec(config.features, config.gru_layers, jnp.dtype(config.dtype))
+
+
 METHODS: dict[str, Callable[[ml_collections.ConfigDict, int, int], nn.Module]] = {"plain": _plain, "grasp": _grasp}
-BACKBONES: dict[str, Callable[[ml_collections.ConfigDict, int], nn.Module]] = {"sasrec": _sasrec}
+BACKBONES: dict[str, Callable[[ml_collections.ConfigDict, int], nn.Module]] = {
+    "sasrec": _sasrec,
+    "bert4rec": _bert4rec,
+    "gru4rec": _gru4rec,
+}
+BIDIRECTIONAL = frozenset({"bert4rec"})
 NEEDS_KNOWLEDGE = frozenset({"grasp"})
 
 

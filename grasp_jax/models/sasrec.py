@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from grasp_jax.models.dropout import Dropout
+
 
 def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
     """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
@@ -18,17 +20,6 @@ def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
     if causal:
         allowed &= jnp.tril(jnp.ones((length, length), bool))
     return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
-
-
-class Dropout(nn.Module):
-    """Dropout whose rate is an argument, so that models of different rates share one compiled step; None switches it off."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, rate: jax.Array | None) -> jax.Array:
-        if rate is None:
-            return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - rate, x.shape)
-        return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -71,6 +62,8 @@ class SASRec(nn.Module):
     num_heads: int = 1
     causal: bool = True
     dtype: jnp.dtype = jnp.float32
+
+    bidirectional = False
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:

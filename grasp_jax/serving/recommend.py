@@ -57,20 +57,20 @@ def recommend(
     if top_n > available:
         raise UserError(f"config.recommend.top_n: {top_n}; some user has only {available} items to choose from")
     histories = Histories(np.maximum(begin, end - config.data.max_length), end, np.full(log.num_users, -1, np.int32))
-    packing = plan_packing(histories, users, config.eval.user_block)
+    with_mask = model.backbone.bidirectional
+    packing = plan_packing(histories, users, config.eval.user_block, with_mask)
     batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing)
+    slots, newest = pack(histories, batches, packing, with_mask)
     seen = seen_pairs(log, histories, batches) if exclude_seen else np.full((len(batches), 1, 2), -1, np.int32)
     features = item_features(model, params, tables)
     item_block = min(config.eval.item_block, log.num_items)
-    starts = jnp.asarray(histories.start.astype(np.int32))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, tqdm(total=len(users), unit="user", disable=None) as bar:
         for s, block in enumerate(batches):
             rows = jnp.asarray(np.maximum(block, 0).astype(np.int32))
             scores, items = _top_items(
-                model, params, data, tables, features, starts, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
+                model, params, data, tables, features, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
                 jnp.asarray(seen[s]), item_block, top_n,
             )  # fmt: skip
             filled = block >= 0
@@ -93,12 +93,12 @@ def _schema(log: InteractionLog) -> pa.Schema:
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))
 def _top_items(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, starts: jax.Array, users: jax.Array,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, users: jax.Array,
     slots: jax.Array, newest: jax.Array, seen: jax.Array, item_block: int, top_n: int,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Running top-n over item blocks: [B, n] scores and item rows."""
     num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, starts, slots), newest)
+    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
 
     def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         first = jnp.minimum(block * item_block, num_items - item_block)

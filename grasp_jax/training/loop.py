@@ -29,7 +29,8 @@ from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.records import Records
-from grasp_jax.training.step import StepShape, TrainState, draw_pairs, make_train_steps
+from grasp_jax.training.step import TrainState, make_train_steps
+from grasp_jax.training.targets import StepShape, draw_targets
 
 ORDER = 3  # purpose of the random stream that shuffles
 
@@ -96,7 +97,6 @@ def train(
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
     train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
-    starts = jnp.asarray(data.histories.start.astype(np.int32))
     keys = jnp.stack([jax.random.key(member.seed) for member in members])
     dropout = jnp.asarray([member.dropout for member in members], jnp.float32)
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
@@ -118,12 +118,12 @@ def train(
             chunk = slots[:, begin : begin + config.steps_per_dispatch]
             first_step = int(progress.epoch) * steps_per_epoch + begin
             state, losses = train_steps(
-                _take(snapshot.state, active, len(members)), data.device, data.tables, starts, jnp.asarray(chunk), keys[active],
+                _take(snapshot.state, active, len(members)), data.device, data.tables, jnp.asarray(chunk), keys[active],
                 jnp.int32(first_step), dropout[active],
             )  # fmt: skip
             losses = np.asarray(losses)
             snapshot = snapshot._replace(state=_put(snapshot.state, state, active, len(members)))
-            _stop_if_diverged(losses, state, chunk, active, members, first_step, data, starts, keys, folder, last, labels)
+            _stop_if_diverged(losses, state, chunk, active, members, first_step, data, keys, folder, last, labels)
             progress.loss_sum[active] += losses.sum(axis=0)
             progress = progress._replace(step=np.int32(begin + chunk.shape[1]) + np.zeros((), np.int32))
             if time.perf_counter() - saved > config.checkpoint_seconds and progress.step < steps_per_epoch:
@@ -187,7 +187,7 @@ def train(
 def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation, members: list[Member], data: TrainingData) -> Snapshot:
     """Fresh models, a function of each member's seed alone."""
     blank = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
-    batch = gather_batch(data.device, jnp.zeros(len(data.histories.start), jnp.int32), blank)
+    batch = gather_batch(data.device, blank)
 
     def initial(key: jax.Array) -> tuple[Any, Any]:
         params = model.init(key, data.tables, batch)["params"]
@@ -228,7 +228,7 @@ def _all_finite(tree: Any) -> jax.Array:
 
 def _stop_if_diverged(
     losses: np.ndarray, state: TrainState, chunk: np.ndarray, active: np.ndarray, members: list[Member], first_step: int,
-    data: TrainingData, starts: jax.Array, keys: jax.Array, folder: pathlib.Path, last: Checkpoints, labels: dict[str, str],
+    data: TrainingData, keys: jax.Array, folder: pathlib.Path, last: Checkpoints, labels: dict[str, str],
 ) -> None:  # fmt: skip
     bad = ~np.isfinite(losses)
     if not bad.any():
@@ -237,12 +237,12 @@ def _stop_if_diverged(
         bad[-1] = True  # the last step's update, whose loss nobody has computed yet
     at, model = np.argwhere(bad)[0]
     step, member = first_step + int(at), members[active[model]]
-    batch = gather_batch(data.device, starts, jnp.asarray(chunk[model, at]))
-    pairs = draw_pairs(keys[active[model]], jnp.int32(step), data.device, batch.segments, data.shape)
+    batch = gather_batch(data.device, jnp.asarray(chunk[model, at]))
+    batch, targets = draw_targets(keys[active[model]], jnp.int32(step), data.device, batch, data.shape)
     path = folder / f"diverged_step{step}.npz"
     np.savez(
-        path, items=batch.items, users=batch.segments, positions=batch.positions, pairs=pairs.places, negatives=pairs.negatives,
-        loss=losses[at, model],
+        path, items=batch.items, users=batch.segments, positions=batch.positions, masked=batch.masked, places=targets.places,
+        negatives=targets.negatives, loss=losses[at, model],
     )  # fmt: skip
     good = last.latest()
     raise TrainingDiverged(

@@ -1,0 +1,15 @@
+"""BERT4Rec (Sun et al., 2019, arXiv 1904.06690) over packed rows: items are hidden behind a mask and looked for from both sides.
+
+The blocks are SASRec's without the causal mask, as in LLM-ESR, whose rows the paper reports. The mask is a vector of the recommender;
+which items are hidden in training is `training.targets`' business.
+"""
+
+from grasp_jax.models.sasrec import SASRec
+
+
+class BERT4Rec(SASRec):
+    """The state at a masked position predicts the item that the mask hides; see `SASRec` for the attributes."""
+
+    causal: bool = False
+
+    bidirectional = True

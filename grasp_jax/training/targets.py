@@ -1,0 +1,76 @@
+"""What one step is asked for: places in the packed rows, whose item each is, and negatives. A function of (seed key, step)."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.data.negatives import draw_negatives
+from grasp_jax.data.packing import Packing
+from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.recommender import PackedBatch
+
+NEGATIVES, MASKS = 1, 4  # purposes of random streams: fold_in(fold_in(seed, purpose), step)
+
+
+class StepShape(NamedTuple):
+    """Static numbers that a step is compiled for.
+
+    Attributes:
+      num_items: V.
+      search_steps: bisection steps of the exclusion index.
+      num_targets: P places a batch.
+      negatives: G a place.
+      mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
+    """
+
+    num_items: int
+    search_steps: int
+    num_targets: int
+    negatives: int
+    mask_rate: float = 0.0
+
+
+class Targets(NamedTuple):
+    """Places [P] (row * L + column; R * L where there are no more), their user rows [P], and negatives [P, G]."""
+
+    places: jax.Array
+    users: jax.Array
+    negatives: jax.Array
+
+
+def count_targets(packing: Packing, mask_rate: float) -> int:
+    """P of any batch: every (item, next item) pair, or six standard deviations above the mean number of masks."""
+    if not mask_rate:
+        return packing.num_pairs
+    tokens = packing.num_pairs + packing.batch_size
+    masks = mask_rate * tokens + 6.0 * math.sqrt(tokens * mask_rate * (1.0 - mask_rate))
+    return min(math.ceil(masks), tokens) + packing.batch_size
+
+
+def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, Targets]:
+    """The batch as the backbone is to see it, and what it is asked for."""
+    if shape.mask_rate:
+        batch = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape.mask_rate)
+        asked = batch.masked
+    else:
+        has_next = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, :-1] >= 0)
+        asked = jnp.pad(has_next, ((0, 0), (0, 1)))
+    places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
+    users = jnp.maximum(batch.segments.ravel()[jnp.minimum(places, asked.size - 1)], 0)
+    stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
+    drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
+    return batch, Targets(places, users, drawn)
+
+
+def mask_batch(key: jax.Array, batch: PackedBatch, rate: float) -> PackedBatch:
+    """Two copies of [R, L] rows: with a share of the items hidden, and with the last item of each history hidden.
+
+    Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short.
+    """
+    there = batch.segments >= 0
+    somewhere = jax.random.bernoulli(key, rate, there.shape) & there
+    last = there & jnp.pad(batch.segments[:, 1:] != batch.segments[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
+    return twice._replace(masked=jnp.concatenate([somewhere, last]))
