@@ -14,6 +14,7 @@ from grasp_jax.data.packing import plan_packing
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import Tables
 from grasp_jax.training.loop import TrainingData
 from grasp_jax.training.targets import StepShape
@@ -84,7 +85,7 @@ def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData
     packing = plan_packing(split.train, users, batch_size)
     shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1)
     valid: Any = None
-    return with_tables(TrainingData(device, tables, split.train, users, packing, shape, valid), tables)
+    return with_tables(TrainingData(device, tables, as_initialised, split.train, users, packing, shape, valid), tables)
 
 
 def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:

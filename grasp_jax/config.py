@@ -71,7 +71,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "verify": True,
             },
             "model": {
-                "method": "grasp",  # one or several of plain, grasp; comma separated
+                "method": "grasp",  # one or several of models/methods, comma separated
                 "backbone": "sasrec",  # one or several of sasrec, bert4rec, gru4rec; comma separated
                 "features": 64,  # D
                 "mlp": (256,),

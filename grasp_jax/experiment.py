@@ -24,7 +24,8 @@ from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.distinct import choose_projection
-from grasp_jax.models.recommender import BIDIRECTIONAL, NEEDS_KNOWLEDGE, Recommender, Tables, build_recommender
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.recommender import BIDIRECTIONAL, Recommender, Tables, build_recommender, has_gates
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import as_progress
@@ -72,6 +73,7 @@ class Experiment:
         self.config = config
         self.workdir = workdir
         self.records = Records(workdir / "metrics.jsonl")
+        self._device_tables: dict[str, jax.Array] = {}
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -95,7 +97,7 @@ class Experiment:
     @functools.cached_property
     def bank(self) -> KnowledgeBank | None:
         """The knowledge bank, prepared if need be; None where no method asks for one."""
-        if not NEEDS_KNOWLEDGE & {method for method, _ in self.cells}:
+        if not any(METHODS[method].needs_bank for method, _ in self.cells):
             return None
         folder = pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
         knowledge = self.config.knowledge.copy_and_resolve_references()
@@ -109,14 +111,20 @@ class Experiment:
         return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
 
     def tables(self, method: str) -> Tables:
-        """The four frozen tables on the device, or none for a method without knowledge."""
-        return self._device_tables if method in NEEDS_KNOWLEDGE else {}
-
-    @functools.cached_property
-    def _device_tables(self) -> Tables:
+        """The frozen tables of a method, on the device."""
+        if not METHODS[method].needs_bank:
+            return {}
         assert self.bank is not None
-        dtype = jnp.dtype(self.config.model.table_dtype)
-        return {name: jnp.asarray(getattr(self.bank, name)).astype(dtype) for name in TABLES}
+        bank = {name: getattr(self.bank, name) for name in TABLES}
+        return {name: self._on_device(name, table) for name, table in METHODS[method].tables(bank, self.config.model.features).items()}
+
+    def _on_device(self, name: str, table: np.ndarray) -> jax.Array:
+        """One copy of each of the bank's tables, whichever methods read it."""
+        if name not in TABLES:
+            return jnp.asarray(table)
+        if name not in self._device_tables:
+            self._device_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
+        return self._device_tables[name]
 
     def negatives(self, name: str, histories: Histories) -> np.ndarray:
         """[n, C] stored evaluation negatives of a split; drawn once per (dataset, eval seed) and kept in the workdir."""
@@ -163,7 +171,7 @@ class Experiment:
         device = DeviceData(
             items=log_items,
             users=log_users,
-            logits=interaction_logits(tables, log_users, log_items) if tables else None,
+            logits=interaction_logits(tables, log_users, log_items) if has_gates(tables) else None,
             excluded=jnp.asarray(index.shifted),
             excluded_offsets=jnp.asarray(index.offsets),
         )
@@ -174,12 +182,19 @@ class Experiment:
             tokens = packing.num_rows * packing.row_length
             projection = choose_projection(split.item_counts, tokens, num_targets * config.train.negatives)
         longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
-        width = self.bank.width if tables and self.bank else 0
+        width = self.bank.width if self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
         shape = StepShape(split.log.num_items, index.search_steps, num_targets, config.train.negatives, mask_rate)
         data = TrainingData(
-            device, tables, split.train, users, packing, shape, self.evaluation_set("valid", method, backbone, config.eval.valid_users)
+            device,
+            tables,
+            METHODS[method].start,
+            split.train,
+            users,
+            packing,
+            shape,
+            self.evaluation_set("valid", method, backbone, config.eval.valid_users),
         )
         return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
 

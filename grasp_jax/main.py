@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
     if FLAGS.config is None or FLAGS.workdir is None:
         raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
-    from grasp_jax.models.recommender import BACKBONES, METHODS
+    from grasp_jax.models.methods import METHODS
+    from grasp_jax.models.recommender import BACKBONES
 
     started = time.perf_counter()
     configuration.validate(FLAGS.config, tuple(METHODS), tuple(BACKBONES))

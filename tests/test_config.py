@@ -9,7 +9,8 @@ import ml_collections
 import pytest
 
 from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, names, save_config, validate
-from grasp_jax.models.recommender import BACKBONES, METHODS
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
 
 CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if path.stem != "__init__")
@@ -89,8 +90,8 @@ REFUSED = {
     "train.seeds": ((), "(); expected one or more different whole numbers from 0"),
     "model.dropout": ((), "(); expected rates from 0 to below 1"),
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
-    "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, grasp"),
-    "model.backbone": ("rnn", "'rnn'; expected one or several, comma separated, of sasrec"),
+    "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, llminit, grasp"),
+    "model.backbone": ("rnn", "'rnn'; expected one or several, comma separated, of sasrec, bert4rec"),
 }
 REFUSED_TUPLES = [
     ("train.seeds", ("a",), "('a',); expected a tuple of ints, such as (42,43,44)"),

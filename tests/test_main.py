@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.recommender import BACKBONES
 from tests.command_line import arguments, one_line_error, run, write_dataset
 
 
@@ -53,6 +55,18 @@ def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[
     assert all(a >= b for k in (0, 4) for a, b in zip(table["score"][k : k + 3], table["score"][k + 1 : k + 4], strict=True))
     pairs = {tuple(map(int, line.split())) for line in (data / "inter.txt").read_text().splitlines()}
     assert not pairs & set(zip(table["user"], table["item"], strict=True))
+
+
+def test_every_method_on_every_backbone(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break a cell of the paper's tables: each method must train, be ranked by both protocols, and recommend, on each backbone."""
+    data, before = trained
+    names, backbones = ",".join(METHODS), ",".join(BACKBONES)
+    flags = (f"--config.model.method={names}", f"--config.model.backbone={backbones}", "--config.train.max_epochs=1")
+    result = run(arguments(data, before.parent / "table", *flags, "--config.train.seeds=(1,)"))
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((before.parent / "table" / "results.json").read_text())["rows"]
+    found = {(row["method"], row["backbone"], row["protocol"]) for row in rows if row["group"] == "all" and row["n"] == 60}
+    assert found == {(m, b, p) for m in METHODS for b in BACKBONES for p in ("sampled100", "full")}
 
 
 def test_validation_and_full_ranking_on_some_users(trained: tuple[pathlib.Path, pathlib.Path]) -> None:

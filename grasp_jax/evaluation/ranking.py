@@ -17,7 +17,7 @@ from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.models.attention import pair_logits
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits
-from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.models.recommender import Recommender, Tables, apply, has_gates
 
 CPU_USERS = 4  # scored together on a CPU, so that their candidates' features stay in cache: 2.5 times as fast as 64 at once
 TIE_TOLERANCE = 1e-6  # the target's score and the blocks' may be summed in another order; closer than this is a tie
@@ -66,7 +66,7 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
     targets = histories.target[users]
     candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
     logits = None
-    if tables:
+    if has_gates(tables):
         owners = jnp.asarray(np.maximum(batches, 0).astype(np.int32))[..., None]
         logits = interaction_logits(tables, jnp.broadcast_to(owners, candidates.shape), candidates)
     return EvaluationSet(
@@ -141,7 +141,7 @@ def block_scores(
     """Scores of B users for the items `first .. first + size`: [B, size]."""
     block = jax.lax.dynamic_slice_in_dim(features, first, size)
     logits = None
-    if tables:
+    if has_gates(tables):
         items = {name: jax.lax.dynamic_slice_in_dim(tables[name], first, size) for name in ("items", "items_similar")}
         logits = all_pair_logits(tables, users, items)
     return apply(model, params, "score_items", block, states, logits, normaliser)
@@ -168,7 +168,7 @@ def _full_ranks(
     num_items = features.shape[0]
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = None
-    if tables:
+    if has_gates(tables):
         target_logits = all_pair_logits(tables, users, {name: tables[name][targets] for name in ("items", "items_similar")})
     target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
     threshold = target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores))

@@ -48,6 +48,7 @@ class HolisticEncoder(nn.Module):
       gate: a `kind` of `attention.gates`.
       row_norm: length of the frozen rows as input of the MLP (gates see unit rows). Near 1, pre-activations start small and Adam moves
         them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
+      keep: which of the self, similar and global attentions take part (Table 4).
       dtype: compute type of matrix products; parameters are float32.
     """
 
@@ -56,6 +57,7 @@ class HolisticEncoder(nn.Module):
     hidden: Sequence[int] = (256,)
     gate: str = "paper"
     row_norm: float = 1.0
+    keep: tuple[bool, bool, bool] = (True, True, True)
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -82,8 +84,10 @@ class HolisticEncoder(nn.Module):
     def gates(self, logits: jax.Array, normaliser: jax.Array | None = None) -> jax.Array:
         """[..., 2] pair logits -> [..., 3] gates."""
         if self.gate == "learned":
-            return attention.gates("learned", logits, self.temperature, self.gate_bias)
-        return attention.gates(self.gate, logits, normaliser=normaliser)
+            gates = attention.gates("learned", logits, self.temperature, self.gate_bias)
+        else:
+            gates = attention.gates(self.gate, logits, normaliser=normaliser)
+        return gates if all(self.keep) else gates * jnp.asarray(self.keep, gates.dtype)
 
     def head_input(self, projected: jax.Array, gates: jax.Array) -> jax.Array:
         """The input of the last layer, [..., H']: scores need only its product with `last_layer(o)`."""

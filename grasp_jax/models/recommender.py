@@ -1,6 +1,6 @@
 """The recommender: an item encoder and a sequence backbone, over packed rows.
 
-`METHODS` and `BACKBONES` are the way from a config string to its code. Frozen knowledge tables are arguments, never parameters, so
+`methods.METHODS` and `BACKBONES` are the way from a config string to its code. Frozen knowledge tables are arguments, never parameters, so
 no optimiser state and no gradient ever has their size.
 """
 
@@ -16,11 +16,16 @@ from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
 from grasp_jax.models.distinct import take_rows
 from grasp_jax.models.gru4rec import GRU4Rec
-from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.id_encoder import IdEncoder
+from grasp_jax.models.methods import METHODS
 from grasp_jax.models.sasrec import SASRec
 
 Tables = Mapping[str, jax.Array]
+
+
+def has_gates(tables: Tables) -> bool:
+    """Whether an item's vector depends on the user, by gates whose logits come from these tables."""
+    return "users" in tables
 
 
 class PackedBatch(NamedTuple):
@@ -199,14 +204,6 @@ class Recommender(nn.Module):
         return self.training_scores(tables, batch, places, batch.items[:1, :1], logits, None)
 
 
-def _plain(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
-    return IdEncoder(num_items, config.features)
-
-
-def _grasp(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
-    return HolisticEncoder(width, config.features, tuple(config.mlp), config.gate, config.row_norm, jnp.dtype(config.dtype))
-
-
 def _sasrec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
     return SASRec(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
 
@@ -219,14 +216,12 @@ def _gru4rec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
     return GRU4Rec(config.features, config.gru_layers, jnp.dtype(config.dtype))
 
 
-METHODS: dict[str, Callable[[ml_collections.ConfigDict, int, int], nn.Module]] = {"plain": _plain, "grasp": _grasp}
 BACKBONES: dict[str, Callable[[ml_collections.ConfigDict, int], nn.Module]] = {
     "sasrec": _sasrec,
     "bert4rec": _bert4rec,
     "gru4rec": _gru4rec,
 }
 BIDIRECTIONAL = frozenset({"bert4rec"})
-NEEDS_KNOWLEDGE = frozenset({"grasp"})
 
 
 def build_recommender(
@@ -241,7 +236,7 @@ def build_recommender(
       width: E of the knowledge bank (0 without one).
       projection: from `choose_projection`.
     """
-    return Recommender(METHODS[method](config, num_items, width), BACKBONES[backbone](config, max_length), projection)
+    return Recommender(METHODS[method].encoder(config, num_items, width), BACKBONES[backbone](config, max_length), projection)
 
 
 def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:

@@ -8,6 +8,7 @@ dropout of (seed, step), so a run that was killed goes on from its last checkpoi
 import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -45,10 +46,11 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What training reads: the device arrays, the windows to pack, the users to deal, and the static shapes."""
+    """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes."""
 
     device: DeviceData
     tables: Tables
+    start: Callable[[Any, Tables], Any]
     histories: Histories
     users: np.ndarray
     packing: Packing
@@ -190,7 +192,7 @@ def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation
     batch = gather_batch(data.device, blank)
 
     def initial(key: jax.Array) -> tuple[Any, Any]:
-        params = model.init(key, data.tables, batch)["params"]
+        params = data.start(model.init(key, data.tables, batch)["params"], data.tables)
         return params, optimiser.init(params)
 
     # Un-jitted, flax's init costs seconds.

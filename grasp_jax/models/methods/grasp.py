@@ -1,0 +1,38 @@
+"""GRASP (arXiv 2511.20177) and the ablations of its Table 4: one encoder, its gate and which of the three attentions it keeps."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+
+from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.methods.method import Bank, Method
+
+SELF, SIMILAR, GLOBAL = "self", "similar", "global"
+
+
+def encoder(
+    config: ml_collections.ConfigDict, num_items: int, width: int, gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)
+) -> nn.Module:
+    """`HolisticEncoder` with the config's gate, or the given one."""
+    keep = (SELF in parts, SIMILAR in parts, GLOBAL in parts)
+    return HolisticEncoder(
+        width, config.features, tuple(config.mlp), gate or config.gate, config.row_norm, keep, dtype=jnp.dtype(config.dtype)
+    )
+
+
+def all_tables(bank: Bank, features: int) -> Bank:
+    """Users and items, and the means of their neighbours."""
+    return bank
+
+
+def _grasp(gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)) -> Method:
+    return Method(functools.partial(encoder, gate=gate, parts=parts), all_tables, needs_bank=True)
+
+
+GRASP = _grasp()
+WITHOUT_ATTENTION = _grasp(gate="none")
+WITHOUT_SIMILAR = _grasp(parts=(SELF, GLOBAL))
+WITHOUT_GLOBAL = _grasp(parts=(SELF, SIMILAR))
+SOFTMAX = _grasp(gate="softmax")
