@@ -20,6 +20,7 @@ from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, lea
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.metrics import group_rows
 from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
+from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
@@ -50,6 +51,19 @@ class Cell:
     @property
     def labels(self) -> dict[str, str]:
         return {"method": self.method, "backbone": self.backbone}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Test results of one cell.
+
+    Attributes:
+      rows: of `results.json`, for both protocols, all groups and each seed.
+      gains: per protocol [n] NDCG@10 of each user, mean over seeds; methods of one run have the same users in the same order.
+    """
+
+    rows: list[dict[str, Any]]
+    gains: dict[str, np.ndarray]
 
 
 def preferred_members(members: list[Member], best: np.ndarray) -> list[int]:
@@ -215,13 +229,14 @@ class Experiment:
                 return tree._replace(progress=as_progress(tree.progress))
         raise UserError(f"{cell.folder}: no checkpoint; run --mode=train with the same --workdir first")
 
-    def evaluate(self, cell: Cell, snapshot: Snapshot) -> list[dict[str, Any]]:
-        """Test rows of one cell: both protocols, all groups, each seed; ranks are stored beside them for significance tests."""
+    def evaluate(self, cell: Cell, snapshot: Snapshot) -> Evaluated:
+        """Test results of one cell by both protocols; the ranks are stored in the workdir."""
         config, split = self.config, self.split
         test = self.evaluation_set("test", cell.method, cell.backbone)
         ranking = self.evaluation_set("test", cell.method, cell.backbone, config.eval.full_users) if config.eval.full else None
         seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
         rows: list[dict[str, Any]] = []
+        gains: dict[str, list[np.ndarray]] = {}
         for m in preferred_members(cell.members, snapshot.progress.best):
             member = cell.members[m]
             params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
@@ -242,8 +257,9 @@ class Experiment:
                 ranks["full"] = (ranking, full)
             for protocol, (evaluation, values) in ranks.items():
                 self._store_ranks(f"{cell.method}-{cell.backbone}-seed{member.seed}-{protocol}", evaluation, values)
+                gains.setdefault(protocol, []).append(ndcg_gains(values))
                 rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
-        return rows
+        return Evaluated(rows, {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()})
 
     def seconds(self) -> dict[str, float]:
         """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""

@@ -1,5 +1,6 @@
 """The stages behind `--mode`, each a function of the experiment and the command line's flags."""
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import jax
 
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.results import save_results, table
-from grasp_jax.experiment import Cell, Experiment
+from grasp_jax.evaluation.results import comparison_table, save_results, table
+from grasp_jax.evaluation.significance import compare
+from grasp_jax.experiment import Cell, Evaluated, Experiment
 from grasp_jax.machine import machine
 from grasp_jax.serving.recommend import read_users, recommend
 
@@ -33,21 +35,21 @@ def train(experiment: Experiment, flags: Any) -> None:
 
 def evaluate(experiment: Experiment, flags: Any) -> None:
     """Measures the trained models on the test items and writes results.json."""
-    rows: list[dict[str, Any]] = []
+    evaluated = {}
     for method, backbone in experiment.cells:
         cell = experiment.cell(method, backbone)
-        rows += experiment.evaluate(cell, experiment.trained(cell))
-    _report(experiment, rows)
+        evaluated[method, backbone] = experiment.evaluate(cell, experiment.trained(cell))
+    _report(experiment, evaluated)
 
 
 def everything(experiment: Experiment, flags: Any) -> None:
     """prepare, train and evaluate."""
     prepare(experiment, flags)
-    rows: list[dict[str, Any]] = []
+    evaluated = {}
     for method, backbone in experiment.cells:
         cell = experiment.cell(method, backbone)
-        rows += experiment.evaluate(cell, experiment.train(cell))
-    _report(experiment, rows)
+        evaluated[method, backbone] = experiment.evaluate(cell, experiment.train(cell))
+    _report(experiment, evaluated)
 
 
 def recommend_items(experiment: Experiment, flags: Any) -> None:
@@ -71,16 +73,31 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 
 
-def _report(experiment: Experiment, rows: list[dict[str, Any]]) -> None:
+def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated]) -> None:
+    rows = [row for cell in evaluated.values() for row in cell.rows]
+    comparisons = _compare(evaluated)
     about = {
         "command": " ".join(["python -m grasp_jax.main", *sys.argv[1:]]),
         "table1": statistics(experiment.split, experiment.groups),
         "seconds": experiment.seconds(),
         **machine(),
     }
-    save_results(experiment.workdir / "results.json", rows, about)
+    save_results(experiment.workdir / "results.json", rows, comparisons, about)
     print(f"\n{table(rows)}\n")
+    if comparisons:
+        print(f"{comparison_table(comparisons)}\n")
     print("seconds: " + ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in about["seconds"].items()))
+
+
+def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
+    """Every pair of methods of each backbone, by each protocol."""
+    rows: list[dict[str, Any]] = []
+    for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
+        cells = {method: cell for (method, of), cell in evaluated.items() if of == backbone}
+        for protocol in next(iter(cells.values())).gains:
+            comparisons = compare({method: cell.gains[protocol] for method, cell in cells.items()})
+            rows += [{"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)} for comparison in comparisons]
+    return rows
 
 
 STAGES: dict[str, Callable[[Experiment, Any], None]] = {

@@ -1,5 +1,6 @@
 """A tiny dataset on disk and the program run on it as a user would: in a process of its own."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -37,9 +38,9 @@ def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str
     ]  # fmt: skip
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs to the end; output as text."""
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def one_line_error(result: subprocess.CompletedProcess[str]) -> str:

@@ -13,9 +13,9 @@ COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
 
 
-def save_results(path: pathlib.Path, rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
-    """Writes `{"rows": [...], "about": {...}}`; values in 0..1."""
-    write_text(path, json.dumps({"rows": list(rows), "about": about}, indent=1) + "\n")
+def save_results(path: pathlib.Path, rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Writes `{"rows": [...], "comparisons": [...], "about": {...}}`; values in 0..1."""
+    write_text(path, json.dumps({"rows": list(rows), "comparisons": list(comparisons), "about": about}, indent=1) + "\n")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -32,10 +32,27 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells = [method, backbone, f"{overall[0]['dropout']:g}", *(_mean(overall, column) for column in COLUMNS)]
             cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
             body.append(cells)
-        widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
-        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        lines += [_line(header, widths), rule, *(_line(line, widths) for line in body)]
+        lines += _grid(header, body)
     return "\n".join(lines).strip()
+
+
+def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a line per pair of methods; `*` where the difference is significant at 5 % after Holm's correction."""
+    header = ["protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p (paired t-test, Holm)"]
+    body = []
+    for row in comparisons:
+        mark = "*" if row["p_value"] < 0.05 else ""
+        interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+        p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
+        pair = f"{row['second']} less {row['first']}"
+        body.append([row["protocol"], row["backbone"], pair, f"{100 * row['difference']:+.2f}{mark}", interval, p_value])
+    return "\n".join(_grid(header, body))
+
+
+def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[k]) for line in [header, *body]) for k in range(len(header))]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [_line(header, widths), rule, *(_line(line, widths) for line in body)]
 
 
 def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
