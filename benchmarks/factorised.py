@@ -39,7 +39,9 @@ class FactorisedStep:
         tokens = data.packing.num_rows * data.packing.row_length
         self.projection = choose_projection(split.item_counts, tokens, data.packing.num_pairs)
         width = data.tables["items"].shape[1]
-        model = build_recommender(config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection)
+        model = build_recommender(
+            config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
+        )
         optimiser = optax.adam(config.train.learning_rate)
         self.state = initial_snapshot(model, optimiser, [member], data).state
         self.slots = epoch_slots(data, [member], 0)

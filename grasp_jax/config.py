@@ -80,6 +80,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "num_layers": 2,  # of sasrec and bert4rec
                 "gru_layers": 1,
                 "mask_rate": 0.6,  # of bert4rec
+                "rlmrec": {"con_weight": 0.01, "gen_weight": 0.1, "temperature": 0.2},
                 "num_heads": 1,
                 "causal": True,
                 "dropout": (0.2,),  # several: all are trained, validation chooses
@@ -124,13 +125,13 @@ CHOICES = {
 }
 _POSITIVE = (
     "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
-    "model.gru_layers", "model.num_heads",
-    "train.batch_size", "train.learning_rate", "train.negatives", "train.max_epochs", "train.patience", "train.steps_per_dispatch",
-    "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
+    "model.gru_layers", "model.num_heads", "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives",
+    "train.max_epochs", "train.patience", "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block",
+    "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "train.checkpoint_seconds", "eval.seed", "eval.valid_users",
-    "eval.full_users",
+    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
+    "train.checkpoint_seconds", "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
 

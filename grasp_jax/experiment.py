@@ -197,7 +197,7 @@ class Experiment:
             projection = choose_projection(split.item_counts, tokens, num_targets * config.train.negatives)
         longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
         width = self.bank.width if self.bank else 0
-        model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection)
+        model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
         shape = StepShape(split.log.num_items, index.search_steps, num_targets, config.train.negatives, mask_rate)
         data = TrainingData(

@@ -141,7 +141,7 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
     batch, targets = quick_jit(lambda batch: draw_targets(jax.random.key(2), 0, data, batch, shape))(packed)
     config = default_config().model
     config.features, config.num_layers, config.mlp, config.gate = FEATURES, 1, (10,), gate
-    model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token")
+    model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
     params = quick_jit(model.init)(jax.random.key(0), unit_tables, packed)["params"]
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)

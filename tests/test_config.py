@@ -90,7 +90,7 @@ REFUSED = {
     "train.seeds": ((), "(); expected one or more different whole numbers from 0"),
     "model.dropout": ((), "(); expected rates from 0 to below 1"),
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
-    "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, llminit, grasp"),
+    "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, llminit, rlmrec_con"),
     "model.backbone": ("rnn", "'rnn'; expected one or several, comma separated, of sasrec, bert4rec"),
 }
 REFUSED_TUPLES = [

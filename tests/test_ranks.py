@@ -70,7 +70,7 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         data = DeviceData(items, users, interaction_logits(tables, users, items) if tables else None, nothing, nothing)
         config = default_config().model
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
-        model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token")
+        model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token", USER_BLOCK)
         blank = np.zeros((1, LENGTH), np.int32)
         batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None, blank > 0)
         shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)["params"]

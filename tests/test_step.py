@@ -68,7 +68,9 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
         targets = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch)
         config = default_config().model
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
-        model = build_recommender(config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token")
+        model = build_recommender(
+            config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token", BATCH
+        )
         params = quick_jit(model.init)(jax.random.key(0), tables, batch)["params"]
         rng = np.random.default_rng(3)
         params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
@@ -115,6 +117,7 @@ def test_pairwise_loss_at_its_limits() -> None:
     scores = PairScores(jnp.array([-200.0, 200.0]), jnp.array([[300.0], [-300.0]]), jnp.array([True, True]))
     np.testing.assert_allclose(pairwise_loss(scores), (200 + 300) / 2, rtol=1e-6)
     nobody = scores._replace(mask=jnp.zeros(2, bool))
+    np.testing.assert_allclose(pairwise_loss(scores._replace(auxiliary=jnp.float32(7.0))), 250 + 7, rtol=1e-6)
     loss, gradient = quick_jit(jax.value_and_grad(lambda positive: pairwise_loss(nobody._replace(positive=positive))))(scores.positive)
     assert loss == 0 and not np.asarray(gradient).any()
 
@@ -144,8 +147,8 @@ def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
 def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scores_of: Any, name: str) -> None:
     """Training would fit another score than ranking reads: at position t, the next item's score after the history up to t."""
     s = setting(name)
-    batch, scores = jax.tree.map(np.asarray, s.batch), jax.tree.map(lambda leaf: leaf[scores_of(name).mask], scores_of(name))
-    exists = scores_of(name).mask
+    batch, scores = jax.tree.map(np.asarray, s.batch), scores_of(name)
+    exists = scores.mask
     rows, columns = np.divmod(np.asarray(s.targets.places)[exists], batch.items.shape[1])
     width = batch.items.shape[1]
     prefixes = np.full((len(rows), width), -1, np.int32)  # slots, one prefix a row
@@ -164,8 +167,8 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
 
     served = serve(s.params)
-    np.testing.assert_allclose(scores.positive, served[:, 0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(scores.negative, served[:, 1:], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.positive[exists], served[:, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores.negative[exists], served[:, 1:], rtol=1e-5, atol=1e-5)
 
 
 def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:

@@ -47,11 +47,12 @@ class PackedBatch(NamedTuple):
 
 
 class PairScores(NamedTuple):
-    """Scores of training pairs: positive [P], negative [P, G]; `mask` [P] marks the pairs that exist."""
+    """Scores of training pairs: positive [P], negative [P, G]; `mask` [P] marks the pairs that exist; `auxiliary` [] is a loss beside."""
 
     positive: jax.Array
     negative: jax.Array
     mask: jax.Array
+    auxiliary: jax.Array | float = 0.0
 
 
 class Recommender(nn.Module):
@@ -61,11 +62,13 @@ class Recommender(nn.Module):
       encoder: `HolisticEncoder` or `IdEncoder`.
       backbone: `SASRec`, `BERT4Rec` or `GRU4Rec`.
       projection: "token", "distinct" or "table", see `models.distinct`.
+      auxiliary: the method's loss beside Eq. 6 (`Method.auxiliary`), or None.
     """
 
     encoder: nn.Module
     backbone: nn.Module
     projection: str = "token"
+    auxiliary: nn.Module | None = None
 
     def setup(self) -> None:
         if self.backbone.bidirectional:
@@ -115,8 +118,12 @@ class Recommender(nn.Module):
         normaliser = self._history_normaliser(batch)
         gates = self.encoder.gates(*(None if x is None else x[:rows] for x in (batch.logits, normaliser)))
         head = self.encoder.head_input(features[:tokens].reshape(rows, length, *tail), gates)
-        head = jnp.concatenate([head] * copies)
-        states = self.backbone(self._hidden(self.encoder.finish(head), batch.masked), batch.segments, batch.positions, dropout)
+        vectors = self.encoder.finish(head)
+        auxiliary: jax.Array | float = 0.0
+        head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
+        states = self.backbone(self._hidden(inputs, batch.masked), batch.segments, batch.positions, dropout)
+        if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
+            auxiliary = self.auxiliary(tables, batch.segments[-rows:], states[-rows:], batch.items[:rows], vectors)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
@@ -133,6 +140,7 @@ class Recommender(nn.Module):
             positive=positive.ravel()[place],
             negative=(pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None],
             mask=places < batch.items.size,
+            auxiliary=auxiliary,
         )
 
     def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -225,8 +233,9 @@ BIDIRECTIONAL = frozenset({"bert4rec"})
 
 
 def build_recommender(
-    config: ml_collections.ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str
-) -> Recommender:
+    config: ml_collections.ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str,
+    num_users: int,
+) -> Recommender:  # fmt: skip
     """The model named by `method` and `backbone`.
 
     Args:
@@ -235,8 +244,11 @@ def build_recommender(
       max_length: longest packed history, for position embeddings.
       width: E of the knowledge bank (0 without one).
       projection: from `choose_projection`.
+      num_users: B of a training batch.
     """
-    return Recommender(METHODS[method].encoder(config, num_items, width), BACKBONES[backbone](config, max_length), projection)
+    chosen = METHODS[method]
+    encoder, auxiliary = chosen.encoder(config, num_items, width), chosen.auxiliary(config, width, num_users)
+    return Recommender(encoder, BACKBONES[backbone](config, max_length), projection, auxiliary)
 
 
 def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:

@@ -22,9 +22,9 @@ class TrainState(NamedTuple):
 
 
 def pairwise_loss(scores: PairScores) -> jax.Array:
-    """Binary cross-entropy (Eq. 6), mean over pairs; the G negatives of a pair weigh as one."""
+    """Binary cross-entropy (Eq. 6), mean over pairs, the G negatives of a pair weighing as one; and the method's loss beside it."""
     losses = jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1)
-    return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1)
+    return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1) + scores.auxiliary
 
 
 def make_train_steps(
