@@ -11,7 +11,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 
 CONFIG_FILE = "config.json"
-FREE_SECTIONS = ("recommend",)  # may change between calls on one workdir: they decide no number of an earlier stage
+FREE_SECTIONS = ("recommend", "compilation_cache")  # may change between calls on one workdir: they decide no number of an earlier stage
 
 
 def default_config() -> ml_collections.ConfigDict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -21,6 +22,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.metrics import group_rows
 from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
 from grasp_jax.evaluation.significance import ndcg_gains
+from grasp_jax.files import write_text
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
@@ -256,9 +258,10 @@ class Experiment:
                     )
                 ranks["full"] = (ranking, full)
             for protocol, (evaluation, values) in ranks.items():
-                self._store_ranks(f"{cell.method}-{cell.backbone}-seed{member.seed}-{protocol}", evaluation, values)
+                self._store_ranks(self._ranks_file(cell.method, cell.backbone, member.seed, protocol), evaluation, values)
                 gains.setdefault(protocol, []).append(ndcg_gains(values))
                 rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
+        write_text(self._cell_file(cell.method, cell.backbone), json.dumps(rows, indent=1) + "\n")
         return Evaluated(rows, {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()})
 
     def seconds(self) -> dict[str, float]:
@@ -270,7 +273,25 @@ class Experiment:
             totals["validation"] += record["eval_seconds"]
         return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
 
-    def _store_ranks(self, name: str, evaluation: EvaluationSet, ranks: np.ndarray) -> None:
-        folder = self.workdir / "ranks"
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / f"{name}.npz", user=self.split.log.user_ids[evaluation.users], rank=ranks)
+    def finished(self, method: str, backbone: str) -> Evaluated | None:
+        """What an earlier call of the same run measured of a cell, or None."""
+        path = self._cell_file(method, backbone)
+        if not path.exists():
+            return None
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        gains: dict[str, list[np.ndarray]] = {}
+        for row in rows:
+            if row["group"] == "all":
+                with np.load(self._ranks_file(method, backbone, row["seed"], row["protocol"]), allow_pickle=False) as stored:
+                    gains.setdefault(row["protocol"], []).append(ndcg_gains(stored["rank"]))
+        return Evaluated(rows, {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()})
+
+    def _cell_file(self, method: str, backbone: str) -> pathlib.Path:
+        return self.workdir / "cells" / f"{method}-{backbone}.json"
+
+    def _ranks_file(self, method: str, backbone: str, seed: int, protocol: str) -> pathlib.Path:
+        return self.workdir / "ranks" / f"{method}-{backbone}-seed{seed}-{protocol}.npz"
+
+    def _store_ranks(self, path: pathlib.Path, evaluation: EvaluationSet, ranks: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, user=self.split.log.user_ids[evaluation.users], rank=ranks)

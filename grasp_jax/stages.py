@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from grasp_jax.data.split import statistics
-from grasp_jax.errors import UserError
+from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Cell, Evaluated, Experiment
@@ -43,13 +43,26 @@ def evaluate(experiment: Experiment, flags: Any) -> None:
 
 
 def everything(experiment: Experiment, flags: Any) -> None:
-    """prepare, train and evaluate."""
+    """prepare, then train and evaluate cell by cell: one that is done is not done again, and one that diverges does not stop the rest."""
     prepare(experiment, flags)
-    evaluated = {}
-    for method, backbone in experiment.cells:
-        cell = experiment.cell(method, backbone)
-        evaluated[method, backbone] = experiment.evaluate(cell, experiment.train(cell))
-    _report(experiment, evaluated)
+    evaluated, failed = {}, []
+    for number, (method, backbone) in enumerate(experiment.cells, start=1):
+        if (done := experiment.finished(method, backbone)) is None:
+            if len(experiment.cells) > 1:
+                print(f"cell {number} of {len(experiment.cells)}: {method}-{backbone}", flush=True)
+            cell = experiment.cell(method, backbone)
+            try:
+                done = experiment.evaluate(cell, experiment.train(cell))
+            except TrainingDiverged as error:
+                if len(experiment.cells) == 1:
+                    raise
+                failed.append(str(error))
+                continue
+        evaluated[method, backbone] = done
+    if evaluated:
+        _report(experiment, evaluated)
+    if failed:
+        raise TrainingDiverged(f"{len(failed)} of {len(experiment.cells)} cells failed; " + "; ".join(failed))
 
 
 def recommend_items(experiment: Experiment, flags: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -71,6 +72,25 @@ def test_cells_of_the_papers_tables(
     assert found == {(m, b, p) for m in methods for b in backbones for p in ("sampled100", "full")}
     pairs = len(methods) * (len(methods) - 1) // 2
     assert len(results["comparisons"]) == 2 * len(backbones) * pairs and "p (paired t-test, Holm)" in result.stdout
+
+
+def test_finished_cells_are_not_done_again(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    """Would break resumable tables: a finished cell costs nothing, whatever has become of its checkpoints."""
+    data, before = trained
+    copy = tmp_path / "copy"
+    shutil.copytree(before, copy)
+    shutil.rmtree(copy / "checkpoints")
+    result = run(arguments(data, copy))
+    assert result.returncode == 0 and "full ranking" not in result.stderr, result.stderr
+    again, first = (json.loads((folder / "results.json").read_text()) for folder in (copy, before))
+    assert again["rows"] == first["rows"] and not (copy / "checkpoints").exists()
+
+
+def test_a_cell_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    """Would break a night's table: all cells are tried, and the failed ones named at the end."""
+    flags = ("--config.model.method=plain,grasp", "--config.train.learning_rate=1e38", "--config.train.max_epochs=1")
+    line = one_line_error(run(arguments(trained[0], tmp_path / "run", *flags)))
+    assert "2 of 2 cells failed" in line and "plain-sasrec" in line and "grasp-sasrec" in line
 
 
 def test_validation_and_full_ranking_on_some_users(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
