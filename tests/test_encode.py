@@ -62,7 +62,7 @@ def test_lsa_is_no_wider_than_the_text_allows() -> None:
     assert items.shape == (9, 8) and users.shape == (4, 8)
 
 
-@pytest.mark.filterwarnings("ignore:The number of components is higher")
+@pytest.mark.filterwarnings("error")
 def test_projection_has_any_width_and_follows_the_seed() -> None:
     """Would break industrial widths (4096 from a small vocabulary), and cosines: they survive a wide projection."""
     item_texts = texts(40, 0)

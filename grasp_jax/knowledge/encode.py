@@ -5,6 +5,7 @@ width, `file` brings vectors made elsewhere. An encoder is a function (texts of 
 """
 
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +31,14 @@ def encode_lsa(item_texts: Sequence[str], user_texts: Sequence[str], config: ml_
 
 def encode_tfidf_projection(item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict) -> Encoded:
     """TF-IDF, then a sparse random projection to exactly `config.width` dimensions (Johnson-Lindenstrauss: cosines survive)."""
+    from sklearn.exceptions import DataDimensionalityWarning
     from sklearn.random_projection import SparseRandomProjection
 
     items, users = _tfidf(item_texts, user_texts)
-    projection = SparseRandomProjection(config.width, density=1 / 16, dense_output=True, random_state=config.seed).fit(items)
+    projection = SparseRandomProjection(config.width, density=1 / 16, dense_output=True, random_state=config.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataDimensionalityWarning)  # a width beyond the vocabulary is what a fixed E may ask for
+        projection.fit(items)
     return projection.transform(items).astype(np.float32), projection.transform(users).astype(np.float32)
 
 
