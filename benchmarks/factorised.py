@@ -11,7 +11,7 @@ import optax
 from benchmarks.workload import memory_beside_tables
 from grasp_jax.data.split import Split
 from grasp_jax.models.device_data import gather_batch
-from grasp_jax.models.distinct import choose_projection
+from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import build_recommender
 from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
 from grasp_jax.training.step import make_train_steps
@@ -37,7 +37,7 @@ class FactorisedStep:
         self.data = data
         member = Member(SEED, DROPOUT)
         tokens = data.packing.num_rows * data.packing.row_length
-        self.projection = choose_projection(split.item_counts, tokens, data.packing.num_pairs)
+        self.projection = choose_projection(split.log.num_items, tokens + data.packing.num_pairs)
         width = data.tables["items"].shape[1]
         model = build_recommender(
             config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size

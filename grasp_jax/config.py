@@ -86,7 +86,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "dropout": (0.2,),  # several: all are trained, validation chooses
                 "dtype": "float32",  # compute type of matrix products
                 "table_dtype": "float32",  # frozen tables on the device
-                "projection": "auto",  # auto | token | distinct | table
+                "projection": "auto",  # auto | token | table
             },
             "train": {
                 "seeds": (42,),
@@ -121,7 +121,7 @@ CHOICES = {
     "model.gate": ("paper", "learned", "none", "softmax"),
     "model.dtype": ("float32", "bfloat16"),
     "model.table_dtype": ("float32", "float16", "bfloat16"),
-    "model.projection": ("auto", "token", "distinct", "table"),
+    "model.projection": ("auto", "token", "table"),
 }
 _POSITIVE = (
     "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",

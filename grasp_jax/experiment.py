@@ -26,8 +26,8 @@ from grasp_jax.files import write_text
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
-from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BIDIRECTIONAL, Recommender, Tables, build_recommender, has_gates
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
@@ -196,7 +196,7 @@ class Experiment:
         projection = config.model.projection
         if projection == "auto":
             tokens = packing.num_rows * packing.row_length
-            projection = choose_projection(split.item_counts, tokens, num_targets * config.train.negatives)
+            projection = choose_projection(split.log.num_items, tokens + num_targets * config.train.negatives)
         longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
         width = self.bank.width if self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)

@@ -82,7 +82,7 @@ REFUSED = {
     "model.gate": ("sigmoid", "'sigmoid'; expected one of paper, learned, none, softmax"),
     "model.dtype": ("float64", "'float64'; expected one of float32, bfloat16"),
     "model.table_dtype": ("int8", "'int8'; expected one of float32, float16, bfloat16"),
-    "model.projection": ("both", "'both'; expected one of auto, token, distinct, table"),
+    "model.projection": ("both", "'both'; expected one of auto, token, table"),
     "data.max_length": (0, "0; expected a positive number"),
     "train.learning_rate": (-1e-3, "-0.001; expected a positive number"),
     "eval.num_negatives": (-100, "-100; expected a positive number"),

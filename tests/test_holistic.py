@@ -10,8 +10,8 @@ import pytest
 
 from grasp_jax.config import CHOICES
 from grasp_jax.models import attention
-from grasp_jax.models.distinct import choose_projection
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
+from grasp_jax.models.projection import choose_projection
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
 ROW_NORM = 3.0
@@ -136,10 +136,7 @@ def test_paper_gate_is_equation_three() -> None:
     np.testing.assert_allclose(gates[:, 2], sigmoid((together * items).sum(1) / np.sqrt(2 * WIDTH)), atol=1e-6)
 
 
-def test_projection_choice_follows_repetition() -> None:
-    """Would break if a large catalogue were sorted for nothing, or a tiny one projected token by token."""
-    assert choose_projection(np.ones(100_000), 800, 800) == "token"
-    assert choose_projection(np.ones(50), 800, 800) == "table"
-    popular = np.ones(100_000)
-    popular[:5] = 1e7
-    assert choose_projection(popular, 8000, 80) == "distinct"
+def test_projection_choice() -> None:
+    """Would break if a large catalogue were projected at every step, or a tiny one token by token."""
+    assert choose_projection(num_items=100_000, num_ids=1600) == "token"
+    assert choose_projection(num_items=500, num_ids=1600) == "table"

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.models.distinct import take_rows
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.id_encoder import IdEncoder
+from grasp_jax.models.projection import take_rows
 from grasp_jax.models.recommender import Recommender, apply
 from grasp_jax.models.sasrec import SASRec
 
@@ -53,7 +53,7 @@ def test_take_rows_gradient_equals_plain_indexing(ids: list[int]) -> None:
     np.testing.assert_allclose(gradient, reference, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("projection", ["token", "distinct", "table"])
+@pytest.mark.parametrize("projection", ["token", "table"])
 def test_projections_of_repeated_items_agree(unit_tables: dict[str, jax.Array], projection: str) -> None:
     """The cheapest way to project a batch would be another function, or have another gradient, than projecting every token."""
     model = Recommender(HolisticEncoder(WIDTH, FEATURES, (16,), "paper"), SASRec(FEATURES, 8), projection)

@@ -14,10 +14,10 @@ import ml_collections
 
 from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
-from grasp_jax.models.distinct import take_rows
 from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.projection import take_rows
 from grasp_jax.models.sasrec import SASRec
 
 Tables = Mapping[str, jax.Array]
@@ -61,7 +61,7 @@ class Recommender(nn.Module):
     Attributes:
       encoder: `HolisticEncoder` or `IdEncoder`.
       backbone: `SASRec`, `BERT4Rec` or `GRU4Rec`.
-      projection: "token", "distinct" or "table", see `models.distinct`.
+      projection: "token" or "table", see `models.projection`.
       auxiliary: the method's loss beside Eq. 6 (`Method.auxiliary`), or None.
     """
 
@@ -83,13 +83,10 @@ class Recommender(nn.Module):
         return self.encoder.project(tables["items"][ids], tables["items_similar"][ids])
 
     def training_features(self, tables: Tables, ids: jax.Array) -> jax.Array:
-        """`item_features` of the [T] ids of a training batch, by the cheapest of three equal ways."""
+        """`item_features` of the [T] ids of a training batch, by the cheaper of two equal ways."""
         if isinstance(self.encoder, IdEncoder) or self.projection == "token":
             return self.item_features(tables, ids)
-        if self.projection == "table":
-            return take_rows(self.item_features(tables), ids)
-        distinct, inverse = jnp.unique(ids, return_inverse=True, size=ids.shape[0], fill_value=0)
-        return take_rows(self.item_features(tables, distinct), inverse.reshape(ids.shape))
+        return take_rows(self.item_features(tables), ids)
 
     def training_scores(
         self, tables: Tables, batch: PackedBatch, places: jax.Array, negatives: jax.Array, negative_logits: jax.Array | None,

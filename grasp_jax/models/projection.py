@@ -1,0 +1,35 @@
+"""How items of a batch meet the E-wide tables: each token by itself, or the whole catalogue once and then by lookup.
+
+Projecting each distinct item once would save arithmetic only with a bound on their number below the number of tokens. On real batches
+nine in ten ids are distinct (negatives are uniform), and sorted out or not a step took the same time, so that way is not taken.
+"""
+
+import jax
+import jax.numpy as jnp
+
+TABLE_BELOW = 0.8  # items per id of a batch; measured on two cores: 0.3 gives steps 1.4 times as fast, 0.8 the same
+
+
+def choose_projection(num_items: int, num_ids: int) -> str:
+    """ "token" or "table", whichever is cheaper for V items and a batch of `num_ids` history items and negatives."""
+    return "table" if num_items < TABLE_BELOW * num_ids else "token"
+
+
+@jax.custom_vjp
+def take_rows(rows: jax.Array, index: jax.Array) -> jax.Array:
+    """`rows[index]` for [M, ...] rows and [T] index, whose backward sorts and sums segments instead of scattering."""
+    return rows[index]
+
+
+def _take_forward(rows: jax.Array, index: jax.Array) -> tuple[jax.Array, tuple[jax.Array, int]]:
+    return rows[index], (index, rows.shape[0])
+
+
+def _take_backward(saved: tuple[jax.Array, int], gradient: jax.Array) -> tuple[jax.Array, None]:
+    index, num_rows = saved
+    order = jnp.argsort(index)
+    summed = jax.ops.segment_sum(gradient[order], index[order], num_segments=num_rows, indices_are_sorted=True)
+    return summed, None
+
+
+take_rows.defvjp(_take_forward, _take_backward)
