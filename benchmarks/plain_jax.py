@@ -57,11 +57,11 @@ class PlainGrasp(nn.Module):
         return jnp.where(batch.mask, losses, 0.0).sum() / jnp.maximum(batch.mask.sum(), 1)
 
 
-def plain_parameters(ours: Any, max_length: int) -> Any:
-    """Parameters of grasp_jax's recommender as those of `PlainGrasp`; arrays are new, so that either may be donated."""
+def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
+    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; arrays are new, so that either may be donated."""
     encoder = ours["encoder"]
     own, similar = encoder["own_kernel"], encoder["similar_kernel"]
-    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]])
+    kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * row_norm
     layers = {"layers_0": {"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}}
     for k in range(sum(name.startswith("layers_") for name in encoder)):
         layers[f"layers_{k + 1}"] = jax.tree.map(jnp.copy, encoder[f"layers_{k}"])

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str]) -> None:
         for step in range(min(RIVAL_BATCHES, ours.epoch_steps))
     ]
     params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
-    plain_params = plain_parameters(params, FLAGS.max_length)
+    plain_params = plain_parameters(params, FLAGS.max_length, config.model.row_norm)
     rivals: list[Any] = []
     if torch_step is not None:
         rivals.append(torch_step(config, plain_params, data.tables, batches, DROPOUT))
@@ -209,6 +209,7 @@ def _config() -> ml_collections.ConfigDict:
     if any(size <= 0 for size in config.model.mlp):
         raise UserError(f"--mlp={FLAGS.mlp}; expected positive widths")
     config.model.features = FLAGS.features
+    config.model.row_norm = float(np.sqrt(FLAGS.width))  # scores of order one from the start, so that parity can fail
     config.train.batch_size = FLAGS.batch_size
     return config
 
