@@ -58,7 +58,7 @@ class PlainGrasp(nn.Module):
 
 
 def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
-    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; arrays are new, so that either may be donated."""
+    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; all arrays are new."""
     encoder = ours["encoder"]
     own, similar = encoder["own_kernel"], encoder["similar_kernel"]
     kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * row_norm
