@@ -43,22 +43,21 @@ def evaluate(experiment: Experiment, flags: Any) -> None:
 
 
 def everything(experiment: Experiment, flags: Any) -> None:
-    """prepare, then train and evaluate cell by cell: one that is done is not done again, and one that diverges does not stop the rest."""
+    """prepare, then train and evaluate cell by cell: a finished one is not ranked again, and one that diverges does not stop the rest."""
     prepare(experiment, flags)
     evaluated, failed = {}, []
     for number, (method, backbone) in enumerate(experiment.cells, start=1):
-        if (done := experiment.finished(method, backbone)) is None:
-            if len(experiment.cells) > 1:
-                print(f"cell {number} of {len(experiment.cells)}: {method}-{backbone}", flush=True)
-            cell = experiment.cell(method, backbone)
-            try:
-                done = experiment.evaluate(cell, experiment.train(cell))
-            except TrainingDiverged as error:
-                if len(experiment.cells) == 1:
-                    raise
-                failed.append(str(error))
-                continue
-        evaluated[method, backbone] = done
+        if len(experiment.cells) > 1:
+            print(f"cell {number} of {len(experiment.cells)}: {method}-{backbone}", flush=True)
+        cell = experiment.cell(method, backbone)
+        try:
+            snapshot = experiment.train(cell)
+        except TrainingDiverged as error:
+            if len(experiment.cells) == 1:
+                raise
+            failed.append(str(error))
+            continue
+        evaluated[method, backbone] = experiment.finished(method, backbone) or experiment.evaluate(cell, snapshot)
     if evaluated:
         _report(experiment, evaluated)
     if failed:
