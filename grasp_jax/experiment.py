@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
-from grasp_jax.models.recommender import BIDIRECTIONAL, Recommender, Tables, build_recommender, has_gates
+from grasp_jax.models.recommender import BACKBONES, Recommender, Tables, build_recommender, has_gates
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import as_progress
@@ -89,7 +90,8 @@ class Experiment:
         self.config = config
         self.workdir = workdir
         self.records = Records(workdir / "metrics.jsonl")
-        self._device_tables: dict[str, jax.Array] = {}
+        self._bank_tables: dict[str, jax.Array] = {}  # on the device, by name
+        self._tables: dict[str, Tables] = {}  # by method
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -127,20 +129,24 @@ class Experiment:
         return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
 
     def tables(self, method: str) -> Tables:
-        """The frozen tables of a method, on the device."""
+        """The frozen tables of a method, on the device; made once, and those of the bank shared by all methods."""
         if not METHODS[method].needs_bank:
             return {}
-        assert self.bank is not None
-        bank = {name: getattr(self.bank, name) for name in TABLES}
-        return {name: self._on_device(name, table) for name, table in METHODS[method].tables(bank, self.config.model.features).items()}
+        if method not in self._tables:
+            assert self.bank is not None
+            bank = {name: getattr(self.bank, name) for name in TABLES}
+            name_of = {id(table): name for name, table in bank.items()}
+            chosen = METHODS[method].tables(bank, self.config.model.features)
+            self._tables[method] = {
+                name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else jnp.asarray(table)
+                for name, table in chosen.items()
+            }
+        return self._tables[method]
 
-    def _on_device(self, name: str, table: np.ndarray) -> jax.Array:
-        """One copy of each of the bank's tables, whichever methods read it."""
-        if name not in TABLES:
-            return jnp.asarray(table)
-        if name not in self._device_tables:
-            self._device_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
-        return self._device_tables[name]
+    def _of_bank(self, name: str, table: np.ndarray) -> jax.Array:
+        if name not in self._bank_tables:
+            self._bank_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
+        return self._bank_tables[name]
 
     def negatives(self, name: str, histories: Histories) -> np.ndarray:
         """[n, C] stored evaluation negatives of a split; drawn once per (dataset, eval seed) and kept in the workdir."""
@@ -173,7 +179,7 @@ class Experiment:
             target = np.full_like(histories.target, -1)
             target[everyone[kept]] = histories.target[everyone[kept]]
             histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
-        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block, backbone in BIDIRECTIONAL)
+        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block, BACKBONES[backbone].bidirectional)
 
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
@@ -191,7 +197,7 @@ class Experiment:
             excluded=jnp.asarray(index.shifted),
             excluded_offsets=jnp.asarray(index.offsets),
         )
-        mask_rate = config.model.mask_rate if backbone in BIDIRECTIONAL else 0.0
+        mask_rate = config.model.mask_rate if BACKBONES[backbone].bidirectional else 0.0
         num_targets = count_targets(packing, mask_rate)
         projection = config.model.projection
         if projection == "auto":
@@ -235,10 +241,11 @@ class Experiment:
         """Test results of one cell by both protocols; the ranks are stored in the workdir."""
         config, split = self.config, self.split
         test = self.evaluation_set("test", cell.method, cell.backbone)
-        ranking = self.evaluation_set("test", cell.method, cell.backbone, config.eval.full_users) if config.eval.full else None
+        ranking = test if config.eval.full else None
+        if config.eval.full and config.eval.full_users:
+            ranking = self.evaluation_set("test", cell.method, cell.backbone, config.eval.full_users)
         seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
         rows: list[dict[str, Any]] = []
-        gains: dict[str, list[np.ndarray]] = {}
         for m in preferred_members(cell.members, snapshot.progress.best):
             member = cell.members[m]
             params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
@@ -259,10 +266,9 @@ class Experiment:
                 ranks["full"] = (ranking, full)
             for protocol, (evaluation, values) in ranks.items():
                 self._store_ranks(self._ranks_file(cell.method, cell.backbone, member.seed, protocol), evaluation, values)
-                gains.setdefault(protocol, []).append(ndcg_gains(values))
                 rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
         write_text(self._cell_file(cell.method, cell.backbone), json.dumps(rows, indent=1) + "\n")
-        return Evaluated(rows, {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()})
+        return self._read_cell(cell.method, cell.backbone)
 
     def seconds(self) -> dict[str, float]:
         """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""
@@ -274,11 +280,14 @@ class Experiment:
         return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
 
     def finished(self, method: str, backbone: str) -> Evaluated | None:
-        """What an earlier call of the same run measured of a cell, or None."""
-        path = self._cell_file(method, backbone)
-        if not path.exists():
+        """What an earlier call of the same run measured of a cell; None where nothing readable is left, so that it is measured again."""
+        try:
+            return self._read_cell(method, backbone)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
-        rows = json.loads(path.read_text(encoding="utf-8"))
+
+    def _read_cell(self, method: str, backbone: str) -> Evaluated:
+        rows = json.loads(self._cell_file(method, backbone).read_text(encoding="utf-8"))
         gains: dict[str, list[np.ndarray]] = {}
         for row in rows:
             if row["group"] == "all":

@@ -270,6 +270,10 @@ def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 2 has no value in column 'rating'"))
     path.write_text("user,item,rating\na,x,1\n")
     assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), ("no interactions were read", "expected at least one"))
+    path.write_text("user,item,rating\na,x, 5 \na,y,2\n")
+    assert read_interactions(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], "a number among blanks is a number"
+    path.write_text("user,item,rating\na,x,2014-01-01\n")
+    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 1", "in column 'rating'", "expected a number"))
 
 
 def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:

@@ -80,11 +80,15 @@ def time_column(table: pa.Table, name: str, path: pathlib.Path) -> np.ndarray:
 def number_column(table: pa.Table, name: str, path: pathlib.Path) -> np.ndarray:
     """[rows] float64."""
     array = column(table, name, path)
-    try:
-        return _finite(pc.cast(array, pa.float64()).to_numpy(), name, path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        row, value = next((k, value) for k, value in enumerate(array.to_pylist()) if not _is_number(value))
-        raise UserError(f"{path}: row {row + 1} has {value!r} in column {name!r}; expected a number") from None
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        return _finite(array.to_numpy().astype(np.float64), name, path)
+    numbers = np.empty(len(array))
+    for row, value in enumerate(array.to_pylist()):
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{path}: row {row + 1} has {value!r} in column {name!r}; expected a number") from None
+    return _finite(numbers, name, path)
 
 
 def column(table: pa.Table, name: str, path: pathlib.Path) -> pa.ChunkedArray:
@@ -165,14 +169,6 @@ def _finite(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
     if len(bad):
         raise UserError(f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number")
     return values
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _no_value(path: pathlib.Path, row: int, name: str) -> str:

@@ -4,6 +4,9 @@ The blocks are SASRec's without the causal mask, as in LLM-ESR, whose rows the p
 which items are hidden in training is `training.targets`' business.
 """
 
+import jax.numpy as jnp
+import ml_collections
+
 from grasp_jax.models.sasrec import SASRec
 
 
@@ -13,3 +16,8 @@ class BERT4Rec(SASRec):
     causal: bool = False
 
     bidirectional = True
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "BERT4Rec":
+        """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
+        return cls(config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype))

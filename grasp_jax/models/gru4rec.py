@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from grasp_jax.models.dropout import Dropout
 
@@ -24,6 +25,11 @@ class GRU4Rec(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     bidirectional = False
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "GRU4Rec":
+        """The backbone of a config's `model` section; a recurrent state has no longest history."""
+        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype))
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:

@@ -4,7 +4,7 @@
 no optimiser state and no gradient ever has their size.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -209,24 +209,7 @@ class Recommender(nn.Module):
         return self.training_scores(tables, batch, places, batch.items[:1, :1], logits, None)
 
 
-def _sasrec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
-    return SASRec(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
-
-
-def _bert4rec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
-    return BERT4Rec(config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype))
-
-
-def _gru4rec(config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
-    return GRU4Rec(config.features, config.gru_layers, jnp.dtype(config.dtype))
-
-
-BACKBONES: dict[str, Callable[[ml_collections.ConfigDict, int], nn.Module]] = {
-    "sasrec": _sasrec,
-    "bert4rec": _bert4rec,
-    "gru4rec": _gru4rec,
-}
-BIDIRECTIONAL = frozenset({"bert4rec"})
+BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}
 
 
 def build_recommender(
@@ -245,7 +228,7 @@ def build_recommender(
     """
     chosen = METHODS[method]
     encoder, auxiliary = chosen.encoder(config, num_items, width), chosen.auxiliary(config, width, num_users)
-    return Recommender(encoder, BACKBONES[backbone](config, max_length), projection, auxiliary)
+    return Recommender(encoder, BACKBONES[backbone].from_config(config, max_length), projection, auxiliary)
 
 
 def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:

@@ -6,6 +6,7 @@ A row holds several users' histories end to end; attention stays within a segmen
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from grasp_jax.models.dropout import Dropout
 
@@ -64,6 +65,11 @@ class SASRec(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     bidirectional = False
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "SASRec":
+        """The backbone of a config's `model` section, for histories of up to `max_length` items."""
+        return cls(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:

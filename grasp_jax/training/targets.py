@@ -10,6 +10,7 @@ from grasp_jax.data.negatives import draw_negatives
 from grasp_jax.data.packing import Packing
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.recommender import PackedBatch
+from grasp_jax.models.segments import is_last
 
 NEGATIVES, MASKS = 1, 4  # purposes of random streams: fold_in(fold_in(seed, purpose), step)
 
@@ -55,8 +56,7 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
         batch = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape.mask_rate)
         asked = batch.masked
     else:
-        has_next = (batch.segments[:, :-1] == batch.segments[:, 1:]) & (batch.segments[:, :-1] >= 0)
-        asked = jnp.pad(has_next, ((0, 0), (0, 1)))
+        asked = (batch.segments >= 0) & ~is_last(batch.segments)
     places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
     users = jnp.maximum(batch.segments.ravel()[jnp.minimum(places, asked.size - 1)], 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
@@ -71,6 +71,5 @@ def mask_batch(key: jax.Array, batch: PackedBatch, rate: float) -> PackedBatch:
     """
     there = batch.segments >= 0
     somewhere = jax.random.bernoulli(key, rate, there.shape) & there
-    last = there & jnp.pad(batch.segments[:, 1:] != batch.segments[:, :-1], ((0, 0), (0, 1)), constant_values=True)
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
-    return twice._replace(masked=jnp.concatenate([somewhere, last]))
+    return twice._replace(masked=jnp.concatenate([somewhere, is_last(batch.segments)]))

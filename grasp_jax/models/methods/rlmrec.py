@@ -15,6 +15,7 @@ import ml_collections
 
 from grasp_jax.models.methods.method import Bank, Method
 from grasp_jax.models.methods.plain import encoder
+from grasp_jax.models.segments import is_last
 
 CONTRASTIVE, GENERATIVE = "con", "gen"
 
@@ -47,8 +48,7 @@ class Alignment(nn.Module):
     def __call__(self, tables: Any, segments: jax.Array, states: jax.Array, items: jax.Array, vectors: jax.Array) -> jax.Array:
         """Segments and items [R, L], states and item vectors [R, L, D] -> the weighted loss."""
         there = (segments >= 0).ravel()
-        ends = there & jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (0, 1)), constant_values=True).ravel()
-        last = jnp.nonzero(ends, size=self.num_users, fill_value=segments.size)[0]
+        last = jnp.nonzero(is_last(segments).ravel(), size=self.num_users, fill_value=segments.size)[0]
         place = jnp.minimum(last, segments.size - 1)
         users = jnp.maximum(segments.ravel()[place], 0)
         of_users = self._contrast(
