@@ -1,6 +1,5 @@
 """GRU4Rec and BERT4Rec on packed rows against one user at a time."""
 
-import functools
 from typing import Any
 
 import jax
@@ -18,11 +17,11 @@ from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.recommender import apply, build_recommender
 from grasp_jax.training.step import pairwise_loss
 from grasp_jax.training.targets import StepShape, count_targets, draw_targets, mask_batch
+from tests.compiling import quick_jit
 
 FEATURES, LENGTH, BATCH, RATE = 6, 8, 6, 0.4
 SEGMENTS = np.array([[4, 4, 4, 9, 9, -1, -1], [2, 7, 7, 7, 7, 7, 1]])
 POSITIONS = np.array([[0, 1, 2, 0, 1, 0, 0], [0, 0, 1, 2, 3, 4, 0]])
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def gru_by_hand(params: dict[str, Any], history: np.ndarray, num_layers: int) -> np.ndarray:

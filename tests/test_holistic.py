@@ -1,6 +1,5 @@
 """The factorised holistic attention against Eq. 3-5 as written, in value and gradient."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -12,10 +11,10 @@ from grasp_jax.config import CHOICES
 from grasp_jax.models import attention
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.projection import choose_projection
+from tests.compiling import quick_jit
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
 ROW_NORM = 3.0
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
 def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:

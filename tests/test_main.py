@@ -87,6 +87,11 @@ def test_finished_cells_are_not_ranked_again(trained: tuple[pathlib.Path, pathli
         assert run(arguments(data, copy)).returncode == 0
         assert json.loads((copy / "results.json").read_text())["rows"] == expected
         path.unlink()
+    path.write_text(json.dumps(rows))
+    for ranks in (copy / "ranks").iterdir():
+        ranks.write_bytes(ranks.read_bytes()[:100])
+    assert run(arguments(data, copy)).returncode == 0
+    assert json.loads((copy / "results.json").read_text())["rows"] == expected, "what is damaged is measured again"
 
 
 def test_a_cell_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:

@@ -1,6 +1,5 @@
 """Every method that a config can name: what it starts from, and which attentions take part."""
 
-import functools
 from typing import Any
 
 import jax
@@ -14,10 +13,10 @@ from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.llminit import principal_components, start_from_components
 from grasp_jax.models.methods.rlmrec import Alignment, info_nce
+from tests.compiling import quick_jit
 from tests.refusal import assert_names, refusal
 
 WIDTH, FEATURES, PAIRS, ITEMS = 12, 5, 9, 40
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:

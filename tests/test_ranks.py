@@ -18,6 +18,7 @@ from grasp_jax.evaluation.metrics import CUTOFFS, metrics
 from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
 from grasp_jax.models.device_data import DeviceData, interaction_logits, logits_of
 from grasp_jax.models.recommender import PackedBatch, Recommender, apply, build_recommender
+from tests.compiling import quick_jit
 
 LENGTH, USER_BLOCK, ITEM_BLOCK, NUM_NEGATIVES = 8, 4, 7, 25  # 25: every cutoff lies within the list
 MODELS = {
@@ -25,7 +26,6 @@ MODELS = {
     "hidden": ("grasp", (10,), "learned"),
     "softmax": ("grasp", (), "softmax"),
 }
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
 class Setting(NamedTuple):

@@ -1,7 +1,5 @@
 """Equal ways to the same number inside the recommender: projections of a batch's items, and scores of candidates and of all items."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.recommender import Recommender, apply
 from grasp_jax.models.sasrec import SASRec
+from tests.compiling import quick_jit
 
 WIDTH, FEATURES, USERS, ITEMS = 12, 5, 6, 17
 IDS = {
@@ -28,7 +27,6 @@ ENCODERS = {
     "no gate": HolisticEncoder(WIDTH, FEATURES, (16,), "none"),
     "softmax gate": HolisticEncoder(WIDTH, FEATURES, (16,), "softmax"),
 }
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
 def random(seed: int, *shape: int) -> jax.Array:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from grasp_jax.models.sasrec import Dropout, SASRec, attention_mask
+from tests.compiling import quick_jit
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
 SEGMENTS = np.array([[5, 5, 5, 5, 2, 2, 2, 0, -1, -1], [7, 7, 7, 7, 7, 7, 7, 7, 7, -1]])
 POSITIONS = np.array([[0, 1, 2, 3, 0, 1, 2, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]])
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
 def backbone(num_heads: int = 2, causal: bool = True, num_layers: int = 2) -> SASRec:

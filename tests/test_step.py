@@ -22,6 +22,7 @@ from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, a
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.step import TrainState, make_train_steps, pairwise_loss
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
+from tests.compiling import quick_jit
 
 BATCH, NEGATIVES = 6, 3
 MODELS = {
@@ -30,7 +31,6 @@ MODELS = {
     "hidden": ("grasp", (10,), "learned"),
     "softmax": ("grasp", (), "softmax"),
 }
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # small programs: compiling is all
 
 
 class Setting(NamedTuple):
