@@ -1,7 +1,7 @@
 """How items of a batch meet the E-wide tables: each token by itself, or the whole catalogue once and then by lookup.
 
-Projecting each distinct item once would save arithmetic only with a bound on their number below the number of tokens. On real batches
-nine in ten ids are distinct (negatives are uniform), and sorted out or not a step took the same time, so that way is not taken.
+Projecting each distinct item once would save arithmetic only with a bound on their number below the number of tokens, and since
+negatives are uniform nearly all ids of a batch are distinct; so that way is not taken.
 """
 
 import jax
