@@ -50,7 +50,7 @@ class FactorisedStep:
         self.keys = jnp.stack([jax.random.key(SEED)])
         self.begin = 0
         started = time.perf_counter()
-        train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
+        train_steps = jax.jit(make_train_steps(model, optimiser, data.shape, data.loss), donate_argnums=0)
         self.compiled = train_steps.lower(self.state, *self._arguments(data, 0, DROPOUT)).compile()
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, data.tables)

@@ -17,6 +17,7 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import Tables
 from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape
 
 
@@ -85,7 +86,8 @@ def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData
     packing = plan_packing(split.train, users, batch_size)
     shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1)
     valid: Any = None
-    return with_tables(TrainingData(device, tables, as_initialised, split.train, users, packing, shape, valid), tables)
+    data = TrainingData(device, tables, as_initialised, split.train, users, packing, shape, binary_cross_entropy, valid)
+    return with_tables(data, tables)
 
 
 def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:

@@ -80,6 +80,14 @@ def default_config() -> ml_collections.ConfigDict:
                 "num_layers": 2,  # of sasrec and bert4rec
                 "gru_layers": 1,
                 "mask_rate": 0.6,  # of bert4rec
+                "llm_esr": {"similar_users": 10, "alpha": 0.1},
+                "plus": {  # of grasp_plus; each was chosen on validation, docs/attention-and-leakage.md
+                    "gate": "none",  # as model.gate
+                    "row_norm": 3.0,
+                    "id_residual": True,
+                    "id_trust": 100.0,  # c of n / (n + c); 0 trusts every ID fully
+                    "id_dropout": 0.3,
+                },
                 "rlmrec": {"con_weight": 0.01, "gen_weight": 0.1, "temperature": 0.2},
                 "num_heads": 1,
                 "causal": True,
@@ -92,7 +100,11 @@ def default_config() -> ml_collections.ConfigDict:
                 "seeds": (42,),
                 "batch_size": 128,
                 "learning_rate": 1e-3,
-                "negatives": 1,
+                "loss": "auto",  # auto (the method's own) | bce | softmax | gbce
+                "negatives": 1,  # of bce, for each target
+                "shared_negatives": 512,  # of softmax and gbce, for a batch
+                "label_smoothing": 0.0,  # of softmax
+                "gbce_calibration": 0.75,
                 "max_epochs": 200,
                 "patience": 20,
                 "steps_per_dispatch": 512,
@@ -119,6 +131,8 @@ CHOICES = {
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.retrieval": ("exact", "scann"),
     "model.gate": ("paper", "learned", "none", "softmax"),
+    "model.plus.gate": ("paper", "learned", "none", "softmax"),
+    "train.loss": ("auto", "bce", "softmax", "gbce"),
     "model.dtype": ("float32", "bfloat16"),
     "model.table_dtype": ("float32", "float16", "bfloat16"),
     "model.projection": ("auto", "token", "table"),
@@ -126,11 +140,13 @@ CHOICES = {
 _POSITIVE = (
     "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
     "model.gru_layers", "model.num_heads", "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives",
+    "train.shared_negatives", "model.llm_esr.similar_users", "model.plus.row_norm",
     "train.max_epochs", "train.patience", "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block",
     "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
+    "model.llm_esr.alpha", "model.plus.id_trust", "train.gbce_calibration",
     "train.checkpoint_seconds", "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
@@ -161,6 +177,9 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
+    for key in ("model.plus.id_dropout", "train.label_smoothing"):
+        if not 0 <= (value := _get(config, key)) < 1:
+            raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:

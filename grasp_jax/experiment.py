@@ -28,13 +28,16 @@ from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BACKBONES, Recommender, Tables, build_recommender, has_gates
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
+from grasp_jax.training.losses import SHARED, choose_loss
 from grasp_jax.training.records import Records
+from grasp_jax.training.states import pack_all_users
 from grasp_jax.training.targets import StepShape, count_targets
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
@@ -136,7 +139,7 @@ class Experiment:
             assert self.bank is not None
             bank = {name: getattr(self.bank, name) for name in TABLES}
             name_of = {id(table): name for name, table in bank.items()}
-            chosen = METHODS[method].tables(bank, self.config.model.features)
+            chosen = METHODS[method].tables(bank, Facts(self.config.model, self.split.item_counts))
             self._tables[method] = {
                 name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else jnp.asarray(table)
                 for name, table in chosen.items()
@@ -197,17 +200,21 @@ class Experiment:
             excluded=jnp.asarray(index.shifted),
             excluded_offsets=jnp.asarray(index.offsets),
         )
-        mask_rate = config.model.mask_rate if BACKBONES[backbone].bidirectional else 0.0
+        bidirectional = BACKBONES[backbone].bidirectional
+        mask_rate = config.model.mask_rate if bidirectional else 0.0
         num_targets = count_targets(packing, mask_rate)
+        loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
+        shared = loss in SHARED
+        negatives = config.train.shared_negatives if shared else config.train.negatives
         projection = config.model.projection
         if projection == "auto":
             tokens = packing.num_rows * packing.row_length
-            projection = choose_projection(split.log.num_items, tokens + num_targets * config.train.negatives)
+            projection = choose_projection(split.log.num_items, tokens + (negatives if shared else num_targets * negatives))
         longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
         width = self.bank.width if self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-        shape = StepShape(split.log.num_items, index.search_steps, num_targets, config.train.negatives, mask_rate)
+        shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared)
         data = TrainingData(
             device,
             tables,
@@ -216,7 +223,9 @@ class Experiment:
             users,
             packing,
             shape,
+            choose_loss(loss, config.train, split.log.num_items),
             self.evaluation_set("valid", method, backbone, config.eval.valid_users),
+            pack_all_users(split.train, config.eval.user_block, bidirectional) if METHODS[method].reads_states else None,
         )
         return Cell(method, backbone, model, members, data, self.workdir / "checkpoints" / f"{method}-{backbone}")
 

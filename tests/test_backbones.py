@@ -15,7 +15,7 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
 from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.recommender import apply, build_recommender
-from grasp_jax.training.step import pairwise_loss
+from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape, count_targets, draw_targets, mask_batch
 from tests.compiling import quick_jit
 
@@ -177,7 +177,7 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
     np.testing.assert_allclose(scores.negative[asked_last], served[:, 1:], rtol=1e-5, atol=1e-5)
 
     # Every parameter learns, and a masked item can be another one without any state noticing.
-    gradient = quick_jit(jax.grad(lambda params: pairwise_loss(training(params, batch))))(params)
+    gradient = quick_jit(jax.grad(lambda params: binary_cross_entropy(training(params, batch))))(params)
     for path, leaf in jax.tree.leaves_with_path(gradient):
         idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
         assert idle or np.abs(np.asarray(leaf)).max() > 1e-5, jax.tree_util.keystr(path)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from grasp_jax.models.attention import pair_logits
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.llminit import principal_components, start_from_components
+from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.methods.rlmrec import Alignment, info_nce
 from tests.compiling import quick_jit
 from tests.refusal import assert_names, refusal
@@ -24,10 +26,14 @@ def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:
     return rows_ / jnp.linalg.norm(rows_, axis=1, keepdims=True)
 
 
-def encoder_of(method: str) -> Any:
+def model_config() -> ml_collections.ConfigDict:
     config = default_config().model
     config.features, config.mlp = FEATURES, ()
-    return METHODS[method].encoder(config, ITEMS, WIDTH)
+    return config
+
+
+def encoder_of(method: str) -> Any:
+    return METHODS[method].encoder(model_config(), ITEMS, WIDTH)
 
 
 LEFT_OUT = {
@@ -65,7 +71,8 @@ def test_gates_of_the_ablations() -> None:
 def test_llminit_starts_from_principal_components() -> None:
     """LLMInit would be the plain backbone: its table must start as the item vectors, centred and turned onto their main axes."""
     items = np.asarray(unit_rows(7, ITEMS))
-    start = principal_components({"items": items}, FEATURES)["start"]
+    facts = Facts(model_config(), np.ones(ITEMS))
+    start = principal_components({"items": items}, facts)["start"]
     centred = items - items.mean(axis=0)
     _, _, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     np.testing.assert_allclose(np.abs(start), np.abs(centred @ axes[:FEATURES].T), rtol=1e-3, atol=1e-5)
@@ -74,8 +81,9 @@ def test_llminit_starts_from_principal_components() -> None:
     params = start_from_components(fresh, {"start": start})
     np.testing.assert_array_equal(params["encoder"]["table"], start)
     assert params["backbone"] == {"x": 1} and encoder.num_items == ITEMS
-    message = refusal(principal_components, {"items": items}, WIDTH + 1)
-    assert_names(message, (f"config.model.features: {WIDTH + 1}", f"at most {WIDTH}", "llminit"))
+    facts.config.features = WIDTH + 1
+    message = refusal(principal_components, {"items": items}, facts)
+    assert_names(message, (f"config.model.features: {WIDTH + 1}", f"at most {WIDTH}", "principal components"))
 
 
 def contrast_by_hand(a: np.ndarray, b: np.ndarray, ids: list[int], temperature: float) -> float:

@@ -87,7 +87,7 @@ def test_three_ways_to_a_score_agree(name: str) -> None:
     if isinstance(encoder, IdEncoder):
         features, logits = params["encoder"]["table"], None
     else:
-        features = random(4, ITEMS, 3, encoder.hidden[0] if encoder.hidden else FEATURES)
+        features = random(4, ITEMS, *(() if name == "no gate" else (3,)), encoder.hidden[0] if encoder.hidden else FEATURES)
 
     @quick_jit
     def scores(params: dict) -> tuple[jax.Array, jax.Array, jax.Array]:

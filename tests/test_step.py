@@ -20,7 +20,8 @@ from grasp_jax.models import attention
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
 from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender
 from grasp_jax.training.early_stopping import Progress, as_progress
-from grasp_jax.training.step import TrainState, make_train_steps, pairwise_loss
+from grasp_jax.training.losses import binary_cross_entropy
+from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
 from tests.compiling import quick_jit
 
@@ -109,16 +110,18 @@ def test_pairwise_loss_by_formula() -> None:
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     terms = -np.log(sigmoid(positive)) - np.log(1 - sigmoid(negative)).mean(axis=-1)
     scores = PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask))
-    np.testing.assert_allclose(pairwise_loss(scores), terms[mask].mean(), rtol=1e-5)
+    np.testing.assert_allclose(binary_cross_entropy(scores), terms[mask].mean(), rtol=1e-5)
 
 
 def test_pairwise_loss_at_its_limits() -> None:
     """Large scores would overflow, and a batch without any pair would divide by zero."""
     scores = PairScores(jnp.array([-200.0, 200.0]), jnp.array([[300.0], [-300.0]]), jnp.array([True, True]))
-    np.testing.assert_allclose(pairwise_loss(scores), (200 + 300) / 2, rtol=1e-6)
+    np.testing.assert_allclose(binary_cross_entropy(scores), (200 + 300) / 2, rtol=1e-6)
     nobody = scores._replace(mask=jnp.zeros(2, bool))
-    np.testing.assert_allclose(pairwise_loss(scores._replace(auxiliary=jnp.float32(7.0))), 250 + 7, rtol=1e-6)
-    loss, gradient = quick_jit(jax.value_and_grad(lambda positive: pairwise_loss(nobody._replace(positive=positive))))(scores.positive)
+    np.testing.assert_allclose(binary_cross_entropy(scores._replace(auxiliary=jnp.float32(7.0))), 250 + 7, rtol=1e-6)
+    loss, gradient = quick_jit(jax.value_and_grad(lambda positive: binary_cross_entropy(nobody._replace(positive=positive))))(
+        scores.positive
+    )
     assert loss == 0 and not np.asarray(gradient).any()
 
 
@@ -215,7 +218,7 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         return jnp.where(valid[:, 1:], losses, 0).sum() / valid[:, 1:].sum()
 
     model = s.model.clone(projection=projection)
-    value, gradient = quick_jit(jax.value_and_grad(lambda params: pairwise_loss(training_scores(model, params, s))))(s.params)
+    value, gradient = quick_jit(jax.value_and_grad(lambda params: binary_cross_entropy(training_scores(model, params, s))))(s.params)
     expected, reference = quick_jit(jax.value_and_grad(padded_loss))(s.params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for (path, ours), theirs in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(reference), strict=True):
@@ -241,7 +244,7 @@ def three_models(setting: Any) -> Run:
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
     optimiser = optax.adam(1e-2, eps=1e-2)
     shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
-    steps = quick_jit(make_train_steps(s.model, optimiser, shape))
+    steps = quick_jit(make_train_steps(s.model, optimiser, shape, binary_cross_entropy))
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))

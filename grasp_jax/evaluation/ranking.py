@@ -15,8 +15,7 @@ import numpy as np
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Histories
-from grasp_jax.models.attention import pair_logits
-from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits
+from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, interaction_logits
 from grasp_jax.models.recommender import Recommender, Tables, apply, has_gates
 
 CPU_CACHE_FLOATS = 320_000  # candidates' features scored together on a CPU: what stays in cache is 2.5 times as fast as 64 users at once
@@ -144,8 +143,7 @@ def block_scores(
     block = jax.lax.dynamic_slice_in_dim(features, first, size)
     logits = None
     if has_gates(tables):
-        items = {name: jax.lax.dynamic_slice_in_dim(tables[name], first, size) for name in ("items", "items_similar")}
-        logits = all_pair_logits(tables, users, items)
+        logits = all_pair_logits(tables, users, first + jnp.arange(size))
     return apply(model, params, "score_items", block, states, logits, normaliser)
 
 
@@ -154,11 +152,6 @@ def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) 
     inside = (seen[:, 1] >= first) & (seen[:, 1] < first + size)
     column = jnp.where(inside, seen[:, 1] - first, size)  # out of range, hence dropped
     return jnp.zeros((num_users, size), bool).at[seen[:, 0], column].set(True, mode="drop")
-
-
-def all_pair_logits(tables: Tables, users: jax.Array, items: Tables) -> jax.Array:
-    """[B, C, 2] pair logits of B user rows and a block of C items."""
-    return pair_logits(tables["users"][users], tables["users_similar"][users], items["items"], items["items_similar"], "be,ce->bc")
 
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block"))
@@ -171,7 +164,7 @@ def _full_ranks(
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = None
     if has_gates(tables):
-        target_logits = all_pair_logits(tables, users, {name: tables[name][targets] for name in ("items", "items_similar")})
+        target_logits = all_pair_logits(tables, users, targets)
     target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
     threshold = target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores))
 

@@ -57,6 +57,13 @@ def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> ja
     return logits.reshape(-1, 2)[: flat_users.size].reshape(*users.shape, 2)
 
 
+def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
+    """Pair logits of all pairs of [B] user rows and [C] item rows: [B, C, 2]."""
+    return pair_logits(
+        tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items], "be,ce->bc"
+    )
+
+
 def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     """Pair logits of rows that broadcast against each other: [...] and [...] -> [..., 2]."""
     users, items = jnp.broadcast_arrays(users, items)

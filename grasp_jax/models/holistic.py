@@ -8,7 +8,7 @@ gate is a scalar, so
 and each item is projected once, to [3, H], before any user is known. E never meets the number of tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -31,8 +31,10 @@ def holistic_attention(users: jax.Array, users_similar: jax.Array, items: jax.Ar
     )
 
 
-def combine(projected: jax.Array, gates: jax.Array, bias: jax.Array) -> jax.Array:
-    """First-layer output of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]."""
+def combine(projected: jax.Array, gates: jax.Array | None, bias: jax.Array) -> jax.Array:
+    """First-layer output of pairs: [..., 3, H] projections and [..., 3] gates -> [..., H]; without gates, [..., H] sums -> [..., H]."""
+    if gates is None:
+        return projected + bias
     # Written out: an einsum over an axis of three becomes a batched matrix product, which is far slower.
     g1, g2, g3 = gates[..., 0:1], gates[..., 1:2], gates[..., 2:3]
     return g1 * projected[..., 0, :] + g2 * projected[..., 1, :] + g3 * projected[..., 2, :] + bias
@@ -45,7 +47,7 @@ class HolisticEncoder(nn.Module):
       width: E.
       features: D.
       hidden: widths of the hidden layers; H is the first of them, or D.
-      gate: a `kind` of `attention.gates`.
+      gate: a `kind` of `attention.gates`; with "none" all gates are one, so the three projections of an item are summed at once.
       row_norm: length of the frozen rows as input of the MLP (gates see unit rows). Near 1, pre-activations start small and Adam moves
         them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
       keep: which of the self, similar and global attentions take part (Table 4).
@@ -71,25 +73,38 @@ class HolisticEncoder(nn.Module):
             self.temperature = self.param("temperature", nn.initializers.ones, (3,))
             self.gate_bias = self.param("gate_bias", nn.initializers.zeros, (3,))
 
+    def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
+        """What is needed of items before a user is known, [..., 3, H] (or [..., H], see `project`); of the whole catalogue for None."""
+        items, similar = tables["items"], tables["items_similar"]
+        return self.project(items, similar) if ids is None else self.project(items[ids], similar[ids])
+
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
-        """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar."""
-        kernels = [self.row_norm * jnp.concatenate([kernel[0], kernel[1]], axis=-1) for kernel in (self.own_kernel, self.similar_kernel)]
-        own = jnp.einsum("...e,eh->...h", items.astype(self.dtype), kernels[0].astype(self.dtype), preferred_element_type=jnp.float32)
-        similar = jnp.einsum(
-            "...e,eh->...h", items_similar.astype(self.dtype), kernels[1].astype(self.dtype), preferred_element_type=jnp.float32
-        )
+        """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar; their sum [..., H] for the gate "none"."""
+        (wa, wc), (wb, wd) = self.row_norm * self.own_kernel, self.row_norm * self.similar_kernel
+        if self.gate == "none":
+            own_part, similar_part, global_part = self.keep
+            return self._product(items, own_part * wa + global_part * wc) + self._product(
+                items_similar, similar_part * wb + global_part * wd
+            )
+        own = self._product(items, jnp.concatenate([wa, wc], axis=-1))
+        similar = self._product(items_similar, jnp.concatenate([wb, wd], axis=-1))
         half = self.first_bias.shape[0]
         return jnp.stack([own[..., :half], similar[..., :half], own[..., half:] + similar[..., half:]], axis=-2)
 
-    def gates(self, logits: jax.Array, normaliser: jax.Array | None = None) -> jax.Array:
-        """[..., 2] pair logits -> [..., 3] gates."""
+    def _product(self, rows: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.einsum("...e,eh->...h", rows.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+
+    def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> jax.Array | None:
+        """[..., 2] pair logits -> [..., 3] gates; None for the gate "none"."""
+        if self.gate == "none" or logits is None:
+            return None
         if self.gate == "learned":
             gates = attention.gates("learned", logits, self.temperature, self.gate_bias)
         else:
             gates = attention.gates(self.gate, logits, normaliser=normaliser)
         return gates if all(self.keep) else gates * jnp.asarray(self.keep, gates.dtype)
 
-    def head_input(self, projected: jax.Array, gates: jax.Array) -> jax.Array:
+    def head_input(self, projected: jax.Array, gates: jax.Array | None) -> jax.Array:
         """The input of the last layer, [..., H']: scores need only its product with `last_layer(o)`."""
         x = combine(projected, gates, self.first_bias)
         for k in range(len(self.hidden)):
@@ -98,7 +113,7 @@ class HolisticEncoder(nn.Module):
                 x = self.layers[k](x)
         return x
 
-    def __call__(self, projected: jax.Array, gates: jax.Array) -> jax.Array:
+    def __call__(self, projected: jax.Array, gates: jax.Array | None) -> jax.Array:
         """Item vectors `i_all` (Eq. 5): [..., 3, H] and [..., 3] -> [..., D]."""
         return self.finish(self.head_input(projected, gates))
 
@@ -116,3 +131,24 @@ class HolisticEncoder(nn.Module):
             return states, jnp.zeros(states.shape[:-1])
         kernel, bias = self.layers[-1].variables["params"]["kernel"], self.layers[-1].variables["params"]["bias"]
         return jnp.einsum("...d,hd->...h", states, kernel), states @ bias
+
+    def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
+        """Scores of all pairs of B users and C items: [C, 3, H], states [B, D] and gates [B, C, 3] -> [B, C].
+
+        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
+        sum over H fuses with what makes its terms, and nothing of size [B, C, H] is ever stored.
+        """
+        if gates is None:
+            return jnp.einsum("bd,cd->bc", states, self(features, None))
+        weights, offset = self.last_layer(states)
+        if len(self.hidden) > 1:
+            return jnp.einsum("bh,bch->bc", weights, self.head_input(features[None], gates)) + offset[:, None]
+        act = self.activation if self.hidden else (lambda x: x)
+        own, similar, both = features.transpose(1, 2, 0)  # [H, C] each: summed over H, the major axis, the loop over C vectorises
+
+        def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
+            (g1, g2, g3), weight = user  # [C] each, [H]
+            x = g1 * own + g2 * similar + g3 * both + self.first_bias[:, None]
+            return (weight[:, None] * act(x)).sum(axis=0)
+
+        return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]

@@ -1,25 +1,20 @@
 """The plain backbone's item vectors: one trained row per item. Has the same methods as `HolisticEncoder`."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 
-class IdEncoder(nn.Module):
-    """An ID table [V, D]; gates and knowledge play no part."""
+class UngatedEncoder(nn.Module):
+    """Base of encoders whose item vectors are the same for every user; a score is o . v.
 
-    num_items: int
-    features: int
-
-    def setup(self) -> None:
-        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.features))
-
-    def lookup(self, ids: jax.Array) -> jax.Array:
-        """[...] item rows -> [..., D]."""
-        return self.table[ids]
+    A subclass sets `features`, the width of a vector, and has `item_features(tables, ids)`, which gives the vectors themselves.
+    """
 
     def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> None:
-        """An ID vector has no gate."""
+        """Vectors that no user changes have no gate."""
         return None
 
     def head_input(self, vectors: jax.Array, gates: None) -> jax.Array:
@@ -37,3 +32,21 @@ class IdEncoder(nn.Module):
     def last_layer(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Score weights and offset: o and 0."""
         return states, jnp.zeros(states.shape[:-1])
+
+    def score_all(self, vectors: jax.Array, states: jax.Array, gates: None) -> jax.Array:
+        """Scores of all pairs: [C, D] and [B, D] -> [B, C]."""
+        return jnp.einsum("bd,cd->bc", states, vectors)
+
+
+class IdEncoder(UngatedEncoder):
+    """An ID table [V, D]; knowledge plays no part."""
+
+    num_items: int
+    features: int
+
+    def setup(self) -> None:
+        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.features))
+
+    def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
+        """[...] item rows -> [..., D]; the whole table for None."""
+        return self.table if ids is None else self.table[ids]

@@ -15,7 +15,6 @@ import ml_collections
 from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
 from grasp_jax.models.gru4rec import GRU4Rec
-from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.sasrec import SASRec
@@ -47,7 +46,7 @@ class PackedBatch(NamedTuple):
 
 
 class PairScores(NamedTuple):
-    """Scores of training pairs: positive [P], negative [P, G]; `mask` [P] marks the pairs that exist; `auxiliary` [] is a loss beside."""
+    """Scores of training pairs: positive [P], negative [P, G] (-inf: none); `mask` [P]: pairs that exist; `auxiliary` []: a loss beside."""
 
     positive: jax.Array
     negative: jax.Array
@@ -59,7 +58,7 @@ class Recommender(nn.Module):
     """Item encoder and backbone.
 
     Attributes:
-      encoder: `HolisticEncoder` or `IdEncoder`.
+      encoder: `HolisticEncoder`, `IdEncoder` or another with the same methods.
       backbone: `SASRec`, `BERT4Rec` or `GRU4Rec`.
       projection: "token" or "table", see `models.projection`.
       auxiliary: the method's loss beside Eq. 6 (`Method.auxiliary`), or None.
@@ -75,16 +74,12 @@ class Recommender(nn.Module):
             self.mask_vector = self.param("mask_vector", nn.initializers.normal(0.02), (self.encoder.features,))
 
     def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
-        """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] ID vectors; all V for None."""
-        if isinstance(self.encoder, IdEncoder):
-            return self.encoder.table if ids is None else self.encoder.lookup(ids)
-        if ids is None:
-            return self.encoder.project(tables["items"], tables["items_similar"])
-        return self.encoder.project(tables["items"][ids], tables["items_similar"][ids])
+        """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] vectors; all V for None."""
+        return self.encoder.item_features(tables, ids)
 
     def training_features(self, tables: Tables, ids: jax.Array) -> jax.Array:
         """`item_features` of the [T] ids of a training batch, by the cheaper of two equal ways."""
-        if isinstance(self.encoder, IdEncoder) or self.projection == "token":
+        if self.projection == "token":
             return self.item_features(tables, ids)
         return take_rows(self.item_features(tables), ids)
 
@@ -102,8 +97,8 @@ class Recommender(nn.Module):
           batch: packed histories; for a bidirectional backbone, two differently masked copies one after the other.
           places: [P] places, row * L + column, whose states are asked for the next item or, behind a mask, for the hidden one; R * L
             where there are no more.
-          negatives: [P, G] int32 item rows.
-          negative_logits: [P, G, 2] pair logits, or None.
+          negatives: [P, G] int32 item rows, or [S] rows that all targets share; a shared one that is the target itself scores -inf.
+          negative_logits: [P, G, 2] or [P, S, 2] pair logits, or None.
           dropout: rate, or None.
         """
         copies, ahead = (2, 0) if self.backbone.bidirectional else (1, 1)
@@ -131,11 +126,17 @@ class Recommender(nn.Module):
             earlier = normaliser.reshape(-1, 3)[place + ahead - 1]
             pair_normaliser = jnp.where((batch.positions.ravel()[place] + ahead > 0)[:, None], earlier, -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
-        negative_head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
-        pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
+        if negatives.ndim == 1:
+            negative = self.encoder.score_all(features[tokens:], states.reshape(batch.items.size, -1)[place], negative_gates)
+            asked_for = jnp.roll(batch.items, -ahead, axis=1).ravel()[place]
+            negative = jnp.where(negatives == asked_for[:, None], -jnp.inf, negative)
+        else:
+            negative_head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
+            pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
+            negative = (pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None]
         return PairScores(
             positive=positive.ravel()[place],
-            negative=(pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None],
+            negative=negative,
             mask=places < batch.items.size,
             auxiliary=auxiliary,
         )
@@ -165,27 +166,8 @@ class Recommender(nn.Module):
         return (weights[:, None] * self.encoder.head_input(features, gates)).sum(axis=-1) + offset[:, None]
 
     def score_items(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
-        """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C].
-
-        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
-        sum over H fuses with what makes its terms, and nothing of size [B, C, H] is ever stored.
-        """
-        if isinstance(self.encoder, IdEncoder):
-            return jnp.einsum("bd,cd->bc", states, features)
-        gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
-        weights, offset = self.encoder.last_layer(states)
-        if len(self.encoder.hidden) > 1:
-            head = self.encoder.head_input(features[None], gates)
-            return jnp.einsum("bh,bch->bc", weights, head) + offset[:, None]
-        act = self.encoder.activation if self.encoder.hidden else (lambda x: x)
-        own, similar, both = features.transpose(1, 2, 0)  # [H, C] each: summed over H, the major axis, the loop over C vectorises
-
-        def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
-            (g1, g2, g3), weight = user  # [C] each, [H]
-            x = g1 * own + g2 * similar + g3 * both + self.encoder.first_bias[:, None]
-            return (weight[:, None] * act(x)).sum(axis=0)
-
-        return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]
+        """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
+        return self.encoder.score_all(features, states, self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1)))
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.bidirectional else vectors
@@ -228,7 +210,8 @@ def build_recommender(
     """
     chosen = METHODS[method]
     encoder, auxiliary = chosen.encoder(config, num_items, width), chosen.auxiliary(config, width, num_users)
-    return Recommender(encoder, BACKBONES[backbone].from_config(config, max_length), projection, auxiliary)
+    reader = chosen.around_backbone(BACKBONES[backbone].from_config(config, max_length), config, max_length)
+    return Recommender(encoder, reader, projection, auxiliary)
 
 
 def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:

@@ -29,7 +29,9 @@ from grasp_jax.models.recommender import Recommender, Tables
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
+from grasp_jax.training.losses import Loss
 from grasp_jax.training.records import Records
+from grasp_jax.training.states import AllUsers, newest_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, draw_targets
 
@@ -46,7 +48,10 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes."""
+    """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes.
+
+    `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users.
+    """
 
     device: DeviceData
     tables: Tables
@@ -55,7 +60,9 @@ class TrainingData:
     users: np.ndarray
     packing: Packing
     shape: StepShape
+    loss: Loss
     valid: EvaluationSet
+    everyone: AllUsers | None = None
 
 
 class Snapshot(NamedTuple):
@@ -98,7 +105,7 @@ def train(
     records.keep(lambda record: not (_is_of(record, labels) and record["epoch"] > done))
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
-    train_steps = jax.jit(make_train_steps(model, optimiser, data.shape), donate_argnums=0)
+    train_steps = jax.jit(make_train_steps(model, optimiser, data.shape, data.loss), donate_argnums=0)
     keys = jnp.stack([jax.random.key(member.seed) for member in members])
     dropout = jnp.asarray([member.dropout for member in members], jnp.float32)
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
@@ -116,6 +123,8 @@ def train(
         # Train one epoch, dispatch by dispatch.
         started, compiled = time.perf_counter(), compile_seconds()
         first = int(progress.step)
+        if first == 0:
+            snapshot = snapshot._replace(state=with_states(snapshot.state, model, data))
         for begin in range(first, steps_per_epoch, config.steps_per_dispatch):
             chunk = slots[:, begin : begin + config.steps_per_dispatch]
             first_step = int(progress.epoch) * steps_per_epoch + begin
@@ -197,7 +206,16 @@ def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation
 
     # Un-jitted, flax's init costs seconds.
     params, optimiser_state = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
-    return Snapshot(TrainState(params, optimiser_state), jax.tree.map(jnp.copy, params), Progress.start(len(members)))
+    state = with_states(TrainState(params, optimiser_state), model, data)
+    return Snapshot(state, jax.tree.map(jnp.copy, params), Progress.start(len(members)))
+
+
+def with_states(state: TrainState, model: Recommender, data: TrainingData) -> TrainState:
+    """The state with the newest states of all users, if the method reads them."""
+    if data.everyone is None:
+        return state
+    num_users = len(data.histories.lengths)
+    return state._replace(states=newest_states(model, state.params, data.device, data.tables, data.everyone, num_users))
 
 
 def epoch_slots(data: TrainingData, members: list[Member], epoch: int) -> np.ndarray:

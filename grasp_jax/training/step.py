@@ -1,4 +1,4 @@
-"""The pure training step, its loss, and many steps as one `lax.scan` on the device, for several models at once."""
+"""The pure training step, and many steps as one `lax.scan` on the device, for several models at once."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,28 +7,29 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of
-from grasp_jax.models.recommender import PairScores, Recommender, Tables, apply
+from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of
+from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.training.losses import Loss
 from grasp_jax.training.targets import StepShape, draw_targets
 
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
 
 class TrainState(NamedTuple):
-    """Parameters and optimiser state of M models, every leaf with a leading axis M."""
+    """What M models carry from step to step, every leaf with a leading axis M.
+
+    Attributes:
+      params, optimiser: parameters, and the optimiser's state.
+      states: [M, N, D] newest state of each user at the start of the epoch, or None for methods that do not read it.
+    """
 
     params: Any
     optimiser: Any
-
-
-def pairwise_loss(scores: PairScores) -> jax.Array:
-    """Binary cross-entropy (Eq. 6), mean over pairs, the G negatives of a pair weighing as one; and the method's loss beside it."""
-    losses = jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1)
-    return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1) + scores.auxiliary
+    states: jax.Array | None = None
 
 
 def make_train_steps(
-    model: Recommender, optimiser: optax.GradientTransformation, shape: StepShape
+    model: Recommender, optimiser: optax.GradientTransformation, shape: StepShape, loss_of_scores: Loss
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function that runs S steps of M models.
 
@@ -42,19 +43,25 @@ def make_train_steps(
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
         batch = gather_batch(data, slots)
         batch, targets = draw_targets(key, step, data, batch, shape)
-        logits = None if data.logits is None else logits_of(tables, targets.users[:, None], targets.negatives)
+        if data.logits is None:
+            logits = None
+        elif shape.shared:
+            logits = all_pair_logits(tables, targets.users, targets.negatives)
+        else:
+            logits = logits_of(tables, targets.users[:, None], targets.negatives)
+        known = tables if state.states is None else {**tables, "states": state.states}
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
 
         def loss_of(params: Any) -> jax.Array:
             scores = apply(
-                model, params, "training_scores", tables, batch, targets.places, targets.negatives, logits, dropout,
+                model, params, "training_scores", known, batch, targets.places, targets.negatives, logits, dropout,
                 rngs={"dropout": dropout_key},
             )  # fmt: skip
-            return pairwise_loss(scores)
+            return loss_of_scores(scores)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), optimiser_state), loss
+        return state._replace(params=optax.apply_updates(state.params, updates), optimiser=optimiser_state), loss
 
     models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, None, None, None))
 

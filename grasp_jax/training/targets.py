@@ -22,8 +22,9 @@ class StepShape(NamedTuple):
       num_items: V.
       search_steps: bisection steps of the exclusion index.
       num_targets: P places a batch.
-      negatives: G a place.
+      negatives: G a place; or S of a whole batch, if `shared`.
       mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
+      shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
     """
 
     num_items: int
@@ -31,10 +32,11 @@ class StepShape(NamedTuple):
     num_targets: int
     negatives: int
     mask_rate: float = 0.0
+    shared: bool = False
 
 
 class Targets(NamedTuple):
-    """Places [P] (row * L + column; R * L where there are no more), their user rows [P], and negatives [P, G]."""
+    """Places [P] (row * L + column; R * L where there are no more), their user rows [P], and negatives [P, G] or, shared by all, [S]."""
 
     places: jax.Array
     users: jax.Array
@@ -60,6 +62,8 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
     places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
     users = jnp.maximum(batch.segments.ravel()[jnp.minimum(places, asked.size - 1)], 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
+    if shape.shared:
+        return batch, Targets(places, users, jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
     drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
     return batch, Targets(places, users, drawn)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from grasp_jax.models.holistic import HolisticEncoder
-from grasp_jax.models.methods.method import Bank, Method
+from grasp_jax.models.methods.method import Bank, Facts, Method
 
 SELF, SIMILAR, GLOBAL = "self", "similar", "global"
 
@@ -22,13 +22,14 @@ def encoder(
     )
 
 
-def all_tables(bank: Bank, features: int) -> Bank:
-    """Users and items, and the means of their neighbours."""
-    return bank
+def tables(bank: Bank, facts: Facts, gate: str = "") -> Bank:
+    """Items, and the means of their neighbours; users and theirs too if gates read them."""
+    gated = (gate or facts.config.gate) != "none"
+    return {name: table for name, table in bank.items() if gated or name in ("items", "items_similar")}
 
 
 def _grasp(gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)) -> Method:
-    return Method(functools.partial(encoder, gate=gate, parts=parts), all_tables, needs_bank=True)
+    return Method(functools.partial(encoder, gate=gate, parts=parts), functools.partial(tables, gate=gate), needs_bank=True)
 
 
 GRASP = _grasp()

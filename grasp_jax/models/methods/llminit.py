@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.models.methods.method import Bank, Method
+from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.methods.plain import encoder
 
 
-def principal_components(bank: Bank, features: int) -> Bank:
+def principal_components(bank: Bank, facts: Facts) -> Bank:
     """[V, E] item vectors -> {"start": [V, D]}.
 
     Raises:
@@ -21,17 +21,18 @@ def principal_components(bank: Bank, features: int) -> Bank:
     """
     from sklearn.decomposition import PCA
 
-    items = np.asarray(bank["items"], np.float32)
+    items, features = np.asarray(bank["items"], np.float32), facts.config.features
     if features > min(items.shape):
         raise UserError(
-            f"config.model.features: {features}; llminit needs at most {min(items.shape)}, for item vectors of shape {items.shape}"
+            f"config.model.features: {features}; the ID table starts from principal components, at most {min(items.shape)} "
+            f"for item vectors of shape {items.shape}"
         )
     return {"start": PCA(features, svd_solver="covariance_eigh").fit_transform(items).astype(np.float32)}
 
 
 def start_from_components(params: Any, tables: Mapping[str, Any]) -> Any:
     """Parameters whose ID table is the frozen "start"."""
-    return params | {"encoder": {"table": tables["start"]}}
+    return params | {"encoder": params["encoder"] | {"table": tables["start"]}}
 
 
 METHOD = Method(encoder, principal_components, start_from_components, needs_bank=True)

@@ -11,7 +11,15 @@ import numpy as np
 Bank = Mapping[str, np.ndarray]  # the four tables of a knowledge bank, by name
 
 
-def no_tables(bank: Bank, features: int) -> Bank:
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What frozen tables may depend on besides the bank: the `model` section and [V] training interactions of each item."""
+
+    config: ml_collections.ConfigDict
+    item_counts: np.ndarray
+
+
+def no_tables(bank: Bank, facts: Facts) -> Bank:
     """A method that reads no text."""
     return {}
 
@@ -26,21 +34,32 @@ def as_initialised(params: Any, tables: Mapping[str, Any]) -> Any:
     return params
 
 
+def backbone_alone(backbone: nn.Module, config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+    """A method that gives the backbone the item vectors as they are."""
+    return backbone
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A row of the paper's tables.
 
     Attributes:
       encoder: (the `model` section, V, E) -> item encoder.
-      tables: (bank, D) -> the frozen tables that training reads; gates are computed where "users" is among them.
+      tables: (bank, facts) -> the frozen tables that training reads; gates are computed where "users" is among them.
       start: (fresh parameters, tables) -> the parameters that training starts from.
       auxiliary: (the `model` section, E, B) -> module of a loss beside Eq. 6, or None; it is called with (tables, segments, states,
         items, item vectors) of a batch.
+      around_backbone: (backbone, the `model` section, longest history) -> the module that turns item vectors into states.
       needs_bank: whether text must be prepared.
+      reads_states: whether the auxiliary loss reads "states", [N, D] newest states of all users at the start of the epoch.
+      loss: a name of `training.losses.LOSSES`, for the config's "auto".
     """
 
     encoder: Callable[[ml_collections.ConfigDict, int, int], nn.Module]
-    tables: Callable[[Bank, int], Bank] = no_tables
+    tables: Callable[[Bank, Facts], Bank] = no_tables
     start: Callable[[Any, Mapping[str, Any]], Any] = as_initialised
     auxiliary: Callable[[ml_collections.ConfigDict, int, int], nn.Module | None] = no_auxiliary
+    around_backbone: Callable[[nn.Module, ml_collections.ConfigDict, int], nn.Module] = backbone_alone
     needs_bank: bool = False
+    reads_states: bool = False
+    loss: str = "bce"

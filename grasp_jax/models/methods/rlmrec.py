@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from grasp_jax.models.methods.method import Bank, Method
+from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.methods.plain import encoder
-from grasp_jax.models.segments import is_last
+from grasp_jax.models.segments import newest_places
 
 CONTRASTIVE, GENERATIVE = "con", "gen"
 
@@ -48,12 +48,9 @@ class Alignment(nn.Module):
     def __call__(self, tables: Any, segments: jax.Array, states: jax.Array, items: jax.Array, vectors: jax.Array) -> jax.Array:
         """Segments and items [R, L], states and item vectors [R, L, D] -> the weighted loss."""
         there = (segments >= 0).ravel()
-        last = jnp.nonzero(is_last(segments).ravel(), size=self.num_users, fill_value=segments.size)[0]
-        place = jnp.minimum(last, segments.size - 1)
-        users = jnp.maximum(segments.ravel()[place], 0)
-        of_users = self._contrast(
-            self.user_mlp, states.reshape(-1, self.features)[place], tables["user_text"][users], users, last < segments.size
-        )
+        places, users, is_user = newest_places(segments, self.num_users)
+        newest = states.reshape(-1, self.features)[places]
+        of_users = self._contrast(self.user_mlp, newest, tables["user_text"][users], users, is_user)
         of_items = self._contrast(
             self.item_mlp, vectors.reshape(-1, self.features), tables["item_text"][items.ravel()], items.ravel(), there
         )
@@ -74,7 +71,7 @@ def info_nce(a: jax.Array, b: jax.Array, ids: jax.Array, valid: jax.Array, tempe
     return jnp.where(valid, denominator - own, 0.0).sum() / jnp.maximum(valid.sum(), 1)
 
 
-def texts(bank: Bank, features: int) -> Bank:
+def texts(bank: Bank, facts: Facts) -> Bank:
     """Users' and items' own vectors; RLMRec reads no neighbours."""
     return {"user_text": bank["users"], "item_text": bank["items"]}
 

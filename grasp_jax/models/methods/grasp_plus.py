@@ -1,0 +1,44 @@
+"""GRASP with what we found to be better on real text (docs/attention-and-leakage.md); each part is a field of `config.model.plus`.
+
+Text knowledge as in GRASP, without the gates, which do nothing as published and learn a leak when they can move; an ID residual that is
+trusted as far as an item has been seen; and a softmax over negatives that the whole batch shares.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+
+from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.methods.method import Bank, Facts, Method
+from grasp_jax.models.residual import ResidualEncoder
+
+
+def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+    """`ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
+    plus = config.plus
+    fields: dict[str, Any] = {
+        "width": width,
+        "features": config.features,
+        "hidden": tuple(config.mlp),
+        "gate": plus.gate,
+        "row_norm": plus.row_norm,
+        "dtype": jnp.dtype(config.dtype),
+    }
+    if not plus.id_residual:
+        return HolisticEncoder(**fields)
+    return ResidualEncoder(**fields, num_items=num_items, id_dropout=plus.id_dropout)
+
+
+def tables(bank: Bank, facts: Facts) -> Bank:
+    """Items and their neighbours' means, users if a gate reads them, and n / (n + c) of each item."""
+    plus, n = facts.config.plus, facts.item_counts
+    read = {"items": bank["items"], "items_similar": bank["items_similar"]}
+    if plus.gate != "none":
+        read |= {"users": bank["users"], "users_similar": bank["users_similar"]}
+    trust = n / (n + plus.id_trust) if plus.id_trust else (n >= 0)
+    return read | {"trust": trust.astype("float32")}
+
+
+METHOD = Method(encoder, tables, needs_bank=True, loss="softmax")

@@ -1,0 +1,63 @@
+"""Holistic attention with an ID residual: text knowledge for every item, and a trained vector for what text cannot say.
+
+The ID is trusted as far as an item has been seen: with n training interactions its vector is scaled by n / (n + c), so a cold item is
+its text alone. In training the residual is left out at random, so that the text learns to stand alone, and rare items lose nothing.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.models.holistic import HolisticEncoder
+
+
+class ResidualEncoder(HolisticEncoder):
+    """`HolisticEncoder` plus `trust_i e_i`; features of an item are its projections and its scaled ID vector, side by side.
+
+    Attributes:
+      num_items: V.
+      id_dropout: share of the items' occurrences in a training batch that go without their ID vector.
+    """
+
+    num_items: int = 0
+    id_dropout: float = 0.0
+
+    def setup(self) -> None:
+        super().setup()
+        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.features))
+
+    def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
+        """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables."""
+        text = super().item_features(tables, ids)
+        trust, table = (tables["trust"], self.table) if ids is None else (tables["trust"][ids], self.table[ids])
+        text = text.reshape(*trust.shape, -1)
+        if self.id_dropout and self.has_rng("dropout"):
+            trust = trust * jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, trust.shape)
+        return jnp.concatenate([text, trust[..., None] * table], axis=-1)
+
+    def head_input(self, features: jax.Array, gates: jax.Array | None) -> jax.Array:
+        """[..., F + D] -> [..., H' + D]."""
+        text, residual = self._parts(features)
+        return jnp.concatenate([super().head_input(text, gates), residual], axis=-1)
+
+    def finish(self, head: jax.Array) -> jax.Array:
+        """[..., H' + D] -> [..., D]: the text's vector and the residual, added."""
+        return super().finish(head[..., : -self.features]) + head[..., -self.features :]
+
+    def last_layer(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Score weights [..., H' + D] and offset: the residual meets o itself."""
+        weights, offset = super().last_layer(states)
+        return jnp.concatenate([weights, states], axis=-1), offset
+
+    def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
+        """Scores of all pairs: [C, F + D], [B, D] -> [B, C]."""
+        if gates is None:
+            return super().score_all(features, states, None)
+        text, residual = self._parts(features)
+        return HolisticEncoder.score_all(self, text, states, gates) + jnp.einsum("bd,cd->bc", states, residual)
+
+    def _parts(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        text, residual = features[..., : -self.features], features[..., -self.features :]
+        return (text if self.gate == "none" else text.reshape(*text.shape[:-1], 3, -1)), residual

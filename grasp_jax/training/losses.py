@@ -1,0 +1,57 @@
+"""Losses over scored pairs; `config.train.loss` names one of `LOSSES`, and "auto" is the method's own."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from grasp_jax.models.recommender import PairScores
+
+Loss = Callable[[PairScores], jax.Array]
+SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
+
+
+def binary_cross_entropy(scores: PairScores) -> jax.Array:
+    """Eq. 6, mean over pairs, the G negatives of a pair weighing as one; and the method's loss beside it."""
+    return _mean(jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores)
+
+
+def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of the target among itself and its negatives.
+
+    `smoothing` moves that share of the target's weight evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
+    """
+    total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(scores.negative, axis=-1))
+    loss = total - scores.positive
+    if smoothing:
+        there = jnp.isfinite(scores.negative)
+        others = jnp.where(there, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(there.sum(axis=-1), 1)
+        loss = (1.0 - smoothing) * loss + smoothing * (total - others)
+    return _mean(loss, scores)
+
+
+def generalised_bce(scores: PairScores, num_items: int, calibration: float) -> jax.Array:
+    """gBCE (Petrov and Macdonald, 2023, arXiv 2308.07192, Eq. 17-20): the positive's probability to the power beta.
+
+    beta = a (t (1 - 1/a) + 1/a) with a = S / (V - 1); t = 0 is binary cross-entropy, t = 1 makes scores calibrated probabilities.
+    """
+    rate = scores.negative.shape[-1] / (num_items - 1)
+    beta = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
+    return _mean(beta * jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).sum(axis=-1), scores)
+
+
+def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
+    return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1) + scores.auxiliary
+
+
+def choose_loss(name: str, config: ml_collections.ConfigDict, num_items: int) -> Loss:
+    """The function behind a name of `LOSSES`, with the parameters of the `train` section."""
+    return {
+        "bce": binary_cross_entropy,
+        "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing),
+        "gbce": lambda scores: generalised_bce(scores, num_items, config.gbce_calibration),
+    }[name]
+
+
+LOSSES = ("bce", "softmax", "gbce")

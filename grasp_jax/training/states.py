@@ -1,0 +1,47 @@
+"""The newest state of every user, for losses that compare users (LLM-ESR's self-distillation); taken once an epoch."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.split import Histories
+from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.recommender import Recommender, Tables, apply
+
+
+class AllUsers(NamedTuple):
+    """Training histories of all users, packed: [S, R, L] slots, [S, B] places of the newest item (or mask) and user rows, -1 for none."""
+
+    slots: jax.Array
+    newest: jax.Array
+    users: jax.Array
+
+
+def pack_all_users(histories: Histories, block: int, with_mask: bool) -> AllUsers:
+    """Blocks of `block` users; with the mask that a bidirectional backbone fills in."""
+    everyone = np.flatnonzero(histories.lengths > 0)
+    packing = plan_packing(histories, everyone, block, with_mask)
+    batches = stratified_batches(histories.lengths, everyone, packing.batch_size, None)
+    slots, newest = pack(histories, batches, packing, with_mask)
+    return AllUsers(jnp.asarray(slots), jnp.asarray(newest), jnp.asarray(batches.astype(np.int32)))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_users"))
+def newest_states(model: Recommender, params: Any, data: DeviceData, tables: Tables, everyone: AllUsers, num_users: int) -> jax.Array:
+    """[N, D] states after each user's training history, of M models at once: [M, N, D]."""
+
+    def of_one_model(params: Any) -> jax.Array:
+        features = apply(model, params, "item_features", tables)
+
+        def block(part: tuple[jax.Array, jax.Array]) -> jax.Array:
+            return apply(model, params, "user_states", features, gather_batch(data, part[0]), part[1])[0]
+
+        states = jax.lax.map(block, (everyone.slots, everyone.newest))
+        rows = jnp.where(everyone.users >= 0, everyone.users, num_users).ravel()
+        return jnp.zeros((num_users, states.shape[-1])).at[rows].set(states.reshape(-1, states.shape[-1]), mode="drop")
+
+    return jax.lax.map(of_one_model, params)
