@@ -11,7 +11,12 @@ from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 
 CONFIG_FILE = "config.json"
-FREE_SECTIONS = ("recommend", "compilation_cache")  # may change between calls on one workdir: they decide no number of an earlier stage
+FREE = (
+    "recommend",
+    "compilation_cache",
+    "model.method",
+    "model.backbone",
+)  # may change between calls on one workdir: no cell depends on it
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -122,6 +127,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "item_block": 4096,
             },
             "recommend": {"top_n": 10, "exclude_seen": True},
+            "by_method": {},  # what a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py
         },
     ).lock()
 
@@ -196,6 +202,20 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
 _EXAMPLES = {"train.seeds": "(42,43,44)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)"}
 
 
+def of_method(config: ml_collections.ConfigDict, method: str) -> ml_collections.ConfigDict:
+    """The config as `method` has it: with `config.by_method[method]` in place of what it names.
+
+    Raises:
+      UserError: `by_method` names a field that does not exist, or a value of another type.
+    """
+    merged = config.copy_and_resolve_references()
+    try:
+        merged.update(config.by_method.get(method, {}))
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"config.by_method.{method}: {str(error).strip()}; expected fields of grasp_jax/config.py") from error
+    return merged
+
+
 def names(value: str) -> list[str]:
     """'plain, grasp' -> ['plain', 'grasp']."""
     return [name.strip() for name in value.split(",")]
@@ -218,7 +238,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
     differences = [
         f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())
-        if saved.get(key) != wanted.get(key) and key.split(".")[0] not in FREE_SECTIONS
+        if saved.get(key) != wanted.get(key) and not key.startswith(FREE)
     ]
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""

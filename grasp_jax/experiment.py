@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from grasp_jax.config import names, save_config
+from grasp_jax.config import names, of_method, save_config
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.packing import plan_packing
 from grasp_jax.data.sources import Dataset, load_dataset
@@ -139,7 +139,7 @@ class Experiment:
             assert self.bank is not None
             bank = {name: getattr(self.bank, name) for name in TABLES}
             name_of = {id(table): name for name, table in bank.items()}
-            chosen = METHODS[method].tables(bank, Facts(self.config.model, self.split.item_counts))
+            chosen = METHODS[method].tables(bank, Facts(of_method(self.config, method).model, self.split.item_counts))
             self._tables[method] = {
                 name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else jnp.asarray(table)
                 for name, table in chosen.items()
@@ -186,7 +186,7 @@ class Experiment:
 
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
-        config, split, tables = self.config, self.split, self.tables(method)
+        config, split, tables = of_method(self.config, method), self.split, self.tables(method)
         users = np.flatnonzero(split.train.lengths > 1)
         if not len(users):
             raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
@@ -231,7 +231,7 @@ class Experiment:
 
     def train(self, cell: Cell) -> Snapshot:
         """Trains one cell, or finds it trained."""
-        return train(self.config.train, cell.model, cell.members, cell.data, cell.folder, self.records, cell.labels)
+        return train(of_method(self.config, cell.method).train, cell.model, cell.members, cell.data, cell.folder, self.records, cell.labels)
 
     def trained(self, cell: Cell) -> Snapshot:
         """The trained cell from its checkpoints.
@@ -239,7 +239,7 @@ class Experiment:
         Raises:
           UserError: nothing was trained in this workdir.
         """
-        like = initial_snapshot(cell.model, optax.adam(self.config.train.learning_rate), cell.members, cell.data)
+        like = initial_snapshot(cell.model, optax.adam(of_method(self.config, cell.method).train.learning_rate), cell.members, cell.data)
         for name in ("best", "last"):
             if (cell.folder / name).is_dir() and (restored := Checkpoints(cell.folder / name).restore(like)):
                 tree = Snapshot(*restored[1])
