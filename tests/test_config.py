@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import pytest
 
-from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, names, save_config, validate
+from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, names, of_method, save_config, validate
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
@@ -37,7 +37,22 @@ def test_shipped_configs_are_valid_and_know_every_key(name: str) -> None:
     """Would break a config that comes with the project: a value that is refused, or a key that nothing reads."""
     config = importlib.import_module(f"configs.{name}").get_config()
     check(config)
-    assert keys(config.to_dict()) == keys(default_config().to_dict())
+    for method in config.by_method:
+        assert method in METHODS
+        check(of_method(config, method))
+    own = {key for key in keys(config.to_dict()) if not key.startswith("by_method.")}
+    assert own == keys(default_config().to_dict())
+
+
+def test_a_method_may_have_its_own_settings() -> None:
+    """Would break sweeps: every method would have one dropout, or a mistyped field be set in vain."""
+    config = default_config()
+    with config.unlocked():
+        config.by_method = {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}, "grasp": {"model": {"droput": 1}}}
+    plain = of_method(config, "plain")
+    assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), 3e-3, 64)
+    assert of_method(config, "llminit").model.dropout == config.model.dropout == (0.2,)
+    assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp", "droput"))
 
 
 def keys(tree: dict[str, Any], prefix: str = "") -> set[str]:

@@ -227,6 +227,30 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         assert idle or np.abs(np.asarray(theirs)).max() > 1e-4, jax.tree_util.keystr(path)
 
 
+@pytest.mark.parametrize("name", ["plain", "hidden"])
+def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> None:
+    """A softmax would be over other scores than ranking's, or a target compete with itself."""
+    s = setting(name)
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), 30, shared=True)
+    _, drawn = quick_jit(lambda key: draw_targets(key, 0, s.data, s.batch, shape))(jax.random.key(1))
+    again = quick_jit(lambda key: draw_targets(key, 1, s.data, s.batch, shape))(jax.random.key(1))[1]
+    assert drawn.negatives.shape == (30,) and (drawn.negatives != again.negatives).any() and len(np.unique(drawn.negatives)) > 15
+    np.testing.assert_array_equal(drawn.places, s.targets.places)
+    negatives = jnp.broadcast_to(drawn.negatives, (len(drawn.places), 30))
+    logits = 6 * logits_of(s.tables, drawn.users[:, None], negatives) if s.tables else None
+
+    def scores(params: Any, ids: jax.Array) -> PairScores:
+        return apply(s.model, params, "training_scores", s.tables, s.batch, drawn.places, ids, logits, None)
+
+    shared, own = (jax.tree.map(np.asarray, quick_jit(scores)(s.params, ids)) for ids in (drawn.negatives, negatives))
+    wanted = np.asarray(s.batch.items).ravel()[np.minimum(np.asarray(drawn.places) + 1, s.batch.items.size - 1)]
+    is_target = (wanted[:, None] == np.asarray(negatives)) & own.mask[:, None]
+    assert is_target.any() and (shared.negative[is_target] == -np.inf).all()
+    usual = own.mask[:, None] & ~is_target
+    np.testing.assert_allclose(shared.negative[usual], own.negative[usual], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(shared.positive[own.mask], own.positive[own.mask], rtol=1e-5)
+
+
 class Run(NamedTuple):
     """Three models, four steps, dropout on."""
 

@@ -4,8 +4,6 @@ Text knowledge as in GRASP, without the gates, which do nothing as published and
 trusted as far as an item has been seen; and a softmax over negatives that the whole batch shares.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
@@ -18,17 +16,8 @@ from grasp_jax.models.residual import ResidualEncoder
 def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
     """`ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
     plus = config.plus
-    fields: dict[str, Any] = {
-        "width": width,
-        "features": config.features,
-        "hidden": tuple(config.mlp),
-        "gate": plus.gate,
-        "row_norm": plus.row_norm,
-        "dtype": jnp.dtype(config.dtype),
-    }
-    if not plus.id_residual:
-        return HolisticEncoder(**fields)
-    return ResidualEncoder(**fields, num_items=num_items, id_dropout=plus.id_dropout)
+    text = HolisticEncoder(width, config.features, tuple(config.mlp), plus.gate, plus.row_norm, dtype=jnp.dtype(config.dtype))
+    return ResidualEncoder(text, num_items, plus.id_dropout) if plus.id_residual else text
 
 
 def tables(bank: Bank, facts: Facts) -> Bank:

@@ -1,0 +1,103 @@
+"""LLM-ESR: two views of an item, cross-attention and self-distillation, against one user at a time in float64."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.models.dual_view import DualView, DualViewEncoder
+from grasp_jax.models.gru4rec import GRU4Rec
+from grasp_jax.models.methods.llm_esr import Distillation, tables
+from grasp_jax.models.methods.method import Facts
+from tests.compiling import quick_jit
+from tests.test_backbones import POSITIONS, SEGMENTS, gru_by_hand
+
+FEATURES, WIDTH = 6, 12
+
+
+def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> None:
+    """Multiplying the adapter's two layers first would be another function, or have another gradient, than one after the other."""
+    module = DualViewEncoder(41, WIDTH, FEATURES)
+    params = quick_jit(lambda key: module.init(key, unit_tables, method="item_features"))(jax.random.key(0))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), params)
+    ids = jnp.array([[3, 40], [3, 0]])
+
+    def plain(p: Any) -> jax.Array:
+        text = (unit_tables["items"][ids] @ p["down"] + p["down_bias"]) @ p["out"] + p["out_bias"]
+        return jnp.concatenate([p["table"][ids], text], axis=-1)
+
+    weights = rng.standard_normal((2, 2, 2 * FEATURES))
+    ours = lambda p: module.apply({"params": p}, unit_tables, ids, method="item_features")  # noqa: E731
+    np.testing.assert_allclose(ours(params), plain(params), rtol=1e-5, atol=1e-5)
+    one, two = (quick_jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert module.features == 2 * FEATURES
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_cross_attention_equals_one_user_at_a_time(causal: bool) -> None:
+    """A view would look at another user's items or ahead, at itself instead of the other view, or have a backbone of its own."""
+    model = DualView(GRU4Rec(FEATURES), FEATURES, 8, causal)
+    vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
+    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.2 * rng.standard_normal(leaf.shape), np.float32), params)
+    found = np.asarray(quick_jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    def crossed(weights: Any, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
+        q, k, v = queries @ weights["query"]["kernel"], values @ weights["key"]["kernel"], values @ weights["value"]["kernel"]
+        out, half = np.zeros_like(q), FEATURES // 2
+        for head in (slice(0, half), slice(half, None)):
+            for t in range(len(q)):
+                seen = slice(0, t + 1) if causal else slice(None)
+                weight = np.exp(q[t, head] @ k[seen, head].T / np.sqrt(half))
+                out[t, head] = weight @ v[seen, head] / weight.sum()
+        return out @ weights["out"]["kernel"] + weights["out"]["bias"]
+
+    for row, segments in enumerate(SEGMENTS):
+        for segment in np.unique(segments[segments >= 0]):
+            own = segments == segment
+            history = vectors[row, own].astype(np.float64) * np.sqrt(FEATURES)
+            place = exact["positions"][: own.sum()]
+            ids, text = history[:, :FEATURES] + place, history[:, FEATURES:] + place
+            first = gru_by_hand(exact["backbone"], crossed(exact["text_to_id"], text, ids), 1)
+            second = gru_by_hand(exact["backbone"], crossed(exact["id_to_text"], ids, text), 1)
+            np.testing.assert_allclose(found[row, own], np.concatenate([first, second], axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_distillation_by_hand() -> None:
+    """A user would be pulled to other users' states than those of its neighbours, at another position, or the teacher be trained."""
+    module = Distillation(num_users=6, weight=0.1)  # two more places than users
+    rng = np.random.default_rng(0)
+    states, everyone = rng.standard_normal((*SEGMENTS.shape, 4)), rng.standard_normal((10, 4))
+    similar = rng.integers(0, 10, (10, 3))
+    known = {"similar_users": jnp.asarray(similar), "states": jnp.asarray(everyone, jnp.float32)}
+
+    def loss(states: jax.Array, teachers: jax.Array) -> jax.Array:
+        return module.apply({}, {**known, "states": teachers}, jnp.asarray(SEGMENTS), states, None, None)
+
+    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(jnp.asarray(states, jnp.float32), known["states"])
+    newest = {4: (0, 2), 9: (0, 4), 2: (1, 0), 7: (1, 5), 1: (1, 6)}
+    errors = [((states[place] - everyone[similar[user]].mean(axis=0)) ** 2).mean() for user, place in newest.items()]
+    np.testing.assert_allclose(value, 0.1 * np.mean(errors), rtol=1e-5)
+    touched = {tuple(place) for place in np.argwhere(np.abs(np.asarray(gradient[0])).max(axis=-1) > 0).tolist()}
+    assert touched == set(newest.values()) and not np.asarray(gradient[1]).any()
+    assert module.apply({}, {}, jnp.asarray(SEGMENTS), jnp.asarray(states), None, None) == 0
+
+
+def test_similar_users_are_the_nearest_by_text(unit_tables: dict[str, jax.Array]) -> None:
+    """Teachers would be other users, or the user itself."""
+    config = default_config().model
+    config.features, config.llm_esr.similar_users = 4, 3
+    bank = {name: np.asarray(table) for name, table in unit_tables.items()}
+    found = tables(bank, Facts(config, np.ones(41)))
+    cosines = bank["users"] @ bank["users"].T
+    np.fill_diagonal(cosines, -np.inf)
+    np.testing.assert_array_equal(np.sort(found["similar_users"]), np.sort(np.argsort(-cosines)[:, :3]))
+    assert found["items"] is bank["items"] and found["start"].shape == (41, 4)

@@ -1,0 +1,62 @@
+"""Losses over scored pairs against their formulas in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.models.recommender import PairScores
+from grasp_jax.training.losses import binary_cross_entropy, generalised_bce, sampled_softmax
+
+PAIRS, NEGATIVES, ITEMS = 15, 6, 31
+
+
+def scores(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positive, negative (one of them left out) and mask."""
+    rng = np.random.default_rng(seed)
+    positive, negative, mask = 4 * rng.standard_normal(PAIRS), 4 * rng.standard_normal((PAIRS, NEGATIVES)), rng.random(PAIRS) < 0.6
+    negative[mask.argmax(), 2] = -np.inf
+    return positive, negative, mask
+
+
+def as_pairs(positive: np.ndarray, negative: np.ndarray, mask: np.ndarray) -> PairScores:
+    return PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask), jnp.float32(0.5))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_softmax_by_formula(smoothing: float) -> None:
+    """The target would compete with itself where it was drawn as a negative, or smoothing spread weight over what is not there."""
+    positive, negative, mask = scores()
+    expected = []
+    for p in np.flatnonzero(mask):
+        drawn = negative[p][np.isfinite(negative[p])]
+        logits = np.concatenate([[positive[p]], drawn])
+        weights = np.concatenate([[1 - smoothing], np.full(len(drawn), smoothing / len(drawn))])
+        expected.append(-(weights * (logits - np.log(np.exp(logits).sum()))).sum())
+    found = sampled_softmax(as_pairs(positive, negative, mask), smoothing)
+    np.testing.assert_allclose(found, np.mean(expected) + 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
+def test_generalised_bce_by_formula(calibration: float) -> None:
+    """gBCE would raise the positive's probability to another power than Eq. 20 of its paper; with 0 it is binary cross-entropy."""
+    positive, negative, mask = scores()
+    rate = NEGATIVES / (ITEMS - 1)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    assert np.isclose(beta, {0.0: 1.0, 1.0: rate}.get(calibration, beta))
+    terms = -np.log(sigmoid(positive) ** beta) - np.log(1 - sigmoid(negative)).sum(axis=1)
+    np.testing.assert_allclose(generalised_bce(as_pairs(positive, negative, mask), ITEMS, calibration), terms[mask].mean() + 0.5, rtol=1e-5)
+
+
+def test_gradients_pass_what_is_left_out() -> None:
+    """A negative that is the target itself scores -inf; its gradient must be nothing, and not NaN."""
+    pairs = as_pairs(*scores())
+    for loss in (binary_cross_entropy, lambda s: sampled_softmax(s, 0.1), lambda s: generalised_bce(s, ITEMS, 0.75)):
+        gradient = np.asarray(jax.grad(lambda negative, loss=loss: loss(pairs._replace(negative=negative)))(pairs.negative))
+        left_out = ~np.isfinite(np.asarray(pairs.negative))
+        assert np.isfinite(gradient).all() and (gradient[left_out] == 0).all() and left_out.sum() == 1
+        assert (gradient[np.asarray(pairs.mask)][:, :2] > 0).any() and not gradient[~np.asarray(pairs.mask)].any()

@@ -1,0 +1,115 @@
+"""grasp_plus: text and ID residual, against the two written out, and its parts switched on and off."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.models import attention
+from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.methods.grasp_plus import encoder, tables
+from grasp_jax.models.methods.method import Facts
+from grasp_jax.models.residual import ResidualEncoder
+from tests.compiling import quick_jit
+
+FEATURES, HIDDEN, USERS = 5, 16, 6
+
+
+def made(gate: str, id_dropout: float = 0.0, hidden: tuple[int, ...] = (HIDDEN,)) -> ResidualEncoder:
+    return ResidualEncoder(HolisticEncoder(12, FEATURES, hidden, gate, 2.0), 41, id_dropout)
+
+
+def parameters(module: ResidualEncoder, known: dict[str, jax.Array]) -> Any:
+    def touch(m: ResidualEncoder, tables: Any) -> Any:
+        features = m.item_features(tables)
+        return m(features, m.gates(jnp.zeros((len(features), 2))))
+
+    params = quick_jit(lambda key: module.init(key, known, method=touch))(jax.random.key(0))["params"]
+    rng = np.random.default_rng(3)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+
+
+@pytest.mark.parametrize("hidden", [(), (HIDDEN,), (HIDDEN, 8)])
+@pytest.mark.parametrize("gate", ["none", "learned"])
+def test_vectors_and_scores_by_hand(unit_tables: dict[str, jax.Array], gate: str, hidden: tuple[int, ...]) -> None:
+    """The residual would be scaled or scored in another way than o . (text vector + n / (n + c) e), or lose a gradient."""
+    module = made(gate, hidden=hidden)
+    trust = jnp.asarray(np.random.default_rng(1).random(41), jnp.float32)
+    known = {**unit_tables, "trust": trust}
+    params = parameters(module, known)
+    text = HolisticEncoder(12, FEATURES, hidden, gate, 2.0)
+    states = jnp.asarray(np.random.default_rng(2).standard_normal((USERS, FEATURES)), jnp.float32)
+    logits = 5 * jnp.asarray(np.random.default_rng(4).standard_normal((USERS, 41, 2)), jnp.float32)
+
+    def ours(params: Any) -> tuple[jax.Array, jax.Array]:
+        bound = module.bind({"params": params})
+        features, gates = bound.item_features(known), bound.gates(logits)
+        everyone = jnp.broadcast_to(features, (USERS, *features.shape))
+        weights, offset = bound.last_layer(states)
+        one_by_one = (weights[:, None] * bound.head_input(everyone, gates)).sum(axis=-1) + offset[:, None]
+        return bound.score_all(features, states, gates), one_by_one
+
+    def plain(params: Any) -> jax.Array:
+        bound = text.bind({"params": params["text"]})
+        three = bound.item_features(known)
+        vectors = bound(jnp.broadcast_to(three, (USERS, *three.shape)), bound.gates(logits))
+        return jnp.einsum("bd,bcd->bc", states, vectors + trust[:, None] * params["table"])
+
+    every, one_by_one = quick_jit(ours)(params)
+    expected = quick_jit(plain)(params)
+    np.testing.assert_allclose(every, expected, rtol=1e-5, atol=3e-5)
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-5, atol=3e-5)
+    weight = np.random.default_rng(5).standard_normal(every.shape)
+    one = quick_jit(jax.grad(lambda p: (weight * ours(p)[0]).sum()))(params)
+    two = quick_jit(jax.grad(lambda p: (weight * plain(p)).sum()))(params)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_no_gate_is_every_gate_one(unit_tables: dict[str, jax.Array]) -> None:
+    """Summing the projections of an ungated item at once would be another function than gates of one, or ignore an ablation."""
+    for keep in ((True, True, True), (True, False, True), (True, True, False)):
+        summed, apart = (HolisticEncoder(12, FEATURES, (HIDDEN,), gate, 2.0, keep) for gate in ("none", "paper"))
+        params = quick_jit(lambda key, m=summed: m.init(key, unit_tables, method=lambda m, t: m(m.item_features(t), None)))(
+            jax.random.key(0)
+        )
+        one = summed.apply(params, unit_tables, method=lambda m, t: m(m.item_features(t), None))
+        ones = jnp.broadcast_to(jnp.asarray(keep, jnp.float32), (41, 3))
+        two = apart.apply(params, unit_tables, ones, method=lambda m, t, gates: m(m.item_features(t), gates))
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array]) -> None:
+    """Rankings would differ from call to call, or the text never learn to stand alone."""
+    module = made("none", id_dropout=0.4)
+    known = {**unit_tables, "trust": jnp.ones(41)}
+    params = {"params": parameters(module, known)}
+    ids = jnp.tile(jnp.arange(41), 50)
+    still = np.asarray(module.apply(params, known, ids, method="item_features"))
+    training = np.asarray(module.apply(params, known, ids, method="item_features", rngs={"dropout": jax.random.key(1)}))
+    left_out = (training[:, -FEATURES:] == 0).all(axis=1)
+    assert abs(left_out.mean() - 0.4) < 0.05 and np.abs(still[:, -FEATURES:]).max(axis=1).min() > 0
+    np.testing.assert_array_equal(training[~left_out], still[~left_out])
+    np.testing.assert_array_equal(training[:, :-FEATURES], still[:, :-FEATURES])
+
+
+def test_trust_and_switches() -> None:
+    """n / (n + c) would be of other counts, or a switched-off part still be there."""
+    config = default_config().model
+    bank = {name: np.ones((2, 3), np.float32) for name in ("items", "items_similar", "users", "users_similar")}
+    counts = np.array([0, 50])
+    config.plus.id_trust = 50.0
+    found = tables(bank, Facts(config, counts))
+    np.testing.assert_allclose(found["trust"], [0.0, 0.5])
+    assert "users" not in found
+    config.plus.id_trust, config.plus.gate = 0.0, "paper"
+    found = tables(bank, Facts(config, counts))
+    np.testing.assert_allclose(found["trust"], [1.0, 1.0])
+    assert found["users"] is bank["users"]
+    assert isinstance(encoder(config, 2, 3), ResidualEncoder) and encoder(config, 2, 3).gate == "paper"
+    config.plus.id_residual = False
+    assert type(encoder(config, 2, 3)) is HolisticEncoder
+    assert attention.gates("none", jnp.zeros((4, 2))).shape == (4, 3)

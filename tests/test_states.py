@@ -1,0 +1,46 @@
+"""States of all users, as self-distillation reads them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.packing import MASK_SLOT
+from grasp_jax.data.split import leave_one_out
+from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.recommender import apply, build_recommender
+from grasp_jax.training.states import newest_states, pack_all_users
+from tests.compiling import quick_jit
+
+LENGTH = 8
+
+
+@pytest.mark.parametrize("backbone", ["gru4rec", "bert4rec"])
+def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: str) -> None:
+    """A teacher would be another user, another model, or a state after validation and test items."""
+    split = leave_one_out(small_log, LENGTH)
+    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
+    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
+    config = default_config().model
+    config.features, config.num_layers = 6, 1
+    model = build_recommender(config, "plain", backbone, small_log.num_items, LENGTH + 2, 0, "token", 4)
+    masked = model.backbone.bidirectional
+    everyone = pack_all_users(split.train, 4, masked)
+    batch = gather_batch(data, everyone.slots[0])
+    params = jax.jit(jax.vmap(lambda key: model.init(key, {}, batch)["params"]))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    found = newest_states(model, params, data, {}, everyone, small_log.num_users)
+    assert found.shape == (2, small_log.num_users, 6)
+    alone = np.full((small_log.num_users, LENGTH + 2), -1, np.int32)  # one user a row
+    for user in range(small_log.num_users):
+        begin, end = split.train.start[user], split.train.end[user]
+        alone[user, : end - begin] = np.arange(begin, end)
+        if masked:
+            alone[user, end - begin] = MASK_SLOT - user
+    newest = np.arange(small_log.num_users) * alone.shape[1] + (alone != -1).sum(axis=1) - 1
+    for m in range(2):
+        one = jax.tree.map(lambda leaf, m=m: leaf[m], params)
+        features = apply(model, one, "item_features", {})
+        states = quick_jit(lambda p, f: apply(model, p, "user_states", f, gather_batch(data, jnp.asarray(alone)), newest)[0])(one, features)
+        np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)
