@@ -9,6 +9,7 @@ import ml_collections
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
+from grasp_jax.knowledge.queries import QUERIES
 
 CONFIG_FILE = "config.json"
 FREE = (
@@ -81,6 +82,9 @@ def default_config() -> ml_collections.ConfigDict:
                 "features": 64,  # D
                 "mlp": (256,),
                 "gate": "paper",  # paper | learned | none | softmax
+                "gate_scale": 1.0,  # of the gate "paper": times its 1 / sqrt(E)
+                "gate_query": "user",  # user (as published) | neighbours | history | two_fold | prefix: knowledge/queries.py
+                "gate_dropout": 0.0,  # share of a training batch's pairs whose logits are set to 0
                 "row_norm": 1.0,  # length of frozen rows as input of the MLP
                 "num_layers": 2,  # of sasrec and bert4rec
                 "gru_layers": 1,
@@ -137,6 +141,7 @@ CHOICES = {
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.retrieval": ("exact", "scann"),
     "model.gate": ("paper", "learned", "none", "softmax"),
+    "model.gate_query": QUERIES,
     "model.plus.gate": ("paper", "learned", "none", "softmax"),
     "train.loss": ("auto", "bce", "softmax", "gbce"),
     "model.dtype": ("float32", "bfloat16"),
@@ -146,7 +151,7 @@ CHOICES = {
 _POSITIVE = (
     "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
     "model.gru_layers", "model.num_heads", "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives",
-    "train.shared_negatives", "model.llm_esr.similar_users", "model.plus.row_norm",
+    "train.shared_negatives", "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale",
     "train.max_epochs", "train.patience", "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block",
     "recommend.top_n",
 )  # fmt: skip
@@ -183,7 +188,7 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
-    for key in ("model.plus.id_dropout", "train.label_smoothing"):
+    for key in ("model.gate_dropout", "model.plus.id_dropout", "train.label_smoothing"):
         if not 0 <= (value := _get(config, key)) < 1:
             raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):

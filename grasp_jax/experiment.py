@@ -26,6 +26,7 @@ from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.prepare import prepare_bank
+from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
@@ -140,6 +141,8 @@ class Experiment:
             bank = {name: getattr(self.bank, name) for name in TABLES}
             name_of = {id(table): name for name, table in bank.items()}
             chosen = METHODS[method].tables(bank, Facts(of_method(self.config, method).model, self.split.item_counts))
+            if has_gates(chosen):
+                chosen = {**chosen, **query_tables(self.config.model.gate_query, bank, self.split)}
             self._tables[method] = {
                 name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else jnp.asarray(table)
                 for name, table in chosen.items()
@@ -150,6 +153,10 @@ class Experiment:
         if name not in self._bank_tables:
             self._bank_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
         return self._bank_tables[name]
+
+    def queries(self, ends: np.ndarray) -> np.ndarray:
+        """[N] rows of the query tables with which what follows each user's history is asked for; `ends` [N], as in `Histories`."""
+        return query_rows(self.config.model.gate_query, self.split.log, ends, np.arange(self.split.log.num_users))
 
     def negatives(self, name: str, histories: Histories) -> np.ndarray:
         """[n, C] stored evaluation negatives of a split; drawn once per (dataset, eval seed) and kept in the workdir."""
@@ -182,7 +189,10 @@ class Experiment:
             target = np.full_like(histories.target, -1)
             target[everyone[kept]] = histories.target[everyone[kept]]
             histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
-        return evaluation_set(histories, negatives, self.tables(method), self.config.eval.user_block, BACKBONES[backbone].bidirectional)
+        return evaluation_set(
+            histories, negatives, self.tables(method), self.config.eval.user_block, BACKBONES[backbone].bidirectional,
+            self.queries(histories.end),
+        )  # fmt: skip
 
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
@@ -193,12 +203,15 @@ class Experiment:
         packing = plan_packing(split.train, users, config.train.batch_size)
         index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
         log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
+        every = np.arange(split.log.num_interactions)
+        queries = jnp.asarray(query_rows(config.model.gate_query, split.log, every, split.log.users))
         device = DeviceData(
             items=log_items,
             users=log_users,
-            logits=interaction_logits(tables, log_users, log_items) if has_gates(tables) else None,
+            logits=interaction_logits(tables, queries, log_items) if has_gates(tables) else None,
             excluded=jnp.asarray(index.shifted),
             excluded_offsets=jnp.asarray(index.offsets),
+            queries=queries,
         )
         bidirectional = BACKBONES[backbone].bidirectional
         mask_rate = config.model.mask_rate if bidirectional else 0.0

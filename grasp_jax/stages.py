@@ -81,7 +81,10 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     params = jax.tree.map(lambda leaf: leaf[m], snapshot.best_params)
     users = read_users(flags.users, experiment.split.log)
     path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
-    recommend(experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users, path)
+    recommend(
+        experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users,
+        experiment.queries(experiment.split.log.offsets[1:]), path,
+    )  # fmt: skip
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 
 

@@ -216,7 +216,7 @@ def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Ma
         if not tables:
             model, params = model.clone(encoder=model.encoder.clone(num_items=num_items)), {**params, "encoder": {"table": features}}
         lowered = ranking._full_ranks.lower(
-            model, params, s.data, tables, features, users=ints((users,)), slots=ints((8, 2 * LENGTH)),
+            model, params, s.data, tables, features, queries=ints((users,)), slots=ints((8, 2 * LENGTH)),
             newest=ints((users,)), targets=ints((users,)), seen=ints((300, 2)), item_block=256,
         )  # fmt: skip
         return lowered.compile().memory_analysis().temp_size_in_bytes

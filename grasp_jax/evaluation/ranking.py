@@ -34,6 +34,7 @@ class EvaluationSet:
       slots: [S, R, L] packed histories, on the device.
       newest: [S, B] place of the newest item, or of the mask after it, on the device.
       candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
+      queries: [S, B] int32 row of the query tables with which each target is asked for, on the device.
       candidate_logits: [S, B, 1+C, 2] or None.
     """
 
@@ -44,10 +45,13 @@ class EvaluationSet:
     slots: jax.Array
     newest: jax.Array
     candidates: jax.Array
+    queries: jax.Array
     candidate_logits: jax.Array | None
 
 
-def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, with_mask: bool = False) -> EvaluationSet:
+def evaluation_set(
+    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, with_mask: bool = False, queries: np.ndarray | None = None
+) -> EvaluationSet:
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
 
     Args:
@@ -56,6 +60,7 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
       tables: frozen knowledge, empty for models without.
       user_block: B.
       with_mask: append the mask that a bidirectional backbone fills in.
+      queries: [N] row of the query tables for each user's target; None: the user's own.
     """
     users = histories.evaluated
     packing = plan_packing(histories, users, user_block, with_mask)
@@ -64,10 +69,9 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
     candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
-    logits = None
-    if has_gates(tables):
-        owners = jnp.asarray(np.maximum(batches, 0).astype(np.int32))[..., None]
-        logits = interaction_logits(tables, jnp.broadcast_to(owners, candidates.shape), candidates)
+    asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
+    rows = jnp.asarray(asked_with.astype(np.int32))
+    logits = interaction_logits(tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates) if has_gates(tables) else None
     return EvaluationSet(
         users=users,
         targets=targets,
@@ -76,6 +80,7 @@ def evaluation_set(histories: Histories, negatives: np.ndarray, tables: Tables, 
         slots=jnp.asarray(slots),
         newest=jnp.asarray(newest),
         candidates=candidates,
+        queries=rows,
         candidate_logits=logits,
     )
 
@@ -136,14 +141,15 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
 
 
 def block_scores(
-    model: Recommender, params: Any, tables: Tables, features: jax.Array, users: jax.Array, states: jax.Array, normaliser: jax.Array | None,
+    model: Recommender, params: Any, tables: Tables, features: jax.Array, queries: jax.Array, states: jax.Array,
+    normaliser: jax.Array | None,
     first: jax.Array, size: int,
 ) -> jax.Array:  # fmt: skip
-    """Scores of B users for the items `first .. first + size`: [B, size]."""
+    """Scores of B users, asked with rows [B] of the query tables, for the items `first .. first + size`: [B, size]."""
     block = jax.lax.dynamic_slice_in_dim(features, first, size)
     logits = None
     if has_gates(tables):
-        logits = all_pair_logits(tables, users, first + jnp.arange(size))
+        logits = all_pair_logits(tables, queries, first + jnp.arange(size))
     return apply(model, params, "score_items", block, states, logits, normaliser)
 
 
@@ -156,7 +162,7 @@ def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) 
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block"))
 def _full_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, users: jax.Array,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
     slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
 ) -> jax.Array:  # fmt: skip
     """[B] ranks of one block of users over all items, item block by item block."""
@@ -164,21 +170,21 @@ def _full_ranks(
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = None
     if has_gates(tables):
-        target_logits = all_pair_logits(tables, users, targets)
+        target_logits = all_pair_logits(tables, queries, targets)
     target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
     threshold = target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores))
 
     def count(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
         first = jnp.minimum(block * item_block, num_items - item_block)
-        scores = block_scores(model, params, tables, features, users, states, normaliser, first, item_block)
+        scores = block_scores(model, params, tables, features, queries, states, normaliser, first, item_block)
         ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, len(users), first, item_block)
+        skip = seen_in_block(seen, len(queries), first, item_block)
         skip |= (ids[None, :] == targets[:, None]) | (ids < block * item_block)[None, :]
         return total + (~(scores < threshold[:, None]) & ~skip).sum(axis=1), None
 
     blocks = jnp.arange(-(-num_items // item_block))
-    return jax.lax.scan(count, jnp.zeros(len(users), jnp.int32), blocks)[0]
+    return jax.lax.scan(count, jnp.zeros(len(queries), jnp.int32), blocks)[0]
 
 
 def full_ranks(
@@ -191,7 +197,6 @@ def full_ranks(
     nothing = np.full((1, 2), -1, np.int32)
     ranks = []
     for s, block in enumerate(evaluation.batches):
-        users = jnp.asarray(np.maximum(block, 0).astype(np.int32))
         targets = evaluation.candidates[s, :, 0]
         left_out = jnp.asarray(nothing if seen is None else seen[s])
         ranks.append(
@@ -201,7 +206,7 @@ def full_ranks(
                 data,
                 tables,
                 features,
-                users,
+                evaluation.queries[s],
                 evaluation.slots[s],
                 evaluation.newest[s],
                 targets,

@@ -21,6 +21,7 @@ class DeviceData(NamedTuple):
       logits: [I, 2] float32 cached pair logits, or None without knowledge.
       excluded: [J] int32 and
       excluded_offsets: [N+1] int32, the `ExclusionIndex` of the training items.
+      queries: [I] int32 row of the query tables ("users") that each interaction is asked with, or None: that of its user.
     """
 
     items: jax.Array
@@ -28,6 +29,7 @@ class DeviceData(NamedTuple):
     logits: jax.Array | None
     excluded: jax.Array
     excluded_offsets: jax.Array
+    queries: jax.Array | None = None
 
 
 def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
@@ -44,12 +46,13 @@ def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
         positions=jnp.where(segments >= 0, positions, 0),
         logits=None if data.logits is None else data.logits[place],
         masked=asked,
+        queries=jnp.maximum(segments, 0) if data.queries is None else data.queries[place],
     )
 
 
 @jax.jit
 def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
-    """Pair logits of matching entries of users and items, [...] each -> [..., 2], in blocks of bounded memory."""
+    """Pair logits of matching entries of query rows and items, [...] each -> [..., 2], in blocks of bounded memory."""
     flat_users, flat_items = users.ravel(), items.ravel()
     padded = -(-flat_users.size // LOGIT_BLOCK) * LOGIT_BLOCK - flat_users.size
     blocks = [jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)]
@@ -58,7 +61,7 @@ def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> ja
 
 
 def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
-    """Pair logits of all pairs of [B] user rows and [C] item rows: [B, C, 2]."""
+    """Pair logits of all pairs of [B] query rows and [C] item rows: [B, C, 2]."""
     return pair_logits(
         tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items], "be,ce->bc"
     )

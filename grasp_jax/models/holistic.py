@@ -52,6 +52,8 @@ class HolisticEncoder(nn.Module):
         them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
       keep: which of the self, similar and global attentions take part (Table 4).
       dtype: compute type of matrix products; parameters are float32.
+      scale: of the gate "paper", times the logits of Eq. 3.
+      gate_dropout: share of the pairs whose logits are set to 0 in training; not of the gate "softmax".
     """
 
     width: int
@@ -61,6 +63,8 @@ class HolisticEncoder(nn.Module):
     row_norm: float = 1.0
     keep: tuple[bool, bool, bool] = (True, True, True)
     dtype: jnp.dtype = jnp.float32
+    scale: float = 1.0
+    gate_dropout: float = 0.0
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
@@ -98,6 +102,11 @@ class HolisticEncoder(nn.Module):
         """[..., 2] pair logits -> [..., 3] gates; None for the gate "none"."""
         if self.gate == "none" or logits is None:
             return None
+        if self.gate == "paper":
+            logits = self.scale * logits
+        if self.gate_dropout and self.has_rng("dropout") and self.gate != "softmax":
+            kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.gate_dropout, (*logits.shape[:-1], 1))
+            logits = jnp.where(kept, logits, 0.0)
         if self.gate == "learned":
             gates = attention.gates("learned", logits, self.temperature, self.gate_bias)
         else:

@@ -22,7 +22,7 @@ from grasp_jax.models.sasrec import SASRec
 Tables = Mapping[str, jax.Array]
 
 
-def has_gates(tables: Tables) -> bool:
+def has_gates(tables: Mapping[str, Any]) -> bool:
     """Whether an item's vector depends on the user, by gates whose logits come from these tables."""
     return "users" in tables
 
@@ -36,6 +36,7 @@ class PackedBatch(NamedTuple):
       positions: [R, L] int32 position within the history.
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without knowledge.
       masked: [R, L] bool, the item is hidden from the backbone; only bidirectional ones read it.
+      queries: [R, L] int32 row of the query tables with which the item at a place is asked for.
     """
 
     items: jax.Array
@@ -43,6 +44,7 @@ class PackedBatch(NamedTuple):
     positions: jax.Array
     logits: jax.Array | None
     masked: jax.Array
+    queries: jax.Array | None = None
 
 
 class PairScores(NamedTuple):

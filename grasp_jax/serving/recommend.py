@@ -44,9 +44,11 @@ def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
 
 def recommend(
     config: ml_collections.ConfigDict, model: Recommender, params: Any, data: DeviceData, tables: Tables, log: InteractionLog,
-    users: np.ndarray, path: pathlib.Path,
+    users: np.ndarray, queries: np.ndarray, path: pathlib.Path,
 ) -> None:  # fmt: skip
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
+
+    `queries` [N] is the row of the query tables with which each user's next item is asked for.
 
     Raises:
       UserError: a user would get fewer than `top_n` items.
@@ -68,7 +70,7 @@ def recommend(
     partial = path.with_name(path.name + ".partial")
     with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, tqdm(total=len(users), unit="user", disable=None) as bar:
         for s, block in enumerate(batches):
-            rows = jnp.asarray(np.maximum(block, 0).astype(np.int32))
+            rows = jnp.asarray(queries[np.maximum(block, 0)])
             scores, items = _top_items(
                 model, params, data, tables, features, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
                 jnp.asarray(seen[s]), item_block, top_n,
@@ -93,7 +95,7 @@ def _schema(log: InteractionLog) -> pa.Schema:
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))
 def _top_items(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, users: jax.Array,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
     slots: jax.Array, newest: jax.Array, seen: jax.Array, item_block: int, top_n: int,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Running top-n over item blocks: [B, n] scores and item rows."""
@@ -102,13 +104,13 @@ def _top_items(
 
     def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         first = jnp.minimum(block * item_block, num_items - item_block)
-        scores = block_scores(model, params, tables, features, users, states, normaliser, first, item_block)
+        scores = block_scores(model, params, tables, features, queries, states, normaliser, first, item_block)
         ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, len(users), first, item_block) | (ids < block * item_block)[None, :]
+        skip = seen_in_block(seen, len(queries), first, item_block) | (ids < block * item_block)[None, :]
         joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
         joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
         top, places = jax.lax.top_k(joined, top_n)
         return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
 
-    start = (jnp.full((len(users), top_n), -jnp.inf), jnp.zeros((len(users), top_n), jnp.int32))
+    start = (jnp.full((len(queries), top_n), -jnp.inf), jnp.zeros((len(queries), top_n), jnp.int32))
     return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]

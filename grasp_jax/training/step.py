@@ -46,9 +46,9 @@ def make_train_steps(
         if data.logits is None:
             logits = None
         elif shape.shared:
-            logits = all_pair_logits(tables, targets.users, targets.negatives)
+            logits = all_pair_logits(tables, targets.queries, targets.negatives)
         else:
-            logits = logits_of(tables, targets.users[:, None], targets.negatives)
+            logits = logits_of(tables, targets.queries[:, None], targets.negatives)
         known = tables if state.states is None else {**tables, "states": state.states}
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
 

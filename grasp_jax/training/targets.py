@@ -36,10 +36,17 @@ class StepShape(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Places [P] (row * L + column; R * L where there are no more), their user rows [P], and negatives [P, G] or, shared by all, [S]."""
+    """What a step asks for.
+
+    Attributes:
+      places: [P] row * L + column; R * L where there are no more.
+      users, queries: [P] user rows, and rows of the query tables.
+      negatives: [P, G] item rows or, shared by all places, [S].
+    """
 
     places: jax.Array
     users: jax.Array
+    queries: jax.Array
     negatives: jax.Array
 
 
@@ -56,16 +63,19 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
     """The batch as the backbone is to see it, and what it is asked for."""
     if shape.mask_rate:
         batch = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape.mask_rate)
-        asked = batch.masked
+        asked, asked_with = batch.masked, batch.queries
     else:
+        asked_with = None if batch.queries is None else jnp.roll(batch.queries, -1, axis=1)
         asked = (batch.segments >= 0) & ~is_last(batch.segments)
     places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
-    users = jnp.maximum(batch.segments.ravel()[jnp.minimum(places, asked.size - 1)], 0)
+    place = jnp.minimum(places, asked.size - 1)
+    users = jnp.maximum(batch.segments.ravel()[place], 0)
+    queries = users if asked_with is None else asked_with.ravel()[place]
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
     if shape.shared:
-        return batch, Targets(places, users, jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
+        return batch, Targets(places, users, queries, jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
     drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
-    return batch, Targets(places, users, drawn)
+    return batch, Targets(places, users, queries, drawn)
 
 
 def mask_batch(key: jax.Array, batch: PackedBatch, rate: float) -> PackedBatch:

@@ -18,8 +18,9 @@ def encoder(
     """`HolisticEncoder` with the config's gate, or the given one."""
     keep = (SELF in parts, SIMILAR in parts, GLOBAL in parts)
     return HolisticEncoder(
-        width, config.features, tuple(config.mlp), gate or config.gate, config.row_norm, keep, dtype=jnp.dtype(config.dtype)
-    )
+        width, config.features, tuple(config.mlp), gate or config.gate, config.row_norm, keep, jnp.dtype(config.dtype), config.gate_scale,
+        config.gate_dropout,
+    )  # fmt: skip
 
 
 def tables(bank: Bank, facts: Facts, gate: str = "") -> Bank:
