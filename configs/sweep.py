@@ -1,38 +1,58 @@
-"""Whole tables of the paper on Amazon Beauty 5-core with text, cell by cell; kill it and run it again, it goes on.
+"""Tables and curves of the paper on Amazon Beauty 5-core with text, cell by cell; kill it and run it again, it goes on.
 
     python -m grasp_jax.main --config=configs/sweep.py:table2 --config.data.path=FOLDER --workdir=runs/table2
     python -m grasp_jax.main --config=configs/sweep.py:table4 --config.data.path=FOLDER --workdir=runs/table4
 
 FOLDER is that of `configs/beauty5.py:minilm`. Some cells only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
-the same workdir.
+the same workdir. A point of a curve is a run of its own:
+
+    for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
+
+and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `gate=prefix*8`) and `corrupt=KIND*PERCENT` (robustness,
+`corrupt=swap*25`). `--mode=report --runs=DIR,DIR,... --out=DIR` puts them together.
 """
 
 import ml_collections
 
 from configs import beauty5
 
-METHODS = {
+TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
     "table4": "grasp,grasp_wo_attention,grasp_wo_similar,grasp_wo_global,grasp_softmax",
 }
-ID_DROPOUT, TEXT_DROPOUT = (
-    (0.5,),
-    (0.2,),
-)  # what validation prefers on SASRec, for methods that are an ID table and for those that read text
+POINTS = ("neighbours", "features", "gate", "corrupt")
+ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # what validation prefers on SASRec, for an ID table and for text
+GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
 
 def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
-    """`variant` is a table of the paper."""
-    if variant not in METHODS:
-        raise ValueError(f"configs/sweep.py:{variant}: expected one of {', '.join(METHODS)}")
-    config = beauty5.get_config("minilm")
-    config.model.method = METHODS[variant]
-    config.model.backbone = "sasrec,gru4rec,bert4rec" if variant == "table2" else "sasrec"
+    """`variant` is a table of the paper, or a point of a curve, NAME=VALUE."""
+    name, _, value = variant.partition("=")
+    if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
+        points = ", ".join(f"{point}=..." for point in POINTS)
+        raise ValueError(f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}")
+    config = beauty5.get_config("lsa" if name == "corrupt" else "minilm")  # descriptions can be corrupted where text is encoded
+    config.model.method = TABLES.get(name, "grasp")
+    config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
     config.model.dropout = TEXT_DROPOUT
     with config.unlocked():
         config.by_method = {
-            **{name: {"model": {"dropout": ID_DROPOUT}} for name in ("plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr")},
-            **{name: {"train": {"learning_rate": 3e-3}} for name in METHODS["table4"].split(",")},  # 1e-3 needs twice the epochs
+            **{method: {"model": {"dropout": ID_DROPOUT}} for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr")},
+            **{method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")},  # 1e-3 needs twice the epochs
             "grasp_plus": {"model": {"dropout": (0.3,)}},
         }
+    if name == "neighbours":
+        config.knowledge.num_neighbours = int(value)
+    elif name == "features":
+        config.model.features = int(value)
+    elif name == "gate":
+        query, _, scale = value.partition("*")
+        config.model.gate_query, config.model.gate_scale = query, float(scale or 1)
+        config.train.max_epochs = GATE_EPOCHS
+        config.eval.full = False
+    elif name == "corrupt":
+        kind, _, percent = value.partition("*")
+        config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
+        config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
+        config.eval.full = False
     return config

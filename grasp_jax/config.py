@@ -9,6 +9,7 @@ import ml_collections
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
+from grasp_jax.knowledge.corruption import KINDS
 from grasp_jax.knowledge.queries import QUERIES
 
 CONFIG_FILE = "config.json"
@@ -75,6 +76,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "center": True,
                 "dtype": "float32",  # of the tables on disk
                 "verify": True,
+                "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
             },
             "model": {
                 "method": "grasp",  # one or several of models/methods, comma separated
@@ -141,6 +143,7 @@ CHOICES = {
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.retrieval": ("exact", "scann"),
     "model.gate": ("paper", "learned", "none", "softmax"),
+    "knowledge.corruption.kind": KINDS,
     "model.gate_query": QUERIES,
     "model.plus.gate": ("paper", "learned", "none", "softmax"),
     "train.loss": ("auto", "bce", "softmax", "gbce"),
@@ -191,6 +194,8 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
     for key in ("model.gate_dropout", "model.plus.id_dropout", "train.label_smoothing"):
         if not 0 <= (value := _get(config, key)) < 1:
             raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")
+    if not 0 <= config.knowledge.corruption.share <= 1:
+        raise UserError(f"config.knowledge.corruption.share: {config.knowledge.corruption.share!r}; expected a share from 0 to 1")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:

@@ -20,12 +20,15 @@ from grasp_jax.data.packing import plan_packing
 from grasp_jax.data.sources import Dataset, load_dataset
 from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, leave_one_out
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.examples import example_users, examples, target_gates
 from grasp_jax.evaluation.metrics import group_rows
 from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
 from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
+from grasp_jax.knowledge.corruption import USERS, corrupted_rows
 from grasp_jax.knowledge.prepare import prepare_bank
+from grasp_jax.knowledge.prompts import item_titles
 from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
@@ -289,8 +292,27 @@ class Experiment:
             for protocol, (evaluation, values) in ranks.items():
                 self._store_ranks(self._ranks_file(cell.method, cell.backbone, member.seed, protocol), evaluation, values)
                 rows += group_rows(values, evaluation.users, evaluation.targets, self.groups, {**labels, "protocol": protocol})
+            self._store_looks(cell, params, test, member.seed)
         write_text(self._cell_file(cell.method, cell.backbone), json.dumps(rows, indent=1) + "\n")
         return self._read_cell(cell.method, cell.backbone)
+
+    def _store_looks(self, cell: Cell, params: Any, test: EvaluationSet, seed: int) -> None:
+        """Example recommendations and gates, for a report; of a config's first seed."""
+        if seed != self.config.train.seeds[0]:
+            return
+        split, log = self.split, self.split.log
+        titles = item_titles(self.dataset.items) if self.dataset.items else [str(item) for item in log.item_ids]
+        shown = examples(
+            cell.model, params, cell.data.device, cell.data.tables, split, example_users(split, self.config.eval.seed),
+            self.queries(split.test.end), titles,
+        )  # fmt: skip
+        name = f"{cell.method}-{cell.backbone}"
+        write_text(self.workdir / "examples" / f"{name}.json", json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
+        if (gates := target_gates(cell.model, params, test)) is not None:
+            hit = corrupted_rows(self.config.knowledge.corruption, log.num_users, USERS)[test.users]
+            path = self.workdir / "gates" / f"{name}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, user=log.user_ids[test.users], gates=gates.astype(np.float32), corrupted=hit)
 
     def seconds(self) -> dict[str, float]:
         """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""

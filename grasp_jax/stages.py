@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
@@ -94,6 +95,7 @@ def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated])
     about = {
         "command": " ".join(["python -m grasp_jax.main", *sys.argv[1:]]),
         "table1": statistics(experiment.split, experiment.groups),
+        "lengths": {str(length): int(count) for length, count in enumerate(np.bincount(experiment.split.log.lengths)) if count},
         "seconds": experiment.seconds(),
         **machine(),
     }

@@ -224,3 +224,26 @@ def full_ranks(
 def item_features(model: Recommender, params: Any, tables: Tables) -> jax.Array:
     """[V, ...] features of the whole catalogue."""
     return apply(model, params, "item_features", tables)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))
+def top_items(
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
+    slots: jax.Array, newest: jax.Array, seen: jax.Array, item_block: int, top_n: int,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """Running top-n over item blocks: [B, n] scores and item rows."""
+    num_items = features.shape[0]
+    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
+
+    def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        first = jnp.minimum(block * item_block, num_items - item_block)
+        scores = block_scores(model, params, tables, features, queries, states, normaliser, first, item_block)
+        ids = first + jnp.arange(item_block)
+        skip = seen_in_block(seen, len(queries), first, item_block) | (ids < block * item_block)[None, :]
+        joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
+        joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
+        top, places = jax.lax.top_k(joined, top_n)
+        return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
+
+    start = (jnp.full((len(queries), top_n), -jnp.inf), jnp.zeros((len(queries), top_n), jnp.int32))
+    return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]

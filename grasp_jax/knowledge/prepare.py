@@ -15,6 +15,7 @@ from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, save_bank
+from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts, corrupt_vectors
 from grasp_jax.knowledge.encode import ENCODERS, load_vectors
 from grasp_jax.knowledge.neighbours import mean_of_neighbours, top_neighbours
 
@@ -59,6 +60,8 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
         "center": config.center,
         "dtype": config.dtype,
     }
+    if config.corruption.kind != "none":
+        recipe["corruption"] = config.corruption.to_dict()
     if config.encoder == "file":
         recipe["files"] = {name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")}
         return recipe
@@ -95,8 +98,8 @@ def _encode(
     log = split.log
     if config.encoder == "file":
         return (
-            load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"),
-            load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"),
+            corrupt_vectors(config.corruption, load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"), ITEMS),
+            corrupt_vectors(config.corruption, load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"), USERS),
         )
     if config.encoder not in ENCODERS:
         raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
@@ -109,6 +112,7 @@ def _encode(
     if user_texts is None:
         template = prompts.load_template(config.user_template)
         user_texts = list(prompts.user_prompts(template, split.train, log.items, prompts.item_titles(items)))
+    item_texts, user_texts = corrupt_texts(config.corruption, item_texts, ITEMS), corrupt_texts(config.corruption, user_texts, USERS)
     return ENCODERS[config.encoder](item_texts, user_texts, config)
 
 

@@ -143,6 +143,10 @@ class Recommender(nn.Module):
             auxiliary=auxiliary,
         )
 
+    def gates(self, logits: jax.Array) -> jax.Array | None:
+        """[..., 2] pair logits -> [..., 3] gates, for those who want to look at them."""
+        return self.encoder.gates(logits)
+
     def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """States after the newest item of each user.
 

@@ -1,11 +1,9 @@
 """Top-n items of each user over the whole catalogue, written as Parquet with original ids and scores."""
 
-import functools
 import os
 import pathlib
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -17,9 +15,9 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.ranking import block_scores, item_features, seen_in_block, seen_pairs
-from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.evaluation.ranking import item_features, seen_pairs, top_items
+from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.recommender import Recommender, Tables
 
 
 def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
@@ -71,7 +69,7 @@ def recommend(
     with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, tqdm(total=len(users), unit="user", disable=None) as bar:
         for s, block in enumerate(batches):
             rows = jnp.asarray(queries[np.maximum(block, 0)])
-            scores, items = _top_items(
+            scores, items = top_items(
                 model, params, data, tables, features, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
                 jnp.asarray(seen[s]), item_block, top_n,
             )  # fmt: skip
@@ -91,26 +89,3 @@ def recommend(
 def _schema(log: InteractionLog) -> pa.Schema:
     ids = [pa.int64() if array.dtype.kind == "i" else pa.string() for array in (log.user_ids, log.item_ids)]
     return pa.schema([("user", ids[0]), ("rank", pa.int32()), ("item", ids[1]), ("score", pa.float32())])
-
-
-@functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))
-def _top_items(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
-    slots: jax.Array, newest: jax.Array, seen: jax.Array, item_block: int, top_n: int,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """Running top-n over item blocks: [B, n] scores and item rows."""
-    num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
-
-    def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        first = jnp.minimum(block * item_block, num_items - item_block)
-        scores = block_scores(model, params, tables, features, queries, states, normaliser, first, item_block)
-        ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, len(queries), first, item_block) | (ids < block * item_block)[None, :]
-        joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
-        joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
-        top, places = jax.lax.top_k(joined, top_n)
-        return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
-
-    start = (jnp.full((len(queries), top_n), -jnp.inf), jnp.zeros((len(queries), top_n), jnp.int32))
-    return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]

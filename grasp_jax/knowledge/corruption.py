@@ -1,0 +1,52 @@
+"""Wrong descriptions on purpose, to see how a method bears them (the paper's A.3)."""
+
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from grasp_jax.errors import UserError
+
+KINDS = ("none", "swap", "template", "drop")
+USERS, ITEMS = 1, 2  # purposes of the random streams
+UNRELATED = "A passenger asks the station about trains on Sunday, the price of a ticket, luggage, and a seat by the window."
+MISSING = "NA"
+
+
+def corrupted_rows(config: ml_collections.ConfigDict, count: int, purpose: int) -> np.ndarray:
+    """[count] bool: which users or items (`purpose`) a `knowledge.corruption` section hits; more of them hit the same and others."""
+    order = np.random.default_rng([config.seed, purpose]).permutation(count)
+    hit = np.zeros(count, bool)
+    if config.kind != "none":
+        hit[order[: round(config.share * count)]] = True
+    return hit
+
+
+def corrupt_texts(config: ml_collections.ConfigDict, texts: Sequence[str], purpose: int) -> list[str]:
+    """Descriptions of which a share is another's ("swap"), of something unrelated ("template"), or missing ("drop")."""
+    hit = np.flatnonzero(corrupted_rows(config, len(texts), purpose))
+    wrong = list(texts)
+    for row, other in zip(hit, partners(hit), strict=True):
+        wrong[row] = {"swap": texts[other], "template": UNRELATED, "drop": MISSING}[config.kind]
+    return wrong
+
+
+def corrupt_vectors(config: ml_collections.ConfigDict, vectors: np.ndarray, purpose: int) -> np.ndarray:
+    """The same for vectors made elsewhere, whose text is not at hand: another's vector is all that can be given.
+
+    Raises:
+      UserError: another kind of corruption, which needs an encoder.
+    """
+    if config.kind not in ("none", "swap"):
+        raise UserError(
+            f"config.knowledge.corruption.kind: {config.kind!r} needs text to encode; use 'swap', or another config.knowledge.encoder"
+        )
+    hit = np.flatnonzero(corrupted_rows(config, len(vectors), purpose))
+    wrong = np.array(vectors)
+    wrong[hit] = vectors[partners(hit)]
+    return wrong
+
+
+def partners(hit: np.ndarray) -> np.ndarray:
+    """Whose description each hit row gets: the next hit row's, so that nobody keeps its own (but a lone one)."""
+    return np.roll(hit, 1)
