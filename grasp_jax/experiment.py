@@ -302,13 +302,14 @@ class Experiment:
             return
         split, log = self.split, self.split.log
         titles = item_titles(self.dataset.items) if self.dataset.items else [str(item) for item in log.item_ids]
+        gates = target_gates(cell.model, params, test)
         shown = examples(
             cell.model, params, cell.data.device, cell.data.tables, split, example_users(split, self.config.eval.seed),
-            self.queries(split.test.end), titles,
+            self.queries(split.test.end), titles, gates,
         )  # fmt: skip
         name = f"{cell.method}-{cell.backbone}"
         write_text(self.workdir / "examples" / f"{name}.json", json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
-        if (gates := target_gates(cell.model, params, test)) is not None:
+        if gates is not None:
             hit = corrupted_rows(self.config.knowledge.corruption, log.num_users, USERS)[test.users]
             path = self.workdir / "gates" / f"{name}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend]`."""
+"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend]`.
+
+`--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left.
+"""
 
 import errno
 import os
@@ -14,19 +17,23 @@ from ml_collections import config_flags
 from grasp_jax import config as configuration
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
-from grasp_jax.stages import STAGES
+from grasp_jax.stages import STAGES, report
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
-flags.DEFINE_enum("mode", "all", list(STAGES), "Stage to run; each finds what earlier ones left in the workdir.")
+flags.DEFINE_enum("mode", "all", [*STAGES, "report"], "Stage to run; each finds what earlier ones left in the workdir.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
-flags.DEFINE_string("out", None, "recommend: Parquet file to write; without it, WORKDIR/recommendations.parquet.")
+flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
+flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/recommendations.parquet; report: folder, by default report.")
 
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+    if FLAGS.mode == "report":
+        report(FLAGS)
+        return
     if FLAGS.config is None or FLAGS.workdir is None:
         raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
     from grasp_jax.models.methods import METHODS

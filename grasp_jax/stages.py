@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Cell, Evaluated, Experiment
 from grasp_jax.machine import machine
+from grasp_jax.report.runs import read_runs
+from grasp_jax.report.write import write_report
 from grasp_jax.serving.recommend import read_users, recommend
 
 
@@ -46,7 +48,8 @@ def evaluate(experiment: Experiment, flags: Any) -> None:
 def everything(experiment: Experiment, flags: Any) -> None:
     """prepare, then train and evaluate cell by cell: a finished one is not ranked again, and one that diverges does not stop the rest."""
     prepare(experiment, flags)
-    evaluated, failed = {}, []
+    evaluated: dict[tuple[str, str], Evaluated] = {}
+    failed: list[dict[str, str]] = []
     for number, (method, backbone) in enumerate(experiment.cells, start=1):
         if len(experiment.cells) > 1:
             print(f"cell {number} of {len(experiment.cells)}: {method}-{backbone}", flush=True)
@@ -56,13 +59,14 @@ def everything(experiment: Experiment, flags: Any) -> None:
         except TrainingDiverged as error:
             if len(experiment.cells) == 1:
                 raise
-            failed.append(str(error))
+            failed.append({"method": method, "backbone": backbone, "reason": str(error)})
             continue
         evaluated[method, backbone] = experiment.finished(method, backbone) or experiment.evaluate(cell, snapshot)
     if evaluated:
-        _report(experiment, evaluated)
+        _report(experiment, evaluated, failed)
     if failed:
-        raise TrainingDiverged(f"{len(failed)} of {len(experiment.cells)} cells failed; " + "; ".join(failed))
+        reasons = "; ".join(cell["reason"] for cell in failed)
+        raise TrainingDiverged(f"{len(failed)} of {len(experiment.cells)} cells failed; {reasons}")
 
 
 def recommend_items(experiment: Experiment, flags: Any) -> None:
@@ -89,7 +93,13 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 
 
-def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated]) -> None:
+def report(flags: Any) -> None:
+    """Tables, figures and examples of the runs in --runs, into --out."""
+    paths = write_report(read_runs(flags.runs or ""), pathlib.Path(flags.out or "report"))
+    print(f"{len(paths)} files; open {paths[0]} in a browser")
+
+
+def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()) -> None:
     rows = [row for cell in evaluated.values() for row in cell.rows]
     comparisons = _compare(evaluated)
     about = {
@@ -99,8 +109,8 @@ def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated])
         "seconds": experiment.seconds(),
         **machine(),
     }
-    save_results(experiment.workdir / "results.json", rows, comparisons, about)
-    print(f"\n{table(rows)}\n")
+    save_results(experiment.workdir / "results.json", rows, comparisons, failed, about)
+    print(f"\n{table(rows, failed)}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")
     print("seconds: " + ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in about["seconds"].items()))

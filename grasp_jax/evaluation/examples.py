@@ -15,6 +15,7 @@ from grasp_jax.models.recommender import Recommender, Tables, apply
 
 COUNT, SHORTEST, SHOWN_HISTORY, TOP_N = 12, 4, 8, 10
 ITEM_BLOCK = 4096
+GATES = ("self", "similar", "global")
 
 
 def example_users(split: Split, seed: int) -> np.ndarray:
@@ -25,7 +26,7 @@ def example_users(split: Split, seed: int) -> np.ndarray:
 
 def examples(
     model: Recommender, params: Any, data: DeviceData, tables: Tables, split: Split, users: np.ndarray, queries: np.ndarray,
-    titles: Sequence[str],
+    titles: Sequence[str], gates: np.ndarray | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """History, truth and the top items of some users, as titles.
 
@@ -33,6 +34,7 @@ def examples(
       users: rows.
       queries: [N] rows of the query tables for the test item.
       titles: [V].
+      gates: [n, 3] of `target_gates`, or None.
     """
     if not len(users):
         return []
@@ -50,12 +52,15 @@ def examples(
     found = []
     for user, best, values in zip(batches[0], np.asarray(items), np.asarray(scores), strict=True):
         window = split.log.items[split.test.start[user] : split.test.end[user]]
+        row = np.searchsorted(split.test.evaluated, user)
+        asked = {} if gates is None else dict(zip(GATES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
         found.append(
             {
                 "user": str(split.log.user_ids[user]),
                 "history": [titles[item] for item in window[-SHOWN_HISTORY:]],
                 "truth": titles[split.test.target[user]],
                 "top": [{"title": titles[item], "score": round(float(score), 3)} for item, score in zip(best, values, strict=True)],
+                "gates": asked,
                 "place": int(np.flatnonzero(best == split.test.target[user])[0]) + 1 if split.test.target[user] in best else None,
             }
         )

@@ -13,13 +13,20 @@ COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
 
 
-def save_results(path: pathlib.Path, rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], about: dict[str, Any]) -> None:
-    """Writes `{"rows": [...], "comparisons": [...], "about": {...}}`; values in 0..1."""
-    write_text(path, json.dumps({"rows": list(rows), "comparisons": list(comparisons), "about": about}, indent=1) + "\n")
+def save_results(
+    path: pathlib.Path, rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]],
+    about: dict[str, Any],
+) -> None:  # fmt: skip
+    """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`; values in 0..1."""
+    results = {"rows": list(rows), "comparisons": list(comparisons), "failed": list(failed), "about": about}
+    write_text(path, json.dumps(results, indent=1) + "\n")
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a line per protocol, backbone and method, percent, mean over seeds (with the deviation where there are several)."""
+def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ()) -> str:
+    """Markdown: a line per protocol, backbone and method, percent, mean over seeds (with the deviation where there are several).
+
+    `failed` are cells without a number, {"method", "backbone", "reason"}; each gets a line too.
+    """
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         title = {"sampled100": "target among its stored negatives", "full": "target among the whole catalogue"}[protocol]
@@ -32,6 +39,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells = [method, backbone, f"{overall[0]['dropout']:g}", *(_mean(overall, column) for column in COLUMNS)]
             cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
             body.append(cells)
+        body += [[cell["method"], cell["backbone"], "failed", *["-"] * (len(header) - 3)] for cell in failed]
         lines += _grid(header, body)
     return "\n".join(lines).strip()
 

@@ -1,0 +1,50 @@
+"""A `Table` as Markdown, LaTeX and CSV."""
+
+import csv
+import io
+
+from grasp_jax.report.tables import Table
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "*": r"$^*$", "<": "$<$"}
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table under its title; the best of a column is bold."""
+    rows = [[f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)] for r, row in enumerate(table.rows)]
+    lines = [table.header, ["---"] * len(table.header), *rows]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"### {table.title}\n\n{table.note}\n\n{body}\n"
+
+
+def latex(table: Table) -> str:
+    """A `tabular` with booktabs rules, inside a `table`."""
+
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
+
+    def cell(r: int, c: int, text: str) -> str:
+        return rf"\textbf{{{escape(text)}}}" if (r, c) in table.best else escape(text)
+
+    lines = [" & ".join(cell(r, c, text) for c, text in enumerate(row)) + r" \\" for r, row in enumerate(table.rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{escape(table.title)}. {escape(table.note)}.}}",
+            rf"\begin{{tabular}}{{{'l' * 2 + 'r' * (len(table.header) - 2)}}}",
+            r"\toprule",
+            " & ".join(map(escape, table.header)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(table: Table) -> str:
+    """CSV with a header line."""
+    out = io.StringIO()
+    csv.writer(out).writerows([table.header, *table.rows])
+    return out.getvalue()

@@ -1,0 +1,45 @@
+"""The paper's own figures (arXiv 2511.20177, Tables 2-4), to stand beside ours."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+METHOD = {"plain": "backbone", "llminit": "LLMInit", "rlmrec_con": "RLMRec", "rlmrec_gen": "RLMRec", "llm_esr": "LLM-ESR", "grasp": "GRASP"}
+BACKBONE = {"sasrec": "SASRec", "bert4rec": "BERT4Rec", "gru4rec": "GRU4Rec"}
+DATASET = {"beauty": "Beauty", "beauty5": "Beauty", "fashion": "Fashion", "industry": "Industry-100K"}
+SAME_DATA = ("beauty", "fashion")  # beauty5 is another cut of the same reviews, and the industry set is not public
+ABLATION = {
+    "grasp": "grasp",
+    "grasp_wo_attention": "without_attention",
+    "grasp_wo_similar": "without_similar",
+    "grasp_wo_global": "without_global",
+    "grasp_softmax": "softmax",
+}
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    return json.loads((pathlib.Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
+
+
+def overall(dataset: str, method: str, backbone: str, metric: str) -> float | None:
+    """A cell of Table 2 in percent; None where the paper has none."""
+    return _find("overall", metric, dataset=DATASET.get(dataset), method=METHOD.get(method), backbone=BACKBONE.get(backbone))
+
+
+def group(dataset: str, method: str, backbone: str, group: str, metric: str) -> float | None:
+    """A cell of Table 3 in percent."""
+    return _find("groups", f"{group}/{metric}", dataset=DATASET.get(dataset), method=METHOD.get(method), backbone=BACKBONE.get(backbone))
+
+
+def ablation(dataset: str, method: str, backbone: str, metric: str) -> float | None:
+    """A cell of Table 4 in percent."""
+    return _find("ablation", metric, dataset=DATASET.get(dataset), setting=ABLATION.get(method), backbone=BACKBONE.get(backbone))
+
+
+def _find(table: str, metric: str, **wanted: str | None) -> float | None:
+    if None in wanted.values():
+        return None
+    rows = [row for row in _tables()[table] if all(row[key] == value for key, value in wanted.items())]
+    return rows[0].get(metric) if rows else None

@@ -1,0 +1,90 @@
+"""What finished runs left in their folders, read back."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.config import CONFIG_FILE
+from grasp_jax.errors import UserError
+from grasp_jax.training.records import Records
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One workdir.
+
+    Attributes:
+      name: of the folder.
+      config: as saved.
+      results: `results.json`: "rows", "comparisons", "failed", "about".
+      epochs: epoch records of `metrics.jsonl`, in order.
+      examples: (method, backbone) -> example recommendations.
+      gates: (method, backbone) -> {"gates" [n, 3], "corrupted" [n]}.
+    """
+
+    name: str
+    config: dict[str, Any]
+    results: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    examples: dict[tuple[str, str], list[dict[str, Any]]]
+    gates: dict[tuple[str, str], dict[str, np.ndarray]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.results["rows"]
+
+
+def read_runs(folders: str) -> list[Run]:
+    """Runs of comma-separated workdirs.
+
+    Raises:
+      UserError: none are named, or one has no readable results.
+    """
+    names = [name for name in folders.split(",") if name]
+    if not names:
+        raise UserError("--runs is empty; expected one or more workdirs of finished runs, comma separated")
+    return [read_run(pathlib.Path(name)) for name in names]
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """One workdir; examples and gates may be missing."""
+    return Run(
+        name=folder.resolve().name,
+        config=_read_json(folder / CONFIG_FILE),
+        results=_read_results(folder / "results.json"),
+        epochs=[record for record in Records(folder / "metrics.jsonl").read() if record.get("event") == "epoch"],
+        examples={_cell(path): _read_json(path) for path in sorted((folder / "examples").glob("*.json"))},
+        gates={_cell(path): _read_arrays(path) for path in sorted((folder / "gates").glob("*.npz"))},
+    )
+
+
+def _cell(path: pathlib.Path) -> tuple[str, str]:
+    method, _, backbone = path.stem.rpartition("-")
+    return method, backbone
+
+
+def _read_results(path: pathlib.Path) -> dict[str, Any]:
+    results = _read_json(path)
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise UserError(f"{path}: holds no rows; run --mode=evaluate with this workdir again")
+    return {"comparisons": [], "failed": [], "about": {}} | results
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; --runs names the workdirs of finished runs") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not readable JSON ({error}); run --mode=evaluate with this workdir again") from error
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("gates", "corrupted")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not readable ({error}); run --mode=evaluate with this workdir again") from error

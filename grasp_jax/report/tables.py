@@ -1,0 +1,182 @@
+"""The tables of a report: overall, groups, ablations and significance, with the paper's figures beside ours."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from grasp_jax.report import paper
+from grasp_jax.report.runs import Run
+
+PROTOCOLS = {"sampled100": "100 stored negatives", "full": "whole catalogue"}
+GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
+MISSING = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells as text; `note` says how to read them; `best` holds (row, column) of the best value of a column."""
+
+    name: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def all_tables(run: Run) -> list[Table]:
+    """Every table that a run has the numbers for."""
+    tables = [overall(run, protocol) for protocol in _protocols(run)]
+    tables += [groups(run, protocol) for protocol in _protocols(run)]
+    if any(method.startswith("grasp_wo") for method, _ in cells(run)):
+        tables.append(ablation(run))
+    if run.results["comparisons"]:
+        tables.append(significance(run))
+    return tables
+
+
+def cells(run: Run) -> list[tuple[str, str]]:
+    """(method, backbone) of a run, in its order."""
+    return list(dict.fromkeys((row["method"], row["backbone"]) for row in run.rows))
+
+
+def values(run: Run, method: str, backbone: str, protocol: str, group: str, metric: str) -> np.ndarray:
+    """[seeds] percent; empty where nothing was measured."""
+    wanted = (method, backbone, protocol, group)
+    return 100 * np.array([row[metric] for row in run.rows if (row["method"], row["backbone"], row["protocol"], row["group"]) == wanted])
+
+
+def overall(run: Run, protocol: str) -> Table:
+    """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
+    metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
+    with_paper = protocol == "sampled100" and any(paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in cells(run))
+    header = ["backbone", "method", *metrics, "over plain"] + (["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else [])
+    if with_paper and _dataset(run) in paper.SAME_DATA:
+        header += ["difference NDCG@10", "difference HR@10"]
+    body, numbers = [], []
+    for backbone, methods in _by_backbone(run):
+        for method in methods:
+            own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
+            line = [backbone, method, *map(_spread, own), _over(run, method, backbone, protocol)]
+            if with_paper:
+                theirs = [paper.overall(_dataset(run), method, backbone, metric) for metric in ("NDCG@10", "HR@10")]
+                plain = paper.overall(_dataset(run), "plain", backbone, "NDCG@10")
+                gain = None if theirs[0] is None or not plain or method == "plain" else 100 * (theirs[0] / plain - 1)
+                line += [*map(_number, theirs), _percent(gain)]
+                if _dataset(run) in paper.SAME_DATA:
+                    ours = [own[1].mean(), own[3].mean()]
+                    line += [MISSING if b is None else f"{a - b:+.2f}" for a, b in zip(ours, theirs, strict=True)]
+            body.append(line)
+            numbers.append([np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)])
+    best = _best(numbers, [line[0] for line in body])
+    for failed in run.results["failed"]:
+        body.append([failed["backbone"], failed["method"], f"failed: {failed['reason']}", *[""] * (len(header) - 3)])
+    note = "Percent, test"
+    if with_paper and _dataset(run) not in paper.SAME_DATA:
+        note += "; the paper's figures are of another cut of the data: compare what is gained over plain"
+    return Table(f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best)
+
+
+def groups(run: Run, protocol: str) -> Table:
+    """Table 3: NDCG@10 by tail and head of items and users."""
+    header = ["backbone", "method"]
+    in_paper = [paper.group(_dataset(run), method, backbone, GROUPS[0], "NDCG@10") for method, backbone in cells(run)]
+    shown_paper = protocol == "sampled100" and any(value is not None for value in in_paper)
+    for group in GROUPS:
+        header += [group.replace("_", " ")] + ([f"paper, {group.replace('_', ' ')}"] if shown_paper else [])
+    body, numbers = [], []
+    for backbone, methods in _by_backbone(run):
+        for method in methods:
+            line, row = [backbone, method], [np.nan, np.nan]
+            for group in GROUPS:
+                own = values(run, method, backbone, protocol, group, "NDCG@10")
+                line.append(_spread(own))
+                row.append(own.mean() if len(own) else np.nan)
+                if shown_paper:
+                    line.append(_number(paper.group(_dataset(run), method, backbone, group, "NDCG@10")))
+                    row.append(np.nan)
+            body.append(line)
+            numbers.append(row)
+    best = _best(numbers, [line[0] for line in body])
+    return Table(f"groups-{protocol}", f"NDCG@10 by group, {PROTOCOLS[protocol]}", header, body, "Percent, test", best)
+
+
+def ablation(run: Run) -> Table:
+    """Table 4: what GRASP loses without a part."""
+    protocols = _protocols(run)
+    header = ["backbone", "variant"]
+    for protocol in protocols:
+        header += [f"NDCG@10, {protocol}", "against GRASP"]
+    header += ["paper NDCG@10", "paper against GRASP"]
+    body = []
+    for method, backbone in cells(run):
+        if method not in paper.ABLATION:
+            continue
+        line = [backbone, method]
+        for protocol in protocols:
+            own, whole = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "grasp"))
+            known = len(whole) and len(own) and method != "grasp"
+            line += [_spread(own), _percent(100 * (own.mean() / whole.mean() - 1) if known else None)]
+        theirs, whole_theirs = (paper.ablation(_dataset(run), m, backbone, "NDCG@10") for m in (method, "grasp"))
+        change = None if theirs is None or not whole_theirs or method == "grasp" else 100 * (theirs / whole_theirs - 1)
+        body.append([*line, _number(theirs), _percent(change)])
+    return Table("ablation", "Ablations of GRASP", header, body, "Percent, test")
+
+
+def significance(run: Run) -> Table:
+    """Every pair of methods of a backbone."""
+    header = ["protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p"]
+    body = []
+    for row in run.results["comparisons"]:
+        mark = "*" if row["p_value"] < 0.05 else ""
+        interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+        p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
+        difference = f"{100 * row['difference']:+.2f}{mark}"
+        body.append([row["protocol"], row["backbone"], f"{row['second']} less {row['first']}", difference, interval, p_value])
+    note = "Percent points; paired t-test over users, Holm's correction; * below 5 %; bootstrap interval"
+    return Table("significance", "Differences between methods", header, body, note)
+
+
+def _protocols(run: Run) -> list[str]:
+    return list(dict.fromkeys(row["protocol"] for row in run.rows))
+
+
+def _dataset(run: Run) -> str:
+    return run.rows[0]["dataset"] if run.rows else ""
+
+
+def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
+    for backbone in dict.fromkeys(backbone for _, backbone in cells(run)):
+        yield backbone, [method for method, of in cells(run) if of == backbone]
+
+
+def _over(run: Run, method: str, backbone: str, protocol: str) -> str:
+    own, plain = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "plain"))
+    return _percent(100 * (own.mean() / plain.mean() - 1) if len(plain) and len(own) and method != "plain" else None)
+
+
+def _spread(numbers: np.ndarray) -> str:
+    if not len(numbers):
+        return MISSING
+    return f"{numbers.mean():.2f}" + (f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else "")
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.1f} %"
+
+
+def _best(numbers: Sequence[Sequence[float]], blocks: Sequence[str]) -> frozenset[tuple[int, int]]:
+    """The largest value of each column within each block of rows (a backbone) that has more than one row."""
+    found: set[tuple[int, int]] = set()
+    for block in dict.fromkeys(blocks):
+        rows = [k for k, of in enumerate(blocks) if of == block]
+        for column in range(len(numbers[0])) if len(rows) > 1 else ():
+            candidates = [k for k in rows if not np.isnan(numbers[k][column])]
+            if candidates:
+                found.add((max(candidates, key=lambda k, c=column: numbers[k][c]), column))  # type: ignore[misc]
+    return frozenset(found)

@@ -1,0 +1,166 @@
+"""The report: its numbers are those of the runs and of the paper, in every format, and the page stands alone."""
+
+import csv
+import io
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.report.figures import all_figures, curve_points
+from grasp_jax.report.formats import comma_separated, latex, markdown
+from grasp_jax.report.runs import Run, read_runs
+from grasp_jax.report.tables import Table, all_tables, overall
+from grasp_jax.report.write import write_report
+from tests.command_line import one_line_error, run
+from tests.refusal import assert_names, refusal
+
+SEEDS = (1, 2)
+MAIN = (sys.executable, "-m", "grasp_jax.main", "--mode=report")
+GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
+
+
+def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fashion", failed: tuple[str, ...] = (), **config: Any) -> str:
+    """A finished run whose NDCG@10 is given for each method (and 0.01 more for its second seed)."""
+    settings = default_config()
+    settings.update_from_flattened_dict(config)
+    rows = [
+        {"dataset": dataset, "method": method, "backbone": "sasrec", "seed": seed, "protocol": protocol, "group": group, "dropout": 0.2}
+        | {f"{metric}@{k}": value + 0.01 * s for metric in ("NDCG", "HR") for k in (1, 3, 5, 10, 20)}
+        | {"MRR": value, "n": 5}
+        for method, value in methods.items()
+        for s, seed in enumerate(SEEDS)
+        for protocol in ("sampled100", "full")
+        for group in GROUPS
+    ]
+    names = list(methods)
+    tested = {"protocol": "full", "backbone": "sasrec", "difference": 0.1, "low": 0.05, "high": 0.2, "p_value": 0.01}
+    comparisons = [{**tested, "first": names[0], "second": name} for name in names[1:]]
+    about = {
+        "command": "python -m grasp_jax.main --config=x&y", "cores": 2, "cpu": "a CPU", "device": "cpu", "versions": {"jax": "1"},
+        "commit": "abc", "lengths": {"3": 5, "9": 1},
+        "table1": {"dataset": dataset, "users": 5000, "items": 7, "interactions": 20},
+    }  # fmt: skip
+    failures = [{"method": name, "backbone": "sasrec", "reason": "loss nan at step 3"} for name in failed]
+    epochs = [
+        {"event": "epoch", "method": method, "backbone": "sasrec", "seed": 1, "dropout": 0.2, "epoch": epoch, "loss": 1 / epoch}
+        | {"valid_ndcg@10": value * epoch / 3}
+        for method, value in methods.items()
+        for epoch in (1, 2, 3)
+    ]
+    example = {"user": "u1", "history": ["<script>alert(1)</script>", "b"], "truth": "c", "gates": {"self": 0.5}, "place": 2}
+    example["top"] = [{"title": title, "score": 1.0} for title in "acd"]
+    (folder / "examples").mkdir(parents=True)
+    (folder / "gates").mkdir()
+    (folder / "config.json").write_text(json.dumps(json.loads(settings.to_json_best_effort())))
+    (folder / "results.json").write_text(json.dumps({"rows": rows, "comparisons": comparisons, "failed": failures, "about": about}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in epochs))
+    for method in methods:
+        (folder / "examples" / f"{method}-sasrec.json").write_text(json.dumps([example]))
+    corrupted = np.arange(40) < 10
+    np.savez(folder / "gates" / "grasp-sasrec.npz", gates=np.random.default_rng(0).random((40, 3)), corrupted=corrupted)
+    return str(folder)
+
+
+@pytest.fixture
+def fashion(tmp_path: pathlib.Path) -> Run:
+    return read_runs(workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}, failed=("llm_esr",)))[0]
+
+
+def test_overall_stands_beside_the_paper(fashion: Run) -> None:
+    """A reader would compare with another cell of the paper, or see another mean than the runs have."""
+    table = overall(fashion, "sampled100")
+    cell = {(row[1], name): value for row in table.rows for name, value in zip(table.header, row, strict=True)}
+    assert cell["grasp", "NDCG@10"] == "50.50 ± 0.71" and cell["plain", "HR@5"] == "40.50 ± 0.71"
+    assert cell["grasp", "over plain"] == "+24.7 %" and cell["plain", "over plain"] == "–"
+    assert cell["plain", "paper NDCG@10"] == "44.13" and cell["plain", "difference NDCG@10"] == "-3.63"
+    assert cell["plain", "paper HR@10"] == "49.95" and cell["plain", "difference HR@10"] == "-9.45"
+    assert cell["llm_esr", "NDCG@5"] == "failed: loss nan at step 3"
+    best = {(table.rows[r][1], table.header[c]) for r, c in table.best}
+    assert {name for name, _ in best} == {"grasp"} and ("grasp", "NDCG@10") in best
+    assert "paper NDCG@10" not in overall(fashion, "full").header
+
+
+def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> None:
+    """A difference to the paper would be claimed on data that are not the paper's."""
+    table = overall(read_runs(workdir(tmp_path / "one", {"plain": 0.4}, dataset="beauty5"))[0], "sampled100")
+    assert "difference NDCG@10" not in table.header and "another cut" in table.note and "30.58" in table.rows[0]
+
+
+def test_ablations_are_against_grasp(tmp_path: pathlib.Path) -> None:
+    """Table 4 would be compared with another variant."""
+    one = read_runs(workdir(tmp_path / "one", {"grasp": 0.50, "grasp_wo_attention": 0.40}, dataset="beauty5"))[0]
+    table = next(table for table in all_tables(one) if table.name == "ablation")
+    row = dict(zip(table.header, table.rows[1], strict=True))
+    assert table.rows[1][3] == f"{100 * (40.5 / 50.5 - 1):+.1f} %"
+    assert (row["paper NDCG@10"], row["paper against GRASP"]) == ("33.41", f"{100 * (33.41 / 42.76 - 1):+.1f} %")
+
+
+def test_formats_keep_every_cell() -> None:
+    """A number would be lost on the way to a paper, or LaTeX not compile."""
+    rows = [["sasrec", "grasp_plus", "1.00 ± 0.10"], ["", "b", "5 %"]]
+    table = Table("t", "A & B", ["backbone", "method", "x_y"], rows, "p < 0.05", frozenset({(0, 2)}))
+    assert list(csv.reader(io.StringIO(comma_separated(table)))) == [table.header, *table.rows]
+    assert "| sasrec | grasp_plus | **1.00 ± 0.10** |" in markdown(table)
+    text = latex(table)
+    assert r"sasrec & grasp\_plus & \textbf{1.00 $\pm$ 0.10} \\" in text and r"5 \%" in text and r"A \& B. p $<$ 0.05." in text
+    assert text.count(r"\begin") == text.count(r"\end") == 2 and "{llr}" in text
+
+
+def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
+    """The page would need a network, run a title as a script, or lack a part."""
+    runs = read_runs(",".join([workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}), workdir(tmp_path / "two", {"plain": 0.3})]))
+    paths = write_report(runs, tmp_path / "out")
+    assert all(path.is_file() for path in paths)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "x&amp;y" in page
+    assert not re.findall(r"""(?:src|href)=["'](?!\#)""", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)), "loads something"
+    for part in (
+        "Learning curves: one",
+        "Gates: one",
+        "Lengths of histories",
+        "Recommendations, side by side",
+        "5,000 users",
+        "self 0.500",
+    ):
+        assert part in page, part
+    assert page.count("<li class=hit>c</li>") == 2, "the item that was taken is marked in both lists"
+    report = (tmp_path / "out" / "REPORT.md").read_text()
+    assert "## one" in report and "50.50" in report and (tmp_path / "out" / "tables" / "two-overall-full.csv").is_file()
+
+
+def test_curves_need_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> None:
+    """A curve would join runs that differ in more than its axis."""
+    neighbours = [workdir(tmp_path / f"k{k}", {"grasp": 0.3}, **{"knowledge.num_neighbours": k}) for k in (5, 10)]
+    other = workdir(tmp_path / "other", {"grasp": 0.3}, **{"knowledge.num_neighbours": 20, "train.batch_size": 64})
+    gates = [workdir(tmp_path / f"g{s}", {"grasp": 0.3}, **{"model.gate_scale": s, "model.gate_query": "prefix"}) for s in (2.0, 4.0)]
+    wrong = [
+        workdir(tmp_path / f"c{share}", {"grasp": 0.3}, **{"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share})
+        for share in (0.1, 0.5)
+    ]
+    figures = all_figures(read_runs(",".join([*neighbours, other, *gates, *wrong])))
+    found = set(figures) - {name for name in figures if name.startswith(("Learning", "Gates"))}
+    assert found == {"Wrong descriptions", "Temperature of the gate", "Lengths of histories"}, "default text counts as clean, not as a K"
+    vectors = {"knowledge.encoder": "file"}
+    neighbours = [workdir(tmp_path / f"v{k}", {"grasp": 0.3}, **{"knowledge.num_neighbours": k, **vectors}) for k in (5, 10)]
+    other = workdir(tmp_path / "vo", {"grasp": 0.3}, **{"knowledge.num_neighbours": 20, "train.batch_size": 64, **vectors})
+    together = read_runs(",".join([neighbours[1], other, neighbours[0]]))
+    assert [(k, point.name) for k, point in curve_points(together, "K")] == [(5, "v5"), (10, "v10")]
+    assert "Number of neighbours K" in all_figures(together) and "Width D" not in all_figures(together)
+    assert not curve_points(read_runs(",".join([neighbours[0], other])), "K")
+
+
+def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
+    """A mistyped folder would be a traceback, or a page without its numbers."""
+    assert "--runs is empty" in one_line_error(run([*MAIN, f"--out={tmp_path}"]))
+    assert "nowhere/config.json does not exist" in one_line_error(run([*MAIN, "--runs=nowhere"]))
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
+    (folder / "gates" / "grasp-sasrec.npz").write_bytes(b"PK")
+    assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", "not readable", "--mode=evaluate"))
+    (folder / "results.json").write_text("[]")
+    assert_names(refusal(read_runs, str(folder)), ("results.json", "no rows"))
