@@ -111,6 +111,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "seeds": (42,),
                 "batch_size": 128,
                 "learning_rate": 1e-3,
+                "targets": "every",  # every | last: which positions of a history causal backbones are trained on
                 "loss": "auto",  # auto (the method's own) | bce | softmax | gbce
                 "negatives": 1,  # of bce, for each target
                 "shared_negatives": 512,  # of softmax and gbce, for a batch
@@ -146,6 +147,7 @@ CHOICES = {
     "knowledge.corruption.kind": KINDS,
     "model.gate_query": QUERIES,
     "model.plus.gate": ("paper", "learned", "none", "softmax"),
+    "train.targets": ("every", "last"),
     "train.loss": ("auto", "bce", "softmax", "gbce"),
     "model.dtype": ("float32", "bfloat16"),
     "model.table_dtype": ("float32", "float16", "bfloat16"),

@@ -218,7 +218,8 @@ class Experiment:
         )
         bidirectional = BACKBONES[backbone].bidirectional
         mask_rate = config.model.mask_rate if bidirectional else 0.0
-        num_targets = count_targets(packing, mask_rate)
+        last_only = config.train.targets == "last"
+        num_targets = count_targets(packing, mask_rate, last_only)
         loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
         shared = loss in SHARED
         negatives = config.train.shared_negatives if shared else config.train.negatives
@@ -230,7 +231,7 @@ class Experiment:
         width = self.bank.width if self.bank else 0
         model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
         members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-        shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared)
+        shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared, last_only)
         data = TrainingData(
             device,
             tables,

@@ -137,6 +137,17 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
     assert len(expected) == (slots >= 0).sum() - len(set(users[users >= 0].tolist()))
 
 
+def test_last_targets_are_the_last_pair_of_each_history(setting: Any) -> None:
+    """LLM-ESR's GRU4Rec would be trained on other positions than the last of each user."""
+    s = setting("plain")
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, BATCH, 1, last_only=True)
+    places = np.asarray(quick_jit(lambda: draw_targets(jax.random.key(0), 0, s.data, s.batch, shape)[1].places)())
+    slots = s.slots[0].ravel()
+    users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
+    expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 2 == s.split.train.end[users[place]]]
+    assert places[places < slots.size].tolist() == expected and len(expected) == len(set(users[users >= 0].tolist()))
+
+
 def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     """Pairs beyond the planned number would be dropped in silence."""
     s = setting("plain")

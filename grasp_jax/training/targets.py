@@ -24,6 +24,7 @@ class StepShape(NamedTuple):
       num_targets: P places a batch.
       negatives: G a place; or S of a whole batch, if `shared`.
       mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
+      last_only: causal backbones are asked for the last item of each history alone.
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
     """
 
@@ -33,6 +34,7 @@ class StepShape(NamedTuple):
     negatives: int
     mask_rate: float = 0.0
     shared: bool = False
+    last_only: bool = False
 
 
 class Targets(NamedTuple):
@@ -50,10 +52,10 @@ class Targets(NamedTuple):
     negatives: jax.Array
 
 
-def count_targets(packing: Packing, mask_rate: float) -> int:
-    """P of any batch: every (item, next item) pair, or six standard deviations above the mean number of masks."""
+def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -> int:
+    """P of any batch: every (item, next item) pair, the last ones, or six standard deviations above the mean number of masks."""
     if not mask_rate:
-        return packing.num_pairs
+        return packing.batch_size if last_only else packing.num_pairs
     tokens = packing.num_pairs + packing.batch_size
     masks = mask_rate * tokens + 6.0 * math.sqrt(tokens * mask_rate * (1.0 - mask_rate))
     return min(math.ceil(masks), tokens) + packing.batch_size
@@ -67,6 +69,8 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
     else:
         asked_with = None if batch.queries is None else jnp.roll(batch.queries, -1, axis=1)
         asked = (batch.segments >= 0) & ~is_last(batch.segments)
+        if shape.last_only:
+            asked &= jnp.roll(is_last(batch.segments), -1, axis=1)
     places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
     place = jnp.minimum(places, asked.size - 1)
     users = jnp.maximum(batch.segments.ravel()[place], 0)
