@@ -72,6 +72,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "item_ids_file": "",
                 "user_ids_file": "",
                 "num_neighbours": 10,  # K
+                "pooling": "mean",  # of neighbours: mean (Eq. 2) | similarity (weighted by cosine)
                 "retrieval": "exact",  # exact | scann
                 "center": True,
                 "dtype": "float32",  # of the tables on disk
@@ -89,6 +90,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "gate_dropout": 0.0,  # share of a training batch's pairs whose logits are set to 0
                 "row_norm": 1.0,  # length of frozen rows as input of the MLP
                 "num_layers": 2,  # of sasrec and bert4rec
+                "block": "sasrec",  # of sasrec and bert4rec: sasrec | prenorm (RMSNorm and SwiGLU)
                 "gru_layers": 1,
                 "mask_rate": 0.6,  # of bert4rec
                 "llm_esr": {"similar_users": 10, "alpha": 0.1},
@@ -142,6 +144,8 @@ def default_config() -> ml_collections.ConfigDict:
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.dtype": ("float32", "float16"),
+    "knowledge.pooling": ("mean", "similarity"),
+    "model.block": ("sasrec", "prenorm"),
     "knowledge.retrieval": ("exact", "scann"),
     "model.gate": ("paper", "learned", "none", "softmax"),
     "knowledge.corruption.kind": KINDS,

@@ -147,3 +147,14 @@ def test_mean_of_neighbours(block: int, monkeypatch: pytest.MonkeyPatch) -> None
     for row in range(ROWS):
         expected = sum(vectors[other].astype(np.float64) for other in found[row]) / K
         np.testing.assert_allclose(pooled[row], expected, atol=1e-6)
+
+
+def test_neighbours_weighted_by_similarity() -> None:
+    """A near neighbour would count no more than a far one, an opposite one would be subtracted, or nobody near give NaN."""
+    angles = np.deg2rad([0, 30, 60, 170, 180])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    neighbours = np.array([[1, 2, 3], [0, 2, 4], [1, 0, 3], [4, 2, 1], [0, 1, 2]])
+    pooled = mean_of_neighbours(vectors, neighbours, by_similarity=True)
+    near = np.cos(angles[1]) * vectors[1] + np.cos(angles[2]) * vectors[2]
+    np.testing.assert_allclose(pooled[0], near / (np.cos(angles[1]) + np.cos(angles[2])), rtol=1e-5)
+    np.testing.assert_allclose(pooled[4], vectors[:3].mean(axis=0), rtol=1e-5)

@@ -137,6 +137,35 @@ def test_forward_equals_a_numpy_oracle() -> None:
         np.testing.assert_allclose(states[user == SEGMENTS], expected, rtol=1e-4, atol=1e-4)
 
 
+def rms_norm(x: np.ndarray, params: dict) -> np.ndarray:
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * params["scale"]
+
+
+def test_prenorm_equals_a_numpy_oracle() -> None:
+    """The pre-norm block would normalise in another place, or gate with another function, than RMSNorm, attention, RMSNorm, SwiGLU."""
+    model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block="prenorm")
+    arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
+    rng = np.random.default_rng(1)
+    params = quick_jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params)
+    states = np.asarray(forward(model, params, *arguments))
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
+        vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
+        x = vectors * np.sqrt(FEATURES) + exact["positions"][: len(vectors)]
+        for layer in range(2):
+            attention, y = exact[f"SelfAttention_{layer}"], rms_norm(x, exact[f"RMSNorm_{2 * layer}"])
+            attended = np.zeros_like(x)
+            for t in range(len(x)):
+                weights = np.exp(dense(y[t], attention["query"]) @ dense(y[: t + 1], attention["key"]).T / np.sqrt(FEATURES))
+                attended[t] = (weights / weights.sum()) @ dense(y[: t + 1], attention["value"])
+            x = x + dense(attended, attention["out"])
+            hidden = dense(rms_norm(x, exact[f"RMSNorm_{2 * layer + 1}"]), exact[f"Dense_{2 * layer}"])
+            gate, value = hidden[:, :FEATURES], hidden[:, FEATURES:]
+            x = x + dense(gate / (1 + np.exp(-gate)) * value, exact[f"Dense_{2 * layer + 1}"])
+        np.testing.assert_allclose(states[user == SEGMENTS], rms_norm(x, exact["RMSNorm_4"]), rtol=1e-4, atol=1e-4)
+
+
 def test_heads_matter() -> None:
     """`num_heads` would be ignored: two heads of the same parameters are another function."""
     one, two = (forward(backbone(n), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)) for n in (1, 2))

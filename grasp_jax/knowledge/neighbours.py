@@ -37,12 +37,22 @@ def top_neighbours(unit_vectors: np.ndarray, k: int, method: str = "exact", prog
     return SEARCHES[method](unit_vectors, k, progress)
 
 
-def mean_of_neighbours(unit_vectors: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Mean pooling of Eq. 2: [rows, E] float32, in blocks so that no [rows, K, E] array exists."""
+def mean_of_neighbours(unit_vectors: np.ndarray, neighbours: np.ndarray, by_similarity: bool = False) -> np.ndarray:
+    """Mean pooling of Eq. 2: [rows, E] float32, in blocks so that no [rows, K, E] array exists.
+
+    `by_similarity` weighs each neighbour by its cosine (none below 0), where Eq. 2 weighs all alike; rows without a similar one get the
+    plain mean.
+    """
     pooled = np.empty_like(unit_vectors)
     for start in range(0, len(neighbours), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
-        pooled[block] = unit_vectors[neighbours[block]].mean(axis=1)
+        found = unit_vectors[neighbours[block]]
+        if not by_similarity:
+            pooled[block] = found.mean(axis=1)
+            continue
+        weights = np.maximum(np.einsum("re,rke->rk", unit_vectors[block], found), 0.0)
+        weights = np.where(weights.any(axis=1, keepdims=True), weights, 1.0)
+        pooled[block] = np.einsum("rk,rke->re", weights / weights.sum(axis=1, keepdims=True), found)
     return pooled
 
 

@@ -60,6 +60,8 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
         "center": config.center,
         "dtype": config.dtype,
     }
+    if config.pooling != "mean":
+        recipe["pooling"] = config.pooling
     if config.corruption.kind != "none":
         recipe["corruption"] = config.corruption.to_dict()
     if config.encoder == "file":
@@ -88,7 +90,7 @@ def _make_tables(
         with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
             neighbours = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update)
         tables[kind] = unit.astype(config.dtype)
-        tables[f"{kind}_similar"] = mean_of_neighbours(unit, neighbours).astype(config.dtype)
+        tables[f"{kind}_similar"] = mean_of_neighbours(unit, neighbours, config.pooling == "similarity").astype(config.dtype)
     return tables
 
 

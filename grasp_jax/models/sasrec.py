@@ -55,6 +55,7 @@ class SASRec(nn.Module):
       num_layers, num_heads: blocks and heads per block.
       causal: False reproduces LLM-ESR, whose mask is switched off (docs/deviations.md).
       dtype: compute type; parameters and normalisation are float32.
+      block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
     """
 
     features: int
@@ -63,13 +64,14 @@ class SASRec(nn.Module):
     num_heads: int = 1
     causal: bool = True
     dtype: jnp.dtype = jnp.float32
+    block: str = "sasrec"
 
     bidirectional = False
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "SASRec":
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
-        return cls(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype))
+        return cls(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block)
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
@@ -81,12 +83,27 @@ class SASRec(nn.Module):
         x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
         x = Dropout()(x, dropout).astype(self.dtype)
         allowed = attention_mask(segments, self.causal)
+        step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
         for _ in range(self.num_layers):
-            normalised = nn.LayerNorm(epsilon=1e-8)(x)
-            x = normalised + SelfAttention(self.features, self.num_heads, self.dtype)(normalised, x, allowed, dropout)
-            x = nn.LayerNorm(epsilon=1e-8)(x)
-            hidden = nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())(x)
-            hidden = jax.nn.relu(Dropout()(hidden, dropout))
-            hidden = nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())(hidden)
-            x = (x + Dropout()(hidden, dropout)).astype(self.dtype)
-        return nn.LayerNorm(epsilon=1e-8)(x).astype(jnp.float32)
+            x = step(x, allowed, dropout)
+        norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
+        return norm(x).astype(jnp.float32)
+
+    def _published(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None) -> jax.Array:
+        """A block of SASRec's own: normalised queries are what attention is added to."""
+        normalised = nn.LayerNorm(epsilon=1e-8)(x)
+        x = normalised + SelfAttention(self.features, self.num_heads, self.dtype)(normalised, x, allowed, dropout)
+        x = nn.LayerNorm(epsilon=1e-8)(x)
+        hidden = jax.nn.relu(Dropout()(self._dense(self.features)(x), dropout))
+        return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
+
+    def _prenorm(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None) -> jax.Array:
+        """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
+        normalised = nn.RMSNorm()(x)
+        attended = SelfAttention(self.features, self.num_heads, self.dtype)(normalised, normalised, allowed, dropout)
+        x = x + Dropout()(attended, dropout)
+        gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
+        return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
+
+    def _dense(self, width: int) -> nn.Dense:
+        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())
