@@ -8,9 +8,12 @@ the same workdir. A point of a curve is a run of its own:
 
     for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
 
-and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `gate=prefix*8`) and `corrupt=KIND*PERCENT` (robustness,
-`corrupt=swap*25`). `--mode=report --runs=DIR,DIR,... --out=DIR` puts them together.
+and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `gate=prefix*8`), `corrupt=KIND*PERCENT` (robustness,
+`corrupt=swap*25`) and `plus=PART` (grasp_plus with one part changed: a key of PLUS below).
+`--mode=report --runs=DIR,DIR,... --out=DIR` puts them together.
 """
+
+from typing import Any
 
 import ml_collections
 
@@ -20,7 +23,20 @@ TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
     "table4": "grasp,grasp_wo_attention,grasp_wo_similar,grasp_wo_global,grasp_softmax",
 }
-POINTS = ("neighbours", "features", "gate", "corrupt")
+POINTS = ("neighbours", "features", "gate", "corrupt", "plus")
+PLUS: dict[str, dict[str, Any]] = {
+    "as_it_is": {},
+    "no_id_residual": {"model.plus.id_residual": False},
+    "ids_trusted_fully": {"model.plus.id_trust": 0.0},
+    "no_id_dropout": {"model.plus.id_dropout": 0.0},
+    "row_norm_1": {"model.plus.row_norm": 1.0},
+    "bce": {"train.loss": "bce"},
+    "gbce": {"train.loss": "gbce"},
+    "label_smoothing": {"train.label_smoothing": 0.1},
+    "similarity_pooling": {"knowledge.pooling": "similarity"},
+    "not_centred": {"knowledge.center": False},
+    "prenorm": {"model.block": "prenorm"},
+}
 ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # what validation prefers on SASRec, for an ID table and for text
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
@@ -55,4 +71,9 @@ def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
         config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
         config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
         config.eval.full = False
+    elif name == "plus":
+        if value not in PLUS:
+            raise ValueError(f"configs/sweep.py:{variant}: expected plus= one of {', '.join(PLUS)}")
+        config.model.method = "grasp_plus"
+        config.update_from_flattened_dict(PLUS[value])
     return config

@@ -9,7 +9,7 @@ import ml_collections
 import pytest
 
 from configs import sweep
-from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, names, of_method, save_config, validate
+from grasp_jax.config import CONFIG_FILE, _get, check_workdir, default_config, names, of_method, save_config, validate
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
@@ -218,7 +218,10 @@ def test_a_damaged_config_is_refused(tmp_path: pathlib.Path) -> None:
     assert_names(message, (str(tmp_path / CONFIG_FILE), "not readable JSON", "use another --workdir or restore the file"))
 
 
-@pytest.mark.parametrize("variant", ["table2", "table4", "neighbours=5", "features=32", "gate=prefix*8", "corrupt=swap*25"])
+@pytest.mark.parametrize(
+    "variant",
+    ["table2", "table4", "neighbours=5", "features=32", "gate=prefix*8", "corrupt=swap*25", *(f"plus={part}" for part in sweep.PLUS)],
+)
 def test_sweeps_are_valid(variant: str) -> None:
     """Would break a curve of the paper: a point that is refused, or that is the default."""
     config = sweep.get_config(variant)
@@ -229,11 +232,15 @@ def test_sweeps_are_valid(variant: str) -> None:
         "gate=prefix*8": (config.model.gate_query, config.model.gate_scale) == ("prefix", 8.0),
         "corrupt=swap*25": (config.knowledge.corruption.kind, config.knowledge.corruption.share) == ("swap", 0.25),
     }
+    if variant.startswith("plus="):
+        fields = sweep.PLUS[variant.removeprefix("plus=")]
+        assert config.model.method == "grasp_plus" and all(_get(default_config(), key) != value for key, value in fields.items())
+        assert all(_get(config, key) == value for key, value in fields.items())
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
-@pytest.mark.parametrize("variant", ["table3", "neighbours", "table2=5"])
+@pytest.mark.parametrize("variant", ["table3", "neighbours", "table2=5", "plus=magic"])
 def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
-    with pytest.raises(ValueError, match=f"sweep.py:{variant}: expected one of table2"):
+    with pytest.raises(ValueError, match=f"sweep.py:{variant}: expected"):
         sweep.get_config(variant)
