@@ -113,6 +113,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "seeds": (42,),
                 "batch_size": 128,
                 "learning_rate": 1e-3,
+                "one_item_users": False,  # bert4rec: train also on users with one training item, asked for behind a mask alone
                 "targets": "every",  # every | last: which positions of a history causal backbones are trained on
                 "loss": "auto",  # auto (the method's own) | bce | softmax | gbce
                 "negatives": 1,  # of bce, for each target

@@ -200,7 +200,8 @@ class Experiment:
     def cell(self, method: str, backbone: str) -> Cell:
         """Model and data of one method on one backbone."""
         config, split, tables = of_method(self.config, method), self.split, self.tables(method)
-        users = np.flatnonzero(split.train.lengths > 1)
+        bidirectional = BACKBONES[backbone].bidirectional
+        users = np.flatnonzero(split.train.lengths > (0 if bidirectional and config.train.one_item_users else 1))
         if not len(users):
             raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
         packing = plan_packing(split.train, users, config.train.batch_size)
@@ -216,7 +217,6 @@ class Experiment:
             excluded_offsets=jnp.asarray(index.offsets),
             queries=queries,
         )
-        bidirectional = BACKBONES[backbone].bidirectional
         mask_rate = config.model.mask_rate if bidirectional else 0.0
         last_only = config.train.targets == "last"
         num_targets = count_targets(packing, mask_rate, last_only)

@@ -39,10 +39,10 @@ def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> 
     assert module.features == 2 * FEATURES
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_cross_attention_equals_one_user_at_a_time(causal: bool) -> None:
+@pytest.mark.parametrize(("causal", "with_positions"), [(True, True), (True, False), (False, True)])
+def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions: bool) -> None:
     """A view would look at another user's items or ahead, at itself instead of the other view, or have a backbone of its own."""
-    model = DualView(GRU4Rec(FEATURES), FEATURES, 8, causal)
+    model = DualView(GRU4Rec(FEATURES), FEATURES, 8, causal, with_positions)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
     params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     rng = np.random.default_rng(0)
@@ -63,9 +63,9 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool) -> None:
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
             own = segments == segment
-            history = vectors[row, own].astype(np.float64) * np.sqrt(FEATURES)
-            place = exact["positions"][: own.sum()]
-            ids, text = history[:, :FEATURES] + place, history[:, FEATURES:] + place
+            ids, text = np.split(vectors[row, own].astype(np.float64), 2, axis=1)
+            if with_positions:
+                ids, text = (view * np.sqrt(FEATURES) + exact["positions"][: own.sum()] for view in (ids, text))
             first = gru_by_hand(exact["backbone"], crossed(exact["text_to_id"], text, ids), 1)
             second = gru_by_hand(exact["backbone"], crossed(exact["id_to_text"], ids, text), 1)
             np.testing.assert_allclose(found[row, own], np.concatenate([first, second], axis=1), rtol=1e-5, atol=1e-5)

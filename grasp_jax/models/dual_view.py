@@ -76,6 +76,7 @@ class DualView(nn.Module):
       features: D.
       max_length: number of position embeddings.
       causal: whether the cross-attention looks backwards only; like the backbone.
+      with_positions: scale the views by sqrt(D) and add positions before they meet, as LLM-ESR's code does but for GRU4Rec.
       num_heads: of the cross-attention.
     """
 
@@ -83,6 +84,7 @@ class DualView(nn.Module):
     features: int
     max_length: int
     causal: bool
+    with_positions: bool = True
     num_heads: int = 2
 
     @property
@@ -92,9 +94,11 @@ class DualView(nn.Module):
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
         """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]."""
-        table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
-        place = table[jnp.clip(positions, 0, self.max_length - 1)]
-        own, text = (Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout) for view in jnp.split(vectors, 2, axis=-1))
+        own, text = jnp.split(vectors, 2, axis=-1)
+        if self.with_positions:
+            table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
+            place = table[jnp.clip(positions, 0, self.max_length - 1)]
+            own, text = (Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout) for view in (own, text))
         allowed = attention_mask(segments, self.causal)
         crossed = [
             CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),

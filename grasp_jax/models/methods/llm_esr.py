@@ -14,6 +14,7 @@ import numpy as np
 
 from grasp_jax.knowledge.neighbours import top_neighbours
 from grasp_jax.models.dual_view import DualView, DualViewEncoder
+from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods.llminit import principal_components, start_from_components
 from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.segments import newest_places
@@ -47,7 +48,7 @@ def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn
 
 def two_views(backbone: nn.Module, config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
     """Cross-attention before the shared backbone."""
-    return DualView(backbone, config.features, max_length, not backbone.bidirectional and config.causal)
+    return DualView(backbone, config.features, max_length, not backbone.bidirectional and config.causal, not isinstance(backbone, GRU4Rec))
 
 
 def tables(bank: Bank, facts: Facts) -> Bank:
