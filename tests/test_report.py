@@ -101,6 +101,15 @@ def test_ablations_are_against_grasp(tmp_path: pathlib.Path) -> None:
     assert (row["paper NDCG@10"], row["paper against GRASP"]) == ("33.41", f"{100 * (33.41 / 42.76 - 1):+.1f} %")
 
 
+def test_mean_gates_by_description(fashion: Run) -> None:
+    """Gates of users with a wrong description would be mixed with the others'."""
+    table = next(table for table in all_tables(fashion) if table.name == "gates")
+    gates = np.random.default_rng(0).random((40, 3))
+    assert [row[2] for row in table.rows] == ["as written", "wrong"]
+    assert table.rows[1][3] == f"{gates[:10, 0].mean():.4f} ± {gates[:10, 0].std():.4f}"
+    assert table.rows[0][5].startswith(f"{gates[10:, 2].mean():.4f}")
+
+
 def test_formats_keep_every_cell() -> None:
     """A number would be lost on the way to a paper, or LaTeX not compile."""
     rows = [["sasrec", "grasp_plus", "1.00 ± 0.10"], ["", "b", "5 %"]]

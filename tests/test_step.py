@@ -18,7 +18,9 @@ from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models import attention
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
-from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.method import Facts
+from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender, has_gates
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.step import TrainState, make_train_steps
@@ -31,6 +33,9 @@ MODELS = {
     "linear": ("grasp", (), "paper"),
     "hidden": ("grasp", (10,), "learned"),
     "softmax": ("grasp", (), "softmax"),
+    "llm_esr": ("llm_esr", (), "paper"),
+    "plus": ("grasp_plus", (10,), "none"),
+    "gated plus": ("grasp_plus", (10,), "learned"),
 }
 
 
@@ -55,11 +60,15 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
     @functools.cache
     def make(name: str) -> Setting:
         method, mlp, gate = MODELS[name]
-        tables = {} if method == "plain" else unit_tables
+        config = default_config().model
+        config.features, config.num_layers, config.mlp, config.gate, config.plus.gate = 6, 1, mlp, gate, gate
+        config.llm_esr.similar_users = 3
         split = leave_one_out(small_log, 8)  # shorter than the longest histories
         index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
         items, users = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
-        logits = 6 * interaction_logits(tables, users, items) if tables else None  # gates far from one half
+        bank = {name: np.asarray(table) for name, table in unit_tables.items()}
+        tables = {name: jnp.asarray(table) for name, table in METHODS[method].tables(bank, Facts(config, split.item_counts)).items()}
+        logits = 6 * interaction_logits(tables, users, items) if has_gates(tables) else None  # gates far from one half
         data = DeviceData(items, users, logits, jnp.asarray(index.shifted), jnp.asarray(index.offsets))
         trained = np.flatnonzero(split.train.lengths > 1)
         packing = plan_packing(split.train, trained, BATCH)
@@ -67,8 +76,6 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
         slots, _ = pack(split.train, np.concatenate(epochs), packing)
         batch = quick_jit(gather_batch)(data, jnp.asarray(slots[0]))
         targets = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch)
-        config = default_config().model
-        config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
         model = build_recommender(
             config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token", BATCH
         )
@@ -87,7 +94,7 @@ def draw_batch(index: ExclusionIndex, num_targets: int, count: int) -> Any:
 
 
 def training_scores(model: Recommender, params: Any, s: Setting) -> PairScores:
-    logits = 6 * logits_of(s.tables, s.targets.users[:, None], s.targets.negatives) if s.tables else None
+    logits = 6 * logits_of(s.tables, s.targets.users[:, None], s.targets.negatives) if has_gates(s.tables) else None
     return apply(model, params, "training_scores", s.tables, s.batch, s.targets.places, s.targets.negatives, logits, None)
 
 
@@ -157,7 +164,7 @@ def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     assert max(counts) <= len(s.targets.places)
 
 
-@pytest.mark.parametrize("name", ["plain", "hidden", "softmax"])
+@pytest.mark.parametrize("name", ["plain", "hidden", "softmax", "llm_esr", "plus", "gated plus"])
 def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scores_of: Any, name: str) -> None:
     """Training would fit another score than ranking reads: at position t, the next item's score after the history up to t."""
     s = setting(name)
@@ -177,7 +184,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
     def serve(params: Any) -> jax.Array:
         alone = gather_batch(s.data, jnp.asarray(prefixes))
         states, normaliser = apply(s.model, params, "user_states", features(s, params, None), alone, newest)
-        logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.tables else None
+        logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if has_gates(s.tables) else None
         return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
 
     served = serve(s.params)
@@ -189,7 +196,9 @@ def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
     return apply(s.model, params, "item_features", s.tables, ids)
 
 
-@pytest.mark.parametrize(("name", "projection"), [("plain", "token"), ("hidden", "token"), ("softmax", "table")])
+@pytest.mark.parametrize(
+    ("name", "projection"), [("plain", "token"), ("hidden", "token"), ("softmax", "table"), ("llm_esr", "token"), ("gated plus", "table")]
+)
 def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projection: str) -> None:
     """Packing, projecting once and reading one vector twice would train another model than one padded row per user does."""
     s = setting(name)
@@ -215,7 +224,7 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
             return encoder(features(s, params, jnp.asarray(ids)), encoder.gates(logits, normaliser))
 
         own = other = normaliser = with_candidate = None
-        if s.tables:
+        if has_gates(s.tables):
             own = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(padded_items))
             other = 6 * logits_of(s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives))
         if name == "softmax":
@@ -238,7 +247,7 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         assert idle or np.abs(np.asarray(theirs)).max() > 1e-4, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("name", ["plain", "hidden"])
+@pytest.mark.parametrize("name", ["plain", "hidden", "plus", "gated plus"])
 def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> None:
     """A softmax would be over other scores than ranking's, or a target compete with itself."""
     s = setting(name)
@@ -248,7 +257,7 @@ def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> 
     assert drawn.negatives.shape == (30,) and (drawn.negatives != again.negatives).any() and len(np.unique(drawn.negatives)) > 15
     np.testing.assert_array_equal(drawn.places, s.targets.places)
     negatives = jnp.broadcast_to(drawn.negatives, (len(drawn.places), 30))
-    logits = 6 * logits_of(s.tables, drawn.users[:, None], negatives) if s.tables else None
+    logits = 6 * logits_of(s.tables, drawn.users[:, None], negatives) if has_gates(s.tables) else None
 
     def scores(params: Any, ids: jax.Array) -> PairScores:
         return apply(s.model, params, "training_scores", s.tables, s.batch, drawn.places, ids, logits, None)

@@ -31,6 +31,8 @@ def all_tables(run: Run) -> list[Table]:
     tables += [groups(run, protocol) for protocol in _protocols(run)]
     if any(method.startswith("grasp_wo") for method, _ in cells(run)):
         tables.append(ablation(run))
+    if run.gates:
+        tables.append(mean_gates(run))
     if run.results["comparisons"]:
         tables.append(significance(run))
     return tables
@@ -122,6 +124,19 @@ def ablation(run: Run) -> Table:
         change = None if theirs is None or not whole_theirs or method == "grasp" else 100 * (theirs / whole_theirs - 1)
         body.append([*line, _number(theirs), _percent(change)])
     return Table("ablation", "Ablations of GRASP", header, body, "Percent, test")
+
+
+def mean_gates(run: Run) -> Table:
+    """Mean gates to what test users took next, users with a wrong description apart (the paper's A.3)."""
+    body = []
+    for (method, backbone), stored in run.gates.items():
+        for label, chosen in (("as written", ~stored["corrupted"]), ("wrong", stored["corrupted"])):
+            if chosen.any():
+                gates = stored["gates"][chosen]
+                spread = [f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in zip(gates.mean(axis=0), gates.std(axis=0), strict=True)]
+                body.append([backbone, method, label, *spread])
+    header = ["backbone", "method", "description of the user", "self", "similar", "global"]
+    return Table("gates", "Gates", header, body, "Mean and standard deviation over test users")
 
 
 def significance(run: Run) -> Table:
