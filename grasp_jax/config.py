@@ -91,6 +91,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "row_norm": 1.0,  # length of frozen rows as input of the MLP
                 "num_layers": 2,  # of sasrec and bert4rec
                 "block": "sasrec",  # of sasrec and bert4rec: sasrec | prenorm (RMSNorm and SwiGLU)
+                "padded_length": 0,  # of sasrec and bert4rec: 200 lets attention see the padding, as LLM-ESR's code does
                 "gru_layers": 1,
                 "mask_rate": 0.6,  # of bert4rec
                 "llm_esr": {"similar_users": 10, "alpha": 0.1},
@@ -167,7 +168,7 @@ _POSITIVE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
-    "model.llm_esr.alpha", "model.plus.id_trust", "train.gbce_calibration",
+    "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration",
     "train.checkpoint_seconds", "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}

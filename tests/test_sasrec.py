@@ -111,8 +111,11 @@ def dense(x: np.ndarray, params: dict) -> np.ndarray:
     return x @ params["kernel"] + params["bias"]
 
 
-def oracle(params: dict, vectors: np.ndarray) -> np.ndarray:
-    """One-head causal SASRec of one user's [n, D] item vectors, as published: normalised queries, raw keys and values."""
+def oracle(params: dict, vectors: np.ndarray, zeros: int = 0, causal: bool = True) -> np.ndarray:
+    """One-head SASRec of one user's [n, D] item vectors, as published: normalised queries, raw keys and values.
+
+    `zeros` rows of padding stand before the history and are looked at, as LLM-ESR's code has it.
+    """
     n = len(vectors)
     x = vectors * np.sqrt(FEATURES) + params["positions"][:n]
     for layer in range(2):
@@ -120,12 +123,25 @@ def oracle(params: dict, vectors: np.ndarray) -> np.ndarray:
         q = layer_norm(x, params[f"LayerNorm_{2 * layer}"])
         attended = np.zeros_like(x)
         for t in range(n):
-            logits = dense(q[t], attention["query"]) @ dense(x[: t + 1], attention["key"]).T / np.sqrt(FEATURES)
+            seen = np.concatenate([np.zeros((zeros, FEATURES)), x[: t + 1] if causal else x])
+            logits = dense(q[t], attention["query"]) @ dense(seen, attention["key"]).T / np.sqrt(FEATURES)
             weights = np.exp(logits - logits.max())
-            attended[t] = (weights / weights.sum()) @ dense(x[: t + 1], attention["value"])
+            attended[t] = (weights / weights.sum()) @ dense(seen, attention["value"])
         x = layer_norm(q + dense(attended, attention["out"]), params[f"LayerNorm_{2 * layer + 1}"])
         x = x + dense(np.maximum(dense(x, params[f"Dense_{2 * layer}"]), 0), params[f"Dense_{2 * layer + 1}"])
     return layer_norm(x, params["LayerNorm_4"])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_that_is_looked_at(causal: bool) -> None:
+    """LLM-ESR's protocol would see other padding than its zeros before each history, or the wrong number of them."""
+    model = SASRec(FEATURES, MAX_LENGTH, 2, 1, causal, padded_length=7)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters())
+    states = np.asarray(forward(model, parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))
+    for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
+        vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
+        expected = oracle(params, vectors, max(7 - len(vectors), 0), causal)
+        np.testing.assert_allclose(states[user == SEGMENTS], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_forward_equals_a_numpy_oracle() -> None:

@@ -20,4 +20,7 @@ class BERT4Rec(SASRec):
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "BERT4Rec":
         """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
-        return cls(config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype), block=config.block)
+        return cls(
+            config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype), block=config.block,
+            padded_length=config.padded_length,
+        )  # fmt: skip

@@ -31,7 +31,13 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, queries: jax.Array, values: jax.Array, allowed: jax.Array, dropout: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, queries: jax.Array, values: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None
+    ) -> jax.Array:
+        """Queries [R, L, D] look at values [R, L, D] where `allowed` [R, L, L], and at `padding` [R, L] zeros before them, if given."""
+        if padding is not None:  # equal keys: one that counts as often
+            values = jnp.pad(values, ((0, 0), (0, 1), (0, 0)))
+            allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
         head_width = self.features // self.num_heads
 
         def project(x: jax.Array, name: str) -> jax.Array:
@@ -40,6 +46,8 @@ class SelfAttention(nn.Module):
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
         scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(head_width))
+        if padding is not None:
+            scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(self.dtype)
         weights = Dropout()(weights, dropout)
         attended = jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape)
@@ -55,6 +63,7 @@ class SASRec(nn.Module):
       num_layers, num_heads: blocks and heads per block.
       causal: False reproduces LLM-ESR, whose mask is switched off (docs/deviations.md).
       dtype: compute type; parameters and normalisation are float32.
+      padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
     """
 
@@ -65,13 +74,17 @@ class SASRec(nn.Module):
     causal: bool = True
     dtype: jnp.dtype = jnp.float32
     block: str = "sasrec"
+    padded_length: int = 0
 
     bidirectional = False
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "SASRec":
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
-        return cls(config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block)
+        return cls(
+            config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block,
+            config.padded_length,
+        )  # fmt: skip
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
@@ -83,24 +96,28 @@ class SASRec(nn.Module):
         x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
         x = Dropout()(x, dropout).astype(self.dtype)
         allowed = attention_mask(segments, self.causal)
+        padding = None
+        if self.padded_length:
+            lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
+            padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
         step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
         for _ in range(self.num_layers):
-            x = step(x, allowed, dropout)
+            x = step(x, allowed, dropout, padding)
         norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
         return norm(x).astype(jnp.float32)
 
-    def _published(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None) -> jax.Array:
+    def _published(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
         """A block of SASRec's own: normalised queries are what attention is added to."""
         normalised = nn.LayerNorm(epsilon=1e-8)(x)
-        x = normalised + SelfAttention(self.features, self.num_heads, self.dtype)(normalised, x, allowed, dropout)
+        x = normalised + SelfAttention(self.features, self.num_heads, self.dtype)(normalised, x, allowed, dropout, padding)
         x = nn.LayerNorm(epsilon=1e-8)(x)
         hidden = jax.nn.relu(Dropout()(self._dense(self.features)(x), dropout))
         return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
 
-    def _prenorm(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None) -> jax.Array:
+    def _prenorm(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
         """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
         normalised = nn.RMSNorm()(x)
-        attended = SelfAttention(self.features, self.num_heads, self.dtype)(normalised, normalised, allowed, dropout)
+        attended = SelfAttention(self.features, self.num_heads, self.dtype)(normalised, normalised, allowed, dropout, padding)
         x = x + Dropout()(attended, dropout)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
