@@ -224,11 +224,14 @@ def of_method(config: ml_collections.ConfigDict, method: str) -> ml_collections.
     """The config as `method` has it: with `config.by_method[method]` in place of what it names.
 
     Raises:
-      UserError: `by_method` names a field that does not exist, or a value of another type.
+      UserError: `by_method` names a field that does not exist or that all methods share, or a value of another type.
     """
     merged = config.copy_and_resolve_references()
+    changes = config.by_method.get(method, {})
+    if shared := set(changes) - {"model", "train"}:
+        raise UserError(f"config.by_method.{method}.{min(shared)}: all methods of a run share it; expected fields of model and train")
     try:
-        merged.update(config.by_method.get(method, {}))
+        merged.update(changes)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"config.by_method.{method}: {str(error).strip()}; expected fields of grasp_jax/config.py") from error
     return merged

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from grasp_jax.cells import Cell, Evaluated, evaluate_cell, finished_cell, make_cell, train_cell, trained_cell
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
-from grasp_jax.experiment import Cell, Evaluated, Experiment
+from grasp_jax.experiment import Experiment
 from grasp_jax.machine import machine
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
@@ -33,15 +34,15 @@ def train(experiment: Experiment, flags: Any) -> None:
     """Trains every method on every backbone that the config names."""
     prepare(experiment, flags)
     for method, backbone in experiment.cells:
-        experiment.train(experiment.cell(method, backbone))
+        train_cell(experiment, make_cell(experiment, method, backbone))
 
 
 def evaluate(experiment: Experiment, flags: Any) -> None:
     """Measures the trained models on the test items and writes results.json."""
     evaluated = {}
     for method, backbone in experiment.cells:
-        cell = experiment.cell(method, backbone)
-        evaluated[method, backbone] = experiment.evaluate(cell, experiment.trained(cell))
+        cell = make_cell(experiment, method, backbone)
+        evaluated[method, backbone] = evaluate_cell(experiment, cell, trained_cell(experiment, cell))
     _report(experiment, evaluated)
 
 
@@ -53,15 +54,15 @@ def everything(experiment: Experiment, flags: Any) -> None:
     for number, (method, backbone) in enumerate(experiment.cells, start=1):
         if len(experiment.cells) > 1:
             print(f"cell {number} of {len(experiment.cells)}: {method}-{backbone}", flush=True)
-        cell = experiment.cell(method, backbone)
+        cell = make_cell(experiment, method, backbone)
         try:
-            snapshot = experiment.train(cell)
+            snapshot = train_cell(experiment, cell)
         except TrainingDiverged as error:
             if len(experiment.cells) == 1:
                 raise
             failed.append({"method": method, "backbone": backbone, "reason": str(error)})
             continue
-        evaluated[method, backbone] = experiment.finished(method, backbone) or experiment.evaluate(cell, snapshot)
+        evaluated[method, backbone] = finished_cell(experiment, method, backbone) or evaluate_cell(experiment, cell, snapshot)
     if evaluated:
         _report(experiment, evaluated, failed)
     if failed:
@@ -73,8 +74,8 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     """Writes the top items of every user, by the trained model with the best validation score."""
     best: tuple[float, Cell, Any, int] | None = None
     for method, backbone in experiment.cells:
-        cell = experiment.cell(method, backbone)
-        snapshot = experiment.trained(cell)
+        cell = make_cell(experiment, method, backbone)
+        snapshot = trained_cell(experiment, cell)
         m = int(snapshot.progress.best.argmax())
         if best is None or snapshot.progress.best[m] > best[0]:
             best = (float(snapshot.progress.best[m]), cell, snapshot, m)
@@ -88,7 +89,7 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
     recommend(
         experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users,
-        experiment.queries(experiment.split.log.offsets[1:]), path,
+        experiment.queries(cell.method, experiment.split.log.offsets[1:]), path,
     )  # fmt: skip
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 

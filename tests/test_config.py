@@ -54,6 +54,9 @@ def test_a_method_may_have_its_own_settings() -> None:
     assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), 3e-3, 64)
     assert of_method(config, "llminit").model.dropout == config.model.dropout == (0.2,)
     assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp", "droput"))
+    with config.unlocked():
+        config.by_method.grasp = {"data": {"max_length": 5}}
+    assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp.data", "all methods of a run share it"))
 
 
 def keys(tree: dict[str, Any], prefix: str = "") -> set[str]:

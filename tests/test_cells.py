@@ -5,8 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from grasp_jax.cells import make_cell, preferred_members
 from grasp_jax.config import default_config
-from grasp_jax.experiment import Experiment, preferred_members
+from grasp_jax.experiment import Experiment
 from grasp_jax.training.loop import Member
 
 
@@ -25,5 +26,5 @@ def test_users_with_one_item_are_asked_behind_a_mask_only(tmp_path: pathlib.Path
     config = default_config()
     config.data.path, config.model.method, config.train.one_item_users = str(tmp_path), "plain", one_item_users
     config.eval.num_negatives = 1
-    cell = Experiment(config, tmp_path / "run").cell("plain", backbone)
+    cell = make_cell(Experiment(config, tmp_path / "run"), "plain", backbone)
     assert cell.data.users.tolist() == ([0, 1, 2] if one_item_users and backbone == "bert4rec" else [1, 2])

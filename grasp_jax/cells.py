@@ -1,0 +1,238 @@
+"""A cell of a run, one method on one backbone: made, trained, evaluated, and found again on disk."""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from grasp_jax.config import of_method
+from grasp_jax.data.negatives import exclusion_index
+from grasp_jax.data.packing import plan_packing
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.examples import example_users, examples, target_gates
+from grasp_jax.evaluation.metrics import group_rows
+from grasp_jax.evaluation.ranking import EvaluationSet, full_ranks, sampled_ranks, seen_pairs
+from grasp_jax.evaluation.significance import ndcg_gains
+from grasp_jax.experiment import Experiment
+from grasp_jax.files import write_text
+from grasp_jax.knowledge.corruption import USERS, corrupted_rows
+from grasp_jax.knowledge.prompts import item_titles
+from grasp_jax.knowledge.queries import query_rows
+from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.projection import choose_projection
+from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommender, has_gates
+from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.early_stopping import as_progress
+from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
+from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.states import pack_all_users
+from grasp_jax.training.targets import StepShape, count_targets
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One method on one backbone, with everything it is trained and evaluated on."""
+
+    method: str
+    backbone: str
+    model: Recommender
+    members: list[Member]
+    data: TrainingData
+    folder: pathlib.Path
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.method, self.backbone
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"method": self.method, "backbone": self.backbone}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Test results of one cell.
+
+    Attributes:
+      rows: of `results.json`, for both protocols, all groups and each seed.
+      gains: per protocol [n] NDCG@10 of each user, mean over seeds; methods of one run have the same users in the same order.
+    """
+
+    rows: list[dict[str, Any]]
+    gains: dict[str, np.ndarray]
+
+
+def preferred_members(members: list[Member], best: np.ndarray) -> list[int]:
+    """Indices of the members with the dropout that validation prefers, one for each seed.
+
+    Args:
+      members: all that were trained.
+      best: [M] best validation NDCG@10 of each; the mean over seeds decides.
+    """
+    scores: dict[float, list[float]] = {}
+    for member, score in zip(members, best, strict=True):
+        scores.setdefault(member.dropout, []).append(float(score))
+    preferred = max(scores, key=lambda rate: np.mean(scores[rate]))
+    return [m for m, member in enumerate(members) if member.dropout == preferred]
+
+
+def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
+    """Model and data of one method on one backbone."""
+    config, split, tables = of_method(experiment.config, method), experiment.split, experiment.tables(method)
+    bidirectional = BACKBONES[backbone].bidirectional
+    users = np.flatnonzero(split.train.lengths > (0 if bidirectional and config.train.one_item_users else 1))
+    if not len(users):
+        raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
+    packing = plan_packing(split.train, users, config.train.batch_size)
+    index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
+    log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
+    every = np.arange(split.log.num_interactions)
+    queries = jnp.asarray(query_rows(config.model.gate_query, split.log, every, split.log.users))
+    device = DeviceData(
+        items=log_items,
+        users=log_users,
+        logits=interaction_logits(tables, queries, log_items) if has_gates(tables) else None,
+        excluded=jnp.asarray(index.shifted),
+        excluded_offsets=jnp.asarray(index.offsets),
+        queries=queries,
+    )
+    mask_rate = config.model.mask_rate if bidirectional else 0.0
+    last_only = config.train.targets == "last"
+    num_targets = count_targets(packing, mask_rate, last_only)
+    loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
+    shared = loss in SHARED
+    negatives = config.train.shared_negatives if shared else config.train.negatives
+    projection = config.model.projection
+    if projection == "auto":
+        tokens = packing.num_rows * packing.row_length
+        projection = choose_projection(split.log.num_items, tokens + (negatives if shared else num_targets * negatives))
+    longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
+    width = experiment.bank.width if experiment.bank else 0
+    model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
+    members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
+    shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared, last_only)
+    data = TrainingData(
+        device,
+        tables,
+        METHODS[method].start,
+        split.train,
+        users,
+        packing,
+        shape,
+        choose_loss(loss, config.train, split.log.num_items),
+        experiment.evaluation_set("valid", method, backbone, config.eval.valid_users),
+        pack_all_users(split.train, config.eval.user_block, bidirectional) if METHODS[method].reads_states else None,
+    )
+    return Cell(method, backbone, model, members, data, experiment.workdir / "checkpoints" / f"{method}-{backbone}")
+
+
+def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
+    """Trains a cell, or finds it trained."""
+    config = of_method(experiment.config, cell.method).train
+    return train(config, cell.model, cell.members, cell.data, cell.folder, experiment.records, cell.labels)
+
+
+def trained_cell(experiment: Experiment, cell: Cell) -> Snapshot:
+    """A trained cell from its checkpoints.
+
+    Raises:
+      UserError: nothing was trained in this workdir.
+    """
+    like = initial_snapshot(cell.model, optax.adam(of_method(experiment.config, cell.method).train.learning_rate), cell.members, cell.data)
+    for name in ("best", "last"):
+        if (cell.folder / name).is_dir() and (restored := Checkpoints(cell.folder / name).restore(like)):
+            tree = Snapshot(*restored[1])
+            return tree._replace(progress=as_progress(tree.progress))
+    raise UserError(f"{cell.folder}: no checkpoint; run --mode=train with the same --workdir first")
+
+
+def evaluate_cell(experiment: Experiment, cell: Cell, snapshot: Snapshot) -> Evaluated:
+    """Test results of a cell by both protocols; rows, ranks, examples and gates are stored in the workdir."""
+    config, split = experiment.config, experiment.split
+    test = experiment.evaluation_set("test", cell.method, cell.backbone)
+    ranking = test if config.eval.full else None
+    if config.eval.full and config.eval.full_users:
+        ranking = experiment.evaluation_set("test", cell.method, cell.backbone, config.eval.full_users)
+    seen = seen_pairs(split.log, split.test, ranking.batches) if ranking is not None and config.eval.exclude_seen else None
+    rows: list[dict[str, Any]] = []
+    for m in preferred_members(cell.members, snapshot.progress.best):
+        member = cell.members[m]
+        params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
+        labels = {
+            "dataset": split.log.name,
+            **cell.labels,
+            "seed": member.seed,
+            "dropout": member.dropout,
+            "best_epoch": int(snapshot.progress.best_epoch[m]),
+            "split": "test",
+        }
+        ranks = {"sampled100": (test, sampled_ranks(cell.model, params, cell.data.device, cell.data.tables, test))}
+        if ranking is not None:
+            with tqdm(total=len(ranking.users), desc=f"{cell.method}: full ranking", unit="user", disable=None) as bar:
+                full = full_ranks(cell.model, params, cell.data.device, cell.data.tables, ranking, config.eval.item_block, seen, bar.update)
+            ranks["full"] = (ranking, full)
+        for protocol, (evaluation, values) in ranks.items():
+            _store_ranks(experiment, _ranks_file(experiment, *cell.name, member.seed, protocol), evaluation, values)
+            rows += group_rows(values, evaluation.users, evaluation.targets, experiment.groups, {**labels, "protocol": protocol})
+        _store_looks(experiment, cell, params, test, member.seed)
+    write_text(_cell_file(experiment, *cell.name), json.dumps(rows, indent=1) + "\n")
+    return _read_cell(experiment, *cell.name)
+
+
+def finished_cell(experiment: Experiment, method: str, backbone: str) -> Evaluated | None:
+    """What an earlier call of the same run measured of a cell; None where nothing readable is left, so that it is measured again."""
+    try:
+        return _read_cell(experiment, method, backbone)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _read_cell(experiment: Experiment, method: str, backbone: str) -> Evaluated:
+    rows = json.loads(_cell_file(experiment, method, backbone).read_text(encoding="utf-8"))
+    gains: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        if row["group"] == "all":
+            with np.load(_ranks_file(experiment, method, backbone, row["seed"], row["protocol"]), allow_pickle=False) as stored:
+                gains.setdefault(row["protocol"], []).append(ndcg_gains(stored["rank"]))
+    return Evaluated(rows, {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()})
+
+
+def _store_looks(experiment: Experiment, cell: Cell, params: Any, test: EvaluationSet, seed: int) -> None:
+    """Example recommendations and gates, for a report; of a config's first seed."""
+    if seed != experiment.config.train.seeds[0]:
+        return
+    split, log = experiment.split, experiment.split.log
+    titles = item_titles(experiment.dataset.items) if experiment.dataset.items else [str(item) for item in log.item_ids]
+    gates = target_gates(cell.model, params, test)
+    shown = examples(
+        cell.model, params, cell.data.device, cell.data.tables, split, example_users(split, experiment.config.eval.seed),
+        experiment.queries(cell.method, split.test.end), titles, gates,
+    )  # fmt: skip
+    name = f"{cell.method}-{cell.backbone}"
+    write_text(experiment.workdir / "examples" / f"{name}.json", json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
+    if gates is not None:
+        hit = corrupted_rows(experiment.config.knowledge.corruption, log.num_users, USERS)[test.users]
+        path = experiment.workdir / "gates" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, user=log.user_ids[test.users], gates=gates.astype(np.float32), corrupted=hit)
+
+
+def _store_ranks(experiment: Experiment, path: pathlib.Path, evaluation: EvaluationSet, ranks: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, user=experiment.split.log.user_ids[evaluation.users], rank=ranks)
+
+
+def _cell_file(experiment: Experiment, method: str, backbone: str) -> pathlib.Path:
+    return experiment.workdir / "cells" / f"{method}-{backbone}.json"
+
+
+def _ranks_file(experiment: Experiment, method: str, backbone: str, seed: int, protocol: str) -> pathlib.Path:
+    return experiment.workdir / "ranks" / f"{method}-{backbone}-seed{seed}-{protocol}.npz"
