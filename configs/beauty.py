@@ -8,11 +8,12 @@ With text, `--config.data.items_file=items.jsonl --config.model.method=plain,gra
 
 import ml_collections
 
+from configs.protocol import as_variant
 from grasp_jax.config import default_config
 
 
 def get_config(variant: str = "sasrec") -> ml_collections.ConfigDict:
-    """`variant` is the backbone."""
+    """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "beauty"
     config.data.tail_user_below = 9
@@ -20,7 +21,6 @@ def get_config(variant: str = "sasrec") -> ml_collections.ConfigDict:
     config.knowledge.item_template = "beauty_item"
     config.knowledge.user_template = "beauty_user"
     config.model.method = "plain"
-    config.model.backbone = variant
     config.model.dropout = (0.5,)
     config.train.seeds = (42, 43, 44)
-    return config
+    return as_variant(config, variant)

@@ -7,17 +7,17 @@ FOLDER holds `inter.txt`. Paper (Table 2, SASRec): NDCG@10 44.13, HR@10 49.95.
 
 import ml_collections
 
+from configs.protocol import as_variant
 from grasp_jax.config import default_config
 
 
 def get_config(variant: str = "sasrec") -> ml_collections.ConfigDict:
-    """`variant` is the backbone."""
+    """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "fashion"
     config.data.tail_user_below = 3
     config.data.tail_item_below = 4
     config.model.method = "plain"
-    config.model.backbone = variant
     config.model.dropout = (0.5,)
     config.train.seeds = (42, 43, 44)
-    return config
+    return as_variant(config, variant)

@@ -88,10 +88,11 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     """Model and data of one method on one backbone."""
     config, split, tables = of_method(experiment.config, method), experiment.split, experiment.tables(method)
     bidirectional = BACKBONES[backbone].bidirectional
-    users = np.flatnonzero(split.train.lengths > (0 if bidirectional and config.train.one_item_users else 1))
+    mask_at = experiment.mask_at(method, backbone)
+    users = np.flatnonzero(split.train.lengths > (0 if mask_at and config.train.one_item_users else 1))
     if not len(users):
         raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
-    packing = plan_packing(split.train, users, config.train.batch_size)
+    packing = plan_packing(split.train, users, config.train.batch_size, "" if bidirectional else mask_at)
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
     every = np.arange(split.log.num_interactions)
@@ -129,7 +130,8 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
         shape,
         choose_loss(loss, config.train, split.log.num_items),
         experiment.evaluation_set("valid", method, backbone, config.eval.valid_users),
-        pack_all_users(split.train, config.eval.user_block, bidirectional) if METHODS[method].reads_states else None,
+        pack_all_users(split.train, config.eval.user_block, mask_at) if METHODS[method].reads_states else None,
+        "" if bidirectional else mask_at,
     )
     return Cell(method, backbone, model, members, data, experiment.workdir / "checkpoints" / f"{method}-{backbone}")
 

@@ -93,6 +93,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "block": "sasrec",  # of sasrec and bert4rec: sasrec | prenorm (RMSNorm and SwiGLU)
                 "padded_length": 0,  # of sasrec and bert4rec: 200 lets attention see the padding, as LLM-ESR's code does
                 "gru_layers": 1,
+                "start_token": False,  # of gru4rec: a learned vector before each history
                 "mask_rate": 0.6,  # of bert4rec
                 "llm_esr": {"similar_users": 10, "alpha": 0.1},
                 "plus": {  # of grasp_plus; each was chosen on validation, docs/attention-and-leakage.md
@@ -114,7 +115,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "seeds": (42,),
                 "batch_size": 128,
                 "learning_rate": 1e-3,
-                "one_item_users": False,  # bert4rec: train also on users with one training item, asked for behind a mask alone
+                "one_item_users": False,  # of backbones with a mask: train also on users with one training item, asked for from it alone
                 "targets": "every",  # every | last: which positions of a history causal backbones are trained on
                 "loss": "auto",  # auto (the method's own) | bce | softmax | gbce
                 "negatives": 1,  # of bce, for each target

@@ -95,6 +95,10 @@ class Experiment:
             self._bank_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
         return self._bank_tables[name]
 
+    def mask_at(self, method: str, backbone: str) -> str:
+        """Where the backbone has a mask at each history."""
+        return BACKBONES[backbone].from_config(of_method(self.config, method).model, 0).mask_at
+
     def queries(self, method: str, ends: np.ndarray) -> np.ndarray:
         """[N] rows of the query tables with which what follows each user's history is asked for; `ends` [N], as in `Histories`."""
         return query_rows(of_method(self.config, method).model.gate_query, self.split.log, ends, np.arange(self.split.log.num_users))
@@ -131,7 +135,7 @@ class Experiment:
             target[everyone[kept]] = histories.target[everyone[kept]]
             histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
         return evaluation_set(
-            histories, negatives, self.tables(method), self.config.eval.user_block, BACKBONES[backbone].bidirectional,
+            histories, negatives, self.tables(method), self.config.eval.user_block, self.mask_at(method, backbone),
             self.queries(method, histories.end),
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from grasp_jax.config import default_config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
-from grasp_jax.data.packing import MASK_SLOT, pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import END, MASK_SLOT, START, pack, plan_packing, stratified_batches
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
 from grasp_jax.models.gru4rec import GRU4Rec
@@ -105,9 +105,9 @@ def test_mask_slots(small_log: InteractionLog) -> None:
     """Ranking would ask at the newest item itself, or the mask would belong to another user or position."""
     split = leave_one_out(small_log, LENGTH)
     users = split.test.evaluated
-    packing = plan_packing(split.test, users, BATCH, with_mask=True)
+    packing = plan_packing(split.test, users, BATCH, mask_at=END)
     batches = stratified_batches(split.test.lengths, users, BATCH, None)
-    slots, newest = pack(split.test, batches, packing, with_mask=True)
+    slots, newest = pack(split.test, batches, packing, mask_at=END)
     nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
     data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
     for s in range(len(slots)):
@@ -188,3 +188,42 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
     other = batch.items[:rows] != swapped.items[:rows]
     assert other.any() and first_copy_only.any()
     np.testing.assert_allclose(shown(params, swapped)[first_copy_only], scores.negative[first_copy_only], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_only: bool) -> None:
+    """A start token would stand in another place, be an item, or leave users of one item without a question."""
+    split = leave_one_out(small_log, LENGTH)
+    users = np.flatnonzero(split.train.lengths > 0)
+    packing = plan_packing(split.train, users, BATCH, START)
+    batches = stratified_batches(split.train.lengths, users, BATCH, None)
+    slots, newest = pack(split.train, batches, packing, START)
+    index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
+    data = DeviceData(
+        jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, jnp.asarray(index.shifted), jnp.asarray(index.offsets)
+    )
+    config = default_config().model
+    config.features, config.start_token = FEATURES, True
+    model = build_recommender(config, "plain", "gru4rec", small_log.num_items, LENGTH + 2, 0, "token", BATCH)
+    assert (model.backbone.mask_at, model.backbone.bidirectional) == (START, False)
+    packed = gather_batch(data, jnp.asarray(slots[0]))
+    params = quick_jit(model.init)(jax.random.key(0), {}, packed)["params"]
+    count = count_targets(packing, 0.0, last_only)
+    shape = StepShape(small_log.num_items, index.search_steps, count, 2, last_only=last_only)
+    batch, targets = quick_jit(lambda b: draw_targets(jax.random.key(2), 0, data, b, shape))(packed)
+    scores = quick_jit(lambda p: apply(model, p, "training_scores", {}, batch, targets.places, targets.negatives, None, None))(params)
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    expected = {}
+    for user, place in zip(batches[0], newest[0], strict=True):
+        if user < 0:
+            continue
+        history = small_log.items[split.train.start[user] : split.train.end[user]]
+        inputs = np.concatenate([exact["mask_vector"][None], exact["encoder"]["table"][history]])
+        states = gru_by_hand(exact["backbone"], inputs, 1)
+        first = int(place) - len(history)
+        for t in range(len(history) - 1 if last_only else 0, len(history)):
+            expected[first + t] = states[t] @ exact["encoder"]["table"][history[t]]
+    found = dict(zip(np.asarray(targets.places)[scores.mask].tolist(), np.asarray(scores.positive)[scores.mask], strict=True))
+    assert found.keys() == expected.keys()
+    for place, value in expected.items():
+        np.testing.assert_allclose(found[place], value, rtol=1e-5, atol=1e-5)

@@ -14,7 +14,9 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
 
-CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if path.stem != "__init__")
+CONFIGS = sorted(
+    path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if path.stem not in ("__init__", "protocol")
+)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -247,3 +249,17 @@ def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
     with pytest.raises(ValueError, match=f"sweep.py:{variant}: expected"):
         sweep.get_config(variant)
+
+
+@pytest.mark.parametrize("name", ["fashion", "beauty"])
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec", "bert4rec"])
+def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
+    """Would break the comparison with the paper: LLM-ESR's protocol must be what its code does, and ours stay as it is."""
+    of = importlib.import_module(f"configs.{name}").get_config
+    ours, theirs = of(backbone), of(f"{backbone}@llm_esr")
+    check(theirs)
+    assert ours.model.backbone == theirs.model.backbone == backbone
+    assert (theirs.eval.include_short_users, theirs.model.causal, theirs.model.padded_length) == (True, False, 200)
+    assert (ours.eval.include_short_users, ours.model.causal, ours.model.padded_length) == (False, True, 0)
+    assert theirs.train.targets == ("last" if backbone == "gru4rec" else "every")
+    assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"

@@ -27,7 +27,7 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     config.features, config.num_layers = 6, 1
     model = build_recommender(config, "plain", backbone, small_log.num_items, LENGTH + 2, 0, "token", 4)
     masked = model.backbone.bidirectional
-    everyone = pack_all_users(split.train, 4, masked)
+    everyone = pack_all_users(split.train, 4, model.backbone.mask_at)
     batch = gather_batch(data, everyone.slots[0])
     params = jax.jit(jax.vmap(lambda key: model.init(key, {}, batch)["params"]))(jax.vmap(jax.random.key)(jnp.arange(2)))
     found = newest_states(model, params, data, {}, everyone, small_log.num_users)

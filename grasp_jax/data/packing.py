@@ -1,7 +1,8 @@
 """Histories packed end to end into fixed rows, so that no step computes on padding (DESIGN: "no padding").
 
 A packed batch is one int32 array of *slots* [R, L]: each entry points into the log's flat interactions, -1 means empty, and
-`MASK_SLOT - n` is a mask appended to user n's history, which a bidirectional backbone fills in.
+`MASK_SLOT - n` is a mask at the end of user n's history, which a bidirectional backbone fills in, or at its start, from which a causal
+one may be asked for the first item.
 Items, users, positions and cached gate logits all follow from the slot by one gather on the device, so an epoch crosses to the
 device as four bytes per token. A user occupies at most one stretch of one row, hence the user row doubles as segment id.
 """
@@ -14,6 +15,7 @@ from grasp_jax.data.split import Histories
 
 ROW_MULTIPLE = 8
 MASK_SLOT = -2
+START, END = "start", "end"  # where a history's mask stands; "" for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +61,13 @@ def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, 
     return strata.T
 
 
-def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, with_mask: bool = False) -> Packing:
+def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_at: str = "") -> Packing:
     """Chooses rows that fit every batch: first-fit of the longest history of each stratum.
 
     The shape depends on the data alone, never on the epoch, so nothing recompiles and a resumed run repeats the same sums.
-    `with_mask` leaves room for a mask after each history.
+    `mask_at` leaves room for a mask at each history.
     """
-    lengths = histories.lengths + with_mask
+    lengths = histories.lengths + bool(mask_at)
     longest = int(lengths[users].max())
     row_length = -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
     batch_size = min(batch_size, len(users))
@@ -75,21 +77,21 @@ def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, with_
     return Packing(batch_size, row_length, int(rows.max()) + 1, int(np.maximum(worst - 1, 0).sum()))
 
 
-def pack(histories: Histories, batches: np.ndarray, packing: Packing, with_mask: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Slots of each batch, and where each user's newest item, or the mask after it, lies.
 
     Args:
       histories: windows into the flat interactions.
       batches: [S, B] user rows, -1 for none, each batch in falling order of length (as `stratified_batches` gives them).
       packing: the static shape.
-      with_mask: append a mask to each history.
+      mask_at: `START`, `END` or "": where each history gets a mask.
 
     Returns:
       [S, R, L] int32 slots, -1 where empty (R grows beyond `packing.num_rows` only if first-fit does worse than on the strata's
       maxima), and [S, B] int32 place, row * L + column, of each user's newest slot, 0 where there is no user.
     """
     steps = batches.shape[0]
-    lengths = np.where(batches >= 0, histories.lengths[batches] + with_mask, 0)
+    lengths = np.where(batches >= 0, histories.lengths[batches] + bool(mask_at), 0)
     rows, columns = _first_fit(lengths, packing.row_length)
     num_rows = max(packing.num_rows, int(rows.max()) + 1)
     slots = np.full(steps * num_rows * packing.row_length, -1, np.int32)
@@ -97,10 +99,12 @@ def pack(histories: Histories, batches: np.ndarray, packing: Packing, with_mask:
     step_of = np.repeat(np.arange(steps), batches.shape[1])
     begin = (step_of * num_rows + rows.ravel()) * packing.row_length + columns.ravel()
     within = np.arange(flat_lengths.sum()) - np.repeat(np.cumsum(flat_lengths) - flat_lengths, flat_lengths)
-    slots[np.repeat(begin, flat_lengths) + within] = np.repeat(histories.start[batches].ravel(), flat_lengths) + within
-    if with_mask:
+    first = histories.start[batches].ravel() - (mask_at == START)
+    slots[np.repeat(begin, flat_lengths) + within] = np.repeat(first, flat_lengths) + within
+    if mask_at:
         there = flat_lengths > 0
-        slots[(begin + flat_lengths - 1)[there]] = MASK_SLOT - batches.ravel()[there]
+        place = begin if mask_at == START else begin + flat_lengths - 1
+        slots[place[there]] = MASK_SLOT - batches.ravel()[there]
     newest = np.where(lengths > 0, rows * packing.row_length + columns + lengths - 1, 0).astype(np.int32)
     return slots.reshape(steps, num_rows, packing.row_length), newest
 

@@ -38,10 +38,10 @@ def examples(
     """
     if not len(users):
         return []
-    with_mask = model.backbone.bidirectional
-    packing = plan_packing(split.test, users, len(users), with_mask)
+    mask_at = model.backbone.mask_at
+    packing = plan_packing(split.test, users, len(users), mask_at)
     batches = stratified_batches(split.test.lengths, users, packing.batch_size, None)
-    slots, newest = pack(split.test, batches, packing, with_mask)
+    slots, newest = pack(split.test, batches, packing, mask_at)
     seen = seen_pairs(split.log, split.test, batches)
     features = item_features(model, params, tables)
     rows = jnp.asarray(queries[batches[0]])

@@ -50,7 +50,7 @@ class EvaluationSet:
 
 
 def evaluation_set(
-    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, with_mask: bool = False, queries: np.ndarray | None = None
+    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None
 ) -> EvaluationSet:
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
 
@@ -59,13 +59,13 @@ def evaluation_set(
       negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
       tables: frozen knowledge, empty for models without.
       user_block: B.
-      with_mask: append the mask that a bidirectional backbone fills in.
+      mask_at: the backbone's.
       queries: [N] row of the query tables for each user's target; None: the user's own.
     """
     users = histories.evaluated
-    packing = plan_packing(histories, users, user_block, with_mask)
+    packing = plan_packing(histories, users, user_block, mask_at)
     batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, with_mask)
+    slots, newest = pack(histories, batches, packing, mask_at)
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
     candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])

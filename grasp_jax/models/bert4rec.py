@@ -7,6 +7,7 @@ which items are hidden in training is `training.targets`' business.
 import jax.numpy as jnp
 import ml_collections
 
+from grasp_jax.data.packing import END
 from grasp_jax.models.sasrec import SASRec
 
 
@@ -16,6 +17,7 @@ class BERT4Rec(SASRec):
     causal: bool = False
 
     bidirectional = True
+    mask_at = END
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "BERT4Rec":

@@ -91,6 +91,10 @@ class DualView(nn.Module):
     def bidirectional(self) -> bool:
         return self.backbone.bidirectional
 
+    @property
+    def mask_at(self) -> str:
+        return self.backbone.mask_at
+
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
         """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]."""

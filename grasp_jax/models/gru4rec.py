@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from grasp_jax.data.packing import START
 from grasp_jax.models.dropout import Dropout
 
 
@@ -17,19 +18,25 @@ class GRU4Rec(nn.Module):
     Attributes:
       features: D.
       num_layers: stacked units.
+      start_token: put a learned vector before each history, so that the first item can be asked for too.
       dtype: compute type of matrix products; parameters and the state are float32.
     """
 
     features: int
     num_layers: int = 1
     dtype: jnp.dtype = jnp.float32
+    start_token: bool = False
 
     bidirectional = False
+
+    @property
+    def mask_at(self) -> str:
+        return START if self.start_token else ""
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent state has no longest history."""
-        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype))
+        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token)
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:

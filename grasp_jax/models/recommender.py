@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from grasp_jax.data.packing import START
 from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
 from grasp_jax.models.gru4rec import GRU4Rec
@@ -35,7 +36,7 @@ class PackedBatch(NamedTuple):
       segments: [R, L] int32 user row, -1 where empty.
       positions: [R, L] int32 position within the history.
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without knowledge.
-      masked: [R, L] bool, the item is hidden from the backbone; only bidirectional ones read it.
+      masked: [R, L] bool, the item is hidden from the backbone, or a mask stands here; SASRec has none.
       queries: [R, L] int32 row of the query tables with which the item at a place is asked for.
     """
 
@@ -72,7 +73,7 @@ class Recommender(nn.Module):
     auxiliary: nn.Module | None = None
 
     def setup(self) -> None:
-        if self.backbone.bidirectional:
+        if self.backbone.mask_at:
             self.mask_vector = self.param("mask_vector", nn.initializers.normal(0.02), (self.encoder.features,))
 
     def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
@@ -117,7 +118,7 @@ class Recommender(nn.Module):
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
         states = self.backbone(self._hidden(inputs, batch.masked), batch.segments, batch.positions, dropout)
         if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
-            auxiliary = self.auxiliary(tables, batch.segments[-rows:], states[-rows:], batch.items[:rows], vectors)
+            auxiliary = self.auxiliary(tables, self._of_items(batch)[-rows:], states[-rows:], batch.items[:rows], vectors)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
@@ -176,12 +177,16 @@ class Recommender(nn.Module):
         return self.encoder.score_all(features, states, self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1)))
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
-        return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.bidirectional else vectors
+        return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.mask_at else vectors
+
+    def _of_items(self, batch: PackedBatch) -> jax.Array:
+        """Segments of real items; a mask before a history is none."""
+        return jnp.where(batch.masked, -1, batch.segments) if self.backbone.mask_at == START else batch.segments
 
     def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
         if getattr(self.encoder, "gate", None) != "softmax" or batch.logits is None:
             return None
-        return attention.history_normaliser(batch.logits, batch.segments)
+        return attention.history_normaliser(batch.logits, self._of_items(batch))
 
     def _candidate_normaliser(self, logits: jax.Array | None, normaliser: jax.Array | None, axis: int) -> jax.Array | None:
         if normaliser is None or logits is None:

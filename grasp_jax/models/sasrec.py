@@ -77,6 +77,7 @@ class SASRec(nn.Module):
     padded_length: int = 0
 
     bidirectional = False
+    mask_at = ""
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "SASRec":

@@ -57,10 +57,10 @@ def recommend(
     if top_n > available:
         raise UserError(f"config.recommend.top_n: {top_n}; some user has only {available} items to choose from")
     histories = Histories(np.maximum(begin, end - config.data.max_length), end, np.full(log.num_users, -1, np.int32))
-    with_mask = model.backbone.bidirectional
-    packing = plan_packing(histories, users, config.eval.user_block, with_mask)
+    mask_at = model.backbone.mask_at
+    packing = plan_packing(histories, users, config.eval.user_block, mask_at)
     batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, with_mask)
+    slots, newest = pack(histories, batches, packing, mask_at)
     seen = seen_pairs(log, histories, batches) if exclude_seen else np.full((len(batches), 1, 2), -1, np.int32)
     features = item_features(model, params, tables)
     item_block = min(config.eval.item_block, log.num_items)

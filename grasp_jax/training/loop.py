@@ -50,7 +50,8 @@ class Member:
 class TrainingData:
     """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes.
 
-    `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users.
+    `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users;
+    `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step).
     """
 
     device: DeviceData
@@ -63,6 +64,7 @@ class TrainingData:
     loss: Loss
     valid: EvaluationSet
     everyone: AllUsers | None = None
+    mask_at: str = ""
 
 
 class Snapshot(NamedTuple):
@@ -224,7 +226,7 @@ def epoch_slots(data: TrainingData, members: list[Member], epoch: int) -> np.nda
     for seed in {member.seed for member in members}:
         rng = np.random.default_rng([seed, ORDER, epoch])
         batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
-        by_seed[seed], _ = pack(data.histories, batches, data.packing)
+        by_seed[seed], _ = pack(data.histories, batches, data.packing, data.mask_at)
     return np.stack([by_seed[member.seed] for member in members])
 
 

@@ -21,12 +21,12 @@ class AllUsers(NamedTuple):
     users: jax.Array
 
 
-def pack_all_users(histories: Histories, block: int, with_mask: bool) -> AllUsers:
-    """Blocks of `block` users; with the mask that a bidirectional backbone fills in."""
+def pack_all_users(histories: Histories, block: int, mask_at: str) -> AllUsers:
+    """Blocks of `block` users, packed as the backbone's `mask_at` says."""
     everyone = np.flatnonzero(histories.lengths > 0)
-    packing = plan_packing(histories, everyone, block, with_mask)
+    packing = plan_packing(histories, everyone, block, mask_at)
     batches = stratified_batches(histories.lengths, everyone, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, with_mask)
+    slots, newest = pack(histories, batches, packing, mask_at)
     return AllUsers(jnp.asarray(slots), jnp.asarray(newest), jnp.asarray(batches.astype(np.int32)))
 
 
