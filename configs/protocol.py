@@ -11,6 +11,8 @@ def as_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collection
     config.model.backbone = backbone
     if variant == backbone:
         return config
+    if backbone not in ("sasrec", "gru4rec", "bert4rec"):
+        raise ValueError(f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ")
     config.eval.include_short_users = True
     config.model.causal = False
     config.model.padded_length = 200

@@ -57,23 +57,38 @@ def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
             **{method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")},  # 1e-3 needs twice the epochs
             "grasp_plus": {"model": {"dropout": (0.3,)}},
         }
+    try:
+        _set_point(config, name, value)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"configs/sweep.py:{variant}: {value!r} is not understood; {HOW[name]}") from error
+    return config
+
+
+HOW = {
+    "neighbours": "expected a number, neighbours=5",
+    "features": "expected a number, features=32",
+    "gate": "expected a query and a scale, gate=prefix*8",
+    "corrupt": "expected a kind and percent, corrupt=swap*25",
+    "plus": f"expected plus= one of {', '.join(PLUS)}",
+}
+
+
+def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None:
     if name == "neighbours":
         config.knowledge.num_neighbours = int(value)
     elif name == "features":
         config.model.features = int(value)
     elif name == "gate":
-        query, _, scale = value.partition("*")
-        config.model.gate_query, config.model.gate_scale = query, float(scale or 1)
+        query, scale = value.split("*")
+        config.model.gate_query, config.model.gate_scale = query, float(scale)
+        config.model.mlp = (64,)  # a quarter of the cost; what is compared is what the gates are asked with
         config.train.max_epochs = GATE_EPOCHS
         config.eval.full = False
     elif name == "corrupt":
-        kind, _, percent = value.partition("*")
+        kind, percent = value.split("*")
         config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
         config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
         config.eval.full = False
     elif name == "plus":
-        if value not in PLUS:
-            raise ValueError(f"configs/sweep.py:{variant}: expected plus= one of {', '.join(PLUS)}")
         config.model.method = "grasp_plus"
         config.update_from_flattened_dict(PLUS[value])
-    return config

@@ -193,7 +193,7 @@ def finished_cell(experiment: Experiment, method: str, backbone: str) -> Evaluat
     """What an earlier call of the same run measured of a cell; None where nothing readable is left, so that it is measured again."""
     try:
         return _read_cell(experiment, method, backbone)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
@@ -209,7 +209,7 @@ def _read_cell(experiment: Experiment, method: str, backbone: str) -> Evaluated:
 
 def _store_looks(experiment: Experiment, cell: Cell, params: Any, test: EvaluationSet, seed: int) -> None:
     """Example recommendations and gates, for a report; of a config's first seed."""
-    if seed != experiment.config.train.seeds[0]:
+    if seed != of_method(experiment.config, cell.method).train.seeds[0]:
         return
     split, log = experiment.split, experiment.split.log
     titles = item_titles(experiment.dataset.items) if experiment.dataset.items else [str(item) for item in log.item_ids]

@@ -144,6 +144,8 @@ def default_config() -> ml_collections.ConfigDict:
     ).lock()
 
 
+SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
+
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.dtype": ("float32", "float16"),
@@ -177,7 +179,7 @@ _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
 
 def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
     """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
-    for key, value in _flat(config.to_dict()).items():
+    for key, value in flatten(config.to_dict()).items():
         if value is None:
             raise UserError(f"config.{key}: None; expected a value such as the default's, see grasp_jax/config.py")
     for key, choices in CHOICES.items():
@@ -209,6 +211,10 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:
         raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
+    if "llm_esr" in names(config.model.method) and config.model.features % 2:
+        raise UserError(f"config.model.features: {config.model.features}; llm_esr's cross-attention has two heads and needs an even number")
+    if config.train.gbce_calibration > 1:
+        raise UserError(f"config.train.gbce_calibration: {config.train.gbce_calibration!r}; expected a number from 0 to 1")
     for key, known in (("method", methods), ("backbone", backbones)):
         given = names(config.model[key])
         if len(set(given)) != len(given):
@@ -228,9 +234,12 @@ def of_method(config: ml_collections.ConfigDict, method: str) -> ml_collections.
       UserError: `by_method` names a field that does not exist or that all methods share, or a value of another type.
     """
     merged = config.copy_and_resolve_references()
-    changes = config.by_method.get(method, {})
-    if shared := set(changes) - {"model", "train"}:
-        raise UserError(f"config.by_method.{method}.{min(shared)}: all methods of a run share it; expected fields of model and train")
+    changes = config.by_method.get(method, ml_collections.ConfigDict())
+    if not isinstance(changes, ml_collections.ConfigDict):
+        raise UserError(f"config.by_method.{method}: {changes!r}; expected fields, such as {{'train': {{'learning_rate': 3e-3}}}}")
+    given = {key.removeprefix(".") for key in flatten(changes.to_dict())}
+    if shared := [key for key in given if not key.startswith(("model.", "train.")) or key in SHARED_BY_METHODS]:
+        raise UserError(f"config.by_method.{method}.{min(shared)}: all methods of a run share it; expected other fields of model and train")
     try:
         merged.update(changes)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
@@ -253,10 +262,10 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
     if not path.exists():
         return
     try:
-        saved = _flat(json.loads(path.read_text(encoding="utf-8")))
+        saved = flatten(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise UserError(f"{path}: not readable JSON ({error}); use another --workdir or restore the file") from error
-    wanted = _flat(json.loads(config.to_json_best_effort()))
+    wanted = flatten(json.loads(config.to_json_best_effort()))
     differences = [
         f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())
@@ -274,10 +283,11 @@ def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Non
         write_text(workdir / CONFIG_FILE, text + "\n")
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 

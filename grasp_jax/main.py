@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     started = time.perf_counter()
     configuration.validate(FLAGS.config, tuple(METHODS), tuple(BACKBONES))
     for method in FLAGS.config.by_method:
+        if method not in METHODS:
+            raise UserError(f"config.by_method.{method}: no such method; expected one of {', '.join(METHODS)}")
         configuration.validate(configuration.of_method(FLAGS.config, method), tuple(METHODS), tuple(BACKBONES))
     workdir = pathlib.Path(FLAGS.workdir)
     configuration.check_workdir(FLAGS.config, workdir)

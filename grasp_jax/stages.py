@@ -16,6 +16,8 @@ from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
 from grasp_jax.machine import machine
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.recommender import BACKBONES
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.serving.recommend import read_users, recommend
@@ -96,11 +98,25 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
 
 def report(flags: Any) -> None:
     """Tables, figures and examples of the runs in --runs, into --out."""
-    paths = write_report(read_runs(flags.runs or ""), pathlib.Path(flags.out or "report"))
+    out = pathlib.Path(flags.out or "report")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file; expected a folder, new or old")
+    paths = write_report(read_runs(flags.runs or ""), out)
     print(f"{len(paths)} files; open {paths[0]} in a browser")
 
 
+def _all_finished(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated]) -> dict[tuple[str, str], Evaluated]:
+    """This call's cells and those that earlier calls left in the workdir, in the order of the tables."""
+    found = {}
+    for backbone in BACKBONES:
+        for method in METHODS:
+            if cell := evaluated.get((method, backbone)) or finished_cell(experiment, method, backbone):
+                found[method, backbone] = cell
+    return found
+
+
 def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()) -> None:
+    evaluated = _all_finished(experiment, evaluated)
     rows = [row for cell in evaluated.values() for row in cell.rows]
     comparisons = _compare(evaluated)
     about = {

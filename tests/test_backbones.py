@@ -227,3 +227,56 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
     assert found.keys() == expected.keys()
     for place, value in expected.items():
         np.testing.assert_allclose(found[place], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["plain", "llm_esr"])
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
+def test_the_last_item_is_asked_for_and_not_shown(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array], method: str, backbone: str
+) -> None:
+    """Without the causal mask a state would read its own answer; LLM-ESR feeds a history without its last item."""
+    split = leave_one_out(small_log, LENGTH)
+    users = np.flatnonzero(split.train.lengths > 2)
+    packing = plan_packing(split.train, users, BATCH)
+    slots, newest = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
+    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
+    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
+    batch = gather_batch(data, jnp.asarray(slots[0]))
+    config = default_config().model
+    config.features, config.num_layers, config.causal = FEATURES, 1, False
+    model = build_recommender(config, method, backbone, small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
+    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    places = jnp.asarray(newest[0] - 1)  # of the last but one of each history
+    last, earlier = (np.divmod(newest[0] - back, packing.row_length) for back in (0, 1))
+
+    @quick_jit
+    def negative(items: jax.Array) -> jax.Array:
+        ids = jnp.full((BATCH, 1), 7)
+        return apply(model, params, "training_scores", unit_tables, batch._replace(items=items), places, ids, None, None).negative
+
+    scores = negative(batch.items)
+    np.testing.assert_array_equal(scores, negative(batch.items.at[last].add(1)))
+    assert np.abs(np.asarray(scores - negative(batch.items.at[earlier].add(1)))).max() > 1e-4
+
+
+def test_first_item_has_one_gate_as_target_and_as_negative(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> None:
+    """Behind a start token the softmax gate would normalise a negative over a list with nobody's item in it."""
+    split = leave_one_out(small_log, LENGTH)
+    users = np.flatnonzero(split.train.lengths > 0)
+    packing = plan_packing(split.train, users, BATCH, START)
+    slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing, START)
+    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
+    items, owners = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
+    data = DeviceData(items, owners, 6 * interaction_logits(unit_tables, owners, items), nothing, nothing)
+    batch = gather_batch(data, jnp.asarray(slots[0]))
+    config = default_config().model
+    config.features, config.start_token, config.mlp = FEATURES, True, ()
+    model = build_recommender(config, "grasp_softmax", "gru4rec", small_log.num_items, LENGTH + 2, 12, "token", BATCH)
+    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    segments = np.asarray(batch.segments)
+    places = np.flatnonzero(((segments >= 0) & (segments == np.roll(segments, -1, axis=1))).ravel())
+    same = jnp.asarray(np.asarray(batch.items).ravel()[places + 1][:, None])
+    logits = 6 * logits_of(unit_tables, jnp.asarray(segments.ravel()[places][:, None]), same)
+    scores = quick_jit(lambda p: apply(model, p, "training_scores", unit_tables, batch, jnp.asarray(places), same, logits, None))(params)
+    assert (np.asarray(batch.positions).ravel()[places] == 0).sum() > 3
+    np.testing.assert_allclose(scores.positive, scores.negative[:, 0], rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 from typing import Any
 
 import ml_collections
@@ -59,6 +60,9 @@ def test_a_method_may_have_its_own_settings() -> None:
     with config.unlocked():
         config.by_method.grasp = {"data": {"max_length": 5}}
     assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp.data", "all methods of a run share it"))
+    with config.unlocked():
+        config.by_method.llminit = 5
+    assert_names(refusal(of_method, config, "llminit"), ("config.by_method.llminit: 5", "expected fields"))
 
 
 def keys(tree: dict[str, Any], prefix: str = "") -> set[str]:
@@ -244,10 +248,10 @@ def test_sweeps_are_valid(variant: str) -> None:
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
-@pytest.mark.parametrize("variant", ["table3", "neighbours", "table2=5", "plus=magic"])
+@pytest.mark.parametrize("variant", ["table3", "neighbours", "table2=5", "plus=magic", "neighbours=x", "corrupt=swap", "gate=prefix"])
 def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
-    with pytest.raises(ValueError, match=f"sweep.py:{variant}: expected"):
+    with pytest.raises(ValueError, match=rf"sweep\.py:{re.escape(variant)}: .*expected"):
         sweep.get_config(variant)
 
 
@@ -261,5 +265,10 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     assert ours.model.backbone == theirs.model.backbone == backbone
     assert (theirs.eval.include_short_users, theirs.model.causal, theirs.model.padded_length) == (True, False, 200)
     assert (ours.eval.include_short_users, ours.model.causal, ours.model.padded_length) == (False, True, 0)
-    assert theirs.train.targets == ("last" if backbone == "gru4rec" else "every")
+    assert theirs.train.targets == ("last" if backbone == "gru4rec" else "every") and ours.train.targets == "every"
+    assert theirs.train.one_item_users and not ours.train.one_item_users
+    assert theirs.model.start_token == (backbone == "gru4rec") and not ours.model.start_token
+    assert (theirs.model.dropout == (0.0,)) == (backbone == "gru4rec") and ours.model.dropout == (0.5,)
+    with pytest.raises(ValueError, match="expected one backbone before @llm_esr"):
+        of("sasrec,gru4rec@llm_esr")
     assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"

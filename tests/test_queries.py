@@ -23,7 +23,8 @@ def by_hand(kind: str, bank: dict[str, np.ndarray], name: str, log: InteractionL
     if kind == "prefix":
         before = list(log.items[begin : begin + place])
     elif kind == "two_fold" and place < training:
-        before = before[1 - place % 2 :: 2]
+        asked = log.items[begin + place]
+        before = [item for item in before[1 - place % 2 :: 2] if item != asked]
     if kind == "user":
         return bank["users" if name == "users" else "users_similar"][user]
     if kind == "neighbours":

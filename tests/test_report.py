@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.report.figures import all_figures, curve_points
+from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.runs import Run, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
@@ -143,25 +143,31 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
     assert "## one" in report and "50.50" in report and (tmp_path / "out" / "tables" / "two-overall-full.csv").is_file()
 
 
-def test_curves_need_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> None:
-    """A curve would join runs that differ in more than its axis."""
-    neighbours = [workdir(tmp_path / f"k{k}", {"grasp": 0.3}, **{"knowledge.num_neighbours": k}) for k in (5, 10)]
-    other = workdir(tmp_path / "other", {"grasp": 0.3}, **{"knowledge.num_neighbours": 20, "train.batch_size": 64})
-    gates = [workdir(tmp_path / f"g{s}", {"grasp": 0.3}, **{"model.gate_scale": s, "model.gate_query": "prefix"}) for s in (2.0, 4.0)]
-    wrong = [
-        workdir(tmp_path / f"c{share}", {"grasp": 0.3}, **{"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share})
-        for share in (0.1, 0.5)
-    ]
-    figures = all_figures(read_runs(",".join([*neighbours, other, *gates, *wrong])))
-    found = set(figures) - {name for name in figures if name.startswith(("Learning", "Gates"))}
-    assert found == {"Wrong descriptions", "Temperature of the gate", "Lengths of histories"}, "default text counts as clean, not as a K"
-    vectors = {"knowledge.encoder": "file"}
-    neighbours = [workdir(tmp_path / f"v{k}", {"grasp": 0.3}, **{"knowledge.num_neighbours": k, **vectors}) for k in (5, 10)]
-    other = workdir(tmp_path / "vo", {"grasp": 0.3}, **{"knowledge.num_neighbours": 20, "train.batch_size": 64, **vectors})
-    together = read_runs(",".join([neighbours[1], other, neighbours[0]]))
-    assert [(k, point.name) for k, point in curve_points(together, "K")] == [(5, "v5"), (10, "v10")]
-    assert "Number of neighbours K" in all_figures(together) and "Width D" not in all_figures(together)
-    assert not curve_points(read_runs(",".join([neighbours[0], other])), "K")
+def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> None:
+    """A curve would join runs that differ in more than its axis, or leave one out that differs in where it compiled."""
+
+    def made(name: str, **config: Any) -> str:
+        return workdir(tmp_path / name, {"grasp": 0.3}, **config)
+
+    k5, k10 = (made(f"k{k}", **{"knowledge.num_neighbours": k, "compilation_cache": f"cache{k}"}) for k in (5, 10))
+    wide = [made(f"w{k}", **{"knowledge.num_neighbours": k, "model.features": 32}) for k in (1, 20)]
+    alone = made("alone", **{"knowledge.num_neighbours": 40, "train.batch_size": 64})
+    runs = read_runs(",".join([k10, alone, *wide, k5]))
+    found = [[(k, run.name) for k, run in family] for family in curve_families(runs, "K")]
+    assert found == [[(5, "k5"), (10, "k10")], [(1, "w1"), (20, "w20")]]
+    assert not curve_families(runs, "D") and "Width D" not in all_figures(runs)
+    assert "Number of neighbours K" in all_figures(runs) and not curve_families(runs[:2], "K")
+
+    gates = [made(f"g{query}{s}", **{"model.gate_scale": s, "model.gate_query": query}) for s in (1.0, 4.0) for query in ("user", "prefix")]
+    assert "Temperature of the gate" in all_figures(read_runs(",".join(gates)))
+    assert "Temperature of the gate" not in all_figures(read_runs(",".join(gates[:2])))
+    swap = {"knowledge.corruption.kind": "swap"}
+    wrong = [made(f"c{share}", **swap, **{"knowledge.corruption.share": share}) for share in (0.1, 0.5)]
+    other = made("clean of another data", **{"data.max_length": 7})
+    together = families(read_runs(",".join([*wrong, other, gates[0]])), "knowledge.corruption")
+    assert [[run.name for run in family] for family in together] == [["c0.1", "c0.5", "guser1.0"]]
+    assert "Wrong descriptions" in all_figures(read_runs(",".join(wrong)))
+    assert "Wrong descriptions" not in all_figures(read_runs(",".join(gates)))
 
 
 def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
@@ -169,7 +175,17 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     assert "--runs is empty" in one_line_error(run([*MAIN, f"--out={tmp_path}"]))
     assert "nowhere/config.json does not exist" in one_line_error(run([*MAIN, "--runs=nowhere"]))
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
-    (folder / "gates" / "grasp-sasrec.npz").write_bytes(b"PK")
-    assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", "not readable", "--mode=evaluate"))
+    assert_names(refusal(read_runs, f"{folder},{folder}"), ("two folders are called one", "rename"))
+    gates = folder / "gates" / "grasp-sasrec.npz"
+    for damaged in (gates.read_bytes()[:100], b"", b"PK"):
+        gates.write_bytes(damaged)
+        assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", "not readable", "--mode=evaluate"))
+    assert_names(refusal(read_runs, str(folder / "config.json")), ("config.json", "not readable", "workdirs of finished runs"))
+    assert f"--out: {folder / 'config.json'} is a file" in one_line_error(
+        run([*MAIN, f"--runs={folder}", f"--out={folder / 'config.json'}"])
+    )
     (folder / "results.json").write_text("[]")
+    gates.unlink()
     assert_names(refusal(read_runs, str(folder)), ("results.json", "no rows"))
+    (folder / "config.json").write_text("[]")
+    assert_names(refusal(read_runs, str(folder)), ("config.json", "not the config of a run"))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.models import attention
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.methods.grasp_plus import encoder, tables
 from grasp_jax.models.methods.method import Facts
@@ -112,4 +111,3 @@ def test_trust_and_switches() -> None:
     assert isinstance(encoder(config, 2, 3), ResidualEncoder) and encoder(config, 2, 3).gate == "paper"
     config.plus.id_residual = False
     assert type(encoder(config, 2, 3)) is HolisticEncoder
-    assert attention.gates("none", jnp.zeros((4, 2))).shape == (4, 3)

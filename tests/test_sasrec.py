@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.models.sasrec import Dropout, SASRec, attention_mask
+from grasp_jax.models.sasrec import Dropout, SASRec, SelfAttention, attention_mask
 from tests.compiling import quick_jit
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
@@ -210,3 +210,14 @@ def test_dropout_keeps_the_mean(rate: float) -> None:
     assert abs((~kept).mean() - rate) < 4 * deviation
     assert abs(dropped.mean() - 1) < 4 * deviation / (1 - rate)
     assert kept.any(axis=0).mean() > 0 and kept.mean(axis=0).std() < 0.1  # no whole column is dropped at once
+
+
+def test_dropout_leaves_the_padding_its_mean() -> None:
+    """Some two hundred equal keys would be dropped all together, where each of them is dropped alone."""
+    attention = SelfAttention(FEATURES, 1, jnp.float32)
+    inputs = jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4, FEATURES)), jnp.ones((1, 4, 4), bool)
+    padding = jnp.full((1, 4), 196.0)
+    params = {"params": parameters(1)["SelfAttention_0"]}
+    expected = np.asarray(attention.apply(params, *inputs, None, padding))
+    drawn = [attention.apply(params, *inputs, jnp.float32(0.5), padding, rngs={"dropout": jax.random.key(k)}) for k in range(20)]
+    assert np.abs(np.stack(drawn) - expected).max() < 0.1 * np.abs(expected).max()

@@ -48,5 +48,5 @@ def corrupt_vectors(config: ml_collections.ConfigDict, vectors: np.ndarray, purp
 
 
 def partners(hit: np.ndarray) -> np.ndarray:
-    """Whose description each hit row gets: the next hit row's, so that nobody keeps its own (but a lone one)."""
+    """Whose description each hit row gets: the hit row's before it, so that nobody keeps its own (but a lone one)."""
     return np.roll(hit, 1)

@@ -6,7 +6,7 @@ something made from vectors, so that the leak can be measured and taken away:
   user        the user's text and the mean of similar users' texts, as published
   neighbours  the mean of similar users' texts for both
   history     the mean of the training items' vectors: leaks like the user's text; the control of the two below
-  two_fold    that mean over the half of the training items that the asked item is not in
+  two_fold    that mean over the half of the training items that the asked item is not in (nor the same item, bought twice)
   prefix      that mean over the items before the asked one
 """
 
@@ -49,9 +49,20 @@ def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
     rows = np.repeat(halves[0] + halves[1], log.lengths + 1, axis=0)
     asked = np.flatnonzero(training)
     for half in (0, 1):
-        own = asked[place[asked] % 2 == half]
-        rows[own + log.users[own]] = halves[1 - half][log.users[own]]
+        own, other = asked[place[asked] % 2 == half], asked[place[asked] % 2 != half]
+        again = _occurrences(log, other, own)  # bought twice: the asked item stands in the other half too
+        rows[own + log.users[own]] = halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
     return rows
+
+
+def _occurrences(log: InteractionLog, among: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """How often each asked interaction's user has the same item in the interactions `among`: [len(asked)]."""
+    keys = log.users.astype(np.int64) * log.num_items + log.items
+    found, counts = np.unique(keys[among], return_counts=True)
+    if not len(found):
+        return np.zeros(len(asked), np.float32)
+    place = np.minimum(np.searchsorted(found, keys[asked]), len(found) - 1)
+    return np.where(found[place] == keys[asked], counts[place], 0).astype(np.float32)
 
 
 def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:

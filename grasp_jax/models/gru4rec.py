@@ -28,6 +28,7 @@ class GRU4Rec(nn.Module):
     start_token: bool = False
 
     bidirectional = False
+    causal = True
 
     @property
     def mask_at(self) -> str:

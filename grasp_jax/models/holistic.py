@@ -147,14 +147,15 @@ class HolisticEncoder(nn.Module):
         Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
         sum over H fuses with what makes its terms, and nothing of size [B, C, H] is ever stored.
         """
-        if gates is None:
-            return jnp.einsum("bd,cd->bc", states, self(features, None))
         weights, offset = self.last_layer(states)
+        if gates is None:
+            return jnp.einsum("bh,ch->bc", weights, self.head_input(features, None)) + offset[:, None]
         if len(self.hidden) > 1:
             return jnp.einsum("bh,bch->bc", weights, self.head_input(features[None], gates)) + offset[:, None]
         act = self.activation if self.hidden else (lambda x: x)
         own, similar, both = features.transpose(1, 2, 0)  # [H, C] each: summed over H, the major axis, the loop over C vectorises
 
+        @jax.checkpoint  # nor kept for a backward pass
         def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
             (g1, g2, g3), weight = user  # [C] each, [H]
             x = g1 * own + g2 * similar + g3 * both + self.first_bias[:, None]

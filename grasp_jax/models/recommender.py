@@ -19,6 +19,7 @@ from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.sasrec import SASRec
+from grasp_jax.models.segments import is_last
 
 Tables = Mapping[str, jax.Array]
 
@@ -82,7 +83,7 @@ class Recommender(nn.Module):
 
     def training_features(self, tables: Tables, ids: jax.Array) -> jax.Array:
         """`item_features` of the [T] ids of a training batch, by the cheaper of two equal ways."""
-        if self.projection == "token":
+        if self.projection == "token" or getattr(self.encoder, "id_dropout", False):  # dropped by occurrence, not by item
             return self.item_features(tables, ids)
         return take_rows(self.item_features(tables), ids)
 
@@ -116,9 +117,13 @@ class Recommender(nn.Module):
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
-        states = self.backbone(self._hidden(inputs, batch.masked), batch.segments, batch.positions, dropout)
+        segments = self._of_items(batch)
+        visible = batch.segments
+        if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
+            segments, visible = (jnp.where(is_last(batch.segments), -1, of) for of in (segments, visible))
+        states = self.backbone(self._hidden(inputs, batch.masked), visible, batch.positions, dropout)
         if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
-            auxiliary = self.auxiliary(tables, self._of_items(batch)[-rows:], states[-rows:], batch.items[:rows], vectors)
+            auxiliary = self.auxiliary(tables, segments[-rows:], states[-rows:], batch.items[:rows], vectors)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
@@ -126,8 +131,9 @@ class Recommender(nn.Module):
         place = jnp.minimum(places, batch.items.size - 1)
         pair_normaliser = None
         if normaliser is not None:
-            earlier = normaliser.reshape(-1, 3)[place + ahead - 1]
-            pair_normaliser = jnp.where((batch.positions.ravel()[place] + ahead > 0)[:, None], earlier, -jnp.inf)
+            before = jnp.maximum(place + ahead - 1, 0)  # the newest item that the asked one follows, if there is one
+            follows = (batch.positions.ravel()[place] + ahead > 0) & (self._of_items(batch).ravel()[before] >= 0)
+            pair_normaliser = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
         if negatives.ndim == 1:
             negative = self.encoder.score_all(features[tokens:], states.reshape(batch.items.size, -1)[place], negative_gates)

@@ -69,8 +69,6 @@ class ResidualEncoder(nn.Module):
 
     def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
         """Scores of all pairs: [C, F + D], [B, D] -> [B, C]."""
-        if gates is None:
-            return jnp.einsum("bd,cd->bc", states, self(features, None))
         text, residual = self._parts(features)
         return self.text.score_all(text, states, gates) + jnp.einsum("bd,cd->bc", states, residual)
 

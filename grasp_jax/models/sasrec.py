@@ -49,8 +49,10 @@ class SelfAttention(nn.Module):
         if padding is not None:
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(self.dtype)
-        weights = Dropout()(weights, dropout)
-        attended = jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape)
+        kept = Dropout()(weights, dropout)
+        if padding is not None:  # of so many equal keys dropout leaves the mean
+            kept = kept.at[..., -1].set(weights[..., -1])
+        attended = jnp.einsum("rnqk,rknd->rqnd", kept, v).reshape(queries.shape)
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(attended)
 
 

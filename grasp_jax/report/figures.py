@@ -1,11 +1,13 @@
 """The figures of a report as SVG, in colours that the colour-blind can tell apart (Okabe and Ito, 2008) and with markers for print."""
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from grasp_jax.config import FREE, flatten
 from grasp_jax.errors import UserError
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import PROTOCOLS, cells, values
@@ -36,7 +38,7 @@ class Panel:
     def line(self, axis: int, xs: Sequence[Any], ys: Sequence[float], style: int, label: str, marker: bool = True) -> None:
         """One line; `style` picks colour and marker."""
         mark: dict[str, Any] = {"marker": MARKERS[style % len(MARKERS)], "markersize": 4} if marker else {}
-        shape = LINES[style // len(COLOURS) % len(LINES)] if marker else LINES[style % len(LINES)]
+        shape = LINES[style // len(COLOURS) % len(LINES)] if marker else LINES[(style + style // len(COLOURS)) % len(LINES)]
         self.axes[axis].plot(xs, ys, color=COLOURS[style % len(COLOURS)], linestyle=shape, linewidth=1.4, label=label, **mark)
 
     def name(self, axis: int, title: str, x: str, y: str) -> None:
@@ -111,62 +113,85 @@ def gate_histograms(run: Run) -> str | None:
     return panel.svg()
 
 
-def curve_points(runs: Sequence[Run], letter: str) -> list[tuple[int, Run]]:
-    """The runs that differ from another in K or D alone, with their K or D, ascending."""
-    section, field = CURVES[letter]
-    plain = [run for run in runs if run.rows and not _corruption(run) and not _gate_study(run)]
-    chosen = [run for run in plain if _only_differs(run, plain, section, field)]
-    return sorted(((run.config[section][field], run) for run in chosen), key=lambda point: point[0])
+def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
+    """Runs whose configs are equal but for `fields` ("section.name", or a whole section), two or more together, in the given order.
+
+    What `config.FREE` names and the folder of the knowledge bank do not count.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        flat = {key: value for key, value in flatten(run.config).items() if not key.startswith((*fields, *FREE, "knowledge.path"))}
+        groups.setdefault(json.dumps(flat, sort_keys=True), []).append(run)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def curve_families(runs: Sequence[Run], letter: str) -> list[list[tuple[int, Run]]]:
+    """For each family of runs that differ in K or D alone: their K or D and the run, ascending."""
+    section, name = CURVES[letter]
+    found = []
+    for group in families(runs, f"{section}.{name}"):
+        points = sorted(((run.config[section][name], run) for run in group), key=lambda point: point[0])
+        if len({value for value, _ in points}) > 1:
+            found.append(points)
+    return found
 
 
 def metric_against(runs: Sequence[Run], letter: str) -> str | None:
-    """Figure 4: NDCG@10 against K or D, where runs differ in it."""
-    points = curve_points(runs, letter)
-    if not points:
+    """Figure 4: NDCG@10 against K or D, a line for each family of runs and each cell."""
+    chosen = curve_families(runs, letter)
+    if not chosen:
         return None
     panel = Panel(2)
-    shared = [cell for cell in cells(points[0][1]) if all(cell in cells(run) for _, run in points)]
     for axis, protocol in enumerate(PROTOCOLS):
-        for style, (method, backbone) in enumerate(shared):
-            ys = [values(run, method, backbone, protocol, "all", "NDCG@10") for _, run in points]
-            if all(len(y) for y in ys):
-                panel.line(axis, [value for value, _ in points], [y.mean() for y in ys], style, f"{method}-{backbone}")
+        style = 0
+        for number, points in enumerate(chosen, start=1):
+            for method, backbone in dict.fromkeys(cell for _, run in points for cell in cells(run)):
+                own = [(value, values(run, method, backbone, protocol, "all", "NDCG@10")) for value, run in points]
+                own = [(value, numbers) for value, numbers in own if len(numbers)]
+                label = f"{method}-{backbone}" + (f" ({number})" if len(chosen) > 1 else "")
+                panel.line(axis, [value for value, _ in own], [numbers.mean() for _, numbers in own], style, label)
+                style += 1
         panel.name(axis, PROTOCOLS[protocol], letter, "NDCG@10, %")
     return panel.svg()
 
 
 def robustness(runs: Sequence[Run]) -> str | None:
-    """NDCG@10 against the share of wrong descriptions: overall and for tail users, a line style for each kind."""
-    clean = [run for run in runs if _corruption(run) and _corruption(run)[1] == 0]
-    kinds = list(dict.fromkeys(_corruption(run)[0] for run in runs if _corruption(run) and _corruption(run)[1] > 0))
-    if not kinds:
+    """NDCG@10 against the share of wrong descriptions, overall and for tail users, panels for each kind; of the largest family."""
+    chosen = families(runs, "knowledge.corruption")
+    kinds = [list(dict.fromkeys(kind for kind, share in map(_corruption, group) if share > 0)) for group in chosen]
+    if not any(kinds):
         return None
-    panel = Panel(2 * len(kinds))
-    for k, kind in enumerate(kinds):
-        wrong = [run for run in runs if _corruption(run)[:1] == (kind,)]
-        points = sorted(((_corruption(run)[1], run) for run in [*clean, *wrong]), key=lambda point: point[0])
+    group, found = max(zip(chosen, kinds, strict=True), key=lambda pair: len(pair[0]) if pair[1] else 0)
+    panel = Panel(2 * len(found))
+    for k, kind in enumerate(found):
+        own = [run for run in group if _corruption(run)[0] == kind or _corruption(run)[1] == 0]
+        points = sorted(((_corruption(run)[1], run) for run in own), key=lambda point: point[0])
         for style, (method, backbone) in enumerate(dict.fromkeys(cell for _, run in points for cell in cells(run))):
-            for axis, group in ((2 * k, "all"), (2 * k + 1, "tail_user")):
-                own = [(share, values(run, method, backbone, "sampled100", group, "NDCG@10")) for share, run in points]
-                own = [(share, value) for share, value in own if len(value)]
-                panel.line(axis, [100 * share for share, _ in own], [value.mean() for _, value in own], style, f"{method}-{backbone}")
-                title = f"{kind}, {'all users' if group == 'all' else 'tail users'}"
+            for axis, which in ((2 * k, "all"), (2 * k + 1, "tail_user")):
+                line = [(share, values(run, method, backbone, "sampled100", which, "NDCG@10")) for share, run in points]
+                line = [(share, numbers) for share, numbers in line if len(numbers)]
+                panel.line(axis, [100 * share for share, _ in line], [numbers.mean() for _, numbers in line], style, f"{method}-{backbone}")
+                title = f"{kind}, {'all users' if which == 'all' else 'tail users'}"
                 panel.name(axis, title, "wrong descriptions, %", "NDCG@10, %")
     return panel.svg()
 
 
 def gate_temperature(runs: Sequence[Run]) -> str | None:
-    """Training loss and validation NDCG@10 against the temperature of the gate, a line for each query."""
-    points = [(run.config["model"]["gate_query"], run.config["model"]["gate_scale"], run) for run in runs if _gate_study(run)]
-    if not points:
+    """Training loss of the last epoch and best validation NDCG@10 against the gate's temperature, a line for each query."""
+    chosen = families([run for run in runs if run.epochs], "model.gate_query", "model.gate_scale")
+    chosen = [group for group in chosen if len({run.config["model"]["gate_scale"] for run in group}) > 1]
+    if not chosen:
         return None
     panel = Panel(2)
-    for style, query in enumerate(dict.fromkeys(query for query, _, _ in points)):
-        own = sorted(((scale, run.epochs) for of, scale, run in points if of == query and run.epochs), key=lambda point: point[0])
-        last = [min(epochs, key=lambda record: record["loss"]) for _, epochs in own]
-        best = [max(100 * record["valid_ndcg@10"] for record in epochs) for _, epochs in own]
-        panel.line(0, [scale for scale, _ in own], [record["loss"] for record in last], style, query)
-        panel.line(1, [scale for scale, _ in own], best, style, query)
+    group = max(chosen, key=len)
+    for style, query in enumerate(dict.fromkeys(run.config["model"]["gate_query"] for run in group)):
+        own = sorted(
+            ((run.config["model"]["gate_scale"], run.epochs) for run in group if run.config["model"]["gate_query"] == query),
+            key=lambda point: point[0],
+        )
+        scales = [scale for scale, _ in own]
+        panel.line(0, scales, [max(epochs, key=lambda record: record["epoch"])["loss"] for _, epochs in own], style, query)
+        panel.line(1, scales, [max(100 * record["valid_ndcg@10"] for record in epochs) for _, epochs in own], style, query)
     for axis, label in enumerate(("training loss, last epoch", "validation NDCG@10, %")):
         panel.axes[axis].set_xscale("log", base=2)
         panel.name(axis, "", "times the paper's scale", label)
@@ -188,30 +213,7 @@ def lengths(runs: Sequence[Run]) -> str | None:
     return panel.svg()
 
 
-def _corruption(run: Run) -> tuple[Any, ...]:
-    """(kind, share) of a run on descriptions that are encoded, () of others."""
-    section = run.config.get("knowledge", {}).get("corruption")
-    if section is None or (run.config["knowledge"]["encoder"] == "file" and section["kind"] == "none"):
-        return ()
-    return (section["kind"], section["share"] if section["kind"] != "none" else 0.0)
-
-
-def _gate_study(run: Run) -> bool:
-    model = run.config["model"]
-    return model.get("gate_query", "user") != "user" or model.get("gate_scale", 1.0) != 1.0
-
-
-def _only_differs(run: Run, others: Sequence[Run], section: str, field: str) -> bool:
-    """Whether some other run has the same config but for one field (and names of methods and backbones)."""
-
-    def rest(of: Run) -> dict[str, Any]:
-        trimmed = {name: dict(part) if isinstance(part, dict) else part for name, part in of.config.items()}
-        trimmed[section].pop(field)
-        for name in ("method", "backbone"):
-            trimmed["model"].pop(name, None)
-        trimmed["knowledge"].pop("path", None)
-        return trimmed
-
-    return any(
-        other is not run and rest(other) == rest(run) and other.config[section][field] != run.config[section][field] for other in others
-    )
+def _corruption(run: Run) -> tuple[str, float]:
+    """Kind and share of wrong descriptions; share 0 for descriptions as they are."""
+    section = run.config["knowledge"].get("corruption", {"kind": "none", "share": 0.0})
+    return section["kind"], 0.0 if section["kind"] == "none" else section["share"]

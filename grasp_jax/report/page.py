@@ -69,7 +69,7 @@ def _run(run: Run, tables: Sequence[Table]) -> list[str]:
     about = run.results["about"]
     facts = about.get("table1", {})
     parts = [f'<h2 id="{_anchor(run.name)}">{_text(run.name)}</h2>']
-    if facts:
+    if facts and "versions" in about:
         parts.append(
             f"<p>{_text(facts['dataset'])}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions. "
             f"{about['cores']} cores of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "

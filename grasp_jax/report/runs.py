@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -46,14 +47,21 @@ def read_runs(folders: str) -> list[Run]:
     names = [name for name in folders.split(",") if name]
     if not names:
         raise UserError("--runs is empty; expected one or more workdirs of finished runs, comma separated")
-    return [read_run(pathlib.Path(name)) for name in names]
+    runs = [read_run(pathlib.Path(name)) for name in names]
+    for k, run in enumerate(runs):
+        if run.name in [other.name for other in runs[:k]]:
+            raise UserError(f"--runs: two folders are called {run.name}; rename one, for a report tells runs apart by that name")
+    return runs
 
 
 def read_run(folder: pathlib.Path) -> Run:
     """One workdir; examples and gates may be missing."""
+    config = _read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict) or not {"data", "knowledge", "model"} <= set(config):
+        raise UserError(f"{folder / CONFIG_FILE}: not the config of a run; --runs names the workdirs of finished runs")
     return Run(
         name=folder.resolve().name,
-        config=_read_json(folder / CONFIG_FILE),
+        config=config,
         results=_read_results(folder / "results.json"),
         epochs=[record for record in Records(folder / "metrics.jsonl").read() if record.get("event") == "epoch"],
         examples={_cell(path): _read_json(path) for path in sorted((folder / "examples").glob("*.json"))},
@@ -68,7 +76,8 @@ def _cell(path: pathlib.Path) -> tuple[str, str]:
 
 def _read_results(path: pathlib.Path) -> dict[str, Any]:
     results = _read_json(path)
-    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+    rows = results.get("rows") if isinstance(results, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "group" in row for row in rows):
         raise UserError(f"{path}: holds no rows; run --mode=evaluate with this workdir again")
     return {"comparisons": [], "failed": [], "about": {}} | results
 
@@ -78,6 +87,8 @@ def _read_json(path: pathlib.Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; --runs names the workdirs of finished runs") from error
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}); --runs names the workdirs of finished runs") from error
     except ValueError as error:
         raise UserError(f"{path}: not readable JSON ({error}); run --mode=evaluate with this workdir again") from error
 
@@ -86,5 +97,5 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in ("gates", "corrupted")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not readable ({error}); run --mode=evaluate with this workdir again") from error

@@ -158,7 +158,10 @@ def _protocols(run: Run) -> list[str]:
 
 
 def _dataset(run: Run) -> str:
-    return run.rows[0]["dataset"] if run.rows else ""
+    """Name of real data; synthetic data has no counterpart in the paper."""
+    data = run.config["data"]
+    synthetic = data["source"] == "synthetic" or (data["source"] == "auto" and not data["path"])
+    return "" if synthetic else run.rows[0]["dataset"]
 
 
 def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:

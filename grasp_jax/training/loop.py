@@ -208,7 +208,10 @@ def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation
 
     # Un-jitted, flax's init costs seconds.
     params, optimiser_state = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
-    state = with_states(TrainState(params, optimiser_state), model, data)
+    state = TrainState(params, optimiser_state)
+    if data.everyone is not None:  # taken anew when an epoch begins
+        shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
+        state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))
     return Snapshot(state, jax.tree.map(jnp.copy, params), Progress.start(len(members)))
 
 
@@ -244,8 +247,9 @@ def _keep_best(best: Any, params: Any, better: jax.Array) -> Any:
 
 
 @jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+def _finite(tree: Any) -> jax.Array:
+    """[M] bool: whether all parameters of each model are finite."""
+    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(tree)]).all(axis=0)
 
 
 def _stop_if_diverged(
@@ -253,10 +257,9 @@ def _stop_if_diverged(
     data: TrainingData, keys: jax.Array, folder: pathlib.Path, last: Checkpoints, labels: dict[str, str],
 ) -> None:  # fmt: skip
     bad = ~np.isfinite(losses)
+    bad[-1] |= ~np.asarray(_finite(state.params))  # the last step's update, whose loss nobody has computed yet
     if not bad.any():
-        if bool(_all_finite(state.params)):
-            return
-        bad[-1] = True  # the last step's update, whose loss nobody has computed yet
+        return
     at, model = np.argwhere(bad)[0]
     step, member = first_step + int(at), members[active[model]]
     batch = gather_batch(data.device, jnp.asarray(chunk[model, at]))

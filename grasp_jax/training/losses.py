@@ -1,4 +1,4 @@
-"""Losses over scored pairs; `config.train.loss` names one of `LOSSES`, and "auto" is the method's own."""
+"""Losses over scored pairs; `config.train.loss` names one, and "auto" is the method's own."""
 
 from collections.abc import Callable
 
@@ -46,12 +46,10 @@ def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
 
 
 def choose_loss(name: str, config: ml_collections.ConfigDict, num_items: int) -> Loss:
-    """The function behind a name of `LOSSES`, with the parameters of the `train` section."""
-    return {
+    """The function behind "bce", "softmax" or "gbce", with the parameters of the `train` section."""
+    losses: dict[str, Loss] = {
         "bce": binary_cross_entropy,
         "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing),
         "gbce": lambda scores: generalised_bce(scores, num_items, config.gbce_calibration),
-    }[name]
-
-
-LOSSES = ("bce", "softmax", "gbce")
+    }
+    return losses[name]

@@ -16,7 +16,10 @@ from grasp_jax.models.residual import ResidualEncoder
 def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
     """`ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
     plus = config.plus
-    text = HolisticEncoder(width, config.features, tuple(config.mlp), plus.gate, plus.row_norm, dtype=jnp.dtype(config.dtype))
+    text = HolisticEncoder(
+        width, config.features, tuple(config.mlp), plus.gate, plus.row_norm, dtype=jnp.dtype(config.dtype), scale=config.gate_scale,
+        gate_dropout=config.gate_dropout,
+    )  # fmt: skip
     return ResidualEncoder(text, num_items, plus.id_dropout) if plus.id_residual else text
 
 

@@ -52,7 +52,7 @@ class Method:
       around_backbone: (backbone, the `model` section, longest history) -> the module that turns item vectors into states.
       needs_bank: whether text must be prepared.
       reads_states: whether the auxiliary loss reads "states", [N, D] newest states of all users at the start of the epoch.
-      loss: a name of `training.losses.LOSSES`, for the config's "auto".
+      loss: "bce", "softmax" or "gbce" of `training.losses`, for the config's "auto".
     """
 
     encoder: Callable[[ml_collections.ConfigDict, int, int], nn.Module]
