@@ -96,7 +96,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "start_token": False,  # of gru4rec: a learned vector before each history
                 "mask_rate": 0.6,  # of bert4rec
                 "llm_esr": {"similar_users": 10, "alpha": 0.1},
-                "plus": {  # of grasp_plus; each was chosen on validation, docs/attention-and-leakage.md
+                "plus": {  # of grasp_plus; configs/sweep.py:plus= changes one at a time
                     "gate": "none",  # as model.gate
                     "row_norm": 3.0,
                     "id_residual": True,

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 
@@ -19,9 +20,13 @@ from tests.command_line import ROOT, arguments, run, write_dataset
 LONG = ("--config.train.max_epochs=60", "--config.train.patience=25", "--config.eval.full=False")
 
 
+def newest_checkpoint(workdir: pathlib.Path, cell: str = "grasp-sasrec") -> pathlib.Path:
+    folder = workdir / "checkpoints" / cell / "last"
+    return max(folder.glob("[0-9]*"), key=lambda path: int(path.name))
+
+
 def final_checkpoint(workdir: pathlib.Path) -> dict:
-    folder = workdir / "checkpoints" / "grasp-sasrec" / "last"
-    newest = max(folder.glob("[0-9]*"), key=lambda path: int(path.name))
+    newest = newest_checkpoint(workdir)
     return ocp.StandardCheckpointer().restore(newest.absolute() / "default")
 
 
@@ -76,8 +81,7 @@ def test_truncated_checkpoint_falls_back(whole: tuple[pathlib.Path, pathlib.Path
     whole_run = uninterrupted.parent / "short"
     for folder in (workdir, whole_run):
         assert run(arguments(data, folder, *short)).returncode == 0
-    last = workdir / "checkpoints" / "grasp-sasrec" / "last"
-    newest = max(last.glob("[0-9]*"), key=lambda path: int(path.name))
+    newest = newest_checkpoint(workdir)
     for path in newest.rglob("*"):
         if path.is_file() and "/d/" in str(path):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -86,6 +90,29 @@ def test_truncated_checkpoint_falls_back(whole: tuple[pathlib.Path, pathlib.Path
     assert f"checkpoint {newest.name} cannot be read" in result.stderr
     assert "resumed after 7 epochs" in result.stdout
     assert_same_run(whole_run, workdir)
+
+
+def test_resumes_within_an_epoch(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break if a run killed in the middle of an epoch went on with other losses, or with states taken anew."""
+    data, uninterrupted = whole
+    workdir = uninterrupted.parent / "within"
+    flags = (
+        "--config.model.method=llm_esr", "--config.train.max_epochs=2", "--config.train.checkpoint_seconds=0.0",
+        "--config.train.steps_per_dispatch=1", "--config.eval.full=False",
+    )  # fmt: skip
+    command = arguments(data, workdir, *flags)
+    assert run(command).returncode == 0
+    newest = newest_checkpoint(workdir, "llm_esr-sasrec")
+    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))]
+    rows = json.loads((workdir / "results.json").read_text())["rows"]
+    shutil.rmtree(newest)
+    shutil.rmtree(workdir / "cells")
+    result = run(command)
+    assert "resumed after 1 epochs and" in result.stdout and "and 0 steps" not in result.stdout, result.stdout
+    again = jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))
+    for a, b in zip(expected, again, strict=True):
+        np.testing.assert_array_equal(a, np.asarray(b))
+    assert json.loads((workdir / "results.json").read_text())["rows"] == rows
 
 
 def test_full_disk_keeps_the_earlier_checkpoint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,11 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
     return "\n".join(lines).strip()
 
 
-def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a line per pair of methods; `*` where the difference is significant at 5 % after Holm's correction."""
-    header = ["protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p (paired t-test, Holm)"]
+COMPARISON_HEADER = ("protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p (paired t-test, Holm)")
+
+
+def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A line of text cells per pair of methods; `*` where the difference is significant at 5 % after Holm's correction."""
     body = []
     for row in comparisons:
         mark = "*" if row["p_value"] < 0.05 else ""
@@ -54,7 +56,12 @@ def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
         p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
         pair = f"{row['second']} less {row['first']}"
         body.append([row["protocol"], row["backbone"], pair, f"{100 * row['difference']:+.2f}{mark}", interval, p_value])
-    return "\n".join(_grid(header, body))
+    return body
+
+
+def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
+    """`comparison_rows` as Markdown."""
+    return "\n".join(_grid(COMPARISON_HEADER, comparison_rows(comparisons)))
 
 
 def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -63,11 +70,15 @@ def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [_line(header, widths), rule, *(_line(line, widths) for line in body)]
 
 
-def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
-    values = 100 * np.array([row[column] for row in rows])
+def spread(values: np.ndarray) -> str:
+    """[seeds] percent -> "mean", or "mean ± standard deviation" of several; "-" of none."""
     if not len(values):
         return "-"
     return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
+    return spread(100 * np.array([row[column] for row in rows]))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

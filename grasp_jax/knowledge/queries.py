@@ -1,4 +1,4 @@
-"""What the gates ask with: the user's text as published, or a repair of its leak (docs/attention-and-leakage.md).
+"""What the gates ask with: the user's text as published, or a repair of its leak.
 
 A user's text is written from the training history, and every training target is in it. Each `QUERIES` but "user" replaces it by
 something made from vectors, so that the leak can be measured and taken away:

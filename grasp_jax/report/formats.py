@@ -5,7 +5,7 @@ import io
 
 from grasp_jax.report.tables import Table
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "–": "--", "*": r"$^*$", "<": "$<$"}
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "*": r"$^*$", "<": "$<$"}
 
 
 def markdown(table: Table) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
 from grasp_jax.report import paper
 from grasp_jax.report.runs import Run
 
 PROTOCOLS = {"sampled100": "100 stored negatives", "full": "whole catalogue"}
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
-MISSING = "–"
+MISSING = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def overall(run: Run, protocol: str) -> Table:
     for backbone, methods in _by_backbone(run):
         for method in methods:
             own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
-            line = [backbone, method, *map(_spread, own), _over(run, method, backbone, protocol)]
+            line = [backbone, method, *map(spread, own), _over(run, method, backbone, protocol)]
             if with_paper:
                 theirs = [paper.overall(_dataset(run), method, backbone, metric) for metric in ("NDCG@10", "HR@10")]
                 plain = paper.overall(_dataset(run), "plain", backbone, "NDCG@10")
@@ -93,7 +94,7 @@ def groups(run: Run, protocol: str) -> Table:
             line, row = [backbone, method], [np.nan, np.nan]
             for group in GROUPS:
                 own = values(run, method, backbone, protocol, group, "NDCG@10")
-                line.append(_spread(own))
+                line.append(spread(own))
                 row.append(own.mean() if len(own) else np.nan)
                 if shown_paper:
                     line.append(_number(paper.group(_dataset(run), method, backbone, group, "NDCG@10")))
@@ -119,7 +120,7 @@ def ablation(run: Run) -> Table:
         for protocol in protocols:
             own, whole = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "grasp"))
             known = len(whole) and len(own) and method != "grasp"
-            line += [_spread(own), _percent(100 * (own.mean() / whole.mean() - 1) if known else None)]
+            line += [spread(own), _percent(100 * (own.mean() / whole.mean() - 1) if known else None)]
         theirs, whole_theirs = (paper.ablation(_dataset(run), m, backbone, "NDCG@10") for m in (method, "grasp"))
         change = None if theirs is None or not whole_theirs or method == "grasp" else 100 * (theirs / whole_theirs - 1)
         body.append([*line, _number(theirs), _percent(change)])
@@ -141,16 +142,9 @@ def mean_gates(run: Run) -> Table:
 
 def significance(run: Run) -> Table:
     """Every pair of methods of a backbone."""
-    header = ["protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p"]
-    body = []
-    for row in run.results["comparisons"]:
-        mark = "*" if row["p_value"] < 0.05 else ""
-        interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
-        p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
-        difference = f"{100 * row['difference']:+.2f}{mark}"
-        body.append([row["protocol"], row["backbone"], f"{row['second']} less {row['first']}", difference, interval, p_value])
-    note = "Percent points; paired t-test over users, Holm's correction; * below 5 %; bootstrap interval"
-    return Table("significance", "Differences between methods", header, body, note)
+    note = "Percent points; * below 5 % after the correction over all pairs of a backbone; bootstrap interval"
+    body = comparison_rows(run.results["comparisons"])
+    return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
 
 
 def _protocols(run: Run) -> list[str]:
@@ -172,12 +166,6 @@ def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
 def _over(run: Run, method: str, backbone: str, protocol: str) -> str:
     own, plain = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "plain"))
     return _percent(100 * (own.mean() / plain.mean() - 1) if len(plain) and len(own) and method != "plain" else None)
-
-
-def _spread(numbers: np.ndarray) -> str:
-    if not len(numbers):
-        return MISSING
-    return f"{numbers.mean():.2f}" + (f" ± {numbers.std(ddof=1):.2f}" if len(numbers) > 1 else "")
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,7 @@
-"""GRASP with what we found to be better on real text (docs/attention-and-leakage.md); each part is a field of `config.model.plus`.
+"""Our own: GRASP's text with other parts, each a field of `config.model.plus` or `config.train`.
 
-Text knowledge as in GRASP, without the gates, which do nothing as published and learn a leak when they can move; an ID residual that is
-trusted as far as an item has been seen; and a softmax over negatives that the whole batch shares.
+Text knowledge as in GRASP, without the gates, which hardly move as published; an ID residual that is trusted as far as an item has been
+seen; and a softmax over negatives that the whole batch shares.
 """
 
 import flax.linen as nn
