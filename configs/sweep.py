@@ -53,7 +53,7 @@ def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
     config.model.dropout = TEXT_DROPOUT
     with config.unlocked():
         config.by_method = {
-            **{method: {"model": {"dropout": ID_DROPOUT}} for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr")},
+            **{method: {"model": {"dropout": ID_DROPOUT}} for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen")},
             **{method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")},  # 1e-3 needs twice the epochs
             "grasp_plus": {"model": {"dropout": (0.3,)}},
         }
