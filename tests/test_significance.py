@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from grasp_jax.evaluation.metrics import metrics
-from grasp_jax.evaluation.significance import bootstrap_interval, compare, holm, ndcg_gains
+from grasp_jax.evaluation.significance import bootstrap_intervals, compare, holm, ndcg_gains
 
 
 def test_gains_average_to_the_metric() -> None:
@@ -49,7 +49,9 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for k in range(100):
-        low, high = bootstrap_interval(rng.integers(0, 2, 400).astype(float), seed=k)
+        ((low, high),) = bootstrap_intervals(rng.integers(0, 2, (400, 1)).astype(float), seed=k)
         covered += low <= 0.5 <= high
     assert 88 <= covered <= 100
-    assert bootstrap_interval(np.arange(9.0), 3) == bootstrap_interval(np.arange(9.0), 3)
+    columns = np.stack([np.arange(9.0), rng.random(9)], axis=1)
+    np.testing.assert_array_equal(bootstrap_intervals(columns, 3), bootstrap_intervals(columns, 3))
+    np.testing.assert_allclose(bootstrap_intervals(columns[:, :1], 3), bootstrap_intervals(columns, 3)[:1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RESAMPLES = 2000
+RESAMPLES, BLOCK = 2000, 100
 LEVEL = 0.95
 
 
@@ -48,10 +48,10 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     differences = [np.asarray(gains[b]) - np.asarray(gains[a]) for a, b in pairs]
     # Users who are equal throughout leave nothing to test, and SciPy's statistic would be 0/0.
     p_values = [float(stats.ttest_1samp(d, 0.0).pvalue) if np.ptp(d) > 0 else float(d[0] == 0) for d in differences]
-    intervals = [bootstrap_interval(d, seed) for d in differences]
+    intervals = bootstrap_intervals(np.stack(differences, axis=1), seed) if pairs else np.empty((0, 2))
     return [
-        Comparison(a, b, float(d.mean()), *interval, p)
-        for (a, b), d, interval, p in zip(pairs, differences, intervals, holm(p_values), strict=True)
+        Comparison(a, b, float(d.mean()), float(low), float(high), p)
+        for (a, b), d, (low, high), p in zip(pairs, differences, intervals, holm(p_values), strict=True)
     ]
 
 
@@ -66,10 +66,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean of [n] values, users drawn with replacement."""
+def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Percentile intervals of the means of the columns of [n, P] values, users drawn with replacement: [P, 2].
+
+    A resample is how often each user is in it; one serves all columns.
+    """
     rng = np.random.default_rng([seed, 0xB007])
     count = len(values)
-    means = [values[rng.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    means = np.empty((RESAMPLES, values.shape[1]))
+    for first in range(0, RESAMPLES, BLOCK):
+        drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(BLOCK)]
+        means[first : first + BLOCK] = np.stack(drawn) @ values / count
+    return np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
