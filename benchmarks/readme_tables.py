@@ -28,6 +28,7 @@ RUNS = {
 }
 COMPACT_COLUMNS = (("all", "NDCG@10"), ("all", "HR@10"), ("tail_item", "NDCG@10"))
 PROTOCOLS, GROUPS = {"sampled100": "sampled", "full": "full"}, {"all": "", "tail_item": ", tail items"}
+OURS = "grasp_plus"
 COMPACT = "table2"  # real text; README has its essence, docs/results.md all of every run
 
 
@@ -50,6 +51,7 @@ def _compact(title: str, results: dict[str, Any]) -> str:
     wanted = [(protocol, group, metric) for protocol in ("sampled100", "full") for group, metric in COMPACT_COLUMNS]
     header = ["backbone", "method", *(f"{PROTOCOLS[protocol]} {metric}{GROUPS[group]}" for protocol, group, metric in wanted)]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    ahead = []
     for backbone in dict.fromkeys(row["backbone"] for row in rows):
         methods = list(dict.fromkeys(row["method"] for row in rows if row["backbone"] == backbone))
         means = {method: [_mean(rows, method, backbone, *column) for column in wanted] for method in methods}
@@ -57,12 +59,28 @@ def _compact(title: str, results: dict[str, Any]) -> str:
         for method, values in means.items():
             cells = [f"**{value:.2f}**" if value == top else f"{value:.2f}" for value, top in zip(values, best, strict=True)]
             lines.append("| " + " | ".join([backbone, method, *cells]) + " |")
+        ahead.append(_ahead(backbone, wanted, means))
     seeds = len({row["seed"] for row in rows})
     return (
         f"### {title}\n\n`{_command(about)}`  \n{about['cores']} cores of {about['cpu']}, {about['device']}, "
         f"jax {about['versions']['jax']}; {sum(about['seconds'].values()) / 60:.0f} minutes; {seeds} seed{'s' if seeds > 1 else ''}; "
-        "percent, test.\n\n" + "\n".join(lines) + "\n\n"
+        "percent, test.\n\n"
+        + "\n".join(lines)
+        + f"\n\n`{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}.\n\n"
     )
+
+
+def _ahead(backbone: str, columns: list[tuple[str, str, str]], means: dict[str, list[float]]) -> str:
+    """How far our own method is ahead of the best other, in percent of NDCG@10 and tail items' NDCG@10."""
+    others = [values for method, values in means.items() if method != OURS]
+    if OURS not in means or not others:
+        return ""
+    gains = [
+        f"{PROTOCOLS[protocol]}{GROUPS[group]} {100 * (own / max(of) - 1):+.0f} %"
+        for (protocol, group, metric), own, of in zip(columns, means[OURS], zip(*others, strict=True), strict=True)
+        if metric == "NDCG@10"
+    ]
+    return f"{backbone} {', '.join(gains)}"
 
 
 def _mean(rows: list[dict[str, Any]], method: str, backbone: str, protocol: str, group: str, metric: str) -> float:
