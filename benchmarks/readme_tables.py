@@ -7,6 +7,8 @@ import json
 import pathlib
 from typing import Any
 
+from configs import sweep
+from grasp_jax.config import names
 from grasp_jax.evaluation.results import table
 from grasp_jax.files import write_text
 
@@ -15,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 RUNS = {
-    "table2": "Seven methods and grasp_plus on three backbones: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
+    "table2": "The paper's methods and grasp_plus: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
     "beauty5-minilm": "Amazon Beauty 5-core, given MiniLM vectors (E=384)",
     "beauty5-lsa": "Amazon Beauty 5-core, own `lsa` vectors (E=256) of title, brand and categories",
     "quickstart": "Quickstart, synthetic shop",
@@ -66,8 +68,19 @@ def _compact(title: str, results: dict[str, Any]) -> str:
         f"jax {about['versions']['jax']}; {sum(about['seconds'].values()) / 60:.0f} minutes; {seeds} seed{'s' if seeds > 1 else ''}; "
         "percent, test.\n\n"
         + "\n".join(lines)
-        + f"\n\n`{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}.\n\n"
+        + f"\n\n`{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}."
+        + _missing(rows)
+        + "\n\n"
     )
+
+
+def _missing(rows: list[dict[str, Any]]) -> str:
+    """Names the cells of the sweep that no one has run yet."""
+    done = {(row["method"], row["backbone"]) for row in rows}
+    config = sweep.get_config(COMPACT)
+    cells = [(method, backbone) for backbone in names(config.model.backbone) for method in names(config.model.method)]
+    left = [f"{method}-{backbone}" for method, backbone in cells if (method, backbone) not in done]
+    return f" Not run yet: {', '.join(left)}." if left else ""
 
 
 def _ahead(backbone: str, columns: list[tuple[str, str, str]], means: dict[str, list[float]]) -> str:
@@ -90,7 +103,12 @@ def _mean(rows: list[dict[str, Any]], method: str, backbone: str, protocol: str,
 
 
 def _command(about: dict[str, Any]) -> str:
-    return " ".join(part for part in about["command"].split() if not part.startswith("--workdir"))
+    """The command, less its workdir; and of a sweep, whose cells may be run in parts, less the parts of the last call."""
+    parts = about["command"].split()
+    dropped = ["--workdir"]
+    if any("configs/sweep.py" in part for part in parts):
+        dropped += ["--config.model.method", "--config.model.backbone"]
+    return " ".join(part for part in parts if not part.startswith(tuple(dropped)))
 
 
 def _run(title: str, results: dict[str, Any]) -> str:
