@@ -37,7 +37,7 @@ PLUS: dict[str, dict[str, Any]] = {
     "not_centred": {"knowledge.center": False},
     "prenorm": {"model.block": "prenorm"},
 }
-ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # what validation prefers on SASRec, for an ID table and for text
+ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # as validation on SASRec preferred for plain and for grasp; the others follow
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
 
@@ -81,7 +81,7 @@ def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None
     elif name == "gate":
         query, scale = value.split("*")
         config.model.gate_query, config.model.gate_scale = query, float(scale)
-        config.model.mlp = (64,)  # a quarter of the cost; what is compared is what the gates are asked with
+        config.model.mlp = (64,)  # a quarter of the products; what is compared is what the gates are asked with
         config.train.max_epochs = GATE_EPOCHS
         config.eval.full = False
     elif name == "corrupt":

@@ -25,6 +25,7 @@ from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import USERS, corrupted_rows
 from grasp_jax.knowledge.prompts import item_titles
 from grasp_jax.knowledge.queries import query_rows
+from grasp_jax.machine import commit
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
@@ -89,10 +90,11 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     config, split, tables = of_method(experiment.config, method), experiment.split, experiment.tables(method)
     bidirectional = BACKBONES[backbone].bidirectional
     mask_at = experiment.mask_at(method, backbone)
+    training_mask_at = "" if bidirectional else mask_at  # a bidirectional backbone gets its masks in the step
     users = np.flatnonzero(split.train.lengths > (0 if mask_at and config.train.one_item_users else 1))
     if not len(users):
         raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
-    packing = plan_packing(split.train, users, config.train.batch_size, "" if bidirectional else mask_at)
+    packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at)
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
     every = np.arange(split.log.num_interactions)
@@ -131,7 +133,7 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
         choose_loss(loss, config.train, split.log.num_items),
         experiment.evaluation_set("valid", method, backbone, config.eval.valid_users),
         pack_all_users(split.train, config.eval.user_block, mask_at) if METHODS[method].reads_states else None,
-        "" if bidirectional else mask_at,
+        training_mask_at,
     )
     return Cell(method, backbone, model, members, data, experiment.workdir / "checkpoints" / f"{method}-{backbone}")
 
@@ -175,6 +177,7 @@ def evaluate_cell(experiment: Experiment, cell: Cell, snapshot: Snapshot) -> Eva
             "dropout": member.dropout,
             "best_epoch": int(snapshot.progress.best_epoch[m]),
             "split": "test",
+            "commit": commit(),
         }
         ranks = {"sampled100": (test, sampled_ranks(cell.model, params, cell.data.device, cell.data.tables, test))}
         if ranking is not None:

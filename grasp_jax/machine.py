@@ -21,7 +21,7 @@ def machine() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -40,7 +40,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Commit of the working tree, with "-dirty" where tracked files differ; None outside a repository."""
     try:
         described = subprocess.run(

@@ -14,7 +14,7 @@ from grasp_jax.data.packing import END, MASK_SLOT, START, pack, plan_packing, st
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
 from grasp_jax.models.gru4rec import GRU4Rec
-from grasp_jax.models.recommender import apply, build_recommender
+from grasp_jax.models.recommender import PackedBatch, apply, build_recommender
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape, count_targets, draw_targets, mask_batch
 from tests.compiling import quick_jit
@@ -76,14 +76,28 @@ def test_gru_dropout_is_off_outside_training() -> None:
     assert np.abs(np.asarray(call(jnp.float32(0.5))) - np.asarray(still)).max() > 0.01
 
 
+def id_data(log: InteractionLog) -> DeviceData:
+    """Device arrays of a log without knowledge and without exclusions."""
+    nothing = jnp.zeros(log.num_users + 1, jnp.int32)
+    return DeviceData(jnp.asarray(log.items), jnp.asarray(log.users), None, nothing, nothing)
+
+
+def first_batch(log: InteractionLog, shortest: int) -> tuple[PackedBatch, np.ndarray, int]:
+    """The first packed batch of users with so many training items, the places of their newest items, and L."""
+    split = leave_one_out(log, LENGTH)
+    users = np.flatnonzero(split.train.lengths >= shortest)
+    packing = plan_packing(split.train, users, BATCH)
+    slots, newest = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
+    return gather_batch(id_data(log), jnp.asarray(slots[0])), newest[0], packing.row_length
+
+
 def test_masks(small_log: InteractionLog) -> None:
     """BERT4Rec would be asked for empty places, for too few items, or never for the last one."""
     split = leave_one_out(small_log, LENGTH)
     users = np.flatnonzero(split.train.lengths > 1)
     packing = plan_packing(split.train, users, BATCH)
     slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
-    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
-    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
+    data = id_data(small_log)
     batch = gather_batch(data, jnp.asarray(slots[0]))
     masked = quick_jit(lambda key: mask_batch(key, batch, RATE))(jax.random.key(3))
     rows = len(slots[0])
@@ -108,8 +122,7 @@ def test_mask_slots(small_log: InteractionLog) -> None:
     packing = plan_packing(split.test, users, BATCH, mask_at=END)
     batches = stratified_batches(split.test.lengths, users, BATCH, None)
     slots, newest = pack(split.test, batches, packing, mask_at=END)
-    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
-    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
+    data = id_data(small_log)
     for s in range(len(slots)):
         batch = jax.tree.map(np.asarray, gather_batch(data, jnp.asarray(slots[s])))
         for user, place in zip(batches[s], newest[s], strict=True):
@@ -235,19 +248,13 @@ def test_the_last_item_is_asked_for_and_not_shown(
     small_log: InteractionLog, unit_tables: dict[str, jax.Array], method: str, backbone: str
 ) -> None:
     """Without the causal mask a state would read its own answer; LLM-ESR feeds a history without its last item."""
-    split = leave_one_out(small_log, LENGTH)
-    users = np.flatnonzero(split.train.lengths > 2)
-    packing = plan_packing(split.train, users, BATCH)
-    slots, newest = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
-    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
-    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
-    batch = gather_batch(data, jnp.asarray(slots[0]))
+    batch, newest, length = first_batch(small_log, shortest=3)
     config = default_config().model
     config.features, config.num_layers, config.causal = FEATURES, 1, False
     model = build_recommender(config, method, backbone, small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
     params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
-    places = jnp.asarray(newest[0] - 1)  # of the last but one of each history
-    last, earlier = (np.divmod(newest[0] - back, packing.row_length) for back in (0, 1))
+    places = jnp.asarray(newest - 1)  # of the last but one of each history
+    last, earlier = (np.divmod(newest - back, length) for back in (0, 1))
 
     @quick_jit
     def negative(items: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import pytest
 
 from grasp_jax.models.recommender import PairScores
 from grasp_jax.training.losses import binary_cross_entropy, generalised_bce, sampled_softmax
+from tests.compiling import quick_jit
 
 PAIRS, NEGATIVES, ITEMS = 15, 6, 31
 
@@ -60,3 +61,25 @@ def test_gradients_pass_what_is_left_out() -> None:
         left_out = ~np.isfinite(np.asarray(pairs.negative))
         assert np.isfinite(gradient).all() and (gradient[left_out] == 0).all() and left_out.sum() == 1
         assert (gradient[np.asarray(pairs.mask)][:, :2] > 0).any() and not gradient[~np.asarray(pairs.mask)].any()
+
+
+def test_pairwise_loss_by_formula() -> None:
+    """Eq. 6 would be another loss: the mean over the pairs that exist, the G negatives of a pair weighing as one."""
+    rng = np.random.default_rng(0)
+    positive, negative, mask = rng.standard_normal(15) * 4, rng.standard_normal((15, 4)) * 4, rng.random(15) < 0.6
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    terms = -np.log(sigmoid(positive)) - np.log(1 - sigmoid(negative)).mean(axis=-1)
+    scores = PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask))
+    np.testing.assert_allclose(binary_cross_entropy(scores), terms[mask].mean(), rtol=1e-5)
+
+
+def test_pairwise_loss_at_its_limits() -> None:
+    """Large scores would overflow, and a batch without any pair would divide by zero."""
+    scores = PairScores(jnp.array([-200.0, 200.0]), jnp.array([[300.0], [-300.0]]), jnp.array([True, True]))
+    np.testing.assert_allclose(binary_cross_entropy(scores), (200 + 300) / 2, rtol=1e-6)
+    nobody = scores._replace(mask=jnp.zeros(2, bool))
+    np.testing.assert_allclose(binary_cross_entropy(scores._replace(auxiliary=jnp.float32(7.0))), 250 + 7, rtol=1e-6)
+    loss, gradient = quick_jit(jax.value_and_grad(lambda positive: binary_cross_entropy(nobody._replace(positive=positive))))(
+        scores.positive
+    )
+    assert loss == 0 and not np.asarray(gradient).any()

@@ -72,7 +72,7 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
         model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token", USER_BLOCK)
         blank = np.zeros((1, LENGTH), np.int32)
-        batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None, blank > 0)
+        batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None, blank > 0, blank)
         shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)["params"]
         leaves, tree = jax.tree.flatten(shapes)
         rng = np.random.default_rng(2)
@@ -104,7 +104,9 @@ def all_scores(s: Setting) -> np.ndarray:
     def score(params: Any, tables: Any) -> jax.Array:
         owners = jnp.asarray(users)[:, None]
         own = logits_of(tables, owners, jnp.asarray(items)) if tables else None
-        batch = PackedBatch(jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own, jnp.zeros(items.shape, bool))
+        batch = PackedBatch(
+            jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own, jnp.zeros(items.shape, bool), jnp.asarray(segments)
+        )
         catalogue = apply(s.model, params, "item_features", tables)
         states, normaliser = apply(s.model, params, "user_states", catalogue, batch, newest)
         every = jnp.broadcast_to(jnp.arange(num_items), (len(users), num_items))

@@ -21,7 +21,6 @@ from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_l
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender, has_gates
-from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
@@ -108,28 +107,6 @@ def scores_of(setting: Any) -> Any:
         return jax.tree.map(np.asarray, quick_jit(lambda params: training_scores(s.model, params, s))(s.params))
 
     return make
-
-
-def test_pairwise_loss_by_formula() -> None:
-    """Eq. 6 would be another loss: the mean over the pairs that exist, the G negatives of a pair weighing as one."""
-    rng = np.random.default_rng(0)
-    positive, negative, mask = rng.standard_normal(15) * 4, rng.standard_normal((15, 4)) * 4, rng.random(15) < 0.6
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    terms = -np.log(sigmoid(positive)) - np.log(1 - sigmoid(negative)).mean(axis=-1)
-    scores = PairScores(jnp.asarray(positive, jnp.float32), jnp.asarray(negative, jnp.float32), jnp.asarray(mask))
-    np.testing.assert_allclose(binary_cross_entropy(scores), terms[mask].mean(), rtol=1e-5)
-
-
-def test_pairwise_loss_at_its_limits() -> None:
-    """Large scores would overflow, and a batch without any pair would divide by zero."""
-    scores = PairScores(jnp.array([-200.0, 200.0]), jnp.array([[300.0], [-300.0]]), jnp.array([True, True]))
-    np.testing.assert_allclose(binary_cross_entropy(scores), (200 + 300) / 2, rtol=1e-6)
-    nobody = scores._replace(mask=jnp.zeros(2, bool))
-    np.testing.assert_allclose(binary_cross_entropy(scores._replace(auxiliary=jnp.float32(7.0))), 250 + 7, rtol=1e-6)
-    loss, gradient = quick_jit(jax.value_and_grad(lambda positive: binary_cross_entropy(nobody._replace(positive=positive))))(
-        scores.positive
-    )
-    assert loss == 0 and not np.asarray(gradient).any()
 
 
 def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) -> None:
@@ -385,59 +362,3 @@ def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
         rest = sorted(set(range(11)) - set(history))
         np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
         assert (drawn[user, len(rest) :] == rest[-1]).all()
-
-
-def play(scores: list[list[float]], patience: int) -> list[Progress]:
-    """The states after each epoch of validation scores [epochs, M]."""
-    states = [Progress.start(len(scores[0]))]
-    for epoch in scores:
-        states.append(states[-1].after_epoch(np.array(epoch), patience)[0])
-    return states
-
-
-def test_patience_counts_epochs_without_a_better_score() -> None:
-    """Training would stop an epoch early or late, or an equal score would count as better."""
-    states = play([[0.1], [0.3], [0.3], [0.2], [0.29]], patience=3)
-    assert [bool(state.stopped[0]) for state in states] == [False, False, False, False, False, True]
-    assert [int(state.best_epoch[0]) for state in states] == [0, 1, 2, 2, 2, 2]
-    assert states[-1].best[0] == np.float32(0.3)
-
-
-def test_better_score_renews_patience() -> None:
-    """A model that still improves would be stopped."""
-    states = play([[0.1], [0.0], [0.2], [0.0], [0.3], [0.0]], patience=2)
-    assert not any(state.stopped[0] for state in states)
-    assert states[-1].best_epoch[0] == 5
-
-
-def test_members_stop_independently() -> None:
-    """One seed's plateau would stop another, or a stopped model would come back with a score that nobody trained for."""
-    states = play([[0.5, 0.1, 0.0], [0.4, 0.2, 0.0], [0.4, 0.3, 0.0], [0.9, 0.4, 0.1]], patience=2)
-    assert [state.active.tolist() for state in states] == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [1], [1]]
-    np.testing.assert_array_equal(states[-1].best, np.array([0.5, 0.4, 0.0], np.float32))
-    np.testing.assert_array_equal(states[-1].best_epoch, [1, 4, 1])
-
-
-def test_only_better_members_are_reported() -> None:
-    """The best parameters of the wrong model would be kept; a score that is not a number is never better."""
-    state = play([[0.5, 0.1, 0.2, 0.3]], patience=9)[-1]
-    _, better = state.after_epoch(np.array([0.4, 0.2, 0.2, np.nan]), patience=9)
-    np.testing.assert_array_equal(better, [False, True, False, False])
-
-
-def test_epoch_starts_afresh() -> None:
-    """A resumed epoch would begin at the last one's step, with its losses; and the state before must stay as it was saved."""
-    before = Progress.start(2)._replace(step=np.int32(7) + np.zeros((), np.int32), loss_sum=np.ones(2, np.float32))
-    after, _ = before.after_epoch(np.array([0.1, 0.2]), patience=5)
-    assert (int(after.epoch), int(after.step), after.loss_sum.tolist()) == (1, 0, [0, 0])
-    assert (int(before.epoch), int(before.step), before.loss_sum.tolist(), before.best.tolist()) == (0, 7, [1, 1], [-1, -1])
-
-
-def test_restored_progress_can_be_written_to() -> None:
-    """The first loss after a resume would raise: a restored tree holds read-only device arrays."""
-    restored = as_progress(jax.tree.map(jnp.asarray, Progress.start(3)))
-    restored.loss_sum[1] += 2.5
-    assert restored.loss_sum.tolist() == [0, 2.5, 0]
-    for ours, fresh in zip(restored, Progress.start(3)._replace(loss_sum=restored.loss_sum), strict=True):
-        assert ours.dtype == fresh.dtype and ours.shape == fresh.shape
-        np.testing.assert_array_equal(ours, fresh)

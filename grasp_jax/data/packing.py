@@ -109,6 +109,13 @@ def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: s
     return slots.reshape(steps, num_rows, packing.row_length), newest
 
 
+def pack_in_blocks(histories: Histories, users: np.ndarray, block: int, mask_at: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All of `users` once, in blocks, as ranking wants them: [S, B] user rows (-1 for none), and the slots and places of `pack`."""
+    packing = plan_packing(histories, users, block, mask_at)
+    batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
+    return batches, *pack(histories, batches, packing, mask_at)
+
+
 def _first_fit(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
     """First-fit over all steps at once: [S, B] lengths -> [S, B] row and first column of each user."""
     steps, batch_size = lengths.shape

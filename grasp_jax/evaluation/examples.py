@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Split
 from grasp_jax.evaluation.ranking import EvaluationSet, in_user_order, item_features, seen_pairs, top_items
 from grasp_jax.models.device_data import DeviceData
@@ -38,10 +38,7 @@ def examples(
     """
     if not len(users):
         return []
-    mask_at = model.backbone.mask_at
-    packing = plan_packing(split.test, users, len(users), mask_at)
-    batches = stratified_batches(split.test.lengths, users, packing.batch_size, None)
-    slots, newest = pack(split.test, batches, packing, mask_at)
+    batches, slots, newest = pack_in_blocks(split.test, users, len(users), model.backbone.mask_at)
     seen = seen_pairs(split.log, split.test, batches)
     features = item_features(model, params, tables)
     rows = jnp.asarray(queries[batches[0]])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, interaction_logits
 from grasp_jax.models.recommender import Recommender, Tables, apply, has_gates
@@ -63,9 +63,7 @@ def evaluation_set(
       queries: [N] row of the query tables for each user's target; None: the user's own.
     """
     users = histories.evaluated
-    packing = plan_packing(histories, users, user_block, mask_at)
-    batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, mask_at)
+    batches, slots, newest = pack_in_blocks(histories, users, user_block, mask_at)
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
     candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])

@@ -46,7 +46,7 @@ class PackedBatch(NamedTuple):
     positions: jax.Array
     logits: jax.Array | None
     masked: jax.Array
-    queries: jax.Array | None = None
+    queries: jax.Array
 
 
 class PairScores(NamedTuple):
@@ -117,13 +117,12 @@ class Recommender(nn.Module):
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
-        segments = self._of_items(batch)
-        visible = batch.segments
+        shown = batch
         if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
-            segments, visible = (jnp.where(is_last(batch.segments), -1, of) for of in (segments, visible))
-        states = self.backbone(self._hidden(inputs, batch.masked), visible, batch.positions, dropout)
+            shown = batch._replace(segments=jnp.where(is_last(batch.segments), -1, batch.segments))
+        states = self.backbone(self._hidden(inputs, batch.masked), shown.segments, batch.positions, dropout)
         if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
-            auxiliary = self.auxiliary(tables, segments[-rows:], states[-rows:], batch.items[:rows], vectors)
+            auxiliary = self.auxiliary(tables, self._of_items(shown)[-rows:], states[-rows:], batch.items[:rows], vectors)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)

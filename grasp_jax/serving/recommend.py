@@ -12,7 +12,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranking import item_features, seen_pairs, top_items
@@ -57,10 +57,7 @@ def recommend(
     if top_n > available:
         raise UserError(f"config.recommend.top_n: {top_n}; some user has only {available} items to choose from")
     histories = Histories(np.maximum(begin, end - config.data.max_length), end, np.full(log.num_users, -1, np.int32))
-    mask_at = model.backbone.mask_at
-    packing = plan_packing(histories, users, config.eval.user_block, mask_at)
-    batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, mask_at)
+    batches, slots, newest = pack_in_blocks(histories, users, config.eval.user_block, model.backbone.mask_at)
     seen = seen_pairs(log, histories, batches) if exclude_seen else np.full((len(batches), 1, 2), -1, np.int32)
     features = item_features(model, params, tables)
     item_block = min(config.eval.item_block, log.num_items)

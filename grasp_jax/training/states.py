@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables, apply
@@ -24,9 +24,7 @@ class AllUsers(NamedTuple):
 def pack_all_users(histories: Histories, block: int, mask_at: str) -> AllUsers:
     """Blocks of `block` users, packed as the backbone's `mask_at` says."""
     everyone = np.flatnonzero(histories.lengths > 0)
-    packing = plan_packing(histories, everyone, block, mask_at)
-    batches = stratified_batches(histories.lengths, everyone, packing.batch_size, None)
-    slots, newest = pack(histories, batches, packing, mask_at)
+    batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at)
     return AllUsers(jnp.asarray(slots), jnp.asarray(newest), jnp.asarray(batches.astype(np.int32)))
 
 

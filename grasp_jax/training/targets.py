@@ -67,14 +67,14 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
         batch = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape.mask_rate)
         asked, asked_with = batch.masked, batch.queries
     else:
-        asked_with = None if batch.queries is None else jnp.roll(batch.queries, -1, axis=1)
+        asked_with = jnp.roll(batch.queries, -1, axis=1)
         asked = (batch.segments >= 0) & ~is_last(batch.segments)
         if shape.last_only:
             asked &= jnp.roll(is_last(batch.segments), -1, axis=1)
     places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
     place = jnp.minimum(places, asked.size - 1)
     users = jnp.maximum(batch.segments.ravel()[place], 0)
-    queries = users if asked_with is None else asked_with.ravel()[place]
+    queries = asked_with.ravel()[place]
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
     if shape.shared:
         return batch, Targets(places, users, queries, jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
