@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from benchmarks.workload import memory_beside_tables
 from grasp_jax.data.split import Split
@@ -42,15 +41,14 @@ class FactorisedStep:
         model = build_recommender(
             config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
         )
-        optimiser = optax.adam(config.train.learning_rate)
-        self.state = initial_snapshot(model, optimiser, [member], data).state
+        self.state = initial_snapshot(model, [member], data).state
         self.slots = epoch_slots(data, [member], 0)
         self.epoch_steps = self.slots.shape[1]
         self.steps = min(steps, self.epoch_steps)
         self.keys = jnp.stack([jax.random.key(SEED)])
         self.begin = 0
         started = time.perf_counter()
-        train_steps = jax.jit(make_train_steps(model, optimiser, data.shape, data.loss), donate_argnums=0)
+        train_steps = jax.jit(make_train_steps(model, config.train.learning_rate, data.shape, data.loss), donate_argnums=0)
         self.compiled = train_steps.lower(self.state, *self._arguments(data, 0, DROPOUT)).compile()
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, data.tables)

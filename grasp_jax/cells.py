@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from grasp_jax.config import of_method
@@ -31,6 +30,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommender, has_gates
 from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.losses import SHARED, choose_loss
@@ -113,15 +113,16 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
     shared = loss in SHARED
     negatives = config.train.shared_negatives if shared else config.train.negatives
+    num_ids = packing.num_rows * packing.row_length + (negatives if shared else num_targets * negatives)
     projection = config.model.projection
     if projection == "auto":
-        tokens = packing.num_rows * packing.row_length
-        projection = choose_projection(split.log.num_items, tokens + (negatives if shared else num_targets * negatives))
+        projection = choose_projection(split.log.num_items, num_ids)
+    deferred = projection == "token" and defers(split.log.num_items, num_ids)
     longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
     width = experiment.bank.width if experiment.bank else 0
     model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
     members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-    shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared, last_only)
+    shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared, last_only, deferred)
     data = TrainingData(
         device,
         tables,
@@ -150,7 +151,7 @@ def trained_cell(experiment: Experiment, cell: Cell) -> Snapshot:
     Raises:
       UserError: nothing was trained in this workdir.
     """
-    like = initial_snapshot(cell.model, optax.adam(of_method(experiment.config, cell.method).train.learning_rate), cell.members, cell.data)
+    like = initial_snapshot(cell.model, cell.members, cell.data)
     for name in ("best", "last"):
         if (cell.folder / name).is_dir() and (restored := Checkpoints(cell.folder / name).restore(like)):
             tree = Snapshot(*restored[1])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.models.dropout import Dropout
-from grasp_jax.models.id_encoder import UngatedEncoder
+from grasp_jax.models.id_encoder import UngatedEncoder, id_rows
 from grasp_jax.models.sasrec import attention_mask
 
 
@@ -45,7 +45,7 @@ class DualViewEncoder(UngatedEncoder):
 
     def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
         """[...] item rows -> [..., 2D]; the whole catalogue for None."""
-        own, text = (self.table, tables["items"]) if ids is None else (self.table[ids], tables["items"][ids])
+        own, text = (self.table, tables["items"]) if ids is None else (id_rows(self.table, tables, ids), tables["items"][ids])
         adapted = text.astype(jnp.float32) @ (self.down @ self.out) + (self.down_bias @ self.out + self.out_bias)
         return jnp.concatenate([own, adapted], axis=-1)
 

@@ -38,6 +38,11 @@ class UngatedEncoder(nn.Module):
         return jnp.einsum("bd,cd->bc", states, vectors)
 
 
+def id_rows(table: jax.Array, tables: Mapping[str, jax.Array], ids: jax.Array) -> jax.Array:
+    """[V, D] -> [T, D] ID vectors; a training step that keeps the table elsewhere gives them itself, as "id_rows" among the tables."""
+    return tables["id_rows"] if "id_rows" in tables else table[ids]
+
+
 class IdEncoder(UngatedEncoder):
     """An ID table [V, D]; knowledge plays no part."""
 
@@ -49,4 +54,4 @@ class IdEncoder(UngatedEncoder):
 
     def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
         """[...] item rows -> [..., D]; the whole table for None."""
-        return self.table if ids is None else self.table[ids]
+        return self.table if ids is None else id_rows(self.table, tables, ids)

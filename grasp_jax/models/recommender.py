@@ -108,7 +108,7 @@ class Recommender(nn.Module):
         copies, ahead = (2, 0) if self.backbone.bidirectional else (1, 1)
         rows, length = batch.items.shape[0] // copies, batch.items.shape[1]
         tokens = rows * length
-        ids = jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel()])
+        ids = training_ids(self, batch, negatives)
         features = self.training_features(tables, ids)
         tail = features.shape[1:]
         normaliser = self._history_normaliser(batch)
@@ -205,6 +205,12 @@ class Recommender(nn.Module):
         if self.backbone.bidirectional:
             batch = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
         return self.training_scores(tables, batch, places, batch.items[:1, :1], logits, None)
+
+
+def training_ids(model: Recommender, batch: PackedBatch, negatives: jax.Array) -> jax.Array:
+    """[T] item rows whose vectors a training step computes: the histories' (once, though masked copies follow), then the negatives."""
+    rows = batch.items.shape[0] // (2 if model.backbone.bidirectional else 1)
+    return jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel()])
 
 
 BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}

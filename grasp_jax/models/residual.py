@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.id_encoder import id_rows
 
 
 class ResidualEncoder(nn.Module):
@@ -39,7 +40,7 @@ class ResidualEncoder(nn.Module):
 
     def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
         """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables."""
-        trust, table = (tables["trust"], self.table) if ids is None else (tables["trust"][ids], self.table[ids])
+        trust, table = (tables["trust"], self.table) if ids is None else (tables["trust"][ids], id_rows(self.table, tables, ids))
         text = self.text.item_features(tables, ids).reshape(*trust.shape, -1)
         if self.id_dropout and self.has_rng("dropout"):
             trust = trust * jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, trust.shape)

@@ -94,8 +94,7 @@ def train(
       TrainingDiverged: a loss or a parameter stopped being finite.
     """
     # Models, optimisers and early-stopping state: fresh, or as the last readable checkpoint has them.
-    optimiser = optax.adam(config.learning_rate)
-    snapshot = initial_snapshot(model, optimiser, members, data)
+    snapshot = initial_snapshot(model, members, data)
     last, best = Checkpoints(folder / "last"), Checkpoints(folder / "best")
     restored = last.restore(snapshot)
     if restored is not None:
@@ -107,7 +106,7 @@ def train(
     records.keep(lambda record: not (_is_of(record, labels) and record["epoch"] > done))
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
-    train_steps = jax.jit(make_train_steps(model, optimiser, data.shape, data.loss), donate_argnums=0)
+    train_steps = jax.jit(make_train_steps(model, config.learning_rate, data.shape, data.loss), donate_argnums=0)
     keys = jnp.stack([jax.random.key(member.seed) for member in members])
     dropout = jnp.asarray([member.dropout for member in members], jnp.float32)
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
@@ -197,18 +196,18 @@ def train(
     return snapshot
 
 
-def initial_snapshot(model: Recommender, optimiser: optax.GradientTransformation, members: list[Member], data: TrainingData) -> Snapshot:
+def initial_snapshot(model: Recommender, members: list[Member], data: TrainingData) -> Snapshot:
     """Fresh models, a function of each member's seed alone."""
     blank = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
     batch = gather_batch(data.device, blank)
 
     def initial(key: jax.Array) -> tuple[Any, Any]:
         params = data.start(model.init(key, data.tables, batch)["params"], data.tables)
-        return params, optimiser.init(params)
+        return params, optax.scale_by_adam().init(params)
 
     # Un-jitted, flax's init costs seconds.
-    params, optimiser_state = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
-    state = TrainState(params, optimiser_state)
+    params, adam = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
+    state = TrainState(params, adam)
     if data.everyone is not None:  # taken anew when an epoch begins
         shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
         state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))

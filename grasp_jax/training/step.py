@@ -1,5 +1,6 @@
 """The pure training step, and many steps as one `lax.scan` on the device, for several models at once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of
-from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.models.recommender import Recommender, Tables, apply, training_ids
+from grasp_jax.training import deferred_adam
+from grasp_jax.training.deferred_adam import DeferredTable
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.targets import StepShape, draw_targets
 
@@ -19,28 +22,31 @@ class TrainState(NamedTuple):
     """What M models carry from step to step, every leaf with a leading axis M.
 
     Attributes:
-      params, optimiser: parameters, and the optimiser's state.
+      params: parameters.
+      adam: Adam's moments and its count of steps.
       states: [M, N, D] newest state of each user at the start of the epoch, or None for methods that do not read it.
     """
 
     params: Any
-    optimiser: Any
+    adam: optax.ScaleByAdamState
     states: jax.Array | None = None
 
 
 def make_train_steps(
-    model: Recommender, optimiser: optax.GradientTransformation, shape: StepShape, loss_of_scores: Loss
+    model: Recommender, learning_rate: float, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """The function that runs S steps of M models.
+    """The function that runs S steps of M models with Adam.
 
     It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M]) and returns the new state and
     the losses [S, M]. Jit it with the state donated.
     """
 
+    optimiser, rates = optax.scale_by_adam(eps=epsilon), (learning_rate, epsilon)
+
     def one_step(
-        state: TrainState, slots: jax.Array, key: jax.Array, dropout: jax.Array, data: DeviceData, tables: Tables,
-        step: jax.Array,
-    ) -> tuple[TrainState, jax.Array]:  # fmt: skip
+        state: TrainState, table: DeferredTable | None, slots: jax.Array, key: jax.Array, dropout: jax.Array, data: DeviceData,
+        tables: Tables, step: jax.Array,
+    ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
         batch = gather_batch(data, slots)
         batch, targets = draw_targets(key, step, data, batch, shape)
         if data.logits is None:
@@ -51,28 +57,51 @@ def make_train_steps(
             logits = logits_of(tables, targets.queries[:, None], targets.negatives)
         known = tables if state.states is None else {**tables, "states": state.states}
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
+        trained = state.params
+        if table is not None:
+            rows, places = deferred_adam.distinct(training_ids(model, batch, targets.negatives), shape.num_items)
+            read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
+            trained = deferred_adam.put_table(trained, deferred_adam.parameters(read))
 
-        def loss_of(params: Any) -> jax.Array:
+        def loss_of(trained: Any) -> jax.Array:
+            params, given = trained, known
+            if table is not None:
+                params, vectors = deferred_adam.pop_table(trained)
+                given = {**known, "id_rows": vectors[places]}
+                params = deferred_adam.put_table(params, deferred_adam.parameters(table.rows))  # flax wants it there; nobody reads it
             scores = apply(
-                model, params, "training_scores", known, batch, targets.places, targets.negatives, logits, dropout,
+                model, params, "training_scores", given, batch, targets.places, targets.negatives, logits, dropout,
                 rngs={"dropout": dropout_key},
             )  # fmt: skip
             return loss_of_scores(scores)
 
-        loss, gradient = jax.value_and_grad(loss_of)(state.params)
-        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        return state._replace(params=optax.apply_updates(state.params, updates), optimiser=optimiser_state), loss
+        loss, gradient = jax.value_and_grad(loss_of)(trained)
+        if table is not None:
+            gradient, of_rows = deferred_adam.pop_table(gradient)
+            table = deferred_adam.update_rows(table, rows, read, of_rows, state.adam.count + 1, *rates)
+        direction, adam = optimiser.update(gradient, state.adam)
+        params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
+        return state._replace(params=params, adam=adam), table, loss
 
-    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, None, None, None))
+    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, None, None, None))
 
     def train_steps(
         state: TrainState, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, first_step: jax.Array,
         dropout: jax.Array,
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
-        def body(carry: TrainState, step_slots: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
-            return models(carry, step_slots[0], keys, dropout, data, tables, step_slots[1])
+        def body(carry: tuple[TrainState, Any], step_slots: tuple[jax.Array, jax.Array]) -> tuple[tuple[TrainState, Any], jax.Array]:
+            state, table, losses = models(*carry, step_slots[0], keys, dropout, data, tables, step_slots[1])
+            return (state, table), losses
 
-        steps = first_step + jnp.arange(slots.shape[1])
-        return jax.lax.scan(body, state, (slots.swapaxes(0, 1), steps))
+        steps, table = first_step + jnp.arange(slots.shape[1]), None
+        if shape.deferred and deferred_adam.has_table(state.params):
+            params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
+            state = state._replace(params=params, adam=adam)
+        (state, table), losses = jax.lax.scan(body, (state, table), (slots.swapaxes(0, 1), steps))
+        if table is not None:
+            together = jax.vmap(functools.partial(deferred_adam.with_table, learning_rate=learning_rate, epsilon=epsilon))
+            params, adam = together(state.params, state.adam, table)
+            state = state._replace(params=params, adam=adam)
+        return state, losses
 
     return train_steps

@@ -25,6 +25,7 @@ class StepShape(NamedTuple):
       negatives: G a place; or S of a whole batch, if `shared`.
       mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
       last_only: causal backbones are asked for the last item of each history alone.
+      deferred: only the rows of the ID table that a step reads are updated in it (`training.deferred_adam`).
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
     """
 
@@ -35,6 +36,7 @@ class StepShape(NamedTuple):
     mask_rate: float = 0.0
     shared: bool = False
     last_only: bool = False
+    deferred: bool = False
 
 
 class Targets(NamedTuple):
