@@ -4,10 +4,9 @@ A row without a gradient still moves under Adam, by a momentum that decays. From
 
     -lr m / (sqrt(v) + e sqrt(1 - b2^t))  sum_{j=1..k} r^j c(t+j),    r = b1 / sqrt(b2),  c(s) = sqrt(1 - b2^s) / (1 - b1^s),
 
-which follows from Kingma and Ba, 2015 (arXiv 1412.6980), Algorithm 1 with its epsilon held at step t; that changes a movement by
-less than a hundredth of e / sqrt(v). The sum is F(t) - r^k F(t+k), where F(t) = r (c(t+1) + F(t+1)) is tabulated. So rows are brought
-up to date when a step reads them, and all of them before anyone else looks (`with_table`): deferred, never skipped, unlike "lazy" or
-"sparse" Adam.
+which follows from Kingma and Ba, 2015 (arXiv 1412.6980), Algorithm 1 with its epsilon e held at step t; a movement changes by a share of
+e / sqrt(v) at most. The sum is F(t) - r^k F(t+k), where F(t) = r (c(t+1) + F(t+1)) is tabulated. So rows are brought up to date when a step
+reads them, and all of them before anyone else looks (`with_table`): deferred, never skipped, unlike "lazy" or "sparse" Adam.
 """
 
 from typing import Any, NamedTuple

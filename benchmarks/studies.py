@@ -1,0 +1,188 @@
+"""Keeps the runs of a study in a form small enough to commit, and writes its tables and figures into the pages of docs/.
+
+    python -m benchmarks.studies gates runs/gate-*     # keeps these runs as benchmarks/results/study-gates.json, then writes the pages
+    python -m benchmarks.studies                       # writes the pages from what is kept
+
+A study's runs are points of `configs/sweep.py`; the pages and their words are written by hand, what stands between markers is not.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import RESULTS, save
+from configs import sweep
+from grasp_jax.evaluation.results import spread
+from grasp_jax.files import write_text
+from grasp_jax.report import figures
+from grasp_jax.report.formats import markdown
+from grasp_jax.report.runs import Run, read_run
+from grasp_jax.report.tables import Table, ablation, cells, values
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+METRICS = ("NDCG@10", "HR@10")
+GROUPS = ("all", "tail_item", "head_item", "tail_user")
+EPOCH = ("method", "backbone", "seed", "dropout", "epoch", "loss", "valid_ndcg@10")
+ROW = ("dataset", "method", "backbone", "seed", "dropout", "best_epoch", "commit", "protocol", "group", "n", *METRICS)
+
+
+def keep(name: str, folders: Sequence[str]) -> None:
+    """Adds finished workdirs to the study, in place of kept runs of the same names."""
+    path = _path(name)
+    kept = {run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])}
+    for folder in folders:
+        run = _kept(read_run(pathlib.Path(folder)))
+        kept[run["name"]] = run
+    save(path, {"runs": list(kept.values())})
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    rows = [{key: row.get(key) for key in ROW} for row in run.rows if row["group"] in GROUPS]
+    about = {key: value for key, value in run.results["about"].items() if key not in ("lengths", "table1")}
+    return {
+        "name": run.name,
+        "config": run.config | {"data": run.config["data"] | {"path": ""}},
+        "results": {"rows": rows, "comparisons": run.results["comparisons"], "about": about},
+        "epochs": [{key: record[key] for key in EPOCH} for record in run.epochs],
+        "gates": [
+            {
+                "method": method,
+                "backbone": backbone,
+                "wrong": wrong,
+                "n": len(own),
+                "mean": own.mean(0).tolist(),
+                "std": own.std(0).tolist(),
+            }
+            for (method, backbone), stored in run.gates.items()
+            for wrong in (False, True)
+            if len(own := stored["gates"][stored["corrupted"] == wrong].astype(np.float64))
+        ],
+    }
+
+
+def _read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
+    """The kept runs, and the mean gates of each by its name."""
+    stored = json.loads(_path(name).read_text())["runs"]
+    runs = [Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {}) for run in stored]
+    return runs, {run["name"]: run["gates"] for run in stored}
+
+
+def _path(name: str) -> pathlib.Path:
+    return RESULTS / f"study-{name}.json"
+
+
+def gates() -> str:
+    """Every query and temperature: what training reaches, what validation says, how far the gates move."""
+    runs, moved = _read("gates")
+    order = sorted(runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"]))
+    body = []
+    for run in order:
+        own, (last, best) = moved[run.name][0], _last_and_best(run)
+        movement = "/".join(f"{value:.3f}" for value in own["std"])
+        body.append([run.config["model"]["gate_query"], f"{run.config['model']['gate_scale']:g}", f"{last:.3f}", f"{best:.2f}"]
+                    + [spread(values(run, "grasp", "sasrec", "sampled100", group, "NDCG@10")) for group in ("all", "tail_item")]
+                    + [movement])  # fmt: skip
+    header = ["query", "scale", "training loss", "validation NDCG@10", "test NDCG@10", "test, tail items", "spread of the gates"]
+    return _figure("gates", figures.gate_temperature(runs)) + markdown(Table("gates", "Queries and temperatures", header, body))
+
+
+def _last_and_best(run: Run) -> tuple[float, float]:
+    """Training loss of the last epoch, and the best validation NDCG@10 in percent."""
+    return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(100 * record["valid_ndcg@10"] for record in run.epochs)
+
+
+def parts() -> str:
+    """grasp_plus with one part changed, beside grasp_plus and GRASP."""
+    runs, _ = _read("parts")
+    whole = {run.name: run for run in runs}["plus-as_it_is"]
+    columns = [("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"), ("full", "tail_item")]
+    own = [values(whole, "grasp_plus", "sasrec", *column, "NDCG@10").mean() for column in columns]
+    body = []
+    for part in ("as_it_is", *(name for name in sweep.PLUS if name != "as_it_is")):
+        for run in runs:
+            if run.name == f"plus-{part}":
+                line = [values(run, "grasp_plus", "sasrec", *column, "NDCG@10").mean() for column in columns]
+                change = "" if part == "as_it_is" else f"{100 * (line[0] / own[0] - 1):+.1f} %"
+                body.append([part.replace("_", " "), f"{_last_and_best(run)[1]:.2f}", *(f"{value:.2f}" for value in line), change])
+    header = ["grasp_plus", "validation", "sampled", "sampled, tail items", "full", "full, tail items", "sampled, change"]
+    return markdown(Table("parts", "NDCG@10, percent", header, body))
+
+
+def table4() -> str:
+    """GRASP less its parts."""
+    return markdown(ablation(_read("table4")[0][0]))
+
+
+def curves() -> str:
+    """Figure 4: K and D."""
+    runs, _ = _read("curves")
+    drawn = "".join(_figure(name, figures.metric_against(runs, letter)) for letter, name in (("K", "neighbours"), ("D", "width")))
+    body = []
+    for letter in figures.CURVES:
+        for value, run in (point for family in figures.curve_families(runs, letter) for point in family):
+            numbers = [spread(values(run, *cells(run)[0], protocol, group, "NDCG@10")) for protocol, group in
+                       (("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"))]  # fmt: skip
+            body.append([letter, str(value), *numbers])
+    return drawn + markdown(Table("curves", "NDCG@10, percent", ["", "value", "sampled", "sampled, tail items", "full"], body))
+
+
+def robustness() -> str:
+    """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
+    runs, moved = _read("robustness")
+    order = sorted(runs, key=lambda run: (run.config["knowledge"]["corruption"]["kind"], run.config["knowledge"]["corruption"]["share"]))
+    methods = list(dict.fromkeys(method for run in order for method, _ in cells(run)))
+    body, gate_rows = [], []
+    for run in order:
+        corruption = run.config["knowledge"]["corruption"]
+        line = [corruption["kind"], f"{100 * corruption['share']:.0f} %"]
+        for group in ("all", "tail_user"):
+            line += [spread(values(run, method, "sasrec", "sampled100", group, "NDCG@10")) for method in methods]
+        body.append(line)
+        for own in moved[run.name]:
+            numbers = [f"{mean:.4f} ± {std:.4f}" for mean, std in zip(own["mean"], own["std"], strict=True)]
+            gate_rows.append([*line[:2], own["method"], "wrong" if own["wrong"] else "as written", *numbers])
+    header = ["kind", "share", *methods, *(f"{method}, tail users" for method in methods)]
+    gate_header = ["kind", "share", "method", "description of the user", "self", "similar", "global"]
+    return (
+        _figure("robustness", figures.robustness(runs))
+        + markdown(Table("robustness", "Sampled NDCG@10, percent", header, body))
+        + "\n"
+        + markdown(Table("gates", "Gates to what test users took next", gate_header, gate_rows, "Mean and standard deviation"))
+    )
+
+
+STUDIES: dict[str, tuple[str, Callable[[], str]]] = {
+    "gates": ("attention-and-leakage.md", gates),
+    "parts": ("studies.md", parts),
+    "table4": ("studies.md", table4),
+    "curves": ("studies.md", curves),
+    "robustness": ("studies.md", robustness),
+}
+
+
+def _figure(name: str, svg: str | None) -> str:
+    if svg is None:
+        return ""
+    write_text(DOCS / "figures" / f"{name}.svg", svg)
+    return f"![{name}](figures/{name}.svg)\n\n"
+
+
+def write_pages() -> None:
+    """Rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->` for every study that has kept runs."""
+    for name, (page, make) in STUDIES.items():
+        if _path(name).exists():
+            begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+            head, rest = (DOCS / page).read_text(encoding="utf-8").split(begin)
+            write_text(DOCS / page, f"{head}{begin}\n{make().strip()}\n{end}{rest.split(end)[1]}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        if sys.argv[1] not in STUDIES or len(sys.argv) < 3:
+            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(STUDIES)} WORKDIR ...]")
+        keep(sys.argv[1], sys.argv[2:])
+    write_pages()

@@ -1,0 +1,63 @@
+"""What is kept of a study's runs, and the pages written from it."""
+
+import json
+import pathlib
+
+import pytest
+
+from benchmarks import studies
+from tests.test_report import workdir
+
+
+@pytest.fixture
+def pages(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Empty results, and a page by hand that has places for the gates' study and the robustness study."""
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(studies, "DOCS", tmp_path / "docs")
+    (tmp_path / "docs").mkdir()
+    for page in {page for page, _ in studies.STUDIES.values()}:
+        marks = "".join(f"\nbefore {name}\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in studies.STUDIES)
+        (tmp_path / "docs" / page).write_text(marks)
+    return tmp_path / "docs"
+
+
+def gate_run(folder: pathlib.Path, scale: float, value: float) -> str:
+    return workdir(folder, {"grasp": value}, **{"model.gate_scale": scale, "model.gate_query": "prefix"})
+
+
+def test_a_page_says_what_the_kept_runs_measured(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+    """A figure would come from another run, or the words around it be lost."""
+    studies.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3), gate_run(tmp_path / "b", 8.0, 0.4)])
+    studies.write_pages()
+    text = (pages / "attention-and-leakage.md").read_text()
+    assert "| prefix | 1 | 0.333 | 30.00 | 30.50 ± 0.71 |" in text and "| prefix | 8 | 0.333 | 40.00 | 40.50 ± 0.71 |" in text
+    assert "before gates\n<!-- gates -->" in text and "<!-- robustness -->\nold" in text
+    assert (pages / "figures" / "gates.svg").read_text().startswith("<svg")
+
+
+def test_a_run_kept_again_replaces_itself(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+    """A repeated run would stand twice, or the other runs of the study be dropped."""
+    studies.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3)])
+    studies.keep("gates", [gate_run(tmp_path / "b", 8.0, 0.4)])
+    studies.keep("gates", [gate_run(tmp_path / "again" / "a", 1.0, 0.2)])
+    stored = json.loads((tmp_path / "study-gates.json").read_text())["runs"]
+    assert [(run["name"], run["results"]["rows"][0]["NDCG@10"]) for run in stored] == [("a", 0.2), ("b", 0.4)]
+
+
+def test_robustness_tells_wrong_descriptions_apart(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+    """Gates of users with a wrong description would be averaged with the others, or a method's numbers stand under another's name."""
+    for share, value in ((0.0, 0.4), (0.5, 0.3)):
+        config = {"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share}
+        folder = workdir(tmp_path / f"p{share}", {"grasp": value, "llm_esr": value - 0.1}, **config)
+        studies.keep("robustness", [folder])
+    text = studies.robustness()
+    assert "| swap | 50 % | 30.50 ± 0.71 | 20.50 ± 0.71 | 30.50 ± 0.71 | 20.50 ± 0.71 |" in text
+    assert text.count("| wrong |") == 2 and text.count("| as written |") == 2
+
+
+def test_committed_pages_are_those_of_the_committed_runs() -> None:
+    """A page would show figures that no kept run has."""
+    for name, (page, make) in studies.STUDIES.items():
+        if studies._path(name).exists():
+            text = (studies.DOCS / page).read_text(encoding="utf-8")
+            assert make().strip() in text, f"{page}: {name} is not what `python -m benchmarks.studies` writes"
