@@ -17,6 +17,8 @@ def as_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collection
     config.model.causal = False
     config.model.padded_length = 200
     config.train.one_item_users = True
+    if backbone == "bert4rec":
+        config.model.mask_noise = 0.1
     if backbone == "gru4rec":
         config.model.start_token = True
         config.model.dropout = (0.0,)

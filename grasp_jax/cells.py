@@ -122,7 +122,9 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     width = experiment.bank.width if experiment.bank else 0
     model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
     members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
-    shape = StepShape(split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, shared, last_only, deferred)
+    shape = StepShape(
+        split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, config.model.mask_noise, shared, last_only, deferred
+    )
     data = TrainingData(
         device,
         tables,

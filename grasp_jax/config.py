@@ -91,10 +91,11 @@ def default_config() -> ml_collections.ConfigDict:
                 "row_norm": 1.0,  # length of frozen rows as input of the MLP
                 "num_layers": 2,  # of sasrec and bert4rec
                 "block": "sasrec",  # of sasrec and bert4rec: sasrec | prenorm (RMSNorm and SwiGLU)
-                "padded_length": 0,  # of sasrec and bert4rec: 200 lets attention see the padding, as LLM-ESR's code does
+                "padded_length": 0,  # 200 lets attention see the padding, and GRU4Rec run over it first, as LLM-ESR's code does
                 "gru_layers": 1,
                 "start_token": False,  # of gru4rec: a learned vector before each history
                 "mask_rate": 0.6,  # of bert4rec
+                "mask_noise": 0.0,  # of bert4rec: 0.1 shows a tenth of the hidden items as another, a tenth as they are (BERT, LLM-ESR)
                 "llm_esr": {"similar_users": 10, "alpha": 0.1},
                 "plus": {  # of grasp_plus; configs/sweep.py:plus= changes one at a time
                     "gate": "none",  # as model.gate
@@ -202,6 +203,8 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
+    if not 0 <= config.model.mask_noise <= 0.5:
+        raise UserError(f"config.model.mask_noise: {config.model.mask_noise!r}; expected a share from 0 to 0.5, for it is taken twice")
     for key in ("model.gate_dropout", "model.plus.id_dropout", "train.label_smoothing"):
         if not 0 <= (value := _get(config, key)) < 1:
             raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")

@@ -55,6 +55,26 @@ def test_gru_equals_one_user_at_a_time(num_layers: int) -> None:
             np.testing.assert_allclose(states[row, own], gru_by_hand(params, vectors[row, own], num_layers), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("start_token", [False, True])
+def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
+    """LLM-ESR's protocol would start from zero after all, or the vector of its padding be trained."""
+    model = GRU4Rec(FEATURES, 2, start_token=start_token, padded_length=20)
+    vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
+    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params) | {"padding": np.linspace(-1, 1, FEATURES, dtype=np.float32)}
+    states, pull = jax.vjp(lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params)
+    for row, segments in enumerate(SEGMENTS):
+        for segment in np.unique(segments[segments >= 0]):
+            own = segments == segment
+            history = vectors[row, own].copy()
+            if start_token:
+                history[0] = params["padding"]
+            padded = np.concatenate([np.tile(params["padding"], (20, 1)), history])
+            np.testing.assert_allclose(states[row, own], gru_by_hand(params, padded, 2)[20:], rtol=1e-5, atol=1e-5)
+    gradient = pull(jnp.ones_like(states))[0]
+    assert not gradient["padding"].any() and np.abs(gradient["recurrent_0"]).max() > 0.01
+
+
 def test_gru_gradient_stays_within_a_history() -> None:
     """Training would move a user's items by the errors of its neighbour in the row, or by those of the past."""
     model = GRU4Rec(FEATURES)
@@ -99,7 +119,9 @@ def test_masks(small_log: InteractionLog) -> None:
     slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
     data = id_data(small_log)
     batch = gather_batch(data, jnp.asarray(slots[0]))
-    masked = quick_jit(lambda key: mask_batch(key, batch, RATE))(jax.random.key(3))
+    shape = StepShape(small_log.num_items, 1, 0, 0, RATE)
+    masked, asked = quick_jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(3))
+    np.testing.assert_array_equal(asked, masked.masked)
     rows = len(slots[0])
     for name in ("items", "segments", "positions"):
         np.testing.assert_array_equal(getattr(masked, name), np.tile(np.asarray(getattr(batch, name)), (2, 1)))
@@ -110,9 +132,46 @@ def test_masks(small_log: InteractionLog) -> None:
     assert last.sum() == len(ends) and not (last & ~there).any()
     for r, column in zip(*np.nonzero(last), strict=True):
         assert ends[int(batch.segments[r, column])] == column
-    many = [np.asarray(mask_batch(jax.random.key(k), batch, RATE).masked[:rows]).sum() for k in range(40)]
+    many = [np.asarray(mask_batch(jax.random.key(k), batch, shape)[1][:rows]).sum() for k in range(40)]
     assert abs(np.mean(many) / there.sum() - RATE) < 0.05
     assert max(many) + last.sum() <= count_targets(packing, RATE) and count_targets(packing, 0.0) == packing.num_pairs
+
+
+def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> None:
+    """Of BERT's 80/10/10, an item shown as another would be asked for as that other, or have the gate of its own."""
+    batch = first_batch(small_log, shortest=2)[0]
+    rows, there = len(batch.items), np.asarray(batch.segments) >= 0
+    shape = StepShape(small_log.num_items, 1, 0, 0, RATE, mask_noise=0.2)
+    counts = np.zeros(3)
+    for k in range(40):
+        twice, asked = quick_jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(k))
+        masked, replaced = np.asarray(twice.masked[:rows]), np.asarray(twice.replaced) >= 0
+        first = np.asarray(asked[:rows])
+        assert not (masked & replaced).any() and not ((masked | replaced) & ~first).any() and not (first & ~there).any()
+        counts += masked.sum(), replaced.sum(), (first & ~masked & ~replaced).sum()
+    np.testing.assert_allclose(counts / counts.sum(), [0.6, 0.2, 0.2], atol=0.04)
+
+    # As ranking computes it: the same histories with the other item in its place, asked there for the item that belongs there.
+    config = default_config().model
+    config.features, config.num_layers, config.mlp, config.gate = FEATURES, 1, (10,), "learned"
+    model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
+    owners, places = jnp.maximum(batch.segments, 0), jnp.flatnonzero(asked)
+    shown = jnp.where(twice.replaced >= 0, twice.replaced, batch.items)
+    own, other = (interaction_logits(unit_tables, owners, items) for items in (batch.items, shown))
+    twice = twice._replace(logits=jnp.concatenate([own, own]), replaced_logits=other)
+    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))["params"]
+    ids = jnp.zeros((len(places), 1), jnp.int32)
+    logits = logits_of(unit_tables, owners.ravel()[places % there.size][:, None], ids)
+    scores = quick_jit(lambda p: apply(model, p, "training_scores", unit_tables, twice, places, ids, logits, None).positive)(params)
+    seen = batch._replace(items=shown, logits=other, masked=twice.masked[:rows])
+    features = apply(model, params, "item_features", unit_tables)
+    first = places[places < there.size]
+    states, _ = apply(model, params, "user_states", features, seen, first)
+    expected = apply(
+        model, params, "score_candidates", features[batch.items.ravel()[first]][:, None], states, own.reshape(-1, 1, 2)[first], None
+    )
+    np.testing.assert_allclose(scores[: len(first)], expected[:, 0], rtol=1e-4, atol=1e-5)
+    assert (np.asarray(twice.replaced).ravel()[first] >= 0).sum() > 0
 
 
 def test_mask_slots(small_log: InteractionLog) -> None:

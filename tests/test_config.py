@@ -268,6 +268,7 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     assert theirs.train.targets == ("last" if backbone == "gru4rec" else "every") and ours.train.targets == "every"
     assert theirs.train.one_item_users and not ours.train.one_item_users
     assert theirs.model.start_token == (backbone == "gru4rec") and not ours.model.start_token
+    assert theirs.model.mask_noise == (0.1 if backbone == "bert4rec" else 0.0) and ours.model.mask_noise == 0.0
     assert (theirs.model.dropout == (0.0,)) == (backbone == "gru4rec") and ours.model.dropout == (0.5,)
     with pytest.raises(ValueError, match="expected one backbone before @llm_esr"):
         of("sasrec,gru4rec@llm_esr")

@@ -20,12 +20,15 @@ class GRU4Rec(nn.Module):
       num_layers: stacked units.
       start_token: put a learned vector before each history, so that the first item can be asked for too.
       dtype: compute type of matrix products; parameters and the state are float32.
+      padded_length: above 0, the state starts where so many steps over one untrained vector leave it (the padding of LLM-ESR's code,
+        200 steps less the history's), and the start token is that vector too.
     """
 
     features: int
     num_layers: int = 1
     dtype: jnp.dtype = jnp.float32
     start_token: bool = False
+    padded_length: int = 0
 
     bidirectional = False
     causal = True
@@ -37,7 +40,7 @@ class GRU4Rec(nn.Module):
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent state has no longest history."""
-        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token)
+        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length)
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
@@ -45,29 +48,50 @@ class GRU4Rec(nn.Module):
 
         `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise).
         """
-        x = vectors
+        x, padding = vectors, jnp.zeros((0, self.features))
+        if self.padded_length:
+            vector = jax.lax.stop_gradient(self.param("padding", nn.initializers.normal(0.02), (self.features,)))
+            padding = jnp.broadcast_to(vector, (self.padded_length, self.features))
+            if self.start_token:
+                x = jnp.where((positions == 0)[..., None], vector, x)
         for layer in range(self.num_layers):
             x = Dropout()(x, dropout)
             # The input's share of the gates needs no state, so it leaves the loop over positions.
-            from_input = nn.Dense(3 * self.features, use_bias=False, dtype=self.dtype, name=f"input_{layer}")(x).astype(jnp.float32)
+            dense = nn.Dense(3 * self.features, use_bias=False, dtype=self.dtype, name=f"input_{layer}")
             recurrent = self.param(f"recurrent_{layer}", nn.initializers.orthogonal(), (self.features, 3 * self.features))
-            x = unroll(from_input, recurrent.astype(self.dtype), positions == 0)
+            start = jnp.zeros(self.features)
+            if self.padded_length:
+                padding = unroll(dense(padding)[None], recurrent, jnp.zeros((1, self.padded_length), bool), start)[0]
+                start = padding[-1]
+            x = unroll(dense(x), recurrent, positions == 0, start)
         return x
 
 
-def unroll(from_input: jax.Array, recurrent: jax.Array, first: jax.Array) -> jax.Array:
-    """States of one layer: [R, L, 3D] input shares, [D, 3D] recurrent weights, [R, L] bool where a history begins -> [R, L, D]."""
+def unroll(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array) -> jax.Array:
+    """States of one layer.
+
+    Args:
+      from_input: [R, L, 3D] input shares; matrix products are in their type, the state is float32.
+      recurrent: [D, 3D] weights of the state.
+      first: [R, L] bool where a history begins.
+      start: [D] state before that.
+
+    Returns:
+      [R, L, D].
+    """
     rows, _, width = from_input.shape
     features = width // 3
+    recurrent = recurrent.astype(from_input.dtype)
 
     def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         share, begins = inputs
-        state = jnp.where(begins[:, None], 0.0, state)
+        state = jnp.where(begins[:, None], start, state)
         from_state = jnp.matmul(state.astype(recurrent.dtype), recurrent, preferred_element_type=jnp.float32)
         r, z = jnp.split(jax.nn.sigmoid(share[:, : 2 * features] + from_state[:, : 2 * features]), 2, axis=1)
         n = jnp.tanh(share[:, 2 * features :] + r * from_state[:, 2 * features :])
         state = (1.0 - z) * n + z * state
         return state, state
 
-    _, states = jax.lax.scan(step, jnp.zeros((rows, features)), (from_input.swapaxes(0, 1), first.T))
+    inputs = (from_input.astype(jnp.float32).swapaxes(0, 1), first.T)
+    _, states = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs)
     return states.swapaxes(0, 1)

@@ -39,6 +39,8 @@ class PackedBatch(NamedTuple):
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without knowledge.
       masked: [R, L] bool, the item is hidden from the backbone, or a mask stands here; SASRec has none.
       queries: [R, L] int32 row of the query tables with which the item at a place is asked for.
+      replaced: of two masked copies, item rows [R / 2, L] that the first shows in place of its own, -1 for none; or None.
+      replaced_logits: [R / 2, L, 2] their pair logits, like `logits`.
     """
 
     items: jax.Array
@@ -47,6 +49,8 @@ class PackedBatch(NamedTuple):
     logits: jax.Array | None
     masked: jax.Array
     queries: jax.Array
+    replaced: jax.Array | None = None
+    replaced_logits: jax.Array | None = None
 
 
 class PairScores(NamedTuple):
@@ -117,6 +121,10 @@ class Recommender(nn.Module):
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
+        if batch.replaced is not None:
+            gates = self.encoder.gates(batch.replaced_logits, None if normaliser is None else normaliser[:rows])
+            others = self.encoder(features[-tokens:].reshape(rows, length, *tail), gates)
+            inputs = jnp.concatenate([jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors])
         shown = batch
         if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
             shown = batch._replace(segments=jnp.where(is_last(batch.segments), -1, batch.segments))
@@ -134,12 +142,13 @@ class Recommender(nn.Module):
             follows = (batch.positions.ravel()[place] + ahead > 0) & (self._of_items(batch).ravel()[before] >= 0)
             pair_normaliser = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
+        of_negatives = features[tokens : tokens + negatives.size]
         if negatives.ndim == 1:
-            negative = self.encoder.score_all(features[tokens:], states.reshape(batch.items.size, -1)[place], negative_gates)
+            negative = self.encoder.score_all(of_negatives, states.reshape(batch.items.size, -1)[place], negative_gates)
             asked_for = jnp.roll(batch.items, -ahead, axis=1).ravel()[place]
             negative = jnp.where(negatives == asked_for[:, None], -jnp.inf, negative)
         else:
-            negative_head = self.encoder.head_input(features[tokens:].reshape(*negatives.shape, *tail), negative_gates)
+            negative_head = self.encoder.head_input(of_negatives.reshape(*negatives.shape, *tail), negative_gates)
             pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
             negative = (pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None]
         return PairScores(
@@ -208,9 +217,10 @@ class Recommender(nn.Module):
 
 
 def training_ids(model: Recommender, batch: PackedBatch, negatives: jax.Array) -> jax.Array:
-    """[T] item rows whose vectors a training step computes: the histories' (once, though masked copies follow), then the negatives."""
+    """[T] item rows whose vectors a step computes: histories (once, though masked copies follow), negatives, items shown for others."""
     rows = batch.items.shape[0] // (2 if model.backbone.bidirectional else 1)
-    return jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel()])
+    shown = [] if batch.replaced is None else [jnp.maximum(batch.replaced, 0).ravel()]
+    return jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel(), *shown])
 
 
 BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}

@@ -55,6 +55,9 @@ def make_train_steps(
             logits = all_pair_logits(tables, targets.queries, targets.negatives)
         else:
             logits = logits_of(tables, targets.queries[:, None], targets.negatives)
+        if batch.replaced is not None and data.logits is not None:
+            shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
+            batch = batch._replace(replaced_logits=shown)
         known = tables if state.states is None else {**tables, "states": state.states}
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
         trained = state.params

@@ -24,6 +24,7 @@ class StepShape(NamedTuple):
       num_targets: P places a batch.
       negatives: G a place; or S of a whole batch, if `shared`.
       mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
+      mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
       last_only: causal backbones are asked for the last item of each history alone.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.deferred_adam`).
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
@@ -34,6 +35,7 @@ class StepShape(NamedTuple):
     num_targets: int
     negatives: int
     mask_rate: float = 0.0
+    mask_noise: float = 0.0
     shared: bool = False
     last_only: bool = False
     deferred: bool = False
@@ -66,8 +68,8 @@ def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -
 def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, Targets]:
     """The batch as the backbone is to see it, and what it is asked for."""
     if shape.mask_rate:
-        batch = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape.mask_rate)
-        asked, asked_with = batch.masked, batch.queries
+        batch, asked = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape)
+        asked_with = batch.queries
     else:
         asked_with = jnp.roll(batch.queries, -1, axis=1)
         asked = (batch.segments >= 0) & ~is_last(batch.segments)
@@ -84,12 +86,19 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
     return batch, Targets(places, users, queries, drawn)
 
 
-def mask_batch(key: jax.Array, batch: PackedBatch, rate: float) -> PackedBatch:
+def mask_batch(key: jax.Array, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, jax.Array]:
     """Two copies of [R, L] rows: with a share of the items hidden, and with the last item of each history hidden.
 
-    Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short.
+    Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short. With `mask_noise` some of the
+    first copy's are shown after all, as themselves or as another item. Returns the copies, and [2R, L] bool which places are asked for.
     """
-    there = batch.segments >= 0
-    somewhere = jax.random.bernoulli(key, rate, there.shape) & there
+    there, last = batch.segments >= 0, is_last(batch.segments)
+    somewhere = jax.random.bernoulli(key, shape.mask_rate, there.shape) & there
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
-    return twice._replace(masked=jnp.concatenate([somewhere, is_last(batch.segments)]))
+    hidden, replaced = somewhere, None
+    if shape.mask_noise:
+        kind = jax.random.uniform(jax.random.fold_in(key, 1), there.shape)
+        others = jax.random.randint(jax.random.fold_in(key, 2), there.shape, 0, shape.num_items, jnp.int32)
+        replaced = jnp.where(somewhere & (kind < shape.mask_noise), others, -1)
+        hidden = somewhere & (kind >= 2 * shape.mask_noise)
+    return twice._replace(masked=jnp.concatenate([hidden, last]), replaced=replaced), jnp.concatenate([somewhere, last])
