@@ -62,6 +62,23 @@ def default_config() -> ml_collections.ConfigDict:
             },
             "knowledge": {
                 "path": "",  # empty: WORKDIR/knowledge
+                "describer": "template",  # template (the filled template is the text) | openai (a chat endpoint answers it)
+                "describe": {  # of the describer openai
+                    "base_url": "",  # of an OpenAI-compatible server, http://localhost:8000/v1; empty: OpenAI
+                    "model": "gpt-4o-mini",
+                    "key_variable": "OPENAI_API_KEY",  # name of the environment variable with the key; keys stand nowhere else
+                    "temperature": 0.0,
+                    "max_tokens": 300,
+                    "max_characters": 4000,  # longer answers are cut
+                    "concurrency": 32,  # requests in flight
+                    "requests_per_minute": 0,  # 0: no limit
+                    "tokens_per_minute": 0,
+                    "timeout": 60.0,  # seconds
+                    "retries": 8,
+                    "price_prompt": 0.0,  # of a million tokens, for the progress bar and --dry-run
+                    "price_answer": 0.0,
+                    "cache": "~/.cache/grasp_jax/answers",  # kept across runs and datasets
+                },
                 "encoder": "lsa",  # lsa | tfidf_projection | file
                 "width": 256,  # E of the text encoders
                 "seed": 0,
@@ -149,6 +166,7 @@ SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
+    "knowledge.describer": ("template", "openai"),
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.pooling": ("mean", "similarity"),
     "model.block": ("sasrec", "prenorm"),
@@ -164,13 +182,16 @@ CHOICES = {
     "model.projection": ("auto", "token", "table"),
 }
 _POSITIVE = (
-    "data.max_length", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
+    "data.max_length", "knowledge.describe.max_tokens", "knowledge.describe.max_characters", "knowledge.describe.concurrency",
+    "knowledge.describe.timeout", "knowledge.width", "knowledge.num_neighbours", "model.features", "model.row_norm", "model.num_layers",
     "model.gru_layers", "model.num_heads", "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives",
     "train.shared_negatives", "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale",
     "train.max_epochs", "train.patience", "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block",
     "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
+    "knowledge.describe.temperature", "knowledge.describe.requests_per_minute", "knowledge.describe.tokens_per_minute",
+    "knowledge.describe.retries", "knowledge.describe.price_prompt", "knowledge.describe.price_answer",
     "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
     "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration",
     "train.checkpoint_seconds", "eval.seed", "eval.valid_users", "eval.full_users",

@@ -62,10 +62,15 @@ class Experiment:
         if not any(METHODS[method].needs_bank for method, _ in self.cells):
             return None
         folder = pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
+        return prepare_bank(self.knowledge, self.split, self.dataset.items, self.dataset.user_texts, folder)
+
+    @property
+    def knowledge(self) -> ml_collections.ConfigDict:
+        """The `knowledge` section, with files found beside the data."""
         knowledge = self.config.knowledge.copy_and_resolve_references()
         for field in ("item_file", "user_file", "item_ids_file", "user_ids_file"):
             knowledge[field] = self._beside_data(knowledge[field])
-        return prepare_bank(knowledge, self.split, self.dataset.items, self.dataset.user_texts, folder)
+        return knowledge
 
     def _beside_data(self, name: str) -> str:
         """A file named in the config: as it stands, or inside the data folder."""

@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
 flags.DEFINE_enum("mode", "all", [*STAGES, "report"], "Stage to run; each finds what earlier ones left in the workdir.")
+flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
 flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
 flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/recommendations.parquet; report: folder, by default report.")
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     if FLAGS.mode == "report":
         report(FLAGS)
         return
+    if FLAGS["dry-run"].value and FLAGS.mode != "prepare":
+        raise UserError(f"--dry-run goes with --mode=prepare, not with --mode={FLAGS.mode}")
     if FLAGS.config is None or FLAGS.workdir is None:
         raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
     from grasp_jax.models.methods import METHODS

@@ -36,9 +36,19 @@ def split_of(rows: list[list[int]], max_length: int = 100) -> Split:
     return leave_one_out(build_log("shop", users, np.concatenate(rows), catalogue=np.arange(30)), max_length)
 
 
+def user_prompts(template: str, split: Split, titles: list[str]) -> list[str]:
+    prompt = prompts.user_prompt(template, split.train, split.log.items, titles)
+    return [prompt(row) for row in range(split.log.num_users)]
+
+
+def item_prompts(template: str, items: ItemTable) -> list[str]:
+    prompt = prompts.item_prompt(template, items)
+    return [prompt(row) for row in range(len(items.ids))]
+
+
 def user_texts(split: Split, template: str = "shopper_user") -> list[str]:
     loaded = prompts.load_template(template)
-    return list(prompts.user_prompts(loaded, split.train, split.log.items, prompts.item_titles(items_table())))
+    return user_prompts(loaded, split, prompts.item_titles(items_table()))
 
 
 TEMPLATE = "Name {title}; brand {brand}.[[ In: {tags}.]][[ By {maker} of {place}.]]"
@@ -81,23 +91,22 @@ def test_braces_in_a_value_are_text() -> None:
 def test_item_prompts_follow_the_rows() -> None:
     """Would break the match of text and embedding: one prompt per item, in row order."""
     items = ItemTable(np.array(["q", "p"]), {"title": ["Hand cream", None], "tags": [["a"], []]})
-    assert list(prompts.item_prompts("{title}[[: {tags}]]", items)) == ["Hand cream: a", "unknown"]
+    assert item_prompts("{title}[[: {tags}]]", items) == ["Hand cream: a", "unknown"]
 
 
 def test_template_with_a_field_that_the_data_lacks_is_refused() -> None:
     """Would break if every item's brand read "unknown" because the column has another name."""
     items = ItemTable(np.arange(1), {"title": ["Soap"], "tags": [["a"]]})
-    message = refusal(lambda: list(prompts.item_prompts("{title} {brand}", items)))
+    message = refusal(lambda: prompts.item_prompt("{title} {brand}", items))
     assert message == "item template: the template names 'brand', but the data has tags, title"
-    assert list(prompts.item_prompts("{title}[[ by {brand}]]", items)) == ["Soap"], "a clause may name what is not there"
+    assert item_prompts("{title}[[ by {brand}]]", items) == ["Soap"], "a clause may name what is not there"
     assert_names(refusal(prompts.check_fields, "{a}", {}, "here"), ("here: the template names 'a'", "no fields"))
 
 
 def test_user_template_with_an_unknown_field_is_refused() -> None:
     """Would break if every user's text held a raw "{brand}"."""
     split = split_of(histories())
-    texts = prompts.user_prompts("{titles} of {brand}", split.train, split.log.items, TITLES)
-    assert "'brand'" in refusal(lambda: list(texts))
+    assert "'brand'" in refusal(lambda: prompts.user_prompt("{titles} of {brand}", split.train, split.log.items, TITLES))
 
 
 def test_load_template(tmp_path: pathlib.Path) -> None:
@@ -175,7 +184,7 @@ def test_long_histories_keep_the_newest_titles() -> None:
     """Would break long histories: the encoder reads so many characters, and the newest say most."""
     titles = [f"{row:04d}" + "x" * 96 for row in range(200)]
     split = leave_one_out(build_log("long", np.zeros(200, int), np.arange(200)), 1000)
-    (text,) = prompts.user_prompts("{titles}", split.train, split.log.items, titles)
+    (text,) = user_prompts("{titles}", split, titles)
     assert len(text) == prompts.MAX_HISTORY_CHARACTERS and text.endswith(titles[197]) and titles[150] in text and titles[0] not in text
 
 

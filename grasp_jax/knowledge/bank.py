@@ -13,6 +13,7 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 TABLES = ("items", "items_similar", "users", "users_similar")
+STATUSES = ("items_status", "users_status")
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 
@@ -26,6 +27,7 @@ class KnowledgeBank:
       items_similar: [V, E] mean of each item's K neighbours, Ibar.
       users: [N, E] user embeddings, U.
       users_similar: [N, E] mean of each user's K neighbours, Ubar.
+      items_status, users_status: [V] and [N] uint8 how each description came about (`clean.STATUSES`), where a model wrote them.
       manifest: recipe (fingerprint of the data, templates, encoder, E, K, cut-off, row order), counts and checksums.
     """
 
@@ -34,6 +36,8 @@ class KnowledgeBank:
     users: np.ndarray
     users_similar: np.ndarray
     manifest: dict[str, Any]
+    items_status: np.ndarray | None = None
+    users_status: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -46,16 +50,17 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
 
     Args:
       folder: the bank's place; must not exist.
-      tables: the four arrays of `TABLES`.
+      tables: the four arrays of `TABLES`, and those of `STATUSES` that there are.
       recipe: everything that the tables depend on; a later run must ask for the same.
       notes: facts for readers that do not decide identity, such as counts and seconds.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in TABLES:
+    names = [*TABLES, *(name for name in STATUSES if name in tables)]
+    for name in names:
         np.save(partial / f"{name}.npy", tables[name], allow_pickle=False)
-    checksums = {name: _sha256(partial / f"{name}.npy") for name in TABLES}
+    checksums = {name: _sha256(partial / f"{name}.npy") for name in names}
     manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": checksums, "notes": notes}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, folder)
@@ -86,7 +91,7 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True)
                 "set config.knowledge.path to another folder, or remove this one to prepare it anew"
             )
     tables = {}
-    for name in TABLES:
+    for name in (*TABLES, *(name for name in STATUSES if name in manifest["checksums"])):
         path = folder / f"{name}.npy"
         try:
             damaged = verify and _sha256(path) != manifest["checksums"][name]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -13,9 +14,10 @@ from tqdm import tqdm
 from grasp_jax.data.items import ItemTable
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import prompts
+from grasp_jax.knowledge import chat, prompts
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, save_bank
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts, corrupt_vectors
+from grasp_jax.knowledge.describe import DESCRIBERS, PromptOf, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS, load_vectors
 from grasp_jax.knowledge.neighbours import mean_of_neighbours, top_neighbours
 
@@ -48,6 +50,17 @@ def prepare_bank(
     return load_bank(folder, recipe, config.verify)
 
 
+def dry_run(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> Iterator[str]:
+    """Lines that say what `prepare_bank` would ask a language model for, and at what price; asks for nothing."""
+    if config.encoder == "file":
+        yield "describe: vectors come from files; nothing leaves this machine"
+        return
+    item_prompt, user_prompt = prompts_of(config, split, items)
+    yield what_is_missing("items", split.log.num_items, item_prompt, config)
+    if user_texts is None:
+        yield what_is_missing("users", split.log.num_users, user_prompt, config)
+
+
 def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON."""
     recipe: dict[str, Any] = {
@@ -67,7 +80,9 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
     if config.encoder == "file":
         recipe["files"] = {name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")}
         return recipe
-    recipe["describer"] = "template"
+    recipe["describer"] = config.describer
+    if config.describer != "template":
+        recipe["described_by"] = {"model": config.describe.model, **chat.parameters(config.describe)}
     recipe["width"], recipe["seed"] = config.width, config.seed
     for kind in ("item", "user"):
         recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
@@ -81,10 +96,9 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
 def _make_tables(
     config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
 ) -> dict[str, np.ndarray]:
-    item_vectors, user_vectors = _encode(config, split, items, user_texts)
+    item_vectors, user_vectors, tables = _encode(config, split, items, user_texts)
     if item_vectors.shape[1] != user_vectors.shape[1]:
         raise UserError(f"item vectors are {item_vectors.shape[1]} wide and user vectors {user_vectors.shape[1]}; expected one width")
-    tables = {}
     for kind, vectors in (("items", item_vectors), ("users", user_vectors)):
         unit = unit_rows(vectors, config.center)
         with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
@@ -96,26 +110,40 @@ def _make_tables(
 
 def _encode(
     config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Vectors of items and users; and, where a language model described them, how each description came about."""
     log = split.log
     if config.encoder == "file":
         return (
             corrupt_vectors(config.corruption, load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"), ITEMS),
             corrupt_vectors(config.corruption, load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"), USERS),
+            {},
         )
     if config.encoder not in ENCODERS:
         raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
+    item_prompt, user_prompt = prompts_of(config, split, items)
+    statuses = {}
+    item_texts, statuses["items_status"] = DESCRIBERS[config.describer]("items", log.num_items, item_prompt, config)
+    if user_texts is None:
+        user_texts, statuses["users_status"] = DESCRIBERS[config.describer]("users", log.num_users, user_prompt, config)
+    item_texts, user_texts = corrupt_texts(config.corruption, item_texts, ITEMS), corrupt_texts(config.corruption, user_texts, USERS)
+    vectors = ENCODERS[config.encoder](item_texts, user_texts, config)
+    return *vectors, {} if config.describer == "template" else statuses
+
+
+def prompts_of(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None) -> tuple[PromptOf, PromptOf]:
+    """The prompts of items and of users, by row.
+
+    Raises:
+      UserError: there is no text, or a template names a field that the data lacks.
+    """
     if items is None:
         raise UserError(
             f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
             "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
         )
-    item_texts = list(prompts.item_prompts(prompts.load_template(config.item_template), items))
-    if user_texts is None:
-        template = prompts.load_template(config.user_template)
-        user_texts = list(prompts.user_prompts(template, split.train, log.items, prompts.item_titles(items)))
-    item_texts, user_texts = corrupt_texts(config.corruption, item_texts, ITEMS), corrupt_texts(config.corruption, user_texts, USERS)
-    return ENCODERS[config.encoder](item_texts, user_texts, config)
+    of_items, of_users = (prompts.load_template(config[f"{kind}_template"]) for kind in ("item", "user"))
+    return prompts.item_prompt(of_items, items), prompts.user_prompt(of_users, split.train, split.log.items, prompts.item_titles(items))
 
 
 def unit_rows(vectors: np.ndarray, center: bool) -> np.ndarray:

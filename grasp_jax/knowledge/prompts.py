@@ -6,7 +6,7 @@ out whole when its field is empty, which is how lists are treated (paper's promp
 
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,19 +60,21 @@ def fill(template: str, fields: Mapping[str, Any]) -> str:
     return _PART.sub(part, template)
 
 
-def item_prompts(template: str, items: ItemTable) -> Iterator[str]:
-    """One prompt per item, in row order."""
+def item_prompt(template: str, items: ItemTable) -> Callable[[int], str]:
+    """The prompt of an item, by its row."""
     check_fields(template, items.columns, "item template")
-    for row in range(len(items.ids)):
-        yield fill(template, items.fields(row))
+    return lambda row: fill(template, items.fields(row))
 
 
-def user_prompts(template: str, histories: Histories, flat_items: np.ndarray, titles: list[str]) -> Iterator[str]:
-    """One prompt per user from the training window of `histories` alone, oldest title first; `{titles}` is the one field."""
+def user_prompt(template: str, histories: Histories, flat_items: np.ndarray, titles: list[str]) -> Callable[[int], str]:
+    """The prompt of a user, by row, from the training window of `histories` alone, oldest title first; `{titles}` is the one field."""
     check_fields(template.replace("[[", "").replace("]]", ""), {"titles": None}, "user template")
-    for start, end in zip(histories.start, histories.end, strict=True):
-        bought = ", ".join(titles[item] for item in flat_items[start:end])
-        yield template.replace("{titles}", bought[-MAX_HISTORY_CHARACTERS:])
+
+    def prompt(row: int) -> str:
+        bought = ", ".join(titles[item] for item in flat_items[histories.start[row] : histories.end[row]])
+        return template.replace("{titles}", bought[-MAX_HISTORY_CHARACTERS:])
+
+    return prompt
 
 
 def item_titles(items: ItemTable) -> list[str]:

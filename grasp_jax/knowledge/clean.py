@@ -1,0 +1,34 @@
+"""What a language model said, made safe to keep: answers are data, whatever they say."""
+
+import re
+import unicodedata
+
+STATUSES = ("ok", "na", "refused", "rejected", "mismatch")  # only the text of the first is used; "rejected" is the endpoint's doing
+_NOTHING = {"", "na", "n/a", "none", "null", "not available", "not applicable", "unknown"}
+_REFUSAL = re.compile(
+    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|as an ai\b", re.IGNORECASE
+)
+_REFERENCE = re.compile(r"\s*\[([0-9a-f]{8})\][\s:.,-]*")
+
+
+def clean(raw: str, max_characters: int) -> str:
+    """One line of visible characters, cut at a word: no control, formatting or private characters, and no lone surrogate."""
+    head = raw[: 4 * max_characters]  # of an endless answer no more is looked at
+    visible = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in unicodedata.normalize("NFC", head))
+    text = " ".join(visible.split())
+    if len(text) <= max_characters:
+        return text
+    return text[:max_characters].rsplit(" ", 1)[0]
+
+
+def status_of(text: str) -> str:
+    """ "ok", "na" where the model says that it knows nothing, or "refused"."""
+    if text.strip(" .'\"*[]()").casefold() in _NOTHING:
+        return "na"
+    return "refused" if _REFUSAL.match(text.replace("’", "'")) else "ok"
+
+
+def split_reference(raw: str) -> tuple[str, str]:
+    """A leading reference in brackets, or "", and the rest."""
+    found = _REFERENCE.match(raw)
+    return (found.group(1), raw[found.end() :]) if found else ("", raw)

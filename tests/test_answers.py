@@ -1,0 +1,108 @@
+"""The cache of answers: nothing that came back is ever lost, or asked for again."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge import answers
+from grasp_jax.knowledge.answers import Answer, AnswerCache, answer_key, as_keys
+
+KEYS = [answer_key(f"prompt {k}", "model", {"temperature": 0.0}) for k in range(20)]
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "SHARD_ANSWERS", 4)
+    monkeypatch.setattr(answers, "SHARDS_IN_MEMORY", 2)
+
+
+def test_answers_come_back_in_any_order(tmp_path: pathlib.Path, small_shards: None) -> None:
+    """A row would get another's answer once answers lie in several shards, or a file be rewritten."""
+    with AnswerCache(tmp_path) as cache:
+        for k in range(10):
+            cache.add(KEYS[k], Answer(f"text {k}\nwith é", "ok", k, 2 * k))
+        assert len(cache) == 10 and len(list(tmp_path.glob("*.parquet"))) == 2
+        assert [answer.text for answer in cache.read(as_keys([KEYS[9], KEYS[0]]))] == ["text 9\nwith é", "text 0\nwith é"]
+        assert cache.missing(as_keys(KEYS)).tolist() == [False] * 10 + [True] * 10
+    with AnswerCache(tmp_path) as cache:
+        order = np.random.default_rng(0).permutation(10)
+        found = list(cache.read(as_keys([KEYS[k] for k in order])))
+        assert found == [Answer(f"text {k}\nwith é", "ok", k, 2 * k) for k in order]
+        with pytest.raises(KeyError):
+            list(cache.read(as_keys([KEYS[12]])))
+
+
+def test_a_torn_line_is_no_answer(tmp_path: pathlib.Path) -> None:
+    """A run killed while it wrote would give half an answer, or could not be taken up again."""
+    whole = json.dumps([KEYS[0].hex(), "text", "ok", 1, 2])
+    (tmp_path / "journal.jsonl").write_text(whole + "\n" + whole.replace(KEYS[0].hex(), KEYS[1].hex())[:60])
+    with AnswerCache(tmp_path) as cache:
+        assert cache.missing(as_keys(KEYS[:2])).tolist() == [False, True]
+        assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("text", "ok", 1, 2)]
+        cache.add(KEYS[1], Answer("second"))
+    with AnswerCache(tmp_path) as cache:
+        assert [answer.text for answer in cache.read(as_keys(KEYS[:2]))] == ["text", "second"]
+
+
+def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: None) -> None:
+    """Answers would stand in two shards."""
+    with AnswerCache(tmp_path) as cache:
+        for k in range(3):
+            cache.add(KEYS[k], Answer(f"text {k}"))
+        journal = (tmp_path / "journal.jsonl").read_bytes()
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    with AnswerCache(tmp_path) as cache:
+        assert len(cache) == 3 and len(list(tmp_path.glob("*.parquet"))) == 1
+
+
+def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
+    """An answer that was reported as kept would be asked for again."""
+    script = textwrap.dedent(f"""
+        import pathlib, sys
+        from grasp_jax.knowledge.answers import Answer, AnswerCache, answer_key
+        cache = AnswerCache(pathlib.Path({str(tmp_path)!r}))
+        for k in range(10**6):
+            cache.add(answer_key(str(k), "m", {{}}), Answer("x" * 50))
+            print(k, flush=True)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(300):
+        last = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with AnswerCache(tmp_path) as cache:
+        assert not cache.missing(as_keys([answer_key(str(k), "m", {}) for k in range(last + 1)])).any()
+
+
+def test_one_process_at_a_time(tmp_path: pathlib.Path) -> None:
+    """Two runs would pay for the same answers, and tear each other's journal."""
+    with AnswerCache(tmp_path), pytest.raises(UserError, match=r"another process has these answers open"):
+        AnswerCache(tmp_path)
+
+
+def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers kept before the disk was full would be lost, or the error be a traceback."""
+    with AnswerCache(tmp_path) as cache:
+        cache.add(KEYS[0], Answer("text"))
+    cache = AnswerCache(tmp_path)
+    monkeypatch.setattr(answers.os, "write", lambda fd, data: 3)
+    with pytest.raises(UserError, match=r"journal\.jsonl: No space left on device; .* make room and run again"):
+        cache.add(KEYS[1], Answer("more"))
+    monkeypatch.undo()
+    cache.close()
+    with AnswerCache(tmp_path) as cache:
+        assert cache.missing(as_keys(KEYS[:2])).tolist() == [False, True]
+
+
+def test_the_key_holds_all_that_decides_an_answer() -> None:
+    """A changed model or temperature would be given the old answers."""
+    keys = {answer_key(p, m, {"temperature": t}) for p in "ab" for m in "cd" for t in (0.0, 1.0)}
+    assert len(keys) == 8

@@ -1,0 +1,127 @@
+"""Describing from the command line: one chain to the results, killed and taken up again, and what it says before it starts."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from grasp_jax.knowledge.bank import TABLES
+from tests.chat_server import ChatServer, running
+from tests.command_line import one_line_error, run
+
+ITEMS, USERS = 150, 60
+KEY = {"OPENAI_API_KEY": "sk-secret"}
+MAIN = (sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py")
+FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "na": 11, "endless": 13, "refused": 17}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A small dataset in files."""
+    folder, rng = tmp_path_factory.mktemp("shop"), random.Random(0)
+    kinds = ("soap", "cream", "brush", "oil", "mask")
+    items = [{"item": str(k), "title": f"{kinds[k % 5]} number {k}", "brand": f"brand {k % 7}"} for k in range(ITEMS)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    rows = [f"{user}\t{rng.randrange(ITEMS)}\t{1000 + k}" for user in range(USERS) for k in range(rng.randint(4, 9))]
+    (folder / "interactions.tsv").write_text("user\titem\ttimestamp\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def command(shop: pathlib.Path, folder: pathlib.Path, url: str, *more: str) -> list[str]:
+    return [
+        *MAIN, f"--workdir={folder / 'run'}", "--config.data.source=files", f"--config.data.path={shop}",
+        "--config.data.items_file=items.jsonl", "--config.knowledge.describer=openai", f"--config.knowledge.describe.base_url={url}",
+        f"--config.knowledge.describe.cache={folder / 'answers'}", "--config.knowledge.item_template=titled_item",
+        "--config.knowledge.user_template=shopper_user", "--config.knowledge.width=16", "--config.knowledge.num_neighbours=3",
+        "--config.eval.num_negatives=20", "--config.eval.full=False", "--config.model.features=8", "--config.train.max_epochs=1",
+        "--config.model.method=grasp", "--config.model.mlp=(16,)", *more,
+    ]  # fmt: skip
+
+
+def succeeds(arguments: list[str]) -> str:
+    """What a run prints; the key is nowhere in it."""
+    result = run(arguments, **KEY)
+    assert result.returncode == 0, result.stderr
+    assert "sk-secret" not in result.stdout + result.stderr
+    return result.stdout
+
+
+def test_from_descriptions_to_results(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A stage of the chain would not take what the one before it made, or the user not be told what leaves the machine."""
+    with running(ChatServer(FAULTS)) as server:
+        dry = succeeds(command(shop, tmp_path, server.url, "--mode=prepare", "--dry-run"))
+        assert f"describe items: {ITEMS} prompts for {ITEMS} items go to {server.url}, model" in dry and server.requests == 0
+        said = succeeds(command(shop, tmp_path, server.url))
+        assert "describe items: 150 prompts" in said and "the template's text stands in for" in said
+        assert set(server.answered.values()) == {1}
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["rows"][0]["method"] == "grasp"
+    manifest = json.loads((tmp_path / "run" / "knowledge" / "manifest.json").read_text())
+    assert manifest["recipe"]["describer"] == "openai" and manifest["recipe"]["described_by"]["model"] == "gpt-4o-mini"
+    statuses = np.load(tmp_path / "run" / "knowledge" / "items_status.npy")
+    assert statuses.shape == (ITEMS,) and 0 < (statuses > 0).sum() < ITEMS / 2
+
+
+def test_killed_five_times(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """An answer would be paid for twice, or the bank depend on when a run was killed."""
+    banks, port = [], _free_port()
+    content = [f"{name}={every}" for name, every in FAULTS.items() if name in ("na", "endless", "refused")]
+    for name, kills in (("whole", 0), ("killed", 5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        log = folder / "log"
+        served = [sys.executable, "-m", "tests.chat_server", str(port), str(log), "seconds=0.05", *content]
+        server = subprocess.Popen(served, cwd=pathlib.Path(__file__).parent.parent)
+        try:
+            _wait_for(port)
+            url = f"http://127.0.0.1:{port}/v1"
+            arguments = command(shop, folder, url, "--mode=prepare", "--config.knowledge.describe.concurrency=4")
+            for kill in range(kills):
+                process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                while not log.exists() or log.read_bytes().count(b"\n") < 30 * (kill + 1):
+                    assert process.poll() is None, "finished before it was killed"
+                    time.sleep(0.005)
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            succeeds(arguments)
+        finally:
+            server.kill()
+            server.wait()
+        asked = [json.loads(line) for line in log.read_text().splitlines()]
+        assert len(set(asked)) == ITEMS + USERS
+        assert len(asked) - len(set(asked)) <= 4 * kills  # answers on their way when the process died
+        banks.append([(folder / "run" / "knowledge" / f"{table}.npy").read_bytes() for table in TABLES])
+    assert banks[0] == banks[1]
+
+
+def test_errors_of_the_endpoint_are_one_line(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A newcomer with a wrong key, or a server that is down, would read a traceback."""
+    with running(ChatServer(status=401)) as server:
+        message = one_line_error(run(command(shop, tmp_path, server.url, "--mode=prepare"), **KEY))
+        assert "the key in OPENAI_API_KEY is refused (status 401)" in message and server.requests == 1
+    down = f"http://127.0.0.1:{_free_port()}/v1"
+    message = one_line_error(run(command(shop, tmp_path / "down", down, "--mode=prepare", "--config.knowledge.describe.retries=1")))
+    assert "no answer after 2 attempts" in message and "Connection" in message
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(400):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.025)
+    raise AssertionError("the server did not start")
