@@ -34,7 +34,7 @@ def prompt_of(row: int) -> str:
 def describe(folder: pathlib.Path, config: ml_collections.ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], chat.Usage]:
     with AnswerCache(folder) as cache:
         keys = chat.keys_of(num_rows, prompt_of, config)
-        usage = chat.ask(chat.unanswered(keys, cache), keys, prompt_of, cache, config, "items")
+        usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
         return list(chat.described(keys, cache, lambda row: f"template {row}")), usage
 
 
@@ -119,7 +119,7 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
         describe(tmp_path, settings, 40)
         asked = server.requests
         with AnswerCache(tmp_path) as cache:
-            rows = chat.unanswered(chat.keys_of(60, prompt_of, settings), cache)
+            rows = cache.unanswered(chat.keys_of(60, prompt_of, settings))
         assert rows.tolist() == list(range(40, 60, 2)) and server.requests == asked
     usage = chat.estimate(rows, prompt_of, settings)
     assert usage.asked == 10 and usage.answer_tokens == 10 * settings.max_tokens

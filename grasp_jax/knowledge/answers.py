@@ -100,6 +100,12 @@ class AnswerCache:
             found |= np.fromiter((key.tobytes() in self._pending for key in keys), bool, len(keys))
         return ~found
 
+    def unanswered(self, keys: np.ndarray) -> np.ndarray:
+        """[n, 2] keys -> rows to ask for: without an answer, and the first of those with the same key."""
+        rows = np.flatnonzero(self.missing(keys))
+        _, first = np.unique(keys[rows], axis=0, return_index=True)
+        return rows[np.sort(first)]
+
     def read(self, keys: np.ndarray) -> Iterator[Answer]:
         """Answers of [n, 2] keys, in order.
 
@@ -187,6 +193,11 @@ class AnswerCache:
     def _load_shard(self, shard: int) -> dict[str, pa.ChunkedArray]:
         table = pq.read_table(self._shards[shard])
         return {name: table[name] for name in SCHEMA.names}
+
+
+def open_answers(folder: str) -> AnswerCache:
+    """The cache in a folder that a config names."""
+    return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
 
 
 def as_keys(keys: Sequence[bytes]) -> np.ndarray:

@@ -3,15 +3,13 @@
 A describer is a function (kind, number of rows, prompt of a row, config) -> texts and statuses.
 """
 
-import os
-import pathlib
 from collections.abc import Callable
 
 import ml_collections
 import numpy as np
 
 from grasp_jax.knowledge import chat
-from grasp_jax.knowledge.answers import AnswerCache
+from grasp_jax.knowledge.answers import open_answers
 from grasp_jax.knowledge.clean import STATUSES
 
 PromptOf = Callable[[int], str]
@@ -33,11 +31,11 @@ def by_chat(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collection
       config: `config.knowledge`.
     """
     settings = config.describe
-    with open_answers(settings) as cache:
+    with open_answers(settings.cache) as cache:
         keys = chat.keys_of(num_rows, prompt_of, settings)
-        rows = chat.unanswered(keys, cache)
+        rows = cache.unanswered(keys)
         print(announcement(kind, num_rows, rows, prompt_of, settings), flush=True)
-        chat.ask(rows, keys, prompt_of, cache, settings, kind)
+        chat.ask(rows, keys, prompt_of, cache, settings, f"describe {kind}")
         texts, names = zip(*chat.described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
@@ -51,14 +49,9 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_co
     """What `DESCRIBERS[config.describer]` would ask for; asks for nothing."""
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
-    with open_answers(config.describe) as cache:
+    with open_answers(config.describe.cache) as cache:
         keys = chat.keys_of(num_rows, prompt_of, config.describe)
-        return announcement(kind, num_rows, chat.unanswered(keys, cache), prompt_of, config.describe)
-
-
-def open_answers(settings: ml_collections.ConfigDict) -> AnswerCache:
-    """The cache that `config.knowledge.describe.cache` names."""
-    return AnswerCache(pathlib.Path(os.path.expanduser(settings.cache)))
+        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config.describe)
 
 
 def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, settings: ml_collections.ConfigDict) -> str:

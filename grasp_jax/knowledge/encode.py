@@ -1,7 +1,8 @@
 """Text encoders: descriptions of items and users -> float32 vectors of one width E.
 
 `lsa` is the embedded default (TF-IDF and truncated SVD: real, deterministic, no download), `tfidf_projection` its cheap form for any
-width, `file` brings vectors made elsewhere. An encoder is a function (texts of items, texts of users, config) -> two tables.
+width; `sentence_transformers` and `openai` are models of others, and `file` brings vectors made elsewhere. An encoder is a function
+(texts of items, texts of users, config) -> two tables.
 """
 
 import pathlib
@@ -13,6 +14,8 @@ import ml_collections
 import numpy as np
 
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.embeddings import encode_endpoint
+from grasp_jax.knowledge.sentences import encode_sentences
 
 Encoded = tuple[np.ndarray, np.ndarray]
 
@@ -134,4 +137,6 @@ def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: 
 ENCODERS: dict[str, Callable[[Sequence[str], Sequence[str], ml_collections.ConfigDict], Encoded]] = {
     "lsa": encode_lsa,
     "tfidf_projection": encode_tfidf_projection,
+    "sentence_transformers": encode_sentences,
+    "openai": encode_endpoint,
 }

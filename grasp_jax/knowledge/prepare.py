@@ -83,7 +83,7 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
     recipe["describer"] = config.describer
     if config.describer != "template":
         recipe["described_by"] = {"model": config.describe.model, **chat.parameters(config.describe)}
-    recipe["width"], recipe["seed"] = config.width, config.seed
+    recipe |= encoder_recipe(config)
     for kind in ("item", "user"):
         recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
     if items is not None:
@@ -91,6 +91,15 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
     # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
     recipe["user_texts"] = _hash("\n".join(user_texts if user_texts is not None else map(str, split.train.start)))
     return recipe
+
+
+def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What the vectors of an encoder depend on."""
+    if config.encoder == "sentence_transformers":
+        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "max_tokens")}}
+    if config.encoder == "openai":
+        return {"embed": {name: config.embed[name] for name in ("base_url", "model", "dimensions")}}
+    return {"width": config.width, "seed": config.seed}
 
 
 def _make_tables(

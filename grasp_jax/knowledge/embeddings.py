@@ -1,0 +1,89 @@
+"""Text vectors from any OpenAI-compatible embeddings endpoint, in batches, each text paid for once."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.answers import Answer, AnswerCache, answer_key, as_keys, open_answers
+from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
+
+VECTOR = np.dtype("<f4")  # as kept
+
+
+def encode_endpoint(
+    item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [V, E] and [N, E] of an endpoint; the settings are `config.embed`.
+
+    Raises:
+      UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
+    """
+    with open_answers(config.embed.cache) as cache:
+        tables = []
+        for kind, texts in (("items", item_texts), ("users", user_texts)):
+            keys = as_keys([answer_key(text, config.embed.model, {"dimensions": config.embed.dimensions}) for text in texts])
+            ask(texts, keys, cache, config.embed, f"encode {kind}")
+            tables.append(np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]))
+    return tables[0], tables[1]
+
+
+def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: ml_collections.ConfigDict, label: str) -> Usage:
+    """Asks for the vectors that the cache lacks."""
+    rows, usage = cache.unanswered(keys), Usage()
+
+    async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
+        wanted = [texts[row] or " " for row in batch]
+        options: dict[str, Any] = {"dimensions": config.dimensions} if config.dimensions else {}
+
+        def read(response: Any) -> list[list[float]]:
+            vectors: list[list[float] | None] = [None] * len(wanted)
+            for entry in response.data:  # in any order: the index says whose it is
+                vectors[entry.index] = entry.embedding
+            if any(not vector for vector in vectors):
+                raise NoAnswer(f"{len(response.data)} vectors for {len(wanted)} texts")
+            widths = sorted({len(vector or ()) for vector in vectors})
+            if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
+                wide = f"vectors of {' and '.join(map(str, widths))} numbers"
+                raise UserError(f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}")
+            usage.add(len(batch), response.usage.prompt_tokens if response.usage else 0)
+            return vectors  # type: ignore[return-value]
+
+        try:
+            found = await endpoint.call(
+                lambda client: client.embeddings.create(model=config.model, input=wanted, encoding_format="float", **options),
+                sum(map(len, wanted)) / CHARACTERS_PER_TOKEN,
+                retries,
+                read,
+            )
+        except Rejected:
+            longest = max(batch, key=lambda row: len(texts[row]))
+            raise UserError(
+                f"{endpoint.where}: rejects a batch whose longest text has {len(texts[longest])} characters (row {longest}); "
+                "shorten the template, or lower config.knowledge.describe.max_characters"
+            ) from None
+        for row, vector in zip(batch, found, strict=True):
+            cache.add(keys[row].tobytes(), Answer(base64.b64encode(np.asarray(vector, VECTOR).tobytes()).decode()))
+        return len(batch)
+
+    if len(rows):
+        work_off(config, batches(rows, texts, config.batch_texts, config.batch_tokens), one, usage, len(rows), label)
+    return usage
+
+
+def batches(rows: np.ndarray, texts: Sequence[str], most_texts: int, most_tokens: int) -> Iterator[np.ndarray]:
+    """Rows in order, so many texts and about so many tokens at a time; a longer text stands alone."""
+    batch: list[int] = []
+    tokens = 0.0
+    for row in rows:
+        own = len(texts[row]) / CHARACTERS_PER_TOKEN
+        if batch and (len(batch) == most_texts or tokens + own > most_tokens):
+            yield np.array(batch)
+            batch, tokens = [], 0.0
+        batch.append(int(row))
+        tokens += own
+    if batch:
+        yield np.array(batch)

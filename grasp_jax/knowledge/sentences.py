@@ -1,0 +1,62 @@
+"""Text vectors of a sentence-transformers model: a local folder or a name on a model hub, on the GPU where there is one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from grasp_jax.errors import UserError
+
+
+def encode_sentences(
+    item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [V, E] and [N, E] float32; the settings are `config.sentence`. Prints how many texts were cut at the model's length.
+
+    Raises:
+      UserError: the package or the model is not there.
+    """
+    model = load_model(config.sentence)
+    vectors = [_encode(model, texts, config.sentence, kind) for kind, texts in (("items", item_texts), ("users", user_texts))]
+    return vectors[0], vectors[1]
+
+
+def load_model(config: ml_collections.ConfigDict) -> Any:
+    """The model; `config.max_tokens` shortens what it reads."""
+    if not config.model:
+        raise UserError("config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5")
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise UserError(
+            "config.knowledge.encoder: 'sentence_transformers' needs the package of that name: pip install 'grasp-jax[text]' "
+            f"({error.name} is missing)"
+        ) from error
+    try:
+        model = SentenceTransformer(config.model, device=config.device or None)
+    except Exception as error:  # the hub's and the file system's errors are of a dozen kinds
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}") from error
+    if config.max_tokens:
+        model.max_seq_length = config.max_tokens
+    return model
+
+
+def _encode(model: Any, texts: Sequence[str], config: ml_collections.ConfigDict, kind: str) -> np.ndarray:
+    prefixed = [config.prefix + text for text in texts]
+    cut = count_cut(model, prefixed)
+    if cut:
+        print(f"encode {kind}: {cut:,} of {len(texts):,} texts are longer than the {model.max_seq_length} tokens that the model reads; cut")
+    print(f"encode {kind}: {len(texts):,} texts", flush=True)
+    vectors = model.encode(prefixed, batch_size=config.batch_size, show_progress_bar=True, convert_to_numpy=True)
+    return np.asarray(vectors, np.float32)
+
+
+def count_cut(model: Any, texts: Sequence[str], block: int = 1024) -> int:
+    """How many texts have more tokens than the model reads."""
+    limit, tokenizer = model.max_seq_length, model.tokenizer
+    if not limit:
+        return 0
+    blocks = (list(texts[start : start + block]) for start in range(0, len(texts), block))
+    return sum(len(ids) > limit for part in blocks for ids in tokenizer(part, truncation=False, verbose=False)["input_ids"])

@@ -1,0 +1,89 @@
+"""Vectors of an embeddings endpoint: each its own text's, in batches of bounded size, none asked for twice."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge import sentences
+from grasp_jax.knowledge.embeddings import batches, encode_endpoint
+from tests.chat_server import ChatServer, running
+
+FAULTS = {"busy": 7, "broken": 9, "dropped": 11, "malformed": 13}
+ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in range(50)] + [""]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ml_collections.ConfigDict:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    config = default_config().knowledge
+    config.embed.cache, config.embed.batch_texts, config.embed.dimensions = str(tmp_path / "vectors"), 8, 12
+    return config
+
+
+def expected(text: str) -> np.ndarray:
+    return (np.frombuffer(hashlib.sha512((text or " ").encode()).digest()[:12], np.uint8).astype(np.float32) - 128) / 128
+
+
+def test_vectors_are_their_texts_own(config: Any) -> None:
+    """Answers that come in another order, or again after a fault, would give a text another's vector."""
+    with running(ChatServer(FAULTS)) as server:
+        config.embed.base_url = server.url
+        items, users = encode_endpoint(ITEMS, USERS, config)
+        asked = server.requests
+        again, _ = encode_endpoint(ITEMS, USERS, config)
+        assert server.requests == asked and set(server.answered.values()) == {1} and server.most_in_flight <= 8
+    np.testing.assert_array_equal(again, items)
+    np.testing.assert_allclose(items, [expected(text) for text in ITEMS], rtol=1e-6)
+    np.testing.assert_allclose(users, [expected(text) for text in USERS], rtol=1e-6)
+
+
+def test_another_width_than_asked_for_is_refused(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bank's tables would not fit together, much later."""
+    plain = ChatServer.embed
+    monkeypatch.setattr(ChatServer, "embed", lambda self, body: plain(self, body | {"dimensions": 5}))
+    with running(ChatServer()) as server:
+        config.embed.base_url = server.url
+        with pytest.raises(UserError, match=r"vectors of 5 numbers; config\.knowledge\.embed\.dimensions asks for 12"):
+            encode_endpoint(ITEMS, USERS, config)
+
+
+def test_batches_are_bounded() -> None:
+    """The endpoint would refuse a batch for its number of texts or its tokens; or a long text be left out."""
+    texts = ["x" * 40] * 10 + ["y" * 4000] + ["z" * 40] * 5
+    found = [batch.tolist() for batch in batches(np.arange(16), texts, most_texts=4, most_tokens=100)]
+    assert [row for batch in found for row in batch] == list(range(16)) and [10] in found
+    assert max(map(len, found)) == 4
+
+
+class Words:
+    """A model that reads words and has no length but five."""
+
+    max_seq_length = 5
+
+    def tokenizer(self, texts: list[str], **_: Any) -> dict[str, list[list[str]]]:
+        return {"input_ids": [text.split() for text in texts]}
+
+    def encode(self, texts: list[str], **_: Any) -> Iterator[list[float]]:
+        return np.array([[len(text), 1.0] for text in texts])  # type: ignore[return-value]
+
+
+def test_sentences_say_what_they_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Any) -> None:
+    """A user would not learn that long histories are read in part, or the instruction be left out."""
+    monkeypatch.setattr(sentences, "load_model", lambda settings: Words())
+    config.sentence.prefix = "say: "
+    items, users = sentences.encode_sentences(["a b", "a b c d e f"], ["u"], config)
+    assert items.tolist() == [[8, 1], [16, 1]] and users.dtype == np.float32
+    assert "encode items: 1 of 2 texts are longer than the 5 tokens" in capsys.readouterr().out
+
+
+def test_model_that_is_not_there(config: Any) -> None:
+    """A typing error would end in the hub's traceback."""
+    with pytest.raises(UserError, match=r"config\.knowledge\.sentence\.model is empty; give a model folder"):
+        sentences.load_model(config.sentence)
