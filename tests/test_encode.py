@@ -232,7 +232,9 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(prepare.prepare_bank, config, split, None, None, tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
     config.encoder = "bert"
     message = refusal(prepare.prepare_bank, config, split, None, None, tmp_path / "bank")
-    assert_names(message, ("config.knowledge.encoder: 'bert'", "expected one of lsa, tfidf_projection, file"))
+    assert_names(
+        message, ("config.knowledge.encoder: 'bert'", "expected one of lsa, tfidf_projection, sentence_transformers, openai, file")
+    )
     config.encoder = "file"
     config.item_file = write_npy(tmp_path / "items", np.ones((4, 3), np.float32))
     config.user_file = write_npy(tmp_path / "users", np.ones((1, 5), np.float32))
