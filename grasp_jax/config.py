@@ -10,6 +10,7 @@ import ml_collections
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
+from grasp_jax.knowledge.defaults import KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.queries import QUERIES
 
 CONFIG_FILE = "config.json"
@@ -60,65 +61,7 @@ def default_config() -> ml_collections.ConfigDict:
                     "deduplicate": True,
                 },
             },
-            "knowledge": {
-                "path": "",  # empty: WORKDIR/knowledge
-                "describer": "template",  # template (the filled template is the text) | openai (a chat endpoint answers it)
-                "describe": {  # of the describer openai
-                    "base_url": "",  # of an OpenAI-compatible server, http://localhost:8000/v1; empty: OpenAI
-                    "model": "gpt-4o-mini",
-                    "key_variable": "OPENAI_API_KEY",  # name of the environment variable with the key; keys stand nowhere else
-                    "temperature": 0.0,
-                    "max_tokens": 300,
-                    "max_characters": 4000,  # longer answers are cut
-                    "concurrency": 32,  # requests in flight
-                    "requests_per_minute": 0,  # 0: no limit
-                    "tokens_per_minute": 0,
-                    "timeout": 60.0,  # seconds
-                    "retries": 8,
-                    "price_prompt": 0.0,  # of a million tokens, for the progress bar and --dry-run
-                    "price_answer": 0.0,
-                    "cache": "~/.cache/grasp_jax/answers",  # kept across runs and datasets
-                },
-                "encoder": "lsa",  # lsa | tfidf_projection | sentence_transformers | openai | file
-                "sentence": {  # of the encoder sentence_transformers
-                    "model": "",  # a model folder, or a name on the hub
-                    "device": "",  # empty: the GPU, if there is one
-                    "prefix": "",  # put before every text, where the model wants an instruction
-                    "max_tokens": 0,  # 0: as many as the model reads
-                    "batch_size": 64,
-                },
-                "embed": {  # of the encoder openai
-                    "base_url": "",
-                    "model": "text-embedding-3-small",
-                    "key_variable": "OPENAI_API_KEY",
-                    "dimensions": 0,  # E, for models that can shorten their vectors; 0: the model's own
-                    "batch_texts": 256,
-                    "batch_tokens": 16_000,
-                    "concurrency": 8,
-                    "requests_per_minute": 0,
-                    "tokens_per_minute": 0,
-                    "timeout": 60.0,
-                    "retries": 8,
-                    "price_prompt": 0.0,
-                    "price_answer": 0.0,
-                    "cache": "~/.cache/grasp_jax/embeddings",
-                },
-                "width": 256,  # E of lsa and tfidf_projection
-                "seed": 0,
-                "item_template": "listed_item",
-                "user_template": "shopper_user",
-                "item_file": "",
-                "user_file": "",
-                "item_ids_file": "",
-                "user_ids_file": "",
-                "num_neighbours": 10,  # K
-                "pooling": "mean",  # of neighbours: mean (Eq. 2) | similarity (weighted by cosine)
-                "retrieval": "exact",  # exact | scann
-                "center": True,
-                "dtype": "float32",  # of the tables on disk
-                "verify": True,
-                "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
-            },
+            "knowledge": KNOWLEDGE,
             "model": {
                 "method": "grasp",  # one or several of models/methods, comma separated
                 "backbone": "sasrec",  # one or several of sasrec, bert4rec, gru4rec; comma separated
@@ -205,21 +148,17 @@ CHOICES = {
     "model.projection": ("auto", "token", "table"),
 }
 _POSITIVE = (
-    "data.max_length", "knowledge.describe.max_tokens", "knowledge.describe.max_characters", "knowledge.describe.concurrency",
-    "knowledge.describe.timeout", "knowledge.embed.batch_texts", "knowledge.embed.batch_tokens", "knowledge.embed.concurrency",
-    "knowledge.embed.timeout", "knowledge.sentence.batch_size", "knowledge.width", "knowledge.num_neighbours", "model.features",
-    "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads", "model.rlmrec.temperature", "train.batch_size",
-    "train.learning_rate", "train.negatives", "train.shared_negatives", "model.llm_esr.similar_users", "model.plus.row_norm",
-    "model.gate_scale", "train.max_epochs", "train.patience", "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block",
-    "eval.item_block", "recommend.top_n",
+    *(f"knowledge.{name}" for name in POSITIVE),
+    "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
+    "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives", "train.shared_negatives",
+    "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.max_epochs", "train.patience",
+    "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "knowledge.describe.temperature", "knowledge.describe.requests_per_minute", "knowledge.describe.tokens_per_minute",
-    "knowledge.describe.retries", "knowledge.embed.dimensions", "knowledge.embed.requests_per_minute",
-    "knowledge.embed.tokens_per_minute", "knowledge.embed.retries", "knowledge.embed.price_prompt", "knowledge.sentence.max_tokens",
-    "knowledge.describe.price_prompt", "knowledge.describe.price_answer", "data.min_rating", "data.tail_user_below",
-    "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight", "model.llm_esr.alpha", "model.padded_length",
-    "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds", "eval.seed", "eval.valid_users", "eval.full_users",
+    *(f"knowledge.{name}" for name in NOT_NEGATIVE),
+    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
+    "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds",
+    "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
 

@@ -1,5 +1,6 @@
 """The knowledge bank: written whole or not at all, opened as it was, refused where it was made from something else."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -13,7 +14,7 @@ from grasp_jax.data.items import ItemTable
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import bank as banks
-from grasp_jax.knowledge import prepare
+from grasp_jax.knowledge import neighbours, prepare, recipe
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, load_bank, save_bank
 from tests.refusal import assert_names, refusal
 
@@ -174,7 +175,7 @@ def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
         np.fill_diagonal(scores, -np.inf)
         nearest = np.sort(scores, axis=1)[:, -2:].mean(axis=1)  # what the row's cosine with its pooled neighbours must be
         np.testing.assert_allclose(np.einsum("re,re->r", own, similar), nearest, atol=1e-5)
-    assert bank.manifest["recipe"]["cut_off"] == prepare.TRAINING_CUT_OFF and bank.manifest["notes"]["items"] == NUM_ITEMS
+    assert bank.manifest["recipe"]["cut_off"] == recipe.TRAINING_CUT_OFF and bank.manifest["notes"]["items"] == NUM_ITEMS
 
 
 def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +278,32 @@ def test_unit_rows() -> None:
     np.testing.assert_allclose(prepare.unit_rows(vectors, True), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
     assert prepare.unit_rows(vectors, True).dtype == np.float32
     assert np.array_equal(prepare.unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]), False), np.array([[0.6, 0.8], [0, 0]], np.float32))
+
+
+def test_neighbours_of_the_own_category(tmp_path: pathlib.Path) -> None:
+    """A column of the items table would be ignored, or a missing one be a KeyError."""
+    config = knowledge_config()
+    config.group_column, config.num_neighbours = "kind", 3
+    items = items_table()
+    items = dataclasses.replace(items, columns={**items.columns, "kind": [row % 2 for row in range(NUM_ITEMS)]})
+    bank = prepare.prepare_bank(config, shop(), items, None, tmp_path / "bank")
+    own = np.arange(NUM_ITEMS) % 2
+    scores = np.where(own[:, None] == own[None, :], bank.items.astype(np.float64) @ bank.items.T, -np.inf)
+    np.fill_diagonal(scores, -np.inf)
+    nearest = np.argsort(-scores, axis=1)[:, :3]
+    np.testing.assert_allclose(bank.items_similar, bank.items[nearest].mean(axis=1), atol=1e-5)
+    config.group_column = "colour"
+    message = refusal(prepare.prepare_bank, config, shop(), items, None, tmp_path / "other")
+    assert_names(message, ("config.knowledge.group_column: 'colour'", "the data has title", "kind"))
+
+
+def test_an_index_that_finds_too_little_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours that are none would go into training unseen."""
+    config = knowledge_config()
+    config.retrieval = "scann"
+    monkeypatch.setitem(
+        neighbours.SEARCHES, "scann", lambda unit, k, labels, progress: np.roll(np.arange(len(unit)), 1)[:, None].repeat(k, 1)
+    )
+    message = refusal(prepare.prepare_bank, config, shop(), items_table(), None, tmp_path / "bank")
+    assert_names(message, ("config.knowledge.retrieval: scann finds 0.", "config.knowledge.min_recall=0.9", "use 'exact'"))
+    assert not (tmp_path / "bank").exists()

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from grasp_jax.knowledge import neighbours
-from grasp_jax.knowledge.neighbours import mean_of_neighbours, top_neighbours
+from grasp_jax.knowledge import neighbours, pooling, search_exact
+from grasp_jax.knowledge.neighbours import NONE, recall, top_neighbours
+from grasp_jax.knowledge.pooling import mean_of_neighbours
 from grasp_jax.knowledge.prepare import unit_rows
+from grasp_jax.knowledge.search_scann import drop_same
 from tests.refusal import assert_names, refusal
 
 ROWS, WIDTH, K = 101, 9, 5
@@ -52,8 +54,8 @@ def check_exact(vectors: np.ndarray, found: np.ndarray, k: int) -> None:
 )
 def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks."""
-    monkeypatch.setattr(neighbours, "QUERY_BLOCK", query_block)
-    monkeypatch.setattr(neighbours, "KEY_BLOCK", key_block)
+    monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(search_exact, "KEY_BLOCK", key_block)
     vectors, done = unit_vectors(), []
     found = top_neighbours(vectors, K, "exact", done.append)
     check_exact(vectors, found, K)
@@ -63,7 +65,7 @@ def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch:
 
 def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break the last block: three rows in blocks of two leave a row of zeros, nearer than any real one."""
-    monkeypatch.setattr(neighbours, "KEY_BLOCK", 2)
+    monkeypatch.setattr(search_exact, "KEY_BLOCK", 2)
     angles = np.array([0.0, 2.1, 4.2])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert cosines(vectors).max() < 0
@@ -97,15 +99,59 @@ def test_scann_recall(rows: int) -> None:
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) >= (0.999 if rows < 4096 else 0.9)
 
 
-def test_drop_self() -> None:
-    """Would break ScaNN's answers: self by id wherever it stands, padding with distance NaN, and answers that are too short."""
+def test_drop_same() -> None:
+    """Would break ScaNN's answers: the row itself wherever it stands, padding with distance NaN, and answers that are too short."""
     ids = np.array([[7, 1, 2, 3], [4, 8, 5, 0], [1, 2, 3, 9]])
     distances = np.array([[1.0, 0.9, 0.8, 0.7], [0.9, 0.9, 0.8, np.nan], [1.0, 0.9, 0.8, 0.7]])
-    found = neighbours._drop_self(ids[[0, 2]], distances[[0, 2]], np.array([7, 20]), 3)
-    assert found.tolist() == [[1, 2, 3], [1, 2, 3]]
-    assert neighbours._drop_self(ids[1:2], distances[1:2], np.array([8]), 2).tolist() == [[4, 5]]
-    message = refusal(neighbours._drop_self, ids[1:2], distances[1:2], np.array([8]), 3)
-    assert_names(message, ("fewer neighbours than asked for", "config.knowledge.retrieval='exact'"))
+    labels = np.arange(21)
+    found = drop_same(ids, distances, labels, np.array([7, 8, 20]), 3)
+    assert found.tolist() == [[1, 2, 3], [4, 5, NONE], [1, 2, 3]]
+    labels[[2, 3]] = 7
+    assert drop_same(ids[:1], distances[:1], labels, np.array([7]), 3).tolist() == [[1, NONE, NONE]]
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+def test_neighbours_of_the_own_group(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row would get neighbours of another category, and a category smaller than K rows that are not there."""
+    if method == "scann":
+        pytest.importorskip("scann", reason="scann is not installed")
+    vectors, done = unit_vectors(), []
+    groups = np.random.default_rng(1).choice([3, 7, 8], ROWS, p=[0.6, 0.37, 0.03])
+    groups[groups == 8] = 7
+    groups[[10, 20]], groups[30] = 8, 9  # two of a kind, and one alone
+    for small in (2048, 10):
+        monkeypatch.setattr(neighbours, "SMALL", small)
+        found = top_neighbours(vectors, K, method, done.append, groups=groups)
+        scores = np.where(groups[:, None] == groups[None, :], cosines(vectors), -np.inf)
+        for row in range(ROWS):
+            expected = [other for other in np.argsort(-scores[row]) if scores[row, other] > -np.inf][:K]
+            assert found[row].tolist() == expected + [NONE] * (K - len(expected))
+    assert sum(done) == 2 * (ROWS - 1)
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+def test_rows_with_the_same_text_are_no_neighbours(method: str) -> None:
+    """Copies of one text would fill each other's lists, and the mean of similar items be the item."""
+    if method == "scann":
+        pytest.importorskip("scann", reason="scann is not installed")
+    vectors = unit_vectors()
+    labels = np.arange(ROWS)
+    labels[20:50] = 20
+    vectors[20:50] = vectors[20]
+    found = top_neighbours(vectors, K, method, labels=labels)
+    scores = np.where(labels[:, None] == labels[None, :], -np.inf, vectors.astype(np.float64) @ vectors.T)
+    np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), np.sort(scores, axis=1)[:, ::-1][:, :K], atol=1e-6)
+    assert (labels[found] != labels[:, None]).all()
+
+
+def test_recall_counts_true_neighbours() -> None:
+    """A bad index would pass for a good one."""
+    vectors = unit_vectors()
+    exact = top_neighbours(vectors, K)
+    assert recall(vectors, exact, None, sample=40) == 1.0
+    half = exact.copy()
+    half[:, : K // 2 + 1] = NONE
+    assert recall(vectors, half, None, sample=1000) == pytest.approx((K - K // 2 - 1) / K)
 
 
 @pytest.mark.parametrize("k", [-1, 0, ROWS, ROWS + 7])
@@ -139,7 +185,7 @@ def test_unknown_method() -> None:
 @pytest.mark.parametrize("block", [1024, 101, 16])
 def test_mean_of_neighbours(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break Eq. 2: the plain mean of the K rows, in blocks of any size."""
-    monkeypatch.setattr(neighbours, "QUERY_BLOCK", block)
+    monkeypatch.setattr(pooling, "BLOCK", block)
     vectors = unit_vectors()
     found = np.random.default_rng(1).integers(0, ROWS, (ROWS, K)).astype(np.int32)
     pooled = mean_of_neighbours(vectors, found)
@@ -147,6 +193,17 @@ def test_mean_of_neighbours(block: int, monkeypatch: pytest.MonkeyPatch) -> None
     for row in range(ROWS):
         expected = sum(vectors[other].astype(np.float64) for other in found[row]) / K
         np.testing.assert_allclose(pooled[row], expected, atol=1e-6)
+
+
+def test_mean_of_fewer_neighbours() -> None:
+    """A neighbour that is not there would pull the mean to the last row, or nobody at all give NaN."""
+    vectors = unit_vectors()
+    found = np.full((ROWS, K), NONE, np.int32)
+    found[0, :2] = 5, 9
+    for by_similarity in (False, True):
+        pooled = mean_of_neighbours(vectors, found, by_similarity)
+        assert not pooled[1:].any() and np.isfinite(pooled).all()
+    np.testing.assert_allclose(mean_of_neighbours(vectors, found)[0], (vectors[5] + vectors[9]) / 2, rtol=1e-6)
 
 
 def test_neighbours_weighted_by_similarity() -> None:

@@ -1,11 +1,8 @@
 """From a split and its items table to a `KnowledgeBank`: describe, encode, centre, retrieve, save. Reused when the recipe matches."""
 
-import hashlib
-import json
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import ml_collections
 import numpy as np
@@ -14,14 +11,14 @@ from tqdm import tqdm
 from grasp_jax.data.items import ItemTable
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import chat, prompts
+from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, save_bank
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts, corrupt_vectors
 from grasp_jax.knowledge.describe import DESCRIBERS, PromptOf, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS, load_vectors
-from grasp_jax.knowledge.neighbours import mean_of_neighbours, top_neighbours
-
-TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
+from grasp_jax.knowledge.neighbours import recall, top_neighbours
+from grasp_jax.knowledge.pooling import mean_of_neighbours
+from grasp_jax.knowledge.recipe import bank_recipe
 
 
 def prepare_bank(
@@ -61,47 +58,6 @@ def dry_run(config: ml_collections.ConfigDict, split: Split, items: ItemTable | 
         yield what_is_missing("users", split.log.num_users, user_prompt, config)
 
 
-def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:
-    """Everything that the four tables depend on, as plain JSON."""
-    recipe: dict[str, Any] = {
-        "source": split.log.fingerprint(),
-        "cut_off": TRAINING_CUT_OFF,
-        "row_order": "users and items as in the source's sorted ids or its items table",
-        "encoder": config.encoder,
-        "num_neighbours": config.num_neighbours,
-        "retrieval": config.retrieval,
-        "center": config.center,
-        "dtype": config.dtype,
-    }
-    if config.pooling != "mean":
-        recipe["pooling"] = config.pooling
-    if config.corruption.kind != "none":
-        recipe["corruption"] = config.corruption.to_dict()
-    if config.encoder == "file":
-        recipe["files"] = {name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")}
-        return recipe
-    recipe["describer"] = config.describer
-    if config.describer != "template":
-        recipe["described_by"] = {"model": config.describe.model, **chat.parameters(config.describe)}
-    recipe |= encoder_recipe(config)
-    for kind in ("item", "user"):
-        recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
-    if items is not None:
-        recipe["item_texts"] = _hash(json.dumps({name: list(values) for name, values in items.columns.items()}, default=str))
-    # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
-    recipe["user_texts"] = _hash("\n".join(user_texts if user_texts is not None else map(str, split.train.start)))
-    return recipe
-
-
-def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """What the vectors of an encoder depend on."""
-    if config.encoder == "sentence_transformers":
-        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "max_tokens")}}
-    if config.encoder == "openai":
-        return {"embed": {name: config.embed[name] for name in ("base_url", "model", "dimensions")}}
-    return {"width": config.width, "seed": config.seed}
-
-
 def _make_tables(
     config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
 ) -> dict[str, np.ndarray]:
@@ -110,11 +66,52 @@ def _make_tables(
         raise UserError(f"item vectors are {item_vectors.shape[1]} wide and user vectors {user_vectors.shape[1]}; expected one width")
     for kind, vectors in (("items", item_vectors), ("users", user_vectors)):
         unit = unit_rows(vectors, config.center)
-        with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
-            neighbours = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update)
+        groups = item_groups(items, config.group_column) if kind == "items" and config.group_column else None
+        neighbours = find_neighbours(config, kind, unit, groups)
         tables[kind] = unit.astype(config.dtype)
         tables[f"{kind}_similar"] = mean_of_neighbours(unit, neighbours, config.pooling == "similarity").astype(config.dtype)
     return tables
+
+
+def find_neighbours(config: ml_collections.ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """[rows, K] neighbours as the config asks for them.
+
+    Raises:
+      UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
+    """
+    labels = copies(unit) if config.exclude_copies else None
+    with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
+        found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels)
+    if config.retrieval != "exact" and groups is None:
+        measured = recall(unit, found, labels, config.recall_sample)
+        print(
+            f"neighbours of {kind}: {config.retrieval} finds {measured:.3f} of the true ones on a sample of {config.recall_sample:,} rows"
+        )
+        if measured < config.min_recall:
+            raise UserError(
+                f"config.knowledge.retrieval: {config.retrieval} finds {measured:.3f} of the true neighbours of {kind}, below "
+                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
+            )
+    return found
+
+
+def item_groups(items: ItemTable | None, column: str) -> np.ndarray:
+    """[V] number of each item's value of a column; items without one are a group of their own.
+
+    Raises:
+      UserError: there is no such column.
+    """
+    if items is None or column not in items.columns:
+        known = "no items table" if items is None else ", ".join(items.columns)
+        raise UserError(f"config.knowledge.group_column: {column!r}; the data has {known}")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in items.columns[column]])
+
+
+def copies(unit: np.ndarray) -> np.ndarray:
+    """[rows] int32, the same for rows with one and the same vector."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in unit], np.int32)
 
 
 def _encode(
@@ -164,14 +161,3 @@ def unit_rows(vectors: np.ndarray, center: bool) -> np.ndarray:
 def _normalise(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _file_identity(path: str) -> str:
-    if not pathlib.Path(path).is_file():
-        return path
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Defaults of `config.knowledge`: how texts are written, encoded and looked up."""
+
+from typing import Any
+
+KNOWLEDGE: dict[str, Any] = {
+    "path": "",  # empty: WORKDIR/knowledge
+    "describer": "template",  # template (the filled template is the text) | openai (a chat endpoint answers it)
+    "describe": {  # of the describer openai
+        "base_url": "",  # of an OpenAI-compatible server, http://localhost:8000/v1; empty: OpenAI
+        "model": "gpt-4o-mini",
+        "key_variable": "OPENAI_API_KEY",  # name of the environment variable with the key; keys stand nowhere else
+        "temperature": 0.0,
+        "max_tokens": 300,
+        "max_characters": 4000,  # longer answers are cut
+        "concurrency": 32,  # requests in flight
+        "requests_per_minute": 0,  # 0: no limit
+        "tokens_per_minute": 0,
+        "timeout": 60.0,  # seconds
+        "retries": 8,
+        "price_prompt": 0.0,  # of a million tokens, for the progress bar and --dry-run
+        "price_answer": 0.0,
+        "cache": "~/.cache/grasp_jax/answers",  # kept across runs and datasets
+    },
+    "encoder": "lsa",  # lsa | tfidf_projection | sentence_transformers | openai | file
+    "sentence": {  # of the encoder sentence_transformers
+        "model": "",  # a model folder, or a name on the hub
+        "device": "",  # empty: the GPU, if there is one
+        "prefix": "",  # put before every text, where the model wants an instruction
+        "max_tokens": 0,  # 0: as many as the model reads
+        "batch_size": 64,
+    },
+    "embed": {  # of the encoder openai
+        "base_url": "",
+        "model": "text-embedding-3-small",
+        "key_variable": "OPENAI_API_KEY",
+        "dimensions": 0,  # E, for models that can shorten their vectors; 0: the model's own
+        "batch_texts": 256,
+        "batch_tokens": 16_000,
+        "concurrency": 8,
+        "requests_per_minute": 0,
+        "tokens_per_minute": 0,
+        "timeout": 60.0,
+        "retries": 8,
+        "price_prompt": 0.0,
+        "price_answer": 0.0,
+        "cache": "~/.cache/grasp_jax/embeddings",
+    },
+    "width": 256,  # E of lsa and tfidf_projection
+    "seed": 0,
+    "item_template": "listed_item",
+    "user_template": "shopper_user",
+    "item_file": "",
+    "user_file": "",
+    "item_ids_file": "",
+    "user_ids_file": "",
+    "num_neighbours": 10,  # K
+    "pooling": "mean",  # of neighbours: mean (Eq. 2) | similarity (weighted by cosine)
+    "retrieval": "exact",  # exact | scann
+    "group_column": "",  # neighbours of an item share its value of this column of the items table
+    "exclude_copies": False,  # rows with one and the same text are no neighbours of each other
+    "min_recall": 0.9,  # of the true neighbours that scann must find
+    "recall_sample": 1000,  # rows on which that is measured
+    "center": True,
+    "dtype": "float32",  # of the tables on disk
+    "verify": True,
+    "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
+}
+POSITIVE = (
+    "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
+    "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "recall_sample", "width", "num_neighbours",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "describe.temperature", "describe.requests_per_minute", "describe.tokens_per_minute", "describe.retries", "embed.dimensions",
+    "embed.requests_per_minute", "embed.tokens_per_minute", "embed.retries", "embed.price_prompt", "sentence.max_tokens", "min_recall",
+    "describe.price_prompt", "describe.price_answer",
+)  # fmt: skip

@@ -1,0 +1,70 @@
+"""What a knowledge bank is made from, as plain JSON: a bank is used again where this is the same."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from grasp_jax.data.items import ItemTable
+from grasp_jax.data.split import Split
+from grasp_jax.knowledge import chat, prompts
+
+TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
+
+
+def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:
+    """Everything that the four tables depend on, as plain JSON."""
+    recipe: dict[str, Any] = {
+        "source": split.log.fingerprint(),
+        "cut_off": TRAINING_CUT_OFF,
+        "row_order": "users and items as in the source's sorted ids or its items table",
+        "encoder": config.encoder,
+        "num_neighbours": config.num_neighbours,
+        "retrieval": config.retrieval,
+        "center": config.center,
+        "dtype": config.dtype,
+    }
+    if config.group_column:
+        recipe["group_column"] = config.group_column
+    if config.exclude_copies:
+        recipe["exclude_copies"] = True
+    if config.pooling != "mean":
+        recipe["pooling"] = config.pooling
+    if config.corruption.kind != "none":
+        recipe["corruption"] = config.corruption.to_dict()
+    if config.encoder == "file":
+        recipe["files"] = {name: _file_identity(config[name]) for name in ("item_file", "user_file", "item_ids_file", "user_ids_file")}
+        return recipe
+    recipe["describer"] = config.describer
+    if config.describer != "template":
+        recipe["described_by"] = {"model": config.describe.model, **chat.parameters(config.describe)}
+    recipe |= encoder_recipe(config)
+    for kind in ("item", "user"):
+        recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
+    if items is not None:
+        recipe["item_texts"] = _hash(json.dumps({name: list(values) for name, values in items.columns.items()}, default=str))
+    # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
+    recipe["user_texts"] = _hash("\n".join(user_texts if user_texts is not None else map(str, split.train.start)))
+    return recipe
+
+
+def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What the vectors of an encoder depend on."""
+    if config.encoder == "sentence_transformers":
+        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "max_tokens")}}
+    if config.encoder == "openai":
+        return {"embed": {name: config.embed[name] for name in ("base_url", "model", "dimensions")}}
+    return {"width": config.width, "seed": config.seed}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_identity(path: str) -> str:
+    if not pathlib.Path(path).is_file():
+        return path
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
