@@ -17,6 +17,7 @@ CONFIG_FILE = "config.json"
 FREE = (
     "recommend",
     "compilation_cache",
+    "knowledge.since",
     "model.method",
     "model.backbone",
 )  # may change between calls on one workdir: no cell depends on it

@@ -24,6 +24,7 @@ config_flags.DEFINE_config_file("config", None, "File with get_config([variant])
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
 flags.DEFINE_enum("mode", "all", [*STAGES, "report"], "Stage to run; each finds what earlier ones left in the workdir.")
 flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
+flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
 flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
 flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/recommendations.parquet; report: folder, by default report.")
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     from grasp_jax.models.recommender import BACKBONES
 
     started = time.perf_counter()
+    if FLAGS.since:
+        FLAGS.config.knowledge.since = FLAGS.since
     configuration.validate(FLAGS.config, tuple(METHODS), tuple(BACKBONES))
     for method in FLAGS.config.by_method:
         if method not in METHODS:

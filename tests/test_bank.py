@@ -269,15 +269,15 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path)
 
 
-def test_unit_rows() -> None:
+def test_centred() -> None:
     """Would break the tables: length one, the mean direction taken out where asked for, rows of zeros left alone."""
     vectors = np.random.default_rng(0).standard_normal((50, 6)) * np.geomspace(1e-3, 1e3, 50)[:, None] + 1
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(prepare.unit_rows(vectors, False), unit, atol=1e-6)
+    np.testing.assert_allclose(prepare.centred(vectors, False)[0], unit, atol=1e-6)
     centred = unit - unit.mean(axis=0)
-    np.testing.assert_allclose(prepare.unit_rows(vectors, True), centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
-    assert prepare.unit_rows(vectors, True).dtype == np.float32
-    assert np.array_equal(prepare.unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]), False), np.array([[0.6, 0.8], [0, 0]], np.float32))
+    np.testing.assert_allclose(prepare.centred(vectors, True)[0], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
+    assert prepare.centred(vectors, True)[0].dtype == np.float32
+    assert np.array_equal(prepare.centred(np.array([[3.0, 4.0], [0.0, 0.0]]), False)[0], np.array([[0.6, 0.8], [0, 0]], np.float32))
 
 
 def test_neighbours_of_the_own_category(tmp_path: pathlib.Path) -> None:

@@ -69,7 +69,7 @@ def test_projection_has_any_width_and_follows_the_seed() -> None:
     wide, _ = ENCODERS["tfidf_projection"](item_texts, item_texts, config_of(width=4096))
     other, _ = ENCODERS["tfidf_projection"](item_texts, item_texts, config_of(width=4096, seed=1))
     assert wide.shape == (40, 4096) and not np.array_equal(wide, other)
-    cosines = [vectors @ vectors.T for vectors in (prepare.unit_rows(wide, False), prepare.unit_rows(other, False))]
+    cosines = [vectors @ vectors.T for vectors in (prepare.centred(wide, False)[0], prepare.centred(other, False)[0])]
     assert np.abs(cosines[0] - cosines[1]).max() < 0.25 and cosines[0].std() > 0.1
 
 

@@ -6,7 +6,7 @@ import pytest
 from grasp_jax.knowledge import neighbours, pooling, search_exact
 from grasp_jax.knowledge.neighbours import NONE, recall, top_neighbours
 from grasp_jax.knowledge.pooling import mean_of_neighbours
-from grasp_jax.knowledge.prepare import unit_rows
+from grasp_jax.knowledge.prepare import centred
 from grasp_jax.knowledge.search_scann import drop_same
 from tests.refusal import assert_names, refusal
 
@@ -14,14 +14,14 @@ ROWS, WIDTH, K = 101, 9, 5
 
 
 def unit_vectors(rows: int = ROWS, width: int = WIDTH, seed: int = 0) -> np.ndarray:
-    return unit_rows(np.random.default_rng(seed).standard_normal((rows, width)), center=False)
+    return centred(np.random.default_rng(seed).standard_normal((rows, width)), center=False)[0]
 
 
 def clustered(rows: int) -> np.ndarray:
     """Forty clusters, as texts about the same thing are."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 16))
-    return unit_rows(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16)), center=False)
+    return centred(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16)), center=False)[0]
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:

@@ -175,7 +175,7 @@ def test_last_two_items_do_not_reach_the_encoder(monkeypatch: pytest.MonkeyPatch
     config = default_config().knowledge
     config.num_neighbours = 2
     for last_two in (0, 11):
-        prepare._make_tables(config, split_of(histories(last_two)), items_table(), None)
+        prepare._make_tables(config, split_of(histories(last_two)), items_table(), None, {})
     assert seen[0] == seen[1] and len(seen[0][0]) == 30 and len(seen[0][1]) == 12
     assert seen[0][1] == user_texts(split_of(histories()), config.user_template)
 

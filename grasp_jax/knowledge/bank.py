@@ -13,7 +13,8 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 TABLES = ("items", "items_similar", "users", "users_similar")
-STATUSES = ("items_status", "users_status")
+EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
+EXTRA_NAMES = tuple(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS)
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 
@@ -27,8 +28,10 @@ class KnowledgeBank:
       items_similar: [V, E] mean of each item's K neighbours, Ibar.
       users: [N, E] user embeddings, U.
       users_similar: [N, E] mean of each user's K neighbours, Ubar.
-      items_status, users_status: [V] and [N] uint8 how each description came about (`clean.STATUSES`), where a model wrote them.
       manifest: recipe (fingerprint of the data, templates, encoder, E, K, cut-off, row order), counts and checksums.
+      extras: what a later bank can be made from, for "items" and "users" each: "_ids" [rows] str, "_texts" [rows, 2] uint64 hashes,
+        "_centre" [E] what was taken out of unit rows, "_neighbours" [rows, K], and where a model wrote the texts "_status" [rows] uint8,
+        how each came about (`clean.STATUSES`).
     """
 
     items: np.ndarray
@@ -36,8 +39,7 @@ class KnowledgeBank:
     users: np.ndarray
     users_similar: np.ndarray
     manifest: dict[str, Any]
-    items_status: np.ndarray | None = None
-    users_status: np.ndarray | None = None
+    extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -50,14 +52,14 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
 
     Args:
       folder: the bank's place; must not exist.
-      tables: the four arrays of `TABLES`, and those of `STATUSES` that there are.
+      tables: the four arrays of `TABLES`, and any of `extras`.
       recipe: everything that the tables depend on; a later run must ask for the same.
       notes: facts for readers that do not decide identity, such as counts and seconds.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    names = [*TABLES, *(name for name in STATUSES if name in tables)]
+    names = [*TABLES, *(name for name in EXTRA_NAMES if name in tables)]
     for name in names:
         np.save(partial / f"{name}.npy", tables[name], allow_pickle=False)
     checksums = {name: _sha256(partial / f"{name}.npy") for name in names}
@@ -66,13 +68,14 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
     os.replace(partial, folder)
 
 
-def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True) -> KnowledgeBank:
+def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True, of_other: tuple[str, ...] = ()) -> KnowledgeBank:
     """Opens a bank, memory-mapped, if it was made by `recipe`.
 
     Args:
       folder: where `save_bank` wrote.
       recipe: what this run needs.
       verify: compare every table with its checksum (reads the files once).
+      of_other: keys of the recipe that may differ.
 
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
@@ -84,14 +87,14 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True)
         raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); remove {folder} to prepare it anew") from error
     if manifest.get("format") != FORMAT_VERSION:
         raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; remove {folder}")
-    for key in sorted(set(recipe) | set(made_by)):
+    for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
                 "set config.knowledge.path to another folder, or remove this one to prepare it anew"
             )
     tables = {}
-    for name in (*TABLES, *(name for name in STATUSES if name in manifest["checksums"])):
+    for name in (*TABLES, *(name for name in EXTRA_NAMES if name in manifest.get("checksums", ()))):
         path = folder / f"{name}.npy"
         try:
             damaged = verify and _sha256(path) != manifest["checksums"][name]
@@ -100,7 +103,8 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True)
             raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
         if damaged:
             raise UserError(f"{path}: the checksum differs from the manifest's; remove {folder} to prepare it anew")
-    return KnowledgeBank(**tables, manifest=manifest)
+    extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
+    return KnowledgeBank(**tables, manifest=manifest, extras=extras)
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -4,6 +4,8 @@ from typing import Any
 
 KNOWLEDGE: dict[str, Any] = {
     "path": "",  # empty: WORKDIR/knowledge
+    "since": "",  # a bank of an earlier day: only what is new or changed is encoded and searched; also --since=BANK
+    "centre_from": "",  # a bank whose centre is taken out of the rows, in place of their own
     "describer": "template",  # template (the filled template is the text) | openai (a chat endpoint answers it)
     "describe": {  # of the describer openai
         "base_url": "",  # of an OpenAI-compatible server, http://localhost:8000/v1; empty: OpenAI

@@ -27,6 +27,9 @@ def encode_endpoint(
         for kind, texts in (("items", item_texts), ("users", user_texts)):
             keys = as_keys([answer_key(text, config.embed.model, {"dimensions": config.embed.dimensions}) for text in texts])
             ask(texts, keys, cache, config.embed, f"encode {kind}")
+            if not len(keys):
+                tables.append(np.empty((0, 0), VECTOR))
+                continue
             tables.append(np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]))
     return tables[0], tables[1]
 

@@ -3,6 +3,7 @@
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -18,7 +19,11 @@ from grasp_jax.knowledge.describe import DESCRIBERS, PromptOf, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS, load_vectors
 from grasp_jax.knowledge.neighbours import recall, top_neighbours
 from grasp_jax.knowledge.pooling import mean_of_neighbours
-from grasp_jax.knowledge.recipe import bank_recipe
+from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
+from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
+
+KINDS = ("items", "users")
+PER_TEXT = ("sentence_transformers", "openai")  # encoders whose vector of a text depends on nothing else
 
 
 def prepare_bank(
@@ -41,8 +46,9 @@ def prepare_bank(
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
         started = time.perf_counter()
-        tables = _make_tables(config, split, items, user_texts)
+        tables = _make_tables(config, split, items, user_texts, recipe)
         notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
+        notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
         save_bank(folder, tables, recipe, notes)
     return load_bank(folder, recipe, config.verify)
 
@@ -59,18 +65,55 @@ def dry_run(config: ml_collections.ConfigDict, split: Split, items: ItemTable | 
 
 
 def _make_tables(
-    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
+    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None, recipe: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    item_vectors, user_vectors, tables = _encode(config, split, items, user_texts)
-    if item_vectors.shape[1] != user_vectors.shape[1]:
-        raise UserError(f"item vectors are {item_vectors.shape[1]} wide and user vectors {user_vectors.shape[1]}; expected one width")
-    for kind, vectors in (("items", item_vectors), ("users", user_vectors)):
-        unit = unit_rows(vectors, config.center)
+    """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
+    log, old, kept = split.log, _earlier(config, recipe), {}
+    texts, tables = describe(config, split, items, user_texts)
+    tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
+    tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
+    since = old if config.since else None
+    if since is not None:
+        for kind in KINDS:
+            kept[kind] = unchanged_rows(since, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
+            print(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
+    vectors = encode(config, split, texts, kept)
+    if len({own.shape[1] for own in vectors.values() if len(own)}) > 1:
+        wide = [vectors[kind].shape[1] for kind in KINDS]
+        raise UserError(f"item vectors are {wide[0]} wide and user vectors {wide[1]}; expected one width")
+    for kind in KINDS:
+        unit, centre = centred(vectors[kind], config.center, None if old is None else old.extras[f"{kind}_centre"])
+        if since is not None:
+            unit = with_kept_rows(unit, kept[kind], getattr(since, kind))
         groups = item_groups(items, config.group_column) if kind == "items" and config.group_column else None
-        neighbours = find_neighbours(config, kind, unit, groups)
+        if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
+            neighbours = refreshed_neighbours(unit, config.num_neighbours, kept[kind], since.extras[f"{kind}_neighbours"])
+        else:
+            neighbours = find_neighbours(config, kind, unit, groups)
         tables[kind] = unit.astype(config.dtype)
         tables[f"{kind}_similar"] = mean_of_neighbours(unit, neighbours, config.pooling == "similarity").astype(config.dtype)
+        tables |= {f"{kind}_centre": centre, f"{kind}_neighbours": neighbours}
     return tables
+
+
+def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> KnowledgeBank | None:
+    """The bank that `config.since`, or `config.centre_from`, names.
+
+    Raises:
+      UserError: it was made otherwise than this one is to be made, or holds nothing to go on from.
+    """
+    folder = config.since or config.centre_from
+    if not folder:
+        return None
+    if config.since and config.encoder not in PER_TEXT:
+        raise UserError(
+            f"--since: the encoder {config.encoder!r} gives a text another vector when other texts change; prepare anew, "
+            f"or use one of {', '.join(PER_TEXT)}"
+        )
+    old = load_bank(pathlib.Path(folder), recipe, config.verify, of_other=OF_THE_DAY)
+    if "items_centre" not in old.extras:
+        raise UserError(f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew")
+    return old
 
 
 def find_neighbours(config: ml_collections.ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -114,27 +157,39 @@ def copies(unit: np.ndarray) -> np.ndarray:
     return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in unit], np.int32)
 
 
-def _encode(
+def describe(
     config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Vectors of items and users; and, where a language model described them, how each description came about."""
-    log = split.log
+) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+    """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them."""
     if config.encoder == "file":
-        return (
-            corrupt_vectors(config.corruption, load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"), ITEMS),
-            corrupt_vectors(config.corruption, load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"), USERS),
-            {},
-        )
+        return {}, {}
     if config.encoder not in ENCODERS:
         raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
+    log, statuses = split.log, {}
     item_prompt, user_prompt = prompts_of(config, split, items)
-    statuses = {}
     item_texts, statuses["items_status"] = DESCRIBERS[config.describer]("items", log.num_items, item_prompt, config)
     if user_texts is None:
         user_texts, statuses["users_status"] = DESCRIBERS[config.describer]("users", log.num_users, user_prompt, config)
-    item_texts, user_texts = corrupt_texts(config.corruption, item_texts, ITEMS), corrupt_texts(config.corruption, user_texts, USERS)
-    vectors = ENCODERS[config.encoder](item_texts, user_texts, config)
-    return *vectors, {} if config.describer == "template" else statuses
+    texts = {"items": corrupt_texts(config.corruption, item_texts, ITEMS), "users": corrupt_texts(config.corruption, user_texts, USERS)}
+    return texts, {} if config.describer == "template" else statuses
+
+
+def encode(
+    config: ml_collections.ConfigDict, split: Split, texts: dict[str, list[str]], kept: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Vectors of "items" and "users": of all rows, or where `kept` says so of those without an earlier row."""
+    if not texts:
+        log = split.log
+        return {
+            "items": corrupt_vectors(config.corruption, load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"), ITEMS),
+            "users": corrupt_vectors(config.corruption, load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"), USERS),
+        }
+    wanted = {
+        kind: [text for text, row in zip(own, kept[kind], strict=True) if row < 0] if kind in kept else own for kind, own in texts.items()
+    }
+    if not any(wanted.values()):
+        return {kind: np.empty((0, 0), np.float32) for kind in KINDS}
+    return dict(zip(KINDS, ENCODERS[config.encoder](wanted["items"], wanted["users"], config), strict=True))
 
 
 def prompts_of(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None) -> tuple[PromptOf, PromptOf]:
@@ -152,10 +207,30 @@ def prompts_of(config: ml_collections.ConfigDict, split: Split, items: ItemTable
     return prompts.item_prompt(of_items, items), prompts.user_prompt(of_users, split.train, split.log.items, prompts.item_titles(items))
 
 
-def unit_rows(vectors: np.ndarray, center: bool) -> np.ndarray:
-    """[rows, E] float32 rows of length one; with `center` the mean direction is taken out first (embeddings share a large one)."""
+def centred(vectors: np.ndarray, center: bool, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of length one, [rows, E] float32, and the [E] centre that was taken out of them.
+
+    Args:
+      vectors: [rows, E].
+      center: take the mean direction out (embeddings share a large one), and make the rows one long again.
+      known: an earlier bank's centre, in place of the rows' own mean.
+    """
     unit = _normalise(vectors.astype(np.float32))
-    return _normalise(unit - unit.mean(axis=0)) if center else unit
+    if not center or not len(unit):
+        return unit, np.zeros(unit.shape[1], np.float32) if known is None else np.asarray(known)
+    centre = unit.mean(axis=0) if known is None else np.asarray(known)
+    return _normalise(unit - centre), centre
+
+
+def with_kept_rows(new: np.ndarray, kept: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """[rows, E] float32: an earlier bank's rows where `kept` names one, the new ones in order elsewhere."""
+    unit = np.empty((len(kept), old.shape[1]), np.float32)
+    unit[kept >= 0] = old[kept[kept >= 0]]
+    if len(new):
+        if new.shape[1] != old.shape[1]:
+            raise UserError(f"--since: that bank's vectors are {old.shape[1]} wide, the encoder's {new.shape[1]}; prepare anew")
+        unit[kept < 0] = new
+    return unit
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from grasp_jax.data.split import Split
 from grasp_jax.knowledge import chat, prompts
 
 TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
+OF_THE_DAY = ("source", "item_texts", "user_texts")  # what differs between banks of one and the same recipe on two days
 
 
 def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:

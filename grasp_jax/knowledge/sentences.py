@@ -44,6 +44,8 @@ def load_model(config: ml_collections.ConfigDict) -> Any:
 
 
 def _encode(model: Any, texts: Sequence[str], config: ml_collections.ConfigDict, kind: str) -> np.ndarray:
+    if not texts:
+        return np.empty((0, 0), np.float32)
     prefixed = [config.prefix + text for text in texts]
     cut = count_cut(model, prefixed)
     if cut:

@@ -1,0 +1,122 @@
+"""A bank of today from a bank of yesterday is the one that would be made anew."""
+
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.data.items import ItemTable
+from grasp_jax.data.log import build_log
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.knowledge import prepare
+from grasp_jax.knowledge.bank import KnowledgeBank
+from grasp_jax.knowledge.neighbours import top_neighbours
+from grasp_jax.knowledge.refresh import refreshed_neighbours
+from tests.refusal import assert_names, refusal
+
+ROWS, K = 300, 6
+WORDS = [f"word{k}" for k in range(40)]
+
+
+@pytest.mark.parametrize("case", ["changed", "new", "gone", "all of it", "nothing", "nearer to all"])
+def test_neighbours_are_those_of_a_full_search(case: str) -> None:
+    """A row would keep a neighbour that is gone, or miss a new one that is nearer."""
+    rng = np.random.default_rng(0)
+    yesterday = prepare.centred(rng.standard_normal((ROWS, 8)), False)[0]
+    old, kept, today = top_neighbours(yesterday, K), np.arange(ROWS), yesterday.copy()
+    fresh = prepare.centred(rng.standard_normal((30, 8)), False)[0]
+    if case == "nearer to all":
+        fresh = prepare.centred(yesterday[:30] + 0.01 * fresh, False)[0]
+    if case in ("changed", "all of it", "nearer to all"):
+        places = rng.permutation(ROWS)[:30]
+        today[places], kept[places] = fresh, -1
+    if case in ("gone", "all of it"):
+        left = np.sort(rng.permutation(ROWS)[:250])
+        today, kept = today[left], kept[left]
+    if case in ("new", "all of it"):
+        order = rng.permutation(len(today) + 30)  # rows of today stand in another order
+        today = np.concatenate([today, prepare.centred(rng.standard_normal((30, 8)), False)[0]])[order]
+        kept = np.concatenate([kept, np.full(30, -1)])[order]
+    np.testing.assert_array_equal(refreshed_neighbours(today, K, kept, old), top_neighbours(today, K))
+
+
+class Shop:
+    """Items and users of a day; an item's text is its title."""
+
+    def __init__(self, titles: dict[str, str], users: int) -> None:
+        rng = np.random.default_rng(1)
+        ids = np.array(list(titles))
+        lengths = rng.integers(4, 9, 60)[:users]
+        owners = np.repeat([f"u{k}" for k in range(users)], lengths)
+        bought = rng.integers(0, 50, lengths.sum())  # of the items that both days have
+        self.split: Split = leave_one_out(build_log("shop", owners, ids[bought], catalogue=ids), 100)
+        self.items = ItemTable(ids, {"title": list(titles.values())})
+
+
+def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A vector for each text by itself: the sum of fixed random vectors of its words."""
+    vectors = {word: np.random.default_rng(k).standard_normal(12) for k, word in enumerate(WORDS)}
+    CALLS.append((len(item_texts), len(user_texts)))
+
+    def encode(text: str) -> np.ndarray:
+        return sum((vectors[word] for word in text.replace(",", " ").replace(".", " ").split() if word in vectors), np.ones(12))
+
+    items, users = (np.array([encode(text) for text in texts]).reshape(-1, 12) for texts in (item_texts, user_texts))
+    return items, users
+
+
+CALLS: list[tuple[int, int]] = []
+
+
+def day(changed: bool) -> Shop:
+    rng = np.random.default_rng(0)
+    titles = {f"i{k:03d}": " ".join(rng.choice(WORDS, 5)) for k in range(80)}
+    if changed:
+        titles["i003"] = "word1 word2 word3"
+        del titles["i070"]
+        titles["i999"] = "word4 word5"
+    return Shop(titles, 40 if changed else 38)
+
+
+def config_of(**changes: Any) -> ml_collections.ConfigDict:
+    config = default_config().knowledge
+    config.update({"encoder": "sentence_transformers", "num_neighbours": 4, **changes})
+    return config
+
+
+def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
+    return prepare.prepare_bank(config_of(**changes), shop.split, shop.items, None, folder)
+
+
+def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Daily banks would drift from what they should be, or everything be encoded again."""
+    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    make(day(False), tmp_path / "monday")
+    CALLS.clear()
+    refreshed = make(day(True), tmp_path / "tuesday", since=str(tmp_path / "monday"))
+    assert CALLS[0][0] == 2 and 2 <= CALLS[0][1] < 20
+    assert "items: 2 of 80 are new or changed since" in capsys.readouterr().out
+    anew = make(day(True), tmp_path / "anew", centre_from=str(tmp_path / "monday"))
+    for name in ("items", "items_similar", "users", "users_similar"):
+        np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6, err_msg=name)
+    assert refreshed.manifest["recipe"] == anew.manifest["recipe"]
+    again = make(day(True), tmp_path / "wednesday", since=str(tmp_path / "tuesday"))  # nothing changed: nothing is encoded
+    assert len(CALLS) == 2
+    np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
+
+
+def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bank would mix rows of two recipes."""
+    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    make(day(False), tmp_path / "monday")
+    shop, since = day(True), str(tmp_path / "monday")
+    for changes, parts in (
+        ({"encoder": "lsa"}, ("--since: the encoder 'lsa'", "prepare anew", "sentence_transformers")),
+        ({"num_neighbours": 5}, (since, "num_neighbours=4", "needs 5")),
+        ({"item_template": "titled_item"}, (since, "item_template")),
+    ):
+        config = config_of(since=since, **changes)
+        assert_names(refusal(prepare.prepare_bank, config, shop.split, shop.items, None, tmp_path / "other"), parts)
