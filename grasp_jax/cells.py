@@ -218,7 +218,7 @@ def _store_looks(experiment: Experiment, cell: Cell, params: Any, test: Evaluati
     if seed != of_method(experiment.config, cell.method).train.seeds[0]:
         return
     split, log = experiment.split, experiment.split.log
-    titles = item_titles(experiment.dataset.items) if experiment.dataset.items else [str(item) for item in log.item_ids]
+    titles = item_titles(items) if (items := experiment.dataset.texts.items) else [str(item) for item in log.item_ids]
     gates = target_gates(cell.model, params, test)
     shown = examples(
         cell.model, params, cell.data.device, cell.data.tables, split, example_users(split, experiment.config.eval.seed),

@@ -39,6 +39,8 @@ def default_config() -> ml_collections.ConfigDict:
                 "items_file": "",  # items table inside path; empty: none
                 "columns": {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"},
                 "items_id_column": "item",
+                "users_file": "",  # table of users' attributes inside path; empty: none
+                "users_id_column": "user",
                 "min_rating": 0.0,
                 "max_length": 100,  # L
                 "tail_user_below": 0,  # 0: the Pareto rule, 80 % are tail

@@ -62,7 +62,7 @@ class Experiment:
         if not any(METHODS[method].needs_bank for method, _ in self.cells):
             return None
         folder = pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
-        return prepare_bank(self.knowledge, self.split, self.dataset.items, self.dataset.user_texts, folder)
+        return prepare_bank(self.knowledge, self.split, self.dataset.texts, folder)
 
     @property
     def knowledge(self) -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
-from grasp_jax.knowledge.prepare import dry_run
+from grasp_jax.knowledge.texts import dry_run
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
@@ -29,7 +29,7 @@ def prepare(experiment: Experiment, flags: Any) -> None:
     facts = statistics(experiment.split, experiment.groups)
     print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
     if flags["dry-run"].value:
-        print("\n".join(dry_run(experiment.knowledge, experiment.split, experiment.dataset.items, experiment.dataset.user_texts)))
+        print("\n".join(dry_run(experiment.knowledge, experiment.split, experiment.dataset.texts)))
         return
     if experiment.bank is not None:
         recipe = experiment.bank.manifest["recipe"]

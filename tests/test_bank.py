@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import bank as banks
@@ -39,9 +39,9 @@ def shop(shift: int = 0, max_length: int = 10) -> Split:
     return leave_one_out(build_log("shop", users, items, catalogue=np.arange(NUM_ITEMS)), max_length)
 
 
-def items_table(seed: int = 0) -> ItemTable:
+def items_table(seed: int = 0) -> AttributeTable:
     rng = np.random.default_rng(seed)
-    return ItemTable(np.arange(NUM_ITEMS), {"title": [" ".join(rng.choice(WORDS, 3)) for _ in range(NUM_ITEMS)]})
+    return AttributeTable(np.arange(NUM_ITEMS), {"title": [" ".join(rng.choice(WORDS, 3)) for _ in range(NUM_ITEMS)]})
 
 
 def knowledge_config() -> ml_collections.ConfigDict:
@@ -167,7 +167,7 @@ def test_an_interrupted_write_leaves_no_bank(tmp_path: pathlib.Path, monkeypatch
 
 def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
     """Would break Eq. 2: unit rows, and beside each the mean of its K nearest others, items and users apart."""
-    bank = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    bank = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
     for own, similar, rows in ((bank.items, bank.items_similar, NUM_ITEMS), (bank.users, bank.users_similar, NUM_USERS)):
         assert own.shape == similar.shape == (rows, bank.width) and own.dtype == similar.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, rtol=1e-5)
@@ -183,16 +183,16 @@ def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
     calls = []
     real = prepare.ENCODERS["lsa"]
     monkeypatch.setitem(prepare.ENCODERS, "lsa", lambda *arguments: calls.append(1) or real(*arguments))
-    first = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    first = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    again = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
     assert len(calls) == 1 and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in TABLES)
 
 
 def test_prepare_is_deterministic(tmp_path: pathlib.Path) -> None:
     """Would break reruns: the same recipe gives the same bits, in two folders."""
-    one, two = (prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / name) for name in ("one", "two"))
+    one, two = (prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / name) for name in ("one", "two"))
     assert one.manifest["checksums"] == two.manifest["checksums"]
 
 
@@ -206,21 +206,21 @@ CHANGES = {
 def test_recipe_knows_the_config(tmp_path: pathlib.Path, field: str) -> None:
     """Would break results: a bank of another config, used silently; the field is named."""
     config = knowledge_config()
-    prepare.prepare_bank(config, shop(), items_table(), None, tmp_path / "bank")
+    prepare.prepare_bank(config, shop(), Texts(items_table()), tmp_path / "bank")
     config[field] = CHANGES[field]
-    message = refusal(prepare.prepare_bank, config, shop(), items_table(), None, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
     assert_names(message, (str(tmp_path / "bank"), f"has {field}=", "but the run needs"))
 
 
 def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
     """Would break results: a bank of other histories, or of other ready-made user texts, used silently."""
     user_texts = [f"likes {word} soap" for word in (*WORDS, "red", "oil")]
-    prepare.prepare_bank(knowledge_config(), shop(), items_table(), user_texts, tmp_path / "bank")
-    message = refusal(prepare.prepare_bank, knowledge_config(), shop(shift=1), items_table(), user_texts, tmp_path / "bank")
+    prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table(), of_users=user_texts), tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, knowledge_config(), shop(shift=1), Texts(items_table(), of_users=user_texts), tmp_path / "bank")
     assert "has source=" in message
-    message = refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), user_texts[::-1], tmp_path / "bank")
-    assert "has user_texts=" in message
-    assert "has user_texts=" in refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table(), of_users=user_texts[::-1]), tmp_path / "bank")
+    assert "has user_histories=" in message
+    assert "has user_histories=" in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
 
 
 def file_config(folder: pathlib.Path, seed: int = 0) -> ml_collections.ConfigDict:
@@ -234,11 +234,11 @@ def file_config(folder: pathlib.Path, seed: int = 0) -> ml_collections.ConfigDic
 
 def test_recipe_knows_the_content_of_vector_files(tmp_path: pathlib.Path) -> None:
     """Would break results: vectors exchanged under the same name; a copy under another name is the same bank."""
-    first = prepare.prepare_bank(file_config(tmp_path), shop(), None, None, tmp_path / "bank")
+    first = prepare.prepare_bank(file_config(tmp_path), shop(), Texts(), tmp_path / "bank")
     (tmp_path / "copy").mkdir()
-    again = prepare.prepare_bank(file_config(tmp_path / "copy"), shop(), None, None, tmp_path / "bank")
+    again = prepare.prepare_bank(file_config(tmp_path / "copy"), shop(), Texts(), tmp_path / "bank")
     assert np.array_equal(first.items, again.items)
-    assert "has files=" in refusal(prepare.prepare_bank, file_config(tmp_path, seed=1), shop(), None, None, tmp_path / "bank")
+    assert "has files=" in refusal(prepare.prepare_bank, file_config(tmp_path, seed=1), shop(), Texts(), tmp_path / "bank")
 
 
 def test_recipe_knows_the_ids_files(tmp_path: pathlib.Path) -> None:
@@ -246,27 +246,27 @@ def test_recipe_knows_the_ids_files(tmp_path: pathlib.Path) -> None:
     config = file_config(tmp_path)
     config.item_ids_file = str(tmp_path / "ids.txt")
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in range(NUM_ITEMS)))
-    prepare.prepare_bank(config, shop(), None, None, tmp_path / "bank")
+    prepare.prepare_bank(config, shop(), Texts(), tmp_path / "bank")
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in reversed(range(NUM_ITEMS))))
-    refusal(prepare.prepare_bank, config, shop(), None, None, tmp_path / "bank")
+    refusal(prepare.prepare_bank, config, shop(), Texts(), tmp_path / "bank")
 
 
 def test_recipe_knows_the_text_of_the_items(tmp_path: pathlib.Path) -> None:
     """Would break results: with titles added or corrected, the bank of the old ones would be used on."""
-    prepare.prepare_bank(knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
-    refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(seed=1), None, tmp_path / "bank")
+    prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
+    refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table(seed=1)), tmp_path / "bank")
 
 
 def test_recipe_knows_how_much_history_is_described(tmp_path: pathlib.Path) -> None:
     """Would break results: a shared bank whose user texts hold fewer titles than this run's histories."""
-    prepare.prepare_bank(knowledge_config(), shop(max_length=1), items_table(), None, tmp_path / "bank")
-    refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path / "bank")
+    prepare.prepare_bank(knowledge_config(), shop(max_length=1), Texts(items_table()), tmp_path / "bank")
+    refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback, and hours lost, where config.knowledge.path names a folder in use."""
     (tmp_path / "notes.txt").write_text("mine")
-    assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), items_table(), None, tmp_path)
+    assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path)
 
 
 def test_centred() -> None:
@@ -286,14 +286,14 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path) -> None:
     config.group_column, config.num_neighbours = "kind", 3
     items = items_table()
     items = dataclasses.replace(items, columns={**items.columns, "kind": [row % 2 for row in range(NUM_ITEMS)]})
-    bank = prepare.prepare_bank(config, shop(), items, None, tmp_path / "bank")
+    bank = prepare.prepare_bank(config, shop(), Texts(items), tmp_path / "bank")
     own = np.arange(NUM_ITEMS) % 2
     scores = np.where(own[:, None] == own[None, :], bank.items.astype(np.float64) @ bank.items.T, -np.inf)
     np.fill_diagonal(scores, -np.inf)
     nearest = np.argsort(-scores, axis=1)[:, :3]
     np.testing.assert_allclose(bank.items_similar, bank.items[nearest].mean(axis=1), atol=1e-5)
     config.group_column = "colour"
-    message = refusal(prepare.prepare_bank, config, shop(), items, None, tmp_path / "other")
+    message = refusal(prepare.prepare_bank, config, shop(), Texts(items), tmp_path / "other")
     assert_names(message, ("config.knowledge.group_column: 'colour'", "the data has title", "kind"))
 
 
@@ -304,6 +304,6 @@ def test_an_index_that_finds_too_little_is_refused(tmp_path: pathlib.Path, monke
     monkeypatch.setitem(
         neighbours.SEARCHES, "scann", lambda unit, k, labels, progress: np.roll(np.arange(len(unit)), 1)[:, None].repeat(k, 1)
     )
-    message = refusal(prepare.prepare_bank, config, shop(), items_table(), None, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
     assert_names(message, ("config.knowledge.retrieval: scann finds 0.", "config.knowledge.min_recall=0.9", "use 'exact'"))
     assert not (tmp_path / "bank").exists()

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from grasp_jax.config import default_config
+from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge import prepare
@@ -229,15 +230,15 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     """Would break a first run: an unknown encoder, no items table, two widths; each is one line that says how to mend it."""
     split = leave_one_out(build_log("shop", np.zeros(4, int), np.arange(4)), 10)
     config = config_of()
-    assert_names(refusal(prepare.prepare_bank, config, split, None, None, tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
+    assert_names(refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
     config.encoder = "bert"
-    message = refusal(prepare.prepare_bank, config, split, None, None, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(
         message, ("config.knowledge.encoder: 'bert'", "expected one of lsa, tfidf_projection, sentence_transformers, openai, file")
     )
     config.encoder = "file"
     config.item_file = write_npy(tmp_path / "items", np.ones((4, 3), np.float32))
     config.user_file = write_npy(tmp_path / "users", np.ones((1, 5), np.float32))
-    message = refusal(prepare.prepare_bank, config, split, None, None, tmp_path / "bank")
+    message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(message, ("item vectors are 3 wide and user vectors 5", "expected one width"))
     assert not (tmp_path / "bank").exists()

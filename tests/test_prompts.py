@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.knowledge import prepare, prompts
+from grasp_jax.knowledge import prepare, prompts, texts
 from tests.refusal import assert_names, refusal
 
 SHIPPED = sorted(path.stem for path in prompts.TEMPLATE_FOLDER.glob("*.txt"))
@@ -19,8 +19,8 @@ USER_TEMPLATES = [name for name in SHIPPED if name.endswith("_user")]
 TITLES = [f"Title{row:02d}" for row in range(30)]
 
 
-def items_table() -> ItemTable:
-    return ItemTable(np.arange(30), {"title": TITLES})
+def items_table() -> AttributeTable:
+    return AttributeTable(np.arange(30), {"title": TITLES})
 
 
 def histories(last_two: int = 0, seed: int = 0) -> list[list[int]]:
@@ -37,11 +37,12 @@ def split_of(rows: list[list[int]], max_length: int = 100) -> Split:
 
 
 def user_prompts(template: str, split: Split, titles: list[str]) -> list[str]:
-    prompt = prompts.user_prompt(template, split.train, split.log.items, titles)
+    items = AttributeTable(np.arange(len(titles)), {"title": titles})
+    prompt = prompts.user_prompt(template, prompts.History(split.train, split.log.items, items))
     return [prompt(row) for row in range(split.log.num_users)]
 
 
-def item_prompts(template: str, items: ItemTable) -> list[str]:
+def item_prompts(template: str, items: AttributeTable) -> list[str]:
     prompt = prompts.item_prompt(template, items)
     return [prompt(row) for row in range(len(items.ids))]
 
@@ -90,13 +91,13 @@ def test_braces_in_a_value_are_text() -> None:
 
 def test_item_prompts_follow_the_rows() -> None:
     """Would break the match of text and embedding: one prompt per item, in row order."""
-    items = ItemTable(np.array(["q", "p"]), {"title": ["Hand cream", None], "tags": [["a"], []]})
+    items = AttributeTable(np.array(["q", "p"]), {"title": ["Hand cream", None], "tags": [["a"], []]})
     assert item_prompts("{title}[[: {tags}]]", items) == ["Hand cream: a", "unknown"]
 
 
 def test_template_with_a_field_that_the_data_lacks_is_refused() -> None:
     """Would break if every item's brand read "unknown" because the column has another name."""
-    items = ItemTable(np.arange(1), {"title": ["Soap"], "tags": [["a"]]})
+    items = AttributeTable(np.arange(1), {"title": ["Soap"], "tags": [["a"]]})
     message = refusal(lambda: prompts.item_prompt("{title} {brand}", items))
     assert message == "item template: the template names 'brand', but the data has tags, title"
     assert item_prompts("{title}[[ by {brand}]]", items) == ["Soap"], "a clause may name what is not there"
@@ -106,7 +107,27 @@ def test_template_with_a_field_that_the_data_lacks_is_refused() -> None:
 def test_user_template_with_an_unknown_field_is_refused() -> None:
     """Would break if every user's text held a raw "{brand}"."""
     split = split_of(histories())
-    assert "'brand'" in refusal(lambda: prompts.user_prompt("{titles} of {brand}", split.train, split.log.items, TITLES))
+    history = prompts.History(split.train, split.log.items, items_table())
+    assert "'brand'" in refusal(lambda: prompts.user_prompt("{titles} of {brand}", history))
+
+
+def test_personal_attributes_stay_at_home(tmp_path: pathlib.Path) -> None:
+    """What a user did not agree to share would leave the machine by default."""
+    split = split_of(histories())
+    items = AttributeTable(np.arange(30), {"title": TITLES, "price": [None, *range(1, 30)], "category": ["soap"] * 30})
+    users = AttributeTable(np.arange(12), {"age": [30 + k for k in range(12)], "city": ["X"] * 12, "level": ["high"] * 12})
+    history = prompts.History(split.train, split.log.items, items)
+    template = "Level {level}, city {city}.[[ Aged {age}.]] Bought {purchases}."
+    bought = "; ".join(f"{TITLES[item]}, soap" + (f", {item}" if item else "") for item in histories()[0][:-2])
+    assert prompts.user_prompt(template, history, users, ("age", "city"))(0) == f"Level high, city unknown. Bought {bought}."
+    assert prompts.user_prompt(template, history, users, ("city",))(0) == f"Level high, city unknown. Aged 30. Bought {bought}."
+    config = default_config().knowledge
+    config.user_template = str(tmp_path / "user.txt")
+    (tmp_path / "user.txt").write_text(template)
+    sources = Texts(items, users)
+    assert texts.prompts_of(config, split, sources)[1](1).startswith("Level high, city unknown. Bought")
+    config.share_personal_fields = ("age",)
+    assert texts.prompts_of(config, split, sources)[1](1).startswith("Level high, city unknown. Aged 31. Bought")
 
 
 def test_load_template(tmp_path: pathlib.Path) -> None:
@@ -131,11 +152,12 @@ def test_shipped_item_templates(name: str) -> None:
 
 @pytest.mark.parametrize("name", USER_TEMPLATES)
 def test_shipped_user_templates(name: str) -> None:
-    """Would break a template that comes with the project: {titles} is its one field."""
+    """Would break a template that comes with the project: without a users table its history is all it may need."""
     template = prompts.load_template(name)
-    assert re.findall(r"\{(\w+)\}", template) == ["titles"] and "[[" not in template
+    needed = re.findall(r"\{(\w+)\}", re.sub(r"\[\[.*?\]\]", "", template))
+    assert needed in (["titles"], ["purchases"])
     (text, *_) = user_texts(split_of([[7, 3, 1, 2]]), name)
-    assert "Title07, Title03" in text and "{" not in text
+    assert re.search("Title07[,;] Title03", text) and "{" not in text
 
 
 def test_defaults_are_shipped() -> None:
@@ -175,7 +197,7 @@ def test_last_two_items_do_not_reach_the_encoder(monkeypatch: pytest.MonkeyPatch
     config = default_config().knowledge
     config.num_neighbours = 2
     for last_two in (0, 11):
-        prepare._make_tables(config, split_of(histories(last_two)), items_table(), None, {})
+        prepare._make_tables(config, split_of(histories(last_two)), Texts(items_table()), {})
     assert seen[0] == seen[1] and len(seen[0][0]) == 30 and len(seen[0][1]) == 12
     assert seen[0][1] == user_texts(split_of(histories()), config.user_template)
 
@@ -190,4 +212,4 @@ def test_long_histories_keep_the_newest_titles() -> None:
 
 def test_missing_titles_read_unknown() -> None:
     """Would break with "None" in the text of a user who bought an item without title."""
-    assert prompts.item_titles(ItemTable(np.arange(3), {"title": ["Soap", None, ""]})) == ["Soap", "unknown", "unknown"]
+    assert prompts.item_titles(AttributeTable(np.arange(3), {"title": ["Soap", None, ""]})) == ["Soap", "unknown", "unknown"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grasp_jax.data.items import read_items
+from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.log import build_log
 from grasp_jax.data.readers import KNOWN_NAMES, find_interactions, read_interactions
 from grasp_jax.data.tables import read_table
@@ -139,7 +139,7 @@ def test_items_table_gives_the_row_order(tmp_path: pathlib.Path) -> None:
     """Would break the match of embeddings and items: rows follow the table, items that nobody bought included."""
     path = tmp_path / "items.jsonl"
     path.write_text('{"item": 9, "title": "nine", "tags": ["a"]}\n{"item": 4, "title": null}\n{"item": 6, "title": "six"}\n')
-    items = read_items(path, "item")
+    items = read_attributes(path, "item", "item", ("title",))
     assert items.ids.tolist() == [9, 4, 6] and list(items.columns["title"]) == ["nine", None, "six"]
     assert items.fields(0) == {"title": "nine", "tags": ["a"]} and items.fields(2) == {"title": "six", "tags": None}
     (tmp_path / "inter.txt").write_text("1 4\n1 9\n")
@@ -153,7 +153,7 @@ def test_items_table_gives_the_row_order(tmp_path: pathlib.Path) -> None:
 def test_items_table_in_every_format(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break if one format of the items table lost the order of rows or a column."""
     columns = {"asin": ["q", "p"], "title": ["Hand cream", "Soap"], "price": [2.5, 1.0]}
-    items = read_items(write_table(tmp_path / f"items.{ending}", columns), "asin")
+    items = read_attributes(write_table(tmp_path / f"items.{ending}", columns), "asin", "item")
     assert items.ids.tolist() == ["q", "p"] and items.fields(0) == {"title": "Hand cream", "price": 2.5}
 
 
@@ -177,7 +177,7 @@ def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
     assert_names(message, ("config.data.interactions_file", str(tmp_path / "log.csv"), "does not exist", "reviews.csv"))
     message = refusal(find_interactions, str(tmp_path))
     assert_names(message, ("config.data.path", str(tmp_path), *KNOWN_NAMES, "holds reviews.csv", "config.data.interactions_file"))
-    assert_names(refusal(read_items, tmp_path / "items.jsonl", "item"), (str(tmp_path / "items.jsonl"), "no such file"))
+    assert_names(refusal(read_attributes, tmp_path / "items.jsonl", "item", "item"), (str(tmp_path / "items.jsonl"), "no such file"))
 
 
 BAD_PAIRS = {
@@ -287,7 +287,7 @@ def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
         "asin,title\n1,a\n": ("no column 'item'", "it has asin, title"),
     }.items():
         path.write_text(text)
-        assert_names(refusal(read_items, path, "item"), (str(path), *parts))
+        assert_names(refusal(read_attributes, path, "item", "item", ("title",)), (str(path), *parts))
     log = tmp_path / "log.csv"
     log.write_text("user,item\na,x\nb,q\nc,q\n")
     message = refusal(read_interactions, log, "shop", COLUMNS, catalogue=np.array(["y", "x"]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import prepare
@@ -53,7 +53,7 @@ class Shop:
         owners = np.repeat([f"u{k}" for k in range(users)], lengths)
         bought = rng.integers(0, 50, lengths.sum())  # of the items that both days have
         self.split: Split = leave_one_out(build_log("shop", owners, ids[bought], catalogue=ids), 100)
-        self.items = ItemTable(ids, {"title": list(titles.values())})
+        self.items = AttributeTable(ids, {"title": list(titles.values())})
 
 
 def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ def config_of(**changes: Any) -> ml_collections.ConfigDict:
 
 
 def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
-    return prepare.prepare_bank(config_of(**changes), shop.split, shop.items, None, folder)
+    return prepare.prepare_bank(config_of(**changes), shop.split, Texts(shop.items), folder)
 
 
 def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -119,4 +119,4 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch
         ({"item_template": "titled_item"}, (since, "item_template")),
     ):
         config = config_of(since=since, **changes)
-        assert_names(refusal(prepare.prepare_bank, config, shop.split, shop.items, None, tmp_path / "other"), parts)
+        assert_names(refusal(prepare.prepare_bank, config, shop.split, Texts(shop.items), tmp_path / "other"), parts)

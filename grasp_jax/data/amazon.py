@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 
@@ -123,7 +123,7 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[InteractionLog, ItemTable]:
+def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[InteractionLog, AttributeTable]:
     """Prepares both parts under `data_dir`, or opens them if the same options were prepared before.
 
     Raises:
@@ -138,7 +138,7 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
         examples[part] = list(builder.as_data_source(split="train"))
     # array_record shuffles by key; ids give the order back.
     items = sorted(examples["items"], key=lambda example: example["item"])
-    table = ItemTable(
+    table = AttributeTable(
         np.array([_str(example["item"]) for example in items]),
         {"title": [_str(example["title"]) or None for example in items]}
         | {name: [_str(example[name]) or None for example in items] for name in TEXT_FIELDS}

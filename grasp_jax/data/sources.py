@@ -7,7 +7,7 @@ import pathlib
 import jax
 import ml_collections
 
-from grasp_jax.data.items import ItemTable, read_items
+from grasp_jax.data.attributes import Texts, aligned, read_attributes
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.synthetic import ShopSpec, make_shop
@@ -22,13 +22,11 @@ class Dataset:
 
     Attributes:
       log: the interactions.
-      items: text of the items, or None.
-      user_texts: [N] ready-made user descriptions, or None to write them from a template.
+      texts: attributes of items and users.
     """
 
     log: InteractionLog
-    items: ItemTable | None = None
-    user_texts: list[str] | None = None
+    texts: Texts
 
 
 def load_dataset(config: ml_collections.ConfigDict) -> Dataset:
@@ -47,9 +45,13 @@ def _from_files(config: ml_collections.ConfigDict) -> Dataset:
     if not config.path:
         raise UserError("config.data.path is empty; give the folder or file of your interactions with --config.data.path=...")
     path = find_interactions(config.path, config.interactions_file)
-    items = read_items(path.parent / config.items_file, config.items_id_column) if config.items_file else None
+    items, users = None, None
+    if config.items_file:
+        items = read_attributes(path.parent / config.items_file, config.items_id_column, "item", ("title",))
     log = read_interactions(path, config.name, config.columns.to_dict(), config.min_rating, items.ids if items else None)
-    return Dataset(log, items)
+    if config.users_file:
+        users = aligned(read_attributes(path.parent / config.users_file, config.users_id_column, "user"), log.user_ids)
+    return Dataset(log, Texts(items, users))
 
 
 def _from_shop(config: ml_collections.ConfigDict) -> Dataset:
@@ -60,7 +62,7 @@ def _from_shop(config: ml_collections.ConfigDict) -> Dataset:
         options |= {name: max(100, int(options[name] * factor)) for name in ("num_users", "num_items")}
         print(f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items")
     shop = make_shop(ShopSpec(name=config.name, **options))
-    return Dataset(shop.log, shop.items, shop.user_texts)
+    return Dataset(shop.log, Texts(shop.items, of_users=shop.user_texts))
 
 
 def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: int) -> tuple[float, str]:
@@ -80,4 +82,4 @@ def _from_amazon(config: ml_collections.ConfigDict) -> Dataset:
 
     options = AmazonFilter(min_rating=config.min_rating, **config.amazon.to_dict())
     log, items = read_amazon(config.path, str(pathlib.Path(config.path) / "tfds"), options)
-    return Dataset(dataclasses.replace(log, name=config.name), items)
+    return Dataset(dataclasses.replace(log, name=config.name), Texts(items))

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 
@@ -61,7 +61,7 @@ class Shop:
     """The shop: interactions, item text, user descriptions of training purchases, and [N] bool which of them are another user's."""
 
     log: InteractionLog
-    items: ItemTable
+    items: AttributeTable
     user_texts: list[str]
     corrupted: np.ndarray
 
@@ -161,7 +161,7 @@ def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tu
     return histories, lengths
 
 
-def _describe_items(catalogue: _Catalogue, rng: np.random.Generator) -> ItemTable:
+def _describe_items(catalogue: _Catalogue, rng: np.random.Generator) -> AttributeTable:
     kinds = [(category, kind) for category, names in CATEGORIES.items() for kind in names]
     brands = [head + tail for head in BRAND_HEADS for tail in BRAND_TAILS]
     finishes, sizes = rng.integers(len(FINISHES), size=len(catalogue.kind)), rng.integers(1, 21, size=len(catalogue.kind))
@@ -170,10 +170,10 @@ def _describe_items(catalogue: _Catalogue, rng: np.random.Generator) -> ItemTabl
         titles.append(f"{brands[brand]} {FINISHES[finish]} {STYLES[style]} {kinds[kind][1]} {25 * size} ml")
         attributes.append([brands[brand], *kinds[kind]])
     prices = np.round(rng.lognormal(2.3, 0.6, len(titles)), 2).tolist()
-    return ItemTable(np.arange(1, len(titles) + 1), {"title": titles, "attributes": attributes, "price": prices})
+    return AttributeTable(np.arange(1, len(titles) + 1), {"title": titles, "attributes": attributes, "price": prices})
 
 
-def _describe_users(log: InteractionLog, items: ItemTable, catalogue: _Catalogue) -> list[str]:
+def _describe_users(log: InteractionLog, items: AttributeTable, catalogue: _Catalogue) -> list[str]:
     """What a language model might say of each shopper, from the training part of the history alone (all but the last two items)."""
     kinds = [kind for names in CATEGORIES.values() for kind in names]
     brands = [head + tail for head in BRAND_HEADS for tail in BRAND_TAILS]

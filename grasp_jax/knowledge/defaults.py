@@ -51,6 +51,22 @@ KNOWLEDGE: dict[str, Any] = {
     "seed": 0,
     "item_template": "listed_item",
     "user_template": "shopper_user",
+    "personal_fields": (  # columns of the users table that stay on this machine and out of every text
+        "name",
+        "gender",
+        "age",
+        "birthplace",
+        "zodiac",
+        "province",
+        "city",
+        "phone",
+        "school",
+        "career",
+        "education",
+        "marital_status",
+        "spending_power",
+    ),  # fmt: skip
+    "share_personal_fields": (),  # those of them that may be told to the describer and the encoder after all
     "item_file": "",
     "user_file": "",
     "item_ids_file": "",

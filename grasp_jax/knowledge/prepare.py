@@ -2,74 +2,56 @@
 
 import pathlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, save_bank
-from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts, corrupt_vectors
-from grasp_jax.knowledge.describe import DESCRIBERS, PromptOf, what_is_missing
+from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_vectors
 from grasp_jax.knowledge.encode import ENCODERS, load_vectors
 from grasp_jax.knowledge.neighbours import recall, top_neighbours
 from grasp_jax.knowledge.pooling import mean_of_neighbours
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
+from grasp_jax.knowledge.texts import describe
 
 KINDS = ("items", "users")
 PER_TEXT = ("sentence_transformers", "openai")  # encoders whose vector of a text depends on nothing else
 
 
-def prepare_bank(
-    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None, folder: pathlib.Path
-) -> KnowledgeBank:
+def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
     """The bank for `split`: opened if `folder` holds it, made and saved otherwise.
 
     Args:
       config: the `knowledge` section.
       split: histories whose training part may be read.
-      items: text of the items; None is allowed with the encoder `file`.
-      user_texts: [N] ready-made user descriptions (the synthetic shop's), or None to fill the user template.
+      texts: what is known of items and users; nothing is needed with the encoder `file`.
       folder: `config.path`, or the run's own folder.
 
     Raises:
       UserError: an unknown encoder, missing text, or a bank in `folder` that does not fit.
     """
-    recipe = bank_recipe(config, split, items, user_texts)
+    recipe = bank_recipe(config, split, texts)
     if not (folder / MANIFEST).is_file():
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
         started = time.perf_counter()
-        tables = _make_tables(config, split, items, user_texts, recipe)
+        tables = _make_tables(config, split, texts, recipe)
         notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
         notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
         save_bank(folder, tables, recipe, notes)
     return load_bank(folder, recipe, config.verify)
 
 
-def dry_run(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> Iterator[str]:
-    """Lines that say what `prepare_bank` would ask a language model for, and at what price; asks for nothing."""
-    if config.encoder == "file":
-        yield "describe: vectors come from files; nothing leaves this machine"
-        return
-    item_prompt, user_prompt = prompts_of(config, split, items)
-    yield what_is_missing("items", split.log.num_items, item_prompt, config)
-    if user_texts is None:
-        yield what_is_missing("users", split.log.num_users, user_prompt, config)
-
-
-def _make_tables(
-    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None, recipe: dict[str, Any]
-) -> dict[str, np.ndarray]:
+def _make_tables(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any]) -> dict[str, np.ndarray]:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     log, old, kept = split.log, _earlier(config, recipe), {}
-    texts, tables = describe(config, split, items, user_texts)
+    texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
     since = old if config.since else None
@@ -85,7 +67,7 @@ def _make_tables(
         unit, centre = centred(vectors[kind], config.center, None if old is None else old.extras[f"{kind}_centre"])
         if since is not None:
             unit = with_kept_rows(unit, kept[kind], getattr(since, kind))
-        groups = item_groups(items, config.group_column) if kind == "items" and config.group_column else None
+        groups = item_groups(sources.items, config.group_column) if kind == "items" and config.group_column else None
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, kept[kind], since.extras[f"{kind}_neighbours"])
         else:
@@ -138,7 +120,7 @@ def find_neighbours(config: ml_collections.ConfigDict, kind: str, unit: np.ndarr
     return found
 
 
-def item_groups(items: ItemTable | None, column: str) -> np.ndarray:
+def item_groups(items: AttributeTable | None, column: str) -> np.ndarray:
     """[V] number of each item's value of a column; items without one are a group of their own.
 
     Raises:
@@ -157,23 +139,6 @@ def copies(unit: np.ndarray) -> np.ndarray:
     return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in unit], np.int32)
 
 
-def describe(
-    config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None
-) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
-    """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them."""
-    if config.encoder == "file":
-        return {}, {}
-    if config.encoder not in ENCODERS:
-        raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
-    log, statuses = split.log, {}
-    item_prompt, user_prompt = prompts_of(config, split, items)
-    item_texts, statuses["items_status"] = DESCRIBERS[config.describer]("items", log.num_items, item_prompt, config)
-    if user_texts is None:
-        user_texts, statuses["users_status"] = DESCRIBERS[config.describer]("users", log.num_users, user_prompt, config)
-    texts = {"items": corrupt_texts(config.corruption, item_texts, ITEMS), "users": corrupt_texts(config.corruption, user_texts, USERS)}
-    return texts, {} if config.describer == "template" else statuses
-
-
 def encode(
     config: ml_collections.ConfigDict, split: Split, texts: dict[str, list[str]], kept: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
@@ -190,21 +155,6 @@ def encode(
     if not any(wanted.values()):
         return {kind: np.empty((0, 0), np.float32) for kind in KINDS}
     return dict(zip(KINDS, ENCODERS[config.encoder](wanted["items"], wanted["users"], config), strict=True))
-
-
-def prompts_of(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None) -> tuple[PromptOf, PromptOf]:
-    """The prompts of items and of users, by row.
-
-    Raises:
-      UserError: there is no text, or a template names a field that the data lacks.
-    """
-    if items is None:
-        raise UserError(
-            f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
-            "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
-        )
-    of_items, of_users = (prompts.load_template(config[f"{kind}_template"]) for kind in ("item", "user"))
-    return prompts.item_prompt(of_items, items), prompts.user_prompt(of_users, split.train, split.log.items, prompts.item_titles(items))
 
 
 def centred(vectors: np.ndarray, center: bool, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

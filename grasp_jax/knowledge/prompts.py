@@ -6,12 +6,12 @@ out whole when its field is empty, which is how lists are treated (paper's promp
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
 
@@ -45,14 +45,15 @@ def check_fields(template: str, available: Mapping[str, Any], where: str) -> Non
         raise UserError(f"{where}: the template names {missing[0]!r}, but the data has {', '.join(sorted(available)) or 'no fields'}")
 
 
-def fill(template: str, fields: Mapping[str, Any]) -> str:
-    """Fills one template, in one pass: braces and brackets of a value are text."""
+def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | None = None) -> str:
+    """Fills one template, in one pass: braces and brackets of a value are text; `long` values stand as they are."""
 
     def part(match: re.Match[str]) -> str:
         inner, name = match.groups()
+        whole = long or {}
         if name:
-            return _single(fields.get(name))
-        joined = {name: ", ".join(_as_list(fields.get(name))) for name in _FIELD.findall(inner)}
+            return whole[name] if name in whole else _single(fields.get(name))
+        joined = {name: whole.get(name) or ", ".join(_as_list(fields.get(name))) for name in _FIELD.findall(inner)}
         if not all(joined.values()):
             return ""
         return _FIELD.sub(lambda field: joined[field.group(1)], inner)[:MAX_CLAUSE_CHARACTERS]
@@ -60,24 +61,55 @@ def fill(template: str, fields: Mapping[str, Any]) -> str:
     return _PART.sub(part, template)
 
 
-def item_prompt(template: str, items: ItemTable) -> Callable[[int], str]:
+def item_prompt(template: str, items: AttributeTable) -> Callable[[int], str]:
     """The prompt of an item, by its row."""
     check_fields(template, items.columns, "item template")
     return lambda row: fill(template, items.fields(row))
 
 
-def user_prompt(template: str, histories: Histories, flat_items: np.ndarray, titles: list[str]) -> Callable[[int], str]:
-    """The prompt of a user, by row, from the training window of `histories` alone, oldest title first; `{titles}` is the one field."""
-    check_fields(template.replace("[[", "").replace("]]", ""), {"titles": None}, "user template")
+class History(NamedTuple):
+    """Training windows and what they are made of: `items` has the attributes of all V items."""
+
+    windows: Histories
+    flat_items: np.ndarray
+    items: AttributeTable
+
+
+def user_prompt(
+    template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = ()
+) -> Callable[[int], str]:
+    """The prompt of a user, by row, from the training window alone.
+
+    Args:
+      template: its fields are `titles` and `purchases` (title, category and price), oldest first, and the columns of `users`.
+      history: training windows.
+      users: attributes of the N users.
+      held_back: columns that stay on this machine: they read as unknown, and clauses with them are left out.
+    """
+    titles, attributes = item_titles(history.items), {} if users is None else users.columns
+    made = {"titles", "purchases"}
+    check_fields(template, dict.fromkeys(made | set(attributes)), "user template")
+    shown = [name for name in attributes if name not in held_back]
+    detailed = "{purchases}" in template
 
     def prompt(row: int) -> str:
-        bought = ", ".join(titles[item] for item in flat_items[histories.start[row] : histories.end[row]])
-        return template.replace("{titles}", bought[-MAX_HISTORY_CHARACTERS:])
+        bought = history.flat_items[history.windows.start[row] : history.windows.end[row]]
+        fields = {name: attributes[name][row] for name in shown}
+        long = {"titles": ", ".join(titles[item] for item in bought)[-MAX_HISTORY_CHARACTERS:]}
+        if detailed:
+            long["purchases"] = "; ".join(_purchase(history.items, item) for item in bought)[-MAX_HISTORY_CHARACTERS:]
+        return fill(template, fields, long)
 
     return prompt
 
 
-def item_titles(items: ItemTable) -> list[str]:
+def _purchase(items: AttributeTable, item: int) -> str:
+    """Title, category and price of an item, as far as they are known."""
+    known = (_single(items.columns[name][item]) for name in ("title", "category", "price") if name in items.columns)
+    return ", ".join(value for value in known if value != UNKNOWN) or UNKNOWN
+
+
+def item_titles(items: AttributeTable) -> list[str]:
     """[V] titles; a missing one reads "unknown"."""
     return [str(title) if title else UNKNOWN for title in items.columns["title"]]
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import ml_collections
 
-from grasp_jax.data.items import ItemTable
+from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge import chat, prompts
 
 TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
-OF_THE_DAY = ("source", "item_texts", "user_texts")  # what differs between banks of one and the same recipe on two days
+OF_THE_DAY = ("source", "item_texts", "user_texts", "user_histories")  # what differs between banks of one and the same recipe on two days
 
 
-def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTable | None, user_texts: list[str] | None) -> dict[str, Any]:
+def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON."""
     recipe: dict[str, Any] = {
         "source": split.log.fingerprint(),
@@ -44,10 +44,13 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, items: ItemTabl
     recipe |= encoder_recipe(config)
     for kind in ("item", "user"):
         recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
-    if items is not None:
-        recipe["item_texts"] = _hash(json.dumps({name: list(values) for name, values in items.columns.items()}, default=str))
+    for kind, table in (("item", texts.items), ("user", texts.users)):
+        if table is not None:
+            recipe[f"{kind}_texts"] = _hash(json.dumps({name: list(values) for name, values in table.columns.items()}, default=str))
+    if texts.users is not None:
+        recipe["personal_fields"] = sorted(config.share_personal_fields)
     # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
-    recipe["user_texts"] = _hash("\n".join(user_texts if user_texts is not None else map(str, split.train.start)))
+    recipe["user_histories"] = _hash("\n".join(texts.of_users if texts.of_users is not None else map(str, split.train.start)))
     return recipe
 
 
