@@ -90,6 +90,23 @@ def gates() -> str:
     return _figure("gates", figures.gate_temperature(runs)) + markdown(Table("gates", "Queries and temperatures", header, body))
 
 
+def plus_attention() -> str:
+    """grasp_plus with the gates that the study found worth having, beside grasp_plus without them, by each loss that was tried."""
+    body = []
+    for run in _read("plus_attention")[0]:
+        model, train = run.config["model"], run.config["train"]
+        loss = "bce" if train["loss"] == "bce" else f"softmax, {train['shared_negatives']} shared negatives"
+        gate = "none" if model["plus"]["gate"] == "none" else f"{model['gate_query']}, {model['gate_scale']:g} times"
+        numbers = [
+            f"{values(run, 'grasp_plus', 'sasrec', protocol, group, 'NDCG@10').mean():.2f}"
+            for protocol in ("sampled100", "full")
+            for group in ("all", "tail_item")
+        ]
+        body.append([loss, gate, f"{_last_and_best(run)[1]:.2f}", *numbers])
+    header = ["loss", "gates", "validation", "sampled", "sampled, tail items", "full", "full, tail items"]
+    return markdown(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
+
+
 def _last_and_best(run: Run) -> tuple[float, float]:
     """Training loss of the last epoch, and the best validation NDCG@10 in percent."""
     return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(100 * record["valid_ndcg@10"] for record in run.epochs)
@@ -157,6 +174,7 @@ def robustness() -> str:
 
 STUDIES: dict[str, tuple[str, Callable[[], str]]] = {
     "gates": ("attention-and-leakage.md", gates),
+    "plus_attention": ("attention-and-leakage.md", plus_attention),
     "parts": ("studies.md", parts),
     "table4": ("studies.md", table4),
     "curves": ("studies.md", curves),
