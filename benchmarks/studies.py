@@ -23,6 +23,7 @@ from grasp_jax.report.formats import markdown
 from grasp_jax.report.runs import Run, read_run
 from grasp_jax.report.tables import Table, ablation, cells, values
 
+Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 METRICS = ("NDCG@10", "HR@10")
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
@@ -75,7 +76,7 @@ def _path(name: str) -> pathlib.Path:
     return RESULTS / f"study-{name}.json"
 
 
-def gates() -> str:
+def gates() -> Page:
     """Every query and temperature: what training reaches, what validation says, how far the gates move."""
     runs, moved = _read("gates")
     order = sorted(runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"]))
@@ -87,10 +88,10 @@ def gates() -> str:
                     + [spread(values(run, "grasp", "sasrec", "sampled100", group, "NDCG@10")) for group in ("all", "tail_item")]
                     + [movement])  # fmt: skip
     header = ["query", "scale", "training loss", "validation NDCG@10", "test NDCG@10", "test, tail items", "spread of the gates"]
-    return _figure("gates", figures.gate_temperature(runs)) + markdown(Table("gates", "Queries and temperatures", header, body))
+    return _page(Table("gates", "Queries and temperatures", header, body), gates=figures.gate_temperature(runs))
 
 
-def plus_attention() -> str:
+def plus_attention() -> Page:
     """grasp_plus with the gates that the study found worth having, beside grasp_plus without them, by each loss that was tried."""
     body = []
     for run in _read("plus_attention")[0]:
@@ -104,7 +105,7 @@ def plus_attention() -> str:
         ]
         body.append([loss, gate, f"{_last_and_best(run)[1]:.2f}", *numbers])
     header = ["loss", "gates", "validation", "sampled", "sampled, tail items", "full", "full, tail items"]
-    return markdown(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
+    return _page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
 
 
 def _last_and_best(run: Run) -> tuple[float, float]:
@@ -112,7 +113,7 @@ def _last_and_best(run: Run) -> tuple[float, float]:
     return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(100 * record["valid_ndcg@10"] for record in run.epochs)
 
 
-def parts() -> str:
+def parts() -> Page:
     """grasp_plus with one part changed, beside grasp_plus and GRASP."""
     runs, _ = _read("parts")
     whole = {run.name: run for run in runs}["plus-as_it_is"]
@@ -126,28 +127,28 @@ def parts() -> str:
                 change = "" if part == "as_it_is" else f"{100 * (line[0] / own[0] - 1):+.1f} %"
                 body.append([part.replace("_", " "), f"{_last_and_best(run)[1]:.2f}", *(f"{value:.2f}" for value in line), change])
     header = ["grasp_plus", "validation", "sampled", "sampled, tail items", "full", "full, tail items", "sampled, change"]
-    return markdown(Table("parts", "NDCG@10, percent", header, body))
+    return _page(Table("parts", "NDCG@10, percent", header, body))
 
 
-def table4() -> str:
+def table4() -> Page:
     """GRASP less its parts."""
-    return markdown(ablation(_read("table4")[0][0]))
+    return _page(ablation(_read("table4")[0][0]))
 
 
-def curves() -> str:
+def curves() -> Page:
     """Figure 4: K and D."""
     runs, _ = _read("curves")
-    drawn = "".join(_figure(name, figures.metric_against(runs, letter)) for letter, name in (("K", "neighbours"), ("D", "width")))
     body = []
     for letter in figures.CURVES:
         for value, run in (point for family in figures.curve_families(runs, letter) for point in family):
             numbers = [spread(values(run, *cells(run)[0], protocol, group, "NDCG@10")) for protocol, group in
                        (("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"))]  # fmt: skip
             body.append([letter, str(value), *numbers])
-    return drawn + markdown(Table("curves", "NDCG@10, percent", ["", "value", "sampled", "sampled, tail items", "full"], body))
+    table = Table("curves", "NDCG@10, percent", ["", "value", "sampled", "sampled, tail items", "full"], body)
+    return _page(table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D"))
 
 
-def robustness() -> str:
+def robustness() -> Page:
     """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
     runs, moved = _read("robustness")
     order = sorted(runs, key=lambda run: (run.config["knowledge"]["corruption"]["kind"], run.config["knowledge"]["corruption"]["share"]))
@@ -164,15 +165,20 @@ def robustness() -> str:
             gate_rows.append([*line[:2], own["method"], "wrong" if own["wrong"] else "as written", *numbers])
     header = ["kind", "share", *methods, *(f"{method}, tail users" for method in methods)]
     gate_header = ["kind", "share", "method", "description of the user", "self", "similar", "global"]
-    return (
-        _figure("robustness", figures.robustness(runs))
-        + markdown(Table("robustness", "Sampled NDCG@10, percent", header, body))
-        + "\n"
-        + markdown(Table("gates", "Gates to what test users took next", gate_header, gate_rows, "Mean and standard deviation"))
+    return _page(
+        Table("robustness", "Sampled NDCG@10, percent", header, body),
+        Table("gates", "Gates to what test users took next", gate_header, gate_rows, "Mean and standard deviation"),
+        robustness=figures.robustness(runs),
     )
 
 
-STUDIES: dict[str, tuple[str, Callable[[], str]]] = {
+def _page(*tables: Table, **drawn: str | None) -> Page:
+    there = {name: svg for name, svg in drawn.items() if svg is not None}
+    links = [f"![{name}](figures/{name}.svg)\n" for name in there]
+    return "\n".join([*links, *map(markdown, tables)]).strip(), there
+
+
+STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "gates": ("attention-and-leakage.md", gates),
     "plus_attention": ("attention-and-leakage.md", plus_attention),
     "parts": ("studies.md", parts),
@@ -182,20 +188,16 @@ STUDIES: dict[str, tuple[str, Callable[[], str]]] = {
 }
 
 
-def _figure(name: str, svg: str | None) -> str:
-    if svg is None:
-        return ""
-    write_text(DOCS / "figures" / f"{name}.svg", svg)
-    return f"![{name}](figures/{name}.svg)\n\n"
-
-
 def write_pages() -> None:
     """Rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->` for every study that has kept runs."""
     for name, (page, make) in STUDIES.items():
         if _path(name).exists():
             begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+            text, drawn = make()
+            for figure, svg in drawn.items():
+                write_text(DOCS / "figures" / f"{figure}.svg", svg)
             head, rest = (DOCS / page).read_text(encoding="utf-8").split(begin)
-            write_text(DOCS / page, f"{head}{begin}\n{make().strip()}\n{end}{rest.split(end)[1]}")
+            write_text(DOCS / page, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

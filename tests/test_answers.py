@@ -62,6 +62,19 @@ def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: 
         assert len(cache) == 3 and len(list(tmp_path.glob("*.parquet"))) == 1
 
 
+def test_a_shard_moved_away_lets_no_other_be_overwritten(tmp_path: pathlib.Path, small_shards: None) -> None:
+    """The error message says to move a damaged shard away; the next answers would then replace the last shard."""
+    with AnswerCache(tmp_path) as cache:
+        for k in range(8):
+            cache.add(KEYS[k], Answer(f"text {k}"))
+    min(tmp_path.glob("*.parquet")).unlink()
+    with AnswerCache(tmp_path) as cache:
+        for k in range(8, 12):
+            cache.add(KEYS[k], Answer(f"text {k}"))
+    with AnswerCache(tmp_path) as cache:
+        assert cache.missing(as_keys(KEYS[:12])).tolist() == [True] * 4 + [False] * 8
+
+
 def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
     """An answer that was reported as kept would be asked for again."""
     script = textwrap.dedent(f"""

@@ -50,7 +50,7 @@ def test_robustness_tells_wrong_descriptions_apart(tmp_path: pathlib.Path, pages
         config = {"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share}
         folder = workdir(tmp_path / f"p{share}", {"grasp": value, "llm_esr": value - 0.1}, **config)
         studies.keep("robustness", [folder])
-    text = studies.robustness()
+    text, _ = studies.robustness()
     assert "| swap | 50 % | 30.50 ± 0.71 | 20.50 ± 0.71 | 30.50 ± 0.71 | 20.50 ± 0.71 |" in text
     assert text.count("| wrong |") == 2 and text.count("| as written |") == 2
 
@@ -60,4 +60,4 @@ def test_committed_pages_are_those_of_the_committed_runs() -> None:
     for name, (page, make) in studies.STUDIES.items():
         if studies._path(name).exists():
             text = (studies.DOCS / page).read_text(encoding="utf-8")
-            assert make().strip() in text, f"{page}: {name} is not what `python -m benchmarks.studies` writes"
+            assert make()[0] in text, f"{page}: {name} is not what `python -m benchmarks.studies` writes"

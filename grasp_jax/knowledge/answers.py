@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
     Attributes:
       text: as `clean` leaves it; empty where there is none.
-      status: "ok", or why the text is not used: one of `describe.STATUSES`.
+      status: "ok", or why the text is not used: one of `clean.STATUSES`.
       prompt_tokens, answer_tokens: as the endpoint counts them.
     """
 
@@ -173,7 +173,9 @@ class AnswerCache:
         while self._pending:
             taken = list(self._pending.items())[:SHARD_ANSWERS]
             columns = [[key for key, _ in taken], *zip(*(answer for _, answer in taken), strict=True)]
-            path = self.folder / f"answers-{len(self._shards):06d}.parquet"
+            # After the last one's number, not their count: one that was moved away must not let another be overwritten.
+            number = int(self._shards[-1].stem.removeprefix("answers-")) + 1 if self._shards else 0
+            path = self.folder / f"answers-{number:06d}.parquet"
             partial = path.with_suffix(".partial")
             with _disk_errors(path):
                 try:

@@ -11,8 +11,8 @@ import numpy as np
 from grasp_jax.knowledge import chat
 from grasp_jax.knowledge.answers import open_answers
 from grasp_jax.knowledge.clean import STATUSES
+from grasp_jax.knowledge.prompts import PromptOf
 
-PromptOf = Callable[[int], str]
 Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
 
 

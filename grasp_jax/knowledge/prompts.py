@@ -21,6 +21,8 @@ MAX_VALUE_CHARACTERS = 100  # LLM-ESR: a longer single value becomes "unknown"
 MAX_CLAUSE_CHARACTERS = 2048
 MAX_HISTORY_CHARACTERS = 8000  # the newest end is kept
 
+PromptOf = Callable[[int], str]  # row -> filled prompt
+
 _CLAUSE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _FIELD = re.compile(r"\{(\w+)\}")
 _PART = re.compile(f"{_CLAUSE.pattern}|{_FIELD.pattern}", re.DOTALL)
@@ -61,7 +63,7 @@ def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | Non
     return _PART.sub(part, template)
 
 
-def item_prompt(template: str, items: AttributeTable) -> Callable[[int], str]:
+def item_prompt(template: str, items: AttributeTable) -> PromptOf:
     """The prompt of an item, by its row."""
     check_fields(template, items.columns, "item template")
     return lambda row: fill(template, items.fields(row))
@@ -75,9 +77,7 @@ class History(NamedTuple):
     items: AttributeTable
 
 
-def user_prompt(
-    template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = ()
-) -> Callable[[int], str]:
+def user_prompt(template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = ()) -> PromptOf:
     """The prompt of a user, by row, from the training window alone.
 
     Args:

@@ -48,10 +48,15 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
         if table is not None:
             recipe[f"{kind}_texts"] = _hash(json.dumps({name: list(values) for name, values in table.columns.items()}, default=str))
     if texts.users is not None:
-        recipe["personal_fields"] = sorted(config.share_personal_fields)
+        recipe["held_back"] = sorted(held_back(config))
     # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
     recipe["user_histories"] = _hash("\n".join(texts.of_users if texts.of_users is not None else map(str, split.train.start)))
     return recipe
+
+
+def held_back(config: ml_collections.ConfigDict) -> set[str]:
+    """Columns of the users table that no text may hold."""
+    return set(config.personal_fields) - set(config.share_personal_fields)
 
 
 def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     if config.encoder == "sentence_transformers":
         return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "max_tokens")}}
     if config.encoder == "openai":
-        return {"embed": {name: config.embed[name] for name in ("base_url", "model", "dimensions")}}
+        return {"embed": {name: config.embed[name] for name in ("model", "dimensions")}}
     return {"width": config.width, "seed": config.seed}
 
 

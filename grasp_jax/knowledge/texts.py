@@ -10,8 +10,10 @@ from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
-from grasp_jax.knowledge.describe import DESCRIBERS, PromptOf, what_is_missing
+from grasp_jax.knowledge.describe import DESCRIBERS, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS
+from grasp_jax.knowledge.prompts import PromptOf
+from grasp_jax.knowledge.recipe import held_back
 
 
 def describe(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
@@ -57,6 +59,5 @@ def prompts_of(config: ml_collections.ConfigDict, split: Split, sources: Texts) 
             "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
         )
     of_items, of_users = (prompts.load_template(config[f"{kind}_template"]) for kind in ("item", "user"))
-    held_back = set(config.personal_fields) - set(config.share_personal_fields)
     history = prompts.History(split.train, split.log.items, sources.items)
-    return prompts.item_prompt(of_items, sources.items), prompts.user_prompt(of_users, history, sources.users, held_back)
+    return prompts.item_prompt(of_items, sources.items), prompts.user_prompt(of_users, history, sources.users, held_back(config))
