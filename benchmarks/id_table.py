@@ -75,18 +75,13 @@ def milliseconds(update: Callable[..., tuple[Any, Any]], num_items: int) -> list
 def main() -> None:
     """Prints a line for each catalogue and writes them as JSON."""
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "id-table-cpu.json"
-    contention, rows = Contention(), []
+    contention, rows, lines = Contention(), [], []
     for num_items in CATALOGUES:
         times = {name: milliseconds(update, num_items) for name, update in (("deferred", deferred), ("dense", dense))}
         medians = {name: statistics.median(own) for name, own in times.items()}
-        rows.append(
-            {"items": num_items, "items_per_id": num_items / NUM_IDS, "ms": times, "speed_up": medians["dense"] / medians["deferred"]}
-        )
-    lines = [
-        [f"{row['items']:,}", f"{row['items_per_id']:.1f}", *(f"{statistics.median(row['ms'][name]):.2f}" for name in ("deferred", "dense")),
-         f"{row['speed_up']:.1f}x"]
-        for row in rows
-    ]  # fmt: skip
+        speed_up, per_id = medians["dense"] / medians["deferred"], num_items / NUM_IDS
+        rows.append({"items": num_items, "items_per_id": per_id, "ms": times, "speed_up": speed_up})
+        lines.append([f"{num_items:,}", f"{per_id:.1f}", *(f"{median:.2f}" for median in medians.values()), f"{speed_up:.1f}x"])
     print(table(["items", "items per id", "deferred, ms", "dense, ms", "speed-up"], lines))
     sizes = {"num_ids": NUM_IDS, "features": FEATURES, "steps": STEPS}
     save(out, {"machine": machine(), "sizes": sizes, "cores_used_by_others": contention.cores(), "rows": rows})

@@ -19,7 +19,7 @@ import optax
 B1, B2 = 0.9, 0.999  # optax's defaults
 DECAY = B1 / np.sqrt(B2)
 SETTLED = 20_000  # c(s) is 1 to float32's precision from here on
-DEFER_ABOVE = 4  # items per id of a batch, from which on it pays; measured on two cores
+DEFER_ABOVE = 12  # items per id of a batch, from which on it pays on two cores: benchmarks/results/id-table-cpu.json
 
 
 class DeferredTable(NamedTuple):
