@@ -11,6 +11,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
 from grasp_jax.knowledge.defaults import KNOWLEDGE, NOT_NEGATIVE, POSITIVE
+from grasp_jax.knowledge.geometry import REDUCTIONS
 from grasp_jax.knowledge.queries import QUERIES
 
 CONFIG_FILE = "config.json"
@@ -136,7 +137,8 @@ SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.describer": ("template", "openai"),
-    "knowledge.dtype": ("float32", "float16"),
+    "knowledge.dtype": ("float32", "float16", "bfloat16"),
+    "knowledge.reduction.kind": REDUCTIONS,
     "knowledge.pooling": ("mean", "similarity"),
     "model.block": ("sasrec", "prenorm"),
     "knowledge.retrieval": ("exact", "scann"),
@@ -198,6 +200,11 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
             raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")
     if not 0 <= config.knowledge.corruption.share <= 1:
         raise UserError(f"config.knowledge.corruption.share: {config.knowledge.corruption.share!r}; expected a share from 0 to 1")
+    if (config.knowledge.reduction.kind == "none") != (config.knowledge.reduction.width == 0):
+        raise UserError(
+            f"config.knowledge.reduction.width: {config.knowledge.reduction.width!r} with kind {config.knowledge.reduction.kind!r}; "
+            "expected a width for truncate and pca, and 0 for none"
+        )
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:

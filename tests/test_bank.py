@@ -269,17 +269,6 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path)
 
 
-def test_centred() -> None:
-    """Would break the tables: length one, the mean direction taken out where asked for, rows of zeros left alone."""
-    vectors = np.random.default_rng(0).standard_normal((50, 6)) * np.geomspace(1e-3, 1e3, 50)[:, None] + 1
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(prepare.centred(vectors, False)[0], unit, atol=1e-6)
-    centred = unit - unit.mean(axis=0)
-    np.testing.assert_allclose(prepare.centred(vectors, True)[0], centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
-    assert prepare.centred(vectors, True)[0].dtype == np.float32
-    assert np.array_equal(prepare.centred(np.array([[3.0, 4.0], [0.0, 0.0]]), False)[0], np.array([[0.6, 0.8], [0, 0]], np.float32))
-
-
 def test_neighbours_of_the_own_category(tmp_path: pathlib.Path) -> None:
     """A column of the items table would be ignored, or a missing one be a KeyError."""
     config = knowledge_config()
@@ -301,8 +290,8 @@ def test_an_index_that_finds_too_little_is_refused(tmp_path: pathlib.Path, monke
     """Neighbours that are none would go into training unseen."""
     config = knowledge_config()
     config.retrieval = "scann"
-    monkeypatch.setitem(
-        neighbours.SEARCHES, "scann", lambda unit, k, labels, progress: np.roll(np.arange(len(unit)), 1)[:, None].repeat(k, 1)
+    monkeypatch.setattr(
+        neighbours, "search_scann", lambda unit, k, labels, progress, index: np.roll(np.arange(len(unit)), 1)[:, None].repeat(k, 1)
     )
     message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
     assert_names(message, ("config.knowledge.retrieval: scann finds 0.", "config.knowledge.min_recall=0.9", "use 'exact'"))

@@ -102,7 +102,9 @@ def test_wrong_types_raise(section: str, field: str, value: Any) -> None:
 
 REFUSED = {
     "data.source": ("web", "'web'; expected one of files, synthetic, amazon, auto"),
-    "knowledge.dtype": ("bfloat16", "'bfloat16'; expected one of float32, float16"),
+    "knowledge.dtype": ("float64", "'float64'; expected one of float32, float16, bfloat16"),
+    "knowledge.reduction.kind": ("svd", "'svd'; expected one of none, truncate, pca"),
+    "knowledge.reduction.width": (8, "8 with kind 'none'; expected a width for truncate and pca"),
     "knowledge.retrieval": ("faiss", "'faiss'; expected one of exact, scann"),
     "model.gate": ("sigmoid", "'sigmoid'; expected one of paper, learned, none, softmax"),
     "model.dtype": ("float64", "'float64'; expected one of float32, bfloat16"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
-from grasp_jax.knowledge.corruption import ITEMS, MISSING, UNRELATED, USERS, corrupt_texts, corrupt_vectors, corrupted_rows
+from grasp_jax.knowledge.corruption import ITEMS, MISSING, UNRELATED, USERS, corrupt_texts, corrupted_rows, described_by
 from tests.refusal import assert_names, refusal
 
 TEXTS = [f"item {row}" for row in range(40)]
@@ -46,9 +46,8 @@ def test_texts_by_kind(kind: str) -> None:
 
 def test_vectors_can_only_be_swapped() -> None:
     """Vectors made elsewhere would be left as they are, and a flat curve taken for robustness."""
-    vectors = np.arange(40.0)[:, None]
     hit = corrupted_rows(section("swap", 0.5), 40, USERS)
-    swapped = corrupt_vectors(section("swap", 0.5), vectors, USERS)
-    assert (swapped[hit] != vectors[hit]).all() and sorted(swapped.ravel()) == list(range(40))
-    np.testing.assert_array_equal(swapped[~hit], vectors[~hit])
-    assert_names(refusal(corrupt_vectors, section("drop", 0.5), vectors, USERS), ("config.knowledge.corruption.kind", "drop", "swap"))
+    rows = described_by(section("swap", 0.5), 40, USERS)
+    assert (rows[hit] != np.flatnonzero(hit)).all() and sorted(rows) == list(range(40))
+    np.testing.assert_array_equal(rows[~hit], np.flatnonzero(~hit))
+    assert_names(refusal(described_by, section("drop", 0.5), 40, USERS), ("config.knowledge.corruption.kind", "drop", "swap"))

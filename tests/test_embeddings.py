@@ -12,7 +12,7 @@ import pytest
 from grasp_jax.config import default_config
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import sentences
-from grasp_jax.knowledge.embeddings import batches, encode_endpoint
+from grasp_jax.knowledge.embeddings import batches, endpoint_encoder
 from tests.chat_server import ChatServer, running
 
 FAULTS = {"busy": 7, "broken": 9, "dropped": 11, "malformed": 13}
@@ -29,6 +29,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ml_collections.Co
 
 def expected(text: str) -> np.ndarray:
     return (np.frombuffer(hashlib.sha512((text or " ").encode()).digest()[:12], np.uint8).astype(np.float32) - 128) / 128
+
+
+def encode_endpoint(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
+    with endpoint_encoder(item_texts, user_texts, config) as encode:
+        return encode(item_texts), encode(user_texts)
 
 
 def test_vectors_are_their_texts_own(config: Any) -> None:
@@ -78,9 +83,10 @@ def test_sentences_say_what_they_cut(monkeypatch: pytest.MonkeyPatch, capsys: py
     """A user would not learn that long histories are read in part, or the instruction be left out."""
     monkeypatch.setattr(sentences, "load_model", lambda settings: Words())
     config.sentence.prefix = "say: "
-    items, users = sentences.encode_sentences(["a b", "a b c d e f"], ["u"], config)
+    with sentences.sentence_encoder([], [], config) as encode:
+        items, users = encode(["a b", "a b c d e f"]), encode(["u"])
     assert items.tolist() == [[8, 1], [16, 1]] and users.dtype == np.float32
-    assert "encode items: 1 of 2 texts are longer than the 5 tokens" in capsys.readouterr().out
+    assert "encode: 1 of 3 texts are longer than the 5 tokens" in capsys.readouterr().out
 
 
 def test_model_that_is_not_there(config: Any) -> None:

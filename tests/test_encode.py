@@ -14,7 +14,9 @@ from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge import prepare
-from grasp_jax.knowledge.encode import ENCODERS, load_vectors
+from grasp_jax.knowledge.encode import ENCODERS
+from grasp_jax.knowledge.geometry import unit_rows
+from grasp_jax.knowledge.vector_files import open_vectors
 from tests.refusal import assert_names, refusal
 
 WORDS = ("red", "blue", "green", "mild", "strong", "soap", "cream", "oil", "brush", "comb")
@@ -33,33 +35,42 @@ def config_of(width: int = 6, seed: int = 0) -> ml_collections.ConfigDict:
     return config
 
 
+def encoded(name: str, item_texts: list[str], user_texts: list[str], config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    with ENCODERS[name](item_texts, user_texts, config) as encode:
+        return encode(item_texts), encode(user_texts)
+
+
+def load(path: str, ids: np.ndarray, ids_path: str, kind: str) -> np.ndarray:
+    return open_vectors(path, ids, ids_path, kind)(np.arange(len(ids)))
+
+
 @pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
 def test_text_encoders_are_deterministic(name: str) -> None:
     """Would break "same recipe, same bank": two calls give the same bits, finite, float32, of the width asked for."""
-    first, second = (ENCODERS[name](texts(40, 0), texts(15, 1), config_of()) for _ in range(2))
+    first, second = (encoded(name, texts(40, 0), texts(15, 1), config_of()) for _ in range(2))
     for rows, one, two in zip((40, 15), first, second, strict=True):
         assert one.shape == (rows, 6) and one.dtype == np.float32 and np.isfinite(one).all()
         assert np.array_equal(one, two) and np.linalg.norm(one, axis=1).min() > 0
-    assert not np.array_equal(first[0], ENCODERS[name](texts(40, 2), texts(15, 1), config_of())[0]), "other texts, other vectors"
+    assert not np.array_equal(first[0], encoded(name, texts(40, 2), texts(15, 1), config_of())[0]), "other texts, other vectors"
 
 
 @pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
 def test_items_and_users_share_one_space(name: str) -> None:
     """Would break every gate: the text of an item, given as a user's, must have the item's vector."""
     item_texts = texts(40, 0)
-    items, users = ENCODERS[name](item_texts, item_texts[::-1], config_of())
+    items, users = encoded(name, item_texts, item_texts[::-1], config_of())
     np.testing.assert_allclose(users, items[::-1], atol=1e-5)
 
 
 def test_lsa_puts_like_texts_together() -> None:
     """Would break retrieval: texts that share words must be nearer than texts that share none."""
-    items, users = ENCODERS["lsa"](["red soap"] * 3 + ["blue cream"] * 3, ["soap red soap", "cream"], config_of(width=2))
+    items, users = encoded("lsa", ["red soap"] * 3 + ["blue cream"] * 3, ["soap red soap", "cream"], config_of(width=2))
     assert np.argmax(users @ items.T, axis=1).tolist() == [0, 3] and abs(users[0] @ items[3]) < 0.1 * users[0] @ items[0]
 
 
 def test_lsa_is_no_wider_than_the_text_allows() -> None:
     """Would break small catalogues: fewer dimensions than asked for, not an exception."""
-    items, users = ENCODERS["lsa"](texts(9, 0), texts(4, 1), config_of(width=256))
+    items, users = encoded("lsa", texts(9, 0), texts(4, 1), config_of(width=256))
     assert items.shape == (9, 8) and users.shape == (4, 8)
 
 
@@ -67,17 +78,17 @@ def test_lsa_is_no_wider_than_the_text_allows() -> None:
 def test_projection_has_any_width_and_follows_the_seed() -> None:
     """Would break industrial widths (4096 from a small vocabulary), and cosines: they survive a wide projection."""
     item_texts = texts(40, 0)
-    wide, _ = ENCODERS["tfidf_projection"](item_texts, item_texts, config_of(width=4096))
-    other, _ = ENCODERS["tfidf_projection"](item_texts, item_texts, config_of(width=4096, seed=1))
+    wide, _ = encoded("tfidf_projection", item_texts, item_texts, config_of(width=4096))
+    other, _ = encoded("tfidf_projection", item_texts, item_texts, config_of(width=4096, seed=1))
     assert wide.shape == (40, 4096) and not np.array_equal(wide, other)
-    cosines = [vectors @ vectors.T for vectors in (prepare.centred(wide, False)[0], prepare.centred(other, False)[0])]
+    cosines = [vectors @ vectors.T for vectors in (unit_rows(wide), unit_rows(other))]
     assert np.abs(cosines[0] - cosines[1]).max() < 0.25 and cosines[0].std() > 0.1
 
 
 @pytest.mark.parametrize("item_texts", [["alpha", "beta", "gamma"], ["soap", "soap", "soap"]])
 def test_text_that_says_nothing_is_refused(item_texts: list[str]) -> None:
     """Would break with scikit-learn's traceback on a catalogue of unlike or of equal titles."""
-    assert "config.knowledge.encoder" in refusal(ENCODERS["lsa"], item_texts, ["soap"], config_of())
+    assert "config.knowledge.encoder" in refusal(encoded, "lsa", item_texts, ["soap"], config_of())
 
 
 def write_npy(path: pathlib.Path, vectors: np.ndarray) -> str:
@@ -98,7 +109,7 @@ Writer = Callable[[pathlib.Path, np.ndarray], str]
 def test_vectors_in_row_order(tmp_path: pathlib.Path, write: Writer) -> None:
     """Would break bring-your-own embeddings: values as in the file, float32, whatever float type it has."""
     for dtype in (np.float16, np.float32, np.float64):
-        loaded = load_vectors(write(tmp_path / "v", VECTORS.astype(dtype)), IDS, "", "item")
+        loaded = load(write(tmp_path / "v", VECTORS.astype(dtype)), IDS, "", "item")
         assert loaded.dtype == np.float32 and np.array_equal(loaded, VECTORS)
 
 
@@ -108,10 +119,10 @@ def test_vectors_are_ordered_by_their_ids(tmp_path: pathlib.Path, write: Writer)
     given = np.concatenate([VECTORS, -VECTORS[:1]])
     for text in ("c\na\nb\nx\n", "c\na\nb\nx", "c\r\na\r\nb\r\nx\r\n"):
         (tmp_path / "ids.txt").write_bytes(text.encode())
-        loaded = load_vectors(write(tmp_path / "v", given), IDS, str(tmp_path / "ids.txt"), "item")
+        loaded = load(write(tmp_path / "v", given), IDS, str(tmp_path / "ids.txt"), "item")
         assert np.array_equal(loaded, VECTORS[[1, 2, 0]])
     (tmp_path / "ids.txt").write_text("30\n4\n20\n7\n")
-    loaded = load_vectors(write(tmp_path / "v", given), np.array([4, 20, 30]), str(tmp_path / "ids.txt"), "user")
+    loaded = load(write(tmp_path / "v", given), np.array([4, 20, 30]), str(tmp_path / "ids.txt"), "user")
     assert np.array_equal(loaded, VECTORS[[1, 2, 0]]), "whole-number ids of the log, text in the file"
 
 
@@ -119,11 +130,11 @@ def test_safetensors_with_several_tensors(tmp_path: pathlib.Path) -> None:
     """Would break if one of several tensors were guessed; a single one of any name is taken."""
     path = str(tmp_path / "v.safetensors")
     save_file({"weights": VECTORS}, path)
-    assert np.array_equal(load_vectors(path, IDS, "", "item"), VECTORS)
+    assert np.array_equal(load(path, IDS, "", "item"), VECTORS)
     save_file({"other": -VECTORS, "embeddings": VECTORS}, path)
-    assert np.array_equal(load_vectors(path, IDS, "", "item"), VECTORS)
+    assert np.array_equal(load(path, IDS, "", "item"), VECTORS)
     save_file({"one": VECTORS, "two": VECTORS}, path)
-    assert_names(refusal(load_vectors, path, IDS, "", "item"), (path, "several tensors", "'embeddings'"))
+    assert_names(refusal(load, path, IDS, "", "item"), (path, "several tensors", "'embeddings'"))
 
 
 @WRITERS
@@ -131,7 +142,7 @@ def test_safetensors_with_several_tensors(tmp_path: pathlib.Path) -> None:
 def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: int) -> None:
     """Would break the match of vectors and users: a row too many, or too few, shifts everything after it."""
     path = write(tmp_path / "v", np.ones((rows, 4), np.float32))
-    message = refusal(load_vectors, path, IDS, "", "user")
+    message = refusal(load, path, IDS, "", "user")
     assert_names(message, (path, f"{rows} rows", "the data has 3 users", "one row per user", "config.knowledge.user_ids_file"))
 
 
@@ -142,10 +153,10 @@ def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     vectors = VECTORS.copy()
     vectors[1, 2] = vectors[2, 0] = value
     path = write_npy(tmp_path / "v", vectors)
-    message = refusal(load_vectors, path, IDS, "", "item")
+    message = refusal(load, path, IDS, "", "item")
     assert_names(message, (path, "row 1 (item b)", f"holds {value}", "expected finite numbers", "2 such rows"))
     too_large = write_npy(tmp_path / "large", VECTORS.astype(np.float64) * 1e300)
-    assert_names(refusal(load_vectors, too_large, IDS, "", "item"), (too_large, "row 0 (item a)", "holds inf"))
+    assert_names(refusal(load, too_large, IDS, "", "item"), (too_large, "row 0 (item a)", "holds inf"))
 
 
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
@@ -153,7 +164,7 @@ def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
     vectors = VECTORS.copy()
     vectors[2, 0] = np.nan
     (tmp_path / "ids.txt").write_text("c\nb\na\n")
-    message = refusal(load_vectors, write_npy(tmp_path / "v", vectors), IDS, str(tmp_path / "ids.txt"), "item")
+    message = refusal(load, write_npy(tmp_path / "v", vectors), IDS, str(tmp_path / "ids.txt"), "item")
     assert "row 2 (item a)" in message
 
 
@@ -170,7 +181,7 @@ def test_shape_and_type_are_checked(tmp_path: pathlib.Path, fault: str) -> None:
     """Would break if token ids or a tensor per token were taken for embeddings."""
     vectors, part = BAD_ARRAYS[fault]
     path = write_npy(tmp_path / "v", vectors)
-    assert_names(refusal(load_vectors, path, IDS, "", "item"), (path, part, "expected a 2-d array of floats, one row per item"))
+    assert_names(refusal(load, path, IDS, "", "item"), (path, part, "expected a 2-d array of floats, one row per item"))
 
 
 def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:
@@ -183,7 +194,7 @@ def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(Bomb()))
     for name in ("objects.npy", "bare.npy"):
-        message = refusal(load_vectors, str(tmp_path / name), IDS, "", "item")
+        message = refusal(load, str(tmp_path / name), IDS, "", "item")
         assert_names(message, (str(tmp_path / name), "not a readable .npy or .safetensors array"))
         assert not (tmp_path / "exploded").exists()
 
@@ -195,16 +206,16 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path, write: Writer, damage
     path = pathlib.Path(write(tmp_path / "v", VECTORS))
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[:-5], "text": b"<html>404</html>", "empty": b""}[damage])
-    assert_names(refusal(load_vectors, str(path), IDS, "", "item"), (str(path), "not a readable .npy or .safetensors array"))
+    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .npy or .safetensors array"))
 
 
 def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
     """Would break a first run with own vectors: the config field at fault is named."""
-    assert_names(refusal(load_vectors, "", IDS, "", "user"), ("config.knowledge.user_file is empty", ".npy or .safetensors"))
+    assert_names(refusal(load, "", IDS, "", "user"), ("config.knowledge.user_file is empty", ".npy or .safetensors"))
     gone = str(tmp_path / "gone.npy")
-    assert_names(refusal(load_vectors, gone, IDS, "", "item"), ("config.knowledge.item_file", gone, "does not exist", "expected"))
+    assert_names(refusal(load, gone, IDS, "", "item"), ("config.knowledge.item_file", gone, "does not exist", "expected"))
     path = write_npy(tmp_path / "v", VECTORS)
-    message = refusal(load_vectors, path, IDS, str(tmp_path / "ids.txt"), "item")
+    message = refusal(load, path, IDS, str(tmp_path / "ids.txt"), "item")
     assert_names(message, ("config.knowledge.item_ids_file", str(tmp_path / "ids.txt"), "does not exist", "one id per line"))
 
 
@@ -212,10 +223,10 @@ def test_ids_must_fit_vectors_and_data(tmp_path: pathlib.Path) -> None:
     """Would break the match of vectors and items where a line is missing from the ids file."""
     path, ids = write_npy(tmp_path / "v", VECTORS), tmp_path / "ids.txt"
     ids.write_text("a\nb\n")
-    message = refusal(load_vectors, path, IDS, str(ids), "item")
+    message = refusal(load, path, IDS, str(ids), "item")
     assert_names(message, (str(ids), "2 ids for the 3 rows", path, "expected one each"))
     ids.write_text("c\nx\ny\n")
-    message = refusal(load_vectors, path, IDS, str(ids), "item")
+    message = refusal(load, path, IDS, str(ids), "item")
     assert_names(message, (str(ids), "no line for item a", "2 such items", "every item needs a vector"))
 
 
@@ -223,7 +234,7 @@ def test_an_id_given_twice_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break the match of vectors and items: which of the two rows is meant?"""
     path, ids = write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])), tmp_path / "ids.txt"
     ids.write_text("a\nb\nc\na\n")
-    assert_names(refusal(load_vectors, path, IDS, str(ids), "item"), (str(ids), "item a", "twice"))
+    assert_names(refusal(load, path, IDS, str(ids), "item"), (str(ids), "item a", "twice"))
 
 
 def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:

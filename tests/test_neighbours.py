@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from grasp_jax.knowledge import neighbours, pooling, search_exact
+from grasp_jax.knowledge.geometry import unit_rows
 from grasp_jax.knowledge.neighbours import NONE, recall, top_neighbours
-from grasp_jax.knowledge.pooling import mean_of_neighbours
-from grasp_jax.knowledge.prepare import centred
 from grasp_jax.knowledge.search_scann import drop_same
 from tests.refusal import assert_names, refusal
 
@@ -14,14 +13,20 @@ ROWS, WIDTH, K = 101, 9, 5
 
 
 def unit_vectors(rows: int = ROWS, width: int = WIDTH, seed: int = 0) -> np.ndarray:
-    return centred(np.random.default_rng(seed).standard_normal((rows, width)), center=False)[0]
+    return unit_rows(np.random.default_rng(seed).standard_normal((rows, width))).astype(np.float32)
 
 
 def clustered(rows: int) -> np.ndarray:
     """Forty clusters, as texts about the same thing are."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 16))
-    return centred(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16)), center=False)[0]
+    return unit_rows(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16))).astype(np.float32)
+
+
+def mean_of_neighbours(vectors: np.ndarray, found: np.ndarray, by_similarity: bool = False) -> np.ndarray:
+    pooled = np.empty_like(vectors)
+    pooling.mean_of_neighbours(vectors, found, pooled, by_similarity)
+    return pooled
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
@@ -55,12 +60,13 @@ def check_exact(vectors: np.ndarray, found: np.ndarray, k: int) -> None:
 def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks."""
     monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(search_exact, "SCORED_QUERIES", 16)
     monkeypatch.setattr(search_exact, "KEY_BLOCK", key_block)
     vectors, done = unit_vectors(), []
     found = top_neighbours(vectors, K, "exact", done.append)
     check_exact(vectors, found, K)
     assert np.array_equal(found, np.argsort(-cosines(vectors), axis=1)[:, :K]), "random vectors have no ties"
-    assert sum(done) == ROWS and len(done) == -(-ROWS // query_block)
+    assert sum(done) == ROWS and (len(done) > 1) == (query_block // 16 * 16 < ROWS)
 
 
 def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,3 +221,16 @@ def test_neighbours_weighted_by_similarity() -> None:
     near = np.cos(angles[1]) * vectors[1] + np.cos(angles[2]) * vectors[2]
     np.testing.assert_allclose(pooled[0], near / (np.cos(angles[1]) + np.cos(angles[2])), rtol=1e-5)
     np.testing.assert_allclose(pooled[4], vectors[:3].mean(axis=0), rtol=1e-5)
+
+
+def test_recall_within_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad index over large categories would pass, for small ones are searched exactly; or be held against other categories' rows."""
+    monkeypatch.setattr(neighbours, "SMALL", 20)
+    vectors, groups = unit_vectors(), np.repeat([3, 5, 9], [50, 41, 10])
+    exact = top_neighbours(vectors, K, groups=groups)
+    assert recall(vectors, exact, None, 1000, groups) == 1.0
+    wrong = exact.copy()
+    wrong[groups == 9] = NONE
+    assert recall(vectors, wrong, None, 1000, groups) == 1.0
+    wrong[groups == 3] = NONE
+    assert recall(vectors, wrong, None, 1000, groups) == pytest.approx(41 / 91)

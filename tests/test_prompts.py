@@ -1,7 +1,9 @@
 """Templates and what they say: attributes of items, and of users nothing that validation or test will ask for."""
 
+import contextlib
 import pathlib
 import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -184,20 +186,20 @@ def test_last_two_items_leave_user_prompts_as_they_are(name: str) -> None:
     assert user_texts(before, name) != user_texts(split_of(histories(seed=1)), name), "the training part does change them"
 
 
-def test_last_two_items_do_not_reach_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_two_items_do_not_reach_the_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """Would break the protocol if `prepare` filled its prompts from another part than the training part."""
     seen: list[tuple[list[str], list[str]]] = []
 
-    def spy(item_texts: list[str], texts: list[str], config: object) -> tuple[np.ndarray, np.ndarray]:
+    @contextlib.contextmanager
+    def spy(item_texts: list[str], texts: list[str], config: object) -> Iterator[Callable[[list[str]], np.ndarray]]:
         seen.append((item_texts, texts))
-        rng = np.random.default_rng(0)
-        return rng.standard_normal((len(item_texts), 4)), rng.standard_normal((len(texts), 4))
+        yield lambda asked: np.random.default_rng(0).standard_normal((len(asked), 4))
 
     monkeypatch.setitem(prepare.ENCODERS, "lsa", spy)
     config = default_config().knowledge
     config.num_neighbours = 2
     for last_two in (0, 11):
-        prepare._make_tables(config, split_of(histories(last_two)), Texts(items_table()), {})
+        prepare.prepare_bank(config, split_of(histories(last_two)), Texts(items_table()), tmp_path / str(last_two))
     assert seen[0] == seen[1] and len(seen[0][0]) == 30 and len(seen[0][1]) == 12
     assert seen[0][1] == user_texts(split_of(histories()), config.user_template)
 

@@ -1,6 +1,8 @@
 """A bank of today from a bank of yesterday is the one that would be made anew."""
 
+import contextlib
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_collections
@@ -13,6 +15,7 @@ from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
+from grasp_jax.knowledge.geometry import unit_rows
 from grasp_jax.knowledge.neighbours import top_neighbours
 from grasp_jax.knowledge.refresh import refreshed_neighbours
 from tests.refusal import assert_names, refusal
@@ -25,11 +28,11 @@ WORDS = [f"word{k}" for k in range(40)]
 def test_neighbours_are_those_of_a_full_search(case: str) -> None:
     """A row would keep a neighbour that is gone, or miss a new one that is nearer."""
     rng = np.random.default_rng(0)
-    yesterday = prepare.centred(rng.standard_normal((ROWS, 8)), False)[0]
+    yesterday = unit_rows(rng.standard_normal((ROWS, 8))).astype(np.float32)
     old, kept, today = top_neighbours(yesterday, K), np.arange(ROWS), yesterday.copy()
-    fresh = prepare.centred(rng.standard_normal((30, 8)), False)[0]
+    fresh = unit_rows(rng.standard_normal((30, 8))).astype(np.float32)
     if case == "nearer to all":
-        fresh = prepare.centred(yesterday[:30] + 0.01 * fresh, False)[0]
+        fresh = unit_rows(yesterday[:30] + 0.01 * fresh).astype(np.float32)
     if case in ("changed", "all of it", "nearer to all"):
         places = rng.permutation(ROWS)[:30]
         today[places], kept[places] = fresh, -1
@@ -38,7 +41,7 @@ def test_neighbours_are_those_of_a_full_search(case: str) -> None:
         today, kept = today[left], kept[left]
     if case in ("new", "all of it"):
         order = rng.permutation(len(today) + 30)  # rows of today stand in another order
-        today = np.concatenate([today, prepare.centred(rng.standard_normal((30, 8)), False)[0]])[order]
+        today = np.concatenate([today, unit_rows(rng.standard_normal((30, 8))).astype(np.float32)])[order]
         kept = np.concatenate([kept, np.full(30, -1)])[order]
     np.testing.assert_array_equal(refreshed_neighbours(today, K, kept, old), top_neighbours(today, K))
 
@@ -56,7 +59,8 @@ class Shop:
         self.items = AttributeTable(ids, {"title": list(titles.values())})
 
 
-def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
+@contextlib.contextmanager
+def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
     """A vector for each text by itself: the sum of fixed random vectors of its words."""
     vectors = {word: np.random.default_rng(k).standard_normal(12) for k, word in enumerate(WORDS)}
     CALLS.append((len(item_texts), len(user_texts)))
@@ -64,8 +68,7 @@ def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> tuple
     def encode(text: str) -> np.ndarray:
         return sum((vectors[word] for word in text.replace(",", " ").replace(".", " ").split() if word in vectors), np.ones(12))
 
-    items, users = (np.array([encode(text) for text in texts]).reshape(-1, 12) for texts in (item_texts, user_texts))
-    return items, users
+    yield lambda texts: np.array([encode(text) for text in texts])
 
 
 CALLS: list[tuple[int, int]] = []

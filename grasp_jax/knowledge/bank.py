@@ -8,15 +8,18 @@ import pathlib
 import shutil
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from grasp_jax.errors import UserError
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
-EXTRA_NAMES = tuple(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS)
+EXTRA_NAMES = (*(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS), "basis")
+INDEXES = tuple(f"{kind}_index" for kind in ("items", "users"))  # folders of approximate indexes, `search_scann.open_index`
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class KnowledgeBank:
       manifest: recipe (fingerprint of the data, templates, encoder, E, K, cut-off, row order), counts and checksums.
       extras: what a later bank can be made from, for "items" and "users" each: "_ids" [rows] str, "_texts" [rows, 2] uint64 hashes,
         "_centre" [E] what was taken out of unit rows, "_neighbours" [rows, K], and where a model wrote the texts "_status" [rows] uint8,
-        how each came about (`clean.STATUSES`).
+        how each came about (`clean.STATUSES`); "basis" [E', E], the directions that were kept.
     """
 
     items: np.ndarray
@@ -47,24 +50,47 @@ class KnowledgeBank:
         return self.items.shape[1]
 
 
+def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
+    """The folder beside `folder` in which a bank is made, as an interrupted run has left it if its `identity` was the same."""
+    partial = folder.with_name(folder.name + ".partial")
+    mark = partial / "identity"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        mark.write_text(identity, encoding="utf-8")
+    return partial
+
+
+def new_table(partial: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """A table of a bank in the making, memory-mapped, to be filled."""
+    return np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+
+
 def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[str, Any], notes: dict[str, Any]) -> None:
-    """Writes a bank whole or not at all: into a folder beside it, then one rename.
+    """Finishes a bank, whole or not at all: with one rename.
 
     Args:
       folder: the bank's place; must not exist.
-      tables: the four arrays of `TABLES`, and any of `extras`.
+      tables: the four arrays of `TABLES`, and any of `extras`; those from `new_table` lie in their files already.
       recipe: everything that the tables depend on; a later run must ask for the same.
       notes: facts for readers that do not decide identity, such as counts and seconds.
     """
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     names = [*TABLES, *(name for name in EXTRA_NAMES if name in tables)]
     for name in names:
-        np.save(partial / f"{name}.npy", tables[name], allow_pickle=False)
+        table, path = tables[name], partial / f"{name}.npy"
+        if isinstance(table, np.memmap) and path.exists() and path.samefile(str(table.filename)):
+            table.flush()
+        else:
+            np.save(path, table, allow_pickle=False)
     checksums = {name: _sha256(partial / f"{name}.npy") for name in names}
     manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": checksums, "notes": notes}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in names)}
+    for path in partial.iterdir():  # what the bank was made of
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     os.replace(partial, folder)
 
 
@@ -98,13 +124,18 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
         path = folder / f"{name}.npy"
         try:
             damaged = verify and _sha256(path) != manifest["checksums"][name]
-            tables[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            tables[name] = _opened(path)
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
         if damaged:
             raise UserError(f"{path}: the checksum differs from the manifest's; remove {folder} to prepare it anew")
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
     return KnowledgeBank(**tables, manifest=manifest, extras=extras)
+
+
+def _opened(path: pathlib.Path) -> np.ndarray:
+    table = np.load(path, mmap_mode="r", allow_pickle=False)
+    return table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -31,20 +31,20 @@ def corrupt_texts(config: ml_collections.ConfigDict, texts: Sequence[str], purpo
     return wrong
 
 
-def corrupt_vectors(config: ml_collections.ConfigDict, vectors: np.ndarray, purpose: int) -> np.ndarray:
-    """The same for vectors made elsewhere, whose text is not at hand: another's vector is all that can be given.
+def described_by(config: ml_collections.ConfigDict, count: int, purpose: int) -> np.ndarray:
+    """The same for vectors made elsewhere, whose text is not at hand: [count] row whose vector each row gets.
 
     Raises:
-      UserError: another kind of corruption, which needs an encoder.
+      UserError: another kind of corruption than another's description, which needs an encoder.
     """
     if config.kind not in ("none", "swap"):
         raise UserError(
             f"config.knowledge.corruption.kind: {config.kind!r} needs text to encode; use 'swap', or another config.knowledge.encoder"
         )
-    hit = np.flatnonzero(corrupted_rows(config, len(vectors), purpose))
-    wrong = np.array(vectors)
-    wrong[hit] = vectors[partners(hit)]
-    return wrong
+    hit = np.flatnonzero(corrupted_rows(config, count, purpose))
+    rows = np.arange(count)
+    rows[hit] = partners(hit)
+    return rows
 
 
 def partners(hit: np.ndarray) -> np.ndarray:

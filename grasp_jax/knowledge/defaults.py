@@ -78,8 +78,10 @@ KNOWLEDGE: dict[str, Any] = {
     "exclude_copies": False,  # rows with one and the same text are no neighbours of each other
     "min_recall": 0.9,  # of the true neighbours that scann must find
     "recall_sample": 1000,  # rows on which that is measured
+    "reduction": {"kind": "none", "width": 0},  # to so many numbers: none | truncate (Matryoshka models) | pca (fitted on training items)
     "center": True,
-    "dtype": "float32",  # of the tables on disk
+    "whiten": False,  # the same variance along every direction of training items
+    "dtype": "float32",  # of the tables on disk: float32 | float16 | bfloat16
     "verify": True,
     "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
 }
@@ -90,5 +92,6 @@ POSITIVE = (
 NOT_NEGATIVE = (
     "describe.temperature", "describe.requests_per_minute", "describe.tokens_per_minute", "describe.retries", "embed.dimensions",
     "embed.requests_per_minute", "embed.tokens_per_minute", "embed.retries", "embed.price_prompt", "sentence.max_tokens", "min_recall",
-    "describe.price_prompt", "describe.price_answer",
+    "reduction.width",
+    "describe.price_prompt", "describe.price_answer", "reduction.width",
 )  # fmt: skip

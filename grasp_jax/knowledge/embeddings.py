@@ -1,7 +1,8 @@
 """Text vectors from any OpenAI-compatible embeddings endpoint, in batches, each text paid for once."""
 
 import base64
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -14,24 +15,29 @@ from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswe
 VECTOR = np.dtype("<f4")  # as kept
 
 
-def encode_endpoint(
+@contextlib.contextmanager
+def endpoint_encoder(
     item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors [V, E] and [N, E] of an endpoint; the settings are `config.embed`.
+) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
+    """Vectors [n, E] of an endpoint, which is asked for all of them at once; the settings are `config.embed`.
 
     Raises:
       UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.
     """
     with open_answers(config.embed.cache) as cache:
-        tables = []
         for kind, texts in (("items", item_texts), ("users", user_texts)):
-            keys = as_keys([answer_key(text, config.embed.model, {"dimensions": config.embed.dimensions}) for text in texts])
-            ask(texts, keys, cache, config.embed, f"encode {kind}")
-            if not len(keys):
-                tables.append(np.empty((0, 0), VECTOR))
-                continue
-            tables.append(np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]))
-    return tables[0], tables[1]
+            ask(texts, keys_of(texts, config.embed), cache, config.embed, f"encode {kind}")
+
+        def encode(texts: Sequence[str]) -> np.ndarray:
+            answers = cache.read(keys_of(texts, config.embed))
+            return np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in answers])
+
+        yield encode
+
+
+def keys_of(texts: Sequence[str], config: ml_collections.ConfigDict) -> np.ndarray:
+    """[n, 2] keys of the vectors of texts."""
+    return as_keys([answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts])
 
 
 def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: ml_collections.ConfigDict, label: str) -> Usage:

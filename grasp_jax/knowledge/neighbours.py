@@ -1,5 +1,6 @@
 """Top-K neighbours by cosine, the row itself excluded (Eq. 2), exact in JAX or approximate in ScaNN behind one function."""
 
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from grasp_jax.knowledge.search_exact import search_exact
 from grasp_jax.knowledge.search_scann import search_scann
 
 NONE = -1  # in place of a neighbour that there is not
+CHECKED = 65_536  # rows at a time
 SMALL = 2048  # rows of a group that NumPy searches in one product: a compiled search has one shape per group
 
 
@@ -19,6 +21,7 @@ def top_neighbours(
     progress: Callable[[int], object] | None = None,
     groups: np.ndarray | None = None,
     labels: np.ndarray | None = None,
+    index: pathlib.Path | None = None,
 ) -> np.ndarray:
     """The K nearest rows of each row.
 
@@ -29,6 +32,7 @@ def top_neighbours(
       progress: called with the number of rows done since the last call.
       groups: [rows] int: neighbours are of the row's own group (the paper's Sec. 3.4).
       labels: [rows] int: neighbours have another label than the row, such as another text; by default only the row itself is excluded.
+      index: folder in which an approximate index over all rows is left.
 
     Returns:
       [rows, K] int32, nearest first, `NONE` where a group or the other labels have fewer.
@@ -39,13 +43,13 @@ def top_neighbours(
     rows = len(unit_vectors)
     if not 1 <= k < rows:
         raise UserError(f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows")
-    if not np.isfinite(unit_vectors).all():
+    if not all(np.isfinite(unit_vectors[start : start + CHECKED]).all() for start in range(0, rows, CHECKED)):
         raise UserError("neighbours: the vectors hold a value that is not finite")
-    if method not in SEARCHES:
-        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of {', '.join(SEARCHES)}")
+    if method not in ("exact", "scann"):
+        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     if groups is None:
-        return _search(unit_vectors, k, method, labels, progress)
+        return _search(unit_vectors, k, method, labels, progress, index)
     found = np.full((rows, k), NONE, np.int32)
     order = np.argsort(groups, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
@@ -62,28 +66,44 @@ def top_neighbours(
     return found
 
 
-def recall(unit_vectors: np.ndarray, found: np.ndarray, labels: np.ndarray | None, sample: int, seed: int = 0) -> float:
-    """Share of the true neighbours of `sample` random rows that `found` [rows, K] has."""
-    rows = np.sort(np.random.default_rng(seed).choice(len(found), min(sample, len(found)), replace=False))
-    own = np.arange(len(found), dtype=np.int32) if labels is None else labels.astype(np.int32)
-    true = search_exact(unit_vectors, found.shape[1], own, rows=rows)
-    hits = (true[:, :, None] == found[rows][:, None, :]).any(axis=2) & (true != NONE)
-    return float(hits.sum() / max((true != NONE).sum(), 1))
+def recall(
+    unit_vectors: np.ndarray, found: np.ndarray, labels: np.ndarray | None, sample: int, groups: np.ndarray | None = None, seed: int = 0
+) -> float:  # fmt: skip
+    """Share of the true neighbours of `sample` random rows that `found` [rows, K] has; 1 where no group was searched approximately."""
+    rows, k = found.shape
+    labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
+    groups = np.zeros(rows, np.int32) if groups is None else groups
+    numbers, sizes = np.unique(groups, return_counts=True)
+    approximate = np.isin(groups, numbers[(sizes > SMALL) | (len(numbers) == 1)])
+    rng = np.random.default_rng(seed)
+    sampled = np.sort(rng.permutation(np.flatnonzero(approximate))[:sample])
+    hits = asked = 0
+    for group in np.unique(groups[sampled]):
+        members, own = np.flatnonzero(groups == group), sampled[groups[sampled] == group]
+        vectors = unit_vectors if len(members) == rows else unit_vectors[members]
+        true = search_exact(vectors, min(k, len(members) - 1), labels[members], rows=np.searchsorted(members, own))
+        there = true != NONE
+        hits += ((members[true][:, :, None] == found[own][:, None, :]).any(axis=2) & there).sum()
+        asked += there.sum()
+    return float(hits / asked) if asked else 1.0
 
 
-def _search(unit_vectors: np.ndarray, k: int, method: str, labels: np.ndarray, progress: Callable[[int], object] | None) -> np.ndarray:
-    found = SEARCHES[method](unit_vectors, k, labels, progress)
+def _search(
+    unit_vectors: np.ndarray, k: int, method: str, labels: np.ndarray, progress: Callable[[int], object] | None,
+    index: pathlib.Path | None = None,
+) -> np.ndarray:  # fmt: skip
+    if method == "exact":
+        return search_exact(unit_vectors, k, labels, progress)
+    found = search_scann(unit_vectors, k, labels, progress, index)
     short = np.flatnonzero((found == NONE).any(axis=1))
-    if method != "exact" and len(short):  # an approximate search may look in the wrong place
+    if len(short):  # an approximate search may look in the wrong place
         found[short] = search_exact(unit_vectors, k, labels, rows=short)
     return found
 
 
 def _search_small(unit_vectors: np.ndarray, k: int, labels: np.ndarray) -> np.ndarray:
+    unit_vectors = unit_vectors.astype(np.float32)
     scores = unit_vectors @ unit_vectors.T
     scores[labels[:, None] == labels[None, :]] = -np.inf
     found = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
     return np.where(np.take_along_axis(scores, found, axis=1) == -np.inf, NONE, found)
-
-
-SEARCHES = {"exact": search_exact, "scann": search_scann}

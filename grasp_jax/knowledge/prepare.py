@@ -1,27 +1,39 @@
-"""From a split and its items table to a `KnowledgeBank`: describe, encode, centre, retrieve, save. Reused when the recipe matches."""
+"""From a split and its texts to a `KnowledgeBank`: describe, encode, bring into rows, retrieve, save. Reused when the recipe matches.
 
+Tables are written where they will lie, a block at a time, and an interrupted run goes on with the vectors that it has.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
 import pathlib
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, save_bank
-from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_vectors
-from grasp_jax.knowledge.encode import ENCODERS, load_vectors
-from grasp_jax.knowledge.neighbours import recall, top_neighbours
+from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, begin_bank, load_bank, new_table, save_bank
+from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
+from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
+from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
 from grasp_jax.knowledge.pooling import mean_of_neighbours
-from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
+from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
+from grasp_jax.knowledge.retrieve import find_neighbours, item_groups, same_text
+from grasp_jax.knowledge.shards import fill_shards, read_shards
 from grasp_jax.knowledge.texts import describe
+from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
 
 KINDS = ("items", "users")
-PER_TEXT = ("sentence_transformers", "openai")  # encoders whose vector of a text depends on nothing else
+BLOCK = 4096  # rows taken over at a time
+Tables = dict[str, np.ndarray]
 
 
 def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
@@ -41,40 +53,44 @@ def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, 
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
         started = time.perf_counter()
-        tables = _make_tables(config, split, texts, recipe)
+        tables = make_tables(config, split, texts, recipe, folder)
         notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
         notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
         save_bank(folder, tables, recipe, notes)
     return load_bank(folder, recipe, config.verify)
 
 
-def _make_tables(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any]) -> dict[str, np.ndarray]:
+def make_tables(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Tables:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
-    log, old, kept = split.log, _earlier(config, recipe), {}
+    log, old = split.log, _earlier(config, recipe)
+    since = old if config.since else None
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
-    since = old if config.since else None
+    kept = {kind: np.full(count, -1) for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)}
     if since is not None:
         for kind in KINDS:
             kept[kind] = unchanged_rows(since, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
             print(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
-    vectors = encode(config, split, texts, kept)
-    if len({own.shape[1] for own in vectors.values() if len(own)}) > 1:
-        wide = [vectors[kind].shape[1] for kind in KINDS]
-        raise UserError(f"item vectors are {wide[0]} wide and user vectors {wide[1]}; expected one width")
+    wanted = {kind: np.flatnonzero(rows < 0) for kind, rows in kept.items()}
+    partial = begin_bank(folder, _identity(config, tables, wanted, recipe))
+    shards = partial / "shards"
+    _encode_all(config, split, texts, wanted, shards)
+    geometries = _geometries(config, split, shards, old)
     for kind in KINDS:
-        unit, centre = centred(vectors[kind], config.center, None if old is None else old.extras[f"{kind}_centre"])
-        if since is not None:
-            unit = with_kept_rows(unit, kept[kind], getattr(since, kind))
+        unit = _write_rows(config, kind, kept[kind], geometries[kind], shards, None if since is None else getattr(since, kind), partial)
         groups = item_groups(sources.items, config.group_column) if kind == "items" and config.group_column else None
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, kept[kind], since.extras[f"{kind}_neighbours"])
         else:
-            neighbours = find_neighbours(config, kind, unit, groups)
-        tables[kind] = unit.astype(config.dtype)
-        tables[f"{kind}_similar"] = mean_of_neighbours(unit, neighbours, config.pooling == "similarity").astype(config.dtype)
-        tables |= {f"{kind}_centre": centre, f"{kind}_neighbours": neighbours}
+            labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
+            neighbours = find_neighbours(config, kind, unit, groups, labels, partial / f"{kind}_index")
+        tables[kind] = unit
+        tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
+        mean_of_neighbours(unit, neighbours, tables[f"{kind}_similar"], config.pooling == "similarity")
+        tables |= {f"{kind}_centre": geometries[kind].centre, f"{kind}_neighbours": neighbours}
+    if geometries["items"].basis is not None:
+        tables["basis"] = geometries["items"].basis
     return tables
 
 
@@ -98,91 +114,93 @@ def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> Knowl
     return old
 
 
-def find_neighbours(config: ml_collections.ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """[rows, K] neighbours as the config asks for them.
+def _identity(config: ml_collections.ConfigDict, tables: Tables, wanted: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
+    """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
+    made_by = recipe["files"] if config.encoder == "file" else [config.encoder, encoder_recipe(config), config.describer]
+    found = hashlib.sha256(json.dumps([made_by, recipe.get("corruption")], sort_keys=True).encode())
+    for kind in KINDS:
+        found.update(wanted[kind].tobytes())
+        found.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
+    return found.hexdigest()
+
+
+def _encode_all(
+    config: ml_collections.ConfigDict, split: Split, texts: Mapping[str, Sequence[str]], wanted: dict[str, np.ndarray], shards: pathlib.Path
+) -> None:
+    """Fills the shards of `wanted` rows."""
+    if not any(map(len, wanted.values())):
+        return
+    with _vectors(config, split, texts, wanted) as vectors_of:
+        for kind in KINDS:
+            with tqdm(total=len(wanted[kind]), desc=f"encode {kind}", unit="text", disable=None) as bar:
+                fill_shards(shards, kind, wanted[kind], vectors_of[kind], bar.update)
+
+
+@contextlib.contextmanager
+def _vectors(
+    config: ml_collections.ConfigDict, split: Split, texts: Mapping[str, Sequence[str]], wanted: dict[str, np.ndarray]
+) -> Iterator[dict[str, RowVectors]]:
+    """Rows -> vectors, of "items" and of "users"."""
+    if config.encoder == "file":
+        yield {"items": _of_file(config, "item", split.log.item_ids, ITEMS), "users": _of_file(config, "user", split.log.user_ids, USERS)}
+        return
+    items, users = (texts[kind] if len(wanted[kind]) == len(texts[kind]) else [texts[kind][row] for row in wanted[kind]] for kind in KINDS)
+    with ENCODERS[config.encoder](items, users, config) as encode:
+
+        def of_text(own: Sequence[str]) -> RowVectors:
+            return lambda rows: encode([own[row] for row in rows])
+
+        yield {kind: of_text(texts[kind]) for kind in KINDS}
+
+
+def _of_file(config: ml_collections.ConfigDict, kind: str, ids: np.ndarray, purpose: int) -> RowVectors:
+    source = described_by(config.corruption, len(ids), purpose)
+    read = open_vectors(config[f"{kind}_file"], ids, config[f"{kind}_ids_file"], kind)
+    return lambda rows: read(source[rows])
+
+
+def _geometries(config: ml_collections.ConfigDict, split: Split, shards: pathlib.Path, old: KnowledgeBank | None) -> dict[str, Geometry]:
+    """What is to be done to vectors of items and of users: an earlier bank's, or found from these.
 
     Raises:
-      UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
+      UserError: vectors of several widths, or of another than the earlier bank's.
     """
-    labels = copies(unit) if config.exclude_copies else None
-    with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
-        found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels)
-    if config.retrieval != "exact" and groups is None:
-        measured = recall(unit, found, labels, config.recall_sample)
-        print(
-            f"neighbours of {kind}: {config.retrieval} finds {measured:.3f} of the true ones on a sample of {config.recall_sample:,} rows"
-        )
-        if measured < config.min_recall:
-            raise UserError(
-                f"config.knowledge.retrieval: {config.retrieval} finds {measured:.3f} of the true neighbours of {kind}, below "
-                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
-            )
-    return found
+    given = {kind: block.shape[1] for kind in KINDS for block in read_shards(shards, kind)}
+    if old is not None:
+        basis = old.extras.get("basis")
+        earlier = {kind: Geometry(np.asarray(old.extras[f"{kind}_centre"]), basis) for kind in KINDS}
+        for width in given.values():
+            if widths(config, width)[0] != len(earlier["items"].centre):
+                wide = len(earlier["items"].centre)
+                raise UserError(
+                    f"{config.since or config.centre_from}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew"
+                )
+        return earlier
+    if len(set(given.values())) > 1:
+        raise UserError(f"item vectors are {given['items']} wide and user vectors {given['users']}; expected one width")
+    read, kept = widths(config, given["items"])
+    blocks: dict[str, Blocks] = {kind: functools.partial(read_shards, shards, kind) for kind in KINDS}
+    centres = {kind: mean_direction(blocks[kind], read) if config.center else np.zeros(read, np.float32) for kind in KINDS}
+    basis = None
+    if config.reduction.kind == "pca" or config.whiten:
+        basis = principal_directions(blocks["items"], split.item_counts > 0, centres["items"], kept, config.whiten)
+    return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 
-def item_groups(items: AttributeTable | None, column: str) -> np.ndarray:
-    """[V] number of each item's value of a column; items without one are a group of their own.
-
-    Raises:
-      UserError: there is no such column.
-    """
-    if items is None or column not in items.columns:
-        known = "no items table" if items is None else ", ".join(items.columns)
-        raise UserError(f"config.knowledge.group_column: {column!r}; the data has {known}")
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(str(value), len(numbers)) for value in items.columns[column]])
-
-
-def copies(unit: np.ndarray) -> np.ndarray:
-    """[rows] int32, the same for rows with one and the same vector."""
-    numbers: dict[bytes, int] = {}
-    return np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in unit], np.int32)
-
-
-def encode(
-    config: ml_collections.ConfigDict, split: Split, texts: dict[str, list[str]], kept: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Vectors of "items" and "users": of all rows, or where `kept` says so of those without an earlier row."""
-    if not texts:
-        log = split.log
-        return {
-            "items": corrupt_vectors(config.corruption, load_vectors(config.item_file, log.item_ids, config.item_ids_file, "item"), ITEMS),
-            "users": corrupt_vectors(config.corruption, load_vectors(config.user_file, log.user_ids, config.user_ids_file, "user"), USERS),
-        }
-    wanted = {
-        kind: [text for text, row in zip(own, kept[kind], strict=True) if row < 0] if kind in kept else own for kind, own in texts.items()
-    }
-    if not any(wanted.values()):
-        return {kind: np.empty((0, 0), np.float32) for kind in KINDS}
-    return dict(zip(KINDS, ENCODERS[config.encoder](wanted["items"], wanted["users"], config), strict=True))
-
-
-def centred(vectors: np.ndarray, center: bool, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of length one, [rows, E] float32, and the [E] centre that was taken out of them.
-
-    Args:
-      vectors: [rows, E].
-      center: take the mean direction out (embeddings share a large one), and make the rows one long again.
-      known: an earlier bank's centre, in place of the rows' own mean.
-    """
-    unit = _normalise(vectors.astype(np.float32))
-    if not center or not len(unit):
-        return unit, np.zeros(unit.shape[1], np.float32) if known is None else np.asarray(known)
-    centre = unit.mean(axis=0) if known is None else np.asarray(known)
-    return _normalise(unit - centre), centre
-
-
-def with_kept_rows(new: np.ndarray, kept: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """[rows, E] float32: an earlier bank's rows where `kept` names one, the new ones in order elsewhere."""
-    unit = np.empty((len(kept), old.shape[1]), np.float32)
-    unit[kept >= 0] = old[kept[kept >= 0]]
-    if len(new):
-        if new.shape[1] != old.shape[1]:
-            raise UserError(f"--since: that bank's vectors are {old.shape[1]} wide, the encoder's {new.shape[1]}; prepare anew")
-        unit[kept < 0] = new
+def _write_rows(
+    config: ml_collections.ConfigDict, kind: str, kept: np.ndarray, geometry: Geometry, shards: pathlib.Path, old: np.ndarray | None,
+    partial: pathlib.Path,
+) -> np.ndarray:  # fmt: skip
+    """[rows, E] the table of a kind: an earlier bank's rows where `kept` names one, the encoder's in order elsewhere."""
+    width = len(geometry.centre) if geometry.basis is None else geometry.basis.shape[1]
+    unit = new_table(partial, kind, (len(kept), width), config.dtype)
+    begin, new = 0, np.flatnonzero(kept < 0)
+    for vectors in read_shards(shards, kind):
+        unit[new[begin : begin + len(vectors)]] = to_rows(vectors, geometry)
+        begin += len(vectors)
+    if old is not None:
+        again = np.flatnonzero(kept >= 0)
+        for start in range(0, len(again), BLOCK):
+            rows = again[start : start + BLOCK]
+            unit[rows] = old[kept[rows]]
     return unit
-
-
-def _normalise(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)

@@ -31,6 +31,10 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
         recipe["group_column"] = config.group_column
     if config.exclude_copies:
         recipe["exclude_copies"] = True
+    if config.reduction.kind != "none":
+        recipe["reduction"] = config.reduction.to_dict()
+    if config.whiten:
+        recipe["whiten"] = True
     if config.pooling != "mean":
         recipe["pooling"] = config.pooling
     if config.corruption.kind != "none":

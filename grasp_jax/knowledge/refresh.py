@@ -60,8 +60,9 @@ def refreshed_neighbours(unit_vectors: np.ndarray, k: int, kept: np.ndarray, old
     new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~anew)
     for start in range(0, len(rest), BLOCK) if len(new) else ():  # whoever a new row is nearer to than the farthest neighbour
         rows = rest[start : start + BLOCK]
-        own = np.einsum("re,rke->rk", unit_vectors[rows], unit_vectors[found[rows]])
-        scores = np.concatenate([own, unit_vectors[rows] @ unit_vectors[new].T], axis=1)
+        queries, nearest = unit_vectors[rows].astype(np.float32), unit_vectors[found[rows]].astype(np.float32)
+        own = np.einsum("re,rke->rk", queries, nearest)
+        scores = np.concatenate([own, queries @ unit_vectors[new].astype(np.float32).T], axis=1)
         ids = np.concatenate([found[rows], np.broadcast_to(new, (len(rows), len(new)))], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         found[rows] = np.take_along_axis(ids, order, axis=1)

@@ -1,4 +1,7 @@
-"""Exact top-K by cosine in JAX: blocks of queries against blocks of keys with a running top-K, in the memory of one block of scores."""
+"""Exact top-K by cosine in JAX: queries are spread over all devices, keys pass by in blocks, and a running top-K is kept.
+
+A device holds one block of queries, one of keys and one of their scores, so tables may be larger than its memory, or memory-mapped.
+"""
 
 import functools
 from collections.abc import Callable
@@ -6,8 +9,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-QUERY_BLOCK = 1024
+QUERY_BLOCK = 8192  # a device's queries for one pass over the keys
+SCORED_QUERIES = 1024  # of them at a time
 KEY_BLOCK = 16384
 
 
@@ -17,7 +23,7 @@ def search_exact(
     """The K nearest rows with another label.
 
     Args:
-      unit_vectors: [keys, E].
+      unit_vectors: [keys, E] of any float type, scored in float32.
       k: K, below the number of keys.
       labels: [keys] int32.
       progress: called with the number of rows done since the last call.
@@ -26,40 +32,61 @@ def search_exact(
     Returns:
       [queries, K] int32, nearest first, -1 where there are fewer rows with another label.
     """
-    count, width = unit_vectors.shape
-    key_block = min(KEY_BLOCK, count)
-    padded = -(-count // key_block) * key_block
-    keys = jnp.zeros((padded, width), unit_vectors.dtype).at[:count].set(unit_vectors)
-    key_labels = jnp.zeros(padded, jnp.int32).at[:count].set(labels)
+    count = len(unit_vectors)
     rows = np.arange(count) if rows is None else rows
+    mesh = Mesh(jax.devices(), ("queries",))
+    spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
+    scored = min(SCORED_QUERIES, -(-len(rows) // mesh.size))
+    query_block = mesh.size * scored * max(1, min(QUERY_BLOCK // scored, -(-len(rows) // (mesh.size * scored))))
+    key_block = min(KEY_BLOCK, count)
+    merge = _merge(mesh, k, scored)
     found = np.empty((len(rows), k), np.int32)
-    for start in range(0, len(rows), QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, len(rows))
-        first = max(0, stop - QUERY_BLOCK)  # the last block overlaps the one before it, so every block has one shape
-        own = rows[first:stop]
-        block = _search_block(keys, key_labels, jnp.asarray(unit_vectors[own]), jnp.asarray(labels[own]), count, k, key_block)
-        found[start:stop] = np.asarray(block)[start - first :]
+    for start in range(0, len(rows), query_block):
+        own = rows[np.minimum(np.arange(start, start + query_block), len(rows) - 1)]  # the last block repeats a row: one shape for all
+        queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
+        query_labels = jax.device_put(labels[own], spread)
+        best = jax.device_put((np.full((query_block, k), -np.inf, np.float32), np.full((query_block, k), -1, np.int32)), spread)
+        for begin in range(0, count, key_block):
+            keys = jax.device_put(_block(unit_vectors, begin, key_block), everywhere)
+            key_labels = jax.device_put(_block(labels, begin, key_block), everywhere)
+            jax.block_until_ready(best)  # no more than one block waits
+            best = merge(best, queries, query_labels, keys, key_labels, begin, count)
+        stop = min(start + query_block, len(rows))
+        found[start:stop] = np.asarray(best[1])[: stop - start]
         if progress:
             progress(stop - start)
     return found
 
 
-@functools.partial(jax.jit, static_argnames=("k", "key_block"))
-def _search_block(
-    keys: jax.Array, key_labels: jax.Array, queries: jax.Array, query_labels: jax.Array, count: jax.Array, k: int, key_block: int
-) -> jax.Array:  # fmt: skip
-    def merge(best: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        begin = block * key_block
-        part, labels = (jax.lax.dynamic_slice_in_dim(array, begin, key_block) for array in (keys, key_labels))
-        scores = jnp.einsum("qe,ke->qk", queries, part, preferred_element_type=jnp.float32)
-        ids = begin + jnp.arange(key_block)
-        scores = jnp.where((labels[None, :] == query_labels[:, None]) | (ids[None, :] >= count), -jnp.inf, scores)
-        block_scores, block_places = jax.lax.top_k(scores, min(k, key_block))
-        joined_scores = jnp.concatenate([best[0], block_scores], axis=1)
-        joined_ids = jnp.concatenate([best[1], ids[block_places]], axis=1)
-        top_scores, places = jax.lax.top_k(joined_scores, k)
-        return (top_scores, jnp.take_along_axis(joined_ids, places, axis=1)), None
+def _block(table: np.ndarray, begin: int, size: int) -> np.ndarray:
+    """Rows from `begin` on, filled up with zeros."""
+    block = table[begin : begin + size]
+    block = block.astype(np.float32) if block.ndim == 2 else block
+    return np.pad(block, ((0, size - len(block)), *(((0, 0),) * (block.ndim - 1))))
 
-    start = (jnp.full((queries.shape[0], k), -jnp.inf), jnp.full((queries.shape[0], k), -1, jnp.int32))
-    (scores, ids), _ = jax.lax.scan(merge, start, jnp.arange(keys.shape[0] // key_block))
-    return jnp.where(scores == -jnp.inf, -1, ids)
+
+@functools.cache
+def _merge(mesh: Mesh, k: int, scored: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Puts the best of a block of keys among the best so far."""
+
+    def part(
+        best: tuple[jax.Array, jax.Array], queries: jax.Array, query_labels: jax.Array, keys: jax.Array, key_labels: jax.Array,
+        begin: jax.Array, count: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        ids = begin + jnp.arange(len(keys), dtype=jnp.int32)
+
+        def some(own: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            best_scores, best_ids, vectors, labels = own
+            scores = jnp.einsum("qe,ke->qk", vectors, keys, preferred_element_type=jnp.float32)
+            scores = jnp.where((key_labels[None, :] == labels[:, None]) | (ids[None, :] >= count), -jnp.inf, scores)
+            block_scores, block_places = jax.lax.top_k(scores, min(k, len(keys)))
+            joined_ids = jnp.concatenate([best_ids, ids[block_places]], axis=1)
+            top_scores, places = jax.lax.top_k(jnp.concatenate([best_scores, block_scores], axis=1), k)
+            return top_scores, jnp.where(top_scores == -jnp.inf, -1, jnp.take_along_axis(joined_ids, places, axis=1))
+
+        split = jax.tree.map(lambda array: array.reshape(-1, scored, *array.shape[1:]), (*best, queries, query_labels))
+        scores, nearest = jax.lax.map(some, split)
+        return scores.reshape(-1, k), nearest.reshape(-1, k)
+
+    over, whole = P("queries"), P()
+    return jax.jit(jax.shard_map(part, mesh=mesh, in_specs=(over, over, over, whole, whole, whole, whole), out_specs=over))

@@ -1,5 +1,9 @@
 """Approximate top-K by ScaNN: partition tree, asymmetric hashing and exact re-ordering; leaves near the square root of the rows."""
 
+import contextlib
+import hashlib
+import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +13,19 @@ from grasp_jax.errors import UserError
 
 QUERY_BLOCK = 1024
 TREE_ROWS = 4096  # below, brute force
+TRAINING_ROWS = 250_000  # from which leaves and codes are learnt
 SPARE = 8  # asked for beyond K, for rows with the same label; who needs more is searched exactly
+PICKLE = "scann_docids.pkl"  # what ScaNN would load, and we never do
 
 
-def search_scann(unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None) -> np.ndarray:
-    """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label."""
+def search_scann(
+    unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None, index: pathlib.Path | None = None
+) -> np.ndarray:  # fmt: skip
+    """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label. The index stays in the folder `index`."""
     rows, searcher = len(unit_vectors), build(unit_vectors, k + 1 + SPARE)
+    if index is not None:
+        save_index(searcher, index)
+        searcher = open_index(index)  # what answers now is what will answer later
     found = np.empty((rows, k), np.int32)
     for start in range(0, rows, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, rows)
@@ -27,18 +38,37 @@ def search_scann(unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress:
 
 def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
     """A searcher over the rows."""
-    try:
-        import scann
-    except ImportError as error:
-        raise UserError("config.knowledge.retrieval: 'scann' needs the package scann (Linux x86 only); use 'exact'") from error
-
     rows = len(unit_vectors)
     leaves = max(1, int(np.sqrt(rows)))
-    builder = scann.scann_ops_pybind.builder(unit_vectors.astype(np.float32), min(num_neighbours, rows), "dot_product")
+    vectors = np.asarray(unit_vectors, np.float32)
+    builder = _scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
     if rows < TREE_ROWS:
         return builder.score_brute_force().build()
-    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=max(1, leaves // 8), training_sample_size=min(rows, 250_000))
+    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=max(1, leaves // 8), training_sample_size=min(rows, TRAINING_ROWS))
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(20 * num_neighbours).build()
+
+
+def save_index(searcher: Any, folder: pathlib.Path) -> None:
+    """Writes an index with paths relative to its folder, which can be moved, and the checksums of its files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    searcher.serialize(str(folder), relative_path=True)
+    (folder / PICKLE).unlink(missing_ok=True)
+    (folder / "SHA256SUMS").write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())), encoding="utf-8")
+
+
+def open_index(folder: pathlib.Path) -> Any:
+    """The searcher that a bank was made with, for vectors that are not in it: `search_batched([n, E] float32)` -> ids, cosines.
+
+    Raises:
+      UserError: there is no index, or not the one that was written.
+    """
+    library = _scann()
+    with contextlib.suppress(OSError, ValueError):
+        written = [line.split("  ") for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
+        if not (folder / PICKLE).exists() and all(_sha256(folder / name) == checksum for checksum, name in written):
+            return library.scann_ops_pybind.load_searcher(str(folder), assets_backcompat_shim=False)
+    raise UserError(f"{folder}: no index, or not as it was written; prepare the bank anew with config.knowledge.retrieval='scann'")
 
 
 def drop_same(ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
@@ -48,3 +78,16 @@ def drop_same(ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: n
     order = np.argsort(unusable, axis=1, kind="stable")[:, :k]
     found = np.where(np.take_along_axis(unusable, order, axis=1), -1, np.take_along_axis(ids, order, axis=1))
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
+
+
+def _scann() -> Any:
+    try:
+        import scann
+    except ImportError as error:
+        raise UserError("config.knowledge.retrieval: 'scann' needs the package scann (Linux x86 only); use 'exact'") from error
+    return scann
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """Text vectors of a sentence-transformers model: a local folder or a name on a model hub, on the GPU where there is one."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -9,17 +10,29 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 
-def encode_sentences(
+@contextlib.contextmanager
+def sentence_encoder(
     item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors [V, E] and [N, E] float32; the settings are `config.sentence`. Prints how many texts were cut at the model's length.
+) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
+    """Vectors [n, E] float32 of a model; the settings are `config.sentence`. Says at the end how many texts were cut at its length.
 
     Raises:
       UserError: the package or the model is not there.
     """
-    model = load_model(config.sentence)
-    vectors = [_encode(model, texts, config.sentence, kind) for kind, texts in (("items", item_texts), ("users", user_texts))]
-    return vectors[0], vectors[1]
+    model, cut = load_model(config.sentence), [0, 0]
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        prefixed = [config.sentence.prefix + text for text in texts]
+        cut[0] += count_cut(model, prefixed)
+        cut[1] += len(texts)
+        different = list(dict.fromkeys(prefixed))  # a copy is encoded once: faster, and equal to the last bit whatever its batch
+        vectors = model.encode(different, batch_size=config.sentence.batch_size, show_progress_bar=False, convert_to_numpy=True)
+        row_of = {text: row for row, text in enumerate(different)}
+        return np.asarray(vectors, np.float32)[[row_of[text] for text in prefixed]]
+
+    yield encode
+    if cut[0]:
+        print(f"encode: {cut[0]:,} of {cut[1]:,} texts are longer than the {model.max_seq_length} tokens that the model reads; cut")
 
 
 def load_model(config: ml_collections.ConfigDict) -> Any:
@@ -41,20 +54,6 @@ def load_model(config: ml_collections.ConfigDict) -> Any:
     if config.max_tokens:
         model.max_seq_length = config.max_tokens
     return model
-
-
-def _encode(model: Any, texts: Sequence[str], config: ml_collections.ConfigDict, kind: str) -> np.ndarray:
-    if not texts:
-        return np.empty((0, 0), np.float32)
-    prefixed = [config.prefix + text for text in texts]
-    cut = count_cut(model, prefixed)
-    if cut:
-        print(f"encode {kind}: {cut:,} of {len(texts):,} texts are longer than the {model.max_seq_length} tokens that the model reads; cut")
-    different = list(dict.fromkeys(prefixed))  # a copy is encoded once: faster, and equal to the last bit whatever its batch
-    print(f"encode {kind}: {len(different):,} different texts", flush=True)
-    vectors = model.encode(different, batch_size=config.batch_size, show_progress_bar=True, convert_to_numpy=True)
-    row_of = {text: row for row, text in enumerate(different)}
-    return np.asarray(vectors, np.float32)[[row_of[text] for text in prefixed]]
 
 
 def count_cut(model: Any, texts: Sequence[str], block: int = 1024) -> int:

@@ -1,0 +1,64 @@
+"""Neighbours as the config asks for them: of a category, of other texts, and no index that finds too little."""
+
+import pathlib
+
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.neighbours import recall, top_neighbours
+
+
+def find_neighbours(
+    config: ml_collections.ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None, labels: np.ndarray | None,
+    index: pathlib.Path,
+) -> np.ndarray:  # fmt: skip
+    """[rows, K] neighbours.
+
+    Args:
+      config: the `knowledge` section.
+      kind: "items" or "users", for messages.
+      unit: [rows, E].
+      groups: [rows] whose equals a row's neighbours are, or None.
+      labels: [rows] whose equals they are not, or None.
+      index: folder in which an approximate index is left.
+
+    Raises:
+      UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
+    """
+    with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
+        found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index)
+    if config.retrieval != "exact":
+        measured = recall(unit, found, labels, config.recall_sample, groups)
+        print(
+            f"neighbours of {kind}: {config.retrieval} finds {measured:.3f} of the true ones on a sample of {config.recall_sample:,} rows"
+        )
+        if measured < config.min_recall:
+            raise UserError(
+                f"config.knowledge.retrieval: {config.retrieval} finds {measured:.3f} of the true neighbours of {kind}, below "
+                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
+            )
+    return found
+
+
+def item_groups(items: AttributeTable | None, column: str) -> np.ndarray:
+    """[V] number of each item's value of a column; items without one are a group of their own.
+
+    Raises:
+      UserError: there is no such column.
+    """
+    if items is None or column not in items.columns:
+        known = "no items table" if items is None else ", ".join(items.columns)
+        raise UserError(f"config.knowledge.group_column: {column!r}; the data has {known}")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in items.columns[column]])
+
+
+def same_text(hashes: np.ndarray | None, unit: np.ndarray) -> np.ndarray:
+    """[rows] int32, the same for rows with one and the same text, or where no text is known, vector."""
+    if hashes is not None:
+        return np.unique(hashes, axis=0, return_inverse=True)[1].astype(np.int32)
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(hash(row.tobytes()), len(numbers)) for row in unit], np.int32)

@@ -1,0 +1,66 @@
+"""What is done to an encoder's vectors before they are rows of a bank, against NumPy in float64."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config
+from grasp_jax.knowledge.geometry import Geometry, mean_direction, principal_directions, to_rows, unit_rows, widths
+from tests.refusal import assert_names, refusal
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.standard_normal((200, 12)) * np.geomspace(4, 0.1, 12) + 1
+
+
+def blocks() -> Iterator[np.ndarray]:
+    """Blocks of several sizes, as shards are."""
+    yield from np.split(VECTORS, [70, 71, 190])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_rows_are_one_long_and_centred() -> None:
+    """The tables: length one, the mean direction taken out where asked for, rows of zeros left alone."""
+    centre = mean_direction(blocks, 12)
+    np.testing.assert_allclose(centre, unit(VECTORS).mean(axis=0), atol=1e-6)
+    rows = to_rows(VECTORS, Geometry(centre))
+    np.testing.assert_allclose(rows, unit(unit(VECTORS) - unit(VECTORS).mean(axis=0)), atol=1e-5)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(to_rows(VECTORS, Geometry(np.zeros(12))), unit(VECTORS), atol=1e-6)
+    assert np.array_equal(unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]]))
+
+
+def test_shortened_vectors_are_the_first_numbers() -> None:
+    """A Matryoshka model's short embedding is its first numbers, brought to length one."""
+    np.testing.assert_allclose(to_rows(VECTORS, Geometry(np.zeros(5))), unit(VECTORS[:, :5]), atol=1e-6)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_principal_directions_hold_the_most_variance(whiten: bool) -> None:
+    """Fewer numbers would hold less of what tells training items apart, or items that no one bought would decide them."""
+    used = RNG.random(200) < 0.5
+    centre = mean_direction(blocks, 12)
+    basis = principal_directions(blocks, used, centre, 4, whiten)
+    centred = to_rows(VECTORS, Geometry(centre)).astype(np.float64)[used]
+    _, spread, directions = np.linalg.svd(centred, full_matrices=False)
+    projected = centred @ basis
+    wanted = np.eye(4) if whiten else np.diag(spread[:4] ** 2 / used.sum())
+    np.testing.assert_allclose(projected.T @ projected / used.sum(), wanted, atol=1e-5)
+    np.testing.assert_allclose(np.abs(unit(basis.T) @ directions[:4].T), np.eye(4), atol=1e-4)
+    np.testing.assert_array_equal(basis, principal_directions(blocks, used, centre, 4, whiten))
+    rows = to_rows(VECTORS, Geometry(centre, basis))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_widths() -> None:
+    """More numbers than the encoder gives would be a broadcasting error, or rows of another width than asked for."""
+    config = default_config().knowledge
+    assert widths(config, 12) == (12, 12)
+    config.reduction.kind, config.reduction.width = "truncate", 5
+    assert widths(config, 12) == (5, 5)
+    config.reduction.kind = "pca"
+    assert widths(config, 12) == (12, 5)
+    assert_names(refusal(widths, config, 4), ("config.knowledge.reduction.width: 5", "have 4 numbers"))

@@ -1,0 +1,129 @@
+"""Vectors on their way into a bank: a killed run goes on, a bank is the same, and its index may be moved."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grasp_jax.data.attributes import Texts
+from grasp_jax.knowledge import prepare, search_scann, shards
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
+from grasp_jax.knowledge.geometry import unit_rows
+from grasp_jax.knowledge.search_scann import PICKLE, open_index
+from tests.refusal import assert_names, refusal
+from tests.test_bank import NUM_ITEMS, items_table, knowledge_config, shop
+
+
+class Killed(Exception):
+    """As good as a kill between two shards."""
+
+
+def bank(folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
+    config = knowledge_config()
+    config.update(changes)
+    return prepare.prepare_bank(config, shop(), Texts(items_table()), folder)
+
+
+def test_an_interrupted_run_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of encoding would be done again, or a bank be made of vectors of two configs."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 3)
+    real, encoded, limit = prepare.ENCODERS["lsa"], [], [2]
+
+    @contextlib.contextmanager
+    def encoder(*arguments: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
+        with real(*arguments) as encode:
+
+            def counted(texts: list[str]) -> np.ndarray:
+                if len(encoded) == limit[0]:
+                    raise Killed
+                encoded.append(len(texts))
+                return encode(texts)
+
+            yield counted
+
+    monkeypatch.setitem(prepare.ENCODERS, "lsa", encoder)
+    with pytest.raises(Killed):
+        bank(tmp_path / "bank")
+    limit[0] = 99
+    resumed = bank(tmp_path / "bank")
+    assert encoded == [3, 3, 3, 3, 3, 3, 2] and not list(tmp_path.glob("*.partial"))
+    whole = bank(tmp_path / "whole")
+    assert resumed.manifest["checksums"] == whole.manifest["checksums"]
+    limit[0], before = len(encoded) + 1, len(encoded)
+    with pytest.raises(Killed):
+        bank(tmp_path / "other")
+    limit[0] = 99
+    bank(tmp_path / "other", seed=1)  # another recipe: its first shard is not that of the interrupted run
+    assert len(encoded) - before == 1 + 7
+
+
+@pytest.mark.parametrize("vectors, part", [(np.full((2, 4), np.nan), "row 7 holds a value"), (np.ones((2, 5)), "expected (2, 4)")])
+def test_vectors_that_no_bank_may_hold(tmp_path: pathlib.Path, vectors: np.ndarray, part: str) -> None:
+    """NaN would reach training, and a width that changes half-way NumPy's broadcasting."""
+    assert part in refusal(shards.save_shard, tmp_path / "items-000000.npy", np.array([7, 9]), vectors, 4)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_tables(tmp_path: pathlib.Path, dtype: str) -> None:
+    """A bank of half the size would come back as raw bytes, or hold other rows than the whole one."""
+    whole, half = bank(tmp_path / "whole"), bank(tmp_path / "half", dtype=dtype)
+    for name in TABLES:
+        table = getattr(half, name)
+        assert table.dtype.name == dtype and isinstance(table, np.memmap)
+        np.testing.assert_allclose(table.astype(np.float32), getattr(whole, name), atol=0.02)
+
+
+def test_reduced_rows(tmp_path: pathlib.Path) -> None:
+    """The width asked for would be ignored, or users stand in other directions than the items they are compared with."""
+    whole = bank(tmp_path / "whole", center=False)
+    kept = bank(tmp_path / "kept", center=False, reduction={"kind": "pca", "width": 3})
+    assert kept.items.shape == (NUM_ITEMS, 3) and kept.manifest["recipe"]["reduction"] == {"kind": "pca", "width": 3}
+    for name in ("items", "users"):
+        projected = getattr(whole, name) @ kept.extras["basis"]
+        np.testing.assert_allclose(getattr(kept, name), projected / np.linalg.norm(projected, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_the_index_moves_with_the_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index would look for its files where it was made; a damaged one, or one with a pickle, be loaded."""
+    pytest.importorskip("scann", reason="scann is not installed")
+    made = bank(tmp_path / "made", retrieval="scann", min_recall=0.0)
+    (tmp_path / "made").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    ids, cosines = open_index(tmp_path / "moved" / "items_index").search_batched(made.items[:5].astype(np.float32))
+    np.testing.assert_array_equal(ids[:, 0], np.arange(5))
+    np.testing.assert_allclose(cosines[:, 0], 1, atol=1e-5)
+    tree = unit_rows(np.random.default_rng(0).standard_normal((search_scann.TREE_ROWS, 8))).astype(np.float32)
+    search_scann.save_index(search_scann.build(tree, 5), tmp_path / "tree")
+    (tmp_path / "tree").rename(tmp_path / "planted")
+    np.testing.assert_array_equal(open_index(tmp_path / "planted").search_batched(tree[:5])[0][:, 0], np.arange(5))
+    (tmp_path / "moved" / "items_index" / PICKLE).write_bytes(b"x")
+    assert_names(refusal(open_index, tmp_path / "moved" / "items_index"), ("items_index", "not as it was written", "prepare the bank anew"))
+    damaged = tmp_path / "moved" / "users_index" / "dataset.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    assert_names(refusal(open_index, tmp_path / "moved" / "users_index"), ("users_index", "not as it was written"))
+
+
+SPREAD = """
+import jax, numpy as np
+from grasp_jax.knowledge.neighbours import top_neighbours
+assert len(jax.devices()) == 4
+vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
+np.save("found.npy", top_neighbours(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5))
+"""
+
+
+def test_exact_search_over_several_devices(tmp_path: pathlib.Path) -> None:
+    """Queries that do not divide by the devices would get another's neighbours, or none."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", SPREAD], cwd=tmp_path, env=environment, check=True)
+    vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
+    scores = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+    np.fill_diagonal(scores, -np.inf)
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), np.argsort(-scores, axis=1)[:, :5])
