@@ -34,6 +34,7 @@ from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.start_from import earlier_rows, start_from
 from grasp_jax.training.states import pack_all_users
 from grasp_jax.training.targets import StepShape, count_targets
 
@@ -144,7 +145,14 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
 def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
     """Trains a cell, or finds it trained."""
     config = of_method(experiment.config, cell.method).train
-    return train(config, cell.model, cell.members, cell.data, cell.folder, experiment.records, cell.labels)
+    initial = initial_snapshot(cell.model, cell.members, cell.data)
+    if config.start_from and Checkpoints(cell.folder / "last").latest() is None:
+        earlier, item_ids = pathlib.Path(config.start_from), experiment.split.log.item_ids
+        rows = earlier_rows(item_ids, earlier)
+        params = start_from(initial.state.params, earlier / "checkpoints" / cell.folder.name, rows)
+        initial = initial._replace(state=initial.state._replace(params=params), best_params=jax.tree.map(jnp.copy, params))
+        print(f"{cell.folder.name}: starts from {earlier}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
+    return train(config, cell.model, cell.members, cell.data, initial, cell.folder, experiment.records, cell.labels)
 
 
 def trained_cell(experiment: Experiment, cell: Cell) -> Snapshot:

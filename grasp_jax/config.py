@@ -100,6 +100,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "projection": "auto",  # auto | token | table
             },
             "train": {
+                "start_from": "",  # workdir of an earlier run of the same model, whose best parameters training starts from
                 "seeds": (42,),
                 "batch_size": 128,
                 "learning_rate": 1e-3,

@@ -23,6 +23,7 @@ from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.recommender import BACKBONES, Tables, has_gates
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.records import Records
+from grasp_jax.training.start_from import save_item_ids
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
 
@@ -41,6 +42,7 @@ class Experiment:
     def dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data)
         save_config(self.config, self.workdir)  # only now: a mistyped path must not claim the workdir
+        save_item_ids(dataset.log.item_ids, self.workdir)
         return dataset
 
     @functools.cached_property

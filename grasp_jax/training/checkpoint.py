@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -45,11 +46,18 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints and none can be read.
         """
+        return self._newest(ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
+
+    def restore_all(self) -> dict[str, Any] | None:
+        """The newest readable checkpoint whatever its form, as nested dictionaries of NumPy arrays; None and errors as in `restore`."""
+        found = self._newest(ocp.args.StandardRestore())
+        return None if found is None else jax.tree.map(np.asarray, found[1])
+
+    def _newest(self, wanted: ocp.args.StandardRestore) -> tuple[int, Any] | None:
         steps = sorted(self._manager.all_steps(), reverse=True)
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         for step in steps:
             try:
-                tree = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                tree = self._manager.restore(step, args=wanted)
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
                 reason = " ".join(str(error).split())[:120]
                 logging.warning("%s: checkpoint %d cannot be read (%s); trying the one before it", self.folder, step, reason)

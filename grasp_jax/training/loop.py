@@ -76,13 +76,14 @@ class Snapshot(NamedTuple):
 
 
 def train(
-    config: ml_collections.ConfigDict, model: Recommender, members: list[Member], data: TrainingData, folder: pathlib.Path,
-    records: Records, labels: dict[str, str],
+    config: ml_collections.ConfigDict, model: Recommender, members: list[Member], data: TrainingData, snapshot: Snapshot,
+    folder: pathlib.Path, records: Records, labels: dict[str, str],
 ) -> Snapshot:  # fmt: skip
     """Trains `members` to their early stop, resuming from `folder` if it holds checkpoints.
 
     Args:
       config: the `train` section.
+      snapshot: where training starts, such as `initial_snapshot`.
       folder: checkpoints go to folder/last and folder/best.
       records: one line per model and epoch.
       labels: method and backbone, for records and messages.
@@ -93,8 +94,7 @@ def train(
     Raises:
       TrainingDiverged: a loss or a parameter stopped being finite.
     """
-    # Models, optimisers and early-stopping state: fresh, or as the last readable checkpoint has them.
-    snapshot = initial_snapshot(model, members, data)
+    # Models, optimisers and early-stopping state: as given, or as the last readable checkpoint has them.
     last, best = Checkpoints(folder / "last"), Checkpoints(folder / "best")
     restored = last.restore(snapshot)
     if restored is not None:
