@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from absl import app, flags, logging
@@ -31,19 +31,31 @@ flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/re
 
 
 def main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+    refuse_left_over(arguments)
     if FLAGS.mode == "report":
         report(FLAGS)
         return
     if FLAGS["dry-run"].value and FLAGS.mode != "prepare":
         raise UserError(f"--dry-run goes with --mode=prepare, not with --mode={FLAGS.mode}")
+    started = time.perf_counter()
+    experiment = asked_for()
+    STAGES[FLAGS.mode](experiment, FLAGS)
+    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {experiment.workdir}")
+
+
+def refuse_left_over(arguments: Sequence[str]) -> None:
+    """Raises UserError for an argument that is no flag."""
+    if len(arguments) > 1:
+        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+
+
+def asked_for() -> Experiment:
+    """The experiment that the flags name, its config checked."""
     if FLAGS.config is None or FLAGS.workdir is None:
         raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
     from grasp_jax.models.methods import METHODS
     from grasp_jax.models.recommender import BACKBONES
 
-    started = time.perf_counter()
     if FLAGS.since:
         FLAGS.config.knowledge.since = FLAGS.since
     configuration.validate(FLAGS.config, tuple(METHODS), tuple(BACKBONES))
@@ -56,8 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     if FLAGS.config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    STAGES[FLAGS.mode](Experiment(FLAGS.config, workdir), FLAGS)
-    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {workdir}")
+    return Experiment(FLAGS.config, workdir)
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -78,7 +89,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().strip("\"'").split("\n")[0]
 
 
-def run() -> None:
+def run(main: Callable[[Sequence[str]], None] = main) -> None:
     """Entry point: a `UserError` or a full disk becomes one line and exit status 2."""
     logging.set_verbosity(logging.WARNING)
     try:

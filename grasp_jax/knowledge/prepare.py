@@ -10,7 +10,7 @@ import json
 import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -27,7 +27,7 @@ from grasp_jax.knowledge.pooling import mean_of_neighbours
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
 from grasp_jax.knowledge.retrieve import find_neighbours, item_groups, same_text
-from grasp_jax.knowledge.shards import fill_shards, read_shards
+from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards
 from grasp_jax.knowledge.texts import describe
 from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
 
@@ -53,35 +53,65 @@ def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, 
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
         started = time.perf_counter()
-        tables = make_tables(config, split, texts, recipe, folder)
+        work = begin(config, split, texts, recipe, folder)
+        _encode_all(config, split, work)
+        tables = _finish(config, split, texts, work)
         notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
         notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
         save_bank(folder, tables, recipe, notes)
     return load_bank(folder, recipe, config.verify)
 
 
-def make_tables(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Tables:
-    """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
+class Work(NamedTuple):
+    """A bank in the making, described and not yet encoded.
+
+    Attributes:
+      texts: of "items" and "users"; none with the encoder `file`.
+      tables: the extras that are known by now.
+      kept: [rows] each row's place in the earlier bank of `config.since`, -1 for what is to be encoded.
+      old: the bank that `config.since` or `config.centre_from` names.
+      partial: the folder in which the bank is made.
+    """
+
+    texts: Mapping[str, Sequence[str]]
+    tables: Tables
+    kept: dict[str, np.ndarray]
+    old: KnowledgeBank | None
+    partial: pathlib.Path
+
+    @property
+    def shards(self) -> pathlib.Path:
+        """The folder of the encoder's vectors."""
+        return self.partial / "shards"
+
+    def wanted(self, kind: str) -> np.ndarray:
+        """Rows to encode."""
+        return np.flatnonzero(self.kept[kind] < 0)
+
+
+def begin(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
+    """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
-    since = old if config.since else None
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
     kept = {kind: np.full(count, -1) for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)}
-    if since is not None:
+    if config.since and old is not None:
         for kind in KINDS:
-            kept[kind] = unchanged_rows(since, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
+            kept[kind] = unchanged_rows(old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
             print(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
-    wanted = {kind: np.flatnonzero(rows < 0) for kind, rows in kept.items()}
-    partial = begin_bank(folder, _identity(config, tables, wanted, recipe))
-    shards = partial / "shards"
-    _encode_all(config, split, texts, wanted, shards)
-    geometries = _geometries(config, split, shards, old)
+    return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, recipe)))
+
+
+def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
+    """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
+    tables, partial, since = work.tables, work.partial, work.old if config.since else None
+    geometries = _geometries(config, split, work)
     for kind in KINDS:
-        unit = _write_rows(config, kind, kept[kind], geometries[kind], shards, None if since is None else getattr(since, kind), partial)
+        unit = _write_rows(config, kind, work, geometries[kind])
         groups = item_groups(sources.items, config.group_column) if kind == "items" and config.group_column else None
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
-            neighbours = refreshed_neighbours(unit, config.num_neighbours, kept[kind], since.extras[f"{kind}_neighbours"])
+            neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
             neighbours = find_neighbours(config, kind, unit, groups, labels, partial / f"{kind}_index")
@@ -114,43 +144,39 @@ def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> Knowl
     return old
 
 
-def _identity(config: ml_collections.ConfigDict, tables: Tables, wanted: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
+def _identity(config: ml_collections.ConfigDict, tables: Tables, kept: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
     """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
     made_by = recipe["files"] if config.encoder == "file" else [config.encoder, encoder_recipe(config), config.describer]
     found = hashlib.sha256(json.dumps([made_by, recipe.get("corruption")], sort_keys=True).encode())
     for kind in KINDS:
-        found.update(wanted[kind].tobytes())
+        found.update(kept[kind].tobytes())
         found.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
     return found.hexdigest()
 
 
-def _encode_all(
-    config: ml_collections.ConfigDict, split: Split, texts: Mapping[str, Sequence[str]], wanted: dict[str, np.ndarray], shards: pathlib.Path
-) -> None:
-    """Fills the shards of `wanted` rows."""
-    if not any(map(len, wanted.values())):
+def _encode_all(config: ml_collections.ConfigDict, split: Split, work: Work) -> None:
+    """Fills the shards that are missing."""
+    if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
         return
-    with _vectors(config, split, texts, wanted) as vectors_of:
+    with _vectors(config, split, work) as vectors_of:
         for kind in KINDS:
-            with tqdm(total=len(wanted[kind]), desc=f"encode {kind}", unit="text", disable=None) as bar:
-                fill_shards(shards, kind, wanted[kind], vectors_of[kind], bar.update)
+            with tqdm(total=len(work.wanted(kind)), desc=f"encode {kind}", unit="text", disable=None) as bar:
+                fill_shards(work.shards, kind, work.wanted(kind), vectors_of[kind], bar.update)
 
 
 @contextlib.contextmanager
-def _vectors(
-    config: ml_collections.ConfigDict, split: Split, texts: Mapping[str, Sequence[str]], wanted: dict[str, np.ndarray]
-) -> Iterator[dict[str, RowVectors]]:
+def _vectors(config: ml_collections.ConfigDict, split: Split, work: Work) -> Iterator[dict[str, RowVectors]]:
     """Rows -> vectors, of "items" and of "users"."""
     if config.encoder == "file":
         yield {"items": _of_file(config, "item", split.log.item_ids, ITEMS), "users": _of_file(config, "user", split.log.user_ids, USERS)}
         return
-    items, users = (texts[kind] if len(wanted[kind]) == len(texts[kind]) else [texts[kind][row] for row in wanted[kind]] for kind in KINDS)
+    items, users = (own if (work.kept[kind] < 0).all() else [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items())
     with ENCODERS[config.encoder](items, users, config) as encode:
 
         def of_text(own: Sequence[str]) -> RowVectors:
             return lambda rows: encode([own[row] for row in rows])
 
-        yield {kind: of_text(texts[kind]) for kind in KINDS}
+        yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 
 def _of_file(config: ml_collections.ConfigDict, kind: str, ids: np.ndarray, purpose: int) -> RowVectors:
@@ -159,27 +185,26 @@ def _of_file(config: ml_collections.ConfigDict, kind: str, ids: np.ndarray, purp
     return lambda rows: read(source[rows])
 
 
-def _geometries(config: ml_collections.ConfigDict, split: Split, shards: pathlib.Path, old: KnowledgeBank | None) -> dict[str, Geometry]:
+def _geometries(config: ml_collections.ConfigDict, split: Split, work: Work) -> dict[str, Geometry]:
     """What is to be done to vectors of items and of users: an earlier bank's, or found from these.
 
     Raises:
       UserError: vectors of several widths, or of another than the earlier bank's.
     """
-    given = {kind: block.shape[1] for kind in KINDS for block in read_shards(shards, kind)}
-    if old is not None:
-        basis = old.extras.get("basis")
-        earlier = {kind: Geometry(np.asarray(old.extras[f"{kind}_centre"]), basis) for kind in KINDS}
+    given = {kind: block.shape[1] for kind in KINDS for block in read_shards(work.shards, kind)}
+    if work.old is not None:
+        extras = work.old.extras
+        earlier = {kind: Geometry(np.asarray(extras[f"{kind}_centre"]), extras.get("basis")) for kind in KINDS}
+        wide = len(earlier["items"].centre)
         for width in given.values():
-            if widths(config, width)[0] != len(earlier["items"].centre):
-                wide = len(earlier["items"].centre)
-                raise UserError(
-                    f"{config.since or config.centre_from}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew"
-                )
+            if widths(config, width)[0] != wide:
+                named = config.since or config.centre_from
+                raise UserError(f"{named}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew")
         return earlier
     if len(set(given.values())) > 1:
         raise UserError(f"item vectors are {given['items']} wide and user vectors {given['users']}; expected one width")
     read, kept = widths(config, given["items"])
-    blocks: dict[str, Blocks] = {kind: functools.partial(read_shards, shards, kind) for kind in KINDS}
+    blocks: dict[str, Blocks] = {kind: functools.partial(read_shards, work.shards, kind) for kind in KINDS}
     centres = {kind: mean_direction(blocks[kind], read) if config.center else np.zeros(read, np.float32) for kind in KINDS}
     basis = None
     if config.reduction.kind == "pca" or config.whiten:
@@ -187,19 +212,16 @@ def _geometries(config: ml_collections.ConfigDict, split: Split, shards: pathlib
     return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 
-def _write_rows(
-    config: ml_collections.ConfigDict, kind: str, kept: np.ndarray, geometry: Geometry, shards: pathlib.Path, old: np.ndarray | None,
-    partial: pathlib.Path,
-) -> np.ndarray:  # fmt: skip
-    """[rows, E] the table of a kind: an earlier bank's rows where `kept` names one, the encoder's in order elsewhere."""
+def _write_rows(config: ml_collections.ConfigDict, kind: str, work: Work, geometry: Geometry) -> np.ndarray:
+    """[rows, E] the table of a kind: the earlier bank's rows where it has them, the encoder's in order elsewhere."""
     width = len(geometry.centre) if geometry.basis is None else geometry.basis.shape[1]
-    unit = new_table(partial, kind, (len(kept), width), config.dtype)
-    begin, new = 0, np.flatnonzero(kept < 0)
-    for vectors in read_shards(shards, kind):
+    kept, new, begin = work.kept[kind], work.wanted(kind), 0
+    unit = new_table(work.partial, kind, (len(kept), width), config.dtype)
+    for vectors in read_shards(work.shards, kind):
         unit[new[begin : begin + len(vectors)]] = to_rows(vectors, geometry)
         begin += len(vectors)
-    if old is not None:
-        again = np.flatnonzero(kept >= 0)
+    if work.old is not None:
+        old, again = getattr(work.old, kind), np.flatnonzero(kept >= 0)
         for start in range(0, len(again), BLOCK):
             rows = again[start : start + BLOCK]
             unit[rows] = old[kept[rows]]

@@ -25,6 +25,11 @@ def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
     return folder / f"{kind}-{number:06d}.npy"
 
 
+def missing_shards(folder: pathlib.Path, kind: str, rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Number -> rows of the shards that are not there yet."""
+    return {number: own for number, own in enumerate(shard_rows(rows)) if not shard_path(folder, kind, number).exists()}
+
+
 def fill_shards(
     folder: pathlib.Path, kind: str, rows: np.ndarray, vectors_of: RowVectors, progress: Callable[[int], object] = lambda _: None
 ) -> None:
