@@ -135,7 +135,8 @@ SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
-    "knowledge.describer": ("template", "openai"),
+    "knowledge.describer": ("template", "openai", "transformers"),
+    "knowledge.local.dtype": ("auto", "float32", "bfloat16", "float16"),
     "knowledge.dtype": ("float32", "float16"),
     "knowledge.pooling": ("mean", "similarity"),
     "model.block": ("sasrec", "prenorm"),
