@@ -56,21 +56,23 @@ def ask(
 async def _answer(endpoint: Endpoint, prompt: str, reference: str, options: dict[str, Any], retries: int) -> Answer:
     """One answer, or why there is none."""
     config = endpoint.config
-    messages: Any = [
+    messages = [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": f"{prompt}\n\nBegin your answer with the reference [{reference}]."},
     ]
+    body = {"messages": messages, **options}
 
     def read(response: Any) -> Answer:
-        named, text = split_reference(response.choices[0].message.content or "")
+        named, text = split_reference(response["choices"][0]["message"]["content"] or "")
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
-        text, usage = clean(text, config.max_characters), response.usage
-        return Answer(text, status_of(text), *((usage.prompt_tokens, usage.completion_tokens) if usage else ()))
+        text, usage = clean(text, config.max_characters), response.get("usage")
+        return Answer(text, status_of(text), *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()))
 
     tokens = (len(prompt) + len(SYSTEM)) / CHARACTERS_PER_TOKEN + config.max_tokens
     try:
-        request = lambda client: client.chat.completions.create(messages=messages, **options)  # noqa: E731
+        # Not by `chat.completions.create`, which takes as long again to check what is sent and to build what came back.
+        request = lambda client: client.post("/chat/completions", body=body, cast_to=dict[str, Any])  # noqa: E731
         return await endpoint.call(request, tokens, retries, read)
     except Rejected:
         return Answer("", "rejected")
