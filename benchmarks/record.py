@@ -27,7 +27,7 @@ class Contention:
 
     @staticmethod
     def _read() -> tuple[float, float] | None:
-        """Seconds of all cores spent by other processes, and the time."""
+        """Seconds of all cores spent by other processes than this one and the children it has waited for, and the time."""
         try:
             fields = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
         except OSError:
@@ -35,7 +35,7 @@ class Contention:
         user, nice, system, _, _, interrupts, soft_interrupts, stolen = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
         own = os.times()
         busy = user + nice + system + interrupts + soft_interrupts + stolen
-        return busy - own.user - own.system, time.perf_counter()
+        return busy - sum(own[:4]), time.perf_counter()
 
 
 def save(path: pathlib.Path, record: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
     python -m tests.chat_server PORT LOG [fault=every N ...]      # for runs in other processes
 
 Faults come every so many requests: `busy` (429 with Retry-After), `broken` (500), `dropped`, `malformed`, `other` (another item's answer),
-`slow`, `na`, `endless` (50 kB), `empty`, `refused`.
+`slow`, `na`, `endless` (50 kB), `empty`, `refused`. A GET of /v1/seen says what it has seen so far.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,8 @@ class ChatServer:
     requests: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    first: float = 0.0  # time of the first request, and of the last answer
+    last: float = 0.0
     answered: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     headers: list[dict[str, str]] = dataclasses.field(default_factory=list)
     port: int = 0
@@ -56,8 +59,12 @@ class ChatServer:
                 headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 headers = {name.lower(): value for name, value in headers.items()}
                 body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
+                if head.startswith("GET"):
+                    self.write(writer, 200, {}, json.dumps(self.seen()).encode())
+                    continue
                 self.headers.append(headers)
                 self.requests += 1
+                self.first = self.first or time.monotonic()
                 self.in_flight += 1
                 self.most_in_flight = max(self.most_in_flight, self.in_flight)
                 try:
@@ -66,22 +73,31 @@ class ChatServer:
                     self.in_flight -= 1
                 if reply is None:
                     break
-                status, extra, content = reply
-                fields = {"content-type": "application/json", "content-length": str(len(content)), **extra}
-                lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-                writer.write(f"HTTP/1.1 {status} x\r\n{lines}\r\n".encode() + content)
+                self.last = time.monotonic()
+                self.write(writer, *reply)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
+    @staticmethod
+    def write(writer: asyncio.StreamWriter, status: int, extra: dict[str, str], content: bytes) -> None:
+        fields = {"content-type": "application/json", "content-length": str(len(content)), **extra}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        writer.write(f"HTTP/1.1 {status} x\r\n{lines}\r\n".encode() + content)
+
+    def seen(self) -> dict[str, float]:
+        """For those who cannot look: counts, and the seconds from the first request to the last answer."""
+        counts = {name: getattr(self, name) for name in ("requests", "in_flight", "most_in_flight")}
+        return counts | {"answers": self.answered.total(), "seconds": self.last - self.first}
+
     async def reply(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and content; None drops the connection."""
         if self.status != 200:
             return self.status, {}, json.dumps({"error": {"message": f"status {self.status} for key sk-secret"}}).encode()
         due = next((name for name, every in self.faults.items() if self.requests % every == every - 1), "")
-        await asyncio.sleep(0.2 if due == "slow" else self.seconds)
+        await asyncio.sleep(max(0.2, 10 * self.seconds) if due == "slow" else self.seconds)
         match due:
             case "busy":
                 return 429, {"retry-after": "0.1"}, b'{"error": {"message": "too fast"}}'

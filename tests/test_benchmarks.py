@@ -1,4 +1,4 @@
-"""The step benchmark runs at small sizes, agrees with its rivals, and ends in the line that documents quote."""
+"""The benchmarks run at small sizes, check what they compare, and end in the lines that documents quote."""
 
 import importlib.util
 import json
@@ -6,10 +6,17 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
+import pytest
 
-from benchmarks import lengths
+from benchmarks import describe, lengths
+from grasp_jax.config import default_config
+from grasp_jax.knowledge import chat
+from grasp_jax.knowledge.answers import Answer, AnswerCache, kept_keys
+from grasp_jax.knowledge.language_model import keys_of
+from tests.refusal import refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAST_LINE = re.compile(r"speed-up over pytorch: (not measured|\d+\.\dx), over plain jax: \d+\.\dx")
@@ -48,3 +55,50 @@ def test_synthetic_lengths_follow_paper_beauty() -> None:
     assert drawn.max() <= 293 and drawn.min() >= 1
     percentiles = np.percentile(drawn, [1, 25, 50, 75, 90, 99])
     np.testing.assert_allclose(percentiles, [2, 5, 6, 8, 13, 37], atol=1.5)
+
+
+def test_describing_killed_on_the_way_makes_the_same_tables(tmp_path: pathlib.Path) -> None:
+    """An answer would be paid for twice, or the bank depend on when a run was killed or on the server's moods."""
+    out = tmp_path / "describe.json"
+    flags = ("--items=120", "--users=20", "--think=0.02", "--concurrency=4", "--kills=1", "--runs=misbehaving", "--runs=killed")
+    command = [sys.executable, "-m", "benchmarks.describe", *flags, f"--out={out}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("all tables are the same")
+    whole, killed = json.loads(out.read_text(encoding="utf-8"))["runs"].values()
+    assert whole["answers"] == 140 < whole["requests"] and whole["asked_again"] == 0 and whole["most_in_flight"] <= 4
+    assert killed["kills"] == 1 and 0 <= killed["asked_again"] <= 4 and killed["asked_again_though_kept"] == 0
+    assert killed["checksums"] == whole["checksums"] and len(set(whole["checksums"].values())) == 4
+
+
+BROKEN_PROMISES: dict[str, tuple[object, str]] = {
+    "asked_again": (3, "killed: 3 prompts were asked again, 0 of them though kept"),
+    "asked_again_though_kept": (1, "killed: 2 prompts were asked again, 1 of them though kept"),
+    "not_kept_at_kills": (99, "killed: 99 answers were lost in 2 kills"),
+    "most_in_flight": (33, "killed: 33 requests in flight; the config allows 32"),
+    "checksums": ({"items": "b"}, "killed: its tables differ from those of whole"),
+}
+
+
+@pytest.mark.parametrize("figure", BROKEN_PROMISES)
+def test_describing_benchmark_fails_where_a_promise_is_broken(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark would print and keep figures of a client that pays twice."""
+    monkeypatch.setattr(describe, "FLAGS", types.SimpleNamespace(concurrency=32))
+    good = {"asked_again": 2, "asked_again_though_kept": 0, "not_kept_at_kills": 2, "most_in_flight": 32, "kills": 2}
+    runs = {name: {**good, "checksums": {"items": "a"}} for name in ("whole", "killed")}
+    describe.check(runs)
+    runs["killed"][figure], message = BROKEN_PROMISES[figure]
+    assert message in refusal(describe.check, runs)
+
+
+def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> None:
+    """An answer that the cache held when the run was killed, and that was asked for again, would go unseen."""
+    config = default_config().knowledge
+    config.describe.base_url = "http://any"
+    keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.described_by(config))]
+    with AnswerCache(tmp_path) as cache:
+        cache.add(keys[0], Answer("text"))
+        assert kept_keys(tmp_path) == {keys[0]}  # of the journal
+    assert kept_keys(tmp_path) == {keys[0]}  # of a shard
+    found = describe.repeated(["a", "b", "c", "a", "b"], [(2, kept_keys(tmp_path))])
+    assert found == {"asked_again_though_kept": 1, "asked_again": 2, "not_kept_at_kills": 1}

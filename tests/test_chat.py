@@ -11,6 +11,8 @@ from grasp_jax.config import default_config
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import chat
 from grasp_jax.knowledge.answers import AnswerCache
+from grasp_jax.knowledge.endpoint import Usage
+from grasp_jax.knowledge.language_model import described, estimate, keys_of
 from tests.chat_server import ChatServer, running
 
 FAULTS = {
@@ -22,8 +24,8 @@ FAULTS = {
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> ml_collections.ConfigDict:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    config = default_config().knowledge.describe
-    config.concurrency, config.max_characters = 8, 200
+    config = default_config().knowledge
+    config.describe.concurrency, config.describe.max_characters = 8, 200
     return config
 
 
@@ -31,17 +33,17 @@ def prompt_of(row: int) -> str:
     return f"item {row // 2}"  # every prompt twice
 
 
-def describe(folder: pathlib.Path, config: ml_collections.ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], chat.Usage]:
+def describe(folder: pathlib.Path, config: ml_collections.ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
-        keys = chat.keys_of(num_rows, prompt_of, config)
+        keys = keys_of(num_rows, prompt_of, chat.described_by(config))
         usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
-        return list(chat.described(keys, cache, lambda row: f"template {row}")), usage
+        return list(described(keys, cache, lambda row: f"template {row}")), usage
 
 
 def test_a_server_that_misbehaves(tmp_path: pathlib.Path, settings: Any) -> None:
     """An item would be left out, paid for twice or get another's text, or the endpoint see more requests at once than it allows."""
     with running(ChatServer(FAULTS)) as server:
-        settings.base_url = server.url
+        settings.describe.base_url = server.url
         found, usage = describe(tmp_path, settings)
         assert usage.asked == 200 and usage.prompt_tokens > 0
         assert set(server.answered.values()) == {1} and len(server.answered) == 200
@@ -65,7 +67,7 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
     tables = []
     for folder, faults in (("bad", FAULTS), ("good", content)):
         with running(ChatServer(faults)) as server:
-            settings.base_url = server.url
+            settings.describe.base_url = server.url
             tables.append(describe(tmp_path / folder, settings, 100)[0])
     assert tables[0] == tables[1]
 
@@ -83,7 +85,7 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
 def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any, status: int, expected: str, requests: int) -> None:
     """A wrong key would be tried ten thousand times, or stand in the error."""
     with running(ChatServer(status=status)) as server:
-        settings.base_url = server.url
+        settings.describe.base_url = server.url
         with pytest.raises(UserError, match=expected) as raised:
             describe(tmp_path, settings)
         assert server.requests == requests
@@ -92,10 +94,10 @@ def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any
 
 def test_endpoint_that_goes_down_later_keeps_what_it_answered(tmp_path: pathlib.Path, settings: Any) -> None:
     """Answers that were paid for would be lost, or the run go on for ever."""
-    settings.retries = 1
+    settings.describe.retries = 1
     server = ChatServer(seconds=0.0)
     with running(server):
-        settings.base_url = server.url
+        settings.describe.base_url = server.url
         describe(tmp_path, settings, 40)
     with pytest.raises(UserError, match="no answer after 2 attempts"):
         describe(tmp_path, settings, 400)
@@ -113,14 +115,14 @@ def test_no_key_for_openai_itself(tmp_path: pathlib.Path, settings: Any, monkeyp
 
 def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) -> None:
     """--dry-run would announce the price of answers that are already there."""
-    settings.price_prompt, settings.price_answer = 1.0, 2.0
+    settings.describe.price_prompt, settings.describe.price_answer = 1.0, 2.0
     with running(ChatServer()) as server:
-        settings.base_url = server.url
+        settings.describe.base_url = server.url
         describe(tmp_path, settings, 40)
         asked = server.requests
         with AnswerCache(tmp_path) as cache:
-            rows = cache.unanswered(chat.keys_of(60, prompt_of, settings))
+            rows = cache.unanswered(keys_of(60, prompt_of, chat.described_by(settings)))
         assert rows.tolist() == list(range(40, 60, 2)) and server.requests == asked
-    usage = chat.estimate(rows, prompt_of, settings)
-    assert usage.asked == 10 and usage.answer_tokens == 10 * settings.max_tokens
-    np.testing.assert_allclose(usage.cost(settings), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6)
+    usage = estimate(rows, prompt_of, settings.describe.max_tokens)
+    assert usage.asked == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
+    np.testing.assert_allclose(usage.cost(settings.describe), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6)

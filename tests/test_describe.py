@@ -1,19 +1,17 @@
-"""Describing from the command line: one chain to the results, killed and taken up again, and what it says before it starts."""
+"""Describing from the command line: one chain to the results, what it says before it starts, and every error on the way.
+
+Killed and taken up again: test_benchmarks.py.
+"""
 
 import json
-import os
 import pathlib
 import random
-import signal
 import socket
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from grasp_jax.knowledge.bank import TABLES
 from tests.chat_server import ChatServer, running
 from tests.command_line import one_line_error, run
 
@@ -70,38 +68,6 @@ def test_from_descriptions_to_results(shop: pathlib.Path, tmp_path: pathlib.Path
     assert statuses.shape == (ITEMS,) and 0 < (statuses > 0).sum() < ITEMS / 2
 
 
-def test_killed_five_times(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """An answer would be paid for twice, or the bank depend on when a run was killed."""
-    banks, port = [], _free_port()
-    content = [f"{name}={every}" for name, every in FAULTS.items() if name in ("na", "endless", "refused")]
-    for name, kills in (("whole", 0), ("killed", 5)):
-        folder = tmp_path / name
-        folder.mkdir()
-        log = folder / "log"
-        served = [sys.executable, "-m", "tests.chat_server", str(port), str(log), "seconds=0.05", *content]
-        server = subprocess.Popen(served, cwd=pathlib.Path(__file__).parent.parent)
-        try:
-            _wait_for(port)
-            url = f"http://127.0.0.1:{port}/v1"
-            arguments = command(shop, folder, url, "--mode=prepare", "--config.knowledge.describe.concurrency=4")
-            for kill in range(kills):
-                process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                while not log.exists() or log.read_bytes().count(b"\n") < 30 * (kill + 1):
-                    assert process.poll() is None, "finished before it was killed"
-                    time.sleep(0.005)
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-            succeeds(arguments)
-        finally:
-            server.kill()
-            server.wait()
-        asked = [json.loads(line) for line in log.read_text().splitlines()]
-        assert len(set(asked)) == ITEMS + USERS
-        assert len(asked) - len(set(asked)) <= 4 * kills  # answers on their way when the process died
-        banks.append([(folder / "run" / "knowledge" / f"{table}.npy").read_bytes() for table in TABLES])
-    assert banks[0] == banks[1]
-
-
 def test_errors_of_the_endpoint_are_one_line(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A newcomer with a wrong key, or a server that is down, would read a traceback."""
     with running(ChatServer(status=401)) as server:
@@ -116,12 +82,3 @@ def _free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(400):
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.025)
-    raise AssertionError("the server did not start")

@@ -155,14 +155,11 @@ class AnswerCache:
         self._keys, self._place = keys[order], places[order]
 
     def _recover(self) -> None:
-        """Takes over what a killed process left in the journal; a line that it was torn from is no answer."""
+        """Takes over what a killed process left in the journal."""
         if not self._journal_path.exists():
             return
         with _disk_errors(self._journal_path):
-            for line in self._journal_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-                with contextlib.suppress(ValueError, TypeError):
-                    key, *answer = json.loads(line)
-                    self._pending[bytes.fromhex(key)] = Answer(*answer)
+            self._pending = _read_journal(self._journal_path)
         known = as_keys(list(self._pending))
         for key in known[self._places(known) >= 0]:  # killed between a new shard and the emptied journal
             del self._pending[key.tobytes()]
@@ -200,6 +197,23 @@ class AnswerCache:
 def open_answers(folder: str) -> AnswerCache:
     """The cache in a folder that a config names."""
     return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
+
+
+def kept_keys(folder: pathlib.Path) -> set[bytes]:
+    """Keys of all answers in a folder that no process has open; changes nothing there."""
+    shards = [pq.read_table(path, columns=["key"])["key"].to_pylist() for path in folder.glob("answers-*.parquet")]
+    return {key for keys in shards for key in keys} | _read_journal(folder / "journal.jsonl").keys()
+
+
+def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
+    """Answers of whole lines; a line that a killed process was torn from is no answer."""
+    found: dict[bytes, Answer] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            with contextlib.suppress(ValueError, TypeError):
+                key, *answer = json.loads(line)
+                found[bytes.fromhex(key)] = Answer(*answer)
+    return found
 
 
 def as_keys(keys: Sequence[bytes]) -> np.ndarray:

@@ -6,8 +6,8 @@ KNOWLEDGE: dict[str, Any] = {
     "path": "",  # empty: WORKDIR/knowledge
     "since": "",  # a bank of an earlier day: only what is new or changed is encoded and searched; also --since=BANK
     "centre_from": "",  # a bank whose centre is taken out of the rows, in place of their own
-    "describer": "template",  # template (the filled template is the text) | openai (a chat endpoint answers it)
-    "describe": {  # of the describer openai
+    "describer": "template",  # template (the filled template) | openai (a chat endpoint answers it) | transformers (a model folder does)
+    "describe": {  # of the describer openai; temperature, max_tokens, max_characters and cache are also the describer transformers'
         "base_url": "",  # of an OpenAI-compatible server, http://localhost:8000/v1; empty: OpenAI
         "model": "gpt-4o-mini",
         "key_variable": "OPENAI_API_KEY",  # name of the environment variable with the key; keys stand nowhere else
@@ -22,6 +22,12 @@ KNOWLEDGE: dict[str, Any] = {
         "price_prompt": 0.0,  # of a million tokens, for the progress bar and --dry-run
         "price_answer": 0.0,
         "cache": "~/.cache/grasp_jax/answers",  # kept across runs and datasets
+    },
+    "local": {  # of the describer transformers
+        "model": "",  # folder of an instruction-tuned model, such as Qwen2.5-7B-Instruct
+        "device": "",  # empty: the GPU, if there is one
+        "dtype": "auto",  # auto (the folder's own) | float32 | bfloat16 | float16
+        "batch_size": 16,  # prompts at a time
     },
     "encoder": "lsa",  # lsa | tfidf_projection | sentence_transformers | openai | file
     "sentence": {  # of the encoder sentence_transformers
@@ -87,7 +93,8 @@ KNOWLEDGE: dict[str, Any] = {
 }
 POSITIVE = (
     "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
-    "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "recall_sample", "width", "num_neighbours",
+    "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",
+    "num_neighbours",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "describe.temperature", "describe.requests_per_minute", "describe.tokens_per_minute", "describe.retries", "embed.dimensions",

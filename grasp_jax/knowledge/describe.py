@@ -8,12 +8,16 @@ from collections.abc import Callable
 import ml_collections
 import numpy as np
 
-from grasp_jax.knowledge import chat
 from grasp_jax.knowledge.answers import open_answers
+from grasp_jax.knowledge.chat import CHAT
 from grasp_jax.knowledge.clean import STATUSES
+from grasp_jax.knowledge.endpoint import Usage
+from grasp_jax.knowledge.generate import GENERATE
+from grasp_jax.knowledge.language_model import LanguageModel, described, estimate, keys_of
 from grasp_jax.knowledge.prompts import PromptOf
 
 Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
+LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}
 
 
 def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> Described:
@@ -21,27 +25,27 @@ def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collec
     return [prompt_of(row) for row in range(num_rows)], np.zeros(num_rows, np.uint8)
 
 
-def by_chat(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> Described:
-    """What a chat endpoint answers; the template where it has nothing to say.
+def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> Described:
+    """What the language model `config.describer` answers; the template where it has nothing to say.
 
     Args:
       kind: "items" or "users".
       num_rows: V or N.
       prompt_of: row -> filled prompt.
       config: `config.knowledge`.
+
+    Raises:
+      UserError: what the model's `ask` raises, or a cache that cannot be opened or written. What was answered is in the cache.
     """
-    settings = config.describe
-    with open_answers(settings.cache) as cache:
-        keys = chat.keys_of(num_rows, prompt_of, settings)
+    model = LANGUAGE_MODELS[config.describer]
+    with open_answers(config.describe.cache) as cache:
+        keys = keys_of(num_rows, prompt_of, model.described_by(config))
         rows = cache.unanswered(keys)
-        print(announcement(kind, num_rows, rows, prompt_of, settings), flush=True)
-        chat.ask(rows, keys, prompt_of, cache, settings, f"describe {kind}")
-        texts, names = zip(*chat.described(keys, cache, prompt_of), strict=True)
+        print(announcement(kind, num_rows, rows, prompt_of, config), flush=True)
+        usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
+        texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
-    counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
-    if counts.any():
-        said = ", ".join(f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count)
-        print(f"describe {kind}: the template's text stands in for {counts.sum():,} answers ({said})")
+    print(summary(kind, usage, statuses, config), flush=True)
     return list(texts), statuses
 
 
@@ -50,22 +54,42 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_co
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
-        keys = chat.keys_of(num_rows, prompt_of, config.describe)
-        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config.describe)
+        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))
+        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config)
 
 
-def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, settings: ml_collections.ConfigDict) -> str:
-    """What is about to leave this machine, where to, and what it may cost; nothing is asked."""
-    where = settings.base_url or "OpenAI"
+def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> str:
+    """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
     if not len(rows):
         return f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
-    usage = chat.estimate(rows, prompt_of, settings)
-    price = f", cost at most {usage.cost(settings):,.2f}" if settings.price_prompt or settings.price_answer else ""
+    model = LANGUAGE_MODELS[config.describer]
+    usage = estimate(rows, prompt_of, config.describe.max_tokens)
+    place = f"go to {where}" if (where := model.where(config)) else "stay on this machine"
+    price = f", cost at most {usage.cost(config.describe):,.2f}" if where and _has_prices(config.describe) else ""
     example = " ".join(prompt_of(int(rows[0])).split())[:200]
     return (
-        f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} go to {where}, model {settings.model}; about "
+        f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
         f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. The first: {example}"
     )
 
 
-DESCRIBERS: dict[str, Callable[[str, int, PromptOf, ml_collections.ConfigDict], Described]] = {"template": by_template, "openai": by_chat}
+def summary(kind: str, usage: Usage, statuses: np.ndarray, config: ml_collections.ConfigDict) -> str:
+    """What was asked, what it took, and for how many rows the template had to stand in."""
+    parts = [f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"]
+    if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
+        parts.append(f"cost {usage.cost(config.describe):,.2f}")
+    counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
+    if counts.any():
+        said = ", ".join(f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count)
+        parts.append(f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})")
+    return f"describe {kind}: " + "; ".join(parts)
+
+
+def _has_prices(settings: ml_collections.ConfigDict) -> bool:
+    return bool(settings.price_prompt or settings.price_answer)
+
+
+DESCRIBERS: dict[str, Callable[[str, int, PromptOf, ml_collections.ConfigDict], Described]] = {
+    "template": by_template,
+    **dict.fromkeys(LANGUAGE_MODELS, by_language_model),
+}

@@ -6,6 +6,7 @@ long as Retry-After says.
 
 import asyncio
 import dataclasses
+import functools
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ import ml_collections
 from tqdm import tqdm
 
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.plain_http import client_for
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is said in seconds
@@ -64,7 +66,11 @@ class Endpoint:
         if not key and not config.base_url:
             raise UserError(f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own")
         self._key = key or "none"
-        self._client = openai.AsyncOpenAI(api_key=self._key, base_url=config.base_url or None, timeout=config.timeout)
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key, base_url=config.base_url or None, timeout=config.timeout, http_client=client_for(openai, config.base_url)
+        )
+        # Once for each number, for a copy of the client takes as long as a request.
+        self._retrying = functools.cache(lambda retries: self._client.with_options(max_retries=retries))
         self.where = str(self._client.base_url)
         per_second = config.requests_per_minute / 60
         self._requests = aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second)) if per_second else None
@@ -99,7 +105,7 @@ class Endpoint:
             if self._tokens:
                 await self._tokens.acquire(min(tokens, self._tokens.max_rate))
             try:
-                found = read(await request(self._client.with_options(max_retries=retries)))
+                found = read(await request(self._retrying(retries)))
                 self.answered = True
                 return found
             except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
@@ -114,7 +120,7 @@ class Endpoint:
             except (errors.APIConnectionError, errors.APIStatusError) as error:
                 kept = "what was answered is kept, run again to go on"
                 raise UserError(f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}") from None
-            except (NoAnswer, ValueError, AttributeError, TypeError, IndexError, errors.APIResponseValidationError) as malformed:
+            except (NoAnswer, ValueError, AttributeError, TypeError, LookupError, errors.APIResponseValidationError) as malformed:
                 reason = str(malformed) if isinstance(malformed, NoAnswer) else f"{type(malformed).__name__}, not the protocol's JSON"
         raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
 

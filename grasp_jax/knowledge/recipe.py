@@ -9,7 +9,8 @@ import ml_collections
 
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
-from grasp_jax.knowledge import chat, prompts
+from grasp_jax.knowledge import prompts
+from grasp_jax.knowledge.describe import LANGUAGE_MODELS
 
 TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
 OF_THE_DAY = ("source", "item_texts", "user_texts", "user_histories")  # what differs between banks of one and the same recipe on two days
@@ -44,7 +45,7 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
         return recipe
     recipe["describer"] = config.describer
     if config.describer != "template":
-        recipe["described_by"] = {"model": config.describe.model, **chat.parameters(config.describe)}
+        recipe["described_by"] = LANGUAGE_MODELS[config.describer].described_by(config)
     recipe |= encoder_recipe(config)
     for kind in ("item", "user"):
         recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))

@@ -1,0 +1,199 @@
+"""Describing through a chat endpoint, killed on the way and not: `python -m benchmarks.describe`.
+
+The command line (`--mode=prepare`) describes a synthetic catalogue three times, each with an empty cache and a server in another process:
+one that behaves, with a fixed time to think, for the throughput; one that misbehaves on purpose; and the same with SIGKILL on the way. All
+must make the same tables, no answer that was kept may be asked for again, and no more requests may be in flight than the config allows.
+What the server allows is concurrency / time to think; a bare asyncio client says how much of that this machine can reach.
+"""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+
+from benchmarks import record
+from benchmarks.chat_process import ROOT, ChatProcess, bare_client
+from grasp_jax.config import default_config
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge import chat
+from grasp_jax.knowledge.answers import kept_keys
+from grasp_jax.knowledge.language_model import keys_of
+from grasp_jax.machine import machine
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("items", 5000, "V, items to describe.", lower_bound=20)
+flags.DEFINE_integer("users", 100, "N, users to describe.", lower_bound=10)
+flags.DEFINE_integer("concurrency", 32, "c, requests in flight at most.", lower_bound=1)
+flags.DEFINE_float("think", 0.1, "s, seconds that the server thinks about an answer.", lower_bound=0.001)
+flags.DEFINE_integer("kills", 5, "SIGKILLs on the way.", lower_bound=0)
+flags.DEFINE_multi_enum("runs", ["well_behaved", "misbehaving", "killed"], ["well_behaved", "misbehaving", "killed"], "What to run.")
+flags.DEFINE_string("out", None, "JSON file; without it benchmarks/results/describe-cpu.json.")
+
+CONTENT = {"na": 41, "refused": 67, "empty": 71, "endless": 101}  # one in so many prompts; decided by the prompt, so the same in every run
+FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "slow": 61}  # one in so many requests
+WORDS = ("amber", "basil", "cedar", "dusk", "ember", "fern", "grove", "hazel", "iris", "jade", "kelp", "lotus", "maple", "nectar", "olive")
+
+
+def write_shop(folder: pathlib.Path, num_items: int, num_users: int) -> pathlib.Path:
+    """A seeded catalogue with titles, and short histories."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    titles = [f"{' '.join(words)} no. {k}" for k, words in enumerate(rng.choice(WORDS, (num_items, 4)))]
+    items = [{"item": str(k), "title": title} for k, title in enumerate(titles)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    lines = [f"{user}\t{rng.integers(num_items)}\t{k}" for user in range(num_users) for k in range(6)]
+    (folder / "interactions.tsv").write_text("user\titem\ttimestamp\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def command(shop: pathlib.Path, folder: pathlib.Path, url: str) -> list[str]:
+    """The command line of one run; its workdir and its answers are in `folder`."""
+    return [
+        sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py", "--mode=prepare", f"--workdir={folder / 'run'}",
+        "--config.data.source=files", f"--config.data.path={shop}", "--config.data.items_file=items.jsonl",
+        "--config.knowledge.item_template=titled_item", "--config.knowledge.width=16", "--config.knowledge.describer=openai",
+        f"--config.knowledge.describe.base_url={url}", f"--config.knowledge.describe.cache={folder / 'answers'}",
+        f"--config.knowledge.describe.concurrency={FLAGS.concurrency}",
+    ]  # fmt: skip
+
+
+def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], kills: int = 0) -> dict[str, Any]:
+    """One run, killed so many times at equal shares of the answers; its figures and the checksums of its tables."""
+    folder.mkdir()
+    total, kept_at = FLAGS.items + FLAGS.users, []
+    with ChatProcess(folder / "log", FLAGS.think, faults | CONTENT) as server:
+        arguments = command(shop, folder, server.url)
+        for kill in range(kills):
+            with (folder / f"killed-{kill}.txt").open("wb") as said:
+                process = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said)
+                while server.seen()["answers"] < total * (kill + 1) / (kills + 1):
+                    if process.poll() is not None:
+                        raise UserError(f"the run ended before it was killed; see {said.name}")
+                    time.sleep(0.01)
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            while server.seen()["in_flight"]:
+                time.sleep(0.01)
+            kept_at.append((len(server.log()), kept_keys(folder / "answers")))
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+        seen, log = server.seen(), server.log()
+    if done.returncode:
+        raise UserError(f"describing failed: {done.stderr.strip().splitlines()[-1]}")
+    manifest = json.loads((folder / "run" / "knowledge" / "manifest.json").read_text())
+    return {
+        "requests": seen["requests"],
+        "answers": seen["answers"],
+        "seconds": seen["seconds"],
+        "most_in_flight": seen["most_in_flight"],
+        "kills": kills,
+        **repeated(log, kept_at),
+        "checksums": {name: manifest["checksums"][name] for name in ("items", "items_status", "users", "users_status")},
+    }
+
+
+def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> dict[str, int]:
+    """How often prompts of the server's log were asked again.
+
+    Args:
+      log: answered prompts, in order.
+      kept_at: for each kill the length of the log and the keys that the cache held then.
+    """
+    config = default_config().knowledge
+    config.describe.base_url = "http://any"
+    keys = [key.tobytes() for key in keys_of(len(log), log.__getitem__, chat.described_by(config))]
+    again = sum(key in kept for length, kept in kept_at for key in keys[length:])
+    unheard = sum(len(set(keys[:length]) - kept) for length, kept in kept_at)
+    return {"asked_again_though_kept": again, "asked_again": len(log) - len(set(log)), "not_kept_at_kills": unheard}
+
+
+def check(runs: dict[str, dict[str, Any]]) -> None:
+    """Raises UserError where a run has not kept what it promises."""
+    for name, run in runs.items():
+        if run["asked_again_though_kept"] or run["asked_again"] > run["not_kept_at_kills"]:
+            raise UserError(f"{name}: {run['asked_again']} prompts were asked again, {run['asked_again_though_kept']} of them though kept")
+        if run["not_kept_at_kills"] > FLAGS.concurrency * run["kills"]:
+            raise UserError(f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected those in flight alone")
+        if run["most_in_flight"] > FLAGS.concurrency:
+            raise UserError(f"{name}: {run['most_in_flight']} requests in flight; the config allows {FLAGS.concurrency}")
+        if run["checksums"] != next(iter(runs.values()))["checksums"]:
+            raise UserError(f"{name}: its tables differ from those of {next(iter(runs))}")
+
+
+def bare(folder: pathlib.Path) -> float:
+    """Answers a second to the bare client, by the server that behaves."""
+    with ChatProcess(folder / "bare", FLAGS.think, CONTENT) as server:
+        asyncio.run(bare_client(server.url, [f"item {k}" for k in range(FLAGS.items)], FLAGS.concurrency))
+        seen = server.seen()
+    return seen["answers"] / seen["seconds"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs, checks, prints and saves."""
+    if len(arguments) > 1:
+        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+    measured_on, contention, allowed = machine(), record.Contention(), FLAGS.concurrency / FLAGS.think
+    runs: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        shop = write_shop(folder / "shop", FLAGS.items, FLAGS.users)
+        for run in FLAGS.runs:
+            kills = FLAGS.kills if run == "killed" else 0
+            own = runs[run] = describe(shop, folder / run, {} if run == "well_behaved" else FAULTS, kills)
+            if not kills:  # or the seconds of starting anew would count
+                own |= {"answers_per_second": own["answers"] / own["seconds"]}
+                own |= {"share_of_allowed": own["requests"] / own["seconds"] / allowed}
+            print(f"{run}: {own['answers']:,} answers to {own['requests']:,} requests in {own['seconds']:.1f} s", flush=True)
+        check(runs)
+        least = bare(folder)
+    others = contention.cores()
+    print("\n" + table(runs) + "\n")
+    print(
+        f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; other processes used {others or 0:.1f} cores; all tables are the same"
+    )
+    result = {
+        "benchmark": "describe",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": measured_on,
+        "sizes": {name: FLAGS[name].value for name in ("items", "users", "concurrency", "think")},
+        "faults": FAULTS | CONTENT,
+        "cores_used_by_others": others,
+        "allowed_per_second": allowed,
+        "bare_client_per_second": least,
+        "runs": runs,
+    }
+    record.save(pathlib.Path(FLAGS.out) if FLAGS.out else record.RESULTS / "describe-cpu.json", result)
+
+
+def table(runs: dict[str, dict[str, Any]]) -> str:
+    """A line for each run."""
+    header = ["run", "answers", "requests", "in flight", "kills", "asked again", "answers/s", "of what is allowed"]
+    rows = []
+    for name, own in runs.items():
+        counts = [f"{own[key]:,}" for key in ("answers", "requests", "most_in_flight", "kills", "asked_again")]
+        speed = [f"{own['answers_per_second']:.0f}", f"{100 * own['share_of_allowed']:.0f} %"] if not own["kills"] else ["-", "-"]
+        rows.append([name, *counts, *speed])
+    return record.table(header, rows)
+
+
+def run() -> None:
+    """Entry point: a `UserError` becomes one line and exit status 2."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        app.run(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()
