@@ -157,9 +157,7 @@ def main(arguments: Sequence[str]) -> None:
         least = bare(folder)
     others = contention.cores()
     print("\n" + table(runs) + "\n")
-    print(
-        f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; other processes used {others or 0:.1f} cores; all tables are the same"
-    )
+    print(f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; others used {others or 0:.1f} cores; all tables are the same")
     result = {
         "benchmark": "describe",
         "date": time.strftime("%Y-%m-%d"),

@@ -36,7 +36,7 @@ PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
 
 flags.DEFINE_string("address", "", "Of a Ray cluster; empty: one of this machine's own.")
 flags.DEFINE_integer("workers", 2, "Processes that describe and encode.", lower_bound=1)
-flags.DEFINE_float("gpus-per-worker", 0, "GPUs of each.", lower_bound=0)
+GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
 FLAGS = flags.FLAGS
 
 
@@ -106,7 +106,7 @@ def encode_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[s
     config, split, sources = experiment.knowledge, experiment.split, experiment.dataset.texts
     work = begin(config, split, sources, bank_recipe(config, split, sources), experiment.bank_folder)
     missing = {kind: missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS}
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"kind": kind, "number": number, "texts": [work.texts[kind][row] for row in rows]}
         for kind in KINDS
         for number, rows in missing[kind].items()
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> None:
     if not (pathlib.Path(experiment.bank_folder) / "manifest.json").is_file():
         ray.init(address=FLAGS.address or None, num_cpus=None if FLAGS.address else FLAGS.workers + 1, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
-        run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, FLAGS["gpus-per-worker"].value)
+        run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
         if config.describer in LANGUAGE_MODELS:
             describe_all(experiment, run)
         encode_all(experiment, run)

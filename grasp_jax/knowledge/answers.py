@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,13 @@ class Answer(NamedTuple):
 def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
     """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer."""
     return hashlib.sha256(json.dumps([prompt, model, parameters], sort_keys=True).encode()).digest()[:16]
+
+
+class Keeps(Protocol):
+    """What takes answers as they come: a cache, or whatever brings them to one."""
+
+    def add(self, key: bytes, answer: Answer) -> None:
+        """Keeps one answer."""
 
 
 class AnswerCache:

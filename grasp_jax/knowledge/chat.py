@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from grasp_jax.knowledge.answers import Answer, AnswerCache
+from grasp_jax.knowledge.answers import Answer, Keeps
 from grasp_jax.knowledge.clean import clean, split_reference, status_of
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
 from grasp_jax.knowledge.language_model import SYSTEM, LanguageModel
@@ -31,7 +31,7 @@ def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: AnswerCache, config: ml_collections.ConfigDict, label: str
+    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ml_collections.ConfigDict, label: str
 ) -> Usage:  # fmt: skip
     """As `LanguageModel.ask`, of the endpoint in `config.describe`.
 

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from grasp_jax.knowledge.answers import Answer, AnswerCache
+from grasp_jax.knowledge.answers import Answer, Keeps
 from grasp_jax.knowledge.clean import clean, status_of
 from grasp_jax.knowledge.endpoint import Usage
 from grasp_jax.knowledge.language_model import SYSTEM, LanguageModel
@@ -43,7 +43,7 @@ def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: AnswerCache, config: ml_collections.ConfigDict, label: str,
+    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ml_collections.ConfigDict, label: str,
     load: Load = loaded,
 ) -> Usage:  # fmt: skip
     """As `LanguageModel.ask`, of the model in `config.local`; a prompt too long for it is "rejected".

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from grasp_jax.knowledge.answers import AnswerCache, answer_key, as_keys
+from grasp_jax.knowledge.answers import AnswerCache, Keeps, answer_key, as_keys
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.prompts import PromptOf
 
@@ -27,7 +27,7 @@ class LanguageModel(NamedTuple):
     """
 
     described_by: Callable[[ml_collections.ConfigDict], dict[str, Any]]
-    ask: Callable[[np.ndarray, np.ndarray, PromptOf, AnswerCache, ml_collections.ConfigDict, str], Usage]
+    ask: Callable[[np.ndarray, np.ndarray, PromptOf, Keeps, ml_collections.ConfigDict, str], Usage]
     where: Callable[[ml_collections.ConfigDict], str]
 
 
