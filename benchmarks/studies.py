@@ -135,6 +135,20 @@ def table4() -> Page:
     return _page(ablation(_read("table4")[0][0]))
 
 
+def encoders() -> Page:
+    """What the text is encoded with, and what of an item it says."""
+    body = []
+    for run in _read("encoders")[0]:
+        knowledge = run.config["knowledge"]
+        prompt = next(name for name, template in sweep.PROMPTS.items() if template == knowledge["item_template"])
+        for method, backbone in cells(run):
+            columns = [("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"), ("full", "tail_item")]
+            numbers = [f"{values(run, method, backbone, *column, 'NDCG@10').mean():.2f}" for column in columns]
+            body.append([knowledge["encoder"], prompt, method, *numbers])
+    header = ["encoder", "prompt", "method", "sampled", "sampled, tail items", "full", "full, tail items"]
+    return _page(Table("encoders", "NDCG@10, percent", header, sorted(body, key=lambda line: line[2])))
+
+
 def curves() -> Page:
     """Figure 4: K and D."""
     runs, _ = _read("curves")
@@ -185,6 +199,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "table4": ("studies.md", table4),
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
+    "encoders": ("studies.md", encoders),
 }
 
 

@@ -9,7 +9,8 @@ the same workdir. A point of a curve is a run of its own:
     for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
 
 and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `gate=prefix*8`), `corrupt=KIND*PERCENT` (robustness,
-`corrupt=swap*25`) and `plus=PART` (grasp_plus with one part changed: a key of PLUS below).
+`corrupt=swap*25`), `plus=PART` (grasp_plus with one part changed: a key of PLUS below) and `encoder=NAME*PROMPT` (what text is worth:
+`encoder=lsa*categories`, `encoder=sentence_transformers*titles` with `--config.knowledge.sentence.model=...`).
 `--mode=report --runs=DIR,DIR,... --out=DIR` puts them together.
 """
 
@@ -23,7 +24,7 @@ TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
     "table4": "grasp,grasp_wo_attention,grasp_wo_similar,grasp_wo_global,grasp_softmax",
 }
-POINTS = ("neighbours", "features", "gate", "corrupt", "plus")
+POINTS = ("neighbours", "features", "gate", "corrupt", "plus", "encoder")
 PLUS: dict[str, dict[str, Any]] = {
     "as_it_is": {},
     "no_id_residual": {"model.plus.id_residual": False},
@@ -37,6 +38,7 @@ PLUS: dict[str, dict[str, Any]] = {
     "not_centred": {"knowledge.center": False},
     "prenorm": {"model.block": "prenorm"},
 }
+PROMPTS = {"titles": "titled_item", "categories": "listed_item"}
 ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # as validation on SASRec preferred for plain and for grasp; the others follow
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
@@ -47,7 +49,7 @@ def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
     if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
         points = ", ".join(f"{point}=..." for point in POINTS)
         raise ValueError(f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}")
-    config = beauty5.get_config("lsa" if name == "corrupt" else "minilm")  # descriptions can be corrupted where text is encoded
+    config = beauty5.get_config("lsa" if name in ("corrupt", "encoder") else "minilm")  # given vectors have no text to change
     config.model.method = TABLES.get(name, "grasp")
     config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
     config.model.dropout = TEXT_DROPOUT
@@ -69,6 +71,7 @@ HOW = {
     "features": "expected a number, features=32",
     "gate": "expected a query and a scale, gate=prefix*8",
     "corrupt": "expected a kind and percent, corrupt=swap*25",
+    "encoder": f"expected an encoder and one of {', '.join(PROMPTS)}, encoder=lsa*titles",
     "plus": f"expected plus= one of {', '.join(PLUS)}",
 }
 
@@ -89,6 +92,10 @@ def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None
         config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
         config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
         config.eval.full = False
+    elif name == "encoder":
+        config.knowledge.encoder, prompt = value.split("*")
+        config.knowledge.item_template = PROMPTS[prompt]
+        config.model.method = "grasp,grasp_plus"
     elif name == "plus":
         config.model.method = "grasp_plus"
         config.update_from_flattened_dict(PLUS[value])

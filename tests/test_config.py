@@ -231,7 +231,16 @@ def test_a_damaged_config_is_refused(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     "variant",
-    ["table2", "table4", "neighbours=5", "features=32", "gate=prefix*8", "corrupt=swap*25", *(f"plus={part}" for part in sweep.PLUS)],
+    [
+        "table2",
+        "table4",
+        "neighbours=5",
+        "features=32",
+        "gate=prefix*8",
+        "corrupt=swap*25",
+        "encoder=lsa*titles",
+        *(f"plus={part}" for part in sweep.PLUS),
+    ],
 )
 def test_sweeps_are_valid(variant: str) -> None:
     """Would break a curve of the paper: a point that is refused, or that is the default."""
@@ -242,6 +251,7 @@ def test_sweeps_are_valid(variant: str) -> None:
         "features=32": config.model.features == 32,
         "gate=prefix*8": (config.model.gate_query, config.model.gate_scale) == ("prefix", 8.0),
         "corrupt=swap*25": (config.knowledge.corruption.kind, config.knowledge.corruption.share) == ("swap", 0.25),
+        "encoder=lsa*titles": config.knowledge.item_template == "titled_item",
     }
     if variant.startswith("plus="):
         fields = sweep.PLUS[variant.removeprefix("plus=")]
@@ -250,7 +260,9 @@ def test_sweeps_are_valid(variant: str) -> None:
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
-@pytest.mark.parametrize("variant", ["table3", "neighbours", "table2=5", "plus=magic", "neighbours=x", "corrupt=swap", "gate=prefix"])
+@pytest.mark.parametrize(
+    "variant", ["table3", "neighbours", "table2=5", "plus=magic", "neighbours=x", "corrupt=swap", "gate=prefix", "encoder=lsa*all"]
+)
 def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
     with pytest.raises(ValueError, match=rf"sweep\.py:{re.escape(variant)}: .*expected"):
