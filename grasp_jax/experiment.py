@@ -61,8 +61,12 @@ class Experiment:
         """The knowledge bank, prepared if need be; None where no method asks for one."""
         if not any(METHODS[method].needs_bank for method, _ in self.cells):
             return None
-        folder = pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
-        return prepare_bank(self.knowledge, self.split, self.dataset.texts, folder)
+        return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
+
+    @property
+    def bank_folder(self) -> pathlib.Path:
+        """Where the knowledge bank is, or will be."""
+        return pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
 
     @property
     def knowledge(self) -> ml_collections.ConfigDict:

@@ -54,6 +54,14 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_co
         return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config.describe)
 
 
+def count_unanswered(num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> int:
+    """How many different prompts `DESCRIBERS[config.describer]` would still ask for; asks for nothing."""
+    if config.describer == "template":
+        return 0
+    with open_answers(config.describe.cache) as cache:
+        return len(cache.unanswered(chat.keys_of(num_rows, prompt_of, config.describe)))
+
+
 def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, settings: ml_collections.ConfigDict) -> str:
     """What is about to leave this machine, where to, and what it may cost; nothing is asked."""
     where = settings.base_url or "OpenAI"
