@@ -111,5 +111,7 @@ def test_files_that_are_no_sheet_are_one_line(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_ratings, path, LABELS), (str(path), "no column 'unsupported'", "header"))
     path.write_text("")
     assert "no column 'kind'" in refusal(read_ratings, path, LABELS)
+    path.write_text("kind,group,unsupported\n" + "x" * 200_000)
+    assert_names(refusal(read_ratings, path, LABELS), (str(path), "not readable CSV", "field larger"))
     path.write_bytes("kind,group,unsupported\nusers,3 to 4,é".encode("latin-1"))
     assert_names(refusal(read_ratings, path, LABELS), (str(path), "CSV UTF-8"))

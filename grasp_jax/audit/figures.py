@@ -48,7 +48,7 @@ def unsupported(audit: Audit) -> str | None:
             panel.line(axis, places, list(shares[:, 0]), style, label)
             panel.axes[axis].vlines(places, shares[:, 1], shares[:, 2], color=COLOURS[style], linewidth=1)
         _name_groups(panel, axis, order)
-        panel.axes[axis].set_ylim(bottom=0)
+        panel.axes[axis].set_ylim(bottom=-0.03 * panel.axes[axis].get_ylim()[1])  # a marker at 0 is whole
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
     return panel.svg()
 
@@ -108,7 +108,7 @@ def cosines(audit: Audit) -> str | None:
                 heights, _ = np.histogram(np.clip(values, -1, 1), edges)
                 shares = 100 * heights / len(values)
                 panel.axes[axis].stairs(shares, edges, color=COLOURS[style], linestyle=LINES[style], linewidth=1.4, label=label)
-        smallest = min(values.min() for values in own.cosines if values is not None and len(values))
+        smallest = min((values.min() for values in own.cosines if values is not None and len(values)), default=-1.0)
         panel.axes[axis].set_xlim(max(-1.0, smallest) - 0.05, 1.05)
         panel.name(axis, kind, "cosine", "share, %")
     return panel.svg()

@@ -62,7 +62,10 @@ def read_ratings(path: pathlib.Path, labels: Collection[str]) -> list[Rating]:
     except UnicodeDecodeError as error:
         raise UserError(f"--ratings: {path}: not UTF-8; save the sheet as 'CSV UTF-8'") from error
     first = text.split("\n", 1)[0]
-    lines = list(csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t", key=first.count)))
+    try:
+        lines = list(csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t", key=first.count)))
+    except csv.Error as error:
+        raise UserError(f"--ratings: {path}: not readable CSV ({error}); save the sheet as 'CSV UTF-8'") from error
     column = {name.split(":")[0].strip(): place for place, name in enumerate(lines[0])} if lines else {}
     for name in ("kind", "group", UNSUPPORTED):
         if name not in column:

@@ -47,9 +47,10 @@ def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
 
 def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
     """What descriptions keep and, where they are not the prompts themselves, claim without a source, by history length."""
-    header, compared = [HISTORIES[kind], "read", "known words kept"], any(own.compared for own in groups)
-    note = f"Known words are those of the {'attributes that the template names' if kind == 'items' else 'titles in the training history'}"
-    body = [[own.group, f"{own.read:,}", _percent(own.kept)] for own in groups]
+    header, compared = [HISTORIES[kind], "read", "known words kept", "less than half kept"], any(own.compared for own in groups)
+    known = "attributes that the template names" if kind == "items" else "titles in the training history"
+    note = f"Read: descriptions drawn at random. Known words are those of the {known}"
+    body = [[own.group, f"{own.read:,}", _percent(own.kept), _percent(own.mostly_lost)] for own in groups]
     if compared:
         header += ["compared", "claims", "claims without a source", "descriptions with one", "95 %"]
         note += (
@@ -131,7 +132,7 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
 def largest_clusters(of_kinds: dict[str, Vectors]) -> Table:
     """The largest clusters of near-duplicates, to be looked at."""
     body = [[kind, " / ".join(one.examples), f"{one.rows:,}"] for kind, own in of_kinds.items() for one in own.largest]
-    return Table("largest-clusters", "The largest clusters", ["of", "what is known of the first", "rows"], body, "To look at")
+    return Table("largest-clusters", "The largest clusters", ["of", "what is known of the first rows", "rows"], body, "A few of each")
 
 
 def _mean(values: np.ndarray | None) -> str:

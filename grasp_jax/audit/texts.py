@@ -24,6 +24,7 @@ class GroupTexts:
       words: 10 %, 50 % and 90 % quantile of words of the usable descriptions.
       read: usable descriptions drawn for what follows.
       kept: mean share of the known words that a description keeps.
+      mostly_lost: share of them that keep less than half.
       compared: those read that are not the prompt itself, whose claims say something.
       claims: mean number of claims.
       unsupported: share of all claims without a source in the prompt.
@@ -38,6 +39,7 @@ class GroupTexts:
     words: tuple[float, float, float] | None
     read: int
     kept: float | None
+    mostly_lost: float | None
     compared: int
     claims: float | None
     unsupported: float | None
@@ -62,7 +64,8 @@ def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarr
     usable = rows[described.statuses[rows] == STATUSES.index("ok")]
     lengths = [len(described.texts[row].split()) for row in usable]
     read = drawn(usable, config.texts, config.seed, int(subject.groups.of_rows[rows[0]]))
-    kept = [] if subject.known_of is None else [kept_share(subject.known_of(int(row)), described.texts[row]) for row in read]
+    shares = [] if subject.known_of is None else [kept_share(subject.known_of(int(row)), described.texts[row]) for row in read]
+    kept = [value for value in shares if value is not None]
     counted = count_all(described, read)
     with_one, made = sum(one.unsupported > 0 for one in counted), sum(one.made for one in counted)
     return GroupTexts(
@@ -73,7 +76,8 @@ def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarr
         unanswered=share["rejected"] + share["mismatch"],
         words=tuple(np.quantile(lengths, (0.1, 0.5, 0.9)).tolist()) if lengths else None,
         read=len(read),
-        kept=_mean([value for value in kept if value is not None]),
+        kept=_mean(kept),
+        mostly_lost=_mean([value < 0.5 for value in kept]),
         compared=len(counted),
         claims=_mean([one.made for one in counted]),
         unsupported=sum(one.unsupported for one in counted) / made if made else None,

@@ -1,6 +1,7 @@
 """Writes an audit: AUDIT.md, audit.json, tables as CSV, figures as SVG, index.html, which holds everything, and the sheet for raters."""
 
 import dataclasses
+import html
 import json
 import pathlib
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def write_audit(audit: Audit, sheet: Sequence[Sequence[str]], out: pathlib.Path)
         check_unfilled(out / SHEET, sheet_text(sheet))
         texts[SHEET] = sheet_text(sheet)
     tables, figures, said = all_tables(audit), all_figures(audit), about(audit, len(sheet))
-    body = [f"<h1>{TITLE}</h1>", *(f"<p>{line}</p>" for line in said), *map(table_html, tables)]
+    body = [f"<h1>{TITLE}</h1>", *(f"<p>{html.escape(line)}</p>" for line in said), *map(table_html, tables)]
     body += ["<h2>Figures</h2>", *(figure(title, svg) for title, svg in figures.items())]
     parts = [f"# {TITLE}\n", *(f"{line}\n" for line in said), *map(markdown, tables)]
     for table in tables:

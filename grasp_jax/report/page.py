@@ -93,11 +93,12 @@ def table_html(table: Table) -> str:
     """A table under its title and its note."""
     head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
     lines, before = [], None
+    blocks = len({row[0] for row in table.rows}) < len(table.rows)  # of rows that begin alike, told apart by a rule
     for r, row in enumerate(table.rows):
         marked = [
             f'<td class="best">{_text(cell)}</td>' if (r, c) in table.best else f"<td>{_text(cell)}</td>" for c, cell in enumerate(row)
         ]
-        lines.append(f"<tr{' class=first' if before not in (None, row[0]) else ''}>{''.join(marked)}</tr>")
+        lines.append(f"<tr{' class=first' if blocks and before not in (None, row[0]) else ''}>{''.join(marked)}</tr>")
         before = row[0]
     return (
         f"<h3>{_text(table.title)}</h3><p class=note>{_text(table.note)}.</p>"
