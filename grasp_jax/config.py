@@ -1,5 +1,6 @@
 """Defaults of every config, their validation, and the comparison with the config of an earlier run."""
 
+import itertools
 import json
 import math
 import pathlib
@@ -19,6 +20,7 @@ FREE = (
     "recommend",
     "compilation_cache",
     "knowledge.since",
+    "knowledge.audit",
     "model.method",
     "model.backbone",
 )  # may change between calls on one workdir: no cell depends on it
@@ -167,7 +169,7 @@ _NOT_NEGATIVE = (
     "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds",
     "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
-_TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float}
+_TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int}
 
 
 def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
@@ -207,6 +209,11 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
             f"config.knowledge.reduction.width: {config.knowledge.reduction.width!r} with kind {config.knowledge.reduction.kind!r}; "
             "expected a width for truncate and pca, and 0 for none"
         )
+    least, starts = config.knowledge.audit.duplicate_cosine, config.knowledge.audit.history_groups
+    if least > 1:
+        raise UserError(f"config.knowledge.audit.duplicate_cosine: {least!r}; expected a cosine, at most 1")
+    if not starts or starts[0] < 1 or any(low >= high for low, high in itertools.pairwise(starts)):
+        raise UserError(f"config.knowledge.audit.history_groups: {starts!r}; expected one or more lengths from 1, each above the last")
     if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:
@@ -224,7 +231,9 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
                 raise UserError(f"config.model.{key}: {name!r}; expected one or several, comma separated, of {', '.join(known)}")
 
 
-_EXAMPLES = {"train.seeds": "(42,43,44)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)"}
+_EXAMPLES = {
+    "train.seeds": "(42,43,44)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)", "knowledge.audit.history_groups": "(3,5,10,20)",
+}  # fmt: skip
 
 
 def of_method(config: ml_collections.ConfigDict, method: str) -> ml_collections.ConfigDict:

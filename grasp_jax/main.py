@@ -1,4 +1,4 @@
-"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend]`.
+"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend|audit]`.
 
 `--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left.
 """
@@ -26,8 +26,9 @@ flags.DEFINE_enum("mode", "all", [*STAGES, "report"], "Stage to run; each finds 
 flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
 flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
+flags.DEFINE_string("ratings", None, "audit: the sheet of an earlier audit, filled in by people.")
 flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
-flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/recommendations.parquet; report: folder, by default report.")
+flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/recommendations.parquet; report and audit: a folder.")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     if FLAGS["dry-run"].value and FLAGS.mode != "prepare":
         raise UserError(f"--dry-run goes with --mode=prepare, not with --mode={FLAGS.mode}")
+    if FLAGS.ratings is not None and FLAGS.mode != "audit":
+        raise UserError(f"--ratings goes with --mode=audit, not with --mode={FLAGS.mode}")
     started = time.perf_counter()
     experiment = asked_for()
     STAGES[FLAGS.mode](experiment, FLAGS)

@@ -9,12 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from grasp_jax.audit.measure import measure
+from grasp_jax.audit.ratings import rated_groups, read_ratings
+from grasp_jax.audit.sheet import sheet_rows
+from grasp_jax.audit.subjects import group_labels, make_subjects
+from grasp_jax.audit.write import write_audit
 from grasp_jax.cells import Cell, Evaluated, evaluate_cell, finished_cell, make_cell, train_cell, trained_cell
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
+from grasp_jax.knowledge.bank import MANIFEST
+from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
@@ -100,13 +107,33 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 
 
+def audit(experiment: Experiment, flags: Any) -> None:
+    """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
+    out = _folder(flags.out or str(experiment.workdir / "audit"))
+    if not (experiment.bank_folder / MANIFEST).is_file():
+        raise UserError(f"{experiment.bank_folder}: there is no knowledge bank to audit; run --mode=prepare first")
+    config, dataset = experiment.knowledge, experiment.dataset
+    labels = group_labels(config)
+    rated = rated_groups(read_ratings(pathlib.Path(flags.ratings), labels), labels) if flags.ratings else []
+    bank = prepare_bank(config, experiment.split, dataset.texts, experiment.bank_folder)
+    subjects = make_subjects(config, experiment.split, dataset.texts, bank)
+    sheet = [] if flags.ratings else sheet_rows(subjects, config.audit)
+    paths = write_audit(measure(config, subjects, dataset.texts.items, bank, rated), sheet, out)
+    print(f"{len(paths)} files; open {paths[0]} in a browser")
+
+
 def report(flags: Any) -> None:
     """Tables, figures and examples of the runs in --runs, into --out."""
-    out = pathlib.Path(flags.out or "report")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out: {out} is a file; expected a folder, new or old")
+    out = _folder(flags.out or "report")
     paths = write_report(read_runs(flags.runs or ""), out)
     print(f"{len(paths)} files; open {paths[0]} in a browser")
+
+
+def _folder(name: str) -> pathlib.Path:
+    folder = pathlib.Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: {folder} is a file; expected a folder, new or old")
+    return folder
 
 
 def _all_finished(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated]) -> dict[tuple[str, str], Evaluated]:
@@ -154,4 +181,5 @@ STAGES: dict[str, Callable[[Experiment, Any], None]] = {
     "train": train,
     "evaluate": evaluate,
     "recommend": recommend_items,
+    "audit": audit,
 }

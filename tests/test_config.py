@@ -115,6 +115,9 @@ REFUSED = {
     "eval.num_negatives": (-100, "-100; expected a positive number"),
     "recommend.top_n": (0, "0; expected a positive number"),
     "train.seeds": ((), "(); expected one or more different whole numbers from 0"),
+    "knowledge.audit.duplicate_cosine": (1.5, "1.5; expected a cosine, at most 1"),
+    "knowledge.audit.pairs": (0, "0; expected a positive number"),
+    "knowledge.audit.history_groups": ((), "(); expected one or more lengths from 1"),
     "model.dropout": ((), "(); expected rates from 0 to below 1"),
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
     "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, llminit, rlmrec_con"),
@@ -126,6 +129,9 @@ REFUSED_TUPLES = [
     ("train.seeds", (True,), "(True,); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (42, 42), "(42, 42); expected one or more different whole numbers from 0"),
     ("train.seeds", (-1,), "(-1,); expected one or more different whole numbers from 0"),
+    ("knowledge.audit.history_groups", (3, 3), "(3, 3); expected one or more lengths from 1, each above the last"),
+    ("knowledge.audit.history_groups", (0, 3), "(0, 3); expected one or more lengths from 1"),
+    ("knowledge.audit.history_groups", ("3",), "('3',); expected a tuple of ints, such as (3,5,10,20)"),
     ("model.mlp", ("256",), "('256',); expected a tuple of ints, such as (256,)"),
     ("model.dropout", ("0.2",), "('0.2',); expected a tuple of floats, such as (0.2,0.5)"),
     ("model.dropout", (0.2, 1.0), "(0.2, 1.0); expected rates from 0 to below 1"),
@@ -199,6 +205,16 @@ def test_recommend_may_change(tmp_path: pathlib.Path) -> None:
     save_config(default_config(), tmp_path)
     check_workdir(changed("recommend.top_n", 50), tmp_path)
     check_workdir(changed("recommend.exclude_seen", False), tmp_path)
+
+
+def test_what_is_audited_may_change(tmp_path: pathlib.Path) -> None:
+    """Would break the audit of a finished run: a workdir older than the audit, or audited otherwise, is the same run."""
+    save_config(default_config(), tmp_path)
+    check_workdir(changed("knowledge.audit.category_column", "brand"), tmp_path)
+    tree = json.loads((tmp_path / CONFIG_FILE).read_text())
+    del tree["knowledge"]["audit"]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    check_workdir(default_config(), tmp_path)
 
 
 def test_keys_of_another_version_are_named(tmp_path: pathlib.Path) -> None:

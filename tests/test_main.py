@@ -144,6 +144,7 @@ BAD_FLAGS = {
     "wrong tuple": ("--config.train.seeds=('a',)", "config.train.seeds"),
     "unknown method": ("--config.model.method=magic", "config.model.method: 'magic'; expected one or several"),
     "left-over": ("surplus", "left-over argument 'surplus'"),
+    "flag of another mode": ("--ratings=sheet.csv", "--ratings goes with --mode=audit, not with --mode=all"),
     "missing config": ("--config=configs/nothing.py", "nothing.py"),
 }
 

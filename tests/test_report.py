@@ -116,6 +116,7 @@ def test_formats_keep_every_cell() -> None:
     table = Table("t", "A & B", ["backbone", "method", "x_y"], rows, "p < 0.05", frozenset({(0, 2)}))
     assert list(csv.reader(io.StringIO(comma_separated(table)))) == [table.header, *table.rows]
     assert "| sasrec | grasp_plus | **1.00 ± 0.10** |" in markdown(table)
+    assert r"| a\|b |" in markdown(Table("t", "T", ["x"], [["a|b"]])), "a bar in a title is no column"
     text = latex(table)
     assert r"sasrec & grasp\_plus & \textbf{1.00 $\pm$ 0.10} \\" in text and r"5 \%" in text and r"A \& B. p $<$ 0.05." in text
     assert text.count(r"\begin") == text.count(r"\end") == 2 and "{llr}" in text

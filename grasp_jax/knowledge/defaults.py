@@ -89,16 +89,25 @@ KNOWLEDGE: dict[str, Any] = {
     "whiten": False,  # the same variance along every direction of training items
     "dtype": "float32",  # of the tables on disk: float32 | float16 | bfloat16
     "verify": True,
+    "audit": {  # of --mode=audit; decides nothing else, so it may change between calls on one workdir
+        "history_groups": (1, 2, 3, 5, 10, 20, 50),  # where a group of lengths of training histories (of items: purchases) begins
+        "texts": 2000,  # read in a group, drawn at random, for what costs time: claims and kept words
+        "pairs": 20_000,  # random pairs of rows whose cosine is measured
+        "duplicate_cosine": 0.95,  # from which stored neighbours count as near-duplicates
+        "category_column": "",  # of the items table; empty: group_column, or category, or categories
+        "sheet_rows": 20,  # of each group in the sheet for raters
+        "seed": 0,
+    },
     "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
 }
 POSITIVE = (
     "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
     "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",
     "num_neighbours",
+    "audit.texts", "audit.pairs", "audit.duplicate_cosine", "audit.sheet_rows",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "describe.temperature", "describe.requests_per_minute", "describe.tokens_per_minute", "describe.retries", "embed.dimensions",
     "embed.requests_per_minute", "embed.tokens_per_minute", "embed.retries", "embed.price_prompt", "sentence.max_tokens", "min_recall",
-    "reduction.width",
-    "describe.price_prompt", "describe.price_answer", "reduction.width",
+    "describe.price_prompt", "describe.price_answer", "reduction.width", "audit.seed",
 )  # fmt: skip

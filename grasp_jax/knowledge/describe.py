@@ -58,6 +58,14 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_co
         return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config)
 
 
+def count_unanswered(num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> int:
+    """How many different prompts `DESCRIBERS[config.describer]` would still ask for; asks for nothing."""
+    if config.describer == "template":
+        return 0
+    with open_answers(config.describe.cache) as cache:
+        return len(cache.unanswered(keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))))
+
+
 def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> str:
     """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
     if not len(rows):

@@ -39,6 +39,11 @@ def load_template(name: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
+def field_names(template: str) -> list[str]:
+    """Fields that a template names, in order, each once."""
+    return list(dict.fromkeys(_FIELD.findall(template)))
+
+
 def check_fields(template: str, available: Mapping[str, Any], where: str) -> None:
     """Raises UserError where a template names a field outside any [[clause]] that the data lacks altogether."""
     needed = set(_FIELD.findall(_CLAUSE.sub("", template)))
@@ -55,7 +60,7 @@ def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | Non
         whole = long or {}
         if name:
             return whole[name] if name in whole else _single(fields.get(name))
-        joined = {name: whole.get(name) or ", ".join(_as_list(fields.get(name))) for name in _FIELD.findall(inner)}
+        joined = {name: whole.get(name) or ", ".join(as_list(fields.get(name))) for name in _FIELD.findall(inner)}
         if not all(joined.values()):
             return ""
         return _FIELD.sub(lambda field: joined[field.group(1)], inner)[:MAX_CLAUSE_CHARACTERS]
@@ -114,13 +119,14 @@ def item_titles(items: AttributeTable) -> list[str]:
     return [str(title) if title else UNKNOWN for title in items.columns["title"]]
 
 
-def _as_list(value: Any) -> list[str]:
+def as_list(value: Any) -> list[str]:
+    """The parts of an attribute's value as text; none where it is unknown."""
     if value is None or value == "":
         return []
     return [str(part) for part in value if part] if isinstance(value, (list, tuple)) else [str(value)]
 
 
 def _single(value: Any) -> str:
-    text = ", ".join(_as_list(value))
+    text = ", ".join(as_list(value))
     # A title may be long and is the one thing we know of an item; only what LLM-ESR calls junk is cut.
     return text if 0 < len(text) <= 4 * MAX_VALUE_CHARACTERS else UNKNOWN

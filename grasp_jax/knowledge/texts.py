@@ -10,7 +10,7 @@ from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
-from grasp_jax.knowledge.describe import DESCRIBERS, what_is_missing
+from grasp_jax.knowledge.describe import DESCRIBERS, count_unanswered, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS
 from grasp_jax.knowledge.prompts import PromptOf
 from grasp_jax.knowledge.recipe import held_back
@@ -45,6 +45,26 @@ def dry_run(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> 
     yield what_is_missing("items", split.log.num_items, item_prompt, config)
     if sources.of_users is None:
         yield what_is_missing("users", split.log.num_users, user_prompt, config)
+
+
+def require_answers(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> None:
+    """Makes sure that `describe` will ask for nothing.
+
+    Raises:
+      UserError: a description is not in the cache of answers; or what `prompts_of` raises.
+    """
+    if config.encoder == "file":
+        return
+    item_prompt, user_prompt = prompts_of(config, split, sources)
+    missing = {"items": count_unanswered(split.log.num_items, item_prompt, config)}
+    if sources.of_users is None:
+        missing["users"] = count_unanswered(split.log.num_users, user_prompt, config)
+    for kind, count in missing.items():
+        if count:
+            raise UserError(
+                f"config.knowledge.describe.cache: {config.describe.cache} lacks the answers to {count:,} prompts of {kind}; "
+                "run --mode=prepare first, or name the cache that the bank was made with"
+            )
 
 
 def prompts_of(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:

@@ -28,7 +28,7 @@ class Panel:
             matplotlib.use("Agg")
             from matplotlib import pyplot
         except ImportError as error:
-            raise UserError("--mode=report draws with matplotlib, which is not installed: pip install 'grasp-jax[report]'") from error
+            raise UserError("figures are drawn with matplotlib, which is not installed: pip install 'grasp-jax[report]'") from error
         style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
         pyplot.rcParams.update({**style, "svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "grasp_jax"})
         self._pyplot = pyplot

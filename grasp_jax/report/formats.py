@@ -12,7 +12,7 @@ def markdown(table: Table) -> str:
     """A Markdown table under its title; the best of a column is bold."""
     rows = [[f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)] for r, row in enumerate(table.rows)]
     lines = [table.header, ["---"] * len(table.header), *rows]
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
     return f"### {table.title}\n\n{table.note}\n\n{body}\n"
 
 

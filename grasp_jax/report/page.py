@@ -53,16 +53,27 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: dict[str, str]) -> st
     ]
     if figures:
         body.append('<h2 id="figures">Figures</h2>')
-        body += [f"<h3>{_text(title)}</h3><figure style='margin:0'>{svg}</figure>" for title, svg in figures.items()]
+        body += [figure(title, svg) for title, svg in figures.items()]
     if shown:
         body.append('<h2 id="examples">Recommendations, side by side</h2><p>The newest items of a history (oldest first), what the user '
                     "took next, and the top ten of two methods, items seen before left out.</p>")  # fmt: skip
         for run, chosen in shown:
             body += _examples(run, *chosen)
+    return document("grasp_jax report", body)
+
+
+def document(title: str, body: Sequence[str]) -> str:
+    """A whole page around the parts of a body, which are HTML already."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>grasp_jax report</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def figure(title: str, svg: str, note: str = "") -> str:
+    """A figure under its title."""
+    said = f"<p class=note>{_text(note)}</p>" if note else ""
+    return f"<h3>{_text(title)}</h3>{said}<figure style='margin:0'>{svg}</figure>"
 
 
 def _run(run: Run, tables: Sequence[Table]) -> list[str]:
@@ -75,17 +86,19 @@ def _run(run: Run, tables: Sequence[Table]) -> list[str]:
             f"{about['cores']} cores of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
             f"commit {_text(str(about['commit'])[:10])}.</p><p><code>{_text(about['command'])}</code></p>"
         )
-    return parts + [_table(table) for table in tables]
+    return parts + [table_html(table) for table in tables]
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table under its title and its note."""
     head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
     lines, before = [], None
+    blocks = len({row[0] for row in table.rows}) < len(table.rows)  # of rows that begin alike, told apart by a rule
     for r, row in enumerate(table.rows):
         marked = [
             f'<td class="best">{_text(cell)}</td>' if (r, c) in table.best else f"<td>{_text(cell)}</td>" for c, cell in enumerate(row)
         ]
-        lines.append(f"<tr{' class=first' if before not in (None, row[0]) else ''}>{''.join(marked)}</tr>")
+        lines.append(f"<tr{' class=first' if blocks and before not in (None, row[0]) else ''}>{''.join(marked)}</tr>")
         before = row[0]
     return (
         f"<h3>{_text(table.title)}</h3><p class=note>{_text(table.note)}.</p>"
