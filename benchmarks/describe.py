@@ -6,6 +6,7 @@ must make the same tables, no answer that was kept may be asked for again, and n
 What the server allows is concurrency / time to think; a bare asyncio client says how much of that this machine can reach.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -19,7 +20,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
 
 from benchmarks import record
 from benchmarks.chat_process import ROOT, ChatProcess, bare_client
@@ -30,15 +30,7 @@ from grasp_jax.knowledge.answers import kept_keys
 from grasp_jax.knowledge.language_model import keys_of
 from grasp_jax.machine import machine
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("items", 5000, "V, items to describe.", lower_bound=20)
-flags.DEFINE_integer("users", 100, "N, users to describe.", lower_bound=10)
-flags.DEFINE_integer("concurrency", 32, "c, requests in flight at most.", lower_bound=1)
-flags.DEFINE_float("think", 0.1, "s, seconds that the server thinks about an answer.", lower_bound=0.001)
-flags.DEFINE_integer("kills", 5, "SIGKILLs on the way.", lower_bound=0)
-flags.DEFINE_multi_enum("runs", ["well_behaved", "misbehaving", "killed"], ["well_behaved", "misbehaving", "killed"], "What to run.")
-flags.DEFINE_string("out", None, "JSON file; without it benchmarks/results/describe-cpu.json.")
-
+RUNS = ("well_behaved", "misbehaving", "killed")
 CONTENT = {"na": 41, "refused": 67, "empty": 71, "endless": 101}  # one in so many prompts; decided by the prompt, so the same in every run
 FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "slow": 61}  # one in so many requests
 WORDS = ("amber", "basil", "cedar", "dusk", "ember", "fern", "grove", "hazel", "iris", "jade", "kelp", "lotus", "maple", "nectar", "olive")
@@ -56,29 +48,29 @@ def write_shop(folder: pathlib.Path, num_items: int, num_users: int) -> pathlib.
     return folder
 
 
-def command(shop: pathlib.Path, folder: pathlib.Path, url: str) -> list[str]:
+def command(shop: pathlib.Path, folder: pathlib.Path, url: str, concurrency: int) -> list[str]:
     """The command line of one run; its workdir and its answers are in `folder`."""
     return [
         sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py", "--mode=prepare", f"--workdir={folder / 'run'}",
         "--config.data.source=files", f"--config.data.path={shop}", "--config.data.items_file=items.jsonl",
         "--config.knowledge.item_template=titled_item", "--config.knowledge.width=16", "--config.knowledge.describer=openai",
         f"--config.knowledge.describe.base_url={url}", f"--config.knowledge.describe.cache={folder / 'answers'}",
-        f"--config.knowledge.describe.concurrency={FLAGS.concurrency}",
+        f"--config.knowledge.describe.concurrency={concurrency}",
     ]  # fmt: skip
 
 
-def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], kills: int = 0) -> dict[str, Any]:
+def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], kills: int, settings: argparse.Namespace) -> dict[str, Any]:
     """One run, killed so many times at equal shares of the answers; its figures and the checksums of its tables."""
     folder.mkdir()
-    total, kept_at = FLAGS.items + FLAGS.users, []
-    with ChatProcess(folder / "log", FLAGS.think, faults | CONTENT) as server:
-        arguments = command(shop, folder, server.url)
+    total, kept_at = settings.items + settings.users, []
+    with ChatProcess(folder / "log", settings.think, faults | CONTENT) as server:
+        arguments = command(shop, folder, server.url, settings.concurrency)
         for kill in range(kills):
             with (folder / f"killed-{kill}.txt").open("wb") as said:
                 process = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said)
                 while server.seen()["answers"] < total * (kill + 1) / (kills + 1):
                     if process.poll() is not None:
-                        raise UserError(f"the run ended before it was killed; see {said.name}")
+                        raise UserError(f"a run ended before it was killed: {pathlib.Path(said.name).read_text().splitlines()[-1:]}")
                     time.sleep(0.01)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
@@ -116,60 +108,59 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
     return {"asked_again_though_kept": again, "asked_again": len(log) - len(set(log)), "not_kept_at_kills": unheard}
 
 
-def check(runs: dict[str, dict[str, Any]]) -> None:
+def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
     """Raises UserError where a run has not kept what it promises."""
     for name, run in runs.items():
         if run["asked_again_though_kept"] or run["asked_again"] > run["not_kept_at_kills"]:
             raise UserError(f"{name}: {run['asked_again']} prompts were asked again, {run['asked_again_though_kept']} of them though kept")
-        if run["not_kept_at_kills"] > FLAGS.concurrency * run["kills"]:
+        if run["not_kept_at_kills"] > concurrency * run["kills"]:
             raise UserError(f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected those in flight alone")
-        if run["most_in_flight"] > FLAGS.concurrency:
-            raise UserError(f"{name}: {run['most_in_flight']} requests in flight; the config allows {FLAGS.concurrency}")
+        if run["most_in_flight"] > concurrency:
+            raise UserError(f"{name}: {run['most_in_flight']} requests in flight; the config allows {concurrency}")
         if run["checksums"] != next(iter(runs.values()))["checksums"]:
             raise UserError(f"{name}: its tables differ from those of {next(iter(runs))}")
 
 
-def bare(folder: pathlib.Path) -> float:
+def bare(folder: pathlib.Path, settings: argparse.Namespace) -> float:
     """Answers a second to the bare client, by the server that behaves."""
-    with ChatProcess(folder / "bare", FLAGS.think, CONTENT) as server:
-        asyncio.run(bare_client(server.url, [f"item {k}" for k in range(FLAGS.items)], FLAGS.concurrency))
+    with ChatProcess(folder / "bare", settings.think, CONTENT) as server:
+        asyncio.run(bare_client(server.url, [f"item {k}" for k in range(settings.items)], settings.concurrency))
         seen = server.seen()
     return seen["answers"] / seen["seconds"]
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(settings: argparse.Namespace) -> None:
     """Runs, checks, prints and saves."""
-    if len(arguments) > 1:
-        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
-    measured_on, contention, allowed = machine(), record.Contention(), FLAGS.concurrency / FLAGS.think
+    measured_on, contention, allowed = machine(), record.Contention(), settings.concurrency / settings.think
     runs: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        shop = write_shop(folder / "shop", FLAGS.items, FLAGS.users)
-        for run in FLAGS.runs:
-            kills = FLAGS.kills if run == "killed" else 0
-            own = runs[run] = describe(shop, folder / run, {} if run == "well_behaved" else FAULTS, kills)
+        shop = write_shop(folder / "shop", settings.items, settings.users)
+        for run in settings.runs:
+            kills = settings.kills if run == "killed" else 0
+            own = runs[run] = describe(shop, folder / run, {} if run == "well_behaved" else FAULTS, kills, settings)
             if not kills:  # or the seconds of starting anew would count
                 own |= {"answers_per_second": own["answers"] / own["seconds"]}
                 own |= {"share_of_allowed": own["requests"] / own["seconds"] / allowed}
             print(f"{run}: {own['answers']:,} answers to {own['requests']:,} requests in {own['seconds']:.1f} s", flush=True)
-        check(runs)
-        least = bare(folder)
+        check(runs, settings.concurrency)
+        least = bare(folder, settings)
     others = contention.cores()
     print("\n" + table(runs) + "\n")
-    print(f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; others used {others or 0:.1f} cores; all tables are the same")
+    busy = f"other processes used {others or 0:.1f} cores"
+    print(f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; {busy}; all tables are the same")
     result = {
         "benchmark": "describe",
         "date": time.strftime("%Y-%m-%d"),
         "machine": measured_on,
-        "sizes": {name: FLAGS[name].value for name in ("items", "users", "concurrency", "think")},
+        "sizes": {name: getattr(settings, name) for name in ("items", "users", "concurrency", "think")},
         "faults": FAULTS | CONTENT,
         "cores_used_by_others": others,
         "allowed_per_second": allowed,
         "bare_client_per_second": least,
         "runs": runs,
     }
-    record.save(pathlib.Path(FLAGS.out) if FLAGS.out else record.RESULTS / "describe-cpu.json", result)
+    record.save(pathlib.Path(settings.out) if settings.out else record.RESULTS / "describe-cpu.json", result)
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
@@ -183,15 +174,22 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
     return record.table(header, rows)
 
 
-def run() -> None:
-    """Entry point: a `UserError` becomes one line and exit status 2."""
-    logging.set_verbosity(logging.WARNING)
-    try:
-        app.run(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.describe", description="Describing, killed on the way and not.")
+    parser.add_argument("--items", type=int, default=5000, help="V, items to describe")
+    parser.add_argument("--users", type=int, default=100, help="N, users to describe")
+    parser.add_argument("--concurrency", type=int, default=32, help="c, requests in flight at most")
+    parser.add_argument("--think", type=float, default=0.1, help="s, seconds that the server thinks about an answer")
+    parser.add_argument("--kills", type=int, default=5, help="SIGKILLs on the way")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
+    parser.add_argument("--out", help="JSON file; without it benchmarks/results/describe-cpu.json")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    run()
+    try:
+        main(parse())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

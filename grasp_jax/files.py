@@ -1,7 +1,9 @@
-"""Writing that is whole or not at all."""
+"""Writing that is whole or not at all, and what stands in its way."""
 
+import errno
 import os
 import pathlib
+import re
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -16,3 +18,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def disk_is_full(error: OSError) -> bool:
+    """No space, or no more of it for this user; NumPy says so in words of its own and without a number."""
+    written_in_part = error.errno is None and re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
+    return written_in_part or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -3,7 +3,6 @@
 `--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left.
 """
 
-import errno
 import os
 import pathlib
 import sys
@@ -17,6 +16,7 @@ from ml_collections import config_flags
 from grasp_jax import config as configuration
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
+from grasp_jax.files import disk_is_full
 from grasp_jax.stages import STAGES, report
 
 FLAGS = flags.FLAGS
@@ -100,7 +100,7 @@ def run(main: Callable[[Sequence[str]], None] = main) -> None:
     except UserError as error:
         sys.exit(_failed(str(error)))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if not disk_is_full(error):
             raise
         sys.exit(_failed(f"the disk is full ({error.filename or FLAGS.workdir}); free space and run the same command again, it resumes"))
 

@@ -126,3 +126,10 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
     usage = estimate(rows, prompt_of, settings.describe.max_tokens)
     assert usage.asked == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
     np.testing.assert_allclose(usage.cost(settings.describe), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6)
+
+
+def test_an_address_without_its_scheme(tmp_path: pathlib.Path, settings: Any) -> None:
+    """A newcomer would be told that the endpoint is down, after three attempts."""
+    settings.describe.base_url = "localhost:8000/v1"
+    with pytest.raises(UserError, match="base_url: 'localhost:8000/v1'; expected an address such as http://localhost:8000/v1"):
+        describe(tmp_path, settings)

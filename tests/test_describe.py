@@ -6,6 +6,7 @@ Killed and taken up again: test_benchmarks.py.
 import json
 import pathlib
 import random
+import re
 import socket
 import sys
 
@@ -19,6 +20,11 @@ ITEMS, USERS = 150, 60
 KEY = {"OPENAI_API_KEY": "sk-secret"}
 MAIN = (sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py")
 FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "na": 11, "endless": 13, "refused": 17}
+
+LAST_LINE = re.compile(
+    r"describe items: 150 prompts answered, [\d,]+ tokens of prompts and [\d,]+ of answers; cost [1-9]\d*\.\d\d; "
+    r"the template's text stands in for \d+ of 150 \(\d+ na, \d+ refused\)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ def command(shop: pathlib.Path, folder: pathlib.Path, url: str, *more: str) -> l
         f"--config.knowledge.describe.cache={folder / 'answers'}", "--config.knowledge.item_template=titled_item",
         "--config.knowledge.user_template=shopper_user", "--config.knowledge.width=16", "--config.knowledge.num_neighbours=3",
         "--config.eval.num_negatives=20", "--config.eval.full=False", "--config.model.features=8", "--config.train.max_epochs=1",
-        "--config.model.method=grasp", "--config.model.mlp=(16,)", *more,
+        "--config.model.method=grasp", "--config.model.mlp=(16,)", "--config.knowledge.describe.price_prompt=1000.0", *more,
     ]  # fmt: skip
 
 
@@ -58,8 +64,10 @@ def test_from_descriptions_to_results(shop: pathlib.Path, tmp_path: pathlib.Path
         dry = succeeds(command(shop, tmp_path, server.url, "--mode=prepare", "--dry-run"))
         assert f"describe items: {ITEMS} prompts for {ITEMS} items go to {server.url}, model" in dry and server.requests == 0
         said = succeeds(command(shop, tmp_path, server.url))
-        assert "describe items: 150 prompts" in said and "the template's text stands in for" in said
+        assert "describe items: 150 prompts for 150 items go to" in said
+        assert LAST_LINE.search(said), said
         assert set(server.answered.values()) == {1}
+    assert "sk-secret" not in _written(tmp_path)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["rows"][0]["method"] == "grasp"
     manifest = json.loads((tmp_path / "run" / "knowledge" / "manifest.json").read_text())
@@ -76,6 +84,45 @@ def test_errors_of_the_endpoint_are_one_line(shop: pathlib.Path, tmp_path: pathl
     down = f"http://127.0.0.1:{_free_port()}/v1"
     message = one_line_error(run(command(shop, tmp_path / "down", down, "--mode=prepare", "--config.knowledge.describe.retries=1")))
     assert "no answer after 2 attempts" in message and "Connection" in message
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("no key", "the environment has no OPENAI_API_KEY; set it to your key, or base_url to a server of your own"),
+        ("unknown model", "no model 'gpt-4o-mini' here, or no such endpoint: Error code: 404 - status 404 for key ***"),
+        ("field", "colour.txt': the template names 'colour', but the data has brand, title; take it out, or put it into a [[clause]]"),
+    ],
+)
+def test_errors_of_a_newcomer_are_one_line(shop: pathlib.Path, tmp_path: pathlib.Path, fault: str, expected: str) -> None:
+    """A newcomer would read a traceback, or the key stand in a log; or the endpoint be asked ten thousand times in vain."""
+    (tmp_path / "colour.txt").write_text("A {colour} thing: {title}")
+    with running(ChatServer(status=404 if fault == "unknown model" else 200)) as server:
+        arguments = command(shop, tmp_path, "" if fault == "no key" else server.url, "--mode=prepare")
+        if fault == "field":
+            arguments.append(f"--config.knowledge.item_template={tmp_path / 'colour.txt'}")
+        result = run(arguments, **({"OPENAI_API_KEY": ""} if fault == "no key" else KEY))
+        assert server.requests == (fault == "unknown model")
+    assert result.returncode == 2 and expected in one_line_error(result)
+    assert "sk-secret" not in result.stdout + result.stderr + _written(tmp_path)
+
+
+def test_a_full_disk_loses_no_answer(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Answers that were paid for would be lost, or be torn and taken for whole ones."""
+    with running(ChatServer()) as server:
+        arguments = command(shop, tmp_path, server.url, "--mode=prepare", "--config.knowledge.describe.concurrency=4")
+        limited = ["bash", "-c", 'ulimit -f 8; exec "$0" "$@"', *arguments]  # no file may be longer than 8 kB: the journal will be
+        result = run(limited, **KEY)
+        assert result.returncode == 2 and "make room and run again" in one_line_error(result)
+        before = server.answered.total()
+        assert 30 < before < ITEMS
+        succeeds(arguments)
+        assert len(server.answered) == ITEMS + USERS and server.answered.total() - len(server.answered) <= 4
+
+
+def _written(folder: pathlib.Path) -> str:
+    """All that a run left behind."""
+    return "".join(path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob("*") if path.is_file())
 
 
 def _free_port() -> int:

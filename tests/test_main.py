@@ -1,5 +1,6 @@
 """The command line from end to end, and every error that a newcomer can make."""
 
+import errno
 import json
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.files import disk_is_full
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset
 
@@ -184,3 +186,10 @@ def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> N
     (saved,) = (tmp_path / "run").rglob("diverged_step*.npz")
     with np.load(saved, allow_pickle=False) as batch:
         assert {"items", "users", "negatives"} <= set(batch.files)
+
+
+def test_a_full_disk_is_told_from_other_failures() -> None:
+    """NumPy's own words for it carry no number, and would end in a traceback; a bug of ours must not read as a full disk."""
+    full = [OSError(errno.ENOSPC, "x"), OSError(errno.EDQUOT, "x"), OSError("2400 requested and 992 written")]
+    assert all(map(disk_is_full, full))
+    assert not any(map(disk_is_full, [OSError(errno.EACCES, "x"), OSError("2400 requested"), FileNotFoundError(errno.ENOENT, "x")]))

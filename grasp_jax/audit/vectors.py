@@ -23,7 +23,7 @@ class Cosines(NamedTuple):
     """[pairs] or [rows] float32 each.
 
     Attributes:
-      before: of random pairs of rows, with the centre put back; None where no centre was taken out, it is not known, or numbers were dropped.
+      before: of random pairs of rows, with the centre put back; None where no centre was taken out, or it cannot be put back.
       after: of the same pairs as the bank has them.
       nearest: of drawn rows and their nearest neighbour.
     """

@@ -62,8 +62,17 @@ def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
 
 
 def new_table(partial: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """A table of a bank in the making, memory-mapped, to be filled."""
-    return np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+    """A table of a bank in the making, memory-mapped, to be filled.
+
+    Raises:
+      OSError: there is no room for it; said now, for a page that finds none later ends the process without a word.
+    """
+    path = partial / f"{name}.npy"
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return table
 
 
 def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[str, Any], notes: dict[str, Any]) -> None:

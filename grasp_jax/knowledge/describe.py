@@ -45,7 +45,8 @@ def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_
         usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
         texts, names = zip(*described(keys, cache, prompt_of), strict=True)
     statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
-    print(summary(kind, usage, statuses, config), flush=True)
+    if said := summary(usage, statuses, config):
+        print(f"describe {kind}: {said}", flush=True)
     return list(texts), statuses
 
 
@@ -81,16 +82,18 @@ def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf
     )
 
 
-def summary(kind: str, usage: Usage, statuses: np.ndarray, config: ml_collections.ConfigDict) -> str:
-    """What was asked, what it took, and for how many rows the template had to stand in."""
-    parts = [f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"]
-    if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
-        parts.append(f"cost {usage.cost(config.describe):,.2f}")
+def summary(usage: Usage, statuses: np.ndarray, config: ml_collections.ConfigDict) -> str:
+    """What was asked and what it took, if anything was, and for how many rows the template had to stand in, if for any."""
+    parts = []
+    if usage.asked:
+        parts.append(f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers")
+        if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
+            parts.append(f"cost {usage.cost(config.describe):,.2f}")
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
     if counts.any():
         said = ", ".join(f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count)
         parts.append(f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})")
-    return f"describe {kind}: " + "; ".join(parts)
+    return "; ".join(parts)
 
 
 def _has_prices(settings: ml_collections.ConfigDict) -> bool:

@@ -61,6 +61,8 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
+        if config.base_url and not config.base_url.startswith(("http://", "https://")):
+            raise UserError(f"base_url: {config.base_url!r}; expected an address such as http://localhost:8000/v1")
         self.config, self.answered, self._errors = config, False, openai
         key = os.environ.get(config.key_variable, "")
         if not key and not config.base_url:

@@ -49,7 +49,9 @@ def check_fields(template: str, available: Mapping[str, Any], where: str) -> Non
     needed = set(_FIELD.findall(_CLAUSE.sub("", template)))
     missing = sorted(needed - set(available))
     if missing:
-        raise UserError(f"{where}: the template names {missing[0]!r}, but the data has {', '.join(sorted(available)) or 'no fields'}")
+        known = ", ".join(sorted(available)) or "no fields"
+        mend = "take it out, or put it into a [[clause]], which may be empty"
+        raise UserError(f"{where}: the template names {missing[0]!r}, but the data has {known}; {mend}")
 
 
 def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | None = None) -> str:
@@ -68,9 +70,9 @@ def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | Non
     return _PART.sub(part, template)
 
 
-def item_prompt(template: str, items: AttributeTable) -> PromptOf:
-    """The prompt of an item, by its row."""
-    check_fields(template, items.columns, "item template")
+def item_prompt(template: str, items: AttributeTable, where: str = "item template") -> PromptOf:
+    """The prompt of an item, by its row; `where` names the template in errors."""
+    check_fields(template, items.columns, where)
     return lambda row: fill(template, items.fields(row))
 
 
@@ -82,7 +84,9 @@ class History(NamedTuple):
     items: AttributeTable
 
 
-def user_prompt(template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = ()) -> PromptOf:
+def user_prompt(
+    template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = (), where: str = "user template"
+) -> PromptOf:
     """The prompt of a user, by row, from the training window alone.
 
     Args:
@@ -90,10 +94,11 @@ def user_prompt(template: str, history: History, users: AttributeTable | None = 
       history: training windows.
       users: attributes of the N users.
       held_back: columns that stay on this machine: they read as unknown, and clauses with them are left out.
+      where: names the template in errors.
     """
     titles, attributes = item_titles(history.items), {} if users is None else users.columns
     made = {"titles", "purchases"}
-    check_fields(template, dict.fromkeys(made | set(attributes)), "user template")
+    check_fields(template, dict.fromkeys(made | set(attributes)), where)
     shown = [name for name in attributes if name not in held_back]
     detailed = "{purchases}" in template
 

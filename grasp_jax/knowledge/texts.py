@@ -79,5 +79,9 @@ def prompts_of(config: ml_collections.ConfigDict, split: Split, sources: Texts) 
             "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
         )
     of_items, of_users = (prompts.load_template(config[f"{kind}_template"]) for kind in ("item", "user"))
+    item_field, user_field = (f"config.knowledge.{kind}_template={config[f'{kind}_template']!r}" for kind in ("item", "user"))
     history = prompts.History(split.train, split.log.items, sources.items)
-    return prompts.item_prompt(of_items, sources.items), prompts.user_prompt(of_users, history, sources.users, held_back(config))
+    return (
+        prompts.item_prompt(of_items, sources.items, item_field),
+        prompts.user_prompt(of_users, history, sources.users, held_back(config), user_field),
+    )
