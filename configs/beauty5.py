@@ -2,7 +2,9 @@
 
     python -m grasp_jax.main --config=configs/beauty5.py --config.data.path=FOLDER --workdir=runs/beauty5-lsa
     python -m grasp_jax.main --config=configs/beauty5.py:minilm --config.data.path=FOLDER --workdir=runs/beauty5-minilm
+    python -m grasp_jax.main --config=configs/beauty5.py:endpoint --config.data.path=FOLDER --workdir=runs/beauty5-endpoint
 
+The last has every item and user described, and the descriptions encoded, by a server of your own at `ENDPOINT`: `docs/knowledge.md`.
 FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `minilm`, `minilm_items.npy` and `minilm_users.npy`.
 """
 
@@ -11,8 +13,11 @@ import ml_collections
 from grasp_jax.config import default_config
 
 
+ENDPOINT = "http://localhost:8000/v1"
+
+
 def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
-    """`variant` is the text encoder: "lsa" (own vectors, from text) or "minilm" (vectors given as files beside the data)."""
+    """`variant` is where vectors come from: "lsa" (own, from text), "minilm" (files beside the data) or "endpoint" (a language model)."""
     config = default_config()
     config.data.name = "beauty5"
     config.data.interactions_file = "inter_time.tsv"
@@ -28,6 +33,9 @@ def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
         config.knowledge.encoder = "file"
         config.knowledge.item_file = "minilm_items.npy"
         config.knowledge.user_file = "minilm_users.npy"
+    elif variant == "endpoint":
+        config.knowledge.describer = config.knowledge.encoder = "openai"
+        config.knowledge.describe.base_url = config.knowledge.embed.base_url = ENDPOINT
     elif variant != "lsa":
-        raise ValueError(f"configs/beauty5.py:{variant}: expected lsa or minilm")
+        raise ValueError(f"configs/beauty5.py:{variant}: expected lsa, minilm or endpoint")
     return config

@@ -269,21 +269,26 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
     assert str(tmp_path) in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path)
 
 
-def test_neighbours_of_the_own_category(tmp_path: pathlib.Path) -> None:
-    """A column of the items table would be ignored, or a missing one be a KeyError."""
-    config = knowledge_config()
-    config.group_column, config.num_neighbours = "kind", 3
-    items = items_table()
-    items = dataclasses.replace(items, columns={**items.columns, "kind": [row % 2 for row in range(NUM_ITEMS)]})
-    bank = prepare.prepare_bank(config, shop(), Texts(items), tmp_path / "bank")
-    own = np.arange(NUM_ITEMS) % 2
-    scores = np.where(own[:, None] == own[None, :], bank.items.astype(np.float64) @ bank.items.T, -np.inf)
+@pytest.mark.parametrize("kind", ["items", "users"])
+def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> None:
+    """A column of the items or users table would be ignored, or a missing one be a KeyError."""
+    config, column = knowledge_config(), {"items": "group_column", "users": "user_group_column"}[kind]
+    config[column], config.num_neighbours = "kind", 3
+    items, count = items_table(), {"items": NUM_ITEMS, "users": NUM_USERS}[kind]
+    kinds = [row % 2 for row in range(count)]
+    texts = {
+        "items": Texts(dataclasses.replace(items, columns={**items.columns, "kind": kinds})),
+        "users": Texts(items, AttributeTable(np.arange(NUM_USERS), {"kind": kinds})),
+    }[kind]
+    bank = prepare.prepare_bank(config, shop(), texts, tmp_path / "bank")
+    table, own = getattr(bank, kind), np.array(kinds)
+    scores = np.where(own[:, None] == own[None, :], table.astype(np.float64) @ table.T, -np.inf)
     np.fill_diagonal(scores, -np.inf)
     nearest = np.argsort(-scores, axis=1)[:, :3]
-    np.testing.assert_allclose(bank.items_similar, bank.items[nearest].mean(axis=1), atol=1e-5)
-    config.group_column = "colour"
-    message = refusal(prepare.prepare_bank, config, shop(), Texts(items), tmp_path / "other")
-    assert_names(message, ("config.knowledge.group_column: 'colour'", "the data has title", "kind"))
+    np.testing.assert_allclose(getattr(bank, f"{kind}_similar"), table[nearest].mean(axis=1), atol=1e-5)
+    config[column] = "colour"
+    message = refusal(prepare.prepare_bank, config, shop(), texts, tmp_path / "other")
+    assert_names(message, (f"config.knowledge.{column}: 'colour'", "the data has", "kind"))
 
 
 def test_an_index_that_finds_too_little_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

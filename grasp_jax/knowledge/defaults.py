@@ -81,6 +81,7 @@ KNOWLEDGE: dict[str, Any] = {
     "pooling": "mean",  # of neighbours: mean (Eq. 2) | similarity (weighted by cosine)
     "retrieval": "exact",  # exact | scann
     "group_column": "",  # neighbours of an item share its value of this column of the items table
+    "user_group_column": "",  # neighbours of a user, of the users table
     "exclude_copies": False,  # rows with one and the same text are no neighbours of each other
     "min_recall": 0.9,  # of the true neighbours that scann must find
     "recall_sample": 1000,  # rows on which that is measured

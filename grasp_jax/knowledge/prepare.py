@@ -26,7 +26,7 @@ from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, princ
 from grasp_jax.knowledge.pooling import mean_of_neighbours
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
-from grasp_jax.knowledge.retrieve import find_neighbours, item_groups, same_text
+from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards
 from grasp_jax.knowledge.texts import describe
 from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
@@ -107,9 +107,13 @@ def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, wor
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
+    grouped = {
+        "items": (sources.items, "group_column", config.group_column),
+        "users": (sources.users, "user_group_column", config.user_group_column),
+    }
     for kind in KINDS:
         unit = _write_rows(config, kind, work, geometries[kind])
-        groups = item_groups(sources.items, config.group_column) if kind == "items" and config.group_column else None
+        groups = row_groups(*grouped[kind])
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
         else:

@@ -28,8 +28,7 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
         "center": config.center,
         "dtype": config.dtype,
     }
-    if config.group_column:
-        recipe["group_column"] = config.group_column
+    recipe |= {name: config[name] for name in ("group_column", "user_group_column") if config[name]}
     if config.exclude_copies:
         recipe["exclude_copies"] = True
     if config.reduction.kind != "none":

@@ -43,17 +43,24 @@ def find_neighbours(
     return found
 
 
-def item_groups(items: AttributeTable | None, column: str) -> np.ndarray:
-    """[V] number of each item's value of a column; items without one are a group of their own.
+def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndarray | None:
+    """[rows] number of each row's value of a column, rows without one being a group of their own; None for no column.
+
+    Args:
+      table: of items or of users.
+      field: of the config, for messages.
+      column: its value, or "".
 
     Raises:
       UserError: there is no such column.
     """
-    if items is None or column not in items.columns:
-        known = "no items table" if items is None else ", ".join(items.columns)
-        raise UserError(f"config.knowledge.group_column: {column!r}; the data has {known}")
+    if not column:
+        return None
+    if table is None or column not in table.columns:
+        known = "no such table" if table is None else ", ".join(table.columns)
+        raise UserError(f"config.knowledge.{field}: {column!r}; the data has {known}")
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(str(value), len(numbers)) for value in items.columns[column]])
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in table.columns[column]])
 
 
 def same_text(hashes: np.ndarray | None, unit: np.ndarray) -> np.ndarray:
