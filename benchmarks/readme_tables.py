@@ -30,6 +30,11 @@ RUNS = {
 COMPACT_COLUMNS = (("all", "NDCG@10"), ("all", "HR@10"), ("tail_item", "NDCG@10"))
 PROTOCOLS, GROUPS = {"sampled100": "sampled", "full": "full"}, {"all": "", "tail_item": ", tail items"}
 OURS = "grasp_plus"
+LEVEL, MARK = 0.05, r" \*"
+MARKED = (
+    "\\*: differs from every other method of the backbone, by a paired t-test over users, p < 0.05 after Holm's correction; "
+    "unmarked where a method was run apart and so not compared."
+)
 COMPACT = "table2"  # real text; README has its essence, docs/results.md all of every run
 
 
@@ -64,7 +69,11 @@ def _compact(title: str, results: dict[str, Any]) -> str:
         means = {method: [_mean(rows, method, backbone, *column) for column in wanted] for method in methods}
         best = [max(column) for column in zip(*means.values(), strict=True)]
         for method, values in means.items():
-            cells = [f"**{value:.2f}**" if value == top else f"{value:.2f}" for value, top in zip(values, best, strict=True)]
+            ahead_in = [_is_ahead(results["comparisons"], method, methods, backbone, *column) for column in wanted]
+            cells = [
+                f"**{value:.2f}**{MARK * mark}" if value == top else f"{value:.2f}"
+                for value, top, mark in zip(values, best, ahead_in, strict=True)
+            ]
             lines.append("| " + " | ".join([backbone, method, *cells]) + " |")
         ahead.append(_ahead(backbone, wanted, means))
     seeds = len({row["seed"] for row in rows})
@@ -73,10 +82,26 @@ def _compact(title: str, results: dict[str, Any]) -> str:
         f"jax {about['versions']['jax']}; {sum(about['seconds'].values()) / 60:.0f} minutes; {seeds} seed{'s' if seeds > 1 else ''}; "
         "percent, test.\n\n"
         + "\n".join(lines)
-        + f"\n\n`{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}."
+        + f"\n\n{MARKED} `{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}."
         + _missing(rows)
         + "\n\n"
     )
+
+
+def _is_ahead(
+    comparisons: list[dict[str, Any]], method: str, methods: list[str], backbone: str, protocol: str, group: str, metric: str
+) -> bool:  # fmt: skip
+    """Whether a method was compared with every other of its backbone, and differs from each; of NDCG@10 over all users alone."""
+    if (group, metric) != ("all", "NDCG@10"):
+        return False
+    p_values = {
+        other: own["p_value"]
+        for own in comparisons
+        if (own["protocol"], own["backbone"]) == (protocol, backbone) and method in (own["first"], own["second"])
+        for other in (own["first"], own["second"])
+        if other != method
+    }
+    return all(p_values.get(other, 1.0) < LEVEL for other in methods if other != method)
 
 
 def _missing(rows: list[dict[str, Any]]) -> str:

@@ -12,7 +12,6 @@ import ml_collections
 
 from grasp_jax.config import default_config
 
-
 ENDPOINT = "http://localhost:8000/v1"
 
 
