@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import describe, lengths
+from benchmarks import describe, lengths, report
 from grasp_jax.config import default_config
 from grasp_jax.knowledge import chat
 from grasp_jax.knowledge.answers import Answer, AnswerCache, kept_keys
@@ -100,3 +100,24 @@ def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> No
     assert kept_keys(tmp_path) == {keys[0]}  # of a shard
     found = describe.repeated(["a", "b", "c", "a", "b"], [(2, kept_keys(tmp_path))])
     assert found == {"asked_again_though_kept": 1, "asked_again": 2, "not_kept_at_kills": 1}
+
+
+def test_bank_of_a_small_size(tmp_path: pathlib.Path) -> None:
+    """A stage would be left out, or the index be measured against neighbours that are not the true ones."""
+    pytest.importorskip("scann", reason="scann is not installed")
+    out = tmp_path / "bank.json"
+    arguments = ["--rows=5000", "--width=32", "--sample=50", f"--folder={tmp_path}", f"--out={out}"]
+    done = subprocess.run([sys.executable, "-m", "benchmarks.bank", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    names = [stage["name"] for stage in result["stages"]]
+    searched = [f"index searched, {leaves} leaves" for leaves in (1, 2, 4, 8)]
+    assert names == ["table written", "index built and saved", "index opened", *searched, "searched exactly"]
+    assert all(stage["seconds"] > 0 for stage in result["stages"])
+    assert result["recall"]["8"] > 0.95 and result["recall"]["8"] >= result["recall"]["1"]
+    assert not list(tmp_path.glob("bank-*")), "the table is left on disk"
+
+
+def test_performance_page_is_that_of_the_committed_results() -> None:
+    """The page would show figures that no kept record has."""
+    assert report.PAGE.read_text(encoding="utf-8") == report.page()

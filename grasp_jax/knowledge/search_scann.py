@@ -12,6 +12,7 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 QUERY_BLOCK = 1024
+SEARCHED_LEAVES = 48  # at least: with fewer, a small catalogue of real texts misses a tenth of the true neighbours
 TREE_ROWS = 4096  # below, brute force
 TRAINING_ROWS = 250_000  # from which leaves and codes are learnt
 SPARE = 8  # asked for beyond K, for rows with the same label; who needs more is searched exactly
@@ -44,7 +45,8 @@ def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
     builder = _scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
     if rows < TREE_ROWS:
         return builder.score_brute_force().build()
-    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=max(1, leaves // 8), training_sample_size=min(rows, TRAINING_ROWS))
+    searched = min(leaves, max(leaves // 8, SEARCHED_LEAVES))
+    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=searched, training_sample_size=min(rows, TRAINING_ROWS))
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(20 * num_neighbours).build()
 
 
