@@ -140,6 +140,7 @@ SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 CHOICES = {
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.describer": ("template", "openai", "transformers"),
+    "knowledge.sentence.pooling": ("model", "mean", "cls", "max", "lasttoken"),
     "knowledge.local.dtype": ("auto", "float32", "bfloat16", "float16"),
     "knowledge.dtype": ("float32", "float16", "bfloat16"),
     "knowledge.reduction.kind": REDUCTIONS,

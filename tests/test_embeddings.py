@@ -93,3 +93,24 @@ def test_model_that_is_not_there(config: Any) -> None:
     """A typing error would end in the hub's traceback."""
     with pytest.raises(UserError, match=r"config\.knowledge\.sentence\.model is empty; give a model folder"):
         sentences.load_model(config.sentence)
+
+
+def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
+    """The pooling asked for would be ignored, and the model's own be used."""
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "soap"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    modules = pytest.importorskip("sentence_transformers.models")
+    words_of, pooled = modules.Transformer(str(tmp_path / "bert")), modules.Pooling(8, "mean")
+    sentence_transformers.SentenceTransformer(modules=[words_of, pooled]).save(str(tmp_path / "model"))
+    config.sentence.model, found = str(tmp_path / "model"), {}
+    for config.sentence.pooling in ("model", "mean", "cls"):
+        with sentences.sentence_encoder([], [], config) as encode:
+            found[config.sentence.pooling] = encode(["red soap", "soap"])
+    np.testing.assert_array_equal(found["model"], found["mean"])
+    assert np.abs(found["cls"] - found["mean"]).max() > 1e-3

@@ -123,3 +123,19 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch
     ):
         config = config_of(since=since, **changes)
         assert_names(refusal(prepare.prepare_bank, config, shop.split, Texts(shop.items), tmp_path / "other"), parts)
+
+
+def test_vectors_of_another_width_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that changed under its name would end in NumPy's broadcasting error, hours later."""
+    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    make(day(False), tmp_path / "monday")
+
+    @contextlib.contextmanager
+    def wider(*arguments: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
+        yield lambda texts: np.ones((len(texts), 13))
+
+    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", wider)
+    since = str(tmp_path / "monday")
+    message = refusal(make, day(True), tmp_path / "tuesday", since=since)
+    assert_names(message, (since, "vectors are 12 wide, the encoder's 13", "prepare anew"))
+    assert not (tmp_path / "tuesday").exists()

@@ -34,6 +34,7 @@ KNOWLEDGE: dict[str, Any] = {
         "model": "",  # a model folder, or a name on the hub
         "device": "",  # empty: the GPU, if there is one
         "prefix": "",  # put before every text, where the model wants an instruction
+        "pooling": "model",  # of a text's tokens: as the model was trained, or mean | cls | max | lasttoken
         "max_tokens": 0,  # 0: as many as the model reads
         "batch_size": 64,
     },

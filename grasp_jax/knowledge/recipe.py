@@ -66,7 +66,7 @@ def held_back(config: ml_collections.ConfigDict) -> set[str]:
 def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """What the vectors of an encoder depend on."""
     if config.encoder == "sentence_transformers":
-        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "max_tokens")}}
+        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "pooling", "max_tokens")}}
     if config.encoder == "openai":
         return {"embed": {name: config.embed[name] for name in ("model", "dimensions")}}
     return {"width": config.width, "seed": config.seed}

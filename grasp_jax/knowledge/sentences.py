@@ -36,7 +36,7 @@ def sentence_encoder(
 
 
 def load_model(config: ml_collections.ConfigDict) -> Any:
-    """The model; `config.max_tokens` shortens what it reads."""
+    """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens."""
     if not config.model:
         raise UserError("config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5")
     try:
@@ -53,7 +53,20 @@ def load_model(config: ml_collections.ConfigDict) -> Any:
         raise UserError(f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}") from error
     if config.max_tokens:
         model.max_seq_length = config.max_tokens
+    if config.pooling != "model":
+        _pool(model, config.pooling)
     return model
+
+
+def _pool(model: Any, mode: str) -> None:
+    """Makes one vector of a text's tokens otherwise than the model was trained for."""
+    from sentence_transformers.models import Pooling
+
+    places = [name for name, module in model.named_children() if isinstance(module, Pooling)]
+    if not places:
+        raise UserError(f"config.knowledge.sentence.pooling: {mode!r}, but this model pools in a way of its own; use 'model'")
+    for name in places:
+        model._modules[name] = Pooling(model._modules[name].embedding_dimension, mode)
 
 
 def count_cut(model: Any, texts: Sequence[str], block: int = 1024) -> int:
