@@ -85,10 +85,10 @@ def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], k
     return {
         "requests": seen["requests"],
         "answers": seen["answers"],
-        "seconds": seen["seconds"],
+        "seconds_of_items": log[settings.items - 1][0] if not kills else None,  # or those of starting anew would count
         "most_in_flight": seen["most_in_flight"],
         "kills": kills,
-        **repeated(log, kept_at),
+        **repeated([prompt for _, prompt in log], kept_at),
         "checksums": {name: manifest["checksums"][name] for name in ("items", "items_status", "users", "users_status")},
     }
 
@@ -126,7 +126,7 @@ def bare(folder: pathlib.Path, settings: argparse.Namespace) -> float:
     with ChatProcess(folder / "bare", settings.think, CONTENT) as server:
         asyncio.run(bare_client(server.url, [f"item {k}" for k in range(settings.items)], settings.concurrency))
         seen = server.seen()
-    return seen["answers"] / seen["seconds"]
+    return settings.items / seen["seconds"]
 
 
 def main(settings: argparse.Namespace) -> None:
@@ -139,10 +139,10 @@ def main(settings: argparse.Namespace) -> None:
         for run in settings.runs:
             kills = settings.kills if run == "killed" else 0
             own = runs[run] = describe(shop, folder / run, {} if run == "well_behaved" else FAULTS, kills, settings)
-            if not kills:  # or the seconds of starting anew would count
-                own |= {"answers_per_second": own["answers"] / own["seconds"]}
-                own |= {"share_of_allowed": own["requests"] / own["seconds"] / allowed}
-            print(f"{run}: {own['answers']:,} answers to {own['requests']:,} requests in {own['seconds']:.1f} s", flush=True)
+            if not kills:
+                own["answers_per_second"] = settings.items / own["seconds_of_items"]
+                own["share_of_allowed"] = own["answers_per_second"] / allowed
+            print(f"{run}: {own['answers']:,} answers to {own['requests']:,} requests", flush=True)
         check(runs, settings.concurrency)
         least = bare(folder, settings)
     others = contention.cores()
