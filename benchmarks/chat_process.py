@@ -52,9 +52,9 @@ class ChatProcess:
         with urllib.request.urlopen(f"{self.url}/seen") as answer:
             return json.load(answer)
 
-    def log(self) -> list[str]:
-        """Answered prompts, in order."""
-        return [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines()]
+    def log(self) -> list[tuple[float, str]]:
+        """Seconds since the first request and prompt of every answer, in order."""
+        return [tuple(json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()]
 
 
 async def bare_client(url: str, prompts: Sequence[str], concurrency: int) -> None:

@@ -1,9 +1,9 @@
 """Describing through a chat endpoint, killed on the way and not: `python -m benchmarks.describe`.
 
-The command line (`--mode=prepare`) describes a synthetic catalogue three times, each with an empty cache and a server in another process:
-one that behaves, with a fixed time to think, for the throughput; one that misbehaves on purpose; and the same with SIGKILL on the way. All
-must make the same tables, no answer that was kept may be asked for again, and no more requests may be in flight than the config allows.
-What the server allows is concurrency / time to think; a bare asyncio client says how much of that this machine can reach.
+The command line (`--mode=prepare`) describes a synthetic catalogue, each time with an empty cache and a server in another process: one
+that behaves, with a fixed time to think, for the throughput, in several rounds; one that misbehaves on purpose; and the same with SIGKILL
+on the way. All must make the same tables, no answer that was kept may be asked for again, and no more requests may be in flight than the
+config allows. What the server allows is concurrency / time to think; a bare asyncio client says how much of that this machine can reach.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -85,10 +86,10 @@ def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], k
     return {
         "requests": seen["requests"],
         "answers": seen["answers"],
-        "seconds": seen["seconds"],
+        "seconds_of_items": log[settings.items - 1][0] if not kills else None,  # or those of starting anew would count
         "most_in_flight": seen["most_in_flight"],
         "kills": kills,
-        **repeated(log, kept_at),
+        **repeated([prompt for _, prompt in log], kept_at),
         "checksums": {name: manifest["checksums"][name] for name in ("items", "items_status", "users", "users_status")},
     }
 
@@ -121,43 +122,50 @@ def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
             raise UserError(f"{name}: its tables differ from those of {next(iter(runs))}")
 
 
-def bare(folder: pathlib.Path, settings: argparse.Namespace) -> float:
+def bare(log: pathlib.Path, settings: argparse.Namespace) -> float:
     """Answers a second to the bare client, by the server that behaves."""
-    with ChatProcess(folder / "bare", settings.think, CONTENT) as server:
+    with ChatProcess(log, settings.think, CONTENT) as server:
         asyncio.run(bare_client(server.url, [f"item {k}" for k in range(settings.items)], settings.concurrency))
         seen = server.seen()
-    return seen["answers"] / seen["seconds"]
+    return settings.items / seen["seconds"]
 
 
 def main(settings: argparse.Namespace) -> None:
     """Runs, checks, prints and saves."""
     measured_on, contention, allowed = machine(), record.Contention(), settings.concurrency / settings.think
     runs: dict[str, dict[str, Any]] = {}
+    bare_rates: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         shop = write_shop(folder / "shop", settings.items, settings.users)
         for run in settings.runs:
-            kills = settings.kills if run == "killed" else 0
-            own = runs[run] = describe(shop, folder / run, {} if run == "well_behaved" else FAULTS, kills, settings)
-            if not kills:  # or the seconds of starting anew would count
-                own |= {"answers_per_second": own["answers"] / own["seconds"]}
-                own |= {"share_of_allowed": own["requests"] / own["seconds"] / allowed}
-            print(f"{run}: {own['answers']:,} answers to {own['requests']:,} requests in {own['seconds']:.1f} s", flush=True)
-        check(runs, settings.concurrency)
-        least = bare(folder, settings)
+            faults, kills = {} if run == "well_behaved" else FAULTS, settings.kills if run == "killed" else 0
+            rates = []
+            for k in range(settings.rounds if run == "well_behaved" else 1):
+                runs[run] = describe(shop, folder / f"{run}-{k}", faults, kills, settings)
+                check(runs, settings.concurrency)
+                if seconds := runs[run].pop("seconds_of_items"):
+                    rates.append(settings.items / seconds)
+                if run == "well_behaved":
+                    bare_rates.append(bare(folder / f"bare-{k}", settings))
+                print(f"{run}: {runs[run]['answers']:,} answers to {runs[run]['requests']:,} requests", flush=True)
+            if rates:
+                middle = statistics.median(rates)
+                runs[run] |= {"rounds": rates, "answers_per_second": middle, "share_of_allowed": middle / allowed}
     others = contention.cores()
     print("\n" + table(runs) + "\n")
-    busy = f"other processes used {others or 0:.1f} cores"
-    print(f"allowed {allowed:.0f} answers/s, a bare client {least:.0f}/s; {busy}; all tables are the same")
+    if bare_rates:
+        print(f"a bare client: {statistics.median(bare_rates):.0f} answers/s")
+    print(f"allowed {allowed:.0f} answers/s; other processes used {others or 0:.1f} cores; all tables are the same")
     result = {
         "benchmark": "describe",
         "date": time.strftime("%Y-%m-%d"),
         "machine": measured_on,
-        "sizes": {name: getattr(settings, name) for name in ("items", "users", "concurrency", "think")},
+        "sizes": {name: getattr(settings, name) for name in ("items", "users", "concurrency", "think", "rounds")},
         "faults": FAULTS | CONTENT,
         "cores_used_by_others": others,
         "allowed_per_second": allowed,
-        "bare_client_per_second": least,
+        "bare_client_rounds": bare_rates,
         "runs": runs,
     }
     record.save(pathlib.Path(settings.out) if settings.out else record.RESULTS / "describe-cpu.json", result)
@@ -182,6 +190,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=32, help="c, requests in flight at most")
     parser.add_argument("--think", type=float, default=0.1, help="s, seconds that the server thinks about an answer")
     parser.add_argument("--kills", type=int, default=5, help="SIGKILLs on the way")
+    parser.add_argument("--rounds", type=int, default=3, help="of the well-behaved run and the bare client, in turn; the median counts")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
     parser.add_argument("--out", help="JSON file; without it benchmarks/results/describe-cpu.json")
     return parser.parse_args()

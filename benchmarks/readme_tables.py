@@ -179,12 +179,13 @@ def _describing(record: dict[str, Any]) -> str:
         keys = ("answers", "requests", "most_in_flight", "kills", "asked_again", "asked_again_though_kept")
         speed = [f"{run['answers_per_second']:.0f}", f"{100 * run['share_of_allowed']:.0f} %"] if not run["kills"] else ["", ""]
         lines.append("| " + " | ".join([name.replace("_", "-"), *(f"{run[key]:,}" for key in keys), *speed]) + " |")
-    behaved, least = runs["well_behaved"]["answers_per_second"], record["bare_client_per_second"]
+    rates = {"ours": runs["well_behaved"]["rounds"], "a bare asyncio client, which looks at no answer,": record["bare_client_rounds"]}
+    spread = "; ".join(f"{who} {', '.join(f'{rate:.0f}' for rate in own)}" for who, own in rates.items())
     return (
         f"{sizes['items']:,} items and {sizes['users']} users, {sizes['concurrency']} requests in flight, {sizes['think']:g} s to think:\n"
         f"the server allows {record['allowed_per_second']:.0f} requests a second. {machine['cores']} cores of {machine['cpu']}, of which\n"
-        f"other processes used {record['cores_used_by_others']:.1f} meanwhile; client and server share the rest. A bare asyncio client,\n"
-        f"which looks at no answer, reached {least:.0f} answers a second beside them; ours {100 * behaved / least:.0f} % of that.\n\n"
+        f"other processes used {record['cores_used_by_others']:.1f} meanwhile; client and server share the rest, and rates move with it.\n"
+        f"Answers a second by the well-behaved server, round by round in turn: {spread}. The median stands below.\n\n"
         + "\n".join(lines)
         + "\n"
     )

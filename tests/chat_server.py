@@ -1,6 +1,6 @@
 """A local server that speaks the chat and embeddings protocol, well or badly, and remembers what it was asked.
 
-    python -m tests.chat_server PORT LOG [fault=every N ...]      # for runs in other processes
+    python -m tests.chat_server PORT LOG [fault=every N ...]      # for runs in other processes; LOG: seconds and prompt of each answer
 
 Faults come every so many requests: `busy` (429 with Retry-After), `broken` (500), `dropped`, `malformed`, `other` (another item's answer),
 `slow`, `na`, `endless` (50 kB), `empty`, `refused`. A GET of /v1/seen says what it has seen so far.
@@ -125,7 +125,7 @@ class ChatServer:
             self.answered[asked] += 1
             if self.log:
                 with open(self.log, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(asked) + "\n")
+                    file.write(json.dumps([time.monotonic() - self.first, asked]) + "\n")
         return {
             "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"[{named}] {text}"}}],

@@ -14,7 +14,9 @@ _REFERENCE = re.compile(r"\s*\[([0-9a-f]{8})\][\s:.,-]*")
 def clean(raw: str, max_characters: int) -> str:
     """One line of visible characters, cut at a word: no control, formatting or private characters, and no lone surrogate."""
     head = raw[: 4 * max_characters]  # of an endless answer no more is looked at
-    visible = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in unicodedata.normalize("NFC", head))
+    whole = unicodedata.normalize("NFC", head)
+    # What is not printable is what Unicode calls Other or Separator, but for the space itself.
+    visible = whole if whole.isprintable() else "".join(character if character.isprintable() else " " for character in whole)
     text = " ".join(visible.split())
     if len(text) <= max_characters:
         return text
