@@ -129,9 +129,8 @@ class Endpoint:
         raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
 
     def _say(self, error: Exception) -> str:
-        """The error in one line, without the key."""
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return " ".join(f"{error}{cause}".replace(self._key, "***").split())[:200]
+        """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
+        return " ".join((str(error.__cause__ or "") or str(error)).replace(self._key, "***").split())[:200]
 
 
 def work_off(
