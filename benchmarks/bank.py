@@ -29,7 +29,7 @@ from grasp_jax.knowledge.vector_files import RowVectors
 from grasp_jax.machine import machine
 
 K = 10
-LEAVES = (64, 32, 16, 8)  # a part of the leaves that is looked into; `search_scann.build` takes the last
+LEAVES = (64, 32, 16, 8)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
 DIRECTIONS = 64  # most of a text embedding's variance lies in a few
 
 

@@ -4,7 +4,8 @@
     python -m grasp_jax.main --config=configs/beauty5.py:minilm --config.data.path=FOLDER --workdir=runs/beauty5-minilm
     python -m grasp_jax.main --config=configs/beauty5.py:endpoint --config.data.path=FOLDER --workdir=runs/beauty5-endpoint
 
-The last has every item and user described, and the descriptions encoded, by a server of your own at `ENDPOINT`: `docs/knowledge.md`.
+The last has every item and user described, and the descriptions encoded, by a server of your own at `ENDPOINT`, whose models you
+name by `--config.knowledge.describe.model` and `--config.knowledge.embed.model`: `docs/knowledge.md`.
 FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `minilm`, `minilm_items.npy` and `minilm_users.npy`.
 """
 

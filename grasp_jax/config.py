@@ -11,7 +11,7 @@ import ml_collections
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.knowledge.defaults import KNOWLEDGE, NOT_NEGATIVE, POSITIVE
+from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.geometry import REDUCTIONS
 from grasp_jax.knowledge.queries import QUERIES
 
@@ -21,9 +21,11 @@ FREE = (
     "compilation_cache",
     "knowledge.since",
     "knowledge.audit",
+    "knowledge.verify",
+    *(f"knowledge.{name}" for name in HOW_FAST),
     "model.method",
     "model.backbone",
-)  # may change between calls on one workdir: no cell depends on it
+)  # may change between calls on one workdir: no cell depends on it, or the bank says that it is another
 
 
 def default_config() -> ml_collections.ConfigDict:

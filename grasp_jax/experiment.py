@@ -29,11 +29,12 @@ SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated
 
 
 class Experiment:
-    """A config and a workdir; every property is made once, when a stage first asks for it."""
+    """A config and a workdir, which becomes the config's own unless `claims` is False; properties are made once, when first asked for."""
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, claims: bool = True) -> None:
         self.config = config
         self.workdir = workdir
+        self.claims = claims
         self.records = Records(workdir / "metrics.jsonl")
         self._bank_tables: dict[str, jax.Array] = {}  # on the device, by name
         self._tables: dict[str, Tables] = {}  # by method
@@ -41,8 +42,9 @@ class Experiment:
     @functools.cached_property
     def dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data)
-        save_config(self.config, self.workdir)  # only now: a mistyped path must not claim the workdir
-        save_item_ids(dataset.log.item_ids, self.workdir)
+        if self.claims:  # only now: a mistyped path must not make the workdir this config's own
+            save_config(self.config, self.workdir)
+            save_item_ids(dataset.log.item_ids, self.workdir)
         return dataset
 
     @functools.cached_property
@@ -61,9 +63,14 @@ class Experiment:
     @functools.cached_property
     def bank(self) -> KnowledgeBank | None:
         """The knowledge bank, prepared if need be; None where no method asks for one."""
-        if not any(METHODS[method].needs_bank for method, _ in self.cells):
+        if not self.needs_bank:
             return None
         return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
+
+    @property
+    def needs_bank(self) -> bool:
+        """Whether any method asks for knowledge."""
+        return any(METHODS[method].needs_bank for method, _ in self.cells)
 
     @property
     def bank_folder(self) -> pathlib.Path:

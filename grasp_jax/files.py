@@ -1,6 +1,7 @@
 """Writing that is whole or not at all, and what stands in its way."""
 
 import errno
+import hashlib
 import os
 import pathlib
 import re
@@ -20,7 +21,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def disk_is_full(error: OSError) -> bool:
-    """No space, or no more of it for this user; NumPy says so in words of its own and without a number."""
-    written_in_part = error.errno is None and re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
-    return written_in_part or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def sha256(path: pathlib.Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """No space, or no more of it for this user; NumPy and TensorStore say so in words of their own and without a number."""
+    number, said = getattr(error, "errno", None), str(error)
+    written_in_part = number is None and re.fullmatch(r"\d+ requested and \d+ written", said) is not None
+    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in said or "RESOURCE_EXHAUSTED" in said

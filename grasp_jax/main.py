@@ -71,7 +71,7 @@ def asked_for() -> Experiment:
     if FLAGS.config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return Experiment(FLAGS.config, workdir)
+    return Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -101,7 +101,9 @@ def run(main: Callable[[Sequence[str]], None] = main) -> None:
         sys.exit(_failed(str(error)))
     except OSError as error:
         if not disk_is_full(error):
-            raise
+            if error.filename is None:
+                raise
+            sys.exit(_failed(f"{error.filename}: {error.strerror}; expected a path that can be read and written"))
         sys.exit(_failed(f"the disk is full ({error.filename or FLAGS.workdir}); free space and run the same command again, it resumes"))
 
 

@@ -8,9 +8,9 @@ shards beside the bank, so kill this program or a worker at any point: the rerun
 environment of the workers' machines. Bounds on requests in flight and per minute are shared out among the workers.
 """
 
+import contextlib
 import functools
 import json
-import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,10 +23,13 @@ from tqdm import tqdm
 from grasp_jax import main as command_line
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
+from grasp_jax.knowledge import embeddings, generate
 from grasp_jax.knowledge.answers import Answer, open_answers
+from grasp_jax.knowledge.bank import MANIFEST
 from grasp_jax.knowledge.describe import LANGUAGE_MODELS
 from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
 from grasp_jax.knowledge.language_model import keys_of
+from grasp_jax.knowledge.local_model import LocalModel
 from grasp_jax.knowledge.prepare import KINDS, begin
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
@@ -52,31 +55,51 @@ class Collected:
 
 
 class Describer:
-    """A worker that asks the language model: {"prompts": [n], "keys": [n, 2]} -> {"answers": JSON}."""
+    """A worker that asks the language model: {"prompts": [n], "keys": [2 n]} -> {"answers": JSON, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = ml_collections.ConfigDict(config)
+        self._ask: Callable[..., Any] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         collected, prompts = Collected(), list(task["prompts"])
         keys = np.asarray(task["keys"], np.uint64).reshape(-1, 2)
-        LANGUAGE_MODELS[self.config.describer].ask(
-            np.arange(len(prompts)), keys, lambda row: str(prompts[row]), collected, self.config, "describe"
-        )
-        return {"answers": json.dumps(collected.answers)}
+        try:
+            self._ask = self._ask or asking(self.config)
+            self._ask(np.arange(len(prompts)), keys, lambda row: str(prompts[row]), collected, self.config, "describe")
+        except UserError as error:  # said as a value, for Ray brings errors home without their kind
+            return {"answers": json.dumps(collected.answers), "error": str(error)}
+        return {"answers": json.dumps(collected.answers), "error": ""}
+
+
+def asking(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+    """How the config's language model is asked; a model of this machine is loaded once for all tasks of a worker."""
+    if config.describer != "transformers":
+        return LANGUAGE_MODELS[config.describer].ask
+    model = LocalModel(config)
+    return functools.partial(generate.ask, load=lambda _: contextlib.nullcontext(model))
 
 
 class Encoder:
-    """A worker with an encoder: {"kind", "number", "texts": [n]} -> {"kind", "number", "vectors": [n, E] float32}."""
+    """A worker with an encoder: {"kind", "number", "texts": [n]} -> {"kind", "number", "vectors": [n, E] float32, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        settings = ml_collections.ConfigDict(config)
-        settings.embed.cache = tempfile.mkdtemp(prefix="vectors-")  # a cache is one process's; what is to be kept travels home
-        self._context = ENCODERS[settings.encoder]([], [], settings)
-        self._encode = self._context.__enter__()
+        self.config = ml_collections.ConfigDict(config)
+        self._encode: Callable[[list[str]], np.ndarray] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        return {"kind": task["kind"], "number": task["number"], "vectors": self._encode([str(text) for text in task["texts"]])}
+        vectors, said = np.empty((0, 0), np.float32), ""
+        try:
+            if self._encode is None:
+                # A cache is one process's: what is to be kept travels home.
+                self._folder = tempfile.TemporaryDirectory(prefix="vectors-")
+                self.config.embed.cache = self._folder.name
+                self._context = ENCODERS[self.config.encoder]([], [], self.config)
+                self._encode = self._context.__enter__()
+            vectors = self._encode([str(text) for text in task["texts"]])
+        except UserError as error:
+            said = str(error)
+        return {"kind": task["kind"], "number": task["number"], "vectors": vectors, "error": said}
 
 
 def describe_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
@@ -99,24 +122,37 @@ def describe_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict
                     for key, *answer in answers:
                         cache.add(bytes.fromhex(key), Answer(*answer))
                     bar.update(len(answers))
+                    stop_if_failed(done)
 
 
 def encode_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
-    """Fills the shards that are missing."""
+    """Fills the shards that are missing; what an endpoint has encoded before comes from its cache, and what it encodes now goes there."""
     config, split, sources = experiment.knowledge, experiment.split, experiment.dataset.texts
     work = begin(config, split, sources, bank_recipe(config, split, sources), experiment.bank_folder)
-    missing = {kind: missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS}
-    tasks: list[dict[str, Any]] = [
-        {"kind": kind, "number": number, "texts": [work.texts[kind][row] for row in rows]}
-        for kind in KINDS
-        for number, rows in missing[kind].items()
-    ]
     work.shards.mkdir(exist_ok=True)
-    with tqdm(total=sum(len(task["texts"]) for task in tasks), desc="encode", unit="text", disable=None) as bar:
+    missing = {(kind, number): rows for kind in KINDS for number, rows in missing_shards(work.shards, kind, work.wanted(kind)).items()}
+    texts = {shard: [work.texts[shard[0]][row] for row in rows] for shard, rows in missing.items()}
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(open_answers(config.embed.cache)) if config.encoder == "openai" else None
+        if cache is not None:  # whatever is answered in full is left to this machine, which asks for nothing then
+            texts = {shard: own for shard, own in texts.items() if cache.missing(embeddings.keys_of(own, config.embed)).any()}
+        bar = stack.enter_context(tqdm(total=sum(map(len, texts.values())), desc="encode", unit="text", disable=None))
+        tasks = [{"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()]
         for done in on_cluster(Encoder, tasks):
-            kind, number = str(done["kind"]), int(done["number"])
-            save_shard(shard_path(work.shards, kind, number), missing[kind][number], np.asarray(done["vectors"]), None)
-            bar.update(len(missing[kind][number]))
+            stop_if_failed(done)
+            shard = str(done["kind"]), int(done["number"])
+            vectors = np.asarray(done["vectors"])
+            if cache is not None:
+                for key, vector in zip(embeddings.keys_of(texts[shard], config.embed), vectors, strict=True):
+                    cache.add(key.tobytes(), embeddings.as_answer(vector))
+            save_shard(shard_path(work.shards, *shard), missing[shard], vectors)
+            bar.update(len(vectors))
+
+
+def stop_if_failed(done: dict[str, Any]) -> None:
+    """Raises UserError with what a worker could not do."""
+    if done["error"]:
+        raise UserError(str(done["error"]))
 
 
 def shared_out(config: ml_collections.ConfigDict, workers: int) -> dict[str, Any]:
@@ -133,26 +169,25 @@ def on_ray(config: dict[str, Any], workers: int, gpus: float, worker: type, task
     """What the workers make of the tasks, in any order.
 
     Raises:
-      UserError: what a worker raises.
+      UserError: what Ray says of workers that cannot be had; what a worker itself raises is its task's "error", for `stop_if_failed`.
     """
     import ray
 
     if not tasks:
         return
-    pool = min(workers, len(tasks))
     data = ray.data.from_items(list(tasks), override_num_blocks=len(tasks))
+    pool = min(workers, len(tasks))
     try:
         yield from data.map(worker, fn_constructor_args=(config,), concurrency=pool, num_gpus=gpus or None).iter_rows()
-    except ray.exceptions.RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise cause or error from None
+    except ray.exceptions.RayError as error:
+        raise UserError(f"Ray: {' '.join(str(error).split())[:300]}; what came back is kept, run again to go on") from error
 
 
 def main(arguments: Sequence[str]) -> None:
     """Describes and encodes on the cluster, then does what `--mode=prepare` does with what is left."""
     command_line.refuse_left_over(arguments)
+    if FLAGS.mode not in ("all", "prepare"):
+        raise UserError(f"launch/ray_prepare.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main")
     experiment = command_line.asked_for()
     config = experiment.knowledge
     if config.encoder not in PER_TEXT:
@@ -160,19 +195,38 @@ def main(arguments: Sequence[str]) -> None:
             f"config.knowledge.encoder: {config.encoder!r} looks at all texts at once or at files; prepare with --mode=prepare, "
             f"or use one of {', '.join(PER_TEXT)}"
         )
+    least = min(config.describe.concurrency, config.embed.concurrency)
+    if max(FLAGS.workers, 1) > least and "openai" in (config.describer, config.encoder):
+        raise UserError(f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}")
+    if experiment.needs_bank and not FLAGS["dry-run"].value and not (experiment.bank_folder / MANIFEST).is_file():
+        with started_ray():
+            run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
+            if config.describer in LANGUAGE_MODELS:
+                describe_all(experiment, run)
+            encode_all(experiment, run)
+    command_line.STAGES["prepare"](experiment, FLAGS)
+
+
+@contextlib.contextmanager
+def started_ray() -> Iterator[None]:
+    """The cluster at --address, or one of this machine's own.
+
+    Raises:
+      UserError: Ray is not installed, or nobody is at the address.
+    """
     try:
         import ray
     except ImportError as error:
         raise UserError("launch/ray_prepare.py needs Ray: pip install 'grasp-jax[ray]'") from error
-    if not (pathlib.Path(experiment.bank_folder) / "manifest.json").is_file():
+    try:
         ray.init(address=FLAGS.address or None, num_cpus=None if FLAGS.address else FLAGS.workers + 1, log_to_driver=False)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
-        if config.describer in LANGUAGE_MODELS:
-            describe_all(experiment, run)
-        encode_all(experiment, run)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"--address: {FLAGS.address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
         ray.shutdown()
-    command_line.STAGES["prepare"](experiment, FLAGS)
 
 
 if __name__ == "__main__":

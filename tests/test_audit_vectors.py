@@ -78,7 +78,7 @@ def test_category_agreement() -> None:
     values = ["a", "a", "b", None, ["b", "c"], ["c"]]
     neighbours = np.array([[1, 2], [0, 3], [4, 0], [0, 1], [5, -1], [0, 4]], np.int32)
     found = agreement("category", values, neighbours, 5000, 0)
-    assert found is not None and found.first == pytest.approx(4 / 5) and found.all == pytest.approx(5 / 9)
+    assert found is not None and found.first == pytest.approx(4 / 5) and found.all == pytest.approx(5 / 8)
     assert found.chance == pytest.approx(3 / 10, abs=0.03)  # of 10 pairs of the five: a-a, b-bc, bc-c
     assert agreement("category", [None, None], neighbours[:2], 10, 0) is None
     assert agreement("category", ["a"], np.array([[-1]]), 10, 0) is None

@@ -146,7 +146,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     if where == "table":
         monkeypatch.setattr(banks.np, "save", third_fails)
     elif where == "checksum":
-        monkeypatch.setattr(banks, "_sha256", fail)
+        monkeypatch.setattr(banks, "sha256", fail)
     elif where == "manifest":
         monkeypatch.setattr(pathlib.Path, "write_text", fail)
     else:

@@ -94,3 +94,13 @@ def test_what_cannot_be_spread_is_refused(data: pathlib.Path, tmp_path: pathlib.
     """An encoder that looks at all texts at once would give another bank on every number of workers."""
     arguments = on_ray(data, tmp_path, "ray", "http://127.0.0.1:9/v1", "--config.knowledge.encoder=lsa")
     assert_names(one_line_error(run(arguments, PYTHONPATH=str(ROOT))), ("config.knowledge.encoder: 'lsa'", "--mode=prepare"))
+
+
+def test_what_a_worker_cannot_do_is_one_line(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A wrong key would end in a traceback of Ray's; a dry run pay for everything."""
+    with running(ChatServer(status=401)) as server:
+        arguments = on_ray(data, tmp_path, "ray", server.url)
+        dry = run([*arguments, "--mode=prepare", "--dry-run"], PYTHONPATH=str(ROOT))
+        assert dry.returncode == 0 and f"{ITEMS} prompts" in dry.stdout and not server.requests, dry.stderr
+        message = one_line_error(run(arguments, PYTHONPATH=str(ROOT)))
+    assert "the key in OPENAI_API_KEY is refused (status 401)" in message

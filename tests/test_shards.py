@@ -13,7 +13,7 @@ import pytest
 
 from grasp_jax.data.attributes import Texts
 from grasp_jax.knowledge import prepare, search_scann, shards
-from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, making_of
 from grasp_jax.knowledge.geometry import unit_rows
 from grasp_jax.knowledge.search_scann import PICKLE, open_index
 from tests.refusal import assert_names, refusal
@@ -63,11 +63,49 @@ def test_an_interrupted_run_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.
     assert len(encoded) - before == 1 + 7
 
 
-@pytest.mark.parametrize("vectors, part", [(np.full((2, 4), np.nan), "row 7 holds a value"), (np.ones((2, 5)), "expected (2, 4)")])
+@pytest.mark.parametrize("vectors, part", [(np.full((2, 4), np.nan), "row 7 holds a value"), (np.ones((3, 4)), "shape (3, 4) for 2 texts")])
 def test_vectors_that_no_bank_may_hold(tmp_path: pathlib.Path, vectors: np.ndarray, part: str) -> None:
-    """NaN would reach training, and a width that changes half-way NumPy's broadcasting."""
-    assert part in refusal(shards.save_shard, tmp_path / "items-000000.npy", np.array([7, 9]), vectors, 4)
+    """NaN would reach training, or rows be another's."""
+    assert part in refusal(shards.save_shard, tmp_path / "items-000000.npy", np.array([7, 9]), vectors)
     assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_two_models_are_refused(tmp_path: pathlib.Path) -> None:
+    """Wider rows would be cut in silence where an encoder changed half-way."""
+    for number, width in enumerate((4, 5)):
+        shards.save_shard(shards.shard_path(tmp_path, "items", number), np.arange(2), np.ones((2, width)))
+    assert_names(refusal(shards.shard_width, tmp_path, "items"), (str(tmp_path), "4 and 5 wide", "remove the folder"))
+
+
+def test_a_torn_shard_is_encoded_again(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lost power would leave a file that ends every later run in a traceback."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 3)
+    shards.fill_shards(tmp_path, "items", np.arange(7), lambda rows: np.ones((len(rows), 4)))
+    shards.shard_path(tmp_path, "items", 1).write_bytes(b"")
+    asked: list[list[int]] = []
+    shards.fill_shards(tmp_path, "items", np.arange(7), lambda rows: asked.append(rows.tolist()) or np.ones((len(rows), 4)))
+    assert asked == [[3, 4, 5]] and shards.shard_width(tmp_path, "items") == 4
+
+
+def test_one_process_makes_a_bank(tmp_path: pathlib.Path) -> None:
+    """Two runs with one knowledge.path would write into each other's tables."""
+    with making_of(tmp_path / "bank"):
+        message = refusal(bank, tmp_path / "bank")
+    assert_names(message, (str(tmp_path / "bank"), "another process makes this bank", "config.knowledge.path"))
+    bank(tmp_path / "bank")
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+def test_settings_are_checked_before_anything_is_paid_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong K, or a column that is not there, would be said after hours of encoding; and an index that was refused stay in the bank."""
+    monkeypatch.setattr(prepare, "describe", lambda *_: pytest.fail("texts were asked for"))
+    assert "config.knowledge.num_neighbours: 50" in refusal(bank, tmp_path / "bank", num_neighbours=50)
+    assert "config.knowledge.user_group_column: 'city'" in refusal(bank, tmp_path / "bank", user_group_column="city")
+    monkeypatch.undo()
+    pytest.importorskip("scann", reason="scann is not installed")
+    refusal(bank, tmp_path / "bank", retrieval="scann", min_recall=1.1)
+    made = bank(tmp_path / "bank")
+    assert not (tmp_path / "bank" / "items_index").exists() and made.manifest["recipe"]["retrieval"] == "exact"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -67,11 +67,14 @@ def agreement(column: str, values: Sequence[Any], neighbours: np.ndarray, sample
     rows = drawn(rows, sample, seed)
     found = np.asarray(neighbours[rows])
     shared = np.array([[near != NONE and _share(values[row], values[near]) for near in own] for row, own in zip(rows, found, strict=True)])
+    there = np.isin(found, with_one)  # a neighbour without a category says nothing
+    if not there[:, 0].any():
+        return None
     rng = np.random.default_rng([seed, len(with_one)])
     first = rng.integers(len(with_one), size=sample)
     second = (first + rng.integers(1, max(len(with_one), 2), size=sample)) % len(with_one)
     chance = [_share(values[with_one[a]], values[with_one[b]]) for a, b in zip(first, second, strict=True)]
-    return Agreement(column, float(shared[:, 0].mean()), float(shared[found != NONE].mean()), float(np.mean(chance)))
+    return Agreement(column, float(shared[there[:, 0], 0].mean()), float(shared[there].mean()), float(np.mean(chance)))
 
 
 def _share(one: Any, other: Any) -> bool:

@@ -1,17 +1,20 @@
 """The `KnowledgeBank`: four frozen, memory-mapped tables and a manifest that says what they were made from."""
 
+import contextlib
 import dataclasses
-import hashlib
+import fcntl
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from grasp_jax.errors import UserError
+from grasp_jax.files import sha256
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
@@ -50,14 +53,36 @@ class KnowledgeBank:
         return self.items.shape[1]
 
 
+@contextlib.contextmanager
+def making_of(folder: pathlib.Path) -> Iterator[None]:
+    """While a bank is made: no other process makes the same one.
+
+    Raises:
+      UserError: another does.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(folder.name + ".lock")
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: another process makes this bank; wait for it, or set config.knowledge.path") from error
+        yield
+        path.unlink(missing_ok=True)
+
+
 def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
     """The folder beside `folder` in which a bank is made, as an interrupted run has left it if its `identity` was the same."""
     partial = folder.with_name(folder.name + ".partial")
     mark = partial / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial.exists():
+            print(f"{partial}: texts or the encoder are others than those of the interrupted run, so it starts over")
+            shutil.rmtree(partial)
         partial.mkdir(parents=True)
         mark.write_text(identity, encoding="utf-8")
+    for name in INDEXES:
+        shutil.rmtree(partial / name, ignore_errors=True)  # of a search that was refused
     return partial
 
 
@@ -93,14 +118,14 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
             table.flush()
         else:
             np.save(path, table, allow_pickle=False)
-    checksums = {name: _sha256(partial / f"{name}.npy") for name in names}
+    checksums = {name: sha256(partial / f"{name}.npy") for name in names}
     manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": checksums, "notes": notes}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, folder)
     kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in names)}
-    for path in partial.iterdir():  # what the bank was made of
+    for path in folder.iterdir():  # what the bank was made of, now that nothing can be lost
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    os.replace(partial, folder)
 
 
 def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True, of_other: tuple[str, ...] = ()) -> KnowledgeBank:
@@ -115,24 +140,26 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
+    other = "a bank of an earlier day must have been made with the same config; prepare anew without it"
+    mend = f"remove {folder} to prepare it anew" if not of_other else "name the folder of a whole bank"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         made_by = manifest["recipe"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); remove {folder} to prepare it anew") from error
+        raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); {mend}") from error
     if manifest.get("format") != FORMAT_VERSION:
-        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; remove {folder}")
+        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}")
     for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
-                "set config.knowledge.path to another folder, or remove this one to prepare it anew"
+                + ("set config.knowledge.path to another folder, or remove this one to prepare it anew" if not of_other else other)
             )
     tables = {}
     for name in (*TABLES, *(name for name in EXTRA_NAMES if name in manifest.get("checksums", ()))):
         path = folder / f"{name}.npy"
         try:
-            damaged = verify and _sha256(path) != manifest["checksums"][name]
+            damaged = verify and sha256(path) != manifest["checksums"][name]
             tables[name] = _opened(path)
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
@@ -145,8 +172,3 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
 def _opened(path: pathlib.Path) -> np.ndarray:
     table = np.load(path, mmap_mode="r", allow_pickle=False)
     return table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,11 @@ def endpoint_encoder(
         yield encode
 
 
+def as_answer(vector: np.ndarray) -> Answer:
+    """[E] numbers, as a cache keeps them."""
+    return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
+
+
 def keys_of(texts: Sequence[str], config: ml_collections.ConfigDict) -> np.ndarray:
     """[n, 2] keys of the vectors of texts."""
     return as_keys([answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts])
@@ -77,7 +82,7 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: ml_c
                 "shorten the template, or lower config.knowledge.describe.max_characters"
             ) from None
         for row, vector in zip(batch, found, strict=True):
-            cache.add(keys[row].tobytes(), Answer(base64.b64encode(np.asarray(vector, VECTOR).tobytes()).decode()))
+            cache.add(keys[row].tobytes(), as_answer(np.asarray(vector)))
         return len(batch)
 
     if len(rows):

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from grasp_jax.errors import UserError
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
+_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/@\[\]:]+)(:\d+)?(/[^\s@]*)?")
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is said in seconds
 
 
@@ -61,17 +63,19 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
-        if config.base_url and not config.base_url.startswith(("http://", "https://")):
-            raise UserError(f"base_url: {config.base_url!r}; expected an address such as http://localhost:8000/v1")
+        if config.base_url and not _ADDRESS.fullmatch(config.base_url):
+            raise UserError("base_url: expected an address such as http://localhost:8000/v1, with no name or password in it")
         self.config, self.answered, self._errors = config, False, openai
-        key = os.environ.get(config.key_variable, "")
+        key = os.environ.get(config.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"the environment's {config.key_variable} holds characters that no key has; set it to your key")
         if not key and not config.base_url:
             raise UserError(f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own")
-        self._key = key or "none"
+        self._key = key
         # By aiohttp, for a request costs half the processor time that it costs by the default transport.
         http_client = openai.DefaultAioHttpClient()
         self._client = openai.AsyncOpenAI(
-            api_key=self._key, base_url=config.base_url or None, timeout=config.timeout, http_client=http_client
+            api_key=key or "none", base_url=config.base_url or None, timeout=config.timeout, http_client=http_client
         )
         # Once for each number, for a copy of the client takes as long as a request.
         self._retrying = functools.cache(lambda retries: self._client.with_options(max_retries=retries))
@@ -130,7 +134,8 @@ class Endpoint:
 
     def _say(self, error: Exception) -> str:
         """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
-        return " ".join((str(error.__cause__ or "") or str(error)).replace(self._key, "***").split())[:200]
+        said = str(error.__cause__ or "") or str(error)
+        return " ".join((said.replace(self._key, "***") if self._key else said).split())[:200]
 
 
 def work_off(

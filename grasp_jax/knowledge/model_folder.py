@@ -6,6 +6,7 @@ import pathlib
 from grasp_jax.errors import UserError
 
 FIELD = "config.knowledge.local.model"
+WEIGHTS = (".safetensors", ".bin", ".onnx")
 SAMPLES, SAMPLE_BYTES = 64, 65_536  # of a file of weights, which may have gigabytes
 
 
@@ -34,17 +35,17 @@ def fingerprint(folder: pathlib.Path) -> str:
       UserError: a file is not readable.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jinja", ".model", ".txt", ".safetensors")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jinja", ".model", ".txt", *WEIGHTS)):
         try:
             size = path.stat().st_size
-            digest.update(f"{path.name} {size}\n".encode())
+            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
             with path.open("rb") as file:
-                if path.suffix != ".safetensors":
+                if path.suffix not in WEIGHTS:
                     digest.update(file.read())
                     continue
                 for k in range(SAMPLES):
                     file.seek(k * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
                     digest.update(file.read(SAMPLE_BYTES))
         except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}); {FIELD} needs it") from error
+            raise UserError(f"{path}: not readable ({error.strerror}); it is part of the model") from error
     return digest.hexdigest()[:16]

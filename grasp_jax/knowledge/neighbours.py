@@ -7,7 +7,7 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.search_exact import search_exact
-from grasp_jax.knowledge.search_scann import search_scann
+from grasp_jax.knowledge.search_scann import import_scann, search_scann
 
 NONE = -1  # in place of a neighbour that there is not
 CHECKED = 65_536  # rows at a time
@@ -41,12 +41,9 @@ def top_neighbours(
       UserError: K out of range, an unknown method, or values that are not finite (which abort ScaNN).
     """
     rows = len(unit_vectors)
-    if not 1 <= k < rows:
-        raise UserError(f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows")
+    check_search(rows, k, method)
     if not all(np.isfinite(unit_vectors[start : start + CHECKED]).all() for start in range(0, rows, CHECKED)):
         raise UserError("neighbours: the vectors hold a value that is not finite")
-    if method not in ("exact", "scann"):
-        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     if groups is None:
         return _search(unit_vectors, k, method, labels, progress, index)
@@ -64,6 +61,16 @@ def top_neighbours(
         if progress:
             progress(len(members))
     return found
+
+
+def check_search(rows: int, k: int, method: str) -> None:
+    """Raises UserError where K neighbours of so many rows cannot be found by this method."""
+    if not 1 <= k < rows:
+        raise UserError(f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows")
+    if method not in ("exact", "scann"):
+        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
+    if method == "scann":
+        import_scann()
 
 
 def recall(

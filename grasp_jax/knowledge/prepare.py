@@ -19,15 +19,16 @@ from tqdm import tqdm
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, begin_bank, load_bank, new_table, save_bank
+from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, begin_bank, load_bank, making_of, new_table, save_bank
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
 from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
+from grasp_jax.knowledge.neighbours import check_search
 from grasp_jax.knowledge.pooling import mean_of_neighbours
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
 from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
-from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards
+from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards, shard_width
 from grasp_jax.knowledge.texts import describe
 from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
 
@@ -50,15 +51,14 @@ def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, 
     """
     recipe = bank_recipe(config, split, texts)
     if not (folder / MANIFEST).is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
-        started = time.perf_counter()
-        work = begin(config, split, texts, recipe, folder)
-        _encode_all(config, split, work)
-        tables = _finish(config, split, texts, work)
-        notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
-        notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
-        save_bank(folder, tables, recipe, notes)
+        with making_of(folder):
+            started = time.perf_counter()
+            work = begin(config, split, texts, recipe, folder)
+            _encode_all(config, split, work)
+            tables = _finish(config, split, texts, work)
+            notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
+            notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
+            save_bank(folder, tables, recipe, notes)
     return load_bank(folder, recipe, config.verify)
 
 
@@ -92,6 +92,7 @@ class Work(NamedTuple):
 def begin(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
     """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
+    _check(config, split, sources, folder)
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
@@ -103,17 +104,26 @@ def begin(config: ml_collections.ConfigDict, split: Split, sources: Texts, recip
     return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, recipe)))
 
 
+def _check(config: ml_collections.ConfigDict, split: Split, sources: Texts, folder: pathlib.Path) -> None:
+    """Raises UserError for what would be found out only after all texts were paid for and encoded."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
+    check_search(min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval)
+    for table, field in _GROUPED.values():
+        row_groups(getattr(sources, table), field, config[field])
+
+
+_GROUPED = {"items": ("items", "group_column"), "users": ("users", "user_group_column")}  # attribute of `Texts`, field of the config
+
+
 def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
-    grouped = {
-        "items": (sources.items, "group_column", config.group_column),
-        "users": (sources.users, "user_group_column", config.user_group_column),
-    }
     for kind in KINDS:
         unit = _write_rows(config, kind, work, geometries[kind])
-        groups = row_groups(*grouped[kind])
+        table, field = _GROUPED[kind]
+        groups = row_groups(getattr(sources, table), field, config[field])
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
         else:
@@ -142,7 +152,10 @@ def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> Knowl
             f"--since: the encoder {config.encoder!r} gives a text another vector when other texts change; prepare anew, "
             f"or use one of {', '.join(PER_TEXT)}"
         )
-    old = load_bank(pathlib.Path(folder), recipe, config.verify, of_other=OF_THE_DAY)
+    bank = pathlib.Path(folder)
+    if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
+        bank = bank / "knowledge"  # of a workdir
+    old = load_bank(bank, recipe, config.verify, of_other=OF_THE_DAY)
     if "items_centre" not in old.extras:
         raise UserError(f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew")
     return old
@@ -195,7 +208,7 @@ def _geometries(config: ml_collections.ConfigDict, split: Split, work: Work) -> 
     Raises:
       UserError: vectors of several widths, or of another than the earlier bank's.
     """
-    given = {kind: block.shape[1] for kind in KINDS for block in read_shards(work.shards, kind)}
+    given = {kind: shard_width(work.shards, kind) for kind in KINDS if len(work.wanted(kind))}
     if work.old is not None:
         extras = work.old.extras
         earlier = {kind: Geometry(np.asarray(extras[f"{kind}_centre"]), extras.get("basis")) for kind in KINDS}

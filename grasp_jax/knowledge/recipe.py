@@ -9,11 +9,15 @@ import ml_collections
 
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
+from grasp_jax.files import sha256
 from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.describe import LANGUAGE_MODELS
+from grasp_jax.knowledge.model_folder import fingerprint
 
 TRAINING_CUT_OFF = "training part of each history: all but the last two interactions"
-OF_THE_DAY = ("source", "item_texts", "user_texts", "user_histories")  # what differs between banks of one and the same recipe on two days
+OF_THE_DAY = (  # what differs between banks of one and the same recipe on two days
+    "source", "item_texts", "user_texts", "user_histories", "group_column_values", "user_group_column_values",
+)  # fmt: skip
 
 
 def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -> dict[str, Any]:
@@ -28,7 +32,10 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
         "center": config.center,
         "dtype": config.dtype,
     }
-    recipe |= {name: config[name] for name in ("group_column", "user_group_column") if config[name]}
+    for name, table in (("group_column", texts.items), ("user_group_column", texts.users)):
+        if config[name]:
+            recipe[name] = config[name]
+            recipe[f"{name}_values"] = _hash(json.dumps(list(table.columns.get(config[name], ())) if table else [], default=str))
     if config.exclude_copies:
         recipe["exclude_copies"] = True
     if config.reduction.kind != "none":
@@ -66,7 +73,9 @@ def held_back(config: ml_collections.ConfigDict) -> set[str]:
 def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """What the vectors of an encoder depend on."""
     if config.encoder == "sentence_transformers":
-        return {"sentence": {name: config.sentence[name] for name in ("model", "prefix", "pooling", "max_tokens")}}
+        folder = pathlib.Path(config.sentence.model).expanduser()
+        model = fingerprint(folder) if folder.is_dir() else config.sentence.model  # a folder by what is in it, wherever it stands
+        return {"sentence": {"model": model, **{name: config.sentence[name] for name in ("prefix", "pooling", "max_tokens")}}}
     if config.encoder == "openai":
         return {"embed": {name: config.embed[name] for name in ("model", "dimensions")}}
     return {"width": config.width, "seed": config.seed}
@@ -79,5 +88,4 @@ def _hash(text: str) -> str:
 def _file_identity(path: str) -> str:
     if not pathlib.Path(path).is_file():
         return path
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(pathlib.Path(path))[:16]

@@ -60,10 +60,13 @@ def refreshed_neighbours(unit_vectors: np.ndarray, k: int, kept: np.ndarray, old
     new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~anew)
     for start in range(0, len(rest), BLOCK) if len(new) else ():  # whoever a new row is nearer to than the farthest neighbour
         rows = rest[start : start + BLOCK]
-        queries, nearest = unit_vectors[rows].astype(np.float32), unit_vectors[found[rows]].astype(np.float32)
-        own = np.einsum("re,rke->rk", queries, nearest)
-        scores = np.concatenate([own, queries @ unit_vectors[new].astype(np.float32).T], axis=1)
-        ids = np.concatenate([found[rows], np.broadcast_to(new, (len(rows), len(new)))], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        found[rows] = np.take_along_axis(ids, order, axis=1)
+        queries, ids = unit_vectors[rows].astype(np.float32), found[rows]
+        scores = np.einsum("re,rke->rk", queries, unit_vectors[ids].astype(np.float32))
+        for first in range(0, len(new), BLOCK):
+            some = new[first : first + BLOCK]
+            scores = np.concatenate([scores, queries @ unit_vectors[some].astype(np.float32).T], axis=1)
+            ids = np.concatenate([ids, np.broadcast_to(some, (len(rows), len(some)))], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        found[rows] = ids
     return found

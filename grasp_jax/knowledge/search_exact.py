@@ -33,6 +33,8 @@ def search_exact(
       [queries, K] int32, nearest first, -1 where there are fewer rows with another label.
     """
     count = len(unit_vectors)
+    if rows is not None and not len(rows):
+        return np.empty((0, k), np.int32)
     rows = np.arange(count) if rows is None else rows
     mesh = Mesh(jax.devices(), ("queries",))
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
@@ -77,7 +79,8 @@ def _merge(mesh: Mesh, k: int, scored: int) -> Callable[..., tuple[jax.Array, ja
 
         def some(own: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             best_scores, best_ids, vectors, labels = own
-            scores = jnp.einsum("qe,ke->qk", vectors, keys, preferred_element_type=jnp.float32)
+            # In full float32: a GPU would take its short form of it, and the bank depend on the machine.
+            scores = jnp.einsum("qe,ke->qk", vectors, keys, precision=jax.lax.Precision.HIGHEST)
             scores = jnp.where((key_labels[None, :] == labels[:, None]) | (ids[None, :] >= count), -jnp.inf, scores)
             block_scores, block_places = jax.lax.top_k(scores, min(k, len(keys)))
             joined_ids = jnp.concatenate([best_ids, ids[block_places]], axis=1)

@@ -1,7 +1,6 @@
 """Approximate top-K by ScaNN: partition tree, asymmetric hashing and exact re-ordering; leaves near the square root of the rows."""
 
 import contextlib
-import hashlib
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.errors import UserError
+from grasp_jax.files import sha256
 
 QUERY_BLOCK = 1024
 SEARCHED_LEAVES = 48  # at least: with fewer, a small catalogue of real texts misses a tenth of the true neighbours
@@ -42,7 +42,7 @@ def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
     rows = len(unit_vectors)
     leaves = max(1, int(np.sqrt(rows)))
     vectors = np.asarray(unit_vectors, np.float32)
-    builder = _scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
+    builder = import_scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
     if rows < TREE_ROWS:
         return builder.score_brute_force().build()
     searched = min(leaves, max(leaves // 8, SEARCHED_LEAVES))
@@ -56,7 +56,7 @@ def save_index(searcher: Any, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True)
     searcher.serialize(str(folder), relative_path=True)
     (folder / PICKLE).unlink(missing_ok=True)
-    (folder / "SHA256SUMS").write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())), encoding="utf-8")
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())), encoding="utf-8")
 
 
 def open_index(folder: pathlib.Path) -> Any:
@@ -65,10 +65,10 @@ def open_index(folder: pathlib.Path) -> Any:
     Raises:
       UserError: there is no index, or not the one that was written.
     """
-    library = _scann()
+    library = import_scann()
     with contextlib.suppress(OSError, ValueError):
         written = [line.split("  ") for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
-        if not (folder / PICKLE).exists() and all(_sha256(folder / name) == checksum for checksum, name in written):
+        if not (folder / PICKLE).exists() and all(sha256(folder / name) == checksum for checksum, name in written):
             return library.scann_ops_pybind.load_searcher(str(folder), assets_backcompat_shim=False)
     raise UserError(f"{folder}: no index, or not as it was written; prepare the bank anew with config.knowledge.retrieval='scann'")
 
@@ -82,14 +82,14 @@ def drop_same(ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: n
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
 
 
-def _scann() -> Any:
+def import_scann() -> Any:
+    """The package.
+
+    Raises:
+      UserError: it is not installed.
+    """
     try:
         import scann
     except ImportError as error:
         raise UserError("config.knowledge.retrieval: 'scann' needs the package scann (Linux x86 only); use 'exact'") from error
     return scann
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

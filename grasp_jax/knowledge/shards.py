@@ -27,7 +27,7 @@ def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
 
 def missing_shards(folder: pathlib.Path, kind: str, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Number -> rows of the shards that are not there yet."""
-    return {number: own for number, own in enumerate(shard_rows(rows)) if not shard_path(folder, kind, number).exists()}
+    return {number: own for number, own in enumerate(shard_rows(rows)) if _width(shard_path(folder, kind, number)) is None}
 
 
 def fill_shards(
@@ -43,32 +43,49 @@ def fill_shards(
       progress: called with the number of rows done since the last call.
 
     Raises:
-      UserError: a vector that is not finite, or of another width than those before it.
+      UserError: a vector that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    width = None
-    for number, own in enumerate(shard_rows(rows)):
-        path = shard_path(folder, kind, number)
-        if path.exists():
-            width = np.load(path, mmap_mode="r", allow_pickle=False).shape[1]
-        else:
-            vectors = vectors_of(own)
-            save_shard(path, own, vectors, width)
-            width = vectors.shape[1]
+    missing = missing_shards(folder, kind, rows)
+    progress(len(rows) - sum(map(len, missing.values())))
+    for number, own in missing.items():
+        save_shard(shard_path(folder, kind, number), own, vectors_of(own))
         progress(len(own))
 
 
-def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray, width: int | None) -> None:
+def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> None:
     """Writes one shard, [n, E] of [n] rows, in one step."""
-    if vectors.shape != (len(rows), width or vectors.shape[1]):
-        raise UserError(f"{path.name}: the encoder gave vectors of shape {vectors.shape}; expected {(len(rows), width or 'E')}")
+    if vectors.ndim != 2 or len(vectors) != len(rows):
+        raise UserError(f"{path.name}: the encoder gave vectors of shape {vectors.shape} for {len(rows)} texts; expected one row each")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise UserError(f"{path.name}: the encoder's vector of row {rows[bad[0]]} holds a value that is not finite")
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.save(file, np.asarray(vectors, np.float32), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def shard_width(folder: pathlib.Path, kind: str) -> int:
+    """E of all shards of a kind.
+
+    Raises:
+      UserError: they differ, as where two versions of a model made them.
+    """
+    widths = {_width(path) for path in folder.glob(f"{kind}-*.npy")}
+    if len(widths) != 1:
+        raise UserError(f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them anew")
+    return widths.pop() or 0
+
+
+def _width(path: pathlib.Path) -> int | None:
+    """E of a shard; None where a machine that failed has left one that cannot be read."""
+    try:
+        return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
+    except (OSError, EOFError, ValueError, IndexError):
+        return None
 
 
 def read_shards(folder: pathlib.Path, kind: str) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from grasp_jax.errors import UserError
+from grasp_jax.files import disk_is_full
 
 KEPT = 2  # the newest and, should it turn out damaged, the one before
 
@@ -29,7 +30,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
             self._manager.wait_until_finished()
         except Exception as error:
-            if is_disk_full(error):
+            if disk_is_full(error):
                 raise UserError(
                     f"{self.folder}: the disk is full, step {step} was not saved; free space and run the same command again, "
                     f"it resumes from step {self.latest()}"
@@ -70,8 +71,3 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, of any library, says that no space is left."""
-    return getattr(error, "errno", None) == 28 or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
