@@ -184,8 +184,8 @@ def _describing(record: dict[str, Any]) -> str:
     return (
         f"{sizes['items']:,} items and {sizes['users']} users, {sizes['concurrency']} requests in flight, {sizes['think']:g} s to think:\n"
         f"the server allows {record['allowed_per_second']:.0f} requests a second. {machine['cores']} cores of {machine['cpu']}, of which\n"
-        f"other processes used {record['cores_used_by_others'] or 0:.1f} meanwhile; client and server share the rest, and rates move with it.\n"
-        f"Answers a second by the well-behaved server, round by round in turn: {spread}. The median stands below.\n\n"
+        f"other processes used {record['cores_used_by_others'] or 0:.1f} meanwhile; client and server share the rest, and rates move\n"
+        f"with it. Answers a second by the well-behaved server, round by round in turn: {spread}. The median stands below.\n\n"
         + "\n".join(lines)
         + "\n"
     )

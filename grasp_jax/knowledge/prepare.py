@@ -109,11 +109,11 @@ def _check(config: ml_collections.ConfigDict, split: Split, sources: Texts, fold
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
     check_search(min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval)
-    for table, field in _GROUPED.values():
-        row_groups(getattr(sources, table), field, config[field])
+    for kind, field in _GROUP_FIELDS.items():
+        row_groups(getattr(sources, kind), field, config[field])
 
 
-_GROUPED = {"items": ("items", "group_column"), "users": ("users", "user_group_column")}  # attribute of `Texts`, field of the config
+_GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}
 
 
 def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
@@ -122,8 +122,8 @@ def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, wor
     geometries = _geometries(config, split, work)
     for kind in KINDS:
         unit = _write_rows(config, kind, work, geometries[kind])
-        table, field = _GROUPED[kind]
-        groups = row_groups(getattr(sources, table), field, config[field])
+        field = _GROUP_FIELDS[kind]
+        groups = row_groups(getattr(sources, kind), field, config[field])
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
         else:
