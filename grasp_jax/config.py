@@ -11,7 +11,7 @@ import ml_collections
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
+from grasp_jax.knowledge.defaults import HOW_FAST, IN_RECIPE, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.geometry import REDUCTIONS
 from grasp_jax.knowledge.queries import QUERIES
 
@@ -25,7 +25,9 @@ FREE = (
     *(f"knowledge.{name}" for name in HOW_FAST),
     "model.method",
     "model.backbone",
-)  # may change between calls on one workdir: no cell depends on it, or the bank says that it is another
+)  # may change between calls on one workdir: no cell depends on it
+# May change too, as an error advises; there is no bank yet, or it says that it is another.
+HELD_BY_BANK = tuple(f"knowledge.{name}" for name in IN_RECIPE)
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -281,7 +283,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
     differences = [
         f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())
-        if saved.get(key) != wanted.get(key) and not key.startswith(FREE)
+        if saved.get(key) != wanted.get(key) and not key.startswith((*FREE, *HELD_BY_BANK))
     ]
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""

@@ -239,8 +239,9 @@ def test_an_id_given_twice_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     """Would break a first run: an unknown encoder, no items table, two widths; each is one line that says how to mend it."""
-    split = leave_one_out(build_log("shop", np.zeros(4, int), np.arange(4)), 10)
+    split = leave_one_out(build_log("shop", np.repeat([0, 1], 4), np.tile(np.arange(4), 2)), 10)
     config = config_of()
+    config.num_neighbours = 1
     assert_names(refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
     config.encoder = "bert"
     message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
@@ -249,7 +250,7 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     )
     config.encoder = "file"
     config.item_file = write_npy(tmp_path / "items", np.ones((4, 3), np.float32))
-    config.user_file = write_npy(tmp_path / "users", np.ones((1, 5), np.float32))
+    config.user_file = write_npy(tmp_path / "users", np.ones((2, 5), np.float32))
     message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(message, ("item vectors are 3 wide and user vectors 5", "expected one width"))
     assert not (tmp_path / "bank").exists()

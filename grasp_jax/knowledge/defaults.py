@@ -102,14 +102,15 @@ KNOWLEDGE: dict[str, Any] = {
     },
     "corruption": {"kind": "none", "share": 0.0, "seed": 0},  # none | swap | template | drop: knowledge/corruption.py
 }
-HOW_FAST = (  # and at what price; or what a bank's own recipe holds a run to, so that advice in an error can be followed
+HOW_FAST = (  # and at what price: no vector depends on them
     *(f"{section}.{name}" for section in ("describe", "embed") for name in (
         "base_url", "key_variable", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "retries", "price_prompt",
         "price_answer", "cache",
     )),
     "embed.batch_texts", "embed.batch_tokens", "sentence.device", "sentence.batch_size", "local.device", "local.batch_size",
-    "recall_sample", "min_recall", "retrieval", "num_neighbours", "group_column", "user_group_column",
+    "recall_sample", "min_recall",
 )  # fmt: skip
+IN_RECIPE = ("retrieval", "num_neighbours", "group_column", "user_group_column")  # a bank made otherwise is refused for its own recipe
 POSITIVE = (
     "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
     "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",

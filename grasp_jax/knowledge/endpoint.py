@@ -64,7 +64,8 @@ class Endpoint:
         except ImportError as error:
             raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
         if config.base_url and not _ADDRESS.fullmatch(config.base_url):
-            raise UserError("base_url: expected an address such as http://localhost:8000/v1, with no name or password in it")
+            given = "an address with a name or a password" if "@" in config.base_url else repr(config.base_url)
+            raise UserError(f"base_url: {given}; expected an address such as http://localhost:8000/v1")
         self.config, self.answered, self._errors = config, False, openai
         key = os.environ.get(config.key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):

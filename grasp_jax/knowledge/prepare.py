@@ -29,7 +29,7 @@ from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
 from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards, shard_width
-from grasp_jax.knowledge.texts import describe
+from grasp_jax.knowledge.texts import describe, prompts_of
 from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
 
 KINDS = ("items", "users")
@@ -108,6 +108,8 @@ def _check(config: ml_collections.ConfigDict, split: Split, sources: Texts, fold
     """Raises UserError for what would be found out only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
+    if config.encoder != "file":
+        prompts_of(config, split, sources)
     check_search(min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval)
     for kind, field in _GROUP_FIELDS.items():
         row_groups(getattr(sources, kind), field, config[field])

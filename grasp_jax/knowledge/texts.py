@@ -24,8 +24,6 @@ def describe(config: ml_collections.ConfigDict, split: Split, sources: Texts) ->
     """
     if config.encoder == "file":
         return {}, {}
-    if config.encoder not in ENCODERS:
-        raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
     log, statuses = split.log, {}
     item_prompt, user_prompt = prompts_of(config, split, sources)
     item_texts, statuses["items_status"] = DESCRIBERS[config.describer]("items", log.num_items, item_prompt, config)
@@ -71,8 +69,10 @@ def prompts_of(config: ml_collections.ConfigDict, split: Split, sources: Texts) 
     """The prompts of items and of users, by row; personal attributes of users stay out unless `config.share_personal_fields` has them.
 
     Raises:
-      UserError: there is no text, or a template names a field that the data lacks.
+      UserError: an unknown encoder; there is no text; or a template names a field that the data lacks.
     """
+    if config.encoder not in ENCODERS:
+        raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
     if sources.items is None:
         raise UserError(
             f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
