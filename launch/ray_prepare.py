@@ -25,7 +25,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
 from grasp_jax.knowledge import embeddings, generate
 from grasp_jax.knowledge.answers import Answer, open_answers
-from grasp_jax.knowledge.bank import MANIFEST
+from grasp_jax.knowledge.bank import MANIFEST, making_of
 from grasp_jax.knowledge.describe import LANGUAGE_MODELS
 from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
 from grasp_jax.knowledge.language_model import keys_of
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str]) -> None:
     if max(FLAGS.workers, 1) > least and "openai" in (config.describer, config.encoder):
         raise UserError(f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}")
     if experiment.needs_bank and not FLAGS["dry-run"].value and not (experiment.bank_folder / MANIFEST).is_file():
-        with started_ray():
+        with making_of(experiment.bank_folder), started_ray():
             run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
             if config.describer in LANGUAGE_MODELS:
                 describe_all(experiment, run)
