@@ -8,6 +8,7 @@ A study's runs are points of `configs/sweep.py`; the pages and their words are w
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ DOCS = pathlib.Path(__file__).parent.parent / "docs"
 METRICS = ("NDCG@10", "HR@10")
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
 EPOCH = ("method", "backbone", "seed", "dropout", "epoch", "loss", "valid_ndcg@10")
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")  # of an absolute path, all but the last two parts
 ROW = ("dataset", "method", "backbone", "seed", "dropout", "best_epoch", "commit", "protocol", "group", "n", *METRICS)
 
 
@@ -37,7 +39,7 @@ def keep(name: str, folders: Sequence[str]) -> None:
     kept = {run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])}
     for folder in folders:
         run = _kept(read_run(pathlib.Path(folder)))
-        kept[run["name"]] = run
+        kept[run["name"]] = json.loads(FOLDERS.sub("", json.dumps(run)))  # where files lie on this machine tells a reader nothing
     save(path, {"runs": list(kept.values())})
 
 

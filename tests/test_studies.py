@@ -61,3 +61,11 @@ def test_committed_pages_are_those_of_the_committed_runs() -> None:
         if studies._path(name).exists():
             text = (studies.DOCS / page).read_text(encoding="utf-8")
             assert make()[0] in text, f"{page}: {name} is not what `python -m benchmarks.studies` writes"
+
+
+def test_where_files_lay_is_not_kept(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+    """The folders of whoever ran the study would be published with it."""
+    given = {"knowledge.sentence.model": "/home/somebody/models/minilm/model", "data.items_file": "../shared/items.jsonl"}
+    studies.keep("encoders", [workdir(tmp_path / "a", {"grasp": 0.3}, **given)])
+    kept = (tmp_path / "study-encoders.json").read_text()
+    assert "minilm/model" in kept and "somebody" not in kept and "../shared/items.jsonl" in kept
