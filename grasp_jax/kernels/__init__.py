@@ -1,0 +1,1 @@
+"""Pallas kernels, each beside the plain form that it must agree with."""
