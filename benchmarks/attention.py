@@ -1,0 +1,223 @@
+"""Attention over packed rows: with all weights written out, as SASRec's einsum has them, and by the kernels.
+
+    python -m benchmarks.attention [--data=FOLDER] [--rounds=15] [--out=JSON] [--quick]
+
+The rows are batches of paper Beauty (128 users, L=100, D=64). "evaluation" is the forward pass; "training" is forward and backward with
+dropout on the weights. Before anything is timed, outputs and gradients must agree with the kernels' reference. The kernels need a GPU;
+with --quick they are interpreted at a tiny size, to see that it runs: those times mean nothing.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import lengths
+from benchmarks.record import RESULTS, Contention, save, table
+from grasp_jax.data.packing import pack, plan_packing, stratified_batches
+from grasp_jax.data.split import leave_one_out
+from grasp_jax.kernels import backend
+from grasp_jax.kernels.packed_attention import NORMALISERS, packed_attention, packed_attention_reference
+from grasp_jax.machine import machine
+from grasp_jax.models.sasrec import attention_mask
+
+DROPOUT, CAUSAL = 0.2, True
+PARITY_LIMIT = 1e-5
+PASSES = ("evaluation", "training")
+Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, normaliser, rate, key) -> attended values
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What is packed: B users of at most L items, S batches in one dispatch, D features in n heads; and how often it is timed."""
+
+    users: int
+    items: int
+    batch_size: int = 128
+    max_length: int = 100
+    features: int = 64
+    heads: tuple[int, ...] = (1, 4)
+    steps: int = 16
+    rounds: int = 15
+
+
+PAPER = Sizes(lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+QUICK = Sizes(users=60, items=100, batch_size=8, max_length=20, features=16, heads=(2,), steps=2, rounds=2)
+
+
+def packed_segments(data: str, sizes: Sizes) -> tuple[str, np.ndarray]:
+    """The log's name, and [S, R, L'] segments of the first batches of an epoch."""
+    log = lengths.load_log(data, sizes.users, sizes.items)
+    histories = leave_one_out(log, sizes.max_length).train
+    users = np.flatnonzero(histories.lengths > 1)
+    packing = plan_packing(histories, users, sizes.batch_size)
+    batches = stratified_batches(histories.lengths, users, packing.batch_size, np.random.default_rng(0))
+    slots, _ = pack(histories, batches[: sizes.steps], packing)
+    return log.name, np.where(slots >= 0, log.users[slots], -1).astype(np.int32)
+
+
+def einsum_attention(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+) -> jax.Array:
+    """As in `grasp_jax.models.sasrec.SelfAttention`: bits for dropout are drawn for all [R, n, L', L'] weights."""
+    allowed = attention_mask(segments, CAUSAL)[:, None]
+    scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys) / jnp.sqrt(jnp.float32(queries.shape[-1]))
+    if normaliser == "softmax":
+        weights = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=-1)
+    else:
+        weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
+    if rate is not None:
+        weights = jnp.where(jax.random.bernoulli(key, 1.0 - rate, weights.shape), weights / (1.0 - rate), 0.0)
+    return jnp.einsum("rnqk,rknd->rqnd", weights, values)
+
+
+def kernel_attention(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+) -> jax.Array:
+    """By the kernels, which hash a seed."""
+    options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
+    return packed_attention(queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options)
+
+
+def reference_attention(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+) -> jax.Array:
+    """What the kernels must agree with, dropout included."""
+    options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
+    return packed_attention_reference(queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options)
+
+
+def random_inputs(segments: np.ndarray, heads: int, sizes: Sizes) -> tuple[jax.Array, ...]:
+    """Queries, keys, values and the direction of the gradient, each [R, L', n, D / n]."""
+    shape = (*segments.shape[1:], heads, sizes.features // heads)
+    return tuple(jax.random.normal(key, shape) for key in jax.random.split(jax.random.key(0), 4))
+
+
+def difference(attend: Attend, inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str, rate: float | None) -> float:
+    """The largest between `attend` and the reference, of outputs and gradients, as a share of the largest value."""
+
+    @jax.jit
+    def worst(queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, own: jax.Array) -> jax.Array:
+        def all_of(form: Attend) -> tuple[jax.Array, ...]:
+            traced = None if rate is None else jnp.float32(rate)
+            attended, pull_back = jax.vjp(lambda *given: form(*given, own, normaliser, traced, jax.random.key(1)), queries, keys, values)
+            return attended, *pull_back(along)
+
+        pairs = zip(all_of(attend), all_of(reference_attention), strict=True)
+        return jnp.stack([jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]).max()
+
+    with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
+        return float(worst(*inputs, jnp.asarray(segments[0])))
+
+
+def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tuple[jax.Array, ...]]:
+    """A pass over each batch in turn; what comes out goes into the next, so that none is left out."""
+
+    def step(carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+        queries, keys, values, along, rate = carry
+        own, number = inputs
+        key = jax.random.fold_in(jax.random.key(0), number)
+        if part == "evaluation":
+            attended = attend(queries, keys, values, own, normaliser, None, key)
+            return (queries + 1e-3 * attended, keys, values, along, rate), None
+        _, pull_back = jax.vjp(lambda *given: attend(*given, own, normaliser, rate, key), queries, keys, values)
+        moved = [given - 1e-3 * slope for given, slope in zip((queries, keys, values), pull_back(along), strict=True)]
+        return (*moved, along, rate), None
+
+    def run(inputs: tuple[jax.Array, ...], segments: jax.Array, rate: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.lax.scan(step, (*inputs, rate), (segments, jnp.arange(len(segments))))[0]
+
+    return run
+
+
+def measure(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, case: tuple[str, str], rounds: int) -> Any:
+    """Figures of each form: milliseconds of a step in interleaved rounds, and bytes of temporaries."""
+    arguments = inputs, jnp.asarray(segments), jnp.float32(DROPOUT)
+    compiled = {name: jax.jit(many_steps(attend, *case)).lower(*arguments).compile() for name, attend in forms.items()}
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for round_ in range(rounds + 1):  # the first warms up
+        for name, run in compiled.items():
+            started = time.perf_counter()
+            jax.block_until_ready(run(*arguments))
+            if round_:
+                times[name].append(1e3 * (time.perf_counter() - started) / len(segments))
+    return {
+        name: {
+            "median_ms": statistics.median(own),
+            "p10_ms": float(np.percentile(own, 10)),
+            "p90_ms": float(np.percentile(own, 90)),
+            "rounds_ms": own,
+            "temporary_bytes": getattr(compiled[name].memory_analysis(), "temp_size_in_bytes", None),
+        }
+        for name, own in times.items()
+    }
+
+
+def main() -> None:
+    """Checks that the forms agree, prints a line for each case, and writes all as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default=None, help="folder with inter.txt; by default paper Beauty, or synthetic lengths like its own")
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, and the kernels on any device")
+    parser.add_argument("--out", type=pathlib.Path, default=None, help="by default benchmarks/results/attention-DEVICE.json; none if quick")
+    given = parser.parse_args()
+    sizes = QUICK if given.quick else PAPER
+    sizes = dataclasses.replace(sizes, rounds=given.rounds or sizes.rounds)
+    data = given.data or ("" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
+    log_name, segments = packed_segments(data, sizes)
+    forms: dict[str, Attend] = {"einsum": einsum_attention}
+    if given.quick or not backend.interpret():
+        forms["kernels"] = kernel_attention
+    shown = " x ".join(str(size) for size in segments.shape)
+    print(f"{log_name}: steps x rows x length {shown}, {100 * (segments >= 0).mean():.0f} % filled; {jax.devices()[0].device_kind}")
+
+    contention, cases, lines = Contention(), [], []
+    parity: list[dict[str, Any]] = []
+    for heads in sizes.heads:
+        inputs = random_inputs(segments, heads, sizes)
+        for normaliser in NORMALISERS:
+            checks = [(name, None) for name in forms] + [(name, DROPOUT) for name in forms if name == "kernels"]
+            for name, rate in checks:
+                found = difference(forms[name], inputs, segments, normaliser, rate)
+                parity.append({"form": name, "heads": heads, "normaliser": normaliser, "dropout": rate, "difference": found})
+                if not found <= PARITY_LIMIT:  # so that a value that is not a number fails too
+                    raise SystemExit(f"parity FAILED: {parity[-1]}; limit {PARITY_LIMIT:.0e}")
+            for part in PASSES:
+                figures = measure(forms, inputs, segments, (normaliser, part), sizes.rounds)
+                cases.append({"heads": heads, "normaliser": normaliser, "pass": part, "forms": figures})
+                for name, own in figures.items():
+                    speed_up = figures["einsum"]["median_ms"] / own["median_ms"]
+                    spread = [f"{own[field]:.3f}" for field in ("median_ms", "p10_ms", "p90_ms")]
+                    lines.append([f"{part}, {normaliser}, heads={heads}, {name}", *spread, f"{speed_up:.2f}x"])
+    print(f"parity ok: largest difference {max(check['difference'] for check in parity):.1e}, limit {PARITY_LIMIT:.0e}")
+    print(table(["a step", "median ms", "p10", "p90", "over einsum"], lines))
+    if "kernels" not in forms:
+        print("kernels not timed: they need a GPU")
+    out = given.out or (None if given.quick else RESULTS / f"attention-{jax.default_backend()}.json")
+    if out is not None:
+        record = {
+            "benchmark": "attention",
+            "machine": machine(),
+            "sizes": dataclasses.asdict(sizes) | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
+            "dropout": DROPOUT,
+            "causal": CAUSAL,
+            "interpreted": "kernels" in forms and backend.interpret(),
+            "filled": float((segments >= 0).mean()),
+            "cores_used_by_others": contention.cores(),
+            "parity_limit": PARITY_LIMIT,
+            "parity": parity,
+            "cases": cases,
+        }
+        save(out, record)
+        print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()
