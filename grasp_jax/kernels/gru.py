@@ -1,8 +1,8 @@
 """The recurrence of a gated recurrent unit over packed rows as one kernel: the loop over positions runs inside it.
 
 As a scan, each position is a launch that reads the recurrent weights again and multiplies a few rows by them. Here a block of rows
-keeps its state and the weights while it walks along its positions (persistent RNNs: Diamos et al., 2016), and the backward pass walks
-back along them, computing the gates again from the saved states. Meant for D up to 128: the weights have to stay on the chip.
+keeps its state, and the weights where they fit, while it walks along its positions (persistent RNNs: Diamos et al., 2016). The backward
+pass walks back along them and computes the gates again from the saved states.
 """
 
 import math
