@@ -1,0 +1,270 @@
+"""Gather, gate and projection of holistic attention (the first layer of Eq. 5, factorised) in one pass over the frozen tables.
+
+    x[t] = g1[t] (i[t] Wa) + g2[t] (ibar[t] Wb) + g3[t] (i[t] Wc + ibar[t] Wd) + bias
+    i[t] = items[ids[t]], ibar[t] = items_similar[ids[t]]
+
+XLA writes the gathered [T, E] rows of both tables and the [T, 3, H] projections to memory and reads them again. Here a program takes
+tiles of the rows straight from the tables while it goes over E, with its sums in registers: neither array is ever stored.
+
+Legend: T tokens, V items, E width of the text embeddings, H width of the first layer.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from grasp_jax.kernels import backend
+
+SMALLEST = 16  # Triton's matrix product wants 16 of each dimension
+TILE = 64  # output rows and columns of a program: three or four float32 sums of 64 x 64 still fit the registers
+TOKENS = 32  # tokens that a step of the weights' gradient takes in
+STEP_BYTES = 128  # bytes of a row that a step over E takes in: a cache line
+PROGRAMS = 128  # about the multiprocessors of a large GPU; with fewer programs, tiles are halved
+
+Arrays = tuple[jax.Array, ...]
+
+
+def gated_projection_reference(
+    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """What `gated_projection` computes, with the gradients of autodiff; arguments and result are the same."""
+
+    def rows(table: jax.Array) -> jax.Array:
+        table = jax.lax.stop_gradient(table)
+        return table.at[ids].get(mode="fill", fill_value=0, wrap_negative_indices=False).astype(own_kernel.dtype)
+
+    own = jnp.einsum("te,peh->pth", rows(items), own_kernel, preferred_element_type=jnp.float32)
+    similar = jnp.einsum("te,peh->pth", rows(items_similar), similar_kernel, preferred_element_type=jnp.float32)
+    g1, g2, g3 = gates.astype(jnp.float32).T[:, :, None]
+    return g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
+
+
+@jax.custom_vjp
+def gated_projection(
+    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """First-layer output of T tokens, straight from the tables.
+
+    Source: Eq. 4-5 of the paper, factorised as in `models.holistic`. Tables are frozen: they get no gradient, as behind
+    `stop_gradient`. The gates' gradient is a kernel of its own, which `jit` drops where nobody asks for it. Not differentiable twice.
+
+    Args:
+      items, items_similar: [V, E] tables, float32, bfloat16 or float16.
+      ids: [T] int32 item rows; one outside [0, V) reads a row of zeros.
+      gates: [T, 3], floating.
+      own_kernel: [2, E, H] Wa and Wc, float32 or bfloat16: the type of the matrix products, whose sums are float32. Products of
+        float32 are as exact as `jax_default_matmul_precision` asks; unset, a GPU rounds their operands to TF32, as XLA does.
+      similar_kernel: [2, E, H] Wb and Wd, of the same type.
+      bias: [H], floating.
+
+    Returns:
+      [T, H] float32. Gradients have the types of what they are gradients of.
+
+    Raises:
+      ValueError: shapes or types that do not fit.
+    """
+    _check(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
+    num_tokens, hidden = ids.shape[0], own_kernel.shape[-1]
+    columns = _block(hidden, TILE)
+    blocks = _filling(num_tokens, pl.cdiv(hidden, columns)), _step_over_width(items, own_kernel), columns
+    launch = _launcher(
+        functools.partial(_forward_program, blocks),
+        jax.ShapeDtypeStruct((num_tokens, hidden), jnp.float32),
+        grid=(pl.cdiv(num_tokens, blocks[0]), pl.cdiv(hidden, columns)),
+        num_warps=4,
+    )
+    return launch(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
+
+
+def _forward(*arguments: jax.Array) -> tuple[jax.Array, Arrays]:
+    return gated_projection(*arguments), arguments
+
+
+def _backward(saved: Arrays, gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+    items, items_similar, ids, gates, own_kernel, similar_kernel, bias = saved
+    d_own, d_similar = _kernel_gradients(items, items_similar, ids, gates, gradient, own_kernel.dtype)
+    d_gates = _gate_gradients(items, items_similar, ids, own_kernel, similar_kernel, gradient)
+    # None for the tables is a symbolic zero: zeros would be arrays of their size.
+    return None, None, None, d_gates.astype(gates.dtype), d_own, d_similar, gradient.sum(axis=0).astype(bias.dtype)
+
+
+gated_projection.defvjp(_forward, _backward)
+
+
+def _kernel_gradients(
+    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, gradient: jax.Array, dtype: jnp.dtype
+) -> Sequence[jax.Array]:
+    """dWa = sum_t g1 i^T d and so on: two arrays [2, E, H]. A program owns a tile of all four and goes over the tokens."""
+    width, hidden = items.shape[1], gradient.shape[1]
+    columns = _block(hidden, TILE)
+    blocks = _block(ids.shape[0], TOKENS), _filling(width, pl.cdiv(hidden, columns)), columns
+    shape = jax.ShapeDtypeStruct((2, width, hidden), dtype)
+    launch = _launcher(
+        functools.partial(_kernel_gradient_program, blocks),
+        (shape, shape),
+        grid=(pl.cdiv(width, blocks[1]), pl.cdiv(hidden, columns)),
+        num_warps=8,
+    )
+    return launch(items, items_similar, ids, gates, gradient)
+
+
+def _gate_gradients(
+    items: jax.Array, items_similar: jax.Array, ids: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    """dg1 = d . (i Wa) and so on, [T, 3] float32. Programs are those of the forward; each gives the share of its columns."""
+    num_tokens, hidden = gradient.shape
+    columns = _block(hidden, TILE)
+    parts = pl.cdiv(hidden, columns)
+    blocks = _filling(num_tokens, parts), _step_over_width(items, own_kernel), columns
+    launch = _launcher(
+        functools.partial(_gate_gradient_program, blocks),
+        jax.ShapeDtypeStruct((parts, 3, num_tokens), jnp.float32),
+        grid=(pl.cdiv(num_tokens, blocks[0]), parts),
+        num_warps=4,
+    )
+    return launch(items, items_similar, ids, own_kernel, similar_kernel, gradient).sum(axis=0).T
+
+
+def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_warps: int) -> Callable[..., Any]:
+    """The kernel as a function of arrays."""
+    # Dead-code elimination never drops a pallas_call, whoever uses its result or not; a jit around it, it does.
+    return jax.jit(
+        pl.pallas_call(
+            program,
+            out_shape=out_shape,
+            grid=grid,
+            compiler_params=backend.compiler_params(num_warps=num_warps, num_stages=3),
+            interpret=backend.interpret(),
+        )
+    )
+
+
+def _forward_program(
+    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, gates: Any, own_kernel: Any, similar_kernel: Any, bias: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
+    own, similar, both = _projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)
+    g1, g2, g3 = (_gate(gates, tokens, part) for part in range(3))
+    offset = triton.load(bias.at[columns], mask=columns < bias.shape[0], other=0).astype(jnp.float32)
+    _store(out, tokens, columns, g1 * own + g2 * similar + g3 * both + offset[None, :])
+
+
+def _gate_gradient_program(
+    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, own_kernel: Any, similar_kernel: Any, gradient: Any, out: Any
+) -> None:
+    tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
+    d = _load(gradient, tokens, columns)
+    for part, x in enumerate(_projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)):
+        triton.store(out.at[pl.program_id(1), part, tokens], (d * x).sum(axis=1), mask=tokens < out.shape[2])
+
+
+def _kernel_gradient_program(
+    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, gates: Any, gradient: Any, d_own: Any, d_similar: Any
+) -> None:
+    width, columns = _own_range(0, blocks[1]), _own_range(1, blocks[2])
+
+    def step(k: jax.Array, sums: Arrays) -> Arrays:
+        tokens = k * blocks[0] + jnp.arange(blocks[0])
+        d = _load(gradient, tokens, columns)
+        d1, d2, d3 = ((_gate(gates, tokens, part) * d).astype(d_own.dtype) for part in range(3))
+        i, ibar = (_rows(table, ids, tokens, width, d_own.dtype) for table in (items, items_similar))
+        pairs = ((i, d1), (i, d3), (ibar, d2), (ibar, d3))
+        return tuple(total + _product(rows, own, contract=0) for total, (rows, own) in zip(sums, pairs, strict=True))
+
+    zero = jnp.zeros((blocks[1], blocks[2]), jnp.float32)
+    da, dc, db, dd = jax.lax.fori_loop(0, pl.cdiv(ids.shape[0], blocks[0]), step, (zero,) * 4)
+    for ref, pair in ((d_own, (da, dc)), (d_similar, (db, dd))):
+        for part, value in enumerate(pair):
+            _store(ref, width, columns, value, part)
+
+
+def _projections(
+    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, own_kernel: Any, similar_kernel: Any, tokens: jax.Array,
+    columns: jax.Array,
+) -> Arrays:  # fmt: skip
+    """Tiles of i Wa, ibar Wb and i Wc + ibar Wd, float32."""
+
+    def step(k: jax.Array, sums: Arrays) -> Arrays:
+        own, similar, both = sums
+        width = k * blocks[1] + jnp.arange(blocks[1])
+        i, ibar = (_rows(table, ids, tokens, width, own_kernel.dtype) for table in (items, items_similar))
+        wa, wc = (_load(own_kernel, width, columns, part) for part in range(2))
+        wb, wd = (_load(similar_kernel, width, columns, part) for part in range(2))
+        return own + _product(i, wa), similar + _product(ibar, wb), both + _product(i, wc) + _product(ibar, wd)
+
+    zero = jnp.zeros((blocks[0], blocks[2]), jnp.float32)
+    return jax.lax.fori_loop(0, pl.cdiv(items.shape[1], blocks[1]), step, (zero,) * 3)
+
+
+def _product(left: jax.Array, right: jax.Array, contract: int = 1) -> jax.Array:
+    """Matrix product over axis `contract` of `left` and axis 0 of `right`, summed in float32."""
+    return jax.lax.dot_general(left, right, (((contract,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _rows(table: Any, ids: Any, tokens: jax.Array, width: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """A tile of the tokens' table rows; zeros where there is no token."""
+    own = triton.load(ids.at[tokens], mask=tokens < ids.shape[0], other=-1)
+    return _load(table, own, width).astype(dtype)
+
+
+def _gate(gates: Any, tokens: jax.Array, part: int) -> jax.Array:
+    return triton.load(gates.at[tokens, part], mask=tokens < gates.shape[0], other=0).astype(jnp.float32)[:, None]
+
+
+def _load(ref: Any, rows: jax.Array, columns: jax.Array, *lead: int) -> jax.Array:
+    """`ref[*lead, rows, columns]` as a tile, zero outside of the array."""
+    # Index arrays rather than slices: what they ask for outside of the array is never touched, interpreted or not.
+    return triton.load(ref.at[*lead, rows[:, None], columns[None, :]], mask=_inside(ref, rows, columns), other=0)
+
+
+def _store(ref: Any, rows: jax.Array, columns: jax.Array, value: jax.Array, *lead: int) -> None:
+    triton.store(ref.at[*lead, rows[:, None], columns[None, :]], value.astype(ref.dtype), mask=_inside(ref, rows, columns))
+
+
+def _inside(ref: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    return ((rows >= 0) & (rows < ref.shape[-2]))[:, None] & (columns < ref.shape[-1])[None, :]
+
+
+def _own_range(axis: int, block: int) -> jax.Array:
+    """Indices of this program along a grid axis."""
+    return pl.program_id(axis) * block + jnp.arange(block)
+
+
+def _block(size: int, largest: int) -> int:
+    """The power of two that covers `size`, between the smallest block and `largest`."""
+    return max(SMALLEST, min(largest, pl.next_power_of_2(size)))
+
+
+def _filling(size: int, others: int) -> int:
+    """A block of at most `TILE`, halved while its programs, times `others` along the other axis, leave multiprocessors idle."""
+    block = _block(size, TILE)
+    while block > SMALLEST and pl.cdiv(size, block) * others < PROGRAMS:
+        block //= 2
+    return block
+
+
+def _step_over_width(items: jax.Array, own_kernel: jax.Array) -> int:
+    return _block(items.shape[1], STEP_BYTES // max(items.dtype.itemsize, own_kernel.dtype.itemsize))
+
+
+def _check(
+    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    bias: jax.Array,
+) -> None:  # fmt: skip
+    (num_tokens,), width, hidden = ids.shape, items.shape[1], bias.shape[0]
+    expected = {"items_similar": items.shape, "gates": (num_tokens, 3), "own_kernel": (2, width, hidden)}
+    expected["similar_kernel"] = expected["own_kernel"]
+    given = {"items_similar": items_similar, "gates": gates, "own_kernel": own_kernel, "similar_kernel": similar_kernel}
+    for name, shape in expected.items():
+        if given[name].shape != shape:
+            raise ValueError(f"{name} has shape {given[name].shape}; with ids, items and bias given, expected {shape}")
+    if own_kernel.dtype not in (jnp.float32, jnp.bfloat16) or similar_kernel.dtype != own_kernel.dtype:
+        raise ValueError(f"kernels are {own_kernel.dtype} and {similar_kernel.dtype}; expected both float32 or both bfloat16")
