@@ -67,7 +67,7 @@ def test_value_and_gradients_are_those_of_the_einsum(tokens: int, items: int, wi
     assert_close(ours, value_and_gradients(gated_projection_reference, frozen, trained))
 
 
-@pytest.mark.parametrize("table", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("table", ["bfloat16", "float16"])
 def test_bfloat16_is_within_its_rounding(table: str) -> None:
     """Would break if sums, not only operands, were bfloat16, or if tables were read as another type than they have."""
     frozen, trained = inputs(45, 13, 96, 20, table, "bfloat16")
@@ -220,18 +220,12 @@ def test_training_in_a_scan_follows_the_einsum() -> None:
         assert np.abs(expected - start).max() > 1e-3
 
 
-def test_rows_that_no_token_asks_for_do_not_leak() -> None:
-    """Would break if the empty places of a block read a row: a broken one would spoil the gradient of every kernel."""
+def test_only_rows_that_are_asked_for_are_read() -> None:
+    """Would break if an id that is none, or an empty place of a block, read a row: a broken one would spoil every kernel's gradient."""
     (items, similar, ids), trained = inputs(37, 11, 20, 20)
-    broken = (items.at[jnp.array([0, 10])].set(jnp.nan), similar.at[jnp.array([0, 10])].set(jnp.nan), ids.clip(1, 9))
-    for leaf in value_and_gradients(gated_projection, broken, trained).values():
-        assert np.isfinite(leaf).all()
-
-
-def test_ids_outside_of_the_table_read_zeros() -> None:
-    """Would break if an id that is none read memory that is not the table's."""
-    (items, similar, ids), trained = inputs(37, 11, 20, 20)
-    frozen = (items, similar, ids.at[jnp.array([2, 3])].set(jnp.array([-1, 11])))
+    ends = jnp.array([0, 10])
+    broken, broken_similar = items.at[ends].set(jnp.nan), similar.at[ends].set(jnp.nan)
+    frozen = (broken, broken_similar, ids.clip(1, 9).at[jnp.array([2, 3])].set(jnp.array([-1, 11])))
     ours = value_and_gradients(gated_projection, frozen, trained)
     np.testing.assert_array_equal(ours["x"][2:4], jnp.stack([trained[-1]] * 2))  # the bias alone
     assert_close(ours, value_and_gradients(gated_projection_reference, frozen, trained))

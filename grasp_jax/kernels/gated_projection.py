@@ -24,6 +24,7 @@ SMALLEST = 16  # Triton's matrix product wants 16 of each dimension
 TILE = 64  # output rows and columns of a program: three or four float32 sums of 64 x 64 still fit the registers
 TOKENS = 32  # tokens that a step of the weights' gradient takes in
 STEP_BYTES = 128  # bytes of a row that a step over E takes in: a cache line
+WARPS = 8  # with four, the sums of the larger tiles spill
 PROGRAMS = 128  # about the multiprocessors of a large GPU; with fewer programs, tiles are halved
 
 Arrays = tuple[jax.Array, ...]
@@ -78,7 +79,7 @@ def gated_projection(
         functools.partial(_forward_program, blocks),
         jax.ShapeDtypeStruct((num_tokens, hidden), jnp.float32),
         grid=(pl.cdiv(num_tokens, blocks[0]), pl.cdiv(hidden, columns)),
-        num_warps=4,
+        num_stages=2,
     )
     return launch(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
 
@@ -110,7 +111,7 @@ def _kernel_gradients(
         functools.partial(_kernel_gradient_program, blocks),
         (shape, shape),
         grid=(pl.cdiv(width, blocks[1]), pl.cdiv(hidden, columns)),
-        num_warps=8,
+        num_stages=3,  # the rows' addresses are themselves read in the loop, so they are one stage behind
     )
     return launch(items, items_similar, ids, gates, gradient)
 
@@ -127,12 +128,12 @@ def _gate_gradients(
         functools.partial(_gate_gradient_program, blocks),
         jax.ShapeDtypeStruct((parts, 3, num_tokens), jnp.float32),
         grid=(pl.cdiv(num_tokens, blocks[0]), parts),
-        num_warps=4,
+        num_stages=2,
     )
     return launch(items, items_similar, ids, own_kernel, similar_kernel, gradient).sum(axis=0).T
 
 
-def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_warps: int) -> Callable[..., Any]:
+def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_stages: int) -> Callable[..., Any]:
     """The kernel as a function of arrays."""
     # Dead-code elimination never drops a pallas_call, whoever uses its result or not; a jit around it, it does.
     return jax.jit(
@@ -140,7 +141,7 @@ def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int
             program,
             out_shape=out_shape,
             grid=grid,
-            compiler_params=backend.compiler_params(num_warps=num_warps, num_stages=3),
+            compiler_params=backend.compiler_params(num_warps=WARPS, num_stages=num_stages),
             interpret=backend.interpret(),
         )
     )

@@ -1,0 +1,256 @@
+"""Gather, gate and projection of one training step: XLA's form (`HolisticEncoder.project`, then `combine`) against the kernel.
+
+    python -m benchmarks.gated_projection [--quick] [--out=FILE.json]
+
+Forward alone, and forward with the gradients that training with frozen gates needs (kernels and bias), in interleaved rounds of many
+steps with fresh ids. Both forms start from float32 parameters, as training does. The kernel is timed on a GPU only; `--quick` runs
+everything at a tiny size, interpreted where there is none.
+
+A step cannot be faster than its limit: the larger of its operations and its bytes, each over the rate that the same run has measured.
+Counted are the matrix products, and every byte once that must move: the rows of distinct ids of both tables, kernels in the type of
+the products (XLA may cast them once for all steps), gates, ids and result; for the gradients the rows, gates and ids again, the
+gradient of the result, and those of kernels and bias in float32.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.limits import Limits, limits
+from benchmarks.record import RESULTS, Contention, save, table
+from grasp_jax.errors import UserError
+from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
+from grasp_jax.machine import machine
+from grasp_jax.models.holistic import HolisticEncoder, combine
+
+ROUNDS = {"gpu": 20, "cpu": 5}
+STEPS = {"gpu": 100, "cpu": 1}  # of one dispatch
+TABLE_SHARE = 0.25  # of the memory, at most, for both tables
+PARITY_LIMITS = {"float32": 3e-3, "bfloat16": 3e-2}  # of the largest value; on a GPU products of float32 are of TF32
+Params = dict[str, jax.Array]
+Results = dict[str, jax.Array]
+Form = Callable[..., jax.Array]  # (params, items, similar, ids, gates) -> [T, H]
+
+
+class Shape(NamedTuple):
+    """T tokens of a step, V items, E, H and the model's layers."""
+
+    name: str
+    tokens: int
+    items: int
+    width: int
+    features: int
+    hidden: tuple[int, ...]
+
+    @property
+    def columns(self) -> int:
+        """H."""
+        return (*self.hidden, self.features)[0]
+
+
+SHAPES = (
+    Shape("beauty, 256", 2100, 57_289, 1536, 64, (256,)),
+    Shape("beauty, linear", 2100, 57_289, 1536, 64, ()),
+    Shape("industry, 256", 7300, 1_205_282, 4096, 64, (256,)),
+    Shape("industry, linear", 7300, 1_205_282, 4096, 64, ()),
+)
+QUICK_SHAPES = (Shape("quick", 40, 60, 24, 8, (20,)),)
+
+
+class Work(NamedTuple):
+    """Arguments of both forms: frozen tables [V, E]; parameters; and for each of S steps ids [S, T], gates [S, T, 3], gradients [T, H]."""
+
+    items: jax.Array
+    items_similar: jax.Array
+    params: Params
+    ids: jax.Array
+    gates: jax.Array
+    gradient: jax.Array
+
+
+def xla_form(encoder: HolisticEncoder) -> Form:
+    """As training computes it without the kernel."""
+
+    def form(params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array) -> jax.Array:
+        projected = encoder.bind({"params": params}).project(items[ids], similar[ids])
+        return combine(projected, gates, params["first_bias"])
+
+    return form
+
+
+def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -> Form:
+    """The same by the kernel, or by its reference."""
+
+    def form(params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array) -> jax.Array:
+        own, other = ((encoder.row_norm * params[name]).astype(encoder.dtype) for name in ("own_kernel", "similar_kernel"))
+        return projection(items, similar, ids, gates, own, other, params["first_bias"])
+
+    return form
+
+
+def one_step(form: Form, backward: bool, work: Work, ids: jax.Array, gates: jax.Array) -> Results:
+    """The result [T, H] and, if asked for, the gradients of the parameters."""
+    run = functools.partial(form, items=work.items, similar=work.items_similar, ids=ids, gates=gates)
+    if not backward:
+        return {"x": run(work.params)}
+    x, pullback = jax.vjp(run, work.params)
+    return {"x": x, **pullback(work.gradient)[0]}
+
+
+def make_steps(form: Form, backward: bool) -> Callable[[Work], Results]:
+    """All steps of a `Work` in one dispatch. What a step makes replaces what the last one made, so nothing is added to its work."""
+
+    def steps(work: Work) -> Results:
+        step = functools.partial(one_step, form, backward, work)
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, work.ids[0], work.gates[0]))
+        return jax.lax.scan(lambda _, own: (step(*own), None), empty, (work.ids, work.gates))[0]
+
+    return jax.jit(steps)
+
+
+def make_work(shape: Shape, dtype: str, steps: int, num_items: int) -> Work:
+    """Random unit rows, parameters of a fresh model's scale, gates between 0 and 1, uniform ids."""
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
+        drawn = jax.random.normal(key, (rows, width), dtype)
+        return drawn * jax.lax.rsqrt(jnp.square(drawn.astype(jnp.float32)).sum(axis=1, keepdims=True)).astype(dtype)
+
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    sizes = {name: (2, shape.width, shape.columns) for name in ("own_kernel", "similar_kernel")} | {"first_bias": (shape.columns,)}
+    return Work(
+        items=unit_rows(next(keys), num_items, shape.width),
+        items_similar=unit_rows(next(keys), num_items, shape.width),
+        params={name: jax.random.normal(next(keys), size) for name, size in sizes.items()},
+        ids=jax.random.randint(next(keys), (steps, shape.tokens), 0, num_items),
+        gates=jax.random.uniform(next(keys), (steps, shape.tokens, 3)),
+        gradient=jax.random.normal(next(keys), (shape.tokens, shape.columns)),
+    )
+
+
+def items_that_fit(shape: Shape, dtype: str) -> int:
+    """V, or fewer where both tables would take too much of the memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    memory = stats["bytes_limit"] if stats else _host_memory()
+    return min(shape.items, int(TABLE_SHARE * memory / (2 * shape.width * jnp.dtype(dtype).itemsize)))
+
+
+def _host_memory() -> int:
+    """Bytes that are free."""
+    lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+
+
+def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, dtype: str) -> dict[str, float]:
+    """Largest difference of each form, value and gradients of one step, from the reference in float32, relative to the largest value.
+
+    Raises:
+      UserError: a form does not compute the same.
+    """
+
+    def first(form: Form) -> Results:
+        return jax.device_get(jax.jit(functools.partial(one_step, form, True))(work, work.ids[0], work.gates[0]))
+
+    exact = encoder.clone(dtype=jnp.float32)
+    with jax.default_matmul_precision("highest"):
+        expected = first(fused_form(exact, gated_projection_reference))
+    found = {}
+    for name, form in forms.items():
+        ours = first(form)
+        found[name] = max(float(np.abs(ours[key] - right).max() / np.abs(right).max()) for key, right in expected.items())
+        if not found[name] <= PARITY_LIMITS[dtype]:  # also where it is not a number
+            raise UserError(
+                f"{name} in {dtype} differs from the reference by {found[name]:.1e} of the largest value; their times mean nothing"
+            )
+    return found
+
+
+def counted(shape: Shape, dtype: str, distinct: float, backward: bool) -> dict[str, float]:
+    """Operations and bytes of one step that no implementation can do without, see above."""
+    size = jnp.dtype(dtype).itemsize
+    rows, tokens, result = 2 * distinct * shape.width * size, 4 * shape.tokens * (3 + 1), 4 * shape.tokens * shape.columns
+    kernels = 4 * shape.width * shape.columns  # numbers in Wa to Wd
+    passes = 2 if backward else 1
+    gradients = 4 * (kernels + shape.columns) if backward else 0
+    moved = passes * (rows + tokens + result) + size * kernels + 4 * shape.columns + gradients
+    return {"operations": passes * 2.0 * shape.tokens * kernels, "bytes": moved}
+
+
+def time_rounds(functions: dict[str, Callable[[Work], Results]], work: Work, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of one step of each, in turn, compilation apart."""
+    for function in functions.values():
+        jax.block_until_ready(function(work))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            jax.block_until_ready(function(work))
+            times[name].append(1e3 * (time.perf_counter() - started) / len(work.ids))
+    return times
+
+
+def measure(shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, rounds: int) -> list[dict[str, Any]]:
+    """One record for each pass and form."""
+    num_items = items_that_fit(shape, dtype)
+    work = make_work(shape, dtype, steps, num_items)
+    encoder = HolisticEncoder(shape.width, shape.features, shape.hidden, row_norm=shape.width**0.5, dtype=jnp.dtype(dtype))
+    forms = {"xla": xla_form(encoder)} | ({"kernel": fused_form(encoder, gated_projection)} if kernel else {})
+    parity = check_parity(forms, encoder, work, dtype)
+    distinct = float(np.mean([len(np.unique(own)) for own in np.asarray(work.ids)]))
+    records = []
+    for backward in (False, True):
+        cost = counted(shape, dtype, distinct, backward)
+        limit = 1e3 * max(cost["operations"] / rates.flops[dtype], cost["bytes"] / rates.bytes_per_second)
+        times = time_rounds({name: make_steps(form, backward) for name, form in forms.items()}, work, rounds)
+        for name, own in times.items():
+            median, p10, p90 = (float(np.percentile(own, rank)) for rank in (50, 10, 90))
+            records.append(
+                {"shape": shape.name, "dtype": dtype, "form": name, "backward": backward, "median_ms": median, "p10_ms": p10, "p90_ms": p90,
+                 "limit_ms": limit, "share_of_limit": limit / median, "difference": parity[name], "items": num_items,
+                 "items_wanted": shape.items, "distinct_ids": distinct, **cost, "ms": own}
+            )  # fmt: skip
+    return records
+
+
+def main() -> None:
+    """Prints a line for each shape, type, pass and form, and writes them as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gated_projection")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, the kernel interpreted where there is no GPU")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file (with --quick there is none unless it is given)")
+    flags = parser.parse_args()
+    device = jax.default_backend()
+    kind = "gpu" if device == "gpu" else "cpu"
+    steps, rounds = (2, 2) if flags.quick else (STEPS[kind], ROUNDS[kind])
+    measured_on, contention, rates = machine(), Contention(), limits(flags.quick)
+    records = []
+    for shape in QUICK_SHAPES if flags.quick else SHAPES:
+        for dtype in ("float32", "bfloat16"):
+            records += measure(shape, dtype, rates, flags.quick or kind == "gpu", steps, rounds)
+            if records[-1]["items"] < shape.items:
+                print(f"{shape.name}, {dtype}: {records[-1]['items']:,} of {shape.items:,} items, for memory")
+    lines = [
+        [f"{row['shape']}, {row['dtype']}", "forward, backward" if row["backward"] else "forward", row["form"],
+         *(f"{row[key]:.3f}" for key in ("median_ms", "p10_ms", "p90_ms", "limit_ms")), f"{100 * row['share_of_limit']:.0f} %"]
+        for row in records
+    ]  # fmt: skip
+    print(table(["one step", "pass", "form", "median ms", "p10", "p90", "limit ms", "share of limit"], lines))
+    if flags.out or not flags.quick:
+        conditions = {"steps_per_dispatch": steps, "cores_used_by_others": contention.cores()}
+        result = {"benchmark": "gated_projection", "machine": measured_on, "limits": rates._asdict(), **conditions, "rows": records}
+        save(flags.out or RESULTS / f"gated-projection-{device}.json", result)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

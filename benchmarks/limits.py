@@ -1,0 +1,51 @@
+"""What this device can do at most, measured: a large matrix product and a large pass over memory."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+ROUNDS = 5
+PRODUCT_ROWS = {"gpu": 8192, "cpu": 1024}
+PASS_BYTES = {"gpu": 2**31, "cpu": 2**27}  # well above the caches
+QUICK_ROWS, QUICK_BYTES = 64, 2**16
+
+
+class Limits(NamedTuple):
+    """Measured rates; matrix products at JAX's default precision, which on a GPU is TF32 for float32.
+
+    Attributes:
+      flops: operations per second of a large matrix product, by the type of its operands: "float32" and "bfloat16", summed in float32.
+      bytes_per_second: read and written, together, by a pass over a large array.
+    """
+
+    flops: dict[str, float]
+    bytes_per_second: float
+
+
+def limits(quick: bool = False) -> Limits:
+    """Measures the default device; `quick` at sizes that say nothing, to see that it runs."""
+    kind = "gpu" if jax.default_backend() == "gpu" else "cpu"
+    rows = QUICK_ROWS if quick else PRODUCT_ROWS[kind]
+    flops = {}
+    for dtype in ("float32", "bfloat16"):
+        square = jax.random.normal(jax.random.key(0), (rows, rows)).astype(dtype)
+        product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
+        flops[dtype] = 2 * rows**3 / _seconds(product, square)
+    size = QUICK_BYTES if quick else PASS_BYTES[kind]
+    numbers = jnp.zeros(size // 4, jnp.float32)
+    return Limits(flops, 2 * size / _seconds(jax.jit(lambda x: x + 1), numbers))
+
+
+def _seconds(function: Callable[[jax.Array], jax.Array], argument: jax.Array) -> float:
+    """Median of a call, compilation apart."""
+    function(argument).block_until_ready()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        function(argument).block_until_ready()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
