@@ -13,7 +13,7 @@ def markdown(table: Table) -> str:
     rows = [[f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)] for r, row in enumerate(table.rows)]
     lines = [table.header, ["---"] * len(table.header), *rows]
     body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return f"### {table.title}\n\n{table.note}\n\n{body}\n"
+    return "\n\n".join(filter(None, [f"### {table.title}", table.note, body])) + "\n"
 
 
 def latex(table: Table) -> str:
