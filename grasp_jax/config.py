@@ -35,9 +35,10 @@ def default_config() -> ml_collections.ConfigDict:
 
     It is locked: a key that is not here raises AttributeError, in a config file as on the command line.
     """
-    return ml_collections.ConfigDict(
+    config = ml_collections.ConfigDict(
         {
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
+            "kernels": "xla",  # xla | pallas: grasp_jax/kernels, for a GPU; elsewhere they are interpreted, which is slow
             "data": {
                 "name": "dataset",
                 "source": "files",  # files | synthetic | amazon | auto (files if a path is given, else synthetic)
@@ -136,12 +137,15 @@ def default_config() -> ml_collections.ConfigDict:
             "recommend": {"top_n": 10, "exclude_seen": True},
             "by_method": {},  # what a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py
         },
-    ).lock()
+    )
+    config.model.kernels = config.get_ref("kernels")  # models see their own section
+    return config.lock()
 
 
 SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 
 CHOICES = {
+    "kernels": ("xla", "pallas"),
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.describer": ("template", "openai", "transformers"),
     "knowledge.sentence.pooling": ("model", "mean", "cls", "max", "lasttoken"),

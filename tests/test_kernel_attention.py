@@ -92,27 +92,32 @@ def test_intervals_are_those_of_the_mask(causal: bool) -> None:
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_kernel_stands_in_for_the_models_attention(causal: bool) -> None:
-    """SASRec would change when its einsum is replaced."""
+    """SASRec would change when its einsum is replaced, or have other parameters."""
     features = HEADS * WIDTH
     queries, values = random_inputs(2, (*SEGMENTS.shape, features))
-    module = SelfAttention(features, HEADS, jnp.float32)
     segments = jnp.asarray(SEGMENTS)
-    rng = np.random.default_rng(2)
-    dense = {name: {"kernel": rng.standard_normal((features, features)) / 4, "bias": rng.standard_normal(features)} for name in
-             ("query", "key", "value")}  # fmt: skip
-    params = {"params": {**dense, "out": {"kernel": np.eye(features), "bias": np.zeros(features)}}}
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
-    expected = quick_jit(module.apply)(params, queries, values, attention_mask(segments, causal), None)
+    plain, ours = (SelfAttention(features, HEADS, jnp.float32, causal, kernels) for kernels in ("xla", "pallas"))
+    params = quick_jit(plain.init)(jax.random.key(2), queries, values, segments, None)
+    expected, found = (quick_jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
+def test_models_attention_drops_by_the_kernels_bits() -> None:
+    """Dropout would be left out, be one mask for all calls, or ignore the rate."""
+    features = HEADS * WIDTH
+    queries, values = random_inputs(2, (*SEGMENTS.shape, features))
+    segments, module = jnp.asarray(SEGMENTS), SelfAttention(features, HEADS, jnp.float32, True, "pallas")
+    params = quick_jit(module.init)(jax.random.key(2), queries, values, segments, None)
 
     @quick_jit
-    def ours(queries: jax.Array, values: jax.Array) -> jax.Array:
-        projected = (
-            (given @ params["params"][name]["kernel"] + params["params"][name]["bias"]).reshape(*SEGMENTS.shape, HEADS, WIDTH)
-            for name, given in (("query", queries), ("key", values), ("value", values))
-        )
-        return packed_attention(*projected, segments, causal=causal).reshape(queries.shape)
+    def draw(key: jax.Array, rate: jax.Array) -> jax.Array:
+        return module.apply(params, queries, values, segments, rate, rngs={"dropout": key})
 
-    np.testing.assert_allclose(ours(queries, values), expected, atol=1e-5 * float(jnp.abs(expected).max()))
+    clean = quick_jit(module.apply)(params, queries, values, segments, None)
+    np.testing.assert_allclose(draw(jax.random.key(0), jnp.float32(0.0)), clean, atol=1e-5)
+    drawn = jnp.stack([draw(jax.random.key(k), jnp.float32(0.5)) for k in range(60)])
+    assert drawn.std(axis=0).mean() > 0.1 * clean.std()
+    assert jnp.abs(drawn.mean(axis=0) - clean).mean() < 2 * (drawn.std(axis=0) / 60**0.5).mean()
 
 
 def test_blocks_of_other_histories_are_not_read() -> None:

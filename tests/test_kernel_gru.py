@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.kernels import gru as kernel_file
-from grasp_jax.kernels.gru import BLOCK, gru, gru_reference
-from grasp_jax.models.gru4rec import unroll
+from grasp_jax.kernels.gru import BLOCK, gru, gru_scan
 from tests.compiling import quick_jit
 from tests.triton_lowering import kernels_lowered
 
@@ -52,11 +51,6 @@ def assert_close(found: list[jax.Array], expected: list[jax.Array], tolerance: f
         assert error < tolerance, f"{name}: {error}"
 
 
-def test_reference_is_the_models_own() -> None:
-    """The kernel would be checked against another unit than GRU4Rec's."""
-    assert_close(with_gradients(gru_reference, random_inputs()), with_gradients(unroll, random_inputs()), 1e-6)
-
-
 @pytest.mark.parametrize("on_chip", [True, False])
 @pytest.mark.parametrize("length", [LENGTH, 1])
 def test_states_and_gradients(length: int, on_chip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +58,7 @@ def test_states_and_gradients(length: int, on_chip: bool, monkeypatch: pytest.Mo
     if not on_chip:  # the weights of a wide unit are read at each position
         monkeypatch.setattr(kernel_file, "ON_CHIP", 0)
     inputs = random_inputs(length=length)
-    assert_close(with_gradients(gru, inputs), with_gradients(gru_reference, inputs))
+    assert_close(with_gradients(gru, inputs), with_gradients(gru_scan, inputs))
 
 
 def test_histories_of_a_row_are_those_of_their_own_rows() -> None:
@@ -73,7 +67,7 @@ def test_histories_of_a_row_are_those_of_their_own_rows() -> None:
     begins = [0, 4, 5]
     packed = quick_jit(gru)(from_input, recurrent, jnp.zeros((1, LENGTH), bool).at[0, jnp.array(begins)].set(True), start)[0]
     for begin, end in zip(begins, [*begins[1:], LENGTH], strict=True):
-        alone = gru_reference(from_input[:, begin:end], recurrent, jnp.zeros((1, end - begin), bool), start)[0]
+        alone = gru_scan(from_input[:, begin:end], recurrent, jnp.zeros((1, end - begin), bool), start)[0]
         np.testing.assert_allclose(packed[begin:end], alone, atol=1e-6)
 
 
@@ -83,7 +77,7 @@ def test_bfloat16_is_within_its_rounding() -> None:
     lowered = [given.astype(jnp.bfloat16) for given in (from_input, recurrent)]
     found = with_gradients(gru, (lowered[0], recurrent, *others))
     assert [own.dtype for own in found] == [jnp.float32, jnp.bfloat16, jnp.float32, jnp.float32]
-    exact = with_gradients(gru_reference, (*(given.astype(jnp.float32) for given in lowered), *others))
+    exact = with_gradients(gru_scan, (*(given.astype(jnp.float32) for given in lowered), *others))
     assert_close([own.astype(jnp.float32) for own in found], exact, 2.0**-7)
 
 
@@ -103,7 +97,7 @@ def test_models_side_by_side_in_a_loop() -> None:
 
         return jax.lax.scan(step, stacked, None, length=2)[0]
 
-    found, expected = quick_jit(run, static_argnums=0)(gru), quick_jit(run, static_argnums=0)(gru_reference)
+    found, expected = quick_jit(run, static_argnums=0)(gru), quick_jit(run, static_argnums=0)(gru_scan)
     for before, ours, theirs in zip(stacked, found, expected, strict=True):
         moved = np.abs(np.asarray(theirs - before)).max()
         np.testing.assert_allclose(ours - before, theirs - before, atol=1e-4 * moved)

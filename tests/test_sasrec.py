@@ -214,8 +214,8 @@ def test_dropout_keeps_the_mean(rate: float) -> None:
 
 def test_dropout_leaves_the_padding_its_mean() -> None:
     """Some two hundred equal keys would be dropped all together, where each of them is dropped alone."""
-    attention = SelfAttention(FEATURES, 1, jnp.float32)
-    inputs = jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4, FEATURES)), jnp.ones((1, 4, 4), bool)
+    attention = SelfAttention(FEATURES, 1, jnp.float32, causal=False)
+    inputs = jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4, FEATURES)), jnp.zeros((1, 4), jnp.int32)
     padding = jnp.full((1, 4), 196.0)
     params = {"params": parameters(1)["SelfAttention_0"]}
     expected = np.asarray(attention.apply(params, *inputs, None, padding))

@@ -24,5 +24,5 @@ class BERT4Rec(SASRec):
         """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
         return cls(
             config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype), block=config.block,
-            padded_length=config.padded_length,
+            padded_length=config.padded_length, kernels=config.kernels,
         )  # fmt: skip

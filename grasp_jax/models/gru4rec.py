@@ -6,7 +6,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from grasp_jax.data.packing import START
+from grasp_jax.kernels.gru import gru, gru_scan
 from grasp_jax.models.dropout import Dropout
+
+RECURRENCES = {"xla": gru_scan, "pallas": gru}
 
 
 class GRU4Rec(nn.Module):
@@ -22,6 +25,7 @@ class GRU4Rec(nn.Module):
       dtype: compute type of matrix products; parameters and the state are float32.
       padded_length: above 0, the state starts where so many steps over one untrained vector leave it (the padding of LLM-ESR's code,
         200 steps less the history's), and the start token is that vector too.
+      kernels: "xla" or "pallas", see `kernels.gru`.
     """
 
     features: int
@@ -29,6 +33,7 @@ class GRU4Rec(nn.Module):
     dtype: jnp.dtype = jnp.float32
     start_token: bool = False
     padded_length: int = 0
+    kernels: str = "xla"
 
     bidirectional = False
     causal = True
@@ -40,7 +45,7 @@ class GRU4Rec(nn.Module):
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent state has no longest history."""
-        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length)
+        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length, config.kernels)
 
     @nn.compact
     def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
@@ -48,6 +53,7 @@ class GRU4Rec(nn.Module):
 
         `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise).
         """
+        unroll = RECURRENCES[self.kernels]
         x, padding = vectors, jnp.zeros((0, self.features))
         if self.padded_length:
             vector = jax.lax.stop_gradient(self.param("padding", nn.initializers.normal(0.02), (self.features,)))
@@ -65,33 +71,3 @@ class GRU4Rec(nn.Module):
                 start = padding[-1]
             x = unroll(dense(x), recurrent, positions == 0, start)
         return x
-
-
-def unroll(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array) -> jax.Array:
-    """States of one layer.
-
-    Args:
-      from_input: [R, L, 3D] input shares; matrix products are in their type, the state is float32.
-      recurrent: [D, 3D] weights of the state.
-      first: [R, L] bool where a history begins.
-      start: [D] state before that.
-
-    Returns:
-      [R, L, D].
-    """
-    rows, _, width = from_input.shape
-    features = width // 3
-    recurrent = recurrent.astype(from_input.dtype)
-
-    def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        share, begins = inputs
-        state = jnp.where(begins[:, None], start, state)
-        from_state = jnp.matmul(state.astype(recurrent.dtype), recurrent, preferred_element_type=jnp.float32)
-        r, z = jnp.split(jax.nn.sigmoid(share[:, : 2 * features] + from_state[:, : 2 * features]), 2, axis=1)
-        n = jnp.tanh(share[:, 2 * features :] + r * from_state[:, 2 * features :])
-        state = (1.0 - z) * n + z * state
-        return state, state
-
-    inputs = (from_input.astype(jnp.float32).swapaxes(0, 1), first.T)
-    _, states = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs)
-    return states.swapaxes(0, 1)

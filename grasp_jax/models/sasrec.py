@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from grasp_jax.kernels.packed_attention import packed_attention
 from grasp_jax.models.dropout import Dropout
 
 
@@ -29,15 +30,16 @@ class SelfAttention(nn.Module):
     features: int
     num_heads: int
     dtype: jnp.dtype
+    causal: bool = True
+    kernels: str = "xla"
 
     @nn.compact
     def __call__(
-        self, queries: jax.Array, values: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None
+        self, queries: jax.Array, values: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None
     ) -> jax.Array:
-        """Queries [R, L, D] look at values [R, L, D] where `allowed` [R, L, L], and at `padding` [R, L] zeros before them, if given."""
+        """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given."""
         if padding is not None:  # equal keys: one that counts as often
             values = jnp.pad(values, ((0, 0), (0, 1), (0, 0)))
-            allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
         head_width = self.features // self.num_heads
 
         def project(x: jax.Array, name: str) -> jax.Array:
@@ -45,15 +47,28 @@ class SelfAttention(nn.Module):
             return y.reshape(*x.shape[:-1], self.num_heads, head_width)
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
-        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(head_width))
+        if self.kernels == "pallas":
+            seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
+            attended = packed_attention(q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed)
+        else:
+            attended = self._attend(q, k, v, attention_mask(segments, self.causal), dropout, padding)
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(
+            attended.reshape(queries.shape)
+        )
+
+    def _attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None
+    ) -> jax.Array:
+        """All pairs of a row, where `allowed` [R, L, L]."""
+        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(q.shape[-1]))
         if padding is not None:
+            allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(self.dtype)
         kept = Dropout()(weights, dropout)
         if padding is not None:  # of so many equal keys dropout leaves the mean
             kept = kept.at[..., -1].set(weights[..., -1])
-        attended = jnp.einsum("rnqk,rknd->rqnd", kept, v).reshape(queries.shape)
-        return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(attended)
+        return jnp.einsum("rnqk,rknd->rqnd", kept, v)
 
 
 class SASRec(nn.Module):
@@ -67,6 +82,7 @@ class SASRec(nn.Module):
       dtype: compute type; parameters and normalisation are float32.
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
+      kernels: "xla", or "pallas" for `kernels.packed_attention`, which knows no padding and draws dropout by its own bits.
     """
 
     features: int
@@ -77,6 +93,7 @@ class SASRec(nn.Module):
     dtype: jnp.dtype = jnp.float32
     block: str = "sasrec"
     padded_length: int = 0
+    kernels: str = "xla"
 
     bidirectional = False
     mask_at = ""
@@ -86,7 +103,7 @@ class SASRec(nn.Module):
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
         return cls(
             config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block,
-            config.padded_length,
+            config.padded_length, config.kernels,
         )  # fmt: skip
 
     @nn.compact
@@ -98,32 +115,34 @@ class SASRec(nn.Module):
         table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
         x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
         x = Dropout()(x, dropout).astype(self.dtype)
-        allowed = attention_mask(segments, self.causal)
         padding = None
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
         step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
         for _ in range(self.num_layers):
-            x = step(x, allowed, dropout, padding)
+            x = step(x, segments, dropout, padding)
         norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
         return norm(x).astype(jnp.float32)
 
-    def _published(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
+    def _published(self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
         """A block of SASRec's own: normalised queries are what attention is added to."""
         normalised = nn.LayerNorm(epsilon=1e-8)(x)
-        x = normalised + SelfAttention(self.features, self.num_heads, self.dtype)(normalised, x, allowed, dropout, padding)
+        x = normalised + self._attention()(normalised, x, segments, dropout, padding)
         x = nn.LayerNorm(epsilon=1e-8)(x)
         hidden = jax.nn.relu(Dropout()(self._dense(self.features)(x), dropout))
         return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
 
-    def _prenorm(self, x: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
+    def _prenorm(self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
         """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
         normalised = nn.RMSNorm()(x)
-        attended = SelfAttention(self.features, self.num_heads, self.dtype)(normalised, normalised, allowed, dropout, padding)
+        attended = self._attention()(normalised, normalised, segments, dropout, padding)
         x = x + Dropout()(attended, dropout)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
+
+    def _attention(self) -> SelfAttention:
+        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)
 
     def _dense(self, width: int) -> nn.Dense:
         return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())
