@@ -227,6 +227,11 @@ def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbo
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:
         raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
+    if config.kernels == "pallas" and config.model.padded_length and set(names(config.model.backbone)) - {"gru4rec"}:
+        raise UserError(
+            f"config.kernels: 'pallas' with model.padded_length={config.model.padded_length}; attention over padding has no kernel: "
+            "expected xla"
+        )
     if "llm_esr" in names(config.model.method) and config.model.features % 2:
         raise UserError(f"config.model.features: {config.model.features}; llm_esr's cross-attention has two heads and needs an even number")
     if config.train.gbce_calibration > 1:

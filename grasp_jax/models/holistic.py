@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models import attention
 
 
@@ -54,6 +55,7 @@ class HolisticEncoder(nn.Module):
       dtype: compute type of matrix products; parameters are float32.
       scale: of the gate "paper", times the logits of Eq. 3.
       gate_dropout: share of the pairs whose logits are set to 0 in training; not of the gate "softmax".
+      kernels: "xla" or "pallas"; with the latter `gathered_head_input` stands for `item_features` and `head_input` in training.
     """
 
     width: int
@@ -65,6 +67,7 @@ class HolisticEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     scale: float = 1.0
     gate_dropout: float = 0.0
+    kernels: str = "xla"
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
@@ -84,7 +87,7 @@ class HolisticEncoder(nn.Module):
 
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
         """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar; their sum [..., H] for the gate "none"."""
-        (wa, wc), (wb, wd) = self.row_norm * self.own_kernel, self.row_norm * self.similar_kernel
+        (wa, wc), (wb, wd) = self._first_kernels()
         if self.gate == "none":
             own_part, similar_part, global_part = self.keep
             return self._product(items, own_part * wa + global_part * wc) + self._product(
@@ -113,9 +116,21 @@ class HolisticEncoder(nn.Module):
             gates = attention.gates(self.gate, logits, normaliser=normaliser)
         return gates if all(self.keep) else gates * jnp.asarray(self.keep, gates.dtype)
 
+    def _first_kernels(self) -> tuple[jax.Array, jax.Array]:
+        return self.row_norm * self.own_kernel, self.row_norm * self.similar_kernel
+
     def head_input(self, projected: jax.Array, gates: jax.Array | None) -> jax.Array:
         """The input of the last layer, [..., H']: scores need only its product with `last_layer(o)`."""
-        x = combine(projected, gates, self.first_bias)
+        return self._hidden_layers(combine(projected, gates, self.first_bias))
+
+    def gathered_head_input(self, tables: Mapping[str, jax.Array], ids: jax.Array, gates: jax.Array) -> jax.Array:
+        """`head_input` of item rows [...] and gates [..., 3], by a kernel that stores neither rows [..., E] nor projections."""
+        own_kernel, similar_kernel = (kernel.astype(self.dtype) for kernel in self._first_kernels())
+        flat = ids.ravel(), gates.reshape(-1, 3)
+        x = gated_projection(tables["items"], tables["items_similar"], *flat, own_kernel, similar_kernel, self.first_bias)
+        return self._hidden_layers(x.reshape(*ids.shape, -1))
+
+    def _hidden_layers(self, x: jax.Array) -> jax.Array:
         for k in range(len(self.hidden)):
             x = self.activation(x)
             if k + 1 < len(self.hidden):

@@ -4,6 +4,7 @@
 no optimiser state and no gradient ever has their size.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -113,17 +114,26 @@ class Recommender(nn.Module):
         rows, length = batch.items.shape[0] // copies, batch.items.shape[1]
         tokens = rows * length
         ids = training_ids(self, batch, negatives)
-        features = self.training_features(tables, ids)
-        tail = features.shape[1:]
+        gathered = self.projection == "token" and negatives.ndim > 1 and batch.logits is not None
+        gathered &= getattr(self.encoder, "kernels", "xla") == "pallas"
+        features = None if gathered else self.training_features(tables, ids)
+
+        def head_of(first: int, shape: tuple[int, ...], gates: jax.Array | None) -> jax.Array:
+            """`head_input` of the ids from `first` on."""
+            own = slice(first, first + math.prod(shape))
+            if features is None:
+                return self.encoder.gathered_head_input(tables, ids[own].reshape(shape), gates)
+            return self.encoder.head_input(features[own].reshape(*shape, *features.shape[1:]), gates)
+
         normaliser = self._history_normaliser(batch)
         gates = self.encoder.gates(*(None if x is None else x[:rows] for x in (batch.logits, normaliser)))
-        head = self.encoder.head_input(features[:tokens].reshape(rows, length, *tail), gates)
+        head = head_of(0, (rows, length), gates)
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
         if batch.replaced is not None:
             gates = self.encoder.gates(batch.replaced_logits, None if normaliser is None else normaliser[:rows])
-            others = self.encoder(features[-tokens:].reshape(rows, length, *tail), gates)
+            others = self.encoder.finish(head_of(ids.size - tokens, (rows, length), gates))
             inputs = jnp.concatenate([jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors])
         shown = batch
         if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
@@ -142,13 +152,13 @@ class Recommender(nn.Module):
             follows = (batch.positions.ravel()[place] + ahead > 0) & (self._of_items(batch).ravel()[before] >= 0)
             pair_normaliser = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
-        of_negatives = features[tokens : tokens + negatives.size]
-        if negatives.ndim == 1:
+        if features is not None and negatives.ndim == 1:
+            of_negatives = features[tokens : tokens + negatives.size]
             negative = self.encoder.score_all(of_negatives, states.reshape(batch.items.size, -1)[place], negative_gates)
             asked_for = jnp.roll(batch.items, -ahead, axis=1).ravel()[place]
             negative = jnp.where(negatives == asked_for[:, None], -jnp.inf, negative)
         else:
-            negative_head = self.encoder.head_input(of_negatives.reshape(*negatives.shape, *tail), negative_gates)
+            negative_head = head_of(tokens, negatives.shape, negative_gates)
             pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
             negative = (pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None]
         return PairScores(

@@ -19,7 +19,7 @@ def encoder(
     keep = (SELF in parts, SIMILAR in parts, GLOBAL in parts)
     return HolisticEncoder(
         width, config.features, tuple(config.mlp), gate or config.gate, config.row_norm, keep, jnp.dtype(config.dtype), config.gate_scale,
-        config.gate_dropout,
+        config.gate_dropout, config.kernels,
     )  # fmt: skip
 
 

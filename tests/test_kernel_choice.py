@@ -1,0 +1,90 @@
+"""`config.kernels`: whole training steps by Pallas kernels, interpreted, against the same steps by XLA."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from benchmarks.workload import with_tables
+from grasp_jax.config import default_config, validate
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.negatives import exclusion_index
+from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.split import leave_one_out
+from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.methods.method import as_initialised
+from grasp_jax.models.recommender import BACKBONES, build_recommender
+from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
+from grasp_jax.training.losses import binary_cross_entropy
+from grasp_jax.training.step import make_train_steps
+from grasp_jax.training.targets import StepShape, count_targets
+from tests.compiling import quick_jit
+from tests.refusal import assert_names, refusal
+
+BATCH, LENGTH = 6, 8
+EPSILON = 1e-2  # of Adam; with the usual one, a gradient of rounding alone would move a parameter as far as any other
+MEMBERS = [Member(seed, 0.0) for seed in (1, 2)]
+
+
+def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str, kernels: str) -> tuple[Any, str]:
+    """Parameters and losses after two steps of two models, and the program that made them; query rows of length E, so that gates differ."""
+    config = default_config()
+    config.kernels, config.model.features, config.model.num_heads, config.model.mlp, config.model.gate = kernels, 6, 2, (10,), gate
+    split = leave_one_out(log, LENGTH)
+    users = np.flatnonzero(split.train.lengths > 1)
+    packing, index = plan_packing(split.train, users, BATCH), exclusion_index(log, log.offsets[:-1], split.train.end)
+    rate, noise = (0.6, 0.2) if BACKBONES[backbone].bidirectional else (0.0, 0.0)
+    shape = StepShape(log.num_items, index.search_steps, count_targets(packing, rate), 2, rate, noise)
+    device = DeviceData(jnp.asarray(log.items), jnp.asarray(log.users), None, jnp.asarray(index.shifted), jnp.asarray(index.offsets))
+    width = tables["items"].shape[1]
+    sharp = {name: table * width if name.startswith("users") else table for name, table in tables.items()}
+    nothing: Any = None  # is validated
+    data = TrainingData(device, sharp, as_initialised, split.train, users, packing, shape, binary_cross_entropy, nothing)
+    data = with_tables(data, sharp)
+    model = build_recommender(config.model, "grasp", backbone, log.num_items, LENGTH + 2, width, "token", BATCH)
+    slots = jnp.asarray(epoch_slots(data, MEMBERS, 0)[:, :2])
+    run = quick_jit(make_train_steps(model, 0.1, shape, binary_cross_entropy, EPSILON))
+    keys = jnp.stack([jax.random.key(member.seed) for member in MEMBERS])
+    arguments = (initial_snapshot(model, MEMBERS, data).state, data.device, sharp, slots, keys, jnp.int32(0), jnp.zeros(2))
+    state, losses = run(*arguments)
+    return (state.params, losses), str(jax.make_jaxpr(run)(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "gate", "names"),
+    [
+        ("sasrec", "learned", ("packed_attention_forward", "packed_attention_key_gradient", "gated_projection")),
+        ("bert4rec", "paper", ("packed_attention_forward", "packed_attention_query_gradient", "gated_projection")),
+        ("gru4rec", "softmax", ("gru_forward", "gru_backward", "gated_projection")),
+    ],
+)
+def test_kernels_train_the_same_model(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array], backbone: str, gate: str, names: tuple[str, ...]
+) -> None:
+    """`kernels=pallas` would train another model, or quietly not use the kernels."""
+    (plain, expected), _ = steps(small_log, unit_tables, backbone, gate, "xla")
+    (ours, found), program = steps(small_log, unit_tables, backbone, gate, "pallas")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(np.asarray(expected), axis=0).min() > 1e-3  # the second step sees what the first has learned
+    for path, leaf in jax.tree_util.tree_leaves_with_path(plain):
+        given = dict(jax.tree_util.tree_leaves_with_path(ours))[path]
+        np.testing.assert_allclose(given, leaf, atol=1e-4, err_msg=jax.tree_util.keystr(path))
+    assert all(name in program for name in names)
+
+
+def test_what_has_no_kernel_is_refused() -> None:
+    """A run would leave out the padding that its config asks for."""
+    config = default_config()
+    config.kernels, config.model.padded_length, config.model.backbone = "pallas", 200, "gru4rec,sasrec"
+
+    def check(config: ml_collections.ConfigDict) -> None:
+        validate(config, ("grasp",), tuple(BACKBONES))
+
+    assert_names(refusal(check, config), ("config.kernels", "padded_length=200", "expected xla"))
+    config.model.backbone = "gru4rec"
+    check(config)
+    config.kernels = "cuda"
+    assert_names(refusal(check, config), ("config.kernels: 'cuda'", "xla, pallas"))
