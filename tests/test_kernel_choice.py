@@ -21,7 +21,6 @@ from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_s
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.step import make_train_steps
 from grasp_jax.training.targets import StepShape, count_targets
-from tests.compiling import quick_jit
 from tests.refusal import assert_names, refusal
 
 BATCH, LENGTH = 6, 8
@@ -29,10 +28,10 @@ EPSILON = 1e-2  # of Adam; with the usual one, a gradient of rounding alone woul
 MEMBERS = [Member(seed, 0.0) for seed in (1, 2)]
 
 
-def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str, kernels: str) -> tuple[Any, str]:
-    """Parameters and losses after two steps of two models, and the program that made them; query rows of length E, so that gates differ."""
+def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str) -> dict[str, tuple[Any, jax.Array, str]]:
+    """By kernels: parameters and losses after two steps of two models, and the program. Query rows have length E, so that gates differ."""
     config = default_config()
-    config.kernels, config.model.features, config.model.num_heads, config.model.mlp, config.model.gate = kernels, 6, 2, (10,), gate
+    config.model.features, config.model.num_heads, config.model.num_layers, config.model.mlp, config.model.gate = 6, 2, 1, (10,), gate
     split = leave_one_out(log, LENGTH)
     users = np.flatnonzero(split.train.lengths > 1)
     packing, index = plan_packing(split.train, users, BATCH), exclusion_index(log, log.offsets[:-1], split.train.end)
@@ -44,13 +43,18 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
     nothing: Any = None  # is validated
     data = TrainingData(device, sharp, as_initialised, split.train, users, packing, shape, binary_cross_entropy, nothing)
     data = with_tables(data, sharp)
-    model = build_recommender(config.model, "grasp", backbone, log.num_items, LENGTH + 2, width, "token", BATCH)
     slots = jnp.asarray(epoch_slots(data, MEMBERS, 0)[:, :2])
-    run = quick_jit(make_train_steps(model, 0.1, shape, binary_cross_entropy, EPSILON))
     keys = jnp.stack([jax.random.key(member.seed) for member in MEMBERS])
-    arguments = (initial_snapshot(model, MEMBERS, data).state, data.device, sharp, slots, keys, jnp.int32(0), jnp.zeros(2))
-    state, losses = run(*arguments)
-    return (state.params, losses), str(jax.make_jaxpr(run)(*arguments))
+    outcomes, state = {}, None
+    for kernels in ("xla", "pallas"):
+        config.kernels = kernels
+        model = build_recommender(config.model, "grasp", backbone, log.num_items, LENGTH + 2, width, "token", BATCH)
+        state = state or initial_snapshot(model, MEMBERS, data).state
+        arguments = (state, data.device, sharp, slots, keys, jnp.int32(0), jnp.zeros(2))
+        traced = jax.jit(make_train_steps(model, 0.1, shape, binary_cross_entropy, EPSILON)).trace(*arguments)
+        trained, losses = traced.lower().compile({"xla_backend_optimization_level": 0})(*arguments)
+        outcomes[kernels] = trained.params, losses, str(traced.jaxpr)
+    return outcomes
 
 
 @pytest.mark.parametrize(
@@ -65,8 +69,8 @@ def test_kernels_train_the_same_model(
     small_log: InteractionLog, unit_tables: dict[str, jax.Array], backbone: str, gate: str, names: tuple[str, ...]
 ) -> None:
     """`kernels=pallas` would train another model, or quietly not use the kernels."""
-    (plain, expected), _ = steps(small_log, unit_tables, backbone, gate, "xla")
-    (ours, found), program = steps(small_log, unit_tables, backbone, gate, "pallas")
+    outcomes = steps(small_log, unit_tables, backbone, gate)
+    (plain, expected, _), (ours, found, program) = outcomes["xla"], outcomes["pallas"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(np.asarray(expected), axis=0).min() > 1e-3  # the second step sees what the first has learned
     for path, leaf in jax.tree_util.tree_leaves_with_path(plain):
