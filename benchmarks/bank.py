@@ -1,6 +1,6 @@
 """A bank at the size of a company: written, searched exactly and by an index, in bounded memory.
 
-    python -m benchmarks.bank [--rows=1000000] [--width=1024] [--sample=10000] [--out=JSON]
+    python -m benchmarks.bank [--rows=1000000] [--width=1024] [--sample=10000] [--quick] [--out=JSON]
 
 Vectors are made up: clusters within clusters, as products are. Each stage runs as `--mode=prepare` runs it, and exact neighbours are
 those of a sample of rows, on which the index's recall is measured too.
@@ -90,8 +90,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--sample", type=int, default=10_000)
     parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "bank-cpu.json")
+    parser.add_argument("--quick", action="store_true", help="5,000 rows of width 32; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args()
+    if given.quick:
+        given.rows, given.width, given.sample = 5_000, 32, 50
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bank-", dir=given.folder))
     contention, stages, lines = Contention(), [], []
 
@@ -120,8 +123,11 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sizes = {"rows": given.rows, "width": given.width, "sample": len(sample), "neighbours": K}
-    save(given.out, {"sizes": sizes, "recall": recall, "stages": stages, "machine": machine(), "cores_used_by_others": contention.cores()})
-    print(f"{table(['stage', 's', 'rows/s', 'peak GiB'], lines)}\n\nrecall@{K} by leaves: {recall}; {given.out}")
+    print(f"{table(['stage', 's', 'rows/s', 'peak GiB'], lines)}\n\nrecall@{K} by leaves: {recall}")
+    out = given.out or (None if given.quick else RESULTS / "bank-cpu.json")
+    if out is not None:
+        save(out, {"sizes": sizes, "recall": recall, "stages": stages, "machine": machine(), "cores_used_by_others": contention.cores()})
+        print(f"written to {out}")
 
 
 if __name__ == "__main__":

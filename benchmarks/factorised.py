@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from benchmarks.workload import memory_beside_tables
+from benchmarks.workload import ids_of_a_step, memory_beside_tables
 from grasp_jax.data.split import Split
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.projection import choose_projection
@@ -24,6 +24,7 @@ class FactorisedStep:
     """One model, its compiled function of S steps, and the packed batches of one epoch.
 
     Attributes:
+      model: the recommender, of `method` on `backbone`.
       state: parameters and optimiser state, each leaf with a leading axis 1.
       slots: [1, epoch's steps, R, L'].
       steps: S.
@@ -32,23 +33,25 @@ class FactorisedStep:
 
     name = "grasp_jax (packed, factorised)"
 
-    def __init__(self, config: ml_collections.ConfigDict, split: Split, data: TrainingData, steps: int) -> None:
+    def __init__(
+        self, config: ml_collections.ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
+        backbone: str = "sasrec",
+    ) -> None:  # fmt: skip
         self.data = data
         member = Member(SEED, DROPOUT)
-        tokens = data.packing.num_rows * data.packing.row_length
-        self.projection = choose_projection(split.log.num_items, tokens + data.packing.num_pairs)
-        width = data.tables["items"].shape[1]
-        model = build_recommender(
-            config.model, "grasp", "sasrec", split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
+        self.projection = choose_projection(split.log.num_items, ids_of_a_step(data.packing))
+        width = data.tables["items"].shape[1] if data.tables else 0
+        self.model = build_recommender(
+            config.model, method, backbone, split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
         )
-        self.state = initial_snapshot(model, [member], data).state
+        self.state = initial_snapshot(self.model, [member], data).state
         self.slots = epoch_slots(data, [member], 0)
         self.epoch_steps = self.slots.shape[1]
         self.steps = min(steps, self.epoch_steps)
         self.keys = jnp.stack([jax.random.key(SEED)])
         self.begin = 0
         started = time.perf_counter()
-        train_steps = jax.jit(make_train_steps(model, config.train.learning_rate, data.shape, data.loss), donate_argnums=0)
+        train_steps = jax.jit(make_train_steps(self.model, config.train.learning_rate, data.shape, data.loss), donate_argnums=0)
         self.compiled = train_steps.lower(self.state, *self._arguments(data, 0, DROPOUT)).compile()
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, data.tables)

@@ -1,13 +1,13 @@
 """Adam's update of an ID table alone: rows that a step reads, deferred, against all rows (optax), by size of the catalogue.
 
-    python -m benchmarks.id_table [OUT.json]
+    python -m benchmarks.id_table [--quick] [--out=JSON]
 
 Where the ratio crosses 1 is what `training.deferred_adam.DEFER_ABOVE` is set by.
 """
 
+import argparse
 import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -74,9 +74,12 @@ def milliseconds(update: Callable[..., tuple[Any, Any]], num_items: int) -> list
 
 def main() -> None:
     """Prints a line for each catalogue and writes them as JSON."""
-    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS / "id-table-cpu.json"
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="the two smallest catalogues; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args()
     contention, rows, lines = Contention(), [], []
-    for num_items in CATALOGUES:
+    for num_items in CATALOGUES[:2] if given.quick else CATALOGUES:
         times = {name: milliseconds(update, num_items) for name, update in (("deferred", deferred), ("dense", dense))}
         medians = {name: statistics.median(own) for name, own in times.items()}
         speed_up, per_id = medians["dense"] / medians["deferred"], num_items / NUM_IDS
@@ -84,7 +87,9 @@ def main() -> None:
         lines.append([f"{num_items:,}", f"{per_id:.1f}", *(f"{median:.2f}" for median in medians.values()), f"{speed_up:.1f}x"])
     print(table(["items", "items per id", "deferred, ms", "dense, ms", "speed-up"], lines))
     sizes = {"num_ids": NUM_IDS, "features": FEATURES, "steps": STEPS}
-    save(out, {"machine": machine(), "sizes": sizes, "cores_used_by_others": contention.cores(), "rows": rows})
+    out = given.out or (None if given.quick else RESULTS / f"id-table-{jax.default_backend()}.json")
+    if out is not None:
+        save(out, {"machine": machine(), "sizes": sizes, "cores_used_by_others": contention.cores(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from grasp_jax.data.readers import find_interactions, read_interactions
 
 PAPER_BEAUTY = pathlib.Path("../shared/data/paper_beauty")
 BEAUTY_USERS, BEAUTY_ITEMS = 52_204, 57_289
+QUICK_USERS, QUICK_ITEMS = 400, 500
 _COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": ""}
 
 
@@ -18,6 +19,13 @@ def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
         path = find_interactions(data)
         return read_interactions(path, path.parent.name, _COLUMNS)
     return synthetic_log(num_users, num_items)
+
+
+def log_to_time(quick: bool) -> InteractionLog:
+    """Paper Beauty's log where its data is at hand, else a synthetic one of its size; a few hundred users if `quick`."""
+    if quick:
+        return synthetic_log(QUICK_USERS, QUICK_ITEMS)
+    return load_log(str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() else "", BEAUTY_USERS, BEAUTY_ITEMS)
 
 
 def synthetic_log(num_users: int, num_items: int, seed: int = 0) -> InteractionLog:

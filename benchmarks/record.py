@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grasp_jax.files import write_text
+from grasp_jax.machine import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -36,6 +37,11 @@ class Contention:
         own = os.times()
         busy = user + nice + system + interrupts + soft_interrupts + stolen
         return busy - sum(own[:4]), time.perf_counter()
+
+
+def circumstances(benchmark: str, contention: Contention) -> dict[str, Any]:
+    """What a record says first: which benchmark, when, on what machine, and how busy it was."""
+    return {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine(), "cores_used_by_others": contention.cores()}
 
 
 def save(path: pathlib.Path, record: dict[str, Any]) -> None:

@@ -44,7 +44,6 @@ DISPATCHES_PER_ROUND = 3
 RIVAL_BATCHES = 4
 BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
 QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
-QUICK_USERS, QUICK_ITEMS = 400, 500
 
 
 def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def main(arguments: Sequence[str]) -> None:
     # The same users in the same batches for all.
     started = time.perf_counter()
     data_path = FLAGS.data or ("" if FLAGS.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
-    sizes = (QUICK_USERS, QUICK_ITEMS) if FLAGS.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+    sizes = (lengths.QUICK_USERS, lengths.QUICK_ITEMS) if FLAGS.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
     log = lengths.load_log(data_path, *sizes)
     split = leave_one_out(log, FLAGS.max_length)
     data = training_data(split, random_tables(log, FLAGS.width), FLAGS.batch_size)

@@ -6,16 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
+from grasp_jax.config import default_config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
-from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import TABLES
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods.method import as_initialised
-from grasp_jax.models.recommender import Tables
+from grasp_jax.models.projection import choose_projection
+from grasp_jax.models.recommender import Tables, has_gates
+from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.loop import TrainingData
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape
@@ -37,6 +41,35 @@ class PaddedBatch(NamedTuple):
     positive: Any
     negative: Any
     mask: Any
+
+
+class Sizes(NamedTuple):
+    """B users a step, E, L, D, and the width H of the MLP's hidden layer."""
+
+    batch_size: int = 128
+    width: int = 1536
+    max_length: int = 100
+    features: int = 64
+    hidden: int = 256
+
+
+QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32)
+
+
+def config_of(sizes: Sizes) -> ml_collections.ConfigDict:
+    """The package's defaults with these sizes."""
+    config = default_config()
+    config.data.max_length = sizes.max_length
+    config.model.features, config.model.mlp = sizes.features, (sizes.hidden,)
+    config.model.row_norm = float(np.sqrt(sizes.width))  # scores of order one from the start
+    config.train.batch_size = sizes.batch_size
+    return config
+
+
+def temporary_bytes(compiled: Any) -> int | None:
+    """Temporaries of a compiled function, where the device tells."""
+    memory = compiled.memory_analysis()
+    return None if memory is None else memory.temp_size_in_bytes
 
 
 def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:
@@ -67,12 +100,13 @@ def sharpened(data: TrainingData, width: int) -> TrainingData:
 
 def with_tables(data: TrainingData, tables: Tables) -> TrainingData:
     """`data` with other tables and the pair logits that follow from them."""
-    device = data.device._replace(logits=interaction_logits(tables, data.device.users, data.device.items))
+    logits = interaction_logits(tables, data.device.users, data.device.items) if has_gates(tables) else None
+    device = data.device._replace(logits=logits)
     return dataclasses.replace(data, device=device, tables=tables)
 
 
 def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData:
-    """What `grasp_jax.training.loop` trains on; one negative a position, and no validation set, for nothing is evaluated."""
+    """What `grasp_jax.training.loop` trains on; no tables for models without text, one negative a position, and no validation set."""
     log = split.log
     users = np.flatnonzero(split.train.lengths > 1)
     index = exclusion_index(log, log.offsets[:-1], split.train.end)
@@ -84,10 +118,17 @@ def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData
         excluded_offsets=jnp.asarray(index.offsets),
     )
     packing = plan_packing(split.train, users, batch_size)
-    shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1)
+    num_ids = ids_of_a_step(packing)
+    deferred = choose_projection(log.num_items, num_ids) == "token" and defers(log.num_items, num_ids)  # as `grasp_jax.cells` chooses
+    shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1, deferred=deferred)
     valid: Any = None
     data = TrainingData(device, tables, as_initialised, split.train, users, packing, shape, binary_cross_entropy, valid)
     return with_tables(data, tables)
+
+
+def ids_of_a_step(packing: Packing) -> int:
+    """Item ids that a step looks up: every place of its packed rows, and a negative for each pair."""
+    return packing.num_rows * packing.row_length + packing.num_pairs
 
 
 def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:

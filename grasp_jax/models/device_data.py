@@ -62,12 +62,14 @@ def interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> ja
 
 def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     """Pair logits of all pairs of [B] query rows and [C] item rows: [B, C, 2]."""
-    return pair_logits(
-        tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items], "be,ce->bc"
-    )
+    with jax.named_scope("gather"):
+        rows = tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items]
+    return pair_logits(*rows, "be,ce->bc")
 
 
 def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     """Pair logits of rows that broadcast against each other: [...] and [...] -> [..., 2]."""
     users, items = jnp.broadcast_arrays(users, items)
-    return pair_logits(tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items])
+    with jax.named_scope("gather"):
+        rows = tables["users"][users], tables["users_similar"][users], tables["items"][items], tables["items_similar"][items]
+    return pair_logits(*rows)

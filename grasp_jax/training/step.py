@@ -1,4 +1,7 @@
-"""The pure training step, and many steps as one `lax.scan` on the device, for several models at once."""
+"""The pure training step, and many steps as one `lax.scan` on the device, for several models at once.
+
+Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, update), by which `benchmarks.profile` tells where time goes.
+"""
 
 import functools
 from collections.abc import Callable
@@ -47,43 +50,49 @@ def make_train_steps(
         state: TrainState, table: DeferredTable | None, slots: jax.Array, key: jax.Array, dropout: jax.Array, data: DeviceData,
         tables: Tables, step: jax.Array,
     ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
-        batch = gather_batch(data, slots)
-        batch, targets = draw_targets(key, step, data, batch, shape)
-        if data.logits is None:
-            logits = None
-        elif shape.shared:
-            logits = all_pair_logits(tables, targets.queries, targets.negatives)
-        else:
-            logits = logits_of(tables, targets.queries[:, None], targets.negatives)
-        if batch.replaced is not None and data.logits is not None:
-            shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
-            batch = batch._replace(replaced_logits=shown)
+        with jax.named_scope("gather"):
+            batch = gather_batch(data, slots)
+            batch, targets = draw_targets(key, step, data, batch, shape)
+        with jax.named_scope("gate"):
+            if data.logits is None:
+                logits = None
+            elif shape.shared:
+                logits = all_pair_logits(tables, targets.queries, targets.negatives)
+            else:
+                logits = logits_of(tables, targets.queries[:, None], targets.negatives)
+            if batch.replaced is not None and data.logits is not None:
+                shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
+                batch = batch._replace(replaced_logits=shown)
         known = tables if state.states is None else {**tables, "states": state.states}
         dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
         trained = state.params
         if table is not None:
-            rows, places = deferred_adam.distinct(training_ids(model, batch, targets.negatives), shape.num_items)
-            read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
+            with jax.named_scope("gather"):
+                rows, places = deferred_adam.distinct(training_ids(model, batch, targets.negatives), shape.num_items)
+                read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
             trained = deferred_adam.put_table(trained, deferred_adam.parameters(read))
 
         def loss_of(trained: Any) -> jax.Array:
             params, given = trained, known
             if table is not None:
                 params, vectors = deferred_adam.pop_table(trained)
-                given = {**known, "id_rows": vectors[places]}
+                with jax.named_scope("gather"):
+                    given = {**known, "id_rows": vectors[places]}
                 params = deferred_adam.put_table(params, deferred_adam.parameters(table.rows))  # flax wants it there; nobody reads it
             scores = apply(
                 model, params, "training_scores", given, batch, targets.places, targets.negatives, logits, dropout,
                 rngs={"dropout": dropout_key},
             )  # fmt: skip
-            return loss_of_scores(scores)
+            with jax.named_scope("loss"):
+                return loss_of_scores(scores)
 
         loss, gradient = jax.value_and_grad(loss_of)(trained)
-        if table is not None:
-            gradient, of_rows = deferred_adam.pop_table(gradient)
-            table = deferred_adam.update_rows(table, rows, read, of_rows, state.adam.count + 1, *rates)
-        direction, adam = optimiser.update(gradient, state.adam)
-        params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
+        with jax.named_scope("update"):
+            if table is not None:
+                gradient, of_rows = deferred_adam.pop_table(gradient)
+                table = deferred_adam.update_rows(table, rows, read, of_rows, state.adam.count + 1, *rates)
+            direction, adam = optimiser.update(gradient, state.adam)
+            params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
         return state._replace(params=params, adam=adam), table, loss
 
     models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, None, None, None))
@@ -98,12 +107,14 @@ def make_train_steps(
 
         steps, table = first_step + jnp.arange(slots.shape[1]), None
         if shape.deferred and deferred_adam.has_table(state.params):
-            params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
+            with jax.named_scope("update"):
+                params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
             state = state._replace(params=params, adam=adam)
         (state, table), losses = jax.lax.scan(body, (state, table), (slots.swapaxes(0, 1), steps))
         if table is not None:
             together = jax.vmap(functools.partial(deferred_adam.with_table, learning_rate=learning_rate, epsilon=epsilon))
-            params, adam = together(state.params, state.adam, table)
+            with jax.named_scope("update"):
+                params, adam = together(state.params, state.adam, table)
             state = state._replace(params=params, adam=adam)
         return state, losses
 

@@ -1,0 +1,226 @@
+"""Evaluation against training, and against scoring by the equations as written: python -m benchmarks.evaluation [--quick] [--out=JSON]
+
+(a) The test of all users among 100 stored negatives beside one training epoch of the same model. (b) The ranking of the full catalogue by
+GRASP: factorised, as the package does it, and candidate by candidate through Eq. 3-5. Both are timed on a sample of users and
+extrapolated to all; before, their scores of the same pairs must agree. Knowledge is random rows, for nothing but time is measured.
+"""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.factorised import FactorisedStep
+from benchmarks.lengths import log_to_time
+from benchmarks.plain_jax import plain_parameters
+from benchmarks.record import RESULTS, Contention, circumstances, save, table
+from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
+from grasp_jax.data.negatives import draw_candidates, exclusion_index
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation import ranking
+from grasp_jax.evaluation.ranking import EvaluationSet, block_scores, evaluation_set, full_ranks, item_features, sampled_ranks
+from grasp_jax.models.device_data import gather_batch
+from grasp_jax.models.holistic import holistic_attention
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.recommender import Tables, apply
+
+MODELS = ("plain-sasrec", "grasp-sasrec")
+NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, 64, 4096
+PLAIN_BLOCK = 1024  # candidates of one user that the unfactorised model embeds at once
+REPEATS = 3
+PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
+
+
+def median_seconds(run: Callable[[], Any]) -> float:
+    """Of `REPEATS` calls after a first, which compiles; `run` waits for its result."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
+    """The test items of all users, or of so many drawn at random, with their stored negatives."""
+    index, histories = exclusion_index(split.log, split.log.offsets[:-1], split.log.offsets[1:]), split.test
+    everyone = histories.evaluated
+    if users:
+        kept = np.sort(np.random.default_rng(0).permutation(everyone)[:users])
+        target = np.full_like(histories.target, -1)
+        target[kept] = histories.target[kept]
+        histories = dataclasses.replace(histories, target=target)
+    drawn = draw_candidates(index, histories.evaluated, NEGATIVES, seed=0)
+    return evaluation_set(histories, drawn, tables, USER_BLOCK)
+
+
+def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any]:
+    """The sampled test of all users, and an epoch of the model; compilation and the set that is made once a run apart."""
+    data = step.data
+    seconds = step.run() * step.steps
+    if seconds < 5.0:  # on a fast device the first pass still loads code
+        seconds = step.run() * step.steps
+    params = jax.tree.map(lambda leaf: leaf[0], step.state.params)
+    started = time.perf_counter()
+    asked = test_set(split, data.tables)
+    jax.block_until_ready((asked.candidates, asked.candidate_logits))
+    prepared = time.perf_counter() - started
+    evaluated = median_seconds(lambda: sampled_ranks(step.model, params, data.device, data.tables, asked))
+    lowered = ranking._sampled_ranks.lower(
+        step.model, params, data.device, data.tables, asked.slots, asked.newest, asked.candidates, asked.candidate_logits
+    )
+    return {
+        "model": name,
+        "users": len(asked.users),
+        "candidates": 1 + NEGATIVES,
+        "epoch_seconds": seconds,
+        "evaluation_seconds": evaluated,
+        "share_of_epoch": evaluated / seconds,
+        "prepared_once_seconds": prepared,
+        "temporary_bytes": temporary_bytes(lowered.compile()) or 0,
+    }
+
+
+def plain_item_vectors(layers: list[dict[str, jax.Array]], tables: Tables, user: jax.Array, items: jax.Array) -> jax.Array:
+    """Eq. 3-5 as written for one user and [C] items: [C, D]."""
+    x = holistic_attention(tables["users"][user], tables["users_similar"][user], tables["items"][items], tables["items_similar"][items])
+    for k, layer in enumerate(layers):
+        x = x @ layer["kernel"] + layer["bias"]
+        x = jax.nn.gelu(x, approximate=True) if k + 1 < len(layers) else x
+    return x
+
+
+@functools.partial(jax.jit, static_argnames=("num_items", "block"))
+def plain_scores(
+    layers: list[dict[str, jax.Array]], tables: Tables, users: jax.Array, states: jax.Array, num_items: int, block: int
+) -> jax.Array:
+    """[B] users and their states [B, D] -> [B, num_items] scores of the first items, `block` candidates at once."""
+    blocks = jnp.minimum(jnp.arange(-(-num_items // block) * block), num_items - 1).reshape(-1, block)
+
+    def of_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
+        row, state = user
+        return jax.lax.map(lambda items: plain_item_vectors(layers, tables, row, items) @ state, blocks).ravel()[:num_items]
+
+    return jax.lax.map(of_user, (users, states))
+
+
+def largest_difference(step: FactorisedStep, params: Any, layers: Any, users: jax.Array, states: jax.Array, width: int) -> float:
+    """Between both ways' scores of some users and items, as a share of the largest score; user rows of length E, so that gates differ."""
+    tables, items = step.data.tables, min(PARITY_ITEMS, step.data.shape.num_items)
+    few = {name: tables[name][users] * width if name.startswith("users") else tables[name][:items] for name in tables}
+    rows = jnp.arange(len(users))
+    features = item_features(step.model, params, few)
+    ours = jax.jit(block_scores, static_argnums=(0, 8))(step.model, params, few, features, rows, states, None, jnp.int32(0), items)
+    plain = plain_scores(layers, few, rows, states, items, items)
+    return float(jnp.abs(ours - plain).max() / jnp.abs(plain).max())
+
+
+def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int) -> dict[str, Any]:
+    """Ranking the full catalogue, factorised and as written.
+
+    Raises:
+      UserError: the two do not score alike.
+    """
+    data, num_items = step.data, split.log.num_items
+    everyone, row_norm = len(split.test.evaluated), float(np.sqrt(sizes.width))
+    params = jax.tree.map(lambda leaf: leaf[0], step.state.params)
+    named = plain_parameters(params, sizes.max_length, row_norm)
+    layers = [named[f"layers_{k}"] for k in range(len(named) - 1)]
+    asked = test_set(split, data.tables, num_users)
+    features = item_features(step.model, params, data.tables)
+    batch = gather_batch(data.device, asked.slots[0])
+    states, _ = jax.jit(apply, static_argnums=(0, 2))(step.model, params, "user_states", features, batch, asked.newest[0])
+    users, states = asked.queries[0][:plain_users], states[:plain_users]
+    difference = largest_difference(step, params, layers, users, states, sizes.width)
+    if not difference <= PARITY_LIMIT:
+        raise UserError(f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared")
+
+    item_block = min(ITEM_BLOCK, num_items)
+    projected = median_seconds(lambda: item_features(step.model, params, data.tables).block_until_ready())
+    ranked = median_seconds(lambda: full_ranks(step.model, params, data.device, data.tables, asked, item_block, None))
+    arguments = (layers, data.tables, users, states, num_items, min(PLAIN_BLOCK, num_items))
+    plain = median_seconds(lambda: plain_scores(*arguments).block_until_ready())
+    lowered = ranking._full_ranks.lower(
+        step.model, params, data.device, data.tables, features, asked.queries[0], asked.slots[0], asked.newest[0],
+        asked.candidates[0, :, 0], jnp.full((1, 2), -1, jnp.int32), item_block=item_block,
+    )  # fmt: skip
+    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(step.model, params, data.tables), lowered)]
+    per_user = max(ranked - projected, 0.0) / len(asked.users)
+    ours, theirs = projected + per_user * everyone, plain / len(users) * everyone
+    return {
+        "users": everyone,
+        "items": num_items,
+        "largest_difference": difference,
+        "factorised": {
+            "sampled_users": len(asked.users),
+            "seconds_once": projected,
+            "seconds_per_user": per_user,
+            "extrapolated_seconds": ours,
+            "extra_bytes": features.nbytes + max(temporary),  # the features stay; the two functions run one after the other
+        },
+        "as_written": {
+            "sampled_users": len(users),
+            "seconds_per_user": plain / len(users),
+            "extrapolated_seconds": theirs,
+            "extra_bytes": temporary_bytes(plain_scores.lower(*arguments).compile()) or 0,
+        },
+        "speed_up": theirs / ours,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Times each model, prints, and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", default=",".join(MODELS), help=f"comma separated, of {', '.join(MODELS)}")
+    parser.add_argument("--full-users", type=int, default=256, help="users whose full ranking is timed; 0 leaves it out")
+    parser.add_argument("--plain-users", type=int, default=4, help="users, at most 64, ranked as written")
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args(arguments)
+    models = given.models.split(",")
+    if unknown := [name for name in models if name not in MODELS]:
+        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    sizes = QUICK if given.quick else Sizes()
+    contention, log = Contention(), log_to_time(given.quick)
+    split, sampled, full = leave_one_out(log, sizes.max_length), [], None
+    for name in models:
+        method, backbone = name.split("-")
+        data = training_data(split, random_tables(log, sizes.width) if METHODS[method].needs_bank else {}, sizes.batch_size)
+        step = FactorisedStep(config_of(sizes), split, data, len(data.users), method, backbone)
+        sampled.append(time_sampled(name, step, split))
+        if METHODS[method].needs_bank and given.full_users:
+            full = time_full(step, split, sizes, given.full_users, min(given.plain_users, USER_BLOCK))
+    keys = ("epoch_seconds", "evaluation_seconds", "prepared_once_seconds")
+    rows = [[row["model"], *(f"{row[key]:.2f}" for key in keys), f"{row['share_of_epoch']:.1%}"] for row in sampled]
+    print(table(["100 negatives, all users", "epoch, s", "test, s", "prepared once, s", "of an epoch"], rows))
+    if full:
+        factorised, written = full["factorised"], full["as_written"]
+        print(
+            f"full catalogue, extrapolated to {full['users']:,} users: {factorised['extrapolated_seconds']:,.1f} s and "
+            f"{factorised['extra_bytes'] / 2**20:,.0f} MiB factorised, {written['extrapolated_seconds']:,.1f} s and "
+            f"{written['extra_bytes'] / 2**20:,.0f} MiB as written: {full['speed_up']:.1f}x; scores within {full['largest_difference']:.1e}"
+        )
+    out = given.out or (None if given.quick else RESULTS / f"evaluation-{jax.default_backend()}.json")
+    if out is not None:
+        facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+        save(out, {**circumstances("evaluation", contention), "sizes": facts, "sampled": sampled, "full": full})
+        print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

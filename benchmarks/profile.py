@@ -1,0 +1,193 @@
+"""Where the time of a training step goes: python -m benchmarks.profile [--models=grasp-sasrec,plain-gru4rec] [--quick] [--out=JSON]
+
+One dispatch of many steps, as training makes it, is run under JAX's profiler at paper Beauty's lengths. The time of each operation of the
+compiled function is added to its stage:
+
+    gather    packed batch and negatives drawn, rows of frozen tables and of the ID table read
+    gate      pair logits of negatives, gates, the gated sums and the MLP behind them
+    project   the matrix products of the E-wide rows
+    backbone  sequence model, its dropout included
+    loss      scores and loss
+    update    Adam
+    other     all that has no stage: loops, keys, what XLA has added
+
+What is measured is time in flight, from an operation's begin to its end; where several are in flight at once, on several threads of a
+CPU, each gets an even part of the moment. So times add up to the time in which the device was busy. Time in which nothing ran, and the
+dispatch with and without the profiler, are given beside it.
+"""
+
+import argparse
+import collections
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import trace
+from benchmarks.factorised import FactorisedStep
+from benchmarks.lengths import log_to_time
+from benchmarks.limits import Limits, limits
+from benchmarks.record import RESULTS, Contention, circumstances, save, table
+from benchmarks.workload import QUICK, Sizes, config_of, ids_of_a_step, random_tables, training_data
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.errors import UserError
+from grasp_jax.models.methods import METHODS
+from grasp_jax.training.loop import TrainingData
+
+MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "grasp-gru4rec")
+TOP = 15
+UNTRACED = 3  # dispatches without the profiler
+FLOAT = 4  # bytes
+
+
+def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
+    """Operations and bytes that a step's projection of that many pairs of rows (i, ibar) needs, forward and backward.
+
+    Each row meets a matrix [E, 2H]; the tables are frozen, so the backward pass has the weights' gradient alone. Rows are read twice,
+    weights read and their gradient written, the [3, H] results written and their gradient read.
+    """
+    product = 2 * rows * sizes.width * 2 * sizes.hidden
+    weights = 2 * sizes.width * 2 * sizes.hidden
+    numbers = 2 * 2 * rows * sizes.width + 2 * weights + 2 * rows * 3 * sizes.hidden
+    return {"flops": 2 * 2 * product, "bytes": FLOAT * numbers}
+
+
+def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, steps: int, most: Limits) -> dict[str, Any]:
+    """Traces one dispatch of the model "METHOD-BACKBONE".
+
+    Raises:
+      UserError: the profiler recorded no operation of it.
+    """
+    method, backbone = name.split("-")
+    step = FactorisedStep(config_of(sizes), split, data, steps, method, backbone)
+    module = trace.Module(step.compiled.as_text() or "")
+    step.run()
+    untraced = [step.run() for _ in range(UNTRACED)]
+    traced: list[float] = []
+    events = trace.record_events(lambda: traced.append(step.run()), module.name)
+    times, idle = trace.shared_time(events, module.containers)
+    executions = collections.Counter(event.instruction for event in events)
+    busy = sum(times.values())
+    if not busy:
+        raise UserError(f"the profiler says nothing of what {module.name} did on this device")
+    stages: dict[tuple[str, bool], float] = collections.defaultdict(float)
+    sources: dict[str, float] = collections.defaultdict(float)
+    for instruction, nanoseconds in times.items():
+        scope = module.scope(instruction)
+        stages[scope.stage, scope.backward] += nanoseconds
+        sources[scope.source] += nanoseconds
+    operations = sorted(times, key=lambda instruction: -times[instruction])[:TOP]
+    per_step = 1e-9 / step.steps
+    outcome = {
+        "model": name,
+        "steps": step.steps,
+        "projection": step.projection,
+        "seconds_per_step": float(np.median(untraced)),
+        "traced_seconds_per_step": traced[0],
+        "busy_seconds_per_step": busy * per_step,
+        "idle_seconds_per_step": idle * per_step,
+        "stages": [
+            {"stage": stage, "backward": backward, "share": stages[stage, backward] / busy}
+            for stage in (*trace.STAGES, trace.OTHER)
+            for backward in (False, True)
+        ],
+        "attributed": {"by_name": sources["name"] / busy, "by_neighbour": sources["neighbour"] / busy},
+        "unattributed": sources[""] / busy,
+        "operations": [
+            {
+                "name": instruction,
+                "opcode": module.instructions.get(instruction, trace.UNKNOWN).opcode,
+                "op_name": module.instructions.get(instruction, trace.UNKNOWN).op_name,
+                **module.scope(instruction)._asdict(),
+                "times_a_step": executions[instruction] / step.steps,
+                "seconds_per_step": times[instruction] * per_step,
+                "share": times[instruction] / busy,
+            }
+            for instruction in operations
+        ],
+        "xla_counts": _xla_counts(step.compiled),
+    }
+    if METHODS[method].needs_bank:
+        rows = split.log.num_items if step.projection == "table" else ids_of_a_step(data.packing)
+        seconds = sum(stages["project", backward] for backward in (False, True)) * per_step
+        counted = count_project(sizes, rows)
+        least = max(counted["flops"] / most.flops_float32, counted["bytes"] / most.bytes_per_second)
+        outcome["project"] = {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": least / seconds}
+    return outcome
+
+
+def _xla_counts(compiled: Any) -> dict[str, float]:
+    """Operations and bytes by XLA's own count, which takes the body of a loop once: of one step, for a dispatch is a loop over steps."""
+    counted = compiled.cost_analysis() or {}
+    return {name: counted[key] for name, key in (("flops", "flops"), ("bytes", "bytes accessed")) if key in counted}
+
+
+def show(outcome: dict[str, Any]) -> str:
+    """What a reader at the terminal wants to see."""
+    shares = {(row["stage"], row["backward"]): row["share"] for row in outcome["stages"]}
+    stages = [[stage, *(f"{shares[stage, backward]:.1%}" for backward in (False, True))] for stage in (*trace.STAGES, trace.OTHER)]
+    top = [
+        [
+            row["name"], row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
+            f"{1e3 * row['seconds_per_step']:.3f}", f"{row['share']:.1%}",
+        ]
+        for row in outcome["operations"]
+    ]  # fmt: skip
+    lines = [
+        f"{outcome['model']}: {1e3 * outcome['seconds_per_step']:.2f} ms a step, {1e3 * outcome['traced_seconds_per_step']:.2f} under the "
+        f"profiler; busy {1e3 * outcome['busy_seconds_per_step']:.2f}, nothing in flight {1e3 * outcome['idle_seconds_per_step']:.2f}; "
+        f"by a neighbour's name {outcome['attributed']['by_neighbour']:.1%}, unattributed {outcome['unattributed']:.1%}",
+        table(["stage", "forward", "backward"], stages),
+        table(["operation", "stage", "times a step", "ms a step", "share"], top),
+    ]
+    if "project" in outcome:
+        project = outcome["project"]
+        lines.append(f"project: {project['flops'] / 1e9:.2f} GFLOP a step, {project['share_of_limit']:.0%} of the measured limit")
+    return "\n\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Profiles each model, prints, and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}")
+    parser.add_argument("--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere")
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args(arguments)
+    models = given.models.split(",")
+    if unknown := [name for name in models if name not in MODELS]:
+        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    sizes = QUICK if given.quick else Sizes()
+    steps = given.steps or (4 if given.quick else 16 if jax.default_backend() == "cpu" else 512)
+    contention, most = Contention(), limits()
+    log = log_to_time(given.quick)
+    split = leave_one_out(log, sizes.max_length)
+    outcomes = []
+    for with_text in (True, False):
+        wanted = [name for name in models if METHODS[name.split("-")[0]].needs_bank == with_text]
+        if wanted:
+            data = training_data(split, random_tables(log, sizes.width) if with_text else {}, sizes.batch_size)
+            for name in wanted:
+                outcomes.append(profile_model(name, split, data, sizes, steps, most))
+                print(show(outcomes[-1]), flush=True)
+    out = given.out or (None if given.quick else RESULTS / f"profile-{jax.default_backend()}.json")
+    if out is not None:
+        record = {
+            **circumstances("profile", contention),
+            "sizes": {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items},
+            "limits": most._asdict(),
+            "models": outcomes,
+        }
+        save(out, record)
+        print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,225 @@
+"""Device time of each operation of a compiled function, and the stage of the program that it belongs to.
+
+The code names its stages by `jax.named_scope`. XLA keeps the path of scopes of an instruction in its metadata, and the profiler names the
+instruction of each event; so the compiled text says whose time an event is. Where XLA has dropped a name, as of matrix products that it
+rewrites, that of the instruction's neighbours in the data flow is taken, and such time is counted apart.
+"""
+
+import bisect
+import collections
+import functools
+import math
+import pathlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import Any, NamedTuple
+
+import jax
+
+STAGES = ("gather", "gate", "project", "backbone", "loss", "update")
+OTHER = "other"
+LOOPS = ("while", "conditional")
+PASSING = ("bitcast", "copy", "transpose", "reshape", "convert", "broadcast")  # which give on what they read
+_END = "end: "
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\((.*)")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+_CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.\-]+)")
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_TRANSFORMED = re.compile(r"^(?:jvp|transpose|vmap)\((.*)\)$")
+
+
+class Scope(NamedTuple):
+    """Where an instruction comes from.
+
+    Attributes:
+      stage: one of `STAGES`, or "other".
+      backward: whether it belongs to the backward pass.
+      source: "name": its own, or those of what it calls; "neighbour": it has none, so that of what reads it, of what it reads or of the
+        loop around it; "": it has none, nor do these.
+    """
+
+    stage: str
+    backward: bool
+    source: str
+
+
+class Instruction(NamedTuple):
+    """One instruction of a compiled module: its kind, its path of scopes, what it reads, and the computation that it calls, if any."""
+
+    opcode: str
+    op_name: str
+    operands: tuple[str, ...]
+    called: str
+
+
+UNKNOWN = Instruction("", "", (), "")  # of an event that names no instruction of the module
+
+
+class Event(NamedTuple):
+    """One execution of an instruction, in nanoseconds."""
+
+    instruction: str
+    begin: float
+    end: float
+
+
+def stage_of(op_name: str) -> str | None:
+    """The innermost stage in a path such as "jit(f)/while/body/transpose(jvp(project))/dot_general", whose last part is the primitive."""
+    for part in reversed(op_name.split("/")[:-1]):
+        while transformed := _TRANSFORMED.match(part):
+            part = transformed[1]
+        if part in STAGES:
+            return part
+    return None
+
+
+class Module:
+    """The instructions of a compiled module, read from its text, and the scope of each."""
+
+    def __init__(self, text: str) -> None:
+        self.name = text.split(maxsplit=2)[1].rstrip(",")
+        self.instructions: dict[str, Instruction] = {}
+        self._inside: dict[str, list[str]] = collections.defaultdict(list)
+        self._parameters: dict[str, dict[int, str]] = collections.defaultdict(dict)
+        self._home: dict[str, str] = {}
+        self._callers: dict[str, list[str]] = collections.defaultdict(list)
+        self._readers: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
+        computation = ""
+        for line in text.splitlines():
+            if header := _COMPUTATION.match(line):
+                computation = header[1]
+            elif found := _INSTRUCTION.match(line):
+                self._add(computation, found[1], found[2], found[3])
+
+    def _add(self, computation: str, name: str, opcode: str, rest: str) -> None:
+        called, op_name = _CALLED.search(rest), _OP_NAME.search(rest)
+        operands = tuple(_OPERAND.findall(rest.split("), ", 1)[0]))
+        self.instructions[name] = Instruction(opcode, op_name[1] if op_name else "", operands, called[1] if called else "")
+        self._inside[computation].append(name)
+        self._home[name] = computation
+        for inner in _CALLED.findall(rest):
+            self._callers[inner].append(name)
+        if opcode == "parameter":
+            self._parameters[computation][int(rest.split(")", 1)[0])] = name
+        for k, operand in enumerate(operands):
+            self._readers[operand].append((name, k))
+
+    @property
+    def containers(self) -> frozenset[str]:
+        """Loops, branches and calls, whose events span those of the operations inside."""
+        return frozenset(name for name, own in self.instructions.items() if own.opcode in (*LOOPS, "call"))
+
+    @functools.cache  # noqa: B019  (a module lives as long as its program)
+    def scope(self, name: str) -> Scope:
+        """An instruction's own scope, which for a fusion is its root's; else that of most of what it calls; else its neighbours'.
+
+        XLA drops the name of a matrix product that it rewrites. Its result is then read by an instruction of the same stage, unless it
+        is a gradient that goes straight to the update: then it belongs to the backward instruction whose result it reads. The copies
+        of a loop's state that XLA adds belong to the loop.
+        """
+        own = self._named(name)
+        if own is not None or name not in self.instructions:
+            return own or Scope(OTHER, False, "")
+        if self.instructions[name].op_name:
+            return Scope(OTHER, "transpose(" in self.instructions[name].op_name, "name")
+        reads = [scope for operand in self.instructions[name].operands if (scope := self._named(operand))]
+        reads.sort(key=lambda scope: not scope.backward)
+        readers = list(self._read_by(name, frozenset()))
+        inside = [scope for loop in self._callers[self._home[name]] if (scope := self._named(loop))]
+        found = [scope for scope in readers if scope.stage != "update"] + reads + readers + inside
+        return found[0]._replace(source="neighbour") if found else Scope(OTHER, False, "")
+
+    @functools.cache  # noqa: B019
+    def _named(self, name: str) -> Scope | None:
+        """The stage that the name of an instruction says, or the names of what it calls; None where they say none."""
+        if name not in self.instructions:
+            return None
+        instruction = self.instructions[name]
+        if stage := stage_of(instruction.op_name):
+            return Scope(stage, "transpose(" in instruction.op_name, "name")
+        if instruction.opcode in LOOPS:  # several stages may be inside
+            return None
+        votes = collections.Counter(filter(None, map(self._named, self._inside.get(instruction.called, []))))
+        return votes.most_common(1)[0][0] if votes else None
+
+    def _read_by(self, name: str, seen: frozenset[str]) -> Iterator[Scope]:
+        """Scopes of the instructions that read a result; those inside a fusion, for its root may be of a later stage."""
+        for reader, k in self._readers[name]:
+            if reader in seen:
+                continue
+            instruction = self.instructions[reader]
+            inner = self._parameters.get(instruction.called, {}).get(k) if instruction.opcode == "fusion" else None
+            stage = None if inner else self._named(reader)
+            if stage:
+                yield stage
+            elif inner or instruction.opcode in PASSING:
+                yield from self._read_by(inner or reader, seen | {reader})
+
+
+def record_events(run: Callable[[], Any], module: str) -> list[Event]:
+    """Runs a function under the profiler; all that the compiled module of that name did meanwhile. `run` must wait for its result.
+
+    On a CPU an event ends where a thread has handed the work on; a matrix product goes on in other threads until its "end: NAME".
+    """
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # it would slow the host, and a CPU is both
+    events: list[Event] = []
+    finished: dict[str, list[float]] = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            run()
+        (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(path))
+        planes = [plane for plane in profile.planes if plane.name.startswith("/device:")] or profile.planes  # a CPU's is the host's
+        for event in (event for plane in planes for line in plane.lines for event in line.events):
+            if event.name.startswith(_END):
+                finished[event.name.removeprefix(_END)].append(event.start_ns)
+            elif (facts := dict(event.stats)).get("hlo_module") == module and "hlo_op" in facts:
+                events.append(Event(str(facts["hlo_op"]), event.start_ns, event.start_ns + event.duration_ns))
+    return with_ends(events, finished)
+
+
+def with_ends(events: list[Event], finished: Mapping[str, list[float]]) -> list[Event]:
+    """Events that last until the mark of their end, the last one before the instruction begins anew; in order of time."""
+    by_name: dict[str, list[Event]] = collections.defaultdict(list)
+    for event in sorted(events, key=lambda event: event.begin):
+        by_name[event.instruction].append(event)
+    lasting = []
+    for name, own in by_name.items():
+        marks = sorted(finished.get(name, []))
+        begins = [event.begin for event in own[1:]] + [math.inf]
+        for event, again in zip(own, begins, strict=True):
+            k = bisect.bisect_left(marks, again)
+            mark = marks[k - 1] if k else event.end
+            lasting.append(event._replace(end=max(event.end, mark) if mark > event.begin else event.end))
+    return sorted(lasting, key=lambda event: event.begin)
+
+
+def shared_time(events: list[Event], containers: Set[str]) -> tuple[dict[str, float], float]:
+    """Nanoseconds of each instruction, and those in which nothing ran, from the first begin to the last end.
+
+    A moment is divided evenly among the operations in flight, so that the times add up. A loop or a call counts only where none
+    of the operations inside is in flight, and then the innermost.
+    """
+    times: dict[str, float] = collections.defaultdict(float)
+    borders = [(event.begin, 1, k) for k, event in enumerate(events)] + [(event.end, 0, k) for k, event in enumerate(events)]
+    leaves: dict[int, None] = {}
+    around: dict[int, None] = {}
+    idle, last = 0.0, 0.0
+    for now, begins, k in sorted(borders):
+        if leaves:
+            for own in leaves:
+                times[events[own].instruction] += (now - last) / len(leaves)
+        elif around:
+            times[events[next(reversed(around))].instruction] += now - last
+        elif last:
+            idle += now - last
+        last = now
+        flying = around if events[k].instruction in containers else leaves
+        if begins:
+            flying[k] = None
+        else:
+            flying.pop(k, None)
+    return dict(times), idle
