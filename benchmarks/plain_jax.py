@@ -57,14 +57,18 @@ class PlainGrasp(nn.Module):
         return jnp.where(batch.mask, losses, 0.0).sum() / jnp.maximum(batch.mask.sum(), 1)
 
 
-def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
-    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; all arrays are new."""
-    encoder = ours["encoder"]
+def plain_layers(encoder: Any, row_norm: float) -> list[dict[str, jax.Array]]:
+    """The MLP of grasp_jax's encoder, made with `model.row_norm`, layer by layer as Eq. 5 has it; all arrays are new."""
     own, similar = encoder["own_kernel"], encoder["similar_kernel"]
     kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * row_norm
-    layers = {"layers_0": {"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}}
-    for k in range(sum(name.startswith("layers_") for name in encoder)):
-        layers[f"layers_{k + 1}"] = jax.tree.map(jnp.copy, encoder[f"layers_{k}"])
+    layers = [{"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}]
+    others = sum(name.startswith("layers_") for name in encoder)
+    return layers + [jax.tree.map(jnp.copy, dict(encoder[f"layers_{k}"])) for k in range(others)]
+
+
+def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
+    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; all arrays are new."""
+    layers = {f"layers_{k}": layer for k, layer in enumerate(plain_layers(ours["encoder"], row_norm))}
     backbone = jax.tree.map(jnp.copy, dict(ours["backbone"])) | {"positions": ours["backbone"]["positions"][:max_length] + 0.0}
     return {**layers, "backbone": backbone}
 

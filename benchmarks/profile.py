@@ -100,6 +100,7 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
             {
                 "name": instruction,
                 "opcode": module.instructions.get(instruction, trace.UNKNOWN).opcode,
+                "product": instruction in module.instructions and module.is_product(instruction),
                 "op_name": module.instructions.get(instruction, trace.UNKNOWN).op_name,
                 **module.scope(instruction)._asdict(),
                 "times_a_step": executions[instruction] / step.steps,

@@ -95,7 +95,8 @@ def profile(record: dict[str, Any]) -> list[Table]:
     for model in models:
         top = [
             [
-                row["name"], row["opcode"], row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
+                row["name"], "matrix product" if row["product"] else row["opcode"],
+                row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
                 f"{1e3 * row['seconds_per_step']:.3f}", f"{row['share']:.1%}",
             ]
             for row in model["operations"]

@@ -106,6 +106,11 @@ class Module:
         for k, operand in enumerate(operands):
             self._readers[operand].append((name, k))
 
+    def is_product(self, name: str) -> bool:
+        """Whether an instruction is a matrix product, or a fusion with one inside."""
+        own = self.instructions[name]
+        return own.opcode == "dot" or (own.opcode == "fusion" and any(map(self.is_product, self._inside[own.called])))
+
     @property
     def containers(self) -> frozenset[str]:
         """Loops, branches and calls, whose events span those of the operations inside."""
@@ -115,21 +120,25 @@ class Module:
     def scope(self, name: str) -> Scope:
         """An instruction's own scope, which for a fusion is its root's; else that of most of what it calls; else its neighbours'.
 
-        XLA drops the name of a matrix product that it rewrites. Its result is then read by an instruction of the same stage, unless it
-        is a gradient that goes straight to the update: then it belongs to the backward instruction whose result it reads. The copies
-        of a loop's state that XLA adds belong to the loop.
+        XLA drops the name of a matrix product that it rewrites. Such a product gets the stage of what reads its result: a bias that is
+        added, parts that are joined. A gradient that goes straight to the update gets the stage whose values it was made of, rather
+        than the one that the error came back from. So a product whose result the next stage reads at once counts as the next stage's;
+        the share of time that was given so is reported. The copies of a loop's state that XLA adds belong to the loop.
         """
         own = self._named(name)
         if own is not None or name not in self.instructions:
             return own or Scope(OTHER, False, "")
         if self.instructions[name].op_name:
             return Scope(OTHER, "transpose(" in self.instructions[name].op_name, "name")
-        reads = [scope for operand in self.instructions[name].operands if (scope := self._named(operand))]
-        reads.sort(key=lambda scope: not scope.backward)
         readers = list(self._read_by(name, frozenset()))
+        reads = list(self._made_of(name))
+        reads.sort(key=lambda scope: (scope.stage == "gather", scope.backward))
         inside = [scope for loop in self._callers[self._home[name]] if (scope := self._named(loop))]
-        found = [scope for scope in readers if scope.stage != "update"] + reads + readers + inside
-        return found[0]._replace(source="neighbour") if found else Scope(OTHER, False, "")
+        found = [scope for scope in readers if scope.stage != "update"] or reads or readers or inside
+        if not found:
+            return Scope(OTHER, False, "")
+        backward = any(scope.backward for scope in reads) if found is reads else found[0].backward
+        return Scope(found[0].stage, backward, "neighbour")
 
     @functools.cache  # noqa: B019
     def _named(self, name: str) -> Scope | None:
@@ -143,6 +152,14 @@ class Module:
             return None
         votes = collections.Counter(filter(None, map(self._named, self._inside.get(instruction.called, []))))
         return votes.most_common(1)[0][0] if votes else None
+
+    def _made_of(self, name: str) -> Iterator[Scope]:
+        """Scopes of the instructions whose results one reads."""
+        for operand in self.instructions[name].operands:
+            if scope := self._named(operand):
+                yield scope
+            elif operand in self.instructions and self.instructions[operand].opcode in PASSING:
+                yield from self._made_of(operand)
 
     def _read_by(self, name: str, seen: frozenset[str]) -> Iterator[Scope]:
         """Scopes of the instructions that read a result; those inside a fusion, for its root may be of a later stage."""
