@@ -115,7 +115,7 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
         rows = split.log.num_items if step.projection == "table" else ids_of_a_step(data.packing)
         seconds = sum(stages["project", backward] for backward in (False, True)) * per_step
         counted = count_project(sizes, rows)
-        least = max(counted["flops"] / most.flops_float32, counted["bytes"] / most.bytes_per_second)
+        least = max(counted["flops"] / most.flops["float32"], counted["bytes"] / most.bytes_per_second)
         outcome["project"] = {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": least / seconds}
     return outcome
 
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
     sizes = QUICK if given.quick else Sizes()
     steps = given.steps or (4 if given.quick else 16 if jax.default_backend() == "cpu" else 512)
-    contention, most = Contention(), limits()
+    contention, most = Contention(), limits(given.quick)
     log = log_to_time(given.quick)
     split = leave_one_out(log, sizes.max_length)
     outcomes = []

@@ -87,7 +87,7 @@ def profile(record: dict[str, Any]) -> list[Table]:
     note = (
         f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
         f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
-        f"{most['flops_float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops_bfloat16'] / 1e9:,.0f} in bfloat16, "
+        f"{most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
         f"{most['bytes_per_second'] / 1e9:,.1f} GB/s copied. {machine_line(record)}"
     )
     tables = [Table("profile", "Where a training step's time goes", ["stage", *(model["model"] for model in models)], body, note)]

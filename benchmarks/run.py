@@ -26,6 +26,8 @@ BENCHMARKS = {
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec,grasp-gru4rec",)),
     "evaluation": Benchmark("benchmarks.evaluation"),
     "data": Benchmark("benchmarks.data"),
+    "attention": Benchmark("benchmarks.attention"),
+    "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
 }
 

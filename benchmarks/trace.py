@@ -1,8 +1,9 @@
 """Device time of each operation of a compiled function, and the stage of the program that it belongs to.
 
-The code names its stages by `jax.named_scope`. XLA keeps the path of scopes of an instruction in its metadata, and the profiler names the
-instruction of each event; so the compiled text says whose time an event is. Where XLA has dropped a name, as of matrix products that it
-rewrites, that of the instruction's neighbours in the data flow is taken, and such time is counted apart.
+The step names its stages by `jax.named_scope`, and flax the methods of a model. XLA keeps the path of names of an instruction in its
+metadata, and the profiler names the instruction of each event; so the compiled text says whose time an event is. Where XLA has dropped a
+name, as of matrix products that it rewrites, that of the instruction's neighbours in the data flow is taken, and such time is counted
+apart.
 """
 
 import bisect
@@ -18,6 +19,10 @@ from typing import Any, NamedTuple
 import jax
 
 STAGES = ("gather", "gate", "project", "backbone", "loss", "update")
+METHODS = {
+    "item_features": "gather", "training_features": "gather", "project": "project", "gates": "gate", "head_input": "gate",
+    "gathered_head_input": "project", "finish": "gate", "last_layer": "loss", "score_all": "loss", "training_scores": "loss",
+}  # fmt: skip
 OTHER = "other"
 LOOPS = ("while", "conditional")
 PASSING = ("bitcast", "copy", "transpose", "reshape", "convert", "broadcast")  # which give on what they read
@@ -72,6 +77,8 @@ def stage_of(op_name: str) -> str | None:
             part = transformed[1]
         if part in STAGES:
             return part
+        if stage := METHODS.get(part.rpartition(".")[2]):  # "encoder.head_input"
+            return stage
     return None
 
 

@@ -31,6 +31,10 @@ TINY = Sizes(batch_size=8, width=24, max_length=8, features=8, hidden=16)
         ("jit(f)/backbone/while/body/closed_call/gather", "backbone"),  # the last part is a primitive that is called like a stage
         ("jit(f)/jit(update)/add", None),  # a function that is called like a stage
         ("jit(f)/projected/add", None),
+        ("jit(f)/while/body/vmap(jvp(Recommender.training_scores))/encoder.head_input/add", "gate"),  # by flax's names
+        ("jit(f)/vmap(jvp(Recommender.training_scores))/Recommender.training_features/encoder.item_features/gather", "gather"),
+        ("jit(f)/vmap(transpose(jvp(Recommender.training_scores)))/concatenate", "loss"),
+        ("jit(f)/vmap(jvp(Recommender.training_scores))/backbone/backbone._published/add", "backbone"),
         ("", None),
     ],
 )
@@ -101,7 +105,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a quick run, of a model with text and of one without; GRUs, for they compile fast."""
     out = tmp_path_factory.mktemp("profile") / "profile.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profile, "limits", lambda: Limits(1e9, 1e9, 1e9))
+        patch.setattr(profile, "limits", lambda quick: Limits({"float32": 1e9, "bfloat16": 1e9}, 1e9))
         profile.main(["--quick", "--models=grasp-gru4rec,plain-gru4rec", f"--out={out}"])
     return json.loads(out.read_text())
 
