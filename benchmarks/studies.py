@@ -27,6 +27,7 @@ from grasp_jax.report.tables import Table, ablation, cells, values
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 METRICS = ("NDCG@10", "HR@10")
+ORDER = ("plain", "grasp", "grasp_plus")  # of rows
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
 EPOCH = ("method", "backbone", "seed", "dropout", "epoch", "loss", "valid_ndcg@10")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")  # of an absolute path, all but the last two parts
@@ -100,12 +101,7 @@ def plus_attention() -> Page:
         model, train = run.config["model"], run.config["train"]
         loss = "bce" if train["loss"] == "bce" else f"softmax, {train['shared_negatives']} shared negatives"
         gate = "none" if model["plus"]["gate"] == "none" else f"{model['gate_query']}, {model['gate_scale']:g} times"
-        numbers = [
-            f"{values(run, 'grasp_plus', 'sasrec', protocol, group, 'NDCG@10').mean():.2f}"
-            for protocol in ("sampled100", "full")
-            for group in ("all", "tail_item")
-        ]
-        body.append([loss, gate, f"{_last_and_best(run)[1]:.2f}", *numbers])
+        body.append([loss, gate, f"{_last_and_best(run)[1]:.2f}", *_ndcg(run, "grasp_plus", "sasrec")])
     header = ["loss", "gates", "validation", "sampled", "sampled, tail items", "full", "full, tail items"]
     return _page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
 
@@ -138,17 +134,24 @@ def table4() -> Page:
 
 
 def encoders() -> Page:
-    """What the text is encoded with, and what of an item it says."""
+    """What the text is encoded with, and what of an item it says; beside them the backbone that reads none, from Table 2."""
     body = []
+    if (path := RESULTS / "table2.json").exists():
+        ids_alone = Run("table2", {}, json.loads(path.read_text()), [], {}, {})
+        body.append(["none", "", "plain", *_ndcg(ids_alone, "plain", "sasrec")])
     for run in _read("encoders")[0]:
         knowledge = run.config["knowledge"]
         prompt = next(name for name, template in sweep.PROMPTS.items() if template == knowledge["item_template"])
         for method, backbone in cells(run):
-            columns = [("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"), ("full", "tail_item")]
-            numbers = [f"{values(run, method, backbone, *column, 'NDCG@10').mean():.2f}" for column in columns]
-            body.append([knowledge["encoder"], prompt, method, *numbers])
+            body.append([knowledge["encoder"], prompt, method, *_ndcg(run, method, backbone)])
     header = ["encoder", "prompt", "method", "sampled", "sampled, tail items", "full", "full, tail items"]
-    return _page(Table("encoders", "NDCG@10, percent", header, sorted(body, key=lambda line: line[2])))
+    return _page(Table("encoders", "NDCG@10, percent", header, sorted(body, key=lambda line: ORDER.index(line[2]))))
+
+
+def _ndcg(run: Run, method: str, backbone: str) -> list[str]:
+    """NDCG@10 in percent, sampled and full, of all users and of tail items."""
+    columns = [(protocol, group) for protocol in ("sampled100", "full") for group in ("all", "tail_item")]
+    return [f"{values(run, method, backbone, *column, 'NDCG@10').mean():.2f}" for column in columns]
 
 
 def curves() -> Page:
