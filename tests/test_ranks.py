@@ -152,6 +152,14 @@ def test_item_block_changes_nothing(setting: Maker) -> None:
     np.testing.assert_array_equal(s.full(None, 40), full)
 
 
+@pytest.mark.parametrize("most", [0, 3])
+def test_what_bounds_leave_open_is_scored(setting: Maker, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Ranks would depend on how many items of a block may be open before all of it is scored."""
+    s = setting("hidden")
+    monkeypatch.setattr(ranking, "MOST_UNSURE", most)
+    np.testing.assert_array_equal(s.full(s.seen, 11 + most), brute_force(s, all_scores(s))[2])  # a block size that is not compiled yet
+
+
 def test_progress_counts_users(setting: Maker) -> None:
     """The progress bar would stop short of its total, or count empty places of the last block."""
     s, counts = setting("plain"), []

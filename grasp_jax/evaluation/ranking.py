@@ -19,6 +19,7 @@ from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_bat
 from grasp_jax.models.recommender import Recommender, Tables, apply, has_gates
 
 CPU_CACHE_FLOATS = 320_000  # candidates' features scored together on a CPU: what stays in cache is 2.5 times as fast as 64 users at once
+MOST_UNSURE = 128  # items of a block that a user's bounds may leave open; with more, the whole block is scored
 TIE_TOLERANCE = 1e-6  # the target's score and the blocks' may be summed in another order; closer than this is a tie
 
 
@@ -163,23 +164,46 @@ def _full_ranks(
     model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
     slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
 ) -> jax.Array:  # fmt: skip
-    """[B] ranks of one block of users over all items, item block by item block."""
+    """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
     num_items = features.shape[0]
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = None
     if has_gates(tables):
         target_logits = all_pair_logits(tables, queries, targets)
     target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
-    threshold = target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores))
+    threshold = (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
 
     def count(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
         first = jnp.minimum(block * item_block, num_items - item_block)
-        scores = block_scores(model, params, tables, features, queries, states, normaliser, first, item_block)
         ids = first + jnp.arange(item_block)
         skip = seen_in_block(seen, len(queries), first, item_block)
         skip |= (ids[None, :] == targets[:, None]) | (ids < block * item_block)[None, :]
-        return total + (~(scores < threshold[:, None]) & ~skip).sum(axis=1), None
+
+        own, logits = jax.lax.dynamic_slice_in_dim(features, first, item_block), None
+        if has_gates(tables):
+            logits = all_pair_logits(tables, queries, ids)
+
+        def by_scores() -> jax.Array:
+            scores = apply(model, params, "score_items", own, states, logits, normaliser)
+            return (~(scores < threshold) & ~skip).sum(axis=1)
+
+        bounded = apply(model, params, "bounded_scores", own, states, logits)
+        if bounded is None or logits is None:
+            return total + by_scores(), None
+        scores, slack = bounded
+        higher = scores - slack >= threshold
+        unsure = ~higher & ~(scores + slack < threshold) & ~skip
+
+        def by_bounds() -> jax.Array:
+            most = min(MOST_UNSURE, item_block)
+            places = jax.vmap(lambda row: jnp.nonzero(row, size=most, fill_value=0)[0])(unsure)
+            there = jnp.arange(most) < unsure.sum(axis=1, keepdims=True)
+            near = jnp.take_along_axis(logits, places[..., None], axis=1)
+            rescored = apply(model, params, "score_candidates", own[places], states, near, normaliser)
+            return (higher & ~skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
+
+        return total + jax.lax.cond(unsure.sum(axis=1).max() <= MOST_UNSURE, by_bounds, by_scores), None
 
     blocks = jnp.arange(-(-num_items // item_block))
     return jax.lax.scan(count, jnp.zeros(len(queries), jnp.int32), blocks)[0]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models import attention
+from grasp_jax.models.score_bounds import GELU_CURVATURE, bounded_scores, expand
 
 
 def holistic_attention(users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array) -> jax.Array:
@@ -177,3 +178,14 @@ class HolisticEncoder(nn.Module):
             return (weight[:, None] * act(x)).sum(axis=0)
 
         return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]
+
+    def bounded_scores(self, features: jax.Array, states: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array] | None:
+        """Near `score_all`, and how far at most from it, [B, C] each; None where there are no such bounds."""
+        if self.gate in ("none", "softmax") or len(self.hidden) > 1:
+            return None
+        gates, rest = self.gates(logits), self.gates(jnp.zeros(2))
+        assert gates is not None and rest is not None
+        activation, curvature = (self.activation, GELU_CURVATURE) if self.hidden else ((lambda x: x), 0.0)
+        weights, offset = self.last_layer(states)
+        scores, slack = bounded_scores(expand(features, rest, self.first_bias, activation, curvature), weights, gates - rest)
+        return scores + offset[:, None], slack

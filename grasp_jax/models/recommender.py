@@ -200,6 +200,12 @@ class Recommender(nn.Module):
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
         return self.encoder.score_all(features, states, self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1)))
 
+    def bounded_scores(self, features: jax.Array, states: jax.Array, logits: jax.Array | None) -> tuple[jax.Array, jax.Array] | None:
+        """Near `score_items`, and how far at most from it, [B, C] each, for less; None where the encoder has no such bounds."""
+        if logits is None or not hasattr(self.encoder, "bounded_scores"):
+            return None
+        return self.encoder.bounded_scores(features, states, logits)
+
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.mask_at else vectors
 

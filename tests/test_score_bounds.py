@@ -1,0 +1,68 @@
+"""Bounds of scores against the scores themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.score_bounds import GELU_CURVATURE
+from tests.compiling import quick_jit
+
+WIDTH, FEATURES, HIDDEN, USERS, ITEMS = 16, 8, 24, 9, 60
+
+
+def random(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def scores_and_bounds(encoder: HolisticEncoder, logits: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exact scores of random users and items, those near them, and their bounds."""
+    features = random(0, ITEMS, 3, encoder.hidden[0] if encoder.hidden else FEATURES)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), features[:1], jnp.zeros((1, 3)))["params"]
+    leaves, tree = jax.tree.flatten(shapes)
+    params = {"params": jax.tree.unflatten(tree, [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)])}
+    states = random(1, USERS, FEATURES)
+
+    @quick_jit
+    def both() -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        gates = encoder.apply(params, logits, method="gates")
+        exact = encoder.apply(params, features, states, gates, method="score_all")
+        return exact, encoder.apply(params, features, states, logits, method="bounded_scores")
+
+    exact, (near, slack) = both()
+    return np.asarray(exact), np.asarray(near), np.asarray(slack)
+
+
+@pytest.mark.parametrize("gate", ["paper", "learned"])
+@pytest.mark.parametrize("hidden", [(), (HIDDEN,)])
+@pytest.mark.parametrize("scale", [0.0, 0.05, 1.0, 5.0])
+def test_scores_are_within_their_bounds(gate: str, hidden: tuple[int, ...], scale: float) -> None:
+    """A rank would count an item that it never scored on the wrong side of the target."""
+    exact, near, slack = scores_and_bounds(HolisticEncoder(WIDTH, FEATURES, hidden, gate), scale * random(2, USERS, ITEMS, 2))
+    assert (np.abs(exact - near) <= slack).all()
+    assert np.abs(exact - near).max() > 0.02 or scale < 1.0 or not hidden
+
+
+def test_bounds_are_narrow_where_gates_hardly_move() -> None:
+    """Every item would be left open, and ranking be slower than without bounds."""
+    encoder = HolisticEncoder(WIDTH, FEATURES, (HIDDEN,), "paper", keep=(True, False, True))
+    exact, near, slack = scores_and_bounds(encoder, 0.02 * random(2, USERS, ITEMS, 2))
+    without_gates = scores_and_bounds(encoder, jnp.zeros((USERS, ITEMS, 2)))[0]
+    assert slack.max() < 0.02 * exact.std() and np.abs(near - exact).max() < 0.1 * np.abs(without_gates - exact).max()
+
+
+def test_no_bounds_where_there_is_no_rest() -> None:
+    """A softmax gate has no value at rest, and deeper networks another curvature: their ranks would be wrong."""
+    features = random(0, ITEMS, 3, HIDDEN)
+    for gate, hidden in (("softmax", (HIDDEN,)), ("none", (HIDDEN,)), ("paper", (HIDDEN, 8))):
+        encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate)
+        params = encoder.init(jax.random.key(0), features[:, 0] if gate == "none" else features, None if gate == "none" else jnp.zeros(3))
+        assert encoder.apply(params, features, random(1, USERS, FEATURES), jnp.zeros((USERS, ITEMS, 2)), method="bounded_scores") is None
+
+
+def test_curvature_is_the_largest() -> None:
+    """A sharper bend than assumed would break the bounds."""
+    x = jnp.linspace(-8.0, 8.0, 20_001)
+    bend = jax.vmap(jax.grad(jax.grad(lambda x: jax.nn.gelu(x, approximate=True))))(x)
+    assert GELU_CURVATURE - 1e-4 < jnp.abs(bend).max() <= GELU_CURVATURE
