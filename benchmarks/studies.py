@@ -160,10 +160,10 @@ def curves() -> Page:
     body = []
     for letter in figures.CURVES:
         for value, run in (point for family in figures.curve_families(runs, letter) for point in family):
-            numbers = [spread(values(run, *cells(run)[0], protocol, group, "NDCG@10")) for protocol, group in
-                       (("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"))]  # fmt: skip
-            body.append([letter, str(value), *numbers])
-    table = Table("curves", "NDCG@10, percent", ["", "value", "sampled", "sampled, tail items", "full"], body)
+            numbers = [spread(values(run, *cells(run)[0], "sampled100", "all", metric)) for metric in METRICS]
+            tail = spread(values(run, *cells(run)[0], "sampled100", "tail_item", "NDCG@10"))
+            body.append([letter, str(value), *numbers, tail])
+    table = Table("curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body)
     return _page(table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D"))
 
 

@@ -77,6 +77,8 @@ HOW = {
 
 
 def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None:
+    if name in ("neighbours", "features", "gate", "corrupt"):  # curves are of the sampled protocol, as the paper's
+        config.eval.full = False
     if name == "neighbours":
         config.knowledge.num_neighbours = int(value)
     elif name == "features":
@@ -86,12 +88,10 @@ def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None
         config.model.gate_query, config.model.gate_scale = query, float(scale)
         config.model.mlp = (64,)  # a quarter of the products; what is compared is what the gates are asked with
         config.train.max_epochs = GATE_EPOCHS
-        config.eval.full = False
     elif name == "corrupt":
         kind, percent = value.split("*")
         config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
         config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
-        config.eval.full = False
     elif name == "encoder":
         config.knowledge.encoder, prompt = value.split("*")
         config.knowledge.item_template = PROMPTS[prompt]

@@ -145,12 +145,12 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
 
 
 def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> None:
-    """A curve would join runs that differ in more than its axis, or leave one out that differs in where it compiled."""
+    """A curve would join runs that differ in more than its axis, or miss one that compiled elsewhere or measured something more."""
 
     def made(name: str, **config: Any) -> str:
         return workdir(tmp_path / name, {"grasp": 0.3}, **config)
 
-    k5, k10 = (made(f"k{k}", **{"knowledge.num_neighbours": k, "compilation_cache": f"cache{k}"}) for k in (5, 10))
+    k5, k10 = (made(f"k{k}", **{"knowledge.num_neighbours": k, "compilation_cache": f"cache{k}", "eval.full": k == 5}) for k in (5, 10))
     wide = [made(f"w{k}", **{"knowledge.num_neighbours": k, "model.features": 32}) for k in (1, 20)]
     alone = made("alone", **{"knowledge.num_neighbours": 40, "train.batch_size": 64})
     runs = read_runs(",".join([k10, alone, *wide, k5]))

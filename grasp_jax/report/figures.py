@@ -116,11 +116,13 @@ def gate_histograms(run: Run) -> str | None:
 def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
     """Runs whose configs are equal but for `fields` ("section.name", or a whole section), two or more together, in the given order.
 
-    What `config.FREE` names and the folder of the knowledge bank do not count.
+    What `config.FREE` names, the folder of the knowledge bank and whether the full ranking was measured do not count.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        flat = {key: value for key, value in flatten(run.config).items() if not key.startswith((*fields, *FREE, "knowledge.path"))}
+        flat = {
+            key: value for key, value in flatten(run.config).items() if not key.startswith((*fields, *FREE, "knowledge.path", "eval.full"))
+        }
         groups.setdefault(json.dumps(flat, sort_keys=True), []).append(run)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -141,8 +143,10 @@ def metric_against(runs: Sequence[Run], letter: str) -> str | None:
     chosen = curve_families(runs, letter)
     if not chosen:
         return None
-    panel = Panel(2)
-    for axis, protocol in enumerate(PROTOCOLS):
+    measured = [[{row["protocol"] for row in run.rows} for _, run in points] for points in chosen]
+    drawn = [protocol for protocol in PROTOCOLS if all(sum(protocol in own for own in family) > 1 for family in measured)]
+    panel = Panel(len(drawn))
+    for axis, protocol in enumerate(drawn):
         style = 0
         for number, points in enumerate(chosen, start=1):
             for method, backbone in dict.fromkeys(cell for _, run in points for cell in cells(run)):
