@@ -20,12 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import lengths
-from benchmarks.record import RESULTS, Contention, save, table
+from benchmarks.record import Contention, keep, table
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.packed_attention import NORMALISERS, packed_attention, packed_attention_reference
-from grasp_jax.machine import machine
 from grasp_jax.models.sasrec import attention_mask
 
 DROPOUT, CAUSAL = 0.2, True
@@ -200,23 +199,17 @@ def main() -> None:
     print(table(["a step", "median ms", "p10", "p90", "over einsum"], lines))
     if "kernels" not in forms:
         print("kernels not timed: they need a GPU")
-    out = given.out or (None if given.quick else RESULTS / f"attention-{jax.default_backend()}.json")
-    if out is not None:
-        record = {
-            "benchmark": "attention",
-            "machine": machine(),
-            "sizes": dataclasses.asdict(sizes) | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
-            "dropout": DROPOUT,
-            "causal": CAUSAL,
-            "interpreted": "kernels" in forms and backend.interpret(),
-            "filled": float((segments >= 0).mean()),
-            "cores_used_by_others": contention.cores(),
-            "parity_limit": PARITY_LIMIT,
-            "parity": parity,
-            "cases": cases,
-        }
-        save(out, record)
-        print(f"written to {out}")
+    facts = {
+        "sizes": dataclasses.asdict(sizes) | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
+        "dropout": DROPOUT,
+        "causal": CAUSAL,
+        "interpreted": "kernels" in forms and backend.interpret(),
+        "filled": float((segments >= 0).mean()),
+        "parity_limit": PARITY_LIMIT,
+        "parity": parity,
+        "cases": cases,
+    }
+    keep("attention", facts, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":

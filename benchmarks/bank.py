@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.record import RESULTS, Contention, save, table
+from benchmarks.record import Contention, keep, table
 from grasp_jax.knowledge import search_scann
 from grasp_jax.knowledge.bank import new_table
 from grasp_jax.knowledge.geometry import Geometry, mean_direction, to_rows
 from grasp_jax.knowledge.search_exact import search_exact
 from grasp_jax.knowledge.shards import fill_shards, read_shards
 from grasp_jax.knowledge.vector_files import RowVectors
-from grasp_jax.machine import machine
 
 K = 10
 LEAVES = (64, 32, 16, 8)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
@@ -124,10 +123,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     sizes = {"rows": given.rows, "width": given.width, "sample": len(sample), "neighbours": K}
     print(f"{table(['stage', 's', 'rows/s', 'peak GiB'], lines)}\n\nrecall@{K} by leaves: {recall}")
-    out = given.out or (None if given.quick else RESULTS / "bank-cpu.json")
-    if out is not None:
-        save(out, {"sizes": sizes, "recall": recall, "stages": stages, "machine": machine(), "cores_used_by_others": contention.cores()})
-        print(f"written to {out}")
+    keep("bank", {"sizes": sizes, "recall": recall, "stages": stages}, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
-from benchmarks.record import RESULTS, Contention, circumstances, save, table
+from benchmarks.record import Contention, keep, table
 from benchmarks.workload import QUICK, Sizes, config_of, training_data
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
@@ -130,14 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stages = [f"{name}, ms" for name in STAGES]
     print(table(["times the users", "tokens", *stages, "tokens packed/s", "an epoch's steps, s", "packing's share"], body))
     print("largest deviation from a straight line: " + ", ".join(f"{name} {line.largest_deviation:.0%}" for name, line in lines.items()))
-    out = given.out or (None if given.quick else RESULTS / f"data-{jax.default_backend()}.json")
-    if out is not None:
-        facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
-        save(
-            out,
-            {**circumstances("data", contention), "sizes": facts, "rows": rows, "lines": {k: line._asdict() for k, line in lines.items()}},
-        )
-        print(f"written to {out}")
+    facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+    fitted = {name: line._asdict() for name, line in lines.items()}
+    keep("data", {"sizes": facts, "rows": rows, "lines": fitted}, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":

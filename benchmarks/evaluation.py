@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import pathlib
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
-from benchmarks.record import RESULTS, Contention, circumstances, save, table
+from benchmarks.record import Contention, keep, run, table
 from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
@@ -210,16 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{factorised['extra_bytes'] / 2**20:,.0f} MiB factorised, {written['extrapolated_seconds']:,.1f} s and "
             f"{written['extra_bytes'] / 2**20:,.0f} MiB as written: {full['speed_up']:.1f}x; scores within {full['largest_difference']:.1e}"
         )
-    out = given.out or (None if given.quick else RESULTS / f"evaluation-{jax.default_backend()}.json")
-    if out is not None:
-        facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
-        save(out, {**circumstances("evaluation", contention), "sizes": facts, "sampled": sampled, "full": full})
-        print(f"written to {out}")
+    facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+    keep("evaluation", {"sizes": facts, "sampled": sampled, "full": full}, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -15,7 +15,6 @@ gradient of the result, and those of kernels and bias in float32.
 import argparse
 import functools
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.limits import Limits, limits
-from benchmarks.record import RESULTS, Contention, save, table
+from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
-from grasp_jax.machine import machine
 from grasp_jax.models.holistic import HolisticEncoder, combine
 
 ROUNDS = {"gpu": 20, "cpu": 5}
@@ -229,7 +227,7 @@ def main() -> None:
     device = jax.default_backend()
     kind = "gpu" if device == "gpu" else "cpu"
     steps, rounds = (2, 2) if flags.quick else (STEPS[kind], ROUNDS[kind])
-    measured_on, contention, rates = machine(), Contention(), limits(flags.quick)
+    contention, rates = Contention(), limits(flags.quick)
     records = []
     for shape in QUICK_SHAPES if flags.quick else SHAPES:
         for dtype in ("float32", "bfloat16"):
@@ -242,15 +240,9 @@ def main() -> None:
         for row in records
     ]  # fmt: skip
     print(table(["one step", "pass", "form", "median ms", "p10", "p90", "limit ms", "share of limit"], lines))
-    if flags.out or not flags.quick:
-        conditions = {"steps_per_dispatch": steps, "cores_used_by_others": contention.cores()}
-        result = {"benchmark": "gated_projection", "machine": measured_on, "limits": rates._asdict(), **conditions, "rows": records}
-        save(flags.out or RESULTS / f"gated-projection-{device}.json", result)
+    facts = {"limits": rates._asdict(), "steps_per_dispatch": steps, "rows": records}
+    keep("gated_projection", facts, contention, flags.out, flags.quick)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

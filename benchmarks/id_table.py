@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.record import RESULTS, Contention, save, table
-from grasp_jax.machine import machine
+from benchmarks.record import Contention, keep, table
 from grasp_jax.training import deferred_adam
 
 NUM_IDS, FEATURES, STEPS, REPEATS = 1652, 64, 100, 5  # ids of a batch of the paper's Beauty: history items and negatives
@@ -87,9 +86,7 @@ def main() -> None:
         lines.append([f"{num_items:,}", f"{per_id:.1f}", *(f"{median:.2f}" for median in medians.values()), f"{speed_up:.1f}x"])
     print(table(["items", "items per id", "deferred, ms", "dense, ms", "speed-up"], lines))
     sizes = {"num_ids": NUM_IDS, "features": FEATURES, "steps": STEPS}
-    out = given.out or (None if given.quick else RESULTS / f"id-table-{jax.default_backend()}.json")
-    if out is not None:
-        save(out, {"machine": machine(), "sizes": sizes, "cores_used_by_others": contention.cores(), "rows": rows})
+    keep("id_table", {"sizes": sizes, "rows": rows}, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ dispatch with and without the profiler, are given beside it.
 import argparse
 import collections
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ from benchmarks import trace
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
-from benchmarks.record import RESULTS, Contention, circumstances, save, table
+from benchmarks.record import Contention, keep, run, table
 from benchmarks.workload import QUICK, Sizes, config_of, ids_of_a_step, random_tables, training_data
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
@@ -174,21 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in wanted:
                 outcomes.append(profile_model(name, split, data, sizes, steps, most))
                 print(show(outcomes[-1]), flush=True)
-    out = given.out or (None if given.quick else RESULTS / f"profile-{jax.default_backend()}.json")
-    if out is not None:
-        record = {
-            **circumstances("profile", contention),
-            "sizes": {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items},
-            "limits": most._asdict(),
-            "models": outcomes,
-        }
-        save(out, record)
-        print(f"written to {out}")
+    facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+    keep("profile", {"sizes": facts, "limits": most._asdict(), "models": outcomes}, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

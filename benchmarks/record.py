@@ -3,10 +3,14 @@
 import json
 import os
 import pathlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
+from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.machine import machine
 
@@ -39,9 +43,25 @@ class Contention:
         return busy - sum(own[:4]), time.perf_counter()
 
 
-def circumstances(benchmark: str, contention: Contention) -> dict[str, Any]:
-    """What a record says first: which benchmark, when, on what machine, and how busy it was."""
-    return {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine(), "cores_used_by_others": contention.cores()}
+def keep(benchmark: str, facts: dict[str, Any], contention: Contention, out: pathlib.Path | None, quick: bool) -> None:
+    """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to `out`.
+
+    A quick run says nothing about speed and is kept only where `out` asks for it.
+    """
+    path = out or (None if quick else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
+    if path is not None:
+        about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+        save(path, about | {"cores_used_by_others": contention.cores()} | facts)
+        print(f"written to {path}")
+
+
+def run(main: Callable[[], None]) -> None:
+    """A benchmark's entry point: a `UserError` becomes one line and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def save(path: pathlib.Path, record: dict[str, Any]) -> None:

@@ -139,6 +139,11 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
     return padded
 
 
+def gate_logits(tables: Tables, queries: jax.Array, items: jax.Array) -> jax.Array | None:
+    """[B, C, 2] pair logits of rows [B] of the query tables and items [C]; None for models without gates."""
+    return all_pair_logits(tables, queries, items) if has_gates(tables) else None
+
+
 def block_scores(
     model: Recommender, params: Any, tables: Tables, features: jax.Array, queries: jax.Array, states: jax.Array,
     normaliser: jax.Array | None,
@@ -146,9 +151,7 @@ def block_scores(
 ) -> jax.Array:  # fmt: skip
     """Scores of B users, asked with rows [B] of the query tables, for the items `first .. first + size`: [B, size]."""
     block = jax.lax.dynamic_slice_in_dim(features, first, size)
-    logits = None
-    if has_gates(tables):
-        logits = all_pair_logits(tables, queries, first + jnp.arange(size))
+    logits = gate_logits(tables, queries, first + jnp.arange(size))
     return apply(model, params, "score_items", block, states, logits, normaliser)
 
 
@@ -167,9 +170,7 @@ def _full_ranks(
     """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
     num_items = features.shape[0]
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
-    target_logits = None
-    if has_gates(tables):
-        target_logits = all_pair_logits(tables, queries, targets)
+    target_logits = gate_logits(tables, queries, targets)
     target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
     threshold = (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
 
@@ -180,9 +181,7 @@ def _full_ranks(
         skip = seen_in_block(seen, len(queries), first, item_block)
         skip |= (ids[None, :] == targets[:, None]) | (ids < block * item_block)[None, :]
 
-        own, logits = jax.lax.dynamic_slice_in_dim(features, first, item_block), None
-        if has_gates(tables):
-            logits = all_pair_logits(tables, queries, ids)
+        own, logits = jax.lax.dynamic_slice_in_dim(features, first, item_block), gate_logits(tables, queries, ids)
 
         def by_scores() -> jax.Array:
             scores = apply(model, params, "score_items", own, states, logits, normaliser)
