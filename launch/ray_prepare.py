@@ -223,10 +223,9 @@ def started_ray() -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--address: {FLAGS.address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    yield
+    # Not after an error: Ray ends the process, the error unsaid, where a thread of its own outlives it. It shuts down at exit by itself.
+    ray.shutdown()
 
 
 if __name__ == "__main__":
