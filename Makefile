@@ -13,6 +13,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make lint         run ruff and mypy"
 	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
+	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss)"
 	@echo "make text-model   install sentence-transformers and a small model, and print the model's folder (torch is a large download)"
 	@echo "make clean        remove caches and build products; .venv and runs stay"
 	@echo
@@ -32,6 +33,12 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	@echo "Installing the benchmark's PyTorch into $(VENV) (a large download) ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
+
+# A rival of a benchmark has an environment of its own, for its pins would hold ours back: .rivals/NAME of benchmarks/rivals/NAME.txt.
+rival-%: benchmarks/rivals/%.txt $(VENV)/.installed
+	@echo "Installing $* into .rivals/$* (it may be a large download) ..."
+	@[ -x .rivals/$*/bin/python ] || $(BIN)/python -m venv --clear .rivals/$*
+	@.rivals/$*/bin/python -m pip install --quiet --requirement $<
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
