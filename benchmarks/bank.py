@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.record import Contention, keep, table
 from grasp_jax.knowledge import search_scann
@@ -26,6 +25,7 @@ from grasp_jax.knowledge.geometry import Geometry, mean_direction, to_rows
 from grasp_jax.knowledge.search_exact import search_exact
 from grasp_jax.knowledge.shards import fill_shards, read_shards
 from grasp_jax.knowledge.vector_files import RowVectors
+from grasp_jax.progress import progress_bar
 
 K = 10
 LEAVES = (64, 32, 16, 8)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
@@ -51,7 +51,7 @@ def made_up(rows: int, width: int) -> RowVectors:
 def write(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
     """[rows, width] the table, through shards and centred, as a bank's is written."""
     shards = folder / "shards"
-    with tqdm(total=rows, desc="encode", unit="text", disable=None) as bar:
+    with progress_bar(rows, "encode", "text") as bar:
         fill_shards(shards, "items", np.arange(rows), made_up(rows, width), bar.update)
     geometry = Geometry(mean_direction(lambda: read_shards(shards, "items"), width))
     unit, begin = new_table(folder, "items", (rows, width), "float32"), 0
@@ -116,7 +116,7 @@ def main() -> None:
             timed(f"index searched, {leaves} leaves", len(sample), partial(answers, searcher, unit, sample, leaves)) for leaves in searched
         ]
         labels = np.arange(given.rows, dtype=np.int32)
-        with tqdm(total=len(sample), desc="exact", unit="row", disable=None) as bar:
+        with progress_bar(len(sample), "exact", "row") as bar:
             true = timed("searched exactly", len(sample), lambda: search_exact(unit, K, labels, bar.update, sample))
         recall = {str(leaves): share(true, own) for leaves, own in zip(searched, found, strict=True)}
     finally:

@@ -4,10 +4,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from benchmarks.workload import ids_of_a_step, memory_beside_tables
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import Split
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.projection import choose_projection
@@ -34,7 +34,7 @@ class FactorisedStep:
     name = "grasp_jax (packed, factorised)"
 
     def __init__(
-        self, config: ml_collections.ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
+        self, config: ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
         backbone: str = "sasrec",
     ) -> None:  # fmt: skip
         self.data = data

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.readers import find_interactions, read_interactions
 
 PAPER_BEAUTY = pathlib.Path("../shared/data/paper_beauty")
 BEAUTY_USERS, BEAUTY_ITEMS = 52_204, 57_289
@@ -16,6 +15,8 @@ _COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": 
 def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
     """The log in the folder or file `data`; where that is empty, a synthetic one."""
     if data:
+        from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which a bare GPU machine may lack
+
         path = find_interactions(data)
         return read_interactions(path, path.parent.name, _COLUMNS)
     return synthetic_log(num_users, num_items)

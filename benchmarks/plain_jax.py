@@ -7,10 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 
 from benchmarks.workload import PaddedBatch, memory_beside_tables
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.holistic import holistic_attention
 from grasp_jax.models.recommender import Tables
 from grasp_jax.models.sasrec import SASRec
@@ -82,7 +82,7 @@ class PlainJaxStep:
 
     name = "plain JAX (padded, jitted)"
 
-    def __init__(self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(self, config: ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         model = config.model
         length = batches[0].history.shape[1]
         module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)

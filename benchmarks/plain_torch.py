@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import nn
 
 from benchmarks.plain_jax import ROUND_SECONDS
 from benchmarks.workload import PaddedBatch
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.recommender import Tables
 
 
@@ -59,7 +59,7 @@ class PlainGrasp(nn.Module):
     users: torch.Tensor
     users_similar: torch.Tensor
 
-    def __init__(self, tables: dict[str, torch.Tensor], model: ml_collections.ConfigDict, max_length: int, dropout: float) -> None:
+    def __init__(self, tables: dict[str, torch.Tensor], model: ConfigDict, max_length: int, dropout: float) -> None:
         super().__init__()
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -142,7 +142,7 @@ class PlainTorchStep:
     name = "plain PyTorch (padded, eager)"
     compile_seconds = 0.0
 
-    def __init__(self, config: ml_collections.ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(self, config: ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from absl import app, flags, logging
 
@@ -22,6 +21,7 @@ from benchmarks.factorised import DROPOUT, FactorisedStep
 from benchmarks.plain_jax import PlainJaxStep, plain_parameters
 from benchmarks.workload import fewer_users, pad_batch, random_tables, sharpened, training_data
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
@@ -71,7 +71,7 @@ def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dic
     return seconds
 
 
-def measure_growth(config: ml_collections.ConfigDict, split: Split, data: TrainingData) -> list[dict[str, Any]]:
+def measure_growth(config: ConfigDict, split: Split, data: TrainingData) -> list[dict[str, Any]]:
     """One epoch of ours for a quarter, half and all of the users, compilation apart."""
     rows = []
     for divisor in (4, 2, 1):
@@ -198,7 +198,7 @@ def _torch_step() -> tuple[Any, str]:
     return (None, problem) if problem else (plain_torch.PlainTorchStep, "")
 
 
-def _config() -> ml_collections.ConfigDict:
+def _config() -> ConfigDict:
     """The package's defaults with the sizes of the flags."""
     config = default_config()
     try:

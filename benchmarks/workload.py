@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import Packing, plan_packing
@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
 QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32)
 
 
-def config_of(sizes: Sizes) -> ml_collections.ConfigDict:
+def config_of(sizes: Sizes) -> ConfigDict:
     """The package's defaults with these sizes."""
     config = default_config()
     config.data.max_length = sizes.max_length

@@ -6,13 +6,12 @@ FOLDER holds `inter.txt`. Paper (Table 2, SASRec): NDCG@10 30.58, HR@10 44.88.
 With text, `--config.data.items_file=items.jsonl --config.model.method=plain,grasp --config.knowledge.item_template=beauty_item`.
 """
 
-import ml_collections
-
 from configs.protocol import as_variant
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 
 
-def get_config(variant: str = "sasrec") -> ml_collections.ConfigDict:
+def get_config(variant: str = "sasrec") -> ConfigDict:
     """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "beauty"

@@ -9,14 +9,13 @@ name by `--config.knowledge.describe.model` and `--config.knowledge.embed.model`
 FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `minilm`, `minilm_items.npy` and `minilm_users.npy`.
 """
 
-import ml_collections
-
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 
 ENDPOINT = "http://localhost:8000/v1"
 
 
-def get_config(variant: str = "lsa") -> ml_collections.ConfigDict:
+def get_config(variant: str = "lsa") -> ConfigDict:
     """`variant` is where vectors come from: "lsa" (own, from text), "minilm" (files beside the data) or "endpoint" (a language model)."""
     config = default_config()
     config.data.name = "beauty5"

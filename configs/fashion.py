@@ -5,13 +5,12 @@
 FOLDER holds `inter.txt`. Paper (Table 2, SASRec): NDCG@10 44.13, HR@10 49.95.
 """
 
-import ml_collections
-
 from configs.protocol import as_variant
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 
 
-def get_config(variant: str = "sasrec") -> ml_collections.ConfigDict:
+def get_config(variant: str = "sasrec") -> ConfigDict:
     """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "fashion"

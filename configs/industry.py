@@ -8,12 +8,11 @@ Without a path it makes synthetic data of that shape, scaled to the memory at ha
 `config.train.max_epochs` for that. With a path it uses your own files.
 """
 
-import ml_collections
-
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> ConfigDict:
     config = default_config()
     config.data.name = "industry"
     config.data.source = "auto"

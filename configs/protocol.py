@@ -1,11 +1,11 @@
 """The protocol of LLM-ESR's public code, whose rows the paper reports, where ours is another (docs/deviations.md)."""
 
-import ml_collections
+from grasp_jax.config_dict import ConfigDict
 
 SUFFIX = "@llm_esr"
 
 
-def as_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:
+def as_variant(config: ConfigDict, variant: str) -> ConfigDict:
     """A backbone, or several with commas, by our protocol; one backbone and `@llm_esr` by LLM-ESR's, as in "gru4rec@llm_esr"."""
     backbone = variant.removesuffix(SUFFIX)
     config.model.backbone = backbone

@@ -6,12 +6,11 @@ To use your own data, copy this file and set `config.data.source = "files"`, `co
 `config.data.items_file` to your items table (id, title, any attributes); README.md, "Your own data", has the formats.
 """
 
-import ml_collections
-
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> ConfigDict:
     config = default_config()
     config.data.name = "synthetic-shop"
     config.data.source = "synthetic"

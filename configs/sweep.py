@@ -16,9 +16,8 @@ and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `
 
 from typing import Any
 
-import ml_collections
-
 from configs import beauty5
+from grasp_jax.config_dict import ConfigDict
 
 TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
@@ -43,7 +42,7 @@ ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # as validation on SASRec preferred f
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
 
-def get_config(variant: str = "table2") -> ml_collections.ConfigDict:
+def get_config(variant: str = "table2") -> ConfigDict:
     """`variant` is a table of the paper, or a point of a curve, NAME=VALUE."""
     name, _, value = variant.partition("=")
     if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
@@ -76,7 +75,7 @@ HOW = {
 }
 
 
-def _set_point(config: ml_collections.ConfigDict, name: str, value: str) -> None:
+def _set_point(config: ConfigDict, name: str, value: str) -> None:
     if name in ("neighbours", "features", "gate", "corrupt"):  # curves are of the sampled protocol, as the paper's
         config.eval.full = False
     if name == "neighbours":

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from grasp_jax.config import of_method
 from grasp_jax.data.negatives import exclusion_index
@@ -29,6 +28,7 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommender, has_gates
+from grasp_jax.progress import progress_bar
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
@@ -192,7 +192,7 @@ def evaluate_cell(experiment: Experiment, cell: Cell, snapshot: Snapshot) -> Eva
         }
         ranks = {"sampled100": (test, sampled_ranks(cell.model, params, cell.data.device, cell.data.tables, test))}
         if ranking is not None:
-            with tqdm(total=len(ranking.users), desc=f"{cell.method}: full ranking", unit="user", disable=None) as bar:
+            with progress_bar(len(ranking.users), f"{cell.method}: full ranking", "user") as bar:
                 full = full_ranks(cell.model, params, cell.data.device, cell.data.tables, ranking, config.eval.item_block, seen, bar.update)
             ranks["full"] = (ranking, full)
         for protocol, (evaluation, values) in ranks.items():

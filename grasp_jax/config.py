@@ -6,8 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-import ml_collections
-
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
@@ -30,12 +29,12 @@ FREE = (
 HELD_BY_BANK = tuple(f"knowledge.{name}" for name in IN_RECIPE)
 
 
-def default_config() -> ml_collections.ConfigDict:
+def default_config() -> ConfigDict:
     """The config that every file in `configs/` starts from; each open point of the paper is one field (docs/deviations.md).
 
     It is locked: a key that is not here raises AttributeError, in a config file as on the command line.
     """
-    config = ml_collections.ConfigDict(
+    config = ConfigDict(
         {
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
             "kernels": "xla",  # xla | pallas: grasp_jax/kernels, for a GPU; elsewhere they are interpreted, which is slow
@@ -181,7 +180,7 @@ _NOT_NEGATIVE = (
 _TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int}
 
 
-def validate(config: ml_collections.ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
+def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
     """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
     for key, value in flatten(config.to_dict()).items():
         if value is None:
@@ -250,15 +249,15 @@ _EXAMPLES = {
 }  # fmt: skip
 
 
-def of_method(config: ml_collections.ConfigDict, method: str) -> ml_collections.ConfigDict:
+def of_method(config: ConfigDict, method: str) -> ConfigDict:
     """The config as `method` has it: with `config.by_method[method]` in place of what it names.
 
     Raises:
       UserError: `by_method` names a field that does not exist or that all methods share, or a value of another type.
     """
     merged = config.copy_and_resolve_references()
-    changes = config.by_method.get(method, ml_collections.ConfigDict())
-    if not isinstance(changes, ml_collections.ConfigDict):
+    changes = config.by_method.get(method, ConfigDict())
+    if not isinstance(changes, ConfigDict):
         raise UserError(f"config.by_method.{method}: {changes!r}; expected fields, such as {{'train': {{'learning_rate': 3e-3}}}}")
     given = {key.removeprefix(".") for key in flatten(changes.to_dict())}
     if shared := [key for key in given if not key.startswith(("model.", "train.")) or key in SHARED_BY_METHODS]:
@@ -275,7 +274,7 @@ def names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",")]
 
 
-def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Compares with the WORKDIR/config.json of an earlier run, if there is one.
 
     Raises:
@@ -299,7 +298,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
         raise UserError(f"{path}: the workdir is of another config: {differences[0]}{more}; use another --workdir")
 
 
-def save_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def save_config(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Writes WORKDIR/config.json, which makes the workdir this config's own."""
     if not (workdir / CONFIG_FILE).exists():
         text = json.dumps(json.loads(config.to_json_best_effort()), indent=1, sort_keys=True)
@@ -314,7 +313,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _get(config: ml_collections.ConfigDict, key: str) -> Any:
+def _get(config: ConfigDict, key: str) -> Any:
     for part in key.split("."):
         config = config[part]
     return config

@@ -6,17 +6,16 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from grasp_jax.config import names, of_method, save_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.sources import Dataset, load_dataset
 from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
-from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
@@ -31,7 +30,7 @@ SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated
 class Experiment:
     """A config and a workdir, which becomes the config's own unless `claims` is False; properties are made once, when first asked for."""
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, claims: bool = True) -> None:
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, claims: bool = True) -> None:
         self.config = config
         self.workdir = workdir
         self.claims = claims
@@ -65,6 +64,8 @@ class Experiment:
         """The knowledge bank, prepared if need be; None where no method asks for one."""
         if not self.needs_bank:
             return None
+        from grasp_jax.knowledge.prepare import prepare_bank  # needs pyarrow, which training on ids does not
+
         return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
 
     @property
@@ -78,7 +79,7 @@ class Experiment:
         return pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
 
     @property
-    def knowledge(self) -> ml_collections.ConfigDict:
+    def knowledge(self) -> ConfigDict:
         """The `knowledge` section, with files found beside the data."""
         knowledge = self.config.knowledge.copy_and_resolve_references()
         for field in ("item_file", "user_file", "item_ids_file", "user_ids_file"):

@@ -15,12 +15,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from grasp_jax import main as command_line
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
 from grasp_jax.knowledge import embeddings, generate
@@ -34,6 +33,7 @@ from grasp_jax.knowledge.prepare import KINDS, begin
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
+from grasp_jax.progress import progress_bar
 
 PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
 
@@ -58,7 +58,7 @@ class Describer:
     """A worker that asks the language model: {"prompts": [n], "keys": [2 n]} -> {"answers": JSON, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = ml_collections.ConfigDict(config)
+        self.config = ConfigDict(config)
         self._ask: Callable[..., Any] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Describer:
         return {"answers": json.dumps(collected.answers), "error": ""}
 
 
-def asking(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+def asking(config: ConfigDict) -> Callable[..., Any]:
     """How the config's language model is asked; a model of this machine is loaded once for all tasks of a worker."""
     if config.describer != "transformers":
         return LANGUAGE_MODELS[config.describer].ask
@@ -84,7 +84,7 @@ class Encoder:
     """A worker with an encoder: {"kind", "number", "texts": [n]} -> {"kind", "number", "vectors": [n, E] float32, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = ml_collections.ConfigDict(config)
+        self.config = ConfigDict(config)
         self._encode: Callable[[list[str]], np.ndarray] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def describe_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict
             rows = cache.unanswered(keys)
             blocks = [rows[start : start + PROMPTS] for start in range(0, len(rows), PROMPTS)]
             tasks = [{"prompts": [prompt_of(int(row)) for row in own], "keys": keys[own].ravel().tolist()} for own in blocks]
-            with tqdm(total=len(rows), desc=f"describe {kind}", unit="text", disable=None) as bar:
+            with progress_bar(len(rows), f"describe {kind}", "text") as bar:
                 for done in on_cluster(Describer, tasks):
                     answers = json.loads(done["answers"])
                     for key, *answer in answers:
@@ -136,7 +136,7 @@ def encode_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[s
         cache = stack.enter_context(open_answers(config.embed.cache)) if config.encoder == "openai" else None
         if cache is not None:  # whatever is answered in full is left to this machine, which asks for nothing then
             texts = {shard: own for shard, own in texts.items() if cache.missing(embeddings.keys_of(own, config.embed)).any()}
-        bar = stack.enter_context(tqdm(total=sum(map(len, texts.values())), desc="encode", unit="text", disable=None))
+        bar = stack.enter_context(progress_bar(sum(map(len, texts.values())), "encode", "text"))
         tasks = [{"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()]
         for done in on_cluster(Encoder, tasks):
             stop_if_failed(done)
@@ -155,7 +155,7 @@ def stop_if_failed(done: dict[str, Any]) -> None:
         raise UserError(str(done["error"]))
 
 
-def shared_out(config: ml_collections.ConfigDict, workers: int) -> dict[str, Any]:
+def shared_out(config: ConfigDict, workers: int) -> dict[str, Any]:
     """A worker's config: its part of the bounds."""
     own = config.copy_and_resolve_references()
     for section in (own.describe, own.embed):

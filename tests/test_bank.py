@@ -5,11 +5,11 @@ import json
 import pathlib
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
@@ -44,7 +44,7 @@ def items_table(seed: int = 0) -> AttributeTable:
     return AttributeTable(np.arange(NUM_ITEMS), {"title": [" ".join(rng.choice(WORDS, 3)) for _ in range(NUM_ITEMS)]})
 
 
-def knowledge_config() -> ml_collections.ConfigDict:
+def knowledge_config() -> ConfigDict:
     config = default_config().knowledge
     config.num_neighbours, config.width, config.item_template = 2, 4, "titled_item"
     return config
@@ -223,7 +223,7 @@ def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
     assert "has user_histories=" in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
 
 
-def file_config(folder: pathlib.Path, seed: int = 0) -> ml_collections.ConfigDict:
+def file_config(folder: pathlib.Path, seed: int = 0) -> ConfigDict:
     config, rng = knowledge_config(), np.random.default_rng(seed)
     config.encoder = "file"
     for kind, rows in (("item", NUM_ITEMS), ("user", NUM_USERS)):

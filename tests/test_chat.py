@@ -3,11 +3,11 @@
 import pathlib
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import chat
 from grasp_jax.knowledge.answers import AnswerCache
@@ -22,7 +22,7 @@ FAULTS = {
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> ml_collections.ConfigDict:
+def settings(monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     config = default_config().knowledge
     config.describe.concurrency, config.describe.max_characters = 8, 200
@@ -33,7 +33,7 @@ def prompt_of(row: int) -> str:
     return f"item {row // 2}"  # every prompt twice
 
 
-def describe(folder: pathlib.Path, config: ml_collections.ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
+def describe(folder: pathlib.Path, config: ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
         keys = keys_of(num_rows, prompt_of, chat.described_by(config))
         usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")

@@ -6,11 +6,11 @@ import pathlib
 import re
 from typing import Any
 
-import ml_collections
 import pytest
 
 from configs import sweep
 from grasp_jax.config import CONFIG_FILE, _get, check_workdir, default_config, names, of_method, save_config, validate
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
@@ -20,11 +20,11 @@ CONFIGS = sorted(
 )
 
 
-def check(config: ml_collections.ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
     validate(config, tuple(METHODS), tuple(BACKBONES))
 
 
-def changed(key: str, value: Any) -> ml_collections.ConfigDict:
+def changed(key: str, value: Any) -> ConfigDict:
     """Defaults with one field set as a flag would set it: it must exist, and have the field's type."""
     config = default_config().lock()
     config.update_from_flattened_dict({key: value})

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import sentences
 from grasp_jax.knowledge.embeddings import batches, endpoint_encoder
@@ -20,7 +20,7 @@ ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in ran
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ml_collections.ConfigDict:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     config = default_config().knowledge
     config.embed.cache, config.embed.batch_texts, config.embed.dimensions = str(tmp_path / "vectors"), 8, 12

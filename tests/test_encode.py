@@ -4,12 +4,12 @@ import pathlib
 import pickle
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
@@ -29,13 +29,13 @@ def texts(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, 5)) for _ in range(count)]
 
 
-def config_of(width: int = 6, seed: int = 0) -> ml_collections.ConfigDict:
+def config_of(width: int = 6, seed: int = 0) -> ConfigDict:
     config = default_config().knowledge
     config.width, config.seed = width, seed
     return config
 
 
-def encoded(name: str, item_texts: list[str], user_texts: list[str], config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def encoded(name: str, item_texts: list[str], user_texts: list[str], config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
     with ENCODERS[name](item_texts, user_texts, config) as encode:
         return encode(item_texts), encode(user_texts)
 

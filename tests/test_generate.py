@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import describe, generate
 from grasp_jax.knowledge.answers import Answer, AnswerCache
@@ -27,7 +27,7 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def config(tmp_path: pathlib.Path) -> ml_collections.ConfigDict:
+def config(tmp_path: pathlib.Path) -> ConfigDict:
     """`config.knowledge` with a folder that looks like a model's."""
     config = default_config().knowledge
     folder = tmp_path / "model"
@@ -47,7 +47,7 @@ class Echo:
         self.stop_after, self.open = stop_after, 0
 
     @contextlib.contextmanager
-    def load(self, config: ml_collections.ConfigDict) -> Iterator["Echo"]:
+    def load(self, config: ConfigDict) -> Iterator["Echo"]:
         self.open += 1
         yield self
         self.open -= 1
@@ -63,7 +63,7 @@ def prompt_of(row: int) -> str:
     return f"item {row // 2:03d} " + "x " * (37 * row % 50) + ("endless" if row // 2 == 7 else "") if row % 2 == 0 else prompt_of(row - 1)
 
 
-def ask(config: ml_collections.ConfigDict, model: Echo, num_rows: int = 60) -> list[Answer]:
+def ask(config: ConfigDict, model: Echo, num_rows: int = 60) -> list[Answer]:
     with AnswerCache(pathlib.Path(config.describe.cache)) as cache:
         keys = keys_of(num_rows, prompt_of, generate.described_by(config))
         usage = generate.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "describe items", model.load)
@@ -237,7 +237,7 @@ def test_damaged_weights_and_unknown_devices_are_one_line(config: Any, tiny: pat
 
 
 @contextlib.contextmanager
-def loaded_refused(config: ml_collections.ConfigDict) -> Iterator[str]:
+def loaded_refused(config: ConfigDict) -> Iterator[str]:
     """The one line that loading is refused with."""
     with pytest.raises(UserError) as caught, loaded(config):
         pass

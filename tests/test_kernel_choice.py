@@ -4,12 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from benchmarks.workload import with_tables
 from grasp_jax.config import default_config, validate
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import plan_packing
@@ -84,7 +84,7 @@ def test_what_has_no_kernel_is_refused() -> None:
     config = default_config()
     config.kernels, config.model.padded_length, config.model.backbone = "pallas", 200, "gru4rec,sasrec"
 
-    def check(config: ml_collections.ConfigDict) -> None:
+    def check(config: ConfigDict) -> None:
         validate(config, ("grasp",), tuple(BACKBONES))
 
     assert_names(refusal(check, config), ("config.kernels", "padded_length=200", "expected xla"))

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.attention import pair_logits
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.methods import METHODS
@@ -26,7 +26,7 @@ def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:
     return rows_ / jnp.linalg.norm(rows_, axis=1, keepdims=True)
 
 
-def model_config() -> ml_collections.ConfigDict:
+def model_config() -> ConfigDict:
     config = default_config().model
     config.features, config.mlp = FEATURES, ()
     return config

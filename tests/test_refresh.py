@@ -5,11 +5,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ml_collections
 import numpy as np
 import pytest
 
 from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
@@ -84,7 +84,7 @@ def day(changed: bool) -> Shop:
     return Shop(titles, 40 if changed else 38)
 
 
-def config_of(**changes: Any) -> ml_collections.ConfigDict:
+def config_of(**changes: Any) -> ConfigDict:
     config = default_config().knowledge
     config.update({"encoder": "sentence_transformers", "num_neighbours": 4, **changes})
     return config

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import ml_collections
 import numpy as np
 
 from grasp_jax.audit.groups import drawn
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours import NONE
@@ -31,7 +31,7 @@ class Agreement(NamedTuple):
     chance: float
 
 
-def category_column(config: ml_collections.ConfigDict, items: AttributeTable | None) -> str:
+def category_column(config: ConfigDict, items: AttributeTable | None) -> str:
     """The column of categories, or "" where nothing is named and the items table has none of the usual names.
 
     Args:

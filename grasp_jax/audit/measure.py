@@ -4,7 +4,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 
 from grasp_jax.audit.categories import Agreement, agreement, category_column
@@ -13,6 +12,7 @@ from grasp_jax.audit.ratings import RatedGroup
 from grasp_jax.audit.subjects import Subject
 from grasp_jax.audit.texts import GroupTexts, measure_texts
 from grasp_jax.audit.vectors import Cosines, Norms, cosines, norms
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.clean import clean
@@ -70,7 +70,7 @@ class Audit:
 
 
 def measure(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     subjects: Sequence[Subject],
     items: AttributeTable | None,
     bank: KnowledgeBank,
@@ -95,7 +95,7 @@ def measure(
     return Audit(bank.manifest["recipe"], config.audit.duplicate_cosine, texts, vectors, rated)
 
 
-def measure_vectors(subject: Subject, bank: KnowledgeBank, config: ml_collections.ConfigDict) -> Vectors:
+def measure_vectors(subject: Subject, bank: KnowledgeBank, config: ConfigDict) -> Vectors:
     """The vectors of a subject; `config` is `config.knowledge.audit`."""
     table: np.ndarray = getattr(bank, subject.kind)
     centre, neighbours, hashes = (bank.extras.get(f"{subject.kind}_{name}") for name in ("centre", "neighbours", "texts"))

@@ -6,11 +6,11 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 
 from grasp_jax.audit.groups import drawn
 from grasp_jax.audit.subjects import Subject
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.clean import STATUSES, clean
 from grasp_jax.knowledge.prompts import MAX_HISTORY_CHARACTERS
@@ -27,7 +27,7 @@ def neutral(cell: str) -> str:
     return cell if _HARMLESS.fullmatch(cell) else "'" + cell
 
 
-def sheet_rows(subjects: Sequence[Subject], config: ml_collections.ConfigDict) -> list[tuple[str, ...]]:
+def sheet_rows(subjects: Sequence[Subject], config: ConfigDict) -> list[tuple[str, ...]]:
     """Rows under `HEADER`: `config.sheet_rows` usable descriptions of each history group; none where descriptions are the prompts.
 
     Args:
@@ -38,7 +38,7 @@ def sheet_rows(subjects: Sequence[Subject], config: ml_collections.ConfigDict) -
     return [rows[place] for place in np.random.default_rng([config.seed, len(rows)]).permutation(len(rows))]
 
 
-def _rows(subject: Subject, config: ml_collections.ConfigDict, number: int) -> list[tuple[str, ...]]:
+def _rows(subject: Subject, config: ConfigDict, number: int) -> list[tuple[str, ...]]:
     described, found = subject.described, []
     if described is None:
         return []

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
 
 from grasp_jax.audit.groups import HistoryGroups, history_groups
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
@@ -54,12 +54,12 @@ class Subject:
     described: Descriptions | None = None
 
 
-def group_labels(config: ml_collections.ConfigDict) -> list[str]:
+def group_labels(config: ConfigDict) -> list[str]:
     """All labels that `config.audit.history_groups` makes."""
     return history_groups(np.zeros(0, int), config.audit.history_groups).labels
 
 
-def make_subjects(config: ml_collections.ConfigDict, split: Split, sources: Texts, bank: KnowledgeBank) -> list[Subject]:
+def make_subjects(config: ConfigDict, split: Split, sources: Texts, bank: KnowledgeBank) -> list[Subject]:
     """Items and users of a run; asks no endpoint for anything.
 
     Args:
@@ -94,7 +94,7 @@ def _statuses(texts: list[str], stored: np.ndarray | None) -> np.ndarray:
     return said if stored is None else np.where(stored > 0, stored, said)
 
 
-def _known(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> dict[str, TextOf]:
+def _known(config: ConfigDict, split: Split, sources: Texts) -> dict[str, TextOf]:
     if sources.items is None:
         return {}
     columns, windows, flat_items = sources.items.columns, split.train, split.log.items

@@ -4,12 +4,12 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 
 from grasp_jax.audit.claims import Claims, count_claims, kept_share
 from grasp_jax.audit.groups import drawn, wilson
 from grasp_jax.audit.subjects import Descriptions, Subject
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.clean import STATUSES
 
 
@@ -47,7 +47,7 @@ class GroupTexts:
     interval: tuple[float, float] | None
 
 
-def measure_texts(subject: Subject, config: ml_collections.ConfigDict) -> list[GroupTexts]:
+def measure_texts(subject: Subject, config: ConfigDict) -> list[GroupTexts]:
     """Every occupied history group of a subject with descriptions.
 
     Args:
@@ -58,7 +58,7 @@ def measure_texts(subject: Subject, config: ml_collections.ConfigDict) -> list[G
     return [_group(subject, subject.described, label, rows, config) for label, rows in subject.groups.occupied()]
 
 
-def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarray, config: ml_collections.ConfigDict) -> GroupTexts:
+def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarray, config: ConfigDict) -> GroupTexts:
     counts = np.bincount(described.statuses[rows], minlength=len(STATUSES)) / len(rows)
     share = dict(zip(STATUSES, counts.tolist(), strict=True))
     usable = rows[described.statuses[rows] == STATUSES.index("ok")]

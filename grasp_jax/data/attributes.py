@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.data.tables import id_column, read_table
 from grasp_jax.errors import UserError
 
 
@@ -55,6 +54,8 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, required: tuple
     Raises:
       UserError: missing file, no rows, no id or required column, or an id that is null or repeated.
     """
+    from grasp_jax.data.tables import id_column, read_table  # needs pyarrow, which texts that were made here do not
+
     table = read_table(path)
     if not table.num_rows:
         raise UserError(f"{path}: the {kind}s table has no rows; expected one for each {kind}")

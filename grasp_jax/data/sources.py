@@ -5,11 +5,10 @@ import os
 import pathlib
 
 import jax
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts, aligned, read_attributes
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.errors import UserError
 
@@ -29,7 +28,7 @@ class Dataset:
     texts: Texts
 
 
-def load_dataset(config: ml_collections.ConfigDict) -> Dataset:
+def load_dataset(config: ConfigDict) -> Dataset:
     """Reads or makes the dataset that the `data` section names.
 
     Raises:
@@ -41,7 +40,9 @@ def load_dataset(config: ml_collections.ConfigDict) -> Dataset:
     return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source](config)
 
 
-def _from_files(config: ml_collections.ConfigDict) -> Dataset:
+def _from_files(config: ConfigDict) -> Dataset:
+    from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which the shop does not
+
     if not config.path:
         raise UserError("config.data.path is empty; give the folder or file of your interactions with --config.data.path=...")
     path = find_interactions(config.path, config.interactions_file)
@@ -54,7 +55,7 @@ def _from_files(config: ml_collections.ConfigDict) -> Dataset:
     return Dataset(log, Texts(items, users))
 
 
-def _from_shop(config: ml_collections.ConfigDict) -> Dataset:
+def _from_shop(config: ConfigDict) -> Dataset:
     options = config.synthetic.to_dict()
     bytes_per_row, cpu_items = options.pop("bytes_per_row"), options.pop("cpu_items")
     if bytes_per_row:
@@ -77,7 +78,7 @@ def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: 
     return factor, "a CPU's time" if by_time <= by_memory else f"{memory / 2**30:.0f} GiB of memory"
 
 
-def _from_amazon(config: ml_collections.ConfigDict) -> Dataset:
+def _from_amazon(config: ConfigDict) -> Dataset:
     from grasp_jax.data.amazon import AmazonFilter, read_amazon  # needs tensorflow-datasets, which files and the shop do not
 
     options = AmazonFilter(min_rating=config.min_rating, **config.amazon.to_dict())

@@ -5,9 +5,9 @@ What the client cannot see, an answer to another item's request, is told by a re
 
 from typing import Any
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.answers import Answer, Keeps
 from grasp_jax.knowledge.clean import clean, split_reference, status_of
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
@@ -17,7 +17,7 @@ from grasp_jax.knowledge.prompts import PromptOf
 OTHER_ITEM = "the answer is another item's"
 
 
-def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def described_by(config: ConfigDict) -> dict[str, Any]:
     """Model, and everything besides the prompt that an answer of it depends on; the settings are `config.describe`."""
     settings = config.describe
     limit = "max_tokens" if settings.base_url else "max_completion_tokens"  # OpenAI's own models know the second alone
@@ -31,7 +31,7 @@ def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ml_collections.ConfigDict, label: str
+    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ConfigDict, label: str
 ) -> Usage:  # fmt: skip
     """As `LanguageModel.ask`, of the endpoint in `config.describe`.
 
@@ -82,7 +82,7 @@ async def _answer(endpoint: Endpoint, prompt: str, reference: str, options: dict
         raise
 
 
-def where(config: ml_collections.ConfigDict) -> str:
+def where(config: ConfigDict) -> str:
     """The endpoint's address."""
     return config.describe.base_url or "OpenAI"
 

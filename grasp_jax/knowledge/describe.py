@@ -5,9 +5,9 @@ A describer is a function (kind, number of rows, prompt of a row, config) -> tex
 
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.answers import open_answers
 from grasp_jax.knowledge.chat import CHAT
 from grasp_jax.knowledge.clean import STATUSES
@@ -20,12 +20,12 @@ Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into
 LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}
 
 
-def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> Described:
+def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: ConfigDict) -> Described:
     """The filled template is the text."""
     return [prompt_of(row) for row in range(num_rows)], np.zeros(num_rows, np.uint8)
 
 
-def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> Described:
+def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: ConfigDict) -> Described:
     """What the language model `config.describer` answers; the template where it has nothing to say.
 
     Args:
@@ -50,7 +50,7 @@ def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_
     return list(texts), statuses
 
 
-def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> str:
+def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ConfigDict) -> str:
     """What `DESCRIBERS[config.describer]` would ask for; asks for nothing."""
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
@@ -59,7 +59,7 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: ml_co
         return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config)
 
 
-def count_unanswered(num_rows: int, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> int:
+def count_unanswered(num_rows: int, prompt_of: PromptOf, config: ConfigDict) -> int:
     """How many different prompts `DESCRIBERS[config.describer]` would still ask for; asks for nothing."""
     if config.describer == "template":
         return 0
@@ -67,7 +67,7 @@ def count_unanswered(num_rows: int, prompt_of: PromptOf, config: ml_collections.
         return len(cache.unanswered(keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))))
 
 
-def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: ml_collections.ConfigDict) -> str:
+def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: ConfigDict) -> str:
     """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
     if not len(rows):
         return f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
@@ -82,7 +82,7 @@ def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf
     )
 
 
-def summary(usage: Usage, statuses: np.ndarray, config: ml_collections.ConfigDict) -> str:
+def summary(usage: Usage, statuses: np.ndarray, config: ConfigDict) -> str:
     """What was asked and what it took, if anything was, and for how many rows the template had to stand in, if for any."""
     parts = []
     if usage.asked:
@@ -96,11 +96,11 @@ def summary(usage: Usage, statuses: np.ndarray, config: ml_collections.ConfigDic
     return "; ".join(parts)
 
 
-def _has_prices(settings: ml_collections.ConfigDict) -> bool:
+def _has_prices(settings: ConfigDict) -> bool:
     return bool(settings.price_prompt or settings.price_answer)
 
 
-DESCRIBERS: dict[str, Callable[[str, int, PromptOf, ml_collections.ConfigDict], Described]] = {
+DESCRIBERS: dict[str, Callable[[str, int, PromptOf, ConfigDict], Described]] = {
     "template": by_template,
     **dict.fromkeys(LANGUAGE_MODELS, by_language_model),
 }

@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.answers import Answer, AnswerCache, answer_key, as_keys, open_answers
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
@@ -17,7 +17,7 @@ VECTOR = np.dtype("<f4")  # as kept
 
 @contextlib.contextmanager
 def endpoint_encoder(
-    item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
+    item_texts: Sequence[str], user_texts: Sequence[str], config: ConfigDict
 ) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
     """Vectors [n, E] of an endpoint, which is asked for all of them at once; the settings are `config.embed`.
 
@@ -42,12 +42,12 @@ def as_answer(vector: np.ndarray) -> Answer:
     return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
 
 
-def keys_of(texts: Sequence[str], config: ml_collections.ConfigDict) -> np.ndarray:
+def keys_of(texts: Sequence[str], config: ConfigDict) -> np.ndarray:
     """[n, 2] keys of the vectors of texts."""
     return as_keys([answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts])
 
 
-def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: ml_collections.ConfigDict, label: str) -> Usage:
+def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: ConfigDict, label: str) -> Usage:
     """Asks for the vectors that the cache lacks."""
     rows, usage = cache.unanswered(keys), Usage()
 

@@ -10,19 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.embeddings import endpoint_encoder
 from grasp_jax.knowledge.sentences import sentence_encoder
 
 Encode = Callable[[Sequence[str]], np.ndarray]  # n texts -> [n, E] float32
-Encoder = Callable[[Sequence[str], Sequence[str], ml_collections.ConfigDict], contextlib.AbstractContextManager[Encode]]
+Encoder = Callable[[Sequence[str], Sequence[str], ConfigDict], contextlib.AbstractContextManager[Encode]]
 
 
 @contextlib.contextmanager
-def lsa_encoder(item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict) -> Iterator[Encode]:
+def lsa_encoder(item_texts: Sequence[str], user_texts: Sequence[str], config: ConfigDict) -> Iterator[Encode]:
     """TF-IDF over words and word pairs, fitted on item texts, then truncated SVD to at most `config.width` dimensions."""
     from sklearn.decomposition import TruncatedSVD
 
@@ -35,7 +35,7 @@ def lsa_encoder(item_texts: Sequence[str], user_texts: Sequence[str], config: ml
 
 
 @contextlib.contextmanager
-def projection_encoder(item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict) -> Iterator[Encode]:
+def projection_encoder(item_texts: Sequence[str], user_texts: Sequence[str], config: ConfigDict) -> Iterator[Encode]:
     """TF-IDF, then a sparse random projection to exactly `config.width` dimensions (Johnson-Lindenstrauss: cosines survive)."""
     from sklearn.exceptions import DataDimensionalityWarning
     from sklearn.random_projection import SparseRandomProjection

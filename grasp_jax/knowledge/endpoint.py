@@ -12,10 +12,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import ml_collections
-from tqdm import tqdm
-
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
+from grasp_jax.progress import progress_bar
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
 _ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/@\[\]:]+)(:\d+)?(/[^\s@]*)?")
@@ -35,7 +34,7 @@ class Usage:
         self.prompt_tokens += prompt_tokens
         self.answer_tokens += answer_tokens
 
-    def cost(self, config: ml_collections.ConfigDict) -> float:
+    def cost(self, config: ConfigDict) -> float:
         """By the prices of the config, for a million tokens each."""
         return (self.prompt_tokens * config.price_prompt + self.answer_tokens * config.price_answer) / 1e6
 
@@ -56,7 +55,7 @@ class Endpoint:
       answered: whether any request has gone well.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         try:
             import aiohttp  # noqa: F401  # which the client imports later
             import aiolimiter
@@ -140,7 +139,7 @@ class Endpoint:
 
 
 def work_off(
-    config: ml_collections.ConfigDict,
+    config: ConfigDict,
     pieces: Iterable[Any],
     one: Callable[[Endpoint, Any, int], Awaitable[int]],
     usage: Usage,
@@ -162,7 +161,7 @@ def work_off(
     async def run() -> None:
         waiting = iter(pieces)
         async with Endpoint(config) as endpoint:
-            with tqdm(total=total, desc=label, unit="text", disable=None) as bar:
+            with progress_bar(total, label, "text") as bar:
 
                 async def work(retries: int, limit: int | None = None) -> None:
                     for count, piece in enumerate(waiting, start=1):

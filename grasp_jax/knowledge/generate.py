@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
-from tqdm import tqdm
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.answers import Answer, Keeps
 from grasp_jax.knowledge.clean import clean, status_of
 from grasp_jax.knowledge.endpoint import Usage
@@ -18,13 +17,14 @@ from grasp_jax.knowledge.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.local_model import Generate, Generated, loaded
 from grasp_jax.knowledge.model_folder import fingerprint, model_folder
 from grasp_jax.knowledge.prompts import PromptOf
+from grasp_jax.progress import progress_bar
 
 WINDOW = 64  # batches among which prompts are sorted by length, so that little of a batch is padding
 
-Load = Callable[[ml_collections.ConfigDict], contextlib.AbstractContextManager[Generate]]
+Load = Callable[[ConfigDict], contextlib.AbstractContextManager[Generate]]
 
 
-def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def described_by(config: ConfigDict) -> dict[str, Any]:
     """The folder's name and content, and everything besides the prompt that an answer of it depends on.
 
     Raises:
@@ -43,7 +43,7 @@ def described_by(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ml_collections.ConfigDict, label: str,
+    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: ConfigDict, label: str,
     load: Load = loaded,
 ) -> Usage:  # fmt: skip
     """As `LanguageModel.ask`, of the model in `config.local`; a prompt too long for it is "rejected".
@@ -57,7 +57,7 @@ def ask(
     usage = Usage()
     if not len(rows):
         return usage
-    with load(config) as generate, tqdm(total=len(rows), desc=label, unit="text", disable=None) as bar:
+    with load(config) as generate, progress_bar(len(rows), label, "text") as bar:
         for batch in batches(rows, prompt_of, config.local.batch_size):
             made = generate([prompt_of(row) for row in batch])
             for row, own in zip(batch, made, strict=True):
@@ -84,7 +84,7 @@ def batches(rows: Sequence[int] | np.ndarray, prompt_of: PromptOf, batch_size: i
             yield window[first : first + batch_size]
 
 
-def where(config: ml_collections.ConfigDict) -> str:
+def where(config: ConfigDict) -> str:
     """Nowhere: prompts stay on this machine."""
     return ""
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 
 Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read anew at each call
@@ -65,7 +65,7 @@ def principal_directions(blocks: Blocks, used: np.ndarray, centre: np.ndarray, w
     return directions.astype(np.float32)
 
 
-def widths(config: ml_collections.ConfigDict, given: int) -> tuple[int, int]:
+def widths(config: ConfigDict, given: int) -> tuple[int, int]:
     """E' that is read of a vector of `given` numbers, and E that a row of the bank has.
 
     Raises:

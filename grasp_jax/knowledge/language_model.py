@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.answers import AnswerCache, Keeps, answer_key, as_keys
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Usage
 from grasp_jax.knowledge.prompts import PromptOf
@@ -26,9 +26,9 @@ class LanguageModel(NamedTuple):
       where: config -> the address that prompts go to, or "" where they stay on this machine.
     """
 
-    described_by: Callable[[ml_collections.ConfigDict], dict[str, Any]]
-    ask: Callable[[np.ndarray, np.ndarray, PromptOf, Keeps, ml_collections.ConfigDict, str], Usage]
-    where: Callable[[ml_collections.ConfigDict], str]
+    described_by: Callable[[ConfigDict], dict[str, Any]]
+    ask: Callable[[np.ndarray, np.ndarray, PromptOf, Keeps, ConfigDict, str], Usage]
+    where: Callable[[ConfigDict], str]
 
 
 def keys_of(num_rows: int, prompt_of: PromptOf, described_by: dict[str, Any]) -> np.ndarray:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import ml_collections
-
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.language_model import SYSTEM
 from grasp_jax.knowledge.model_folder import FIELD, model_folder
@@ -25,7 +24,7 @@ Generate = Callable[[Sequence[str]], list[Generated | None]]  # prompts -> answe
 
 
 @contextlib.contextmanager
-def loaded(config: ml_collections.ConfigDict) -> Iterator[Generate]:
+def loaded(config: ConfigDict) -> Iterator[Generate]:
     """The model of `config.local`; what it held on the GPU is let go at the end, for JAX's sake.
 
     Raises:
@@ -45,7 +44,7 @@ class LocalModel:
       UserError: the packages are missing, or the folder has no chat template or cannot be loaded.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         folder = model_folder(config.local.model)
         try:
             import torch
@@ -70,7 +69,7 @@ class LocalModel:
         numbers = f"{model.num_parameters():,} parameters, {str(model.dtype).removeprefix('torch.')}"
         print(f"{folder.name}: {numbers}, on {model.device}", flush=True)
 
-    def _settle(self, settings: ml_collections.ConfigDict) -> None:
+    def _settle(self, settings: ConfigDict) -> None:
         """Generation as the config has it and not as the folder would: greedy, or by temperature alone."""
         from transformers import GenerationConfig
 

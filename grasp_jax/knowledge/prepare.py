@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import ml_collections
 import numpy as np
-from tqdm import tqdm
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
@@ -31,13 +30,14 @@ from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards, shard_width
 from grasp_jax.knowledge.texts import describe, prompts_of
 from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
+from grasp_jax.progress import progress_bar
 
 KINDS = ("items", "users")
 BLOCK = 4096  # rows taken over at a time
 Tables = dict[str, np.ndarray]
 
 
-def prepare_bank(config: ml_collections.ConfigDict, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
+def prepare_bank(config: ConfigDict, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
     """The bank for `split`: opened if `folder` holds it, made and saved otherwise.
 
     Args:
@@ -89,7 +89,7 @@ class Work(NamedTuple):
         return np.flatnonzero(self.kept[kind] < 0)
 
 
-def begin(config: ml_collections.ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
+def begin(config: ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
     """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
     _check(config, split, sources, folder)
@@ -104,7 +104,7 @@ def begin(config: ml_collections.ConfigDict, split: Split, sources: Texts, recip
     return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, recipe)))
 
 
-def _check(config: ml_collections.ConfigDict, split: Split, sources: Texts, folder: pathlib.Path) -> None:
+def _check(config: ConfigDict, split: Split, sources: Texts, folder: pathlib.Path) -> None:
     """Raises UserError for what would be found out only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
@@ -118,7 +118,7 @@ def _check(config: ml_collections.ConfigDict, split: Split, sources: Texts, fold
 _GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}
 
 
-def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
+def _finish(config: ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
@@ -140,7 +140,7 @@ def _finish(config: ml_collections.ConfigDict, split: Split, sources: Texts, wor
     return tables
 
 
-def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> KnowledgeBank | None:
+def _earlier(config: ConfigDict, recipe: dict[str, Any]) -> KnowledgeBank | None:
     """The bank that `config.since`, or `config.centre_from`, names.
 
     Raises:
@@ -163,7 +163,7 @@ def _earlier(config: ml_collections.ConfigDict, recipe: dict[str, Any]) -> Knowl
     return old
 
 
-def _identity(config: ml_collections.ConfigDict, tables: Tables, kept: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
+def _identity(config: ConfigDict, tables: Tables, kept: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
     """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
     made_by = recipe["files"] if config.encoder == "file" else [config.encoder, encoder_recipe(config), config.describer]
     found = hashlib.sha256(json.dumps([made_by, recipe.get("corruption")], sort_keys=True).encode())
@@ -173,18 +173,18 @@ def _identity(config: ml_collections.ConfigDict, tables: Tables, kept: dict[str,
     return found.hexdigest()
 
 
-def _encode_all(config: ml_collections.ConfigDict, split: Split, work: Work) -> None:
+def _encode_all(config: ConfigDict, split: Split, work: Work) -> None:
     """Fills the shards that are missing."""
     if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
         return
     with _vectors(config, split, work) as vectors_of:
         for kind in KINDS:
-            with tqdm(total=len(work.wanted(kind)), desc=f"encode {kind}", unit="text", disable=None) as bar:
+            with progress_bar(len(work.wanted(kind)), f"encode {kind}", "text") as bar:
                 fill_shards(work.shards, kind, work.wanted(kind), vectors_of[kind], bar.update)
 
 
 @contextlib.contextmanager
-def _vectors(config: ml_collections.ConfigDict, split: Split, work: Work) -> Iterator[dict[str, RowVectors]]:
+def _vectors(config: ConfigDict, split: Split, work: Work) -> Iterator[dict[str, RowVectors]]:
     """Rows -> vectors, of "items" and of "users"."""
     if config.encoder == "file":
         yield {"items": _of_file(config, "item", split.log.item_ids, ITEMS), "users": _of_file(config, "user", split.log.user_ids, USERS)}
@@ -198,13 +198,13 @@ def _vectors(config: ml_collections.ConfigDict, split: Split, work: Work) -> Ite
         yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 
-def _of_file(config: ml_collections.ConfigDict, kind: str, ids: np.ndarray, purpose: int) -> RowVectors:
+def _of_file(config: ConfigDict, kind: str, ids: np.ndarray, purpose: int) -> RowVectors:
     source = described_by(config.corruption, len(ids), purpose)
     read = open_vectors(config[f"{kind}_file"], ids, config[f"{kind}_ids_file"], kind)
     return lambda rows: read(source[rows])
 
 
-def _geometries(config: ml_collections.ConfigDict, split: Split, work: Work) -> dict[str, Geometry]:
+def _geometries(config: ConfigDict, split: Split, work: Work) -> dict[str, Geometry]:
     """What is to be done to vectors of items and of users: an earlier bank's, or found from these.
 
     Raises:
@@ -231,7 +231,7 @@ def _geometries(config: ml_collections.ConfigDict, split: Split, work: Work) -> 
     return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 
-def _write_rows(config: ml_collections.ConfigDict, kind: str, work: Work, geometry: Geometry) -> np.ndarray:
+def _write_rows(config: ConfigDict, kind: str, work: Work, geometry: Geometry) -> np.ndarray:
     """[rows, E] the table of a kind: the earlier bank's rows where it has them, the encoder's in order elsewhere."""
     width = len(geometry.centre) if geometry.basis is None else geometry.basis.shape[1]
     kept, new, begin = work.kept[kind], work.wanted(kind), 0

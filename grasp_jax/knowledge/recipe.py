@@ -5,8 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-import ml_collections
-
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.files import sha256
@@ -20,7 +19,7 @@ OF_THE_DAY = (  # what differs between banks of one and the same recipe on two d
 )  # fmt: skip
 
 
-def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -> dict[str, Any]:
+def bank_recipe(config: ConfigDict, split: Split, texts: Texts) -> dict[str, Any]:
     """Everything that the four tables depend on, as plain JSON."""
     recipe: dict[str, Any] = {
         "source": split.log.fingerprint(),
@@ -65,12 +64,12 @@ def bank_recipe(config: ml_collections.ConfigDict, split: Split, texts: Texts) -
     return recipe
 
 
-def held_back(config: ml_collections.ConfigDict) -> set[str]:
+def held_back(config: ConfigDict) -> set[str]:
     """Columns of the users table that no text may hold."""
     return set(config.personal_fields) - set(config.share_personal_fields)
 
 
-def encoder_recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def encoder_recipe(config: ConfigDict) -> dict[str, Any]:
     """What the vectors of an encoder depend on."""
     if config.encoder == "sentence_transformers":
         folder = pathlib.Path(config.sentence.model).expanduser()

@@ -2,17 +2,17 @@
 
 import pathlib
 
-import ml_collections
 import numpy as np
-from tqdm import tqdm
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours import recall, top_neighbours
+from grasp_jax.progress import progress_bar
 
 
 def find_neighbours(
-    config: ml_collections.ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None, labels: np.ndarray | None,
+    config: ConfigDict, kind: str, unit: np.ndarray, groups: np.ndarray | None, labels: np.ndarray | None,
     index: pathlib.Path,
 ) -> np.ndarray:  # fmt: skip
     """[rows, K] neighbours.
@@ -28,7 +28,7 @@ def find_neighbours(
     Raises:
       UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
     """
-    with tqdm(total=len(unit), desc=f"neighbours of {kind}", unit="row", disable=None) as bar:
+    with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
         found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index)
     if config.retrieval != "exact":
         measured = recall(unit, found, labels, config.recall_sample, groups)

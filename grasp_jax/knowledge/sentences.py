@@ -4,15 +4,15 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 
 
 @contextlib.contextmanager
 def sentence_encoder(
-    item_texts: Sequence[str], user_texts: Sequence[str], config: ml_collections.ConfigDict
+    item_texts: Sequence[str], user_texts: Sequence[str], config: ConfigDict
 ) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
     """Vectors [n, E] float32 of a model; the settings are `config.sentence`. Says at the end how many texts were cut at its length.
 
@@ -35,7 +35,7 @@ def sentence_encoder(
         print(f"encode: {cut[0]:,} of {cut[1]:,} texts are longer than the {model.max_seq_length} tokens that the model reads; cut")
 
 
-def load_model(config: ml_collections.ConfigDict) -> Any:
+def load_model(config: ConfigDict) -> Any:
     """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens."""
     if not config.model:
         raise UserError("config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5")

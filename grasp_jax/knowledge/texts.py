@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
@@ -16,7 +16,7 @@ from grasp_jax.knowledge.prompts import PromptOf
 from grasp_jax.knowledge.recipe import held_back
 
 
-def describe(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+def describe(config: ConfigDict, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
     Raises:
@@ -34,7 +34,7 @@ def describe(config: ml_collections.ConfigDict, split: Split, sources: Texts) ->
     return texts, {} if config.describer == "template" else statuses
 
 
-def dry_run(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> Iterator[str]:
+def dry_run(config: ConfigDict, split: Split, sources: Texts) -> Iterator[str]:
     """Lines that say what `describe` would ask a language model for, and at what price; asks for nothing."""
     if config.encoder == "file":
         yield "describe: vectors come from files; nothing leaves this machine"
@@ -45,7 +45,7 @@ def dry_run(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> 
         yield what_is_missing("users", split.log.num_users, user_prompt, config)
 
 
-def require_answers(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> None:
+def require_answers(config: ConfigDict, split: Split, sources: Texts) -> None:
     """Makes sure that `describe` will ask for nothing.
 
     Raises:
@@ -65,7 +65,7 @@ def require_answers(config: ml_collections.ConfigDict, split: Split, sources: Te
             )
 
 
-def prompts_of(config: ml_collections.ConfigDict, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:
+def prompts_of(config: ConfigDict, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:
     """The prompts of items and of users, by row; personal attributes of users stay out unless `config.share_personal_fields` has them.
 
     Raises:

@@ -5,8 +5,8 @@ which items are hidden in training is `training.targets`' business.
 """
 
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import END
 from grasp_jax.models.sasrec import SASRec
 
@@ -20,7 +20,7 @@ class BERT4Rec(SASRec):
     mask_at = END
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "BERT4Rec":
+    def from_config(cls, config: ConfigDict, max_length: int) -> "BERT4Rec":
         """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
         return cls(
             config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype), block=config.block,

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import START
 from grasp_jax.kernels.gru import gru, gru_scan
 from grasp_jax.models.dropout import Dropout
@@ -43,7 +43,7 @@ class GRU4Rec(nn.Module):
         return START if self.start_token else ""
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "GRU4Rec":
+    def from_config(cls, config: ConfigDict, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent state has no longest history."""
         return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length, config.kernels)
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import START
 from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
@@ -243,7 +243,7 @@ BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": 
 
 
 def build_recommender(
-    config: ml_collections.ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str,
+    config: ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str,
     num_users: int,
 ) -> Recommender:  # fmt: skip
     """The model named by `method` and `backbone`.

@@ -6,8 +6,8 @@ A row holds several users' histories end to end; attention stays within a segmen
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.kernels.packed_attention import packed_attention
 from grasp_jax.models.dropout import Dropout
 
@@ -99,7 +99,7 @@ class SASRec(nn.Module):
     mask_at = ""
 
     @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict, max_length: int) -> "SASRec":
+    def from_config(cls, config: ConfigDict, max_length: int) -> "SASRec":
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
         return cls(
             config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block,

@@ -5,12 +5,11 @@ import pathlib
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from tqdm import tqdm
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
@@ -18,6 +17,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranking import item_features, seen_pairs, top_items
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.recommender import Recommender, Tables
+from grasp_jax.progress import progress_bar
 
 
 def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
@@ -41,7 +41,7 @@ def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
 
 
 def recommend(
-    config: ml_collections.ConfigDict, model: Recommender, params: Any, data: DeviceData, tables: Tables, log: InteractionLog,
+    config: ConfigDict, model: Recommender, params: Any, data: DeviceData, tables: Tables, log: InteractionLog,
     users: np.ndarray, queries: np.ndarray, path: pathlib.Path,
 ) -> None:  # fmt: skip
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
@@ -63,7 +63,7 @@ def recommend(
     item_block = min(config.eval.item_block, log.num_items)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, tqdm(total=len(users), unit="user", disable=None) as bar:
+    with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, progress_bar(len(users), "recommend", "user") as bar:
         for s, block in enumerate(batches):
             rows = jnp.asarray(queries[np.maximum(block, 0)])
             scores, items = top_items(

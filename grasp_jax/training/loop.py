@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
-from tqdm import tqdm
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import Packing, pack, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import TrainingDiverged
@@ -26,6 +25,7 @@ from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.ranking import EvaluationSet, sampled_ranks
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables
+from grasp_jax.progress import progress_bar
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
@@ -76,7 +76,7 @@ class Snapshot(NamedTuple):
 
 
 def train(
-    config: ml_collections.ConfigDict, model: Recommender, members: list[Member], data: TrainingData, snapshot: Snapshot,
+    config: ConfigDict, model: Recommender, members: list[Member], data: TrainingData, snapshot: Snapshot,
     folder: pathlib.Path, records: Records, labels: dict[str, str],
 ) -> Snapshot:  # fmt: skip
     """Trains `members` to their early stop, resuming from `folder` if it holds checkpoints.
@@ -113,7 +113,7 @@ def train(
     tokens_per_epoch = int(data.histories.lengths[data.users].sum())
     packer = ThreadPoolExecutor(1)
     pending = packer.submit(epoch_slots, data, members, int(progress.epoch))
-    bar = tqdm(total=config.max_epochs, initial=int(progress.epoch), desc=_name(labels), unit="epoch", disable=None)
+    bar = progress_bar(config.max_epochs, _name(labels), "epoch", int(progress.epoch))
     said = saved = time.perf_counter()
 
     while len(progress.active) and progress.epoch < config.max_epochs:

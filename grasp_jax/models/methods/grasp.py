@@ -4,8 +4,8 @@ import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.methods.method import Bank, Facts, Method
 
@@ -13,7 +13,7 @@ SELF, SIMILAR, GLOBAL = "self", "similar", "global"
 
 
 def encoder(
-    config: ml_collections.ConfigDict, num_items: int, width: int, gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)
+    config: ConfigDict, num_items: int, width: int, gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)
 ) -> nn.Module:
     """`HolisticEncoder` with the config's gate, or the given one."""
     keep = (SELF in parts, SIMILAR in parts, GLOBAL in parts)

@@ -6,14 +6,14 @@ seen; and a softmax over negatives that the whole batch shares.
 
 import flax.linen as nn
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.residual import ResidualEncoder
 
 
-def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+def encoder(config: ConfigDict, num_items: int, width: int) -> nn.Module:
     """`ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
     plus = config.plus
     text = HolisticEncoder(

@@ -9,9 +9,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.knowledge.neighbours import top_neighbours
 from grasp_jax.models.dual_view import DualView, DualViewEncoder
 from grasp_jax.models.gru4rec import GRU4Rec
@@ -41,12 +41,12 @@ class Distillation(nn.Module):
         return self.weight * jnp.where(there, error, 0.0).sum() / jnp.maximum(there.sum(), 1)
 
 
-def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+def encoder(config: ConfigDict, num_items: int, width: int) -> nn.Module:
     """`DualViewEncoder`; a view is D wide."""
     return DualViewEncoder(num_items, width, config.features)
 
 
-def two_views(backbone: nn.Module, config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+def two_views(backbone: nn.Module, config: ConfigDict, max_length: int) -> nn.Module:
     """Cross-attention before the shared backbone."""
     return DualView(backbone, config.features, max_length, not backbone.bidirectional and config.causal, not isinstance(backbone, GRU4Rec))
 
@@ -61,7 +61,7 @@ def tables(bank: Bank, facts: Facts) -> Bank:
     }
 
 
-def distillation(config: ml_collections.ConfigDict, width: int, num_users: int) -> nn.Module:
+def distillation(config: ConfigDict, width: int, num_users: int) -> nn.Module:
     """`Distillation` with the config's alpha."""
     return Distillation(num_users, config.llm_esr.alpha)
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import ml_collections
 import numpy as np
+
+from grasp_jax.config_dict import ConfigDict
 
 Bank = Mapping[str, np.ndarray]  # the four tables of a knowledge bank, by name
 
@@ -15,7 +16,7 @@ Bank = Mapping[str, np.ndarray]  # the four tables of a knowledge bank, by name
 class Facts:
     """What frozen tables may depend on besides the bank: the `model` section and [V] training interactions of each item."""
 
-    config: ml_collections.ConfigDict
+    config: ConfigDict
     item_counts: np.ndarray
 
 
@@ -24,7 +25,7 @@ def no_tables(bank: Bank, facts: Facts) -> Bank:
     return {}
 
 
-def no_auxiliary(config: ml_collections.ConfigDict, width: int, num_users: int) -> nn.Module | None:
+def no_auxiliary(config: ConfigDict, width: int, num_users: int) -> nn.Module | None:
     """A method whose loss is Eq. 6 alone."""
     return None
 
@@ -34,7 +35,7 @@ def as_initialised(params: Any, tables: Mapping[str, Any]) -> Any:
     return params
 
 
-def backbone_alone(backbone: nn.Module, config: ml_collections.ConfigDict, max_length: int) -> nn.Module:
+def backbone_alone(backbone: nn.Module, config: ConfigDict, max_length: int) -> nn.Module:
     """A method that gives the backbone the item vectors as they are."""
     return backbone
 
@@ -55,11 +56,11 @@ class Method:
       loss: "bce", "softmax" or "gbce" of `training.losses`, for the config's "auto".
     """
 
-    encoder: Callable[[ml_collections.ConfigDict, int, int], nn.Module]
+    encoder: Callable[[ConfigDict, int, int], nn.Module]
     tables: Callable[[Bank, Facts], Bank] = no_tables
     start: Callable[[Any, Mapping[str, Any]], Any] = as_initialised
-    auxiliary: Callable[[ml_collections.ConfigDict, int, int], nn.Module | None] = no_auxiliary
-    around_backbone: Callable[[nn.Module, ml_collections.ConfigDict, int], nn.Module] = backbone_alone
+    auxiliary: Callable[[ConfigDict, int, int], nn.Module | None] = no_auxiliary
+    around_backbone: Callable[[nn.Module, ConfigDict, int], nn.Module] = backbone_alone
     needs_bank: bool = False
     reads_states: bool = False
     loss: str = "bce"

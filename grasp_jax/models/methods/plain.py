@@ -1,13 +1,13 @@
 """The plain backbone: one trainable vector per item."""
 
 import flax.linen as nn
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.methods.method import Method
 
 
-def encoder(config: ml_collections.ConfigDict, num_items: int, width: int) -> nn.Module:
+def encoder(config: ConfigDict, num_items: int, width: int) -> nn.Module:
     """`IdEncoder` of width D."""
     return IdEncoder(num_items, config.features)
 

@@ -11,8 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.methods.plain import encoder
 from grasp_jax.models.segments import newest_places
@@ -76,7 +76,7 @@ def texts(bank: Bank, facts: Facts) -> Bank:
     return {"user_text": bank["users"], "item_text": bank["items"]}
 
 
-def alignment(config: ml_collections.ConfigDict, width: int, num_users: int, kind: str) -> nn.Module:
+def alignment(config: ConfigDict, width: int, num_users: int, kind: str) -> nn.Module:
     """`Alignment` with the config's temperature and weight."""
     weight = {CONTRASTIVE: config.rlmrec.con_weight, GENERATIVE: config.rlmrec.gen_weight}[kind]
     return Alignment(kind, config.features, width, num_users, config.rlmrec.temperature, weight)
