@@ -9,9 +9,8 @@ with --quick they are interpreted at a tiny size, to see that it runs: those tim
 
 import argparse
 import dataclasses
+import functools
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,8 @@ import numpy as np
 
 from benchmarks import lengths
 from benchmarks.record import Contention, keep, table
+from benchmarks.timing import interleaved, spread
+from benchmarks.workload import temporary_bytes
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.kernels import backend
@@ -140,23 +141,8 @@ def measure(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: n
     """Figures of each form: milliseconds of a step in interleaved rounds, and bytes of temporaries."""
     arguments = inputs, jnp.asarray(segments), jnp.float32(DROPOUT)
     compiled = {name: jax.jit(many_steps(attend, *case)).lower(*arguments).compile() for name, attend in forms.items()}
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    for round_ in range(rounds + 1):  # the first warms up
-        for name, run in compiled.items():
-            started = time.perf_counter()
-            jax.block_until_ready(run(*arguments))
-            if round_:
-                times[name].append(1e3 * (time.perf_counter() - started) / len(segments))
-    return {
-        name: {
-            "median_ms": statistics.median(own),
-            "p10_ms": float(np.percentile(own, 10)),
-            "p90_ms": float(np.percentile(own, 90)),
-            "rounds_ms": own,
-            "temporary_bytes": getattr(compiled[name].memory_analysis(), "temp_size_in_bytes", None),
-        }
-        for name, own in times.items()
-    }
+    times = interleaved({name: functools.partial(run, *arguments) for name, run in compiled.items()}, rounds)
+    return {name: spread(own, len(segments)) | {"temporary_bytes": temporary_bytes(compiled[name])} for name, own in times.items()}
 
 
 def main() -> None:

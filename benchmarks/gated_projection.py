@@ -15,7 +15,6 @@ gradient of the result, and those of kernels and bias in float32.
 import argparse
 import functools
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
+from benchmarks.timing import interleaved, spread
 from grasp_jax.errors import UserError
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.models.holistic import HolisticEncoder, combine
@@ -182,19 +182,6 @@ def counted(shape: Shape, dtype: str, distinct: float, backward: bool) -> dict[s
     return {"operations": passes * 2.0 * shape.tokens * kernels, "bytes": moved}
 
 
-def time_rounds(functions: dict[str, Callable[[Work], Results]], work: Work, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of one step of each, in turn, compilation apart."""
-    for function in functions.values():
-        jax.block_until_ready(function(work))
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            jax.block_until_ready(function(work))
-            times[name].append(1e3 * (time.perf_counter() - started) / len(work.ids))
-    return times
-
-
 def measure(shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, rounds: int) -> list[dict[str, Any]]:
     """One record for each pass and form."""
     num_items = items_that_fit(shape, dtype)
@@ -207,13 +194,13 @@ def measure(shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, r
     for backward in (False, True):
         cost = counted(shape, dtype, distinct, backward)
         limit = 1e3 * max(cost["operations"] / rates.flops[dtype], cost["bytes"] / rates.bytes_per_second)
-        times = time_rounds({name: make_steps(form, backward) for name, form in forms.items()}, work, rounds)
-        for name, own in times.items():
-            median, p10, p90 = (float(np.percentile(own, rank)) for rank in (50, 10, 90))
+        times = interleaved({name: functools.partial(make_steps(form, backward), work) for name, form in forms.items()}, rounds)
+        for name, seconds in times.items():
+            own = spread(seconds, len(work.ids))
             records.append(
-                {"shape": shape.name, "dtype": dtype, "form": name, "backward": backward, "median_ms": median, "p10_ms": p10, "p90_ms": p90,
-                 "limit_ms": limit, "share_of_limit": limit / median, "difference": parity[name], "items": num_items,
-                 "items_wanted": shape.items, "distinct_ids": distinct, **cost, "ms": own}
+                {"shape": shape.name, "dtype": dtype, "form": name, "backward": backward, "limit_ms": limit,
+                 "share_of_limit": limit / own["median_ms"], "difference": parity[name], "items": num_items,
+                 "items_wanted": shape.items, "distinct_ids": distinct, **cost, **own}
             )  # fmt: skip
     return records
 

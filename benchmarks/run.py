@@ -27,6 +27,7 @@ BENCHMARKS = {
     "evaluation": Benchmark("benchmarks.evaluation"),
     "data": Benchmark("benchmarks.data"),
     "attention": Benchmark("benchmarks.attention"),
+    "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
 }

@@ -27,7 +27,7 @@ def test_quick_run_times_what_agrees(tmp_path: pathlib.Path) -> None:
     for case in result["cases"]:
         assert list(case["forms"]) == ["einsum", "kernels"]
         for figures in case["forms"].values():
-            assert 0 < figures["p10_ms"] <= figures["median_ms"] <= figures["p90_ms"] and len(figures["rounds_ms"]) == 2
+            assert 0 < figures["p10_ms"] <= figures["median_ms"] <= figures["p90_ms"] and len(figures["ms"]) == 2
     compared = {(check["form"], check["normaliser"], check["dropout"]) for check in result["parity"]}
     assert {(form, kind, None) for form in ("einsum", "kernels") for kind in ("softmax", "sigmoid")} < compared
     assert ("kernels", "softmax", attention.DROPOUT) in compared

@@ -44,8 +44,8 @@ def gru(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: ja
     return states[:rows, :, :features]
 
 
-def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array) -> jax.Array:
-    """What `gru` computes, as a scan over positions, with the gradients of autodiff; arguments and result are the same."""
+def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, unroll: int = 1) -> jax.Array:
+    """What `gru` computes, as a scan over positions, `unroll` of them to an iteration, with the gradients of autodiff."""
     rows, _, width = from_input.shape
     features = width // 3
     recurrent = recurrent.astype(from_input.dtype)
@@ -60,7 +60,7 @@ def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, star
         return state, state
 
     inputs = (from_input.astype(jnp.float32).swapaxes(0, 1), first.T)
-    _, states = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs)
+    _, states = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs, unroll=unroll)
     return states.swapaxes(0, 1)
 
 
