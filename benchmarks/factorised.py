@@ -35,11 +35,11 @@ class FactorisedStep:
 
     def __init__(
         self, config: ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
-        backbone: str = "sasrec",
+        backbone: str = "sasrec", projection: str = "",
     ) -> None:  # fmt: skip
         self.data = data
         member = Member(SEED, DROPOUT)
-        self.projection = choose_projection(split.log.num_items, ids_of_a_step(data.packing))
+        self.projection = projection or choose_projection(split.log.num_items, ids_of_a_step(data.packing))
         width = data.tables["items"].shape[1] if data.tables else 0
         self.model = build_recommender(
             config.model, method, backbone, split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size

@@ -1,41 +1,19 @@
-"""Whose histories are timed: paper Beauty's, a folder of the caller's, or synthetic ones of paper Beauty's lengths."""
+"""Whose histories are timed: paper Beauty's, a folder of the caller's, or synthetic ones of the lengths of Beauty or Industry-100K."""
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.sources import scale_factor
 
 PAPER_BEAUTY = pathlib.Path("../shared/data/paper_beauty")
 BEAUTY_USERS, BEAUTY_ITEMS = 52_204, 57_289
+INDUSTRY_USERS, INDUSTRY_ITEMS, INDUSTRY_MEAN = 99_711, 1_205_282, 20.88
 QUICK_USERS, QUICK_ITEMS = 400, 500
+Lengths = Callable[[int, np.random.Generator], np.ndarray]
 _COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": ""}
-
-
-def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
-    """The log in the folder or file `data`; where that is empty, a synthetic one."""
-    if data:
-        from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which a bare GPU machine may lack
-
-        path = find_interactions(data)
-        return read_interactions(path, path.parent.name, _COLUMNS)
-    return synthetic_log(num_users, num_items)
-
-
-def log_to_time(quick: bool) -> InteractionLog:
-    """Paper Beauty's log where its data is at hand, else a synthetic one of its size; a few hundred users if `quick`."""
-    if quick:
-        return synthetic_log(QUICK_USERS, QUICK_ITEMS)
-    return load_log(str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() else "", BEAUTY_USERS, BEAUTY_ITEMS)
-
-
-def synthetic_log(num_users: int, num_items: int, seed: int = 0) -> InteractionLog:
-    """A log whose lengths follow paper Beauty's; item i is drawn in proportion to 1 / (i + 10)."""
-    rng = np.random.default_rng(seed)
-    lengths = np.minimum(beauty_lengths(num_users, rng), max(num_items // 2, 1))
-    popularity = 1.0 / (np.arange(num_items) + 10.0)
-    items = rng.choice(num_items, int(lengths.sum()), p=popularity / popularity.sum())
-    return build_log("synthetic", np.repeat(np.arange(num_users), lengths), items, catalogue=np.arange(num_items))
 
 
 def beauty_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
@@ -49,3 +27,43 @@ def beauty_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
     lengths[share < 1706 / BEAUTY_USERS] = 2
     lengths[share < 460 / BEAUTY_USERS] = 1
     return np.minimum(lengths, 293)
+
+
+def industry_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
+    """[N] interactions per user, lognormal from 3 on, of Industry-100K's mean, which is all that the paper tells of them."""
+    return np.maximum(3, np.exp(np.log(INDUSTRY_MEAN) - 0.5 + rng.standard_normal(num_users))).astype(np.int64)
+
+
+def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
+    """The log in the folder or file `data`; where that is empty, a synthetic one."""
+    if data:
+        from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which a bare GPU machine may lack
+
+        path = find_interactions(data)
+        return read_interactions(path, path.parent.name, _COLUMNS)
+    return synthetic_log(num_users, num_items)
+
+
+def log_to_time(quick: bool, shape: str = "beauty", bytes_per_row: int = 0) -> InteractionLog:
+    """Paper Beauty's log where its data is at hand, else a synthetic one of its size; a few hundred users if `quick`.
+
+    For the shape "industry" a synthetic one of Industry-100K's size, or of the part of it whose frozen tables fit this device:
+    `bytes_per_row` are those of one user or item.
+    """
+    if quick:
+        return synthetic_log(QUICK_USERS, QUICK_ITEMS)
+    if shape == "industry":
+        factor, reason = scale_factor(INDUSTRY_USERS, INDUSTRY_ITEMS, bytes_per_row, cpu_items=32_768)
+        if factor < 1:
+            print(f"industry at {factor:.3f} of its size ({reason})")
+        return synthetic_log(int(factor * INDUSTRY_USERS), int(factor * INDUSTRY_ITEMS), lengths_of=industry_lengths)
+    return load_log(str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() else "", BEAUTY_USERS, BEAUTY_ITEMS)
+
+
+def synthetic_log(num_users: int, num_items: int, seed: int = 0, lengths_of: Lengths = beauty_lengths) -> InteractionLog:
+    """A log whose lengths follow paper Beauty's, or `lengths_of`; item i is drawn in proportion to 1 / (i + 10)."""
+    rng = np.random.default_rng(seed)
+    lengths = np.minimum(lengths_of(num_users, rng), max(num_items // 2, 1))
+    popularity = 1.0 / (np.arange(num_items) + 10.0)
+    items = rng.choice(num_items, int(lengths.sum()), p=popularity / popularity.sum())
+    return build_log("synthetic", np.repeat(np.arange(num_users), lengths), items, catalogue=np.arange(num_items))

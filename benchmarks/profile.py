@@ -1,7 +1,7 @@
 """Where the time of a training step goes: python -m benchmarks.profile [--models=grasp-sasrec,plain-gru4rec] [--quick] [--out=JSON]
 
-One dispatch of many steps, as training makes it, is run under JAX's profiler at paper Beauty's lengths. The time of each operation of the
-compiled function is added to its stage:
+One dispatch of many steps, as training makes it, is run under JAX's profiler, at the shape of paper Beauty or Industry-100K. The time of
+each operation of the compiled function is added to its stage:
 
     gather    packed batch and negatives drawn, rows of frozen tables and of the ID table read
     gate      pair logits of negatives, gates, the gated sums and the MLP behind them
@@ -30,7 +30,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
-from benchmarks.workload import QUICK, Sizes, config_of, ids_of_a_step, random_tables, training_data
+from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, ids_of_a_step, random_tables, training_data
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
@@ -50,8 +50,8 @@ def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
     """
     product = 2 * rows * sizes.width * 2 * sizes.hidden
     weights = 2 * sizes.width * 2 * sizes.hidden
-    numbers = 2 * 2 * rows * sizes.width + 2 * weights + 2 * rows * 3 * sizes.hidden
-    return {"flops": 2 * 2 * product, "bytes": FLOAT * numbers}
+    moved = 2 * rows * sizes.bytes_per_row + FLOAT * (2 * weights + 2 * rows * 3 * sizes.hidden)
+    return {"flops": 2 * 2 * product, "bytes": moved}
 
 
 def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, steps: int, most: Limits) -> dict[str, Any]:
@@ -153,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}")
+    parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
     parser.add_argument("--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
@@ -160,21 +161,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models = given.models.split(",")
     if unknown := [name for name in models if name not in MODELS]:
         parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
-    sizes = QUICK if given.quick else Sizes()
+    sizes = QUICK if given.quick else SHAPES[given.shape]
     steps = given.steps or (4 if given.quick else 16 if jax.default_backend() == "cpu" else 512)
     contention, most = Contention(), limits(given.quick)
-    log = log_to_time(given.quick)
+    log = log_to_time(given.quick, given.shape, sizes.bytes_per_row)
     split = leave_one_out(log, sizes.max_length)
     outcomes = []
     for with_text in (True, False):
         wanted = [name for name in models if METHODS[name.split("-")[0]].needs_bank == with_text]
         if wanted:
-            data = training_data(split, random_tables(log, sizes.width) if with_text else {}, sizes.batch_size)
+            data = training_data(split, random_tables(log, sizes.width, sizes.table_dtype) if with_text else {}, sizes.batch_size)
             for name in wanted:
                 outcomes.append(profile_model(name, split, data, sizes, steps, most))
                 print(show(outcomes[-1]), flush=True)
-    facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
-    keep("profile", {"sizes": facts, "limits": most._asdict(), "models": outcomes}, contention, given.out, given.quick)
+    sizes_facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+    facts = {"sizes": sizes_facts, "limits": most._asdict(), "models": outcomes}
+    keep("profile" if given.shape == "beauty" else f"profile-{given.shape}", facts, contention, given.out, given.quick)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Runs the benchmarks one after another, each in a process of its own: python -m benchmarks.run [--only=profile,evaluation] [--quick]
 
-Results go to `benchmarks/results`, and nowhere with --quick, which shows in seconds that a benchmark runs. A benchmark that fails does not
-stop the others; the exit status is then 1. `python -m benchmarks.report` makes the page of the results.
+Results go to `benchmarks/results`, or to --out=FOLDER; with --quick, which shows in a minute or two that all run, nowhere else. A benchmark
+that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` makes the page of the results.
+`--suite=gpu` runs those that a GPU is for, with the sizes of one, the most telling first (`launch/gpu_benchmarks.sh`).
 """
 
 import argparse
+import pathlib
 import subprocess
 import sys
 import time
@@ -13,17 +15,18 @@ from typing import NamedTuple
 
 
 class Benchmark(NamedTuple):
-    """A module that takes --quick, its arguments otherwise, and whether it runs only when it is named."""
+    """A module that takes --quick and --out=JSON, its arguments otherwise, and whether it runs only when it is named."""
 
     module: str
     arguments: tuple[str, ...] = ()
     only_named: bool = False
 
 
-BENCHMARKS = {
+CPU = {
     "step": Benchmark("benchmarks.step"),
     "id_table": Benchmark("benchmarks.id_table"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec,grasp-gru4rec",)),
+    "variants": Benchmark("benchmarks.variants"),
     "evaluation": Benchmark("benchmarks.evaluation"),
     "data": Benchmark("benchmarks.data"),
     "attention": Benchmark("benchmarks.attention"),
@@ -31,32 +34,63 @@ BENCHMARKS = {
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
 }
+GPU = {
+    "step": Benchmark("benchmarks.step"),
+    "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
+    "variants": Benchmark("benchmarks.variants"),
+    "attention": Benchmark("benchmarks.attention"),
+    "gated_projection": Benchmark("benchmarks.gated_projection"),
+    "gru": Benchmark("benchmarks.gru"),
+    "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec")),
+    "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64")),
+    "id_table": Benchmark("benchmarks.id_table"),
+}
+SUITES = {"cpu": CPU, "gpu": GPU}
 
 
-def run(benchmarks: Mapping[str, Benchmark], names: Sequence[str], quick: bool) -> list[str]:
-    """Runs those named, or all that need no naming; a line for each with its time. Returns the names of those that failed."""
-    failed = []
+def run(
+    benchmarks: Mapping[str, Benchmark], names: Sequence[str], quick: bool, out: pathlib.Path | None = None, seconds: float = 0.0
+) -> list[str]:
+    """Runs those named, or all that need no naming; a line for each with its time. Returns the names of those that failed.
+
+    Args:
+      out: folder for NAME.json of each; without it each keeps its own in `benchmarks/results`.
+      seconds: above 0, of all together: a benchmark that is not done by then is stopped, those after it are not begun; all count as failed.
+    """
+    failed, begun = [], time.perf_counter()
     for name in names or [name for name, own in benchmarks.items() if not own.only_named]:
         chosen, started = benchmarks[name], time.perf_counter()
-        arguments = ("--quick",) if quick else chosen.arguments
-        status = subprocess.run([sys.executable, "-m", chosen.module, *arguments], check=False).returncode
-        outcome = "ok" if status == 0 else f"failed with status {status}"
+        left = seconds - (started - begun) if seconds else None
+        kept = (f"--out={out / name}.json",) if out else ()
+        command = [sys.executable, "-m", chosen.module, *(("--quick",) if quick else chosen.arguments), *kept]
+        if left is not None and left <= 0:
+            outcome = "not begun, the time is over"
+        else:
+            try:
+                status = subprocess.run(command, check=False, timeout=left).returncode
+                outcome = "ok" if status == 0 else f"failed with status {status}"
+            except subprocess.TimeoutExpired:
+                outcome = "stopped, the time is over"
         print(f"benchmark {name}: {outcome}, {time.perf_counter() - started:.0f} s", flush=True)
-        if status:
+        if outcome != "ok":
             failed.append(name)
     return failed
 
 
-def main(arguments: Sequence[str] | None = None, benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> int:
+def main(arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES) -> int:
     """The exit status: 0, 1 where a benchmark failed; argparse exits with 2 for an unknown name."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help=f"comma separated, of {', '.join(benchmarks)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; nothing is written")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
+    parser.add_argument("--suite", default="cpu", choices=suites)
+    parser.add_argument("--only", default="", help="names in the suite, comma separated")
+    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; nothing is written without --out")
+    parser.add_argument("--out", type=pathlib.Path, default=None, help="folder for the results, by default benchmarks/results")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
     given = parser.parse_args(arguments)
+    benchmarks = suites[given.suite]
     names = given.only.split(",") if given.only else []
     if unknown := [name for name in names if name not in benchmarks]:
         parser.error(f"--only: {', '.join(unknown)}; expected some of {', '.join(benchmarks)}")
-    failed = run(benchmarks, names, given.quick)
+    failed = run(benchmarks, names, given.quick, given.out, given.seconds)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

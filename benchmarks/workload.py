@@ -44,15 +44,22 @@ class PaddedBatch(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """B users a step, E, L, D, and the width H of the MLP's hidden layer."""
+    """B users a step, E, L, D, the width H of the MLP's hidden layer, and the type of the frozen tables."""
 
     batch_size: int = 128
     width: int = 1536
     max_length: int = 100
     features: int = 64
     hidden: int = 256
+    table_dtype: str = "float32"
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of a user or an item, in its two tables."""
+        return 2 * self.width * jnp.dtype(self.table_dtype).itemsize
 
 
+SHAPES = {"beauty": Sizes(), "industry": Sizes(width=4096, table_dtype="bfloat16")}
 QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32)
 
 
@@ -80,13 +87,13 @@ def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:
     return memory.temp_size_in_bytes + memory.argument_size_in_bytes - sum(table.nbytes for table in tables.values())
 
 
-def random_tables(log: InteractionLog, width: int) -> Tables:
+def random_tables(log: InteractionLog, width: int, dtype: str = "float32") -> Tables:
     """Frozen tables of random unit rows, on the device."""
 
     @functools.partial(jax.jit, static_argnums=1)
     def unit_rows(key: jax.Array, rows: int) -> jax.Array:
-        table = jax.random.normal(key, (rows, width))
-        return table / jnp.linalg.norm(table, axis=1, keepdims=True)
+        table = jax.random.normal(key, (rows, width), dtype)
+        return table / jnp.linalg.norm(table.astype(jnp.float32), axis=1, keepdims=True).astype(dtype)
 
     rows = {name: log.num_users if name.startswith("users") else log.num_items for name in TABLES}
     return {name: unit_rows(jax.random.key(k), rows[name]) for k, name in enumerate(TABLES)}

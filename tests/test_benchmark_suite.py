@@ -244,30 +244,43 @@ def test_a_failing_benchmark_does_not_stop_the_others(
     (tmp_path / "kept.py").write_text("import sys\nprint('ran', *sys.argv[1:])\n")
     (tmp_path / "broken.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    benchmarks = {
+    suites: dict[str, dict[str, run.Benchmark]] = {"gpu": {}}
+    suites["cpu"] = {
         "first": run.Benchmark("broken"),
         "second": run.Benchmark("kept", ("--models=all",)),
         "long": run.Benchmark("kept", ("long",), only_named=True),
     }
-    assert run.main([], benchmarks) == 1
+    assert run.main([], suites) == 1
     said = capfd.readouterr()
     lines = said.out.splitlines()
     assert lines[0].startswith("benchmark first: failed with status 3, ") and lines[1] == "ran --models=all"
     assert lines[2].startswith("benchmark second: ok, ") and len(lines) == 3 and "failed: first" in said.err
-    assert run.main(["--only=long"], benchmarks) == 0 and "ran long" in capfd.readouterr().out
-    assert run.main(["--only=second", "--quick"], benchmarks) == 0 and "ran --quick" in capfd.readouterr().out
+    assert run.main(["--only=long"], suites) == 0 and "ran long" in capfd.readouterr().out
+    assert run.main(["--only=second", "--quick"], suites) == 0 and "ran --quick\n" in capfd.readouterr().out
+    assert run.main(["--only=second", f"--out={tmp_path}"], suites) == 0
+    assert f"ran --models=all --out={tmp_path}/second.json" in capfd.readouterr().out
     with pytest.raises(SystemExit) as refused:
-        run.main(["--only=second,third"], benchmarks)
+        run.main(["--only=second,third"], suites)
     assert refused.value.code == 2 and "third; expected some of first, second, long" in capfd.readouterr().err
 
 
-def test_every_benchmark_of_the_suite_is_there() -> None:
+def test_a_suite_ends_with_its_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A run on a rented GPU would go on past its ten minutes, or leave out benchmarks without a word."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    slow = run.Benchmark("slow")
+    assert run.run({"first": slow, "second": slow}, [], quick=False, seconds=0.5) == ["first", "second"]
+    said = capfd.readouterr().out.splitlines()
+    assert said[0].startswith("benchmark first: stopped, the time is over") and said[1].startswith("benchmark second: not begun")
+
+
+def test_every_benchmark_of_the_suites_is_there() -> None:
     """A name would end in an import error after an hour of other benchmarks."""
     root = pathlib.Path(run.__file__).parent
-    for benchmark in run.BENCHMARKS.values():
+    for benchmark in (*run.CPU.values(), *run.GPU.values()):
         source = (root / f"{benchmark.module.removeprefix('benchmarks.')}.py").read_text()
         assert "quick" in source and '__name__ == "__main__"' in source
-    assert run.BENCHMARKS["bank"].only_named
+    assert run.CPU["bank"].only_named
     for name in ("profile", "evaluation", "data"):
         assert f"{name}-cpu" in report.SECTIONS and f"{name}-gpu" in report.SECTIONS
 
