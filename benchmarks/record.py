@@ -69,6 +69,15 @@ def save(path: pathlib.Path, record: dict[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
+def machine_line(record: dict[str, Any]) -> str:
+    """What a record was measured on."""
+    machine, others = record["machine"], record["cores_used_by_others"]
+    return (
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
+        f"commit {machine['commit'][:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
+    )
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain-text table, first column to the left, the others to the right."""
     widths = [max(len(line[k]) for line in (header, *rows)) for k in range(len(header))]

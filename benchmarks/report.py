@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, machine_line
+from benchmarks.sections import kernels, steps
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -22,15 +23,6 @@ def page() -> str:
     sections = [SECTIONS[name](record) for name, record in records.items()]
     tables = [table for section in sections for table in (section if isinstance(section, list) else [section])]
     return "\n".join([INTRODUCTION, *map(markdown, tables)])
-
-
-def machine_line(record: dict[str, Any]) -> str:
-    """What a record was measured on."""
-    machine, others = record["machine"], record["cores_used_by_others"]
-    return (
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
-        f"commit {machine['commit'][:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
-    )
 
 
 def bank(record: dict[str, Any]) -> Table:
@@ -162,13 +154,22 @@ def data(record: dict[str, Any]) -> Table:
     return Table("data", "The host's part of training", header, body, note)
 
 
+DEVICES = ("cpu", "gpu")
+ON_ANY_DEVICE: dict[str, Callable[[dict[str, Any]], Table | list[Table]]] = {
+    "variants": steps.variants,
+    "id-table": id_table,
+    "profile": profile,
+    "profile-industry": profile,
+    "evaluation": evaluation,
+    "data": data,
+    "attention": kernels.attention,
+    "gru": kernels.gru,
+    "gated-projection": kernels.gated_projection,
+}
 SECTIONS: dict[str, Callable[[dict[str, Any]], Table | list[Table]]] = {
     "bank-cpu": bank,
-    **{
-        f"{name}-{device}": section
-        for device in ("cpu", "gpu")
-        for name, section in (("id-table", id_table), ("profile", profile), ("evaluation", evaluation), ("data", data))
-    },
+    **{f"step-{device}-{mlp}": steps.step for device in DEVICES for mlp in ("256", "linear")},
+    **{f"{name}-{device}": section for device in DEVICES for name, section in ON_ANY_DEVICE.items()},
 }
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 import ml_collections
 import pytest
 
+from benchmarks import report
 from benchmarks.run import GPU
+from benchmarks.sections import steps
 from grasp_jax import bare_config_dict
 from grasp_jax.config import default_config
 
@@ -54,7 +56,10 @@ def test_gpu_benchmarks_run(bare: dict[str, str], tmp_path: pathlib.Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.stem for path in tmp_path.glob("*.json")} == set(GPU)
     for name in GPU:
-        assert json.loads((tmp_path / f"{name}.json").read_text())["machine"]["device"], name
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        tables = {"step": steps.step, **report.ON_ANY_DEVICE}[name.replace("_", "-")](record)
+        for table in tables if isinstance(tables, list) else [tables]:
+            assert table.rows and all(len(row) == len(table.header) for row in table.rows), (name, table.title)
 
 
 def changed(config: object) -> object:
