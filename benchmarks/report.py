@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.record import RESULTS, machine_line
-from benchmarks.sections import kernels, steps
+from benchmarks.sections import kernels, steps, training
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -160,6 +160,7 @@ ON_ANY_DEVICE: dict[str, Callable[[dict[str, Any]], Table | list[Table]]] = {
     "id-table": id_table,
     "profile": profile,
     "profile-industry": profile,
+    "train": training.train,
     "evaluation": evaluation,
     "data": data,
     "attention": kernels.attention,

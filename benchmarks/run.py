@@ -33,6 +33,7 @@ CPU = {
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
+    "train": Benchmark("benchmarks.train", only_named=True),  # hours, with the rivals that are installed
 }
 GPU = {
     "step": Benchmark("benchmarks.step"),

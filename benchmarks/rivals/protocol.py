@@ -1,0 +1,208 @@
+"""What every implementation of the train benchmark reads and reports. NumPy alone: a rival's environment has neither JAX nor grasp_jax.
+
+A rival is `python -m benchmarks.rivals.NAME FOLDER OUT.json [--epochs=N]`: it trains on FOLDER/data.npz with FOLDER/settings.json, stops
+early as the package does, and leaves a `Report`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import pathlib
+import resource
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Settings(NamedTuple):
+    """D features, L places of a history, B users a step; `threads` is what a library may use of the machine."""
+
+    features: int
+    max_length: int
+    batch_size: int
+    num_layers: int
+    num_heads: int
+    dropout: float
+    learning_rate: float
+    patience: int
+    max_epochs: int
+    seed: int
+    threads: int
+
+
+class HeldOut(NamedTuple):
+    """The users [n] of a split, and [n, 1+C] int32 item rows: the target, then its stored negatives."""
+
+    users: np.ndarray
+    candidates: np.ndarray
+
+
+class Data(NamedTuple):
+    """Interactions in time order, user by user: `items[offsets[n]:offsets[n + 1]]` is what user n is trained on.
+
+    Attributes:
+      num_items: V; item rows are 0..V-1, and some occur in no training interaction.
+      items: [J] int32.
+      offsets: [N+1] int64.
+      valid: asked for from the training interactions.
+      test: asked for from those and the validation target; the same users in the same order.
+    """
+
+    num_items: int
+    items: np.ndarray
+    offsets: np.ndarray
+    valid: HeldOut
+    test: HeldOut
+
+    def training_histories(self) -> list[np.ndarray]:
+        """[N] arrays of item rows, uncut."""
+        return np.split(self.items, self.offsets[1:-1])
+
+    def histories(self, split: str) -> list[np.ndarray]:
+        """What each user of "valid" or "test" is asked from, uncut."""
+        everyone = self.training_histories()
+        if split == "valid":
+            return [everyone[user] for user in self.valid.users]
+        newest = self.valid.candidates[:, :1]
+        return [np.concatenate([everyone[user], item]) for user, item in zip(self.test.users, newest, strict=True)]
+
+
+class Report(NamedTuple):
+    """What an implementation leaves.
+
+    Attributes:
+      versions: of the packages that did the work.
+      epoch_seconds: training alone, with the loading of its data, for each epoch.
+      valid_ndcg: NDCG@10 on the validation candidates after each epoch, 0..1.
+      best_epoch: counted from 1; `ranks` are of the model after it.
+      compile_seconds: not part of the epochs, but of `seconds`; 0 where nothing is compiled.
+      seconds: from the data in memory to the early-stopped model, validation included.
+      ranks: [n] of the test targets: how many of the stored negatives score at least as high.
+      peak_memory_bytes: resident memory of the process at its highest.
+    """
+
+    versions: dict[str, str]
+    epoch_seconds: list[float]
+    valid_ndcg: list[float]
+    best_epoch: int
+    compile_seconds: float
+    seconds: float
+    ranks: list[int]
+    peak_memory_bytes: int
+
+
+class Task(NamedTuple):
+    """A command line: FOLDER, what is in it, and where the report goes."""
+
+    folder: pathlib.Path
+    settings: Settings
+    data: Data
+    out: pathlib.Path
+
+
+class Course:
+    """A training as it goes: its clock, its epochs, and when it stops. The clock starts when it is made."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.epoch_seconds: list[float] = []
+        self.valid_ndcg: list[float] = []
+        self.best_epoch = 0
+        self.started = time.perf_counter()
+
+    def after_epoch(self, train_seconds: float, ranks: np.ndarray) -> bool:
+        """Counts an epoch by its [n] validation ranks; whether it is the best so far, so that its parameters are to be kept."""
+        best = self.valid_ndcg[self.best_epoch - 1] if self.best_epoch else -1.0
+        self.epoch_seconds.append(train_seconds)
+        self.valid_ndcg.append(ndcg_at_10(ranks))
+        better = self.valid_ndcg[-1] > best
+        if better:
+            self.best_epoch = len(self.valid_ndcg)
+        print(f"epoch {len(self.valid_ndcg)}: {train_seconds:.1f} s, validation NDCG@10 {100 * self.valid_ndcg[-1]:.2f}", flush=True)
+        return better
+
+    @property
+    def ends(self) -> bool:
+        """Whether no further epoch is due."""
+        done = len(self.valid_ndcg)
+        return done - self.best_epoch >= self.settings.patience or done >= self.settings.max_epochs
+
+    def seconds(self) -> float:
+        """Since the clock started."""
+        return time.perf_counter() - self.started
+
+    def report(self, seconds: float, ranks: np.ndarray, packages: Sequence[str]) -> Report:
+        """For `seconds` from start to stop and the [n] test ranks of the best epoch's parameters, where nothing was compiled."""
+        return Report(
+            versions(packages), self.epoch_seconds, self.valid_ndcg, self.best_epoch, 0.0, seconds, ranks.tolist(), peak_memory_bytes()
+        )
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of installed packages, by name."""
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
+def ranks_of(scores: np.ndarray) -> np.ndarray:
+    """[n, 1+C] scores, the target's first -> [n] how many others are at least as high; one that is no number counts as such."""
+    return (~(scores[:, 1:] < scores[:, :1])).sum(axis=1)
+
+
+def ndcg_at_10(ranks: np.ndarray) -> float:
+    """Mean over [n] ranks from 0; 0..1."""
+    return float(np.where(ranks < 10, 1.0 / np.log2(ranks + 2.0), 0.0).mean())
+
+
+def padded(histories: Sequence[np.ndarray], length: int, fill: int, left: bool) -> np.ndarray:
+    """[n, length] int64: the newest items of each history, filled up on the left or on the right."""
+    rows = np.full((len(histories), length), fill, np.int64)
+    for row, history in zip(rows, histories, strict=True):
+        newest = history[-length:]
+        row[length - len(newest) if left else 0 : length if left else len(newest)] = newest
+    return rows
+
+
+def peak_memory_bytes() -> int:
+    """Of this process so far. Linux counts what the parent held into `getrusage` of a child, hence its own file first."""
+    status = pathlib.Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    own = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return 1024 * (own or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def write(folder: pathlib.Path, settings: Settings, data: Data) -> None:
+    """Leaves what `read` reads."""
+    arrays = {f"{name}_{field}": getattr(getattr(data, name), field) for name in ("valid", "test") for field in HeldOut._fields}
+    np.savez(folder / "data.npz", num_items=data.num_items, items=data.items, offsets=data.offsets, **arrays)
+    (folder / "settings.json").write_text(json.dumps(settings._asdict()) + "\n", encoding="utf-8")
+
+
+def read(folder: pathlib.Path) -> tuple[Settings, Data]:
+    """What `write` left."""
+    settings = Settings(**json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+    with np.load(folder / "data.npz", allow_pickle=False) as stored:
+        held_out = {name: HeldOut(*(stored[f"{name}_{field}"] for field in HeldOut._fields)) for name in ("valid", "test")}
+        return settings, Data(int(stored["num_items"]), stored["items"], stored["offsets"], **held_out)
+
+
+def write_report(path: pathlib.Path, report: Report) -> None:
+    """As JSON."""
+    path.write_text(json.dumps(report._asdict()) + "\n", encoding="utf-8")
+
+
+def read_report(path: pathlib.Path) -> Report:
+    """What `write_report` left."""
+    return Report(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def task() -> Task:
+    """The command line's; --epochs takes the place of the settings' most epochs."""
+    parser = argparse.ArgumentParser(description="Trains on FOLDER as benchmarks/train.py asks, and writes OUT.json.")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--epochs", type=int, default=0, help="stop after so many at the latest; 0: as the settings say")
+    given = parser.parse_args()
+    settings, data = read(given.folder)
+    return Task(given.folder, settings._replace(max_epochs=given.epochs or settings.max_epochs), data, given.out)

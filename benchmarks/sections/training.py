@@ -1,0 +1,24 @@
+"""Training to the end."""
+
+from typing import Any
+
+from benchmarks import train as train_benchmark
+from benchmarks.record import machine_line
+from grasp_jax.report.tables import Table
+
+
+def train(record: dict[str, Any]) -> Table:
+    """Training to the early-stopped model, ours and rivals'."""
+    sizes, rows = record["sizes"], record["rows"]
+    ours = rows[0]
+    versions = "; ".join(f"{row['implementation']}: {', '.join(f'{name} {of}' for name, of in row['versions'].items())}" for row in rows)
+    note = (
+        f"`python -m benchmarks.train`: id-only SASRec on {sizes['data']}, {sizes['users']:,} users and {sizes['items']:,} items, "
+        f"{sizes['evaluated']:,} users tested among 100 stored negatives; D={sizes['features']}, L={sizes['max_length']}, "
+        f"{sizes['batch_size']} users a step, {sizes['num_layers']} layers, dropout {sizes['dropout']}, Adam at "
+        f"{sizes['learning_rate']:g}, patience {sizes['patience']}, {sizes['threads']} threads for each. An epoch is training with the "
+        "loading of its data, the median of all; the seconds to the early-stopped model hold validation too, and of ours "
+        f"{ours['compile_seconds']:.1f} of compilation without a cache. {versions}. {machine_line(record)}"
+    )
+    body = [train_benchmark.cells(row) for row in rows]
+    return Table("train", "Training to the early-stopped model", train_benchmark.HEADER, body, note)
