@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.sources import scale_factor
 
 PAPER_BEAUTY = pathlib.Path("../shared/data/paper_beauty")
@@ -37,8 +38,6 @@ def industry_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
 def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
     """The log in the folder or file `data`; where that is empty, a synthetic one."""
     if data:
-        from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which a bare GPU machine may lack
-
         path = find_interactions(data)
         return read_interactions(path, path.parent.name, _COLUMNS)
     return synthetic_log(num_users, num_items)

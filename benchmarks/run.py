@@ -38,6 +38,7 @@ CPU = {
 GPU = {
     "step": Benchmark("benchmarks.step"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
+    "train": Benchmark("benchmarks.train", ("--rivals=",)),
     "variants": Benchmark("benchmarks.variants"),
     "attention": Benchmark("benchmarks.attention"),
     "gated_projection": Benchmark("benchmarks.gated_projection"),

@@ -4,11 +4,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.tables import id_column, number_column, read_table, time_column
 from grasp_jax.errors import UserError
 
 KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in ("tsv", "csv", "parquet", "jsonl"))
@@ -56,6 +53,8 @@ def read_interactions(
             raise UserError(f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv")
         pairs = _read_pairs(path)
         return build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path))
+    from grasp_jax.data.tables import id_column, number_column, read_table, time_column  # needs pyarrow, which a .txt file does not
+
     table = read_table(path)
     users = id_column(table, columns["user"], path)
     items = id_column(table, columns["item"], path)
@@ -71,6 +70,11 @@ def read_interactions(
 
 def _read_pairs(path: pathlib.Path) -> np.ndarray:
     """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line to name the first bad one."""
+    try:
+        import pyarrow as pa
+        import pyarrow.csv
+    except ModuleNotFoundError:  # a bare GPU machine
+        return _read_pairs_slowly(path)
     if not _only_digits(path):  # pyarrow takes 0x10 for 16
         return _read_pairs_slowly(path)
     options: dict[str, Any] = {

@@ -9,6 +9,7 @@ import jax
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts, aligned, read_attributes
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.errors import UserError
 
@@ -41,8 +42,6 @@ def load_dataset(config: ConfigDict) -> Dataset:
 
 
 def _from_files(config: ConfigDict) -> Dataset:
-    from grasp_jax.data.readers import find_interactions, read_interactions  # needs pyarrow, which the shop does not
-
     if not config.path:
         raise UserError("config.data.path is empty; give the folder or file of your interactions with --config.data.path=...")
     path = find_interactions(config.path, config.interactions_file)
