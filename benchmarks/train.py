@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from benchmarks.chat_process import ROOT
@@ -145,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rivals = chosen(given.rivals)
     if given.rival_epochs < 0:
         raise UserError(f"--rival-epochs={given.rival_epochs}; expected a whole number from 1, or 0 to train until the early stop")
+    if rivals and (device := jax.default_backend()) != "cpu":
+        raise UserError(f"JAX runs on {device} and the rivals on the CPU's cores; set JAX_PLATFORMS=cpu, or leave them out with --rivals=")
     settings, log, contention = settings_to_time(given.quick), log_to_time(given.quick), Contention()
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="train-") as name:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -200,6 +201,12 @@ def test_rival_that_is_missing_is_named(
     assert "plain PyTorch is not installed and left out: make rival-torch" in capsys.readouterr().out
     for ranks in ([0] * (num - 1), [0] * (num - 1) + [101]):
         assert f"expected {num}, from 0 to 100" in refusal(train.check, "plain PyTorch", good._replace(ranks=ranks), data)
+
+
+def test_rivals_on_another_device_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's epoch would be set against that of a few cores."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "JAX runs on gpu and the rivals on the CPU's cores" in refusal(train.main, ["--quick", "--rivals=torch"])
 
 
 def test_flags_that_say_nothing_are_refused() -> None:
