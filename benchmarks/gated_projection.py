@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
+from benchmarks.workload import device_memory
 from grasp_jax.errors import UserError
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.models.holistic import HolisticEncoder, combine
@@ -136,15 +137,7 @@ def make_work(shape: Shape, dtype: str, steps: int, num_items: int) -> Work:
 
 def items_that_fit(shape: Shape, dtype: str) -> int:
     """V, or fewer where both tables would take too much of the memory."""
-    stats = jax.local_devices()[0].memory_stats()
-    memory = stats["bytes_limit"] if stats else _host_memory()
-    return min(shape.items, int(TABLE_SHARE * memory / (2 * shape.width * jnp.dtype(dtype).itemsize)))
-
-
-def _host_memory() -> int:
-    """Bytes that are free."""
-    lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    return min(shape.items, int(TABLE_SHARE * device_memory() / (2 * shape.width * jnp.dtype(dtype).itemsize)))
 
 
 def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, dtype: str) -> dict[str, float]:

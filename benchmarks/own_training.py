@@ -33,7 +33,7 @@ def paper_settings(threads: int) -> protocol.Settings:
         num_layers=model.num_layers,
         num_heads=model.num_heads,
         dropout=model.dropout[0],
-        learning_rate=train.learning_rate,
+        learning_rate=train.learning_rate[0],
         patience=train.patience,
         max_epochs=train.max_epochs,
         seed=train.seeds[0],
@@ -47,7 +47,7 @@ def experiment(folder: pathlib.Path, settings: protocol.Settings) -> Experiment:
     config.data.path, config.data.interactions_file, config.data.max_length = str(folder), INTERACTIONS, settings.max_length
     config.model.features, config.model.dropout = settings.features, (settings.dropout,)
     config.model.num_layers, config.model.num_heads = settings.num_layers, settings.num_heads
-    config.train.batch_size, config.train.learning_rate = settings.batch_size, settings.learning_rate
+    config.train.batch_size, config.train.learning_rate = settings.batch_size, (settings.learning_rate,)
     config.train.patience, config.train.max_epochs = settings.patience, settings.max_epochs
     config.train.seeds = (settings.seed,)
     return Experiment(config, folder / "run")

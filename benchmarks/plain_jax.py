@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.workload import PaddedBatch, memory_beside_tables
+from benchmarks.workload import LEARNING_RATE, PaddedBatch, memory_beside_tables
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.holistic import holistic_attention
 from grasp_jax.models.recommender import Tables
@@ -86,7 +86,7 @@ class PlainJaxStep:
         model = config.model
         length = batches[0].history.shape[1]
         module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)
-        optimiser = optax.adam(config.train.learning_rate)
+        optimiser = optax.adam(LEARNING_RATE)
         self.state = (params, optimiser.init(params))
         self.tables = tables
         self.batches = [jax.tree.map(jnp.asarray, batch) for batch in batches]

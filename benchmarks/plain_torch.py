@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.plain_jax import ROUND_SECONDS
 from benchmarks.torch_backbone import SASRec
-from benchmarks.workload import PaddedBatch
+from benchmarks.workload import LEARNING_RATE, PaddedBatch
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.models.recommender import Tables
 
@@ -116,7 +116,7 @@ class PlainTorchStep:
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
         self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(self.device)
         load_parameters(self.module, params)
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=config.train.learning_rate)
+        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=LEARNING_RATE)
         self.batches = [PaddedBatch(*(torch.from_numpy(np.array(part)).to(self.device) for part in batch)) for batch in batches]
         self.memory_bytes: int | None = None
         self.done = 0

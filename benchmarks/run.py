@@ -29,6 +29,7 @@ CPU = {
     "variants": Benchmark("benchmarks.variants"),
     "evaluation": Benchmark("benchmarks.evaluation"),
     "data": Benchmark("benchmarks.data"),
+    "models": Benchmark("benchmarks.models_at_once"),
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
@@ -39,6 +40,7 @@ GPU = {
     "step": Benchmark("benchmarks.step"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
     "train": Benchmark("benchmarks.train", ("--rivals=",)),
+    "models": Benchmark("benchmarks.models_at_once"),
     "variants": Benchmark("benchmarks.variants"),
     "attention": Benchmark("benchmarks.attention"),
     "gated_projection": Benchmark("benchmarks.gated_projection"),

@@ -29,9 +29,9 @@ DOCS = pathlib.Path(__file__).parent.parent / "docs"
 METRICS = ("NDCG@10", "HR@10")
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
-EPOCH = ("method", "backbone", "seed", "dropout", "epoch", "loss", "valid_ndcg@10")
+EPOCH = ("method", "backbone", "seed", "dropout", "learning_rate", "epoch", "loss", "valid_ndcg@10")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")  # of an absolute path, all but the last two parts
-ROW = ("dataset", "method", "backbone", "seed", "dropout", "best_epoch", "commit", "protocol", "group", "n", *METRICS)
+ROW = ("dataset", "method", "backbone", "seed", "dropout", "learning_rate", "best_epoch", "commit", "protocol", "group", "n", *METRICS)
 
 
 def keep(name: str, folders: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ def _kept(run: Run) -> dict[str, Any]:
         "name": run.name,
         "config": run.config | {"data": run.config["data"] | {"path": ""}},
         "results": {"rows": rows, "comparisons": run.results["comparisons"], "about": about},
-        "epochs": [{key: record[key] for key in EPOCH} for record in run.epochs],
+        "epochs": [{key: record.get(key) for key in EPOCH} for record in run.epochs],
         "gates": [
             {
                 "method": method,

@@ -87,7 +87,7 @@ def make_step(variant: Variant, model: str, split: Split, data: TrainingData, si
     if data.tables and variant.table_dtype != "float32":
         data = with_tables(data, {name: rows.astype(variant.table_dtype) for name, rows in data.tables.items()})
     with generator(variant.random_bits):
-        return FactorisedStep(config, split, data, variant.steps or steps, method, backbone, variant.projection)
+        return FactorisedStep(config, split, data, variant.steps or steps, method, backbone, projection=variant.projection)
 
 
 def measure(model: str, names: list[str], split: Split, data: TrainingData, sizes: Sizes, steps: int, rounds: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,8 @@ from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.loop import TrainingData
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape
+
+LEARNING_RATE = 1e-3  # of Adam, in every implementation
 
 
 class PaddedBatch(NamedTuple):
@@ -77,6 +80,14 @@ def temporary_bytes(compiled: Any) -> int | None:
     """Temporaries of a compiled function, where the device tells."""
     memory = compiled.memory_analysis()
     return None if memory is None else memory.temp_size_in_bytes
+
+
+def device_memory() -> int:
+    """Bytes of the device; on a CPU those that are free."""
+    if stats := jax.local_devices()[0].memory_stats():
+        return stats["bytes_limit"]
+    lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
 
 
 def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:

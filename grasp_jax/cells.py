@@ -1,6 +1,7 @@
 """A cell of a run, one method on one backbone: made, trained, evaluated, and found again on disk."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import zipfile
@@ -32,8 +33,9 @@ from grasp_jax.progress import progress_bar
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
-from grasp_jax.training.loop import Member, Snapshot, TrainingData, initial_snapshot, train
+from grasp_jax.training.loop import Snapshot, TrainingData, initial_snapshot, train
 from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.members import Member, one_of
 from grasp_jax.training.start_from import earlier_rows, start_from
 from grasp_jax.training.states import pack_all_users
 from grasp_jax.training.targets import StepShape, count_targets
@@ -73,17 +75,17 @@ class Evaluated:
 
 
 def preferred_members(members: list[Member], best: np.ndarray) -> list[int]:
-    """Indices of the members with the dropout that validation prefers, one for each seed.
+    """Indices of the members with the dropout and the learning rate that validation prefers, one for each seed.
 
     Args:
       members: all that were trained.
       best: [M] best validation NDCG@10 of each; the mean over seeds decides.
     """
-    scores: dict[float, list[float]] = {}
+    scores: dict[tuple[float, float], list[float]] = {}
     for member, score in zip(members, best, strict=True):
-        scores.setdefault(member.dropout, []).append(float(score))
-    preferred = max(scores, key=lambda rate: np.mean(scores[rate]))
-    return [m for m, member in enumerate(members) if member.dropout == preferred]
+        scores.setdefault((member.dropout, member.learning_rate), []).append(float(score))
+    preferred = max(scores, key=lambda rates: np.mean(scores[rates]))
+    return [m for m, member in enumerate(members) if (member.dropout, member.learning_rate) == preferred]
 
 
 def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
@@ -122,7 +124,8 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
     width = experiment.bank.width if experiment.bank else 0
     model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
-    members = [Member(seed, rate) for rate in config.model.dropout for seed in config.train.seeds]
+    rates = itertools.product(config.train.learning_rate, config.model.dropout)
+    members = [Member(seed, dropout, learning_rate) for learning_rate, dropout in rates for seed in config.train.seeds]
     shape = StepShape(
         split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, config.model.mask_noise, shared, last_only, deferred
     )
@@ -180,12 +183,13 @@ def evaluate_cell(experiment: Experiment, cell: Cell, snapshot: Snapshot) -> Eva
     rows: list[dict[str, Any]] = []
     for m in preferred_members(cell.members, snapshot.progress.best):
         member = cell.members[m]
-        params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.best_params)
+        params = one_of(snapshot.best_params, m)
         labels = {
             "dataset": split.log.name,
             **cell.labels,
             "seed": member.seed,
             "dropout": member.dropout,
+            "learning_rate": member.learning_rate,
             "best_epoch": int(snapshot.progress.best_epoch[m]),
             "split": "test",
             "commit": commit(),

@@ -109,7 +109,7 @@ def default_config() -> ConfigDict:
                 "start_from": "",  # workdir of an earlier run of the same model, whose best parameters training starts from
                 "seeds": (42,),
                 "batch_size": 128,
-                "learning_rate": 1e-3,
+                "learning_rate": (1e-3,),  # several: all are trained, beside the dropouts; validation chooses
                 "one_item_users": False,  # of backbones with a mask: train also on users with one training item, asked for from it alone
                 "targets": "every",  # every | last: which positions of a history causal backbones are trained on
                 "loss": "auto",  # auto (the method's own) | bce | softmax | gbce
@@ -167,7 +167,7 @@ CHOICES = {
 _POSITIVE = (
     *(f"knowledge.{name}" for name in POSITIVE),
     "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
-    "model.rlmrec.temperature", "train.batch_size", "train.learning_rate", "train.negatives", "train.shared_negatives",
+    "model.rlmrec.temperature", "train.batch_size", "train.negatives", "train.shared_negatives",
     "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.max_epochs", "train.patience",
     "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
@@ -177,7 +177,9 @@ _NOT_NEGATIVE = (
     "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds",
     "eval.seed", "eval.valid_users", "eval.full_users",
 )  # fmt: skip
-_TUPLES = {"train.seeds": int, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int}
+_TUPLES = {
+    "train.seeds": int, "train.learning_rate": float, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int,
+}  # fmt: skip
 
 
 def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
@@ -203,6 +205,9 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
         raise UserError(f"config.model.mlp: {config.model.mlp!r}; expected widths of hidden layers from 1, or () for none")
     if not config.train.seeds or len(set(config.train.seeds)) != len(config.train.seeds) or min(config.train.seeds) < 0:
         raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
+    rates = config.train.learning_rate
+    if not rates or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f"config.train.learning_rate: {rates!r}; expected one or more different positive numbers")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
     if not 0 <= config.model.mask_noise <= 0.5:
@@ -245,7 +250,8 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
 
 
 _EXAMPLES = {
-    "train.seeds": "(42,43,44)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)", "knowledge.audit.history_groups": "(3,5,10,20)",
+    "train.seeds": "(42,43,44)", "train.learning_rate": "(1e-3,3e-3)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)",
+    "knowledge.audit.history_groups": "(3,5,10,20)",
 }  # fmt: skip
 
 
@@ -263,10 +269,21 @@ def of_method(config: ConfigDict, method: str) -> ConfigDict:
     if shared := [key for key in given if not key.startswith(("model.", "train.")) or key in SHARED_BY_METHODS]:
         raise UserError(f"config.by_method.{method}.{min(shared)}: all methods of a run share it; expected other fields of model and train")
     try:
-        merged.update(changes)
+        merged.update(_with_tuples(changes.to_dict()))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"config.by_method.{method}: {str(error).strip()}; expected fields of grasp_jax/config.py") from error
     return merged
+
+
+def _with_tuples(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields as `by_method` gives them, a single number in a tuple where a field takes several, as a flag's is."""
+    wrapped: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            wrapped[key] = _with_tuples(value, f"{prefix}{key}.")
+        else:
+            wrapped[key] = (value,) if f"{prefix}{key}" in _TUPLES and isinstance(value, (int, float)) else value
+    return wrapped
 
 
 def names(value: str) -> list[str]:
@@ -291,11 +308,16 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     differences = [
         f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
         for key in sorted(saved.keys() | wanted.keys())
-        if saved.get(key) != wanted.get(key) and not key.startswith((*FREE, *HELD_BY_BANK))
+        if saved.get(key) not in (wanted.get(key), _alone(wanted.get(key))) and not key.startswith((*FREE, *HELD_BY_BANK))
     ]
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
         raise UserError(f"{path}: the workdir is of another config: {differences[0]}{more}; use another --workdir")
+
+
+def _alone(value: Any) -> Any:
+    """What a field that takes several values held in a version where it took one: `train.learning_rate`."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def save_config(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -281,7 +281,7 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
         source = (root / f"{benchmark.module.removeprefix('benchmarks.')}.py").read_text()
         assert "quick" in source and '__name__ == "__main__"' in source
     assert run.CPU["bank"].only_named
-    for name in ("profile", "evaluation", "data"):
+    for name in ("profile", "evaluation", "data", "models"):
         assert f"{name}-cpu" in report.SECTIONS and f"{name}-gpu" in report.SECTIONS
 
 

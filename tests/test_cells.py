@@ -8,21 +8,42 @@ import pytest
 from grasp_jax.cells import make_cell, preferred_members
 from grasp_jax.config import default_config
 from grasp_jax.experiment import Experiment
-from grasp_jax.training.loop import Member
+from grasp_jax.training.members import Member
 
 
-def test_validation_chooses_one_dropout_for_all_seeds() -> None:
-    """Would break the protocol: a rate chosen seed by seed, by its luckiest seed, or by its place in the config."""
-    members = [Member(seed, rate) for rate in (0.2, 0.5) for seed in (42, 43, 44)]
+def test_validation_chooses_one_pair_of_rates_for_all_seeds() -> None:
+    """Would break the protocol: rates chosen seed by seed, by their luckiest seed, one without the other, or by their place."""
+    members = [Member(seed, dropout, 1e-3) for dropout in (0.2, 0.5) for seed in (42, 43, 44)]
     assert preferred_members(members, np.array([0.30, 0.31, 0.32, 0.36, 0.31, 0.29])) == [3, 4, 5], "mean 0.32 against 0.31"
     assert preferred_members(members, np.array([0.30, 0.31, 0.36, 0.33, 0.31, 0.29])) == [0, 1, 2]
     assert preferred_members(members[:3], np.array([0.1, 0.2, 0.3])) == [0, 1, 2]
+    members = [Member(seed, dropout, rate) for rate in (1e-3, 3e-3) for dropout in (0.2, 0.5) for seed in (42, 43)]
+    assert preferred_members(members, np.array([0.40, 0.20, 0.31, 0.31, 0.30, 0.31, 0.33, 0.32])) == [6, 7]
+    assert preferred_members(members, np.array([0.40, 0.25, 0.31, 0.31, 0.30, 0.31, 0.32, 0.32])) == [0, 1], "rate and dropout together"
+
+
+def test_every_seed_is_trained_with_every_pair_of_rates(tmp_path: pathlib.Path) -> None:
+    """A rate that the config names would not be tried, or the first of several stand for all."""
+    write_log(tmp_path)
+    config = default_config()
+    config.data.path, config.model.method, config.eval.num_negatives = str(tmp_path), "plain", 1
+    config.train.learning_rate, config.model.dropout, config.train.seeds = (1e-3, 3e-3), (0.2, 0.5), (1, 2)
+    experiment = Experiment(config, tmp_path / "run")
+    members = make_cell(experiment, "plain", "sasrec").members
+    assert len(set(members)) == len(members) == 8 and {member.learning_rate for member in members[:4]} == {1e-3}
+    with config.unlocked():
+        config.by_method = {"plain": {"train": {"learning_rate": 1e-2}}}
+    assert make_cell(experiment, "plain", "sasrec").members == [Member(seed, rate, 1e-2) for rate in (0.2, 0.5) for seed in (1, 2)]
+
+
+def write_log(folder: pathlib.Path) -> None:
+    (folder / "inter.txt").write_text("1 1\n1 2\n1 3\n2 2\n2 3\n2 4\n2 1\n3 1\n3 2\n3 3\n3 5\n3 6\n")
 
 
 @pytest.mark.parametrize(("backbone", "one_item_users"), [("bert4rec", False), ("bert4rec", True), ("gru4rec", True), ("sasrec", True)])
 def test_users_with_one_item_are_asked_behind_a_mask_only(tmp_path: pathlib.Path, backbone: str, one_item_users: bool) -> None:
     """LLM-ESR's protocol would not be reproduced, or a causal backbone be given users that have no next item."""
-    (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 2\n2 3\n2 4\n2 1\n3 1\n3 2\n3 3\n3 5\n3 6\n")
+    write_log(tmp_path)
     config = default_config()
     config.data.path, config.model.method, config.train.one_item_users = str(tmp_path), "plain", one_item_users
     config.eval.num_negatives, config.model.start_token = 1, True

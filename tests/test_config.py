@@ -54,7 +54,7 @@ def test_a_method_may_have_its_own_settings() -> None:
     with config.unlocked():
         config.by_method = {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}, "grasp": {"model": {"droput": 1}}}
     plain = of_method(config, "plain")
-    assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), 3e-3, 64)
+    assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), (3e-3,), 64)
     assert of_method(config, "llminit").model.dropout == config.model.dropout == (0.2,)
     assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp", "droput"))
     with config.unlocked():
@@ -111,7 +111,7 @@ REFUSED = {
     "model.table_dtype": ("int8", "'int8'; expected one of float32, float16, bfloat16"),
     "model.projection": ("both", "'both'; expected one of auto, token, table"),
     "data.max_length": (0, "0; expected a positive number"),
-    "train.learning_rate": (-1e-3, "-0.001; expected a positive number"),
+    "train.learning_rate": ((), "(); expected one or more different positive numbers"),
     "eval.num_negatives": (-100, "-100; expected a positive number"),
     "recommend.top_n": (0, "0; expected a positive number"),
     "train.seeds": ((), "(); expected one or more different whole numbers from 0"),
@@ -124,6 +124,11 @@ REFUSED = {
     "model.backbone": ("rnn", "'rnn'; expected one or several, comma separated, of sasrec, bert4rec"),
 }
 REFUSED_TUPLES = [
+    ("train.learning_rate", (-1e-3,), "(-0.001,); expected one or more different positive numbers"),
+    ("train.learning_rate", (1e-3, 1e-3), "(0.001, 0.001); expected one or more different positive numbers"),
+    ("train.learning_rate", (1e-3, float("inf")), "(0.001, inf); expected one or more different positive numbers"),
+    ("train.learning_rate", (float("nan"),), "(nan,); expected one or more different positive numbers"),
+    ("train.learning_rate", ("1e-3",), "('1e-3',); expected a tuple of floats, such as (1e-3,3e-3)"),
     ("train.seeds", ("a",), "('a',); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (1.5,), "(1.5,); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (True,), "(True,); expected a tuple of ints, such as (42,43,44)"),
@@ -150,7 +155,7 @@ def test_values_at_the_edge_are_taken() -> None:
     """Would break legitimate runs: a linear MLP, no dropout, seed 0, whole numbers as rates, several methods."""
     for key, value in {
         "model.mlp": (), "model.dropout": (0, 0.5), "train.seeds": (0, 1), "model.method": "plain, grasp", "model.num_heads": 4,
-        "train.learning_rate": 1, "data.max_length": 1,
+        "train.learning_rate": (1, 1e-3), "data.max_length": 1,
     }.items():  # fmt: skip
         check(changed(key, value))
 
@@ -158,13 +163,13 @@ def test_values_at_the_edge_are_taken() -> None:
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("train.learning_rate", float("nan")), ("train.learning_rate", float("inf")), ("model.mlp", (0,)), ("model.mlp", (-3,)),
+        ("model.mlp", (0,)), ("model.mlp", (-3,)),
         ("model.mlp", None), ("model.method", "grasp,grasp"), ("model.backbone", "sasrec, sasrec"), ("eval.full_users", -1),
         ("data.tail_item_below", -2), ("data.min_rating", float("nan")), ("train.checkpoint_seconds", -1.0),
     ],
 )  # fmt: skip
 def test_values_that_would_fail_late(key: str, value: Any) -> None:
-    """Would break runs late: NaN as a rate, an MLP of no or negative width, one model trained twice into one folder."""
+    """Would break runs late: an MLP of no or negative width, one model trained twice into one folder."""
     assert f"config.{key}" in refusal(check, changed(key, value))
 
 
@@ -198,6 +203,18 @@ def test_every_section_is_compared(tmp_path: pathlib.Path, key: str, value: Any)
     assert f"{key} is " in refusal(check_workdir, changed(key, value), tmp_path)
     save_config(changed(key, value), tmp_path / "own")
     check_workdir(changed(key, value), tmp_path / "own")
+
+
+def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(tmp_path: pathlib.Path) -> None:
+    """Would break runs that an upgrade finds unfinished; another rate, or a second one, is still another config."""
+    save_config(default_config(), tmp_path)
+    saved = json.loads((tmp_path / CONFIG_FILE).read_text())
+    assert saved["train"]["learning_rate"] == [1e-3]
+    saved["train"]["learning_rate"] = 1e-3
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(saved))
+    check_workdir(default_config(), tmp_path)
+    for rates in ((3e-3,), (1e-3, 3e-3)):
+        assert "train.learning_rate is 0.001 there and [0.00" in refusal(check_workdir, changed("train.learning_rate", rates), tmp_path)
 
 
 def test_recommend_may_change(tmp_path: pathlib.Path) -> None:

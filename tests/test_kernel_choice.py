@@ -17,15 +17,16 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import BACKBONES, build_recommender
-from grasp_jax.training.loop import Member, TrainingData, epoch_slots, initial_snapshot
+from grasp_jax.training.loop import TrainingData, epoch_slots, initial_snapshot
 from grasp_jax.training.losses import binary_cross_entropy
+from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import make_train_steps
 from grasp_jax.training.targets import StepShape, count_targets
 from tests.refusal import assert_names, refusal
 
 BATCH, LENGTH = 6, 8
 EPSILON = 1e-2  # of Adam; with the usual one, a gradient of rounding alone would move a parameter as far as any other
-MEMBERS = [Member(seed, 0.0) for seed in (1, 2)]
+MEMBERS = [Member(seed, 0.0, 0.1) for seed in (1, 2)]
 
 
 def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str) -> dict[str, tuple[Any, jax.Array, str]]:
@@ -44,14 +45,14 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
     data = TrainingData(device, sharp, as_initialised, split.train, users, packing, shape, binary_cross_entropy, nothing)
     data = with_tables(data, sharp)
     slots = jnp.asarray(epoch_slots(data, MEMBERS, 0)[:, :2])
-    keys = jnp.stack([jax.random.key(member.seed) for member in MEMBERS])
+    keys, *rates = of_members(MEMBERS)
     outcomes, state = {}, None
     for kernels in ("xla", "pallas"):
         config.kernels = kernels
         model = build_recommender(config.model, "grasp", backbone, log.num_items, LENGTH + 2, width, "token", BATCH)
         state = state or initial_snapshot(model, MEMBERS, data).state
-        arguments = (state, data.device, sharp, slots, keys, jnp.int32(0), jnp.zeros(2))
-        traced = jax.jit(make_train_steps(model, 0.1, shape, binary_cross_entropy, EPSILON)).trace(*arguments)
+        arguments = (state, data.device, sharp, slots, keys, jnp.int32(0), *rates)
+        traced = jax.jit(make_train_steps(model, shape, binary_cross_entropy, EPSILON)).trace(*arguments)
         trained, losses = traced.lower().compile({"xla_backend_optimization_level": 0})(*arguments)
         outcomes[kernels] = trained.params, losses, str(traced.jaxpr)
     return outcomes

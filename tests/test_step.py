@@ -249,7 +249,7 @@ def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> 
 
 
 class Run(NamedTuple):
-    """Three models, four steps, dropout on."""
+    """Three models, four steps, dropout on, each with its own learning rate."""
 
     steps: Any
     state: TrainState
@@ -257,6 +257,7 @@ class Run(NamedTuple):
     slots: np.ndarray  # [M, S, R, L]
     keys: jax.Array
     dropout: np.ndarray
+    learning_rate: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -264,21 +265,22 @@ def three_models(setting: Any) -> Run:
     s = setting("linear")
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
     shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
-    steps = quick_jit(make_train_steps(s.model, 1e-2, shape, binary_cross_entropy, epsilon=1e-2))
+    steps = quick_jit(make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2))
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
     state = TrainState(params, quick_jit(jax.vmap(optax.scale_by_adam().init))(params))
-    return Run(steps, state, (s.data, s.tables), slots, keys, np.float32([0.0, 0.2, 0.5]))
+    return Run(steps, state, (s.data, s.tables), slots, keys, np.float32([0.0, 0.2, 0.5]), np.float32([1e-2, 1e-3, 3e-2]))
 
 
 def train(run: Run, state: TrainState, members: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
     slots = run.slots[members, first : first + count]
-    return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, run.keys[members], np.int32(first), run.dropout[members]))
+    own = run.keys[members], np.int32(first), run.dropout[members], run.learning_rate[members]
+    return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, *own))
 
 
 def test_models_together_equal_models_alone(three_models: Run) -> None:
-    """A seed's result would depend on which seeds it was trained with: M=3 on one axis against three runs of M=1."""
+    """A model's result would depend on which it was trained with, or be of another's rates: M=3 on one axis against three runs of M=1."""
     together, losses = train(three_models, three_models.state, slice(None), 0, 2)
     assert losses.shape == (2, 3)
     for m in range(3):
@@ -297,9 +299,9 @@ def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: s
     s, ended = setting(name), []
     for deferred in (True, False):
         shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES, deferred=deferred)
-        steps = quick_jit(make_train_steps(s.model, 1e-2, shape, binary_cross_entropy))
+        steps = quick_jit(make_train_steps(s.model, shape, binary_cross_entropy))
         state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, quick_jit(optax.scale_by_adam().init)(s.params))))
-        run = Run(steps, state, (s.data, s.tables), s.slots[None], jax.random.key(42)[None], np.float32([0.3]))
+        run = Run(steps, state, (s.data, s.tables), s.slots[None], jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
         half, losses = train(run, state, slice(None), 0, 2)
         whole, more = train(run, half, slice(None), 2, 2)
         ended.append((losses, more, whole.params["encoder"], whole.adam.mu["encoder"], whole.adam.nu["encoder"]))

@@ -114,7 +114,7 @@ def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tab
         model, params, data, tables, evaluation.slots, evaluation.newest, evaluation.candidates,
         evaluation.candidate_logits,
     )  # fmt: skip
-    return in_user_order(np.asarray(ranks), evaluation)
+    return in_user_order(jax.device_get(ranks), evaluation)
 
 
 def in_user_order(values: np.ndarray, evaluation: EvaluationSet) -> np.ndarray:

@@ -31,12 +31,14 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         title = {"sampled100": "target among its stored negatives", "full": "target among the whole catalogue"}[protocol]
         lines += ["", f"{protocol}: {title}; test, percent", ""]
-        header = ["method", "backbone", "dropout", *COLUMNS, *(f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS)]
+        header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
+        header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
         for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in rows):
             ours = [row for row in rows if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)]
             overall = [row for row in ours if row["group"] == "all"]
-            cells = [method, backbone, f"{overall[0]['dropout']:g}", *(_mean(overall, column) for column in COLUMNS)]
+            chosen = [f"{overall[0]['dropout']:g}", f"{overall[0]['learning_rate']:g}" if "learning_rate" in overall[0] else "-"]
+            cells = [method, backbone, *chosen, *(_mean(overall, column) for column in COLUMNS)]
             cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
             body.append(cells)
         body += [[cell["method"], cell["backbone"], "failed", *["-"] * (len(header) - 3)] for cell in failed]

@@ -75,7 +75,7 @@ def all_figures(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def learning_curves(run: Run) -> str | None:
-    """Validation NDCG@10 by epoch, a panel for each backbone; of several dropouts and seeds the best model of a cell."""
+    """Validation NDCG@10 by epoch, a panel for each backbone; of several seeds and rates the best model of a cell."""
     backbones = list(dict.fromkeys(record["backbone"] for record in run.epochs))
     if not backbones:
         return None
@@ -87,7 +87,7 @@ def learning_curves(run: Run) -> str | None:
             if not own:
                 continue
             best = max(own, key=lambda record: record["valid_ndcg@10"])
-            curve = [record for record in own if (record["seed"], record["dropout"]) == (best["seed"], best["dropout"])]
+            curve = [record for record in own if all(record.get(key) == best.get(key) for key in ("seed", "dropout", "learning_rate"))]
             xs, ys = [record["epoch"] for record in curve], [100 * record["valid_ndcg@10"] for record in curve]
             panel.line(axis, xs, ys, style, method, marker=False)
         panel.name(axis, backbone, "epoch", "validation NDCG@10, %")

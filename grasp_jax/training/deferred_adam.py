@@ -19,6 +19,7 @@ import optax
 B1, B2 = 0.9, 0.999  # optax's defaults
 DECAY = B1 / np.sqrt(B2)
 SETTLED = 20_000  # c(s) is 1 to float32's precision from here on
+Rate = float | jax.Array  # of learning; an array [] where each of several models has its own
 DEFER_ABOVE = 12  # items per id of a batch, from which on it pays on two cores: benchmarks/results/id-table-cpu.json
 
 
@@ -53,7 +54,7 @@ def without_table(params: Any, adam: optax.ScaleByAdamState) -> tuple[Any, optax
 
 
 def with_table(
-    params: Any, adam: optax.ScaleByAdamState, table: DeferredTable, learning_rate: float, epsilon: float
+    params: Any, adam: optax.ScaleByAdamState, table: DeferredTable, learning_rate: Rate, epsilon: float
 ) -> tuple[Any, optax.ScaleByAdamState]:  # fmt: skip
     """Brings all rows up to date and puts the table back."""
     parts = jnp.split(_catch_up(table.rows, table.updated, adam.count, learning_rate, epsilon), 3, axis=-1)
@@ -94,14 +95,14 @@ def parameters(rows: jax.Array) -> jax.Array:
     return rows[:, : rows.shape[1] // 3]
 
 
-def read_rows(table: DeferredTable, rows: jax.Array, steps: jax.Array, learning_rate: float, epsilon: float) -> jax.Array:
+def read_rows(table: DeferredTable, rows: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float) -> jax.Array:
     """[U, 3D] up-to-date parameters and moments of the [U] rows after `steps` steps; rows out of bounds read as 0."""
     read = table.rows.at[rows].get(mode="fill", fill_value=0.0)
     return _catch_up(read, table.updated.at[rows].get(mode="fill", fill_value=0), steps, learning_rate, epsilon)
 
 
 def update_rows(
-    table: DeferredTable, rows: jax.Array, read: jax.Array, gradient: jax.Array, steps: jax.Array, learning_rate: float, epsilon: float
+    table: DeferredTable, rows: jax.Array, read: jax.Array, gradient: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float
 ) -> DeferredTable:  # fmt: skip
     """Adam's step number `steps` on the rows that `read_rows` gave, with their [U, D] gradient; rows out of bounds are dropped."""
     parameters, first, second = jnp.split(read, 3, axis=-1)
@@ -115,7 +116,7 @@ def update_rows(
     )
 
 
-def _catch_up(rows: jax.Array, updated: jax.Array, steps: jax.Array, learning_rate: float, epsilon: float) -> jax.Array:
+def _catch_up(rows: jax.Array, updated: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float) -> jax.Array:
     """What dense Adam makes of rows [U, 3D] without a gradient from step `updated` [U] to `steps` []."""
     parameters, first, second = jnp.split(rows, 3, axis=-1)
     behind = (steps - updated).astype(jnp.float32)[:, None]

@@ -1,10 +1,12 @@
 """The training loop, in the order in which it runs.
 
-M models (seeds x dropout rates) train together along a `vmap` axis; each stops early on its own and then leaves the axis. An epoch is
-a few dispatches of many steps; meanwhile a thread packs the next epoch. Data order is a function of (seed, epoch), negatives and
-dropout of (seed, step), so a run that was killed goes on from its last checkpoint as if nothing had happened.
+M models (seeds x dropout rates x learning rates) train together along a `vmap` axis; each stops early on its own and then leaves the
+axis. An epoch is a few dispatches of many steps; meanwhile a thread packs the next epoch, and the host reads the losses of a dispatch
+while the device runs the one after it, so that the device never waits. Data order is a function of (seed, epoch), negatives and dropout
+of (seed, step), so a run that was killed goes on from its last checkpoint as if nothing had happened.
 """
 
+import collections
 import dataclasses
 import pathlib
 import time
@@ -30,20 +32,13 @@ from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.losses import Loss
+from grasp_jax.training.members import Member, of_members, one_of, put, take
 from grasp_jax.training.records import Records
 from grasp_jax.training.states import AllUsers, newest_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, draw_targets
 
 ORDER = 3  # purpose of the random stream that shuffles
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One of the models trained together."""
-
-    seed: int
-    dropout: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +60,22 @@ class TrainingData:
     valid: EvaluationSet
     everyone: AllUsers | None = None
     mask_at: str = ""
+
+
+class Dispatch(NamedTuple):
+    """Steps that the device was given, and what the host has yet to read of them.
+
+    Attributes:
+      first_step: number of the first, over all epochs.
+      slots: [M, S, R, L] of the models that train.
+      losses: [S, M].
+      finite: [M] bool, whether all parameters are finite after the last step.
+    """
+
+    first_step: int
+    slots: np.ndarray
+    losses: jax.Array
+    finite: jax.Array
 
 
 class Snapshot(NamedTuple):
@@ -106,9 +117,8 @@ def train(
     records.keep(lambda record: not (_is_of(record, labels) and record["epoch"] > done))
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
-    train_steps = jax.jit(make_train_steps(model, config.learning_rate, data.shape, data.loss), donate_argnums=0)
-    keys = jnp.stack([jax.random.key(member.seed) for member in members])
-    dropout = jnp.asarray([member.dropout for member in members], jnp.float32)
+    train_steps = jax.jit(make_train_steps(model, data.shape, data.loss), donate_argnums=0)
+    own = of_members(members)
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
     tokens_per_epoch = int(data.histories.lengths[data.users].sum())
     packer = ThreadPoolExecutor(1)
@@ -123,24 +133,26 @@ def train(
 
         # Train one epoch, dispatch by dispatch.
         started, compiled = time.perf_counter(), compile_seconds()
-        first = int(progress.step)
+        first, in_flight = int(progress.step), collections.deque[Dispatch]()
         if first == 0:
             snapshot = snapshot._replace(state=with_states(snapshot.state, model, data))
+        rows = None if len(active) == len(members) else jax.device_put(active)
+        state, (keys, *rates) = take(snapshot.state, rows), take(own, rows)
         for begin in range(first, steps_per_epoch, config.steps_per_dispatch):
             chunk = slots[:, begin : begin + config.steps_per_dispatch]
-            first_step = int(progress.epoch) * steps_per_epoch + begin
-            state, losses = train_steps(
-                _take(snapshot.state, active, len(members)), data.device, data.tables, jnp.asarray(chunk), keys[active],
-                jnp.int32(first_step), dropout[active],
-            )  # fmt: skip
-            losses = np.asarray(losses)
-            snapshot = snapshot._replace(state=_put(snapshot.state, state, active, len(members)))
-            _stop_if_diverged(losses, state, chunk, active, members, first_step, data, keys, folder, last, labels)
-            progress.loss_sum[active] += losses.sum(axis=0)
-            progress = progress._replace(step=np.int32(begin + chunk.shape[1]) + np.zeros((), np.int32))
-            if time.perf_counter() - saved > config.checkpoint_seconds and progress.step < steps_per_epoch:
-                last.save(first_step + chunk.shape[1], snapshot._replace(progress=progress))
+            first_step, end = int(progress.epoch) * steps_per_epoch + begin, begin + chunk.shape[1]
+            packed, number = jax.device_put((chunk, np.int32(first_step)))
+            state, losses = train_steps(state, data.device, data.tables, packed, keys, number, *rates)
+            in_flight.append(Dispatch(first_step, chunk, losses, _finite(state.params)))
+            due = end < steps_per_epoch and time.perf_counter() - saved > config.checkpoint_seconds
+            while len(in_flight) > (0 if due or end == steps_per_epoch else 1):
+                read = _checked_losses(in_flight.popleft(), [members[m] for m in active], data, folder, last, _name(labels))
+                progress.loss_sum[active] += read.sum(axis=0)
+            if due:
+                progress = progress._replace(step=np.full((), end, np.int32))
+                last.save(first_step + chunk.shape[1], Snapshot(put(snapshot.state, state, rows), snapshot.best_params, progress))
                 saved = time.perf_counter()
+        snapshot = snapshot._replace(state=put(snapshot.state, state, rows))
         compiled = compile_seconds() - compiled
         train_seconds = time.perf_counter() - started - compiled
         mean_loss = progress.loss_sum / steps_per_epoch
@@ -149,13 +161,13 @@ def train(
         started, eval_compiled = time.perf_counter(), compile_seconds()
         scores = np.full(len(members), -1.0)
         for m in active:
-            params = jax.tree.map(lambda leaf, m=m: leaf[m], snapshot.state.params)
+            params = one_of(snapshot.state.params, m)
             scores[m] = ndcg_at_10(sampled_ranks(model, params, data.device, data.tables, data.valid))
         eval_compiled = compile_seconds() - eval_compiled
         eval_seconds = time.perf_counter() - started - eval_compiled
         progress, better = progress.after_epoch(scores, config.patience)
         if better.any():
-            snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, jnp.asarray(better)))
+            snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, jax.device_put(better)))
 
         # Record, then save "best", then "last": a run killed in between resumes from the older "last" and does all three again.
         snapshot = snapshot._replace(progress=progress)
@@ -167,6 +179,7 @@ def train(
                     **labels,
                     "seed": members[m].seed,
                     "dropout": members[m].dropout,
+                    "learning_rate": members[m].learning_rate,
                     "epoch": int(progress.epoch),
                     "loss": float(mean_loss[m]),
                     "valid_ndcg@10": float(scores[m]),
@@ -206,7 +219,7 @@ def initial_snapshot(model: Recommender, members: list[Member], data: TrainingDa
         return params, optax.scale_by_adam().init(params)
 
     # Un-jitted, flax's init costs seconds.
-    params, adam = jax.jit(jax.vmap(initial))(jnp.stack([jax.random.key(member.seed) for member in members]))
+    params, adam = jax.jit(jax.vmap(initial))(of_members(members).keys)
     state = TrainState(params, adam)
     if data.everyone is not None:  # taken anew when an epoch begins
         shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
@@ -232,14 +245,6 @@ def epoch_slots(data: TrainingData, members: list[Member], epoch: int) -> np.nda
     return np.stack([by_seed[member.seed] for member in members])
 
 
-def _take(tree: Any, active: np.ndarray, num_models: int) -> Any:
-    return tree if len(active) == num_models else jax.tree.map(lambda leaf: leaf[active], tree)
-
-
-def _put(tree: Any, part: Any, active: np.ndarray, num_models: int) -> Any:
-    return part if len(active) == num_models else jax.tree.map(lambda leaf, new: leaf.at[active].set(new), tree, part)
-
-
 @jax.jit
 def _keep_best(best: Any, params: Any, better: jax.Array) -> Any:
     return jax.tree.map(lambda old, new: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), best, params)
@@ -251,18 +256,19 @@ def _finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(tree)]).all(axis=0)
 
 
-def _stop_if_diverged(
-    losses: np.ndarray, state: TrainState, chunk: np.ndarray, active: np.ndarray, members: list[Member], first_step: int,
-    data: TrainingData, keys: jax.Array, folder: pathlib.Path, last: Checkpoints, labels: dict[str, str],
-) -> None:  # fmt: skip
+def _checked_losses(
+    done: Dispatch, members: list[Member], data: TrainingData, folder: pathlib.Path, last: Checkpoints, name: str
+) -> np.ndarray:  # fmt: skip
+    """[S, M] losses of a dispatch of these models, on the host; raises TrainingDiverged where they, or the parameters, are not finite."""
+    losses, finite = jax.device_get((done.losses, done.finite))
     bad = ~np.isfinite(losses)
-    bad[-1] |= ~np.asarray(_finite(state.params))  # the last step's update, whose loss nobody has computed yet
+    bad[-1] |= ~finite  # the last step's update, whose loss nobody has computed yet
     if not bad.any():
-        return
+        return losses
     at, model = np.argwhere(bad)[0]
-    step, member = first_step + int(at), members[active[model]]
-    batch = gather_batch(data.device, jnp.asarray(chunk[model, at]))
-    batch, targets = draw_targets(keys[active[model]], jnp.int32(step), data.device, batch, data.shape)
+    step, member = done.first_step + int(at), members[model]
+    batch = gather_batch(data.device, jnp.asarray(done.slots[model, at]))
+    batch, targets = draw_targets(jax.random.key(member.seed), jnp.int32(step), data.device, batch, data.shape)
     path = folder / f"diverged_step{step}.npz"
     np.savez(
         path, items=batch.items, users=batch.segments, positions=batch.positions, masked=batch.masked, places=targets.places,
@@ -270,8 +276,8 @@ def _stop_if_diverged(
     )  # fmt: skip
     good = last.latest()
     raise TrainingDiverged(
-        f"{_name(labels)}, seed {member.seed}, dropout {member.dropout}: loss {losses[at, model]} at step {step}; its batch is in {path}; "
-        f"last good checkpoint: {'none yet' if good is None else last.folder / str(good)}; "
+        f"{name}, seed {member.seed}, dropout {member.dropout}, learning rate {member.learning_rate}: loss {losses[at, model]} at step "
+        f"{step}; its batch is in {path}; last good checkpoint: {'none yet' if good is None else last.folder / str(good)}; "
         "lower config.train.learning_rate or look for bad values in the embeddings"
     )
 

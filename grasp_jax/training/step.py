@@ -36,20 +36,21 @@ class TrainState(NamedTuple):
 
 
 def make_train_steps(
-    model: Recommender, learning_rate: float, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8
+    model: Recommender, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function that runs S steps of M models with Adam.
 
-    It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M]) and returns the new state and
-    the losses [S, M]. Jit it with the state donated.
+    It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M], learning_rate [M]) and returns the new state
+    and the losses [S, M]. Jit it with the state donated.
     """
 
-    optimiser, rates = optax.scale_by_adam(eps=epsilon), (learning_rate, epsilon)
+    optimiser = optax.scale_by_adam(eps=epsilon)
 
     def one_step(
-        state: TrainState, table: DeferredTable | None, slots: jax.Array, key: jax.Array, dropout: jax.Array, data: DeviceData,
-        tables: Tables, step: jax.Array,
+        state: TrainState, table: DeferredTable | None, slots: jax.Array, key: jax.Array, dropout: jax.Array, learning_rate: jax.Array,
+        data: DeviceData, tables: Tables, step: jax.Array,
     ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
+        rates = learning_rate, epsilon
         with jax.named_scope("gather"):
             batch = gather_batch(data, slots)
             batch, targets = draw_targets(key, step, data, batch, shape)
@@ -95,14 +96,14 @@ def make_train_steps(
             params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
         return state._replace(params=params, adam=adam), table, loss
 
-    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, None, None, None))
+    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, 0, None, None, None))
 
     def train_steps(
         state: TrainState, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, first_step: jax.Array,
-        dropout: jax.Array,
+        dropout: jax.Array, learning_rate: jax.Array,
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
         def body(carry: tuple[TrainState, Any], step_slots: tuple[jax.Array, jax.Array]) -> tuple[tuple[TrainState, Any], jax.Array]:
-            state, table, losses = models(*carry, step_slots[0], keys, dropout, data, tables, step_slots[1])
+            state, table, losses = models(*carry, step_slots[0], keys, dropout, learning_rate, data, tables, step_slots[1])
             return (state, table), losses
 
         steps, table = first_step + jnp.arange(slots.shape[1]), None
@@ -112,9 +113,9 @@ def make_train_steps(
             state = state._replace(params=params, adam=adam)
         (state, table), losses = jax.lax.scan(body, (state, table), (slots.swapaxes(0, 1), steps))
         if table is not None:
-            together = jax.vmap(functools.partial(deferred_adam.with_table, learning_rate=learning_rate, epsilon=epsilon))
+            together = jax.vmap(functools.partial(deferred_adam.with_table, epsilon=epsilon))
             with jax.named_scope("update"):
-                params, adam = together(state.params, state.adam, table)
+                params, adam = together(state.params, state.adam, table, learning_rate)
             state = state._replace(params=params, adam=adam)
         return state, losses
 
