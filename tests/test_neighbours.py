@@ -1,5 +1,10 @@
 """Retrieval against brute force in NumPy."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -58,24 +63,64 @@ def check_exact(vectors: np.ndarray, found: np.ndarray, k: int) -> None:
     ],
 )
 def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks."""
+    """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks; among all rows and for some."""
     monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
     monkeypatch.setattr(search_exact, "SCORED_QUERIES", 16)
     monkeypatch.setattr(search_exact, "KEY_BLOCK", key_block)
     vectors, done = unit_vectors(), []
+    expected = np.argsort(-cosines(vectors), axis=1)[:, :K]
     found = top_neighbours(vectors, K, "exact", done.append)
     check_exact(vectors, found, K)
-    assert np.array_equal(found, np.argsort(-cosines(vectors), axis=1)[:, :K]), "random vectors have no ties"
-    assert sum(done) == ROWS and (len(done) > 1) == (query_block // 16 * 16 < ROWS)
+    assert np.array_equal(found, expected), "random vectors have no ties"
+    assert sum(done) == ROWS and (len(done) > 1) == (query_block < ROWS)
+    rows, some = np.array([3, 100, 50, 7] * 10), []
+    found = search_exact.search_exact(vectors, K, np.arange(ROWS, dtype=np.int32), some.append, rows)
+    assert np.array_equal(found, expected[rows]) and sum(some) == len(rows) and (len(some) > 1) == (query_block < len(rows))
+
+
+def tied(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of small whole numbers, whose products are exact and often equal, labels of which some are shared, and the K neighbours."""
+    rng = np.random.default_rng(5)
+    vectors, labels = rng.integers(-2, 3, (rows, 3)).astype(np.float32), np.arange(rows, dtype=np.int32)
+    labels[rows // 2 :: 7] = labels[1]
+    scores = np.where(labels[:, None] == labels[None, :], -np.inf, vectors @ vectors.T)
+    return vectors, labels, np.argsort(-scores, axis=1, kind="stable")[:, :K]
+
+
+@pytest.mark.parametrize("query_block, scored", [(8192, 1024), (64, 32), (64, 16), (1, 1)])
+def test_of_equals_the_first_row_comes_first(query_block: int, scored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bank would depend on the size of the blocks, or on which side of a pair of blocks a row stands."""
+    monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(search_exact, "SCORED_QUERIES", scored)
+    vectors, labels, expected = tied(333)
+    assert np.array_equal(search_exact.search_exact(vectors, K, labels), expected)
+
+
+SPREAD = """
+import jax, numpy as np
+from grasp_jax.knowledge import search_exact
+from tests.test_neighbours import K, tied
+search_exact.QUERY_BLOCK, search_exact.SCORED_QUERIES = 32, 16
+vectors, labels, expected = tied(333)
+assert jax.device_count() == 3 and np.array_equal(search_exact.search_exact(vectors, K, labels), expected)
+"""
+
+
+def test_several_devices_find_the_same() -> None:
+    """What the devices find for the rows of a later block would be lost, or stand in another order."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", SPREAD], cwd=pathlib.Path(__file__).parent.parent, env=environment, check=True)
 
 
 def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break the last block: three rows in blocks of two leave a row of zeros, nearer than any real one."""
     monkeypatch.setattr(search_exact, "KEY_BLOCK", 2)
+    monkeypatch.setattr(search_exact, "QUERY_BLOCK", 2)
     angles = np.array([0.0, 2.1, 4.2])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert cosines(vectors).max() < 0
     check_exact(vectors, top_neighbours(vectors, 2), 2)
+    check_exact(vectors, search_exact.search_exact(vectors, 2, np.arange(3, dtype=np.int32), rows=np.arange(3)), 2)
 
 
 @pytest.mark.parametrize("method", ["exact", "scann"])
