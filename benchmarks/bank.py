@@ -8,7 +8,6 @@ those of a sample of rows, on which the index's recall is measured too.
 
 import argparse
 import pathlib
-import resource
 import shutil
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peak_memory import peak_bytes
 from benchmarks.record import Contention, keep, table
 from grasp_jax.knowledge import search_scann
 from grasp_jax.knowledge.bank import new_table
@@ -100,7 +100,7 @@ def main() -> None:
     def timed(name: str, rows: int, stage: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         outcome = stage()
-        seconds, memory = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        seconds, memory = time.perf_counter() - started, peak_bytes()
         stages.append({"name": name, "rows": rows, "seconds": seconds, "peak_memory_bytes": memory})
         lines.append([name, f"{seconds:,.0f}", f"{rows / seconds:,.0f}", f"{memory / 2**30:.1f}"])
         print(f"{name}: {seconds:,.0f} s, peak memory so far {memory / 2**30:.1f} GiB", flush=True)

@@ -28,10 +28,10 @@ from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
 from grasp_jax.evaluation.ranking import EvaluationSet, block_scores, evaluation_set, full_ranks, item_features, sampled_ranks
-from grasp_jax.models.device_data import gather_batch
+from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.holistic import holistic_attention
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.recommender import Tables, apply
+from grasp_jax.models.recommender import Recommender, Tables, apply
 
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")
 NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, 64, 4096
@@ -125,6 +125,19 @@ def largest_difference(step: FactorisedStep, params: Any, layers: Any, users: ja
     return float(jnp.abs(ours - plain).max() / jnp.abs(plain).max())
 
 
+def full_ranking_bytes(
+    model: Recommender, params: Any, device: DeviceData, tables: Tables, asked: EvaluationSet, item_block: int
+) -> int:  # fmt: skip
+    """Bytes beside parameters and tables that ranking the full catalogue takes, as compiled; 0 where the device does not tell."""
+    features = item_features(model, params, tables)
+    lowered = ranking._full_ranks.lower(
+        model, params, device, tables, features, asked.queries[0], asked.slots[0], asked.newest[0], asked.candidates[0, :, 0],
+        jnp.full((1, 2), -1, jnp.int32), item_block=item_block,
+    )  # fmt: skip
+    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(model, params, tables), lowered)]
+    return features.nbytes + max(temporary)  # the features stay; the two functions run one after the other
+
+
 def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int) -> dict[str, Any]:
     """Ranking the full catalogue, factorised and as written.
 
@@ -149,11 +162,6 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
     ranked = median_seconds(lambda: full_ranks(step.model, params, data.device, data.tables, asked, item_block, None))
     arguments = (layers, data.tables, users, states, num_items, min(PLAIN_BLOCK, num_items))
     plain = median_seconds(lambda: plain_scores(*arguments).block_until_ready())
-    lowered = ranking._full_ranks.lower(
-        step.model, params, data.device, data.tables, features, asked.queries[0], asked.slots[0], asked.newest[0],
-        asked.candidates[0, :, 0], jnp.full((1, 2), -1, jnp.int32), item_block=item_block,
-    )  # fmt: skip
-    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(step.model, params, data.tables), lowered)]
     per_user = max(ranked - projected, 0.0) / len(asked.users)
     ours, theirs = projected + per_user * everyone, plain / len(users) * everyone
     return {
@@ -165,7 +173,7 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
             "seconds_once": projected,
             "seconds_per_user": per_user,
             "extrapolated_seconds": ours,
-            "extra_bytes": features.nbytes + max(temporary),  # the features stay; the two functions run one after the other
+            "extra_bytes": full_ranking_bytes(step.model, params, data.device, data.tables, asked, item_block),
         },
         "as_written": {
             "sampled_users": len(users),

@@ -30,9 +30,11 @@ CPU = {
     "evaluation": Benchmark("benchmarks.evaluation"),
     "data": Benchmark("benchmarks.data"),
     "models": Benchmark("benchmarks.models_at_once"),
+    "memory": Benchmark("benchmarks.memory"),
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
+    "retrieval": Benchmark("benchmarks.retrieval", only_named=True),  # it compares with faiss: make rival-faiss
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
     "train": Benchmark("benchmarks.train", only_named=True),  # hours, with the rivals that are installed
 }
@@ -46,6 +48,7 @@ GPU = {
     "gated_projection": Benchmark("benchmarks.gated_projection"),
     "gru": Benchmark("benchmarks.gru"),
     "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec")),
+    "retrieval": Benchmark("benchmarks.retrieval"),
     "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64")),
     "id_table": Benchmark("benchmarks.id_table"),
 }

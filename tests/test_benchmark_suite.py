@@ -12,6 +12,7 @@ from benchmarks import data, evaluation, profile, report, run, trace
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time, synthetic_log
 from benchmarks.limits import Limits
+from benchmarks.sections import growth, search, steps
 from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import QUICK, Sizes
 from grasp_jax.data.split import Split, leave_one_out
@@ -144,7 +145,7 @@ def test_projection_is_found_where_a_model_has_text(profiles: dict[str, dict[str
 
 def test_profiles_become_tables(profiled: dict[str, Any]) -> None:
     """The page would show the stages of one model under the name of another."""
-    stages, *tops = report.profile(profiled)
+    stages, *tops = steps.profile(profiled)
     assert stages.header == ["stage", "grasp-gru4rec", "plain-gru4rec"]
     project = next(row for row in stages.rows if row[0] == "project")
     assert project[2] == "0.0% + 0.0%" and project[1] != project[2]
@@ -194,7 +195,7 @@ def test_quick_data_figures_agree(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         assert row["packing_share_of_epoch"] == pytest.approx(row["seconds"]["packing"] / row["epoch_seconds"])
     fitted = data.straight_line(data.QUICK_TIMES, [row["seconds"]["packing"] for row in record["rows"]])
     assert record["lines"]["packing"] == pytest.approx(fitted._asdict())
-    table = report.data(record)
+    table = growth.data(record)
     assert len(table.rows) == 4 and all(len(row) == len(table.header) for row in table.rows)
 
 
@@ -225,7 +226,7 @@ def test_quick_evaluation_figures_agree(evaluated: tuple[dict[str, Any], Factori
     assert ours["extrapolated_seconds"] == pytest.approx(ours["seconds_once"] + full["users"] * ours["seconds_per_user"])
     assert full["speed_up"] == pytest.approx(plain["extrapolated_seconds"] / ours["extrapolated_seconds"])
     assert ours["extra_bytes"] > 0 and plain["extra_bytes"] > 0
-    assert all(len(row) == len(table.header) for table in report.evaluation(record) for row in table.rows)
+    assert all(len(row) == len(table.header) for table in search.evaluation(record) for row in table.rows)
 
 
 def test_unequal_scores_are_not_timed(evaluated: tuple[dict[str, Any], FactorisedStep], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +282,7 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
         source = (root / f"{benchmark.module.removeprefix('benchmarks.')}.py").read_text()
         assert "quick" in source and '__name__ == "__main__"' in source
     assert run.CPU["bank"].only_named
-    for name in ("profile", "evaluation", "data", "models"):
+    for name in ("profile", "evaluation", "data", "models", "retrieval", "memory"):
         assert f"{name}-cpu" in report.SECTIONS and f"{name}-gpu" in report.SECTIONS
 
 

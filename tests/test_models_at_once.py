@@ -108,7 +108,7 @@ def test_record_becomes_a_table_and_a_figure(quick: Quick, tmp_path: pathlib.Pat
     monkeypatch.setattr(report, "PAGE", page)
     report.write()
     text, figure = page.read_text(), page.parent / "figures" / "models-cpu.svg"
-    assert "![models at once](figures/models-cpu.svg)" in text and "64 of plain-gru4rec need 9.0 GB of 8.0 and were not run" in text
+    assert "![models-cpu](figures/models-cpu.svg)" in text and "64 of plain-gru4rec need 9.0 GB of 8.0 and were not run" in text
     assert figure.read_text().startswith("<svg") and all(name in figure.read_text() for name in ("plain-gru4rec", "grasp-gru4rec"))
     table = training.models(record)
     assert len(table.rows) == 4 and all(len(row) == len(table.header) for row in table.rows)

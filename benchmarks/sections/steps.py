@@ -1,5 +1,7 @@
-"""A training step: against rivals, and in other ways."""
+"""A training step: against rivals, where its time goes, and in other ways."""
 
+import math
+import statistics
 from typing import Any
 
 from benchmarks.record import machine_line
@@ -54,3 +56,58 @@ def variants(record: dict[str, Any]) -> Table:
     )
     header = ["model", "way", "projection by", "median, ms", "p10, ms", "p90, ms", "speed-up", "memory, MiB", "compile, s"]
     return Table("variants", "A training step in other ways", header, body, note)
+
+
+def profile(record: dict[str, Any]) -> list[Table]:
+    """Where a step's time goes: shares of the stages, and the longest operations of each model."""
+    sizes, body = record["sizes"], []
+    models = record["models"]
+    for stage in dict.fromkeys(row["stage"] for row in models[0]["stages"]):
+        shares = [{row["backward"]: row["share"] for row in model["stages"] if row["stage"] == stage} for model in models]
+        body.append([stage, *(f"{own[False]:.1%} + {own[True]:.1%}" for own in shares)])
+    for title, key, scale in (
+        ("a step, ms", "seconds_per_step", 1e3),
+        ("the same under the profiler, ms", "traced_seconds_per_step", 1e3),
+        ("of it busy, ms", "busy_seconds_per_step", 1e3),
+    ):
+        body.append([title, *(f"{scale * model[key]:.2f}" for model in models)])
+    body.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
+    body.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
+    body.append(["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)])
+    projects = [model.get("project") for model in models]
+    body.append(["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)])
+    body.append(["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)])
+    most = record["limits"]
+    note = (
+        f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
+        f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
+        f"{most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
+        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s copied. {machine_line(record)}"
+    )
+    tables = [Table("profile", "Where a training step's time goes", ["stage", *(model["model"] for model in models)], body, note)]
+    header = ["operation", "kind", "stage", "times a step", "ms a step", "share"]
+    for model in models:
+        top = [
+            [
+                row["name"], "matrix product" if row["product"] else row["opcode"],
+                row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
+                f"{1e3 * row['seconds_per_step']:.3f}", f"{row['share']:.1%}",
+            ]
+            for row in model["operations"]
+        ]  # fmt: skip
+        tables.append(Table("profile_top", f"The longest operations of {model['model']}", header, top, "Of the same run."))
+    return tables
+
+
+def id_table(record: dict[str, Any]) -> Table:
+    """Adam's update of the ID table."""
+    body = []
+    for row in record["rows"]:
+        deferred, dense = (statistics.median(row["ms"][name]) for name in ("deferred", "dense"))
+        body.append([f"{row['items']:,}", f"{row['items_per_id']:.1f}", f"{deferred:.2f}", f"{dense:.2f}", f"{row['speed_up']:.2f}"])
+    note = (
+        "`python -m benchmarks.id_table`: Adam brings rows up to date when a step reads them, against optax's update of all rows. "
+        f"{machine_line(record)}"
+    )
+    header = ["items", "items per id of a batch", "deferred, ms", "all rows, ms", "speed-up"]
+    return Table("id_table", "The ID table's update", header, body, note)

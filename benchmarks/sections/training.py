@@ -44,7 +44,7 @@ def models(record: dict[str, Any]) -> Table:
     note = (
         "`python -m benchmarks.models_at_once`: one step of k models, which differ in seed and learning rate, in turn with that of one; "
         f"B={sizes['batch_size']} of {sizes['data']}, E={sizes['width']} where a model has text, {sizes['steps_per_dispatch']} steps in a "
-        f"dispatch. {'; '.join(ends)}. {machine_line(record)}\n\n![models at once](figures/{figure_name(record)}.svg)"
+        f"dispatch. {'; '.join(ends)}. {machine_line(record)}"
     )
     header = ["model", "at once", "ms a step", "ms a model", "over one model", "over one after another", "memory beside frozen tables, MiB"]
     return Table("models", "Many models at once", header, body, note)
@@ -66,8 +66,3 @@ def models_figure(record: dict[str, Any]) -> str:
     panel.name(0, "", "models at once", "a step, ms")
     panel.name(1, "dotted: one after another", "models at once", "of the time one after another")
     return panel.svg()
-
-
-def figure_name(record: dict[str, Any]) -> str:
-    """Name of the figure of a record."""
-    return f"{record['benchmark']}-{record['machine']['backend']}"

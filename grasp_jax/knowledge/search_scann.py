@@ -23,10 +23,18 @@ def search_scann(
     unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None, index: pathlib.Path | None = None
 ) -> np.ndarray:  # fmt: skip
     """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label. The index stays in the folder `index`."""
-    rows, searcher = len(unit_vectors), build(unit_vectors, k + 1 + SPARE)
+    searcher = build(unit_vectors, k + 1 + SPARE)
     if index is not None:
         save_index(searcher, index)
         searcher = open_index(index)  # what answers now is what will answer later
+    return search_built(searcher, unit_vectors, k, labels, progress)
+
+
+def search_built(
+    searcher: Any, unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None
+) -> np.ndarray:  # fmt: skip
+    """`search_scann` with the searcher that `build` has made for K + 1 + `SPARE` neighbours of the same rows."""
+    rows = len(unit_vectors)
     found = np.empty((rows, k), np.int32)
     for start in range(0, rows, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, rows)
@@ -40,14 +48,19 @@ def search_scann(
 def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
     """A searcher over the rows."""
     rows = len(unit_vectors)
-    leaves = max(1, int(np.sqrt(rows)))
+    leaves, searched = leaves_of(rows)
     vectors = np.asarray(unit_vectors, np.float32)
     builder = import_scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
     if rows < TREE_ROWS:
         return builder.score_brute_force().build()
-    searched = min(leaves, max(leaves // 8, SEARCHED_LEAVES))
     builder = builder.tree(num_leaves=leaves, num_leaves_to_search=searched, training_sample_size=min(rows, TRAINING_ROWS))
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(20 * num_neighbours).build()
+
+
+def leaves_of(rows: int) -> tuple[int, int]:
+    """Leaves of a tree over so many rows, and how many of them a query looks into."""
+    leaves = max(1, int(np.sqrt(rows)))
+    return leaves, min(leaves, max(leaves // 8, SEARCHED_LEAVES))
 
 
 def save_index(searcher: Any, folder: pathlib.Path) -> None:

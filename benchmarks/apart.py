@@ -1,0 +1,30 @@
+"""A stage in a process of its own, so that its peak of memory is not that of another."""
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from grasp_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run_apart(command: Sequence[str]) -> dict[str, Any]:
+    """Runs a stage in the repository's folder and returns the JSON that its last line is; what it says on stderr is shown.
+
+    Raises:
+      UserError: it failed.
+    """
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)}: ended with status {done.returncode}; expected 0 (-9: out of memory, take smaller sizes)")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def device_peak_bytes() -> int | None:
+    """Bytes that this process has held at most on the accelerator; None on a CPU, where they are the process's own."""
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

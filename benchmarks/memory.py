@@ -1,0 +1,107 @@
+"""Peak memory and time of preparation and training over 1, 2, 4 and 8 times the data: python -m benchmarks.memory [--quick] [--out=JSON]
+
+Users, items and interactions of a synthetic shop grow together. Every stage at every size runs in a process of its own, and a straight
+line is fitted to what should grow like the data: both peaks, an epoch, and preparation but for its neighbours, whose time goes with the
+square of the rows where they are exact. Beside them stand the bytes of the four tables and what ranking the full catalogue takes.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.apart import run_apart
+from benchmarks.data import QUICK_TIMES, TIMES, straight_line
+from benchmarks.record import Contention, keep, run, table
+from grasp_jax.errors import UserError
+
+USERS, ITEMS, WIDTH = 6250, 3125, 256
+QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH = 150, 120, 8
+GROWTH = {
+    "preparation, peak": ("prepare", "peak_bytes"),
+    "training, peak": ("train", "peak_bytes"),
+    "preparation": ("prepare", "seconds"),
+    "epoch": ("train", "epoch_seconds"),
+}  # what should be a straight line
+
+
+def table_bytes(users: int, items: int, width: int) -> int:
+    """Bytes of the four float32 tables: own and similar rows of users and of items."""
+    return 2 * (users + items) * width * 4
+
+
+def measure(folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> dict[str, Any]:
+    """One size: the figures of both stages."""
+    sizes = [f"--users={users}", f"--items={items}", f"--width={width}", f"--backbone={backbone}"]
+    command = [sys.executable, "-m", "benchmarks.memory_stages"]
+    stages = {name: run_apart([*command, name, str(folder), *sizes]) for name in ("prepare", "train")}
+    pairs = users**2 + items**2
+    return {
+        "users": users,
+        "items": items,
+        "interactions": stages["train"]["interactions"],
+        "table_bytes": table_bytes(users, items, stages["prepare"]["width"]),
+        "neighbours_ns_a_pair": 1e9 * stages["prepare"]["neighbours_seconds"] / pairs,
+        **stages,
+    }
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The straight line through each figure of `GROWTH`, over the times of the data."""
+    times = [row["times"] for row in rows]
+    return {name: straight_line(times, [row[stage][key] for row in rows])._asdict() for name, (stage, key) in GROWTH.items()}
+
+
+def show(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table; the last line has the largest deviations from a straight line."""
+    header = [
+        "times the data", "interactions", "tables, MiB", "preparation's peak, MiB", "training's peak, MiB", "full ranking beside, MiB",
+        "preparation but neighbours, s", "neighbours, s", "ns a pair", "epoch, s",
+    ]  # fmt: skip
+    body = []
+    for row in rows:
+        made, model = row["prepare"], row["train"]
+        sizes = (row["table_bytes"], made["peak_bytes"], model["peak_bytes"], model["full_ranking_bytes"])
+        body.append(
+            [
+                str(row["times"]), f"{row['interactions']:,}", *(f"{size / 2**20:,.0f}" for size in sizes), f"{made['seconds']:,.1f}",
+                f"{made['neighbours_seconds']:,.1f}", f"{row['neighbours_ns_a_pair']:,.1f}", f"{model['epoch_seconds']:,.2f}",
+            ]
+        )  # fmt: skip
+    apart = [row["train"]["device_peak_bytes"] for row in rows]
+    if all(apart):
+        header.append("training's peak on the device, MiB")
+        body = [[*own, f"{peak / 2**20:,.0f}"] for own, peak in zip(body, apart, strict=True)]
+    off = {name: f"{line['largest_deviation']:.0%}" for name, line in lines.items()}
+    last = ["", "", off["preparation, peak"], off["training, peak"], "", off["preparation"], "", "", off["epoch"], *[""] * all(apart)]
+    return header, [*body, ["largest deviation from a line", *last]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures each size, prints, and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--users", type=int, default=USERS, help="of the smallest size")
+    parser.add_argument("--items", type=int, default=ITEMS, help="of the smallest size")
+    parser.add_argument("--width", type=int, default=WIDTH, help="E")
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args(arguments)
+    backbone = "gru4rec" if given.quick else "sasrec"  # the one that compiles fast
+    users, items, width = (QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH) if given.quick else (given.users, given.items, given.width)
+    if users < 20 or items < 100 or width < 1:
+        raise UserError(f"--users={users} --items={items} --width={width}: expected at least 20 users, 100 items and a width of 1")
+    contention, rows = Contention(), []
+    for times in QUICK_TIMES if given.quick else TIMES:
+        with tempfile.TemporaryDirectory(prefix="memory-") as folder:
+            rows.append({"times": times, **measure(pathlib.Path(folder), times * users, times * items, width, backbone)})
+        print(f"{times} times the data measured", flush=True)
+    lines = lines_of(rows)
+    print(table(*show(rows, lines)))
+    sizes = {"users": users, "items": items, "width": width, "backbone": backbone}
+    keep("memory", {"sizes": sizes, "rows": rows, "lines": lines}, contention, given.out, given.quick)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,17 @@
+"""The most memory that this process has held. Standard library alone: rivals measure themselves with it in environments of their own."""
+
+import pathlib
+import resource
+import sys
+
+
+def peak_bytes() -> int:
+    """Bytes resident at most so far, mapped files included.
+
+    Of this program alone where /proc tells: getrusage's figure begins with what the parent held when it started this process.
+    """
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024

@@ -1,0 +1,142 @@
+"""Neighbours of all rows: exact in JAX, by ScaNN, and by faiss where it is installed: python -m benchmarks.retrieval [--quick] [--out=JSON]
+
+    make rival-faiss
+    python -m benchmarks.retrieval [--rows=57289] [--width=1536]
+
+The ten nearest by cosine of each row of a made-up table, the row itself left out; every way in a process of its own on the same file and
+cores. Recall is that of a sample of rows against products in float64. On a GPU, which the others do not use, exact search goes alone, and
+also among `LARGE_ROWS` for a sample of queries.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.apart import ROOT, run_apart
+from benchmarks.bank import K, write
+from benchmarks.record import Contention, keep, run, table
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.search_scann import leaves_of
+
+FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"
+LARGE_ROWS, LARGE_QUERIES = 1_205_282, 16_384
+SAMPLE, QUICK_ROWS, QUICK_WIDTH = 1000, 5000, 32
+TIE = 1e-6  # a neighbour whose cosine is as high as the last true one's but for this is a true one
+BLOCK = 8192  # rows turned into float64 at a time
+
+
+def nth_cosines(unit: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """[n] the K-th highest cosine, in float64, of each of `rows` [n] with another row of [V, E]."""
+    queries, best = unit[rows].astype(np.float64), np.full((len(rows), k), -np.inf)
+    for start in range(0, len(unit), BLOCK):
+        block = unit[start : start + BLOCK].astype(np.float64)
+        scores = queries @ block.T
+        scores[rows[:, None] == np.arange(start, start + len(block))] = -np.inf
+        best = np.partition(np.concatenate([best, scores], axis=1), -k, axis=1)[:, -k:]
+    return best.min(axis=1)
+
+
+def recall(unit: np.ndarray, rows: np.ndarray, found: np.ndarray, least: np.ndarray) -> float:
+    """Share of found [n, K] that are different rows, not the own of `rows` [n], with a cosine of at least `least` [n]."""
+    ordered = np.sort(found, axis=1)
+    own = ordered == rows[:, None]
+    twice = np.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
+    cosines = np.stack([unit[ids].astype(np.float64) @ unit[row].astype(np.float64) for row, ids in zip(rows, ordered, strict=True)])
+    return float(((ordered >= 0) & ~own & ~twice & (cosines >= least[:, None] - TIE)).mean())
+
+
+def ways_of(backend: str, quick: bool) -> dict[str, list[str]]:
+    """Name -> the command of each way, less its folder.
+
+    Raises:
+      UserError: faiss is not installed for a run that is to be kept.
+    """
+    package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
+    ways = {"exact": [*package, "exact"]}
+    if backend == "gpu":
+        return ways
+    ways["scann"] = [*package, "scann"]
+    if FAISS.exists():
+        return ways | {f"faiss {kind}": [str(FAISS), "-m", "benchmarks.rivals.faiss_search", kind] for kind in ("flat", "ivf")}
+    if not quick:
+        raise UserError(f"{FAISS.relative_to(ROOT)}: not there; expected faiss, which `make rival-faiss` installs")
+    return ways
+
+
+def measure(
+    folder: pathlib.Path, commands: dict[str, list[str]], limit: float, rows: int, width: int, queries: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Writes a table into `folder` and has each way search it for all rows, or so many `queries`; `limit` is operations per second."""
+    folder.mkdir()
+    unit = write(folder, rows, width)
+    asked = np.arange(rows)
+    if queries:
+        asked = np.sort(np.random.default_rng(0).choice(rows, queries, replace=False))
+    places = np.sort(np.random.default_rng(1).choice(len(asked), min(SAMPLE, len(asked)), replace=False))
+    least, measured = nth_cosines(unit, asked[places], K), []
+    leaves, searched = leaves_of(rows)
+    for name, command in commands.items():
+        sizes = [f"--leaves={leaves}", f"--searched={searched}"] if name.startswith("faiss") else [f"--queries={queries}"]
+        figures = run_apart([*command, str(folder), f"--neighbours={K}", *sizes])
+        found = np.load(folder / "found.npy")
+        seconds = figures["search_seconds"]
+        measured.append(
+            {
+                "way": name,
+                "rows": rows,
+                "queries": len(asked),
+                **figures,
+                "queries_per_second": len(asked) / seconds,
+                "extrapolated_seconds": seconds * rows / len(asked),
+                "recall": recall(unit, asked[places], found[places], least),
+                "beside_vectors_bytes": figures["peak_bytes"] - figures["start_bytes"] - unit.nbytes,
+                "share_of_limit": 2.0 * len(asked) * rows * width / seconds / limit,
+            }
+        )
+        print(f"{name}, {rows:,} rows: built in {figures['build_seconds']:,.1f} s, searched in {seconds:,.1f} s", flush=True)
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures each way, prints, and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=57_289)
+    parser.add_argument("--width", type=int, default=1536)
+    parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
+    parser.add_argument("--quick", action="store_true", help="5,000 rows of width 32; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args(arguments)
+    rows, width = (QUICK_ROWS, QUICK_WIDTH) if given.quick else (given.rows, given.width)
+    if rows <= K or width < 1:
+        raise UserError(f"--rows={rows} --width={width}: expected more rows than the {K} neighbours, and a width from 1")
+    contention, folder = Contention(), pathlib.Path(tempfile.mkdtemp(prefix="retrieval-", dir=given.folder))
+    package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
+    try:
+        device = run_apart([*package, "limits", str(folder), *(["--quick"] if given.quick else [])])
+        limit, commands = device["limits"]["flops"]["float32"], ways_of(device["backend"], given.quick)
+        measured = measure(folder / "all", commands, limit, rows, width, queries=0)
+        if device["backend"] == "gpu" and not given.quick:
+            measured += measure(folder / "large", commands, limit, LARGE_ROWS, width, LARGE_QUERIES)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    body = [
+        [
+            row["way"], f"{row['rows']:,}", f"{row['build_seconds']:,.1f}", f"{row['search_seconds']:,.1f}",
+            f"{row['queries_per_second']:,.0f}", f"{row['recall']:.3f}", f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
+            f"{row['share_of_limit']:.0%}",
+        ]
+        for row in measured
+    ]  # fmt: skip
+    print(table(["way", "rows", "build, s", "search, s", "queries/s", f"recall@{K}", "beside the vectors, MiB", "of the limit"], body))
+    sizes = {"rows": rows, "width": width, "neighbours": K, "sample": min(SAMPLE, rows)}
+    keep("retrieval", {"sizes": sizes, "limits": device["limits"], "ways": measured}, contention, given.out, given.quick)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,67 @@
+"""One of the package's ways to find neighbours, in a process of its own: python -m benchmarks.retrieval_ways {exact,scann,limits} FOLDER
+
+FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to stdout as one line of JSON.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.apart import device_peak_bytes
+from benchmarks.limits import limits
+from benchmarks.peak_memory import peak_bytes
+from grasp_jax.knowledge import search_scann
+from grasp_jax.knowledge.search_exact import search_exact
+from grasp_jax.timing import compile_seconds
+
+
+def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, float, float]:
+    """[queries, K] neighbours of all rows, or of `rows`; seconds of building, which are those of compiling, and of searching."""
+    labels, compiled, started = np.arange(len(unit), dtype=np.int32), compile_seconds(), time.perf_counter()
+    found = search_exact(unit, k, labels, rows=rows)
+    seconds, compiled = time.perf_counter() - started, compile_seconds() - compiled
+    return found, compiled, seconds - compiled
+
+
+def scann(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
+    """As `exact`, by the index that a bank gets."""
+    started = time.perf_counter()
+    searcher = search_scann.build(unit, k + 1 + search_scann.SPARE)
+    built = time.perf_counter()
+    found = search_scann.search_built(searcher, unit, k, np.arange(len(unit), dtype=np.int32))
+    return found, built - started, time.perf_counter() - built
+
+
+def main() -> None:
+    """Searches, saves and prints; for "limits" prints what the device can do at most."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("way", choices=("exact", "scann", "limits"))
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--neighbours", type=int, default=0)
+    parser.add_argument("--queries", type=int, default=0, help="exact: rows to search for, drawn at random; 0: all")
+    parser.add_argument("--quick", action="store_true", help="limits: at sizes that say nothing")
+    given = parser.parse_args()
+    figures: dict[str, Any]
+    if given.way == "limits":
+        figures = {"backend": jax.default_backend(), "limits": limits(given.quick)._asdict()}
+    else:
+        unit = np.load(given.folder / "items.npy", mmap_mode="r")
+        jax.devices()  # part of the start
+        at_start, rows = peak_bytes(), None
+        if given.queries:
+            rows = np.sort(np.random.default_rng(0).choice(len(unit), given.queries, replace=False))
+        found, build, search = exact(unit, given.neighbours, rows) if given.way == "exact" else scann(unit, given.neighbours)
+        np.save(given.folder / "found.npy", found)
+        figures = {"build_seconds": build, "search_seconds": search, "start_bytes": at_start, "peak_bytes": peak_bytes()}
+        if given.way == "exact":
+            figures["device_peak_bytes"] = device_peak_bytes()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

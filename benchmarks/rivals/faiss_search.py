@@ -1,0 +1,66 @@
+"""faiss on the vectors of `benchmarks.retrieval`: .rivals/faiss/bin/python -m benchmarks.rivals.faiss_search {flat,ivf} FOLDER
+
+Not a module called faiss, which would hide the library. FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to
+stdout as one line of JSON.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import faiss
+import numpy as np
+
+from benchmarks.peak_memory import peak_bytes
+
+
+def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.Index:
+    """An index by inner product over [rows, E] float32: all of it, or `leaves` inverted lists of which a query reads `searched`."""
+    if kind == "flat":
+        index = faiss.IndexFlatIP(vectors.shape[1])
+    else:
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], leaves, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
+        index.nprobe = searched
+    index.add(vectors)
+    return index
+
+
+def search(index: faiss.Index, vectors: np.ndarray, k: int) -> np.ndarray:
+    """[rows, K] neighbours of every row, the row itself left out; -1 where the index gives fewer."""
+    _, ids = index.search(vectors, k + 1)
+    own = ids == np.arange(len(vectors))[:, None]
+    own[~own.any(axis=1), -1] = True  # behind copies of itself, or not found: the last goes
+    return ids[~own].reshape(-1, k)
+
+
+def main() -> None:
+    """Builds, searches, saves and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("kind", choices=("flat", "ivf"))
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--neighbours", type=int, required=True)
+    parser.add_argument("--leaves", type=int, required=True)
+    parser.add_argument("--searched", type=int, required=True)
+    given = parser.parse_args()
+    vectors, at_start = np.load(given.folder / "items.npy", mmap_mode="r"), peak_bytes()
+    started = time.perf_counter()
+    index = build(given.kind, vectors, given.leaves, given.searched)
+    built = time.perf_counter()
+    found = search(index, vectors, given.neighbours)
+    searched = time.perf_counter()
+    np.save(given.folder / "found.npy", found.astype(np.int32))
+    figures = {
+        "build_seconds": built - started,
+        "search_seconds": searched - built,
+        "start_bytes": at_start,
+        "peak_bytes": peak_bytes(),
+        "version": faiss.__version__,
+        "threads": faiss.omp_get_max_threads(),
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

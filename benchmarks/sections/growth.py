@@ -1,0 +1,59 @@
+"""How time and memory grow with the data."""
+
+from typing import Any
+
+from benchmarks.memory import GROWTH, show
+from benchmarks.record import machine_line
+from grasp_jax.report.figures import Panel
+from grasp_jax.report.tables import Table
+
+
+def data(record: dict[str, Any]) -> Table:
+    """The host's part of training and its growth."""
+    stages = list(record["rows"][0]["seconds"])
+    body = [
+        [
+            str(row["times"]), f"{row['tokens']:,}", *(f"{1e3 * row['seconds'][name]:,.1f}" for name in stages),
+            f"{row['tokens_packed_per_second']:,.0f}", f"{row['epoch_seconds']:.2f}", f"{row['packing_share_of_epoch']:.2%}",
+        ]
+        for row in record["rows"]
+    ]  # fmt: skip
+    lines = record["lines"]
+    deviations = [f"{lines[name]['largest_deviation']:.0%}" for name in stages]
+    body.append(["largest deviation from a line", "", *deviations, "", f"{lines['epoch']['largest_deviation']:.0%}", ""])
+    note = (
+        f"`python -m benchmarks.data`: {record['sizes']['data']}, its users repeated; the epoch beside it is id-only SASRec's, steps times "
+        f"their median. {machine_line(record)}"
+    )
+    header = ["times the users", "tokens", *(f"{name.replace('_', ' ')}, ms" for name in stages)]
+    header += ["tokens packed/s", "epoch's steps, s", "packing's share of it"]
+    return Table("data", "The host's part of training", header, body, note)
+
+
+def memory(record: dict[str, Any]) -> Table:
+    """Peaks and times over sizes of the data."""
+    sizes = record["sizes"]
+    note = (
+        f"`python -m benchmarks.memory`: a synthetic shop, at first {sizes['users']:,} users and {sizes['items']:,} items, "
+        f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a process of its own, whose peak counts the program "
+        "and mapped tables. Exact neighbours cost the square of the rows in time, and stand apart; all else should follow a straight line. "
+        f"What the full ranking takes beside is as compiled. {machine_line(record)}"
+    )
+    header, body = show(record["rows"], record["lines"])
+    return Table("memory", "Growth with the data", header, body, note)
+
+
+def memory_figure(record: dict[str, Any]) -> str:
+    """Peaks and seconds against the size of the data, as SVG, each with its straight line."""
+    times, panel = [row["times"] for row in record["rows"]], Panel(2)
+    for name, (stage, key) in GROWTH.items():
+        axis, style = int(key != "peak_bytes"), int(stage == "train")
+        scale = 2.0**30 if axis == 0 else 1.0
+        line = record["lines"][name]
+        label = "training" if style else "preparation"
+        panel.line(axis, times, [row[stage][key] / scale for row in record["rows"]], style, label)
+        fitted = [(line["intercept"] + line["slope"] * x) / scale for x in times]
+        panel.axes[axis].plot(times, fitted, color="black", linewidth=0.8, linestyle=":")
+    panel.name(0, "peak memory", "times the data", "GiB")
+    panel.name(1, "an epoch; preparation but for neighbours", "times the data", "s")
+    return panel.svg()
