@@ -121,14 +121,15 @@ def curve(build: Build, counts: Sequence[int]) -> tuple[list[dict[str, Any]], di
                 raise UserError(f"one model needs {needed / 1e9:.1f} GB of {there / 1e9:.1f}; the benchmark wants a larger device")
             return points, {"count": count, "needed_bytes": needed, "device_bytes": there}
         points.append(measure(alone, together))
-        print(f"{count} models: {1e3 * points[-1]['seconds_per_step']:.1f} ms a step", flush=True)
+        print(f"at once {count}: {1e3 * points[-1]['seconds_per_step']:.1f} ms a step", flush=True)
     return points, None
 
 
-def fills_at(points: Sequence[dict[str, Any]]) -> int:
-    """The fewest models with which a model costs about the least that it ever does."""
+def fills_at(points: Sequence[dict[str, Any]]) -> int | None:
+    """The fewest models with which a model costs about the least that it ever does; None where that still falls at the last point."""
     least = min(point["seconds_per_model"] for point in points)
-    return next(point["count"] for point in points if point["seconds_per_model"] <= NEAR_LEAST * least)
+    count = next(point["count"] for point in points if point["seconds_per_model"] <= NEAR_LEAST * least)
+    return None if count == points[-1]["count"] else count
 
 
 def show(outcome: dict[str, Any]) -> str:
@@ -136,13 +137,15 @@ def show(outcome: dict[str, Any]) -> str:
     rows = [
         [
             str(own["count"]), f"{1e3 * own['seconds_per_step']:.2f}", f"{1e3 * own['seconds_per_model']:.2f}", f"{own['over_one']:.2f}",
-            f"{own['over_one_after_another']:.2f}", "unknown" if own["memory_bytes"] is None else f"{own['memory_bytes'] / 1e6:,.0f}",
+            f"{own['over_one_after_another']:.2f}", "unknown" if own["memory_bytes"] is None else f"{own['memory_bytes'] / 2**20:,.1f}",
             f"{own['compile_seconds']:.1f}",
         ]
         for own in outcome["points"]
     ]  # fmt: skip
-    header = [outcome["model"], "ms a step", "ms a model", "over one model", "over one after another", "memory MB", "compile s"]
-    lines = [table(header, rows), f"a model costs about its least from {outcome['fills_at']} models on"]
+    header = [outcome["model"], "ms a step", "ms a model", "over one model", "over one after another", "memory MiB", "compile s"]
+    full = outcome["fills_at"]
+    said = f"a model costs about its least from {full} at once on" if full else "a model's cost still falls at the last point"
+    lines = [table(header, rows), said]
     if stopped := outcome["stopped"]:
         needed, there = stopped["needed_bytes"] / 1e9, stopped["device_bytes"] / 1e9
         lines.append(f"{stopped['count']} models need {needed:.1f} GB of {there:.1f} and were not run")

@@ -93,6 +93,7 @@ def test_where_the_device_fills() -> None:
     """A point of the curve's falling part, or its last one, would be named."""
     points = [{"count": count, "seconds_per_model": own} for count, own in ((1, 4.0), (2, 2.5), (4, 2.1), (8, 2.0), (16, 2.05))]
     assert models_at_once.fills_at(points) == 4
+    assert models_at_once.fills_at(points[:1]) is None and models_at_once.fills_at(points[:2]) is None, "it has not filled yet"
 
 
 def test_record_becomes_a_table_and_a_figure(quick: Quick, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,9 @@ def models(record: dict[str, Any]) -> Table:
     """Many models at once, beside one after another."""
     sizes, body, ends = record["sizes"], [], []
     for own in record["models"]:
-        ends.append(f"{own['model']} costs about its least from {own['fills_at']} models on")
+        full = own["fills_at"]
+        said = f"is about its least from {full} at once on" if full else "still falls at the last point"
+        ends.append(f"the cost of a {own['model']} {said}")
         if stopped := own["stopped"]:
             needed, there = stopped["needed_bytes"] / 1e9, stopped["device_bytes"] / 1e9
             ends.append(f"{stopped['count']} of {own['model']} need {needed:.1f} GB of {there:.1f} and were not run")
