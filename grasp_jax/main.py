@@ -89,7 +89,9 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().strip("\"'").split("\n")[0]
+    """Its first line; and its last where ml_collections puts the traceback of a config file between them."""
+    lines = str(error).strip().strip("\"'").split("\n")
+    return f"{lines[0]} {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else lines[0]
 
 
 def run(main: Callable[[Sequence[str]], None] = main) -> None:

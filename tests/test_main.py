@@ -159,6 +159,16 @@ def test_bad_flags_are_one_line(fault: str, tmp_path: pathlib.Path) -> None:
     assert message in one_line_error(run(arguments(data, tmp_path / "run", flag)))
 
 
+def test_config_file_that_fails_is_one_line(tmp_path: pathlib.Path) -> None:
+    """Would say that a config file cannot be parsed, and not why."""
+    (tmp_path / "own.py").write_text(
+        "from configs.quickstart import get_config as quickstart\n"
+        "def get_config():\n    config = quickstart()\n    config.train.learning_rate = 3e-3\n    return config\n"
+    )
+    message = one_line_error(run([sys.executable, "-m", "grasp_jax.main", f"--config={tmp_path}/own.py", f"--workdir={tmp_path}/run"]))
+    assert "own.py" in message and "'learning_rate'" in message and "0.003 is of original type <class 'float'>" in message
+
+
 def test_bad_embeddings_are_one_line(tmp_path: pathlib.Path) -> None:
     """Would break if vectors of other users, or NaN, went into training."""
     data = write_dataset(tmp_path / "data")
