@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from benchmarks.peak_memory import peak_bytes
 from benchmarks.rivals import protocol
 from configs.beauty import get_config
 from grasp_jax.cells import make_cell, train_cell
@@ -85,7 +86,7 @@ def train(own: Experiment) -> protocol.Report:
         compile_seconds=compiled,
         seconds=seconds,
         ranks=ranks.tolist(),
-        peak_memory_bytes=protocol.peak_memory_bytes(),
+        peak_memory_bytes=peak_bytes(),
     )
 
 

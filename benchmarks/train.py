@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.chat_process import ROOT
+from benchmarks.apart import ROOT
 from benchmarks.lengths import log_to_time
 from benchmarks.own_training import INTERACTIONS, data_of, experiment, paper_settings
 from benchmarks.record import Contention, keep, run, table

@@ -99,7 +99,6 @@ def test_a_sample_of_queries_is_extrapolated(tmp_path: pathlib.Path, monkeypatch
 PEAK = """
 import json
 from benchmarks.peak_memory import peak_bytes
-from benchmarks.sections import growth, search
 begun = peak_bytes()
 held = b"x" * 2**27
 print(json.dumps({"begun": begun, "ended": peak_bytes()}))

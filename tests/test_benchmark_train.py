@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import report, train
+from benchmarks import train
 from benchmarks.lengths import log_to_time
 from benchmarks.own_training import data_of, experiment
 from benchmarks.rivals import protocol
+from benchmarks.sections import training
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split
 from grasp_jax.evaluation.metrics import metrics, ndcg_at_10
@@ -133,17 +134,9 @@ def test_our_training_learns_and_is_timed_apart(trained: dict[str, Any]) -> None
     assert ours["versions"]["jax"] and ours["peak_memory_bytes"] > 2**20
 
 
-def test_memory_is_that_of_the_process_alone() -> None:
-    """A rival would be charged with the memory of the benchmark that started it."""
-    held = np.ones(2**28, np.uint8)
-    code = "from benchmarks.rivals.protocol import peak_memory_bytes; print(peak_memory_bytes())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=train.ROOT, capture_output=True, text=True, check=True)
-    assert 2**20 < int(done.stdout) < held.nbytes
-
-
 def test_record_becomes_a_table(trained: dict[str, Any]) -> None:
     """The page would show a training that was cut short as one that stopped early."""
-    table = report.train(trained)
+    table = training.train(trained)
     assert len(table.rows) == 2 and all(len(row) == len(table.header) for row in table.rows)
     assert "after 2 epochs" in table.rows[1][4] and "after" not in "".join(table.rows[0])
 

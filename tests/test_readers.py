@@ -3,6 +3,7 @@
 import datetime
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,17 @@ def write_table(path: pathlib.Path, columns: dict[str, Sequence[Any]]) -> pathli
 
 def write_rows(folder: pathlib.Path, ending: str) -> pathlib.Path:
     return write_table(folder / f"interactions.{ending}", dict(zip(COLUMNS, zip(*ROWS, strict=True), strict=True)))
+
+
+def test_inter_txt_needs_no_pyarrow(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare GPU machine could not train on the paper's data, or would read other pairs than pyarrow."""
+    path = tmp_path / "inter.txt"
+    path.write_text("3 1\n3 2\n1 2\n\n2 9\n")
+    expected = read_interactions(path, "shop", COLUMNS)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    found = read_interactions(path, "shop", COLUMNS)
+    for name in ("users", "items", "user_ids", "item_ids"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("ending", TABLES)

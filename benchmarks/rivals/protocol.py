@@ -8,12 +8,13 @@ import argparse
 import importlib.metadata
 import json
 import pathlib
-import resource
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from benchmarks.peak_memory import peak_bytes
 
 
 class Settings(NamedTuple):
@@ -136,7 +137,7 @@ class Course:
     def report(self, seconds: float, ranks: np.ndarray, packages: Sequence[str]) -> Report:
         """For `seconds` from start to stop and the [n] test ranks of the best epoch's parameters, where nothing was compiled."""
         return Report(
-            versions(packages), self.epoch_seconds, self.valid_ndcg, self.best_epoch, 0.0, seconds, ranks.tolist(), peak_memory_bytes()
+            versions(packages), self.epoch_seconds, self.valid_ndcg, self.best_epoch, 0.0, seconds, ranks.tolist(), peak_bytes()
         )
 
 
@@ -162,14 +163,6 @@ def padded(histories: Sequence[np.ndarray], length: int, fill: int, left: bool) 
         newest = history[-length:]
         row[length - len(newest) if left else 0 : length if left else len(newest)] = newest
     return rows
-
-
-def peak_memory_bytes() -> int:
-    """Of this process so far. Linux counts what the parent held into `getrusage` of a child, hence its own file first."""
-    status = pathlib.Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    own = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
-    return 1024 * (own or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def write(folder: pathlib.Path, settings: Settings, data: Data) -> None:
