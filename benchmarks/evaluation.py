@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import names_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
@@ -194,9 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
-    models = given.models.split(",")
-    if unknown := [name for name in models if name not in MODELS]:
-        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else Sizes()
     contention, log = Contention(), log_to_time(given.quick)
     split, sampled, full = leave_one_out(log, sizes.max_length), [], None

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import names_of
 from benchmarks.factorised import DROPOUT, FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.record import Contention, keep, run, table
@@ -160,9 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
-    models = given.models.split(",")
-    if unknown := [name for name in models if name not in MODELS]:
-        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    models = names_of(parser, "--models", given.models, MODELS)
     counts = [count for count in (QUICK_COUNTS if given.quick else COUNTS) if count <= given.most]
     if not counts:
         parser.error(f"--most: {given.most}; expected a number from 1")

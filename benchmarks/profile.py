@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 from benchmarks import trace
+from benchmarks.arguments import names_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
@@ -158,9 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
-    models = given.models.split(",")
-    if unknown := [name for name in models if name not in MODELS]:
-        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else SHAPES[given.shape]
     steps = given.steps or (4 if given.quick else 16 if jax.default_backend() == "cpu" else 512)
     contention, most = Contention(), limits(given.quick)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from benchmarks.arguments import names_of
+
 
 class Benchmark(NamedTuple):
     """A module that takes --quick and --out=JSON, its arguments otherwise, and whether it runs only when it is named."""
@@ -94,9 +96,7 @@ def main(arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[st
     parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
     given = parser.parse_args(arguments)
     benchmarks = suites[given.suite]
-    names = given.only.split(",") if given.only else []
-    if unknown := [name for name in names if name not in benchmarks]:
-        parser.error(f"--only: {', '.join(unknown)}; expected some of {', '.join(benchmarks)}")
+    names = names_of(parser, "--only", given.only, benchmarks) if given.only else []
     failed = run(benchmarks, names, given.quick, given.out, given.seconds)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

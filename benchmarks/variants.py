@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from benchmarks.arguments import names_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.record import Contention, keep, run, table
@@ -124,9 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
-    models = given.models.split(",") if given.models else list(MODELS[:1] if given.quick else MODELS)
-    if unknown := [name for name in models if name not in MODELS]:
-        parser.error(f"--models: {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
+    models = names_of(parser, "--models", given.models or ",".join(MODELS[:1] if given.quick else MODELS), MODELS)
     sizes = QUICK if given.quick else SHAPES["beauty"]
     steps, rounds = (4, 2) if given.quick else (16 if jax.default_backend() == "cpu" else 256, ROUNDS)
     contention, log, rows = Contention(), log_to_time(given.quick), []
