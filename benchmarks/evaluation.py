@@ -24,18 +24,27 @@ from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
+from grasp_jax.config import default_config
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
-from grasp_jax.evaluation.ranking import EvaluationSet, block_scores, evaluation_set, full_ranks, item_features, sampled_ranks
+from grasp_jax.evaluation.ranking import (
+    EvaluationSet,
+    block_scores,
+    evaluation_set,
+    full_ranks,
+    item_expansion,
+    item_features,
+    sampled_ranks,
+)
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.holistic import holistic_attention
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import Recommender, Tables, apply
 
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")
-NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, 64, 4096
+NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, default_config().eval.user_block, 4096
 PLAIN_BLOCK = 1024  # candidates of one user that the unfactorised model embeds at once
 REPEATS = 3
 PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
@@ -131,12 +140,14 @@ def full_ranking_bytes(
 ) -> int:  # fmt: skip
     """Bytes beside parameters and tables that ranking the full catalogue takes, as compiled; 0 where the device does not tell."""
     features = item_features(model, params, tables)
+    expansion = item_expansion(model, params, features)
     lowered = ranking._full_ranks.lower(
-        model, params, device, tables, features, asked.queries[0], asked.slots[0], asked.newest[0], asked.candidates[0, :, 0],
+        model, params, device, tables, features, expansion, asked.queries[0], asked.slots[0], asked.newest[0], asked.candidates[0, :, 0],
         jnp.full((1, 2), -1, jnp.int32), item_block=item_block,
     )  # fmt: skip
     temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(model, params, tables), lowered)]
-    return features.nbytes + max(temporary)  # the features stay; the two functions run one after the other
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves((features, expansion)))
+    return kept + max(temporary)  # what is kept of items stays; the functions run one after the other
 
 
 def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int) -> dict[str, Any]:
@@ -191,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", default=",".join(MODELS[:2]), help=f"comma separated, of {', '.join(MODELS)}")
     parser.add_argument("--full-users", type=int, default=256, help="users whose full ranking is timed; 0 leaves it out")
-    parser.add_argument("--plain-users", type=int, default=4, help="users, at most 64, ranked as written")
+    parser.add_argument("--plain-users", type=int, default=4, help=f"users, at most {USER_BLOCK}, ranked as written")
     parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)

@@ -130,7 +130,7 @@ def default_config() -> ConfigDict:
                 "full": True,
                 "valid_users": 0,  # 0: all; otherwise an epoch is validated on this many users, drawn once
                 "full_users": 0,  # 0: all; otherwise the full ranking is measured on this many users, drawn once
-                "user_block": 64,
+                "user_block": 128,
                 "item_block": 4096,
             },
             "recommend": {"top_n": 10, "exclude_seen": True},

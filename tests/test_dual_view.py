@@ -12,6 +12,7 @@ from grasp_jax.models.dual_view import DualView, DualViewEncoder
 from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods.llm_esr import Distillation, tables
 from grasp_jax.models.methods.method import Facts
+from grasp_jax.models.sasrec import SASRec
 from tests.compiling import quick_jit
 from tests.test_backbones import POSITIONS, SEGMENTS, gru_by_hand
 
@@ -69,6 +70,16 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
             first = gru_by_hand(exact["backbone"], crossed(exact["text_to_id"], text, ids), 1)
             second = gru_by_hand(exact["backbone"], crossed(exact["id_to_text"], ids, text), 1)
             np.testing.assert_allclose(found[row, own], np.concatenate([first, second], axis=1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [GRU4Rec(FEATURES), SASRec(FEATURES, 8)], ids=["gru4rec", "sasrec"])
+def test_states_of_asked_places(backbone: Any) -> None:
+    """Ranking would read the text view at another place than the ID view."""
+    model = DualView(backbone, FEATURES, 8, True)
+    vectors, asked = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)), jnp.array([1, SEGMENTS.shape[1] + 2])
+    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    few, every = (quick_jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places) for places in (asked, None))
+    np.testing.assert_allclose(few, every.reshape(-1, 2 * FEATURES)[asked], rtol=1e-5, atol=1e-5)
 
 
 def test_distillation_by_hand() -> None:

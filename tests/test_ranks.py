@@ -156,8 +156,12 @@ def test_item_block_changes_nothing(setting: Maker) -> None:
 def test_what_bounds_leave_open_is_scored(setting: Maker, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Ranks would depend on how many items of a block may be open before all of it is scored."""
     s = setting("hidden")
-    monkeypatch.setattr(ranking, "MOST_UNSURE", most)
-    np.testing.assert_array_equal(s.full(s.seen, 11 + most), brute_force(s, all_scores(s))[2])  # a block size that is not compiled yet
+    sampled, _, fresh = brute_force(s, all_scores(s))
+    for constant, compiled in (("MOST_UNSURE", ranking._full_ranks), ("MOST_UNSURE_NEGATIVES", ranking._sampled_ranks)):
+        monkeypatch.setattr(ranking, constant, most)
+        compiled.clear_cache()
+    np.testing.assert_array_equal(s.full(s.seen), fresh)
+    np.testing.assert_array_equal(s.sampled(), sampled)
 
 
 def test_progress_counts_users(setting: Maker) -> None:
@@ -222,11 +226,12 @@ def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Ma
 
         model, params = s.model, s.params
         features = many(jax.eval_shape(lambda: apply(model, params, "item_features", s.tables)))
+        expansion = jax.tree.map(many, jax.eval_shape(lambda f: apply(model, params, "expansion", f), features)) if s.tables else None
         tables = {key: many(table) if key.startswith("items") else table for key, table in s.tables.items()}
         if not tables:
             model, params = model.clone(encoder=model.encoder.clone(num_items=num_items)), {**params, "encoder": {"table": features}}
         lowered = ranking._full_ranks.lower(
-            model, params, s.data, tables, features, queries=ints((users,)), slots=ints((8, 2 * LENGTH)),
+            model, params, s.data, tables, features, expansion, queries=ints((users,)), slots=ints((8, 2 * LENGTH)),
             newest=ints((users,)), targets=ints((users,)), seen=ints((300, 2)), item_block=256,
         )  # fmt: skip
         return lowered.compile().memory_analysis().temp_size_in_bytes

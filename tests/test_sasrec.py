@@ -153,6 +153,20 @@ def test_forward_equals_a_numpy_oracle() -> None:
         np.testing.assert_allclose(states[user == SEGMENTS], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("block", "causal", "padded_length"), [("sasrec", True, 0), ("sasrec", False, 7), ("prenorm", True, 7), ("prenorm", False, 0)]
+)
+def test_states_of_asked_places(block: str, causal: bool, padded_length: int) -> None:
+    """Ranking would see other states than training: of a few places alone, also where a user's number comes again in another row."""
+    model = SASRec(FEATURES, MAX_LENGTH, 2, 2, causal, block=block, padded_length=padded_length)
+    arguments = item_vectors(), jnp.asarray(np.where(SEGMENTS == 7, 5, SEGMENTS)), jnp.asarray(POSITIONS)
+    params = quick_jit(model.init)(jax.random.key(0), *arguments)["params"]
+    asked = jnp.array([3, 6, 9, 18, 12, 0])  # 9 is empty
+    few = quick_jit(lambda params: model.apply({"params": params}, *arguments, None, asked))(params)
+    every = forward(model, params, *arguments).reshape(-1, FEATURES)
+    np.testing.assert_allclose(few, every[asked], rtol=1e-5, atol=1e-5)
+
+
 def rms_norm(x: np.ndarray, params: dict) -> np.ndarray:
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * params["scale"]
 

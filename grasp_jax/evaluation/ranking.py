@@ -6,6 +6,7 @@ that is not a number counts as at least as high.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,10 +18,12 @@ from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, interaction_logits
 from grasp_jax.models.recommender import Recommender, Tables, apply, has_gates
+from grasp_jax.models.score_bounds import Expansion
 
 CPU_CACHE_FLOATS = 320_000  # candidates' features scored together on a CPU: what stays in cache is 2.5 times as fast as 64 users at once
 MOST_UNSURE = 128  # items of a block that a user's bounds may leave open; with more, the whole block is scored
-TIE_TOLERANCE = 1e-6  # the target's score and the blocks' may be summed in another order; closer than this is a tie
+MOST_UNSURE_NEGATIVES = 8  # the same of the stored negatives
+TIE_TOLERANCE = 1e-6  # the target's score and the others' may be summed in another order; closer than this is a tie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,26 +87,71 @@ def evaluation_set(
     )
 
 
+def lowest_tie(target_scores: jax.Array) -> jax.Array:
+    """[B] scores of the targets -> [B, 1] the least score that ranks before them."""
+    return (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
+
+
+def count_by_bounds(
+    model: Recommender, params: Any, features: jax.Array, states: jax.Array, ids: jax.Array, logits: jax.Array, threshold: jax.Array,
+    skip: jax.Array | bool, bounded: tuple[jax.Array, jax.Array], most: int, by_scores: Callable[[], jax.Array],
+) -> jax.Array:  # fmt: skip
+    """How many of C items score a user's threshold [B, 1] or more: [B].
+
+    Args:
+      ids: [B, C] item rows of `features`; logits [B, C, 2] are theirs.
+      skip: [B, C], items that do not count.
+      bounded: [B, C] scores and how far at most the exact ones are from them.
+      most: items of a user that bounds may leave open, which are then scored; if any user has more, `by_scores` counts instead.
+    """
+    scores, slack = bounded
+    higher = scores - slack >= threshold
+    unsure = ~higher & ~(scores + slack < threshold) & ~skip
+    most = min(most, ids.shape[1])
+
+    def by_bounds() -> jax.Array:
+        places = jax.vmap(lambda row: jnp.nonzero(row, size=most, fill_value=0)[0])(unsure)
+        there = jnp.arange(most) < unsure.sum(axis=1, keepdims=True)
+        own, near = jnp.take_along_axis(ids, places, axis=1), jnp.take_along_axis(logits, places[..., None], axis=1)
+        rescored = apply(model, params, "score_candidates", features[own], states, near, None)
+        return (higher & ~skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
+
+    return jax.lax.cond(unsure.sum(axis=1).max() <= most, by_bounds, by_scores)
+
+
 @functools.partial(jax.jit, static_argnames="model")
 def _sampled_ranks(
     model: Recommender, params: Any, data: DeviceData, tables: Tables, slots: jax.Array, newest: jax.Array,
     candidates: jax.Array, candidate_logits: jax.Array | None,
 ) -> jax.Array:  # fmt: skip
     features = apply(model, params, "item_features", tables)
+    expansion = None if candidate_logits is None else apply(model, params, "expansion", features)
 
     def block(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
         block_slots, block_newest, block_candidates, block_logits = part
         states, normaliser = apply(model, params, "user_states", features, gather_batch(data, block_slots), block_newest)
+        target, ids = block_candidates[:, :1], block_candidates[:, 1:]
+        target_logits, logits = (None, None) if block_logits is None else (block_logits[:, :1], block_logits[:, 1:])
+        threshold = lowest_tie(apply(model, params, "score_candidates", features[target], states, target_logits, normaliser)[:, 0])
 
         def one_user(user: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
-            ids, *rest = jax.tree.map(lambda leaf: leaf[None], user)
-            return apply(model, params, "score_candidates", features[ids], *rest)[0]
+            own, *rest = jax.tree.map(lambda leaf: leaf[None], user)
+            return apply(model, params, "score_candidates", features[own], *rest)[0]
 
-        together = len(states)
-        if jax.default_backend() == "cpu":
-            together = min(together, max(1, CPU_CACHE_FLOATS // (block_candidates.shape[1] * features[0].size)))
-        scores = jax.lax.map(one_user, (block_candidates, states, block_logits, normaliser), batch_size=together)
-        return (~(scores[:, 1:] < scores[:, :1])).sum(axis=1)
+        def by_scores() -> jax.Array:
+            together = len(states)
+            if jax.default_backend() == "cpu":
+                together = min(together, max(1, CPU_CACHE_FLOATS // (ids.shape[1] * features[0].size)))
+            scores = jax.lax.map(one_user, (ids, states, logits, normaliser), batch_size=together)
+            return (~(scores < threshold)).sum(axis=1)
+
+        if expansion is None or logits is None:
+            return by_scores()
+        own = jax.tree.map(lambda leaf: leaf[ids], expansion)
+        bounded = apply(model, params, "bounded_scores", own, states, logits, "bd,bctd->tbc")
+        return count_by_bounds(
+            model, params, features, states, ids, logits, threshold, False, bounded, MOST_UNSURE_NEGATIVES, by_scores
+        )  # fmt: skip
 
     return jax.lax.map(block, (slots, newest, candidates, candidate_logits))
 
@@ -164,15 +212,14 @@ def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) 
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block"))
 def _full_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, queries: jax.Array,
-    slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
+    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, expansion: Expansion | None,
+    queries: jax.Array, slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
 ) -> jax.Array:  # fmt: skip
     """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
     num_items = features.shape[0]
     states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
     target_logits = gate_logits(tables, queries, targets)
-    target_scores = jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser))
-    threshold = (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
+    threshold = lowest_tie(jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser)))
 
     def count(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
         # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
@@ -187,22 +234,14 @@ def _full_ranks(
             scores = apply(model, params, "score_items", own, states, logits, normaliser)
             return (~(scores < threshold) & ~skip).sum(axis=1)
 
-        bounded = apply(model, params, "bounded_scores", own, states, logits)
-        if bounded is None or logits is None:
+        if expansion is None or logits is None:
             return total + by_scores(), None
-        scores, slack = bounded
-        higher = scores - slack >= threshold
-        unsure = ~higher & ~(scores + slack < threshold) & ~skip
-
-        def by_bounds() -> jax.Array:
-            most = min(MOST_UNSURE, item_block)
-            places = jax.vmap(lambda row: jnp.nonzero(row, size=most, fill_value=0)[0])(unsure)
-            there = jnp.arange(most) < unsure.sum(axis=1, keepdims=True)
-            near = jnp.take_along_axis(logits, places[..., None], axis=1)
-            rescored = apply(model, params, "score_candidates", own[places], states, near, normaliser)
-            return (higher & ~skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
-
-        return total + jax.lax.cond(unsure.sum(axis=1).max() <= MOST_UNSURE, by_bounds, by_scores), None
+        near = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion)
+        bounded = apply(model, params, "bounded_scores", near, states, logits, "bd,ctd->tbc")
+        every = jnp.broadcast_to(ids, skip.shape)
+        return total + count_by_bounds(
+            model, params, features, states, every, logits, threshold, skip, bounded, MOST_UNSURE, by_scores
+        ), None  # fmt: skip
 
     blocks = jnp.arange(-(-num_items // item_block))
     return jax.lax.scan(count, jnp.zeros(len(queries), jnp.int32), blocks)[0]
@@ -214,6 +253,7 @@ def full_ranks(
 ) -> np.ndarray:  # fmt: skip
     """[n] int32 ranks of the targets among all items; `seen` from `seen_pairs` leaves those out (never the target itself)."""
     features = item_features(model, params, tables)
+    expansion = item_expansion(model, params, features) if has_gates(tables) else None
     item_block = min(item_block, features.shape[0])
     nothing = np.full((1, 2), -1, np.int32)
     ranks = []
@@ -227,6 +267,7 @@ def full_ranks(
                 data,
                 tables,
                 features,
+                expansion,
                 evaluation.queries[s],
                 evaluation.slots[s],
                 evaluation.newest[s],
@@ -245,6 +286,12 @@ def full_ranks(
 def item_features(model: Recommender, params: Any, tables: Tables) -> jax.Array:
     """[V, ...] features of the whole catalogue."""
     return apply(model, params, "item_features", tables)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def item_expansion(model: Recommender, params: Any, features: jax.Array) -> Expansion | None:
+    """What bounds of scores need of the whole catalogue; None for encoders without."""
+    return apply(model, params, "expansion", features)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block", "top_n"))

@@ -96,8 +96,11 @@ class DualView(nn.Module):
         return self.backbone.mask_at
 
     @nn.compact
-    def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
-        """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]."""
+    def __call__(
+        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        asked: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; of [B] places `asked` alone, [B, 2D]."""
         own, text = jnp.split(vectors, 2, axis=-1)
         if self.with_positions:
             table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
@@ -109,4 +112,5 @@ class DualView(nn.Module):
             CrossAttention(self.features, self.num_heads, name="id_to_text")(own, text, allowed),
         ]
         both, twice = jnp.concatenate(crossed), [jnp.concatenate([x, x]) for x in (segments, positions)]
-        return jnp.concatenate(jnp.split(self.backbone(both, *twice, dropout), 2), axis=-1)
+        places = None if asked is None else jnp.concatenate([asked, asked + segments.size])
+        return jnp.concatenate(jnp.split(self.backbone(both, *twice, dropout, places), 2), axis=-1)

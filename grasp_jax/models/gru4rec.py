@@ -48,10 +48,14 @@ class GRU4Rec(nn.Module):
         return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length, config.kernels)
 
     @nn.compact
-    def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        asked: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
-        `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise).
+        `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise). With
+        [B] places `asked`, row * L + column, states of those alone: [B, D].
         """
         unroll = RECURRENCES[self.kernels]
         x, padding = vectors, jnp.zeros((0, self.features))
@@ -70,4 +74,4 @@ class GRU4Rec(nn.Module):
                 padding = unroll(dense(padding)[None], recurrent, jnp.zeros((1, self.padded_length), bool), start)[0]
                 start = padding[-1]
             x = unroll(dense(x), recurrent, positions == 0, start)
-        return x
+        return x if asked is None else x.reshape(-1, self.features)[asked]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models import attention
-from grasp_jax.models.score_bounds import GELU_CURVATURE, bounded_scores, expand
+from grasp_jax.models.score_bounds import GELU_CURVATURE, Expansion, bounded_scores, expand
 
 
 def holistic_attention(users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array) -> jax.Array:
@@ -179,13 +179,28 @@ class HolisticEncoder(nn.Module):
 
         return jax.lax.map(one_user, (gates.transpose(0, 2, 1), weights)) + offset[:, None]
 
-    def bounded_scores(self, features: jax.Array, states: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array] | None:
-        """Near `score_all`, and how far at most from it, [B, C] each; None where there are no such bounds."""
+    def expansion(self, features: jax.Array) -> Expansion | None:
+        """What `bounded_scores` needs of items [C, 3, H]; None where there are no such bounds."""
         if self.gate in ("none", "softmax") or len(self.hidden) > 1:
             return None
-        gates, rest = self.gates(logits), self.gates(jnp.zeros(2))
-        assert gates is not None and rest is not None
         activation, curvature = (self.activation, GELU_CURVATURE) if self.hidden else ((lambda x: x), 0.0)
-        weights, offset = self.last_layer(states)
-        scores, slack = bounded_scores(expand(features, rest, self.first_bias, activation, curvature), weights, gates - rest)
-        return scores + offset[:, None], slack
+        return expand(features, self._rest(), self.first_bias, activation, curvature, self._last_kernel())
+
+    def bounded_scores(
+        self, expansion: Expansion, states: jax.Array, logits: jax.Array, subscripts: str
+    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        """Near the scores of pairs, and how far at most from them, [B, C] each, for logits [B, C, 2]; see `score_bounds`."""
+        gates = self.gates(logits)
+        assert gates is not None
+        scores, slack = bounded_scores(expansion, states, gates - self._rest(), self._last_kernel(), subscripts)
+        return scores + self.last_layer(states)[1][:, None], slack
+
+    def _rest(self) -> jax.Array:
+        """[3] gates of the logits 0."""
+        gates = self.gates(jnp.zeros(2))
+        assert gates is not None
+        return gates
+
+    def _last_kernel(self) -> jax.Array:
+        """[H, D]; without hidden layers the first layer's output is the vector itself."""
+        return self.layers[-1].variables["params"]["kernel"] if self.hidden else jnp.eye(self.features)

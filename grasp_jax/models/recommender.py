@@ -20,6 +20,7 @@ from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.sasrec import SASRec
+from grasp_jax.models.score_bounds import Expansion
 from grasp_jax.models.segments import is_last
 
 Tables = Mapping[str, jax.Array]
@@ -185,26 +186,29 @@ class Recommender(nn.Module):
         """
         normaliser = self._history_normaliser(batch)
         vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
-        states = self.backbone(self._hidden(vectors, batch.masked), batch.segments, batch.positions, None)
+        states = self.backbone(self._hidden(vectors, batch.masked), batch.segments, batch.positions, None, newest)
         last_item = newest - 1 if self.backbone.bidirectional else newest
-        return states.reshape(-1, states.shape[-1])[newest], None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
+        return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
 
     def score_candidates(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
         gates = self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1))
         weights, offset = self.encoder.last_layer(states)
-        # A sum fuses with what makes its terms; an einsum would be a batched matrix-vector product, twice as slow on a CPU.
-        return (weights[:, None] * self.encoder.head_input(features, gates)).sum(axis=-1) + offset[:, None]
+        return jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates)) + offset[:, None]
 
     def score_items(self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
         return self.encoder.score_all(features, states, self.encoder.gates(logits, self._candidate_normaliser(logits, normaliser, axis=1)))
 
-    def bounded_scores(self, features: jax.Array, states: jax.Array, logits: jax.Array | None) -> tuple[jax.Array, jax.Array] | None:
-        """Near `score_items`, and how far at most from it, [B, C] each, for less; None where the encoder has no such bounds."""
-        if logits is None or not hasattr(self.encoder, "bounded_scores"):
-            return None
-        return self.encoder.bounded_scores(features, states, logits)
+    def expansion(self, features: jax.Array) -> Expansion | None:
+        """What `bounded_scores` needs of the items of `item_features`; None where the encoder has no such bounds."""
+        return self.encoder.expansion(features) if hasattr(self.encoder, "expansion") else None
+
+    def bounded_scores(
+        self, expansion: Expansion, states: jax.Array, logits: jax.Array, subscripts: str
+    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        """Near `score_items` or `score_candidates`, and how far at most from it, [B, C] each, for less; see `score_bounds`."""
+        return self.encoder.bounded_scores(expansion, states, logits, subscripts)
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.mask_at else vectors

@@ -24,6 +24,21 @@ def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
     return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
 
 
+def mask_at_places(segments: jax.Array, causal: bool, asked: jax.Array) -> jax.Array:
+    """The lines of `attention_mask` of [B] places, row * L + column, over all rows end to end: [1, B, R * L] bool."""
+    length, flat = segments.shape[1], segments.ravel()
+    keys, queries = jnp.arange(flat.size), asked[:, None]
+    allowed = (flat[queries] == flat) & (flat[queries] >= 0) & (queries // length == keys // length)
+    if causal:
+        allowed &= keys <= queries
+    return (allowed | (keys == queries))[None]
+
+
+def rows_at_places(x: jax.Array, asked: jax.Array | None) -> jax.Array:
+    """What is at [B] places, row * L + column, as one row: [R, L, ...] -> [1, B, ...]; all of x for None."""
+    return x if asked is None else x.reshape(-1, *x.shape[2:])[asked][None]
+
+
 class SelfAttention(nn.Module):
     """Softmax attention in which queries are normalised and keys and values are not, as in the published SASRec."""
 
@@ -35,10 +50,17 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, queries: jax.Array, values: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None
-    ) -> jax.Array:
-        """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given."""
+        self, queries: jax.Array, values: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None,
+        asked: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given.
+
+        With [B] places `asked`, queries are of those places only, [1, B, D].
+        """
+        if asked is not None:
+            values = values.reshape(1, -1, self.features)
         if padding is not None:  # equal keys: one that counts as often
+            padding = rows_at_places(padding, asked)
             values = jnp.pad(values, ((0, 0), (0, 1), (0, 0)))
         head_width = self.features // self.num_heads
 
@@ -47,11 +69,12 @@ class SelfAttention(nn.Module):
             return y.reshape(*x.shape[:-1], self.num_heads, head_width)
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
-        if self.kernels == "pallas":
+        if self.kernels == "pallas" and asked is None:
             seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
             attended = packed_attention(q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed)
         else:
-            attended = self._attend(q, k, v, attention_mask(segments, self.causal), dropout, padding)
+            allowed = attention_mask(segments, self.causal) if asked is None else mask_at_places(segments, self.causal, asked)
+            attended = self._attend(q, k, v, allowed, dropout, padding)
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(
             attended.reshape(queries.shape)
         )
@@ -59,7 +82,7 @@ class SelfAttention(nn.Module):
     def _attend(
         self, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None
     ) -> jax.Array:
-        """All pairs of a row, where `allowed` [R, L, L]."""
+        """All pairs of a row, where `allowed` [R, queries, keys]."""
         scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(q.shape[-1]))
         if padding is not None:
             allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
@@ -107,10 +130,14 @@ class SASRec(nn.Module):
         )  # fmt: skip
 
     @nn.compact
-    def __call__(self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        asked: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
-        `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise).
+        `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise). `asked` are [B] places, row * L +
+        column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
         """
         table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
         x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
@@ -120,24 +147,30 @@ class SASRec(nn.Module):
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
         step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
-        for _ in range(self.num_layers):
-            x = step(x, segments, dropout, padding)
+        for _ in range(self.num_layers - 1):
+            x = step(x, segments, dropout, padding, None)
+        x = step(x, segments, dropout, padding, asked)
         norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
-        return norm(x).astype(jnp.float32)
+        states = norm(x).astype(jnp.float32)
+        return states if asked is None else states[0]
 
-    def _published(self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
+    def _published(
+        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, asked: jax.Array | None
+    ) -> jax.Array:
         """A block of SASRec's own: normalised queries are what attention is added to."""
-        normalised = nn.LayerNorm(epsilon=1e-8)(x)
-        x = normalised + self._attention()(normalised, x, segments, dropout, padding)
+        normalised = nn.LayerNorm(epsilon=1e-8)(rows_at_places(x, asked))
+        x = normalised + self._attention()(normalised, x, segments, dropout, padding, asked)
         x = nn.LayerNorm(epsilon=1e-8)(x)
         hidden = jax.nn.relu(Dropout()(self._dense(self.features)(x), dropout))
         return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
 
-    def _prenorm(self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None) -> jax.Array:
+    def _prenorm(
+        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, asked: jax.Array | None
+    ) -> jax.Array:
         """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
         normalised = nn.RMSNorm()(x)
-        attended = self._attention()(normalised, normalised, segments, dropout, padding)
-        x = x + Dropout()(attended, dropout)
+        attended = self._attention()(rows_at_places(normalised, asked), normalised, segments, dropout, padding, asked)
+        x = rows_at_places(x, asked) + Dropout()(attended, dropout)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
 
