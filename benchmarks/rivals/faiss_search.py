@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 
 from benchmarks.peak_memory import peak_bytes
+from benchmarks.queries import sample_rows
 
 
 def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.Index:
@@ -27,10 +28,10 @@ def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.I
     return index
 
 
-def search(index: faiss.Index, vectors: np.ndarray, k: int) -> np.ndarray:
-    """[rows, K] neighbours of every row, the row itself left out; -1 where the index gives fewer."""
-    _, ids = index.search(vectors, k + 1)
-    own = ids == np.arange(len(vectors))[:, None]
+def search(index: faiss.Index, vectors: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """[queries, K] neighbours of `rows` [queries], the row itself left out; -1 where the index gives fewer."""
+    _, ids = index.search(vectors if len(rows) == len(vectors) else vectors[rows], k + 1)
+    own = ids == rows[:, None]
     own[~own.any(axis=1), -1] = True  # behind copies of itself, or not found: the last goes
     return ids[~own].reshape(-1, k)
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("kind", choices=("flat", "ivf"))
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--neighbours", type=int, required=True)
+    parser.add_argument("--queries", type=int, required=True, help="rows to search for, drawn at random")
     parser.add_argument("--leaves", type=int, required=True)
     parser.add_argument("--searched", type=int, required=True)
     given = parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
     started = time.perf_counter()
     index = build(given.kind, vectors, given.leaves, given.searched)
     built = time.perf_counter()
-    found = search(index, vectors, given.neighbours)
+    found = search(index, vectors, sample_rows(len(vectors), given.queries), given.neighbours)
     searched = time.perf_counter()
     np.save(given.folder / "found.npy", found.astype(np.int32))
     figures = {
