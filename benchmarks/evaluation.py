@@ -29,15 +29,9 @@ from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
-from grasp_jax.evaluation.ranking import (
-    EvaluationSet,
-    block_scores,
-    evaluation_set,
-    full_ranks,
-    item_expansion,
-    item_features,
-    sampled_ranks,
-)
+from grasp_jax.evaluation.catalogue import block_scores, item_expansion, item_features
+from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.holistic import holistic_attention
 from grasp_jax.models.methods import METHODS

@@ -15,9 +15,11 @@ from grasp_jax.config import of_method
 from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import plan_packing
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.catalogue import seen_pairs
 from grasp_jax.evaluation.examples import example_users, examples, target_gates
 from grasp_jax.evaluation.metrics import group_rows
-from grasp_jax.evaluation.ranking import EvaluationSet, full_ranks, sampled_ranks, seen_pairs
+from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.experiment import Experiment
 from grasp_jax.files import write_text

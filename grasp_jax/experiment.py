@@ -14,7 +14,7 @@ from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.sources import Dataset, load_dataset
 from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, leave_one_out
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.methods import METHODS

@@ -14,8 +14,10 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.evaluation import ranking
+from grasp_jax.evaluation.catalogue import seen_pairs
 from grasp_jax.evaluation.metrics import CUTOFFS, metrics
-from grasp_jax.evaluation.ranking import EvaluationSet, evaluation_set, full_ranks, sampled_ranks, seen_pairs
+from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.device_data import DeviceData, interaction_logits, logits_of
 from grasp_jax.models.recommender import PackedBatch, Recommender, apply, build_recommender
 from tests.compiling import quick_jit

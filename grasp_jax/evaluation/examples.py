@@ -9,7 +9,8 @@ import numpy as np
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Split
-from grasp_jax.evaluation.ranking import EvaluationSet, in_user_order, item_features, seen_pairs, top_items
+from grasp_jax.evaluation.catalogue import item_features, seen_pairs, top_items
+from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.recommender import Recommender, Tables, apply
 

@@ -14,7 +14,7 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.ranking import item_features, seen_pairs, top_items
+from grasp_jax.evaluation.catalogue import item_features, seen_pairs, top_items
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.recommender import Recommender, Tables
 from grasp_jax.progress import progress_bar

@@ -24,7 +24,8 @@ from grasp_jax.data.packing import Packing, pack, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import TrainingDiverged
 from grasp_jax.evaluation.metrics import ndcg_at_10
-from grasp_jax.evaluation.ranking import EvaluationSet, sampled_ranks
+from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.ranking import sampled_ranks
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables
 from grasp_jax.progress import progress_bar

@@ -1,0 +1,81 @@
+"""What a split asks of a model: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.packing import pack_in_blocks
+from grasp_jax.data.split import Histories
+from grasp_jax.models.device_data import interaction_logits
+from grasp_jax.models.recommender import Tables, has_gates
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """Everything of one split that does not depend on the model; made once.
+
+    Attributes:
+      users: [n] evaluated user rows, in the order of every `ranks` array.
+      targets: [n] item rows.
+      batches: [S, B] user rows, -1 for none.
+      order: [S, B] place of each user in `users`, -1 for none.
+      slots: [S, R, L] packed histories, on the device.
+      newest: [S, B] place of the newest item, or of the mask after it, on the device.
+      candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
+      queries: [S, B] int32 row of the query tables with which each target is asked for, on the device.
+      candidate_logits: [S, B, 1+C, 2] or None.
+    """
+
+    users: np.ndarray
+    targets: np.ndarray
+    batches: np.ndarray
+    order: np.ndarray
+    slots: jax.Array
+    newest: jax.Array
+    candidates: jax.Array
+    queries: jax.Array
+    candidate_logits: jax.Array | None
+
+
+def evaluation_set(
+    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None
+) -> EvaluationSet:
+    """Packs the histories of the evaluated users and caches the gate logits of their candidates.
+
+    Args:
+      histories: validation or test windows.
+      negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
+      tables: frozen knowledge, empty for models without.
+      user_block: B.
+      mask_at: the backbone's.
+      queries: [N] row of the query tables for each user's target; None: the user's own.
+    """
+    users = histories.evaluated
+    batches, slots, newest = pack_in_blocks(histories, users, user_block, mask_at)
+    order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
+    targets = histories.target[users]
+    candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
+    asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
+    rows = jnp.asarray(asked_with.astype(np.int32))
+    logits = interaction_logits(tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates) if has_gates(tables) else None
+    return EvaluationSet(
+        users=users,
+        targets=targets,
+        batches=batches,
+        order=order,
+        slots=jnp.asarray(slots),
+        newest=jnp.asarray(newest),
+        candidates=candidates,
+        queries=rows,
+        candidate_logits=logits,
+    )
+
+
+def in_user_order(values: np.ndarray, evaluation: EvaluationSet) -> np.ndarray:
+    """[S, B, ...] values of packed blocks -> [n, ...] in the order of `evaluation.users`."""
+    ordered = np.empty((len(evaluation.users), *values.shape[2:]), values.dtype)
+    filled = evaluation.order >= 0
+    ordered[evaluation.order[filled]] = values[filled]
+    return ordered
