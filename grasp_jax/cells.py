@@ -31,6 +31,7 @@ from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommender, has_gates
+from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.progress import progress_bar
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.deferred_adam import defers
@@ -99,19 +100,14 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     users = np.flatnonzero(split.train.lengths > (0 if mask_at and config.train.one_item_users else 1))
     if not len(users):
         raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
-    packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at)
+    mesh = experiment.mesh
+    packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
-    log_users, log_items = jnp.asarray(split.log.users), jnp.asarray(split.log.items)
-    every = np.arange(split.log.num_interactions)
-    queries = jnp.asarray(query_rows(config.model.gate_query, split.log, every, split.log.users))
-    device = DeviceData(
-        items=log_items,
-        users=log_users,
-        logits=interaction_logits(tables, queries, log_items) if has_gates(tables) else None,
-        excluded=jnp.asarray(index.shifted),
-        excluded_offsets=jnp.asarray(index.offsets),
-        queries=queries,
-    )
+    queries = query_rows(config.model.gate_query, split.log, np.arange(split.log.num_interactions), split.log.users)
+    flat = {"items": split.log.items, "users": split.log.users, "queries": queries}
+    device = DeviceData(**everywhere(mesh, {**flat, "excluded": index.shifted, "excluded_offsets": index.offsets}), logits=None)
+    if has_gates(tables):
+        device = device._replace(logits=interaction_logits(tables, device.queries, device.items))
     mask_rate = config.model.mask_rate if bidirectional else 0.0
     last_only = config.train.targets == "last"
     num_targets = count_targets(packing, mask_rate, last_only)
@@ -141,8 +137,9 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
         shape,
         choose_loss(loss, config.train, split.log.num_items),
         experiment.evaluation_set("valid", method, backbone, config.eval.valid_users),
-        pack_all_users(split.train, config.eval.user_block, mask_at) if METHODS[method].reads_states else None,
+        pack_all_users(split.train, config.eval.user_block, mask_at, mesh) if METHODS[method].reads_states else None,
         training_mask_at,
+        mesh,
     )
     return Cell(method, backbone, model, members, data, experiment.workdir / "checkpoints" / f"{method}-{backbone}")
 
@@ -155,6 +152,7 @@ def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
         earlier, item_ids = pathlib.Path(config.start_from), experiment.split.log.item_ids
         rows = earlier_rows(item_ids, earlier)
         params = start_from(initial.state.params, earlier / "checkpoints" / cell.folder.name, rows)
+        params = everywhere(cell.data.mesh, params)
         initial = initial._replace(state=initial.state._replace(params=params), best_params=jax.tree.map(jnp.copy, params))
         print(f"{cell.folder.name}: starts from {earlier}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
     return train(config, cell.model, cell.members, cell.data, initial, cell.folder, experiment.records, cell.labels)

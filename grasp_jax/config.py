@@ -17,6 +17,7 @@ from grasp_jax.knowledge.queries import QUERIES
 CONFIG_FILE = "config.json"
 FREE = (
     "recommend",
+    "mesh",
     "compilation_cache",
     "knowledge.since",
     "knowledge.audit",
@@ -37,6 +38,7 @@ def default_config() -> ConfigDict:
     config = ConfigDict(
         {
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
+            "mesh": {"data": 1},  # devices that share out each batch
             "kernels": "xla",  # xla | pallas: grasp_jax/kernels, for a GPU; elsewhere they are interpreted, which is slow
             "data": {
                 "name": "dataset",
@@ -166,7 +168,7 @@ CHOICES = {
 }
 _POSITIVE = (
     *(f"knowledge.{name}" for name in POSITIVE),
-    "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
+    "mesh.data", "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
     "model.rlmrec.temperature", "train.batch_size", "train.negatives", "train.shared_negatives",
     "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.max_epochs", "train.patience",
     "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",

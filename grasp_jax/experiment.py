@@ -7,6 +7,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from grasp_jax.config import names, of_method, save_config
 from grasp_jax.config_dict import ConfigDict
@@ -20,6 +21,7 @@ from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.recommender import BACKBONES, Tables, has_gates
+from grasp_jax.parallel.mesh import everywhere, make_mesh
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.records import Records
 from grasp_jax.training.start_from import save_item_ids
@@ -68,6 +70,11 @@ class Experiment:
 
         return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
 
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return make_mesh(self.config.mesh.data)
+
     @property
     def needs_bank(self) -> bool:
         """Whether any method asks for knowledge."""
@@ -104,14 +111,14 @@ class Experiment:
             if has_gates(chosen):
                 chosen = {**chosen, **query_tables(config.gate_query, bank, self.split)}
             self._tables[method] = {
-                name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else jnp.asarray(table)
+                name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else everywhere(self.mesh, table)
                 for name, table in chosen.items()
             }
         return self._tables[method]
 
     def _of_bank(self, name: str, table: np.ndarray) -> jax.Array:
         if name not in self._bank_tables:
-            self._bank_tables[name] = jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype))
+            self._bank_tables[name] = everywhere(self.mesh, jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype)))
         return self._bank_tables[name]
 
     def mask_at(self, method: str, backbone: str) -> str:
@@ -155,7 +162,7 @@ class Experiment:
             histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
         return evaluation_set(
             histories, negatives, self.tables(method), self.config.eval.user_block, self.mask_at(method, backbone),
-            self.queries(method, histories.end),
+            self.queries(method, histories.end), self.mesh,
         )  # fmt: skip
 
     def seconds(self) -> dict[str, float]:

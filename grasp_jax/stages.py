@@ -102,7 +102,7 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
     recommend(
         experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users,
-        experiment.queries(cell.method, experiment.split.log.offsets[1:]), path,
+        experiment.queries(cell.method, experiment.split.log.offsets[1:]), experiment.mesh, path,
     )  # fmt: skip
     print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
 

@@ -27,12 +27,14 @@ class Packing:
       row_length: L tokens per row, at least the longest history.
       num_rows: R rows per batch, enough for any batch of `stratified_batches`.
       num_pairs: P, the most (item, next item) pairs that any such batch holds.
+      shares: devices that share out the rows of a batch; R is a multiple of it, with empty rows at the end.
     """
 
     batch_size: int
     row_length: int
     num_rows: int
     num_pairs: int
+    shares: int = 1
 
 
 def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -61,7 +63,7 @@ def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, 
     return strata.T
 
 
-def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_at: str = "") -> Packing:
+def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_at: str = "", shares: int = 1) -> Packing:
     """Chooses rows that fit every batch: first-fit of the longest history of each stratum.
 
     The shape depends on the data alone, never on the epoch, so nothing recompiles and a resumed run repeats the same sums.
@@ -69,12 +71,12 @@ def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_
     """
     lengths = histories.lengths + bool(mask_at)
     longest = int(lengths[users].max())
-    row_length = -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+    row_length = _up_to(longest, ROW_MULTIPLE)
     batch_size = min(batch_size, len(users))
     batches = stratified_batches(lengths, users, batch_size, None)
     worst = np.where(batches[:1] >= 0, lengths[batches[:1]], 0)
     rows, _ = _first_fit(worst, row_length)
-    return Packing(batch_size, row_length, int(rows.max()) + 1, int(np.maximum(worst - 1, 0).sum()))
+    return Packing(batch_size, row_length, _up_to(int(rows.max()) + 1, shares), int(np.maximum(worst - 1, 0).sum()), shares)
 
 
 def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +95,7 @@ def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: s
     steps = batches.shape[0]
     lengths = np.where(batches >= 0, histories.lengths[batches] + bool(mask_at), 0)
     rows, columns = _first_fit(lengths, packing.row_length)
-    num_rows = max(packing.num_rows, int(rows.max()) + 1)
+    num_rows = max(packing.num_rows, _up_to(int(rows.max()) + 1, packing.shares))
     slots = np.full(steps * num_rows * packing.row_length, -1, np.int32)
     flat_lengths = lengths.ravel()
     step_of = np.repeat(np.arange(steps), batches.shape[1])
@@ -109,11 +111,21 @@ def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: s
     return slots.reshape(steps, num_rows, packing.row_length), newest
 
 
-def pack_in_blocks(histories: Histories, users: np.ndarray, block: int, mask_at: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All of `users` once, in blocks, as ranking wants them: [S, B] user rows (-1 for none), and the slots and places of `pack`."""
-    packing = plan_packing(histories, users, block, mask_at)
+def pack_in_blocks(
+    histories: Histories, users: np.ndarray, block: int, mask_at: str = "", shares: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """All of `users` once, in blocks, as ranking wants them: [S, B] user rows (-1 for none), and the slots and places of `pack`.
+
+    B and R are multiples of `shares`.
+    """
+    packing = plan_packing(histories, users, block, mask_at, shares)
     batches = stratified_batches(histories.lengths, users, packing.batch_size, None)
+    batches = np.pad(batches, ((0, 0), (0, -batches.shape[1] % shares)), constant_values=-1)
     return batches, *pack(histories, batches, packing, mask_at)
+
+
+def _up_to(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 def _first_fit(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:

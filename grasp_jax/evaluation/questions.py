@@ -5,11 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import interaction_logits
 from grasp_jax.models.recommender import Tables, has_gates
+from grasp_jax.parallel.mesh import make_mesh, shared_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +42,9 @@ class EvaluationSet:
 
 
 def evaluation_set(
-    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None
-) -> EvaluationSet:
+    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None,
+    mesh: Mesh | None = None,
+) -> EvaluationSet:  # fmt: skip
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
 
     Args:
@@ -51,22 +54,26 @@ def evaluation_set(
       user_block: B.
       mask_at: the backbone's.
       queries: [N] row of the query tables for each user's target; None: the user's own.
+      mesh: devices that share out the users of a block; None: one.
     """
-    users = histories.evaluated
-    batches, slots, newest = pack_in_blocks(histories, users, user_block, mask_at)
+    mesh, users = mesh or make_mesh(), histories.evaluated
+    batches, slots, newest = pack_in_blocks(histories, users, user_block, mask_at, mesh.size)
     order = np.where(batches >= 0, np.searchsorted(users, batches), -1)
     targets = histories.target[users]
-    candidates = jnp.asarray(np.concatenate([targets[:, None], negatives], axis=1)[order])
+    candidates = np.concatenate([targets[:, None], negatives], axis=1)[order]
     asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
-    rows = jnp.asarray(asked_with.astype(np.int32))
-    logits = interaction_logits(tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates) if has_gates(tables) else None
+    rows, candidates, slots, newest = shared_out(mesh, (asked_with.astype(np.int32), candidates, slots, newest), axis=1)
+    logits = None
+    if has_gates(tables):
+        logits = interaction_logits(tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates)
+        logits = shared_out(mesh, logits, axis=1)
     return EvaluationSet(
         users=users,
         targets=targets,
         batches=batches,
         order=order,
-        slots=jnp.asarray(slots),
-        newest=jnp.asarray(newest),
+        slots=slots,
+        newest=newest,
         candidates=candidates,
         queries=rows,
         candidate_logits=logits,

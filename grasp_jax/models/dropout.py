@@ -1,4 +1,6 @@
-"""Dropout for models that are trained side by side."""
+"""Dropout for models that are trained side by side, on rows of which some may be empty."""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -14,3 +16,12 @@ class Dropout(nn.Module):
             return x
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - rate, x.shape)
         return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def for_each(module: nn.Module, run: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
+    """`run(module, *part)` for each part of arrays [C, R, ...], with the same parameters and dropout of its own: [C, ...].
+
+    Laid one after the other, [C * R, ...], the second part's draws would depend on the number of rows, which is rounded up to what
+    devices share.
+    """
+    return nn.vmap(run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True})(module, *stacked)

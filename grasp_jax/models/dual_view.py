@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.dropout import Dropout
+from grasp_jax.models.dropout import Dropout, for_each
 from grasp_jax.models.id_encoder import UngatedEncoder, id_rows
 from grasp_jax.models.sasrec import attention_mask
 
@@ -111,6 +111,7 @@ class DualView(nn.Module):
             CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),
             CrossAttention(self.features, self.num_heads, name="id_to_text")(own, text, allowed),
         ]
-        both, twice = jnp.concatenate(crossed), [jnp.concatenate([x, x]) for x in (segments, positions)]
-        places = None if asked is None else jnp.concatenate([asked, asked + segments.size])
-        return jnp.concatenate(jnp.split(self.backbone(both, *twice, dropout, places), 2), axis=-1)
+        views = for_each(
+            self.backbone, lambda backbone, view: backbone(view, segments, positions, dropout, asked), jnp.stack(crossed)
+        )  # fmt: skip
+        return jnp.concatenate([*views], axis=-1)

@@ -4,7 +4,6 @@
 no optimiser state and no gradient ever has their size.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import START
 from grasp_jax.models import attention
 from grasp_jax.models.bert4rec import BERT4Rec
+from grasp_jax.models.dropout import for_each
 from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import take_rows
@@ -113,33 +113,34 @@ class Recommender(nn.Module):
         """
         copies, ahead = (2, 0) if self.backbone.bidirectional else (1, 1)
         rows, length = batch.items.shape[0] // copies, batch.items.shape[1]
-        tokens = rows * length
         ids = training_ids(self, batch, negatives)
         gathered = self.projection == "token" and negatives.ndim > 1 and batch.logits is not None
         gathered &= getattr(self.encoder, "kernels", "xla") == "pallas"
         features = None if gathered else self.training_features(tables, ids)
 
-        def head_of(first: int, shape: tuple[int, ...], gates: jax.Array | None) -> jax.Array:
-            """`head_input` of the ids from `first` on."""
-            own = slice(first, first + math.prod(shape))
+        def head_of(own: slice, shape: tuple[int, ...], gates: jax.Array | None) -> jax.Array:
+            """`head_input` of these of the ids."""
             if features is None:
                 return self.encoder.gathered_head_input(tables, ids[own].reshape(shape), gates)
             return self.encoder.head_input(features[own].reshape(*shape, *features.shape[1:]), gates)
 
+        each = 1 if batch.replaced is None else 2
+        of_negatives, of_history = slice(negatives.size), slice(negatives.size, None, each)
+
         normaliser = self._history_normaliser(batch)
         gates = self.encoder.gates(*(None if x is None else x[:rows] for x in (batch.logits, normaliser)))
-        head = head_of(0, (rows, length), gates)
+        head = head_of(of_history, (rows, length), gates)
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
         if batch.replaced is not None:
             gates = self.encoder.gates(batch.replaced_logits, None if normaliser is None else normaliser[:rows])
-            others = self.encoder.finish(head_of(ids.size - tokens, (rows, length), gates))
+            others = self.encoder.finish(head_of(slice(negatives.size + 1, None, each), (rows, length), gates))
             inputs = jnp.concatenate([jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors])
         shown = batch
         if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
             shown = batch._replace(segments=jnp.where(is_last(batch.segments), -1, batch.segments))
-        states = self.backbone(self._hidden(inputs, batch.masked), shown.segments, batch.positions, dropout)
+        states = self._states(copies, self._hidden(inputs, batch.masked), shown.segments, batch.positions, dropout)
         if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
             auxiliary = self.auxiliary(tables, self._of_items(shown)[-rows:], states[-rows:], batch.items[:rows], vectors)
 
@@ -154,12 +155,11 @@ class Recommender(nn.Module):
             pair_normaliser = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
         if features is not None and negatives.ndim == 1:
-            of_negatives = features[tokens : tokens + negatives.size]
-            negative = self.encoder.score_all(of_negatives, states.reshape(batch.items.size, -1)[place], negative_gates)
+            negative = self.encoder.score_all(features[of_negatives], states.reshape(batch.items.size, -1)[place], negative_gates)
             asked_for = jnp.roll(batch.items, -ahead, axis=1).ravel()[place]
             negative = jnp.where(negatives == asked_for[:, None], -jnp.inf, negative)
         else:
-            negative_head = head_of(tokens, negatives.shape, negative_gates)
+            negative_head = head_of(of_negatives, negatives.shape, negative_gates)
             pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
             negative = (pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None]
         return PairScores(
@@ -210,6 +210,16 @@ class Recommender(nn.Module):
         """Near `score_items` or `score_candidates`, and how far at most from it, [B, C] each, for less; see `score_bounds`."""
         return self.encoder.bounded_scores(expansion, states, logits, subscripts)
 
+    def _states(
+        self, copies: int, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None
+    ) -> jax.Array:  # fmt: skip
+        """States of differently masked copies, one after the other."""
+        if copies == 1:
+            return self.backbone(vectors, segments, positions, dropout)
+        parts = (x.reshape(copies, -1, *x.shape[1:]) for x in (vectors, segments, positions))
+        states = for_each(self.backbone, lambda backbone, *part: backbone(*part, dropout), *parts)
+        return states.reshape(-1, *states.shape[2:])
+
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.mask_at else vectors
 
@@ -237,10 +247,15 @@ class Recommender(nn.Module):
 
 
 def training_ids(model: Recommender, batch: PackedBatch, negatives: jax.Array) -> jax.Array:
-    """[T] item rows whose vectors a step computes: histories (once, though masked copies follow), negatives, items shown for others."""
-    rows = batch.items.shape[0] // (2 if model.backbone.bidirectional else 1)
-    shown = [] if batch.replaced is None else [jnp.maximum(batch.replaced, 0).ravel()]
-    return jnp.concatenate([batch.items[:rows].ravel(), negatives.ravel(), *shown])
+    """[T] item rows whose vectors a step computes: negatives; then histories (once, though masked copies follow).
+
+    Where items are shown for others, each follows the one that it is shown for. Empty rows come last, so that no other id's place, and no
+    draw that depends on it, changes with their number.
+    """
+    history = batch.items[: batch.items.shape[0] // (2 if model.backbone.bidirectional else 1)]
+    if batch.replaced is not None:
+        history = jnp.stack([history, jnp.maximum(batch.replaced, 0)], axis=-1)
+    return jnp.concatenate([negatives.ravel(), history.ravel()])
 
 
 BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}

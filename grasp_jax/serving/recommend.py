@@ -4,10 +4,10 @@ import os
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from jax.sharding import Mesh
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.log import InteractionLog
@@ -17,6 +17,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.catalogue import item_features, seen_pairs, top_items
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.recommender import Recommender, Tables
+from grasp_jax.parallel.mesh import everywhere, shared_out
 from grasp_jax.progress import progress_bar
 
 
@@ -42,11 +43,11 @@ def read_users(path: str | None, log: InteractionLog) -> np.ndarray:
 
 def recommend(
     config: ConfigDict, model: Recommender, params: Any, data: DeviceData, tables: Tables, log: InteractionLog,
-    users: np.ndarray, queries: np.ndarray, path: pathlib.Path,
+    users: np.ndarray, queries: np.ndarray, mesh: Mesh, path: pathlib.Path,
 ) -> None:  # fmt: skip
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
 
-    `queries` [N] is the row of the query tables with which each user's next item is asked for.
+    `queries` [N] is the row of the query tables with which each user's next item is asked for; `mesh` shares out the users of a block.
 
     Raises:
       UserError: a user would get fewer than `top_n` items.
@@ -57,7 +58,7 @@ def recommend(
     if top_n > available:
         raise UserError(f"config.recommend.top_n: {top_n}; some user has only {available} items to choose from")
     histories = Histories(np.maximum(begin, end - config.data.max_length), end, np.full(log.num_users, -1, np.int32))
-    batches, slots, newest = pack_in_blocks(histories, users, config.eval.user_block, model.backbone.mask_at)
+    batches, slots, newest = pack_in_blocks(histories, users, config.eval.user_block, model.backbone.mask_at, mesh.size)
     seen = seen_pairs(log, histories, batches) if exclude_seen else np.full((len(batches), 1, 2), -1, np.int32)
     features = item_features(model, params, tables)
     item_block = min(config.eval.item_block, log.num_items)
@@ -65,11 +66,8 @@ def recommend(
     partial = path.with_name(path.name + ".partial")
     with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, progress_bar(len(users), "recommend", "user") as bar:
         for s, block in enumerate(batches):
-            rows = jnp.asarray(queries[np.maximum(block, 0)])
-            scores, items = top_items(
-                model, params, data, tables, features, rows, jnp.asarray(slots[s]), jnp.asarray(newest[s]),
-                jnp.asarray(seen[s]), item_block, top_n,
-            )  # fmt: skip
+            asked = shared_out(mesh, (queries[np.maximum(block, 0)], slots[s], newest[s]), axis=0)
+            scores, items = top_items(model, params, data, tables, features, *asked, everywhere(mesh, seen[s]), item_block, top_n)
             filled = block >= 0
             count = int(filled.sum())
             columns = [

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import Packing, pack, stratified_batches
@@ -28,6 +29,7 @@ from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranking import sampled_ranks
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables
+from grasp_jax.parallel.mesh import everywhere, make_mesh, shared_out
 from grasp_jax.progress import progress_bar
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
@@ -47,7 +49,8 @@ class TrainingData:
     """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes.
 
     `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users;
-    `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step).
+    `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step); `mesh` are the devices
+    that share out a batch, on which all arrays lie.
     """
 
     device: DeviceData
@@ -61,6 +64,7 @@ class TrainingData:
     valid: EvaluationSet
     everyone: AllUsers | None = None
     mask_at: str = ""
+    mesh: Mesh = dataclasses.field(default_factory=make_mesh)
 
 
 class Dispatch(NamedTuple):
@@ -119,7 +123,7 @@ def train(
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
     train_steps = jax.jit(make_train_steps(model, data.shape, data.loss), donate_argnums=0)
-    own = of_members(members)
+    own = everywhere(data.mesh, of_members(members))
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
     tokens_per_epoch = int(data.histories.lengths[data.users].sum())
     packer = ThreadPoolExecutor(1)
@@ -137,12 +141,12 @@ def train(
         first, in_flight = int(progress.step), collections.deque[Dispatch]()
         if first == 0:
             snapshot = snapshot._replace(state=with_states(snapshot.state, model, data))
-        rows = None if len(active) == len(members) else jax.device_put(active)
+        rows = None if len(active) == len(members) else everywhere(data.mesh, active)
         state, (keys, *rates) = take(snapshot.state, rows), take(own, rows)
         for begin in range(first, steps_per_epoch, config.steps_per_dispatch):
             chunk = slots[:, begin : begin + config.steps_per_dispatch]
             first_step, end = int(progress.epoch) * steps_per_epoch + begin, begin + chunk.shape[1]
-            packed, number = jax.device_put((chunk, np.int32(first_step)))
+            packed, number = shared_out(data.mesh, chunk, axis=2), everywhere(data.mesh, np.int32(first_step))
             state, losses = train_steps(state, data.device, data.tables, packed, keys, number, *rates)
             in_flight.append(Dispatch(first_step, chunk, losses, _finite(state.params)))
             due = end < steps_per_epoch and time.perf_counter() - saved > config.checkpoint_seconds
@@ -168,7 +172,7 @@ def train(
         eval_seconds = time.perf_counter() - started - eval_compiled
         progress, better = progress.after_epoch(scores, config.patience)
         if better.any():
-            snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, jax.device_put(better)))
+            snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, everywhere(data.mesh, better)))
 
         # Record, then save "best", then "last": a run killed in between resumes from the older "last" and does all three again.
         snapshot = snapshot._replace(progress=progress)
@@ -225,7 +229,8 @@ def initial_snapshot(model: Recommender, members: list[Member], data: TrainingDa
     if data.everyone is not None:  # taken anew when an epoch begins
         shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
         state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))
-    return Snapshot(state, jax.tree.map(jnp.copy, params), Progress.start(len(members)))
+    state = everywhere(data.mesh, state)
+    return Snapshot(state, jax.tree.map(jnp.copy, state.params), Progress.start(len(members)))
 
 
 def with_states(state: TrainState, model: Recommender, data: TrainingData) -> TrainState:

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.parallel.mesh import shared_out
 
 
 class AllUsers(NamedTuple):
@@ -21,11 +23,11 @@ class AllUsers(NamedTuple):
     users: jax.Array
 
 
-def pack_all_users(histories: Histories, block: int, mask_at: str) -> AllUsers:
-    """Blocks of `block` users, packed as the backbone's `mask_at` says."""
+def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh) -> AllUsers:
+    """Blocks of `block` users, packed as the backbone's `mask_at` says, shared out over the mesh."""
     everyone = np.flatnonzero(histories.lengths > 0)
-    batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at)
-    return AllUsers(jnp.asarray(slots), jnp.asarray(newest), jnp.asarray(batches.astype(np.int32)))
+    batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at, mesh.size)
+    return AllUsers(*shared_out(mesh, (slots, newest, batches.astype(np.int32)), axis=1))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_users"))
