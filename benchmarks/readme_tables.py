@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 README, PAGE, KNOWLEDGE = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "knowledge.md"
 RUNS = {
     "table2": "The paper's methods and grasp_plus: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
-    "table2-sasrec-seeds": "SASRec's cells of that table with three seeds, as far as they are run",
+    "table2-sasrec-seeds": "SASRec's cells of that table with three seeds",
     "beauty5-minilm": "Amazon Beauty 5-core, given MiniLM vectors (E=384)",
     "beauty5-lsa": "Amazon Beauty 5-core, own `lsa` vectors (E=256) of title, brand and categories",
     "quickstart": "Quickstart, synthetic shop",
