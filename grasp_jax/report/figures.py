@@ -15,6 +15,7 @@ from grasp_jax.report.tables import PROTOCOLS, cells, values
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = "osD^vPX*"
 LINES = ("-", "--", "-.", ":")
+LETTERS_PER_INCH, HANDLE, LINE_INCHES = 15, 7, 0.16  # of a legend: a line's sample and gap are as wide as so many letters
 CURVES = {"K": ("knowledge", "num_neighbours"), "D": ("model", "features")}
 
 
@@ -49,7 +50,10 @@ class Panel:
         """The figure, without the XML prologue, and closed."""
         handles, labels = self.axes[0].get_legend_handles_labels()
         if legend and len(labels) > 1:
-            self.figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False, fontsize=8)
+            width, height = self.figure.get_size_inches()
+            columns = max(1, min(len(labels), int(width * LETTERS_PER_INCH / (HANDLE + max(map(len, labels))))))
+            self.figure.set_size_inches(width, height + LINE_INCHES * (-(-len(labels) // columns) - 1))
+            self.figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
         out = io.StringIO()
         self.figure.savefig(out, format="svg", metadata={"Date": None})
         self._pyplot.close(self.figure)

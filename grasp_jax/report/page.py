@@ -21,6 +21,7 @@ th { vertical-align: bottom; color: var(--soft); font-weight: 600; white-space: 
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; } tr.first td { border-top: 2px solid var(--ink); }
 td.best { font-weight: 700; background: #e8f3fa; }
 svg { max-width: 100%; height: auto; display: block; margin: .5rem 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 0 2rem; } .figures > div { max-width: 100%; break-inside: avoid; }
 .card { border: 1px solid var(--rule); border-radius: 8px; padding: 1rem 1.2rem; margin: 1rem 0; break-inside: avoid; }
 .card h3 { margin: 0 0 .4rem; }
 .columns { display: grid; gap: 1.4rem; grid-template-columns: repeat(3, minmax(0, 1fr)); font-size: .86rem; }
@@ -53,7 +54,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: dict[str, str]) -> st
     ]
     if figures:
         body.append('<h2 id="figures">Figures</h2>')
-        body += [figure(title, svg) for title, svg in figures.items()]
+        body += ["<div class=figures>", *(f"<div>{figure(title, svg)}</div>" for title, svg in figures.items()), "</div>"]
     if shown:
         body.append('<h2 id="examples">Recommendations, side by side</h2><p>The newest items of a history (oldest first), what the user '
                     "took next, and the top ten of two methods, items seen before left out.</p>")  # fmt: skip
@@ -83,7 +84,7 @@ def _run(run: Run, tables: Sequence[Table]) -> list[str]:
     if facts and "versions" in about:
         parts.append(
             f"<p>{_text(facts['dataset'])}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions. "
-            f"{about['cores']} cores of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
+            f"{about['cores']} core{'s' * (about['cores'] > 1)} of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
             f"commit {_text(str(about['commit'])[:10])}.</p><p><code>{_text(about['command'])}</code></p>"
         )
     return parts + [table_html(table) for table in tables]
