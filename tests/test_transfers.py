@@ -108,7 +108,7 @@ def test_a_hidden_copy_is_seen(
 ) -> None:
     """The test above would pass whatever the loop does."""
     cell = make_cell(experiment, "plain", "gru4rec")
-    monkeypatch.setattr(jax, "device_put", lambda tree: jax.tree.map(jnp.asarray, tree))
+    monkeypatch.setattr(jax, "device_put", lambda tree, *_: jax.tree.map(jnp.asarray, tree))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         trained(experiment, cell, tmp_path, guard)
 
