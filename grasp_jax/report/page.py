@@ -82,9 +82,10 @@ def _run(run: Run, tables: Sequence[Table]) -> list[str]:
     facts = about.get("table1", {})
     parts = [f'<h2 id="{_anchor(run.name)}">{_text(run.name)}</h2>']
     if facts and "versions" in about:
+        cores = "1 core" if about["cores"] == 1 else f"{about['cores']} cores"
         parts.append(
             f"<p>{_text(facts['dataset'])}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions. "
-            f"{about['cores']} core{'s' * (about['cores'] > 1)} of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
+            f"{cores} of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
             f"commit {_text(str(about['commit'])[:10])}.</p><p><code>{_text(about['command'])}</code></p>"
         )
     return parts + [table_html(table) for table in tables]
