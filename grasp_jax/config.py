@@ -18,6 +18,8 @@ CONFIG_FILE = "config.json"
 FREE = (
     "recommend",
     "mesh",
+    "eval.user_block",
+    "eval.item_block",
     "compilation_cache",
     "knowledge.since",
     "knowledge.audit",
