@@ -8,6 +8,12 @@ import pytest
 from grasp_jax.data.log import InteractionLog, build_log
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
+LONG = ("test_main", "test_resume", "test_mesh", "test_bare_machine", "test_benchmarks", "test_ray", "test_transfers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take a minute or more come first: begun last, one core would wait for the other."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

