@@ -28,10 +28,10 @@ def scores_and_bounds(encoder: HolisticEncoder, logits: jax.Array, own_items: bo
     def both() -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         gates = encoder.apply(params, logits, method="gates")
         exact = encoder.apply(params, features, states, gates, method="score_all")
-        expansion, subscripts = encoder.apply(params, features, method="expansion"), "bd,ctd->tbc"
+        expansion, items = encoder.apply(params, features, method="expansion"), "c"
         if own_items:
-            expansion, subscripts = jax.tree.map(lambda leaf: jnp.stack([leaf] * USERS), expansion), "bd,bctd->tbc"
-        return exact, encoder.apply(params, expansion, states, logits, subscripts, method="bounded_scores")
+            expansion, items = jax.tree.map(lambda leaf: jnp.stack([leaf] * USERS), expansion), "bc"
+        return exact, encoder.apply(params, expansion, states, logits, items, method="bounded_scores")
 
     exact, (near, slack) = both()
     return np.asarray(exact), np.asarray(near), np.asarray(slack)

@@ -20,7 +20,7 @@ from grasp_jax.models.score_bounds import Expansion
 
 CPU_CACHE_FLOATS = 320_000  # candidates' features scored together on a CPU: what stays in cache is 2.5 times as fast as 64 users at once
 MOST_UNSURE = 128  # items of a block that a user's bounds may leave open; with more, the whole block is scored
-MOST_UNSURE_NEGATIVES = 8  # the same of the stored negatives
+MOST_UNSURE_NEGATIVES = 16  # the same of the stored negatives
 TIE_TOLERANCE = 1e-6  # the target's score and the others' may be summed in another order; closer than this is a tie
 
 
@@ -85,7 +85,7 @@ def _sampled_ranks(
         if expansion is None or logits is None:
             return by_scores()
         own = jax.tree.map(lambda leaf: leaf[ids], expansion)
-        bounded = apply(model, params, "bounded_scores", own, states, logits, "bd,bctd->tbc")
+        bounded = apply(model, params, "bounded_scores", own, states, logits, "bc")
         return count_by_bounds(
             model, params, features, states, ids, logits, threshold, False, bounded, MOST_UNSURE_NEGATIVES, by_scores
         )  # fmt: skip
@@ -129,7 +129,7 @@ def _full_ranks(
         if expansion is None or logits is None:
             return total + by_scores(), None
         near = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion)
-        bounded = apply(model, params, "bounded_scores", near, states, logits, "bd,ctd->tbc")
+        bounded = apply(model, params, "bounded_scores", near, states, logits, "c")
         every = jnp.broadcast_to(ids, skip.shape)
         return total + count_by_bounds(
             model, params, features, states, every, logits, threshold, skip, bounded, MOST_UNSURE, by_scores

@@ -187,12 +187,12 @@ class HolisticEncoder(nn.Module):
         return expand(features, self._rest(), self.first_bias, activation, curvature, self._last_kernel())
 
     def bounded_scores(
-        self, expansion: Expansion, states: jax.Array, logits: jax.Array, subscripts: str
+        self, expansion: Expansion, states: jax.Array, logits: jax.Array, items: str
     ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
         """Near the scores of pairs, and how far at most from them, [B, C] each, for logits [B, C, 2]; see `score_bounds`."""
         gates = self.gates(logits)
         assert gates is not None
-        scores, slack = bounded_scores(expansion, states, gates - self._rest(), self._last_kernel(), subscripts)
+        scores, slack = bounded_scores(expansion, states, gates - self._rest(), self._last_kernel(), items)
         return scores + self.last_layer(states)[1][:, None], slack
 
     def _rest(self) -> jax.Array:

@@ -205,10 +205,10 @@ class Recommender(nn.Module):
         return self.encoder.expansion(features) if hasattr(self.encoder, "expansion") else None
 
     def bounded_scores(
-        self, expansion: Expansion, states: jax.Array, logits: jax.Array, subscripts: str
+        self, expansion: Expansion, states: jax.Array, logits: jax.Array, items: str
     ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
         """Near `score_items` or `score_candidates`, and how far at most from it, [B, C] each, for less; see `score_bounds`."""
-        return self.encoder.bounded_scores(expansion, states, logits, subscripts)
+        return self.encoder.bounded_scores(expansion, states, logits, items)
 
     def _states(
         self, copies: int, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None
