@@ -12,7 +12,7 @@ from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables, apply
-from grasp_jax.parallel.mesh import shared_out
+from grasp_jax.parallel.mesh import make_mesh, shared_out
 
 
 class AllUsers(NamedTuple):
@@ -23,8 +23,9 @@ class AllUsers(NamedTuple):
     users: jax.Array
 
 
-def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh) -> AllUsers:
-    """Blocks of `block` users, packed as the backbone's `mask_at` says, shared out over the mesh."""
+def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh | None = None) -> AllUsers:
+    """Blocks of `block` users, packed as the backbone's `mask_at` says, shared out over the mesh; None: one device."""
+    mesh = mesh or make_mesh()
     everyone = np.flatnonzero(histories.lengths > 0)
     batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at, mesh.size)
     return AllUsers(*shared_out(mesh, (slots, newest, batches.astype(np.int32)), axis=1))
