@@ -20,7 +20,7 @@ GELU_CURVATURE = 0.797885  # of the tanh form, at 0, where it is sqrt(2 / pi)
 
 
 class Expansion(NamedTuple):
-    """What the bounds need of items [..., ].
+    """What the bounds need of items, [...] of them.
 
     Attributes:
       terms: [..., 4, D] act(x0), and act'(x0) times each of the three projections, through the last layer.
