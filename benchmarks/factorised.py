@@ -14,7 +14,7 @@ from grasp_jax.data.split import Split
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import build_recommender
-from grasp_jax.training.loop import TrainingData, epoch_slots, initial_snapshot
+from grasp_jax.training.loop import TrainingData, initial_snapshot, make_epoch
 from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import draw_targets
@@ -47,7 +47,7 @@ class FactorisedStep:
         self.model = build_recommender(
             config.model, method, backbone, split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
         )
-        self.slots = epoch_slots(data, self.members, 0)
+        self.slots = make_epoch(data, self.members, 0).slots
         self.epoch_steps = self.slots.shape[1]
         self.steps = min(steps, self.epoch_steps)
         self.of_members = of_members(self.members)

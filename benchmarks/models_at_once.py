@@ -26,7 +26,7 @@ from benchmarks.workload import LEARNING_RATE, QUICK, Sizes, config_of, device_m
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.loop import epoch_slots, initial_snapshot
+from grasp_jax.training.loop import initial_snapshot, make_epoch
 from grasp_jax.training.members import Member, of_members
 
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")
@@ -57,7 +57,7 @@ def needed_bytes(compiled: Any) -> int:
 
 def losses_alone(alone: FactorisedStep, member: Member) -> np.ndarray:
     """[S] losses of another model from its start, by the step of one model, whose own state stays as it is."""
-    slots = jnp.asarray(epoch_slots(alone.data, [member], 0)[:, : alone.steps])
+    slots = jnp.asarray(make_epoch(alone.data, [member], 0).slots[:, : alone.steps])
     state, own = initial_snapshot(alone.model, [member], alone.data).state, of_members([member])
     given = alone.data.device, alone.data.tables, slots, own.keys, jnp.int32(0), own.dropout, own.learning_rate
     return np.asarray(alone.compiled(state, *given)[1][:, 0])

@@ -118,7 +118,7 @@ def sharpened(data: TrainingData, width: int) -> TrainingData:
 
 def with_tables(data: TrainingData, tables: Tables) -> TrainingData:
     """`data` with other tables and the pair logits that follow from them."""
-    logits = interaction_logits(tables, data.device.users, data.device.items) if has_gates(tables) else None
+    logits = jnp.asarray(interaction_logits(tables, data.device.users, data.device.items)) if has_gates(tables) else None
     device = data.device._replace(logits=logits)
     return dataclasses.replace(data, device=device, tables=tables)
 

@@ -2,17 +2,28 @@
 
     python -m grasp_jax.main --config=configs/industry.py --workdir=runs/industry
     python -m grasp_jax.main --config=configs/industry.py --config.data.path=FOLDER --config.data.items_file=items.jsonl --workdir=...
+    python -m grasp_jax.main --config=configs/industry.py:10m --mode=plan --config.plan.device=H100
 
 Without a path it makes synthetic data of that shape, scaled to the memory at hand, and prints the factor; a CPU gets at most
 `config.data.synthetic.cpu_items` items. It then trains a few epochs, which shows speed and not quality: raise
 `config.train.max_epochs` for that. With a path it uses your own files.
+
+The variant 10m is of the paper's full size, 10 million users on 32 GPUs with batches of 128 users each.
 """
 
 from grasp_jax.config import default_config
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "100k") -> ConfigDict:
+    """`variant` is 100k or 10m.
+
+    Raises:
+      UserError: it is another.
+    """
+    if variant not in ("100k", "10m"):
+        raise UserError(f"configs/industry.py:{variant}; expected 100k or 10m")
     config = default_config()
     config.data.name = "industry"
     config.data.source = "auto"
@@ -29,4 +40,9 @@ def get_config() -> ConfigDict:
     config.model.table_dtype = "float16"
     config.train.max_epochs = 4
     config.eval.full_users = 2_000
+    if variant == "10m":
+        config.data.synthetic.num_users = 10_000_000
+        config.mesh.data, config.mesh.table, config.tables.users = 8, 4, "sharded"
+        config.train.batch_size = 32 * 128
+        config.eval.valid_users = 100_000
     return config

@@ -32,6 +32,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommender, has_gates
 from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.processes import PREEMPTION, is_first, meet
 from grasp_jax.progress import progress_bar
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.deferred_adam import defers
@@ -107,7 +108,7 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     flat = {"items": split.log.items, "users": split.log.users, "queries": queries}
     device = DeviceData(**everywhere(mesh, {**flat, "excluded": index.shifted, "excluded_offsets": index.offsets}), logits=None)
     if has_gates(tables):
-        device = device._replace(logits=interaction_logits(tables, device.queries, device.items))
+        device = device._replace(logits=everywhere(mesh, interaction_logits(tables, device.queries, device.items)))
     mask_rate = config.model.mask_rate if bidirectional else 0.0
     last_only = config.train.targets == "last"
     num_targets = count_targets(packing, mask_rate, last_only)
@@ -121,12 +122,15 @@ def make_cell(experiment: Experiment, method: str, backbone: str) -> Cell:
     deferred = projection == "token" and defers(split.log.num_items, num_ids)
     longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
     width = experiment.bank.width if experiment.bank else 0
-    model = build_recommender(config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size)
+    model = build_recommender(
+        config.model, method, backbone, split.log.num_items, longest, width, projection, packing.batch_size, mesh.size
+    )  # fmt: skip
     rates = itertools.product(config.train.learning_rate, config.model.dropout)
     members = [Member(seed, dropout, learning_rate) for learning_rate, dropout in rates for seed in config.train.seeds]
     shape = StepShape(
-        split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, config.model.mask_noise, shared, last_only, deferred
-    )
+        split.log.num_items, index.search_steps, num_targets, negatives, mask_rate, config.model.mask_noise, shared, last_only, deferred,
+        packing.batch_size, mesh.size > 1 and not bidirectional and not last_only and not config.model.gate_dropout,
+    )  # fmt: skip
     data = TrainingData(
         device,
         tables,
@@ -155,7 +159,8 @@ def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
         params = everywhere(cell.data.mesh, params)
         initial = initial._replace(state=initial.state._replace(params=params), best_params=jax.tree.map(jnp.copy, params))
         print(f"{cell.folder.name}: starts from {earlier}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
-    return train(config, cell.model, cell.members, cell.data, initial, cell.folder, experiment.records, cell.labels)
+    with PREEMPTION.saving():
+        return train(config, cell.model, cell.members, cell.data, initial, cell.folder, experiment.records, cell.labels)
 
 
 def trained_cell(experiment: Experiment, cell: Cell) -> Snapshot:
@@ -200,10 +205,13 @@ def evaluate_cell(experiment: Experiment, cell: Cell, snapshot: Snapshot) -> Eva
                 full = full_ranks(cell.model, params, cell.data.device, cell.data.tables, ranking, config.eval.item_block, seen, bar.update)
             ranks["full"] = (ranking, full)
         for protocol, (evaluation, values) in ranks.items():
-            _store_ranks(experiment, _ranks_file(experiment, *cell.name, member.seed, protocol), evaluation, values)
+            if is_first():
+                _store_ranks(experiment, _ranks_file(experiment, *cell.name, member.seed, protocol), evaluation, values)
             rows += group_rows(values, evaluation.users, evaluation.targets, experiment.groups, {**labels, "protocol": protocol})
         _store_looks(experiment, cell, params, test, member.seed)
-    write_text(_cell_file(experiment, *cell.name), json.dumps(rows, indent=1) + "\n")
+    if is_first():
+        write_text(_cell_file(experiment, *cell.name), json.dumps(rows, indent=1) + "\n")
+    meet(f"evaluated {cell.name}")
     return _read_cell(experiment, *cell.name)
 
 
@@ -236,6 +244,8 @@ def _store_looks(experiment: Experiment, cell: Cell, params: Any, test: Evaluati
         cell.model, params, cell.data.device, cell.data.tables, split, example_users(split, experiment.config.eval.seed),
         experiment.queries(cell.method, split.test.end), titles, gates,
     )  # fmt: skip
+    if not is_first():
+        return
     name = f"{cell.method}-{cell.backbone}"
     write_text(experiment.workdir / "examples" / f"{name}.json", json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
     if gates is not None:

@@ -12,12 +12,15 @@ from grasp_jax.files import write_text
 from grasp_jax.knowledge.corruption import KINDS
 from grasp_jax.knowledge.defaults import HOW_FAST, IN_RECIPE, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.geometry import REDUCTIONS
-from grasp_jax.knowledge.queries import QUERIES
+from grasp_jax.knowledge.queries import BY_INTERACTION, QUERIES
+from grasp_jax.parallel.plan import DEVICES
 
 CONFIG_FILE = "config.json"
 FREE = (
     "recommend",
     "mesh",
+    "tables",
+    "plan",
     "eval.user_block",
     "eval.item_block",
     "compilation_cache",
@@ -40,7 +43,8 @@ def default_config() -> ConfigDict:
     config = ConfigDict(
         {
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
-            "mesh": {"data": 1},  # devices that share out each batch
+            "mesh": {"data": 1, "table": 1},  # data x table devices share out each batch; the item tables are cut into `table` parts
+            "tables": {"users": "device"},  # device (a copy on each) | sharded (rows over all devices) | host (memory-mapped)
             "kernels": "xla",  # xla | pallas: grasp_jax/kernels, for a GPU; elsewhere they are interpreted, which is slow
             "data": {
                 "name": "dataset",
@@ -138,6 +142,16 @@ def default_config() -> ConfigDict:
                 "item_block": 4096,
             },
             "recommend": {"top_n": 10, "exclude_seen": True},
+            "plan": {  # --mode=plan: the device, one of parallel/plan.py; a number above 0 stands for the data sheet's
+                "device": "H100",
+                "memory_gb": 0.0,
+                "bandwidth_gb": 0.0,  # a second
+                "tflops": 0.0,
+                "link_gb": 0.0,  # a second, to devices of the same host
+                "network_gb": 0.0,  # to those of others
+                "host_gb": 0.0,  # a second, from the host's memory
+                "per_host": 0,
+            },
             "by_method": {},  # what a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py
         },
     )
@@ -149,6 +163,8 @@ SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 
 CHOICES = {
     "kernels": ("xla", "pallas"),
+    "plan.device": tuple(DEVICES),
+    "tables.users": ("device", "sharded", "host"),
     "data.source": ("files", "synthetic", "amazon", "auto"),
     "knowledge.describer": ("template", "openai", "transformers"),
     "knowledge.sentence.pooling": ("model", "mean", "cls", "max", "lasttoken"),
@@ -170,7 +186,8 @@ CHOICES = {
 }
 _POSITIVE = (
     *(f"knowledge.{name}" for name in POSITIVE),
-    "mesh.data", "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
+    "mesh.data", "mesh.table",
+    "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
     "model.rlmrec.temperature", "train.batch_size", "train.negatives", "train.shared_negatives",
     "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.max_epochs", "train.patience",
     "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
@@ -179,7 +196,8 @@ _NOT_NEGATIVE = (
     *(f"knowledge.{name}" for name in NOT_NEGATIVE),
     "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
     "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds",
-    "eval.seed", "eval.valid_users", "eval.full_users",
+    "eval.seed", "eval.valid_users", "eval.full_users", "plan.memory_gb", "plan.bandwidth_gb", "plan.tflops", "plan.link_gb",
+    "plan.network_gb", "plan.host_gb", "plan.per_host",
 )  # fmt: skip
 _TUPLES = {
     "train.seeds": int, "train.learning_rate": float, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int,
@@ -235,10 +253,20 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
         raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
     if config.model.features % config.model.num_heads:
         raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
+    if config.kernels == "pallas" and config.mesh.data * config.mesh.table > 1:
+        mesh = f"{config.mesh.data} x {config.mesh.table}"
+        raise UserError(f"config.kernels: 'pallas' with a mesh of {mesh} devices; no kernel is cut into parts: expected xla")
     if config.kernels == "pallas" and config.model.padded_length and set(names(config.model.backbone)) - {"gru4rec"}:
         raise UserError(
             f"config.kernels: 'pallas' with model.padded_length={config.model.padded_length}; attention over padding has no kernel: "
             "expected xla"
+        )
+    if config.tables.users == "host" and (apart := [of for of in names(config.model.method) if of.startswith("rlmrec")]):
+        raise UserError(f"config.tables.users: 'host' with {apart[0]}, which trains on users' texts; expected 'device' or 'sharded'")
+    if config.tables.users != "device" and config.model.gate_query in BY_INTERACTION:
+        raise UserError(
+            f"config.tables.users: {config.tables.users!r} with model.gate_query={config.model.gate_query!r}, which has a row for every "
+            "interaction; expected 'device'"
         )
     if "llm_esr" in names(config.model.method) and config.model.features % 2:
         raise UserError(f"config.model.features: {config.model.features}; llm_esr's cross-attention has two heads and needs an even number")

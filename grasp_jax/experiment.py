@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -18,10 +18,13 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
 from grasp_jax.knowledge.queries import query_rows, query_tables
+from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.recommender import BACKBONES, Tables, has_gates
-from grasp_jax.parallel.mesh import everywhere, make_mesh
+from grasp_jax.parallel.mesh import ALL, TABLE, everywhere, make_mesh
+from grasp_jax.parallel.processes import first_goes_first, is_first
+from grasp_jax.parallel.rows import HostRows, shard_rows
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.records import Records
 from grasp_jax.training.start_from import save_item_ids
@@ -36,14 +39,14 @@ class Experiment:
         self.config = config
         self.workdir = workdir
         self.claims = claims
-        self.records = Records(workdir / "metrics.jsonl")
-        self._bank_tables: dict[str, jax.Array] = {}  # on the device, by name
+        self.records = Records(workdir / "metrics.jsonl", writes=is_first())
+        self._bank_tables: dict[str, Any] = {}  # on the devices, by name
         self._tables: dict[str, Tables] = {}  # by method
 
     @functools.cached_property
     def dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data)
-        if self.claims:  # only now: a mistyped path must not make the workdir this config's own
+        if self.claims and is_first():  # only now: a mistyped path must not make the workdir this config's own
             save_config(self.config, self.workdir)
             save_item_ids(dataset.log.item_ids, self.workdir)
         return dataset
@@ -68,12 +71,13 @@ class Experiment:
             return None
         from grasp_jax.knowledge.prepare import prepare_bank  # needs pyarrow, which training on ids does not
 
-        return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
+        with first_goes_first("bank"):
+            return prepare_bank(self.knowledge, self.split, self.dataset.texts, self.bank_folder)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The devices of the run."""
-        return make_mesh(self.config.mesh.data)
+        return make_mesh(self.config.mesh.data, self.config.mesh.table)
 
     @property
     def needs_bank(self) -> bool:
@@ -99,7 +103,7 @@ class Experiment:
         return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
 
     def tables(self, method: str) -> Tables:
-        """The frozen tables of a method, on the device; made once, and those of the bank shared by all methods."""
+        """The frozen tables of a method, placed as `config.mesh` and `config.tables` say; those of the bank shared by all methods."""
         if not METHODS[method].needs_bank:
             return {}
         if method not in self._tables:
@@ -111,15 +115,25 @@ class Experiment:
             if has_gates(chosen):
                 chosen = {**chosen, **query_tables(config.gate_query, bank, self.split)}
             self._tables[method] = {
-                name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else everywhere(self.mesh, table)
+                name: self._of_bank(name_of[id(table)], table) if id(table) in name_of else self._placed(name, table, table.dtype)
                 for name, table in chosen.items()
             }
         return self._tables[method]
 
-    def _of_bank(self, name: str, table: np.ndarray) -> jax.Array:
+    def _of_bank(self, name: str, table: np.ndarray) -> Any:
         if name not in self._bank_tables:
-            self._bank_tables[name] = everywhere(self.mesh, jnp.asarray(table).astype(jnp.dtype(self.config.model.table_dtype)))
+            self._bank_tables[name] = self._placed(name, table, jnp.dtype(self.config.model.table_dtype))
         return self._bank_tables[name]
+
+    def _placed(self, name: str, table: np.ndarray, dtype: np.dtype) -> Any:
+        """A frozen table where the config wants it."""
+        if name in ("items", "items_similar") and self.config.mesh.table > 1:
+            return shard_rows(self.mesh, table, dtype, (TABLE,))
+        if name in QUERY_TABLES and self.config.tables.users == "sharded":
+            return shard_rows(self.mesh, table, dtype, ALL)
+        if name in QUERY_TABLES and self.config.tables.users == "host":
+            return HostRows(table, dtype, self.mesh)
+        return everywhere(self.mesh, np.asarray(table, dtype))
 
     def mask_at(self, method: str, backbone: str) -> str:
         """Where the backbone has a mask at each history."""
@@ -131,6 +145,10 @@ class Experiment:
 
     def negatives(self, name: str, histories: Histories) -> np.ndarray:
         """[n, C] stored evaluation negatives of a split; drawn once per (dataset, eval seed) and kept in the workdir."""
+        with first_goes_first(f"negatives {name}"):
+            return self._negatives(name, histories)
+
+    def _negatives(self, name: str, histories: Histories) -> np.ndarray:
         path = self.workdir / "candidates" / f"{name}.npy"
         users = histories.evaluated
         if path.exists():

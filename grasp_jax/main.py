@@ -1,6 +1,7 @@
 """`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend|audit]`.
 
-`--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left.
+`--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left. `--mode=plan` needs no workdir: it prints what
+a config needs of devices, and trains nothing.
 """
 
 import os
@@ -14,15 +15,17 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from grasp_jax import config as configuration
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
 from grasp_jax.files import disk_is_full
-from grasp_jax.stages import STAGES, report
+from grasp_jax.parallel.processes import PREEMPTION, join
+from grasp_jax.stages import STAGES, plan, report
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
-flags.DEFINE_enum("mode", "all", [*STAGES, "report"], "Stage to run; each finds what earlier ones left in the workdir.")
+flags.DEFINE_enum("mode", "all", [*STAGES, "report", "plan"], "Stage to run; each finds what earlier ones left in the workdir.")
 flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
 flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
@@ -33,8 +36,13 @@ flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/re
 
 def main(arguments: Sequence[str]) -> None:
     refuse_left_over(arguments)
+    PREEMPTION.listen()
+    join()
     if FLAGS.mode == "report":
         report(FLAGS)
+        return
+    if FLAGS.mode == "plan":
+        plan(checked_config(), FLAGS)
         return
     if FLAGS["dry-run"].value and FLAGS.mode != "prepare":
         raise UserError(f"--dry-run goes with --mode=prepare, not with --mode={FLAGS.mode}")
@@ -54,7 +62,20 @@ def refuse_left_over(arguments: Sequence[str]) -> None:
 
 def asked_for() -> Experiment:
     """The experiment that the flags name, its config checked."""
-    if FLAGS.config is None or FLAGS.workdir is None:
+    if FLAGS.config is not None and FLAGS.workdir is None:
+        raise UserError("--workdir is needed too, as in --config=configs/quickstart.py --workdir=runs/quickstart")
+    checked_config()
+    workdir = pathlib.Path(FLAGS.workdir)
+    configuration.check_workdir(FLAGS.config, workdir)
+    if FLAGS.config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
+
+
+def checked_config() -> ConfigDict:
+    """The config that the flags name."""
+    if FLAGS.config is None:
         raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
     from grasp_jax.models.methods import METHODS
     from grasp_jax.models.recommender import BACKBONES
@@ -66,12 +87,7 @@ def asked_for() -> Experiment:
         if method not in METHODS:
             raise UserError(f"config.by_method.{method}: no such method; expected one of {', '.join(METHODS)}")
         configuration.validate(configuration.of_method(FLAGS.config, method), tuple(METHODS), tuple(BACKBONES))
-    workdir = pathlib.Path(FLAGS.workdir)
-    configuration.check_workdir(FLAGS.config, workdir)
-    if FLAGS.config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
+    return FLAGS.config
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:

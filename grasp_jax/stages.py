@@ -15,17 +15,20 @@ from grasp_jax.audit.sheet import sheet_rows
 from grasp_jax.audit.subjects import group_labels, make_subjects
 from grasp_jax.audit.write import write_audit
 from grasp_jax.cells import Cell, Evaluated, evaluate_cell, finished_cell, make_cell, train_cell, trained_cell
+from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
-from grasp_jax.knowledge.bank import MANIFEST
+from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
+from grasp_jax.parallel.processes import is_first
+from grasp_jax.planning import plan_lines
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.serving.recommend import read_users, recommend
@@ -129,6 +132,12 @@ def report(flags: Any) -> None:
     print(f"{len(paths)} files; open {paths[0]} in a browser")
 
 
+def plan(config: ConfigDict, flags: Any) -> None:
+    """Prints what a step of the config holds, moves and computes on each device, and the fewest devices that hold it."""
+    folder = pathlib.Path(config.knowledge.path or pathlib.Path(flags.workdir or "") / "knowledge")
+    print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
+
+
 def _folder(name: str) -> pathlib.Path:
     folder = pathlib.Path(name)
     if folder.exists() and not folder.is_dir():
@@ -157,7 +166,8 @@ def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated],
         "seconds": experiment.seconds(),
         **machine(),
     }
-    save_results(experiment.workdir / "results.json", rows, comparisons, failed, about)
+    if is_first():
+        save_results(experiment.workdir / "results.json", rows, comparisons, failed, about)
     print(f"\n{table(rows, failed)}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")

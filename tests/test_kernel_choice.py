@@ -17,7 +17,7 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import BACKBONES, build_recommender
-from grasp_jax.training.loop import TrainingData, epoch_slots, initial_snapshot
+from grasp_jax.training.loop import TrainingData, initial_snapshot, make_epoch
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import make_train_steps
@@ -44,7 +44,7 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
     nothing: Any = None  # is validated
     data = TrainingData(device, sharp, as_initialised, split.train, users, packing, shape, binary_cross_entropy, nothing)
     data = with_tables(data, sharp)
-    slots = jnp.asarray(epoch_slots(data, MEMBERS, 0)[:, :2])
+    slots = jnp.asarray(make_epoch(data, MEMBERS, 0).slots[:, :2])
     keys, *rates = of_members(MEMBERS)
     outcomes, state = {}, None
     for kernels in ("xla", "pallas"):

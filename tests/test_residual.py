@@ -88,7 +88,9 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
     params = {"params": parameters(module, known)}
     ids = jnp.tile(jnp.arange(41), 50)
     still = np.asarray(module.apply(params, known, ids, method="item_features"))
-    training = np.asarray(module.apply(params, known, ids, method="item_features", rngs={"dropout": jax.random.key(1)}))
+    kept = module.apply(params, ids.size, method="keep_ids", rngs={"dropout": jax.random.key(1)})
+    assert module.apply(params, ids.size, method="keep_ids").all()
+    training = np.asarray(module.apply(params, {**known, "kept": kept}, ids, method="item_features"))
     left_out = (training[:, -FEATURES:] == 0).all(axis=1)
     assert abs(left_out.mean() - 0.4) < 0.05 and np.abs(still[:, -FEATURES:]).max(axis=1).min() > 0
     np.testing.assert_array_equal(training[~left_out], still[~left_out])

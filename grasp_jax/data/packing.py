@@ -79,7 +79,9 @@ def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_
     return Packing(batch_size, row_length, _up_to(int(rows.max()) + 1, shares), int(np.maximum(worst - 1, 0).sum()), shares)
 
 
-def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: str = "") -> tuple[np.ndarray, np.ndarray]:
+def pack(
+    histories: Histories, batches: np.ndarray, packing: Packing, mask_at: str = "", part: tuple[int, int] = (0, 1)
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Slots of each batch, and where each user's newest item, or the mask after it, lies.
 
     Args:
@@ -87,15 +89,18 @@ def pack(histories: Histories, batches: np.ndarray, packing: Packing, mask_at: s
       batches: [S, B] user rows, -1 for none, each batch in falling order of length (as `stratified_batches` gives them).
       packing: the static shape.
       mask_at: `START`, `END` or "": where each history gets a mask.
+      part: k of n: only the k-th n-th of the rows is filled and given.
 
     Returns:
-      [S, R, L] int32 slots, -1 where empty (R grows beyond `packing.num_rows` only if first-fit does worse than on the strata's
-      maxima), and [S, B] int32 place, row * L + column, of each user's newest slot, 0 where there is no user.
+      [S, R / n, L] int32 slots, -1 where empty (R grows beyond `packing.num_rows` only if first-fit does worse than on the strata's
+      maxima), and [S, B] int32 place, row * L + column in the part, of each user's newest slot, 0 where there is no user.
     """
     steps = batches.shape[0]
     lengths = np.where(batches >= 0, histories.lengths[batches] + bool(mask_at), 0)
     rows, columns = _first_fit(lengths, packing.row_length)
-    num_rows = max(packing.num_rows, _up_to(int(rows.max()) + 1, packing.shares))
+    num_rows = max(packing.num_rows, _up_to(int(rows.max()) + 1, packing.shares)) // part[1]
+    rows -= part[0] * num_rows
+    lengths = np.where((rows >= 0) & (rows < num_rows), lengths, 0)
     slots = np.full(steps * num_rows * packing.row_length, -1, np.int32)
     flat_lengths = lengths.ravel()
     step_of = np.repeat(np.arange(steps), batches.shape[1])

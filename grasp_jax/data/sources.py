@@ -67,7 +67,7 @@ def _from_shop(config: ConfigDict) -> Dataset:
 
 def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: int) -> tuple[float, str]:
     """The share of users and items that this machine takes, and what limits it."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     memory = (device.memory_stats() or {}).get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     by_memory = MEMORY_SHARE * memory / ((num_users + num_items) * bytes_per_row)
     by_time = cpu_items / num_items if device.platform == "cpu" else 1.0

@@ -128,11 +128,16 @@ def _make_catalogue(spec: ShopSpec, rng: np.random.Generator) -> _Catalogue:
     return _Catalogue(kind, style, brand, offsets)
 
 
+def shop_lengths(num_users: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
+    """[N] interactions of each shopper: log-normal above the least, about `mean_length` on average."""
+    extra = rng.lognormal(0.0, 1.0, num_users)
+    return np.minimum(MIN_LENGTH + np.floor((mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH).astype(int)
+
+
 def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """[N, longest] item rows in order of purchase and [N] lengths; vectorised over users, one purchase at a time."""
     num_users, num_kinds = spec.num_users, len(catalogue.offsets) - 1
-    extra = rng.lognormal(0.0, 1.0, num_users)
-    lengths = np.minimum(MIN_LENGTH + np.floor((spec.mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH).astype(int)
+    lengths = shop_lengths(num_users, spec.mean_length, rng)
     liked_kinds = rng.integers(num_kinds, size=(num_users, 3))
     liked_style = rng.integers(len(STYLES), size=(num_users, 1))
     liked_brands = rng.integers(len(BRAND_HEADS) * len(BRAND_TAILS), size=(num_users, 2))

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Split
 from grasp_jax.evaluation.catalogue import item_features, seen_pairs, top_items
 from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
-from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.device_data import DeviceData, with_query_rows
 from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.parallel.mesh import on_host
 
 COUNT, SHORTEST, SHOWN_HISTORY, TOP_N = 12, 4, 8, 10
 ITEM_BLOCK = 4096
@@ -42,13 +42,13 @@ def examples(
     batches, slots, newest = pack_in_blocks(split.test, users, len(users), model.backbone.mask_at)
     seen = seen_pairs(split.log, split.test, batches)
     features = item_features(model, params, tables)
-    rows = jnp.asarray(queries[batches[0]])
+    read, rows = with_query_rows(tables, queries[batches[0]])
     scores, items = top_items(
-        model, params, data, tables, features, rows, jnp.asarray(slots[0]), jnp.asarray(newest[0]), jnp.asarray(seen[0]),
+        model, params, data, read, features, rows, slots[0], newest[0], seen[0],
         min(ITEM_BLOCK, split.log.num_items), min(TOP_N, split.log.num_items - 1),
     )  # fmt: skip
     found = []
-    for user, best, values in zip(batches[0], np.asarray(items), np.asarray(scores), strict=True):
+    for user, best, values in zip(batches[0], *on_host((items, scores)), strict=True):
         window = split.log.items[split.test.start[user] : split.test.end[user]]
         row = np.searchsorted(split.test.evaluated, user)
         asked = {} if gates is None else dict(zip(GATES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
@@ -73,4 +73,4 @@ def target_gates(model: Recommender, params: Any, evaluation: EvaluationSet) -> 
     if evaluation.candidate_logits is None or model.encoder.gate in ("none", "softmax"):
         return None
     gates = jax.jit(lambda params, logits: apply(model, params, "gates", logits))(params, evaluation.candidate_logits[:, :, 0])
-    return in_user_order(np.asarray(gates), evaluation)
+    return in_user_order(on_host(gates), evaluation)

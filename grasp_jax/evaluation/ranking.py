@@ -14,9 +14,10 @@ import numpy as np
 
 from grasp_jax.evaluation.catalogue import gate_logits, item_expansion, item_features, seen_in_block
 from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
-from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.device_data import DeviceData, gather_batch, with_query_rows
 from grasp_jax.models.recommender import Recommender, Tables, apply
 from grasp_jax.models.score_bounds import Expansion
+from grasp_jax.parallel.mesh import on_host
 
 CPU_CACHE_FLOATS = 320_000  # candidates' features scored together on a CPU: what stays in cache is 2.5 times as fast as 64 users at once
 MOST_UNSURE = 128  # items of a block that a user's bounds may leave open; with more, the whole block is scored
@@ -99,7 +100,7 @@ def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tab
         model, params, data, tables, evaluation.slots, evaluation.newest, evaluation.candidates,
         evaluation.candidate_logits,
     )  # fmt: skip
-    return in_user_order(jax.device_get(ranks), evaluation)
+    return in_user_order(on_host(ranks), evaluation)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "item_block"))
@@ -151,10 +152,11 @@ def full_ranks(
     ranks = []
     for s, block in enumerate(evaluation.batches):
         targets = evaluation.candidates[s, :, 0]
-        left_out = jnp.asarray(nothing if seen is None else seen[s])
-        own = evaluation.queries[s], evaluation.slots[s], evaluation.newest[s], targets
-        ranks.append(_full_ranks(model, params, data, tables, features, expansion, *own, left_out, item_block))
+        left_out = nothing if seen is None else seen[s]
+        read, queries = with_query_rows(tables, evaluation.queries[s])
+        own = queries, evaluation.slots[s], evaluation.newest[s], targets
+        ranks.append(_full_ranks(model, params, data, read, features, expansion, *own, left_out, item_block))
         if progress:
             ranks[-1].block_until_ready()
             progress((block >= 0).sum())
-    return in_user_order(np.stack([np.asarray(part) for part in ranks]), evaluation)
+    return in_user_order(np.stack(on_host(ranks)), evaluation)

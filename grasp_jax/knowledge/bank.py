@@ -169,6 +169,14 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
     return KnowledgeBank(**tables, manifest=manifest, extras=extras)
 
 
+def bank_width(folder: pathlib.Path) -> int | None:
+    """E of the bank in a folder; None where there is none that can be read."""
+    try:
+        return np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False).shape[1]
+    except (OSError, ValueError, EOFError):
+        return None
+
+
 def _opened(path: pathlib.Path) -> np.ndarray:
     table = np.load(path, mmap_mode="r", allow_pickle=False)
     return table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it

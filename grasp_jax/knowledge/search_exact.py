@@ -36,7 +36,7 @@ def search_exact(
     Returns:
       [queries, K] int32, nearest first, of equals the first row first, -1 where there are fewer rows with another label.
     """
-    mesh = Mesh(jax.devices(), ("queries",))
+    mesh = Mesh(jax.local_devices(), ("queries",))
     if rows is None:
         return _among_all(unit_vectors, k, labels, progress, mesh)
     count = len(unit_vectors)

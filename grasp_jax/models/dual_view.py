@@ -5,6 +5,7 @@ views side by side, as is an item's vector, and a score is their product.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from grasp_jax.models.dropout import Dropout, for_each
 from grasp_jax.models.id_encoder import UngatedEncoder, id_rows
 from grasp_jax.models.sasrec import attention_mask
+from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
 class DualViewEncoder(UngatedEncoder):
@@ -43,11 +45,16 @@ class DualViewEncoder(UngatedEncoder):
         self.out = self.param("out", init, (self.width // 2, self.view))
         self.out_bias = self.param("out_bias", nn.initializers.zeros, (self.view,))
 
-    def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
+    def item_features(self, tables: Mapping[str, Any], ids: jax.Array | None = None) -> jax.Array:
         """[...] item rows -> [..., 2D]; the whole catalogue for None."""
-        own, text = (self.table, tables["items"]) if ids is None else (id_rows(self.table, tables, ids), tables["items"][ids])
-        adapted = text.astype(jnp.float32) @ (self.down @ self.out) + (self.down_bias @ self.out + self.out_bias)
-        return jnp.concatenate([own, adapted], axis=-1)
+        adapter = self.down @ self.out, self.down_bias @ self.out + self.out_bias
+
+        def adapted(adapter: tuple[jax.Array, jax.Array], text: jax.Array) -> jax.Array:
+            return text.astype(jnp.float32) @ adapter[0] + adapter[1]
+
+        if ids is None:
+            return jnp.concatenate([self.table, from_all_rows(adapted, adapter, (tables["items"],))], axis=-1)
+        return jnp.concatenate([id_rows(self.table, tables, ids), from_rows(adapted, adapter, (tables["items"],), ids)], axis=-1)
 
 
 class CrossAttention(nn.Module):

@@ -9,6 +9,7 @@ and each item is projected once, to [3, H], before any user is known. E never me
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models import attention
 from grasp_jax.models.score_bounds import GELU_CURVATURE, Expansion, bounded_scores, expand
+from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
 def holistic_attention(users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array) -> jax.Array:
@@ -81,14 +83,17 @@ class HolisticEncoder(nn.Module):
             self.temperature = self.param("temperature", nn.initializers.ones, (3,))
             self.gate_bias = self.param("gate_bias", nn.initializers.zeros, (3,))
 
-    def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
+    def item_features(self, tables: Mapping[str, Any], ids: jax.Array | None = None) -> jax.Array:
         """What is needed of items before a user is known, [..., 3, H] (or [..., H], see `project`); of the whole catalogue for None."""
-        items, similar = tables["items"], tables["items_similar"]
-        return self.project(items, similar) if ids is None else self.project(items[ids], similar[ids])
+        rows, kernels = (tables["items"], tables["items_similar"]), self._first_kernels()
+        return from_all_rows(self._projected, kernels, rows) if ids is None else from_rows(self._projected, kernels, rows, ids)
 
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
         """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar; their sum [..., H] for the gate "none"."""
-        (wa, wc), (wb, wd) = self._first_kernels()
+        return self._projected(self._first_kernels(), items, items_similar)
+
+    def _projected(self, kernels: tuple[jax.Array, jax.Array], items: jax.Array, items_similar: jax.Array) -> jax.Array:
+        (wa, wc), (wb, wd) = kernels
         if self.gate == "none":
             own_part, similar_part, global_part = self.keep
             return self._product(items, own_part * wa + global_part * wc) + self._product(
@@ -96,7 +101,7 @@ class HolisticEncoder(nn.Module):
             )
         own = self._product(items, jnp.concatenate([wa, wc], axis=-1))
         similar = self._product(items_similar, jnp.concatenate([wb, wd], axis=-1))
-        half = self.first_bias.shape[0]
+        half = wa.shape[-1]
         return jnp.stack([own[..., :half], similar[..., :half], own[..., half:] + similar[..., half:]], axis=-2)
 
     def _product(self, rows: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ from grasp_jax.models.sasrec import SASRec
 from grasp_jax.models.score_bounds import Expansion
 from grasp_jax.models.segments import is_last
 
-Tables = Mapping[str, jax.Array]
+Tables = Mapping[str, Any]  # arrays, or rows of `parallel.rows`
 
 
 def has_gates(tables: Mapping[str, Any]) -> bool:
@@ -72,12 +72,14 @@ class Recommender(nn.Module):
       backbone: `SASRec`, `BERT4Rec` or `GRU4Rec`.
       projection: "token" or "table", see `models.projection`.
       auxiliary: the method's loss beside Eq. 6 (`Method.auxiliary`), or None.
+      shares: devices that share out a batch.
     """
 
     encoder: nn.Module
     backbone: nn.Module
     projection: str = "token"
     auxiliary: nn.Module | None = None
+    shares: int = 1
 
     def setup(self) -> None:
         if self.backbone.mask_at:
@@ -87,11 +89,16 @@ class Recommender(nn.Module):
         """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] vectors; all V for None."""
         return self.encoder.item_features(tables, ids)
 
-    def training_features(self, tables: Tables, ids: jax.Array) -> jax.Array:
-        """`item_features` of the [T] ids of a training batch, by the cheaper of two equal ways."""
-        if self.projection == "token" or getattr(self.encoder, "id_dropout", False):  # dropped by occurrence, not by item
+    def training_features(self, tables: Tables, batch: PackedBatch, negatives: jax.Array) -> jax.Array:
+        """`item_features` of the `training_ids` of a batch, [n, K, ...], by the cheaper of two equal ways."""
+        ids = training_ids(self, batch, negatives)
+        if getattr(self.encoder, "id_dropout", False):  # by occurrence, not by item
+            kept = [self.encoder.keep_ids(part.size) for part in asked_items(self, batch, negatives)]
+            return self.item_features({**tables, "kept": in_shares(kept, self.shares)}, ids)
+        if self.projection == "token":
             return self.item_features(tables, ids)
-        return take_rows(self.item_features(tables), ids)
+        taken = take_rows(self.item_features(tables), ids.ravel())
+        return taken.reshape(*ids.shape, *taken.shape[1:])
 
     def training_scores(
         self, tables: Tables, batch: PackedBatch, places: jax.Array, negatives: jax.Array, negative_logits: jax.Array | None,
@@ -106,7 +113,7 @@ class Recommender(nn.Module):
           tables: frozen knowledge.
           batch: packed histories; for a bidirectional backbone, two differently masked copies one after the other.
           places: [P] places, row * L + column, whose states are asked for the next item or, behind a mask, for the hidden one; R * L
-            where there are no more.
+            where there are no more. Or [R, L] bool, whether each place is asked: then P is R * L, and nothing is gathered.
           negatives: [P, G] int32 item rows, or [S] rows that all targets share; a shared one that is the target itself scores -inf.
           negative_logits: [P, G, 2] or [P, S, 2] pair logits, or None.
           dropout: rate, or None.
@@ -116,16 +123,22 @@ class Recommender(nn.Module):
         ids = training_ids(self, batch, negatives)
         gathered = self.projection == "token" and negatives.ndim > 1 and batch.logits is not None
         gathered &= getattr(self.encoder, "kernels", "xla") == "pallas"
-        features = None if gathered else self.training_features(tables, ids)
+        features = None if gathered else self.training_features(tables, batch, negatives)
 
-        def head_of(own: slice, shape: tuple[int, ...], gates: jax.Array | None) -> jax.Array:
-            """`head_input` of these of the ids."""
+        def head_of(part: jax.Array, shape: tuple[int, ...], gates: jax.Array | None) -> jax.Array:
+            """`head_input` of the features of a part, or of its ids where there are none."""
             if features is None:
-                return self.encoder.gathered_head_input(tables, ids[own].reshape(shape), gates)
-            return self.encoder.head_input(features[own].reshape(*shape, *features.shape[1:]), gates)
+                return self.encoder.gathered_head_input(tables, part.reshape(shape), gates)
+            return self.encoder.head_input(part.reshape(*shape, *part.shape[1:]), gates)
 
-        each = 1 if batch.replaced is None else 2
-        of_negatives, of_history = slice(negatives.size), slice(negatives.size, None, each)
+        def at_places(x: jax.Array) -> jax.Array:
+            """[R, L, ...] -> [P, ...]."""
+            flat = x.reshape(batch.items.size, *x.shape[2:])
+            return flat if every else flat[place]
+
+        every = places.dtype == bool
+        place = jnp.minimum(places.ravel(), batch.items.size - 1)
+        of_negatives, of_history, of_shown = training_parts(ids if features is None else features, batch, negatives)
 
         normaliser = self._history_normaliser(batch)
         gates = self.encoder.gates(*(None if x is None else x[:rows] for x in (batch.logits, normaliser)))
@@ -133,9 +146,9 @@ class Recommender(nn.Module):
         vectors = self.encoder.finish(head)
         auxiliary: jax.Array | float = 0.0
         head, inputs = jnp.concatenate([head] * copies), jnp.concatenate([vectors] * copies)
-        if batch.replaced is not None:
+        if batch.replaced is not None and of_shown is not None:
             gates = self.encoder.gates(batch.replaced_logits, None if normaliser is None else normaliser[:rows])
-            others = self.encoder.finish(head_of(slice(negatives.size + 1, None, each), (rows, length), gates))
+            others = self.encoder.finish(head_of(of_shown, (rows, length), gates))
             inputs = jnp.concatenate([jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors])
         shown = batch
         if not self.backbone.causal and not self.backbone.bidirectional:  # the last item is only asked for, so nobody may look at it
@@ -147,25 +160,24 @@ class Recommender(nn.Module):
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         weights, offset = self.encoder.last_layer(states)
         positive = (weights * jnp.roll(head, -ahead, axis=1)).sum(axis=-1) + offset
-        place = jnp.minimum(places, batch.items.size - 1)
         pair_normaliser = None
         if normaliser is not None:
+            place = jnp.arange(batch.items.size) if every else place
             before = jnp.maximum(place + ahead - 1, 0)  # the newest item that the asked one follows, if there is one
             follows = (batch.positions.ravel()[place] + ahead > 0) & (self._of_items(batch).ravel()[before] >= 0)
             pair_normaliser = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         negative_gates = self.encoder.gates(negative_logits, self._candidate_normaliser(negative_logits, pair_normaliser, axis=1))
         if features is not None and negatives.ndim == 1:
-            negative = self.encoder.score_all(features[of_negatives], states.reshape(batch.items.size, -1)[place], negative_gates)
-            asked_for = jnp.roll(batch.items, -ahead, axis=1).ravel()[place]
+            negative = self.encoder.score_all(of_negatives, at_places(states), negative_gates)
+            asked_for = at_places(jnp.roll(batch.items, -ahead, axis=1))
             negative = jnp.where(negatives == asked_for[:, None], -jnp.inf, negative)
         else:
             negative_head = head_of(of_negatives, negatives.shape, negative_gates)
-            pair_weights, pair_offset = weights.reshape(batch.items.size, -1)[place], offset.ravel()[place]
-            negative = (pair_weights[:, None] * negative_head).sum(axis=-1) + pair_offset[:, None]
+            negative = (at_places(weights)[:, None] * negative_head).sum(axis=-1) + at_places(offset)[:, None]
         return PairScores(
-            positive=positive.ravel()[place],
+            positive=at_places(positive),
             negative=negative,
-            mask=places < batch.items.size,
+            mask=places.ravel() if every else places < batch.items.size,
             auxiliary=auxiliary,
         )
 
@@ -247,15 +259,39 @@ class Recommender(nn.Module):
 
 
 def training_ids(model: Recommender, batch: PackedBatch, negatives: jax.Array) -> jax.Array:
-    """[T] item rows whose vectors a step computes: negatives; then histories (once, though masked copies follow).
+    """[n, K] item rows whose vectors a step computes, `asked_items` of each device that shares out the batch."""
+    return in_shares(asked_items(model, batch, negatives), model.shares)
 
-    Where items are shown for others, each follows the one that it is shown for. Empty rows come last, so that no other id's place, and no
-    draw that depends on it, changes with their number.
+
+def asked_items(model: Recommender, batch: PackedBatch, negatives: jax.Array) -> list[jax.Array]:
+    """Flat item rows of the negatives, and of the histories (once, though masked copies follow).
+
+    Where items are shown for others, each follows the one that it is shown for. Empty rows come last, so that no draw that goes by an id's
+    place changes with their number.
     """
     history = batch.items[: batch.items.shape[0] // (2 if model.backbone.bidirectional else 1)]
     if batch.replaced is not None:
         history = jnp.stack([history, jnp.maximum(batch.replaced, 0)], axis=-1)
-    return jnp.concatenate([negatives.ravel(), history.ravel()])
+    return [negatives.ravel(), history.ravel()]
+
+
+def in_shares(parts: list[jax.Array], shares: int) -> jax.Array:
+    """Flat lists -> [n, K]: an n-th of each, side by side, so that what belongs to a device's rows of the batch is computed there."""
+    filled = [jnp.pad(part, (0, -part.size % shares)) for part in parts]
+    return jnp.concatenate([part.reshape(shares, -1) for part in filled], axis=1)
+
+
+def training_parts(
+    of_ids: jax.Array, batch: PackedBatch, negatives: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:  # fmt: skip
+    """What there is [n, K, ...] of `training_ids`, of the negatives, of the histories and of what is shown for them: [T, ...] each."""
+    shares, rest = of_ids.shape[0], of_ids.shape[2:]
+    first = -(-negatives.size // shares)
+    of_negatives, of_history = of_ids[:, :first].reshape(-1, *rest)[: negatives.size], of_ids[:, first:]
+    if batch.replaced is None:
+        return of_negatives, of_history.reshape(-1, *rest), None
+    pairs = of_history.reshape(-1, 2, *rest)
+    return of_negatives, pairs[:, 0], pairs[:, 1]
 
 
 BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}
@@ -263,7 +299,7 @@ BACKBONES: dict[str, Any] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": 
 
 def build_recommender(
     config: ConfigDict, method: str, backbone: str, num_items: int, max_length: int, width: int, projection: str,
-    num_users: int,
+    num_users: int, shares: int = 1,
 ) -> Recommender:  # fmt: skip
     """The model named by `method` and `backbone`.
 
@@ -274,11 +310,12 @@ def build_recommender(
       width: E of the knowledge bank (0 without one).
       projection: from `choose_projection`.
       num_users: B of a training batch.
+      shares: devices that share it out.
     """
     chosen = METHODS[method]
     encoder, auxiliary = chosen.encoder(config, num_items, width), chosen.auxiliary(config, width, num_users)
     reader = chosen.around_backbone(BACKBONES[backbone].from_config(config, max_length), config, max_length)
-    return Recommender(encoder, reader, projection, auxiliary)
+    return Recommender(encoder, reader, projection, auxiliary, shares)
 
 
 def apply(model: Recommender, params: Any, method: str, *args: Any, rngs: Any = None) -> Any:

@@ -39,12 +39,18 @@ class ResidualEncoder(nn.Module):
         self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.features))
 
     def item_features(self, tables: Mapping[str, jax.Array], ids: jax.Array | None = None) -> jax.Array:
-        """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables."""
+        """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables, in training "kept" [...] too."""
         trust, table = (tables["trust"], self.table) if ids is None else (tables["trust"][ids], id_rows(self.table, tables, ids))
         text = self.text.item_features(tables, ids).reshape(*trust.shape, -1)
-        if self.id_dropout and self.has_rng("dropout"):
-            trust = trust * jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, trust.shape)
+        if "kept" in tables:
+            trust = trust * tables["kept"]
         return jnp.concatenate([text, trust[..., None] * table], axis=-1)
+
+    def keep_ids(self, count: int) -> jax.Array:
+        """[count] bool: which occurrences of items keep their ID vector; all of them where nothing is dropped."""
+        if not self.has_rng("dropout"):
+            return jnp.ones(count, bool)
+        return jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, (count,))
 
     def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> jax.Array | None:
         """Gates of the text; the residual has none."""

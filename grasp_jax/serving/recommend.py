@@ -1,5 +1,6 @@
 """Top-n items of each user over the whole catalogue, written as Parquet with original ids and scores."""
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -15,9 +16,10 @@ from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.catalogue import item_features, seen_pairs, top_items
-from grasp_jax.models.device_data import DeviceData
+from grasp_jax.models.device_data import DeviceData, with_query_rows
 from grasp_jax.models.recommender import Recommender, Tables
-from grasp_jax.parallel.mesh import everywhere, shared_out
+from grasp_jax.parallel.mesh import everywhere, on_host, shared_out
+from grasp_jax.parallel.processes import is_first
 from grasp_jax.progress import progress_bar
 
 
@@ -64,21 +66,25 @@ def recommend(
     item_block = min(config.eval.item_block, log.num_items)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with pa.parquet.ParquetWriter(partial, _schema(log)) as writer, progress_bar(len(users), "recommend", "user") as bar:
+    writes: Any = pa.parquet.ParquetWriter(partial, _schema(log)) if is_first() else contextlib.nullcontext()
+    with writes as writer, progress_bar(len(users), "recommend", "user") as bar:
         for s, block in enumerate(batches):
-            asked = shared_out(mesh, (queries[np.maximum(block, 0)], slots[s], newest[s]), axis=0)
-            scores, items = top_items(model, params, data, tables, features, *asked, everywhere(mesh, seen[s]), item_block, top_n)
+            read, asked_with = with_query_rows(tables, queries[np.maximum(block, 0)])
+            asked = shared_out(mesh, (asked_with, slots[s], newest[s]), axis=0)
+            scores, items = on_host(top_items(model, params, data, read, features, *asked, everywhere(mesh, seen[s]), item_block, top_n))
             filled = block >= 0
             count = int(filled.sum())
             columns = [
                 np.repeat(log.user_ids[block[filled]], top_n),
                 np.tile(np.arange(1, top_n + 1, dtype=np.int32), count),
-                log.item_ids[np.asarray(items)[filled].ravel()],
-                np.asarray(scores)[filled].ravel(),
+                log.item_ids[items[filled].ravel()],
+                scores[filled].ravel(),
             ]
-            writer.write_table(pa.table([pa.array(column) for column in columns], schema=_schema(log)))
+            if writer:
+                writer.write_table(pa.table([pa.array(column) for column in columns], schema=_schema(log)))
             bar.update(count)
-    os.replace(partial, path)
+    if is_first():
+        os.replace(partial, path)
 
 
 def _schema(log: InteractionLog) -> pa.Schema:

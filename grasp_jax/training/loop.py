@@ -8,9 +8,10 @@ of (seed, step), so a run that was killed goes on from its last checkpoint as if
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -27,9 +28,11 @@ from grasp_jax.errors import TrainingDiverged
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranking import sampled_ranks
-from grasp_jax.models.device_data import DeviceData, gather_batch
+from grasp_jax.models.device_data import QUERY_TABLES, DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables
-from grasp_jax.parallel.mesh import everywhere, make_mesh, shared_out
+from grasp_jax.parallel.mesh import everywhere, make_mesh, on_host, shared_out
+from grasp_jax.parallel.processes import GO_ON, PREEMPTION, SAVE, STOP, highest_wish
+from grasp_jax.parallel.rows import HostRows
 from grasp_jax.progress import progress_bar
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
@@ -42,6 +45,7 @@ from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, draw_targets
 
 ORDER = 3  # purpose of the random stream that shuffles
+HOST_ROWS = 1 << 24  # numbers of query tables that a dispatch takes along from the host; two dispatches' are in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,20 +71,27 @@ class TrainingData:
     mesh: Mesh = dataclasses.field(default_factory=make_mesh)
 
 
+class Epoch(NamedTuple):
+    """One epoch of each model: [M, S, R, L] slots, this process's share of the rows; and [M, S, B] the users of each step, ascending."""
+
+    slots: np.ndarray
+    users: np.ndarray
+
+
 class Dispatch(NamedTuple):
     """Steps that the device was given, and what the host has yet to read of them.
 
     Attributes:
       first_step: number of the first, over all epochs.
-      slots: [M, S, R, L] of the models that train.
       losses: [S, M].
       finite: [M] bool, whether all parameters are finite after the last step.
+      wish: the highest of all processes' after the last step, `processes.highest_wish`.
     """
 
     first_step: int
-    slots: np.ndarray
     losses: jax.Array
     finite: jax.Array
+    wish: Any
 
 
 class Snapshot(NamedTuple):
@@ -123,18 +134,18 @@ def train(
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
     train_steps = jax.jit(make_train_steps(model, data.shape, data.loss), donate_argnums=0)
-    own = everywhere(data.mesh, of_members(members))
+    own = of_members(members, functools.partial(everywhere, data.mesh))
     steps_per_epoch = -(-len(data.users) // data.packing.batch_size)
     tokens_per_epoch = int(data.histories.lengths[data.users].sum())
     packer = ThreadPoolExecutor(1)
-    pending = packer.submit(epoch_slots, data, members, int(progress.epoch))
+    pending = packer.submit(make_epoch, data, members, int(progress.epoch))
     bar = progress_bar(config.max_epochs, _name(labels), "epoch", int(progress.epoch))
     said = saved = time.perf_counter()
 
     while len(progress.active) and progress.epoch < config.max_epochs:
         active = progress.active
-        slots = pending.result()[active]
-        pending = packer.submit(epoch_slots, data, members, int(progress.epoch) + 1)
+        epoch = Epoch(*(part[active] for part in pending.result()))
+        pending = packer.submit(make_epoch, data, members, int(progress.epoch) + 1)
 
         # Train one epoch, dispatch by dispatch.
         started, compiled = time.perf_counter(), compile_seconds()
@@ -143,20 +154,24 @@ def train(
             snapshot = snapshot._replace(state=with_states(snapshot.state, model, data))
         rows = None if len(active) == len(members) else everywhere(data.mesh, active)
         state, (keys, *rates) = take(snapshot.state, rows), take(own, rows)
-        for begin in range(first, steps_per_epoch, config.steps_per_dispatch):
-            chunk = slots[:, begin : begin + config.steps_per_dispatch]
-            first_step, end = int(progress.epoch) * steps_per_epoch + begin, begin + chunk.shape[1]
-            packed, number = shared_out(data.mesh, chunk, axis=2), everywhere(data.mesh, np.int32(first_step))
-            state, losses = train_steps(state, data.device, data.tables, packed, keys, number, *rates)
-            in_flight.append(Dispatch(first_step, chunk, losses, _finite(state.params)))
-            due = end < steps_per_epoch and time.perf_counter() - saved > config.checkpoint_seconds
-            while len(in_flight) > (0 if due or end == steps_per_epoch else 1):
-                read = _checked_losses(in_flight.popleft(), [members[m] for m in active], data, folder, last, _name(labels))
+        for begin, packed, query_rows in dispatches(data, epoch, first, config.steps_per_dispatch):
+            first_step, end = int(progress.epoch) * steps_per_epoch + begin, begin + packed.shape[1]
+            number = everywhere(data.mesh, np.int32(first_step))
+            state, losses = train_steps(state, data.device, data.tables, packed, keys, number, *rates, query_rows)
+            wish = STOP if PREEMPTION.wished else SAVE if time.perf_counter() - saved > config.checkpoint_seconds else GO_ON
+            in_flight.append(Dispatch(first_step, losses, _finite(state.params), highest_wish(data.mesh, wish)))
+            granted = wish if jax.process_count() == 1 else GO_ON  # several processes hear of each other's with the losses
+            while len(in_flight) > (0 if granted or end == steps_per_epoch else 1):
+                oldest = in_flight.popleft()
+                read = _checked_losses(oldest, [members[m] for m in active], data, folder, last, _name(labels))
                 progress.loss_sum[active] += read.sum(axis=0)
-            if due:
+                granted = max(granted, int(on_host(oldest.wish)))
+            if granted and end < steps_per_epoch:
                 progress = progress._replace(step=np.full((), end, np.int32))
-                last.save(first_step + chunk.shape[1], Snapshot(put(snapshot.state, state, rows), snapshot.best_params, progress))
+                last.save(first_step + packed.shape[1], Snapshot(put(snapshot.state, state, rows), snapshot.best_params, progress))
                 saved = time.perf_counter()
+                if granted == STOP:
+                    PREEMPTION.stop(f" after {int(progress.epoch)} epochs and {end} steps, saved in {last.folder}")
         snapshot = snapshot._replace(state=put(snapshot.state, state, rows))
         compiled = compile_seconds() - compiled
         train_seconds = time.perf_counter() - started - compiled
@@ -200,6 +215,8 @@ def train(
             best.save(step, snapshot)
         last.save(step, snapshot)
         saved = time.perf_counter()
+        if granted == STOP:
+            PREEMPTION.stop(f" after {int(progress.epoch)} epochs, saved in {last.folder}")
         shown = f"loss {mean_loss[active].mean():.4f}, {rate:,.0f} tokens/s, best {100 * progress.best.max():.2f}"
         bar.set_postfix_str(f"{shown}, {len(active)} training")
         bar.update()
@@ -216,15 +233,15 @@ def train(
 
 def initial_snapshot(model: Recommender, members: list[Member], data: TrainingData) -> Snapshot:
     """Fresh models, a function of each member's seed alone."""
-    blank = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
-    batch = gather_batch(data.device, blank)
 
-    def initial(key: jax.Array) -> tuple[Any, Any]:
-        params = data.start(model.init(key, data.tables, batch)["params"], data.tables)
+    def initial(key: jax.Array, device: DeviceData, tables: Tables) -> tuple[Any, Any]:
+        batch = gather_batch(device, jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32))
+        params = data.start(model.init(key, tables, batch)["params"], tables)
         return params, optax.scale_by_adam().init(params)
 
     # Un-jitted, flax's init costs seconds.
-    params, adam = jax.jit(jax.vmap(initial))(of_members(members).keys)
+    keys = of_members(members, functools.partial(everywhere, data.mesh)).keys
+    params, adam = jax.jit(jax.vmap(initial, in_axes=(0, None, None)))(keys, data.device, data.tables)
     state = TrainState(params, adam)
     if data.everyone is not None:  # taken anew when an epoch begins
         shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
@@ -241,14 +258,45 @@ def with_states(state: TrainState, model: Recommender, data: TrainingData) -> Tr
     return state._replace(states=newest_states(model, state.params, data.device, data.tables, data.everyone, num_users))
 
 
-def epoch_slots(data: TrainingData, members: list[Member], epoch: int) -> np.ndarray:
-    """[M, S, R, L] packed slots of one epoch; a function of (seed, epoch) for each member."""
+def make_epoch(data: TrainingData, members: list[Member], epoch: int) -> Epoch:
+    """A function of (seed, epoch) for each member."""
     by_seed = {}
     for seed in {member.seed for member in members}:
         rng = np.random.default_rng([seed, ORDER, epoch])
         batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
-        by_seed[seed], _ = pack(data.histories, batches, data.packing, data.mask_at)
-    return np.stack([by_seed[member.seed] for member in members])
+        slots, _ = pack(data.histories, batches, data.packing, data.mask_at, (jax.process_index(), jax.process_count()))
+        by_seed[seed] = slots, np.sort(np.where(batches < 0, len(data.histories.lengths), batches), axis=1)
+    slots, users = zip(*(by_seed[member.seed] for member in members), strict=True)
+    return Epoch(np.stack(slots), np.stack(users))
+
+
+def dispatches(
+    data: TrainingData, epoch: Epoch, first: int, steps: int
+) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array] | None]]:  # fmt: skip
+    """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and query rows.
+
+    Where query tables are on the host, the rows of the dispatch after the one that is given are read meanwhile.
+    """
+    read = {name: data.tables[name] for name in QUERY_TABLES if isinstance(data.tables.get(name), HostRows)}
+    if read:
+        steps = max(1, min(steps, HOST_ROWS // (epoch.users[:, 0].size * sum(table.shape[1] for table in read.values()))))
+
+    def ready(begin: int) -> tuple[int, jax.Array, dict[str, jax.Array] | None]:
+        chunk = slice(begin, begin + steps)
+        slots = shared_out(data.mesh, epoch.slots[:, chunk], axis=2, in_parts=True)
+        if not read:
+            return begin, slots, None
+        users = np.minimum(epoch.users[:, chunk], len(data.histories.lengths) - 1)
+        users = np.pad(users, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
+        return begin, slots, {name: table.on_devices(users) for name, table in read.items()}
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(ready, first)
+        for begin in range(first, epoch.slots.shape[1], steps):
+            now = coming.result()
+            if begin + steps < epoch.slots.shape[1]:
+                coming = reader.submit(ready, begin + steps)
+            yield now
 
 
 @jax.jit
@@ -266,17 +314,19 @@ def _checked_losses(
     done: Dispatch, members: list[Member], data: TrainingData, folder: pathlib.Path, last: Checkpoints, name: str
 ) -> np.ndarray:  # fmt: skip
     """[S, M] losses of a dispatch of these models, on the host; raises TrainingDiverged where they, or the parameters, are not finite."""
-    losses, finite = jax.device_get((done.losses, done.finite))
+    losses, finite = on_host((done.losses, done.finite))
     bad = ~np.isfinite(losses)
     bad[-1] |= ~finite  # the last step's update, whose loss nobody has computed yet
     if not bad.any():
         return losses
     at, model = np.argwhere(bad)[0]
     step, member = done.first_step + int(at), members[model]
-    batch = gather_batch(data.device, jnp.asarray(done.slots[model, at]))
+    epoch, of_epoch = divmod(step, -(-len(data.users) // data.packing.batch_size))
+    slots = make_epoch(data, [member], epoch).slots[0, of_epoch]
+    batch = gather_batch(data.device, jnp.asarray(slots))
     batch, targets = draw_targets(jax.random.key(member.seed), jnp.int32(step), data.device, batch, data.shape)
     path = folder / f"diverged_step{step}.npz"
-    np.savez(
+    np.savez(  # whichever process comes last: they write the same
         path, items=batch.items, users=batch.segments, positions=batch.positions, masked=batch.masked, places=targets.places,
         negatives=targets.negatives, loss=losses[at, model],
     )  # fmt: skip

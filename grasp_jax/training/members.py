@@ -4,7 +4,7 @@ What goes to the device here goes by `jax.device_put`, for a copy that nobody se
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,11 +28,10 @@ class OfMembers(NamedTuple):
     learning_rate: jax.Array
 
 
-def of_members(members: Sequence[Member]) -> OfMembers:
-    """On the device."""
-    rates = [(member.dropout, member.learning_rate) for member in members]
-    dropout, learning_rate = jax.device_put(tuple(np.array(rates, np.float32).T))
-    return OfMembers(_keys(jax.device_put(np.array([member.seed for member in members]))), dropout, learning_rate)
+def of_members(members: Sequence[Member], put: Callable[[Any], Any] = jax.device_put) -> OfMembers:
+    """On the device, or where `put` puts arrays."""
+    rates = np.array([(member.dropout, member.learning_rate) for member in members], np.float32)
+    return OfMembers(_keys(put(np.array([member.seed for member in members]))), put(rates[:, 0]), put(rates[:, 1]))
 
 
 _keys = jax.jit(jax.vmap(jax.random.key))

@@ -10,13 +10,15 @@ from grasp_jax.files import write_text
 
 
 class Records:
-    """WORKDIR/metrics.jsonl."""
+    """WORKDIR/metrics.jsonl; of several processes one `writes`."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
+    def __init__(self, path: pathlib.Path, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one line."""
+        if not self.writes:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -33,5 +35,5 @@ class Records:
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines that a resumed run will write again."""
-        if self.path.exists():
+        if self.writes and self.path.exists():
             write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.read() if wanted(record)))

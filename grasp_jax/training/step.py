@@ -4,14 +4,14 @@ Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, upda
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of
+from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of, with_batch_queries
 from grasp_jax.models.recommender import Recommender, Tables, apply, training_ids
 from grasp_jax.training import deferred_adam
 from grasp_jax.training.deferred_adam import DeferredTable
@@ -40,19 +40,21 @@ def make_train_steps(
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function that runs S steps of M models with Adam.
 
-    It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M], learning_rate [M]) and returns the new state
-    and the losses [S, M]. Jit it with the state donated.
+    It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M], learning_rate [M]) and, where query tables are
+    on the host, the rows [M, S, B, E] of `with_batch_queries`; it returns the new state and the losses [S, M]. Jit it with the state
+    donated.
     """
 
     optimiser = optax.scale_by_adam(eps=epsilon)
 
     def one_step(
-        state: TrainState, table: DeferredTable | None, slots: jax.Array, key: jax.Array, dropout: jax.Array, learning_rate: jax.Array,
-        data: DeviceData, tables: Tables, step: jax.Array,
+        state: TrainState, table: DeferredTable | None, slots: jax.Array, query_rows: Mapping[str, jax.Array] | None, key: jax.Array,
+        dropout: jax.Array, learning_rate: jax.Array, data: DeviceData, tables: Tables, step: jax.Array,
     ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
         rates = learning_rate, epsilon
         with jax.named_scope("gather"):
             batch = gather_batch(data, slots)
+            tables, batch = with_batch_queries(tables, batch, shape.num_users, query_rows)
             batch, targets = draw_targets(key, step, data, batch, shape)
         with jax.named_scope("gate"):
             if data.logits is None:
@@ -69,7 +71,8 @@ def make_train_steps(
         trained = state.params
         if table is not None:
             with jax.named_scope("gather"):
-                rows, places = deferred_adam.distinct(training_ids(model, batch, targets.negatives), shape.num_items)
+                ids = training_ids(model, batch, targets.negatives)
+                rows, places = deferred_adam.distinct(ids.ravel(), shape.num_items)
                 read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
             trained = deferred_adam.put_table(trained, deferred_adam.parameters(read))
 
@@ -78,7 +81,7 @@ def make_train_steps(
             if table is not None:
                 params, vectors = deferred_adam.pop_table(trained)
                 with jax.named_scope("gather"):
-                    given = {**known, "id_rows": vectors[places]}
+                    given = {**known, "id_rows": vectors[places.reshape(ids.shape)]}
                 params = deferred_adam.put_table(params, deferred_adam.parameters(table.rows))  # flax wants it there; nobody reads it
             scores = apply(
                 model, params, "training_scores", given, batch, targets.places, targets.negatives, logits, dropout,
@@ -96,14 +99,15 @@ def make_train_steps(
             params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
         return state._replace(params=params, adam=adam), table, loss
 
-    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, 0, None, None, None))
+    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, 0, 0, None, None, None))
 
     def train_steps(
         state: TrainState, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, first_step: jax.Array,
-        dropout: jax.Array, learning_rate: jax.Array,
+        dropout: jax.Array, learning_rate: jax.Array, query_rows: Mapping[str, jax.Array] | None = None,
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
-        def body(carry: tuple[TrainState, Any], step_slots: tuple[jax.Array, jax.Array]) -> tuple[tuple[TrainState, Any], jax.Array]:
-            state, table, losses = models(*carry, step_slots[0], keys, dropout, learning_rate, data, tables, step_slots[1])
+        def body(carry: tuple[TrainState, Any], of_step: tuple[jax.Array, Any, jax.Array]) -> tuple[tuple[TrainState, Any], jax.Array]:
+            slots, rows, step = of_step
+            state, table, losses = models(*carry, slots, rows, keys, dropout, learning_rate, data, tables, step)
             return (state, table), losses
 
         steps, table = first_step + jnp.arange(slots.shape[1]), None
@@ -111,7 +115,7 @@ def make_train_steps(
             with jax.named_scope("update"):
                 params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
             state = state._replace(params=params, adam=adam)
-        (state, table), losses = jax.lax.scan(body, (state, table), (slots.swapaxes(0, 1), steps))
+        (state, table), losses = jax.lax.scan(body, (state, table), (*jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows)), steps))
         if table is not None:
             together = jax.vmap(functools.partial(deferred_adam.with_table, epsilon=epsilon))
             with jax.named_scope("update"):

@@ -27,6 +27,8 @@ class StepShape(NamedTuple):
       mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
       last_only: causal backbones are asked for the last item of each history alone.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.deferred_adam`).
+      num_users: B, which only those steps need whose query tables are not on every device.
+      every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
     """
 
@@ -39,13 +41,15 @@ class StepShape(NamedTuple):
     shared: bool = False
     last_only: bool = False
     deferred: bool = False
+    num_users: int = 0
+    every_place: bool = False
 
 
 class Targets(NamedTuple):
     """What a step asks for.
 
     Attributes:
-      places: [P] row * L + column; R * L where there are no more.
+      places: [P] row * L + column; R * L where there are no more. Or [R, L] bool, which are asked, and P is R * L.
       users, queries: [P] user rows, and rows of the query tables.
       negatives: [P, G] item rows or, shared by all places, [S].
     """
@@ -81,9 +85,15 @@ def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: Packe
     queries = asked_with.ravel()[place]
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
     if shape.shared:
-        return batch, Targets(places, users, queries, jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
-    drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
-    return batch, Targets(places, users, queries, drawn)
+        drawn = jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32)
+    else:
+        drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
+    if not shape.every_place:
+        return batch, Targets(places, users, queries, drawn)
+    if not shape.shared:
+        unasked = jnp.arange(asked.size, dtype=jnp.int32) % shape.num_items  # any item, but not one for all
+        drawn = jnp.broadcast_to(unasked[:, None], (asked.size, shape.negatives)).at[places].set(drawn, mode="drop")
+    return batch, Targets(asked, jnp.maximum(batch.segments.ravel(), 0), asked_with.ravel(), drawn)
 
 
 def mask_batch(key: jax.Array, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, jax.Array]:

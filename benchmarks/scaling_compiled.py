@@ -1,0 +1,129 @@
+"""What XLA makes of a training step on meshes of emulated devices, a stage of `benchmarks.scaling`: python -m benchmarks.scaling_compiled.
+
+Bytes that a device holds of the item tables are those of its shards; memory, operations and what goes between devices are read from the
+compiled step. Beside each stands what `grasp_jax.parallel.plan` says of the same sizes. The last line is JSON.
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.lengths import synthetic_log
+from grasp_jax.cells import Cell, make_cell
+from grasp_jax.config import default_config
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.experiment import Experiment
+from grasp_jax.parallel.communication import Collective, collectives
+from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.plan import Layout, Workload, sent_bytes, step_bytes, step_flops, table_bytes
+from grasp_jax.planning import Sizes, workload
+from grasp_jax.training.loop import dispatches, initial_snapshot, make_epoch
+from grasp_jax.training.members import of_members
+from grasp_jax.training.step import make_train_steps
+
+METHOD, BACKBONE = "grasp", "sasrec"
+ITEM_TABLES = ("items", "items_similar")
+
+
+def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None:
+    """A synthetic log and random vectors, as a user's files."""
+    log, rng = synthetic_log(users, items), np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    every = np.arange(items)  # once more, so that each row of the table is an item of the log
+    pairs = 1 + np.concatenate([np.stack([every % users, every], 1), np.stack([log.users, log.items], 1)])
+    np.savetxt(folder / "inter.txt", pairs, fmt="%d")
+    for name, rows in (("items", items), ("users", users)):
+        np.save(folder / f"{name}.npy", rng.standard_normal((rows, width), np.float32))
+
+
+def config_of(folder: pathlib.Path, layout: Layout, batch: int) -> ConfigDict:
+    """GRASP on the data of `write_data`; its bank is made once."""
+    config = default_config()
+    config.mesh.data, config.mesh.table, config.tables.users = layout
+    config.data.path, config.knowledge.path = str(folder / "data"), str(folder / "bank")
+    config.knowledge.encoder, config.knowledge.item_file, config.knowledge.user_file = "file", "items.npy", "users.npy"
+    config.model.method, config.model.backbone, config.train.batch_size = METHOD, BACKBONE, batch
+    return config
+
+
+def compiled_step(cell: Cell) -> Any:
+    """One step of the training loop, compiled."""
+    data = cell.data
+    epoch = make_epoch(data, cell.members, 0)
+    _, slots, query_rows = next(dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1))
+    keys, *rates = of_members(cell.members, lambda tree: everywhere(data.mesh, tree))
+    state = initial_snapshot(cell.model, cell.members, data).state
+    steps = jax.jit(make_train_steps(cell.model, data.shape, data.loss), donate_argnums=0)
+    number = everywhere(data.mesh, np.int32(0))
+    return steps.lower(state, data.device, data.tables, slots, keys, number, *rates, query_rows).compile()
+
+
+def purpose(one: Collective) -> str:
+    """What an instruction is for, in the words of `plan.sent_bytes`."""
+    if one.kind == "all-to-all":
+        return "item rows" if "item_features" in one.name else "logits"
+    return "gradients and users' rows" if one.kind in ("all-reduce", "all-gather") else "other"
+
+
+def planned_sent(work: Workload, layout: Layout) -> dict[str, float]:
+    """`sent_bytes` by `purpose`."""
+    sent = sent_bytes(work, layout)
+    together = sent["gradients"] + sent["users' rows"]
+    return {"item rows": sent["item rows"], "logits": sent["logits"], "gradients and users' rows": together, "other": 0.0}
+
+
+def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
+    """One mesh: what was compiled, and what was planned."""
+    config = config_of(folder, layout, batch)
+    experiment = Experiment(config, folder / "runs", claims=False)
+    cell = make_cell(experiment, METHOD, BACKBONE)
+    compiled, mesh = compiled_step(cell), cell.data.mesh
+    memory = compiled.memory_analysis()
+    sent = {name: 0.0 for name in ("item rows", "logits", "gradients and users' rows", "other")}
+    for one in collectives(compiled.as_text(), mesh.size):
+        sent[purpose(one)] += one.sent
+    assert experiment.bank is not None
+    work = workload(config, Sizes(config.data), experiment.bank.width, METHOD, mesh.size)
+    tables = [cell.data.tables[name] for name in ITEM_TABLES]
+    arrays = [getattr(table, "rows", table) for table in tables]
+    held = table_bytes(work, layout)
+    in_step = sum(held.values()) - held["validation"] - held["parameters"] / 4  # the best parameters so far take no part
+    return {
+        "data": layout.data,
+        "table": layout.table,
+        "users": layout.users,
+        "batch": batch,
+        "ids": work.places + layout.negatives(work),
+        "item_table_bytes": sum(array.addressable_shards[0].data.nbytes for array in arrays),
+        "planned_item_table_bytes": held["item tables"],
+        "memory_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        "planned_memory_bytes": in_step + sum(step_bytes(work, layout).values()),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "planned_temporary_bytes": sum(step_bytes(work, layout).values()),
+        "flops": compiled.cost_analysis()["flops"],
+        "planned_flops": step_flops(work, layout),
+        "sent": sent,
+        "planned_sent": planned_sent(work, layout),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("layouts", nargs="+", help="DATAxTABLE:USERS:BATCH")
+    given = parser.parse_args(arguments)
+    rows = []
+    for text in given.layouts:
+        mesh, users, batch = text.split(":")
+        data, table = map(int, mesh.split("x"))
+        rows.append(measure(given.folder, Layout(data, table, users), int(batch)))
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

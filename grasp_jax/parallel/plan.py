@@ -1,0 +1,210 @@
+"""What a training step holds, moves and computes on each device of a mesh, by arithmetic alone: before there is a device or any data.
+
+Bytes are counted array by array; `benchmarks.scaling` compares them with what XLA says of the compiled step. Seconds are the longer of
+arithmetic and memory traffic, then what goes between devices, then the launches of kernels, one after the other: an upper bound for a
+program that overlaps them, and a lower one for each part.
+"""
+
+import math
+from typing import NamedTuple
+
+FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
+LAUNCHES, LAUNCH_SECONDS = 300, 3e-6  # kernels of a step and the time of each on a GPU, however small it is
+USABLE = 0.9  # of a device's memory
+SPARE = 4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
+MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Device(NamedTuple):
+    """One accelerator.
+
+    Attributes:
+      memory: bytes.
+      bandwidth: bytes a second from its memory.
+      flops: a second of matrix products on float32 inputs (TF32 on a GPU), dense.
+      link: bytes a second that it sends to others of its host.
+      network: bytes a second to those of another host.
+      host: bytes a second that it gets from its host's memory.
+      per_host: devices of a host.
+    """
+
+    memory: float
+    bandwidth: float
+    flops: float
+    link: float
+    network: float
+    host: float
+    per_host: int
+
+
+DEVICES = {  # vendors' data sheets; network: one 200 or 400 Gbit/s port a device; host: PCIe 4 or 5 at four fifths
+    "A100-80": Device(80e9, 2.04e12, 156e12, 300e9, 25e9, 25e9, 8),
+    "H100": Device(80e9, 3.35e12, 495e12, 450e9, 50e9, 50e9, 8),
+    "H200": Device(141e9, 4.8e12, 495e12, 450e9, 50e9, 50e9, 8),
+    "TPU-v5e": Device(16e9, 0.82e12, 98e12, 200e9, 200e9, 12e9, 256),
+}
+
+
+class Workload(NamedTuple):
+    """The sizes of a step on a self-attention backbone: GRASP's, or with E = 0 that of ID vectors alone.
+
+    Attributes:
+      users, items, interactions: N, V and the log's length.
+      evaluated, candidates: users of the validation set, and items that each is ranked among.
+      width, features, hidden, layers: E, D, H and the backbone's blocks.
+      table_bytes: of one number of a frozen table.
+      batch: B users a step, on all devices together.
+      rows, length: R rows of L places, packed.
+      pairs, negatives: P targets, and G negatives of each; several devices compute negatives at every place.
+      models: M trained together.
+    """
+
+    users: int
+    items: int
+    interactions: int
+    evaluated: int
+    candidates: int
+    width: int
+    features: int
+    hidden: int
+    layers: int
+    table_bytes: int
+    batch: int
+    rows: int
+    length: int
+    pairs: int
+    negatives: int
+    models: int = 1
+
+    @property
+    def places(self) -> int:
+        """R * L."""
+        return self.rows * self.length
+
+    @property
+    def of_item(self) -> int:
+        """Numbers that a step computes of an item before a user is known."""
+        return 3 * self.hidden if self.width else self.features
+
+    @property
+    def parameters(self) -> int:
+        """Of one model: the projections of Eq. 5 and its last layer, or ID vectors; and blocks of four DxD matrices and an MLP of two."""
+        encoder = 4 * self.width * self.hidden + self.hidden + (self.hidden + 1) * self.features
+        encoder = encoder if self.width else self.items * self.features
+        block = 6 * self.features**2 + 10 * self.features
+        return encoder + self.layers * block + (self.length + 2) * self.features
+
+
+class Layout(NamedTuple):
+    """`config.mesh` and `config.tables.users`."""
+
+    data: int
+    table: int
+    users: str = "device"
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.table
+
+    def negatives(self, work: Workload) -> int:
+        """Whose rows a step asks for."""
+        return work.negatives * (work.pairs if self.devices == 1 else work.places)
+
+
+def slots(num_ids: int, devices: int, table: int) -> int:
+    """Ids that an exchange takes from one device to one of the `table` that share the rows, where all devices ask for `num_ids`."""
+    mean = num_ids / (devices * table)
+    return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
+
+
+def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
+    """Of what lies on a device from beginning to end."""
+    share = {"device": 1.0, "sharded": 1.0 / layout.devices, "host": 0.0}[layout.users]
+    row = 2 * work.width * work.table_bytes
+    return {
+        "item tables": math.ceil(work.items / layout.table) * row,
+        "user tables": math.ceil(work.users * share) * row,
+        "interactions": work.interactions * 5 * FLOAT + work.interactions * FLOAT + work.users * FLOAT,  # with logits; exclusions
+        "validation": math.ceil(work.evaluated / layout.devices) * (1 + work.candidates) * 3 * FLOAT,
+        "parameters": 4 * work.models * work.parameters * FLOAT,  # Adam's two moments, and the best so far
+    }
+
+
+def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
+    """Of what a step holds beside, on a device: what its backward pass reads again."""
+    places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
+    ids, heads = places + negatives, 1
+    rows = 2 * ids * work.width * work.table_bytes
+    asked = 0.0 if layout.users == "device" else 2.0 * work.batch * work.width * work.table_bytes
+    return {
+        "rows": work.models * rows,
+        "items' numbers": work.models * 2 * ids * work.of_item * FLOAT,
+        "hidden layer": work.models * 3 * ids * (work.hidden if work.width else 0) * FLOAT,
+        "backbone": work.models * work.layers * places * (16 * work.features + 4 * heads * work.length) * FLOAT,
+        "gradients": work.models * work.parameters * FLOAT,
+        "users' rows": work.models * asked,
+    }
+
+
+def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
+    """That leave a device in a step.
+
+    A row's id goes there twice, its 3H numbers come back and their gradient goes there; so with logits, without a gradient. Users' rows go
+    to all devices, summed up where they come from rows that are shared out.
+    """
+    others, of_all = (layout.table - 1) * (work.width > 0), (layout.devices - 1) / layout.devices
+    negatives = layout.negatives(work)
+    ids, pairs = (slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives))
+    row = 2.0 * work.batch * work.width * work.table_bytes
+    each = {
+        "item rows": others * ids * (2 * FLOAT + 2 * work.of_item * FLOAT),
+        "logits": others * pairs * (2 * FLOAT + 2 * FLOAT),
+        "gradients": 2 * of_all * work.parameters * FLOAT,
+        "users' rows": {"device": 0.0, "sharded": 2 * of_all * row, "host": of_all * row}[layout.users],
+    }
+    return {name: work.models * sent for name, sent in each.items()}
+
+
+def step_flops(work: Workload, layout: Layout) -> float:
+    """Of matrix products on a device: projections forward and their kernels' gradient, logits, and the backbone three times."""
+    negatives = layout.negatives(work)
+    ids = work.places + negatives
+    projection = 2 * 2 * ids * work.width * 4 * work.hidden
+    logits = 2 * negatives * 2 * work.width
+    last = 3 * 2 * ids * work.hidden * work.features * (work.width > 0)
+    backbone = 3 * work.layers * work.places * (2 * 6 * work.features**2 + 2 * 2 * work.length * work.features)
+    return work.models * (projection + logits + last + backbone) / layout.devices
+
+
+def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:
+    """Of the parts of a step: the roofline's, communication, users' rows that come from the host meanwhile, and launches."""
+    held, sent = step_bytes(work, layout), sent_bytes(work, layout)
+    traffic = held["rows"] + 2 * sum(held.values())  # rows are read from their table, then all is written once and read once
+    to_all = device.link if layout.devices <= device.per_host else device.network
+    by_table = device.link if layout.table <= device.per_host else device.network  # parts of a table are neighbours
+    return {
+        "arithmetic": step_flops(work, layout) / device.flops,
+        "memory": traffic / device.bandwidth,
+        "host": held["users' rows"] / layout.devices / device.host * (layout.users == "host"),
+        "communication": (sent["gradients"] + sent["users' rows"]) / to_all + (sent["item rows"] + sent["logits"]) / by_table,
+        "launches": LAUNCHES * LAUNCH_SECONDS,
+    }
+
+
+def total_seconds(parts: dict[str, float]) -> float:
+    return max(parts["host"], max(parts["arithmetic"], parts["memory"]) + parts["communication"] + parts["launches"])
+
+
+def total_bytes(work: Workload, layout: Layout) -> float:
+    return sum(table_bytes(work, layout).values()) + sum(step_bytes(work, layout).values())
+
+
+def smallest_layout(work: Workload, device: Device) -> Layout | None:
+    """The fewest devices that hold it, users' tables as near as they fit, items in as few parts as they must; None: no mesh of `MESHES`."""
+    for devices in MESHES:
+        for users in ("device", "sharded", "host"):
+            for table in (size for size in MESHES if size <= devices):
+                layout = Layout(devices // table, table, users)
+                if total_bytes(work, layout) <= USABLE * device.memory:
+                    return layout
+    return None

@@ -1,0 +1,112 @@
+"""One run of several processes: how they find each other, who writes, and how all of them stop at the same step.
+
+All compute together; of what the disk holds, the first process writes and the others read. A launcher (launch/) sets the environment.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from grasp_jax.errors import UserError
+from grasp_jax.parallel.mesh import shared_out
+
+ADDRESS, COUNT, PLACE = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+PREEMPTED = 75  # exit status of a run that was told to stop and saved first: the same command goes on (EX_TEMPFAIL of sysexits.h)
+GO_ON, SAVE, STOP = 0, 1, 2  # what a process wishes for after a dispatch; the highest of all is done
+
+
+def join() -> None:
+    """Meets the other processes, where a launcher has named them in the environment.
+
+    Raises:
+      UserError: it names them in part.
+    """
+    if ADDRESS not in os.environ:
+        return
+    missing = [name for name in (COUNT, PLACE) if not os.environ.get(name, "").isdigit()]
+    if missing:
+        given = os.environ.get(missing[0])
+        raise UserError(f"{missing[0]}: {given!r} beside {ADDRESS}; expected a whole number, as launch/local.py sets it")
+    address, count, place = os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ[PLACE])
+    jax.distributed.initialize(address, count, place, cluster_detection_method="deactivate")  # the launcher has said all there is to know
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what the first process says, it says for all
+
+
+def is_first() -> bool:
+    """Whether this process writes; true of the only one."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def first_goes_first(name: str) -> Iterator[None]:
+    """The first process does what is within, and then the others, who find what it left on disk."""
+    if not is_first():
+        meet(name)
+    yield
+    if is_first():
+        meet(name)
+
+
+class Preemption:
+    """SIGTERM: ends the run at once with status `PREEMPTED`, or within `saving` is a wish to stop that the training loop grants."""
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._deferred = False
+
+    def listen(self) -> None:
+        """From now on; only the main thread may."""
+        signal.signal(signal.SIGTERM, self._told)
+
+    def _told(self, _: int, __: FrameType | None) -> None:
+        self.wished = True
+        if not self._deferred:
+            self.stop("")
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """While who is within looks at `wished`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self.wished:
+            self.stop("")
+
+    def stop(self, saved: str) -> NoReturn:
+        """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
+        print(f"preempted{saved}: the same command goes on", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        if saved:
+            meet("preempted")
+        os._exit(PREEMPTED)  # no clean-up, in which processes wait for each other
+
+
+PREEMPTION = Preemption()
+
+
+def highest_wish(mesh: Mesh, own: int) -> Any:
+    """The highest wish of all processes, to be read by `on_host` once the devices have come so far."""
+    if jax.process_count() == 1:
+        return np.int32(own)
+    return _highest(shared_out(mesh, np.full(jax.local_device_count(), own, np.int32), axis=0, in_parts=True))
+
+
+_highest = jax.jit(lambda wishes: wishes.max())

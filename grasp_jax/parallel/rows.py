@@ -1,0 +1,136 @@
+"""Frozen tables whose rows are not on every device, and what is computed of a row where it lies.
+
+Of an item table [V, E], the device at place s of the axis "table" holds the rows s, s + n, s + 2n, ... A step asks for T rows, T / n of
+them on each device, and wants little of each: a projection, a logit. So ids travel to the rows (all-to-all), and what is computed of a row
+travels back: 3H numbers and not 2E. Room for ids decides the time of that and never its result (`parallel.exchange`).
+"""
+
+import dataclasses
+import math
+import mmap
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from grasp_jax.parallel.exchange import exchange
+from grasp_jax.parallel.mesh import ALL, repeated
+from grasp_jax.parallel.plan import slots
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ShardedRows:
+    """A table [V, E] of which each device along `axes` holds every n-th row.
+
+    Attributes:
+      rows: [n * ceil(V / n), E], first those of the first device; zeros fill up.
+      num_rows: V.
+      axes: of the mesh.
+    """
+
+    rows: jax.Array
+    num_rows: int = dataclasses.field(metadata={"static": True})
+    mesh: Mesh = dataclasses.field(metadata={"static": True})
+    axes: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+    @property
+    def shares(self) -> int:
+        """n."""
+        return math.prod(self.mesh.shape[axis] for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.num_rows, self.rows.shape[1]
+
+    def __getitem__(self, ids: jax.Array) -> jax.Array:
+        """[..., E] rows on every device: all E numbers of a row travel."""
+        each = self.rows.shape[0] // self.shares
+        taken = self.rows[ids % self.shares * each + ids // self.shares]
+        return repeated(self.mesh, taken)
+
+
+class HostRows:
+    """A table that stays in host memory, or in a memory-mapped file; to JAX a tree without arrays, so that it passes through jit unread."""
+
+    def __init__(self, table: np.ndarray, dtype: Any, mesh: Mesh) -> None:
+        self.table, self.dtype, self.mesh = table, dtype, mesh
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.table.shape
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """[..., E] rows; pages of a file that were touched do not stay in this process's memory."""
+        taken = np.asarray(self.table[rows], self.dtype)
+        mapped = getattr(self.table, "_mmap", None)
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return taken
+
+    def on_devices(self, rows: np.ndarray) -> jax.Array:
+        """[..., B, E] rows, B shared out over all devices; a process reads those of its own."""
+        sharding = NamedSharding(self.mesh, P(*[None] * (rows.ndim - 1), ALL))
+
+        def part(index: Any) -> np.ndarray:
+            return self.read(rows[index[:-1]])
+
+        return jax.make_array_from_callback((*rows.shape, self.shape[-1]), sharding, part)
+
+
+jax.tree_util.register_pytree_node(HostRows, lambda rows: ((), rows), lambda rows, _: rows)
+
+Table = jax.Array | ShardedRows
+
+
+def shard_rows(mesh: Mesh, table: np.ndarray, dtype: Any, axes: tuple[str, ...]) -> ShardedRows:
+    """A host table laid out by rows; no more than a device's part is copied at a time."""
+    shares = math.prod(mesh.shape[axis] for axis in axes)
+    each = -(-len(table) // shares)
+
+    def part(index: Any) -> np.ndarray:
+        first = (index[0].start or 0) // each
+        own = np.zeros((each, table.shape[1]), dtype)
+        taken = table[first::shares]
+        own[: len(taken)] = taken
+        return own
+
+    sharding = NamedSharding(mesh, P(axes))
+    rows = jax.make_array_from_callback((each * shares, table.shape[1]), sharding, part)
+    return ShardedRows(rows, len(table), mesh, axes)
+
+
+def from_all_rows(compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...]) -> jax.Array:
+    """`compute(operands, *tables)` [V, ...] of whole tables; of sharded ones each device computes its own rows, and all get all."""
+    first = tables[0]
+    if not isinstance(first, ShardedRows):
+        return compute(operands, *tables)
+    computed = compute(operands, *(table.rows for table in tables))  # type: ignore[union-attr]
+    in_order = computed.reshape(first.shares, -1, *computed.shape[1:]).swapaxes(0, 1).reshape(computed.shape)[: first.num_rows]
+    return repeated(first.mesh, in_order)
+
+
+def from_rows(compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...], ids: jax.Array, *sides: jax.Array) -> jax.Array:
+    """`compute(operands, *(table[ids] for table in tables), *sides)`, where the rows lie.
+
+    Args:
+      compute: a function of the operands and of arrays that begin with the shape of `ids` (flat, where rows are sharded), row by row.
+      operands: a tree of arrays that are on every device; the result can be differentiated by them, and by nothing else.
+      tables: of the same V and E.
+      ids: [...] int32 rows.
+      sides: [...] arrays of numbers that go with the ids.
+    """
+    first = tables[0]
+    if not isinstance(first, ShardedRows):
+        with jax.named_scope("gather"):
+            rows = [table[ids] for table in tables]
+        return compute(operands, *rows, *sides)
+    flat = [x.ravel() for x in (ids, *sides)]
+    filled = [jnp.pad(x, (0, -x.size % first.mesh.size)) for x in flat]
+    sharded = tuple(table.rows for table in tables)  # type: ignore[union-attr]
+    found = exchange(compute, first.mesh, slots(ids.size, first.mesh.size, first.shares))(operands, sharded, *filled)
+    return found[: ids.size].reshape(*ids.shape, *found.shape[1:])

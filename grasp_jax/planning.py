@@ -1,0 +1,143 @@
+"""`--mode=plan`: what `parallel.plan` says of a config, as lines to read; nothing is trained and no table is made."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.config import names, of_method
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.data.packing import plan_packing
+from grasp_jax.data.sources import load_dataset
+from grasp_jax.data.split import Histories, leave_one_out
+from grasp_jax.data.synthetic import shop_lengths
+from grasp_jax.models.methods import METHODS
+from grasp_jax.parallel.plan import (
+    DEVICES,
+    USABLE,
+    Device,
+    Layout,
+    Workload,
+    sent_bytes,
+    smallest_layout,
+    step_bytes,
+    step_seconds,
+    table_bytes,
+    total_bytes,
+    total_seconds,
+)
+
+PLANNED = ("plain", "grasp", "grasp_wo_attention", "grasp_wo_similar", "grasp_wo_global", "grasp_softmax")
+
+
+class Sizes:
+    """Of the data: interactions of each user [N] in all and in training, and V."""
+
+    def __init__(self, data: ConfigDict) -> None:
+        if data.source == "synthetic" or (data.source == "auto" and not data.path):
+            # The shop of the config itself, which making the data would scale to this machine.
+            lengths = shop_lengths(data.synthetic.num_users, data.synthetic.mean_length, np.random.default_rng(data.synthetic.seed))
+            self.lengths, self.items = lengths, int(data.synthetic.num_items)
+            self.training = np.minimum(lengths - 2, data.max_length + 1)
+            self.evaluated = len(lengths)
+        else:
+            split = leave_one_out(load_dataset(data).log, data.max_length)
+            self.lengths, self.items = split.log.lengths, split.log.num_items
+            self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
+
+
+def workload(config: ConfigDict, sizes: Sizes, width: int, method: str, devices: int) -> Workload:
+    """The sizes of a step of `method`, its rows rounded up to what so many devices share; `width` is E."""
+    config = of_method(config, method)
+    histories = Histories(np.zeros_like(sizes.training), sizes.training, np.full(len(sizes.training), -1, np.int32))
+    packing = plan_packing(histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices)
+    with_text = METHODS[method].needs_bank
+    return Workload(
+        users=len(sizes.lengths),
+        items=sizes.items,
+        interactions=int(sizes.lengths.sum()),
+        evaluated=min(config.eval.valid_users or sizes.evaluated, sizes.evaluated),
+        candidates=config.eval.num_negatives,
+        width=width if with_text else 0,
+        features=config.model.features,
+        hidden=config.model.mlp[0] if config.model.mlp else config.model.features,
+        layers=config.model.num_layers,
+        table_bytes=jnp.dtype(config.model.table_dtype).itemsize,
+        batch=packing.batch_size,
+        rows=packing.num_rows,
+        length=packing.row_length,
+        pairs=packing.num_pairs,
+        negatives=config.train.negatives,
+        models=len(config.train.seeds) * len(config.train.learning_rate) * len(config.model.dropout),
+    )
+
+
+def device_of(plan: ConfigDict) -> Device:
+    """That of the data sheet, with the config's numbers in place of its own."""
+    given = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9, "flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
+    given |= {"network": plan.network_gb * 1e9, "host": plan.host_gb * 1e9, "per_host": plan.per_host}
+    return DEVICES[plan.device]._replace(**{name: value for name, value in given.items() if value > 0})
+
+
+def plan_lines(config: ConfigDict, width: int) -> list[str]:
+    """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
+    sizes, device = Sizes(config.data), device_of(config.plan)
+    lines = [
+        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB of which {100 * USABLE:.0f} % are planned with, "
+        f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s to the others of a host of "
+        f"{device.per_host}, {device.network / 1e9:,.0f} GB/s beyond, {device.host / 1e9:,.0f} GB/s from the host"
+    ]
+    own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
+    for method in names(config.model.method):
+        if method not in PLANNED:
+            lines += ["", f"{method}: not planned; expected one of {', '.join(PLANNED)}"]
+            continue
+        work = workload(config, sizes, width, method, own.devices)
+        smallest = smallest_layout(work, device)
+        layouts = {"as configured": own} | ({} if smallest is None else {"smallest that fits": smallest})
+        lines += ["", *_method_lines(method, work, layouts, device)]
+        if smallest is None:
+            lines.append("no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype")
+    return lines
+
+
+def _method_lines(method: str, work: Workload, layouts: dict[str, Layout], device: Device) -> list[str]:
+    each = list(layouts.values())
+    rows = [
+        ["mesh, data x table", *(f"{layout.data} x {layout.table}" for layout in each)],
+        ["tables.users", *(layout.users for layout in each)],
+        *_bytes("", [table_bytes(work, layout) for layout in each]),
+        *_bytes("a step's ", [step_bytes(work, layout) for layout in each]),
+        ["bytes on a device", *(_size(total_bytes(work, layout)) for layout in each)],
+        ["fits", *("yes" if total_bytes(work, layout) <= USABLE * device.memory else "no" for layout in each)],
+        *_bytes("sent in a step: ", [sent_bytes(work, layout) for layout in each]),
+        *_times([step_seconds(work, layout, device) for layout in each]),
+    ]
+    head = (
+        f"{method}: {work.users:,} users, {work.items:,} items, {work.interactions:,} interactions, E={work.width}, D={work.features}, "
+        f"H={work.hidden}, B={work.batch}, {work.rows} rows of {work.length}, {work.pairs:,} targets"
+    )
+    return [head, *_aligned([["", *layouts], *rows])]
+
+
+def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
+    return [[prefix + name, *(_size(column[name]) for column in columns)] for name in columns[0]]
+
+
+def _times(columns: Sequence[dict[str, float]]) -> list[list[str]]:
+    parts = [[f"seconds of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)] for name in columns[0]]
+    return [*parts, ["a step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)]]
+
+
+def _size(count: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:,.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in rows
+    ]

@@ -1,0 +1,89 @@
+"""Two processes of two devices each, started by the launcher: they compute what one does, and stop and go on as one."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from grasp_jax.errors import UserError
+from grasp_jax.parallel.processes import PREEMPTED, join
+from tests.command_line import ROOT, arguments, run, write_dataset
+
+EPOCHS = 12  # 48 steps
+FLAGS = (
+    f"--config.train.max_epochs={EPOCHS}", "--config.train.steps_per_dispatch=1",
+    "--config.train.checkpoint_seconds=0.0", "--config.eval.user_block=20", "--config.model.num_layers=1", "--config.eval.item_block=16",
+)  # fmt: skip
+SHARED = ("--config.mesh.data=2", "--config.mesh.table=2", "--config.tables.users=sharded")
+
+
+def launched(data: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+    own = arguments(data, workdir, *FLAGS, *SHARED)
+    return [own[0], str(ROOT / "launch" / "local.py"), "--processes=2", "--devices=2", "--grace=15", "--", *own[3:]]
+
+
+def epochs(workdir: pathlib.Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def when_trained(process: subprocess.Popen, workdir: pathlib.Path, count: int) -> None:
+    """Waits until so many epochs of both models are in the records."""
+    deadline = time.monotonic() + 200
+    while len(epochs(workdir)) < 2 * count:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    return [int(pid) for pid in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in /proc")
+def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
+    """Processes would train on other data, write over each other, hang when one dies, or lose what the other had saved."""
+    data = write_dataset(tmp_path / "data")
+    alone = run(arguments(data, tmp_path / "alone", *FLAGS))
+    assert alone.returncode == 0, alone.stderr
+    workdir, pipes = tmp_path / "shared", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+
+    told = subprocess.Popen(launched(data, workdir), **pipes)
+    when_trained(told, workdir, 2)
+    told.send_signal(signal.SIGTERM)
+    _, errors = told.communicate(timeout=60)
+    assert told.returncode == PREEMPTED and "preempted after" in errors, errors
+
+    killed = subprocess.Popen(launched(data, workdir), **pipes)
+    when_trained(killed, workdir, 6)
+    both = children(killed)
+    began = time.monotonic()
+    subprocess.run(["kill", "-9", str(both[1])], check=True)
+    output, errors = killed.communicate(timeout=60)
+    assert killed.returncode == 128 + signal.SIGKILL and time.monotonic() - began < 30, errors
+    assert "resumed after" in output
+    assert not [pid for pid in both if pathlib.Path(f"/proc/{pid}").exists()]
+
+    ended = run(launched(data, workdir))
+    assert ended.returncode == 0, ended.stderr
+    assert "resumed after" in ended.stdout and "[1]" not in ended.stdout
+    expected, found = epochs(tmp_path / "alone"), epochs(workdir)
+    assert [epoch["epoch"] for epoch in found] == np.repeat(np.arange(1, EPOCHS + 1), 2).tolist()
+    for name in ("loss", "valid_ndcg@10"):
+        np.testing.assert_allclose([epoch[name] for epoch in found], [epoch[name] for epoch in expected], rtol=1e-5, atol=1e-5)
+    rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "alone", workdir)]
+    for one, two in zip(*rows, strict=True):
+        assert (one["group"], one["protocol"], one["n"]) == (two["group"], two["protocol"], two["n"])
+        np.testing.assert_allclose(two["NDCG@10"], one["NDCG@10"], rtol=1e-5, atol=1e-5)
+
+
+def test_half_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose launcher names too little would wait for ever, or train alone beside the others."""
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
+    with pytest.raises(UserError, match=r"JAX_NUM_PROCESSES: None beside JAX_COORDINATOR_ADDRESS; expected a whole number"):
+        join()
