@@ -13,7 +13,7 @@ from grasp_jax.errors import UserError
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run_apart(command: Sequence[str]) -> dict[str, Any]:
+def run_apart(command: Sequence[str]) -> Any:
     """Runs a stage in the repository's folder and returns the JSON that its last line is; what it says on stderr is shown.
 
     Raises:

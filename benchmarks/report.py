@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.record import RESULTS, run
-from benchmarks.sections import growth, kernels, search, steps, training
+from benchmarks.sections import growth, kernels, scaling, search, steps, training
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -34,6 +34,8 @@ SECTIONS: dict[str, Section] = {
     **{f"step-{device}-{mlp}": steps.step for device in DEVICES for mlp in ("256", "linear")},
     **{f"{name}-{device}": section for device in DEVICES for name, section in ON_ANY_DEVICE.items()},
     "bank-cpu": search.bank,
+    "scaling-cpu": scaling.scaling,
+    "host-users-cpu": scaling.host_users,
 }
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     f"{name}-{device}": draw for device in DEVICES for name, draw in (("models", training.models_figure), ("memory", growth.memory_figure))

@@ -36,6 +36,8 @@ CPU = {
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
+    "scaling": Benchmark("benchmarks.scaling", only_named=True),  # of emulated devices, minutes of compilation
+    "host_users": Benchmark("benchmarks.host_users", only_named=True),  # writes two gigabytes
     "retrieval": Benchmark("benchmarks.retrieval", only_named=True),  # it compares with faiss: make rival-faiss
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
     "train": Benchmark("benchmarks.train", only_named=True),  # hours, with the rivals that are installed

@@ -1,0 +1,164 @@
+"""How training scales: python -m benchmarks.scaling [--quick] [--out=JSON]
+
+Strong scaling shares one batch out over 1 to 8 devices, weak scaling gives each device a batch of its own, on meshes of all shapes. CPU
+devices that are emulated share the same cores, so what is measured of them is not time but what XLA compiled: bytes held, operations and
+bytes sent by each device, beside what the planner says (`benchmarks.scaling_compiled`). Real processes train through the launcher, and
+their time is that of a step. With several GPUs at hand, `launch/local.py` times those the same way.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import scaling_forms
+from benchmarks.apart import ROOT, run_apart
+from benchmarks.record import Contention, keep, run, table
+from benchmarks.scaling_compiled import write_data
+from configs.industry import get_config as industry
+from grasp_jax.errors import UserError
+from grasp_jax.parallel.plan import DEVICES, Layout, sent_bytes, step_seconds, total_bytes, total_seconds
+from grasp_jax.planning import Sizes, workload
+
+EMULATED = 8
+PLANNED = ("1x1:host", "1x8:sharded", "2x4:sharded", "8x4:sharded", "4x8:sharded", "8x4:host", "32x1:host")
+PLANNED_DEVICE, SAMPLED_USERS = "H100", 200_000
+STRONG = ("1x1:device", "2x1:device", "4x1:device", "8x1:device", "4x2:device", "2x4:device", "1x8:device", "2x4:sharded", "8x1:host")
+WEAK = ("1x1:device", "2x1:device", "2x2:device", "2x4:device")
+PROCESSES = (1, 2)
+EPOCHS = 4
+
+
+def compiled(folder: pathlib.Path, layouts: Sequence[str], batch: int) -> list[dict[str, Any]]:
+    """Rows of `scaling_compiled`; "DATAxTABLE:USERS" each, a batch of all devices together."""
+    command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(folder), *(f"{layout}:{batch}" for layout in layouts)]
+    return emulated(f"--xla_force_host_platform_device_count={EMULATED}", command)
+
+
+def forms(folder: pathlib.Path, batch: int) -> list[dict[str, Any]]:
+    """Rows of `scaling_forms`."""
+    flags = f"--xla_force_host_platform_device_count={scaling_forms.DEVICES} --xla_cpu_multi_thread_eigen=false"
+    return emulated(flags, [sys.executable, "-m", "benchmarks.scaling_forms", str(folder), str(batch)])
+
+
+def emulated(flags: str, command: Sequence[str]) -> list[dict[str, Any]]:
+    """What a stage says in an environment of so many CPU devices."""
+    os.environ |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    try:
+        return run_apart(command)
+    finally:
+        del os.environ["XLA_FLAGS"], os.environ["JAX_PLATFORMS"]
+
+
+def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
+    """Seconds of a step of so many processes of one CPU device each.
+
+    Raises:
+      UserError: they failed.
+    """
+    workdir = folder / f"processes-{processes}"
+    command = [
+        sys.executable, "launch/local.py", f"--processes={processes}", "--devices=1", "--", "--config=configs/beauty.py",
+        f"--config.data.path={folder / 'data'}", f"--workdir={workdir}", "--mode=train", "--config.model.method=grasp",
+        "--config.knowledge.encoder=file", "--config.knowledge.item_file=items.npy", "--config.knowledge.user_file=users.npy",
+        f"--config.knowledge.path={folder / 'bank'}", "--config.data.tail_user_below=0", "--config.data.tail_item_below=0",
+        f"--config.train.batch_size={batch}", f"--config.train.max_epochs={EPOCHS}", "--config.train.seeds=(42,)",
+        f"--config.mesh.data={processes}", "--config.model.dropout=0.2",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{processes} processes: ended with status {done.returncode}: {done.stderr[-500:]}")
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "processes": processes,
+        "epoch_seconds": statistics.median(record["train_seconds"] for record in records[1:]),
+        "losses": [record["loss"] for record in records],
+    }
+
+
+def planned(device: str) -> list[dict[str, Any]]:
+    """The paper's ten million users on 1 to 32 devices, 128 users a step on each: parts of a step's seconds, as planned."""
+    config, users = industry("10m"), 10_000_000
+    config.data.synthetic.num_users = SAMPLED_USERS  # whose lengths stand for all
+    sizes, rows = Sizes(config.data), []
+    for text in PLANNED:
+        mesh, place = text.split(":")
+        data, parts = map(int, mesh.split("x"))
+        layout = Layout(data, parts, place)
+        config.train.batch_size = 128 * layout.devices
+        work = workload(config, sizes, config.knowledge.width, "grasp", layout.devices)
+        work = work._replace(users=users, interactions=work.interactions * (users // SAMPLED_USERS))
+        seconds = step_seconds(work, layout, DEVICES[device])
+        rows.append(
+            {
+                "data": data, "table": parts, "users": place, "batch": config.train.batch_size, "bytes": total_bytes(work, layout),
+                "sent": sent_bytes(work, layout), "seconds": seconds, "step_seconds": total_seconds(seconds),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and body: each figure with the planner's behind it."""
+    header = ["mesh, users' tables", "batch", "item tables, MiB", "memory, MiB", "GFLOP", "item rows sent, kB", "all sent, kB"]
+    body = []
+    for row in rows:
+        pairs = [
+            (row["item_table_bytes"], row["planned_item_table_bytes"], 2**20), (row["memory_bytes"], row["planned_memory_bytes"], 2**20),
+            (row["flops"], row["planned_flops"], 1e9), (row["sent"]["item rows"], row["planned_sent"]["item rows"], 1e3),
+            (sum(row["sent"].values()), sum(row["planned_sent"].values()), 1e3),
+        ]  # fmt: skip
+        cells = [f"{measured / unit:,.2f} ({planned / unit:,.2f})" for measured, planned, unit in pairs]
+        body.append([f"{row['data']} x {row['table']}, {row['users']}", str(row["batch"]), *cells])
+    return header, body
+
+
+def show_forms(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and body: a step's time, and how many times as fast as on one device."""
+    alone = rows[0]["step_seconds"]
+    return ["form", "a step, ms", "speed-up"], [
+        [row["form"], f"{1e3 * row['step_seconds']:.1f}", f"{alone / row['step_seconds']:.2f}"] for row in rows
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compiles, trains, prints and writes JSON.
+
+    Raises:
+      UserError: a stage failed.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, default=None)
+    given = parser.parse_args(arguments)
+    users, items, width, each = (200, 300, 32, 16) if given.quick else (8_000, 12_000, 1_024, 64)
+    strong, weak = (STRONG[5:6], WEAK[:1]) if given.quick else (STRONG, WEAK)
+    contention = Contention()
+    with tempfile.TemporaryDirectory(prefix="scaling-") as name:
+        folder = pathlib.Path(name)
+        write_data(folder / "data", users, items, width)
+        rows = {"strong": compiled(folder, strong, EMULATED * each), "weak": []}
+        for layout in weak:
+            data, parts = map(int, layout.split(":")[0].split("x"))
+            rows["weak"] += compiled(folder, [layout], data * parts * each)
+        ways = forms(folder, EMULATED * each)
+        processes = [] if given.quick else [trained(folder, count, EMULATED * each) for count in PROCESSES]
+    for kind in rows:
+        print(f"{kind} scaling; the planner's figures in brackets\n{table(*show(rows[kind]))}\n")
+    if processes:
+        body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in processes]
+        print(table(["processes, one device each", "an epoch, s"], body))
+    print(table(*show_forms(ways)))
+    sizes = {"users": users, "items": items, "width": width, "devices": EMULATED, "planned_device": PLANNED_DEVICE}
+    facts = {"sizes": sizes, **rows, "forms": ways, "processes": processes, "planned": planned(PLANNED_DEVICE)}
+    keep("scaling", facts, contention, given.out, given.quick)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,73 @@
+"""How training scales over devices, and with users' tables on the host."""
+
+from typing import Any
+
+from benchmarks import host_users as host
+from benchmarks.record import machine_line
+from benchmarks.scaling import show, show_forms
+from grasp_jax.report.tables import Table
+
+
+def scaling(record: dict[str, Any]) -> list[Table]:
+    """Strong and weak scaling as compiled, real processes, and what limits 32 devices, as planned."""
+    sizes = record["sizes"]
+    note = (
+        f"`python -m benchmarks.scaling`: a step of GRASP on SASRec, {sizes['users']:,} users, {sizes['items']:,} items, "
+        f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer: of each device, beside "
+        f"what the planner says (in brackets). Memory is arguments and temporaries. {machine_line(record)}"
+    )
+    kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
+    tables = [Table(f"scaling-{kind}", title, *show(record[kind]), note) for kind, title in kinds.items()]
+    tables.append(_forms(record))
+    if record["processes"]:
+        tables.append(_processes(record))
+    return [*tables, _planned(record)]
+
+
+def _forms(record: dict[str, Any]) -> Table:
+    note = (
+        "Of the same run: jit and NamedSharding, which the package uses, and pmap, kept here to compare with; two emulated devices, "
+        "a core each. One device has one core too."
+    )
+    return Table("forms", "Two ways to share out a batch", *show_forms(record["forms"]), note)
+
+
+def _processes(record: dict[str, Any]) -> Table:
+    rows, losses = record["processes"], record["processes"][0]["losses"]
+    apart = max(abs(a / b - 1) for row in rows for a, b in zip(row["losses"], losses, strict=True))
+    note = (
+        "Of the same run, started by `launch/local.py`, one CPU device each; two share the cores that one has to itself. Their losses are "
+        f"within {apart:.0e} of each other."
+    )
+    body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in rows]
+    return Table("processes", "Real processes", ["processes", "an epoch, s"], body, note)
+
+
+def _planned(record: dict[str, Any]) -> Table:
+    parts = list(record["planned"][0]["seconds"])
+    body = [
+        [
+            f"{row['data']} x {row['table']}, {row['users']}", f"{row['batch']:,}", f"{row['bytes'] / 1e9:.1f}",
+            *(f"{1e3 * row['seconds'][name]:.2f}" for name in parts), f"{1e3 * row['step_seconds']:.2f}",
+            f"{row['batch'] / row['step_seconds'] / 1e6:.2f}",
+        ]
+        for row in record["planned"]
+    ]  # fmt: skip
+    note = (
+        "Planned, not measured (`--mode=plan`): 10 million users, 1.2 million items, E=4096 in float16, 128 users a step on each "
+        f"{record['sizes']['planned_device']}, eight to a host. A step is the longer of arithmetic and memory, then communication, then "
+        "launches; or what comes from the host meanwhile, if that is longer."
+    )
+    header = ["mesh, users' tables", "batch", "GB a device", *(f"{name}, ms" for name in parts), "a step, ms", "million users/s"]
+    return Table("planned", "What limits 32 devices", header, body, note)
+
+
+def host_users(record: dict[str, Any]) -> Table:
+    """Time and memory by where users' tables are."""
+    sizes = record["sizes"]
+    note = (
+        f"`python -m benchmarks.host_users`: GRASP on SASRec, {sizes['users']:,} users and {sizes['items']:,} items, E={sizes['width']}; "
+        f"users' two tables are {sizes['user_table_bytes'] / 2**20:,.0f} MiB. With them on the host a step takes {record['ratio']:.2f} "
+        f"times as long. Memory is the process's, the program included. {machine_line(record)}"
+    )
+    return Table("host-users", "Users' tables on the host", host.HEADER, [host.cells(*row) for row in record["rows"].items()], note)
