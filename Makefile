@@ -6,11 +6,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint bench text-model clean
+.PHONY: help quickstart test test-slow lint bench text-model clean
 
 help:
 	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
 	@echo "make test         run the tests"
+	@echo "make test-slow    run the long tests that make test leaves out"
 	@echo "make lint         run ruff and mypy"
 	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
 	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss; rectools, recbole, torch: large downloads)"
@@ -45,6 +46,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+test-slow: $(VENV)/.installed
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m slow
 
 lint: $(VENV)/.installed
 	@$(BIN)/python -m ruff check .

@@ -8,7 +8,7 @@ import pytest
 from grasp_jax.data.log import InteractionLog, build_log
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
-LONG = ("test_main", "test_resume", "test_mesh", "test_bare_machine", "test_benchmarks", "test_ray", "test_transfers")
+LONG = ("test_main", "test_mesh", "test_processes", "test_resume", "test_transfers", "test_plan", "test_start_from", "test_benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -58,6 +58,7 @@ def test_gpu_benchmarks_are_found(bare: dict[str, str]) -> None:
         assert all(f'"{argument.split("=")[0]}"' in source for argument in benchmark.arguments), benchmark
 
 
+@pytest.mark.slow
 def test_gpu_benchmarks_run(bare: dict[str, str], tmp_path: pathlib.Path) -> None:
     """The script would start nothing, or lose results; those that no other test runs."""
     variants = [sys.executable, "-m", "benchmarks.variants", "--models=plain-gru4rec", f"--out={tmp_path / 'variants.json'}", "--quick"]

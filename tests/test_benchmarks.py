@@ -28,6 +28,7 @@ def run_quick(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_quick_run_agrees_and_ends_with_the_speed_up(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "step.json"
     done = run_quick(f"--out={out}")

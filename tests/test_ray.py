@@ -62,6 +62,7 @@ def workers_of(driver: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_same_bank_whoever_is_killed(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A cluster would give another bank than one machine, lose what a dead worker had, or pay again for what was answered."""
     with running(ChatServer(seconds=0.01)) as server:

@@ -45,19 +45,16 @@ def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
-    """Dataset and workdir of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("resume")
-    data = write_dataset(folder / "data")
-    result = run(arguments(data, folder / "whole", *LONG))
-    assert result.returncode == 0, result.stderr
-    return data, folder / "whole"
+def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The dataset's folder, with room for workdirs beside it."""
+    return write_dataset(tmp_path_factory.mktemp("resume") / "data")
 
 
-def test_killed_ten_times_ends_bit_equal(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+@pytest.mark.slow
+def test_killed_ten_times_ends_bit_equal(data: pathlib.Path) -> None:
     """Would break if anything that decides the result were missing from a checkpoint, or a half-written one were trusted."""
-    data, uninterrupted = whole
-    workdir = uninterrupted.parent / "killed"
+    uninterrupted, workdir = data.parent / "whole", data.parent / "killed"
+    assert run(arguments(data, uninterrupted, *LONG)).returncode == 0
     moments, killed = random.Random(0), 0
     for _ in range(10):
         process = subprocess.Popen(arguments(data, workdir, *LONG), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -73,12 +70,10 @@ def test_killed_ten_times_ends_bit_equal(whole: tuple[pathlib.Path, pathlib.Path
     assert_same_run(uninterrupted, workdir)
 
 
-def test_truncated_checkpoint_falls_back(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
     """Would break if a damaged newest checkpoint stopped the run, or were read as if it were whole."""
-    data, uninterrupted = whole
-    workdir = uninterrupted.parent / "truncated"
+    workdir, whole_run = data.parent / "truncated", data.parent / "short"
     short = (*LONG[1:], "--config.train.max_epochs=8")
-    whole_run = uninterrupted.parent / "short"
     for folder in (workdir, whole_run):
         assert run(arguments(data, folder, *short)).returncode == 0
     newest = newest_checkpoint(workdir)
@@ -92,10 +87,9 @@ def test_truncated_checkpoint_falls_back(whole: tuple[pathlib.Path, pathlib.Path
     assert_same_run(whole_run, workdir)
 
 
-def test_resumes_within_an_epoch(whole: tuple[pathlib.Path, pathlib.Path]) -> None:
+def test_resumes_within_an_epoch(data: pathlib.Path) -> None:
     """Would break if a run killed in the middle of an epoch went on with other losses, or with states taken anew."""
-    data, uninterrupted = whole
-    workdir = uninterrupted.parent / "within"
+    workdir = data.parent / "within"
     flags = (
         "--config.model.method=llm_esr", "--config.train.max_epochs=2", "--config.train.checkpoint_seconds=0.0",
         "--config.train.steps_per_dispatch=1", "--config.eval.full=False",
