@@ -68,16 +68,16 @@ def pmap_steps(model: Recommender, shape: StepShape, loss_of_scores: Loss) -> Ca
 
 
 def by_pmap(cell: Cell, devices: int) -> Callable[[], jax.Array]:
-    """Runs `STEPS` steps from the start; the losses [S]."""
+    """Runs the first steps, `STEPS` if there are so many; the losses [S]."""
     data = cell.data
     slots = make_epoch(data, cell.members, 0).slots[0, :STEPS]
-    own = slots.reshape(STEPS, devices, -1, slots.shape[-1]).swapaxes(0, 1)
+    own = slots.reshape(len(slots), devices, -1, slots.shape[-1]).swapaxes(0, 1)
     share = data.shape._replace(num_targets=own.shape[2] * own.shape[3], every_place=False)
     steps = pmap_steps(cell.model.clone(shares=1), share, data.loss)
     state = jax.tree.map(lambda leaf: leaf[0], initial_snapshot(cell.model, cell.members, data).state)
     keys, dropout, rate = of_members(cell.members)
     single = (state.params, state.adam, jnp.int32(0), dropout[0], rate[0], data.device, data.tables)
-    repeated = jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), single)
+    repeated = jax.tree.map(lambda leaf: np.stack([leaf] * devices), single)
     params, adam, *rest = jax.pmap(lambda tree: tree)(repeated)  # each device has its own, or every call would copy them
     own_keys = keys if devices == 1 else jax.random.split(keys[0], devices)
     return lambda: steps(params, adam, own, own_keys, *rest)[2][0]
@@ -107,7 +107,7 @@ def main(folder: pathlib.Path, batch: int) -> None:
         for name, run in ways.items():
             started = time.perf_counter()
             jax.block_until_ready(run())
-            seconds[name].append((time.perf_counter() - started) / STEPS)
+            seconds[name].append((time.perf_counter() - started) / len(losses[name]))
     rows = [{"form": name, "step_seconds": statistics.median(seconds[name]), "losses": losses[name]} for name in ways]
     print(json.dumps(rows))
 
