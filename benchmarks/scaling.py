@@ -29,8 +29,8 @@ from grasp_jax.planning import Sizes, workload
 EMULATED = 8
 PLANNED = ("1x1:host", "1x8:sharded", "2x4:sharded", "8x4:sharded", "4x8:sharded", "8x4:host", "32x1:host")
 PLANNED_DEVICE, SAMPLED_USERS = "H100", 200_000
-STRONG = ("1x1:device", "2x1:device", "4x1:device", "8x1:device", "4x2:device", "2x4:device", "1x8:device", "2x4:sharded", "8x1:host")
-WEAK = ("1x1:device", "2x1:device", "2x2:device", "2x4:device")
+STRONG = ("1x1:device", "8x1:device", "4x2:device", "2x4:device", "1x8:device", "2x4:sharded", "2x4:host")
+WEAK = ("1x1:device", "2x2:device", "2x4:device")
 PROCESSES = (1, 2)
 EPOCHS = 4
 

@@ -36,8 +36,8 @@ flags.DEFINE_string("out", None, "recommend: Parquet file, by default WORKDIR/re
 
 def main(arguments: Sequence[str]) -> None:
     refuse_left_over(arguments)
-    PREEMPTION.listen()
     join()
+    PREEMPTION.listen()  # after JAX, which would have SIGTERM for itself
     if FLAGS.mode == "report":
         report(FLAGS)
         return

@@ -70,7 +70,7 @@ def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
 
     ended = run(launched(data, workdir))
     assert ended.returncode == 0, ended.stderr
-    assert "resumed after" in ended.stdout and "[1]" not in ended.stdout
+    assert "resumed after" in ended.stdout and "[1] grasp" not in ended.stdout
     expected, found = epochs(tmp_path / "alone"), epochs(workdir)
     assert [epoch["epoch"] for epoch in found] == np.repeat(np.arange(1, EPOCHS + 1), 2).tolist()
     for name in ("loss", "valid_ndcg@10"):
