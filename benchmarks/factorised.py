@@ -14,7 +14,8 @@ from grasp_jax.data.split import Split
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import build_recommender
-from grasp_jax.training.loop import TrainingData, initial_snapshot, make_epoch
+from grasp_jax.training.epochs import TrainingData, make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import draw_targets

@@ -29,7 +29,8 @@ from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import build_recommender
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.rows import HostRows
-from grasp_jax.training.loop import dispatches, initial_snapshot, make_epoch
+from grasp_jax.training.epochs import dispatches, make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import make_train_steps
 

@@ -26,7 +26,8 @@ from benchmarks.workload import LEARNING_RATE, QUICK, Sizes, config_of, device_m
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.loop import initial_snapshot, make_epoch
+from grasp_jax.training.epochs import make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.members import Member, of_members
 
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")

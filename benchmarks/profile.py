@@ -35,7 +35,7 @@ from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, ids_of_a_step, 
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.epochs import TrainingData
 
 MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "grasp-gru4rec")
 TOP = 15

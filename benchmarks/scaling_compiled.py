@@ -22,7 +22,8 @@ from grasp_jax.parallel.communication import Collective, collectives
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.plan import Layout, Workload, sent_bytes, step_bytes, step_flops, table_bytes
 from grasp_jax.planning import Sizes, workload
-from grasp_jax.training.loop import dispatches, initial_snapshot, make_epoch
+from grasp_jax.training.epochs import dispatches, make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.members import of_members
 from grasp_jax.training.step import make_train_steps
 

@@ -24,7 +24,8 @@ from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of
 from grasp_jax.models.recommender import Recommender, Tables, apply
 from grasp_jax.parallel.mesh import everywhere, shared_out
 from grasp_jax.parallel.plan import Layout
-from grasp_jax.training.loop import initial_snapshot, make_epoch
+from grasp_jax.training.epochs import make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.members import of_members
 from grasp_jax.training.step import DROPOUT, make_train_steps

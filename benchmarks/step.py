@@ -25,7 +25,7 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
-from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.epochs import TrainingData
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "B, users of a step.", lower_bound=1)

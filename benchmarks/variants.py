@@ -24,7 +24,7 @@ from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.epochs import TrainingData
 
 MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "plain-bert4rec")
 OWN = "as the package does it"

@@ -21,7 +21,7 @@ from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.projection import choose_projection
 from grasp_jax.models.recommender import Tables, has_gates
 from grasp_jax.training.deferred_adam import defers
-from grasp_jax.training.loop import TrainingData
+from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape
 

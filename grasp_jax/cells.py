@@ -37,7 +37,8 @@ from grasp_jax.progress import progress_bar
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
-from grasp_jax.training.loop import Snapshot, TrainingData, initial_snapshot, train
+from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.loop import Snapshot, initial_snapshot, train
 from grasp_jax.training.losses import SHARED, choose_loss
 from grasp_jax.training.members import Member, one_of
 from grasp_jax.training.start_from import earlier_rows, start_from

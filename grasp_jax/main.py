@@ -70,13 +70,17 @@ def asked_for() -> Experiment:
     if FLAGS.config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
+    experiment = Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
+    if FLAGS.mode not in ("prepare", "audit"):
+        _ = experiment.mesh  # if devices are missing, say so before an hour of preparation
+    return experiment
 
 
 def checked_config() -> ConfigDict:
     """The config that the flags name."""
     if FLAGS.config is None:
-        raise UserError("--config and --workdir are needed, as in --config=configs/quickstart.py --workdir=runs/quickstart")
+        example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+        raise UserError(f"--config and --workdir are needed, as in {example}; --mode=plan needs --config alone")
     from grasp_jax.models.methods import METHODS
     from grasp_jax.models.recommender import BACKBONES
 

@@ -20,6 +20,7 @@ from grasp_jax.experiment import Experiment
 from grasp_jax.parallel.mesh import everywhere, shared_out
 from grasp_jax.serving.recommend import recommend
 from grasp_jax.training import loop
+from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.members import of_members, one_of
 from grasp_jax.training.step import make_train_steps
 
@@ -77,7 +78,7 @@ def assert_same(one: dict[str, Any], many: dict[str, Any], what: str) -> None:
 
 def assert_same_order(one: Cell, many: Cell) -> None:
     """The same data in the same places, with empty rows at the end."""
-    slots, expected = (loop.make_epoch(cell.data, cell.members, 3).slots for cell in (many, one))
+    slots, expected = (make_epoch(cell.data, cell.members, 3).slots for cell in (many, one))
     np.testing.assert_array_equal(slots[:, :, : expected.shape[2]], expected)
     assert (slots[:, :, expected.shape[2] :] == -1).all() and slots.shape[2] % many.data.mesh.size == 0
 
@@ -86,7 +87,7 @@ def compiled(cell: Cell) -> Any:
     """Two steps."""
     data, put = cell.data, lambda tree: everywhere(cell.data.mesh, tree)
     keys, *rates = of_members(cell.members, put)
-    packed = shared_out(data.mesh, loop.make_epoch(data, cell.members, 0).slots[:, :2], axis=2)
+    packed = shared_out(data.mesh, make_epoch(data, cell.members, 0).slots[:, :2], axis=2)
     steps = jax.jit(make_train_steps(cell.model, data.shape, data.loss))
     state = loop.initial_snapshot(cell.model, cell.members, data).state
     return steps.lower(state, data.device, data.tables, packed, keys, put(np.int32(0)), *rates).compile()

@@ -17,7 +17,8 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import BACKBONES, build_recommender
-from grasp_jax.training.loop import TrainingData, initial_snapshot, make_epoch
+from grasp_jax.training.epochs import TrainingData, make_epoch
+from grasp_jax.training.loop import initial_snapshot
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.members import Member, of_members
 from grasp_jax.training.step import make_train_steps

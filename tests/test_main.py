@@ -144,6 +144,7 @@ def test_bad_interactions_are_one_line(fault: str, tmp_path: pathlib.Path) -> No
 
 BAD_FLAGS = {
     "missing file": ("--config.data.path=nowhere", "nowhere does not exist"),
+    "too few devices": ("--config.mesh.table=64", "config.mesh.data x config.mesh.table: 1 x 64; expected at most 1 together"),
     "unknown key": ("--config.train.learning_speed=1", "learning_speed"),
     "wrong type": ("--config.train.batch_size=many", "batch_size"),
     "wrong tuple": ("--config.train.seeds=('a',)", "config.train.seeds"),

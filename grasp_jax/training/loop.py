@@ -7,11 +7,9 @@ of (seed, step), so a run that was killed goes on from its last checkpoint as if
 """
 
 import collections
-import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,63 +17,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from grasp_jax.config_dict import ConfigDict
-from grasp_jax.data.packing import Packing, pack, stratified_batches
-from grasp_jax.data.split import Histories
 from grasp_jax.errors import TrainingDiverged
 from grasp_jax.evaluation.metrics import ndcg_at_10
-from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranking import sampled_ranks
-from grasp_jax.models.device_data import QUERY_TABLES, DeviceData, gather_batch
+from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import Recommender, Tables
-from grasp_jax.parallel.mesh import everywhere, make_mesh, on_host, shared_out
+from grasp_jax.parallel.mesh import everywhere, on_host
 from grasp_jax.parallel.processes import GO_ON, PREEMPTION, SAVE, STOP, highest_wish
-from grasp_jax.parallel.rows import HostRows
 from grasp_jax.progress import progress_bar
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.early_stopping import Progress, as_progress
-from grasp_jax.training.losses import Loss
+from grasp_jax.training.epochs import Epoch, TrainingData, dispatches, make_epoch
 from grasp_jax.training.members import Member, of_members, one_of, put, take
 from grasp_jax.training.records import Records
-from grasp_jax.training.states import AllUsers, newest_states
+from grasp_jax.training.states import newest_states
 from grasp_jax.training.step import TrainState, make_train_steps
-from grasp_jax.training.targets import StepShape, draw_targets
-
-ORDER = 3  # purpose of the random stream that shuffles
-HOST_ROWS = 1 << 24  # numbers of query tables that a dispatch takes along from the host; two dispatches' are in memory
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes.
-
-    `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users;
-    `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step); `mesh` are the devices
-    that share out a batch, on which all arrays lie.
-    """
-
-    device: DeviceData
-    tables: Tables
-    start: Callable[[Any, Tables], Any]
-    histories: Histories
-    users: np.ndarray
-    packing: Packing
-    shape: StepShape
-    loss: Loss
-    valid: EvaluationSet
-    everyone: AllUsers | None = None
-    mask_at: str = ""
-    mesh: Mesh = dataclasses.field(default_factory=make_mesh)
-
-
-class Epoch(NamedTuple):
-    """One epoch of each model: [M, S, R, L] slots, this process's share of the rows; and [M, S, B] the users of each step, ascending."""
-
-    slots: np.ndarray
-    users: np.ndarray
+from grasp_jax.training.targets import draw_targets
 
 
 class Dispatch(NamedTuple):
@@ -258,47 +218,6 @@ def with_states(state: TrainState, model: Recommender, data: TrainingData) -> Tr
     return state._replace(states=newest_states(model, state.params, data.device, data.tables, data.everyone, num_users))
 
 
-def make_epoch(data: TrainingData, members: list[Member], epoch: int) -> Epoch:
-    """A function of (seed, epoch) for each member."""
-    by_seed = {}
-    for seed in {member.seed for member in members}:
-        rng = np.random.default_rng([seed, ORDER, epoch])
-        batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
-        slots, _ = pack(data.histories, batches, data.packing, data.mask_at, (jax.process_index(), jax.process_count()))
-        by_seed[seed] = slots, np.sort(np.where(batches < 0, len(data.histories.lengths), batches), axis=1)
-    slots, users = zip(*(by_seed[member.seed] for member in members), strict=True)
-    return Epoch(np.stack(slots), np.stack(users))
-
-
-def dispatches(
-    data: TrainingData, epoch: Epoch, first: int, steps: int
-) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array] | None]]:  # fmt: skip
-    """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and query rows.
-
-    Where query tables are on the host, the rows of the dispatch after the one that is given are read meanwhile.
-    """
-    read = {name: data.tables[name] for name in QUERY_TABLES if isinstance(data.tables.get(name), HostRows)}
-    if read:
-        steps = max(1, min(steps, HOST_ROWS // (epoch.users[:, 0].size * sum(table.shape[1] for table in read.values()))))
-
-    def ready(begin: int) -> tuple[int, jax.Array, dict[str, jax.Array] | None]:
-        chunk = slice(begin, begin + steps)
-        slots = shared_out(data.mesh, epoch.slots[:, chunk], axis=2, in_parts=True)
-        if not read:
-            return begin, slots, None
-        users = np.minimum(epoch.users[:, chunk], len(data.histories.lengths) - 1)
-        users = np.pad(users, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
-        return begin, slots, {name: table.on_devices(users) for name, table in read.items()}
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(ready, first)
-        for begin in range(first, epoch.slots.shape[1], steps):
-            now = coming.result()
-            if begin + steps < epoch.slots.shape[1]:
-                coming = reader.submit(ready, begin + steps)
-            yield now
-
-
 @jax.jit
 def _keep_best(best: Any, params: Any, better: jax.Array) -> Any:
     return jax.tree.map(lambda old, new: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), best, params)
@@ -321,21 +240,27 @@ def _checked_losses(
         return losses
     at, model = np.argwhere(bad)[0]
     step, member = done.first_step + int(at), members[model]
-    epoch, of_epoch = divmod(step, -(-len(data.users) // data.packing.batch_size))
-    slots = make_epoch(data, [member], epoch).slots[0, of_epoch]
-    batch = gather_batch(data.device, jnp.asarray(slots))
-    batch, targets = draw_targets(jax.random.key(member.seed), jnp.int32(step), data.device, batch, data.shape)
-    path = folder / f"diverged_step{step}.npz"
-    np.savez(  # whichever process comes last: they write the same
-        path, items=batch.items, users=batch.segments, positions=batch.positions, masked=batch.masked, places=targets.places,
-        negatives=targets.negatives, loss=losses[at, model],
-    )  # fmt: skip
-    good = last.latest()
+    good = "none yet" if last.latest() is None else last.folder / str(last.latest())
     raise TrainingDiverged(
         f"{name}, seed {member.seed}, dropout {member.dropout}, learning rate {member.learning_rate}: loss {losses[at, model]} at step "
-        f"{step}; its batch is in {path}; last good checkpoint: {'none yet' if good is None else last.folder / str(good)}; "
+        f"{step}; {_store_batch(step, member, data, folder)}; last good checkpoint: {good}; "
         "lower config.train.learning_rate or look for bad values in the embeddings"
     )
+
+
+def _store_batch(step: int, member: Member, data: TrainingData, folder: pathlib.Path) -> str:
+    """Writes the batch of a step for those who want to look at it, and says where."""
+    if jax.process_count() > 1:
+        return "one process alone would have stored its batch"
+    epoch, of_epoch = divmod(step, -(-len(data.users) // data.packing.batch_size))
+    batch = gather_batch(data.device, jnp.asarray(make_epoch(data, [member], epoch).slots[0, of_epoch]))
+    batch, targets = draw_targets(jax.random.key(member.seed), jnp.int32(step), data.device, batch, data.shape)
+    path = folder / f"diverged_step{step}.npz"
+    np.savez(
+        path, items=batch.items, users=batch.segments, positions=batch.positions, masked=batch.masked, places=targets.places,
+        negatives=targets.negatives,
+    )  # fmt: skip
+    return f"its batch is in {path}"
 
 
 def _name(labels: dict[str, str]) -> str:
