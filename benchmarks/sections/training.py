@@ -13,13 +13,15 @@ def train(record: dict[str, Any]) -> Table:
     sizes, rows = record["sizes"], record["rows"]
     ours = rows[0]
     versions = "; ".join(f"{row['implementation']}: {', '.join(f'{name} {of}' for name, of in row['versions'].items())}" for row in rows)
+    shared = min(row["epochs"] for row in rows)  # epochs that all have done
+    alike = ", ".join(f"{100 * row['valid_ndcg'][shared - 1]:.2f} ({row['implementation']})" for row in rows)
     note = (
         f"`python -m benchmarks.train`: id-only SASRec on {sizes['data']}, {sizes['users']:,} users and {sizes['items']:,} items, "
         f"{sizes['evaluated']:,} users tested among 100 stored negatives; D={sizes['features']}, L={sizes['max_length']}, "
         f"{sizes['batch_size']} users a step, {sizes['num_layers']} layers, dropout {sizes['dropout']}, Adam at "
         f"{sizes['learning_rate']:g}, patience {sizes['patience']}, {sizes['threads']} threads for each. An epoch is training with the "
         "loading of its data, the median of all; the seconds to the early-stopped model hold validation too, and of ours "
-        f"{ours['compile_seconds']:.1f} of compilation without a cache. {versions}. {machine_line(record)}"
+        f"{ours['compile_seconds']:.1f} of compilation without a cache. After {shared} epochs validation NDCG@10 is {alike}. {versions}. {machine_line(record)}"
     )
     body = [train_benchmark.cells(row) for row in rows]
     return Table("train", "Training to the early-stopped model", train_benchmark.HEADER, body, note)
