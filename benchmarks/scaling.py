@@ -2,8 +2,8 @@
 
 Strong scaling shares one batch out over 1 to 8 devices, weak scaling gives each device a batch of its own, on meshes of all shapes. CPU
 devices that are emulated share the same cores, so what is measured of them is not time but what XLA compiled: bytes held, operations and
-bytes sent by each device, beside what the planner says (`benchmarks.scaling_compiled`). Real processes train through the launcher, and
-their time is that of a step. With several GPUs at hand, `launch/local.py` times those the same way.
+bytes sent by each device, beside what the planner says (`benchmarks.scaling_compiled`). Real processes train through the launcher, a GPU
+each where there are some, else a CPU device.
 """
 
 import argparse
@@ -23,15 +23,15 @@ from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
 from configs.industry import get_config as industry
 from grasp_jax.errors import UserError
-from grasp_jax.parallel.plan import DEVICES, Layout, sent_bytes, step_seconds, total_bytes, total_seconds
+from grasp_jax.parallel.plan import DEVICES, MESHES, Layout, sent_bytes, step_seconds, total_bytes, total_seconds
 from grasp_jax.planning import Sizes, workload
+from launch.local import visible_gpus
 
 EMULATED = 8
 PLANNED = ("1x1:host", "1x8:sharded", "2x4:sharded", "8x4:sharded", "4x8:sharded", "8x4:host", "32x1:host")
 PLANNED_DEVICE, SAMPLED_USERS = "H100", 200_000
 STRONG = ("1x1:device", "8x1:device", "4x2:device", "2x4:device", "1x8:device", "2x4:sharded", "2x4:host")
 WEAK = ("1x1:device", "2x2:device", "2x4:device")
-PROCESSES = (1, 2)
 EPOCHS = 4
 
 
@@ -57,7 +57,7 @@ def emulated(flags: str, command: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
-    """Seconds of a step of so many processes of one CPU device each.
+    """Seconds of an epoch of so many processes of one device each.
 
     Raises:
       UserError: they failed.
@@ -71,7 +71,8 @@ def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
         f"--config.train.batch_size={batch}", f"--config.train.max_epochs={EPOCHS}", "--config.train.seeds=(42,)",
         f"--config.mesh.data={processes}", "--config.model.dropout=0.2",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, check=False)
+    platform = {} if visible_gpus(os.environ) else {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | platform, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{processes} processes: ended with status {done.returncode}: {done.stderr[-500:]}")
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -148,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             data, parts = map(int, layout.split(":")[0].split("x"))
             rows["weak"] += compiled(folder, [layout], data * parts * each)
         ways = forms(folder, EMULATED * each)
-        processes = [] if given.quick else [trained(folder, count, EMULATED * each) for count in PROCESSES]
+        counts = [count for count in MESHES if count <= max(len(visible_gpus(os.environ)), 2)]
+        processes = [] if given.quick else [trained(folder, count, EMULATED * each) for count in counts]
     for kind in rows:
         print(f"{kind} scaling; the planner's figures in brackets\n{table(*show(rows[kind]))}\n")
     if processes:
