@@ -45,10 +45,10 @@ quickstart: $(VENV)/.installed
 	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m slow
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m slow
 
 lint: $(VENV)/.installed
 	@$(BIN)/python -m ruff check .

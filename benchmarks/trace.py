@@ -20,7 +20,7 @@ import jax
 
 STAGES = ("gather", "gate", "project", "backbone", "loss", "update")
 METHODS = {
-    "item_features": "gather", "training_features": "gather", "project": "project", "gates": "gate", "head_input": "gate",
+    "item_features": "gather", "training_features": "gather", "_projected": "project", "gates": "gate", "head_input": "gate",
     "gathered_head_input": "project", "finish": "gate", "last_layer": "loss", "score_all": "loss", "training_scores": "loss",
 }  # fmt: skip
 OTHER = "other"

@@ -40,7 +40,7 @@ def test_smallest_mesh() -> None:
     assert layout.users == "host" and layout.devices > 1
     fewer = [Layout(layout.devices // 2 // table, table, "host") for table in (1, 2, 4, 8) if table <= layout.devices // 2]
     assert all(total_bytes(work, other) > 0.9 * 16e9 for other in fewer)
-    assert smallest_layout(work, DEVICES["H200"]._replace(memory=1e9)) is None
+    assert smallest_layout(work, DEVICES["H200"]._replace(memory=1e8)) is None
 
 
 def test_collectives_of_a_program() -> None:

@@ -8,7 +8,7 @@ import pytest
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.projection import take_rows
-from grasp_jax.models.recommender import Recommender, apply
+from grasp_jax.models.recommender import PackedBatch, Recommender, apply
 from grasp_jax.models.sasrec import SASRec
 from tests.compiling import quick_jit
 
@@ -59,7 +59,9 @@ def test_projections_of_repeated_items_agree(unit_tables: dict[str, jax.Array], 
     weights = random(1, 9, 3, 16)
 
     def loss(params: dict, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = apply(model, params, "training_features", unit_tables, ids)
+        negatives, history = ids[:4, None], ids[None, 4:]
+        batch = PackedBatch(history, *[jnp.zeros_like(history)] * 2, None, history < 0, history)
+        found = apply(model, params, "training_features", unit_tables, batch, negatives)[0]
         return (weights * jnp.sin(found)).sum(), found
 
     def plain_loss(params: dict, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
