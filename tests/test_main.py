@@ -60,10 +60,8 @@ def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[
     assert not pairs & set(zip(table["user"], table["item"], strict=True))
 
 
-@pytest.mark.parametrize(
-    ("methods", "backbones"),
-    [pytest.param(tuple(METHODS), ("sasrec",), marks=pytest.mark.slow), (("llm_esr", "grasp_plus"), ("bert4rec", "gru4rec"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("methods", "backbones"), [(tuple(METHODS), ("sasrec",)), (("llm_esr", "grasp_plus"), ("bert4rec", "gru4rec"))])
 def test_cells_of_the_papers_tables(tmp_path: pathlib.Path, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
     """Would break a cell of the paper's tables: every method must train on the synthetic shop, on any backbone, and be ranked."""
     flags = (

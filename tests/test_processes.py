@@ -16,8 +16,8 @@ from tests.command_line import ROOT, arguments, run, write_dataset
 
 EPOCHS = 12  # 48 steps
 FLAGS = (
-    f"--config.train.max_epochs={EPOCHS}", "--config.train.steps_per_dispatch=1",
-    "--config.train.checkpoint_seconds=0.0", "--config.eval.user_block=20", "--config.model.num_layers=1", "--config.eval.item_block=16",
+    f"--config.train.max_epochs={EPOCHS}", "--config.train.steps_per_dispatch=1", "--config.eval.user_block=20",
+    "--config.model.num_layers=1", "--config.eval.item_block=16",
 )  # fmt: skip
 SHARED = ("--config.mesh.data=2", "--config.mesh.table=2", "--config.tables.users=sharded")
 
