@@ -81,7 +81,7 @@ def make_train_steps(
             if table is not None:
                 params, vectors = deferred_adam.pop_table(trained)
                 with jax.named_scope("gather"):
-                    given = {**known, "id_rows": vectors[places.reshape(ids.shape)]}
+                    given = {**known, "id_rows": vectors[places]}
                 params = deferred_adam.put_table(params, deferred_adam.parameters(table.rows))  # flax wants it there; nobody reads it
             scores = apply(
                 model, params, "training_scores", given, batch, targets.places, targets.negatives, logits, dropout,
