@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.scaling_compiled import write_data
 from grasp_jax.config import default_config
-from grasp_jax.parallel.communication import collectives, sent_by_kind
+from grasp_jax.parallel.communication import collectives
 from grasp_jax.parallel.plan import DEVICES, Layout, Workload, sent_bytes, slots, smallest_layout, table_bytes, total_bytes
 from grasp_jax.planning import Sizes, device_of, plan_lines
 from tests.command_line import ROOT, one_line_error, run
@@ -55,7 +55,7 @@ def test_collectives_of_a_program() -> None:
     assert [(one.kind, one.bytes, one.group, one.name) for one in found] == [
         ("all-reduce", 4 * (32 + 2 + 1), 4, "g"), ("all-to-all", 80, 4, "x/all_to_all"),
     ]  # fmt: skip
-    assert sent_by_kind(found) == {"all-reduce": 1.5 * 140, "all-to-all": 60.0}
+    assert {one.kind: one.sent for one in found} == {"all-reduce": 1.5 * 140, "all-to-all": 60.0}
 
 
 def test_plan_is_near_what_is_compiled(tmp_path: pathlib.Path) -> None:

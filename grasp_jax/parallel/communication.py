@@ -1,6 +1,5 @@
 """What a compiled program sends between devices, read from its text."""
 
-import collections
 import math
 import re
 from typing import NamedTuple
@@ -59,11 +58,3 @@ def _group(line: str, num_devices: int) -> int:
     if counted := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
         return int(counted[1])
     return num_devices
-
-
-def sent_by_kind(found: list[Collective]) -> dict[str, float]:
-    """Bytes that leave one device, of each kind that occurs."""
-    total: dict[str, float] = collections.defaultdict(float)
-    for one in found:
-        total[one.kind] += one.sent
-    return dict(total)

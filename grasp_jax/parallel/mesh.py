@@ -9,6 +9,7 @@ Where several processes share the mesh, each holds the whole of what is put on i
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -69,9 +70,15 @@ def placed(array: Any, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return jax.jit(lambda x: x, out_shardings=sharding)(array)
+        return _layer(sharding)(array)
     whole = np.asarray(array)
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+@functools.cache
+def _layer(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """Lays out an array anew; one function for each layout, or every call would compile."""
+    return jax.jit(lambda array: array, out_shardings=sharding)
 
 
 def on_host(tree: Any) -> Any:

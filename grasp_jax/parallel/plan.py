@@ -133,14 +133,14 @@ def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
 def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     """Of what a step holds beside, on a device: what its backward pass reads again."""
     places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
-    ids, heads = places + negatives, 1
+    ids = places + negatives
     rows = 2 * ids * work.width * work.table_bytes
     asked = 0.0 if layout.users == "device" else 2.0 * work.batch * work.width * work.table_bytes
     return {
         "rows": work.models * rows,
         "items' numbers": work.models * 2 * ids * work.of_item * FLOAT,
         "hidden layer": work.models * 3 * ids * (work.hidden if work.width else 0) * FLOAT,
-        "backbone": work.models * work.layers * places * (16 * work.features + 4 * heads * work.length) * FLOAT,
+        "backbone": work.models * work.layers * places * (16 * work.features + 4 * work.length) * FLOAT,
         "gradients": work.models * work.parameters * FLOAT,
         "users' rows": work.models * asked,
     }
