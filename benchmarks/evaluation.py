@@ -159,7 +159,8 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
     batch = gather_batch(data.device, asked.slots[0])
     states, _ = jax.jit(apply, static_argnums=(0, 2))(step.model, params, "user_states", features, batch, asked.newest[0])
     users, states = asked.queries[0][:plain_users], states[:plain_users]
-    difference = largest_difference(step, params, layers, users, states, sizes.width)
+    with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
+        difference = largest_difference(step, params, layers, users, states, sizes.width)
     if not difference <= PARITY_LIMIT:
         raise UserError(f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared")
 

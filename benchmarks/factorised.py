@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,7 @@ class FactorisedStep:
     def __init__(
         self, config: ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
         backbone: str = "sasrec", members: Sequence[Member] = ONE, projection: str = "",
+        compiler_options: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.data, self.members, self.losses = data, list(members), None
         self.projection = projection or choose_projection(split.log.num_items, ids_of_a_step(data.packing))
@@ -56,7 +58,7 @@ class FactorisedStep:
         started = time.perf_counter()
         train_steps = jax.jit(make_train_steps(self.model, data.shape, data.loss), donate_argnums=0)
         state = jax.eval_shape(lambda: initial_snapshot(self.model, self.members, data).state)
-        self.compiled = train_steps.lower(state, *self._arguments(data, 0)).compile()
+        self.compiled = train_steps.lower(state, *self._arguments(data, 0)).compile(compiler_options)
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, data.tables)
 

@@ -22,7 +22,7 @@ from benchmarks.arguments import names_of
 from benchmarks.factorised import DROPOUT, FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.record import Contention, keep, run, table
-from benchmarks.workload import LEARNING_RATE, QUICK, Sizes, config_of, device_memory, random_tables, training_data
+from benchmarks.workload import LEARNING_RATE, QUICK, Sizes, built, config_of, device_memory, random_tables, training_data
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
@@ -117,10 +117,11 @@ def curve(build: Build, counts: Sequence[int]) -> tuple[list[dict[str, Any]], di
     Raises:
       UserError: not even one model fits, or see `measure`.
     """
-    alone = build(members_of(1))
+    of = built({count: functools.partial(build, members_of(count)) for count in (1, *counts)})
+    alone = of(1)
     points: list[dict[str, Any]] = []
     for count in counts:
-        together = alone if count == 1 else build(members_of(count))
+        together = alone if count == 1 else of(count)
         needed, there = needed_bytes(together.compiled), device_memory()
         if needed > MEMORY_SHARE * there:
             if not points:

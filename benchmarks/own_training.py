@@ -92,6 +92,7 @@ def train(own: Experiment) -> protocol.Report:
 
 def main() -> None:
     """Trains and reports."""
+    jax.config.update("jax_enable_compilation_cache", False)
     task = protocol.task()
     protocol.write_report(task.out, train(experiment(task.folder, task.settings)))
 

@@ -112,6 +112,7 @@ class PlainTorchStep:
 
     def __init__(self, config: ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
+        torch.set_float32_matmul_precision("high")  # on a GPU TF32, as JAX's default is there
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
         self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(self.device)

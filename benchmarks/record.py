@@ -74,7 +74,7 @@ def machine_line(record: dict[str, Any]) -> str:
     machine, others = record["machine"], record["cores_used_by_others"]
     return (
         f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
-        f"commit {machine['commit'][:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
+        f"commit {(machine['commit'] or 'unknown')[:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
     )
 
 

@@ -31,6 +31,18 @@ SAMPLED = {"faiss ivf": 4096}  # queries of a way, where not all rows are asked 
 SAMPLE, QUICK_ROWS, QUICK_WIDTH = 1000, 5000, 32
 TIE = 1e-6  # a neighbour whose cosine is as high as the last true one's but for this is a true one
 BLOCK = 8192  # rows turned into float64 at a time
+SIGNS = np.array([-1, 1], np.float32)
+
+
+def write_random(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
+    """[rows, width] random unit rows in place of the table in `folder`; made as text has them they would take minutes."""
+    rng, path = np.random.default_rng(0), folder / "items.npy"
+    unit = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
+    block = rng.standard_normal((min(BLOCK, rows), width), np.float32)
+    for start in range(0, rows, BLOCK):
+        own = block[: rows - start] * rng.choice(SIGNS, width)  # other rows of the same numbers: a cosine of two blocks' is any
+        unit[start : start + BLOCK] = own / np.linalg.norm(own, axis=1, keepdims=True)
+    return unit
 
 
 def nth_cosines(unit: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
@@ -72,11 +84,10 @@ def ways_of(backend: str, quick: bool) -> dict[str, list[str]]:
 
 
 def measure(
-    folder: pathlib.Path, commands: dict[str, list[str]], limit: float, rows: int, width: int, queries: int
+    folder: pathlib.Path, unit: np.ndarray, commands: dict[str, list[str]], limit: float, queries: int = 0
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Writes a table into `folder` and has each way search it for all rows, or so many `queries`; `limit` is operations per second."""
-    folder.mkdir()
-    unit = write(folder, rows, width)
+    """Has each way search the table in `folder` for all rows, or so many `queries`; `limit` is operations per second."""
+    rows, width = unit.shape
     leaves, searched = leaves_of(rows)
     measured: list[dict[str, Any]] = []
     least: dict[int, np.ndarray] = {}  # by the number of queries
@@ -123,9 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         device = run_apart([*package, "limits", str(folder), *(["--quick"] if given.quick else [])])
         limit, commands = device["limits"]["flops"]["float32"], ways_of(device["backend"], given.quick)
-        measured = measure(folder / "all", commands, limit, rows, width, queries=0)
-        if device["backend"] == "gpu" and not given.quick:
-            measured += measure(folder / "large", commands, limit, LARGE_ROWS, width, LARGE_QUERIES)
+        measured = measure(folder, write(folder, rows, width), commands, limit)
+        if device["backend"] == "gpu":
+            large, queries = (2 * QUICK_ROWS, QUICK_ROWS) if given.quick else (LARGE_ROWS, LARGE_QUERIES)
+            measured += measure(folder, write_random(folder, large, width), commands, limit, queries)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     body = [

@@ -45,9 +45,9 @@ CPU = {
 GPU = {
     "step": Benchmark("benchmarks.step"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
-    "train": Benchmark("benchmarks.train", ("--rivals=",)),
+    "train": Benchmark("benchmarks.train"),
     "models": Benchmark("benchmarks.models_at_once"),
-    "variants": Benchmark("benchmarks.variants"),
+    "variants": Benchmark("benchmarks.variants", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
     "attention": Benchmark("benchmarks.attention"),
     "gated_projection": Benchmark("benchmarks.gated_projection"),
     "gru": Benchmark("benchmarks.gru"),

@@ -39,7 +39,7 @@ flags.DEFINE_string("data", None, "Folder with inter.txt; without it ../shared/d
 flags.DEFINE_string("out", None, "JSON file; without it benchmarks/results/step-DEVICE-MLP.json (none with --quick).")
 flags.DEFINE_bool("quick", False, "Small sizes, to see in seconds that it runs; PyTorch may be missing.")
 
-PARITY_LIMIT = 1e-4
+PARITY_LIMIT = {"cpu": 1e-4, "gpu": 1e-3}  # a GPU multiplies float32 in TF32
 DISPATCHES_PER_ROUND = 3
 RIVAL_BATCHES = 4
 BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
@@ -51,11 +51,12 @@ def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData
     sharp = sharpened(data, FLAGS.width)
     losses = {ours.name: ours.first_loss(sharp)} | {rival.name: rival.first_loss(sharp.tables) for rival in rivals}
     difference = max(abs(loss - losses[ours.name]) for loss in losses.values())
-    agrees = bool(difference <= PARITY_LIMIT)  # False for a loss that is not a number
+    limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
+    agrees = bool(difference <= limit)  # False for a loss that is not a number
     shown = ", ".join(f"{name.split(' (')[0]} {loss:.6f}" for name, loss in losses.items())
     verdict = "ok" if agrees else "FAILED"
-    print(f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {PARITY_LIMIT:.0e}", flush=True)
-    return {"losses": losses, "largest_difference": difference, "limit": PARITY_LIMIT, "agrees": agrees}
+    print(f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {limit:.0e}", flush=True)
+    return {"losses": losses, "largest_difference": difference, "limit": limit, "agrees": agrees}
 
 
 def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dict[str, list[float]]:
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str]) -> None:
     seconds = time_rounds(ours, rivals, FLAGS.rounds)
     others = contention.cores()
     figures = [_figures(step, seconds[step.name], tokens) for step in (ours, *rivals)]
-    growth = measure_growth(config, split, data)
+    growth = measure_growth(config, split, data) if jax.default_backend() == "cpu" else []  # there `memory` measures an epoch
 
     _print_tables(figures, growth)
     if others is not None and others > BUSY_CORES:
@@ -255,7 +256,8 @@ def _print_tables(figures: list[dict[str, Any]], growth: list[dict[str, Any]]) -
         )
         for row in growth
     ]
-    print(record.table(columns, lines) + "\n")
+    if lines:
+        print(record.table(columns, lines) + "\n")
 
 
 def run() -> None:

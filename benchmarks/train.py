@@ -138,7 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
       UserError: a flag is of no use, or an implementation failed; rivals after it were measured all the same.
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rivals", default=",".join(RIVALS), help=f"comma separated, of {', '.join(RIVALS)}; those installed are trained")
+    everyone = ",".join(RIVALS) if jax.default_backend() == "cpu" else ""
+    parser.add_argument(
+        "--rivals", default=everyone, help=f"comma separated, of {', '.join(RIVALS)}; by default all that are installed, on a GPU none"
+    )
     parser.add_argument("--rival-epochs", type=int, default=0, help="most epochs of a rival; 0: until it stops early")
     parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; writes nothing unless --out is given")
     parser.add_argument("--out", type=pathlib.Path, default=None)

@@ -5,11 +5,10 @@ loss of the first batch within the rounding of their type. What is faster here a
 """
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
-from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_data, with_tables
+from benchmarks.workload import QUICK, SHAPES, Sizes, built, config_of, random_tables, training_data, with_tables
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
@@ -69,17 +68,6 @@ VARIANTS = {
 OF_TABLES = ("frozen tables in bfloat16", "projection of each token", "projection of the whole table")
 
 
-@contextlib.contextmanager
-def generator(name: str) -> Iterator[None]:
-    """JAX's default generator of random bits meanwhile."""
-    before = jax.config.values["jax_default_prng_impl"]
-    jax.config.update("jax_default_prng_impl", name)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_default_prng_impl", before)
-
-
 def make_step(variant: Variant, model: str, split: Split, data: TrainingData, sizes: Sizes, steps: int) -> FactorisedStep:
     """The step of METHOD-BACKBONE with one change."""
     method, backbone = model.split("-")
@@ -87,7 +75,7 @@ def make_step(variant: Variant, model: str, split: Split, data: TrainingData, si
     config.update_from_flattened_dict(variant.config)
     if data.tables and variant.table_dtype != "float32":
         data = with_tables(data, {name: rows.astype(variant.table_dtype) for name, rows in data.tables.items()})
-    with generator(variant.random_bits):
+    with jax.default_prng_impl(variant.random_bits):
         return FactorisedStep(config, split, data, variant.steps or steps, method, backbone, projection=variant.projection)
 
 
@@ -97,7 +85,8 @@ def measure(model: str, names: list[str], split: Split, data: TrainingData, size
     Raises:
       UserError: a variant's loss is another.
     """
-    made = {name: make_step(VARIANTS[name], model, split, data, sizes, steps) for name in names}
+    others = built({name: functools.partial(make_step, VARIANTS[name], model, split, data, sizes, steps) for name in names})
+    made = {name: others(name) for name in names}
     losses = {name: step.first_loss(step.data) for name, step in made.items()}
     for name, loss in losses.items():
         # Another generator starts from other parameters, and its loss says nothing.
@@ -127,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     models = names_of(parser, "--models", given.models or ",".join(MODELS[:1] if given.quick else MODELS), MODELS)
     sizes = QUICK if given.quick else SHAPES["beauty"]
-    steps, rounds = (4, 2) if given.quick else (16 if jax.default_backend() == "cpu" else 256, ROUNDS)
+    steps, rounds = (4, 2) if given.quick else (16 if jax.default_backend() == "cpu" else 512, ROUNDS)
     contention, log, rows = Contention(), log_to_time(given.quick), []
     split = leave_one_out(log, sizes.max_length)
     for model in models:

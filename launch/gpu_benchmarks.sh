@@ -10,5 +10,9 @@ set -euo pipefail
 
 # PyTorch and JAX share the device in the step's comparison.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
+# Several benchmarks run the same step; the first compiles it, and says how long that took.
+JAX_COMPILATION_CACHE_DIR="$(mktemp -d)"
+export JAX_COMPILATION_CACHE_DIR
+trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python3}" -m benchmarks.run --suite=gpu --seconds=600 "$@"
+"${PYTHON:-python3}" -m benchmarks.run --suite=gpu --seconds=600 "$@"

@@ -33,10 +33,10 @@ def step(record: dict[str, Any]) -> list[Table]:
         for row in record["growth"]
     ]  # fmt: skip
     by_users = ["users", "steps", "tokens", "s", "s a million tokens"]
-    return [
-        Table("step", "A training step of GRASP-SASRec", header, body, note),
-        Table("step_growth", "Its epoch by the number of users", by_users, growth, "Of the same run."),
-    ]
+    tables = [Table("step", "A training step of GRASP-SASRec", header, body, note)]
+    if growth:
+        tables.append(Table("step_growth", "Its epoch by the number of users", by_users, growth, "Of the same run."))
+    return tables
 
 
 def variants(record: dict[str, Any]) -> Table:
@@ -73,11 +73,13 @@ def profile(record: dict[str, Any]) -> list[Table]:
         body.append([title, *(f"{scale * model[key]:.2f}" for model in models)])
     body.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
     body.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
-    body.append(["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)])
+    most = record["limits"]
+    for title, key in (("GFLOP", "flops"), ("GB moved", "bytes")):
+        body.append([f"{title}, by XLA's count", *(f"{model['xla_counts'].get(key, math.nan) / 1e9:.2f}" for model in models)])
+    body.append(["share of the limit, by XLA's count", *(f"{_share_of_limit(model, most):.0%}" for model in models)])
     projects = [model.get("project") for model in models]
     body.append(["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)])
     body.append(["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)])
-    most = record["limits"]
     note = (
         f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
         f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
@@ -97,6 +99,13 @@ def profile(record: dict[str, Any]) -> list[Table]:
         ]  # fmt: skip
         tables.append(Table("profile_top", f"The longest operations of {model['model']}", header, top, "Of the same run."))
     return tables
+
+
+def _share_of_limit(model: dict[str, Any], most: dict[str, Any]) -> float:
+    """The least time that a step's counted operations, or bytes, take at the measured rates, over the time that it takes."""
+    counted = model["xla_counts"]
+    least = max(counted.get("flops", math.nan) / most["flops"]["float32"], counted.get("bytes", math.nan) / most["bytes_per_second"])
+    return least / model["seconds_per_step"]
 
 
 def id_table(record: dict[str, Any]) -> Table:

@@ -37,6 +37,8 @@ from grasp_jax.training.states import newest_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import draw_targets
 
+SAVING_SHARE = 0.1  # of the time, at most: where an epoch takes a fraction of a second, not every one is saved
+
 
 class Dispatch(NamedTuple):
     """Steps that the device was given, and what the host has yet to read of them.
@@ -101,6 +103,17 @@ def train(
     pending = packer.submit(make_epoch, data, members, int(progress.epoch))
     bar = progress_bar(config.max_epochs, _name(labels), "epoch", int(progress.epoch))
     said = saved = time.perf_counter()
+    saving, unsaved_best = 0.0, False  # seconds of the newest save; whether "best" is older than the best epoch
+
+    def save(step: int, snapshot: Snapshot) -> None:
+        """Saves "best" first: a run killed in between resumes from the older "last", and comes by the best epoch again."""
+        nonlocal saved, saving, unsaved_best
+        started = time.perf_counter()
+        if unsaved_best:
+            best.save(step, snapshot)
+        last.save(step, snapshot)
+        saved, unsaved_best = time.perf_counter(), False
+        saving = saved - started
 
     while len(progress.active) and progress.epoch < config.max_epochs:
         active = progress.active
@@ -118,7 +131,8 @@ def train(
             first_step, end = int(progress.epoch) * steps_per_epoch + begin, begin + packed.shape[1]
             number = everywhere(data.mesh, np.int32(first_step))
             state, losses = train_steps(state, data.device, data.tables, packed, keys, number, *rates, query_rows)
-            wish = STOP if PREEMPTION.wished else SAVE if time.perf_counter() - saved > config.checkpoint_seconds else GO_ON
+            after = config.checkpoint_seconds if end < steps_per_epoch else min(config.checkpoint_seconds, saving / SAVING_SHARE)
+            wish = STOP if PREEMPTION.wished else SAVE if time.perf_counter() - saved > after else GO_ON
             in_flight.append(Dispatch(first_step, losses, _finite(state.params), highest_wish(data.mesh, wish)))
             granted = wish if jax.process_count() == 1 else GO_ON  # several processes hear of each other's with the losses
             while len(in_flight) > (0 if granted or end == steps_per_epoch else 1):
@@ -128,8 +142,7 @@ def train(
                 granted = max(granted, int(on_host(oldest.wish)))
             if granted and end < steps_per_epoch:
                 progress = progress._replace(step=np.full((), end, np.int32))
-                last.save(first_step + packed.shape[1], Snapshot(put(snapshot.state, state, rows), snapshot.best_params, progress))
-                saved = time.perf_counter()
+                save(first_step + packed.shape[1], Snapshot(put(snapshot.state, state, rows), snapshot.best_params, progress))
                 if granted == STOP:
                     PREEMPTION.stop(f" after {int(progress.epoch)} epochs and {end} steps, saved in {last.folder}")
         snapshot = snapshot._replace(state=put(snapshot.state, state, rows))
@@ -149,7 +162,7 @@ def train(
         if better.any():
             snapshot = snapshot._replace(best_params=_keep_best(snapshot.best_params, snapshot.state.params, everywhere(data.mesh, better)))
 
-        # Record, then save "best", then "last": a run killed in between resumes from the older "last" and does all three again.
+        # Record, then save: a run killed in between resumes from the checkpoint before and does both again.
         snapshot = snapshot._replace(progress=progress)
         rate = tokens_per_epoch * (steps_per_epoch - first) / steps_per_epoch * len(active) / max(train_seconds, 1e-9)
         for m in active:
@@ -170,11 +183,9 @@ def train(
                     "compile_seconds": round(compiled + eval_compiled, 3),
                 }
             )
-        step = int(progress.epoch) * steps_per_epoch
-        if better.any():
-            best.save(step, snapshot)
-        last.save(step, snapshot)
-        saved = time.perf_counter()
+        unsaved_best |= bool(better.any())
+        if granted or not len(progress.active) or progress.epoch == config.max_epochs:
+            save(int(progress.epoch) * steps_per_epoch, snapshot)
         if granted == STOP:
             PREEMPTION.stop(f" after {int(progress.epoch)} epochs, saved in {last.folder}")
         shown = f"loss {mean_loss[active].mean():.4f}, {rate:,.0f} tokens/s, best {100 * progress.best.max():.2f}"
