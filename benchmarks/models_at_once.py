@@ -33,7 +33,7 @@ from grasp_jax.training.members import Member, of_members
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")
 COUNTS, QUICK_COUNTS = (1, 2, 3, 4, 8, 16, 32, 64), (1, 3)
 SEEDS, LEARNING_RATES = 16, (LEARNING_RATE, 3e-4, 3e-3, 1e-2)
-STEPS, QUICK_STEPS = {"cpu": 8, "gpu": 512}, 4  # of a dispatch
+STEPS, QUICK_STEPS = {"cpu": 8, "gpu": 64}, 4  # of a dispatch
 ROUNDS = 3
 PARITY_STEPS, PARITY_LIMIT = 4, 0.1  # of how far another model is; where a gradient is rounding alone, Adam still moves by its rate
 MEMORY_SHARE = 0.9  # the rest is for what was there before
