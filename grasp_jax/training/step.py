@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of, with_batch_queries
-from grasp_jax.models.recommender import Recommender, Tables, apply, training_ids
+from grasp_jax.models.recommender import PackedBatch, Recommender, Tables, apply, training_ids
+from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.training import deferred_adam
 from grasp_jax.training.deferred_adam import DeferredTable
 from grasp_jax.training.losses import Loss
-from grasp_jax.training.targets import StepShape, draw_targets
+from grasp_jax.training.targets import StepShape, Targets, draw_targets
 
+SLOTS_AT_ONCE = 1 << 22  # of all steps and models; what is made of a slot beforehand takes some 64 bytes
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
 
@@ -35,6 +37,21 @@ class TrainState(NamedTuple):
     states: jax.Array | None = None
 
 
+class StepInputs(NamedTuple):
+    """What a step is given that depends on no parameter: a function of (slots, seed, step).
+
+    Attributes:
+      batch, targets: what it sees, and what it is asked for.
+      dropout_key: [] of its random stream.
+      distinct: of a deferred ID table, the rows that the step reads and where each id stands among them (`deferred_adam.distinct`).
+    """
+
+    batch: PackedBatch
+    targets: Targets
+    dropout_key: jax.Array
+    distinct: tuple[jax.Array, jax.Array] | None
+
+
 def make_train_steps(
     model: Recommender, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
@@ -47,15 +64,26 @@ def make_train_steps(
 
     optimiser = optax.scale_by_adam(eps=epsilon)
 
-    def one_step(
-        state: TrainState, table: DeferredTable | None, slots: jax.Array, query_rows: Mapping[str, jax.Array] | None, key: jax.Array,
-        dropout: jax.Array, learning_rate: jax.Array, data: DeviceData, tables: Tables, step: jax.Array,
-    ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
-        rates = learning_rate, epsilon
+    def prepare(
+        slots: jax.Array, query_rows: Mapping[str, jax.Array] | None, key: jax.Array, step: jax.Array, deferred: bool, data: DeviceData,
+        tables: Tables,
+    ) -> tuple[StepInputs, Tables]:  # fmt: skip
+        """One model's inputs to a step, and tables that hold the query rows of its users."""
         with jax.named_scope("gather"):
             batch = gather_batch(data, slots)
             tables, batch = with_batch_queries(tables, batch, shape.num_users, query_rows)
             batch, targets = draw_targets(key, step, data, batch, shape)
+            distinct = None
+            if deferred:
+                distinct = deferred_adam.distinct(training_ids(model, batch, targets.negatives).ravel(), shape.num_items)
+        return StepInputs(batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), distinct), tables
+
+    def one_step(
+        state: TrainState, table: DeferredTable | None, inputs: StepInputs, dropout: jax.Array, learning_rate: jax.Array,
+        data: DeviceData, tables: Tables,
+    ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
+        rates = learning_rate, epsilon
+        batch, targets, dropout_key, distinct = inputs
         with jax.named_scope("gate"):
             if data.logits is None:
                 logits = None
@@ -67,12 +95,11 @@ def make_train_steps(
                 shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
                 batch = batch._replace(replaced_logits=shown)
         known = tables if state.states is None else {**tables, "states": state.states}
-        dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step)
         trained = state.params
         if table is not None:
+            assert distinct is not None
+            rows, places = distinct
             with jax.named_scope("gather"):
-                ids = training_ids(model, batch, targets.negatives)
-                rows, places = deferred_adam.distinct(ids.ravel(), shape.num_items)
                 read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
             trained = deferred_adam.put_table(trained, deferred_adam.parameters(read))
 
@@ -99,23 +126,44 @@ def make_train_steps(
             params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
         return state._replace(params=params, adam=adam), table, loss
 
-    models = jax.vmap(one_step, in_axes=(0, 0, 0, 0, 0, 0, 0, None, None, None))
-
     def train_steps(
         state: TrainState, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, first_step: jax.Array,
         dropout: jax.Array, learning_rate: jax.Array, query_rows: Mapping[str, jax.Array] | None = None,
     ) -> tuple[TrainState, jax.Array]:  # fmt: skip
-        def body(carry: tuple[TrainState, Any], of_step: tuple[jax.Array, Any, jax.Array]) -> tuple[tuple[TrainState, Any], jax.Array]:
-            slots, rows, step = of_step
-            state, table, losses = models(*carry, slots, rows, keys, dropout, learning_rate, data, tables, step)
-            return (state, table), losses
-
         steps, table = first_step + jnp.arange(slots.shape[1]), None
-        if shape.deferred and deferred_adam.has_table(state.params):
+        deferred = shape.deferred and deferred_adam.has_table(state.params)
+        if deferred:
             with jax.named_scope("update"):
                 params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
             state = state._replace(params=params, adam=adam)
-        (state, table), losses = jax.lax.scan(body, (state, table), (*jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows)), steps))
+
+        # Inputs of all steps at once are a few large operations; in each step they would be many small ones.
+        inputs = None
+        if slots.size <= SLOTS_AT_ONCE and not shape.every_place and not isinstance(tables.get("users"), ShardedRows | HostRows):
+
+            def inputs_of(slots: jax.Array, step: jax.Array, key: jax.Array) -> StepInputs:
+                return prepare(slots, None, key, step, deferred, data, tables)[0]
+
+            inputs = jax.vmap(jax.vmap(inputs_of, in_axes=(0, 0, None)), in_axes=(0, None, 0), out_axes=1)(slots, steps, keys)
+
+        def one_model(
+            state: TrainState, table: DeferredTable | None, slots: jax.Array, rows: Mapping[str, jax.Array] | None,
+            inputs: StepInputs | None, key: jax.Array, dropout: jax.Array, learning_rate: jax.Array, step: jax.Array,
+        ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
+            own = tables
+            if inputs is None:
+                inputs, own = prepare(slots, rows, key, step, deferred, data, tables)
+            return one_step(state, table, inputs, dropout, learning_rate, data, own)
+
+        models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, 0, 0, None))
+
+        def body(carry: tuple[TrainState, Any], of_step: Any) -> tuple[tuple[TrainState, Any], jax.Array]:
+            slots, rows, inputs, step = of_step
+            state, table, losses = models(*carry, slots, rows, inputs, keys, dropout, learning_rate, step)
+            return (state, table), losses
+
+        slots, query_rows = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
+        (state, table), losses = jax.lax.scan(body, (state, table), (slots, query_rows, inputs, steps))
         if table is not None:
             together = jax.vmap(functools.partial(deferred_adam.with_table, epsilon=epsilon))
             with jax.named_scope("update"):
