@@ -30,12 +30,15 @@ ON_ANY_DEVICE: dict[str, Section] = {
     "gru": kernels.gru,
     "gated-projection": kernels.gated_projection,
 }
-SECTIONS: dict[str, Section] = {
-    **{f"step-{device}-{mlp}": steps.step for device in DEVICES for mlp in ("256", "linear")},
-    **{f"{name}-{device}": section for device in DEVICES for name, section in ON_ANY_DEVICE.items()},
-    "bank-cpu": search.bank,
-    "scaling-cpu": scaling.scaling,
-    "host-users-cpu": scaling.host_users,
+SECTIONS: dict[str, dict[str, Section]] = {
+    device: {
+        **{f"step-{device}-{mlp}": steps.step for mlp in ("256", "linear")},
+        **{f"{name}-{device}": section for name, section in ON_ANY_DEVICE.items()},
+        f"bank-{device}": search.bank,
+        f"scaling-{device}": scaling.scaling,
+        f"host-users-{device}": scaling.host_users,
+    }
+    for device in DEVICES
 }
 FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
     f"{name}-{device}": draw for device in DEVICES for name, draw in (("models", training.models_figure), ("memory", growth.memory_figure))
@@ -50,11 +53,13 @@ def kept(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def page() -> str:
     """The whole page; a section without results is left out."""
     parts = [INTRODUCTION]
-    for name, record in kept(SECTIONS).items():
-        section = SECTIONS[name](record)
-        parts += map(markdown, section if isinstance(section, list) else [section])
-        if name in FIGURES:
-            parts.append(f"![{name}](figures/{name}.svg)\n")
+    for device, sections in SECTIONS.items():
+        parts.append(f"## On a {device.upper()}\n")
+        for name, record in kept(sections).items():
+            section = sections[name](record)
+            parts += map(markdown, section if isinstance(section, list) else [section])
+            if name in FIGURES:
+                parts.append(f"![{name}](figures/{name}.svg)\n")
     return "\n".join(parts)
 
 

@@ -41,6 +41,7 @@ class Variant:
       random_bits: JAX's generator.
       projection: "token" or "table"; empty: as the package chooses.
       table_dtype: of the frozen tables, for methods that have some.
+      in_one_vector: of `make_train_steps`.
     """
 
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -48,6 +49,7 @@ class Variant:
     random_bits: str = "threefry2x32"
     projection: str = ""
     table_dtype: str = "float32"
+    in_one_vector: bool | None = None
 
     @property
     def dtype(self) -> str:
@@ -59,12 +61,16 @@ VARIANTS = {
     OWN: Variant(),
     "random bits of rbg": Variant(random_bits="rbg"),
     "one step to a dispatch": Variant(steps=1),
+    "Adam leaf by leaf": Variant(in_one_vector=False),
+    "Adam on one vector": Variant(in_one_vector=True),
     "matrix products in bfloat16": Variant(config={"model.dtype": "bfloat16"}),
     "frozen tables in bfloat16": Variant(table_dtype="bfloat16"),
     "projection of each token": Variant(projection="token"),
     "projection of the whole table": Variant(projection="table"),
-    "kernels": Variant(config={"kernels": "pallas"}),
+    "all kernels": Variant(config={"kernels": "pallas"}),
+    "no kernel": Variant(config={"kernels": "xla"}),
 }
+OF_KERNELS = ("all kernels", "no kernel")
 OF_TABLES = ("frozen tables in bfloat16", "projection of each token", "projection of the whole table")
 
 
@@ -76,7 +82,10 @@ def make_step(variant: Variant, model: str, split: Split, data: TrainingData, si
     if data.tables and variant.table_dtype != "float32":
         data = with_tables(data, {name: rows.astype(variant.table_dtype) for name, rows in data.tables.items()})
     with jax.default_prng_impl(variant.random_bits):
-        return FactorisedStep(config, split, data, variant.steps or steps, method, backbone, projection=variant.projection)
+        return FactorisedStep(
+            config, split, data, variant.steps or steps, method, backbone, projection=variant.projection,
+            in_one_vector=variant.in_one_vector,
+        )  # fmt: skip
 
 
 def measure(model: str, names: list[str], split: Split, data: TrainingData, sizes: Sizes, steps: int, rounds: int) -> list[dict[str, Any]]:
@@ -122,8 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
     for model in models:
         has_tables = METHODS[model.split("-")[0]].needs_bank
         names = [name for name in VARIANTS if has_tables or name not in OF_TABLES]
+        names.remove("Adam on one vector" if jax.default_backend() == "gpu" else "Adam leaf by leaf")  # the package's way
         if backend.interpret():
-            names.remove("kernels")
+            names = [name for name in names if name not in OF_KERNELS]
         data = training_data(split, random_tables(log, sizes.width) if has_tables else {}, sizes.batch_size)
         rows += measure(model, names, split, data, sizes, steps, rounds)
     lines = [

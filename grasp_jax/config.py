@@ -45,7 +45,7 @@ def default_config() -> ConfigDict:
             "compilation_cache": "~/.cache/grasp_jax",  # empty: compile anew in every process
             "mesh": {"data": 1, "table": 1},  # data x table devices share out each batch; the item tables are cut into `table` parts
             "tables": {"users": "device"},  # device (a copy on each) | sharded (rows over all devices) | host (memory-mapped)
-            "kernels": "xla",  # xla | pallas: grasp_jax/kernels, for a GPU; elsewhere they are interpreted, which is slow
+            "kernels": "auto",  # auto | xla | pallas: grasp_jax/kernels. auto: on one GPU those that were faster there (docs/kernels.md)
             "data": {
                 "name": "dataset",
                 "source": "files",  # files | synthetic | amazon | auto (files if a path is given, else synthetic)
@@ -162,7 +162,7 @@ def default_config() -> ConfigDict:
 SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
 
 CHOICES = {
-    "kernels": ("xla", "pallas"),
+    "kernels": ("auto", "xla", "pallas"),
     "plan.device": tuple(DEVICES),
     "tables.users": ("device", "sharded", "host"),
     "data.source": ("files", "synthetic", "amazon", "auto"),

@@ -182,7 +182,7 @@ def test_growth_is_drawn_and_shown(tmp_path: pathlib.Path, monkeypatch: pytest.M
     (tmp_path / "memory-cpu.json").write_text(json.dumps(record))
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "performance.md")
-    monkeypatch.setattr(report, "SECTIONS", {"memory-cpu": lambda record: report.Table("t", "Growth", ["a"], [["1"]])})
+    monkeypatch.setattr(report, "SECTIONS", {"cpu": {"memory-cpu": lambda record: report.Table("t", "Growth", ["a"], [["1"]])}})
     report.write()
     assert "![memory-cpu](figures/memory-cpu.svg)" in report.PAGE.read_text()
     drawn = (tmp_path / "docs" / "figures" / "memory-cpu.svg").read_text()

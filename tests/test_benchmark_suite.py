@@ -283,14 +283,14 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
         assert "quick" in source and '__name__ == "__main__"' in source
     assert run.CPU["bank"].only_named
     for name in ("profile", "evaluation", "data", "models", "retrieval", "memory"):
-        assert f"{name}-cpu" in report.SECTIONS and f"{name}-gpu" in report.SECTIONS
+        assert all(f"{name}-{device}" in report.SECTIONS[device] for device in ("cpu", "gpu"))
 
 
 def test_page_takes_one_table_or_several(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record with several tables would break the page, or show the first alone."""
     table = report.Table("t", "One title", ["a"], [["1"]])
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "SECTIONS", {"x-cpu": lambda record: [table, table], "y-cpu": lambda record: table})
-    for name in ("x-cpu", "y-cpu"):
+    monkeypatch.setattr(report, "SECTIONS", {"cpu": {"x-cpu": lambda record: [table, table]}, "gpu": {"y-gpu": lambda record: table}})
+    for name in ("x-cpu", "y-gpu"):
         (tmp_path / f"{name}.json").write_text("{}")
     assert report.page().count(markdown(table)) == 3

@@ -14,6 +14,7 @@ from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import plan_packing
 from grasp_jax.data.split import leave_one_out
+from grasp_jax.kernels import backend
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.method import as_initialised
 from grasp_jax.models.recommender import BACKBONES, build_recommender
@@ -81,6 +82,16 @@ def test_kernels_train_the_same_model(
     assert all(name in program for name in names)
 
 
+@pytest.mark.parametrize(("gpu", "devices", "kernel"), [(False, 1, False), (True, 1, True), (True, 2, False)])
+def test_kernels_by_themselves_only_where_they_are_faster(gpu: bool, devices: int, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU would interpret a kernel, which takes minutes; several devices would each compute all rows."""
+    monkeypatch.setattr(backend, "interpret", lambda: not gpu)
+    model = build_recommender(default_config().model, "plain", "gru4rec", 9, 4, 0, "token", 2, devices)
+    vectors, segments = jnp.zeros((2, 4, 64)), jnp.zeros((2, 4), jnp.int32)
+    program = jax.make_jaxpr(lambda: model.backbone.init_with_output(jax.random.key(0), vectors, segments, segments))()
+    assert ("gru_forward" in str(program)) == kernel
+
+
 def test_what_has_no_kernel_is_refused() -> None:
     """A run would leave out the padding that its config asks for."""
     config = default_config()
@@ -93,4 +104,4 @@ def test_what_has_no_kernel_is_refused() -> None:
     config.model.backbone = "gru4rec"
     check(config)
     config.kernels = "cuda"
-    assert_names(refusal(check, config), ("config.kernels: 'cuda'", "xla, pallas"))
+    assert_names(refusal(check, config), ("config.kernels: 'cuda'", "auto, xla, pallas"))

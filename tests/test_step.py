@@ -21,6 +21,7 @@ from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_l
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender, has_gates
+from grasp_jax.training import one_vector, step
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
@@ -318,6 +319,39 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
     np.testing.assert_array_equal(losses, np.concatenate([first_losses, last_losses]))
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(both), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["plain", "gated plus"])
+def test_inputs_made_at_once_are_those_of_each_step(setting: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long dispatch, whose steps draw for themselves, would train other models than a short one."""
+    s, ended = setting(name), []
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES, deferred=True)
+    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, quick_jit(optax.scale_by_adam().init)(s.params))))
+    rest = s.data, s.tables, s.slots[None], jax.random.key(42)[None], np.int32(7), np.float32([0.3]), np.float32([1e-2])
+    for at_once in (step.SLOTS_AT_ONCE, 0):
+        monkeypatch.setattr(step, "SLOTS_AT_ONCE", at_once)
+        traced = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy)).trace(state, *rest)
+        (loop,) = (own for own in traced.jaxpr.eqns if own.primitive.name == "scan" and own.params["length"] == s.slots.shape[0])
+        assert ("= sort[" in str(loop.params["jaxpr"])) == (not at_once)  # of the ids that a step reads
+        ended.append(traced.lower().compile({"xla_backend_optimization_level": 0})(state, *rest))
+    for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])
+def test_parameters_in_one_vector_are_trained_alike(three_models: Run, setting: Any, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU would give a parameter another's gradient; with `largest` of 60 numbers some stay outside of the vector."""
+    monkeypatch.setattr(one_vector, "LARGEST", largest)
+    s = setting("linear")
+    sizes = [leaf.size for leaf in jax.tree.leaves(s.params)]
+    assert min(sizes) <= 60 < max(sizes) < one_vector.LARGEST or largest == 60
+    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
+    steps = quick_jit(make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True))
+    expected, losses = train(three_models, three_models.state, slice(None), 0, 3)
+    found, its_losses = train(three_models._replace(steps=steps), three_models.state, slice(None), 0, 3)
+    np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:

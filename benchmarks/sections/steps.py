@@ -13,7 +13,7 @@ def step(record: dict[str, Any]) -> list[Table]:
     sizes, figures = record["sizes"], record["steps"]
     body = [
         [
-            row["name"], *(f"{1e3 * row[key]:,.1f}" for key in ("seconds_per_step", "p10", "p90")),
+            row["name"], *(f"{1e3 * row[key]:,.2f}" for key in ("seconds_per_step", "p10", "p90")),
             f"{row['seconds_per_step'] / figures[0]['seconds_per_step']:.1f}", f"{row['tokens_per_second']:,.0f}",
             "unknown" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**20:,.0f}", f"{row['compile_seconds']:.1f}",
         ]
@@ -74,12 +74,17 @@ def profile(record: dict[str, Any]) -> list[Table]:
     body.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
     body.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
     most = record["limits"]
-    for title, key in (("GFLOP", "flops"), ("GB moved", "bytes")):
-        body.append([f"{title}, by XLA's count", *(f"{model['xla_counts'].get(key, math.nan) / 1e9:.2f}" for model in models)])
-    body.append(["share of the limit, by XLA's count", *(f"{_share_of_limit(model, most):.0%}" for model in models)])
+    if "operations_per_step" in models[0]:
+        body.append(["operations", *(f"{model['operations_per_step']:,.0f}" for model in models)])
+    body.append(["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)])
     projects = [model.get("project") for model in models]
     body.append(["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)])
     body.append(["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)])
+    least = [
+        own["share_of_limit"] * own["seconds_per_step"] / model["seconds_per_step"] if own else None
+        for own, model in zip(projects, models, strict=True)
+    ]
+    body.append(["project's least time: share of the step", *("-" if own is None else f"{own:.1%}" for own in least)])
     note = (
         f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
         f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
@@ -99,13 +104,6 @@ def profile(record: dict[str, Any]) -> list[Table]:
         ]  # fmt: skip
         tables.append(Table("profile_top", f"The longest operations of {model['model']}", header, top, "Of the same run."))
     return tables
-
-
-def _share_of_limit(model: dict[str, Any], most: dict[str, Any]) -> float:
-    """The least time that a step's counted operations, or bytes, take at the measured rates, over the time that it takes."""
-    counted = model["xla_counts"]
-    least = max(counted.get("flops", math.nan) / most["flops"]["float32"], counted.get("bytes", math.nan) / most["bytes_per_second"])
-    return least / model["seconds_per_step"]
 
 
 def id_table(record: dict[str, Any]) -> Table:

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.packing import START
+from grasp_jax.kernels import backend
 from grasp_jax.kernels.gru import gru, gru_scan
 from grasp_jax.models.dropout import Dropout
-
-RECURRENCES = {"xla": gru_scan, "pallas": gru}
 
 
 class GRU4Rec(nn.Module):
@@ -25,7 +24,7 @@ class GRU4Rec(nn.Module):
       dtype: compute type of matrix products; parameters and the state are float32.
       padded_length: above 0, the state starts where so many steps over one untrained vector leave it (the padding of LLM-ESR's code,
         200 steps less the history's), and the start token is that vector too.
-      kernels: "xla" or "pallas", see `kernels.gru`.
+      kernels: "xla", "pallas" for `kernels.gru`, or "auto": the kernel on a GPU, where it is several times as fast (gru-gpu.json).
     """
 
     features: int
@@ -57,7 +56,7 @@ class GRU4Rec(nn.Module):
         `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise). With
         [B] places `asked`, row * L + column, states of those alone: [B, D].
         """
-        unroll = RECURRENCES[self.kernels]
+        unroll = gru if self.kernels == "pallas" or (self.kernels == "auto" and not backend.interpret()) else gru_scan
         x, padding = vectors, jnp.zeros((0, self.features))
         if self.padded_length:
             vector = jax.lax.stop_gradient(self.param("padding", nn.initializers.normal(0.02), (self.features,)))

@@ -314,6 +314,9 @@ def build_recommender(
       num_users: B of a training batch.
       shares: devices that share it out.
     """
+    if config.kernels == "auto" and shares > 1:  # no kernel is cut into parts
+        config = config.copy_and_resolve_references()
+        config.kernels = "xla"
     chosen = METHODS[method]
     encoder, auxiliary = chosen.encoder(config, num_items, width), chosen.auxiliary(config, width, num_users)
     reader = chosen.around_backbone(BACKBONES[backbone].from_config(config, max_length), config, max_length)

@@ -14,7 +14,7 @@ import optax
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of, with_batch_queries
 from grasp_jax.models.recommender import PackedBatch, Recommender, Tables, apply, training_ids
 from grasp_jax.parallel.rows import HostRows, ShardedRows
-from grasp_jax.training import deferred_adam
+from grasp_jax.training import deferred_adam, one_vector
 from grasp_jax.training.deferred_adam import DeferredTable
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
@@ -53,16 +53,18 @@ class StepInputs(NamedTuple):
 
 
 def make_train_steps(
-    model: Recommender, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8
+    model: Recommender, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8, in_one_vector: bool | None = None
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function that runs S steps of M models with Adam.
 
     It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M], learning_rate [M]) and, where query tables are
     on the host, the rows [M, S, B, E] of `with_batch_queries`; it returns the new state and the losses [S, M]. Jit it with the state
     donated.
-    """
 
+    With `in_one_vector` Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
+    """
     optimiser = optax.scale_by_adam(eps=epsilon)
+    joins = jax.default_backend() == "gpu" and model.shares == 1 if in_one_vector is None else in_one_vector
 
     def prepare(
         slots: jax.Array, query_rows: Mapping[str, jax.Array] | None, key: jax.Array, step: jax.Array, deferred: bool, data: DeviceData,
@@ -80,7 +82,7 @@ def make_train_steps(
 
     def one_step(
         state: TrainState, table: DeferredTable | None, inputs: StepInputs, dropout: jax.Array, learning_rate: jax.Array,
-        data: DeviceData, tables: Tables,
+        like: Any, data: DeviceData, tables: Tables,
     ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
         rates = learning_rate, epsilon
         batch, targets, dropout_key, distinct = inputs
@@ -95,7 +97,7 @@ def make_train_steps(
                 shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
                 batch = batch._replace(replaced_logits=shown)
         known = tables if state.states is None else {**tables, "states": state.states}
-        trained = state.params
+        trained = one_vector.part(state.params, like) if joins else state.params
         if table is not None:
             assert distinct is not None
             rows, places = distinct
@@ -122,7 +124,7 @@ def make_train_steps(
             if table is not None:
                 gradient, of_rows = deferred_adam.pop_table(gradient)
                 table = deferred_adam.update_rows(table, rows, read, of_rows, state.adam.count + 1, *rates)
-            direction, adam = optimiser.update(gradient, state.adam)
+            direction, adam = optimiser.update(one_vector.join(gradient) if joins else gradient, state.adam)
             params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
         return state._replace(params=params, adam=adam), table, loss
 
@@ -137,9 +139,13 @@ def make_train_steps(
                 params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
             state = state._replace(params=params, adam=adam)
 
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state.params)
+        if joins:
+            state = _in_each(jax.vmap(one_vector.join), state)
+
         # Inputs of all steps at once are a few large operations; in each step they would be many small ones.
         inputs = None
-        if slots.size <= SLOTS_AT_ONCE and not shape.every_place and not isinstance(tables.get("users"), ShardedRows | HostRows):
+        if slots.size <= SLOTS_AT_ONCE and model.shares == 1 and not isinstance(tables.get("users"), ShardedRows | HostRows):
 
             def inputs_of(slots: jax.Array, step: jax.Array, key: jax.Array) -> StepInputs:
                 return prepare(slots, None, key, step, deferred, data, tables)[0]
@@ -153,7 +159,7 @@ def make_train_steps(
             own = tables
             if inputs is None:
                 inputs, own = prepare(slots, rows, key, step, deferred, data, tables)
-            return one_step(state, table, inputs, dropout, learning_rate, data, own)
+            return one_step(state, table, inputs, dropout, learning_rate, like, data, own)
 
         models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, 0, 0, None))
 
@@ -164,6 +170,8 @@ def make_train_steps(
 
         slots, query_rows = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
         (state, table), losses = jax.lax.scan(body, (state, table), (slots, query_rows, inputs, steps))
+        if joins:
+            state = _in_each(jax.vmap(functools.partial(one_vector.part, like=like)), state)
         if table is not None:
             together = jax.vmap(functools.partial(deferred_adam.with_table, epsilon=epsilon))
             with jax.named_scope("update"):
@@ -172,3 +180,9 @@ def make_train_steps(
         return state, losses
 
     return train_steps
+
+
+def _in_each(change: Callable[[Any], Any], state: TrainState) -> TrainState:
+    """The state with its parameters and both moments changed in the same way."""
+    adam = state.adam._replace(mu=change(state.adam.mu), nu=change(state.adam.nu))
+    return state._replace(params=change(state.params), adam=adam)
