@@ -23,6 +23,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
+from benchmarks.timing import alone
 from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
 from grasp_jax.config import default_config
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
@@ -48,10 +49,11 @@ def median_seconds(run: Callable[[], Any]) -> float:
     """Of `REPEATS` calls after a first, which compiles; `run` waits for its result."""
     run()
     times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
+    with alone():
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
@@ -71,9 +73,10 @@ def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
 def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any]:
     """The sampled test of all users, and an epoch of the model; compilation and the set that is made once a run apart."""
     data = step.data
-    seconds = step.run() * step.steps
-    if seconds < 5.0:  # on a fast device the first pass still loads code
+    with alone():
         seconds = step.run() * step.steps
+        if seconds < 5.0:  # on a fast device the first pass still loads code
+            seconds = step.run() * step.steps
     params = jax.tree.map(lambda leaf: leaf[0], step.state.params)
     started = time.perf_counter()
     asked = test_set(split, data.tables)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from benchmarks.timing import alone
+
 ROUNDS = 5
 PRODUCT_ROWS = {"gpu": 8192, "cpu": 1024}
 PASS_BYTES = {"gpu": 2**31, "cpu": 2**27}  # well above the caches
@@ -44,8 +46,9 @@ def _seconds(function: Callable[[jax.Array], jax.Array], argument: jax.Array) ->
     """Median of a call, compilation apart."""
     function(argument).block_until_ready()
     times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        function(argument).block_until_ready()
-        times.append(time.perf_counter() - started)
+    with alone():
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            function(argument).block_until_ready()
+            times.append(time.perf_counter() - started)
     return statistics.median(times)

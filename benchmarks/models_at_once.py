@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import timing
 from benchmarks.arguments import names_of
 from benchmarks.factorised import DROPOUT, FactorisedStep
 from benchmarks.lengths import log_to_time
@@ -67,9 +68,10 @@ def losses_alone(alone: FactorisedStep, member: Member) -> np.ndarray:
 def time_in_turn(alone: FactorisedStep, together: FactorisedStep) -> dict[str, list[float]]:
     """Seconds per step of both, `ROUNDS` times."""
     seconds: dict[str, list[float]] = {"alone": [], "together": []}
-    for _ in range(ROUNDS):
-        seconds["alone"].append(alone.run())
-        seconds["together"].append(together.run())
+    with timing.alone():
+        for _ in range(ROUNDS):
+            seconds["alone"].append(alone.run())
+            seconds["together"].append(together.run())
     return seconds
 
 

@@ -33,6 +33,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
+from benchmarks.timing import alone
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, ids_of_a_step, random_tables, training_data
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
@@ -68,15 +69,17 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
     method, backbone = name.split("-")
     config = config_of(sizes)
     step = FactorisedStep(config, split, data, steps, method, backbone)
-    step.run()
-    untraced = [step.run() for _ in range(UNTRACED)]
     watched = step
     if jax.default_backend() == "gpu":
         watched = FactorisedStep(config, split, data, min(steps, TRACED_STEPS), method, backbone, compiler_options=ONE_BY_ONE)
-        watched.run()
     module = trace.Module(watched.compiled.as_text() or "")
     traced: list[float] = []
-    events = trace.record_events(lambda: traced.append(watched.run()), module.name)
+    with alone():
+        step.run()
+        untraced = [step.run() for _ in range(UNTRACED)]
+        if watched is not step:
+            watched.run()
+        events = trace.record_events(lambda: traced.append(watched.run()), module.name)
     times, idle = trace.shared_time(events, module.containers)
     executions = collections.Counter(event.instruction for event in events)
     busy = sum(times.values())

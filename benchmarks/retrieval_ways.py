@@ -16,6 +16,7 @@ from benchmarks.apart import device_peak_bytes
 from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
+from benchmarks.timing import alone
 from grasp_jax.knowledge import search_scann
 from grasp_jax.knowledge.search_exact import search_exact
 from grasp_jax.timing import compile_seconds
@@ -56,7 +57,8 @@ def main() -> None:
         at_start, rows = peak_bytes(), None
         if 0 < given.queries < len(unit):  # where all are asked for, the package scores a pair once for both
             rows = sample_rows(len(unit), given.queries)
-        found, build, search = exact(unit, given.neighbours, rows) if given.way == "exact" else scann(unit, given.neighbours)
+        with alone():
+            found, build, search = exact(unit, given.neighbours, rows) if given.way == "exact" else scann(unit, given.neighbours)
         np.save(given.folder / "found.npy", found)
         figures = {"build_seconds": build, "search_seconds": search, "start_bytes": at_start, "peak_bytes": peak_bytes()}
         if given.way == "exact":

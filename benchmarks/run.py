@@ -6,22 +6,33 @@ that fails does not stop the others; the exit status is then 1. `python -m bench
 """
 
 import argparse
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from benchmarks.arguments import names_of
+from benchmarks.timing import LOCK
 
 
 class Benchmark(NamedTuple):
-    """A module that takes --quick and --out=JSON, its arguments otherwise, and whether it runs only when it is named."""
+    """A module that takes --quick and --out=JSON.
+
+    Attributes:
+      arguments: others, where it is not quick.
+      only_named: it runs only when it is named.
+      beside: it may run beside others, for what it times waits for `timing.alone`.
+    """
 
     module: str
     arguments: tuple[str, ...] = ()
     only_named: bool = False
+    beside: bool = False
 
 
 CPU = {
@@ -44,48 +55,63 @@ CPU = {
 }
 GPU = {
     "step": Benchmark("benchmarks.step"),
-    "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
     "train": Benchmark("benchmarks.train"),
-    "models": Benchmark("benchmarks.models_at_once"),
-    "variants": Benchmark("benchmarks.variants", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",)),
-    "attention": Benchmark("benchmarks.attention"),
-    "gated_projection": Benchmark("benchmarks.gated_projection"),
-    "gru": Benchmark("benchmarks.gru"),
-    "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec")),
-    "retrieval": Benchmark("benchmarks.retrieval"),
-    "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64")),
-    "id_table": Benchmark("benchmarks.id_table"),
+    "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True),
+    "models": Benchmark("benchmarks.models_at_once", beside=True),
+    "variants": Benchmark("benchmarks.variants", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True),
+    "attention": Benchmark("benchmarks.attention", beside=True),
+    "gru": Benchmark("benchmarks.gru", beside=True),
+    "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec"), beside=True),
+    "id_table": Benchmark("benchmarks.id_table", beside=True),
+    "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64"), beside=True),
+    "gated_projection": Benchmark("benchmarks.gated_projection", beside=True),
+    "retrieval": Benchmark("benchmarks.retrieval", beside=True),
 }
 SUITES = {"cpu": CPU, "gpu": GPU}
 
 
 def run(
-    benchmarks: Mapping[str, Benchmark], names: Sequence[str], quick: bool, out: pathlib.Path | None = None, seconds: float = 0.0
-) -> list[str]:
+    benchmarks: Mapping[str, Benchmark], names: Sequence[str], quick: bool, out: pathlib.Path | None = None, seconds: float = 0.0,
+    at_once: int = 1,
+) -> list[str]:  # fmt: skip
     """Runs those named, or all that need no naming; a line for each with its time. Returns the names of those that failed.
 
     Args:
       out: folder for NAME.json of each; without it each keeps its own in `benchmarks/results`.
       seconds: above 0, of all together: a benchmark that is not done by then is stopped, those after it are not begun; all count as failed.
+      at_once: so many of those that may run beside others; they come after the rest, and what they print comes when they end.
     """
-    failed, begun = [], time.perf_counter()
-    for name in names or [name for name, own in benchmarks.items() if not own.only_named]:
-        chosen, started = benchmarks[name], time.perf_counter()
+    begun = time.perf_counter()
+    chosen = names or [name for name, own in benchmarks.items() if not own.only_named]
+    beside = [name for name in chosen if at_once > 1 and benchmarks[name].beside]
+
+    def one(name: str) -> bool:
+        started = time.perf_counter()
         left = seconds - (started - begun) if seconds else None
         kept = (f"--out={out / name}.json",) if out else ()
-        command = [sys.executable, "-m", chosen.module, *(("--quick",) if quick else chosen.arguments), *kept]
+        own = benchmarks[name]
+        command = [sys.executable, "-m", own.module, *(("--quick",) if quick else own.arguments), *kept]
+        said = subprocess.PIPE if name in beside else None
         if left is not None and left <= 0:
             outcome = "not begun, the time is over"
         else:
+            printed: bytes | None
             try:
-                status = subprocess.run(command, check=False, timeout=left).returncode
-                outcome = "ok" if status == 0 else f"failed with status {status}"
-            except subprocess.TimeoutExpired:
-                outcome = "stopped, the time is over"
+                done = subprocess.run(command, check=False, timeout=left, stdout=said, stderr=said and subprocess.STDOUT)
+                printed, outcome = done.stdout, "ok" if done.returncode == 0 else f"failed with status {done.returncode}"
+            except subprocess.TimeoutExpired as stopped:
+                printed, outcome = stopped.stdout, "stopped, the time is over"
+            print((printed or b"").decode(errors="replace"), end="")
         print(f"benchmark {name}: {outcome}, {time.perf_counter() - started:.0f} s", flush=True)
-        if outcome != "ok":
-            failed.append(name)
-    return failed
+        return outcome == "ok"
+
+    ok = {name: one(name) for name in chosen if name not in beside}
+    if beside:
+        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(at_once) as pool:
+            os.environ[LOCK] = lock.name
+            ok |= dict(zip(beside, pool.map(one, beside), strict=True))
+            del os.environ[LOCK]
+    return [name for name in chosen if not ok[name]]
 
 
 def main(arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES) -> int:
@@ -95,11 +121,12 @@ def main(arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[st
     parser.add_argument("--only", default="", help="names in the suite, comma separated")
     parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; nothing is written without --out")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="folder for the results, by default benchmarks/results")
+    parser.add_argument("--at-once", type=int, default=1, help="benchmarks that compile side by side; what they time they time alone")
     parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
     given = parser.parse_args(arguments)
     benchmarks = suites[given.suite]
     names = names_of(parser, "--only", given.only, benchmarks) if given.only else []
-    failed = run(benchmarks, names, given.quick, given.out, given.seconds)
+    failed = run(benchmarks, names, given.quick, given.out, given.seconds, given.at_once)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -15,4 +15,4 @@ JAX_COMPILATION_CACHE_DIR="$(mktemp -d)"
 export JAX_COMPILATION_CACHE_DIR
 trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-"${PYTHON:-python3}" -m benchmarks.run --suite=gpu --seconds=600 "$@"
+"${PYTHON:-python3}" -m benchmarks.run --suite=gpu --at-once=4 --seconds=600 "$@"

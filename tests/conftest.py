@@ -1,11 +1,18 @@
 """Small random data that several test files share."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
+
+# Compiling is most of the time that small programs take, here and in processes that tests start.
+QUICK = "--xla_backend_optimization_level=0"
+if QUICK not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = ("test_main", "test_mesh", "test_processes", "test_resume", "test_transfers", "test_plan", "test_start_from", "test_benchmarks")

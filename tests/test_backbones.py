@@ -17,7 +17,6 @@ from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.recommender import PackedBatch, apply, build_recommender
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape, count_targets, draw_targets, mask_batch
-from tests.compiling import quick_jit
 
 FEATURES, LENGTH, BATCH, RATE = 6, 8, 6, 0.4
 SEGMENTS = np.array([[4, 4, 4, 9, 9, -1, -1], [2, 7, 7, 7, 7, 7, 1]])
@@ -46,9 +45,9 @@ def test_gru_equals_one_user_at_a_time(num_layers: int) -> None:
     """A user's state would leak into the next history of its row, or a gate be another than PyTorch's."""
     model = GRU4Rec(FEATURES, num_layers)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params)
-    states = np.asarray(quick_jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
+    states = np.asarray(jax.jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
             own = segments == segment
@@ -60,7 +59,7 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
     """LLM-ESR's protocol would start from zero after all, or the vector of its padding be trained."""
     model = GRU4Rec(FEATURES, 2, start_token=start_token, padded_length=20)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params) | {"padding": np.linspace(-1, 1, FEATURES, dtype=np.float32)}
     states, pull = jax.vjp(lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params)
     for row, segments in enumerate(SEGMENTS):
@@ -79,8 +78,8 @@ def test_gru_gradient_stays_within_a_history() -> None:
     """Training would move a user's items by the errors of its neighbour in the row, or by those of the past."""
     model = GRU4Rec(FEATURES)
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES))
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    gradient = quick_jit(jax.grad(lambda x: (model.apply(params, x, SEGMENTS, POSITIONS)[1, 3] ** 2).sum()))(vectors)
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    gradient = jax.jit(jax.grad(lambda x: (model.apply(params, x, SEGMENTS, POSITIONS)[1, 3] ** 2).sum()))(vectors)
     touched = np.abs(np.asarray(gradient)).max(axis=-1) > 1e-6
     assert touched.tolist() == [[False] * 7, [False, True, True, True, False, False, False]]
 
@@ -89,8 +88,8 @@ def test_gru_dropout_is_off_outside_training() -> None:
     """Rankings would change from call to call, or training have no dropout."""
     model = GRU4Rec(FEATURES)
     vectors = jnp.ones((*SEGMENTS.shape, FEATURES))
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    call = quick_jit(lambda rate: model.apply(params, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": jax.random.key(5)}))
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    call = jax.jit(lambda rate: model.apply(params, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": jax.random.key(5)}))
     still = model.apply(params, vectors, SEGMENTS, POSITIONS)
     np.testing.assert_allclose(call(jnp.float32(0.0)), still, rtol=1e-5, atol=1e-6)
     assert np.abs(np.asarray(call(jnp.float32(0.5))) - np.asarray(still)).max() > 0.01
@@ -120,7 +119,7 @@ def test_masks(small_log: InteractionLog) -> None:
     data = id_data(small_log)
     batch = gather_batch(data, jnp.asarray(slots[0]))
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE)
-    masked, asked = quick_jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(3))
+    masked, asked = jax.jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(3))
     np.testing.assert_array_equal(asked, masked.masked)
     rows = len(slots[0])
     for name in ("items", "segments", "positions"):
@@ -144,7 +143,7 @@ def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str,
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE, mask_noise=0.2)
     counts = np.zeros(3)
     for k in range(40):
-        twice, asked = quick_jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(k))
+        twice, asked = jax.jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(k))
         masked, replaced = np.asarray(twice.masked[:rows]), np.asarray(twice.replaced) >= 0
         first = np.asarray(asked[:rows])
         assert not (masked & replaced).any() and not ((masked | replaced) & ~first).any() and not (first & ~there).any()
@@ -159,10 +158,10 @@ def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str,
     shown = jnp.where(twice.replaced >= 0, twice.replaced, batch.items)
     own, other = (interaction_logits(unit_tables, owners, items) for items in (batch.items, shown))
     twice = twice._replace(logits=jnp.concatenate([own, own]), replaced_logits=other)
-    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))["params"]
     ids = jnp.zeros((len(places), 1), jnp.int32)
     logits = logits_of(unit_tables, owners.ravel()[places % there.size][:, None], ids)
-    scores = quick_jit(lambda p: apply(model, p, "training_scores", unit_tables, twice, places, ids, logits, None).positive)(params)
+    scores = jax.jit(lambda p: apply(model, p, "training_scores", unit_tables, twice, places, ids, logits, None).positive)(params)
     seen = batch._replace(items=shown, logits=other, masked=twice.masked[:rows])
     features = apply(model, params, "item_features", unit_tables)
     first = places[places < there.size]
@@ -209,11 +208,11 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
     slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
     shape = StepShape(small_log.num_items, index.search_steps, count_targets(packing, RATE), 3, RATE)
     packed = gather_batch(data, jnp.asarray(slots[0]))
-    batch, targets = quick_jit(lambda batch: draw_targets(jax.random.key(2), 0, data, batch, shape))(packed)
+    batch, targets = jax.jit(lambda batch: draw_targets(jax.random.key(2), 0, data, batch, shape))(packed)
     config = default_config().model
     config.features, config.num_layers, config.mlp, config.gate = FEATURES, 1, (10,), gate
     model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
-    params = quick_jit(model.init)(jax.random.key(0), unit_tables, packed)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), unit_tables, packed)["params"]
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
 
@@ -221,7 +220,7 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
         negative_logits = 6 * logits_of(unit_tables, targets.users[:, None], targets.negatives)
         return apply(model, params, "training_scores", unit_tables, batch, targets.places, targets.negatives, negative_logits, None)
 
-    scores = jax.tree.map(np.asarray, quick_jit(training)(params, batch))
+    scores = jax.tree.map(np.asarray, jax.jit(training)(params, batch))
     places, rows = np.asarray(targets.places), len(slots[0])
     asked_last = scores.mask & (places >= rows * packing.row_length)
 
@@ -243,19 +242,19 @@ def test_last_mask_in_training_is_the_question_of_ranking(small_log: Interaction
         candidate_logits = 6 * logits_of(unit_tables, jnp.asarray(everyone)[:, None], jnp.asarray(candidates))
         return apply(model, params, "score_candidates", features[candidates], states, candidate_logits, normaliser)
 
-    served = quick_jit(serve)(params)
+    served = jax.jit(serve)(params)
     assert len(everyone) == len(set(np.asarray(packed.segments)[np.asarray(packed.segments) >= 0].tolist()))
     np.testing.assert_allclose(scores.positive[asked_last], served[:, 0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(scores.negative[asked_last], served[:, 1:], rtol=1e-5, atol=1e-5)
 
     # Every parameter learns, and a masked item can be another one without any state noticing.
-    gradient = quick_jit(jax.grad(lambda params: binary_cross_entropy(training(params, batch))))(params)
+    gradient = jax.jit(jax.grad(lambda params: binary_cross_entropy(training(params, batch))))(params)
     for path, leaf in jax.tree.leaves_with_path(gradient):
         idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
         assert idle or np.abs(np.asarray(leaf)).max() > 1e-5, jax.tree_util.keystr(path)
     hidden = np.asarray(batch.masked)
     swapped = batch._replace(items=jnp.where(hidden, (batch.items + 1) % small_log.num_items, batch.items))
-    shown = quick_jit(lambda params, batch: training(params, batch).negative)
+    shown = jax.jit(lambda params, batch: training(params, batch).negative)
     first_copy_only = scores.mask & (places < rows * packing.row_length)
     other = batch.items[:rows] != swapped.items[:rows]
     assert other.any() and first_copy_only.any()
@@ -279,11 +278,11 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
     model = build_recommender(config, "plain", "gru4rec", small_log.num_items, LENGTH + 2, 0, "token", BATCH)
     assert (model.backbone.mask_at, model.backbone.bidirectional) == (START, False)
     packed = gather_batch(data, jnp.asarray(slots[0]))
-    params = quick_jit(model.init)(jax.random.key(0), {}, packed)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), {}, packed)["params"]
     count = count_targets(packing, 0.0, last_only)
     shape = StepShape(small_log.num_items, index.search_steps, count, 2, last_only=last_only)
-    batch, targets = quick_jit(lambda b: draw_targets(jax.random.key(2), 0, data, b, shape))(packed)
-    scores = quick_jit(lambda p: apply(model, p, "training_scores", {}, batch, targets.places, targets.negatives, None, None))(params)
+    batch, targets = jax.jit(lambda b: draw_targets(jax.random.key(2), 0, data, b, shape))(packed)
+    scores = jax.jit(lambda p: apply(model, p, "training_scores", {}, batch, targets.places, targets.negatives, None, None))(params)
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     expected = {}
     for user, place in zip(batches[0], newest[0], strict=True):
@@ -311,11 +310,11 @@ def test_the_last_item_is_asked_for_and_not_shown(
     config = default_config().model
     config.features, config.num_layers, config.causal = FEATURES, 1, False
     model = build_recommender(config, method, backbone, small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
-    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
     places = jnp.asarray(newest - 1)  # of the last but one of each history
     last, earlier = (np.divmod(newest - back, length) for back in (0, 1))
 
-    @quick_jit
+    @jax.jit
     def negative(items: jax.Array) -> jax.Array:
         ids = jnp.full((BATCH, 1), 7)
         return apply(model, params, "training_scores", unit_tables, batch._replace(items=items), places, ids, None, None).negative
@@ -338,11 +337,11 @@ def test_first_item_has_one_gate_as_target_and_as_negative(small_log: Interactio
     config = default_config().model
     config.features, config.start_token, config.mlp = FEATURES, True, ()
     model = build_recommender(config, "grasp_softmax", "gru4rec", small_log.num_items, LENGTH + 2, 12, "token", BATCH)
-    params = quick_jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
     segments = np.asarray(batch.segments)
     places = np.flatnonzero(((segments >= 0) & (segments == np.roll(segments, -1, axis=1))).ravel())
     same = jnp.asarray(np.asarray(batch.items).ravel()[places + 1][:, None])
     logits = 6 * logits_of(unit_tables, jnp.asarray(segments.ravel()[places][:, None]), same)
-    scores = quick_jit(lambda p: apply(model, p, "training_scores", unit_tables, batch, jnp.asarray(places), same, logits, None))(params)
+    scores = jax.jit(lambda p: apply(model, p, "training_scores", unit_tables, batch, jnp.asarray(places), same, logits, None))(params)
     assert (np.asarray(batch.positions).ravel()[places] == 0).sum() > 3
     np.testing.assert_allclose(scores.positive, scores.negative[:, 0], rtol=1e-4, atol=1e-6)

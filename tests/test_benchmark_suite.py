@@ -275,6 +275,31 @@ def test_a_suite_ends_with_its_time(tmp_path: pathlib.Path, monkeypatch: pytest.
     assert said[0].startswith("benchmark first: stopped, the time is over") and said[1].startswith("benchmark second: not begun")
 
 
+def test_benchmarks_side_by_side_time_one_at_a_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A figure would be taken while another benchmark uses the device, or a rented GPU wait for one compilation after another."""
+    program = """
+import time
+from benchmarks.timing import alone
+begin = time.time()
+time.sleep(2)
+with alone():
+    start = time.time()
+    time.sleep(1)
+    print("timed", begin, start, time.time())
+"""
+    (tmp_path / "timed.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(run.__file__).parent.parent}")
+    suite = {"before": run.Benchmark("timed"), **{name: run.Benchmark("timed", beside=True) for name in ("one", "other")}}
+    assert run.run(suite, [], quick=False, at_once=2) == []
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    before, *both = sorted([float(part) for part in line[1:]] for line in lines if line[0] == "timed")
+    (begun, timed, ended), (also_begun, timed_after, _) = sorted(both, key=lambda times: times[1])
+    assert before[2] < min(begun, also_begun)
+    assert also_begun < timed < ended <= timed_after
+
+
 def test_every_benchmark_of_the_suites_is_there() -> None:
     """A name would end in an import error after an hour of other benchmarks."""
     root = pathlib.Path(run.__file__).parent

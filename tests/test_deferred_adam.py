@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from grasp_jax.training import deferred_adam
-from tests.compiling import quick_jit
 
 NUM_ITEMS, FEATURES, STEPS, READ = 40, 3, 120, 6
 
@@ -51,7 +50,7 @@ def run_both(first_step: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         (params, state), seen = jax.lax.scan(step, (params, state), (jnp.asarray(ids), jnp.asarray(gradients)))
         return params["encoder"]["table"], state.mu["encoder"]["table"], state.nu["encoder"]["table"], seen
 
-    return [list(map(np.asarray, quick_jit(run)(params, state))) for run in (deferred, dense)]  # type: ignore[return-value]
+    return [list(map(np.asarray, jax.jit(run)(params, state))) for run in (deferred, dense)]  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("first_step", [0, 7, 30_000])

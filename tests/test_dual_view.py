@@ -13,7 +13,6 @@ from grasp_jax.models.gru4rec import GRU4Rec
 from grasp_jax.models.methods.llm_esr import Distillation, tables
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.sasrec import SASRec
-from tests.compiling import quick_jit
 from tests.test_backbones import POSITIONS, SEGMENTS, gru_by_hand
 
 FEATURES, WIDTH = 6, 12
@@ -22,7 +21,7 @@ FEATURES, WIDTH = 6, 12
 def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> None:
     """Multiplying the adapter's two layers first would be another function, or have another gradient, than one after the other."""
     module = DualViewEncoder(41, WIDTH, FEATURES)
-    params = quick_jit(lambda key: module.init(key, unit_tables, method="item_features"))(jax.random.key(0))["params"]
+    params = jax.jit(lambda key: module.init(key, unit_tables, method="item_features"))(jax.random.key(0))["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), params)
     ids = jnp.array([[3, 40], [3, 0]])
@@ -34,7 +33,7 @@ def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> 
     weights = rng.standard_normal((2, 2, 2 * FEATURES))
     ours = lambda p: module.apply({"params": p}, unit_tables, ids, method="item_features")  # noqa: E731
     np.testing.assert_allclose(ours(params), plain(params), rtol=1e-5, atol=1e-5)
-    one, two = (quick_jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain))
+    one, two = (jax.jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert module.features == 2 * FEATURES
@@ -45,10 +44,10 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
     """A view would look at another user's items or ahead, at itself instead of the other view, or have a backbone of its own."""
     model = DualView(GRU4Rec(FEATURES), FEATURES, 8, causal, with_positions)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.2 * rng.standard_normal(leaf.shape), np.float32), params)
-    found = np.asarray(quick_jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
+    found = np.asarray(jax.jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def crossed(weights: Any, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -77,8 +76,8 @@ def test_states_of_asked_places(backbone: Any) -> None:
     """Ranking would read the text view at another place than the ID view."""
     model = DualView(backbone, FEATURES, 8, True)
     vectors, asked = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)), jnp.array([1, SEGMENTS.shape[1] + 2])
-    params = quick_jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    few, every = (quick_jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places) for places in (asked, None))
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+    few, every = (jax.jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places) for places in (asked, None))
     np.testing.assert_allclose(few, every.reshape(-1, 2 * FEATURES)[asked], rtol=1e-5, atol=1e-5)
 
 

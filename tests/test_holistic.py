@@ -11,7 +11,6 @@ from grasp_jax.config import CHOICES
 from grasp_jax.models import attention
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.projection import choose_projection
-from tests.compiling import quick_jit
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
 ROW_NORM = 3.0
@@ -60,7 +59,7 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
             vectors = function(params)
             return (weights * vectors).sum(), vectors
 
-        return quick_jit(jax.value_and_grad(total, has_aux=True))
+        return jax.jit(jax.value_and_grad(total, has_aux=True))
 
     (_, ours), one = weighted(fast)(params)
     (_, expected), two = weighted(slow)(params)
@@ -73,7 +72,7 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
 def random_parameters(encoder: HolisticEncoder) -> dict:
     """Random also where a fresh model has ones and zeros: biases, and temperature and bias of the learned gate."""
     first = (*encoder.hidden, FEATURES)[0]
-    init = quick_jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))["params"]
+    init = jax.jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))["params"]
     rng = np.random.default_rng(8)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32), jax.device_get(init))
 
@@ -106,7 +105,7 @@ def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...])
     encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate, ROW_NORM)
     params = random_parameters(encoder)
 
-    @quick_jit
+    @jax.jit
     def vectors(params: dict, u: jax.Array, ubar: jax.Array, i: jax.Array, ibar: jax.Array) -> jax.Array:
         module = encoder.bind({"params": params})
         logits = attention.pair_logits(u, ubar, i, ibar)

@@ -10,7 +10,6 @@ import pytest
 
 from grasp_jax.kernels.packed_attention import packed_attention, packed_attention_reference, visible
 from grasp_jax.models.sasrec import SelfAttention, attention_mask
-from tests.compiling import quick_jit
 from tests.triton_lowering import kernels_lowered
 
 LENGTH, HEADS, WIDTH = 75, 2, 12  # neither a multiple of a block nor a power of two
@@ -38,7 +37,7 @@ def random_inputs(count: int = 4, shape: tuple[int, ...] = (*SEGMENTS.shape, HEA
 def with_gradients(attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, **options: Any) -> list[jax.Array]:
     """Attended values and the gradients of queries, keys and values, along the last of `inputs`."""
 
-    @quick_jit
+    @jax.jit
     def run(queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, traced: dict[str, jax.Array]) -> list[jax.Array]:
         known = {name: given for name, given in options.items() if name not in traced}
 
@@ -97,8 +96,8 @@ def test_kernel_stands_in_for_the_models_attention(causal: bool) -> None:
     queries, values = random_inputs(2, (*SEGMENTS.shape, features))
     segments = jnp.asarray(SEGMENTS)
     plain, ours = (SelfAttention(features, HEADS, jnp.float32, causal, kernels) for kernels in ("xla", "pallas"))
-    params = quick_jit(plain.init)(jax.random.key(2), queries, values, segments, None)
-    expected, found = (quick_jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours))
+    params = jax.jit(plain.init)(jax.random.key(2), queries, values, segments, None)
+    expected, found = (jax.jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours))
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -107,13 +106,13 @@ def test_models_attention_drops_by_the_kernels_bits() -> None:
     features = HEADS * WIDTH
     queries, values = random_inputs(2, (*SEGMENTS.shape, features))
     segments, module = jnp.asarray(SEGMENTS), SelfAttention(features, HEADS, jnp.float32, True, "pallas")
-    params = quick_jit(module.init)(jax.random.key(2), queries, values, segments, None)
+    params = jax.jit(module.init)(jax.random.key(2), queries, values, segments, None)
 
-    @quick_jit
+    @jax.jit
     def draw(key: jax.Array, rate: jax.Array) -> jax.Array:
         return module.apply(params, queries, values, segments, rate, rngs={"dropout": key})
 
-    clean = quick_jit(module.apply)(params, queries, values, segments, None)
+    clean = jax.jit(module.apply)(params, queries, values, segments, None)
     np.testing.assert_allclose(draw(jax.random.key(0), jnp.float32(0.0)), clean, atol=1e-5)
     drawn = jnp.stack([draw(jax.random.key(k), jnp.float32(0.5)) for k in range(60)])
     assert drawn.std(axis=0).mean() > 0.1 * clean.std()
@@ -160,7 +159,7 @@ def test_models_side_by_side_in_a_loop() -> None:
 
         return jax.lax.scan(step, keys, jnp.arange(2, dtype=jnp.uint32))[0]
 
-    found, expected = quick_jit(run, static_argnums=0)(packed_attention), quick_jit(run, static_argnums=0)(packed_attention_reference)
+    found, expected = jax.jit(run, static_argnums=0)(packed_attention), jax.jit(run, static_argnums=0)(packed_attention_reference)
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -168,7 +167,7 @@ def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
     """Every step would drop the same weights, or dropout at a rate of zero would drop some."""
     inputs = random_inputs(3, (1, LENGTH, 1, 16))
 
-    @quick_jit
+    @jax.jit
     def attended(rate: jax.Array, seed: jax.Array) -> jax.Array:
         return packed_attention_reference(*inputs, jnp.zeros((1, LENGTH), jnp.int32), causal=False, dropout=rate, seed=seed)
 

@@ -55,7 +55,7 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
         state = state or initial_snapshot(model, MEMBERS, data).state
         arguments = (state, data.device, sharp, slots, keys, jnp.int32(0), *rates)
         traced = jax.jit(make_train_steps(model, shape, binary_cross_entropy, EPSILON)).trace(*arguments)
-        trained, losses = traced.lower().compile({"xla_backend_optimization_level": 0})(*arguments)
+        trained, losses = traced.lower().compile()(*arguments)
         outcomes[kernels] = trained.params, losses, str(traced.jaxpr)
     return outcomes
 

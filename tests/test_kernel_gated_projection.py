@@ -13,7 +13,6 @@ from grasp_jax.kernels import backend
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.models import holistic
 from grasp_jax.models.holistic import HolisticEncoder
-from tests.compiling import quick_jit
 
 Arrays = tuple[jax.Array, ...]
 Projection = Callable[..., jax.Array]
@@ -44,7 +43,7 @@ def loss_of(projection: Projection, frozen: Arrays) -> Callable[[Arrays], tuple[
 
 
 def value_and_gradients(projection: Projection, frozen: Arrays, trained: Arrays) -> dict[str, jax.Array]:
-    (_, x), gradients = quick_jit(jax.value_and_grad(loss_of(projection, frozen), has_aux=True))(trained)
+    (_, x), gradients = jax.jit(jax.value_and_grad(loss_of(projection, frozen), has_aux=True))(trained)
     return {"x": x, **dict(zip(GRADIENTS, gradients, strict=True))}
 
 
@@ -108,7 +107,7 @@ def test_vmap_over_models_is_a_loop_over_models() -> None:
     def one(ids: jax.Array, trained: Arrays) -> tuple[Any, Any]:
         return jax.value_and_grad(loss_of(gated_projection, (items, similar, ids)), has_aux=True)(trained)
 
-    (_, x), gradients = quick_jit(jax.vmap(one))(ids, jax.tree.map(lambda *leaves: jnp.stack(leaves), *trained))
+    (_, x), gradients = jax.jit(jax.vmap(one))(ids, jax.tree.map(lambda *leaves: jnp.stack(leaves), *trained))
     for k in range(3):
         ours = {"x": x[k], **{name: leaf[k] for name, leaf in zip(GRADIENTS, gradients, strict=True)}}
         assert_close(ours, value_and_gradients(gated_projection_reference, (items, similar, ids[k]), trained[k]))
@@ -213,7 +212,7 @@ def test_training_in_a_scan_follows_the_einsum() -> None:
             gradients = jax.grad(lambda weights: loss_of(projection, frozen)((gates, *weights))[0])(carry)
             return jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, carry, gradients), None
 
-        return quick_jit(lambda: jax.lax.scan(step, weights, None, length=3)[0])()
+        return jax.jit(lambda: jax.lax.scan(step, weights, None, length=3)[0])()
 
     for ours, expected, start in zip(trained(gated_projection), trained(gated_projection_reference), weights, strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)

@@ -10,7 +10,6 @@ import pytest
 
 from grasp_jax.kernels import gru as kernel_file
 from grasp_jax.kernels.gru import BLOCK, gru, gru_scan
-from tests.compiling import quick_jit
 from tests.triton_lowering import kernels_lowered
 
 ROWS, LENGTH, FEATURES = BLOCK + 3, 11, 12  # two blocks of rows, one of them half empty; no power of two
@@ -35,7 +34,7 @@ def random_inputs(rows: int = ROWS, length: int = LENGTH, features: int = FEATUR
 def with_gradients(unit: Callable[..., jax.Array], inputs: tuple[jax.Array, ...]) -> list[jax.Array]:
     """States, and the gradients of from_input, recurrent and start."""
 
-    @quick_jit
+    @jax.jit
     def run(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, along: jax.Array) -> list[jax.Array]:
         states, pull_back = jax.vjp(lambda share, weights, begin: unit(share, weights, first, begin), from_input, recurrent, start)
         return [states, *pull_back(along)]
@@ -65,7 +64,7 @@ def test_histories_of_a_row_are_those_of_their_own_rows() -> None:
     """A history's states would depend on who shares its row."""
     from_input, recurrent, _, start, _ = random_inputs(rows=1)
     begins = [0, 4, 5]
-    packed = quick_jit(gru)(from_input, recurrent, jnp.zeros((1, LENGTH), bool).at[0, jnp.array(begins)].set(True), start)[0]
+    packed = jax.jit(gru)(from_input, recurrent, jnp.zeros((1, LENGTH), bool).at[0, jnp.array(begins)].set(True), start)[0]
     for begin, end in zip(begins, [*begins[1:], LENGTH], strict=True):
         alone = gru_scan(from_input[:, begin:end], recurrent, jnp.zeros((1, end - begin), bool), start)[0]
         np.testing.assert_allclose(packed[begin:end], alone, atol=1e-6)
@@ -97,7 +96,7 @@ def test_models_side_by_side_in_a_loop() -> None:
 
         return jax.lax.scan(step, stacked, None, length=2)[0]
 
-    found, expected = quick_jit(run, static_argnums=0)(gru), quick_jit(run, static_argnums=0)(gru_scan)
+    found, expected = jax.jit(run, static_argnums=0)(gru), jax.jit(run, static_argnums=0)(gru_scan)
     for before, ours, theirs in zip(stacked, found, expected, strict=True):
         moved = np.abs(np.asarray(theirs - before)).max()
         np.testing.assert_allclose(ours - before, theirs - before, atol=1e-4 * moved)

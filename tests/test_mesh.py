@@ -15,7 +15,7 @@ from tests.command_line import ROOT, write_dataset
 def test_eight_devices_compute_what_one_does(tmp_path: pathlib.Path) -> None:
     """A mesh would train another model, in another order or on other draws, leave the work undivided, or not take over a checkpoint."""
     write_dataset(tmp_path / "data")
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     cells = ["plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host", "llm_esr-bert4rec:1x4:device"]
     command = [sys.executable, "-m", "tests.mesh_cells", str(tmp_path), *cells]

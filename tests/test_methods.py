@@ -15,7 +15,6 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.llminit import principal_components, start_from_components
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.methods.rlmrec import Alignment, info_nce
-from tests.compiling import quick_jit
 from tests.refusal import assert_names, refusal
 
 WIDTH, FEATURES, PAIRS, ITEMS = 12, 5, 9, 40
@@ -50,8 +49,8 @@ def test_ablations_equal_equation_four_without_a_part(method: str) -> None:
     assert isinstance(encoder, HolisticEncoder)
     u, ubar, i, ibar = (unit_rows(seed) for seed in range(4))
     logits = pair_logits(u, ubar, i, ibar)
-    params = quick_jit(encoder.init)(jax.random.key(5), jnp.zeros((1, 3, FEATURES)), jnp.zeros((1, 3)))["params"]
-    ours = quick_jit(lambda p: encoder.apply(p, encoder.apply(p, i, ibar, method="project"), encoder.apply(p, logits, method="gates")))(
+    params = jax.jit(encoder.init)(jax.random.key(5), jnp.zeros((1, 3, FEATURES)), jnp.zeros((1, 3)))["params"]
+    ours = jax.jit(lambda p: encoder.apply(p, encoder.apply(p, i, ibar, method="project"), encoder.apply(p, logits, method="gates")))(
         {"params": params}
     )
     attended = np.array(holistic_attention(u, ubar, i, ibar))
@@ -117,8 +116,8 @@ def test_alignment_is_of_newest_states_and_of_items(kind: str) -> None:
     states, vectors = (np.asarray(jax.random.normal(jax.random.key(k), (2, 5, FEATURES))) for k in (1, 2))
     tables = {"user_text": unit_rows(3, 10), "item_text": unit_rows(4, 10)}
     module = Alignment(kind, FEATURES, WIDTH, 6, 0.2, 0.5)  # two more places than users
-    params = quick_jit(module.init)(jax.random.key(0), tables, packed[0], states, packed[1], vectors)
-    loss, gradient = quick_jit(jax.value_and_grad(lambda p, s, v: module.apply(p, tables, packed[0], s, packed[1], v), argnums=(0, 1, 2)))(
+    params = jax.jit(module.init)(jax.random.key(0), tables, packed[0], states, packed[1], vectors)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p, s, v: module.apply(p, tables, packed[0], s, packed[1], v), argnums=(0, 1, 2)))(
         params, states, vectors
     )
     bound = module.bind(params)

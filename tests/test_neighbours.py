@@ -108,7 +108,7 @@ assert jax.device_count() == 3 and np.array_equal(search_exact.search_exact(vect
 
 def test_several_devices_find_the_same() -> None:
     """What the devices find for the rows of a later block would be lost, or stand in another order."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", SPREAD], cwd=pathlib.Path(__file__).parent.parent, env=environment, check=True)
 
 

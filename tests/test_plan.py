@@ -61,7 +61,7 @@ def test_collectives_of_a_program() -> None:
 def test_plan_is_near_what_is_compiled(tmp_path: pathlib.Path) -> None:
     """Plans would promise a mesh that does not hold the run, or count on less communication than there is."""
     write_data(tmp_path / "data", 600, 1500, 512)
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(tmp_path), "1x1:device:64", "2x2:sharded:64"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -11,7 +11,6 @@ from grasp_jax.knowledge.queries import BY_INTERACTION, QUERIES, query_rows, que
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.training.targets import StepShape, draw_targets
-from tests.compiling import quick_jit
 
 LENGTH = 20
 
@@ -61,7 +60,7 @@ def test_targets_are_asked_with_their_own_query(small_log: InteractionLog, mask_
     slots = np.full((2, LENGTH), -1, np.int32)
     slots[0, :3], slots[0, 3:9], slots[1, 2:8] = every[3:6], every[6:12], every[20:26]
     shape = StepShape(small_log.num_items, 1, 30, 2, mask_rate)
-    batch, targets = quick_jit(lambda s: draw_targets(jax.random.key(0), 0, data, gather_batch(data, s), shape))(jnp.asarray(slots))
+    batch, targets = jax.jit(lambda s: draw_targets(jax.random.key(0), 0, data, gather_batch(data, s), shape))(jnp.asarray(slots))
     ahead = 0 if mask_rate else 1
     places = np.asarray(targets.places)
     there = places < batch.items.size

@@ -20,7 +20,6 @@ from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.device_data import DeviceData, interaction_logits, logits_of
 from grasp_jax.models.recommender import PackedBatch, Recommender, apply, build_recommender
-from tests.compiling import quick_jit
 
 LENGTH, USER_BLOCK, ITEM_BLOCK, NUM_NEGATIVES = 8, 4, 7, 25  # 25: every cutoff lies within the list
 MODELS = {
@@ -102,7 +101,7 @@ def all_scores(s: Setting) -> np.ndarray:
     segments, positions = np.where(valid, users[:, None], -1), np.where(valid, np.arange(LENGTH), 0)
     newest = lengths - 1 + LENGTH * np.arange(len(users))
 
-    @quick_jit
+    @jax.jit
     def score(params: Any, tables: Any) -> jax.Array:
         owners = jnp.asarray(users)[:, None]
         own = logits_of(tables, owners, jnp.asarray(items)) if tables else None

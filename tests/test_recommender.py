@@ -10,7 +10,6 @@ from grasp_jax.models.id_encoder import IdEncoder
 from grasp_jax.models.projection import take_rows
 from grasp_jax.models.recommender import PackedBatch, Recommender, apply
 from grasp_jax.models.sasrec import SASRec
-from tests.compiling import quick_jit
 
 WIDTH, FEATURES, USERS, ITEMS = 12, 5, 6, 17
 IDS = {
@@ -70,7 +69,7 @@ def test_projections_of_repeated_items_agree(unit_tables: dict[str, jax.Array], 
         found = jnp.stack([i @ wa, ibar @ wb, i @ wc + ibar @ wd], axis=1)
         return (weights * jnp.sin(found)).sum(), found
 
-    ours_of, plain_of = (quick_jit(jax.value_and_grad(f, has_aux=True)) for f in (loss, plain_loss))
+    ours_of, plain_of = (jax.jit(jax.value_and_grad(f, has_aux=True)) for f in (loss, plain_loss))
     for ids in IDS.values():
         (_, found), gradient = ours_of(params, jnp.array(ids))
         (_, expected), reference = plain_of(params, jnp.array(ids))
@@ -91,7 +90,7 @@ def test_three_ways_to_a_score_agree(name: str) -> None:
     else:
         features = random(4, ITEMS, *(() if name == "no gate" else (3,)), encoder.hidden[0] if encoder.hidden else FEATURES)
 
-    @quick_jit
+    @jax.jit
     def scores(params: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
         normaliser = history if name == "softmax gate" else None
         every = apply(model, params, "score_items", features, states, logits, normaliser)

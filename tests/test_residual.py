@@ -12,7 +12,6 @@ from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.methods.grasp_plus import encoder, tables
 from grasp_jax.models.methods.method import Facts
 from grasp_jax.models.residual import ResidualEncoder
-from tests.compiling import quick_jit
 
 FEATURES, HIDDEN, USERS = 5, 16, 6
 
@@ -26,7 +25,7 @@ def parameters(module: ResidualEncoder, known: dict[str, jax.Array]) -> Any:
         features = m.item_features(tables)
         return m(features, m.gates(jnp.zeros((len(features), 2))))
 
-    params = quick_jit(lambda key: module.init(key, known, method=touch))(jax.random.key(0))["params"]
+    params = jax.jit(lambda key: module.init(key, known, method=touch))(jax.random.key(0))["params"]
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
 
@@ -57,13 +56,13 @@ def test_vectors_and_scores_by_hand(unit_tables: dict[str, jax.Array], gate: str
         vectors = bound(jnp.broadcast_to(three, (USERS, *three.shape)), bound.gates(logits))
         return jnp.einsum("bd,bcd->bc", states, vectors + trust[:, None] * params["table"])
 
-    every, one_by_one = quick_jit(ours)(params)
-    expected = quick_jit(plain)(params)
+    every, one_by_one = jax.jit(ours)(params)
+    expected = jax.jit(plain)(params)
     np.testing.assert_allclose(every, expected, rtol=1e-5, atol=3e-5)
     np.testing.assert_allclose(one_by_one, expected, rtol=1e-5, atol=3e-5)
     weight = np.random.default_rng(5).standard_normal(every.shape)
-    one = quick_jit(jax.grad(lambda p: (weight * ours(p)[0]).sum()))(params)
-    two = quick_jit(jax.grad(lambda p: (weight * plain(p)).sum()))(params)
+    one = jax.jit(jax.grad(lambda p: (weight * ours(p)[0]).sum()))(params)
+    two = jax.jit(jax.grad(lambda p: (weight * plain(p)).sum()))(params)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
@@ -72,9 +71,7 @@ def test_no_gate_is_every_gate_one(unit_tables: dict[str, jax.Array]) -> None:
     """Summing the projections of an ungated item at once would be another function than gates of one, or ignore an ablation."""
     for keep in ((True, True, True), (True, False, True), (True, True, False)):
         summed, apart = (HolisticEncoder(12, FEATURES, (HIDDEN,), gate, 2.0, keep) for gate in ("none", "paper"))
-        params = quick_jit(lambda key, m=summed: m.init(key, unit_tables, method=lambda m, t: m(m.item_features(t), None)))(
-            jax.random.key(0)
-        )
+        params = jax.jit(lambda key, m=summed: m.init(key, unit_tables, method=lambda m, t: m(m.item_features(t), None)))(jax.random.key(0))
         one = summed.apply(params, unit_tables, method=lambda m, t: m(m.item_features(t), None))
         ones = jnp.broadcast_to(jnp.asarray(keep, jnp.float32), (41, 3))
         two = apart.apply(params, unit_tables, ones, method=lambda m, t, gates: m(m.item_features(t), gates))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from grasp_jax.models.sasrec import Dropout, SASRec, SelfAttention, attention_mask
-from tests.compiling import quick_jit
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
 SEGMENTS = np.array([[5, 5, 5, 5, 2, 2, 2, 0, -1, -1], [7, 7, 7, 7, 7, 7, 7, 7, 7, -1]])
@@ -23,7 +22,7 @@ def backbone(num_heads: int = 2, causal: bool = True, num_layers: int = 2) -> SA
 @functools.cache
 def parameters(num_layers: int = 2) -> Any:
     """Random everywhere: also biases and LayerNorm scales, which start as zeros and ones."""
-    init = quick_jit(backbone(num_layers=num_layers).init)
+    init = jax.jit(backbone(num_layers=num_layers).init)
     params = init(jax.random.key(0), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))["params"]
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32), jax.device_get(params))
@@ -33,7 +32,7 @@ def item_vectors(seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal((*SEGMENTS.shape, FEATURES)), jnp.float32)
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def forward(model: SASRec, params: Any, vectors: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array:
     return model.apply({"params": params}, vectors, segments, positions)
 
@@ -80,7 +79,7 @@ def test_derivatives_stay_inside_the_mask(causal: bool) -> None:
     """One user's items would leak into another's states by some path other than attention, or a user's own would not reach them."""
     model = backbone(causal=causal)
 
-    @quick_jit
+    @jax.jit
     def jacobian(vectors: jax.Array) -> jax.Array:
         variables = {"params": parameters()}
         return jax.jacrev(lambda v: model.apply(variables, v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))(vectors)
@@ -160,9 +159,9 @@ def test_states_of_asked_places(block: str, causal: bool, padded_length: int) ->
     """Ranking would see other states than training: of a few places alone, also where a user's number comes again in another row."""
     model = SASRec(FEATURES, MAX_LENGTH, 2, 2, causal, block=block, padded_length=padded_length)
     arguments = item_vectors(), jnp.asarray(np.where(SEGMENTS == 7, 5, SEGMENTS)), jnp.asarray(POSITIONS)
-    params = quick_jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
     asked = jnp.array([3, 6, 9, 18, 12, 0])  # 9 is empty
-    few = quick_jit(lambda params: model.apply({"params": params}, *arguments, None, asked))(params)
+    few = jax.jit(lambda params: model.apply({"params": params}, *arguments, None, asked))(params)
     every = forward(model, params, *arguments).reshape(-1, FEATURES)
     np.testing.assert_allclose(few, every[asked], rtol=1e-5, atol=1e-5)
 
@@ -176,7 +175,7 @@ def test_prenorm_equals_a_numpy_oracle() -> None:
     model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block="prenorm")
     arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
     rng = np.random.default_rng(1)
-    params = quick_jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
     params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params)
     states = np.asarray(forward(model, params, *arguments))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -205,7 +204,7 @@ def test_heads_matter() -> None:
 def test_dropout_none_is_deterministic() -> None:
     """Evaluation would be noisy: None needs no random stream and equals a rate of zero."""
     arguments = ({"params": parameters()}, item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
-    apply = quick_jit(lambda rate, key: backbone().apply(*arguments, rate, rngs={"dropout": key}))
+    apply = jax.jit(lambda rate, key: backbone().apply(*arguments, rate, rngs={"dropout": key}))
     without = forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
     np.testing.assert_allclose(without, apply(jnp.float32(0.0), jax.random.key(0)), rtol=1e-5, atol=1e-5)
     first, again, other = (apply(jnp.float32(0.4), jax.random.key(seed)) for seed in (0, 0, 1))

@@ -7,7 +7,6 @@ import pytest
 
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.models.score_bounds import GELU_CURVATURE
-from tests.compiling import quick_jit
 
 WIDTH, FEATURES, HIDDEN, USERS, ITEMS = 16, 8, 24, 9, 60
 
@@ -24,7 +23,7 @@ def scores_and_bounds(encoder: HolisticEncoder, logits: jax.Array, own_items: bo
     params = {"params": jax.tree.unflatten(tree, [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)])}
     states = random(1, USERS, FEATURES)
 
-    @quick_jit
+    @jax.jit
     def both() -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         gates = encoder.apply(params, logits, method="gates")
         exact = encoder.apply(params, features, states, gates, method="score_all")

@@ -159,7 +159,11 @@ np.save("found.npy", top_neighbours(vectors / np.linalg.norm(vectors, axis=1, ke
 
 def test_exact_search_over_several_devices(tmp_path: pathlib.Path) -> None:
     """Queries that do not divide by the devices would get another's neighbours, or none."""
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": os.getcwd()}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
+        "PYTHONPATH": os.getcwd(),
+    }
     subprocess.run([sys.executable, "-c", SPREAD], cwd=tmp_path, env=environment, check=True)
     vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
     scores = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T

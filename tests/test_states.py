@@ -12,7 +12,6 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.models.device_data import DeviceData, gather_batch
 from grasp_jax.models.recommender import apply, build_recommender
 from grasp_jax.training.states import newest_states, pack_all_users
-from tests.compiling import quick_jit
 
 LENGTH = 8
 
@@ -42,5 +41,5 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     for m in range(2):
         one = jax.tree.map(lambda leaf, m=m: leaf[m], params)
         features = apply(model, one, "item_features", {})
-        states = quick_jit(lambda p, f: apply(model, p, "user_states", f, gather_batch(data, jnp.asarray(alone)), newest)[0])(one, features)
+        states = jax.jit(lambda p, f: apply(model, p, "user_states", f, gather_batch(data, jnp.asarray(alone)), newest)[0])(one, features)
         np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)

@@ -17,7 +17,6 @@ from grasp_jax.training import loop
 from grasp_jax.training.checkpoint import Checkpoints
 from grasp_jax.training.records import Records
 from tests.command_line import write_dataset
-from tests.compiling import quick_jit
 
 EPOCHS, BATCH = 4, 16
 CELLS = [(method, backbone) for method in ("plain", "grasp") for backbone in ("sasrec", "bert4rec", "gru4rec")]
@@ -68,7 +67,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(autouse=True)
 def _compile_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "jit", quick_jit)
+    monkeypatch.setattr(jax, "jit", jax.jit)
 
 
 @pytest.fixture
