@@ -90,7 +90,7 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
 def test_a_sample_of_queries_is_extrapolated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds of some rows would be shown as those of all, or recall be that of other rows than those searched."""
     commands = {"exact": [sys.executable, "-m", "benchmarks.retrieval_ways", "exact"]}
-    (row,) = retrieval.measure(tmp_path / "large", commands, 1e9, rows=600, width=16, queries=60)
+    (row,) = retrieval.measure(tmp_path, retrieval.write_random(tmp_path, 600, 16), commands, 1e9, queries=60)
     assert (row["rows"], row["queries"], row["recall"]) == (600, 60, 1.0)
     assert row["extrapolated_seconds"] == pytest.approx(10 * row["search_seconds"])
     record = {"sizes": {"neighbours": 10, "width": 16}, "limits": {"flops": {"float32": 1e9}}, "ways": [row]}
