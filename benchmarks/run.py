@@ -1,8 +1,9 @@
 """Runs the benchmarks one after another, each in a process of its own: python -m benchmarks.run [--only=profile,evaluation] [--quick]
 
-Results go to `benchmarks/results`, or to --out=FOLDER; with --quick, which shows in a minute or two that all run, nowhere else. A benchmark
+Results go to `benchmarks/results`, or to --out=FOLDER; with --quick, which shows in some minutes that all run, nowhere else. A benchmark
 that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` makes the page of the results.
-`--suite=gpu` runs those that a GPU is for, with the sizes of one, the most telling first (`launch/gpu_benchmarks.sh`).
+`--suite=gpu` runs those that a GPU is for, with the sizes of one, the most telling first (`launch/gpu_benchmarks.sh`); --at-once=4 has
+four of them compile side by side, while what they time they time alone.
 """
 
 import argparse

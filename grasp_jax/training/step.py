@@ -19,7 +19,7 @@ from grasp_jax.training.deferred_adam import DeferredTable
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.targets import StepShape, Targets, draw_targets
 
-SLOTS_AT_ONCE = 1 << 22  # of all steps and models; what is made of a slot beforehand takes some 64 bytes
+SLOTS_AT_ONCE = 1 << 22  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
 
@@ -144,8 +144,8 @@ def make_train_steps(
             state = _in_each(jax.vmap(one_vector.join), state)
 
         # Inputs of all steps at once are a few large operations; in each step they would be many small ones.
-        inputs = None
-        if slots.size <= SLOTS_AT_ONCE and model.shares == 1 and not isinstance(tables.get("users"), ShardedRows | HostRows):
+        inputs, drawn = None, slots.size * (1 if shape.shared else shape.negatives)
+        if drawn <= SLOTS_AT_ONCE and model.shares == 1 and not isinstance(tables.get("users"), ShardedRows | HostRows):
 
             def inputs_of(slots: jax.Array, step: jax.Array, key: jax.Array) -> StepInputs:
                 return prepare(slots, None, key, step, deferred, data, tables)[0]
