@@ -9,9 +9,8 @@ import argparse
 import dataclasses
 import functools
 import pathlib
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
-from benchmarks.timing import alone
+from benchmarks.timing import alone, median_seconds
 from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
 from grasp_jax.config import default_config
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
@@ -43,18 +42,6 @@ NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, default_config().eval.user_block, 4096
 PLAIN_BLOCK = 1024  # candidates of one user that the unfactorised model embeds at once
 REPEATS = 3
 PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
-
-
-def median_seconds(run: Callable[[], Any]) -> float:
-    """Of `REPEATS` calls after a first, which compiles; `run` waits for its result."""
-    run()
-    times = []
-    with alone():
-        for _ in range(REPEATS):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
@@ -82,7 +69,7 @@ def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any
     asked = test_set(split, data.tables)
     jax.block_until_ready((asked.candidates, asked.candidate_logits))
     prepared = time.perf_counter() - started
-    evaluated = median_seconds(lambda: sampled_ranks(step.model, params, data.device, data.tables, asked))
+    evaluated = median_seconds(lambda: sampled_ranks(step.model, params, data.device, data.tables, asked), REPEATS)
     lowered = ranking._sampled_ranks.lower(
         step.model, params, data.device, data.tables, asked.slots, asked.newest, asked.candidates, asked.candidate_logits
     )
@@ -168,10 +155,10 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
         raise UserError(f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared")
 
     item_block = min(ITEM_BLOCK, num_items)
-    projected = median_seconds(lambda: item_features(step.model, params, data.tables).block_until_ready())
-    ranked = median_seconds(lambda: full_ranks(step.model, params, data.device, data.tables, asked, item_block, None))
+    projected = median_seconds(lambda: item_features(step.model, params, data.tables), REPEATS)
+    ranked = median_seconds(lambda: full_ranks(step.model, params, data.device, data.tables, asked, item_block, None), REPEATS)
     arguments = (layers, data.tables, users, states, num_items, min(PLAIN_BLOCK, num_items))
-    plain = median_seconds(lambda: plain_scores(*arguments).block_until_ready())
+    plain = median_seconds(lambda: plain_scores(*arguments), REPEATS)
     per_user = max(ranked - projected, 0.0) / len(asked.users)
     ours, theirs = projected + per_user * everyone, plain / len(users) * everyone
     return {

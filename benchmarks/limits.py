@@ -1,14 +1,12 @@
 """What this device can do at most, measured: a large matrix product and a large pass over memory."""
 
-import statistics
-import time
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import alone
+from benchmarks.timing import median_seconds
 
 ROUNDS = 5
 PRODUCT_ROWS = {"gpu": 8192, "cpu": 1024}
@@ -36,19 +34,7 @@ def limits(quick: bool = False) -> Limits:
     for dtype in ("float32", "bfloat16"):
         square = jax.random.normal(jax.random.key(0), (rows, rows)).astype(dtype)
         product = jax.jit(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32))
-        flops[dtype] = 2 * rows**3 / _seconds(product, square)
+        flops[dtype] = 2 * rows**3 / median_seconds(functools.partial(product, square), ROUNDS)
     size = QUICK_BYTES if quick else PASS_BYTES[kind]
     numbers = jnp.zeros(size // 4, jnp.float32)
-    return Limits(flops, 2 * size / _seconds(jax.jit(lambda x: x + 1), numbers))
-
-
-def _seconds(function: Callable[[jax.Array], jax.Array], argument: jax.Array) -> float:
-    """Median of a call, compilation apart."""
-    function(argument).block_until_ready()
-    times = []
-    with alone():
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            function(argument).block_until_ready()
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return Limits(flops, 2 * size / median_seconds(functools.partial(jax.jit(lambda x: x + 1), numbers), ROUNDS))

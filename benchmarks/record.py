@@ -75,6 +75,7 @@ def machine_line(record: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
         f"commit {(machine['commit'] or 'unknown')[:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
+        + (f"; {record['how']}" if "how" in record else "")
     )
 
 

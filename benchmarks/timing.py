@@ -39,6 +39,11 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
     return times
 
 
+def median_seconds(run: Callable[[], Any], rounds: int) -> float:
+    """Of `rounds` calls after a first, which compiles."""
+    return statistics.median(interleaved({"": run}, rounds)[""])
+
+
 def spread(seconds: list[float], steps: int) -> dict[str, Any]:
     """Milliseconds of a step: median, p10, p90, and of each round, from seconds of `steps` steps."""
     each = [1e3 * own / steps for own in seconds]

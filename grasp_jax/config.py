@@ -128,7 +128,7 @@ def default_config() -> ConfigDict:
                 "max_epochs": 200,
                 "patience": 20,
                 "steps_per_dispatch": 512,
-                "checkpoint_seconds": 300.0,  # between saves, at most; sooner where an epoch ends and saving takes no tenth of the time
+                "checkpoint_seconds": 300.0,  # between saves, at most; after an epoch sooner, if saving takes up to a tenth of the time
             },
             "eval": {
                 "seed": 42,

@@ -152,3 +152,24 @@ def test_too_few_items_for_candidates(count: int) -> None:
     assert refusal(draw_candidates, index, np.arange(2), count, 0) == (
         f"config.eval.num_negatives: {count} distinct negatives asked for, but one user has only 8 items left of 12; lower it"
     )
+
+
+HISTORIES = [
+    [0], [10], [0, 1, 2, 3], [7, 8, 9, 10], [4, 4, 4], [10, 0], [9, 1, 5, 1, 3], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8, 10],
+    list(range(10)), list(range(1, 11)), [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], [3, 2, 1, 8, 7],
+]  # fmt: skip
+
+
+def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rejection-free draw would skip or repeat an item: every possible r, against the sorted rest of the catalogue."""
+    every = jnp.broadcast_to(jnp.arange(11), (len(HISTORIES), 11))
+    monkeypatch.setattr(jax.random, "randint", lambda key, shape, low, high, dtype: jnp.minimum(every, high - 1).astype(dtype))
+    log = log_of(HISTORIES, 11)
+    index = whole(log)
+    everyone, shifted, offsets = (jnp.asarray(array) for array in (np.arange(log.num_users), index.shifted, index.offsets))
+    draw = jax.jit(lambda users: draw_negatives(jax.random.key(0), users, shifted, offsets, 11, index.search_steps, 11))
+    drawn = np.asarray(draw(everyone))
+    for user, history in enumerate(HISTORIES):
+        rest = sorted(set(range(11)) - set(history))
+        np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
+        assert (drawn[user, len(rest) :] == rest[-1]).all()

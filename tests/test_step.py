@@ -11,9 +11,8 @@ import pytest
 from scipy import stats
 
 from grasp_jax.config import default_config
-from grasp_jax.data import negatives as negatives_module
-from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.negatives import ExclusionIndex, draw_negatives, exclusion_index
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models import attention
@@ -389,27 +388,3 @@ def test_negatives_are_uniform(setting: Any) -> None:
         known = np.unique(log.items[log.offsets[user] : s.split.train.end[user]])
         counts = np.bincount(np.asarray(drawn.negatives)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)
         assert stats.chisquare(np.delete(counts, known)).pvalue > 1e-3
-
-
-HISTORIES = [
-    [0], [10], [0, 1, 2, 3], [7, 8, 9, 10], [4, 4, 4], [10, 0], [9, 1, 5, 1, 3], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8, 10],
-    list(range(10)), list(range(1, 11)), [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], [3, 2, 1, 8, 7],
-]  # fmt: skip
-
-
-def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rejection-free draw would skip or repeat an item: every possible r, against the sorted rest of the catalogue."""
-    every = jnp.broadcast_to(jnp.arange(11), (len(HISTORIES), 11))
-    monkeypatch.setattr(
-        negatives_module.jax.random, "randint", lambda key, shape, low, high, dtype: jnp.minimum(every, high - 1).astype(dtype)
-    )
-    users = np.repeat(np.arange(len(HISTORIES)), [len(history) for history in HISTORIES])
-    log = build_log("by hand", users, np.concatenate(HISTORIES), catalogue=np.arange(11))
-    index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-    everyone, shifted, offsets = (jnp.asarray(array) for array in (np.arange(log.num_users), index.shifted, index.offsets))
-    draw = jax.jit(lambda users: draw_negatives(jax.random.key(0), users, shifted, offsets, 11, index.search_steps, 11))
-    drawn = np.asarray(draw(everyone))
-    for user, history in enumerate(HISTORIES):
-        rest = sorted(set(range(11)) - set(history))
-        np.testing.assert_array_equal(drawn[user, : len(rest)], rest)
-        assert (drawn[user, len(rest) :] == rest[-1]).all()

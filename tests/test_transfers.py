@@ -65,11 +65,6 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return Experiment(config, folder / "run")
 
 
-@pytest.fixture(autouse=True)
-def _compile_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "jit", jax.jit)
-
-
 @pytest.fixture
 def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[contextlib.ExitStack]:
     """To be entered when implicit transfers are to be forbidden; Orbax's own are not ours."""

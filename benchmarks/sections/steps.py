@@ -50,9 +50,10 @@ def variants(record: dict[str, Any]) -> Table:
         for row in record["rows"]
     ]  # fmt: skip
     sizes = record["sizes"]
+    taken = "" if "how" in record else ", in interleaved rounds; losses of the first batch agree"
     note = (
-        f"`python -m benchmarks.variants`: one change at a time, in interleaved rounds, on {sizes['data']}, E={sizes['width']}; losses of "
-        f"the first batch agree. Speed-ups are over the package's way. {machine_line(record)}"
+        f"`python -m benchmarks.variants`: one change at a time, on {sizes['data']}, E={sizes['width']}{taken}. Speed-ups are over the "
+        f"package's way. {machine_line(record)}"
     )
     header = ["model", "way", "projection by", "median, ms", "p10, ms", "p90, ms", "speed-up", "memory, MiB", "compile, s"]
     return Table("variants", "A training step in other ways", header, body, note)
