@@ -24,7 +24,8 @@ def train(record: dict[str, Any]) -> Table:
         f"{sizes['batch_size']} users a step, {sizes['num_layers']} layers, dropout {sizes['dropout']}, Adam at "
         f"{sizes['learning_rate']:g}, patience {sizes['patience']}, {sizes['threads']} threads for each. An epoch is training with the "
         "loading of its data, the median of all; the seconds to the early-stopped model hold validation too, and of ours "
-        f"{ours['compile_seconds']:.1f} of compilation without a cache.{cut} After {shared} epochs validation NDCG@10 is {alike}. {versions}. "
+        f"{ours['compile_seconds']:.1f} of compilation without a cache.{cut} After {shared} epochs validation NDCG@10 is "
+        f"{alike}. {versions}. "
         f"{machine_line(record)}"
     )
     body = [train_benchmark.cells(row) for row in rows]
