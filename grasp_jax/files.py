@@ -1,21 +1,56 @@
-"""Writing that is whole or not at all, and what stands in its way."""
+"""Files on disk: written whole or not at all, read with their faults named, and checked against what was written."""
 
+import contextlib
 import errno
 import hashlib
+import json
 import os
 import pathlib
 import re
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+
+CHECKSUM = "checksum"  # key of a sealed JSON file: SHA-256 of everything else in it
+MOST_NESTED = 100  # levels of a JSON file; none of ours has more than ten
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replaces `path` in one step; a full disk or a killed process leaves the old file as it was."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Replaces an `.npy` file in one step."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
+    """Replaces an `.npz` file in one step; it holds a CRC of each array, which NumPy compares on reading."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes them for its own options
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new file beside `path`, which takes its place at the end; no other process has one of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -25,6 +60,128 @@ def sha256(path: pathlib.Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each named file in a folder; several are read at once.
+
+    Raises:
+      OSError: a file is missing or not readable.
+    """
+    listed = sorted(names)
+    with ThreadPoolExecutor(min(4, max(1, len(listed)))) as readers:
+        return dict(zip(listed, readers.map(lambda name: sha256(folder / name), listed), strict=True))
+
+
+def first_damaged(folder: pathlib.Path, expected: dict[str, str]) -> str:
+    """What is wrong with the first file in a folder that is not as `expected` says; empty where all are.
+
+    Args:
+      folder: what the names are relative to.
+      expected: name -> SHA-256 when it was written.
+    """
+    for name in sorted(expected):
+        if not (folder / name).is_file():
+            return f"{folder / name} is missing"
+    try:
+        found = checksums(folder, expected)
+    except OSError as error:
+        return f"{error.filename}: not readable ({error.strerror})"
+    return next((f"{folder / name} differs from what was written" for name in sorted(expected) if found[name] != expected[name]), "")
+
+
+def write_sealed(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Replaces a JSON file in one step; it holds a checksum of itself."""
+    whole = content | {CHECKSUM: _checksum(content)}
+    write_text(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: pathlib.Path, mend: str) -> dict[str, Any]:
+    """What `write_sealed` wrote, less the checksum.
+
+    Args:
+      path: the file.
+      mend: what the user may do about a damaged one, for the message.
+
+    Raises:
+      UserError: the file is missing, not JSON, or not what was written.
+    """
+    content = read_object(path, mend)
+    if content.pop(CHECKSUM, None) != _checksum(content):
+        raise UserError(f"{path}: its checksum differs from what was written, or it has none; {mend}")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    # By way of JSON, so that tuples and lists are one and the same.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_object(path: pathlib.Path, mend: str) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+      UserError: the file is missing or not readable, no UTF-8, no JSON, nested absurdly deep, or something else than an object.
+    """
+    try:
+        content = json.loads(read_text(path, mend))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable JSON ({error}); {mend}") from error
+    except RecursionError:
+        raise UserError(f"{path}: nested deeper than any such file; {mend}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds {json.dumps(content)[:40]}; expected a JSON object; {mend}")
+    if _depth(content) > MOST_NESTED:
+        raise UserError(f"{path}: nested deeper than any such file; {mend}")
+    return content
+
+
+def _depth(content: Any) -> int:
+    depth, level = 0, [content]
+    while level and depth <= MOST_NESTED:
+        depth += 1
+        level = [part for each in level if isinstance(each, (dict, list)) for part in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def read_text(path: pathlib.Path, mend: str) -> str:
+    """A UTF-8 text file, without the byte order mark that some editors put first.
+
+    Raises:
+      UserError: the file is missing, not readable or no UTF-8; names the line.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}); {mend}") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: {raw[error.start : error.start + 20]!r} is not UTF-8 text; {mend}") from None
+
+
+def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarray:
+    """An `.npy` file; its header is compared with its size before memory is asked for.
+
+    Raises:
+      UserError: the file is missing, or is not a whole array.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format._read_array_header(file, version)  # type: ignore[attr-defined]
+            expected = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are never loaded")
+        if (size := path.stat().st_size) != expected:
+            raise ValueError(f"its header says {shape} of {dtype}, {expected:,} bytes, and it has {size:,}")
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, EOFError, ValueError, TypeError, SyntaxError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:160] or "it is empty"
+        raise UserError(f"{path}: not a readable .npy array ({reason}); {mend}") from error
+
+
 
 
 def disk_is_full(error: BaseException) -> bool:
