@@ -81,7 +81,7 @@ def planned_sent(work: Workload, layout: Layout) -> dict[str, float]:
 def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     """One mesh: what was compiled, and what was planned."""
     config = config_of(folder, layout, batch)
-    experiment = Experiment(config, folder / "runs", claims=False)
+    experiment = Experiment(config, folder / "runs")
     cell = make_cell(experiment, METHOD, BACKBONE)
     compiled, mesh = compiled_step(cell), cell.data.mesh
     memory = compiled.memory_analysis()

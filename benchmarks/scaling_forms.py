@@ -97,7 +97,7 @@ def by_jit(cell: Cell) -> Callable[[], jax.Array]:
 def main(folder: pathlib.Path, batch: int) -> None:
     cells = {}
     for devices in (1, DEVICES):
-        experiment = Experiment(config_of(folder, Layout(devices, 1), batch), folder / "runs", claims=False)
+        experiment = Experiment(config_of(folder, Layout(devices, 1), batch), folder / "runs")
         cells[devices] = make_cell(experiment, METHOD, BACKBONE)
     ways = {"one device": by_jit(cells[1]), "jit": by_jit(cells[DEVICES]), "pmap": by_pmap(cells[DEVICES], DEVICES)}
     losses = {name: np.asarray(run()).tolist() for name, run in ways.items()}  # compiled

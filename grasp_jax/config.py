@@ -3,14 +3,16 @@
 import itertools
 import json
 import math
+import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
-from grasp_jax.files import write_text
+from grasp_jax.files import read_sealed, write_sealed
 from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.knowledge.defaults import HOW_FAST, IN_RECIPE, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
+from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.geometry import REDUCTIONS
 from grasp_jax.knowledge.queries import BY_INTERACTION, QUERIES
 from grasp_jax.parallel.plan import DEVICES
@@ -30,9 +32,12 @@ FREE = (
     *(f"knowledge.{name}" for name in HOW_FAST),
     "model.method",
     "model.backbone",
-)  # may change between calls on one workdir: no cell depends on it
-# May change too, as an error advises; there is no bank yet, or it says that it is another.
-HELD_BY_BANK = tuple(f"knowledge.{name}" for name in IN_RECIPE)
+    # Where data and texts lie and what their columns are called: what is in them is compared, by fingerprints.
+    *(f"data.{name}" for name in ("path", "interactions_file", "items_file", "users_file")),
+    *(f"data.{name}" for name in ("columns", "items_id_column", "users_id_column")),
+    *(f"knowledge.{name}" for name in ("path", "item_file", "user_file", "item_ids_file", "user_ids_file")),
+)  # may change between calls on one workdir: no result depends on it
+FOLDERS = ("train.start_from", "knowledge.centre_from")  # however they are spelt, the folder decides
 
 
 def default_config() -> ConfigDict:
@@ -189,7 +194,7 @@ _POSITIVE = (
     "mesh.data", "mesh.table",
     "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
     "model.rlmrec.temperature", "train.batch_size", "train.negatives", "train.shared_negatives",
-    "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.max_epochs", "train.patience",
+    "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.patience",
     "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
 )  # fmt: skip
 _NOT_NEGATIVE = (
@@ -230,6 +235,10 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
     rates = config.train.learning_rate
     if not rates or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
         raise UserError(f"config.train.learning_rate: {rates!r}; expected one or more different positive numbers")
+    least = 0 if config.train.start_from else 1
+    if config.train.max_epochs < least:
+        zero = "" if least == 0 else "; 0 goes with train.start_from, whose model it serves"
+        raise UserError(f"config.train.max_epochs: {config.train.max_epochs!r}; expected a whole number from {least}{zero}")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
     if not 0 <= config.model.mask_noise <= 0.5:
@@ -332,15 +341,13 @@ def check_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / CONFIG_FILE
     if not path.exists():
         return
-    try:
-        saved = flatten(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable JSON ({error}); use another --workdir or restore the file") from error
-    wanted = flatten(json.loads(config.to_json_best_effort()))
+    mend = "use another --workdir or restore the file"
+    saved = read_sealed(path, mend, required=False)
+    before, now = identity(saved), identity(json.loads(config.to_json_best_effort()))
     differences = [
-        f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
-        for key in sorted(saved.keys() | wanted.keys())
-        if saved.get(key) not in (wanted.get(key), _alone(wanted.get(key))) and not key.startswith((*FREE, *HELD_BY_BANK))
+        f"{key} is {before.get(key)!r} there and {now.get(key)!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) not in (now.get(key), _alone(now.get(key)))
     ]
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
@@ -353,10 +360,15 @@ def _alone(value: Any) -> Any:
 
 
 def save_config(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes WORKDIR/config.json, which makes the workdir this config's own."""
+    """Writes WORKDIR/config.json, sealed, which makes the workdir this config's own; one that is there stays."""
     if not (workdir / CONFIG_FILE).exists():
-        text = json.dumps(json.loads(config.to_json_best_effort()), indent=1, sort_keys=True)
-        write_text(workdir / CONFIG_FILE, text + "\n")
+        write_sealed(workdir / CONFIG_FILE, json.loads(config.to_json_best_effort()))
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a config, as plain JSON, that a result may depend on, by its full name; folders by their absolute path."""
+    fields = {key: value for key, value in flatten(dict(config)).items() if not key.startswith(FREE)}
+    return fields | {key: os.path.realpath(os.path.expanduser(fields[key])) for key in FOLDERS if fields.get(key)}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -9,14 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from grasp_jax.config import names, of_method, save_config
+from grasp_jax import workdir as workdirs
+from grasp_jax.config import identity, names, of_method
 from grasp_jax.config_dict import ConfigDict
-from grasp_jax.data.negatives import draw_candidates, exclusion_index
+from grasp_jax.data.negatives import distinct_items, draw_candidates, exclusion_index
 from grasp_jax.data.sources import Dataset, load_dataset
 from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
-from grasp_jax.knowledge.bank import TABLES, KnowledgeBank
+from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, read_manifest
+from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.methods import METHODS
@@ -27,18 +31,21 @@ from grasp_jax.parallel.processes import first_goes_first, is_first
 from grasp_jax.parallel.rows import HostRows, shard_rows
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.records import Records
-from grasp_jax.training.start_from import save_item_ids
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
 
 
 class Experiment:
-    """A config and a workdir, which becomes the config's own unless `claims` is False; properties are made once, when first asked for."""
+    """A config and a workdir; properties are made once, when first asked for.
 
-    def __init__(self, config: ConfigDict, workdir: pathlib.Path, claims: bool = True) -> None:
+    Nothing is written before it is needed, and the workdir becomes the config's own (`claim`) only where there is something to keep.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, refresh: bool = False, allow_older: bool = False) -> None:
+        """`refresh`: what was made from other data is set aside; `allow_older`: a damaged newest model is replaced by the one before."""
         self.config = config
         self.workdir = workdir
-        self.claims = claims
+        self.refresh, self.allow_older = refresh, allow_older
         self.records = Records(workdir / "metrics.jsonl", writes=is_first())
         self._bank_tables: dict[str, Any] = {}  # on the devices, by name
         self._tables: dict[str, Tables] = {}  # by method
@@ -46,14 +53,62 @@ class Experiment:
     @functools.cached_property
     def dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data)
-        if self.claims and is_first():  # only now: a mistyped path must not make the workdir this config's own
-            save_config(self.config, self.workdir)
-            save_item_ids(dataset.log.item_ids, self.workdir)
+        changed = workdirs.data_change(self.workdir, dataset.log, dataset.log.fingerprint())
+        if changed and not self.refresh:
+            raise UserError(f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside")
+        if changed:
+            with first_goes_first("refresh"):
+                if is_first():
+                    print(f"{changed}; what was made from them is in {workdirs.set_aside(self.workdir)}")
         return dataset
 
     @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the data."""
+        return self.dataset.log.fingerprint()
+
+    def claim(self) -> None:
+        """Makes the workdir this config's and this data's own."""
+        if is_first():
+            workdirs.claim(self.workdir, self.config, self.dataset.log, self.fingerprint)
+
+    def made_from(self, method: str) -> dict[str, Any]:
+        """What models of a method are trained on, as `provenance` describes it."""
+        config = of_method(self.config, method)
+        fields = identity(json.loads(config.to_json_best_effort()))
+        described = {"data": self.fingerprint, "config": {key: value for key, value in fields.items() if not key.startswith("by_method")}}
+        if not METHODS[method].needs_bank:
+            return described
+        manifest = self.bank.manifest if self.bank else read_manifest(self.bank_folder, "prepare it anew")
+        return described | {"bank": bank_identity(manifest)}
+
+    @functools.cached_property
     def split(self) -> Split:
-        return leave_one_out(self.dataset.log, self.config.data.max_length, self.config.eval.include_short_users)
+        return self._without_the_sated(leave_one_out(self.dataset.log, self.config.data.max_length, self.config.eval.include_short_users))
+
+    def _without_the_sated(self, split: Split) -> Split:
+        """Users who have had so many items that too few negatives are left are trained on and not evaluated; says how many they are."""
+        wanted, log = self.config.eval.num_negatives, split.log
+        if wanted >= log.num_items:
+            raise UserError(f"config.eval.num_negatives: {wanted}; expected fewer than the {log.num_items} items of the catalogue")
+        if log.lengths.max() <= log.num_items - wanted:
+            return split  # nobody can have had so many
+        sated = log.num_items - distinct_items(log) < wanted
+        if not (sated & (split.test.target >= 0)).any():
+            return split
+        if not (~sated & (split.test.target >= 0)).any():
+            raise UserError(
+                f"config.eval.num_negatives: {wanted}; no user has as many items left of the {log.num_items} in the catalogue; lower it"
+            )
+        example = log.user_ids[np.flatnonzero(sated)[0]]
+        print(
+            f"{sated.sum():,} users are not evaluated, for fewer than {wanted} items are left that they have not had "
+            f"(config.eval.num_negatives); the first is {example}"
+        )
+        kept = {name: getattr(split, name) for name in ("valid", "test")}
+        return dataclasses.replace(
+            split, **{name: dataclasses.replace(part, target=np.where(sated, -1, part.target)) for name, part in kept.items()}
+        )
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -149,23 +204,15 @@ class Experiment:
             return self._negatives(name, histories)
 
     def _negatives(self, name: str, histories: Histories) -> np.ndarray:
-        path = self.workdir / "candidates" / f"{name}.npy"
-        users = histories.evaluated
-        if path.exists():
-            try:
-                stored = np.load(path, allow_pickle=False)
-            except (ValueError, OSError) as error:
-                raise UserError(f"{path}: not readable ({error}); remove it, it is drawn again from the same seed") from error
-            if stored.shape == (len(users), self.config.eval.num_negatives):
-                return stored
-            raise UserError(f"{path}: shape {stored.shape} for {len(users)} users; the data has changed: use another --workdir")
+        path, users = self.workdir / "candidates" / f"{name}.npy", histories.evaluated
+        config = {"seed": self.config.eval.seed, "num_negatives": self.config.eval.num_negatives, "users": len(users)}
+        store = StoredNegatives(path, {"data": self.fingerprint, "config": config})
+        if (stored := store.read()) is not None:
+            return stored
         index = exclusion_index(self.split.log, self.split.log.offsets[:-1], self.split.log.offsets[1:])
         offset = {"valid": 0, "test": 1}[name]
         drawn = draw_candidates(index, users, self.config.eval.num_negatives, 2 * self.config.eval.seed + offset)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, drawn, allow_pickle=False)
-        partial.replace(path)
+        store.write(drawn)
         return drawn
 
     def evaluation_set(self, name: str, method: str, backbone: str, users: int = 0) -> EvaluationSet:

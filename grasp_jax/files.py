@@ -96,18 +96,19 @@ def write_sealed(path: pathlib.Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_sealed(path: pathlib.Path, mend: str) -> dict[str, Any]:
+def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[str, Any]:
     """What `write_sealed` wrote, less the checksum.
 
     Args:
       path: the file.
       mend: what the user may do about a damaged one, for the message.
+      required: whether the file must hold a checksum; those of earlier versions hold none.
 
     Raises:
       UserError: the file is missing, not JSON, or not what was written.
     """
     content = read_object(path, mend)
-    if content.pop(CHECKSUM, None) != _checksum(content):
+    if (required or CHECKSUM in content) and content.pop(CHECKSUM, None) != _checksum(content):
         raise UserError(f"{path}: its checksum differs from what was written, or it has none; {mend}")
     return content
 

@@ -20,13 +20,14 @@ from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
 from grasp_jax.files import disk_is_full
 from grasp_jax.parallel.processes import PREEMPTION, join
-from grasp_jax.stages import STAGES, plan, report
+from grasp_jax.stages import STAGES, plan, report, run_stage
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
 flags.DEFINE_enum("mode", "all", [*STAGES, "report", "plan"], "Stage to run; each finds what earlier ones left in the workdir.")
 flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
+flags.DEFINE_boolean("allow-older", False, "Where the newest model of a run is damaged, use the newest whole one.")
 flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
 flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
 flags.DEFINE_string("ratings", None, "audit: the sheet of an earlier audit, filled in by people.")
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--ratings goes with --mode=audit, not with --mode={FLAGS.mode}")
     started = time.perf_counter()
     experiment = asked_for()
-    STAGES[FLAGS.mode](experiment, FLAGS)
+    run_stage(FLAGS.mode, experiment, FLAGS)
     print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {experiment.workdir}")
 
 
@@ -70,7 +71,7 @@ def asked_for() -> Experiment:
     if FLAGS.config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(FLAGS.config.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    experiment = Experiment(FLAGS.config, workdir, claims=not FLAGS["dry-run"].value)
+    experiment = Experiment(FLAGS.config, workdir, FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value))
     if FLAGS.mode not in ("prepare", "audit"):
         _ = experiment.mesh  # if devices are missing, say so before an hour of preparation
     return experiment

@@ -1,5 +1,6 @@
 """The stages behind `--mode`, each a function of the experiment and the command line's flags."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -14,7 +15,8 @@ from grasp_jax.audit.ratings import rated_groups, read_ratings
 from grasp_jax.audit.sheet import sheet_rows
 from grasp_jax.audit.subjects import group_labels, make_subjects
 from grasp_jax.audit.write import write_audit
-from grasp_jax.cells import Cell, Evaluated, evaluate_cell, finished_cell, make_cell, train_cell, trained_cell
+from grasp_jax.cell_results import Evaluated, evaluate_cell, finished_cell
+from grasp_jax.cells import Cell, make_cell, train_cell, trained_cell
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
@@ -24,6 +26,7 @@ from grasp_jax.experiment import Experiment
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
+from grasp_jax.locks import only_one
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
@@ -32,6 +35,7 @@ from grasp_jax.planning import plan_lines
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.serving.recommend import read_users, recommend
+from grasp_jax.training.checkpoint import hash_of_model
 
 
 def prepare(experiment: Experiment, flags: Any) -> None:
@@ -44,6 +48,13 @@ def prepare(experiment: Experiment, flags: Any) -> None:
     if experiment.bank is not None:
         recipe = experiment.bank.manifest["recipe"]
         print(f"knowledge: encoder {recipe['encoder']}, E={experiment.bank.width}, K={recipe['num_neighbours']}")
+
+
+def prepare_alone(experiment: Experiment, flags: Any) -> None:
+    """`prepare` as a mode of its own: a bank that was made is kept, so the workdir becomes the config's."""
+    prepare(experiment, flags)
+    if not flags["dry-run"].value:
+        experiment.claim()
 
 
 def train(experiment: Experiment, flags: Any) -> None:
@@ -78,7 +89,8 @@ def everything(experiment: Experiment, flags: Any) -> None:
                 raise
             failed.append({"method": method, "backbone": backbone, "reason": str(error)})
             continue
-        evaluated[method, backbone] = finished_cell(experiment, method, backbone) or evaluate_cell(experiment, cell, snapshot)
+        done = finished_cell(experiment, method, backbone, hash_of_model(snapshot.best_params))
+        evaluated[method, backbone] = done or evaluate_cell(experiment, cell, snapshot)
     if evaluated:
         _report(experiment, evaluated, failed)
     if failed:
@@ -128,7 +140,7 @@ def audit(experiment: Experiment, flags: Any) -> None:
 def report(flags: Any) -> None:
     """Tables, figures and examples of the runs in --runs, into --out."""
     out = _folder(flags.out or "report")
-    paths = write_report(read_runs(flags.runs or ""), out)
+    paths = write_report(read_runs(flags.runs or "", bool(flags["allow-older"].value)), out)
     print(f"{len(paths)} files; open {paths[0]} in a browser")
 
 
@@ -187,9 +199,25 @@ def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]
 
 STAGES: dict[str, Callable[[Experiment, Any], None]] = {
     "all": everything,
-    "prepare": prepare,
+    "prepare": prepare_alone,
     "train": train,
     "evaluate": evaluate,
     "recommend": recommend_items,
     "audit": audit,
+    "refresh": everything,  # on an `Experiment` that sets aside what was made from other data
 }
+ALONE = ("all", "prepare", "train", "evaluate", "refresh")  # modes that write what other calls on the workdir read
+
+
+def run_stage(mode: str, experiment: Experiment, flags: Any) -> None:
+    """Runs one stage; of those that write into the workdir one at a time.
+
+    Raises:
+      UserError: another process works there; and whatever the stage raises.
+    """
+    alone = mode in ALONE and is_first() and not flags["dry-run"].value
+    with only_one(experiment.workdir / LOCK, "wait for it or use another --workdir") if alone else contextlib.nullcontext():
+        STAGES[mode](experiment, flags)
+
+
+LOCK = ".lock"

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pyarrow.parquet
 
-from grasp_jax.cells import Cell, evaluate_cell, make_cell, train_cell
+from grasp_jax.cell_results import evaluate_cell
+from grasp_jax.cells import Cell, make_cell, train_cell
 from grasp_jax.config import default_config
 from grasp_jax.experiment import Experiment
 from grasp_jax.parallel.mesh import everywhere, shared_out

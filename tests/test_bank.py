@@ -13,6 +13,7 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.files import read_sealed, write_sealed
 from grasp_jax.knowledge import bank as banks
 from grasp_jax.knowledge import neighbours, prepare, recipe
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, load_bank, save_bank
@@ -77,7 +78,7 @@ def test_another_recipe_is_refused(tmp_path: pathlib.Path, case: str) -> None:
     """Would break results: knowledge of another dataset or encoder, used silently. Says what differs and what to do."""
     recipe, part = DIFFERENT[case]
     message = refusal(load_bank, saved(tmp_path / "bank"), recipe)
-    assert_names(message, (str(tmp_path / "bank"), part, "config.knowledge.path", "remove this one"))
+    assert_names(message, (str(tmp_path / "bank"), part, "config.knowledge.path", "another --workdir"))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -88,7 +89,7 @@ def test_a_damaged_table_is_refused(tmp_path: pathlib.Path, name: str) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     message = refusal(load_bank, tmp_path / "bank", RECIPE)
-    assert_names(message, (str(path), "the checksum differs", f"remove {tmp_path / 'bank'} to prepare it anew"))
+    assert_names(message, (str(path), "differs from what was written", f"move {tmp_path / 'bank'} away to prepare it anew"))
     assert load_bank(tmp_path / "bank", RECIPE, verify=False).width == 5
 
 
@@ -101,7 +102,7 @@ def test_a_missing_or_cut_table_is_refused(tmp_path: pathlib.Path, name: str, ve
     assert_names(refusal(load_bank, tmp_path / "bank", RECIPE, verify), (str(path), "to prepare it anew"))
     path.unlink()
     message = refusal(load_bank, tmp_path / "bank", RECIPE, verify)
-    assert_names(message, (str(path), "not readable", f"remove {tmp_path / 'bank'} to prepare it anew"))
+    assert_names(message, (str(path), "is missing" if verify else "not a readable", f"move {tmp_path / 'bank'} away to prepare it anew"))
 
 
 def test_an_empty_table_is_refused(tmp_path: pathlib.Path) -> None:
@@ -111,23 +112,41 @@ def test_an_empty_table_is_refused(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "to prepare it anew"))
 
 
-BAD_MANIFESTS = {"cut": '{"format": 1, "rec', "no recipe": '{"format": 1}', "binary": "\0\1\2"}
+BAD_MANIFESTS = {
+    "cut": ('{"format": 1, "rec', "not readable JSON"),
+    "no recipe": ('{"format": 1}', "no recipe"),
+    "another seal": ('{"format": 2, "recipe": {}, "checksums": {}, "checksum": "0"}', "its checksum differs"),
+    "binary": ("\0\1\2", "not readable JSON"),
+    "a list": ("[]", "expected a JSON object"),
+}
 
 
 @pytest.mark.parametrize("case", BAD_MANIFESTS)
 def test_a_damaged_manifest_is_refused(tmp_path: pathlib.Path, case: str) -> None:
     """Would break with a traceback, or with a bank of unknown origin."""
     path = saved(tmp_path / "bank") / MANIFEST
-    path.write_text(BAD_MANIFESTS[case])
-    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "not a readable manifest", f"remove {tmp_path / 'bank'}"))
+    content, part = BAD_MANIFESTS[case]
+    path.write_text(content)
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), part, f"move {tmp_path / 'bank'} away"))
     path.unlink()
-    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "not a readable manifest", "No such file"))
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "not readable (No such file"))
+
+
+def test_one_digit_of_the_manifest(tmp_path: pathlib.Path) -> None:
+    """A bank would say that it was made with another K than it was, or a note be wrong. Banks of earlier versions, unsealed, are read."""
+    path = saved(tmp_path / "bank") / MANIFEST
+    manifest = json.loads(path.read_text())
+    path.write_text(path.read_text().replace('"num_neighbours": 3', '"num_neighbours": 2'))
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE | {"num_neighbours": 2}), (str(path), "its checksum differs"))
+    del manifest["checksum"]
+    path.write_text(json.dumps(manifest | {"format": 1}))
+    assert load_bank(tmp_path / "bank", RECIPE).width == 5
 
 
 def test_another_format_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break if a later version, whose tables mean something else, were read as this one's."""
     path = saved(tmp_path / "bank") / MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    write_sealed(path, read_sealed(path, "") | {"format": 99})
     assert "99" in refusal(load_bank, tmp_path / "bank", RECIPE)
 
 
@@ -146,9 +165,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     if where == "table":
         monkeypatch.setattr(banks.np, "save", third_fails)
     elif where == "checksum":
-        monkeypatch.setattr(banks, "sha256", fail)
+        monkeypatch.setattr(banks, "checksums", fail)
     elif where == "manifest":
-        monkeypatch.setattr(pathlib.Path, "write_text", fail)
+        monkeypatch.setattr(banks, "write_sealed", fail)
     else:
         monkeypatch.setattr(banks.os, "replace", fail)
 

@@ -31,7 +31,8 @@ def test_trains_without_what_a_bare_machine_lacks(bare: dict[str, str], tmp_path
     program = f"""
 import pathlib
 from configs.quickstart import get_config
-from grasp_jax.cells import evaluate_cell, make_cell, train_cell
+from grasp_jax.cell_results import evaluate_cell
+from grasp_jax.cells import make_cell, train_cell
 from grasp_jax.experiment import Experiment
 
 config = get_config()

@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.cells import make_cell, preferred_members
+from grasp_jax.cell_results import preferred_members
+from grasp_jax.cells import make_cell
 from grasp_jax.config import default_config
 from grasp_jax.experiment import Experiment
 from grasp_jax.training.members import Member

@@ -211,6 +211,7 @@ def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(tmp_path:
     saved = json.loads((tmp_path / CONFIG_FILE).read_text())
     assert saved["train"]["learning_rate"] == [1e-3]
     saved["train"]["learning_rate"] = 1e-3
+    del saved["checksum"]  # which those versions did not write
     (tmp_path / CONFIG_FILE).write_text(json.dumps(saved))
     check_workdir(default_config(), tmp_path)
     for rates in ((3e-3,), (1e-3, 3e-3)):
@@ -229,7 +230,7 @@ def test_what_is_audited_may_change(tmp_path: pathlib.Path) -> None:
     save_config(default_config(), tmp_path)
     check_workdir(changed("knowledge.audit.category_column", "brand"), tmp_path)
     tree = json.loads((tmp_path / CONFIG_FILE).read_text())
-    del tree["knowledge"]["audit"]
+    del tree["knowledge"]["audit"], tree["checksum"]
     (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
     check_workdir(default_config(), tmp_path)
 
@@ -239,6 +240,7 @@ def test_keys_of_another_version_are_named(tmp_path: pathlib.Path) -> None:
     save_config(default_config(), tmp_path)
     tree = json.loads((tmp_path / CONFIG_FILE).read_text())
     tree["model"]["colour"] = tree["model"].pop("causal")
+    del tree["checksum"]
     (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
     message = refusal(check_workdir, default_config(), tmp_path)
     assert_names(message, ("model.causal is None there and True here", "and 1 more"))
@@ -249,6 +251,7 @@ def test_saved_config_is_whole_and_stays(tmp_path: pathlib.Path) -> None:
     save_config(default_config(), tmp_path / "run")
     content = (tmp_path / "run" / CONFIG_FILE).read_text()
     tree = json.loads(content)
+    del tree["checksum"]
     assert keys(tree) == keys(default_config().to_dict()) and tree["train"]["seeds"] == [42] and tree["model"]["gate"] == "paper"
     save_config(changed("recommend.top_n", 50), tmp_path / "run")
     assert (tmp_path / "run" / CONFIG_FILE).read_text() == content
@@ -260,6 +263,23 @@ def test_a_damaged_config_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / CONFIG_FILE).write_text('{"data": {"name": "beau')
     message = refusal(check_workdir, default_config(), tmp_path)
     assert_names(message, (str(tmp_path / CONFIG_FILE), "not readable JSON", "use another --workdir or restore the file"))
+
+
+def test_one_digit_of_a_saved_config(tmp_path: pathlib.Path) -> None:
+    """A report would show another width than the models have."""
+    save_config(default_config(), tmp_path)
+    path = tmp_path / CONFIG_FILE
+    path.write_text(path.read_text().replace('"top_n": 10', '"top_n": 11'))
+    assert_names(refusal(check_workdir, default_config(), tmp_path), (str(path), "its checksum differs"))
+
+
+def test_a_folder_is_one_however_it_is_spelt(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same file by another relative path would count as another config, and another folder as the same."""
+    monkeypatch.chdir(tmp_path)
+    save_config(changed("train.start_from", "runs/../monday"), tmp_path / "run")
+    for same in ("monday", "./monday/", str(tmp_path / "monday")):
+        check_workdir(changed("train.start_from", same), tmp_path / "run")
+    assert "train.start_from is" in refusal(check_workdir, changed("train.start_from", "tuesday"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

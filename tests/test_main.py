@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.files import disk_is_full
+from grasp_jax.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset
 
@@ -87,19 +87,21 @@ def test_finished_cells_are_not_ranked_again(trained: tuple[pathlib.Path, pathli
     data, before = trained
     copy = before.parent / "copy"
     shutil.copytree(before, copy)
-    path = copy / "cells" / "grasp-sasrec.json"
-    rows = json.loads(path.read_text())
-    rows[0]["MRR"] = 0.123  # as no ranking would have it
-    path.write_text(json.dumps(rows))
-    for expected in (rows, json.loads((before / "results.json").read_text())["rows"]):
-        assert run(arguments(data, copy)).returncode == 0
-        assert json.loads((copy / "results.json").read_text())["rows"] == expected
-        path.unlink()
-    path.write_text(json.dumps(rows))
+    path, measured = copy / "cells" / "grasp-sasrec.json", json.loads((before / "results.json").read_text())["rows"]
+    stored = read_sealed(path, "")
+    stored["rows"][0]["MRR"] = 0.123  # as no ranking would have it
+    write_sealed(path, stored)
+    assert run(arguments(data, copy)).returncode == 0
+    assert json.loads((copy / "results.json").read_text())["rows"] == stored["rows"]
+    path.write_text(path.read_text().replace("0.123", "0.124"))
+    again = run(arguments(data, copy))
+    assert again.returncode == 0 and "its checksum differs" in again.stdout, "a digit that a disk has changed"
+    assert json.loads((copy / "results.json").read_text())["rows"] == measured
     for ranks in (copy / "ranks").iterdir():
         ranks.write_bytes(ranks.read_bytes()[:100])
-    assert run(arguments(data, copy)).returncode == 0
-    assert json.loads((copy / "results.json").read_text())["rows"] == expected, "what is damaged is measured again"
+    again = run(arguments(data, copy))
+    assert again.returncode == 0 and "differs from what was written" in again.stdout
+    assert json.loads((copy / "results.json").read_text())["rows"] == measured, "what is damaged is measured again"
 
 
 def test_a_cell_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:

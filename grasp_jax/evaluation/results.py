@@ -1,13 +1,12 @@
 """`results.json` and the table printed from it."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from grasp_jax.files import write_text
+from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
@@ -17,9 +16,9 @@ def save_results(
     path: pathlib.Path, rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]],
     about: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`; values in 0..1."""
+    """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`, sealed; values in 0..1."""
     results = {"rows": list(rows), "comparisons": list(comparisons), "failed": list(failed), "about": about}
-    write_text(path, json.dumps(results, indent=1) + "\n")
+    write_sealed(path, results)
 
 
 def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ()) -> str:

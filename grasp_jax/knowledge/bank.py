@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
-import json
 import os
 import pathlib
 import shutil
@@ -14,14 +12,16 @@ import ml_dtypes
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import sha256
+from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_sealed
+from grasp_jax.locks import only_one
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
 EXTRA_NAMES = (*(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS), "basis")
 INDEXES = tuple(f"{kind}_index" for kind in ("items", "users"))  # folders of approximate indexes, `search_scann.open_index`
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)  # the manifest of the first has no checksum of itself
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -60,15 +60,8 @@ def making_of(folder: pathlib.Path) -> Iterator[None]:
     Raises:
       UserError: another does.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(folder.name + ".lock")
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another process makes this bank; wait for it, or set config.knowledge.path") from error
+    with only_one(folder.with_name(folder.name + ".lock"), "it makes this knowledge bank; wait for it, or set config.knowledge.path"):
         yield
-        path.unlink(missing_ok=True)
 
 
 def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
@@ -118,9 +111,9 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
             table.flush()
         else:
             np.save(path, table, allow_pickle=False)
-    checksums = {name: sha256(partial / f"{name}.npy") for name in names}
-    manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": checksums, "notes": notes}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    written = checksums(partial, [f"{name}.npy" for name in names])
+    of_tables = {name: written[f"{name}.npy"] for name in names}
+    write_sealed(partial / MANIFEST, {"format": FORMAT_VERSION, "recipe": recipe, "checksums": of_tables, "notes": notes})
     os.replace(partial, folder)
     kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in names)}
     for path in folder.iterdir():  # what the bank was made of, now that nothing can be lost
@@ -141,32 +134,46 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
     other = "a bank of an earlier day must have been made with the same config; prepare anew without it"
-    mend = f"remove {folder} to prepare it anew" if not of_other else "name the folder of a whole bank"
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        made_by = manifest["recipe"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / MANIFEST}: not a readable manifest ({error}); {mend}") from error
-    if manifest.get("format") != FORMAT_VERSION:
-        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}")
+    mend = f"move {folder} away to prepare it anew" if not of_other else "name the folder of a whole bank"
+    manifest = read_manifest(folder, mend)
+    made_by = manifest["recipe"]
     for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
-                + ("set config.knowledge.path to another folder, or remove this one to prepare it anew" if not of_other else other)
+                + ("set config.knowledge.path to another folder, or use another --workdir" if not of_other else other)
             )
-    tables = {}
-    for name in (*TABLES, *(name for name in EXTRA_NAMES if name in manifest.get("checksums", ()))):
-        path = folder / f"{name}.npy"
-        try:
-            damaged = verify and sha256(path) != manifest["checksums"][name]
-            tables[name] = _opened(path)
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: not readable ({error}); remove {folder} to prepare it anew") from error
-        if damaged:
-            raise UserError(f"{path}: the checksum differs from the manifest's; remove {folder} to prepare it anew")
+    names = [*TABLES, *(name for name in EXTRA_NAMES if name in manifest["checksums"])]
+    if missing := [name for name in TABLES if name not in manifest["checksums"]]:
+        raise UserError(f"{folder / MANIFEST}: has no checksum of {missing[0]}; {mend}")
+    if verify and (damage := first_damaged(folder, {f"{name}.npy": manifest["checksums"][name] for name in names})):
+        raise UserError(f"{damage}, by the checksum in {MANIFEST}; {mend}")
+    tables = {name: _opened(folder / f"{name}.npy", mend) for name in names}
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
     return KnowledgeBank(**tables, manifest=manifest, extras=extras)
+
+
+def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
+    """What a bank says of itself: "recipe", "checksums", "notes".
+
+    Args:
+      folder: of the bank.
+      mend: what the user may do about a damaged one.
+
+    Raises:
+      UserError: it is not there or damaged, or of another version.
+    """
+    manifest = read_sealed(folder / MANIFEST, mend, required=False)
+    if manifest.get("format") not in READABLE:
+        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}")
+    if not isinstance(manifest.get("recipe"), dict) or not isinstance(manifest.get("checksums"), dict):
+        raise UserError(f"{folder / MANIFEST}: has no recipe or no checksums; {mend}")
+    return manifest
+
+
+def identity(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What tells the tables of one bank from those of another."""
+    return {"recipe": manifest["recipe"], "tables": {name: manifest["checksums"][name] for name in TABLES}}
 
 
 def bank_width(folder: pathlib.Path) -> int | None:
@@ -177,6 +184,6 @@ def bank_width(folder: pathlib.Path) -> int | None:
         return None
 
 
-def _opened(path: pathlib.Path) -> np.ndarray:
-    table = np.load(path, mmap_mode="r", allow_pickle=False)
+def _opened(path: pathlib.Path, mend: str) -> np.ndarray:
+    table = read_array(path, mend, mmap_mode="r")
     return table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it

@@ -110,7 +110,6 @@ HOW_FAST = (  # and at what price: no vector depends on them
     "embed.batch_texts", "embed.batch_tokens", "sentence.device", "sentence.batch_size", "local.device", "local.batch_size",
     "recall_sample", "min_recall",
 )  # fmt: skip
-IN_RECIPE = ("retrieval", "num_neighbours", "group_column", "user_group_column")  # a bank made otherwise is refused for its own recipe
 POSITIVE = (
     "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
     "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",

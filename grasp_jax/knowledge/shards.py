@@ -1,15 +1,17 @@
 """Vectors on their way from an encoder into a bank: files of a few rows each, so that a killed run goes on and memory stays small.
 
-Every shard is written whole or not at all, by whichever machine encodes it, and depends on no other.
+Every shard is written whole or not at all, by whichever machine encodes it, and depends on no other. It is an `.npz` file, whose CRC is
+compared when it is read: between a kill and the next run a disk may change what it holds.
 """
 
-import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from grasp_jax.errors import UserError
+from grasp_jax.files import write_arrays
 from grasp_jax.knowledge.vector_files import RowVectors
 
 SHARD_ROWS = 1024
@@ -22,12 +24,12 @@ def shard_rows(rows: np.ndarray) -> list[np.ndarray]:
 
 def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
     """Where a shard of "items" or "users" lies."""
-    return folder / f"{kind}-{number:06d}.npy"
+    return folder / f"{kind}-{number:06d}.npz"
 
 
 def missing_shards(folder: pathlib.Path, kind: str, rows: np.ndarray) -> dict[int, np.ndarray]:
-    """Number -> rows of the shards that are not there yet."""
-    return {number: own for number, own in enumerate(shard_rows(rows)) if _width(shard_path(folder, kind, number)) is None}
+    """Number -> rows of the shards that are not there yet, or not as they were written."""
+    return {number: own for number, own in enumerate(shard_rows(rows)) if not _holds(shard_path(folder, kind, number), len(own))}
 
 
 def fill_shards(
@@ -60,12 +62,7 @@ def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> Non
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise UserError(f"{path.name}: the encoder's vector of row {rows[bad[0]]} holds a value that is not finite")
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.save(file, np.asarray(vectors, np.float32), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_arrays(path, vectors=np.asarray(vectors, np.float32))
 
 
 def shard_width(folder: pathlib.Path, kind: str) -> int:
@@ -74,21 +71,42 @@ def shard_width(folder: pathlib.Path, kind: str) -> int:
     Raises:
       UserError: they differ, as where two versions of a model made them.
     """
-    widths = {_width(path) for path in folder.glob(f"{kind}-*.npy")}
+    widths = {_shape(path)[-1] for path in folder.glob(f"{kind}-*.npz")}
     if len(widths) != 1:
         raise UserError(f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them anew")
-    return widths.pop() or 0
-
-
-def _width(path: pathlib.Path) -> int | None:
-    """E of a shard; None where a machine that failed has left one that cannot be read."""
-    try:
-        return int(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
-    except (OSError, EOFError, ValueError, IndexError):
-        return None
+    return widths.pop()
 
 
 def read_shards(folder: pathlib.Path, kind: str) -> Iterator[np.ndarray]:
-    """[n, E] of every shard in order; one at a time."""
-    for path in sorted(folder.glob(f"{kind}-*.npy")):
-        yield np.load(path, allow_pickle=False)
+    """[n, E] of every shard in order; one at a time.
+
+    Raises:
+      UserError: one is not as it was written.
+    """
+    for path in sorted(folder.glob(f"{kind}-*.npz")):
+        yield _read(path)
+
+
+def _shape(path: pathlib.Path) -> tuple[int, ...]:
+    """Of the vectors in a shard, without reading them."""
+    with zipfile.ZipFile(path) as stored, stored.open("vectors.npy") as file:
+        np.lib.format.read_magic(file)
+        return np.lib.format.read_array_header_1_0(file)[0]
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            vectors = stored["vectors"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path}: not as it was written ({error}); remove it, its texts are encoded again") from error
+    if vectors.ndim != 2:
+        raise UserError(f"{path}: holds shape {vectors.shape}; expected a vector a row; remove it, its texts are encoded again")
+    return vectors
+
+
+def _holds(path: pathlib.Path, rows: int) -> bool:
+    try:
+        return len(_read(path)) == rows
+    except UserError:
+        return False

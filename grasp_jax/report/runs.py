@@ -10,6 +10,7 @@ import numpy as np
 
 from grasp_jax.config import CONFIG_FILE
 from grasp_jax.errors import UserError
+from grasp_jax.report.check import check_finished
 from grasp_jax.training.records import Records
 
 
@@ -38,7 +39,7 @@ class Run:
         return self.results["rows"]
 
 
-def read_runs(folders: str) -> list[Run]:
+def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
     """Runs of comma-separated workdirs.
 
     Raises:
@@ -47,18 +48,19 @@ def read_runs(folders: str) -> list[Run]:
     names = [name for name in folders.split(",") if name]
     if not names:
         raise UserError("--runs is empty; expected one or more workdirs of finished runs, comma separated")
-    runs = [read_run(pathlib.Path(name)) for name in names]
+    runs = [read_run(pathlib.Path(name), allow_older) for name in names]
     for k, run in enumerate(runs):
         if run.name in [other.name for other in runs[:k]]:
             raise UserError(f"--runs: two folders are called {run.name}; rename one, for a report tells runs apart by that name")
     return runs
 
 
-def read_run(folder: pathlib.Path) -> Run:
+def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
     """One workdir; examples and gates may be missing."""
     config = _read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict) or not {"data", "knowledge", "model"} <= set(config):
         raise UserError(f"{folder / CONFIG_FILE}: not the config of a run; --runs names the workdirs of finished runs")
+    check_finished(folder, allow_older)
     return Run(
         name=folder.resolve().name,
         config=config,

@@ -1,73 +1,237 @@
-"""Orbax checkpoints, "last" and "best" kept apart; a damaged one is named and the one before it is used."""
+"""Orbax checkpoints, "last" and "best" kept apart, each with a manifest that says what it was made from and how its files must read.
+
+    checkpoints/METHOD-BACKBONE/last/STEP/manifest.json    checksums of the files of this snapshot, what it was made from, its model's hash
+    checkpoints/METHOD-BACKBONE/newest.json                step and model of the newest snapshot that was saved to its end
+
+A manifest is written last, so a snapshot without one was not finished. A model's hash is that of its best parameters: "last" holds them
+too, so that a damaged "best" costs nothing.
+"""
 
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import disk_is_full
+from grasp_jax.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
+from grasp_jax.parallel.processes import is_first, meet
+from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
 
 KEPT = 2  # the newest and, should it turn out damaged, the one before
+MANIFEST, NEWEST = "manifest.json", "newest.json"
+FOLDERS = ("best", "last")
 
 
 class Checkpoints:
-    """The checkpoints of one training under one name, numbered by training step."""
+    """The checkpoints of one training under one name, numbered by training step.
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder.absolute()
+    Args:
+      folder: of this name, "last" or "best" of a cell.
+      made_from: what is trained on, stored with every checkpoint; one that was made from something else is refused. None: not compared.
+    """
+
+    def __init__(self, folder: pathlib.Path, made_from: MadeFrom | None = None) -> None:
+        self.folder, self._made_from, self._read_back = folder.absolute(), made_from, False
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False, create=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, tree: Any) -> None:
-        """Saves a pytree of arrays; a save that does not finish leaves the earlier ones as they are."""
+    def save(self, step: int, tree: Any, model: str = "") -> None:
+        """Saves a pytree of arrays; a save that does not finish leaves the earlier ones as they are.
+
+        Args:
+          step: number of the checkpoint.
+          tree: the arrays.
+          model: hash of the best parameters within.
+
+        Raises:
+          UserError: the disk is full, or what was saved cannot be read back (tried once).
+        """
         if step in self._manager.all_steps():
             self._manager.delete(step)
         try:
             self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
             self._manager.wait_until_finished()
+            if not self._read_back:
+                self._compare(step, tree)
+            if is_first():
+                written = {"made_from": self._made_from or {}, "model": model, "files": _checksums(self.folder / str(step))}
+                write_sealed(self.folder / str(step) / MANIFEST, written)
+            meet(f"saved {self.folder.name} {step}")
+        except UserError:
+            raise
         except Exception as error:
             if disk_is_full(error):
                 raise UserError(
                     f"{self.folder}: the disk is full, step {step} was not saved; free space and run the same command again, "
-                    f"it resumes from step {self.latest()}"
+                    f"it resumes from step {self.newest()}"
                 ) from error
             raise
 
+    def _compare(self, step: int, tree: Any) -> None:
+        """Reads a checkpoint back, once for each process: a folder whose name Orbax misreads would be found out only when it is needed."""
+        reason = "other numbers came back"
+        try:
+            read = self._manager.restore(step, args=_like(tree))
+            same = all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in _local(tree, read))
+        except Exception as error:  # as in `restore`
+            same, reason = False, " ".join(str(error).split())[:160]
+        if not same:
+            raise UserError(f"{self.folder / str(step)}: what was saved cannot be read back ({reason}); use another --workdir")
+        self._read_back = True
+
     def latest(self) -> int | None:
-        """Step of the newest checkpoint, None where there is none."""
+        """Step of the newest checkpoint, finished or not; None where there is none."""
         return max(self._manager.all_steps(), default=None)
 
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint that was finished; None where there is none."""
+        return max((step for step in self._manager.all_steps() if (self.folder / str(step) / MANIFEST).exists()), default=None)
+
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest readable checkpoint as (step, tree of the form of `like`), None where none was ever saved.
+        """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved.
+
+        Newer ones that are damaged are named in a printed line.
 
         Raises:
-          UserError: there are checkpoints and none can be read.
+          UserError: there are checkpoints and none is whole; or it was made from something else than this run's.
         """
-        return self._newest(ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
-
-    def restore_all(self) -> dict[str, Any] | None:
-        """The newest readable checkpoint whatever its form, as nested dictionaries of NumPy arrays; None and errors as in `restore`."""
-        found = self._newest(ocp.args.StandardRestore())
-        return None if found is None else jax.tree.map(np.asarray, found[1])
-
-    def _newest(self, wanted: ocp.args.StandardRestore) -> tuple[int, Any] | None:
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps, damages = sorted(self._manager.all_steps(), reverse=True), []
         for step in steps:
             try:
-                tree = self._manager.restore(step, args=wanted)
-            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                reason = " ".join(str(error).split())[:120]
-                logging.warning("%s: checkpoint %d cannot be read (%s); trying the one before it", self.folder, step, reason)
+                manifest = whole_manifest(self.folder / str(step))
+            except UserError as error:
+                damages.append(str(error))
                 continue
+            if self._made_from is not None and (found := difference(manifest["made_from"], self._made_from)):
+                raise UserError(f"{self.folder / str(step)}: this checkpoint is of another run: {found}; use another --workdir")
+            tree = self._read(step, _like(like))
+            if damages:
+                print(f"{damages[0]}; going on from step {step}, the newest that is whole", flush=True)
             return step, tree
-        if steps:
-            raise UserError(f"{self.folder}: none of the checkpoints {steps} can be read; remove the folder to train from the start")
+        if damages:
+            raise UserError(f"{damages[0]}; no other checkpoint there is whole; remove {self.folder.parent} to train from the start")
         return None
+
+    def _read(self, step: int, wanted: ocp.args.StandardRestore) -> Any:
+        try:
+            return self._manager.restore(step, args=wanted)
+        except Exception as error:  # Orbax and TensorStore raise many kinds; the checksums were right, so the form is not
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{self.folder / str(step)}: cannot be read as this run's models ({reason}); use another --workdir") from error
+
+    def read(self, step: int, like: Any) -> Any:
+        """One checkpoint as a tree of the form of `like`; `whole_manifest` has looked at it before."""
+        return self._read(step, _like(like))
+
+    def read_any(self, step: int) -> dict[str, Any]:
+        """One checkpoint whatever its form, as nested dictionaries of NumPy arrays."""
+        return jax.tree.map(np.asarray, self._read(step, ocp.args.StandardRestore()))
 
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+class Found(NamedTuple):
+    """A snapshot on disk whose files are as they were written.
+
+    Attributes:
+      folder: of the checkpoints of its name, "best" or "last".
+      step: its number.
+      manifest: "made_from", "model" and "files".
+    """
+
+    folder: pathlib.Path
+    step: int
+    manifest: dict[str, Any]
+
+
+def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
+    """The newest snapshot of a cell that holds its best model; None where nothing was ever saved.
+
+    Args:
+      folder: of the cell's checkpoints, with "best" and "last" in it.
+      allow_older: be content with the newest that is whole, and say which.
+
+    Raises:
+      UserError: the newest model is damaged; names the file, and what to do.
+    """
+    damages: list[str] = []
+    recorded: dict[str, Any] = {}
+    steps = list(_steps(folder))
+    mend = "run --mode=train with the same --workdir to go on from the newest whole one, or --allow-older to use it as it is"
+    if steps or (folder / NEWEST).exists():
+        try:
+            recorded = read_sealed(folder / NEWEST, mend)
+        except UserError as error:
+            damages.append(str(error))
+    for step, place in steps:
+        try:
+            found = Found(place, step, whole_manifest(place / str(step)))
+        except UserError as error:
+            damages.append(str(error))
+            continue
+        if recorded and (found.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)):
+            return found
+        if not allow_older:
+            break
+        print(f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged", flush=True)
+        return found
+    if recorded and not damages:
+        damages.append(f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone")
+    if damages:
+        raise UserError(damages[0] if mend in damages[0] else f"{damages[0]}; {mend}")
+    return None
+
+
+def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
+    """Says in a cell's folder which snapshot is its newest, once that is saved to its end."""
+    if is_first():
+        write_sealed(folder / NEWEST, {"step": step, "model": model})
+
+
+def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """The manifest of one snapshot, all of whose files are as they were written.
+
+    Raises:
+      UserError: names the file that is not.
+    """
+    if not (folder / MANIFEST).exists():
+        raise UserError(f"{folder}: has no {MANIFEST}, so it was not saved to its end, or by an earlier version")
+    manifest = read_sealed(folder / MANIFEST, "the snapshot is damaged")
+    if not isinstance(manifest.get("files"), dict) or not manifest["files"] or "made_from" not in manifest or "model" not in manifest:
+        raise UserError(f"{folder / MANIFEST}: lacks files, made_from or model; the snapshot is damaged")
+    if damage := first_damaged(folder, manifest["files"]):
+        raise UserError(f"{damage}; the snapshot is damaged")
+    return manifest
+
+
+def _steps(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
+    """(step, folder of its name) of every snapshot of a cell, newest first; of equals "best" first."""
+    found = [(int(path.name), folder / name) for name in FOLDERS for path in (folder / name).glob("*") if path.name.isdigit()]
+    yield from sorted(found, key=lambda entry: (-entry[0], entry[1].name))
+
+
+def _checksums(folder: pathlib.Path) -> dict[str, str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return checksums(folder, (name for name in names if name != MANIFEST))
+
+
+def _like(tree: Any) -> ocp.args.StandardRestore:
+    arrays = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf, tree)
+    return ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays))
+
+
+def _local(*trees: Any) -> Iterator[tuple[Any, ...]]:
+    """Leaves of trees of one form side by side; of several processes what this one holds."""
+    for leaves in zip(*map(jax.tree.leaves, trees), strict=True):
+        whole = [not isinstance(leaf, jax.Array) or leaf.is_fully_addressable for leaf in leaves]
+        yield leaves if all(whole) else tuple(leaf.addressable_data(0) for leaf in leaves)
+
+
+def hash_of_model(best_params: Any) -> str:
+    """Hash of the best parameters of all models of a cell; every process must call."""
+    return hash_of_arrays(jax.device_get(best_params))

@@ -41,6 +41,10 @@ class Progress(NamedTuple):
         """Indices of the models that still train."""
         return np.flatnonzero(~self.stopped)
 
+    def starting_from(self, scores: np.ndarray) -> "Progress":
+        """The state before the first epoch of models [M] that were trained earlier and score so now."""
+        return self._replace(best=scores.astype(np.float32))
+
     def after_epoch(self, scores: np.ndarray, patience: int) -> tuple["Progress", np.ndarray]:
         """Counts one finished epoch.
 

@@ -19,6 +19,7 @@ from grasp_jax.models.device_data import QUERY_TABLES, DeviceData
 from grasp_jax.models.recommender import Tables
 from grasp_jax.parallel.mesh import make_mesh, shared_out
 from grasp_jax.parallel.rows import HostRows
+from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.members import Member
 from grasp_jax.training.states import AllUsers
@@ -34,7 +35,7 @@ class TrainingData:
 
     `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users;
     `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step); `mesh` are the devices
-    that share out a batch, on which all arrays lie.
+    that share out a batch, on which all arrays lie; `made_from` describes all of that (`provenance`) and is stored with checkpoints.
     """
 
     device: DeviceData
@@ -49,6 +50,7 @@ class TrainingData:
     everyone: AllUsers | None = None
     mask_at: str = ""
     mesh: Mesh = dataclasses.field(default_factory=make_mesh)
+    made_from: MadeFrom | None = None
 
 
 class Epoch(NamedTuple):

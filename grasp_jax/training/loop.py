@@ -28,11 +28,11 @@ from grasp_jax.parallel.mesh import everywhere, on_host
 from grasp_jax.parallel.processes import GO_ON, PREEMPTION, SAVE, STOP, highest_wish
 from grasp_jax.progress import progress_bar
 from grasp_jax.timing import compile_seconds
-from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.checkpoint import Checkpoints, hash_of_model, record_newest
 from grasp_jax.training.early_stopping import Progress, as_progress
 from grasp_jax.training.epochs import Epoch, TrainingData, dispatches, make_epoch
 from grasp_jax.training.members import Member, of_members, one_of, put, take
-from grasp_jax.training.records import Records
+from grasp_jax.training.records import Records, is_of
 from grasp_jax.training.states import newest_states
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.targets import draw_targets
@@ -84,15 +84,15 @@ def train(
       TrainingDiverged: a loss or a parameter stopped being finite.
     """
     # Models, optimisers and early-stopping state: as given, or as the last readable checkpoint has them.
-    last, best = Checkpoints(folder / "last"), Checkpoints(folder / "best")
+    last, best = (Checkpoints(folder / name, data.made_from) for name in ("last", "best"))
     restored = last.restore(snapshot)
     if restored is not None:
         snapshot = Snapshot(*restored[1])._replace(progress=as_progress(restored[1].progress))
         epochs, steps_done = int(snapshot.progress.epoch), int(snapshot.progress.step)
         print(f"{_name(labels)}: resumed after {epochs} epochs and {steps_done} steps from {last.folder}")
     progress = snapshot.progress
-    done = int(progress.epoch)
-    records.keep(lambda record: not (_is_of(record, labels) and record["epoch"] > done))
+    done = int(progress.epoch) if restored is not None else -1
+    records.keep(lambda record: not (is_of(record, labels) and record["epoch"] > done))
 
     # One compiled function runs many steps; its state is donated, so parameters exist once.
     train_steps = jax.jit(make_train_steps(model, data.shape, data.loss), donate_argnums=0)
@@ -104,16 +104,29 @@ def train(
     bar = progress_bar(config.max_epochs, _name(labels), "epoch", int(progress.epoch))
     said = saved = time.perf_counter()
     saving, unsaved_best = 0.0, False  # seconds of the newest save; whether "best" is older than the best epoch
+    best_hash = ""  # of the best parameters, once they were saved
 
     def save(step: int, snapshot: Snapshot) -> None:
         """Saves "best" first: a run killed in between resumes from the older "last", and comes by the best epoch again."""
-        nonlocal saved, saving, unsaved_best
+        nonlocal saved, saving, unsaved_best, best_hash
         started = time.perf_counter()
+        if unsaved_best or not best_hash:
+            best_hash = hash_of_model(snapshot.best_params)
         if unsaved_best:
-            best.save(step, snapshot)
-        last.save(step, snapshot)
+            best.save(step, snapshot, best_hash)
+        last.save(step, snapshot, best_hash)
+        record_newest(folder, step, best_hash)
         saved, unsaved_best = time.perf_counter(), False
         saving = saved - started
+
+    if restored is None and config.start_from:
+        # The model that training starts from is epoch 0: what follows must be better to be kept.
+        scores = validate(model, snapshot.state.params, data, progress.active)
+        progress = progress.starting_from(scores)
+        snapshot, unsaved_best = snapshot._replace(progress=progress), True
+        records.append({"event": "start", **labels, "epoch": 0, "valid_ndcg@10": [float(score) for score in scores]})
+        print(f"{_name(labels)}: the model that it starts from has validation NDCG@10 {100 * scores.max():.2f}", flush=True)
+        save(0, snapshot)
 
     while len(progress.active) and progress.epoch < config.max_epochs:
         active = progress.active
@@ -152,10 +165,7 @@ def train(
 
         # Validate, and let each model decide whether to go on.
         started, eval_compiled = time.perf_counter(), compile_seconds()
-        scores = np.full(len(members), -1.0)
-        for m in active:
-            params = one_of(snapshot.state.params, m)
-            scores[m] = ndcg_at_10(sampled_ranks(model, params, data.device, data.tables, data.valid))
+        scores = validate(model, snapshot.state.params, data, active)
         eval_compiled = compile_seconds() - eval_compiled
         eval_seconds = time.perf_counter() - started - eval_compiled
         progress, better = progress.after_epoch(scores, config.patience)
@@ -200,6 +210,14 @@ def train(
     last.close()
     best.close()
     return snapshot
+
+
+def validate(model: Recommender, params: Any, data: TrainingData, active: np.ndarray) -> np.ndarray:
+    """[M] validation NDCG@10 of the models `active` of M, whose parameters are stacked in `params`; -1 for the others."""
+    scores = np.full(len(jax.tree.leaves(params)[0]), -1.0)
+    for m in active:
+        scores[m] = ndcg_at_10(sampled_ranks(model, one_of(params, m), data.device, data.tables, data.valid))
+    return scores
 
 
 def initial_snapshot(model: Recommender, members: list[Member], data: TrainingData) -> Snapshot:
@@ -276,7 +294,3 @@ def _store_batch(step: int, member: Member, data: TrainingData, folder: pathlib.
 
 def _name(labels: dict[str, str]) -> str:
     return f"{labels['method']}-{labels['backbone']}"
-
-
-def _is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
-    return record.get("event") == "epoch" and all(record.get(key) == value for key, value in labels.items())

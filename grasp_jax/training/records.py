@@ -1,12 +1,18 @@
-"""Metrics as JSON lines: appended while a run goes on, cut back to the checkpoint when it resumes."""
+"""Metrics as JSON lines: appended while a run goes on, cut back to the checkpoint when it resumes.
 
-import contextlib
+Every line holds a checksum of itself, for a report must not show a digit that a disk has changed.
+"""
+
 import json
 import pathlib
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from grasp_jax.files import write_text
+from grasp_jax.errors import UserError
+from grasp_jax.files import read_text, write_text
+
+CRC = "crc"
 
 
 class Records:
@@ -20,20 +26,68 @@ class Records:
         if not self.writes:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self.path.exists() and not _ends_with_newline(self.path)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(("\n" if torn else "") + _line(record))
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines; one that a killed process left unfinished is passed over."""
-        if not self.path.exists():
-            return []
-        records = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
-        return records
+        """All lines, without their checksums; the last one, if a killed process left it unfinished, is passed over.
+
+        Raises:
+          UserError: a line is not as it was written; names it.
+        """
+        return [record for record, _ in self._checked()]
+
+    def checksum(self, labels: dict[str, str]) -> int:
+        """CRC-32 over the checksums of the lines that have these labels, such as method and backbone, in order."""
+        return zlib.crc32("".join(crc for record, crc in self._checked() if is_of(record, labels)).encode())
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines that a resumed run will write again."""
         if self.writes and self.path.exists():
-            write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.read() if wanted(record)))
+            write_text(self.path, "".join(_line(record) for record in self.read() if wanted(record)))
+
+    def _checked(self) -> Iterable[tuple[dict[str, Any], str]]:
+        if not self.path.exists():
+            return
+        mend = "remove that line; the models do not depend on it"
+        *lines, last = read_text(self.path, mend).split("\n")
+        for number, line in enumerate(lines + ([last] if _whole(last) else []), start=1):
+            if not line:
+                continue
+            if (record := _whole(line)) is None:
+                raise UserError(f"{self.path}:{number}: {line[:60]!r} is not a line as it was written; {mend}")
+            yield record, str(record.pop(CRC))
+
+
+def is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a line has these labels."""
+    return all(record.get(key) == value for key, value in labels.items())
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record | {CRC: _crc(record)}) + "\n"
+
+
+def _crc(record: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    """The record of a line; None where it is not as it was written."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or record.get(CRC) != _crc({name: value for name, value in record.items() if name != CRC}):
+        return None
+    return record
+
+
+def _ends_with_newline(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        if file.tell() == 0:
+            return True
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

@@ -1,40 +1,80 @@
 """Models that go on from an earlier run's, whose catalogue may have been another: yesterday's for today's retraining."""
 
 import pathlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.config import CONFIG_FILE
 from grasp_jax.errors import UserError
-from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.files import read_object
+from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_bank, read_manifest
+from grasp_jax.training.checkpoint import Checkpoints, find_model
+from grasp_jax.workdir import read_item_ids
 
 ITEM_TABLE = ("encoder", "table")  # [M, V, D]: rows are items
 POSITIONS = "positions"  # [M, longest history, D]: counted from a history's start
 
 
-def start_from(params: Any, folder: pathlib.Path, rows: np.ndarray) -> Any:
+class Earlier(NamedTuple):
+    """The trained models of an earlier run.
+
+    Attributes:
+      workdir: of that run.
+      params: of its M models, nested dictionaries of NumPy arrays with leaves [M, ...].
+      best: [M] their validation scores.
+      item_ids: [V] str ids of the rows of its item tables.
+      made_from: what it was trained on (`provenance`).
+    """
+
+    workdir: pathlib.Path
+    params: dict[str, Any]
+    best: np.ndarray
+    item_ids: np.ndarray
+    made_from: dict[str, Any]
+
+
+def read_earlier(workdir: pathlib.Path, cell: str, allow_older: bool = False) -> Earlier:
+    """The models of one cell, METHOD-BACKBONE, of an earlier run; `allow_older` as in `find_model`.
+
+    Raises:
+      UserError: nothing was trained there, or what was is damaged.
+    """
+    folder = workdir / "checkpoints" / cell
+    mend = "expected the workdir of a run of this version that trained this model"
+    try:
+        found = find_model(folder, allow_older)
+        item_ids = read_item_ids(workdir, mend) if found else np.empty(0, str)
+    except UserError as error:
+        raise UserError(f"config.train.start_from: {error}") from error
+    if found is None:
+        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; {mend}")
+    checkpoints = Checkpoints(found.folder)
+    restored = checkpoints.read_any(found.step)
+    checkpoints.close()
+    return Earlier(workdir, restored["best_params"], restored["progress"]["best"], item_ids, found.manifest["made_from"])
+
+
+def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
     """Fresh parameters with an earlier run's best in their place; an item that is new keeps its fresh row.
 
     Args:
       params: of M models, leaves [M, ...].
-      folder: of the earlier cell's checkpoints.
+      earlier: the earlier run's.
       rows: [V] the earlier row of each item, -1 for a new one.
 
     Returns:
       The same tree. All models start from the earlier one with the best validation score.
 
     Raises:
-      UserError: nothing was trained there, or a model of another shape.
+      UserError: a model of another shape.
     """
-    checkpoints = Checkpoints(folder / "best") if (folder / "best").is_dir() else None
-    restored = None if checkpoints is None else checkpoints.restore_all()
-    if restored is None:
-        raise UserError(f"config.train.start_from: {folder} holds no checkpoint; expected the workdir of a run that trained this model")
-    earlier, best = restored["best_params"], int(np.argmax(restored["progress"]["best"]))
+    best, folder = int(np.argmax(earlier.best)), earlier.workdir
     try:
-        return jax.tree_util.tree_map_with_path(lambda path, new, old: _carried(path, new, old[best], rows, folder), params, earlier)
+        return jax.tree_util.tree_map_with_path(lambda path, new, old: _carried(path, new, old[best], rows, folder), params, earlier.params)
     except (ValueError, KeyError) as error:  # what jax says of trees that are not alike
         raise UserError(f"config.train.start_from: {folder} holds another kind of model; expected the same config.model") from error
 
@@ -57,30 +97,71 @@ def _carried(path: Any, new: jax.Array, old: np.ndarray, rows: np.ndarray, folde
     return jnp.broadcast_to(old, new.shape).astype(new.dtype)
 
 
-def earlier_rows(item_ids: np.ndarray, workdir: pathlib.Path) -> np.ndarray:
-    """[V] row that each item had in an earlier run, -1 where it had none.
-
-    Raises:
-      UserError: the workdir does not say which items it was trained on.
-    """
-    path = workdir / ITEM_IDS
-    try:
-        earlier = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"config.train.start_from: {path} cannot be read ({error}); expected the workdir of a run of this version"
-        ) from error
+def earlier_rows(item_ids: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    """[V] row that each item had in an earlier run, -1 where it had none; `earlier` has the ids of that run's rows."""
     row_of = {name: row for row, name in enumerate(earlier.tolist())}
     return np.array([row_of.get(name, -1) for name in item_ids.astype(str).tolist()])
 
 
-def save_item_ids(item_ids: np.ndarray, workdir: pathlib.Path) -> None:
-    """Leaves the ids of the rows of the item table in a workdir."""
-    path = workdir / ITEM_IDS
-    if not path.exists():
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, item_ids.astype(str), allow_pickle=False)
-        partial.replace(path)
+def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Folders in which the knowledge bank of an earlier run may lie."""
+    folders = [workdir / "knowledge"]
+    if (workdir / CONFIG_FILE).exists():
+        named = read_object(workdir / CONFIG_FILE, "config.train.start_from names this workdir").get("knowledge", {})
+        if isinstance(named, dict) and named.get("path"):
+            folders.append(pathlib.Path(str(named["path"])))
+    return folders
 
 
-ITEM_IDS = "item_ids.npy"
+def check_basis(earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray) -> None:
+    """Makes sure that today's vectors mean what yesterday's meant to the earlier models.
+
+    An encoder that is fitted to the texts, such as `lsa`, gives its directions anew each day; a model that goes on from yesterday's
+    would read every vector wrong and say nothing.
+
+    Args:
+      earlier: the earlier run's models.
+      bank: today's knowledge.
+      bank_folders: where the earlier run's bank may lie.
+      rows: [V] the earlier row of each item, -1 for a new one.
+
+    Raises:
+      UserError: the vectors of items that both know are others, or yesterday's are gone and the encoder is one that is fitted.
+    """
+    wanted = identity(bank.manifest)
+    if earlier.made_from.get("bank") == wanted:
+        return
+    field, encoder = f"config.train.start_from: {earlier.workdir}", bank.manifest["recipe"].get("encoder")
+    cure = "train without start_from, use an encoder that is not fitted to the texts, or name the earlier bank as config.knowledge.path"
+    old = _earlier_items(earlier, bank_folders)
+    if old is None:
+        if encoder in FITTED:
+            raise UserError(f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted anew since; {cure}")
+        print(f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on")
+        return
+    known = np.flatnonzero(rows >= 0)[:COMPARED]
+    before, now = (np.asarray(table[own], np.float32) for table, own in ((old, rows[known]), (bank.items, known)))
+    if before.shape[1:] != now.shape[1:]:
+        raise UserError(f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}")
+    lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(now, axis=1)
+    cosines = (before * now).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
+    if len(cosines) and (middle := float(np.median(cosines))) < SAME_BASIS:
+        raise UserError(
+            f"{field}: the encoder {encoder!r} gives items other vectors than it did then (cosine {middle:.2f} of the same items, "
+            f"expected {SAME_BASIS} or more), so its models would misread them; {cure}"
+        )
+
+
+def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndarray | None:
+    """[V, E] the item vectors that earlier models were trained on; None where no folder has them any more."""
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder, "expected the knowledge bank of that run as it was written")
+            if identity(manifest) == earlier.made_from.get("bank"):
+                return load_bank(folder, manifest["recipe"]).items
+    return None
+
+
+FITTED = ("lsa", "tfidf_projection")  # encoders whose directions depend on all texts
+COMPARED = 1000  # items whose vectors of two days are compared
+SAME_BASIS = 0.9  # median cosine; a centre that has moved costs a hundredth or two, another basis all of it

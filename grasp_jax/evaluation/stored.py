@@ -1,0 +1,68 @@
+"""Evaluation negatives on disk: drawn once, and believed only as they were written."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+from grasp_jax.provenance import difference
+
+
+class StoredNegatives(NamedTuple):
+    """A file of negatives [n, C] and a sealed description beside it.
+
+    Attributes:
+      path: `.npy`; the description has the ending `.json`.
+      made_from: the data and the fields of the config that decide the draw, as `provenance` describes them.
+    """
+
+    path: pathlib.Path
+    made_from: dict[str, Any]
+
+    @property
+    def description(self) -> pathlib.Path:
+        """Of the file: what it was made from, and its checksum."""
+        return self.path.with_suffix(".json")
+
+    def read(self) -> np.ndarray | None:
+        """The stored negatives; None where they are to be drawn, for the first time or because what is there is damaged, which is said.
+
+        Raises:
+          UserError: they are of other data or another draw.
+        """
+        if not self.path.exists() and not self.description.exists():
+            return None
+        try:
+            described = read_sealed(self.description, "they are drawn again from the same seed")
+            if damage := first_damaged(self.path.parent, described["files"]):
+                raise UserError(f"{damage}; they are drawn again from the same seed")
+            found = difference(described["made_from"], self.made_from)
+            stored = read_array(self.path, "they are drawn again from the same seed")
+        except UserError as error:
+            print(f"evaluation negatives: {error}", flush=True)
+            return None
+        if found:
+            raise UserError(f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir")
+        return stored
+
+    def write(self, drawn: np.ndarray) -> None:
+        """Stores negatives; where they were drawn again, they must be those that were described before.
+
+        Raises:
+          UserError: they are not, as where another version of NumPy draws otherwise.
+        """
+        try:
+            before = read_sealed(self.description, "")["files"].get(self.path.name) if self.description.exists() else None
+        except UserError:
+            before = None  # the description is what was damaged
+        write_array(self.path, drawn)
+        checksum = sha256(self.path)
+        if before not in (None, checksum):
+            raise UserError(f"{self.path}: drawn again, the evaluation negatives are others than before; use another --workdir")
+        write_sealed(self.description, {"made_from": self.made_from, "files": {self.path.name: checksum}})
+
+    def checksum(self) -> str:
+        """Of the stored file."""
+        return sha256(self.path)

@@ -1,0 +1,68 @@
+"""What an artefact of a run was made from. It is stored with the artefact and compared before the artefact is used.
+
+A description is a tree of plain JSON values:
+
+    data     fingerprint of the interactions, `InteractionLog.fingerprint`
+    config   every field that the artefact depends on, by its full name
+    bank     recipe and table checksums of the knowledge bank, where a method reads one
+    model    hash of the best parameters, for what was computed with them
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from grasp_jax.config import flatten
+
+MadeFrom = Mapping[str, Any]
+
+
+def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
+    """The first thing that differs between what an artefact was made from and what a run has; empty where nothing does."""
+    before, now = flatten(dict(stored)), flatten(_plain(wanted))
+    for name in sorted(before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)):
+        if before.get(name) != now.get(name):
+            return _said(name, before.get(name), now.get(name))
+    return ""
+
+
+_ORDER = ("data", "config", "bank", "model", "negatives")
+
+
+def _said(name: str, before: Any, now: Any) -> str:
+    section, _, field = name.partition(".")
+    if section == "data":
+        return "the data has changed since then"
+    if section == "model":
+        return "the model has been trained on since then"
+    if section == "negatives":
+        return "the evaluation negatives are others than then"
+    if field.startswith("tables") or before is None or now is None or "_texts" in field or field.endswith("source"):
+        return f"the {_SECTIONS[section]} is another one ({field} differs)"
+    return f"{field if section == 'config' else f'the knowledge bank has {field}'} = {_short(before)} there and {_short(now)} here"
+
+
+_SECTIONS = {"config": "config", "bank": "knowledge bank"}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(tree: MadeFrom) -> dict[str, Any]:
+    return json.loads(json.dumps(tree))  # tuples become the lists that a file gives back
+
+
+def hash_of_arrays(tree: Any) -> str:
+    """SHA-256 of a tree of arrays: names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()

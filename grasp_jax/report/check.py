@@ -1,0 +1,39 @@
+"""Before a report shows a finished run: is everything in its folder as it was written?"""
+
+import pathlib
+
+from grasp_jax.config import CONFIG_FILE
+from grasp_jax.errors import UserError
+from grasp_jax.files import first_damaged, read_sealed
+from grasp_jax.training.checkpoint import find_model
+from grasp_jax.training.records import Records
+from grasp_jax.workdir import DATA_FILE, read_cell_file, read_item_ids
+
+
+def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
+    """Looks at everything that a finished run has left, for what a report shows must be what was measured.
+
+    Args:
+      workdir: of the run; what is not there at all, as in a workdir that was tidied up, is passed over.
+      allow_older: be content with models whose newest snapshot is damaged.
+
+    Raises:
+      UserError: names the first file that is not as it was written.
+    """
+    for name in (CONFIG_FILE, "results.json"):
+        read_sealed(workdir / name, "run --mode=evaluate with this workdir again", required=False)
+    if (workdir / DATA_FILE).exists():
+        read_item_ids(workdir, "run --mode=train with this workdir again")
+    records = Records(workdir / "metrics.jsonl")
+    for path in sorted((workdir / "cells").glob("*.json")):
+        again = "run --mode=evaluate with this workdir again"
+        stored, (method, _, backbone) = read_cell_file(path), path.stem.rpartition("-")
+        if damage := first_damaged(workdir, stored["files"]):
+            raise UserError(f"{damage}; {again}")
+        if stored["epochs"] != records.checksum({"method": method, "backbone": backbone}):
+            raise UserError(f"{records.path}: the epochs of {path.stem} are not those of its results; {again}")
+    for folder in sorted((workdir / "checkpoints").glob("*")):
+        find_model(folder, allow_older)
+    for path in sorted((workdir / "candidates").glob("*.json")):
+        if damage := first_damaged(path.parent, read_sealed(path, "run --mode=evaluate with this workdir again")["files"]):
+            raise UserError(f"{damage}; run --mode=evaluate with this workdir again, they are drawn from the same seed")

@@ -1,0 +1,99 @@
+"""The folder of a run: which config and data it belongs to, and what of it can be believed.
+
+    config.json     the config, sealed (`files.write_sealed`)
+    data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
+    item_ids.npy    ids of the rows of the item tables
+    candidates/     evaluation negatives, each with a sealed description beside it
+    checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
+    cells/          results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
+    results.json    all results, sealed
+    metrics.jsonl   a line per model and epoch, each with a checksum
+"""
+
+import datetime
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.config import CONFIG_FILE, save_config
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.errors import UserError
+from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+
+DATA_FILE = "data.json"
+ITEM_IDS = "item_ids.npy"
+EARLIER = "earlier"  # folder of what --mode=refresh has set aside
+MADE = (  # what a run makes, in the order in which it is set aside: results first, so that none stands beside another run's models
+    "results.json", "recommendations.parquet", "recommendations.about.json", "cells", "ranks", "examples", "gates", "audit",
+    "metrics.jsonl", "checkpoints", "candidates", "knowledge", ITEM_IDS, DATA_FILE, CONFIG_FILE,
+)  # fmt: skip
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict, log: InteractionLog, fingerprint: str) -> None:
+    """Makes a workdir this config's and this data's own; what stands there already stays."""
+    save_config(config, workdir)
+    if not (workdir / DATA_FILE).exists():
+        write_array(workdir / ITEM_IDS, log.item_ids.astype(str))
+        facts = {"users": log.num_users, "items": log.num_items, "interactions": log.num_interactions}
+        made = {"made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"), "fingerprint": fingerprint, **facts}
+        write_sealed(workdir / DATA_FILE, made | {"files": {ITEM_IDS: sha256(workdir / ITEM_IDS)}})
+
+
+def data_change(workdir: pathlib.Path, log: InteractionLog, fingerprint: str) -> str:
+    """How the data differ from those that a workdir was made from; empty where they do not, or where nothing was made yet.
+
+    Raises:
+      UserError: the workdir's description of its data is damaged.
+    """
+    if not (workdir / DATA_FILE).exists():
+        return ""
+    stored = read_sealed(workdir / DATA_FILE, f"remove {workdir / DATA_FILE}, the artefacts say themselves what they were made from")
+    if stored.get("fingerprint") == fingerprint:
+        return ""
+    sizes = ("users", "items", "interactions")
+    before = ", ".join(f"{stored.get(name, 0):,} {name}" for name in sizes)
+    now = ", ".join(f"{getattr(log, f'num_{name}'):,} {name}" for name in sizes)
+    what = f"{before} then, {now} now" if before != now else f"still {now}, but others, or in another order"
+    return f"{workdir}: the data has changed since {stored.get('made')} ({what})"
+
+
+def set_aside(workdir: pathlib.Path) -> pathlib.Path:
+    """Moves all that runs have made of earlier data into a folder of its own within the workdir; returns it. Nothing is lost."""
+    aside = workdir / EARLIER / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    aside.mkdir(parents=True)
+    for name in MADE:
+        if (workdir / name).exists():
+            (workdir / name).rename(aside / name)
+    return aside
+
+
+def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
+    """[V] str ids of a workdir's items, in row order.
+
+    Raises:
+      UserError: they are not there, or not as they were written.
+    """
+    described = read_sealed(workdir / DATA_FILE, mend)
+    if damage := first_damaged(workdir, _checksums(described)):
+        raise UserError(f"{damage}; {mend}")
+    return read_array(workdir / ITEM_IDS, mend)
+
+
+def read_cell_file(path: pathlib.Path) -> dict[str, Any]:
+    """WORKDIR/cells/METHOD-BACKBONE.json: "rows", "made_from", "epochs" (checksum of its records) and "files" with their checksums.
+
+    Raises:
+      UserError: it is damaged, or an earlier version wrote it.
+    """
+    mend = "run --mode=evaluate to measure it again"
+    stored = read_sealed(path, mend)
+    if missing := [name for name in ("rows", "made_from", "epochs", "files") if name not in stored]:
+        raise UserError(f"{path}: has no {missing[0]!r}; {mend}")
+    return stored
+
+
+def _checksums(description: dict[str, Any]) -> dict[str, str]:
+    files = description.get("files")
+    return {str(name): str(checksum) for name, checksum in files.items()} if isinstance(files, dict) else {}
