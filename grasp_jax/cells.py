@@ -21,7 +21,7 @@ from grasp_jax.models.recommender import BACKBONES, Recommender, build_recommend
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.processes import PREEMPTION
 from grasp_jax.provenance import difference
-from grasp_jax.training.checkpoint import Checkpoints, find_model
+from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
 from grasp_jax.training.deferred_adam import defers
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
@@ -126,6 +126,7 @@ def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
         params = everywhere(cell.data.mesh, start_from(initial.state.params, earlier, rows))
         initial = initial._replace(state=initial.state._replace(params=params), best_params=jax.tree.map(jnp.copy, params))
         print(f"{cell.folder.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
+    check_made_from(cell.folder, cell.data.made_from or {})
     experiment.claim()
     with PREEMPTION.saving():
         return train(config, cell.model, cell.members, cell.data, initial, cell.folder, experiment.records, cell.labels)

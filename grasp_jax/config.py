@@ -26,6 +26,7 @@ FREE = (
     "eval.user_block",
     "eval.item_block",
     "compilation_cache",
+    "train.checkpoint_seconds",
     "knowledge.since",
     "knowledge.audit",
     "knowledge.verify",

@@ -89,17 +89,12 @@ class Experiment:
     def _without_the_sated(self, split: Split) -> Split:
         """Users who have had so many items that too few negatives are left are trained on and not evaluated; says how many they are."""
         wanted, log = self.config.eval.num_negatives, split.log
-        if wanted >= log.num_items:
-            raise UserError(f"config.eval.num_negatives: {wanted}; expected fewer than the {log.num_items} items of the catalogue")
         if log.lengths.max() <= log.num_items - wanted:
             return split  # nobody can have had so many
-        sated = log.num_items - distinct_items(log) < wanted
-        if not (sated & (split.test.target >= 0)).any():
-            return split
-        if not (~sated & (split.test.target >= 0)).any():
-            raise UserError(
-                f"config.eval.num_negatives: {wanted}; no user has as many items left of the {log.num_items} in the catalogue; lower it"
-            )
+        evaluated = split.test.target >= 0
+        sated = evaluated & (log.num_items - distinct_items(log) < wanted)
+        if sated.sum() in (0, evaluated.sum()):
+            return split  # where it is everyone, `check` says so, if the mode evaluates
         example = log.user_ids[np.flatnonzero(sated)[0]]
         print(
             f"{sated.sum():,} users are not evaluated, for fewer than {wanted} items are left that they have not had "
@@ -109,6 +104,20 @@ class Experiment:
         return dataclasses.replace(
             split, **{name: dataclasses.replace(part, target=np.where(sated, -1, part.target)) for name, part in kept.items()}
         )
+
+    def check(self) -> None:
+        """What can be told of the config and the data before anything is computed.
+
+        Raises:
+          UserError: there are too few items to draw the evaluation's negatives from.
+        """
+        wanted, log, users = self.config.eval.num_negatives, self.split.log, self.split.test.evaluated
+        left = log.num_items - 1 if log.lengths.max() < log.num_items - wanted else int((log.num_items - distinct_items(log))[users].max())
+        if left < wanted:
+            raise UserError(
+                f"config.eval.num_negatives: {wanted}; expected at most {left}, for no user has more items left of the {log.num_items} in "
+                "the catalogue"
+            )
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -153,8 +162,9 @@ class Experiment:
         return knowledge
 
     def _beside_data(self, name: str) -> str:
-        """A file named in the config: as it stands, or inside the data folder."""
-        beside = pathlib.Path(self.config.data.path) / name
+        """A file named in the config: as it stands, or beside the interactions."""
+        data = pathlib.Path(self.config.data.path)
+        beside = (data.parent if data.is_file() else data) / name
         return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name
 
     def tables(self, method: str) -> Tables:

@@ -59,6 +59,7 @@ def prepare_alone(experiment: Experiment, flags: Any) -> None:
 
 def train(experiment: Experiment, flags: Any) -> None:
     """Trains every method on every backbone that the config names."""
+    experiment.check()
     prepare(experiment, flags)
     for method, backbone in experiment.cells:
         train_cell(experiment, make_cell(experiment, method, backbone))
@@ -75,6 +76,7 @@ def evaluate(experiment: Experiment, flags: Any) -> None:
 
 def everything(experiment: Experiment, flags: Any) -> None:
     """prepare, then train and evaluate cell by cell: a finished one is not ranked again, and one that diverges does not stop the rest."""
+    experiment.check()
     prepare(experiment, flags)
     evaluated: dict[tuple[str, str], Evaluated] = {}
     failed: list[dict[str, str]] = []

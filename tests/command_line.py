@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent
+CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
 
 
 def write_dataset(folder: pathlib.Path, num_users: int = 60, num_items: int = 40, width: int = 16) -> pathlib.Path:
@@ -34,7 +35,7 @@ def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str
         "--config.knowledge.item_file=items.npy", "--config.knowledge.user_file=users.npy", "--config.knowledge.num_neighbours=3",
         "--config.model.features=8", "--config.model.mlp=(16,)", "--config.train.seeds=(1,2)", "--config.train.batch_size=16",
         "--config.train.max_epochs=3", "--config.eval.num_negatives=10", "--config.model.dropout=0.2",
-        "--config.data.tail_user_below=0", f"--config.compilation_cache={workdir.parent / 'compiled'}", *more,
+        "--config.data.tail_user_below=0", f"--config.compilation_cache={os.environ.get(CACHE, workdir.parent / 'compiled')}", *more,
     ]  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Small random data that several test files share."""
 
 import os
+import shutil
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,20 @@ QUICK = "--xla_backend_optimization_level=0"
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
+# And what one process has compiled, no other of the session compiles again.
+COMPILED = os.environ.setdefault("GRASP_JAX_TEST_CACHE", tempfile.mkdtemp(prefix="grasp-jax-compiled-"))
+MAKES_IT = "PYTEST_XDIST_WORKER" not in os.environ
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = ("test_main", "test_mesh", "test_processes", "test_resume", "test_transfers", "test_plan", "test_start_from", "test_benchmarks")
+
+
+def pytest_sessionfinish() -> None:
+    """Workers may still read what the first process removes at the very end."""
+    if MAKES_IT:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

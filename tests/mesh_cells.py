@@ -144,9 +144,9 @@ def resumes_elsewhere(folder: pathlib.Path, cell: str, expected: dict[str, Any])
 def stopped_within_an_epoch(own: Experiment) -> None:
     real, saves = loop.Checkpoints.save, 0
 
-    def save(self: Any, step: int, tree: Any) -> None:
+    def save(self: Any, step: int, tree: Any, model: str) -> None:
         nonlocal saves
-        real(self, step, tree)
+        real(self, step, tree, model)
         saves += int(tree.progress.step) > 0
         if saves == 3:
             raise KeyboardInterrupt

@@ -86,7 +86,7 @@ def test_audit_of_vectors_from_files(tmp_path: pathlib.Path) -> None:
     assert "The vectors came from files" in text and "is left out" in text and not (tmp_path / "page" / "sheet.csv").exists()
     found = json.loads((tmp_path / "page" / "audit.json").read_text())
     assert found["texts"] == {} and found["vectors"]["items"]["norms"]["mean"] == pytest.approx(1.0)
-    flags.out = str(tmp_path / "run" / "config.json")
+    flags.out = str(tmp_path / "data" / "inter.txt")
     assert f"--out: {flags.out} is a file" in refusal(audit, experiment, flags)
 
 

@@ -70,9 +70,9 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[contextlib.ExitStack]:
     """To be entered when implicit transfers are to be forbidden; Orbax's own are not ours."""
     save = Checkpoints.save
 
-    def saved(self: Checkpoints, step: int, tree: Any) -> None:
+    def saved(self: Checkpoints, step: int, tree: Any, model: str) -> None:
         with jax.transfer_guard("allow"):
-            save(self, step, tree)
+            save(self, step, tree, model)
 
     monkeypatch.setattr(Checkpoints, "save", saved)
     with contextlib.ExitStack() as stack:

@@ -30,7 +30,7 @@ class Checkpoints:
 
     Args:
       folder: of this name, "last" or "best" of a cell.
-      made_from: what is trained on, stored with every checkpoint; one that was made from something else is refused. None: not compared.
+      made_from: what is trained on, stored with every checkpoint.
     """
 
     def __init__(self, folder: pathlib.Path, made_from: MadeFrom | None = None) -> None:
@@ -96,17 +96,15 @@ class Checkpoints:
         Newer ones that are damaged are named in a printed line.
 
         Raises:
-          UserError: there are checkpoints and none is whole; or it was made from something else than this run's.
+          UserError: there are checkpoints and none is whole.
         """
         steps, damages = sorted(self._manager.all_steps(), reverse=True), []
         for step in steps:
             try:
-                manifest = whole_manifest(self.folder / str(step))
+                whole_manifest(self.folder / str(step))
             except UserError as error:
                 damages.append(str(error))
                 continue
-            if self._made_from is not None and (found := difference(manifest["made_from"], self._made_from)):
-                raise UserError(f"{self.folder / str(step)}: this checkpoint is of another run: {found}; use another --workdir")
             tree = self._read(step, _like(like))
             if damages:
                 print(f"{damages[0]}; going on from step {step}, the newest that is whole", flush=True)
@@ -185,6 +183,21 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
     if damages:
         raise UserError(damages[0] if mend in damages[0] else f"{damages[0]}; {mend}")
     return None
+
+
+def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
+    """Looks at the snapshots of a cell, before anything is written.
+
+    Raises:
+      UserError: one was made from something else than this run's.
+    """
+    for step, place in _steps(folder):
+        try:
+            stored = read_sealed(place / str(step) / MANIFEST, "the snapshot is damaged")
+        except UserError:
+            continue  # whoever reads the snapshot says so
+        if found := difference(stored.get("made_from", {}), made_from):
+            raise UserError(f"{place / str(step)}: this checkpoint is of another run: {found}; use another --workdir")
 
 
 def record_newest(folder: pathlib.Path, step: int, model: str) -> None:

@@ -1,0 +1,90 @@
+"""One process at a time: a lock outlives neither its holder nor a second host's patience."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from grasp_jax import locks
+from grasp_jax.locks import only_one
+from tests.refusal import assert_names, refusal
+
+
+def enter(path: pathlib.Path) -> None:
+    with only_one(path, "wait for it"):
+        pass
+
+
+def test_a_held_lock_names_its_holder(tmp_path: pathlib.Path) -> None:
+    """Two runs would write into one folder."""
+    path = tmp_path / "run" / ".lock"
+    with only_one(path, "wait for it"):
+        assert_names(refusal(enter, path), (str(path), f"process {os.getpid()} on {socket.gethostname()}", "wait for it"))
+    enter(path)
+    assert not list(path.parent.iterdir()), "nothing stays"
+
+
+def test_a_killed_holder_is_followed(tmp_path: pathlib.Path) -> None:
+    """After kill -9 nobody could go on."""
+    path = tmp_path / ".lock"
+    program = f"import pathlib, os, grasp_jax.locks as l\nwith l.only_one(pathlib.Path({str(path)!r}), ''): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    assert path.exists()
+    enter(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pid_that_was_used_again(tmp_path: pathlib.Path) -> None:
+    """A lock of a process long dead would be honoured because another now has its number."""
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "another boot-12"}))
+    enter(path)
+
+
+@pytest.mark.parametrize("age, free", [(0.0, False), (2 * locks.DEAD_AFTER, True)])
+def test_another_hosts_lock_is_honoured_while_it_is_touched(tmp_path: pathlib.Path, age: float, free: bool) -> None:
+    """On a shared file system the other host's process cannot be asked for."""
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
+    os.utime(path, (time.time() - age,) * 2)
+    if free:
+        enter(path)
+    else:
+        assert_names(refusal(enter, path), ("process 1 on elsewhere", "wait for it"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"host": 5}'])
+def test_a_damaged_lock_is_honoured_while_it_is_new(tmp_path: pathlib.Path, content: str) -> None:
+    """A lock that cannot be read may be somebody's."""
+    path = tmp_path / ".lock"
+    path.write_text(content)
+    assert "an unknown host" in refusal(enter, path)
+    os.utime(path, (time.time() - 2 * locks.DEAD_AFTER,) * 2)
+    enter(path)
+
+
+def test_of_many_one_enters(tmp_path: pathlib.Path) -> None:
+    """Processes that find a dead lock at the same moment would all take it over."""
+    path, out = tmp_path / "run" / ".lock", tmp_path / "out"
+    out.mkdir()
+    path.parent.mkdir()
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "never"}))
+    program = f"""
+import pathlib, sys, time, uuid, grasp_jax.locks as l
+from grasp_jax.errors import UserError
+while time.time() < {time.time() + 3.0}: time.sleep(0.001)
+try:
+    with l.only_one(pathlib.Path({str(path)!r}), ''):
+        pathlib.Path({str(out)!r}, uuid.uuid4().hex).touch()
+        time.sleep(2.0)
+except UserError:
+    pass
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
+    assert all(process.wait() == 0 for process in processes)
+    assert len(list(out.iterdir())) == 1

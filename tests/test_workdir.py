@@ -1,0 +1,286 @@
+"""A workdir knows what everything in it was made from: nothing on disk is believed without being asked."""
+
+import json
+import os
+import pathlib
+import shutil
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grasp_jax import stages
+from grasp_jax.cell_results import finished_cell
+from grasp_jax.config import check_workdir, default_config
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.experiment import Experiment
+from grasp_jax.report.runs import read_runs
+from grasp_jax.stages import run_stage
+from grasp_jax.training.checkpoint import find_model
+from grasp_jax.training.records import Records
+from tests.command_line import write_dataset
+from tests.refusal import assert_names, refusal
+
+
+class Flags(types.SimpleNamespace):
+    """As absl's: by attribute, and by key as an object with a value."""
+
+    def __getitem__(self, name: str) -> types.SimpleNamespace:
+        return types.SimpleNamespace(value=getattr(self, name.replace("-", "_"), None))
+
+
+def config_of(data: pathlib.Path, **changes: Any) -> ConfigDict:
+    config = default_config()
+    config.data.path, config.data.max_length = str(data), 12
+    config.knowledge.encoder, config.knowledge.item_file, config.knowledge.user_file = "file", "items.npy", "users.npy"
+    config.knowledge.num_neighbours = 3
+    config.model.method, config.model.features, config.model.mlp, config.model.num_layers = "plain", 8, (16,), 1
+    config.train.batch_size, config.train.max_epochs, config.train.patience = 16, 2, 9
+    config.eval.num_negatives = 10
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def call(mode: str, config: ConfigDict, workdir: pathlib.Path, **flags: Any) -> None:
+    """What the command line does once its flags are read."""
+    given = Flags(dry_run=False, out=None, users=None, ratings=None, **flags)
+    check_workdir(config, workdir)
+    run_stage(mode, Experiment(config, workdir, mode == "refresh", bool(flags.get("allow_older"))), given)
+
+
+def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    return json.loads((workdir / "results.json").read_text())["rows"]
+
+
+def flip(path: pathlib.Path, place: float = 0.5) -> None:
+    """One bit."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with data and the workdir "run" of plain and grasp; every epoch was saved."""
+    folder = tmp_path_factory.mktemp("workdir")
+    data = write_dataset(folder / "data")
+    call("all", config_of(data, model__method="plain,grasp", train__checkpoint_seconds=0.0), folder / "run")
+    return folder
+
+
+@pytest.fixture
+def copy(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy that a test may spoil."""
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def both(folder: pathlib.Path, **changes: Any) -> ConfigDict:
+    return config_of(folder / "data", model__method="plain,grasp", **changes)
+
+
+def in_another_order(text: str) -> str:
+    return "\n".join(sorted(text.splitlines(), key=lambda line: (int(line.split()[0]), -int(line.split()[1])))) + "\n"
+
+
+def renumbered(text: str) -> str:
+    return "\n".join(f"{line.split()[0]} {41 - int(line.split()[1])}" for line in text.splitlines()) + "\n"
+
+
+def a_day_more(text: str) -> str:
+    return text + "3 7\n4 9\n"
+
+
+@pytest.mark.parametrize("mode", ["all", "train", "evaluate", "recommend"])
+@pytest.mark.parametrize("change", [in_another_order, renumbered, a_day_more])
+def test_other_data_in_place_are_told(copy: pathlib.Path, change: Any, mode: str) -> None:
+    """The new statistics would stand above the old metrics, and recommendations come from rows of other items."""
+    path = copy / "data" / "inter.txt"
+    path.write_text(change(path.read_text()))
+    message = refusal(call, mode, both(copy), copy / "run")
+    assert_names(message, (str(copy / "run"), "the data has changed since", "another --workdir", "--mode=refresh"))
+
+
+def test_refresh_keeps_what_was_there(copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Yesterday's results would be lost, or stand among today's."""
+    path, before = copy / "data" / "inter.txt", (copy / "run" / "results.json").read_text()
+    path.write_text(in_another_order(path.read_text()))
+    call("refresh", both(copy), copy / "run")
+    (aside,) = (copy / "run" / "earlier").iterdir()
+    assert str(aside) in capsys.readouterr().out and (aside / "results.json").read_text() == before
+    assert {"checkpoints", "cells", "candidates", "knowledge", "metrics.jsonl"} <= {entry.name for entry in aside.iterdir()}
+    call("all", both(copy), copy / "other")
+    assert rows(copy / "run") == rows(copy / "other") != json.loads(before)["rows"]
+
+
+@pytest.mark.parametrize("spelling", ["./data", "{}/../copy/data", "{}/data/inter.txt"])
+def test_the_same_file_by_another_path(copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    """The same data would count as another config."""
+    monkeypatch.chdir(copy)
+    before = rows(copy / "run")
+    call("evaluate", both(copy, data__path=spelling.format(copy)), copy / "run")
+    assert rows(copy / "run") == before
+
+
+def test_a_half_trained_models_results_do_not_stay(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Kill a training, look with --mode=evaluate, run the same command to its end: the numbers would be those of the look."""
+    config = both(finished, train__checkpoint_seconds=0.0)
+
+    def dies(self: Records, record: dict[str, Any]) -> None:
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+        real(self, record)
+
+    real = Records.append
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Records, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            call("all", config_of(finished / "data", train__checkpoint_seconds=0.0), tmp_path / "run")
+    call("evaluate", config_of(finished / "data"), tmp_path / "run")
+    looked = rows(tmp_path / "run")
+    call("all", config, tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(finished / "run") and looked != rows(finished / "run")[: len(looked)]
+
+
+def test_checkpoints_know_their_config(copy: pathlib.Path) -> None:
+    """Without config.json another learning rate, or a bank of another K, would go on from the old models without a word."""
+    (copy / "run" / "config.json").unlink()
+    message = refusal(call, "all", both(copy, train__learning_rate=(1e-2,)), copy / "run")
+    assert_names(message, ("checkpoints", "train.learning_rate = [0.001] there and [0.01] here", "another --workdir"))
+    message = refusal(call, "recommend", both(copy, train__learning_rate=(1e-2,)), copy / "run")
+    assert_names(message, ("checkpoints", "train.learning_rate"))
+    (copy / "run" / "config.json").unlink(missing_ok=True)
+    call("prepare", both(copy, knowledge__num_neighbours=5, knowledge__path=str(copy / "other")), copy / "elsewhere")
+    message = refusal(call, "evaluate", config_of(copy / "data", model__method="grasp", knowledge__path=str(copy / "other")), copy / "run")
+    assert_names(message, ("num_neighbours=5", "needs 3"))
+    five = config_of(copy / "data", model__method="grasp", knowledge__num_neighbours=5, knowledge__path=str(copy / "other"))
+    for mode in ("all", "evaluate", "recommend"):
+        assert_names(refusal(call, mode, five, copy / "run"), ("checkpoints", "knowledge.num_neighbours = 3 there and 5 here"))
+
+
+def test_a_removed_bank_is_made_again_or_refused(copy: pathlib.Path) -> None:
+    """The advice of an error, "remove this bank", would lead to tables of K=5 under a model of K=3."""
+    before = rows(copy / "run")
+    shutil.rmtree(copy / "run" / "knowledge")
+    message = refusal(call, "all", both(copy, knowledge__num_neighbours=5), copy / "run")
+    assert_names(message, ("config.json", "knowledge.num_neighbours is 3 there and 5 here"))
+    assert not (copy / "run" / "knowledge").exists()
+    call("all", both(copy), copy / "run")
+    assert rows(copy / "run") == before
+
+
+def test_a_run_that_is_refused_claims_nothing(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """A mistyped value would make the workdir its own, and the right one be "another config"."""
+    message = refusal(call, "all", config_of(finished / "data", eval__num_negatives=39), tmp_path / "run")
+    assert_names(message, ("config.eval.num_negatives", "39", "expected at most", "40 in the catalogue"))
+    assert not list(tmp_path.glob("run/*"))
+
+
+def biggest(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file that holds the numbers of the newest snapshot, of "best" or "last"."""
+    newest = max((folder / name).glob("[0-9]*"), key=lambda path: int(path.name))
+    return max((path for path in newest.rglob("d/*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def test_a_damaged_best_is_found_in_last(copy: pathlib.Path) -> None:
+    """The older best would be served with a warning that names neither, or other numbers be reported."""
+    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-sasrec"
+    flip(biggest(folder, "best"))
+    assert find_model(folder).folder.name == "last"
+    call("evaluate", both(copy), copy / "run")
+    assert rows(copy / "run") == before
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_where_both_are_damaged_serving_stops(copy: pathlib.Path, gone: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """An older model would be served and reported as if it were the newest. Told to, it is; and training goes on to the same end."""
+    before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-sasrec"
+    for name in ("best", "last"):
+        path = biggest(folder, name)
+        shutil.rmtree(path.parents[1 if not gone else 0]) if gone else flip(path)
+        if gone and path.parents[3].name.isdigit():
+            shutil.rmtree(path.parents[3], ignore_errors=True)
+    for mode in ("evaluate", "recommend"):
+        assert_names(refusal(call, mode, both(copy), copy / "run"), ("plain-sasrec", "--allow-older"))
+    assert_names(refusal(read_runs, str(copy / "run")), ("plain-sasrec", "--allow-older"))
+    call("evaluate", both(copy), copy / "run", allow_older=True)
+    assert "this older snapshot is used" in capsys.readouterr().out
+    call("all", both(copy), copy / "run")
+    if not gone:
+        assert "going on from step" in capsys.readouterr().out
+    assert rows(copy / "run") == before
+
+
+@pytest.mark.parametrize("name", ["candidates/test.npy", "candidates/valid.npy", "candidates/test.json"])
+def test_damaged_negatives_are_drawn_again(copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flipped byte would give other results and exit status 0."""
+    before, path = rows(copy / "run"), copy / "run" / name
+    content = path.read_bytes()
+    flip(path, 0.99 if name.endswith("npy") else 0.5)
+    call("evaluate", both(copy), copy / "run")
+    assert "drawn again from the same seed" in capsys.readouterr().out
+    assert rows(copy / "run") == before and path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["cells/plain-sasrec.json", "ranks/plain-sasrec-seed42-full.npz", "examples/plain-sasrec.json"])
+def test_damaged_results_are_measured_again(copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A digit that a disk has changed would be reported, and by the run after it believed."""
+    before = rows(copy / "run")
+    flip(copy / "run" / name)
+    assert_names(refusal(read_runs, str(copy / "run")), (str(copy / "run" / name).rsplit("/", 1)[1], "--mode=evaluate"))
+    alone = config_of(copy / "data", model__method="grasp")
+    call("all", alone, copy / "run")
+    assert "these results are not used" in capsys.readouterr().out and {row["method"] for row in rows(copy / "run")} == {"grasp"}
+    call("all", both(copy), copy / "run")
+    assert rows(copy / "run") == before
+
+
+@pytest.mark.parametrize("name", ["results.json", "config.json", "metrics.jsonl", "data.json", "item_ids.npy"])
+def test_a_report_shows_only_what_was_written(copy: pathlib.Path, name: str) -> None:
+    """A page for a paper would hold a number that was never measured."""
+    read_runs(str(copy / "run"))
+    path = copy / "run" / name
+    content = path.read_text(encoding="latin-1")
+    path.write_text(content.replace("1", "3", 1) if name != "item_ids.npy" else content[:-1] + "x", encoding="latin-1")
+    assert_names(refusal(read_runs, str(copy / "run")), (name,))
+
+
+def test_lost_epochs_are_told(copy: pathlib.Path) -> None:
+    """Learning curves would end early, as if the run had."""
+    path = copy / "run" / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert_names(refusal(read_runs, str(copy / "run")), ("metrics.jsonl", "grasp-sasrec"))
+
+
+def test_records_of_a_killed_process(tmp_path: pathlib.Path) -> None:
+    """A torn last line would stop every later run, or swallow the line that follows; a changed digit be shown."""
+    records = Records(tmp_path / "metrics.jsonl")
+    records.append({"epoch": 1, "loss": 0.5})
+    with records.path.open("a") as file:
+        file.write('{"epoch": 2, "lo')
+    assert records.read() == [{"epoch": 1, "loss": 0.5}]
+    records.keep(lambda record: True)
+    records.append({"epoch": 2, "loss": 0.25})
+    assert [record["epoch"] for record in records.read()] == [1, 2]
+    records.path.write_text(records.path.read_text().replace("0.25", "0.26"))
+    assert_names(refusal(records.read), (f"{records.path}:2", "not a line as it was written", "remove that line"))
+
+
+def test_results_of_another_data_are_not_joined(copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell that an earlier call left would stand beside this call's, though it was measured on other negatives."""
+    experiment = Experiment(both(copy), copy / "run")
+    assert finished_cell(experiment, "plain", "sasrec") is not None
+    path = copy / "run" / "candidates" / "test.npy"
+    np.save(path, np.load(path)[:, ::-1])
+    assert finished_cell(experiment, "plain", "sasrec") is None
+    assert "negatives are others" in capsys.readouterr().out
+
+
+def test_two_processes_do_not_share_a_workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Both would end with status 0, and the lines of both be in metrics.jsonl."""
+    config = config_of(finished / "data")
+    with stages.only_one(tmp_path / "run" / stages.LOCK, "wait"):
+        message = refusal(call, "all", config, tmp_path / "run")
+    assert_names(message, (str(tmp_path / "run"), f"process {os.getpid()}", "wait for it or use another --workdir"))
+    assert not (tmp_path / "run" / stages.LOCK).exists()
