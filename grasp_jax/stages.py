@@ -21,6 +21,7 @@ from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
+from grasp_jax.knowledge.address import redacted
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
@@ -160,7 +161,7 @@ def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated],
     rows = [row for cell in evaluated.values() for row in cell.rows]
     comparisons = _compare(evaluated)
     about = {
-        "command": " ".join(["python -m grasp_jax.main", *sys.argv[1:]]),
+        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
         "table1": statistics(experiment.split, experiment.groups),
         "lengths": {str(length): int(count) for length, count in enumerate(np.bincount(experiment.split.log.lengths)) if count},
         "seconds": experiment.seconds(),

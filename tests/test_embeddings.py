@@ -12,8 +12,9 @@ from grasp_jax.config import default_config
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import sentences
-from grasp_jax.knowledge.embeddings import batches, endpoint_encoder
+from grasp_jax.knowledge.embeddings import batches, endpoint_encoder, what_is_missing
 from tests.chat_server import ChatServer, running
+from tests.refusal import refusal
 
 FAULTS = {"busy": 7, "broken": 9, "dropped": 11, "malformed": 13}
 ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in range(50)] + [""]
@@ -57,6 +58,52 @@ def test_another_width_than_asked_for_is_refused(config: Any, monkeypatch: pytes
         config.embed.base_url = server.url
         with pytest.raises(UserError, match=r"vectors of 5 numbers; config\.knowledge\.embed\.dimensions asks for 12"):
             encode_endpoint(ITEMS, USERS, config)
+
+
+BAD = {
+    "nan": ('{"index": 0, "embedding": [NaN, 1.0]}', "no finite number"),
+    "text": ('{"index": 0, "embedding": ["a", "b"]}', "not the protocol's JSON"),
+    "ragged": ('{"index": 0, "embedding": [[1.0], 2.0]}', "not the protocol's JSON"),
+    "last": ('{"index": -1, "embedding": [1.0, 1.0]}', "a vector of text -1, and 1 were sent"),
+    "none": ("", "0 vectors for 1 texts"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_vectors_that_are_none_are_refused(config: Any, fault: str) -> None:
+    """What is no number would be kept as one for good; or a text be given another's vector."""
+    entry, reason = BAD[fault]
+    config.embed.dimensions, config.embed.retries = 0, 0
+    with running(ChatServer(content=b'{"object": "list", "data": [%s]}' % entry.encode())) as server:
+        config.embed.base_url = server.url
+        assert reason in refusal(encode_endpoint, ["soap"], [], config)
+
+
+def test_a_login_page_and_a_redirect_are_one_line(config: Any) -> None:
+    """A traceback; or texts would go to a host that nobody named."""
+    config.embed.retries = 0
+    with running(ChatServer(content=b"<html>log in</html>")) as server:
+        config.embed.base_url = server.url
+        assert "not the protocol's JSON" in refusal(encode_endpoint, ["soap"], [], config)
+    with running(ChatServer()) as other, running(ChatServer(status=307, location="")) as server:
+        server.location, config.embed.base_url = f"{other.url}/embeddings", server.url
+        assert "redirects to 127.0.0.1 (status 307)" in refusal(encode_endpoint, ["soap"], [], config) and other.requests == 0
+
+
+def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts would go to an endpoint, and be paid for, without a word."""
+    config.embed.price_prompt = 1e6
+    with running(ChatServer()) as server:
+        config.embed.base_url = server.url
+        missing = what_is_missing("items", ["red soap", "red soap", "oil"], config.embed)
+        assert (
+            missing
+            == f"encode items: 2 texts for 3 items go to {server.url}, model text-embedding-3-small; about 2 tokens, cost about 2.00"
+        )
+        assert server.requests == 0
+        encode_endpoint(["red soap", "red soap", "oil"], ["oil"], config)
+        assert capsys.readouterr().out == missing + "\n", "the user's text is an item's"
+        assert "nothing leaves this machine" in what_is_missing("items", ["oil"], config.embed)
 
 
 def test_batches_are_bounded() -> None:
