@@ -2,8 +2,8 @@
 
 An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter asks anew and an
 unchanged one never does. A CRC lies beside each, so that a flipped byte on the disk is no other answer: a damaged line of the journal is
-asked for again, a damaged shard refused. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes, handled as two
-[n, 2] uint64 halves; the index is sorted by the first.
+asked for again, a damaged shard refused. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes,
+handled as two [n, 2] uint64 halves; the index is sorted by the first.
 """
 
 import contextlib
