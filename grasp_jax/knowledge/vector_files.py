@@ -1,5 +1,6 @@
 """Vectors made elsewhere, in files, brought into the rows of a log; read a block at a time."""
 
+import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -51,9 +52,8 @@ def open_vectors(
     if len(bad):
         first = read(bad[:1])[0]
         value = first[~np.isfinite(first)][0]
-        raise UserError(
-            f"{path}: row {rows[bad[0]]}, counted from 0, ({kind} {ids[bad[0]]}) holds {value}; expected finite numbers; {len(bad)} such rows"
-        )
+        row = f"row {rows[bad[0]]}, counted from 0, ({kind} {ids[bad[0]]})"
+        raise UserError(f"{path}: {row} holds {value}; expected finite numbers; {len(bad)} such rows")
     return read
 
 
@@ -81,7 +81,7 @@ def _uncertain(ids: np.ndarray, kind: str) -> str:
     numbers = sorted(name for name in ids[:10_000].tolist() if name.isdecimal())
     if len(numbers) < min(len(ids), 10_000):
         return stand
-    swapped = next((f": {a!r} before {b!r}" for a, b in zip(numbers, numbers[1:], strict=False) if int(a) > int(b)), "")
+    swapped = next((f": {a!r} before {b!r}" for a, b in itertools.pairwise(numbers) if int(a) > int(b)), "")
     return f"{stand}, though they are all numbers{swapped}"
 
 
