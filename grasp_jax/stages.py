@@ -24,7 +24,7 @@ from grasp_jax.experiment import Experiment
 from grasp_jax.knowledge.address import redacted
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
-from grasp_jax.knowledge.texts import dry_run
+from grasp_jax.knowledge.texts import dry_run, sample_prompts
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
@@ -39,6 +39,9 @@ def prepare(experiment: Experiment, flags: Any) -> None:
     """Reads the data, prints its statistics, and makes or opens the knowledge bank; with --dry-run says what that would ask for."""
     facts = statistics(experiment.split, experiment.groups)
     print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
+    if experiment.needs_bank:
+        for line in sample_prompts(experiment.knowledge, experiment.split, experiment.dataset.texts):
+            print(line)
     if flags["dry-run"].value:
         print("\n".join(dry_run(experiment.knowledge, experiment.split, experiment.dataset.texts)))
         return

@@ -58,6 +58,7 @@ KNOWLEDGE: dict[str, Any] = {
     "seed": 0,
     "item_template": "listed_item",
     "user_template": "shopper_user",
+    "text_columns": (),  # of the items table, what {attributes} is made of; empty: its column of that name, or else all columns of text
     "personal_fields": (  # columns of the users table that stay on this machine and out of every text
         "name",
         "gender",
@@ -110,7 +111,7 @@ HOW_FAST = (  # and at what price: no vector depends on them
     "embed.batch_texts", "embed.batch_tokens", "sentence.device", "sentence.batch_size", "local.device", "local.batch_size",
     "recall_sample", "min_recall",
 )  # fmt: skip
-IN_RECIPE = ("retrieval", "num_neighbours", "group_column", "user_group_column")  # a bank made otherwise is refused for its own recipe
+IN_RECIPE = ("retrieval", "num_neighbours", "group_column", "user_group_column", "text_columns")  # such a bank is refused by its recipe
 POSITIVE = (
     "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
     "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",
