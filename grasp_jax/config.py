@@ -11,6 +11,7 @@ from typing import Any
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.knowledge.address import check_endpoint
 from grasp_jax.knowledge.corruption import KINDS
 from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
 from grasp_jax.knowledge.geometry import REDUCTIONS
@@ -215,6 +216,8 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
     for key, value in flatten(config.to_dict()).items():
         if value is None:
             raise UserError(f"config.{key}: None; expected a value such as the default's, see grasp_jax/config.py")
+    for section in ("describe", "embed"):  # first, for what may be a key is shown by no other check
+        check_endpoint(config.knowledge[section], f"config.knowledge.{section}")
     for key, choices in CHOICES.items():
         if (value := _get(config, key)) not in choices:
             raise UserError(f"config.{key}: {value!r}; expected one of {', '.join(choices)}")

@@ -23,9 +23,10 @@ from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.experiment import Experiment
+from grasp_jax.knowledge.address import redacted
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
-from grasp_jax.knowledge.texts import dry_run
+from grasp_jax.knowledge.texts import dry_run, sample_prompts
 from grasp_jax.locks import only_one
 from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
@@ -42,6 +43,9 @@ def prepare(experiment: Experiment, flags: Any) -> None:
     """Reads the data, prints its statistics, and makes or opens the knowledge bank; with --dry-run says what that would ask for."""
     facts = statistics(experiment.split, experiment.groups)
     print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
+    if experiment.needs_bank:
+        for line in sample_prompts(experiment.knowledge, experiment.split, experiment.dataset.texts):
+            print(line)
     if flags["dry-run"].value:
         print("\n".join(dry_run(experiment.knowledge, experiment.split, experiment.dataset.texts)))
         return
@@ -174,7 +178,7 @@ def _report(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated],
     rows = [row for cell in evaluated.values() for row in cell.rows]
     comparisons = _compare(evaluated)
     about = {
-        "command": " ".join(["python -m grasp_jax.main", *sys.argv[1:]]),
+        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
         "table1": statistics(experiment.split, experiment.groups),
         "lengths": {str(length): int(count) for length, count in enumerate(np.bincount(experiment.split.log.lengths)) if count},
         "seconds": experiment.seconds(),

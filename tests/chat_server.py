@@ -30,6 +30,8 @@ class ChatServer:
       faults: name -> a request in how many has it.
       seconds: to think about an answer.
       status: answer everything with this status instead.
+      location: of a redirect, with a status of 3xx.
+      content: answer everything with these bytes instead.
       answered: prompt -> how often it was answered properly.
       most_in_flight: requests at one time, at most.
     """
@@ -37,6 +39,8 @@ class ChatServer:
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.002
     status: int = 200
+    location: str = ""
+    content: bytes = b""
     log: str = ""
     requests: int = 0
     in_flight: int = 0
@@ -94,8 +98,14 @@ class ChatServer:
 
     async def reply(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and content; None drops the connection."""
+        if self.content:
+            return 200, {} if self.content.startswith(b"{") else {"content-type": "text/html"}, self.content
         if self.status != 200:
-            return self.status, {}, json.dumps({"error": {"message": f"status {self.status} for key sk-secret"}}).encode()
+            return (
+                self.status,
+                {"location": self.location} if self.location else {},
+                json.dumps({"error": {"message": f"status {self.status} for key sk-secret"}}).encode(),
+            )
         due = next((name for name, every in self.faults.items() if self.requests % every == every - 1), "")
         await asyncio.sleep(max(0.2, 10 * self.seconds) if due == "slow" else self.seconds)
         match due:

@@ -1,6 +1,7 @@
 """The cache of answers: nothing that came back is ever lost, or asked for again."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import textwrap
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from grasp_jax.errors import UserError
@@ -49,6 +52,63 @@ def test_a_torn_line_is_no_answer(tmp_path: pathlib.Path) -> None:
         cache.add(KEYS[1], Answer("second"))
     with AnswerCache(tmp_path) as cache:
         assert [answer.text for answer in cache.read(as_keys(KEYS[:2]))] == ["text", "second"]
+
+
+def test_a_damaged_line_is_no_other_answer(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte that flipped on the disk would give an item a text that nobody wrote, or end in a traceback."""
+    cache = AnswerCache(tmp_path)
+    for k in range(7):
+        cache.add(KEYS[k], Answer(f"text {k} é", "ok", 1, 2))
+    journal = (tmp_path / "journal.jsonl").read_bytes()
+    os.close(cache._journal)
+    cache._lock.close()
+    lines = journal.split(b"\n")
+    lines[0] = lines[0].replace(b"text", b"tent")  # still UTF-8, still JSON
+    lines[1] = lines[1].replace(b"\xc3", b"\xff")
+    lines[2] = lines[2].replace(KEYS[2].hex().encode(), KEYS[12].hex().encode())
+    lines[3] = b"[" * 100_000 + b"]" * 100_000
+    lines[4] = b"\x00" * 50
+    (tmp_path / "journal.jsonl").write_bytes(b"\n".join(lines))
+    with AnswerCache(tmp_path) as cache:
+        assert cache.missing(as_keys(KEYS[:13])).tolist() == [True] * 5 + [False] * 2 + [True] * 6
+        assert list(cache.read(as_keys(KEYS[5:7]))) == [Answer("text 5 é", "ok", 1, 2), Answer("text 6 é", "ok", 1, 2)]
+    assert "journal.jsonl: line 1 is no whole answer (5 such lines); asked for again" in capsys.readouterr().out
+
+
+def test_a_damaged_shard_is_no_other_answer(tmp_path: pathlib.Path) -> None:
+    """A byte that flipped on the disk, anywhere in a shard, would give an item another text."""
+    kept = [Answer(f"text {k} of something", "ok", k, k) for k in range(20)]
+    with AnswerCache(tmp_path / "whole") as cache:
+        for key, answer in zip(KEYS, kept, strict=True):
+            cache.add(key, answer)
+    (shard,) = (tmp_path / "whole").glob("*.parquet")
+    whole, folder, refused = shard.read_bytes(), tmp_path / "damaged", 0
+    folder.mkdir()
+    for place in range(0, len(whole), 41):
+        (folder / shard.name).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            with AnswerCache(folder) as cache:
+                known = [k for k, missing in enumerate(cache.missing(as_keys(KEYS))) if not missing]
+                assert list(cache.read(as_keys([KEYS[k] for k in known]))) == [kept[k] for k in known]
+        except UserError as error:
+            assert "not a readable shard of answers" in str(error) and "move it away" in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 10
+
+
+def test_shards_of_earlier_versions_are_read(tmp_path: pathlib.Path) -> None:
+    """Answers that were paid for would be lost with an update; or a file of other columns be taken for answers."""
+    columns = {"key": [KEYS[0]], "text": ["a"], "status": ["ok"], "prompt_tokens": [1], "answer_tokens": [2]}
+    arrays = [pa.array(column, kind) for column, kind in zip(columns.values(), answers.SCHEMA.types, strict=False)]
+    pq.write_table(pa.table(dict(zip(columns, arrays, strict=True))), tmp_path / "answers-000000.parquet")
+    with AnswerCache(tmp_path) as cache:
+        assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("a", "ok", 1, 2)]
+    pq.write_table(pa.table({"key": arrays[0], "words": arrays[1]}), tmp_path / "answers-000000.parquet")
+    with AnswerCache(tmp_path) as cache, pytest.raises(UserError, match="columns key, words"):
+        list(cache.read(as_keys(KEYS[:1])))
+    pq.write_table(pa.table({"key": ["short"]}), tmp_path / "answers-000000.parquet")
+    with pytest.raises(UserError, match="1 keys of type string"):
+        AnswerCache(tmp_path)
 
 
 def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: None) -> None:

@@ -10,10 +10,13 @@ from grasp_jax.config import default_config
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import chat
+from grasp_jax.knowledge import describe as describers
+from grasp_jax.knowledge.address import OPENAI, check_endpoint, redacted, resolved
 from grasp_jax.knowledge.answers import AnswerCache
 from grasp_jax.knowledge.endpoint import Usage
 from grasp_jax.knowledge.language_model import described, estimate, keys_of
 from tests.chat_server import ChatServer, running
+from tests.refusal import refusal
 
 FAULTS = {
     "busy": 17, "broken": 23, "dropped": 29, "malformed": 31, "other": 37, "slow": 41,
@@ -133,3 +136,94 @@ def test_an_address_without_its_scheme(tmp_path: pathlib.Path, settings: Any) ->
     settings.describe.base_url = "localhost:8000/v1"
     with pytest.raises(UserError, match="base_url: 'localhost:8000/v1'; expected an address such as http://localhost:8000/v1"):
         describe(tmp_path, settings)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, status: int) -> None:
+    """Prompts would go to a host that nobody named, and the user not learn of it."""
+    with running(ChatServer()) as other, running(ChatServer(status=status)) as server:
+        server.location = f"http://localhost:{other.port}/v1/chat/completions?token=abc"
+        settings.describe.base_url = server.url
+        message = refusal(describe, tmp_path, settings)
+        assert (other.requests, server.requests) == (0, 1)
+    assert f"{server.url}: redirects to localhost (status {status}), which is not followed" in message and "abc" not in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html><body>Please log in</body></html>",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": ["a", "b"]}}]}',
+        b'{"error": "overloaded"}',
+        b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["html", "empty", "parts", "error", "deep"],
+)
+def test_replies_that_are_none_are_one_line(tmp_path: pathlib.Path, settings: Any, content: bytes) -> None:
+    """A login page, or JSON nested absurdly deep, would end in a traceback or become an item's text."""
+    settings.describe.retries = 0
+    with running(ChatServer(content=content)) as server:
+        settings.describe.base_url = server.url
+        message = refusal(describe, tmp_path, settings)
+    assert "1 times no answer to one request" in message and "not the protocol's JSON" in message
+
+
+SECRETS = {
+    "http://host/v1?api_key=SECRET1": "a query or a fragment",
+    "http://host/v1#SECRET1": "a query or a fragment",
+    "http://user:SECRET1@host/v1": "a name or a password",
+    "http://host/v1/sk-SECRET1": "what looks like a key",
+    "sk-SECRET1": "what looks like a key",
+    "http://host/v1;key=SECRET1": "no address",
+    "ftp://host/SECRET1": "no address",
+    "http://host:99999/v1": "'http://host:99999/v1'",
+    "localhost:8000/v1": "'localhost:8000/v1'",
+}
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_an_address_is_nothing_but_an_address(settings: Any, address: str) -> None:
+    """A key would stand in config.json, results.json and the terminal."""
+    settings.embed.base_url = address
+    message = refusal(check_endpoint, settings.embed, "config.knowledge.embed")
+    assert message.startswith("config.knowledge.embed.base_url: ") and SECRETS[address] in message and "http://localhost:8000/v1" in message
+    assert "SECRET1" not in message
+
+
+@pytest.mark.parametrize("key", ["sk-SECRET1", "abcSECRET1", "A" * 65, "AKIA0123456789SECRET1", "KEY SECRET1"])
+def test_a_key_is_no_name_of_a_variable(settings: Any, key: str) -> None:
+    """A key given in place of its variable's name would be written and printed; what the environment has is a name."""
+    settings.describe.key_variable = key
+    message = refusal(check_endpoint, settings.describe, "config.knowledge.describe", {})
+    assert message.startswith("config.knowledge.describe.key_variable: not the name of an environment variable, such as OPENAI_API_KEY")
+    assert key not in message
+    for name, environment in (("OPENAI_API_KEY", {}), ("K2", {}), ("my_key", {"my_key": "x"}), ("", {})):
+        settings.describe.key_variable = name
+        check_endpoint(settings.describe, "config.knowledge.describe", environment)
+
+
+def test_where_it_goes_is_said_as_the_client_has_it(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--dry-run would say OpenAI, and the prompts go to where an old variable of the environment points."""
+    settings.describer, settings.describe.cache = "openai", str(tmp_path / "answers")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert f"go to OpenAI ({OPENAI})" in describers.what_is_missing("items", 4, prompt_of, settings)
+    with running(ChatServer()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.delenv("OPENAI_API_KEY")
+        assert f"go to OPENAI_BASE_URL={server.url}, model" in describers.what_is_missing("items", 4, prompt_of, settings)
+        describe(tmp_path / "asked", settings, 4)
+        assert server.requests == 2
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://host/v1?key=SECRET1")
+    message = refusal(describers.what_is_missing, "items", 4, prompt_of, settings)
+    assert message.startswith("the environment's OPENAI_BASE_URL: ") and "SECRET1" not in message
+    settings.describe.base_url = "http://own/v1"
+    assert resolved(settings.describe).said == "http://own/v1", "the config's own address comes first"
+
+
+def test_keys_are_taken_out_of_a_command_line() -> None:
+    """results.json, which is passed on, would hold the key; or a setting be taken for one."""
+    command = "main --a=sk-SECRET1 --b=http://u:SECRET1@h/v1?api_key=SECRET1&x=1 Authorization: Bearer SECRET1 --password=SECRET1"
+    assert redacted(command) == "main --a=*** --b=http://***h/v1?api_key=***&x=1 Authorization: Bearer *** --password=***"
+    plain = "main --config.model.start_token=True --config.knowledge.describe.max_tokens=300 --workdir=runs/task-secretary"
+    assert redacted(plain) == plain

@@ -36,6 +36,14 @@ def test_defaults_are_valid() -> None:
     check(default_config())
 
 
+@pytest.mark.parametrize("section", ["describe", "embed"])
+def test_keys_in_a_config_are_refused_and_not_shown(section: str) -> None:
+    """Would break secrecy: a key would stand in config.json, or in the error itself."""
+    for field, value in (("base_url", "http://host/v1?api_key=SECRET1"), ("key_variable", "sk-SECRET1")):
+        message = refusal(check, changed(f"knowledge.{section}.{field}", value))
+        assert message.startswith(f"config.knowledge.{section}.{field}: ") and "SECRET1" not in message
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_are_valid_and_know_every_key(name: str) -> None:
     """Would break a config that comes with the project: a value that is refused, or a key that nothing reads."""

@@ -107,6 +107,14 @@ def test_errors_of_a_newcomer_are_one_line(shop: pathlib.Path, tmp_path: pathlib
     assert "sk-secret" not in result.stdout + result.stderr + _written(tmp_path)
 
 
+def test_a_key_in_the_config_is_written_nowhere(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The key would stand in config.json, and be passed on with the workdir."""
+    for k, flag in enumerate(("describe.base_url=http://host/v1?api_key=sk-secret", "embed.key_variable=sk-secret")):
+        result = run(command(shop, tmp_path / str(k), "", "--mode=prepare", f"--config.knowledge.{flag}"))
+        assert "not shown" in one_line_error(result)
+        assert "sk-secret" not in result.stdout + result.stderr and not (tmp_path / str(k)).exists()
+
+
 def test_a_full_disk_loses_no_answer(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Answers that were paid for would be lost, or be torn and taken for whole ones."""
     with running(ChatServer()) as server:

@@ -1,6 +1,9 @@
 """Vectors of an embeddings endpoint: each its own text's, in batches of bounded size, none asked for twice."""
 
 import hashlib
+import json
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,16 @@ import pytest
 
 from grasp_jax.config import default_config
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.data.attributes import AttributeTable, Texts
+from grasp_jax.data.log import build_log
+from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge import sentences
-from grasp_jax.knowledge.embeddings import batches, endpoint_encoder
+from grasp_jax.knowledge.embeddings import batches, endpoint_encoder, what_is_missing
+from grasp_jax.knowledge.model_folder import check_sentence_folder
+from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
+from tests.refusal import refusal
 
 FAULTS = {"busy": 7, "broken": 9, "dropped": 11, "malformed": 13}
 ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in range(50)] + [""]
@@ -59,6 +68,52 @@ def test_another_width_than_asked_for_is_refused(config: Any, monkeypatch: pytes
             encode_endpoint(ITEMS, USERS, config)
 
 
+BAD = {
+    "nan": ('{"index": 0, "embedding": [NaN, 1.0]}', "no finite number"),
+    "text": ('{"index": 0, "embedding": ["a", "b"]}', "not the protocol's JSON"),
+    "ragged": ('{"index": 0, "embedding": [[1.0], 2.0]}', "not the protocol's JSON"),
+    "last": ('{"index": -1, "embedding": [1.0, 1.0]}', "a vector of text -1, and 1 were sent"),
+    "none": ("", "0 vectors for 1 texts"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_vectors_that_are_none_are_refused(config: Any, fault: str) -> None:
+    """What is no number would be kept as one for good; or a text be given another's vector."""
+    entry, reason = BAD[fault]
+    config.embed.dimensions, config.embed.retries = 0, 0
+    with running(ChatServer(content=b'{"object": "list", "data": [%s]}' % entry.encode())) as server:
+        config.embed.base_url = server.url
+        assert reason in refusal(encode_endpoint, ["soap"], [], config)
+
+
+def test_a_login_page_and_a_redirect_are_one_line(config: Any) -> None:
+    """A traceback; or texts would go to a host that nobody named."""
+    config.embed.retries = 0
+    with running(ChatServer(content=b"<html>log in</html>")) as server:
+        config.embed.base_url = server.url
+        assert "not the protocol's JSON" in refusal(encode_endpoint, ["soap"], [], config)
+    with running(ChatServer()) as other, running(ChatServer(status=307, location="")) as server:
+        server.location, config.embed.base_url = f"{other.url}/embeddings", server.url
+        assert "redirects to 127.0.0.1 (status 307)" in refusal(encode_endpoint, ["soap"], [], config) and other.requests == 0
+
+
+def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts would go to an endpoint, and be paid for, without a word."""
+    config.embed.price_prompt = 1e6
+    with running(ChatServer()) as server:
+        config.embed.base_url = server.url
+        missing = what_is_missing("items", ["red soap", "red soap", "oil"], config.embed)
+        assert (
+            missing
+            == f"encode items: 2 texts for 3 items go to {server.url}, model text-embedding-3-small; about 2 tokens, cost about 2.00"
+        )
+        assert server.requests == 0
+        encode_endpoint(["red soap", "red soap", "oil"], ["oil"], config)
+        assert capsys.readouterr().out == missing + "\n", "the user's text is an item's"
+        assert "nothing leaves this machine" in what_is_missing("items", ["oil"], config.embed)
+
+
 def test_batches_are_bounded() -> None:
     """The endpoint would refuse a batch for its number of texts or its tokens; or a long text be left out."""
     texts = ["x" * 40] * 10 + ["y" * 4000] + ["z" * 40] * 5
@@ -95,6 +150,42 @@ def test_model_that_is_not_there(config: Any) -> None:
         sentences.load_model(config.sentence)
 
 
+def test_pickled_weights_are_not_loaded(tmp_path: Path, config: Any) -> None:
+    """A folder from the net would run code: of the model itself, or of one of its small modules."""
+    folder = tmp_path / "model"
+    (folder / "2_Dense").mkdir(parents=True)
+    config.sentence.model = str(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+    message = refusal(sentences.load_model, config.sentence)
+    assert message.startswith("config.knowledge.sentence.model: ") and "pytorch_model.bin' may hold code and is not loaded" in message
+    (folder / "pytorch_model.bin").unlink()
+    assert "has no *.safetensors" in refusal(sentences.load_model, config.sentence)
+    (folder / "model.safetensors").write_bytes(b"x")
+    (folder / "pytorch_model.bin").write_bytes(b"x")  # beside safetensors, which are taken
+    check_sentence_folder(folder, "here")
+    modules = [{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "2_Dense", "type": "sentence_transformers.x"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    check_sentence_folder(folder, "here")
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"x")
+    assert "2_Dense/pytorch_model.bin' may hold code" in refusal(sentences.load_model, config.sentence)
+    for damaged in ("{", "[1]", "[" * 100_000, '[{"type": "x"}]'):
+        (folder / "modules.json").write_text(damaged)
+        assert "modules.json: " in refusal(sentences.load_model, config.sentence)
+    (folder / "modules.json").write_text('[{"path": "../other"}]')
+    assert "lies outside the folder" in refusal(sentences.load_model, config.sentence)
+
+
+def test_a_model_is_loaded_without_its_code(tmp_path: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub's model would be loaded from a pickle, or with code of its own."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    package = types.ModuleType("sentence_transformers")
+    package.SentenceTransformer = lambda name, **options: seen.append((name, options))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    config.sentence.model = "BAAI/bge"
+    sentences.load_model(config.sentence)
+    assert seen == [("BAAI/bge", {"device": None, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}})]
+
+
 def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
     """The pooling asked for would be ignored, and the model's own be used."""
     sentence_transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
@@ -114,3 +205,18 @@ def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
             found[config.sentence.pooling] = encode(["red soap", "soap"])
     np.testing.assert_array_equal(found["model"], found["mean"])
     assert np.abs(found["cls"] - found["mean"]).max() > 1e-3
+
+
+def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
+    """A user would see what goes to the describer, and not that all texts go to another endpoint."""
+    split = leave_one_out(build_log("shop", np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)), 10)
+    sources = Texts(AttributeTable(np.arange(4), {"title": ["soap", "oil", "wax", "gel"]}))
+    config.encoder, config.embed.base_url, config.describe.base_url = "openai", "http://embed/v1", "http://chat/v1"
+    lines = list(dry_run(config, split, sources))
+    assert lines[0] == "describe items: 4 texts from the template; nothing leaves this machine" and len(lines) == 4
+    assert lines[2].startswith("encode items: 4 texts for 4 items go to http://embed/v1, model text-embedding-3-small; about")
+    assert lines[3].startswith("encode users: 1 texts for 2 users go to http://embed/v1")
+    config.describer, config.describe.cache = "openai", config.embed.cache
+    lines = list(dry_run(config, split, sources))
+    assert "4 prompts for 4 items go to http://chat/v1" in lines[0] and len(lines) == 3
+    assert lines[2] == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"

@@ -40,8 +40,8 @@ def encoded(name: str, item_texts: list[str], user_texts: list[str], config: Con
         return encode(item_texts), encode(user_texts)
 
 
-def load(path: str, ids: np.ndarray, ids_path: str, kind: str) -> np.ndarray:
-    return open_vectors(path, ids, ids_path, kind)(np.arange(len(ids)))
+def load(path: str, ids: np.ndarray, ids_path: str, kind: str, ordered: bool = True) -> np.ndarray:
+    return open_vectors(path, ids, ids_path, kind, ordered)(np.arange(len(ids)))
 
 
 @pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
@@ -117,7 +117,7 @@ def test_vectors_in_row_order(tmp_path: pathlib.Path, write: Writer) -> None:
 def test_vectors_are_ordered_by_their_ids(tmp_path: pathlib.Path, write: Writer) -> None:
     """Would break the match of vectors and items: rows follow the ids file, and vectors of other ids are left out."""
     given = np.concatenate([VECTORS, -VECTORS[:1]])
-    for text in ("c\na\nb\nx\n", "c\na\nb\nx", "c\r\na\r\nb\r\nx\r\n"):
+    for text in ("c\na\nb\nx\n", "c\na\nb\nx", "c\r\na\r\nb\r\nx\r\n", "\ufeffc\na \nb\t\n x\n\n"):
         (tmp_path / "ids.txt").write_bytes(text.encode())
         loaded = load(write(tmp_path / "v", given), IDS, str(tmp_path / "ids.txt"), "item")
         assert np.array_equal(loaded, VECTORS[[1, 2, 0]])
@@ -154,9 +154,9 @@ def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     vectors[1, 2] = vectors[2, 0] = value
     path = write_npy(tmp_path / "v", vectors)
     message = refusal(load, path, IDS, "", "item")
-    assert_names(message, (path, "row 1 (item b)", f"holds {value}", "expected finite numbers", "2 such rows"))
+    assert_names(message, (path, "row 1, counted from 0, (item b)", f"holds {value}", "expected finite numbers", "2 such rows"))
     too_large = write_npy(tmp_path / "large", VECTORS.astype(np.float64) * 1e300)
-    assert_names(refusal(load, too_large, IDS, "", "item"), (too_large, "row 0 (item a)", "holds inf"))
+    assert_names(refusal(load, too_large, IDS, "", "item"), (too_large, "row 0, counted from 0, (item a)", "holds inf"))
 
 
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
@@ -165,7 +165,7 @@ def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
     vectors[2, 0] = np.nan
     (tmp_path / "ids.txt").write_text("c\nb\na\n")
     message = refusal(load, write_npy(tmp_path / "v", vectors), IDS, str(tmp_path / "ids.txt"), "item")
-    assert "row 2 (item a)" in message
+    assert "row 2, counted from 0, (item a)" in message
 
 
 BAD_ARRAYS = {
@@ -195,7 +195,7 @@ def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(Bomb()))
     for name in ("objects.npy", "bare.npy"):
         message = refusal(load, str(tmp_path / name), IDS, "", "item")
-        assert_names(message, (str(tmp_path / name), "not a readable .npy or .safetensors array"))
+        assert_names(message, (str(tmp_path / name), "not a readable .npy array"))
         assert not (tmp_path / "exploded").exists()
 
 
@@ -206,7 +206,7 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path, write: Writer, damage
     path = pathlib.Path(write(tmp_path / "v", VECTORS))
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[:-5], "text": b"<html>404</html>", "empty": b""}[damage])
-    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .npy or .safetensors array"))
+    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .", "expected an array of floats"))
 
 
 def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
@@ -228,6 +228,62 @@ def test_ids_must_fit_vectors_and_data(tmp_path: pathlib.Path) -> None:
     ids.write_text("c\nx\ny\n")
     message = refusal(load, path, IDS, str(ids), "item")
     assert_names(message, (str(ids), "no line for item a", "2 such items", "every item needs a vector"))
+
+
+def test_ids_files_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
+    """Would break with a traceback, or a count that says nothing of the heading or the blank line that makes it."""
+    path, ids = write_npy(tmp_path / "v", VECTORS), tmp_path / "ids.txt"
+    ids.write_bytes(b"a\n\xe9\nc\n")
+    assert_names(refusal(load, path, IDS, str(ids), "item"), (f"{ids}:2", "is not UTF-8 text", f"expected the item ids of {path}"))
+    ids.write_text("item_id\na\nb\nc\n")
+    assert_names(refusal(load, path, IDS, str(ids), "item"), ("4 ids for the 3 rows", "is 'item_id' a heading?"))
+    ids.write_text("a\n\nc\n")
+    assert_names(refusal(load, path, IDS, str(ids), "item"), (str(ids), "line 2 is empty"))
+    ids.write_text("a\nb\nc\n")
+    message = refusal(load, path, np.array(["a", "a ", "b"]), str(ids), "item")
+    assert "differ by blanks around them alone" in message
+
+
+@WRITERS
+def test_vectors_without_ids_need_an_order_that_is_certain(tmp_path: pathlib.Path, write: Writer) -> None:
+    """Would break the match of vectors and items without a word: text ids stand as 1, 10, 2, vectors as a rule as 1, 2, ..., 10."""
+    numbers = np.unique(np.arange(1, 13).astype(str))
+    path = write(tmp_path / "v", np.eye(12, dtype=np.float32))
+    message = refusal(load, path, numbers, "", "item", False)
+    parts = (
+        "config.knowledge.item_ids_file is empty",
+        "item ids of the data are text",
+        "all numbers: '12' before '2'",
+        "name a file",
+        path,
+    )
+    assert_names(message, parts)
+    message = refusal(load, write(tmp_path / "w", VECTORS), IDS, "", "user", False)
+    assert "config.knowledge.user_ids_file is empty" in message and "alphabetical order" in message and "numbers" not in message
+    (tmp_path / "ids.txt").write_text("".join(f"{k}\n" for k in range(1, 13)))
+    found = load(path, numbers, str(tmp_path / "ids.txt"), "item", False)
+    assert found.argmax(axis=1).tolist() == [int(name) - 1 for name in numbers], "each its own"
+    assert np.array_equal(load(path, np.arange(12), "", "user", False), np.eye(12)), "whole numbers ascend"
+    assert np.array_equal(load(path, numbers, "", "item", True), np.eye(12)), "the items table's order"
+
+
+def test_whose_rows_are_whose_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Would break a user's chance to see that rows are shifted."""
+    open_vectors(write_npy(tmp_path / "own", VECTORS), np.array([7, 8, 9]), "", "item", True, ["Red  soap", "x" * 99, "Oil"])
+    rows = f"its row 0 is item 7 (Red soap); its row 1 is item 8 ({'x' * 40}); its row 2 is item 9 (Oil)"
+    assert capsys.readouterr().out == f"{tmp_path}/own.npy: counted from 0, {rows}\n"
+    (tmp_path / "ids.txt").write_text("c\na\nx\nb\n")
+    load(write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])), IDS, str(tmp_path / "ids.txt"), "user")
+    assert capsys.readouterr().out.endswith("its row 0 is user c; its row 1 is user a; its row 3 is user b\n")
+
+
+def test_an_absurd_shape_asks_for_no_memory(tmp_path: pathlib.Path) -> None:
+    """Would break with a MemoryError, or take the machine down."""
+    path = pathlib.Path(write_npy(tmp_path / "v", VECTORS))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"(3, 4), }" + b" " * 12, b"(3000000000000, 4), }", 1))
+    assert path.read_bytes() != whole
+    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .npy array"))
 
 
 def test_an_id_given_twice_is_refused(tmp_path: pathlib.Path) -> None:

@@ -80,7 +80,7 @@ def test_fill(case: str) -> None:
 
 def test_long_values() -> None:
     """Would break the encoder's budget: junk of a single value becomes "unknown", a clause is cut."""
-    limit = 4 * prompts.MAX_VALUE_CHARACTERS
+    limit = prompts.MAX_SINGLE_CHARACTERS
     assert prompts.fill("{title}", {"title": "a" * limit}) == "a" * limit
     assert prompts.fill("{title}", {"title": "a" * (limit + 1)}) == prompts.UNKNOWN
     assert prompts.fill("[[{tags}]]!", {"tags": ["b" * 5000]}) == "b" * prompts.MAX_CLAUSE_CHARACTERS + "!"
@@ -138,6 +138,26 @@ def test_load_template(tmp_path: pathlib.Path) -> None:
     own.write_text("  Item {title}, né.\n\n", encoding="utf-8")
     assert prompts.load_template(str(own)) == "Item {title}, né."
     assert_names(refusal(prompts.load_template, "listed_itme"), ("'listed_itme'", "neither a file nor one of", *SHIPPED))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Item {title}\nna\xefve", "mine.txt:2: b'\\xefve' is not UTF-8 text; it is config.knowledge.item_template"),
+        (b"", "mine.txt: the file is empty; expected text with fields such as {title}, for it is config.knowledge.item_template"),
+        (b" \n\n", "mine.txt: the file is empty; expected text"),
+        (b"Describe the title", "mine.txt: 'Describe the title' names no field, so all texts would be the same"),
+    ],
+)
+def test_templates_that_are_none_are_one_line(tmp_path: pathlib.Path, content: bytes, expected: str) -> None:
+    """Would break with a traceback, or give every item the same text."""
+    (tmp_path / "mine.txt").write_bytes(content)
+    config = default_config().knowledge
+    config.item_template = str(tmp_path / "mine.txt")
+    assert expected in refusal(texts.prompts_of, config, split_of(histories()), Texts(items_table()))
+    config.item_template = "A thing called {title}. " * 50
+    message = refusal(texts.prompts_of, config, split_of(histories()), Texts(items_table()))
+    assert message.startswith("config.knowledge.item_template: 'A thing called {title}.") and "neither a file nor one of" in message
 
 
 @pytest.mark.parametrize("name", ITEM_TEMPLATES)

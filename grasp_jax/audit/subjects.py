@@ -13,6 +13,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge import prompts
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.clean import STATUSES, status_of
+from grasp_jax.knowledge.columns import as_list, cleaned, columns_read
 from grasp_jax.knowledge.prompts import PromptOf
 from grasp_jax.knowledge.refresh import text_hashes
 from grasp_jax.knowledge.texts import describe, prompts_of, require_answers
@@ -97,11 +98,12 @@ def _statuses(texts: list[str], stored: np.ndarray | None) -> np.ndarray:
 def _known(config: ConfigDict, split: Split, sources: Texts) -> dict[str, TextOf]:
     if sources.items is None:
         return {}
-    columns, windows, flat_items = sources.items.columns, split.train, split.log.items
-    named = [name for name in prompts.field_names(prompts.load_template(config.item_template)) if name in columns]
-    titles = prompts.item_titles(sources.items)
+    items = cleaned(sources.items)
+    columns, windows, flat_items = items.columns, split.train, split.log.items
+    named = columns_read(sources.items, config.text_columns, prompts.load_template(config.item_template))
+    titles = prompts.item_titles(items)
     return {
-        "items": lambda row: ", ".join(part for name in named for part in prompts.as_list(columns[name][row])),
+        "items": lambda row: ", ".join(part for name in named for part in as_list(columns[name][row])),
         "users": lambda row: ", ".join(titles[item] for item in flat_items[windows.start[row] : windows.end[row]]),
     }
 

@@ -1,8 +1,9 @@
 """Answers that were paid for, kept: a journal that survives a killed process, folded into Parquet shards.
 
 An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter asks anew and an
-unchanged one never does. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes, handled as two
-[n, 2] uint64 halves; the index is sorted by the first.
+unchanged one never does. A CRC lies beside each, so that a flipped byte on the disk is no other answer: a damaged line of the journal is
+asked for again, a damaged shard refused. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes,
+handled as two [n, 2] uint64 halves; the index is sorted by the first.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -24,8 +26,16 @@ from grasp_jax.errors import UserError
 SHARD_ANSWERS = 16_384
 SHARDS_IN_MEMORY = 4
 SCHEMA = pa.schema(
-    [("key", pa.binary(16)), ("text", pa.string()), ("status", pa.string()), ("prompt_tokens", pa.int64()), ("answer_tokens", pa.int64())]
+    [
+        ("key", pa.binary(16)),
+        ("text", pa.string()),
+        ("status", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("answer_tokens", pa.int64()),
+        ("crc", pa.uint32()),
+    ]
 )
+OLDER = SCHEMA.names[:-1]  # columns of shards of earlier versions, which are taken as they are
 
 
 class Answer(NamedTuple):
@@ -46,6 +56,12 @@ class Answer(NamedTuple):
 def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
     """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer."""
     return hashlib.sha256(json.dumps([prompt, model, parameters], sort_keys=True).encode()).digest()[:16]
+
+
+def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
+    """An answer as the journal has it, without the end of the line, and its CRC; half a surrogate pair becomes a question mark."""
+    line = json.dumps([key.hex(), *answer], ensure_ascii=False).encode("utf-8", errors="replace")
+    return line, zlib.crc32(line)
 
 
 class Keeps(Protocol):
@@ -91,9 +107,9 @@ class AnswerCache:
 
     def add(self, key: bytes, answer: Answer) -> None:
         """Keeps an answer before it returns: one write, which outlives this process."""
-        line = json.dumps([key.hex(), *answer], ensure_ascii=False) + "\n"
+        line, crc = as_line(key, answer)
+        data = line[:-1] + b", %d]\n" % crc
         with _disk_errors(self._journal_path):
-            data = line.encode("utf-8", errors="replace")
             if os.write(self._journal, data) != len(data):
                 raise OSError(28, "No space left on device")
         self._pending[key] = answer
@@ -118,6 +134,7 @@ class AnswerCache:
 
         Raises:
           KeyError: a key has no answer.
+          UserError: an answer is not what was kept.
         """
         for key, place in zip(keys, self._places(keys), strict=True):
             if place < 0:
@@ -125,7 +142,12 @@ class AnswerCache:
             else:
                 shard, row = divmod(int(place), SHARD_ANSWERS)
                 columns = self._read_shard(shard)
-                yield Answer(*(columns[name][row].as_py() for name in SCHEMA.names[1:]))
+                with _shard_errors(self._shards[shard]):
+                    found = [columns[name][row].as_py() for name in columns]
+                    answer = Answer(*found[1 : len(OLDER)])
+                    if len(found) > len(OLDER) and as_line(key.tobytes(), answer)[1] != found[-1]:
+                        raise ValueError(f"row {row + 1} differs from what was kept")
+                yield answer
 
     def close(self) -> None:
         """Folds what is pending into a shard and lets go of the folder."""
@@ -150,10 +172,7 @@ class AnswerCache:
         self._keys, self._place = np.empty((0, 2), np.uint64), np.empty(0, np.int64)
         keys, places = [self._keys], [self._place]
         for shard, path in enumerate(self._shards):
-            try:
-                keys.append(as_keys(pq.read_table(path, columns=["key"])["key"].to_pylist()))
-            except (OSError, pa.ArrowException, KeyError) as error:
-                raise UserError(f"{path}: not a readable shard of answers ({error}); move it away to ask anew") from error
+            keys.append(_shard_keys(path))
             places.append(shard * SHARD_ANSWERS + np.arange(len(keys[-1])))
         self._set_index(np.concatenate(keys), np.concatenate(places))
 
@@ -176,7 +195,8 @@ class AnswerCache:
         """Moves pending answers into new shards, then empties the journal."""
         while self._pending:
             taken = list(self._pending.items())[:SHARD_ANSWERS]
-            columns = [[key for key, _ in taken], *zip(*(answer for _, answer in taken), strict=True)]
+            checks = [as_line(key, answer)[1] for key, answer in taken]
+            columns = [[key for key, _ in taken], *zip(*(answer for _, answer in taken), strict=True), checks]
             # After the last one's number, not their count: one that was moved away must not let another be overwritten.
             number = int(self._shards[-1].stem.removeprefix("answers-")) + 1 if self._shards else 0
             path = self.folder / f"answers-{number:06d}.parquet"
@@ -197,8 +217,11 @@ class AnswerCache:
             os.truncate(self._journal_path, 0)
 
     def _load_shard(self, shard: int) -> dict[str, pa.ChunkedArray]:
-        table = pq.read_table(self._shards[shard])
-        return {name: table[name] for name in SCHEMA.names}
+        with _shard_errors(self._shards[shard]):
+            table = pq.read_table(self._shards[shard])
+            if table.column_names not in (OLDER, SCHEMA.names):
+                raise ValueError(f"columns {', '.join(table.column_names)}")
+            return {name: table[name] for name in table.column_names}
 
 
 def open_answers(folder: str) -> AnswerCache:
@@ -208,24 +231,58 @@ def open_answers(folder: str) -> AnswerCache:
 
 def kept_keys(folder: pathlib.Path) -> set[bytes]:
     """Keys of all answers in a folder that no process has open; changes nothing there."""
-    shards = [pq.read_table(path, columns=["key"])["key"].to_pylist() for path in folder.glob("answers-*.parquet")]
-    return {key for keys in shards for key in keys} | _read_journal(folder / "journal.jsonl").keys()
+    shards = [_shard_keys(path) for path in folder.glob("answers-*.parquet")]
+    return {key.tobytes() for keys in shards for key in keys} | _read_journal(folder / "journal.jsonl").keys()
+
+
+def _shard_keys(path: pathlib.Path) -> np.ndarray:
+    """[n, 2] keys of a shard."""
+    with _shard_errors(path):
+        column = pq.read_table(path, columns=["key"])["key"]
+        if column.type != SCHEMA.field("key").type or len(column) > SHARD_ANSWERS:
+            raise ValueError(f"{len(column):,} keys of type {column.type}")
+        return as_keys(column.to_pylist())
 
 
 def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
-    """Answers of whole lines; a line that a killed process was torn from is no answer."""
+    """Answers of whole lines; a line that a killed process was torn from is no answer, nor is one that was damaged since."""
     found: dict[bytes, Answer] = {}
+    damaged = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-            with contextlib.suppress(ValueError, TypeError):
-                key, *answer = json.loads(line)
-                found[bytes.fromhex(key)] = Answer(*answer)
+        with _disk_errors(path):
+            lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            if answered := _parsed(line):
+                found[answered[0]] = answered[1]
+            else:
+                damaged.append(number)
+    if damaged:
+        print(f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); asked for again where it is needed", flush=True)
     return found
+
+
+def _parsed(line: bytes) -> tuple[bytes, Answer] | None:
+    """Key and answer of a line of the journal; None where it is damaged. Earlier versions wrote no CRC."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        name, text, status, prompt_tokens, answer_tokens, *crc = json.loads(line.decode("utf-8"))
+        key, answer = bytes.fromhex(name), Answer(str(text), str(status), int(prompt_tokens), int(answer_tokens))
+        if len(key) == 16 and crc in ([], [as_line(key, answer)[1]]):
+            return key, answer
+    return None
 
 
 def as_keys(keys: Sequence[bytes]) -> np.ndarray:
     """[n] keys of 16 bytes -> [n, 2] uint64."""
     return np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
+
+
+@contextlib.contextmanager
+def _shard_errors(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: not a readable shard of answers ({reason}); move it away to ask anew") from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.knowledge.address import resolved
 from grasp_jax.knowledge.answers import Answer, Keeps
 from grasp_jax.knowledge.clean import clean, split_reference, status_of
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
@@ -83,8 +84,8 @@ async def _answer(endpoint: Endpoint, prompt: str, reference: str, options: dict
 
 
 def where(config: ConfigDict) -> str:
-    """The endpoint's address."""
-    return config.describe.base_url or "OpenAI"
+    """The endpoint's address, and who named it if not the config."""
+    return resolved(config.describe).said
 
 
 CHAT = LanguageModel(described_by, ask, where)

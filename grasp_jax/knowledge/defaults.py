@@ -58,6 +58,7 @@ KNOWLEDGE: dict[str, Any] = {
     "seed": 0,
     "item_template": "listed_item",
     "user_template": "shopper_user",
+    "text_columns": (),  # of the items table, what {attributes} is made of; empty: its column of that name, or else all columns of text
     "personal_fields": (  # columns of the users table that stay on this machine and out of every text
         "name",
         "gender",

@@ -9,6 +9,7 @@ import numpy as np
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.address import resolved
 from grasp_jax.knowledge.answers import Answer, AnswerCache, answer_key, as_keys, open_answers
 from grasp_jax.knowledge.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
 
@@ -26,7 +27,10 @@ def endpoint_encoder(
     """
     with open_answers(config.embed.cache) as cache:
         for kind, texts in (("items", item_texts), ("users", user_texts)):
-            ask(texts, keys_of(texts, config.embed), cache, config.embed, f"encode {kind}")
+            keys = keys_of(texts, config.embed)
+            if len(rows := cache.unanswered(keys)):
+                print(announcement(kind, texts, rows, config.embed), flush=True)
+            ask(texts, keys, cache, config.embed, f"encode {kind}")
 
         def encode(texts: Sequence[str]) -> np.ndarray:
             keys = keys_of(texts, config.embed)
@@ -35,6 +39,25 @@ def endpoint_encoder(
             return np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in answers])
 
         yield encode
+
+
+def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: ConfigDict) -> str:
+    """What is about to be sent of `texts`, where to, and what it may cost; nothing is sent."""
+    usage = Usage(len(rows), sum(len(texts[row]) for row in rows) // CHARACTERS_PER_TOKEN)
+    price = f", cost about {usage.cost(config):,.2f}" if config.price_prompt else ""
+    return (
+        f"encode {kind}: {len(rows):,} texts for {len(texts):,} {kind} go to {resolved(config).said}, model {config.model}; "
+        f"about {usage.prompt_tokens:,} tokens{price}"
+    )
+
+
+def what_is_missing(kind: str, texts: Sequence[str], config: ConfigDict) -> str:
+    """What `endpoint_encoder` would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
+    with open_answers(config.cache) as cache:
+        rows = cache.unanswered(keys_of(texts, config))
+    if not len(rows):
+        return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
+    return announcement(kind, texts, rows, config)
 
 
 def as_answer(vector: np.ndarray) -> Answer:
@@ -55,9 +78,11 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Conf
         wanted = [texts[row] or " " for row in batch]
         options: dict[str, Any] = {"dimensions": config.dimensions} if config.dimensions else {}
 
-        def read(response: Any) -> list[list[float]]:
+        def read(response: Any) -> np.ndarray:
             vectors: list[list[float] | None] = [None] * len(wanted)
             for entry in response.data:  # in any order: the index says whose it is
+                if not 0 <= entry.index < len(wanted):
+                    raise NoAnswer(f"a vector of text {entry.index}, and {len(wanted)} were sent")
                 vectors[entry.index] = entry.embedding
             if any(not vector for vector in vectors):
                 raise NoAnswer(f"{len(response.data)} vectors for {len(wanted)} texts")
@@ -65,8 +90,11 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Conf
             if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
                 wide = f"vectors of {' and '.join(map(str, widths))} numbers"
                 raise UserError(f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}")
+            numbers = np.array(vectors, VECTOR)
+            if not np.isfinite(numbers).all():
+                raise NoAnswer("a vector that holds no finite number")
             usage.add(len(batch), response.usage.prompt_tokens if response.usage else 0)
-            return vectors  # type: ignore[return-value]
+            return numbers
 
         try:
             found = await endpoint.call(
@@ -82,7 +110,7 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Conf
                 "shorten the template, or lower config.knowledge.describe.max_characters"
             ) from None
         for row, vector in zip(batch, found, strict=True):
-            cache.add(keys[row].tobytes(), as_answer(np.asarray(vector)))
+            cache.add(keys[row].tobytes(), as_answer(vector))
         return len(batch)
 
     if len(rows):

@@ -8,16 +8,16 @@ import asyncio
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.address import check_endpoint, redacted, resolved
 from grasp_jax.progress import progress_bar
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
-_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/@\[\]:]+)(:\d+)?(/[^\s@]*)?")
 FIRST_RETRIES = 2  # of the very first request, so that a wrong address is said in seconds
 
 
@@ -47,6 +47,10 @@ class NoAnswer(Exception):
     """What came back is not what the protocol says; worth another attempt."""
 
 
+# What reading a reply raises that is HTML, is cut off, lacks a part or is nested absurdly deep.
+MALFORMED = (NoAnswer, ValueError, AttributeError, TypeError, LookupError, RecursionError)
+
+
 class Endpoint:
     """The client with its limits.
 
@@ -62,24 +66,22 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
-        if config.base_url and not _ADDRESS.fullmatch(config.base_url):
-            given = "an address with a name or a password" if "@" in config.base_url else repr(config.base_url)
-            raise UserError(f"base_url: {given}; expected an address such as http://localhost:8000/v1")
+        check_endpoint(config, f"config.knowledge.{'embed' if 'batch_texts' in config else 'describe'}")
+        address = resolved(config)
         self.config, self.answered, self._errors = config, False, openai
         key = os.environ.get(config.key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise UserError(f"the environment's {config.key_variable} holds characters that no key has; set it to your key")
-        if not key and not config.base_url:
+        if not key and address.is_openai:
             raise UserError(f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own")
         self._key = key
-        # By aiohttp, for a request costs half the processor time that it costs by the default transport.
-        http_client = openai.DefaultAioHttpClient()
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=config.base_url or None, timeout=config.timeout, http_client=http_client
-        )
+        # By aiohttp, for a request costs half the processor time that it costs by the default transport. A redirect would carry the
+        # prompts to a host that nobody named.
+        http_client = openai.DefaultAioHttpClient(follow_redirects=False)
+        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=address.url, timeout=config.timeout, http_client=http_client)
         # Once for each number, for a copy of the client takes as long as a request.
         self._retrying = functools.cache(lambda retries: self._client.with_options(max_retries=retries))
-        self.where = str(self._client.base_url)
+        self.where = address.url
         per_second = config.requests_per_minute / 60
         self._requests = aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second)) if per_second else None
         self._tokens = aiolimiter.AsyncLimiter(config.tokens_per_minute / 6, 10) if config.tokens_per_minute else None
@@ -126,16 +128,27 @@ class Endpoint:
                     raise Rejected from None
                 raise UserError(f"{self.where}: refused the first request: {self._say(error)}") from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
+                if (status := getattr(error, "status_code", 0)) // 100 == 3:
+                    raise UserError(f"{self.where}: {_redirected(status, error.response)}") from None
                 kept = "what was answered is kept, run again to go on"
                 raise UserError(f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}") from None
-            except (NoAnswer, ValueError, AttributeError, TypeError, LookupError, errors.APIResponseValidationError) as malformed:
+            except (*MALFORMED, errors.APIResponseValidationError) as malformed:
                 reason = str(malformed) if isinstance(malformed, NoAnswer) else f"{type(malformed).__name__}, not the protocol's JSON"
         raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
 
     def _say(self, error: Exception) -> str:
         """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
         said = str(error.__cause__ or "") or str(error)
-        return " ".join((said.replace(self._key, "***") if self._key else said).split())[:200]
+        return redacted(" ".join((said.replace(self._key, "***") if self._key else said).split()))[:200]
+
+
+def _redirected(status: int, response: Any) -> str:
+    """What a redirect means to the user; of its target no more than the host, for the rest may hold a key."""
+    try:
+        target = urlsplit(response.headers.get("location", "")).hostname or "another path of the same host"
+    except ValueError:
+        target = "an address that is none"
+    return f"redirects to {target} (status {status}), which is not followed, for prompts go where the config says alone; mend base_url"
 
 
 def work_off(

@@ -1,12 +1,15 @@
 """A folder that holds a language model: whether it can be used, and what makes it another model."""
 
 import hashlib
+import json
 import pathlib
 
 from grasp_jax.errors import UserError
+from grasp_jax.files import read_text
 
 FIELD = "config.knowledge.local.model"
 WEIGHTS = (".safetensors", ".bin", ".onnx")
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 SAMPLES, SAMPLE_BYTES = 64, 65_536  # of a file of weights, which may have gigabytes
 
 
@@ -26,6 +29,34 @@ def model_folder(name: str) -> pathlib.Path:
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{FIELD}: {name!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them")
     return folder.resolve()
+
+
+def check_sentence_folder(folder: pathlib.Path, where: str) -> None:
+    """Checks that every module of a sentence-transformers folder has its weights, if any, in safetensors; pickled ones may hold code.
+
+    Args:
+      folder: of the model; one without `modules.json` is a bare transformers model.
+      where: the config field, for messages.
+
+    Raises:
+      UserError: weights of a module are there only as a pickle, there are no safetensors at all, or `modules.json` is damaged.
+    """
+    inside = {folder}
+    if (folder / "modules.json").is_file():
+        mend = f"expected the list of modules of the sentence-transformers model that {where} names"
+        try:
+            modules = json.loads(read_text(folder / "modules.json", mend))
+            inside |= {folder / module["path"] for module in modules}
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise UserError(f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {mend}") from error
+    for part in sorted(inside):
+        if not part.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{folder / 'modules.json'}: the module {str(part)!r} lies outside the folder; expected one inside")
+        pickled = sorted(path.name for path in part.glob("*") if path.suffix in PICKLED and path.name != "training_args.bin")
+        if pickled and not any(part.glob("*.safetensors")):
+            raise UserError(f"{where}: {str(part / pickled[0])!r} may hold code and is not loaded; convert it to model.safetensors")
+    if not any(path for part in inside for path in part.glob("*.safetensors")):
+        raise UserError(f"{where}: {str(folder)!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them")
 
 
 def fingerprint(folder: pathlib.Path) -> str:

@@ -24,6 +24,7 @@ from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
 from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
 from grasp_jax.knowledge.neighbours import check_search
 from grasp_jax.knowledge.pooling import mean_of_neighbours
+from grasp_jax.knowledge.prompts import item_titles
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
 from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
@@ -54,7 +55,7 @@ def prepare_bank(config: ConfigDict, split: Split, texts: Texts, folder: pathlib
         with making_of(folder):
             started = time.perf_counter()
             work = begin(config, split, texts, recipe, folder)
-            _encode_all(config, split, work)
+            _encode_all(config, split, texts, work)
             tables = _finish(config, split, texts, work)
             notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
             notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
@@ -173,21 +174,23 @@ def _identity(config: ConfigDict, tables: Tables, kept: dict[str, np.ndarray], r
     return found.hexdigest()
 
 
-def _encode_all(config: ConfigDict, split: Split, work: Work) -> None:
+def _encode_all(config: ConfigDict, split: Split, sources: Texts, work: Work) -> None:
     """Fills the shards that are missing."""
     if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
         return
-    with _vectors(config, split, work) as vectors_of:
+    with _vectors(config, split, sources, work) as vectors_of:
         for kind in KINDS:
             with progress_bar(len(work.wanted(kind)), f"encode {kind}", "text") as bar:
                 fill_shards(work.shards, kind, work.wanted(kind), vectors_of[kind], bar.update)
 
 
 @contextlib.contextmanager
-def _vectors(config: ConfigDict, split: Split, work: Work) -> Iterator[dict[str, RowVectors]]:
+def _vectors(config: ConfigDict, split: Split, sources: Texts, work: Work) -> Iterator[dict[str, RowVectors]]:
     """Rows -> vectors, of "items" and of "users"."""
     if config.encoder == "file":
-        yield {"items": _of_file(config, "item", split.log.item_ids, ITEMS), "users": _of_file(config, "user", split.log.user_ids, USERS)}
+        titles = item_titles(sources.items) if sources.items is not None else None
+        of_items = _of_file(config, "item", split.log.item_ids, ITEMS, titles)
+        yield {"items": of_items, "users": _of_file(config, "user", split.log.user_ids, USERS)}
         return
     items, users = (own if (work.kept[kind] < 0).all() else [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items())
     with ENCODERS[config.encoder](items, users, config) as encode:
@@ -198,9 +201,10 @@ def _vectors(config: ConfigDict, split: Split, work: Work) -> Iterator[dict[str,
         yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 
-def _of_file(config: ConfigDict, kind: str, ids: np.ndarray, purpose: int) -> RowVectors:
+def _of_file(config: ConfigDict, kind: str, ids: np.ndarray, purpose: int, titles: Sequence[str] | None = None) -> RowVectors:
+    """Vectors that were made elsewhere; with titles, an items table gave the order of the rows."""
     source = described_by(config.corruption, len(ids), purpose)
-    read = open_vectors(config[f"{kind}_file"], ids, config[f"{kind}_ids_file"], kind)
+    read = open_vectors(config[f"{kind}_file"], ids, config[f"{kind}_ids_file"], kind, titles is not None, titles)
     return lambda rows: read(source[rows])
 
 

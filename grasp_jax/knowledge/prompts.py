@@ -14,10 +14,13 @@ import numpy as np
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.split import Histories
 from grasp_jax.errors import UserError
+from grasp_jax.files import read_text
+from grasp_jax.knowledge.columns import as_list, field_names
 
 TEMPLATE_FOLDER = pathlib.Path(__file__).parent / "templates"
 UNKNOWN = "unknown"
-MAX_VALUE_CHARACTERS = 100  # LLM-ESR: a longer single value becomes "unknown"
+# A title may be long and is the one thing we know of an item; only what LLM-ESR calls junk is cut.
+MAX_SINGLE_CHARACTERS = 400  # a longer single value becomes "unknown"
 MAX_CLAUSE_CHARACTERS = 2048
 MAX_HISTORY_CHARACTERS = 8000  # the newest end is kept
 
@@ -28,25 +31,40 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _PART = re.compile(f"{_CLAUSE.pattern}|{_FIELD.pattern}", re.DOTALL)
 
 
-def load_template(name: str) -> str:
-    """The text of `templates/NAME.txt`, or of the file that `name` is a path to."""
+def load_template(name: str, where: str = "template") -> str:
+    """The text of `templates/NAME.txt`, or of the file that `name` is a path to.
+
+    Raises:
+      UserError: there is no such file, or it is empty, no UTF-8 text, or without any field; `where` names the template.
+    """
     path = TEMPLATE_FOLDER / f"{name}.txt"
-    if not path.is_file():
+    if not _is_file(path):
         path = pathlib.Path(name)
-    if not path.is_file():
+    if not _is_file(path):
         known = ", ".join(sorted(entry.stem for entry in TEMPLATE_FOLDER.glob("*.txt")))
-        raise UserError(f"template {name!r}: neither a file nor one of {known}")
-    return path.read_text(encoding="utf-8").strip()
+        raise UserError(f"{where}: {name[:200]!r} is neither a file nor one of {known}")
+    template = read_text(path, f"it is {where}").strip()
+    if not field_names(template):
+        said = f"{template[:40]!r} names no field, so all texts would be the same" if template else "the file is empty"
+        raise UserError(f"{path}: {said}; expected text with fields such as {{title}}, for it is {where}")
+    return template
 
 
-def field_names(template: str) -> list[str]:
-    """Fields that a template names, in order, each once."""
-    return list(dict.fromkeys(_FIELD.findall(template)))
+def _is_file(path: pathlib.Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a whole template in place of its name is longer than a file name may be
+        return False
+
+
+def single_fields(template: str) -> set[str]:
+    """Fields that stand outside any [[clause]]."""
+    return set(_FIELD.findall(_CLAUSE.sub("", template)))
 
 
 def check_fields(template: str, available: Mapping[str, Any], where: str) -> None:
     """Raises UserError where a template names a field outside any [[clause]] that the data lacks altogether."""
-    needed = set(_FIELD.findall(_CLAUSE.sub("", template)))
+    needed = single_fields(template)
     missing = sorted(needed - set(available))
     if missing:
         known = ", ".join(sorted(available)) or "no fields"
@@ -124,14 +142,6 @@ def item_titles(items: AttributeTable) -> list[str]:
     return [str(title) if title else UNKNOWN for title in items.columns["title"]]
 
 
-def as_list(value: Any) -> list[str]:
-    """The parts of an attribute's value as text; none where it is unknown."""
-    if value is None or value == "":
-        return []
-    return [str(part) for part in value if part] if isinstance(value, (list, tuple)) else [str(value)]
-
-
 def _single(value: Any) -> str:
     text = ", ".join(as_list(value))
-    # A title may be long and is the one thing we know of an item; only what LLM-ESR calls junk is cut.
-    return text if 0 < len(text) <= 4 * MAX_VALUE_CHARACTERS else UNKNOWN
+    return text if 0 < len(text) <= MAX_SINGLE_CHARACTERS else UNKNOWN

@@ -9,7 +9,7 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.files import sha256
-from grasp_jax.knowledge import prompts
+from grasp_jax.knowledge import columns, prompts
 from grasp_jax.knowledge.describe import LANGUAGE_MODELS
 from grasp_jax.knowledge.model_folder import fingerprint
 
@@ -53,10 +53,15 @@ def bank_recipe(config: ConfigDict, split: Split, texts: Texts) -> dict[str, Any
         recipe["described_by"] = LANGUAGE_MODELS[config.describer].described_by(config)
     recipe |= encoder_recipe(config)
     for kind in ("item", "user"):
-        recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"]))
+        recipe[f"{kind}_template"] = _hash(prompts.load_template(config[f"{kind}_template"], f"config.knowledge.{kind}_template"))
     for kind, table in (("item", texts.items), ("user", texts.users)):
         if table is not None:
-            recipe[f"{kind}_texts"] = _hash(json.dumps({name: list(values) for name, values in table.columns.items()}, default=str))
+            values = {name: list(values) for name, values in columns.cleaned(table).columns.items()}
+            recipe[f"{kind}_texts"] = _hash(json.dumps(values, default=str))
+    if texts.items is not None:
+        template = prompts.load_template(config.item_template)
+        if made := columns.made_of(texts.items, config.text_columns, template):
+            recipe["text_columns"] = made
     if texts.users is not None:
         recipe["held_back"] = sorted(held_back(config))
     # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.

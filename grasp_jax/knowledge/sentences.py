@@ -1,6 +1,7 @@
 """Text vectors of a sentence-transformers model: a local folder or a name on a model hub, on the GPU where there is one."""
 
 import contextlib
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.model_folder import check_sentence_folder
 
 
 @contextlib.contextmanager
@@ -39,6 +41,9 @@ def load_model(config: ConfigDict) -> Any:
     """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens."""
     if not config.model:
         raise UserError("config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5")
+    folder = pathlib.Path(config.model).expanduser()
+    if folder.is_dir():
+        check_sentence_folder(folder, "config.knowledge.sentence.model")
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -47,7 +52,9 @@ def load_model(config: ConfigDict) -> Any:
             f"({error.name} is missing)"
         ) from error
     try:
-        model = SentenceTransformer(config.model, device=config.device or None)
+        # Of a hub's model, too, no weights but safetensors; for those of small modules the package itself refuses pickled code.
+        safe: dict[str, Any] = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
+        model = SentenceTransformer(str(folder) if folder.is_dir() else config.model, device=config.device or None, **safe)
     except Exception as error:  # the hub's and the file system's errors are of a dozen kinds
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}") from error

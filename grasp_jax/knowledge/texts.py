@@ -5,15 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from grasp_jax.config_dict import ConfigDict
-from grasp_jax.data.attributes import Texts
+from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import prompts
+from grasp_jax.knowledge import columns, embeddings, prompts
+from grasp_jax.knowledge.address import resolved
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
 from grasp_jax.knowledge.describe import DESCRIBERS, count_unanswered, what_is_missing
 from grasp_jax.knowledge.encode import ENCODERS
 from grasp_jax.knowledge.prompts import PromptOf
 from grasp_jax.knowledge.recipe import held_back
+
+SHOWN = 200  # characters of a sample
 
 
 def describe(config: ConfigDict, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
@@ -40,9 +43,19 @@ def dry_run(config: ConfigDict, split: Split, sources: Texts) -> Iterator[str]:
         yield "describe: vectors come from files; nothing leaves this machine"
         return
     item_prompt, user_prompt = prompts_of(config, split, sources)
-    yield what_is_missing("items", split.log.num_items, item_prompt, config)
+    asked = [("items", split.log.num_items, item_prompt)]
     if sources.of_users is None:
-        yield what_is_missing("users", split.log.num_users, user_prompt, config)
+        asked.append(("users", split.log.num_users, user_prompt))
+    for kind, count, prompt in asked:
+        yield what_is_missing(kind, count, prompt, config)
+    if config.encoder != "openai":
+        return
+    if config.describer == "template":
+        texts, _ = describe(config, split, sources)
+        yield from (embeddings.what_is_missing(kind, own, config.embed) for kind, own in texts.items())
+    else:
+        both = f"{split.log.num_items:,} items and {split.log.num_users:,} users"
+        yield f"encode: the descriptions of {both} go to {resolved(config.embed).said}, model {config.embed.model}"
 
 
 def require_answers(config: ConfigDict, split: Split, sources: Texts) -> None:
@@ -78,10 +91,60 @@ def prompts_of(config: ConfigDict, split: Split, sources: Texts) -> tuple[Prompt
             f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
             "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
         )
-    of_items, of_users = (prompts.load_template(config[f"{kind}_template"]) for kind in ("item", "user"))
-    item_field, user_field = (f"config.knowledge.{kind}_template={config[f'{kind}_template']!r}" for kind in ("item", "user"))
-    history = prompts.History(split.train, split.log.items, sources.items)
+    (of_items, item_field), (of_users, user_field) = (template_of(config, kind) for kind in ("item", "user"))
+    items = columns.told(sources.items, config.text_columns, of_items)
+    users = None if sources.users is None else columns.cleaned(sources.users)
+    history = prompts.History(split.train, split.log.items, items)
     return (
-        prompts.item_prompt(of_items, sources.items, item_field),
-        prompts.user_prompt(of_users, history, sources.users, held_back(config), user_field),
+        prompts.item_prompt(of_items, items, item_field),
+        prompts.user_prompt(of_users, history, users, held_back(config), user_field),
     )
+
+
+def template_of(config: ConfigDict, kind: str) -> tuple[str, str]:
+    """The template of "item" or "user", and what names it in messages; errors as of `load_template`."""
+    name = config[f"{kind}_template"]
+    where = f"config.knowledge.{kind}_template"
+    return prompts.load_template(name, where), f"{where}={name!r}"
+
+
+def sample_prompts(config: ConfigDict, split: Split, sources: Texts) -> list[str]:
+    """Lines that show what is encoded or described: the columns that are used and those that are not, two prompts of items, one of a user.
+
+    Personal attributes of users are in none of them, whatever `config.share_personal_fields` says.
+
+    Raises:
+      UserError: what `prompts_of` raises.
+    """
+    if config.encoder == "file" or sources.items is None:
+        return []
+    unshared = config.copy_and_resolve_references()
+    unshared.share_personal_fields = ()
+    of_items, of_users = prompts_of(unshared, split, sources)
+    lines = [_items_usage(config, sources.items)]
+    if sources.users is not None and sources.of_users is None:
+        lines.append(columns.usage("users", sources.users, columns.field_names(template_of(config, "user")[0]), held_back(config)))
+    examples = [f"item {split.log.item_ids[row]}: {of_items(row)}" for row in dict.fromkeys((0, split.log.num_items // 2))]
+    row = split.log.num_users // 2
+    examples.append(f"a user: {of_users(row) if sources.of_users is None else sources.of_users[row]}")
+    return lines + [_shortened(example) for example in examples]
+
+
+def _items_usage(config: ConfigDict, items: AttributeTable) -> str:
+    """Which columns of the items table are used, and what is left out of those."""
+    template, _ = template_of(config, "item")
+    fields, made = columns.field_names(template), columns.made_of(items, config.text_columns, template)
+    remarks = []
+    if lacking := [name for name in fields if name not in items.columns and not (name == columns.MADE and made)]:
+        remarks.append(f"no such column, so left out: {', '.join(lacking)}")
+    single = [name for name in prompts.single_fields(template) if name in items.columns]
+    if count := columns.count_longer(items, single, prompts.MAX_SINGLE_CHARACTERS):
+        remarks.append(f"{count:,} values of more than {prompts.MAX_SINGLE_CHARACTERS} characters read as unknown")
+    if count := columns.count_longer(items, made, columns.MAX_PART_CHARACTERS):
+        remarks.append(f"{count:,} values are cut at {columns.MAX_PART_CHARACTERS} characters")
+    return columns.usage("items", items, columns.columns_read(items, config.text_columns, template), remarks=remarks)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 4]} ..."
