@@ -155,6 +155,8 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
     if (empty := pc.index(text, "").as_py()) >= 0:
         raise UserError(no_value(column.path, int(empty), column.name))
+    if (whole := _whole_numbers(text)) is not None:  # by far the most common, and a pattern takes ten times as long
+        return _of_numbers(column, whole)
     matched = {}
     for pattern in (_WHOLE, _NUMBER, _ISO, _LOCAL):
         fits = pc.match_substring_regex(text, pattern)
@@ -164,6 +166,15 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     best = max(matched, key=lambda pattern: pc.sum(matched[pattern]).as_py() or 0)
     row = int(pc.index(matched[best], False).as_py()) if pc.any(matched[best]).as_py() else 0
     raise column.refusal(row, text[row].as_py(), f"{_EXAMPLE}; {_MEND}")
+
+
+def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
+    """[rows] int64 where every text is a whole number in decimal, else None; Arrow alone takes 0x10 for 16."""
+    try:
+        numbers = pc.cast(text, pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        return None
+    return None if any(pc.any(pc.match_substring(text, mark)).as_py() for mark in "xX") else numbers
 
 
 def _of_whole(column: _Column, text: pa.ChunkedArray) -> Times:
