@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -10,6 +11,7 @@ import pytest
 
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.readers import find_interactions, read_interactions, read_with_report
+from grasp_jax.errors import UserError
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -169,3 +171,29 @@ def test_long_fields_and_line_breaks_in_texts(tmp_path: pathlib.Path) -> None:
     path.write_text(f'item,title,text\ni,"So\nap","{long}"\nj,"6"" nail",x\n')
     table = read_attributes(path, "item", "item", "title")
     assert table.columns == {"title": ["So\nap", '6" nail'], "text": [long, "x"]}
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.zst"])
+def test_damaged_files_never_end_in_a_traceback(tmp_path: pathlib.Path, ending: str) -> None:
+    """Would break with a traceback of a library where a disk or a transfer changed some bytes of a file."""
+    rows = [{"user": f"u{k % 7}", "item": f"i{k % 5}", "timestamp": f"2023-11-{k % 28 + 1:02d}T10:00:00Z"} for k in range(60)]
+    path = tmp_path / f"log.{ending}"
+    if ending == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+        whole = path.read_bytes()
+    else:
+        mark = "\t" if ending == "tsv" else ","
+        lines = [mark.join(rows[0]), *(mark.join(row.values()) for row in rows)]
+        content = ("\n".join(map(json.dumps, rows) if "json" in ending else lines) + "\n").encode()
+        packed = {"csv.gz": gzip.compress(content), "jsonl.zst": pa.Codec("zstd").compress(content, asbytes=True)}
+        whole = packed.get(ending, content)
+    rng = random.Random(7)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(damaged))] = rng.choice(b'\0\xff",;\n\r\t {}[]9\\-') if rng.random() < 0.8 else rng.randrange(256)
+        path.write_bytes(damaged[: rng.randint(1, len(damaged))] if rng.random() < 0.2 else damaged)
+        try:
+            read_interactions(path, "damaged", COLUMNS)
+        except UserError as error:
+            assert str(path) in str(error) and len(str(error).splitlines()) == 1

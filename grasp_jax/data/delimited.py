@@ -189,10 +189,20 @@ def _parse(path: pathlib.Path, content: bytes, dialect: _Dialect, width: int) ->
             if "straddling" in str(error) and block < min(LARGEST_BLOCK, 2 * len(content)):
                 block *= 16
             elif threads:  # once more without threads, which forget the row
+                _refuse_other_than_utf8(path, rows)  # whose bytes pyarrow could not hand over
                 threads = False
                 parse.invalid_row_handler = remember
             else:
                 raise UserError(f"{path}: not a readable table: {one_line(error)}") from error
+
+
+def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:
+    try:
+        str(rows, "utf-8")
+    except UnicodeDecodeError as error:
+        row = bytes(rows[: error.start]).count(b"\n") + 1
+        shown = bytes(rows[max(0, error.start - 10) : error.start + 10])
+        raise UserError(f"{path}: row {row} has {shown!r}, which is not UTF-8 text; save the file as UTF-8") from None
 
 
 def _of_another_length(path: pathlib.Path, row: pa.csv.InvalidRow) -> str:

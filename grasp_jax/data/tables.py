@@ -150,7 +150,7 @@ def text_of(array: pa.ChunkedArray, name: str, path: pathlib.Path) -> pa.Chunked
 
 
 def values_of(table: Table, name: str) -> list[Any]:
-    """[rows] Python values, None where unknown: of CSV and TSV texts as they stand, an empty one being unknown.
+    """[rows] Python values, None where unknown: of CSV and TSV texts as they stand, an empty one being unknown, as NaN is.
 
     Raises:
       UserError: the name stands for several columns, or a row is not UTF-8 text.
@@ -162,6 +162,8 @@ def values_of(table: Table, name: str) -> list[Any]:
         return values
     if pa.types.is_binary(values.type):
         return [text or None for text in text_of(values, name, table.path).to_pylist()]
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
     try:
         return values.to_pylist()
     except (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
