@@ -294,3 +294,7 @@ def test_ids_beyond_64_bits_in_parquet(tmp_path: pathlib.Path) -> None:
 def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
     """Would break if a table that vanished between two stages gave a traceback."""
     assert_names(refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file"))
+    message = refusal(read_interactions, tmp_path / "gone.txt", "gone", COLUMNS)
+    assert_names(message, (str(tmp_path / "gone.txt"), "not readable (No such file"))
+    (tmp_path / "folder.csv").mkdir()
+    assert_names(refusal(read_table, tmp_path / "folder.csv"), ("no such file, but a folder", "only .parquet"))

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import default_config, validate
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts, read_attributes
 from grasp_jax.data.log import build_log
@@ -117,6 +117,15 @@ def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
     parts = ("interactions.csv: row 4: item id i4", "1 of 4 items", "config.data.max_missing_text=0.24 allows 0", "add them there")
     assert_names(message, parts)
     assert_names(refusal(load_dataset, data_section(folder, items_file="items.csv")), ("row 4", "max_missing_text=0.05"))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_the_share_without_text_is_a_share(share: float) -> None:
+    """Would break with a limit that is none: 5 for 5 percent lets a table of other items pass."""
+    config = default_config()
+    config.data.max_missing_text = share
+    message = refusal(validate, config, ("grasp",), ("sasrec",))
+    assert_names(message, ("config.data.max_missing_text", repr(share), "a share from 0 to 1"))
 
 
 def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None:

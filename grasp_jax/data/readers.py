@@ -86,7 +86,10 @@ def read_with_report(
     if path.suffix == ".txt":
         if min_rating > 0:
             raise UserError(f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv")
-        pairs = _read_pairs(path)
+        try:
+            pairs = _read_pairs(path)
+        except OSError as error:
+            raise UserError(f"{path}: not readable ({error.strerror}); give a file that may be read") from error
         log = build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path), max_missing=max_missing)
         return log, _report_of_pairs(path, pairs, columns)
     from grasp_jax.data.delimited import refuse_data_as_header  # which need pyarrow, as a .txt file does not
