@@ -57,13 +57,15 @@ def default_config() -> ConfigDict:
                 "name": "dataset",
                 "source": "files",  # files | synthetic | amazon | auto (files if a path is given, else synthetic)
                 "path": "",  # a folder or an interaction file; for amazon the folder of the raw dumps
-                "interactions_file": "",  # file name inside path; empty: inter.txt, inter_time.tsv, interactions.{tsv,csv,parquet,jsonl}
+                "interactions_file": "",  # file name inside path; empty: inter.txt, inter_time.tsv, interactions.* (README.md)
                 "items_file": "",  # items table inside path; empty: none
                 "columns": {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"},
                 "items_id_column": "item",
+                "title_column": "title",  # of the items table; templates call it "title" whatever its name
+                "max_missing_text": 0.05,  # share of the items that the items table may lack: they have an empty text
                 "users_file": "",  # table of users' attributes inside path; empty: none
                 "users_id_column": "user",
-                "min_rating": 0.0,
+                "min_rating": 0.0,  # rows rated lower are not trained on, and their items still count as seen
                 "max_length": 100,  # L
                 "tail_user_below": 0,  # 0: the Pareto rule, 80 % are tail
                 "tail_item_below": 0,
@@ -245,6 +247,8 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
         raise UserError(f"config.train.max_epochs: {config.train.max_epochs!r}; expected a whole number from {least}{zero}")
     if not 0 < config.model.mask_rate <= 1:
         raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
+    if not 0 <= config.data.max_missing_text <= 1:
+        raise UserError(f"config.data.max_missing_text: {config.data.max_missing_text!r}; expected a share from 0 to 1")
     if not 0 <= config.model.mask_noise <= 0.5:
         raise UserError(f"config.model.mask_noise: {config.model.mask_noise!r}; expected a share from 0 to 0.5, for it is taken twice")
     for key in ("model.gate_dropout", "model.plus.id_dropout", "train.label_smoothing"):

@@ -19,6 +19,7 @@ from grasp_jax.cell_results import Evaluated, evaluate_cell, finished_cell
 from grasp_jax.cells import Cell, make_cell, train_cell, trained_cell
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.split import statistics
+from grasp_jax.data.summary import summary_lines
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
@@ -40,7 +41,8 @@ from grasp_jax.training.checkpoint import hash_of_model
 
 
 def prepare(experiment: Experiment, flags: Any) -> None:
-    """Reads the data, prints its statistics, and makes or opens the knowledge bank; with --dry-run says what that would ask for."""
+    """Reads the data, says what was read, and makes or opens the knowledge bank; with --dry-run says what that would ask for."""
+    print("\n".join(summary_lines(experiment.dataset, experiment.config.eval.include_short_users)))
     facts = statistics(experiment.split, experiment.groups)
     print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
     if experiment.needs_bank:

@@ -87,6 +87,18 @@ def test_filters_by_hand(tmp_path: pathlib.Path) -> None:
     assert kept(min_user_interactions=2, min_item_interactions=2, require_title=True) == [unique[1], unique[2]]
 
 
+def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None:
+    """Would break recommendations: a toy that a user rated low would be recommended to them, by prepared data as by fresh ones."""
+    rows = [("U1", "A0", 1, 5.0), ("U1", "A1", 2, 1.0), ("U1", "A1", 3, 2.0), ("U1", "A2", 3, 1.0)]
+    rows += [("U2", "A1", 1, 4.0), ("U3", "A0", 1, 1.0)]
+    write_dump(tmp_path, rows, TITLES)
+    for _ in range(2):
+        log, _ = read_amazon(str(tmp_path), str(tmp_path / "tfds"), dataclasses.replace(EVERYTHING, min_rating=3.0))
+        assert log.user_ids.tolist() == ["U1", "U2"] and log.item_ids.tolist() == ["A0", "A1"]
+        assert log.low_rated is not None and log.low_rated.tolist() == [[0, 1]], "of users and items that are left, once"
+    assert read_amazon(str(tmp_path), str(tmp_path / "tfds"), EVERYTHING)[0].low_rated is None
+
+
 def test_ids_that_collide_when_joined_are_no_repeats(tmp_path: pathlib.Path) -> None:
     """Would break if repeats were found by joining user, item and time: the three rows below are then one text."""
     write_dump(tmp_path, [("U1", "1A", 11, 5.0), ("U11", "A", 11, 5.0), ("U1", "1A1", 1, 5.0)], TITLES)

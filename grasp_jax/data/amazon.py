@@ -21,6 +21,7 @@ from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 
+VERSION = "1.1.0"  # of the prepared data; 1.0.0 did not hold what a user rated low
 TEXT_FIELDS = ("brand", "price", "description")
 LIST_FIELDS = ("attributes", "features")
 SEPARATOR = "\x1f"  # joins the parts of a list in one text feature
@@ -61,20 +62,24 @@ class AmazonFilter:
 
 @dataclasses.dataclass(frozen=True)
 class Reviews:
-    """Filtered reviews: [I] user, item, time and rating, by user and time, and the metadata of each item that is left."""
+    """Filtered reviews: [I] user, item, time and rating, by user and time, and the metadata of each item that is left.
+
+    `low_rated` holds users and items, each [J], of the reviews below the least rating, of users and items that are left.
+    """
 
     users: np.ndarray
     items: np.ndarray
     times: np.ndarray
     ratings: np.ndarray
     metadata: dict[str, dict[str, Any]]
+    low_rated: tuple[np.ndarray, np.ndarray]
 
 
 class AmazonConfig(tfds.core.BuilderConfig):
     """One part ("interactions" or "items") of a dump under one filter."""
 
     def __init__(self, options: AmazonFilter, part: str) -> None:
-        super().__init__(name=f"{options.category.lower()}_{part}_{options.identity}", version="1.0.0", description=str(options))
+        super().__init__(name=f"{options.category.lower()}_{part}_{options.identity}", version=VERSION, description=str(options))
         self.options = options
         self.part = part
 
@@ -82,7 +87,7 @@ class AmazonConfig(tfds.core.BuilderConfig):
 class AmazonReviews(tfds.core.GeneratorBasedBuilder):
     """Part "interactions": one example per user. Part "items": one example per item, in the row order that interactions refer to."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(VERSION)
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put reviews_CATEGORY.json.gz and meta_CATEGORY.json.gz into manual_dir."
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -92,6 +97,7 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
                 "items": tfds.features.Tensor(shape=(None,), dtype=np.int64),
                 "timestamps": tfds.features.Tensor(shape=(None,), dtype=np.int64),
                 "ratings": tfds.features.Tensor(shape=(None,), dtype=np.float32),
+                "low_rated": tfds.features.Tensor(shape=(None,), dtype=np.int64),
             }
         else:
             features = {name: tfds.features.Text() for name in ("item", "title", *TEXT_FIELDS, *LIST_FIELDS)}
@@ -111,6 +117,9 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
                 yield key, {"item": str(item), **{name: _storable(_text(fields, name)) for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)}}
             return
         users, first = np.unique(reviews.users, return_index=True)
+        low_rated: dict[str, list[int]] = {}
+        for user, item in zip(*reviews.low_rated, strict=True):
+            low_rated.setdefault(str(user), []).append(int(np.searchsorted(catalogue, item)))
         for key, (user, start, stop) in enumerate(zip(users, first, [*first[1:], len(rows)], strict=True)):
             yield (
                 key,
@@ -119,6 +128,7 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):
                     "items": rows[start:stop].astype(np.int64),
                     "timestamps": reviews.times[start:stop],
                     "ratings": reviews.ratings[start:stop],
+                    "low_rated": np.array(sorted(set(low_rated.get(str(user), []))), np.int64),
                 },
             )
 
@@ -149,13 +159,17 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
     users = np.repeat(np.array([_str(example["user"]) for example in histories]), lengths)
     rows = np.concatenate([example["items"] for example in histories])
     times = np.concatenate([example["timestamps"] for example in histories])
-    return build_log(options.category, users, table.ids[rows], times, table.ids), table
+    low = [example["low_rated"] for example in histories]
+    low_users = np.repeat(np.array([_str(example["user"]) for example in histories]), list(map(len, low)))
+    low_rated = (low_users, table.ids[np.concatenate(low)]) if len(low_users) else None
+    return build_log(options.category, users, table.ids[rows], times, table.ids, low_rated=low_rated), table
 
 
 def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     """Reads and filters a dump; within a user by time, ties in file order."""
     reviews_path, meta_path = _find_files(folder, options.category)
     users, items, times, ratings = [], [], [], []
+    low_users, low_items = [], []
     for number, record in _records(reviews_path):
         try:
             user, item, time, rating = record["reviewerID"], record["asin"], int(record["unixReviewTime"]), float(record["overall"])
@@ -172,6 +186,9 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
             items.append(item)
             times.append(time)
             ratings.append(rating)
+        else:
+            low_users.append(user)
+            low_items.append(item)
     columns = [np.array(users, str), np.array(items, str), np.array(times, np.int64), np.array(ratings, np.float32)]
     order = np.lexsort((columns[2], columns[0]))
     columns = [column[order] for column in columns]
@@ -191,7 +208,9 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
         columns = [column[titled] for column in columns]
     if not len(columns[0]):
         raise UserError(f"{reviews_path}: no review is left after filtering; loosen config.data.min_rating or config.data.amazon.*")
-    return Reviews(columns[0], columns[1], columns[2], columns[3], metadata)
+    low = np.array(low_users, str), np.array(low_items, str)
+    known = np.isin(low[0], columns[0]) & np.isin(low[1], columns[1])
+    return Reviews(columns[0], columns[1], columns[2], columns[3], metadata, (low[0][known], low[1][known]))
 
 
 def k_core(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int, iterative: bool) -> np.ndarray:

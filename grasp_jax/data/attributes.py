@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.data.columns import needed, renamed
+from grasp_jax.data.log import rows_of
 from grasp_jax.errors import UserError
 
 
@@ -17,10 +19,12 @@ class AttributeTable:
     Attributes:
       ids: [rows] original ids, in row order.
       columns: attribute name -> values; a value is a string, a number, a list of strings, or None where unknown.
+      notes: what was decided in reading them, in words for the user.
     """
 
     ids: np.ndarray
     columns: Mapping[str, Sequence[Any]]
+    notes: tuple[str, ...] = ()
 
     def fields(self, row: int) -> dict[str, Any]:
         """All attributes of one row."""
@@ -42,35 +46,68 @@ class Texts:
     of_users: list[str] | None = None
 
 
-def read_attributes(path: pathlib.Path, id_name: str, kind: str, required: tuple[str, ...] = ()) -> AttributeTable:
-    """Reads a table from JSON lines, Parquet, TSV or CSV.
+TITLE, OTHER_TITLE = "title", "other_title"
+
+
+def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = "") -> AttributeTable:
+    """Reads a table from JSON lines, Parquet, TSV or CSV; the values of TSV and CSV are texts as they stand there.
 
     Args:
       path: the file.
       id_name: its column of ids.
       kind: "item" or "user", for messages.
-      required: columns that must be there.
+      title: the column of titles, which must be there and is called "title" from here on; another column of that name is then called
+        "other_title". Empty: there need be none.
 
     Raises:
-      UserError: missing file, no rows, no id or required column, or an id that is null or repeated.
+      UserError: missing file, no rows, no id or title column, or an id that is null or repeated.
     """
-    from grasp_jax.data.tables import id_column, read_table  # needs pyarrow, which texts that were made here do not
+    from grasp_jax.data.delimited import refuse_data_as_header  # which need pyarrow, as texts that were made here do not
+    from grasp_jax.data.identifiers import id_column
+    from grasp_jax.data.tables import read_table, values_of
 
     table = read_table(path)
     if not table.num_rows:
         raise UserError(f"{path}: the {kind}s table has no rows; expected one for each {kind}")
-    ids = id_column(table, id_name, path)
-    for name in required:
-        if name not in table.column_names:
-            raise UserError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
+    names = tuple(table.columns)
+    if table.is_delimited:
+        refuse_data_as_header(table, (id_name, title) if title else (id_name,))
+    notes = list(table.notes)
+    settings = {"id": f"config.data.{kind}s_id_column", "title": "config.data.title_column"}
+    wanted = {"id": id_name} | ({"title": title} if title else {})
+    used: dict[str, str | None] = {purpose: needed(names, name, settings[purpose], path) for purpose, name in wanted.items()}
+    notes += renamed(used, wanted)
+    own_id, own_title = str(used["id"]), used.get("title")
+    ids = id_column(table, own_id, notes)
     unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{path}: {kind} id {unique[counts > 1][0]} stands twice; remove one row")
-    return AttributeTable(ids, {name: table[name].to_pylist() for name in table.column_names if name != id_name})
+    called = {name: name for name in names if name != own_id or name == own_title}
+    if own_title and own_title != TITLE:
+        if TITLE in called:
+            if OTHER_TITLE in called:
+                raise UserError(f"{path}: columns {TITLE!r} and {OTHER_TITLE!r} beside config.data.title_column={own_title}; rename one")
+            called[TITLE] = OTHER_TITLE
+            notes.append(f"column {TITLE!r} is called {OTHER_TITLE!r} in templates, for {own_title!r} is the title")
+        called[own_title] = TITLE
+    columns = {new: values_of(table, old) for old, new in called.items()}
+    said = (f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows", *(f"{kind}s table: {note}" for note in notes))
+    return AttributeTable(ids, columns, said)
 
 
 def aligned(table: AttributeTable, ids: np.ndarray) -> AttributeTable:
     """The rows of `ids`, in their order; attributes of an id that the table lacks are None."""
-    row_of = {name: row for row, name in enumerate(table.ids.astype(str).tolist())}
-    rows = [row_of.get(name) for name in ids.astype(str).tolist()]
-    return AttributeTable(ids, {name: [None if row is None else values[row] for row in rows] for name, values in table.columns.items()})
+    rows = _rows(table, ids)
+    columns = {name: [None if row < 0 else values[row] for row in rows] for name, values in table.columns.items()}
+    return AttributeTable(ids, columns, table.notes)
+
+
+def lacking(table: AttributeTable, ids: np.ndarray) -> int:
+    """How many of `ids` the table has no row for."""
+    return int((_rows(table, ids) < 0).sum())
+
+
+def _rows(table: AttributeTable, ids: np.ndarray) -> np.ndarray:
+    """[n] row of each id, -1 where there is none; a whole number may be a string in the other file."""
+    known = table.ids
+    return rows_of(known, ids) if known.dtype.kind == ids.dtype.kind else rows_of(known.astype(str), ids.astype(str))

@@ -2,10 +2,13 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
 from grasp_jax.errors import UserError
+
+FIRST_OF = 1000  # missing items, of which a message names the one that occurs first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,8 @@ class InteractionLog:
       items: [I] int32 item rows, user after user, each user's in time order.
       offsets: [N+1] int64; user n owns `items[offsets[n]:offsets[n+1]]`.
       timestamps: [I] int64 or float64 in the source's unit (dates: microseconds, or nanoseconds where it has them), or None.
+      low_rated: [J, 2] int32, distinct (user row, item row) of interactions that `min_rating` left out: no training, yet the user has
+        seen the item. Of users and items of this log alone; None where nothing was left out.
     """
 
     name: str
@@ -29,6 +34,7 @@ class InteractionLog:
     items: np.ndarray
     offsets: np.ndarray
     timestamps: np.ndarray | None = None
+    low_rated: np.ndarray | None = None
 
     @property
     def num_users(self) -> int:
@@ -55,7 +61,10 @@ class InteractionLog:
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it."""
         digest = hashlib.sha256()
-        for array in (self.items, self.offsets, self.user_ids, self.item_ids):
+        arrays = [self.items, self.offsets, self.user_ids, self.item_ids]
+        if self.low_rated is not None and len(self.low_rated):  # only then, so that data without it keep their fingerprint
+            arrays.append(self.low_rated)
+        for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -69,6 +78,8 @@ def build_log(
     catalogue: np.ndarray | None = None,
     source: str = "",
     rows: np.ndarray | None = None,
+    max_missing: float = 0.0,
+    low_rated: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> InteractionLog:
     """Groups raw (user, item[, timestamp]) rows by user; equal timestamps keep their order in the source.
 
@@ -77,20 +88,29 @@ def build_log(
       users: [I] ids, int64 or str.
       items: [I] ids, int64 or str.
       timestamps: [I] optional; without it the source's order is the time order.
-      catalogue: [V] optional item ids that exist even where nobody interacted; its order becomes the row order.
+      catalogue: [V] optional item ids that exist even where nobody interacted; its order becomes the row order, and items that it
+        lacks follow it in ascending order.
       source: file of the interactions, for messages.
       rows: [I] rows of that file from 0, for messages; None where they are 0, 1, 2, ...
+      max_missing: share of the items of the interactions that the catalogue may lack.
+      low_rated: users and items, each [J'], of interactions that are seen but not trained on.
 
     Raises:
-      UserError: no rows, a repeated catalogue id, or an item that the catalogue lacks.
+      UserError: no rows, a repeated catalogue id, or more items than `max_missing` that the catalogue lacks.
     """
     if len(users) == 0:
         raise UserError(f"{source or name}: no interactions were read; expected at least one user-item row")
     user_ids, user_rows = np.unique(users, return_inverse=True)
-    if catalogue is None:
-        item_ids, item_rows = np.unique(items, return_inverse=True)
-    else:
-        item_ids, item_rows = catalogue, _rows_in_catalogue(source or name, rows, items, catalogue)
+    item_ids, item_rows = np.unique(items, return_inverse=True)
+    if catalogue is not None:
+
+        def first_row(k: int) -> int:
+            """Row of the source in which an item first occurs."""
+            position = int(np.argmax(item_rows == k))
+            return position if rows is None else int(rows[position])
+
+        item_ids, row_of = _with_catalogue(source or name, item_ids, catalogue, max_missing, first_row)
+        item_rows = row_of[item_rows]
     keys = (user_rows,) if timestamps is None else (timestamps, user_rows)
     order = np.lexsort(keys)
     offsets = np.zeros(len(user_ids) + 1, np.int64)
@@ -102,23 +122,46 @@ def build_log(
         items=item_rows[order].astype(np.int32),
         offsets=offsets,
         timestamps=None if timestamps is None else timestamps[order],
+        low_rated=None if low_rated is None else _known_pairs(*low_rated, user_ids, item_ids),
     )
 
 
-def _rows_in_catalogue(source: str, rows: np.ndarray | None, items: np.ndarray, catalogue: np.ndarray) -> np.ndarray:
-    if items.dtype.kind != catalogue.dtype.kind:
-        items, catalogue = items.astype(str), catalogue.astype(str)
-    order = np.argsort(catalogue, kind="stable")
-    ranked = catalogue[order]
+def _with_catalogue(
+    source: str, ids: np.ndarray, catalogue: np.ndarray, max_missing: float, first_row: Callable[[int], int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """All item ids, the catalogue's first, and of each of `ids` (distinct, ascending) its row among them."""
+    if ids.dtype.kind != catalogue.dtype.kind:
+        ids, catalogue = ids.astype(str), catalogue.astype(str)
+    ranked = np.sort(catalogue)
     repeated = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(repeated):
         raise UserError(f"{source}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row")
-    place = np.minimum(np.searchsorted(ranked, items), len(ranked) - 1)
-    missing = np.flatnonzero(ranked[place] != items)
-    if len(missing):
-        row = missing[0] if rows is None else rows[missing[0]]
+    rows = rows_of(catalogue, ids)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing) > max_missing * len(ids):
+        first = min(missing.tolist()[:FIRST_OF], key=first_row)
         raise UserError(
-            f"{source}: row {row + 1}: item id {items[missing[0]]} occurs in the interactions but not in the items table "
-            f"({len(missing)} such rows); add it there or leave config.data.items_file empty"
+            f"{source}: row {first_row(first) + 1}: item id {ids[first]} occurs in the interactions but not in the items table "
+            f"({len(missing):,} of {len(ids):,} items lack a row there, and config.data.max_missing_text={max_missing:g} allows "
+            f"{int(max_missing * len(ids)):,}); add them there, raise that field, or leave config.data.items_file empty"
         )
-    return order[place]
+    rows[missing] = len(catalogue) + np.arange(len(missing))
+    return np.concatenate([catalogue, ids[missing]]), rows
+
+
+def rows_of(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """[n] int64 place of each of `ids` in `known`, which are distinct; -1 where it is not among them. Both int64 or both str."""
+    if not len(known):
+        return np.full(len(ids), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    place = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
+    return np.where(known[place] == ids, place, -1)
+
+
+def _known_pairs(users: np.ndarray, items: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray | None:
+    """[J, 2] int32 distinct rows of the pairs whose user and item are known; None where there is none."""
+    if items.dtype.kind != item_ids.dtype.kind:
+        items = items.astype(str)
+    pairs = np.stack([rows_of(user_ids, users), rows_of(item_ids, items)], axis=1)
+    pairs = np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0).astype(np.int32)
+    return pairs if len(pairs) else None

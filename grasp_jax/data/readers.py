@@ -1,71 +1,152 @@
-"""Interaction files of every supported format -> raw columns -> `InteractionLog`."""
+"""Interaction files of every supported format -> raw columns -> `InteractionLog`, and a report of how they were understood."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from grasp_jax.data.columns import DEFAULTS, needed, rating_name, renamed, time_name
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.summary import ReadReport, sample_rows
 from grasp_jax.errors import UserError
 
-KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in ("tsv", "csv", "parquet", "jsonl"))
+_ENDINGS = ("tsv", "csv", "parquet", "jsonl")
+_PACKED = tuple(f"{ending}.{packing}" for ending in ("tsv", "csv", "jsonl") for packing in ("gz", "zst"))
+KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in (*_ENDINGS, *_PACKED))
+_IN_WORDS = "inter.txt, inter_time.tsv, interactions.tsv, interactions.csv, interactions.parquet, interactions.jsonl (.gz, .zst)"
+_PAIRS = "one 'user item' a line, whole numbers from 1"
 
 
 def find_interactions(path: str, filename: str = "") -> pathlib.Path:
-    """The interaction file at `path`: the file itself, `filename` inside the folder, or the first of `KNOWN_NAMES` found there."""
+    """The interaction file at `path`: the file itself, `filename` inside the folder, or the first of `KNOWN_NAMES` found there.
+
+    A folder whose name ends in `.parquet` is a file in parts, as Spark writes it.
+    """
     root = pathlib.Path(path)
-    if root.is_file():
+    if root.is_file() or _is_in_parts(root):
         return root
     if not root.is_dir():
         raise UserError(f"config.data.path: {path} does not exist; expected a folder or an interaction file")
     if filename:
-        if not (root / filename).is_file():
+        if not ((root / filename).is_file() or _is_in_parts(root / filename)):
             raise UserError(f"config.data.interactions_file: {root / filename} does not exist; the folder holds {_listing(root)}")
         return root / filename
-    for name in KNOWN_NAMES:
-        if (root / name).is_file():
-            return root / name
+    if found := known_files(root):
+        return found[0]
     raise UserError(
-        f"config.data.path: {path} has none of {', '.join(KNOWN_NAMES)}; it holds {_listing(root)}; "
-        "name the file with config.data.interactions_file"
+        f"config.data.path: {path} has none of {_IN_WORDS}; it holds {_listing(root)}; name the file with config.data.interactions_file"
     )
 
 
+def known_files(root: pathlib.Path) -> list[pathlib.Path]:
+    """The interaction files of a folder under their default names; the first is the one that is read."""
+    return [root / name for name in KNOWN_NAMES if (root / name).is_file() or _is_in_parts(root / name)]
+
+
+def _is_in_parts(path: pathlib.Path) -> bool:
+    return path.suffix == ".parquet" and path.is_dir()
+
+
 def read_interactions(
-    path: pathlib.Path, name: str, columns: dict[str, str], min_rating: float = 0.0, catalogue: np.ndarray | None = None
+    path: pathlib.Path,
+    name: str,
+    columns: dict[str, str],
+    min_rating: float = 0.0,
+    catalogue: np.ndarray | None = None,
+    max_missing: float = 0.0,
 ) -> InteractionLog:
+    """The log alone of `read_with_report`."""
+    return read_with_report(path, name, columns, min_rating, catalogue, max_missing)[0]
+
+
+def read_with_report(
+    path: pathlib.Path,
+    name: str,
+    columns: dict[str, str],
+    min_rating: float = 0.0,
+    catalogue: np.ndarray | None = None,
+    max_missing: float = 0.0,
+) -> tuple[InteractionLog, ReadReport]:
     """Reads one interaction file; the ending says the format.
 
     Args:
-      path: `.txt` (`user item` per line, positive whole numbers, time order), `.tsv`, `.csv`, `.parquet` or `.jsonl`.
+      path: `.txt` (`user item` per line, positive whole numbers, time order), `.tsv`, `.csv` or `.jsonl` (these three also compressed,
+        `.gz` or `.zst`), or `.parquet`.
       name: dataset name.
       columns: names of the columns `user`, `item` and, where wanted, `timestamp` and `rating` (an empty name: not used).
-      min_rating: rows rated lower are dropped; needs a rating column.
+      min_rating: rows rated lower are not trained on, and kept as `low_rated`; needs a rating column.
       catalogue: item ids in row order, from an items table.
+      max_missing: share of the items that the catalogue may lack.
 
     Raises:
       UserError: naming file, row, value and what was expected.
     """
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected one interaction per line")
     if path.suffix == ".txt":
         if min_rating > 0:
             raise UserError(f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv")
-        pairs = _read_pairs(path)
-        return build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path))
-    from grasp_jax.data.tables import id_column, number_column, read_table, time_column  # needs pyarrow, which a .txt file does not
+        try:
+            pairs = _read_pairs(path)
+        except OSError as error:
+            raise UserError(f"{path}: not readable ({error.strerror}); give a file that may be read") from error
+        log = build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path), max_missing=max_missing)
+        return log, _report_of_pairs(path, pairs, columns)
+    from grasp_jax.data.delimited import refuse_data_as_header  # which need pyarrow, as a .txt file does not
+    from grasp_jax.data.identifiers import id_column
+    from grasp_jax.data.tables import number_column, read_table
+    from grasp_jax.data.times import time_column
 
     table = read_table(path)
-    users = id_column(table, columns["user"], path)
-    items = id_column(table, columns["item"], path)
-    timestamps = None
-    if columns.get("timestamp") and columns["timestamp"] in table.column_names:
-        timestamps = time_column(table, columns["timestamp"], path)
-    rows = np.arange(len(users))
-    if min_rating > 0:
-        rows = rows[number_column(table, columns.get("rating") or "rating", path) >= min_rating]
-    timestamps = None if timestamps is None else timestamps[rows]
-    return build_log(name, users[rows], items[rows], timestamps, catalogue, str(path), rows)
+    names = tuple(table.columns)
+    if table.is_delimited:
+        refuse_data_as_header(table, (columns["user"], columns["item"]))
+    used = {
+        "user": needed(names, columns["user"], "config.data.columns.user", path),
+        "item": needed(names, columns["item"], "config.data.columns.item", path),
+        "timestamp": time_name(names, columns.get("timestamp", ""), path),
+        "rating": rating_name(names, columns.get("rating", ""), min_rating, path),
+    }
+    notes = [*table.notes, *renamed(used, columns)]
+    users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
+    times = time_column(table, used["timestamp"]) if used["timestamp"] else None
+    kept = np.ones(len(users), bool)
+    if used["rating"] and min_rating > 0:
+        kept = number_column(table, used["rating"]) >= min_rating
+    rows = np.flatnonzero(kept)
+    log = build_log(
+        name, users[rows], items[rows], None if times is None else times.values[rows], catalogue, str(path), rows, max_missing,
+        None if kept.all() else (users[~kept], items[~kept]),
+    )  # fmt: skip
+    if times is not None and times.note:
+        notes.append(times.note)
+    named = {column for column in used.values() if column}
+    rated = used["rating"] and not min_rating
+    ignored = [column for column in names if column not in named]
+    report = ReadReport(
+        files=(f"{path} ({table.form})",),
+        rows=len(users),
+        used=tuple((purpose, column) for purpose, column in used.items() if column and not (rated and purpose == "rating")),
+        ignored=tuple([*ignored, *([f"{used['rating']} (config.data.min_rating is 0)"] if rated else [])]),
+        order=f"by column {used['timestamp']!r}, {times.span()}" if times is not None else _order_of_file(columns),
+        sample=sample_rows(users, items, None if times is None else times.shown()),
+        low_rated=int((~kept).sum()),
+        min_rating=min_rating,
+        notes=tuple(notes),
+    )
+    return log, report
+
+
+def _order_of_file(columns: dict[str, str]) -> str:
+    reason = "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
+    return f"as in the file ({reason})"
+
+
+def _report_of_pairs(path: pathlib.Path, pairs: np.ndarray, columns: dict[str, str]) -> ReadReport:
+    given = [f"config.data.columns.{purpose}" for purpose, name in columns.items() if name and name != DEFAULTS.get(purpose)]
+    notes = (f"not used: {', '.join(given)}, for a .txt file has no names of columns",) if given else ()
+    sample = sample_rows(pairs[:, 0], pairs[:, 1], None)
+    return ReadReport((f"{path} (text, {_PAIRS})",), len(pairs), order="as in the file (no time column)", sample=sample, notes=notes)
 
 
 def _read_pairs(path: pathlib.Path) -> np.ndarray:
@@ -101,6 +182,8 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
     pairs = []
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")  # some editors put it first
             try:
                 line = raw.decode("ascii")
             except UnicodeDecodeError:
@@ -110,9 +193,11 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
                 continue
             shown = repr(line.strip()[:60])
             if len(fields) != 2:
-                raise UserError(f"{path}:{number}: {len(fields)} columns in {shown}; expected two, 'user item'")
+                several = f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..." if _is_list(fields) else ""
+                raise UserError(f"{path}:{number}: {len(fields)} columns in {shown}; expected two, 'user item'{several}")
             if not all(field.isdigit() for field in fields):
-                raise UserError(f"{path}:{number}: {shown} is not two whole numbers; string ids go in a .tsv with a header")
+                header = "a header has no place here, and " if number == 1 and not any(map(_has_digit, fields)) else ""
+                raise UserError(f"{path}:{number}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header")
             if int(fields[0]) < 1 or int(fields[1]) < 1:
                 raise UserError(f"{path}:{number}: id 0 in {shown}; ids of this format start at 1")
             if max(int(fields[0]), int(fields[1])) > np.iinfo(np.int64).max:
@@ -121,6 +206,15 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
     if not pairs:
         raise UserError(f"{path}: no interactions; expected two whole numbers, 'user item', per line")
     return np.asarray(pairs, np.int64)
+
+
+def _is_list(fields: list[str]) -> bool:
+    """Whether a line may be a user with all their items."""
+    return len(fields) > 2 and all(field.isdigit() and len(field) < 20 for field in fields)
+
+
+def _has_digit(field: str) -> bool:
+    return any(character.isdigit() for character in field)
 
 
 def _listing(folder: pathlib.Path) -> str:

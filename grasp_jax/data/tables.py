@@ -1,167 +1,242 @@
-"""Column files (TSV, CSV, Parquet, JSON lines) read with pyarrow, their faults named by row; rows are counted from 1, header apart."""
+"""Column files (TSV, CSV, Parquet, JSON lines) as columns under their names; rows are counted from 1, header apart."""
 
-import json
+import dataclasses
+import gzip
 import pathlib
-from collections.abc import Iterable
+import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
+from grasp_jax.data.columns import listed
 from grasp_jax.errors import UserError
 
-JSON_BLOCK = 16 << 20  # bytes; a line must fit
+COMPRESSIONS = (".gz", ".zst")
+_FORMS = {".tsv": "TSV", ".csv": "CSV", ".jsonl": "JSON lines", ".json": "JSON lines", ".parquet": "Parquet"}
+Column = Any  # pa.ChunkedArray or list[Any], which holds the values of JSON as Python has them
 
 
-def read_table(path: pathlib.Path) -> pa.Table:
-    """Reads `.tsv`, `.csv`, `.jsonl`/`.json` (one object a line) or `.parquet`.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table as read, before anything is made of its columns.
+
+    Attributes:
+      path: the file or folder, for messages.
+      form: its format in words, such as "CSV, gzip".
+      columns: name -> values. Of CSV and TSV, bytes as they stand in the file; of JSON, lists; of Parquet, its own types.
+      num_rows: rows.
+      is_delimited: whether it is CSV or TSV.
+      repeated: names that stand for several columns, which must not be asked for.
+      notes: what the reader decided, in words for the user.
+    """
+
+    path: pathlib.Path
+    form: str
+    columns: Mapping[str, Column]
+    num_rows: int
+    is_delimited: bool = False
+    repeated: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def filled(self, name: str) -> Column:
+        """A column without nulls.
+
+        Raises:
+          UserError: the name stands for several columns, or a row has no value.
+        """
+        if name in self.repeated:
+            raise UserError(f"{self.path}: column {name!r} stands twice in the header; rename one")
+        values = self.columns[name]
+        if isinstance(values, list):
+            row = next((row for row, held in enumerate(values) if held is None), -1)
+        else:
+            row = int(pc.index(pc.is_null(values), True).as_py()) if values.null_count else -1
+        if row >= 0:
+            raise UserError(no_value(self.path, row, name))
+        return values
+
+    def typed(self, name: str) -> pa.ChunkedArray:
+        """A column without nulls as an Arrow array of one type, categories as what they stand for.
+
+        Raises:
+          UserError: as `filled`, or values of several kinds in one column.
+        """
+        values = self.filled(name)
+        if isinstance(values, list):
+            return _array_of_json(values, name, self.path)
+        if pa.types.is_dictionary(values.type):
+            return values.cast(values.type.value_type)
+        return values
+
+
+def ending_of(path: pathlib.Path) -> tuple[str, str]:
+    """('.csv', '.gz') of `log.csv.gz`; the second is empty where the file is not compressed."""
+    if path.suffix in COMPRESSIONS:
+        return pathlib.PurePath(path.stem).suffix, path.suffix
+    return path.suffix, ""
+
+
+def read_table(path: pathlib.Path) -> Table:
+    """Reads `.tsv`, `.csv`, `.jsonl`/`.json` (one object a line), each also `.gz` or `.zst`, or `.parquet` (a folder of parts as well).
 
     Raises:
       UserError: the file is missing, of another ending, or not what its ending says.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    from grasp_jax.data.delimited import read_delimited  # which need this module's names
+    from grasp_jax.data.json_lines import read_json_lines
+
+    ending, compression = ending_of(path)
+    if ending not in _FORMS or (ending == ".parquet" and compression):
+        raise UserError(
+            f"{path}: ending {path.suffix!r} is not supported; expected .txt, .tsv, .csv, .parquet or .jsonl "
+            "(.tsv, .csv and .jsonl also as .gz or .zst)"
+        )
+    if not (path.is_file() or (ending == ".parquet" and path.is_dir())):
+        raise UserError(f"{path}: no such file" + (", but a folder; only .parquet may be one" if path.is_dir() else ""))
     try:
-        match path.suffix:
-            case ".tsv" | ".csv":
-                table = _read_delimited(path, "\t" if path.suffix == ".tsv" else ",")
-            case ".jsonl" | ".json":
-                table = pa.json.read_json(path, read_options=pa.json.ReadOptions(block_size=JSON_BLOCK))
-            case ".parquet":
-                table = pa.parquet.read_table(path)
-            case _:
-                raise UserError(f"{path}: ending {path.suffix!r} is not supported; expected .txt, .tsv, .csv, .parquet or .jsonl")
-        names = table.column_names
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = _json_fault(path) if path.suffix in (".jsonl", ".json") else ""
-        raise UserError(f"{path}: not a readable {path.suffix[1:]} table: {reason or _one_line(error)}") from error
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise UserError(f"{path}: column {repeated[0]!r} stands twice in the header; rename one")
-    return table
+        if ending == ".parquet":
+            return _read_parquet(path)
+        content = _content(path, compression)
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
+    form = _FORMS[ending] + (f", {compression[1:]}" if compression else "")
+    if ending in (".jsonl", ".json"):
+        return read_json_lines(path, content, form)
+    return read_delimited(path, content, form, "\t" if ending == ".tsv" else ",")
 
 
-def id_column(table: pa.Table, name: str, path: pathlib.Path) -> np.ndarray:
-    """[rows] ids, int64 where the column holds whole numbers and str otherwise.
+def number_column(table: Table, name: str) -> np.ndarray:
+    """[rows] float64.
 
     Raises:
-      UserError: no such column, or a row whose id is missing, empty, no text or beyond 64 bits.
+      UserError: a row without a finite number.
     """
-    array = column(table, name, path)
-    kind = array.type
-    if pa.types.is_integer(kind):
-        values = array.to_numpy()
-        if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
-            raise UserError(f"{path}: row {int(values.argmax()) + 1}: {name} {values.max()} is beyond 64 bits; write such ids as text")
-        return values.astype(np.int64)
-    if any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
-        values = _text(array, name, path)
-        empty = np.flatnonzero(values == "")
-        if len(empty):
-            raise UserError(_no_value(path, int(empty[0]), name))
-        return values
-    raise UserError(f"{path}: column {name!r} has type {kind}; ids are whole numbers or strings")
-
-
-def time_column(table: pa.Table, name: str, path: pathlib.Path) -> np.ndarray:
-    """[rows] int64 or float64 times: numbers as they stand; dates as nanoseconds where the column has them, else as microseconds."""
-    array = column(table, name, path)
-    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        unit = "ns" if pa.types.is_timestamp(array.type) and array.type.unit == "ns" else "us"
-        return pc.cast(pc.cast(array, pa.timestamp(unit)), pa.int64()).to_numpy()
-    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        return _finite(array.to_numpy(), name, path)
-    raise UserError(f"{path}: column {name!r} has type {array.type}; timestamps are numbers or dates")
-
-
-def number_column(table: pa.Table, name: str, path: pathlib.Path) -> np.ndarray:
-    """[rows] float64."""
-    array = column(table, name, path)
-    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        return _finite(array.to_numpy().astype(np.float64), name, path)
-    numbers = np.empty(len(array))
-    for row, value in enumerate(array.to_pylist()):
+    values = table.filled(name)
+    if not isinstance(values, list) and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return _finite(values.to_numpy().astype(np.float64), name, table.path)
+    numbers = np.empty(len(values))
+    for row, value in enumerate(values if isinstance(values, list) else values.to_pylist()):
+        if value in (b"", ""):
+            raise UserError(no_value(table.path, row, name))
         try:
             numbers[row] = float(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{path}: row {row + 1} has {value!r} in column {name!r}; expected a number") from None
-    return _finite(numbers, name, path)
+        except (TypeError, ValueError, OverflowError):
+            shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            raise UserError(f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number") from None
+    return _finite(numbers, name, table.path)
 
 
-def column(table: pa.Table, name: str, path: pathlib.Path) -> pa.ChunkedArray:
-    """A column without nulls."""
-    if name not in table.column_names:
-        raise UserError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}; set config.data.columns.*")
-    array = table[name]
-    if array.null_count:
-        raise UserError(_no_value(path, int(pc.index(pc.is_null(array), True).as_py()), name))
-    return array
+def text_of(array: pa.ChunkedArray, name: str, path: pathlib.Path) -> pa.ChunkedArray:
+    """Strings or bytes as large strings.
 
-
-def _read_delimited(path: pathlib.Path, delimiter: str) -> pa.Table:
-    quote = False if delimiter == "\t" else '"'
-    parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char=quote)
+    Raises:
+      UserError: a row is not UTF-8 text.
+    """
     try:
-        return pa.csv.read_csv(path, parse_options=parse)
-    except pa.ArrowInvalid:
-        # Once more without threads, which forget the row.
-        bad: list[pa.csv.InvalidRow] = []
-
-        def remember(row: pa.csv.InvalidRow) -> str:
-            bad.append(row)
-            return "error"
-
-        parse.invalid_row_handler = remember
-        try:
-            return pa.csv.read_csv(path, parse_options=parse, read_options=pa.csv.ReadOptions(use_threads=False))
-        except pa.ArrowInvalid:
-            if not bad:
-                raise
-            raise UserError(
-                f"{path}: row {bad[0].number - 1} has {bad[0].actual_columns} fields, the header {bad[0].expected_columns}: "
-                f"{bad[0].text[:60]!r}"
-            ) from None
-
-
-def _json_fault(path: pathlib.Path) -> str:
-    """The first row of a JSON lines file that is no object or changes the type of a field; empty if none does."""
-    kinds: dict[str, str] = {}
-    with path.open("rb") as lines:
-        for number, raw in enumerate((line for line in lines if line.strip()), start=1):
+        return pc.cast(pc.cast(array, pa.large_binary()), pa.large_string())
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        for row, value in enumerate(pc.cast(array, pa.large_binary()).to_pylist()):
             try:
-                fields = json.loads(raw)
-            except ValueError as error:
-                return f"row {number}: {_one_line(error)}: {raw.strip()[:60]!r}"
-            if not isinstance(fields, dict):
-                return f"row {number} is {raw.strip()[:60]!r}; expected one JSON object a line"
-            for name, value in fields.items():
-                kind = _JSON_KINDS.get(type(value), "")
-                if kind and kinds.setdefault(name, kind) != kind:
-                    return f"row {number} has a {kind} in {name!r}, rows before it a {kinds[name]}"
-    return ""
+                (value or b"").decode("utf-8")
+            except UnicodeDecodeError:
+                raise UserError(
+                    f"{path}: row {row + 1} has {value[:60]!r} in column {name!r}, which is not UTF-8 text; save the file as UTF-8"
+                ) from None
+        raise
+
+
+def values_of(table: Table, name: str) -> list[Any]:
+    """[rows] Python values, None where unknown: of CSV and TSV texts as they stand, an empty one being unknown, as NaN is.
+
+    Raises:
+      UserError: the name stands for several columns, or a row is not UTF-8 text.
+    """
+    if name in table.repeated:
+        raise UserError(f"{table.path}: column {name!r} stands twice in the header; rename one")
+    values = table.columns[name]
+    if isinstance(values, list):
+        return values
+    if pa.types.is_binary(values.type):
+        return [text or None for text in text_of(values, name, table.path).to_pylist()]
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
+    try:
+        return values.to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
+        raise UserError(f"{table.path}: column {name!r} of type {values.type} is not readable: {one_line(error)}") from error
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings or bytes."""
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string_view)
+    return any(check(kind) for check in (*checks, pa.types.is_binary_view))
+
+
+def no_value(path: pathlib.Path, row: int, name: str) -> str:
+    """The message of a row (from 0) that lacks a value."""
+    return f"{path}: row {row + 1} has no value in column {name!r}; fill it in or drop the row"
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
+def cut(value: Any, most: int = 60) -> str:
+    """A value as a message shows it: quoted, in one line, of at most so many characters."""
+    text = value if isinstance(value, str) else str(value)
+    return repr(text[:most]) + ("..." if len(text) > most else "")
+
+
+def _content(path: pathlib.Path, compression: str) -> bytes:
+    match compression:
+        case ".gz":
+            with gzip.open(path) as file:
+                return file.read()
+        case ".zst":
+            with pa.input_stream(str(path), compression="zstd") as file:
+                return file.read()
+    return path.read_bytes()
+
+
+def _read_parquet(path: pathlib.Path) -> Table:
+    if path.is_file():
+        names = pa.parquet.ParquetFile(path).schema_arrow.names
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path}: column {repeated[0]!r} stands twice in the header; rename one")
+        table, form = pa.parquet.read_table(path), "Parquet"
+    else:
+        parts = sorted(part.name for part in path.rglob("*.parquet") if part.is_file() and not part.name.startswith((".", "_")))
+        if not parts:
+            raise UserError(f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}")
+        table, form = pa.parquet.read_table(path), f"Parquet, {len(parts)} parts in the order of their names"
+    return Table(path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows)
 
 
 _JSON_KINDS = {str: "string", int: "number", float: "number", bool: "truth value", list: "list", dict: "table"}
 
 
-def _text(array: pa.ChunkedArray, name: str, path: pathlib.Path) -> np.ndarray:
+def _array_of_json(values: list[Any], name: str, path: pathlib.Path) -> pa.ChunkedArray:
+    kinds = list(map(type, values))
+    if len(found := {_JSON_KINDS[kind] for kind in set(kinds)}) > 1:
+        first = _JSON_KINDS[kinds[0]]
+        row = next(row for row, kind in enumerate(kinds) if _JSON_KINDS[kind] != first)
+        raise UserError(f"{path}: row {row + 1} has a {_JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike")
+    if float in kinds:
+        values = list(map(float, values))
+    elif int in kinds:
+        beyond = next((row for row, value in enumerate(values) if not -(2**63) <= value < 2**63), -1)
+        if beyond >= 0:
+            raise UserError(f"{path}: row {beyond + 1}: {name} {cut(values[beyond])} is beyond 64 bits; write such values as text")
     try:
-        return np.asarray(pc.cast(array, pa.large_string()).to_pylist(), dtype=str)
-    except (UnicodeDecodeError, pa.ArrowInvalid):
-        row, value = _first_undecodable(pc.cast(array, pa.large_binary()).to_pylist())
-        raise UserError(f"{path}: row {row + 1} has {value[:60]!r} in column {name!r}, which is not UTF-8 text") from None
-
-
-def _first_undecodable(values: Iterable[bytes]) -> tuple[int, bytes]:
-    for row, value in enumerate(values):
-        try:
-            value.decode("utf-8")
-        except UnicodeDecodeError:
-            return row, value
-    raise AssertionError("every value is UTF-8")
+        return pa.chunked_array([pa.array(values)])
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        shown = ", ".join(sorted(found))
+        raise UserError(f"{path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}") from error
 
 
 def _finite(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
@@ -169,11 +244,3 @@ def _finite(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
     if len(bad):
         raise UserError(f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number")
     return values
-
-
-def _no_value(path: pathlib.Path, row: int, name: str) -> str:
-    return f"{path}: row {row + 1} has no value in column {name!r}; fill it in or drop the row"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

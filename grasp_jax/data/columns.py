@@ -1,0 +1,93 @@
+"""Which column of a table serves which purpose: as configured, or alike but for case; what is missing is named with what there is."""
+
+import pathlib
+from collections.abc import Collection, Mapping
+
+from grasp_jax.errors import UserError
+
+DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
+TIME_NAMES = {
+    "timestamp", "timestamps", "time", "times", "ts", "date", "datetime", "date_time", "day", "event_time", "eventtime", "event_timestamp",
+    "event_date", "unixreviewtime", "reviewtime", "created_at", "createdat", "created", "creation_time", "order_date", "order_time",
+    "purchase_date", "purchase_time", "unix_time", "unixtime", "epoch", "t_dat", "utc", "when", "occurred_at", "updated_at", "visit_time",
+    "click_time", "timestamp_ms", "time_ms", "invoicedate", "unix_timestamp",
+}  # fmt: skip
+
+
+def match(names: Collection[str], wanted: str) -> str | None:
+    """The column called `wanted`, or the only one that differs from it in case or outer blanks; None where there is none."""
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
+def needed(names: Collection[str], wanted: str, setting: str, path: pathlib.Path) -> str:
+    """A column that must be there.
+
+    Args:
+      names: columns of the file.
+      wanted: the configured name.
+      setting: the config's field of it, for the message, such as "config.data.columns.user".
+      path: the file, for the message.
+
+    Raises:
+      UserError: it is not there; names the columns that are, and the field to set.
+    """
+    if not wanted:
+        raise UserError(f"{path}: {setting} is empty; expected the name of one of its columns {listed(names)}")
+    found = match(names, wanted)
+    if found is None:
+        raise UserError(f"{path}: no column {wanted!r}; it has {listed(names)}; set {setting} to one of them")
+    return found
+
+
+def time_name(names: Collection[str], wanted: str, path: pathlib.Path) -> str | None:
+    """The column of times, or None where the rows are in the order of time.
+
+    Raises:
+      UserError: the configured column is not there, or none is configured and another looks like one.
+    """
+    setting = "config.data.columns.timestamp"
+    if not wanted:
+        return None
+    if wanted != DEFAULTS["timestamp"] or match(names, wanted):
+        return needed(names, wanted, setting, path)
+    alike = [name for name in names if _bare(name) in TIME_NAMES]
+    if alike:
+        raise UserError(
+            f"{path}: no column {wanted!r}, but {alike[0]!r} looks like one; set {setting}={alike[0]}, "
+            f"or {setting}='' for the order of the rows in the file; it has {listed(names)}"
+        )
+    return None
+
+
+def rating_name(names: Collection[str], wanted: str, min_rating: float, path: pathlib.Path) -> str | None:
+    """The column of ratings; None where none is needed.
+
+    Raises:
+      UserError: `min_rating` needs one, or one is configured, and it is not there.
+    """
+    if min_rating > 0 or wanted not in ("", DEFAULTS["rating"]):
+        return needed(names, wanted or DEFAULTS["rating"], "config.data.columns.rating", path)
+    return None
+
+
+def renamed(used: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
+    """What to say of columns that were found under another spelling than the configured one."""
+    return [
+        f"column {name!r} is read as {wanted[purpose]!r}, which differs in case"
+        for purpose, name in used.items()
+        if name and wanted.get(purpose) and name != wanted[purpose]
+    ]
+
+
+def listed(names: Collection[str], most: int = 12) -> str:
+    """'user, item, price and 3 more'."""
+    shown = ", ".join(name[:60] for name in list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "no columns"
+
+
+def _bare(name: str) -> str:
+    """A name without case, blanks and the type that RecBole writes behind a colon."""
+    return name.split(":")[0].strip().casefold().replace(" ", "_").replace("-", "_")

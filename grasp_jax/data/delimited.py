@@ -1,0 +1,231 @@
+"""CSV and TSV in the dialects that people have, every column as the bytes between its delimiters: no value is guessed to be a number.
+
+The header says the dialect: which delimiter, whether quoted, blanks around names. What was decided is said in the table's notes; what
+cannot be decided is refused.
+"""
+
+import csv
+import dataclasses
+import pathlib
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from grasp_jax.data.columns import listed
+from grasp_jax.data.tables import Table, cut, one_line
+from grasp_jax.errors import UserError
+
+DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
+SAMPLED_LINES = 50  # from which the quoting of a TSV is told
+BLOCK = 4 << 20  # bytes; a row must fit
+LARGEST_BLOCK = 1 << 30
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dialect:
+    """How a file is written.
+
+    Attributes:
+      delimiter: between fields.
+      quoted: whether quotation marks around a field are no part of it.
+      fields: the header's fields as they stand, quotation marks apart.
+      begin: where the first row starts, in bytes.
+    """
+
+    delimiter: str
+    quoted: bool
+    fields: tuple[str, ...]
+    begin: int
+
+
+def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str) -> Table:
+    """The table of a file's bytes.
+
+    Args:
+      path: the file, for messages.
+      content: its bytes, decompressed.
+      form: its format in words.
+      delimiter: the one of its ending; another is taken where the header has only that one.
+
+    Raises:
+      UserError: no text, no header, no rows, a row of another length than the header, or the header again among the rows.
+    """
+    dialect = _dialect(path, content, delimiter)
+    fields = [*dialect.fields]
+    first = _fields(_line(content, dialect.begin)[0].decode("utf-8", "replace"), dialect)
+    trailing = len(first) == len(fields) + 1 and first[-1] == "" and fields[-1] != ""
+    if trailing:
+        fields.append("")
+    parsed = _parse(path, content, dialect, len(fields))
+    notes = [] if dialect.delimiter == delimiter else [f"fields are separated by {DELIMITERS[dialect.delimiter]}"]
+    if dialect.quoted and dialect.delimiter == "\t":
+        notes.append("quotation marks around fields are no part of them")
+    if any(field != field.strip() for field in fields):
+        notes.append("blanks around column names are dropped")
+    _refuse_second_header(path, parsed, dialect.fields)
+    columns: dict[str, pa.ChunkedArray] = {}
+    repeated = set()
+    for position, (field, column) in enumerate(zip(fields, parsed.columns, strict=True)):
+        name = field.strip()
+        if not name:
+            if trailing and position == len(fields) - 1:
+                _refuse_filled(path, column, len(dialect.fields))
+                notes.append("every row ends with a delimiter that the header lacks")
+            else:
+                notes.append(f"column {position + 1} has no name and is not read")
+            continue
+        if name in columns:
+            repeated.add(name)
+        else:
+            columns[name] = column
+    return Table(path, form, columns, parsed.num_rows, True, frozenset(repeated), tuple(notes))
+
+
+def refuse_data_as_header(table: Table, wanted: tuple[str, ...]) -> None:
+    """Raises UserError where none of the wanted columns is there and what should be names are numbers: the file has no header."""
+    names = list(table.columns)
+    if not set(wanted) & set(names) and (value := next((name for name in names if _NUMBER.fullmatch(name)), None)) is not None:
+        raise UserError(
+            f"{table.path}: the first row looks like data ({cut(value)} where a name should be: {listed(names)}); expected a header, "
+            f"such as {','.join(wanted)}; add it as the first line"
+        )
+
+
+def _dialect(path: pathlib.Path, content: bytes, delimiter: str) -> _Dialect:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path}: the file is UTF-16; save it as UTF-8")
+    if content.startswith((b"\x1f\x8b", b"(\xb5/\xfd", b"PK\x03\x04")):
+        raise UserError(f"{path}: the file is compressed, or a spreadsheet; name it .csv.gz or .csv.zst as it may be, or save it as CSV")
+    begin = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    while begin < len(content) and content[begin : begin + 1] in (b"\n", b"\r"):
+        begin += 1
+    raw, begin = _line(content, begin)
+    try:
+        header = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = raw[max(0, error.start - 10) : error.start + 10]
+        raise UserError(f"{path}: the header has {shown!r}, which is not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in header:
+        raise UserError(f"{path}: the header has a zero byte; expected a text file with names of columns in its first line")
+    if not header.strip():
+        raise UserError(f"{path}: the file has no header; expected names of columns in its first line")
+    if delimiter not in header:
+        delimiter = max(DELIMITERS, key=lambda other: (header.count(other), other == delimiter))
+    open_dialect = _Dialect(delimiter, delimiter != "\t", (), begin)
+    if delimiter == "\t" and _is_quoted(header, content, begin):
+        open_dialect = dataclasses.replace(open_dialect, quoted=True)
+    if open_dialect.quoted and header.count('"') % 2:
+        raise UserError(f"{path}: the header {cut(header)} has a quotation mark that is not closed")
+    return dataclasses.replace(open_dialect, fields=tuple(_fields(header, open_dialect)))
+
+
+def _is_quoted(header: str, content: bytes, begin: int) -> bool:
+    """Whether a TSV is written as R writes it: some name, or every sampled value of some column, stands between quotation marks."""
+    if any(_between_quotes(field) for field in header.split("\t")):
+        return True
+    rows = []
+    for _ in range(SAMPLED_LINES):
+        raw, begin = _line(content, begin)
+        if not raw:
+            break
+        rows.append(raw.decode("utf-8", "replace").split("\t"))
+    return bool(rows) and any(all(map(_between_quotes, column)) for column in zip(*rows, strict=False))
+
+
+def _between_quotes(field: str) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == '"'
+
+
+def _line(content: bytes, begin: int) -> tuple[bytes, int]:
+    """The line that starts at a byte, without its end, and where the next one starts."""
+    found = _LINE_END.search(content, begin)
+    return (content[begin:], len(content)) if found is None else (content[begin : found.start()], found.end())
+
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+def _fields(line: str, dialect: _Dialect) -> list[str]:
+    if not dialect.quoted or '"' not in line:
+        return line.split(dialect.delimiter)
+    try:
+        return next(csv.reader([line], delimiter=dialect.delimiter))
+    except csv.Error:  # a field beyond csv's limit
+        return line.split(dialect.delimiter)
+
+
+def _parse(path: pathlib.Path, content: bytes, dialect: _Dialect, width: int) -> pa.Table:
+    rows = memoryview(content)[dialect.begin :]
+    if not bytes(rows[:4096]).strip() and not bytes(rows).strip():
+        raise UserError(f"{path}: a header ({listed(dialect.fields)}) and no rows; expected one interaction or item a row")
+    bad: list[pa.csv.InvalidRow] = []
+
+    def remember(row: pa.csv.InvalidRow) -> str:
+        bad.append(row)
+        return "error"
+
+    # R writes \" for a quotation mark within quotation marks.
+    escape = "\\" if dialect.quoted and dialect.delimiter == "\t" and b'\\"' in content else False
+    parse = pa.csv.ParseOptions(
+        delimiter=dialect.delimiter,
+        quote_char='"' if dialect.quoted else False,
+        escape_char=escape,
+        newlines_in_values=dialect.quoted and b'"' in content,
+    )
+    names = [str(position) for position in range(width)]  # the header's may repeat
+    # Bytes, for what no one reads need not be text; an empty field is an empty one, and NA is an id like any other.
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
+    threads, block = True, BLOCK
+    while True:
+        read = pa.csv.ReadOptions(column_names=names, use_threads=threads, block_size=block)
+        try:
+            return pa.csv.read_csv(pa.BufferReader(pa.py_buffer(rows)), read_options=read, parse_options=parse, convert_options=convert)
+        except pa.ArrowInvalid as error:
+            if bad:
+                raise UserError(_of_another_length(path, bad[0])) from None
+            if "straddling" in str(error) and block < min(LARGEST_BLOCK, 2 * len(content)):
+                block *= 16
+            elif threads:  # once more without threads, which forget the row
+                _refuse_other_than_utf8(path, rows)  # whose bytes pyarrow could not hand over
+                threads = False
+                parse.invalid_row_handler = remember
+            else:
+                raise UserError(f"{path}: not a readable table: {one_line(error)}") from error
+
+
+def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:
+    try:
+        str(rows, "utf-8")
+    except UnicodeDecodeError as error:
+        row = bytes(rows[: error.start]).count(b"\n") + 1
+        shown = bytes(rows[max(0, error.start - 10) : error.start + 10])
+        raise UserError(f"{path}: row {row} has {shown!r}, which is not UTF-8 text; save the file as UTF-8") from None
+
+
+def _of_another_length(path: pathlib.Path, row: pa.csv.InvalidRow) -> str:
+    names_of_rows = "; the first field may be R's name of the row: write.table(..., row.names = FALSE)"
+    hint = names_of_rows if row.number == 1 and row.actual_columns == row.expected_columns + 1 else ""
+    shown = repr(row.text[:60])
+    return f"{path}: row {row.number} has {row.actual_columns} fields, the header {row.expected_columns}: {shown}{hint or '; mend the row'}"
+
+
+def _refuse_filled(path: pathlib.Path, column: pa.ChunkedArray, width: int) -> None:
+    lengths = pc.binary_length(column)
+    if pc.max(lengths).as_py():
+        row = pc.index(pc.greater(lengths, 0), True).as_py()
+        raise UserError(f"{path}: row {row + 1} has {width + 1} fields, the header {width}; name all columns in the header")
+
+
+def _refuse_second_header(path: pathlib.Path, parsed: pa.Table, fields: tuple[str, ...]) -> None:
+    """Joined files repeat it, and would make a user called "user"."""
+    same = None
+    for position, field in enumerate(fields):
+        equal = pc.equal(parsed.column(position), pa.scalar(field.encode(), pa.binary()))
+        same = equal if same is None else pc.and_(same, equal)
+        if not pc.any(same).as_py():
+            return
+    row = pc.index(same, True).as_py()
+    raise UserError(f"{path}: row {row + 1} is the header again ({listed(fields)}), as in files that were joined; drop that line")

@@ -1,0 +1,133 @@
+"""Ids are text: `007` and `7` are two users.
+
+A column of whole numbers, each in its usual spelling, is held as int64, which sorts as numbers do.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
+from grasp_jax.errors import UserError
+
+LONGEST = 512  # characters; NumPy gives every id of a column the room of the longest
+MISSING = {"na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}  # how programs spell a value they lack
+_WANTED = "ids are whole numbers or strings"
+
+
+def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.ndarray:
+    """[rows] ids: int64 where every one is a whole number written in the usual way (no leading zero, within 64 bits), else str.
+
+    Args:
+      table: where from; blanks around the fields of CSV and TSV are no part of ids.
+      name: the column.
+      notes: takes what was decided, in words for the user.
+
+    Raises:
+      UserError: a row without an id, or with one that is no text, not in one line, too long, a fraction, or a spelling of "missing"
+        (`nan`, `NA`, `-1`) among whole numbers.
+    """
+    array = table.typed(name)
+    kind = array.type
+    if pa.types.is_integer(kind):
+        values = array.to_numpy()
+        if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
+            row = int(values.argmax())
+            raise UserError(f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text")
+        values = values.astype(np.int64)
+        _refuse_minus_one(table, name, np.unique(values), values)
+        return values
+    if is_text(kind):
+        return _of_text(table, name, array, notes if notes is not None else [])
+    first = f" (row 1 is {cut(array[0].as_py())})" if len(array) else ""
+    raise UserError(
+        f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
+    )
+
+
+def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) -> np.ndarray:
+    """By way of the distinct values, which are fewer than the rows."""
+    encoded = pc.cast(array, pa.large_binary()).combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+
+    def row_of(bad: pa.Array | np.ndarray) -> int | None:
+        """The first row, from 0, of a distinct value that is marked."""
+        places = np.flatnonzero(bad if isinstance(bad, np.ndarray) else bad.to_numpy(zero_copy_only=False))
+        return int(np.argmax(codes == places[0])) if len(places) else None
+
+    found = encoded.dictionary
+    longest = pc.max(pc.binary_length(found)).as_py() or 0
+    try:
+        text = pc.cast(found, pa.large_string())
+    except pa.ArrowInvalid:
+        text_of(array, name, table.path)  # names the row
+        raise
+    if table.is_delimited:
+        trimmed = pc.utf8_trim_whitespace(text)
+        if not pc.all(pc.equal(trimmed, text)).as_py():
+            notes.append(f"blanks around the fields of column {name!r} are dropped")
+        text = trimmed
+        if pc.any(pc.match_substring_regex(text, '^".*"$')).as_py():
+            notes.append(f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id")
+    if longest > LONGEST and (row := row_of(pc.greater(pc.utf8_length(text), LONGEST))) is not None:
+        shown = text[int(codes[row])].as_py()
+        long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
+        raise UserError(f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?")
+    if (row := row_of(pc.equal(text, ""))) is not None:
+        raise UserError(no_value(table.path, row, name))
+    if (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None:
+        shown = cut(text[int(codes[row])].as_py())
+        raise UserError(
+            f"{table.path}: row {row + 1} has {shown} in column {name!r}, with a line break or control character in it; "
+            "expected an id in one line; look for a quotation mark that is not closed"
+        )
+    whole = _whole_numbers(text)
+    if whole is not None:
+        _refuse_minus_one(table, name, whole, whole[codes])
+        return whole[codes]
+    _refuse_spoilt_numbers(table, name, text, row_of)
+    return np.asarray(text.to_pylist(), dtype=str)[codes]
+
+
+def _whole_numbers(text: pa.Array) -> np.ndarray | None:
+    """The numbers that the texts spell, or None if one of them spells none or spells it in another way than we would."""
+    try:
+        numbers = pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    return numbers.to_numpy() if pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py() else None
+
+
+def _refuse_spoilt_numbers(table: Table, name: str, text: pa.Array, row_of: Callable[[np.ndarray], int | None]) -> None:
+    """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value."""
+    whole = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]*)$").to_numpy(zero_copy_only=False)
+    fraction = pc.match_substring_regex(text, r"^-?[0-9]+\.[0-9]+$").to_numpy(zero_copy_only=False)
+    missing = pc.is_in(pc.utf8_lower(text), pa.array(sorted(MISSING), pa.large_string())).to_numpy(zero_copy_only=False)
+    if (fraction | whole | missing).all():
+        if fraction.any():
+            row = int(row_of(fraction) or 0)
+            shown = text[int(np.argmax(fraction))].as_py()
+            raise UserError(
+                f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, a number with a fraction; {_WANTED}; "
+                "write it without the point (a column with missing values becomes so in pandas: drop those rows, then use int64)"
+            )
+        if missing.any() and whole.any():
+            row = int(row_of(missing) or 0)
+            shown = text[int(np.argmax(missing))].as_py()
+            raise UserError(
+                f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, whose other values are whole numbers; "
+                "drop the rows without an id, or give that one a name of its own"
+            )
+
+
+def _refuse_minus_one(table: Table, name: str, distinct: np.ndarray, values: np.ndarray) -> None:
+    """-1 as the only negative id stands for "unknown"; ids that are hashes are negative half of the time."""
+    negative = distinct[distinct < 0]
+    if len(negative) == 1 and negative[0] == -1 and len(distinct) > 1:
+        row = int(np.argmax(values == -1))
+        raise UserError(
+            f"{table.path}: row {row + 1} has -1 in column {name!r}, whose other ids are not negative; -1 often means unknown: "
+            "drop those rows, or give that one another id"
+        )

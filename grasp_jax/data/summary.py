@@ -1,0 +1,105 @@
+"""What was read and how it was understood, in a few lines that a stranger can check against what they meant."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import MIN_EVALUATED_LENGTH
+
+if TYPE_CHECKING:  # a dataset has a report
+    from grasp_jax.data.sources import Dataset
+
+SAMPLED_ROWS = 3
+MOST_LINES = 15
+MOST_CHARACTERS = 200  # of a line
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadReport:
+    """What a reader did.
+
+    Attributes:
+      files: what was read, each with its format.
+      rows: interactions in the source, before any were left out.
+      used: purpose and column, such as ("user", "user_id").
+      ignored: columns that are not read, each with the reason where there is one.
+      order: how the interactions of a user are ordered.
+      sample: the first rows, user, item and time; ids are the only personal data.
+      low_rated: rows left out for their rating.
+      min_rating: the bound.
+      without_text: items that the items table lacks.
+      without_attributes: users that the users table lacks.
+      notes: other decisions.
+    """
+
+    files: tuple[str, ...] = ()
+    rows: int = 0
+    used: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    order: str = ""
+    sample: tuple[str, ...] = ()
+    low_rated: int = 0
+    min_rating: float = 0.0
+    without_text: int = 0
+    without_attributes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[str]:
+    """At most 15 lines: what was read, which columns for what, in which order, and what was left out.
+
+    The sample rows show ids and times of users, and nothing else that is personal.
+    """
+    report, log = dataset.report, dataset.log
+    bought = np.bincount(log.items, minlength=log.num_items) > 0
+    shortest = MIN_EVALUATED_LENGTH - 1 if include_short_users else MIN_EVALUATED_LENGTH
+    short = int((log.lengths < shortest).sum())
+    lines = [f"read: {file}" for file in report.files]
+    lines.append(f"  {report.rows or log.num_interactions:,} rows: {log.num_users:,} users, {log.num_items:,} items")
+    if report.used:
+        lines.append("  columns: " + ", ".join(f"{purpose} is {column!r}" for purpose, column in report.used))
+    if report.ignored:
+        lines.append("  not read: " + _some(report.ignored))
+    ties = _ties(log)
+    tied = f"; {ties:,} of the same user and time as another are in the file's order" if ties else ""
+    lines.append(f"  order: {report.order}{tied}")
+    if report.sample:
+        lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
+    if report.min_rating > 0:
+        lines.append(f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen")
+    empty = int((~bought).sum())
+    for count, what in (
+        (empty, "items were never bought"),
+        (report.without_text, "items are not in the items table and have no text"),
+        (report.without_attributes, "users are not in the users table and have no attributes"),
+        (short, f"users have fewer than {shortest} interactions: trained on, never evaluated"),
+    ):
+        if count:
+            lines.append(f"  {count:,} {what}")
+    notes = [f"  note: {note}" for note in report.notes]
+    room = MOST_LINES - len(lines)
+    if len(notes) > room:
+        notes = [*notes[: room - 1], "  note: " + "; ".join(report.notes[room - 1 :])] if room > 0 else []
+    return [line[:MOST_CHARACTERS] for line in [*lines, *notes]]
+
+
+def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:
+    """The first rows of a source as a summary shows them."""
+    columns = [users, items] if times is None else [users, items, times]
+    return tuple(", ".join(str(column[row])[:40] for column in columns) for row in range(min(SAMPLED_ROWS, len(users))))
+
+
+def _ties(log: InteractionLog) -> int:
+    """Interactions at the very time of the same user's last one."""
+    if log.timestamps is None:
+        return 0
+    return int(((log.timestamps[1:] == log.timestamps[:-1]) & (log.users[1:] == log.users[:-1])).sum())
+
+
+def _some(names: tuple[str, ...], most: int = 8) -> str:
+    shown = ", ".join(name[:40] for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

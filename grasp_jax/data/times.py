@@ -1,0 +1,272 @@
+"""When interactions happened: numbers and dates in the spellings that people have. A column that cannot be ordered for sure is refused."""
+
+import dataclasses
+import datetime
+import pathlib
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
+from grasp_jax.errors import UserError
+
+EPOCH_LIKE = 10**8  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
+EARLIEST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
+AHEAD = 86_400  # seconds that a time may lie in the future: clocks and zones differ
+APART = 100  # numbers so many times the median are of another unit
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
+_MEND = "write dates as 2024-01-31T10:30:00, or set config.data.columns.timestamp='' for the order of the rows in the file"
+
+_WHOLE = r"^[+-]?[0-9]{1,19}$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_CLOCK = r"(?:[T ] ?(?P<clock>[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
+_ZONE = r" ?(?P<zone>Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+_ISO = r"^(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})" + _CLOCK + _ZONE + "$"
+_LOCAL = r"^(?P<first>[0-9]{1,2})[./](?P<second>[0-9]{1,2})[./](?P<year>[0-9]{4}),?" + _CLOCK + _ZONE + "$"
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """A column of times.
+
+    Attributes:
+      values: [rows] int64 or float64: numbers as they stand, dates as microseconds since 1970 (nanoseconds where it has them).
+      unit: "s", "ms", "us" or "ns" where the values count from 1970, else empty: they are only an order.
+      note: what was decided, in words for the user.
+    """
+
+    values: np.ndarray
+    unit: str
+    note: str = ""
+
+    def span(self) -> str:
+        """'2011-10-18 to 2014-07-22', or '3 to 99' where the values are only an order."""
+        low, high = self.values.min().item(), self.values.max().item()
+        if not self.unit:
+            return f"{low} to {high}"
+        return f"{_day(low / PER_SECOND[self.unit])} to {_day(high / PER_SECOND[self.unit])}"
+
+    def shown(self, most: int = 10) -> np.ndarray:
+        """The first values in words: UTC to the second, or as they stand where they are only an order."""
+        values = self.values[:most].tolist()
+        if not self.unit:
+            return np.array([str(value) for value in values])
+        seconds = [value / PER_SECOND[self.unit] for value in values]
+        return np.array([datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S") for second in seconds])
+
+
+def time_column(table: Table, name: str, now: float | None = None) -> Times:
+    """The times of a column, none of which may be missing.
+
+    Args:
+      table: where from.
+      name: the column.
+      now: seconds since 1970, which times must not lie ahead of; None: the clock's.
+
+    Raises:
+      UserError: a row that is no time, is before 1990 or in the future, is of another unit than most, or may be of two days.
+    """
+    column = _Column(table.path, name, time.time() if now is None else now)
+    array = table.typed(name)
+    kind = array.type
+    if is_text(kind):
+        return _of_text(column, array)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _of_dates(column, array)
+    if pa.types.is_decimal(kind):
+        array = pc.cast(array, pa.float64() if kind.scale else pa.int64(), safe=False)
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        values = array.to_numpy()
+        return _of_numbers(column, values if kind == pa.uint64() or values.dtype.kind == "f" else values.astype(np.int64))
+    raise UserError(f"{table.path}: column {name!r} has type {kind}; timestamps are numbers or dates; {_MEND}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """What messages need to know, and the present."""
+
+    path: pathlib.Path
+    name: str
+    now: float
+
+    def refusal(self, row: int, value: object, reason: str) -> UserError:
+        """Of the value of a row, counted from 0."""
+        return UserError(f"{self.path}: row {row + 1} has {cut(value)} in column {self.name!r}, {reason}")
+
+    def check_calendar(self, seconds: np.ndarray, shown: np.ndarray | pa.ChunkedArray, meaning: str = "") -> None:
+        """Refuses times before 1990, such as the 0 of a missing one, and those in the future."""
+        for bad, reason in (
+            (seconds < EARLIEST, "before 1990, as a missing or mistaken time is"),
+            (seconds > self.now + AHEAD, "in the future"),
+        ):
+            if bad.any():
+                row = int(np.argmax(bad))
+                day = f"{meaning}{_day(float(seconds[row]))}, "
+                raise self.refusal(row, shown[row], f"which is {day}{reason}; mend or drop the row; {_MEND}")
+
+
+def _of_numbers(column: _Column, values: np.ndarray) -> Times:
+    if not len(values):
+        return Times(values, "")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise column.refusal(row, values[row], "expected a finite number")
+    magnitude = np.abs(values.astype(np.float64))
+    median = float(np.median(magnitude))
+    if median < EPOCH_LIKE:
+        mixed = (magnitude >= EARLIEST) & (magnitude > APART * median)
+        if mixed.any():
+            row = int(np.argmax(mixed))
+            raise column.refusal(row, values[row], f"and half of the rows have at most {median:g}: mixed units; {_MEND}")
+        return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, "")
+    unit = next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if median < limit), "ns")
+    mixed = (magnitude > APART * median) | ((magnitude < median / APART) & (magnitude >= EPOCH_LIKE))
+    if mixed.any():
+        row = int(np.argmax(mixed))
+        mend = "seconds and milliseconds are mixed, or the like; write all in one unit"
+        raise column.refusal(row, values[row], f"and most rows are about {_typical(values, mixed)}: {mend}")
+    column.check_calendar(values / PER_SECOND[unit], values, f"taken as {unit} since 1970 ")
+    return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, unit)
+
+
+def _typical(values: np.ndarray, apart: np.ndarray) -> object:
+    return values[~apart][0] if not apart.all() else values[0]
+
+
+def _of_dates(column: _Column, array: pa.ChunkedArray) -> Times:
+    if pa.types.is_date(array.type):
+        array = pc.cast(array, pa.timestamp("ms"))
+    unit = array.type.unit
+    counts = pc.cast(array, pa.int64()).to_numpy()
+    seconds = counts / PER_SECOND[unit]
+    column.check_calendar(seconds, np.array([_day(second) for second in seconds]) if _is_out(seconds, column.now) else counts)
+    finest = "ns" if unit == "ns" else "us"
+    return Times(counts * (PER_SECOND[finest] // PER_SECOND[unit]), finest)
+
+
+def _is_out(seconds: np.ndarray, now: float) -> bool:
+    return bool(((seconds < EARLIEST) | (seconds > now + AHEAD)).any())
+
+
+def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
+    text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
+    if (empty := pc.index(text, "").as_py()) >= 0:
+        raise UserError(no_value(column.path, int(empty), column.name))
+    if (whole := _whole_numbers(text)) is not None:  # by far the most common, and a pattern takes ten times as long
+        return _of_numbers(column, whole)
+    matched = {}
+    for pattern in (_WHOLE, _NUMBER, _ISO, _LOCAL):
+        fits = pc.match_substring_regex(text, pattern)
+        if pc.all(fits).as_py():
+            return _parsers[pattern](column, text)
+        matched[pattern] = fits
+    best = max(matched, key=lambda pattern: pc.sum(matched[pattern]).as_py() or 0)
+    row = int(pc.index(matched[best], False).as_py()) if pc.any(matched[best]).as_py() else 0
+    raise column.refusal(row, text[row].as_py(), f"{_EXAMPLE}; {_MEND}")
+
+
+def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
+    """[rows] int64 where every text is a whole number in decimal, else None; Arrow alone takes 0x10 for 16."""
+    try:
+        numbers = pc.cast(text, pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        return None
+    return None if any(pc.any(pc.match_substring(text, mark)).as_py() for mark in "xX") else numbers
+
+
+def _of_whole(column: _Column, text: pa.ChunkedArray) -> Times:
+    try:
+        return _of_numbers(column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.int64()).to_numpy())
+    except pa.ArrowInvalid:
+        return _of_fraction(column, text)
+
+
+def _of_fraction(column: _Column, text: pa.ChunkedArray) -> Times:
+    return _of_numbers(column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.float64()).to_numpy())
+
+
+def _of_iso(column: _Column, text: pa.ChunkedArray) -> Times:
+    parts = pc.extract_regex(text, _ISO)
+    day = _joined(*(pc.struct_field(parts, name) for name in ("year", "month", "day")), mark="-")
+    return _of_parts(column, text, parts, day)
+
+
+def _of_local(column: _Column, text: pa.ChunkedArray) -> Times:
+    """Day first or month first, as the column's own dates show: some date must have a 13 or more."""
+    parts = pc.extract_regex(text, _LOCAL)
+    first, second = (pc.cast(pc.struct_field(parts, name), pa.int64()).to_numpy() for name in ("first", "second"))
+    day_first, month_first = first > 12, second > 12
+    if day_first.any() and month_first.any():
+        a, b = int(np.argmax(day_first)), int(np.argmax(month_first))
+        raise column.refusal(b, text[b].as_py(), f"and row {a + 1} {cut(text[a].as_py())}: the month first and the day first; {_MEND}")
+    if not (day_first.any() or month_first.any()):
+        reason = "which may be day and month or month and day, and no row tells which"
+        raise column.refusal(0, text[0].as_py(), f"{reason}; {_MEND}")
+    month, day = ("second", "first") if day_first.any() else ("first", "second")
+    padded = (pc.utf8_lpad(pc.struct_field(parts, name), 2, "0") for name in (month, day))
+    times = _of_parts(column, text, parts, _joined(pc.struct_field(parts, "year"), *padded, mark="-"))
+    order = "day, month, year" if day == "first" else "month, day, year"
+    return dataclasses.replace(times, note=f"dates in column {column.name!r} are read as {order}")
+
+
+def _joined(*parts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(*parts, pa.scalar(mark, parts[0].type))
+
+
+def _of_parts(column: _Column, text: pa.ChunkedArray, parts: pa.ChunkedArray, day: pa.ChunkedArray) -> Times:
+    """Times of the groups of a match; `day` as 2024-01-31."""
+    clock, fraction, zone = (pc.struct_field(parts, name) for name in ("clock", "fraction", "zone"))
+    clock = pc.if_else(pc.equal(clock, ""), pa.scalar("00:00:00", clock.type), clock)
+    moments = _joined(day, clock, mark="T")
+    try:
+        seconds = pc.cast(pc.cast(moments, pa.timestamp("s")), pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        row = next(row for row, moment in enumerate(moments.to_pylist()) if not _exists(moment))
+        raise column.refusal(row, text[row].as_py(), f"which no calendar or clock has; {_MEND}") from None
+    seconds = seconds - _offsets(column, text, zone)
+    column.check_calendar(seconds, text)
+    nanoseconds = pc.cast(pc.utf8_rpad(fraction, 9, "0"), pa.int64()).to_numpy()
+    if (nanoseconds % 1000).any():
+        return Times(seconds * 10**9 + nanoseconds, "ns")
+    return Times(seconds * 10**6 + nanoseconds // 1000, "us")
+
+
+def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> np.ndarray:
+    """[rows] seconds that each local time is ahead of UTC; where no row says so, all are taken as UTC."""
+    zones = zone.combine_chunks().dictionary_encode() if isinstance(zone, pa.ChunkedArray) else zone.dictionary_encode()
+    known = zones.dictionary.to_pylist()
+    codes = zones.indices.to_numpy()
+    if "" in known and len(known) > 1:
+        row, other = int(np.argmax(codes == known.index(""))), int(np.argmax(codes != known.index("")))
+        reason = f"without a time zone, and row {other + 1} {cut(text[other].as_py())} with one"
+        raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
+    return np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]
+
+
+def _seconds_ahead(zone: str) -> int:
+    if zone[:1] not in ("+", "-"):
+        return 0
+    digits = zone[1:].replace(":", "")
+    return (1 if zone[0] == "+" else -1) * (3600 * int(digits[:2]) + 60 * int(digits[2:] or 0))
+
+
+def _exists(moment: str) -> bool:
+    try:
+        datetime.datetime.fromisoformat(moment)
+    except ValueError:
+        return False
+    return True
+
+
+def _day(seconds: float) -> str:
+    """A moment's day, UTC; in words where no calendar reaches it."""
+    try:
+        return str(datetime.datetime.fromtimestamp(seconds, datetime.UTC).date())
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.4g} seconds after 1970"
+
+
+_parsers = {_WHOLE: _of_whole, _NUMBER: _of_fraction, _ISO: _of_iso, _LOCAL: _of_local}

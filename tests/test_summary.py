@@ -1,0 +1,176 @@
+"""What was read is said in a few lines; what was left out is counted there, and what was given and not used is named."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from grasp_jax.config import default_config, validate
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.data.attributes import Texts, read_attributes
+from grasp_jax.data.log import build_log
+from grasp_jax.data.readers import read_interactions
+from grasp_jax.data.sources import Dataset, load_dataset
+from grasp_jax.data.summary import MOST_LINES, ReadReport, summary_lines
+from tests.refusal import assert_names, refusal
+
+COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
+LOG = """user,item,timestamp,rating,device
+ann,i1,1700000000,5,phone
+ann,i2,1700086400,1,phone
+ann,i3,1700172800,4,phone
+ann,i4,1700259200,4,phone
+bob,i1,1700000000,5,laptop
+bob,i3,1700000000,5,laptop
+cat,i2,1700000000,2,laptop
+"""
+
+
+def data_section(folder: pathlib.Path, **fields: object) -> ConfigDict:
+    config = default_config()
+    config.data.path = str(folder)
+    for name, value in fields.items():
+        config.data[name] = value
+    return config.data
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "interactions.csv").write_text(LOG)
+    (tmp_path / "items.csv").write_text("item,title\ni1,Soap\ni2,Balm\ni3,Oil\ni9,Brush\n")
+    return tmp_path
+
+
+def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
+    """Would break the one place where a wrong column, order or file is seen before hours of training."""
+    (folder / "users.csv").write_text("user,age\nann,30\nzoe,40\n")
+    (folder / "inter.jsonl").write_text("")
+    (folder / "interactions.jsonl").write_text("")
+    dataset = load_dataset(data_section(folder, items_file="items.csv", users_file="users.csv", min_rating=2.0, max_missing_text=0.5))
+    lines = summary_lines(dataset)
+    text = "\n".join(lines)
+    assert_names(
+        text,
+        (
+            f"read: {folder / 'interactions.csv'} (CSV)",
+            "7 rows: 3 users, 5 items",
+            "user is 'user', item is 'item', timestamp is 'timestamp', rating is 'rating'",
+            "not read: device",
+            "order: by column 'timestamp', 2023-11-14 to 2023-11-17; 1 of the same user and time",
+            "ann, i1, 2023-11-14 22:13:20",
+            "1 rows rated below 2; their items still count as seen",
+            "1 items were never bought",
+            "1 items are not in the items table",
+            "2 users are not in the users table",
+            "2 users have fewer than 3 interactions",
+            "1 of its rows are of users without interactions",
+            "not read: interactions.jsonl",
+        ),
+    )
+    assert len(lines) <= MOST_LINES and all(len(line) <= 200 for line in lines)
+    assert "phone" not in text and "30" not in text.replace("2023", ""), "nothing personal but ids and times"
+
+
+def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
+    """Would break what a user most needs to know: that nothing but the place in the file says what came first."""
+    (tmp_path / "interactions.csv").write_text("user,item\nu,i\nu,j\nu,k\n")
+    assert "  order: as in the file (no time column)" in summary_lines(load_dataset(data_section(tmp_path)))
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,2\nu,j,1\nu,k,3\n")
+    assert "  order: by column 'timestamp', 1 to 3" in summary_lines(load_dataset(data_section(tmp_path)))
+    config = data_section(tmp_path)
+    config.columns.timestamp = ""
+    lines = summary_lines(load_dataset(config))
+    assert "  order: as in the file (config.data.columns.timestamp is empty)" in lines and "  not read: timestamp" in lines
+    (tmp_path / "inter.txt").write_text("1 5\n1 6\n1 7\n")
+    config.columns.user = "client"
+    text = "\n".join(summary_lines(load_dataset(config)))
+    assert_names(text, ("inter.txt (text", "order: as in the file", "not used: config.data.columns.user", "not read: interactions.csv"))
+
+
+def test_other_sources_have_a_summary(tmp_path: pathlib.Path) -> None:
+    """Would break a start on made data that looks like a start on one's own."""
+    config = default_config().data
+    config.source = "synthetic"
+    config.synthetic.num_users, config.synthetic.num_items = 50, 100
+    lines = summary_lines(load_dataset(config))
+    assert "synthetic shop" in lines[0] and "50 users, 100 items" in lines[1]
+
+
+def test_a_summary_is_short_whatever_was_decided() -> None:
+    """Would break the screen: a table of many oddities must not push the statistics out of sight."""
+    log = build_log("short", np.array([1, 1, 2]), np.array([1, 2, 3]), catalogue=np.arange(9))
+    report = ReadReport(
+        ("a", "b"), 3, (("user", "u"),), tuple(f"column{k}" for k in range(50)), "as in the file", ("1, 1",), 3, 2.0, 1, 1,
+        tuple(f"note {k}" for k in range(30)),
+    )  # fmt: skip
+    lines = summary_lines(Dataset(log, Texts(), report))
+    assert len(lines) <= MOST_LINES and max(map(len, lines)) <= 200 and "and 42 more" in "\n".join(lines)
+
+
+def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
+    """Would break a nightly run for one new item, or give an item the text of another."""
+    dataset = load_dataset(data_section(folder, items_file="items.csv", max_missing_text=0.25))
+    assert dataset.log.item_ids.tolist() == ["i1", "i2", "i3", "i9", "i4"], "the table's rows first, the rest behind them"
+    assert dataset.texts.items is not None and dataset.texts.items.ids.tolist() == dataset.log.item_ids.tolist()
+    assert dataset.texts.items.columns == {"title": ["Soap", "Balm", "Oil", "Brush", None]} and dataset.report.without_text == 1
+    message = refusal(load_dataset, data_section(folder, items_file="items.csv", max_missing_text=0.24))
+    parts = ("interactions.csv: row 4: item id i4", "1 of 4 items", "config.data.max_missing_text=0.24 allows 0", "add them there")
+    assert_names(message, parts)
+    assert_names(refusal(load_dataset, data_section(folder, items_file="items.csv")), ("row 4", "max_missing_text=0.05"))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_the_share_without_text_is_a_share(share: float) -> None:
+    """Would break with a limit that is none: 5 for 5 percent lets a table of other items pass."""
+    config = default_config()
+    config.data.max_missing_text = share
+    message = refusal(validate, config, ("grasp",), ("sasrec",))
+    assert_names(message, ("config.data.max_missing_text", repr(share), "a share from 0 to 1"))
+
+
+def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None:
+    """Would break recommendations: an item that a user hated would be recommended to them."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,rating\na,x,5\na,y,1\na,y,1\nb,y,5\nb,q,1\nc,x,1\na,z,5\nb,z,2\n")
+    log = read_interactions(path, "rated", COLUMNS, 3.0)
+    assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y", "z"] and log.num_interactions == 3
+    assert log.low_rated is not None and log.low_rated.dtype == np.int32
+    assert log.low_rated.tolist() == [[0, 1], [1, 2]], "pairs of known users and items, each once"
+    path.write_text("user,item,rating\na,x,5\nb,y,5\na,z,5\n")
+    plain = read_interactions(path, "rated", COLUMNS, 3.0)
+    assert plain.low_rated is None and plain.fingerprint() == read_interactions(path, "rated", COLUMNS).fingerprint()
+    assert plain.fingerprint() != log.fingerprint()
+    catalogue = read_interactions(path, "rated", COLUMNS, 3.0, np.array(["z", "y", "x"]))
+    assert catalogue.low_rated is None
+
+
+def test_low_ratings_with_an_items_table(tmp_path: pathlib.Path) -> None:
+    """Would break the rows of low-rated pairs where the table gives the order, or has other spellings of whole numbers."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,rating\n1,5,5\n1,6,1\n2,6,1\n")
+    for catalogue in (np.array([6, 5]), np.array(["6", "5", "B1"])):
+        log = read_interactions(path, "rated", COLUMNS, 3.0, catalogue)
+        assert log.low_rated is not None and log.low_rated.tolist() == [[0, 0]] and log.items.tolist() == [1]
+
+
+def test_the_title_may_have_another_name(tmp_path: pathlib.Path) -> None:
+    """Would break prompts, which ask for "title", or lose a column of that name."""
+    path = tmp_path / "items.csv"
+    path.write_text("item,name,title\ni,Soap,Dr\n")
+    table = read_attributes(path, "item", "item", "name")
+    assert table.columns == {"title": ["Soap"], "other_title": ["Dr"]} and "'other_title'" in " ".join(table.notes)
+    assert read_attributes(path, "item", "item", "title").columns == {"name": ["Soap"], "title": ["Dr"]}
+    assert read_attributes(path, "name", "item", "name").columns == {"item": ["i"], "title": ["Soap"], "other_title": ["Dr"]}
+    path.write_text("item,name\ni,Soap\n")
+    message = refusal(read_attributes, path, "item", "item", "title")
+    assert_names(message, (str(path), "no column 'title'", "it has item, name", "config.data.title_column"))
+    assert_names(refusal(read_attributes, path, "asin", "item", "name"), ("no column 'asin'", "set config.data.items_id_column"))
+    assert_names(refusal(read_attributes, path, "id", "user"), ("no column 'id'", "it has item, name", "set config.data.users_id_column"))
+
+
+def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None:
+    """Would break the hint that ratings are there and have no effect."""
+    assert "  not read: rating, device" in summary_lines(load_dataset(data_section(folder)))
+    config = data_section(folder)
+    config.columns.rating = "stars"
+    assert_names(refusal(load_dataset, config), ("no column 'stars'", "config.data.columns.rating"))
