@@ -1,5 +1,6 @@
 """What all cells of a run share: data, split, knowledge bank, frozen tables, stored negatives. Each is found on disk or made once."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -53,13 +54,12 @@ class Experiment:
     @functools.cached_property
     def dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data)
-        changed = workdirs.data_change(self.workdir, dataset.log, dataset.log.fingerprint())
-        if changed and not self.refresh:
-            raise UserError(f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside")
-        if changed:
-            with first_goes_first("refresh"):
-                if is_first():
-                    print(f"{changed}; what was made from them is in {workdirs.set_aside(self.workdir)}")
+        with first_goes_first("refresh") if self.refresh else contextlib.nullcontext():
+            changed = workdirs.data_change(self.workdir, dataset.log)
+            if changed and not self.refresh:
+                raise UserError(f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside")
+            if changed:  # the first process alone sees it: the others come when all is set aside
+                print(f"{changed}; what was made from them is in {workdirs.set_aside(self.workdir)}")
         return dataset
 
     @functools.cached_property
@@ -70,7 +70,7 @@ class Experiment:
     def claim(self) -> None:
         """Makes the workdir this config's and this data's own."""
         if is_first():
-            workdirs.claim(self.workdir, self.config, self.dataset.log, self.fingerprint)
+            workdirs.claim(self.workdir, self.config, self.dataset.log)
 
     def made_from(self, method: str) -> dict[str, Any]:
         """What models of a method are trained on, as `provenance` describes it."""

@@ -38,6 +38,7 @@ from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.serving.recommend import read_users, recommend
 from grasp_jax.training.checkpoint import hash_of_model
+from grasp_jax.workdir import remove_unfinished
 
 
 def prepare(experiment: Experiment, flags: Any) -> None:
@@ -223,9 +224,18 @@ def run_stage(mode: str, experiment: Experiment, flags: Any) -> None:
     Raises:
       UserError: another process works there; and whatever the stage raises.
     """
-    alone = mode in ALONE and is_first() and not flags["dry-run"].value
-    with only_one(experiment.workdir / LOCK, "wait for it or use another --workdir") if alone else contextlib.nullcontext():
+    if mode not in ALONE or not is_first() or flags["dry-run"].value:
         STAGES[mode](experiment, flags)
+        return
+    made = not experiment.workdir.exists()
+    try:
+        with only_one(experiment.workdir / LOCK, "wait for it or use another --workdir"):
+            remove_unfinished(experiment.workdir)
+            STAGES[mode](experiment, flags)
+    finally:
+        if made:  # a call that was refused leaves nothing behind
+            with contextlib.suppress(OSError):
+                experiment.workdir.rmdir()
 
 
 LOCK = ".lock"

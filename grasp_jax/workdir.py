@@ -12,6 +12,7 @@
 
 import datetime
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,17 @@ MADE = (  # what a run makes, in the order in which it is set aside: results fir
 )  # fmt: skip
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict, log: InteractionLog, fingerprint: str) -> None:
+def claim(workdir: pathlib.Path, config: ConfigDict, log: InteractionLog) -> None:
     """Makes a workdir this config's and this data's own; what stands there already stays."""
     save_config(config, workdir)
     if not (workdir / DATA_FILE).exists():
         write_array(workdir / ITEM_IDS, log.item_ids.astype(str))
         facts = {"users": log.num_users, "items": log.num_items, "interactions": log.num_interactions}
-        made = {"made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"), "fingerprint": fingerprint, **facts}
+        made = {"made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"), "fingerprint": log.fingerprint(), **facts}
         write_sealed(workdir / DATA_FILE, made | {"files": {ITEM_IDS: sha256(workdir / ITEM_IDS)}})
 
 
-def data_change(workdir: pathlib.Path, log: InteractionLog, fingerprint: str) -> str:
+def data_change(workdir: pathlib.Path, log: InteractionLog) -> str:
     """How the data differ from those that a workdir was made from; empty where they do not, or where nothing was made yet.
 
     Raises:
@@ -50,7 +51,7 @@ def data_change(workdir: pathlib.Path, log: InteractionLog, fingerprint: str) ->
     if not (workdir / DATA_FILE).exists():
         return ""
     stored = read_sealed(workdir / DATA_FILE, f"remove {workdir / DATA_FILE}, the artefacts say themselves what they were made from")
-    if stored.get("fingerprint") == fingerprint:
+    if stored.get("fingerprint") == log.fingerprint():
         return ""
     sizes = ("users", "items", "interactions")
     before = ", ".join(f"{stored.get(name, 0):,} {name}" for name in sizes)
@@ -67,6 +68,17 @@ def set_aside(workdir: pathlib.Path) -> pathlib.Path:
         if (workdir / name).exists():
             (workdir / name).rename(aside / name)
     return aside
+
+
+def remove_unfinished(workdir: pathlib.Path) -> None:
+    """Removes what killed processes left half written; only who holds the workdir's lock may call."""
+    for path in workdir.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
+    for path in (workdir / "checkpoints").glob(f"*/*/*{ORBAX_UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a snapshot that is being written
 
 
 def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:

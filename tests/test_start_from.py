@@ -34,7 +34,7 @@ def saved(workdir: pathlib.Path, positions: int = 7) -> dict:
     checkpoints.save(4, tree, "hash")
     checkpoints.close()
     record_newest(folder, 4, "hash")
-    claim(workdir, default_config(), build_log("monday", np.array([1, 1, 1]), np.array(["a", "b", "c"])), "monday's")
+    claim(workdir, default_config(), build_log("monday", np.array([1, 1, 1]), np.array(["a", "b", "c"])))
     return tree["best_params"]
 
 

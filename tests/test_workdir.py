@@ -174,7 +174,7 @@ def test_a_run_that_is_refused_claims_nothing(finished: pathlib.Path, tmp_path: 
     """A mistyped value would make the workdir its own, and the right one be "another config"."""
     message = refusal(call, "all", config_of(finished / "data", eval__num_negatives=39), tmp_path / "run")
     assert_names(message, ("config.eval.num_negatives", "39", "expected at most", "40 in the catalogue"))
-    assert not list(tmp_path.glob("run/*"))
+    assert not (tmp_path / "run").exists()
 
 
 def biggest(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -275,6 +275,15 @@ def test_results_of_another_data_are_not_joined(copy: pathlib.Path, capsys: pyte
     np.save(path, np.load(path)[:, ::-1])
     assert finished_cell(experiment, "plain", "sasrec") is None
     assert "negatives are others" in capsys.readouterr().out
+
+
+def test_what_killed_processes_left_is_removed(copy: pathlib.Path) -> None:
+    """Every kill would leave a file or a snapshot of a gigabyte for ever."""
+    left = copy / "run" / "cells" / ".plain-sasrec.json.77-abc.partial", copy / "run" / "checkpoints" / "plain-sasrec" / "last"
+    left[0].write_text("{")
+    (left[1] / "9.orbax-checkpoint-tmp-3").mkdir()
+    call("evaluate", both(copy), copy / "run")
+    assert not left[0].exists() and not list(left[1].glob("*tmp*"))
 
 
 def test_two_processes_do_not_share_a_workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:

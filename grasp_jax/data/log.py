@@ -1,6 +1,7 @@
 """The one form in which interactions reach the rest of the program: grouped by user, in time order."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 
@@ -60,6 +61,10 @@ class InteractionLog:
 
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [self.items, self.offsets, self.user_ids, self.item_ids]
         if self.low_rated is not None and len(self.low_rated):  # only then, so that data without it keep their fingerprint
