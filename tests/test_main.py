@@ -181,7 +181,7 @@ def test_bad_embeddings_are_one_line(tmp_path: pathlib.Path) -> None:
     assert "users.npy: 61 rows, but the data has 60 users" in one_line_error(run(arguments(data, tmp_path / "run")))
     users[7, 3] = np.nan
     np.save(data / "users.npy", users)
-    assert "users.npy: row 7 (user 8) holds nan" in one_line_error(run(arguments(data, tmp_path / "run")))
+    assert "users.npy: row 7, counted from 0, (user 8) holds nan" in one_line_error(run(arguments(data, tmp_path / "run")))
 
 
 def test_workdir_of_another_config_is_refused(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
