@@ -21,6 +21,8 @@ class InteractionLog:
       items: [I] int32 item rows, user after user, each user's in time order.
       offsets: [N+1] int64; user n owns `items[offsets[n]:offsets[n+1]]`.
       timestamps: [I] int64 or float64 in the source's unit (dates: microseconds, or nanoseconds where it has them), or None.
+      low_rated: [J, 2] int32, distinct (user row, item row) of interactions that `min_rating` left out: no training, yet the user has
+        seen the item; None where nothing was left out.
     """
 
     name: str
@@ -29,6 +31,7 @@ class InteractionLog:
     items: np.ndarray
     offsets: np.ndarray
     timestamps: np.ndarray | None = None
+    low_rated: np.ndarray | None = None
 
     @property
     def num_users(self) -> int:
