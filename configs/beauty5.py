@@ -11,6 +11,7 @@ FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `minilm`, `minilm_items.np
 
 from grasp_jax.config import default_config
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
 
 ENDPOINT = "http://localhost:8000/v1"
 
@@ -36,5 +37,5 @@ def get_config(variant: str = "lsa") -> ConfigDict:
         config.knowledge.describer = config.knowledge.encoder = "openai"
         config.knowledge.describe.base_url = config.knowledge.embed.base_url = ENDPOINT
     elif variant != "lsa":
-        raise ValueError(f"configs/beauty5.py:{variant}: expected lsa, minilm or endpoint")
+        raise UserError(f"configs/beauty5.py:{variant}: expected lsa, minilm or endpoint")
     return config

@@ -1,6 +1,7 @@
 """The protocol of LLM-ESR's public code, whose rows the paper reports, where ours is another (docs/deviations.md)."""
 
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
 
 SUFFIX = "@llm_esr"
 
@@ -12,7 +13,7 @@ def as_variant(config: ConfigDict, variant: str) -> ConfigDict:
     if variant == backbone:
         return config
     if backbone not in ("sasrec", "gru4rec", "bert4rec"):
-        raise ValueError(f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ")
+        raise UserError(f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ")
     config.eval.include_short_users = True
     config.model.causal = False
     config.model.padded_length = 200

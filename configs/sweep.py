@@ -18,6 +18,7 @@ from typing import Any
 
 from configs import beauty5
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
 
 TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
@@ -47,7 +48,7 @@ def get_config(variant: str = "table2") -> ConfigDict:
     name, _, value = variant.partition("=")
     if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
         points = ", ".join(f"{point}=..." for point in POINTS)
-        raise ValueError(f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}")
+        raise UserError(f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}")
     config = beauty5.get_config("lsa" if name in ("corrupt", "encoder") else "minilm")  # given vectors have no text to change
     config.model.method = TABLES.get(name, "grasp")
     config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
@@ -61,7 +62,7 @@ def get_config(variant: str = "table2") -> ConfigDict:
     try:
         _set_point(config, name, value)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"configs/sweep.py:{variant}: {value!r} is not understood; {HOW[name]}") from error
+        raise UserError(f"configs/sweep.py:{variant}: {value!r} is not understood; {HOW[name]}") from error
     return config
 
 

@@ -1,22 +1,15 @@
-"""Defaults of every config, their validation, and the comparison with the config of an earlier run."""
+"""Defaults of every config, what methods and sources have otherwise, and the comparison with the config of an earlier run."""
 
-import itertools
 import json
-import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, write_sealed
-from grasp_jax.knowledge.address import check_endpoint
-from grasp_jax.knowledge.corruption import KINDS
-from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE, NOT_NEGATIVE, POSITIVE
-from grasp_jax.knowledge.geometry import REDUCTIONS
-from grasp_jax.knowledge.queries import BY_INTERACTION, QUERIES
-from grasp_jax.parallel.plan import DEVICES
+from grasp_jax.knowledge.defaults import HOW_FAST, KNOWLEDGE
 
 CONFIG_FILE = "config.json"
 FREE = (
@@ -161,6 +154,8 @@ def default_config() -> ConfigDict:
                 "host_gb": 0.0,  # a second, from the host's memory
                 "per_host": 0,
             },
+            # What a source of data has otherwise, of any section, unless a flag says it: {"synthetic": {"data": {"name": "shop"}}}.
+            "by_source": {},
             "by_method": {},  # what a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py
         },
     )
@@ -168,140 +163,8 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+TUPLES = ("train.seeds", "train.learning_rate", "model.mlp", "model.dropout", "knowledge.audit.history_groups")  # of numbers
 SHARED_BY_METHODS = ("model.method", "model.backbone", "model.table_dtype")
-
-CHOICES = {
-    "kernels": ("auto", "xla", "pallas"),
-    "plan.device": tuple(DEVICES),
-    "tables.users": ("device", "sharded", "host"),
-    "data.source": ("files", "synthetic", "amazon", "auto"),
-    "knowledge.describer": ("template", "openai", "transformers"),
-    "knowledge.sentence.pooling": ("model", "mean", "cls", "max", "lasttoken"),
-    "knowledge.local.dtype": ("auto", "float32", "bfloat16", "float16"),
-    "knowledge.dtype": ("float32", "float16", "bfloat16"),
-    "knowledge.reduction.kind": REDUCTIONS,
-    "knowledge.pooling": ("mean", "similarity"),
-    "model.block": ("sasrec", "prenorm"),
-    "knowledge.retrieval": ("exact", "scann"),
-    "model.gate": ("paper", "learned", "none", "softmax"),
-    "knowledge.corruption.kind": KINDS,
-    "model.gate_query": QUERIES,
-    "model.plus.gate": ("paper", "learned", "none", "softmax"),
-    "train.targets": ("every", "last"),
-    "train.loss": ("auto", "bce", "softmax", "gbce"),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.table_dtype": ("float32", "float16", "bfloat16"),
-    "model.projection": ("auto", "token", "table"),
-}
-_POSITIVE = (
-    *(f"knowledge.{name}" for name in POSITIVE),
-    "mesh.data", "mesh.table",
-    "data.max_length", "model.features", "model.row_norm", "model.num_layers", "model.gru_layers", "model.num_heads",
-    "model.rlmrec.temperature", "train.batch_size", "train.negatives", "train.shared_negatives",
-    "model.llm_esr.similar_users", "model.plus.row_norm", "model.gate_scale", "train.patience",
-    "train.steps_per_dispatch", "eval.num_negatives", "eval.user_block", "eval.item_block", "recommend.top_n",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    *(f"knowledge.{name}" for name in NOT_NEGATIVE),
-    "data.min_rating", "data.tail_user_below", "data.tail_item_below", "model.rlmrec.con_weight", "model.rlmrec.gen_weight",
-    "model.llm_esr.alpha", "model.padded_length", "model.plus.id_trust", "train.gbce_calibration", "train.checkpoint_seconds",
-    "eval.seed", "eval.valid_users", "eval.full_users", "plan.memory_gb", "plan.bandwidth_gb", "plan.tflops", "plan.link_gb",
-    "plan.network_gb", "plan.host_gb", "plan.per_host",
-)  # fmt: skip
-_TUPLES = {
-    "train.seeds": int, "train.learning_rate": float, "model.mlp": int, "model.dropout": float, "knowledge.audit.history_groups": int,
-}  # fmt: skip
-
-
-def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
-    """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
-    for key, value in flatten(config.to_dict()).items():
-        if value is None:
-            raise UserError(f"config.{key}: None; expected a value such as the default's, see grasp_jax/config.py")
-    for section in ("describe", "embed"):  # first, for what may be a key is shown by no other check
-        check_endpoint(config.knowledge[section], f"config.knowledge.{section}")
-    for key, choices in CHOICES.items():
-        if (value := _get(config, key)) not in choices:
-            raise UserError(f"config.{key}: {value!r}; expected one of {', '.join(choices)}")
-    for key in _POSITIVE:
-        if not 0 < (value := _get(config, key)) < math.inf:
-            raise UserError(f"config.{key}: {value!r}; expected a positive number")
-    for key in _NOT_NEGATIVE:
-        if not 0 <= (value := _get(config, key)) < math.inf:
-            raise UserError(f"config.{key}: {value!r}; expected a number from 0")
-    for key, kind in _TUPLES.items():
-        value = _get(config, key)
-        wanted = (int, float) if kind is float else int
-        if any(isinstance(part, bool) or not isinstance(part, wanted) for part in value):
-            raise UserError(f"config.{key}: {value!r}; expected a tuple of {kind.__name__}s, such as {_EXAMPLES[key]}")
-    if any(width < 1 for width in config.model.mlp):
-        raise UserError(f"config.model.mlp: {config.model.mlp!r}; expected widths of hidden layers from 1, or () for none")
-    if not config.train.seeds or len(set(config.train.seeds)) != len(config.train.seeds) or min(config.train.seeds) < 0:
-        raise UserError(f"config.train.seeds: {config.train.seeds!r}; expected one or more different whole numbers from 0")
-    rates = config.train.learning_rate
-    if not rates or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
-        raise UserError(f"config.train.learning_rate: {rates!r}; expected one or more different positive numbers")
-    least = 0 if config.train.start_from else 1
-    if config.train.max_epochs < least:
-        zero = "" if least == 0 else "; 0 goes with train.start_from, whose model it serves"
-        raise UserError(f"config.train.max_epochs: {config.train.max_epochs!r}; expected a whole number from {least}{zero}")
-    if not 0 < config.model.mask_rate <= 1:
-        raise UserError(f"config.model.mask_rate: {config.model.mask_rate!r}; expected a share above 0, at most 1")
-    if not 0 <= config.data.max_missing_text <= 1:
-        raise UserError(f"config.data.max_missing_text: {config.data.max_missing_text!r}; expected a share from 0 to 1")
-    if not 0 <= config.model.mask_noise <= 0.5:
-        raise UserError(f"config.model.mask_noise: {config.model.mask_noise!r}; expected a share from 0 to 0.5, for it is taken twice")
-    for key in ("model.gate_dropout", "model.plus.id_dropout", "train.label_smoothing"):
-        if not 0 <= (value := _get(config, key)) < 1:
-            raise UserError(f"config.{key}: {value!r}; expected a share from 0 to below 1")
-    if not 0 <= config.knowledge.corruption.share <= 1:
-        raise UserError(f"config.knowledge.corruption.share: {config.knowledge.corruption.share!r}; expected a share from 0 to 1")
-    if (config.knowledge.reduction.kind == "none") != (config.knowledge.reduction.width == 0):
-        raise UserError(
-            f"config.knowledge.reduction.width: {config.knowledge.reduction.width!r} with kind {config.knowledge.reduction.kind!r}; "
-            "expected a width for truncate and pca, and 0 for none"
-        )
-    least, starts = config.knowledge.audit.duplicate_cosine, config.knowledge.audit.history_groups
-    if least > 1:
-        raise UserError(f"config.knowledge.audit.duplicate_cosine: {least!r}; expected a cosine, at most 1")
-    if not starts or starts[0] < 1 or any(low >= high for low, high in itertools.pairwise(starts)):
-        raise UserError(f"config.knowledge.audit.history_groups: {starts!r}; expected one or more lengths from 1, each above the last")
-    if not config.model.dropout or not all(0 <= rate < 1 for rate in config.model.dropout):
-        raise UserError(f"config.model.dropout: {config.model.dropout!r}; expected rates from 0 to below 1")
-    if config.model.features % config.model.num_heads:
-        raise UserError(f"config.model.num_heads: {config.model.num_heads}; expected a divisor of model.features={config.model.features}")
-    if config.kernels == "pallas" and config.mesh.data * config.mesh.table > 1:
-        mesh = f"{config.mesh.data} x {config.mesh.table}"
-        raise UserError(f"config.kernels: 'pallas' with a mesh of {mesh} devices; no kernel is cut into parts: expected xla")
-    if config.kernels == "pallas" and config.model.padded_length and set(names(config.model.backbone)) - {"gru4rec"}:
-        raise UserError(
-            f"config.kernels: 'pallas' with model.padded_length={config.model.padded_length}; attention over padding has no kernel: "
-            "expected xla"
-        )
-    if config.tables.users == "host" and (apart := [of for of in names(config.model.method) if of.startswith("rlmrec")]):
-        raise UserError(f"config.tables.users: 'host' with {apart[0]}, which trains on users' texts; expected 'device' or 'sharded'")
-    if config.tables.users != "device" and config.model.gate_query in BY_INTERACTION:
-        raise UserError(
-            f"config.tables.users: {config.tables.users!r} with model.gate_query={config.model.gate_query!r}, which has a row for every "
-            "interaction; expected 'device'"
-        )
-    if "llm_esr" in names(config.model.method) and config.model.features % 2:
-        raise UserError(f"config.model.features: {config.model.features}; llm_esr's cross-attention has two heads and needs an even number")
-    if config.train.gbce_calibration > 1:
-        raise UserError(f"config.train.gbce_calibration: {config.train.gbce_calibration!r}; expected a number from 0 to 1")
-    for key, known in (("method", methods), ("backbone", backbones)):
-        given = names(config.model[key])
-        if len(set(given)) != len(given):
-            raise UserError(f"config.model.{key}: {config.model[key]!r} names one of them twice; expected different names")
-        for name in given:
-            if name not in known:
-                raise UserError(f"config.model.{key}: {name!r}; expected one or several, comma separated, of {', '.join(known)}")
-
-
-_EXAMPLES = {
-    "train.seeds": "(42,43,44)", "train.learning_rate": "(1e-3,3e-3)", "model.mlp": "(256,)", "model.dropout": "(0.2,0.5)",
-    "knowledge.audit.history_groups": "(3,5,10,20)",
-}  # fmt: skip
 
 
 def of_method(config: ConfigDict, method: str) -> ConfigDict:
@@ -320,8 +183,50 @@ def of_method(config: ConfigDict, method: str) -> ConfigDict:
     try:
         merged.update(_with_tuples(changes.to_dict()))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"config.by_method.{method}: {str(error).strip()}; expected fields of grasp_jax/config.py") from error
+        raise UserError(f"config.by_method.{method}: {' '.join(str(error).split())}; expected fields of grasp_jax/config.py") from error
     return merged
+
+
+def resolve_source(config: ConfigDict, given: Collection[str] = ()) -> None:
+    """Puts the source that "auto" stands for into `config.data.source`, and what `config.by_source` has for it into its fields.
+
+    Args:
+      config: changed in place; `by_source` is empty afterwards, so that config.json has what was used.
+      given: full names of the fields that the command line set, which stay as they are.
+
+    Raises:
+      UserError: a path beside a source that reads none or a field of a source that is not read; or `by_source` names what there is not.
+    """
+    data = config.data
+    if data.source == "auto":
+        data.source = "files" if data.path else "synthetic"
+    if data.source == "synthetic":
+        for field in ("path", "interactions_file", "items_file", "users_file"):
+            if data[field]:
+                raise UserError(
+                    f"config.data.{field}: {data[field]!r} with the synthetic shop, which reads no files; "
+                    + ("leave out config.data.source=synthetic, or the path" if field == "path" else "expected config.data.path beside it")
+                )
+    for section in ("synthetic", "amazon"):
+        unused = sorted(field for field in given if field.startswith(f"data.{section}.") and section != data.source)
+        if unused:
+            raise UserError(f"config.{unused[0]}: given, but config.data.source is {data.source!r}, which does not read it; leave it out")
+    for source in config.by_source:
+        if source not in SOURCES or not isinstance(config.by_source[source], ConfigDict):
+            raise UserError(f"config.by_source.{source}: {config.by_source[source]!r}; expected fields of one of {', '.join(SOURCES)}")
+    changes = flatten(config.by_source.get(data.source, ConfigDict()).to_dict())
+    for field, value in changes.items():
+        if field not in given:
+            try:
+                config.update_from_flattened_dict({field: value})
+            except (KeyError, AttributeError, TypeError, ValueError) as error:
+                said = " ".join(str(error).split())
+                raise UserError(f"config.by_source.{data.source}.{field}: {said}; expected a field of grasp_jax/config.py") from error
+    with config.unlocked():
+        config.by_source = ConfigDict()
+
+
+SOURCES = ("files", "synthetic", "amazon")
 
 
 def _with_tuples(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -331,7 +236,7 @@ def _with_tuples(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             wrapped[key] = _with_tuples(value, f"{prefix}{key}.")
         else:
-            wrapped[key] = (value,) if f"{prefix}{key}" in _TUPLES and isinstance(value, (int, float)) else value
+            wrapped[key] = (value,) if f"{prefix}{key}" in TUPLES and isinstance(value, (int, float)) else value
     return wrapped
 
 
@@ -387,7 +292,8 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _get(config: ConfigDict, key: str) -> Any:
+def field_of(config: ConfigDict, key: str) -> Any:
+    """The value of a field by its full name, "model.features"."""
     for part in key.split("."):
         config = config[part]
     return config

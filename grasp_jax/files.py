@@ -17,6 +17,7 @@ import numpy as np
 from grasp_jax.errors import UserError
 
 CHECKSUM = "checksum"  # key of a sealed JSON file: SHA-256 of everything else in it
+UNFINISHED: set[pathlib.Path] = set()  # what is being written just now
 MOST_NESTED = 100  # levels of a JSON file; none of ours has more than ten
 
 
@@ -49,11 +50,20 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new file beside `path`, which takes its place at the end; no other process has one of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    UNFINISHED.add(partial)
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+        UNFINISHED.discard(partial)
+
+
+def remove_unfinished() -> None:
+    """Before a process ends without clean-up."""
+    for partial in tuple(UNFINISHED):
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -33,6 +33,7 @@ from grasp_jax.machine import machine
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from grasp_jax.parallel.processes import is_first
+from grasp_jax.paths import check_folder
 from grasp_jax.planning import plan_lines
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
@@ -122,18 +123,24 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     member = cell.members[m]
     print(f"model: {cell.method}-{cell.backbone}, seed {member.seed}, validation NDCG@10 {100 * score:.2f}")
     params = jax.tree.map(lambda leaf: leaf[m], snapshot.best_params)
-    users = read_users(flags.users, experiment.split.log)
+    log, asked = experiment.split.log, read_users(flags.users, experiment.split.log)
     path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
-    recommend(
-        experiment.config, cell.model, params, cell.data.device, cell.data.tables, experiment.split.log, users,
-        experiment.queries(cell.method, experiment.split.log.offsets[1:]), experiment.mesh, path,
+    served = recommend(
+        experiment.config, cell.model, params, cell.data.device, cell.data.tables, log, asked.rows,
+        experiment.queries(cell.method, log.offsets[1:]), experiment.mesh, path, {"data": log.fingerprint()}, asked.skipped,
     )  # fmt: skip
-    print(f"{len(users)} users, {experiment.config.recommend.top_n} items each: {path}")
+    top_n = experiment.config.recommend.top_n
+    print(f"{served.full + served.short} users, {top_n} items each: {path}")
+    if served.short:
+        print(f"{served.short} of them have fewer than {top_n} items left, and get those")
+    if served.skipped:
+        why = path.with_name(f"{path.stem}.skipped.csv")
+        print(f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}")
 
 
 def audit(experiment: Experiment, flags: Any) -> None:
     """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
-    out = _folder(flags.out or str(experiment.workdir / "audit"))
+    out = check_folder(flags.out or str(experiment.workdir / "audit"), "--out")
     if not (experiment.bank_folder / MANIFEST).is_file():
         raise UserError(f"{experiment.bank_folder}: there is no knowledge bank to audit; run --mode=prepare first")
     config, dataset = experiment.knowledge, experiment.dataset
@@ -148,7 +155,7 @@ def audit(experiment: Experiment, flags: Any) -> None:
 
 def report(flags: Any) -> None:
     """Tables, figures and examples of the runs in --runs, into --out."""
-    out = _folder(flags.out or "report")
+    out = check_folder(flags.out or "report", "--out")
     paths = write_report(read_runs(flags.runs or "", bool(flags["allow-older"].value)), out)
     print(f"{len(paths)} files; open {paths[0]} in a browser")
 
@@ -157,13 +164,6 @@ def plan(config: ConfigDict, flags: Any) -> None:
     """Prints what a step of the config holds, moves and computes on each device, and the fewest devices that hold it."""
     folder = pathlib.Path(config.knowledge.path or pathlib.Path(flags.workdir or "") / "knowledge")
     print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
-
-
-def _folder(name: str) -> pathlib.Path:
-    folder = pathlib.Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: {folder} is a file; expected a folder, new or old")
-    return folder
 
 
 def _all_finished(experiment: Experiment, evaluated: dict[tuple[str, str], Evaluated]) -> dict[tuple[str, str], Evaluated]:

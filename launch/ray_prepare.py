@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from grasp_jax import main as command_line
+from grasp_jax import command as command_line
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 from grasp_jax.experiment import Experiment
@@ -33,6 +33,7 @@ from grasp_jax.knowledge.prepare import KINDS, begin
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
+from grasp_jax.main import run
 from grasp_jax.progress import progress_bar
 
 PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
@@ -229,4 +230,4 @@ def started_ray() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    run(main)

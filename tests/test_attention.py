@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import CHOICES
+from grasp_jax.config_checks import CHOICES
 from grasp_jax.models.attention import (
     candidate_normaliser,
     gates,

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from configs import sweep
-from grasp_jax.config import CONFIG_FILE, _get, check_workdir, default_config, names, of_method, save_config, validate
+from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, field_of, names, of_method, save_config
+from grasp_jax.config_checks import validate
 from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
@@ -52,7 +54,7 @@ def test_shipped_configs_are_valid_and_know_every_key(name: str) -> None:
     for method in config.by_method:
         assert method in METHODS
         check(of_method(config, method))
-    own = {key for key in keys(config.to_dict()) if not key.startswith("by_method.")}
+    own = {key for key in keys(config.to_dict()) if not key.startswith(("by_method.", "by_source."))}
     assert own == keys(default_config().to_dict())
 
 
@@ -316,8 +318,8 @@ def test_sweeps_are_valid(variant: str) -> None:
     }
     if variant.startswith("plus="):
         fields = sweep.PLUS[variant.removeprefix("plus=")]
-        assert config.model.method == "grasp_plus" and all(_get(default_config(), key) != value for key, value in fields.items())
-        assert all(_get(config, key) == value for key, value in fields.items())
+        assert config.model.method == "grasp_plus" and all(field_of(default_config(), key) != value for key, value in fields.items())
+        assert all(field_of(config, key) == value for key, value in fields.items())
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
@@ -326,7 +328,7 @@ def test_sweeps_are_valid(variant: str) -> None:
 )
 def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
-    with pytest.raises(ValueError, match=rf"sweep\.py:{re.escape(variant)}: .*expected"):
+    with pytest.raises(UserError, match=rf"sweep\.py:{re.escape(variant)}: .*expected"):
         sweep.get_config(variant)
 
 
@@ -345,6 +347,6 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     assert theirs.model.start_token == (backbone == "gru4rec") and not ours.model.start_token
     assert theirs.model.mask_noise == (0.1 if backbone == "bert4rec" else 0.0) and ours.model.mask_noise == 0.0
     assert (theirs.model.dropout == (0.0,)) == (backbone == "gru4rec") and ours.model.dropout == (0.5,)
-    with pytest.raises(ValueError, match="expected one backbone before @llm_esr"):
+    with pytest.raises(UserError, match="expected one backbone before @llm_esr"):
         of("sasrec,gru4rec@llm_esr")
     assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"

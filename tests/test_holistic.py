@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import CHOICES
+from grasp_jax.config_checks import CHOICES
 from grasp_jax.models import attention
 from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.projection import choose_projection

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import with_tables
-from grasp_jax.config import default_config, validate
+from grasp_jax.config import default_config
+from grasp_jax.config_checks import validate
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import exclusion_index

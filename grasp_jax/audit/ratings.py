@@ -10,8 +10,10 @@ from typing import NamedTuple
 from grasp_jax.audit.groups import wilson
 from grasp_jax.audit.sheet import UNSUPPORTED
 from grasp_jax.errors import UserError
+from grasp_jax.files import read_text
 
 KINDS = ("items", "users")
+MOST_DIGITS = 6  # of a number of claims
 
 
 class Rating(NamedTuple):
@@ -55,12 +57,7 @@ def read_ratings(path: pathlib.Path, labels: Collection[str]) -> list[Rating]:
     Raises:
       UserError: no such file, another encoding, a column that is missing, a kind, group or number that cannot be, or nothing judged.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"--ratings: {path}: not readable ({error.strerror}); --mode=audit without --ratings writes a sheet") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--ratings: {path}: not UTF-8; save the sheet as 'CSV UTF-8'") from error
+    text = read_text(path, "--ratings takes a sheet that --mode=audit without it has written, saved as 'CSV UTF-8'")
     first = text.split("\n", 1)[0]
     try:
         lines = list(csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t", key=first.count)))
@@ -90,8 +87,8 @@ def _rating(cells: dict[str, str], where: str, labels: Collection[str]) -> Ratin
             "when the sheet was written"
         )
     number = cells[UNSUPPORTED]
-    if not (number.isascii() and number.isdigit()):
-        raise UserError(f"{where}: {UNSUPPORTED} {number!r}; expected a whole number from 0, or nothing if it was not judged")
+    if not (number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS):
+        raise UserError(f"{where}: {UNSUPPORTED} {number[:40]!r}; expected a whole number from 0, or nothing if it was not judged")
     return Rating(cells["kind"], cells["group"], int(number))
 
 

@@ -43,17 +43,41 @@ def block_scores(
 
 
 def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
-    """[S, P, 2] int32 (row within the block, item) of everything a user has seen before the target; filled up with -1."""
-    parts = []
-    for block in batches:
-        filled = block[block >= 0]
-        begin, end = log.offsets[filled], histories.end[filled]
-        items = np.concatenate([log.items[a:b] for a, b in zip(begin, end, strict=True)])
-        parts.append(np.stack([np.repeat(np.flatnonzero(block >= 0), end - begin), items], axis=1))
-    padded = np.full((len(parts), max(map(len, parts)), 2), -1, np.int32)
-    for s, part in enumerate(parts):
-        padded[s, : len(part)] = part
+    """[S, P, 2] int32 (row within the block, item), each once, of what a user saw before the target or rated low; filled up with -1."""
+    steps, rows = np.nonzero(batches >= 0)
+    owners, items = _seen(log, histories, batches[steps, rows])
+    counts = np.bincount(steps[owners], minlength=len(batches))
+    padded = np.full((len(batches), max(1, int(counts.max(initial=0))), 2), -1, np.int32)
+    places = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)  # owners ascend, and so do their blocks
+    padded[steps[owners], places] = np.stack([rows[owners], items], axis=1)
     return padded
+
+
+def distinct_seen(log: InteractionLog, histories: Histories, users: np.ndarray) -> np.ndarray:
+    """[N] int64 different items of `seen_pairs` for each of `users`, 0 for all others."""
+    owners, _ = _seen(log, histories, users)
+    return np.bincount(users[owners], minlength=log.num_users)
+
+
+def _seen(log: InteractionLog, histories: Histories, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place in `users` and item of everything that each of them has seen or rated low, the target itself not among the latter."""
+    owners, flat = _ranges(log.offsets[users], histories.end[users])
+    keys = owners * log.num_items + log.items[flat]
+    if log.low_rated is not None and len(log.low_rated):
+        low = log.low_rated[np.argsort(log.low_rated[:, 0], kind="stable")].astype(np.int64)
+        first, last = (np.searchsorted(low[:, 0], users, side) for side in ("left", "right"))
+        owners, flat = _ranges(first, last)
+        kept = low[flat, 1] != histories.target[users[owners]]
+        keys = np.concatenate([keys, (owners * log.num_items + low[flat, 1])[kept]])
+    known = np.unique(keys)
+    return known // log.num_items, known % log.num_items
+
+
+def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of `begin[k] .. end[k]` one after the other, and before them the k of each."""
+    lengths = np.asarray(end - begin, np.int64)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    return owners, np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begin, lengths)
 
 
 def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) -> jax.Array:

@@ -5,11 +5,9 @@ All compute together; of what the disk holds, the first process writes and the o
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,9 +16,11 @@ from jax.sharding import Mesh
 
 from grasp_jax.errors import UserError
 from grasp_jax.parallel.mesh import shared_out
+from grasp_jax.preemption import PREEMPTED, PREEMPTION
+
+__all__ = ["GO_ON", "PREEMPTED", "PREEMPTION", "SAVE", "STOP", "first_goes_first", "highest_wish", "is_first", "join", "meet"]
 
 ADDRESS, COUNT, PLACE = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-PREEMPTED = 75  # exit status of a run that was told to stop and saved first: the same command goes on (EX_TEMPFAIL of sysexits.h)
 GO_ON, SAVE, STOP = 0, 1, 2  # what a process wishes for after a dispatch; the highest of all is done
 
 
@@ -61,45 +61,6 @@ def first_goes_first(name: str) -> Iterator[None]:
     yield
     if is_first():
         meet(name)
-
-
-class Preemption:
-    """SIGTERM: ends the run at once with status `PREEMPTED`, or within `saving` is a wish to stop that the training loop grants."""
-
-    def __init__(self) -> None:
-        self.wished = False
-        self._deferred = False
-
-    def listen(self) -> None:
-        """From now on; only the main thread may."""
-        signal.signal(signal.SIGTERM, self._told)
-
-    def _told(self, _: int, __: FrameType | None) -> None:
-        self.wished = True
-        if not self._deferred:
-            self.stop("")
-
-    @contextlib.contextmanager
-    def saving(self) -> Iterator[None]:
-        """While who is within looks at `wished`."""
-        self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
-        if self.wished:
-            self.stop("")
-
-    def stop(self, saved: str) -> NoReturn:
-        """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
-        print(f"preempted{saved}: the same command goes on", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        if saved:
-            meet("preempted")
-        os._exit(PREEMPTED)  # no clean-up, in which processes wait for each other
-
-
-PREEMPTION = Preemption()
 
 
 def highest_wish(mesh: Mesh, own: int) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 
 from grasp_jax.config import FREE, flatten
 from grasp_jax.errors import UserError
-from grasp_jax.report.runs import Run
-from grasp_jax.report.tables import PROTOCOLS, cells, values
+from grasp_jax.report.runs import PROTOCOLS, Run
+from grasp_jax.report.tables import cells, values
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = "osD^vPX*"

@@ -7,9 +7,8 @@ import numpy as np
 
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
 from grasp_jax.report import paper
-from grasp_jax.report.runs import Run
+from grasp_jax.report.runs import PROTOCOLS, Run
 
-PROTOCOLS = {"sampled100": "100 stored negatives", "full": "whole catalogue"}
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"
 

@@ -1,0 +1,142 @@
+"""A config file as the command line names it: loaded, and what is wrong with it said in one line with file and line."""
+
+import difflib
+import importlib.util
+import inspect
+import pathlib
+import re
+import sys
+import traceback
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from grasp_jax.config import default_config, flatten
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.errors import UserError
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
+
+
+class ConfigFileParser(flags.ArgumentParser):
+    """The parser of --config: "FILE.py" or "FILE.py:VARIANT" -> its config, locked."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        return load_config(argument)
+
+    def flag_type(self) -> str:
+        return "config object"
+
+
+def load_config(named: str) -> ConfigDict:
+    """What get_config of "FILE.py" or "FILE.py:VARIANT" returns, locked.
+
+    Raises:
+      UserError: there is no such file, it fails, has no get_config, or returns something else than the project's config.
+    """
+    file, colon, variant = named.partition(":")
+    path = _existing(file, named)
+    module = _executed(path)
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise UserError(f"--config: {file} has no function get_config(); expected one that returns a config, as in configs/quickstart.py")
+    given = (variant,) if colon else ()
+    try:
+        inspect.signature(get_config).bind(*given)
+    except TypeError:
+        wanted = "has no variants: leave out the part from ':' on" if colon else f"wants a variant: --config={file}:NAME"
+        raise UserError(f"--config={named}: get_config of this file {wanted}") from None
+    try:
+        config = get_config(*given)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--config: {_where(error, path)}: {_said(error)}; mend the file") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config: get_config of {file} returns {type(config).__name__}; expected the config that grasp_jax.config.default_config() "
+            "returns, with fields changed"
+        )
+    config = getattr(config, "as_configdict", lambda: config)()  # a frozen one
+    check_fields(config, file)
+    return config.lock()
+
+
+def check_fields(config: ConfigDict, file: str) -> None:
+    """Raises UserError where a config lacks a field of the defaults, or has another."""
+    own, known = (set(flatten(tree.to_dict())) for tree in (config, default_config()))
+    own = {key for key in own if key.split(".")[0] not in ("by_method", "by_source")}
+    if lacking := sorted(known - own):
+        raise UserError(f"--config: {file}: config.{lacking[0]} is missing; expected one that begins with default_config()")
+    if surplus := sorted(own - known):
+        raise UserError(f"--config: {file}: {unknown_field(surplus[0])}")
+
+
+def unknown_field(field: str) -> str:
+    """What is wrong with the full name of a field that does not exist."""
+    known = flatten(default_config().to_dict())
+    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
+    if field in sections:
+        within = [key.removeprefix(f"{field}.") for key in known if key.startswith(f"{field}.")]
+        return f"config.{field}: a section, no field; it has {', '.join(within[:8])}{', ...' if len(within) > 8 else ''}"
+    section, _, name = field.rpartition(".")
+    beside = {key.removeprefix(f"{section}."): key for key in known if section and key.startswith(f"{section}.")}
+    close = difflib.get_close_matches(name, beside, 1, 0.5) or [key for key in beside if set(name.split("_")) & set(key.split("_"))][:1]
+    elsewhere = [key for key in known if key.rpartition(".")[2] == name] or difflib.get_close_matches(field, known, 1, 0.6)
+    meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
+    return f"config.{field}: no such field; " + (f"did you mean {meant}?" if meant else "grasp_jax/config.py lists every field")
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Raises UserError for a flag --config.a.b that names no field, or that comes without --config."""
+    fields = [found[1] for argument in arguments if (found := OVERRIDE.match(argument))]
+    known = flatten(default_config().to_dict())
+    for field in fields:
+        if field not in known and not field.startswith(("by_method.", "by_source.")):
+            raise UserError(unknown_field(field))
+    if fields and not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
+        raise UserError(f"config.{fields[0]}: given without --config; expected a file that it changes, --config=configs/quickstart.py")
+
+
+def _existing(file: str, named: str) -> pathlib.Path:
+    path = pathlib.Path(file)
+    if path.is_dir():
+        inside = next(iter(sorted(other.name for other in path.glob("*.py") if other.name != "__init__.py")), "NAME.py")
+        raise UserError(f"--config={named}: {file} is a folder; expected a file in it, such as {path / inside}")
+    if path.is_file():
+        if path.suffix != ".py":
+            raise UserError(f"--config={named}: {file} is no Python file; expected one that ends in .py, such as configs/quickstart.py")
+        return path
+    folder = path.parent if path.parent.is_dir() else pathlib.Path("configs")
+    others = {other.stem: other for other in folder.glob("*.py") if other.name != "__init__.py"}
+    close = difflib.get_close_matches(path.name.removesuffix(".py"), others, 1, 0.5)
+    hint = f"did you mean {others[close[0]]}?" if close else "configs/ holds those that come with the project"
+    raise UserError(f"--config={named}: no such config file; {hint}")
+
+
+def _executed(path: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("config_file_of_the_run", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--config: {_where(error, path)}: {_said(error)}; mend the file") from error
+    return module
+
+
+def _where(error: BaseException, path: pathlib.Path) -> str:
+    """File and line: of the syntax error, or the deepest one within the config file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if pathlib.Path(frame.filename).resolve() == path.resolve()]
+    return f"{path}:{own[-1]}" if own else str(path)
+
+
+def _said(error: BaseException) -> str:
+    said: Any = error.msg if isinstance(error, SyntaxError) else error.args[0] if isinstance(error, KeyError) and error.args else error
+    return f"{type(error).__name__}: {' '.join(str(said).split())[:300]}"

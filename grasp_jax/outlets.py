@@ -1,0 +1,45 @@
+"""Standard output and error that never end a run: a reader that has gone (`| head -1`) and a terminal that knows ASCII alone."""
+
+import io
+import sys
+from typing import Any
+
+NO_READER = 141  # exit status where a reader had gone before the end: 128 + SIGPIPE, as shells have it
+
+
+class Outlet(io.FileIO):
+    """A descriptor whose reader may go: what is written from then on is dropped, for the work itself still counts."""
+
+    reader_gone = False
+
+    def write(self, data: Any) -> int:
+        """Bytes taken; all of them once nobody reads."""
+        if self.reader_gone:
+            return memoryview(data).nbytes
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.reader_gone = True
+            return memoryview(data).nbytes
+
+
+def open_outlets() -> None:
+    """Puts outlets in the place of both streams; characters that they cannot spell are written as escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper) or isinstance(getattr(stream.buffer, "raw", None), Outlet):
+            continue  # closed (None), or a test's own
+        stream.flush()
+        raw = Outlet(stream.fileno(), "w", closefd=False)
+        setattr(
+            sys, name,
+            io.TextIOWrapper(
+                io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering or name == "stderr",
+                write_through=stream.write_through,
+            ),
+        )  # fmt: skip
+
+
+def reader_gone() -> bool:
+    """Whether the standard output lost its reader."""
+    return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "reader_gone", False)

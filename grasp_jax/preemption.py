@@ -1,0 +1,73 @@
+"""SIGTERM and Ctrl-C: both end a run with one line and a status of their own, while a model trains only after it has been saved.
+
+Light on purpose: `grasp_jax.main` listens before it imports JAX, which takes seconds in which a run may be stopped too.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+PREEMPTED = 75  # exit status of a run that was told to stop and saved first: the same command goes on (EX_TEMPFAIL of sysexits.h)
+INTERRUPTED = 130  # of one that Ctrl-C has ended: 128 + SIGINT, as shells have it
+
+
+class Preemption:
+    """A signal ends the run at once; within `saving` it is a wish that the training loop grants, unless Ctrl-C comes twice."""
+
+    def __init__(self) -> None:
+        self.wished = False
+        self.status = PREEMPTED
+        self._deferred = False
+
+    def listen(self) -> None:
+        """From now on; only the main thread may."""
+        signal.signal(signal.SIGTERM, self._told)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell starts background jobs so, and means it
+            signal.signal(signal.SIGINT, self._told)
+
+    def _told(self, number: int, _: FrameType | None) -> None:
+        again = self.wished and number == signal.SIGINT
+        self.wished = True
+        if number == signal.SIGINT:
+            self.status = INTERRUPTED
+        if again or not self._deferred:
+            self.stop(" at once, without saving" if again and self._deferred else "")
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """While who is within looks at `wished`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self.wished:
+            self.stop("")
+
+    def stop(self, saved: str) -> NoReturn:
+        """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
+        how = "interrupted" if self.status == INTERRUPTED else "preempted"
+        _say(f"{how}{saved}: the same command goes on")
+        if saved.startswith(" after") and (processes := sys.modules.get("grasp_jax.parallel.processes")):
+            processes.meet("preempted")
+        if files := sys.modules.get("grasp_jax.files"):
+            files.remove_unfinished()
+        os._exit(self.status)  # no clean-up, in which processes wait for each other and threads find their pools closed
+
+
+def _say(line: str) -> None:
+    """The line, and what was printed before it; a signal may come in the midst of a print, when Python's own streams refuse."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except Exception:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode("ascii", "backslashreplace"))
+
+
+PREEMPTION = Preemption()

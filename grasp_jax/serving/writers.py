@@ -1,0 +1,64 @@
+"""Recommendations as a file: the suffix of its name says in which format."""
+
+import contextlib
+import csv
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+COLUMNS = ("user", "rank", "item", "score")
+KEY = b"grasp_jax"  # of a Parquet file's key-value metadata: what the recommendations were made from, as JSON
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+
+Write = Callable[[list[np.ndarray]], None]  # columns of one block of rows
+
+
+@contextlib.contextmanager
+def open_writer(path: pathlib.Path, suffix: str, numbers: tuple[bool, bool], made_from: Mapping[str, Any]) -> Iterator[Write]:
+    """Writes `COLUMNS` block by block.
+
+    Args:
+      path: the new file, whatever it is called.
+      suffix: one of `SUFFIXES`.
+      numbers: whether users and items have numbers as ids.
+      made_from: for the metadata of a Parquet file.
+    """
+    if suffix == ".parquet":
+        user, item = (pa.int64() if number else pa.string() for number in numbers)
+        schema = pa.schema([("user", user), ("rank", pa.int32()), ("item", item), ("score", pa.float32())])
+        schema = schema.with_metadata({KEY: json.dumps(dict(made_from)).encode()})
+        with pa.parquet.ParquetWriter(path, schema) as parquet:
+            yield lambda columns: parquet.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        yield _json_lines(file) if suffix == ".jsonl" else _separated(file, "\t" if suffix == ".tsv" else ",")
+
+
+def _separated(file: TextIO, separator: str) -> Write:
+    writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+    writer.writerow(COLUMNS)
+
+    def write(columns: list[np.ndarray]) -> None:
+        users, ranks, items, scores = (column.tolist() for column in columns)
+        writer.writerows(zip(users, ranks, items, map(_score, scores), strict=True))
+
+    return write
+
+
+def _json_lines(file: TextIO) -> Write:
+    def write(columns: list[np.ndarray]) -> None:
+        users, ranks, items, scores = (column.tolist() for column in columns)
+        for user, rank, item, score in zip(users, ranks, items, map(_score, scores), strict=True):
+            row = dict(zip(COLUMNS, (user, rank, item, float(score)), strict=True))
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _score(score: float) -> str:
+    return f"{score:.9g}"  # nine digits tell every two float32 apart
