@@ -114,9 +114,9 @@ CHOICES = {
     "model.projection": ("auto", "token", "table"),
 }
 NOT_EMPTY = (
-    "data.name", "data.columns.user", "data.columns.item", "data.items_id_column", "data.users_id_column", "data.amazon.category",
-    "data.title_column", "knowledge.describe.model", "knowledge.describe.key_variable", "knowledge.embed.model", "knowledge.embed.key_variable",
-    "knowledge.item_template", "knowledge.user_template",
+    "data.name", "data.columns.user", "data.columns.item", "data.items_id_column", "data.users_id_column", "data.title_column",
+    "data.amazon.category", "knowledge.describe.model", "knowledge.describe.key_variable", "knowledge.embed.model",
+    "knowledge.embed.key_variable", "knowledge.item_template", "knowledge.user_template",
 )  # fmt: skip
 FREE_TEXT = ("knowledge.sentence.prefix",)  # may hold line feeds
 _INTS = ("train.seeds", "model.mlp", "knowledge.audit.history_groups")
