@@ -213,7 +213,8 @@ def resolve_source(config: ConfigDict, given: Collection[str] = ()) -> None:
             raise UserError(f"config.{unused[0]}: given, but config.data.source is {data.source!r}, which does not read it; leave it out")
     for source in config.by_source:
         if source not in SOURCES or not isinstance(config.by_source[source], ConfigDict):
-            raise UserError(f"config.by_source.{source}: {config.by_source[source]!r}; expected fields of one of {', '.join(SOURCES)}")
+            said = " ".join(str(config.by_source[source]).split())[:80]
+            raise UserError(f"config.by_source.{source}: {said}; expected fields of one of {', '.join(SOURCES)}")
     changes = flatten(config.by_source.get(data.source, ConfigDict()).to_dict())
     for field, value in changes.items():
         if field not in given:

@@ -4,6 +4,7 @@ Every field has the type of its default. A number lies within `BOUNDS`, whose up
 32-bit counters and this program's arithmetic take; whether a run fits the machine is for `grasp_jax.sizes` to say, once the data are known.
 """
 
+import functools
 import itertools
 import math
 import re
@@ -149,7 +150,7 @@ def check_config(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[
 def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
     """Raises UserError for a value that no stage could use; `methods` and `backbones` are the known names."""
     values = {key: value for key, value in flatten(config.to_dict()).items() if key.split(".")[0] not in ("by_method", "by_source")}
-    defaults = flatten(default_config().to_dict())
+    defaults = _defaults()
     if lacking := sorted(defaults.keys() - values.keys()):
         raise UserError(f"config.{lacking[0]}: missing; expected a value such as the default's, {defaults[lacking[0]]!r}")
     for section in ("describe", "embed"):  # first, for what may be a key is shown by no other check
@@ -161,6 +162,11 @@ def validate(config: ConfigDict, methods: tuple[str, ...], backbones: tuple[str,
     _check_tuples(config)
     _check_names(config, methods, backbones)
     _check_together(config)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flatten(default_config().to_dict())
 
 
 def shown(value: Any) -> str:

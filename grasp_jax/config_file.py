@@ -90,7 +90,10 @@ def unknown_field(field: str) -> str:
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
-    """Raises UserError for a flag --config.a.b that names no field, or that comes without --config."""
+    """Raises UserError for a flag --config.a.b that names no field, that comes without --config, or for two configs."""
+    files = [argument.partition("=")[2] for argument in arguments if re.match(r"--?config=", argument)]
+    if len(files) > 1:
+        raise UserError(f"--config: given {len(files)} times, {' and '.join(files)}; expected one config file")
     fields = [found[1] for argument in arguments if (found := OVERRIDE.match(argument))]
     known = flatten(default_config().to_dict())
     for field in fields:

@@ -20,7 +20,7 @@ from grasp_jax.data.split import Groups, Histories, Split, head_tail_groups, lea
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.stored import StoredNegatives
-from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, read_manifest
+from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, bank_width, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.knowledge.queries import query_rows, query_tables
 from grasp_jax.models.device_data import QUERY_TABLES
@@ -30,6 +30,7 @@ from grasp_jax.models.recommender import BACKBONES, Tables, has_gates
 from grasp_jax.parallel.mesh import ALL, TABLE, everywhere, make_mesh
 from grasp_jax.parallel.processes import first_goes_first, is_first
 from grasp_jax.parallel.rows import HostRows, shard_rows
+from grasp_jax.sizes import check_sizes
 from grasp_jax.timing import compile_seconds
 from grasp_jax.training.records import Records
 
@@ -109,8 +110,9 @@ class Experiment:
         """What can be told of the config and the data before anything is computed.
 
         Raises:
-          UserError: there are too few items to draw the evaluation's negatives from.
+          UserError: there are too few items to draw negatives from, or the machine cannot hold the run.
         """
+        check_sizes(self.config, self.split, (bank_width(self.bank_folder) or self.config.knowledge.width) if self.needs_bank else 0)
         wanted, log, users = self.config.eval.num_negatives, self.split.log, self.split.test.evaluated
         left = log.num_items - 1 if log.lengths.max() < log.num_items - wanted else int((log.num_items - distinct_items(log))[users].max())
         if left < wanted:

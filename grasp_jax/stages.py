@@ -110,6 +110,7 @@ def everything(experiment: Experiment, flags: Any) -> None:
 
 def recommend_items(experiment: Experiment, flags: Any) -> None:
     """Writes the top items of every user, by the trained model with the best validation score."""
+    log, asked = experiment.split.log, read_users(flags.users, experiment.split.log)
     best: tuple[float, Cell, Any, int] | None = None
     for method, backbone in experiment.cells:
         cell = make_cell(experiment, method, backbone)
@@ -123,11 +124,11 @@ def recommend_items(experiment: Experiment, flags: Any) -> None:
     member = cell.members[m]
     print(f"model: {cell.method}-{cell.backbone}, seed {member.seed}, validation NDCG@10 {100 * score:.2f}")
     params = jax.tree.map(lambda leaf: leaf[m], snapshot.best_params)
-    log, asked = experiment.split.log, read_users(flags.users, experiment.split.log)
     path = pathlib.Path(flags.out or experiment.workdir / "recommendations.parquet")
+    made_from = experiment.made_from(cell.method) | {"model": hash_of_model(snapshot.best_params), "seed": member.seed}
     served = recommend(
         experiment.config, cell.model, params, cell.data.device, cell.data.tables, log, asked.rows,
-        experiment.queries(cell.method, log.offsets[1:]), experiment.mesh, path, {"data": log.fingerprint()}, asked.skipped,
+        experiment.queries(cell.method, log.offsets[1:]), experiment.mesh, path, made_from, asked.skipped,
     )  # fmt: skip
     top_n = experiment.config.recommend.top_n
     print(f"{served.full + served.short} users, {top_n} items each: {path}")

@@ -189,6 +189,6 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     )
     (folder / "results.json").write_text("[]")
     gates.unlink()
-    assert_names(refusal(read_runs, str(folder)), ("results.json", "expected a JSON object"))
+    assert_names(refusal(read_runs, str(folder)), ("results.json", "holds []; expected a JSON object"))
     (folder / "config.json").write_text("[]")
-    assert_names(refusal(read_runs, str(folder)), ("config.json", "not the config of a run"))
+    assert_names(refusal(read_runs, str(folder)), ("config.json", "holds []; expected a JSON object"))

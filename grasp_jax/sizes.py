@@ -1,0 +1,150 @@
+"""Does a run fit this machine at all? Arithmetic on the config and the data, before hours of preparation or an allocation that fails.
+
+What is counted is held by any way of computing the run, so a refusal is certain; what passes may still be too much (`--mode=plan` says
+more). Numbers are four bytes. `parallel.plan` counts a step array by array, and was compared with what XLA says.
+"""
+
+import itertools
+import math
+import os
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from grasp_jax.config import default_config, field_of, names, of_method
+from grasp_jax.config_dict import ConfigDict
+from grasp_jax.data.split import Split
+from grasp_jax.errors import UserError
+from grasp_jax.models.methods import METHODS
+from grasp_jax.training.losses import SHARED
+
+FLOAT = 4  # bytes of float32 and int32
+OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
+
+
+class Need(NamedTuple):
+    """Bytes that something takes, and the fields that decide how many."""
+
+    what: str
+    bytes: float
+    fields: tuple[str, ...]
+
+
+def check_sizes(config: ConfigDict, split: Split, width: int, memory: float | None = None) -> None:
+    """Refuses what this machine cannot hold, naming the field to lower.
+
+    Args:
+      config: of the run; each of its methods is looked at.
+      split: the data.
+      width: E of the knowledge bank, 0 without one.
+      memory: bytes of all devices of the run together; None asks them, and a CPU has all of its machine's.
+
+    Raises:
+      UserError: more negatives than there are other items, or more memory than there is.
+    """
+    items = split.log.num_items
+    if config.eval.num_negatives > items - 1:
+        asked = config.eval.num_negatives
+        raise UserError(f"config.eval.num_negatives: {asked}; expected at most {items - 1}, for the data has {items} items")
+    memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
+    for method in names(config.model.method):
+        own = of_method(config, method)
+        loss = METHODS[method].loss if own.train.loss == "auto" else own.train.loss
+        if loss in SHARED and own.train.shared_negatives > items:
+            raise UserError(
+                f"config.train.shared_negatives: {own.train.shared_negatives}, which {method} draws for its loss {loss}; expected at most "
+                f"{items}, for the data has so many items"
+            )
+        needs = [*evaluation_needs(own, split), *training_needs(own, split, method, width)]
+        largest = max(needs, key=lambda need: need.bytes)
+        if largest.bytes > memory:
+            field = _field_to_lower(own, largest.fields)
+            raise UserError(
+                f"config.{field}: {field_of(own, field)!r} makes {largest.what} of {method} {_said(largest.bytes)}; expected at most "
+                f"{_said(memory)}, for there is no more memory: lower it"
+            )
+
+
+def memory_of_devices(count: int) -> float:
+    """Bytes of so many devices; those of a CPU share what the machine has."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    return float(count * limit if limit else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def evaluation_needs(config: ConfigDict, split: Split) -> list[Need]:
+    """What ranking holds at least."""
+    users, items, part = len(split.test.evaluated), split.log.num_items, config.eval
+    block = min(part.user_block, split.log.num_users)
+    longest = int(split.test.lengths.max(initial=1))
+    return [
+        Need("the stored negatives", users * part.num_negatives * FLOAT, ("eval.num_negatives",)),
+        # Scores of a block of users and items, where the whole catalogue is ranked or recommended from.
+        Need("a block of scores", block * min(part.item_block, items) * FLOAT, ("eval.user_block", "eval.item_block")),
+        # The vectors of those users' histories, packed without padding.
+        Need("a block of histories", block * min(_mean(split.test.lengths), longest) * config.model.features * FLOAT, ("eval.user_block",)),
+    ]
+
+
+def training_needs(config: ConfigDict, split: Split, method: str, width: int) -> list[Need]:
+    """What a step of training holds at least, of all models that are trained together."""
+    model, train, items = config.model, config.train, split.log.num_items
+    members = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
+    lengths = split.train.lengths
+    batch = min(train.batch_size, split.log.num_users)
+    tokens = batch * _mean(lengths)  # of a batch: packed rows hold the mean, for batches are dealt alike
+    places = batch * model.padded_length if model.padded_length else tokens
+    loss = METHODS[method].loss if train.loss == "auto" else train.loss
+    steps = min(train.steps_per_dispatch, math.ceil(split.log.num_users / batch))
+    per_block = {"sasrec": 6, "bert4rec": 6, "gru4rec": 3}  # arrays of D numbers that the backward pass reads again of a place and layer
+    layers = {name: model.gru_layers if name == "gru4rec" else model.num_layers for name in names(model.backbone)}
+    backbone = max(per_block[name] * layers[name] for name in layers)
+    sizes = ("train.batch_size", "data.max_length", "model.features", "model.num_layers", "model.gru_layers", "model.padded_length")
+    of_members = ("train.seeds", "train.learning_rate", "model.dropout")
+    if loss in SHARED:  # a logit of every target and shared negative
+        logits = Need("a step's scores", members * tokens * train.shared_negatives * FLOAT, ("train.shared_negatives", "train.batch_size"))
+    else:  # the id of each negative of each target
+        logits = Need("a step's negatives", members * tokens * train.negatives * FLOAT, ("train.negatives", "train.batch_size"))
+    return [
+        Need("parameters", OF_TRAINING * members * parameters(config, method, width, items) * FLOAT,
+             ("model.features", "model.mlp", "model.num_layers", "model.gru_layers", *of_members)),
+        Need("a step's hidden states", members * backbone * places * model.features * FLOAT, (*sizes, *of_members)),
+        logits,
+        # Which interactions each step of a dispatch reads; drawn for each model on its own.
+        Need("a dispatch's batches", members * steps * tokens * FLOAT, ("train.steps_per_dispatch", "train.batch_size", *of_members)),
+    ]  # fmt: skip
+
+
+def parameters(config: ConfigDict, method: str, width: int, items: int) -> float:
+    """Numbers of one model, at least: item vectors or the MLP that makes them from text, and the largest of its backbones."""
+    model, features = config.model, config.model.features
+    # Six matrices of D x D a layer: four of attention and two of its MLP, or a GRU's two times three.
+    blocks = [
+        6 * features**2 * (model.gru_layers if name == "gru4rec" else model.num_layers) for name in names(model.backbone)
+    ]
+    # Hidden layers stand one after the other, between E and D; a method of text has at least one such chain.
+    chain = [width, *model.mlp, features]
+    of_text = float(sum(a * b for a, b in itertools.pairwise(chain))) if METHODS[method].needs_bank and width else 0.0
+    # A half of V x D, for llm_esr's views have D / 2 each; GRASP itself has no vectors of ids.
+    of_ids = 0.0 if method.startswith("grasp") and method != "grasp_plus" else items * features / 2
+    return of_ids + (of_text if method.startswith("grasp") else 0.0) + max(blocks)
+
+
+def _mean(lengths: np.ndarray) -> float:
+    return float(lengths[lengths > 0].mean()) if (lengths > 0).any() else 1.0
+
+
+def _field_to_lower(config: ConfigDict, fields: tuple[str, ...]) -> str:
+    """The one that is furthest above its default."""
+    defaults = default_config()
+    return max(fields, key=lambda field: _size(field, config) / max(1.0, _size(field, defaults)))
+
+
+def _size(field: str, config: ConfigDict) -> float:
+    value = field_of(config, field)
+    return float(sum(value) if field == "model.mlp" else len(value) if isinstance(value, tuple) else value)
+
+
+def _said(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB"

@@ -1,0 +1,87 @@
+"""Flags that a mode does not read, and values that absl takes: refused by name. In this process, on flags of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from grasp_jax import command
+from grasp_jax.config import default_config
+from tests.refusal import assert_names, refusal
+
+
+@pytest.fixture(autouse=True)
+def fresh_flags() -> Iterator[None]:
+    """Flags as they were, before and after."""
+    with flagsaver.flagsaver():
+        yield
+
+
+def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """As the command line has them; ml_collections looks for fields in sys.argv."""
+    monkeypatch.setattr("sys.argv", ["main", *arguments])
+    command.parse_flags(["main", *arguments])
+
+
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (("--users=a", "--mode=train"), ("--users goes with --mode=recommend, not with --mode=train",)),
+        (("--since=a", "--mode=evaluate"), ("--since goes with --mode=all, prepare, train, not with --mode=evaluate",)),
+        (("--runs=a", "--mode=train"), ("--runs goes with --mode=report",)),
+        (("--out=a", "--mode=train"), ("--out goes with --mode=recommend, audit, report",)),
+        (("--ratings=a",), ("--ratings goes with --mode=audit, not with --mode=all",)),
+        (("--dry-run", "--mode=train"), ("--dry-run goes with --mode=prepare",)),
+        (("--workdir=a", "--mode=report"), ("--workdir goes with", "not with --mode=report")),
+        (("--runs=", "--mode=report"), ("--runs is empty",)),
+        (("--out=r.xlsx", "--mode=recommend"), ("--out: 'r.xlsx'", ".parquet, .csv, .tsv, .jsonl")),
+        (("--out=gs://a", "--mode=report"), ("--out: 'gs://a' is an address",)),
+        (("--workdir=s3://a",), ("--workdir: 's3://a' is an address",)),
+    ],
+)
+def test_flags_of_another_mode(arguments: tuple[str, ...], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag would be dropped without a word: --users with --mode=train, and everybody is served later."""
+    parsed(monkeypatch, *arguments)
+    assert_names(refusal(command.check_flags), parts)
+
+
+def test_every_flag_has_its_modes() -> None:
+    """A new flag would be read by some modes and dropped by others."""
+    own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command)}
+    assert own == {*command.MODES_OF, "mode"}
+
+
+@pytest.mark.parametrize(
+    "flag, parts",
+    [
+        ("--config.train.batch_size=64.5", ("--config.train.batch_size=64.5", "'64.5' is no whole number")),
+        ("--config.model.row_norm=wide", ("--config.model.row_norm=wide", "'wide' is no number")),
+        ("--config.eval.full=maybe", ("--config.eval.full=maybe",)),
+        ("--mode=magic", ("--mode=magic", "all|prepare|train")),
+        ("--workdri=a", ("workdri", "workdir")),
+        ("--config.train.seeds=(1,", ("seeds",)),
+    ],
+)
+def test_values_that_cannot_be_read(flag: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback, or a message without the flag's name; a tuple that is none is refused when its values are checked."""
+    try:
+        message = refusal(parsed, monkeypatch, "--config=configs/quickstart.py", flag)
+    except BaseException:
+        message = refusal(command.checked_config)
+    assert_names(message, parts)
+
+
+@pytest.mark.parametrize(("path", "source", "name"), [("folder", "files", default_config().data.name), ("", "synthetic", "synthetic-shop")])
+def test_checked_config_settles_the_source(path: str, source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags would not stand above what a source has, for they are looked up by another name."""
+    parsed(monkeypatch, "--config=configs/quickstart.py", "--config.model.row_norm=2.5", f"--config.data.path={path}")
+    config = command.checked_config()
+    assert (config.data.source, config.model.row_norm, config.data.name) == (source, 2.5, name)
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder called ~ would be made where one stands."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    command._keep_compiled("~/.cache/grasp_jax")
+    assert "compiled programs are not kept" in capsys.readouterr().out
