@@ -35,6 +35,7 @@ from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.main import run
 from grasp_jax.progress import progress_bar
+from grasp_jax.stages import run_stage
 
 PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
 
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
             if config.describer in LANGUAGE_MODELS:
                 describe_all(experiment, run)
             encode_all(experiment, run)
-    command_line.STAGES["prepare"](experiment, FLAGS)
+    run_stage("prepare", experiment, FLAGS)
 
 
 @contextlib.contextmanager
