@@ -28,7 +28,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     "arguments, parts",
     [
         (("--users=a", "--mode=train"), ("--users goes with --mode=recommend, not with --mode=train",)),
-        (("--since=a", "--mode=evaluate"), ("--since goes with --mode=all, prepare, train, not with --mode=evaluate",)),
+        (("--since=a", "--mode=evaluate"), ("--since goes with --mode=all, prepare, train, refresh, not with --mode=evaluate",)),
         (("--runs=a", "--mode=train"), ("--runs goes with --mode=report",)),
         (("--out=a", "--mode=train"), ("--out goes with --mode=recommend, audit, report",)),
         (("--ratings=a",), ("--ratings goes with --mode=audit, not with --mode=all",)),

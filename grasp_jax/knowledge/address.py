@@ -72,7 +72,7 @@ def check_address(address: Any, where: str) -> None:
         raise UserError(f"{where}: holds what looks like a key, which is not shown; {expected}, and the key in the environment")
     found = _ADDRESS.fullmatch(text)
     if not found or not 0 < int(found["port"] or 80) < 65_536:
-        raise UserError(f"{where}: {repr(text) if found or _NO_SCHEME.fullmatch(text) else 'no address'}; {expected}")
+        raise UserError(f"{where}: {repr(text[:60]) if found or _NO_SCHEME.fullmatch(text) else 'no address'}; {expected}")
 
 
 def resolved(settings: ConfigDict, environment: Mapping[str, str] = os.environ) -> Address:
