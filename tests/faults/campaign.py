@@ -80,9 +80,8 @@ def _sample(names: Sequence[str], size: int, seed: int) -> list[str]:
 
 def _report(name: str, verdicts: Iterator[tuple[str, str]], total: int, verdict: str, given: argparse.Namespace) -> int:
     started = said = time.monotonic()
-    done, failed = 0, []
-    for case, wrong in verdicts:
-        done += 1
+    failed = []
+    for done, (case, wrong) in enumerate(verdicts, start=1):
         if wrong:
             failed.append((case, wrong))
             print(f"FAILED {case}: {wrong}", flush=True)
