@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from safetensors.numpy import save_file
 
+from grasp_jax import main
 from grasp_jax.audit.ratings import read_ratings
 from grasp_jax.audit.sheet import HEADER
 from grasp_jax.config import check_workdir, default_config, save_config
@@ -312,18 +313,21 @@ def _judged(path: pathlib.Path, read: Reads, whole: bool) -> str:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)  # a traceback that a library prints and forgets is one too
         try:
-            found, message = read(path), ""
+            found = read(path)
         except UserError as error:
-            found, message = None, str(error)
+            main._failed(str(error))  # as the program says it
+            sys.stderr.flush()
+            found = None
         except Exception as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         said.seek(0)
-        if b"Traceback" in (text := said.read()):
-            return f"a traceback on the way: {text.decode('utf-8', 'replace').strip().splitlines()[-1][:200]}"
-    if message:
-        return _fault_of_line(message) or (f"a good file is refused: {message[:200]}" if whole else "")
+        text = said.read().decode("utf-8", "replace").rstrip("\n")
+    if "Traceback" in text:
+        return f"a traceback on the way: {text.splitlines()[-1][:200]}"
+    if "error: " in text:
+        return _fault_of_line(text[text.index("error: ") :]) or (f"a good file is refused: {text[:200]}" if whole else "")
     expected = reference(path) if path.stem in ("inter", "interactions") and path.suffix != ".parquet" else None
     if expected is not None and found != expected:
         user = next((user for user in sorted(expected.keys() | found.keys()) if expected.get(user) != found.get(user)), "")
