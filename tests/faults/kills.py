@@ -1,0 +1,164 @@
+"""Killed at every file operation: the same command then ends as if nothing had happened, and leaves nothing behind.
+
+Each call of Python that opens a file for writing, renames, makes or removes one under the workdir is a place to be killed: before it;
+for a file that is opened also just after, when it is empty, and half-way through its first write. (Orbax writes the arrays of checkpoints
+in C++, between operations that are seen.)
+"""
+
+import builtins
+import io
+import os
+import pathlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tests.faults.campaign import Check, Options, run_campaign
+from tests.faults.program import call
+from tests.faults.workdir import Base, differences, digest, listing, make_base
+
+CALLS = ("replace", "rename", "link", "symlink", "mkdir", "unlink", "remove", "rmdir", "truncate", "fsync")
+SCENES = {
+    "file-all": ("file", "all", ("rows", "ranks", "candidates", "epochs", "parameters"), ()),
+    "file-recommend": ("file", "recommend", ("recommendations",), ("recommendations.parquet",)),
+    "file-evaluate": ("file", "evaluate", ("rows", "ranks"), ("results.json", "cells", "ranks")),
+    "text-prepare": ("text", "prepare", ("knowledge",), ()),
+}  # setup, mode, what must come out the same, and what is removed from a finished workdir before; nothing: it starts with none
+QUICK = ("file-all", "text-prepare")
+
+
+class Killer:
+    """Counts operations on files under a folder, and ends the process hard at one of them."""
+
+    def __init__(self, folder: pathlib.Path, at: int = -1, counted: pathlib.Path | None = None) -> None:
+        self.folder, self.at, self.number, self.counted = str(folder), at, 0, counted
+
+    def reached(self, what: str) -> bool:
+        """Whether this operation is the one to die at."""
+        self.number += 1
+        if self.counted is not None:
+            with self._open(self.counted, "a") as file:
+                file.write(f"{self.number} {what}\n")
+        return self.number == self.at
+
+    def point(self, what: str) -> None:
+        """Dies here if this is the operation."""
+        if self.reached(what):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        """Puts itself between Python and the operating system."""
+        self._open, os_open = io.open, os.open
+
+        def opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if not self._within(file) or not set(mode) & set("wax+"):
+                return self._open(file, mode, *rest, **options)
+            self.point(f"before open {file}")
+            handle = self._open(file, mode, *rest, **options)
+            self.point(f"after open {file}")
+            if self.reached(f"within a write to {file}"):
+                self._die_half_way(handle)
+            return handle
+
+        def low_opened(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and self._within(path):
+                self.point(f"before os.open {path}")
+            return os_open(path, flags, *rest, **options)
+
+        builtins.open = io.open = opened
+        os.open = low_opened
+        for name in CALLS:
+            setattr(os, name, self._wrapped(name, getattr(os, name)))
+
+    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(path: Any, *rest: Any, **options: Any) -> Any:
+            if isinstance(path, int) or options.get("dir_fd") is not None or self._within(path) or (rest and self._within(rest[0])):
+                self.point(f"before {name} {path}")
+            return function(path, *rest, **options)
+
+        return called
+
+    def _within(self, path: Any) -> bool:
+        return isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(self.folder)
+
+    @staticmethod
+    def _die_half_way(handle: Any) -> None:
+        write = handle.write
+
+        def half(content: Any) -> None:
+            write(content[: len(content) // 2])
+            handle.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        handle.write = half
+
+
+def make(options: Options) -> tuple[list[str], Check]:
+    """Every operation of every scene, counted in a run that nobody kills."""
+    base = make_base(options.base)
+    names, references = [], {}
+    for scene in QUICK if options.quick else SCENES:
+        setup, mode, parts, _ = SCENES[scene]
+        workdir = _fresh(base, scene, options.folder / scene)
+        counted = options.folder / f"{scene}.operations"
+        outcome = call(base.command(setup, workdir, mode), before=Killer(workdir, counted=counted).install)
+        if outcome.code:
+            sys.exit(f"{scene}: exit {outcome.code}: {outcome.err}")
+        operations = counted.read_text().splitlines()
+        print(f"{scene}: {len(operations)} operations", flush=True)
+        references[scene] = (digest(workdir, parts), listing(workdir))
+        names += [f"{scene}-{number}" for number in range(1, len(operations) + 1)]
+
+    def check(name: str) -> str:
+        scene, _, number = name.rpartition("-")
+        setup, mode, parts, _ = SCENES[scene]
+        workdir = _fresh(base, scene, options.folder / name / setup)
+        command = base.command(setup, workdir, mode)
+        killed = call(command, before=Killer(workdir, at=int(number)).install)
+        wrong = "" if killed.code in (0, -signal.SIGKILL) else f"the killed run itself: {killed.fault() or killed.errors}"
+        again = call(command)
+        wrong = wrong or again.fault() or (f"the next run: {again.errors[0]}" if again.code else "")
+        wrong = wrong or _compared(workdir, parts, *references[scene])
+        if not options.keep:
+            shutil.rmtree(workdir.parent, ignore_errors=True)
+        return wrong and f"{wrong} (killed {_operation(options.folder, scene, int(number))})"
+
+    return names, check
+
+
+def _fresh(base: Base, scene: str, workdir: pathlib.Path) -> pathlib.Path:
+    """Where a scene begins."""
+    setup, _, _, removed = SCENES[scene]
+    shutil.rmtree(workdir, ignore_errors=True)
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    if removed:
+        shutil.copytree(base.workdir(setup), workdir)
+    for name in removed:
+        path = workdir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return workdir
+
+
+def _compared(workdir: pathlib.Path, parts: tuple[str, ...], expected: dict[str, str], files: set[str]) -> str:
+    """What a run that went on has otherwise than one that nobody killed."""
+    try:
+        differing = differences(expected, digest(workdir, parts))
+    except RuntimeError as error:
+        return f"what it left is not readable: {error}"
+    found = listing(workdir)
+    if differing:
+        return f"differs: {differing}"
+    if found - files:
+        return f"left behind: {', '.join(sorted(found - files)[:4])}"
+    return f"lost: {', '.join(sorted(files - found)[:4])}" if files - found else ""
+
+
+def _operation(folder: pathlib.Path, scene: str, number: int) -> str:
+    lines = (folder / f"{scene}.operations").read_text().splitlines()
+    return lines[number - 1].split(" ", 1)[1].replace(str(folder), "") if number <= len(lines) else "at its end"
+
+
+if __name__ == "__main__":
+    sys.exit(run_campaign("kills", make, 8, "survived"))

@@ -1,0 +1,175 @@
+"""The program run again and again, as a user would, without paying for its imports each time.
+
+Everything is imported here once; a run is a fork of this process, which has not used JAX yet and so may be forked.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling is most of the time that small programs take
+
+import jax
+import orbax.checkpoint as ocp
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+import sklearn.decomposition
+import sklearn.feature_extraction.text
+
+import grasp_jax.data.tables
+import grasp_jax.knowledge.prepare
+import grasp_jax.models.methods
+import grasp_jax.models.recommender
+from grasp_jax import main
+
+try:
+    from grasp_jax import command
+except ImportError:
+    command = main  # type: ignore[assignment]  # a version in which one file parses flags and runs
+
+SECONDS = 240  # a run that takes longer hangs
+MOST_MEMORY = 24 << 30  # of addresses, most of which JAX never touches; without it a value gone wrong takes the machine along
+DOCUMENTED = (2, 75, 130)  # refused, preempted, Ctrl-C; 70, a fault of ours, is none that a campaign takes
+IMPORTED = (ocp, pyarrow, sklearn, grasp_jax)  # what the program imports when it comes to it
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines that begin with `error: `."""
+        return [line for line in f"{self.out}\n{self.err}".splitlines() if line.startswith("error: ")]
+
+    def fault(self, codes: Sequence[int] = DOCUMENTED) -> str:
+        """What is wrong with how it ended; empty where it did its work, or refused it as documented."""
+        if "Traceback (most recent call last)" in self.out + self.err:
+            lines = [line for line in self.err.splitlines() if line.strip()] or self.out.splitlines()
+            return f"a traceback (exit {self.code}): {lines[-1][:200]}"
+        if self.code == 0:
+            return "exit 0 with an error line" if self.errors else ""
+        if self.code not in codes:
+            return f"exit {self.code}: {(self.errors or self.err.splitlines() or ['nothing said'])[-1][:200]}"
+        if self.code == 2 and len(self.errors) != 1:
+            return f"exit 2 with {len(self.errors)} error lines: {self.err[-200:]!r}"
+        if self.code != 2 and self.errors:
+            return f"exit {self.code} with an error line: {self.errors[0][:200]}"
+        return ""
+
+
+def call(
+    arguments: Sequence[str],
+    entry: Callable[[Sequence[str]], None] = command.main,
+    before: Callable[[], Any] = lambda: None,
+    seconds: float = SECONDS,
+) -> Outcome:
+    """Runs the program to its end.
+
+    Args:
+      arguments: the command line, without `python -m grasp_jax.main`.
+      entry: what is run once flags are parsed.
+      before: called in the new process first.
+      seconds: after so many the run is killed, and counts as failed.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            _child(arguments, entry, before, out.fileno(), err.fileno())
+        code = _wait(process, seconds)
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode("utf-8", "replace"))
+    return Outcome(code, said[0], said[1] + (f"\nkilled after {seconds:.0f} s" if code == -signal.SIGALRM else ""))
+
+
+def _child(arguments: Sequence[str], entry: Callable[[Sequence[str]], None], before: Callable[[], Any], out: int, err: int) -> None:
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        sys.argv = ["grasp_jax/main.py", *arguments]
+        _keep_every_program()
+        before()
+        main.run(entry)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+
+def _keep_every_program() -> None:
+    """Keeps programs that compile fast too: there are many, and the next run has the same."""
+    update = jax.config.update
+
+    def kept(name: str, value: Any) -> None:
+        update(name, 0.0 if name == "jax_persistent_cache_min_compile_time_secs" else value)
+
+    jax.config.update = kept
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, as JSON, called in a process of its own: it may use JAX, and this one stays fit to be forked."""
+    with tempfile.TemporaryFile() as file:
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            try:
+                answer = {"returned": function(*arguments)}
+            except BaseException as error:
+                answer = {"raised": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+            file.write(json.dumps(answer).encode())
+            file.flush()
+            os._exit(0)
+        code = _wait(process, SECONDS)
+        file.seek(0)
+        answer = json.loads(file.read() or json.dumps({"raised": f"exit {code}"}))
+    if "raised" in answer:
+        raise RuntimeError(answer["raised"])
+    return answer["returned"]
+
+
+def _wait(process: int, seconds: float) -> int:
+    """The exit status, negative for a signal; -SIGALRM for a run that took too long."""
+    until, pause = time.monotonic() + seconds, 0.002
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return -signal.SIGALRM
+        time.sleep(pause)
+        pause = min(0.05, pause * 1.5)
+
+
+def names_file(line: str, name: pathlib.PurePath) -> bool:
+    """Whether an error names a file, given by its path within the workdir, or a folder that it lies in."""
+    return any("/".join(name.parts[:length]) in line for length in range(1, len(name.parts) + 1)) or name.stem in line
