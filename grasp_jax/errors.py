@@ -1,6 +1,5 @@
 """The one exception that a user of the command line is meant to read."""
 
-
 LONGEST = 2000  # characters of a message
 
 
