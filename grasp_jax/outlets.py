@@ -27,19 +27,22 @@ def open_outlets() -> None:
     """Puts outlets in the place of both streams; characters that they cannot spell are written as escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if not isinstance(stream, io.TextIOWrapper) or isinstance(getattr(stream.buffer, "raw", None), Outlet):
+        if not isinstance(stream, io.TextIOWrapper) or _outlet_of(stream):
             continue  # closed (None), or a test's own
         stream.flush()
         raw = Outlet(stream.fileno(), "w", closefd=False)
-        setattr(
-            sys, name,
-            io.TextIOWrapper(
-                io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering or name == "stderr",
-                write_through=stream.write_through,
-            ),
-        )  # fmt: skip
+        binary: Any = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED stays what it means
+        lines = stream.line_buffering or name == "stderr"
+        outlet = io.TextIOWrapper(binary, stream.encoding, "backslashreplace", line_buffering=lines, write_through=stream.write_through)
+        setattr(sys, name, outlet)
 
 
 def reader_gone() -> bool:
     """Whether the standard output lost its reader."""
-    return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "reader_gone", False)
+    outlet = _outlet_of(sys.stdout)
+    return outlet is not None and outlet.reader_gone
+
+
+def _outlet_of(stream: Any) -> Outlet | None:
+    binary = getattr(stream, "buffer", None)
+    return next((part for part in (binary, getattr(binary, "raw", None)) if isinstance(part, Outlet)), None)

@@ -89,6 +89,7 @@ BAD_SHEETS = {
     "group": ("users,1,4-Mar,k,t,1", ("row 2", "group '4-Mar'", "3 to 4", "config.knowledge.audit.history_groups")),
     "kind": ("shops,1,3 to 4,k,t,1", ("row 2", "kind 'shops'", "items, users")),
     "number": ("users,1,3 to 4,k,t,yes", ("row 2", "'yes'", "whole number from 0")),
+    "absurd": ("users,1,3 to 4,k,t," + "9" * 5000, ("row 2", "'9999", "whole number from 0")),
     "negative": ("users,1,3 to 4,k,t,-1", ("row 2", "'-1'", "whole number from 0")),
     "nothing judged": ("users,1,3 to 4,k,t,", ("nothing is judged", "unsupported")),
 }
@@ -114,4 +115,5 @@ def test_files_that_are_no_sheet_are_one_line(tmp_path: pathlib.Path) -> None:
     path.write_text("kind,group,unsupported\n" + "x" * 200_000)
     assert_names(refusal(read_ratings, path, LABELS), (str(path), "not readable CSV", "field larger"))
     path.write_bytes("kind,group,unsupported\nusers,3 to 4,é".encode("latin-1"))
-    assert_names(refusal(read_ratings, path, LABELS), (str(path), "CSV UTF-8"))
+    assert_names(refusal(read_ratings, path, LABELS), (f"{path}:2: ", "CSV UTF-8"))
+    assert_names(refusal(read_ratings, tmp_path, LABELS), (str(tmp_path), "Is a directory"))

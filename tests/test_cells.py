@@ -10,6 +10,7 @@ from grasp_jax.cells import make_cell
 from grasp_jax.config import default_config
 from grasp_jax.experiment import Experiment
 from grasp_jax.training.members import Member
+from tests.refusal import assert_names, refusal
 
 
 def test_validation_chooses_one_pair_of_rates_for_all_seeds() -> None:
@@ -35,6 +36,25 @@ def test_every_seed_is_trained_with_every_pair_of_rates(tmp_path: pathlib.Path) 
     with config.unlocked():
         config.by_method = {"plain": {"train": {"learning_rate": 1e-2}}}
     assert make_cell(experiment, "plain", "sasrec").members == [Member(seed, rate, 1e-2) for rate in (0.2, 0.5) for seed in (1, 2)]
+
+
+def test_users_who_have_nearly_everything_stop_nobody(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One user with all items would block the training, or one with too few left the evaluation of all others."""
+    others = "".join(f"{user} {1 + (user + 7 * k) % 40}\n" for user in range(3, 20) for k in range(6))
+    everything = "".join(f"1 {item}\n" for item in (*range(1, 41), 1, 2))  # all 40 before the last two
+    nearly = "".join(f"2 {item}\n" for item in range(1, 36))
+    (tmp_path / "inter.txt").write_text(everything + nearly + others)
+    config = default_config()
+    config.data.path, config.model.method, config.eval.num_negatives = str(tmp_path), "plain", 10
+    experiment = Experiment(config, tmp_path / "run")
+    experiment.check()
+    cell = make_cell(experiment, "plain", "sasrec")
+    said = capsys.readouterr().out
+    assert "2 users are not evaluated" in said and "the first is 1" in said and "1 users are not trained on" in said
+    assert experiment.split.test.evaluated.tolist() == list(range(2, 19)) == experiment.split.valid.evaluated.tolist()
+    assert cell.data.users.tolist() == list(range(1, 19)), "who has nearly everything is trained on, who has everything is not"
+    config.eval.num_negatives = 39
+    assert_names(refusal(Experiment(config, tmp_path / "other").check), ("config.eval.num_negatives: 39", "expected at most 34"))
 
 
 def write_log(folder: pathlib.Path) -> None:

@@ -99,6 +99,12 @@ def test_an_ascii_terminal_gets_escapes() -> None:
     assert (result.returncode, result.stdout) == (0, "\\u6807\\u9898 \\xb1\n")
 
 
+def test_unbuffered_stays_unbuffered() -> None:
+    """What a launcher or a log collector wants at once would come when the run has ended, or never."""
+    program = "import os\nfrom grasp_jax import main\ndef work(_):\n    print('at once')\n    os._exit(0)\nmain._start = work\nmain.run()\n"
+    assert run([sys.executable, "-c", program], PYTHONUNBUFFERED="1").stdout == "at once\n"
+
+
 def failing(error: BaseException) -> Callable[[], None]:
     def work() -> None:
         raise error

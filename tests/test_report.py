@@ -192,3 +192,48 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_runs, str(folder)), ("results.json", "holds []; expected a JSON object"))
     (folder / "config.json").write_text("[]")
     assert_names(refusal(read_runs, str(folder)), ("config.json", "holds []; expected a JSON object"))
+
+
+DAMAGE: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "config is a list": ("config.json", b"[]", ("config.json: holds []", "expected a JSON object")),
+    "config is no text": ("config.json", b"\xff\xfe{", ("config.json:1: ", "is not UTF-8")),
+    "config without sections": ("config.json", b"{}", ("config.json: not the config of a run",)),
+    "width is text": ("config.json", b'{"data":{},"knowledge":{},"model":{"features":"wide"}}', ('model.features is "wide"',)),
+    "results are a number": ("results.json", b"5", ("results.json: holds 5",)),
+    "results have no rows": ("results.json", b'{"rows": []}', ("results.json: holds no rows",)),
+    "a row is a number": ("results.json", b'{"rows": [5]}', ("results.json: rows, entry 1: 5", "expected an object")),
+    "a row without metrics": ("results.json", b'{"rows": [{"dataset": "a"}]}', ("rows, entry 1: no 'method'",)),
+    "records are no text": ("metrics.jsonl", b'{"a": 1}\n\xff\xff\n', ("metrics.jsonl:2: ", "is not UTF-8")),
+    "a record without loss": (
+        "metrics.jsonl", b'{"event": "epoch", "method": "a", "backbone": "b", "epoch": 1}\n', ("epoch record 1: no 'loss'",),
+    ),
+    "examples are an object": ("examples/plain-sasrec.json", b"{}", ("expected a list of examples",)),
+    "an example is a number": ("examples/plain-sasrec.json", b"[5]", ("example 1: 5",)),
+    "an example without history": ("examples/plain-sasrec.json", b'[{"user": "u"}]', ("example 1: no 'history'",)),
+    "gates are empty": ("gates/grasp-sasrec.npz", b"", ("grasp-sasrec.npz: not readable",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_runs_are_one_line(how: str, tmp_path: pathlib.Path) -> None:
+    """A file that an editor or a crash has changed would be a traceback, or a page without its numbers."""
+    name, content, parts = DAMAGE[how]
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4, "grasp": 0.5}))
+    (folder / name).write_bytes(content)
+    assert_names(refusal(read_runs, str(folder)), (str(folder), *parts))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 2), (4,)])
+def test_gates_of_another_shape(shape: tuple[int, ...], tmp_path: pathlib.Path) -> None:
+    """An empty or cut array would fail in the midst of a figure."""
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
+    np.savez(folder / "gates" / "grasp-sasrec.npz", gates=np.zeros(shape), corrupted=np.zeros(shape[0], bool))
+    assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", f"of shape {shape}", "--mode=evaluate"))
+
+
+def test_a_line_that_is_no_record(tmp_path: pathlib.Path) -> None:
+    """A number among the records would end the report."""
+    folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("5\n[]\n")
+    assert len(read_runs(str(folder))[0].epochs) == 3
