@@ -15,7 +15,10 @@ if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
-LONG = ("test_main", "test_mesh", "test_processes", "test_resume", "test_transfers", "test_plan", "test_start_from", "test_benchmarks")
+LONG = (
+    "test_faults", "test_main", "test_mesh", "test_processes", "test_resume",
+    "test_transfers", "test_plan", "test_start_from", "test_benchmarks",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
