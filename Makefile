@@ -6,12 +6,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test test-slow lint bench text-model clean
+.PHONY: help quickstart test test-slow faults lint bench text-model clean
 
 help:
 	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
 	@echo "make test         run the tests"
 	@echo "make test-slow    run the long tests that make test leaves out"
+	@echo "make faults       kill, damage, mutate and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
 	@echo "make lint         run ruff and mypy"
 	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
 	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss; rectools, recbole, torch: large downloads)"
@@ -49,6 +50,14 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m slow
+
+FAULTS := inputs config_values environment kills damage
+
+faults: $(VENV)/.installed
+	@echo "Minutes each: inputs 1, config_values 8, environment 12, kills 45, damage 60, on two cores; FAULTS=kills runs one of them."
+	@base=$$(mktemp -d); failed=; for campaign in $(FAULTS); do \
+	$(BIN)/python -m tests.faults.$$campaign --base=$$base || failed="$$failed $$campaign"; done; \
+	rm -rf "$$base"; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 lint: $(VENV)/.installed
 	@$(BIN)/python -m ruff check .

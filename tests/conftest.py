@@ -23,7 +23,10 @@ jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
-LONG = ("test_main", "test_mesh", "test_processes", "test_resume", "test_transfers", "test_plan", "test_start_from", "test_benchmarks")
+LONG = (
+    "test_faults", "test_main", "test_mesh", "test_processes", "test_resume",
+    "test_transfers", "test_plan", "test_start_from", "test_benchmarks",
+)  # fmt: skip
 
 
 def pytest_sessionfinish() -> None:

@@ -152,12 +152,9 @@ def _check_about(where: str, about: Any) -> None:
 def _read_epochs(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
         records = Records(path).read()
-    except UnicodeDecodeError:
-        read_text(path, "remove the damaged line")  # says which it is
-        raise
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}); --runs names the workdirs of finished runs") from error
-    epochs = [record for record in records if isinstance(record, dict) and record.get("event") == "epoch"]
+    epochs = [record for record in records if record.get("event") == "epoch"]
     for number, record in enumerate(epochs, start=1):
         _need(f"{path}: epoch record {number}", record, EPOCH)
     return epochs

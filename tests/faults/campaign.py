@@ -89,7 +89,8 @@ def _report(name: str, verdicts: Iterator[tuple[str, str]], total: int, verdict:
             said = time.monotonic()
             print(f"{name}: {done} of {total} cases, {len(failed)} failed, {said - started:.0f} s", flush=True)
     for case, wrong in sorted(failed):
-        print(f"  {case}: {wrong}\n    python -m tests.faults.{name} --seed={given.seed} --only='{case}' --keep")
+        quick = " --quick" if given.quick else ""
+        print(f"  {case}: {wrong}\n    python -m tests.faults.{name}{quick} --seed={given.seed} --only='{case}' --keep")
     print(f"CAMPAIGN: {total - len(failed)} of {total} {verdict}", flush=True)
     return 1 if failed else 0
 

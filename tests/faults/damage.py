@@ -44,9 +44,9 @@ SWAP = "swap"  # with another file of its kind
 
 def make(options: Options) -> tuple[list[str], Check]:
     """Every file of both finished workdirs, in every way, under every mode."""
-    base = make_base(options.base)
+    base = make_base(options.base, options.quick)
     names, references = [], {}
-    for setup, modes in MODES.items():
+    for setup, modes in list(MODES.items())[: 1 if options.quick else None]:
         references[setup] = {mode: digest(base.workdir(setup), CHECKED[mode]) for mode in modes}
         for shown, file in _files(base, setup).items():
             ways = [*WAYS, *([SWAP] if _sibling(base, setup, file) else [])]
@@ -135,4 +135,4 @@ def _judged(workdir: pathlib.Path, mode: str, touched: list[pathlib.PurePath], o
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("damage", make, 24))
+    sys.exit(run_campaign("damage", make, 14))

@@ -30,9 +30,10 @@ SETUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """The dataset, and a finished workdir of each setup."""
+    """The dataset, and a finished workdir of each setup; the `quick` form of campaigns has one setup of one method."""
 
     folder: pathlib.Path
+    quick: bool = False
 
     @property
     def data(self) -> pathlib.Path:
@@ -46,18 +47,19 @@ class Base:
         if mode == "report":
             return ["--mode=report", f"--runs={workdir}", f"--out={workdir / 'report'}"]
         cache = f"--config.compilation_cache={self.folder / 'compiled'}"
-        flags = [*arguments(self.data, workdir)[3:], *COMMON, *SETUPS[setup], cache, f"--mode={mode}", *more]
+        flags = [*arguments(self.data, workdir)[3:], *COMMON, *SETUPS[setup], cache, f"--mode={mode}"]
+        flags += [*(["--config.model.method=grasp"] if self.quick else []), *more]
         return list({flag.split("=")[0]: flag for flag in flags}.values())  # of a flag given twice the last: tuples would add up
 
 
-def make_base(folder: pathlib.Path, setups: Sequence[str] = tuple(SETUPS)) -> Base:
+def make_base(folder: pathlib.Path, quick: bool = False) -> Base:
     """The finished runs, found or made."""
-    base = Base(folder)
+    base = Base(folder, quick)
     if not (base.data / "items.jsonl").exists():
         write_dataset(base.data)
         titles = [{"item": item, "title": f"Crème {item}", "brand": f"brand {item % 4}", "price": item / 2} for item in range(1, 41)]
         (base.data / "items.jsonl").write_text("".join(json.dumps(title) + "\n" for title in titles), encoding="utf-8")
-    for setup in setups:
+    for setup in ["file"] if quick else SETUPS:
         finished = base.folder / f"{setup}.finished"
         if not finished.exists():
             shutil.rmtree(base.workdir(setup), ignore_errors=True)
