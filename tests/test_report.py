@@ -17,7 +17,7 @@ from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.runs import Run, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
 from grasp_jax.report.write import write_report
-from grasp_jax.training.records import Records
+from grasp_jax.training.records import Records, as_line
 from tests.command_line import one_line_error, run
 from tests.refusal import assert_names, refusal
 
@@ -194,6 +194,7 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(read_runs, str(folder)), ("config.json", "holds []; expected a JSON object"))
 
 
+RECORD = as_line({"event": "epoch", "method": "a", "backbone": "b", "epoch": 1})
 DAMAGE: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "config is a list": ("config.json", b"[]", ("config.json: holds []", "expected a JSON object")),
     "config is no text": ("config.json", b"\xff\xfe{", ("config.json:1: ", "is not UTF-8")),
@@ -205,7 +206,7 @@ DAMAGE: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "a row without metrics": ("results.json", b'{"rows": [{"dataset": "a"}]}', ("rows, entry 1: no 'method'",)),
     "records are no text": ("metrics.jsonl", b'{"a": 1}\n\xff\xff\n', ("metrics.jsonl:2: ", "is not UTF-8")),
     "a record without loss": (
-        "metrics.jsonl", b'{"event": "epoch", "method": "a", "backbone": "b", "epoch": 1}\n', ("epoch record 1: no 'loss'",),
+        "metrics.jsonl", RECORD.encode(), ("epoch record 1: no 'loss'",),
     ),
     "examples are an object": ("examples/plain-sasrec.json", b"{}", ("expected a list of examples",)),
     "an example is a number": ("examples/plain-sasrec.json", b"[5]", ("example 1: 5",)),
@@ -236,4 +237,4 @@ def test_a_line_that_is_no_record(tmp_path: pathlib.Path) -> None:
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("5\n[]\n")
-    assert len(read_runs(str(folder))[0].epochs) == 3
+    assert_names(refusal(read_runs, str(folder)), ("metrics.jsonl:4: '5'", "not a line as it was written", "remove that line"))

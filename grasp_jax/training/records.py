@@ -28,7 +28,7 @@ class Records:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self.path.exists() and not _ends_with_newline(self.path)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + _line(record))
+            file.write(("\n" if torn else "") + as_line(record))
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, without their checksums; the last one, if a killed process left it unfinished, is passed over.
@@ -45,7 +45,7 @@ class Records:
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines that a resumed run will write again."""
         if self.writes and self.path.exists():
-            write_text(self.path, "".join(_line(record) for record in self.read() if wanted(record)))
+            write_text(self.path, "".join(as_line(record) for record in self.read() if wanted(record)))
 
     def _checked(self) -> Iterable[tuple[dict[str, Any], str]]:
         if not self.path.exists():
@@ -65,7 +65,8 @@ def is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
     return all(record.get(key) == value for key, value in labels.items())
 
 
-def _line(record: dict[str, Any]) -> str:
+def as_line(record: dict[str, Any]) -> str:
+    """A record with its checksum, as the file has it."""
     return json.dumps(record | {CRC: _crc(record)}) + "\n"
 
 
