@@ -59,7 +59,7 @@ class Running:
 def make(options: Options) -> tuple[list[str], Check]:
     """All cases that this machine and this user may try."""
     base = make_base(options.base, options.quick)
-    texts = [] if options.quick else ["ascii:all", "ascii:report"]
+    texts = [] if options.quick else ["ascii:all", "ascii:report", "ascii:bytes"]
     names = [*DISK, *READ_ONLY, *HOMES, *STREAMS, *texts, *SIGNALS, *PROCESSES]
     if not _may_mount(options.folder):
         print("skipped: disk:*, readonly:* and home:readonly, for this user may mount nothing (limit:* stands for a full disk)")
@@ -179,12 +179,14 @@ def _stdin(base: Base, folder: pathlib.Path, _: str) -> str:
 
 
 def _ascii(base: Base, folder: pathlib.Path, mode: str) -> str:
-    """Names and titles that the terminal cannot spell."""
-    narrow = {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    for each in ("all",) if mode == "all" else ("all", mode):
+    """Names and titles that the terminal cannot spell; `bytes`: nor does Python know how the command line is spelt."""
+    narrow = {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    if mode == "bytes":
+        narrow |= {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for each in ("all", "report") if mode == "report" else ("all",):
         command = base.command("text", folder / "crème", each)
         name = [] if each == "report" else ["--config.data.name=crème"]
-        if wrong := Running([*command, *name], folder, environment=narrow).ended().fault(codes=()):
+        if wrong := Running([*command, *name], folder, environment=narrow).ended().fault(codes=(2,) if mode == "bytes" else ()):
             return wrong
     return ""
 
