@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config, validate
+from grasp_jax.config import default_config
+from grasp_jax.config_checks import validate
 from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts, read_attributes
 from grasp_jax.data.log import build_log
