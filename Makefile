@@ -54,7 +54,7 @@ test-slow: $(VENV)/.installed
 FAULTS := inputs config_values environment kills damage
 
 faults: $(VENV)/.installed
-	@echo "Minutes each: inputs 1, config_values 8, environment 12, kills 45, damage 60, on two cores; FAULTS=kills runs one of them."
+	@echo "Minutes each on two cores: inputs 1, config_values 8, environment 12, kills 75, damage 90; FAULTS=kills runs one of them."
 	@base=$$(mktemp -d); failed=; for campaign in $(FAULTS); do \
 	$(BIN)/python -m tests.faults.$$campaign --base=$$base || failed="$$failed $$campaign"; done; \
 	rm -rf "$$base"; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
