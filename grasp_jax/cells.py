@@ -117,7 +117,7 @@ def train_cell(experiment: Experiment, cell: Cell) -> Snapshot:
     """Trains a cell, or finds it trained."""
     config = of_method(experiment.config, cell.method).train
     initial = initial_snapshot(cell.model, cell.members, cell.data)
-    if config.start_from and Checkpoints(cell.folder / "last").latest() is None:
+    if config.start_from and Checkpoints(cell.folder / "last").newest() is None:
         workdir = pathlib.Path(config.start_from).expanduser()
         earlier = read_earlier(workdir, cell.folder.name, experiment.allow_older)
         rows = earlier_rows(experiment.split.log.item_ids, earlier.item_ids)

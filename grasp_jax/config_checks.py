@@ -210,6 +210,11 @@ def _check_text(key: str, value: Any) -> None:
         raise UserError(f"config.{key}: {shown(value)}; expected text")
     if len(value) > LONGEST_TEXT:
         raise UserError(f"config.{key}: {shown(value)}; expected at most {LONGEST_TEXT:,} characters")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        mend = "expected UTF-8: set LC_ALL=C.UTF-8, or give it in a config file"
+        raise UserError(f"config.{key}: {shown(value)} holds bytes that are no text in this terminal's spelling; {mend}") from None
     found = _CONTROL.search(value)
     if found and (key not in FREE_TEXT or found[0] == "\0"):
         raise UserError(f"config.{key}: {shown(value)} holds the control character {found[0]!r}; expected text without it")

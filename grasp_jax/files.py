@@ -195,4 +195,5 @@ def disk_is_full(error: BaseException) -> bool:
     """No space, or no more of it for this user; NumPy and TensorStore say so in words of their own and without a number."""
     number, said = getattr(error, "errno", None), str(error)
     written_in_part = number is None and re.fullmatch(r"\d+ requested and \d+ written", said) is not None
-    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in said or "RESOURCE_EXHAUSTED" in said
+    words = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "File too large", "OUT_OF_RANGE: Error writing")
+    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in said for word in words)

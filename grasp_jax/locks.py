@@ -35,6 +35,8 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
     own = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "id": uuid.uuid4().hex})
     while not _created(path, own):
         _take_over(path, busy)
+    for left in path.parent.glob(f"{path.name}.*"):  # drafts of processes that were killed; a living one makes another
+        left.unlink(missing_ok=True)
     done = threading.Event()
     threading.Thread(target=_touch, args=(path, done), daemon=True).start()
     try:
@@ -53,7 +55,7 @@ def _created(path: pathlib.Path, content: str) -> bool:
         draft.write_text(content, encoding="utf-8")
         try:
             os.link(draft, path)  # unlike a rename, it fails where the name is taken; on NFS too
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # taken; or whoever took it has removed our draft
             return False
         except OSError:  # a file system without links
             with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """Standard output and error that never end a run: a reader that has gone (`| head -1`) and a terminal that knows ASCII alone."""
 
 import io
+import os
 import sys
 from typing import Any
 
@@ -27,8 +28,11 @@ def open_outlets() -> None:
     """Puts outlets in the place of both streams; characters that they cannot spell are written as escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
+        if stream is None:  # closed before the start
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the whole run
+            continue
         if not isinstance(stream, io.TextIOWrapper) or _outlet_of(stream):
-            continue  # closed (None), or a test's own
+            continue  # a test's own
         stream.flush()
         raw = Outlet(stream.fileno(), "w", closefd=False)
         binary: Any = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED stays what it means

@@ -115,9 +115,20 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
     of_tables = {name: written[f"{name}.npy"] for name in names}
     write_sealed(partial / MANIFEST, {"format": FORMAT_VERSION, "recipe": recipe, "checksums": of_tables, "notes": notes})
     os.replace(partial, folder)
-    kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in names)}
-    for path in folder.iterdir():  # what the bank was made of, now that nothing can be lost
-        if path.name not in kept:
+    remove_left_over(folder)
+
+
+def left_over(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a bank was made of, such as shards, and a process that was killed has left in its folder; and that process's lock."""
+    lock = folder.with_name(folder.name + ".lock")
+    kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in (*TABLES, *EXTRA_NAMES))}
+    return [path for path in folder.iterdir() if path.name not in kept] + ([lock] if lock.exists() else [])
+
+
+def remove_left_over(folder: pathlib.Path) -> None:
+    """Removes what a finished bank was made of, now that nothing can be lost."""
+    for path in left_over(folder):
+        if path.parent == folder:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

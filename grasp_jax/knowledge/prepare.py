@@ -18,7 +18,17 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, begin_bank, load_bank, making_of, new_table, save_bank
+from grasp_jax.knowledge.bank import (
+    MANIFEST,
+    KnowledgeBank,
+    begin_bank,
+    left_over,
+    load_bank,
+    making_of,
+    new_table,
+    remove_left_over,
+    save_bank,
+)
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
 from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
@@ -60,6 +70,9 @@ def prepare_bank(config: ConfigDict, split: Split, texts: Texts, folder: pathlib
             notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
             notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
             save_bank(folder, tables, recipe, notes)
+    elif left_over(folder):
+        with contextlib.suppress(UserError, OSError), making_of(folder):  # unless somebody works there, or may not write
+            remove_left_over(folder)
     return load_bank(folder, recipe, config.verify)
 
 

@@ -7,6 +7,7 @@ A manifest is written last, so a snapshot without one was not finished. A model'
 too, so that a damaged "best" costs nothing.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
@@ -52,8 +54,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
-            self._manager.wait_until_finished()
+            with _errors_said_once():
+                self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
+                self._manager.wait_until_finished()
             if not self._read_back:
                 self._compare(step, tree)
             if is_first():
@@ -64,10 +67,9 @@ class Checkpoints:
             raise
         except Exception as error:
             if disk_is_full(error):
-                raise UserError(
-                    f"{self.folder}: the disk is full, step {step} was not saved; free space and run the same command again, "
-                    f"it resumes from step {self.newest()}"
-                ) from error
+                from_where = "starts over" if self.newest() is None else f"resumes from step {self.newest()}"
+                mend = f"free space and run the same command again, it {from_where}"
+                raise UserError(f"{self.folder}: the disk is full, step {step} was not saved; {mend}") from error
             raise
 
     def _compare(self, step: int, tree: Any) -> None:
@@ -82,21 +84,17 @@ class Checkpoints:
             raise UserError(f"{self.folder / str(step)}: what was saved cannot be read back ({reason}); use another --workdir")
         self._read_back = True
 
-    def latest(self) -> int | None:
-        """Step of the newest checkpoint, finished or not; None where there is none."""
-        return max(self._manager.all_steps(), default=None)
-
     def newest(self) -> int | None:
         """Step of the newest checkpoint that was finished; None where there is none."""
         return max((step for step in self._manager.all_steps() if (self.folder / str(step) / MANIFEST).exists()), default=None)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved.
+        """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved to its end.
 
         Newer ones that are damaged are named in a printed line.
 
         Raises:
-          UserError: there are checkpoints and none is whole.
+          UserError: checkpoints were saved to their end and none is whole.
         """
         steps, damages = sorted(self._manager.all_steps(), reverse=True), []
         for step in steps:
@@ -109,6 +107,9 @@ class Checkpoints:
             if damages:
                 print(f"{damages[0]}; going on from step {step}, the newest that is whole", flush=True)
             return step, tree
+        if damages and not (self.folder.parent / NEWEST).exists() and self.newest() is None:
+            print(f"{damages[0]}; nothing was saved before it, so training starts from the start", flush=True)
+            return None
         if damages:
             raise UserError(f"{damages[0]}; no other checkpoint there is whole; remove {self.folder.parent} to train from the start")
         return None
@@ -131,6 +132,17 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _errors_said_once() -> Iterator[None]:
+    """While Orbax writes: its threads log every error with a traceback, and then it is raised, and said, as well."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 class Found(NamedTuple):

@@ -269,7 +269,7 @@ def _checked_losses(
         return losses
     at, model = np.argwhere(bad)[0]
     step, member = done.first_step + int(at), members[model]
-    good = "none yet" if last.latest() is None else last.folder / str(last.latest())
+    good = "none yet" if last.newest() is None else last.folder / str(last.newest())
     raise TrainingDiverged(
         f"{name}, seed {member.seed}, dropout {member.dropout}, learning rate {member.learning_rate}: loss {losses[at, model]} at step "
         f"{step}; {_store_batch(step, member, data, folder)}; last good checkpoint: {good}; "
