@@ -13,6 +13,7 @@ import pathlib
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,9 +28,17 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
     """Entry point; `main` gets the arguments that are no flags, by default `command.main`."""
     PREEMPTION.listen()
     open_outlets()
+    sys.unraisablehook = _of_a_thread
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # the same save's
     status = _ended(lambda: _start(main))
     status = status or _ended(sys.stdout.flush if sys.stdout else lambda: None)  # a full disk behind `> file` shows here at the latest
     sys.exit(status or (NO_READER if reader_gone() else 0))
+
+
+def _of_a_thread(unraised: Any) -> None:
+    """What a library's own threads could not tell anybody: after a save that failed, each of TensorStore's finds its event loop closed."""
+    if "Event loop is closed" not in str(unraised.exc_value):
+        sys.__unraisablehook__(unraised)
 
 
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
