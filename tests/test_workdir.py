@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import types
 from typing import Any
 
@@ -17,7 +18,7 @@ from grasp_jax.config_dict import ConfigDict
 from grasp_jax.experiment import Experiment
 from grasp_jax.report.runs import read_runs
 from grasp_jax.stages import run_stage
-from grasp_jax.training.checkpoint import find_model
+from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
@@ -293,3 +294,26 @@ def test_two_processes_do_not_share_a_workdir(finished: pathlib.Path, tmp_path: 
         message = refusal(call, "all", config, tmp_path / "run")
     assert_names(message, (str(tmp_path / "run"), f"process {os.getpid()}", "wait for it or use another --workdir"))
     assert not (tmp_path / "run" / stages.LOCK).exists()
+
+
+def test_a_first_snapshot_that_was_not_finished(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed before its manifest is written, a run could never go on; one whose snapshots lost theirs would train anew without a word."""
+    tree = {"weights": np.arange(3.0)}
+    checkpoints = Checkpoints(tmp_path / "last")
+    checkpoints.save(4, tree, "hash")
+    (tmp_path / "last" / "4" / MANIFEST).unlink()
+    assert checkpoints.restore(tree) is None and "training starts from the start" in capsys.readouterr().out
+    record_newest(tmp_path, 4, "hash")
+    assert_names(refusal(checkpoints.restore, tree), ("last/4", "has no manifest.json", "no other checkpoint there is whole"))
+
+
+def test_what_a_killed_preparation_left_is_removed(copy: pathlib.Path) -> None:
+    """Shards of a bank that is finished would stay for ever, twice its size."""
+    bank = copy / "run" / "knowledge"
+    (bank / "shards").mkdir()
+    (bank / "shards" / "items-000000.npz").write_bytes(b"PK")
+    dead = {"host": socket.gethostname(), "pid": 4194305, "started": "never"}
+    bank.with_name("knowledge.lock").write_text(json.dumps(dead))
+    before = rows(copy / "run")
+    call("evaluate", both(copy), copy / "run")
+    assert not (bank / "shards").exists() and not list((copy / "run").glob("knowledge.lock*")) and rows(copy / "run") == before
