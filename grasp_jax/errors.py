@@ -1,6 +1,6 @@
 """The one exception that a user of the command line is meant to read."""
 
-LONGEST = 2000  # characters of a message
+LONGEST = 900  # characters of a message
 
 
 class UserError(Exception):
