@@ -111,14 +111,3 @@ HOW_FAST = (  # and at what price: no vector depends on them
     "embed.batch_texts", "embed.batch_tokens", "sentence.device", "sentence.batch_size", "local.device", "local.batch_size",
     "recall_sample", "min_recall",
 )  # fmt: skip
-POSITIVE = (
-    "describe.max_tokens", "describe.max_characters", "describe.concurrency", "describe.timeout", "embed.batch_texts",
-    "embed.batch_tokens", "embed.concurrency", "embed.timeout", "sentence.batch_size", "local.batch_size", "recall_sample", "width",
-    "num_neighbours",
-    "audit.texts", "audit.pairs", "audit.duplicate_cosine", "audit.sheet_rows",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "describe.temperature", "describe.requests_per_minute", "describe.tokens_per_minute", "describe.retries", "embed.dimensions",
-    "embed.requests_per_minute", "embed.tokens_per_minute", "embed.retries", "embed.price_prompt", "sentence.max_tokens", "min_recall",
-    "describe.price_prompt", "describe.price_answer", "reduction.width", "audit.seed",
-)  # fmt: skip
