@@ -41,11 +41,10 @@ class FactorisedStep:
 
     def __init__(
         self, config: ConfigDict, split: Split, data: TrainingData, steps: int, method: str = "grasp",
-        backbone: str = "sasrec", members: Sequence[Member] = ONE, projection: str = "",
-        compiler_options: dict[str, Any] | None = None, in_one_vector: bool | None = None,
+        backbone: str = "sasrec", members: Sequence[Member] = ONE, compiler_options: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.data, self.members, self.losses = data, list(members), None
-        self.projection = projection or choose_projection(split.log.num_items, ids_of_a_step(data.packing))
+        self.projection = choose_projection(split.log.num_items, ids_of_a_step(data.packing))
         width = data.tables["items"].shape[1] if data.tables else 0
         self.model = build_recommender(
             config.model, method, backbone, split.log.num_items, data.packing.row_length, width, self.projection, data.packing.batch_size
@@ -56,7 +55,7 @@ class FactorisedStep:
         self.of_members = of_members(self.members)
         self.begin = 0
         started = time.perf_counter()
-        train_steps = jax.jit(make_train_steps(self.model, data.shape, data.loss, in_one_vector=in_one_vector), donate_argnums=0)
+        train_steps = jax.jit(make_train_steps(self.model, data.shape, data.loss), donate_argnums=0)
         state = jax.eval_shape(lambda: initial_snapshot(self.model, self.members, data).state)
         self.compiled = train_steps.lower(state, *self._arguments(data, 0)).compile(compiler_options)
         self.compile_seconds = time.perf_counter() - started

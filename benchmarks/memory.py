@@ -10,13 +10,15 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks.apart import run_apart
-from benchmarks.data import QUICK_TIMES, TIMES, straight_line
 from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
 
+TIMES, QUICK_TIMES = (1, 2, 4, 8), (1, 2, 4)
 USERS, ITEMS, WIDTH = 6250, 3125, 256
 QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH = 150, 120, 8
 GROWTH = {
@@ -25,6 +27,28 @@ GROWTH = {
     "preparation": ("prepare", "seconds"),
     "epoch": ("train", "epoch_seconds"),
 }  # what should be a straight line
+
+
+class Line(NamedTuple):
+    """y = intercept + slope x; `largest_deviation` of a point from it, as a share of the line's value there."""
+
+    slope: float
+    intercept: float
+    largest_deviation: float
+
+
+def straight_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """The line of least squares, each deviation as a share of the point's y, so that the small sizes weigh as much as the large ones.
+
+    Raises:
+      ValueError: fewer than three points, through which any line goes, or one that is not above 0.
+    """
+    if len(x) < 3 or min(y) <= 0:
+        raise ValueError(f"{len(x)} points, the lowest {min(y, default=0)}; a fit needs three above 0")
+    at, values = np.asarray(x, float), np.asarray(y, float)
+    slope, intercept = np.polyfit(at, values, 1, w=1.0 / values)
+    fitted = intercept + slope * at
+    return Line(float(slope), float(intercept), float(np.abs(values / fitted - 1.0).max()))
 
 
 def table_bytes(users: int, items: int, width: int) -> int:

@@ -38,18 +38,13 @@ class Benchmark(NamedTuple):
 
 CPU = {
     "step": Benchmark("benchmarks.step"),
-    "id_table": Benchmark("benchmarks.id_table"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec,grasp-gru4rec",)),
-    "variants": Benchmark("benchmarks.variants"),
     "evaluation": Benchmark("benchmarks.evaluation"),
-    "data": Benchmark("benchmarks.data"),
-    "models": Benchmark("benchmarks.models_at_once"),
     "memory": Benchmark("benchmarks.memory"),
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
     "scaling": Benchmark("benchmarks.scaling", only_named=True),  # of emulated devices, minutes of compilation
-    "host_users": Benchmark("benchmarks.host_users", only_named=True),  # writes two gigabytes
     "retrieval": Benchmark("benchmarks.retrieval", only_named=True),  # it compares with faiss: make rival-faiss
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
     "train": Benchmark("benchmarks.train", only_named=True),  # hours, with the rivals that are installed
@@ -58,12 +53,9 @@ GPU = {
     "step": Benchmark("benchmarks.step"),
     "train": Benchmark("benchmarks.train"),
     "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True),
-    "models": Benchmark("benchmarks.models_at_once", beside=True),
-    "variants": Benchmark("benchmarks.variants", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True),
     "attention": Benchmark("benchmarks.attention", beside=True),
     "gru": Benchmark("benchmarks.gru", beside=True),
     "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec"), beside=True),
-    "id_table": Benchmark("benchmarks.id_table", beside=True),
     "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64"), beside=True),
     "gated_projection": Benchmark("benchmarks.gated_projection", beside=True),
     "retrieval": Benchmark("benchmarks.retrieval", beside=True),

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import scaling_forms
 from benchmarks.apart import ROOT, run_apart
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
@@ -39,12 +38,6 @@ def compiled(folder: pathlib.Path, layouts: Sequence[str], batch: int) -> list[d
     """Rows of `scaling_compiled`; "DATAxTABLE:USERS" each, a batch of all devices together."""
     command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(folder), *(f"{layout}:{batch}" for layout in layouts)]
     return emulated(f"--xla_force_host_platform_device_count={EMULATED}", command)
-
-
-def forms(folder: pathlib.Path, batch: int) -> list[dict[str, Any]]:
-    """Rows of `scaling_forms`."""
-    flags = f"--xla_force_host_platform_device_count={scaling_forms.DEVICES} --xla_cpu_multi_thread_eigen=false"
-    return emulated(flags, [sys.executable, "-m", "benchmarks.scaling_forms", str(folder), str(batch)])
 
 
 def emulated(flags: str, command: Sequence[str]) -> list[dict[str, Any]]:
@@ -120,14 +113,6 @@ def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
-def show_forms(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: a step's time, and how many times as fast as on one device."""
-    alone = rows[0]["step_seconds"]
-    return ["form", "a step, ms", "speed-up"], [
-        [row["form"], f"{1e3 * row['step_seconds']:.1f}", f"{alone / row['step_seconds']:.2f}"] for row in rows
-    ]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compiles, trains, prints and writes JSON.
 
@@ -148,7 +133,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for layout in weak:
             data, parts = map(int, layout.split(":")[0].split("x"))
             rows["weak"] += compiled(folder, [layout], data * parts * each)
-        ways = forms(folder, EMULATED * each)
         counts = [count for count in MESHES if count <= max(len(visible_gpus(os.environ)), 2)]
         processes = [] if given.quick else [trained(folder, count, EMULATED * each) for count in counts]
     for kind in rows:
@@ -156,9 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if processes:
         body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in processes]
         print(table(["processes, one device each", "an epoch, s"], body))
-    print(table(*show_forms(ways)))
     sizes = {"users": users, "items": items, "width": width, "devices": EMULATED, "planned_device": PLANNED_DEVICE}
-    facts = {"sizes": sizes, **rows, "forms": ways, "processes": processes, "planned": planned(PLANNED_DEVICE)}
+    facts = {"sizes": sizes, **rows, "processes": processes, "planned": planned(PLANNED_DEVICE)}
     keep("scaling", facts, contention, given.out, given.quick)
 
 

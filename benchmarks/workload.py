@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +25,6 @@ from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape
 
-Name = TypeVar("Name")
-Built = TypeVar("Built")
 LEARNING_RATE = 1e-3  # of Adam, in every implementation
 
 
@@ -78,15 +74,6 @@ def config_of(sizes: Sizes) -> ConfigDict:
     config.model.row_norm = float(np.sqrt(sizes.width))  # scores of order one from the start
     config.train.batch_size = sizes.batch_size
     return config
-
-
-def built(builds: Mapping[Name, Callable[[], Built]]) -> Callable[[Name], Built]:
-    """What compiles for long, by name: beside an accelerator all at once, in threads, before anything is timed; on a CPU when asked for."""
-    if jax.default_backend() == "cpu":
-        return lambda name: builds[name]()
-    with ThreadPoolExecutor() as pool:
-        made = {name: pool.submit(build) for name, build in builds.items()}
-    return lambda name: made[name].result()
 
 
 def temporary_bytes(compiled: Any) -> int | None:

@@ -119,6 +119,17 @@ def test_a_stage_that_fails_is_named() -> None:
     assert_names(refusal(run_apart, [sys.executable, "-c", "raise SystemExit(3)"]), ("SystemExit(3)", "status 3"))
 
 
+def test_straight_line_is_found_and_doubted() -> None:
+    """Growth that bends would pass for a line."""
+    exact = memory.straight_line([1, 2, 4, 8], [5.0, 7.0, 11.0, 19.0])
+    assert exact.slope == pytest.approx(2.0) and exact.intercept == pytest.approx(3.0) and exact.largest_deviation < 1e-9
+    bent = memory.straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
+    assert bent.largest_deviation > 0.3
+    for x, y in (([1, 2], [1.0, 2.0]), ([1, 2, 3], [1.0, 0.0, 2.0])):
+        with pytest.raises(ValueError, match="a fit needs three above 0"):
+            memory.straight_line(x, y)
+
+
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Both stages of the smallest size, in this process: their peaks are the suite's."""

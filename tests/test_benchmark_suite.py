@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import data, evaluation, profile, report, run, trace
+from benchmarks import evaluation, profile, report, run, trace
 from benchmarks.factorised import FactorisedStep
-from benchmarks.lengths import log_to_time, synthetic_log
+from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits
-from benchmarks.sections import growth, search, steps
+from benchmarks.sections import search, steps
 from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import QUICK, Sizes
-from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.holistic import HolisticEncoder
 from grasp_jax.report.formats import markdown
@@ -153,52 +153,6 @@ def test_profiles_become_tables(profiled: dict[str, Any]) -> None:
     assert "project" in profile.show(profiled["models"][0])
 
 
-def test_straight_line_is_found_and_doubted() -> None:
-    """Growth that bends would pass for a line."""
-    exact = data.straight_line([1, 2, 4, 8], [5.0, 7.0, 11.0, 19.0])
-    assert exact.slope == pytest.approx(2.0) and exact.intercept == pytest.approx(3.0) and exact.largest_deviation < 1e-9
-    bent = data.straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
-    assert bent.largest_deviation > 0.3
-    for x, y in (([1, 2], [1.0, 2.0]), ([1, 2, 3], [1.0, 0.0, 2.0])):
-        with pytest.raises(ValueError, match="a fit needs three above 0"):
-            data.straight_line(x, y)
-
-
-def test_repeated_log_has_the_same_histories() -> None:
-    """Growth would be measured on other data."""
-    log = synthetic_log(20, 50)
-    twice = data.repeated(log, 3)
-    assert (twice.num_users, twice.num_items, twice.num_interactions) == (60, 50, 3 * log.num_interactions)
-    for user in range(60):
-        own, there = user % 20, slice(twice.offsets[user], twice.offsets[user + 1])
-        assert (twice.items[there] == log.items[log.offsets[own] : log.offsets[own + 1]]).all()
-
-
-def test_quick_data_figures_agree(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shares of an epoch would be of something else than the seconds beside them."""
-    out, measured = tmp_path / "data.json", data.epoch_seconds
-    epochs: list[float] = []
-
-    def measured_once(split: Split, sizes: Sizes) -> float:  # each size compiles anew
-        epochs.append(2 * epochs[-1] if epochs else measured(split, sizes))
-        return epochs[-1]
-
-    monkeypatch.setattr(data, "epoch_seconds", measured_once)
-    data.main(["--quick", f"--out={out}"])
-    record = json.loads(out.read_text())
-    assert [row["times"] for row in record["rows"]] == list(data.QUICK_TIMES) and record["benchmark"] == "data"
-    first = record["rows"][0]
-    for row in record["rows"]:
-        assert row["tokens"] == row["times"] * first["tokens"] and 0.5 < row["filled"] <= 1
-        assert row["tokens_packed_per_second"] == pytest.approx(row["tokens"] / row["seconds"]["packing"])
-        assert row["epoch_seconds"] == row["times"] * first["epoch_seconds"] > 0
-        assert row["packing_share_of_epoch"] == pytest.approx(row["seconds"]["packing"] / row["epoch_seconds"])
-    fitted = data.straight_line(data.QUICK_TIMES, [row["seconds"]["packing"] for row in record["rows"]])
-    assert record["lines"]["packing"] == pytest.approx(fitted._asdict())
-    table = growth.data(record)
-    assert len(table.rows) == 4 and all(len(row) == len(table.header) for row in table.rows)
-
-
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], FactorisedStep]:
     """The record of a quick run, and the model that it was of."""
@@ -307,7 +261,7 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
         source = (root / f"{benchmark.module.removeprefix('benchmarks.')}.py").read_text()
         assert "quick" in source and '__name__ == "__main__"' in source
     assert run.CPU["bank"].only_named
-    for name in ("profile", "evaluation", "data", "models", "retrieval", "memory"):
+    for name in ("profile", "evaluation", "retrieval", "memory"):
         assert all(f"{name}-{device}" in report.SECTIONS[device] for device in ("cpu", "gpu"))
 
 

@@ -8,28 +8,6 @@ from grasp_jax.report.figures import Panel
 from grasp_jax.report.tables import Table
 
 
-def data(record: dict[str, Any]) -> Table:
-    """The host's part of training and its growth."""
-    stages = list(record["rows"][0]["seconds"])
-    body = [
-        [
-            str(row["times"]), f"{row['tokens']:,}", *(f"{1e3 * row['seconds'][name]:,.1f}" for name in stages),
-            f"{row['tokens_packed_per_second']:,.0f}", f"{row['epoch_seconds']:.2f}", f"{row['packing_share_of_epoch']:.2%}",
-        ]
-        for row in record["rows"]
-    ]  # fmt: skip
-    lines = record["lines"]
-    deviations = [f"{lines[name]['largest_deviation']:.0%}" for name in stages]
-    body.append(["largest deviation from a line", "", *deviations, "", f"{lines['epoch']['largest_deviation']:.0%}", ""])
-    note = (
-        f"`python -m benchmarks.data`: {record['sizes']['data']}, its users repeated; the epoch beside it is id-only SASRec's, steps times "
-        f"their median. {machine_line(record)}"
-    )
-    header = ["times the users", "tokens", *(f"{name.replace('_', ' ')}, ms" for name in stages)]
-    header += ["tokens packed/s", "epoch's steps, s", "packing's share of it"]
-    return Table("data", "The host's part of training", header, body, note)
-
-
 def memory(record: dict[str, Any]) -> Table:
     """Peaks and times over sizes of the data."""
     sizes = record["sizes"]

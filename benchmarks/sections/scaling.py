@@ -1,10 +1,9 @@
-"""How training scales over devices, and with users' tables on the host."""
+"""How training scales over devices."""
 
 from typing import Any
 
-from benchmarks import host_users as host
 from benchmarks.record import machine_line
-from benchmarks.scaling import show, show_forms
+from benchmarks.scaling import show
 from grasp_jax.report.tables import Table
 
 
@@ -18,18 +17,9 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
     tables = [Table(f"scaling-{kind}", title, *show(record[kind]), note) for kind, title in kinds.items()]
-    tables.append(_forms(record))
     if record["processes"]:
         tables.append(_processes(record))
     return [*tables, _planned(record)]
-
-
-def _forms(record: dict[str, Any]) -> Table:
-    note = (
-        "Of the same run: jit and NamedSharding, which the package uses, and pmap, kept here to compare with; two emulated devices, "
-        "a core each. One device has one core too."
-    )
-    return Table("forms", "Two ways to share out a batch", *show_forms(record["forms"]), note)
 
 
 def _processes(record: dict[str, Any]) -> Table:
@@ -60,14 +50,3 @@ def _planned(record: dict[str, Any]) -> Table:
     )
     header = ["mesh, users' tables", "batch", "GB a device", *(f"{name}, ms" for name in parts), "a step, ms", "million users/s"]
     return Table("planned", "What limits 32 devices", header, body, note)
-
-
-def host_users(record: dict[str, Any]) -> Table:
-    """Time and memory by where users' tables are."""
-    sizes = record["sizes"]
-    note = (
-        f"`python -m benchmarks.host_users`: GRASP on SASRec, {sizes['users']:,} users and {sizes['items']:,} items, E={sizes['width']}; "
-        f"users' two tables are {sizes['user_table_bytes'] / 2**20:,.0f} MiB. With them on the host a step takes {record['ratio']:.2f} "
-        f"times as long. Memory is the process's, the program included. {machine_line(record)}"
-    )
-    return Table("host-users", "Users' tables on the host", host.HEADER, [host.cells(*row) for row in record["rows"].items()], note)

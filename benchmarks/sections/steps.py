@@ -1,7 +1,6 @@
-"""A training step: against rivals, where its time goes, and in other ways."""
+"""A training step: against rivals, and where its time goes."""
 
 import math
-import statistics
 from typing import Any
 
 from benchmarks.record import machine_line
@@ -37,26 +36,6 @@ def step(record: dict[str, Any]) -> list[Table]:
     if growth:
         tables.append(Table("step_growth", "Its epoch by the number of users", by_users, growth, "Of the same run."))
     return tables
-
-
-def variants(record: dict[str, Any]) -> Table:
-    """A step in other ways than the package's own."""
-    body = [
-        [
-            row["model"], row["variant"], row["projection"], *(f"{row[key]:.2f}" for key in ("median_ms", "p10_ms", "p90_ms")),
-            f"{row['speed_up']:.2f}", "unknown" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 2**20:,.0f}",
-            f"{row['compile_seconds']:.1f}",
-        ]
-        for row in record["rows"]
-    ]  # fmt: skip
-    sizes = record["sizes"]
-    taken = "" if "how" in record else ", in interleaved rounds; losses of the first batch agree"
-    note = (
-        f"`python -m benchmarks.variants`: one change at a time, on {sizes['data']}, E={sizes['width']}{taken}. Speed-ups are over the "
-        f"package's way. {machine_line(record)}"
-    )
-    header = ["model", "way", "projection by", "median, ms", "p10, ms", "p90, ms", "speed-up", "memory, MiB", "compile, s"]
-    return Table("variants", "A training step in other ways", header, body, note)
 
 
 def profile(record: dict[str, Any]) -> list[Table]:
@@ -105,17 +84,3 @@ def profile(record: dict[str, Any]) -> list[Table]:
         ]  # fmt: skip
         tables.append(Table("profile_top", f"The longest operations of {model['model']}", header, top, "Of the same run."))
     return tables
-
-
-def id_table(record: dict[str, Any]) -> Table:
-    """Adam's update of the ID table."""
-    body = []
-    for row in record["rows"]:
-        deferred, dense = (statistics.median(row["ms"][name]) for name in ("deferred", "dense"))
-        body.append([f"{row['items']:,}", f"{row['items_per_id']:.1f}", f"{deferred:.2f}", f"{dense:.2f}", f"{row['speed_up']:.2f}"])
-    note = (
-        "`python -m benchmarks.id_table`: Adam brings rows up to date when a step reads them, against optax's update of all rows. "
-        f"{machine_line(record)}"
-    )
-    header = ["items", "items per id of a batch", "deferred, ms", "all rows, ms", "speed-up"]
-    return Table("id_table", "The ID table's update", header, body, note)

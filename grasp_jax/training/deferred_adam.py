@@ -20,7 +20,7 @@ B1, B2 = 0.9, 0.999  # optax's defaults
 DECAY = B1 / np.sqrt(B2)
 SETTLED = 20_000  # c(s) is 1 to float32's precision from here on
 Rate = float | jax.Array  # of learning; an array [] where each of several models has its own
-DEFER_ABOVE = 12  # items per id of a batch, from which on it pays on two cores: benchmarks/results/id-table-cpu.json; on a GPU from some 30
+DEFER_ABOVE = 12  # items per id of a batch, from which on it pays on two cores (measured at c4c522a); on a GPU from some 30
 
 
 class DeferredTable(NamedTuple):
