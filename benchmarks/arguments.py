@@ -1,7 +1,21 @@
 """Flags that benchmarks share."""
 
 import argparse
+import pathlib
 from collections.abc import Iterable
+
+
+def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m benchmarks.MODULE`, with --quick and --out; a benchmark adds flags of its own.
+
+    Args:
+      about: the module's docstring; its first line is the help.
+    """
+    about = (about or "").split("\n")[0].split(": python -m")[0]
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=about)
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; writes nothing unless --out is given")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file, by default of this benchmark and device in benchmarks/results")
+    return parser
 
 
 def names_of(parser: argparse.ArgumentParser, flag: str, value: str, known: Iterable[str]) -> list[str]:

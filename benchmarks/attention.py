@@ -7,10 +7,8 @@ dropout on the weights. Before anything is timed, outputs and gradients must agr
 with --quick they are interpreted at a tiny size, to see that it runs: those times mean nothing.
 """
 
-import argparse
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import lengths
+from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
@@ -145,13 +144,21 @@ def measure(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: n
     return {name: spread(own, len(segments)) | {"temporary_bytes": temporary_bytes(compiled[name])} for name, own in times.items()}
 
 
+def found_of(cases: list[dict[str, Any]]) -> str:
+    """The benchmark's last line, of the cases with both forms."""
+    times = []
+    for case in cases:
+        if case["pass"] == "training" and "kernels" in case["forms"]:
+            einsum, kernels = (case["forms"][name]["median_ms"] for name in ("einsum", "kernels"))
+            times.append(f"{einsum / kernels:.1f}x with {case['normaliser']}, {case['heads']} heads")
+    return f"forward and backward, kernels over einsum: {'; '.join(times) or 'not measured, kernels need a GPU'}"
+
+
 def main() -> None:
     """Checks that the forms agree, prints a line for each case, and writes all as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("attention", __doc__)
     parser.add_argument("--data", default=None, help="folder with inter.txt; by default paper Beauty, or synthetic lengths like its own")
     parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, and the kernels on any device")
-    parser.add_argument("--out", type=pathlib.Path, default=None, help="by default benchmarks/results/attention-DEVICE.json; none if quick")
     given = parser.parse_args()
     sizes = QUICK if given.quick else PAPER
     sizes = dataclasses.replace(sizes, rounds=given.rounds or sizes.rounds)
@@ -195,7 +202,7 @@ def main() -> None:
         "parity": parity,
         "cases": cases,
     }
-    keep("attention", facts, contention, given.out, given.quick)
+    keep("attention", facts, contention, given, found_of(cases))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Vectors are made up: clusters within clusters, as products are. Each stage runs 
 those of a sample of rows, on which the index's recall is measured too.
 """
 
-import argparse
 import pathlib
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import parser_of
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.record import Contention, keep, table
 from grasp_jax.knowledge import search_scann
@@ -82,15 +82,20 @@ def share(true: np.ndarray, found: np.ndarray) -> float:
     return float((true[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
+def found_of(recall: dict[str, float], stages: list[dict[str, Any]]) -> str:
+    """The benchmark's last line, of the most leaves searched."""
+    seconds, most = {stage["name"]: stage["seconds"] for stage in stages}, max(recall, key=int)
+    ratio = seconds["searched exactly"] / seconds[f"index searched, {most} leaves"]
+    return f"with {most} leaves the index is {ratio:.1f}x as fast as exact search, at recall {recall[most]:.3f}"
+
+
 def main() -> None:
     """Prints a line for each stage and writes them as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("bank", __doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--sample", type=int, default=10_000)
     parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
-    parser.add_argument("--quick", action="store_true", help="5,000 rows of width 32; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args()
     if given.quick:
         given.rows, given.width, given.sample = 5_000, 32, 50
@@ -123,7 +128,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     sizes = {"rows": given.rows, "width": given.width, "sample": len(sample), "neighbours": K}
     print(f"{table(['stage', 's', 'rows/s', 'peak GiB'], lines)}\n\nrecall@{K} by leaves: {recall}")
-    keep("bank", {"sizes": sizes, "recall": recall, "stages": stages}, contention, given.out, given.quick)
+    keep("bank", {"sizes": sizes, "recall": recall, "stages": stages}, contention, given, found_of(recall, stages))
 
 
 if __name__ == "__main__":

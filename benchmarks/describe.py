@@ -156,7 +156,6 @@ def main(settings: argparse.Namespace) -> None:
     print("\n" + table(runs) + "\n")
     if bare_rates:
         print(f"a bare client: {statistics.median(bare_rates):.0f} answers/s")
-    print(f"allowed {allowed:.0f} answers/s; other processes used {others or 0:.1f} cores; all tables are the same")
     result = {
         "benchmark": "describe",
         "date": time.strftime("%Y-%m-%d"),
@@ -169,6 +168,8 @@ def main(settings: argparse.Namespace) -> None:
         "runs": runs,
     }
     record.save(pathlib.Path(settings.out) if settings.out else record.RESULTS / "describe-cpu.json", result)
+    shares = [f"{name} {own['share_of_allowed']:.2f}x" for name, own in runs.items() if "share_of_allowed" in own]
+    print(f"of {allowed:.0f} answers/s that the server allows: {', '.join(shares)}; all tables are the same")
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:

@@ -5,10 +5,8 @@ GRASP: factorised, as the package does it, and candidate by candidate through Eq
 extrapolated to all; before, their scores of the same pairs must agree. Knowledge is random rows, for nothing but time is measured.
 """
 
-import argparse
 import dataclasses
 import functools
-import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.arguments import names_of
+from benchmarks.arguments import names_of, parser_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
@@ -182,14 +180,19 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
     }
 
 
+def found_of(sampled: Sequence[dict[str, Any]], full: dict[str, Any] | None) -> str:
+    """The benchmark's last line."""
+    tests = ", ".join(f"{row['share_of_epoch']:.0%} of an epoch of {row['model']}" for row in sampled)
+    faster = f"; factorised, the full ranking is {full['speed_up']:.1f}x as fast as written out" if full else ""
+    return f"the test among 100 negatives takes {tests}{faster}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Times each model, prints, and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("evaluation", __doc__)
     parser.add_argument("--models", default=",".join(MODELS[:2]), help=f"comma separated, of {', '.join(MODELS)}")
     parser.add_argument("--full-users", type=int, default=256, help="users whose full ranking is timed; 0 leaves it out")
     parser.add_argument("--plain-users", type=int, default=4, help=f"users, at most {USER_BLOCK}, ranked as written")
-    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
     models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else Sizes()
@@ -213,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{written['extra_bytes'] / 2**20:,.0f} MiB as written: {full['speed_up']:.1f}x; scores within {full['largest_difference']:.1e}"
         )
     facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
-    keep("evaluation", {"sizes": facts, "sampled": sampled, "full": full}, contention, given.out, given.quick)
+    keep("evaluation", {"sizes": facts, "sampled": sampled, "full": full}, contention, given, found_of(sampled, full))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ the products (XLA may cast them once for all steps), gates, ids and result; for 
 gradient of the result, and those of kernels and bias in float32.
 """
 
-import argparse
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import parser_of
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
@@ -199,20 +198,30 @@ def measure(shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, r
     return records
 
 
+def found_of(records: list[dict[str, Any]]) -> str:
+    """The benchmark's last line, of both passes together."""
+    both = [row for row in records if row["backward"]]
+    xla = {(row["shape"], row["dtype"]): row["median_ms"] for row in both if row["form"] == "xla"}
+    ratios = [
+        f"{xla[row['shape'], row['dtype']] / row['median_ms']:.1f}x ({row['shape']}, {row['dtype']})"
+        for row in both
+        if row["form"] == "kernel"
+    ]
+    return f"forward and backward, kernel over XLA: {', '.join(ratios) or 'not measured, the kernel needs a GPU'}"
+
+
 def main() -> None:
     """Prints a line for each shape, type, pass and form, and writes them as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gated_projection")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, the kernel interpreted where there is no GPU")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file (with --quick there is none unless it is given)")
-    flags = parser.parse_args()
+    parser = parser_of("gated_projection", __doc__)
+    given = parser.parse_args()
     device = jax.default_backend()
     kind = "gpu" if device == "gpu" else "cpu"
-    steps, rounds = (2, 2) if flags.quick else (STEPS[kind], ROUNDS[kind])
-    contention, rates = Contention(), limits(flags.quick)
+    steps, rounds = (2, 2) if given.quick else (STEPS[kind], ROUNDS[kind])
+    contention, rates = Contention(), limits(given.quick)
     records = []
-    for shape in QUICK_SHAPES if flags.quick else SHAPES:
+    for shape in QUICK_SHAPES if given.quick else SHAPES:
         for dtype in shape.dtypes:
-            records += measure(shape, dtype, rates, flags.quick or kind == "gpu", steps, rounds)
+            records += measure(shape, dtype, rates, given.quick or kind == "gpu", steps, rounds)
             if records[-1]["items"] < shape.items:
                 print(f"{shape.name}, {dtype}: {records[-1]['items']:,} of {shape.items:,} items, for memory")
     lines = [
@@ -222,7 +231,7 @@ def main() -> None:
     ]  # fmt: skip
     print(table(["one step", "pass", "form", "median ms", "p10", "p90", "limit ms", "share of limit"], lines))
     facts = {"limits": rates._asdict(), "steps_per_dispatch": steps, "rows": records}
-    keep("gated_projection", facts, contention, flags.out, flags.quick)
+    keep("gated_projection", facts, contention, given, found_of(records))
 
 
 if __name__ == "__main__":

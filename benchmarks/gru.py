@@ -6,10 +6,8 @@ The rows are batches of paper Beauty (128 users, L=100, D=64). "evaluation" is t
 anything is timed, states and gradients must agree with the scan's. The kernel needs a GPU; with --quick it is interpreted at a tiny size.
 """
 
-import argparse
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.arguments import parser_of
 from benchmarks.attention import PAPER, PASSES, QUICK, Sizes, packed_segments
 from benchmarks.lengths import PAPER_BEAUTY
 from benchmarks.record import Contention, keep, run, table
@@ -91,15 +90,20 @@ def measure(forms: dict[str, Recurrence], inputs: tuple[jax.Array, ...], firsts:
     return {name: spread(own, len(firsts)) | {"temporary_bytes": temporary_bytes(compiled[name])} for name, own in times.items()}
 
 
+def found_of(figures: dict[str, Any]) -> str:
+    """The benchmark's last line, of the forms' figures in training."""
+    best = min(figures, key=lambda name: figures[name]["median_ms"])
+    ratio = figures[BASE]["median_ms"] / figures[best]["median_ms"]
+    return f"forward and backward: the fastest form, {best}, is {ratio:.1f}x as fast as the scan"
+
+
 def main() -> None:
     """Checks that the forms agree, prints a line for each pass and form, and writes all as JSON.
 
     Raises:
       UserError: a form does not compute the same.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gru", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, and the kernel on any device")
-    parser.add_argument("--out", type=pathlib.Path, default=None, help="by default benchmarks/results/gru-DEVICE.json; none if quick")
+    parser = parser_of("gru", __doc__)
     given = parser.parse_args()
     sizes: Sizes = QUICK if given.quick else PAPER
     log_name, segments = packed_segments(str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() and not given.quick else "", sizes)
@@ -124,7 +128,7 @@ def main() -> None:
         "parity": parity,
         "cases": cases,
     }
-    keep("gru", facts, contention, given.out, given.quick)
+    keep("gru", facts, contention, given, found_of(cases["training"]))
 
 
 if __name__ == "__main__":

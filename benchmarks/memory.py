@@ -5,7 +5,6 @@ line is fitted to what should grow like the data: both peaks, an epoch, and prep
 square of the rows where they are exact. Beside them stand the bytes of the four tables and what ranking the full catalogue takes.
 """
 
-import argparse
 import pathlib
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.apart import run_apart
+from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
 
@@ -103,14 +103,19 @@ def show(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, Mapping[str, flo
     return header, [*body, ["largest deviation from a line", *last]]
 
 
+def found_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The benchmark's last line: the largest size over the smallest."""
+    first, last = rows[0], rows[-1]
+    memory, epoch = (last["train"][key] / first["train"][key] for key in ("peak_bytes", "epoch_seconds"))
+    return f"{last['times']} times the data: training takes {memory:.1f}x the memory and {epoch:.1f}x the seconds an epoch"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each size, prints, and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("memory", __doc__)
     parser.add_argument("--users", type=int, default=USERS, help="of the smallest size")
     parser.add_argument("--items", type=int, default=ITEMS, help="of the smallest size")
     parser.add_argument("--width", type=int, default=WIDTH, help="E")
-    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
     backbone = "gru4rec" if given.quick else "sasrec"  # the one that compiles fast
     users, items, width = (QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH) if given.quick else (given.users, given.items, given.width)
@@ -124,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = lines_of(rows)
     print(table(*show(rows, lines)))
     sizes = {"users": users, "items": items, "width": width, "backbone": backbone}
-    keep("memory", {"sizes": sizes, "rows": rows, "lines": lines}, contention, given.out, given.quick)
+    keep("memory", {"sizes": sizes, "rows": rows, "lines": lines}, contention, given, found_of(rows))
 
 
 if __name__ == "__main__":

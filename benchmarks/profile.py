@@ -17,10 +17,8 @@ dispatch with and without the profiler, are given beside it. On a GPU the functi
 which XLA otherwise gathers in graphs; so nothing runs for longer there, and the time of a step is that of the function as trained.
 """
 
-import argparse
 import collections
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +26,7 @@ import jax
 import numpy as np
 
 from benchmarks import trace
-from benchmarks.arguments import names_of
+from benchmarks.arguments import names_of, parser_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
@@ -164,14 +162,24 @@ def show(outcome: dict[str, Any]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def found_of(outcomes: Sequence[dict[str, Any]]) -> str:
+    """The benchmark's last line: the longest stage of each model."""
+    parts = []
+    for outcome in outcomes:
+        shares: dict[str, float] = dict.fromkeys((*trace.STAGES, trace.OTHER), 0.0)
+        for row in outcome["stages"]:
+            shares[row["stage"]] += row["share"]
+        longest = max(shares, key=shares.__getitem__)
+        parts.append(f"{outcome['model']} spends {shares[longest]:.0%} of a step in {longest}")
+    return "; ".join(parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("profile", __doc__)
     parser.add_argument("--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}")
     parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
     parser.add_argument("--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere")
-    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
     models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else SHAPES[given.shape]
@@ -189,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(show(outcomes[-1]), flush=True)
     sizes_facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
     facts = {"sizes": sizes_facts, "limits": most._asdict(), "models": outcomes}
-    keep("profile" if given.shape == "beauty" else f"profile-{given.shape}", facts, contention, given.out, given.quick)
+    keep("profile" if given.shape == "beauty" else f"profile-{given.shape}", facts, contention, given, found_of(outcomes))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a benchmark leaves behind: the machine it ran on, a table to read, and a JSON file."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -43,16 +44,21 @@ class Contention:
         return busy - sum(own[:4]), time.perf_counter()
 
 
-def keep(benchmark: str, facts: dict[str, Any], contention: Contention, out: pathlib.Path | None, quick: bool) -> None:
-    """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to `out`.
+def keep(benchmark: str, facts: dict[str, Any], contention: Contention, given: argparse.Namespace, found: str) -> None:
+    """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to --out.
 
-    A quick run says nothing about speed and is kept only where `out` asks for it.
+    A quick run says nothing about speed and is kept only where --out asks for it.
+
+    Args:
+      given: the flags of `arguments.parser_of`.
+      found: a sentence with the ratio that the benchmark is for, printed last.
     """
-    path = out or (None if quick else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
+    path = given.out or (None if given.quick else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
     if path is not None:
         about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
         save(path, about | {"cores_used_by_others": contention.cores()} | facts)
         print(f"written to {path}")
+    print(found)
 
 
 def run(main: Callable[[], None]) -> None:

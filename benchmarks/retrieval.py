@@ -8,7 +8,6 @@ cores. faiss reads inverted lists query by query, so it is asked for a sample of
 products in float64. On a GPU, which the others do not use, exact search goes alone, and also among `LARGE_ROWS` for a sample of queries.
 """
 
-import argparse
 import pathlib
 import shutil
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.apart import ROOT, run_apart
+from benchmarks.arguments import parser_of
 from benchmarks.bank import K, write
 from benchmarks.queries import sample_rows
 from benchmarks.record import Contention, keep, run, table
@@ -117,14 +117,24 @@ def measure(
     return measured
 
 
+def found_of(measured: Sequence[dict[str, Any]]) -> str:
+    """The benchmark's last line: each way over exact search of as many rows."""
+    exact = {row["rows"]: row["queries_per_second"] for row in measured if row["way"] == "exact"}
+    others = [
+        f"{row['way']} {row['queries_per_second'] / exact[row['rows']]:.1f}x at recall {row['recall']:.3f}"
+        for row in measured
+        if row["way"] != "exact"
+    ]
+    rates = ", ".join(f"{rate:,.0f} queries/s of {rows:,} rows" for rows, rate in exact.items())
+    return f"exact search answers {rates}; as fast as that: {', '.join(others) or 'no other way was measured'}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures each way, prints, and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("retrieval", __doc__)
     parser.add_argument("--rows", type=int, default=57_289)
     parser.add_argument("--width", type=int, default=1536)
     parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
-    parser.add_argument("--quick", action="store_true", help="5,000 rows of width 32; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
     rows, width = (QUICK_ROWS, QUICK_WIDTH) if given.quick else (given.rows, given.width)
     if rows <= K or width < 1:
@@ -151,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     header = ["way", "rows", "build, s", "search of all, s", "queries/s", f"recall@{K}", "beside the vectors, MiB", "of the limit"]
     print(table(header, body))
     sizes = {"rows": rows, "width": width, "neighbours": K, "sample": min(SAMPLE, rows)}
-    keep("retrieval", {"sizes": sizes, "limits": device["limits"], "ways": measured}, contention, given.out, given.quick)
+    keep("retrieval", {"sizes": sizes, "limits": device["limits"], "ways": measured}, contention, given, found_of(measured))
 
 
 if __name__ == "__main__":

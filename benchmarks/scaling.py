@@ -6,7 +6,6 @@ bytes sent by each device, beside what the planner says (`benchmarks.scaling_com
 each where there are some, else a CPU device.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.apart import ROOT, run_apart
+from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
 from configs.industry import get_config as industry
@@ -113,15 +113,21 @@ def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
+def found_of(rows: Sequence[dict[str, Any]]) -> str:
+    """The benchmark's last line, of all meshes that were compiled."""
+    held = [row["memory_bytes"] / row["planned_memory_bytes"] for row in rows]
+    sent = [sum(row["sent"].values()) / planned for row in rows if (planned := sum(row["planned_sent"].values()))]
+    said = f"each device holds {min(held):.2f}x to {max(held):.2f}x"
+    return f"{said} the planned bytes" + (f" and sends {min(sent):.2f}x to {max(sent):.2f}x" if sent else "")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compiles, trains, prints and writes JSON.
 
     Raises:
       UserError: a stage failed.
     """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
+    parser = parser_of("scaling", __doc__)
     given = parser.parse_args(arguments)
     users, items, width, each = (200, 300, 32, 16) if given.quick else (8_000, 12_000, 1_024, 64)
     strong, weak = (STRONG[5:6], WEAK[:1]) if given.quick else (STRONG, WEAK)
@@ -142,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(table(["processes, one device each", "an epoch, s"], body))
     sizes = {"users": users, "items": items, "width": width, "devices": EMULATED, "planned_device": PLANNED_DEVICE}
     facts = {"sizes": sizes, **rows, "processes": processes, "planned": planned(PLANNED_DEVICE)}
-    keep("scaling", facts, contention, given.out, given.quick)
+    keep("scaling", facts, contention, given, found_of([*rows["strong"], *rows["weak"]]))
 
 
 if __name__ == "__main__":

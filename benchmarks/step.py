@@ -6,17 +6,17 @@ negatives and padded batches ready made; ours draws and gathers them inside the 
 batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
 """
 
+import argparse
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
 
 from benchmarks import lengths, record
+from benchmarks.arguments import parser_of
 from benchmarks.factorised import DROPOUT, FactorisedStep
 from benchmarks.plain_jax import PlainJaxStep, plain_parameters
 from benchmarks.workload import fewer_users, pad_batch, random_tables, sharpened, training_data
@@ -27,28 +27,18 @@ from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 from grasp_jax.training.epochs import TrainingData
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("batch_size", 128, "B, users of a step.", lower_bound=1)
-flags.DEFINE_integer("width", 1536, "E, width of the text embeddings.", lower_bound=1)
-flags.DEFINE_integer("max_length", 100, "L, history length that the rivals pad to.", lower_bound=1)
-flags.DEFINE_integer("features", 64, "D, width of the backbone.", lower_bound=1)
-flags.DEFINE_string("mlp", "256", "Hidden layers of the MLP, comma separated, or 'linear'.")
-flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
-flags.DEFINE_integer("steps", 0, "Steps of ours in one dispatch; 0: 16 on a CPU, 512 elsewhere.", lower_bound=0)
-flags.DEFINE_string("data", None, "Folder with inter.txt; without it ../shared/data/paper_beauty, or synthetic lengths like its own.")
-flags.DEFINE_string("out", None, "JSON file; without it benchmarks/results/step-DEVICE-MLP.json (none with --quick).")
-flags.DEFINE_bool("quick", False, "Small sizes, to see in seconds that it runs; PyTorch may be missing.")
-
 PARITY_LIMIT = {"cpu": 1e-4, "gpu": 1e-3}  # a GPU multiplies float32 in TF32
 DISPATCHES_PER_ROUND = 3
 RIVAL_BATCHES = 4
 BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
+PAPER = {"batch_size": 128, "width": 1536, "max_length": 100, "features": 64, "rounds": 5}
+STEPS = {"cpu": 16, "gpu": 512}  # of ours in one dispatch
 QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
 
 
-def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData) -> dict[str, Any]:
+def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData, width: int) -> dict[str, Any]:
     """Losses of the first batch, dropout off, user vectors scaled so that gates differ; the functions are the ones to be timed."""
-    sharp = sharpened(data, FLAGS.width)
+    sharp = sharpened(data, width)
     losses = {ours.name: ours.first_loss(sharp)} | {rival.name: rival.first_loss(sharp.tables) for rival in rivals}
     difference = max(abs(loss - losses[ours.name]) for loss in losses.values())
     limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
@@ -95,33 +85,28 @@ def measure_growth(config: ConfigDict, split: Split, data: TrainingData) -> list
     return rows
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares the work, checks parity, times, prints and saves."""
-    if len(arguments) > 1:
-        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
-    if FLAGS.quick:
-        for name, value in QUICK.items():
-            if not FLAGS[name].present:
-                setattr(FLAGS, name, value)
+    given = _flags(arguments)
     torch_step, torch_problem = _torch_step()
-    if torch_problem and not FLAGS.quick:
+    if torch_problem and not given.quick:
         raise UserError(f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'")
-    config = _config()
+    config = _config(given)
 
     # The same users in the same batches for all.
     started = time.perf_counter()
-    data_path = FLAGS.data or ("" if FLAGS.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
-    sizes = (lengths.QUICK_USERS, lengths.QUICK_ITEMS) if FLAGS.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+    data_path = given.data or ("" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
+    sizes = (lengths.QUICK_USERS, lengths.QUICK_ITEMS) if given.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
     log = lengths.load_log(data_path, *sizes)
-    split = leave_one_out(log, FLAGS.max_length)
-    data = training_data(split, random_tables(log, FLAGS.width), FLAGS.batch_size)
-    ours = FactorisedStep(config, split, data, FLAGS.steps or (16 if jax.default_backend() == "cpu" else 512))
+    split = leave_one_out(log, given.max_length)
+    data = training_data(split, random_tables(log, given.width), given.batch_size)
+    ours = FactorisedStep(config, split, data, given.steps)
     batches = [
-        pad_batch(log, data, ours.slots[0, step], ours.negatives(step), FLAGS.max_length)
+        pad_batch(log, data, ours.slots[0, step], ours.negatives(step), given.max_length)
         for step in range(min(RIVAL_BATCHES, ours.epoch_steps))
     ]
     params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
-    plain_params = plain_parameters(params, FLAGS.max_length, config.model.row_norm)
+    plain_params = plain_parameters(params, given.max_length, config.model.row_norm)
     rivals: list[Any] = []
     if torch_step is not None:
         rivals.append(torch_step(config, plain_params, data.tables, batches, DROPOUT))
@@ -130,18 +115,18 @@ def main(arguments: Sequence[str]) -> None:
     print(
         f"{log.name}: {log.num_users} users, {log.num_items} items; a step is {data.packing.batch_size} users, {tokens:.0f} real tokens on "
         f"average, packed in {data.packing.num_rows} rows of {data.packing.row_length}, "
-        f"padded {len(batches[0].users)} x {FLAGS.max_length}; "
-        f"E={FLAGS.width}, D={FLAGS.features}, MLP {tuple(config.model.mlp)}, {jax.devices()[0].device_kind}; "
+        f"padded {len(batches[0].users)} x {given.max_length}; "
+        f"E={given.width}, D={given.features}, MLP {tuple(config.model.mlp)}, {jax.devices()[0].device_kind}; "
         f"prepared in {time.perf_counter() - started:.0f} s",
         flush=True,
     )
 
     measured_on = machine()
-    parity = check_parity(ours, rivals, data)
+    parity = check_parity(ours, rivals, data, given.width)
     if not parity["agrees"]:
         raise UserError("the implementations do not compute the same loss, so their times cannot be compared")
     contention = record.Contention()
-    seconds = time_rounds(ours, rivals, FLAGS.rounds)
+    seconds = time_rounds(ours, rivals, given.rounds)
     others = contention.cores()
     figures = [_figures(step, seconds[step.name], tokens) for step in (ours, *rivals)]
     growth = measure_growth(config, split, data) if jax.default_backend() == "cpu" else []  # there `memory` measures an epoch
@@ -157,14 +142,14 @@ def main(arguments: Sequence[str]) -> None:
     ratios = {row["name"]: row["seconds_per_step"] / figures[0]["seconds_per_step"] for row in figures[1:]}
     over_jax, over_torch = ratios[PlainJaxStep.name], ratios.get(torch_step.name) if torch_step is not None else None
     device = jax.default_backend()
-    path = FLAGS.out or (None if FLAGS.quick else record.RESULTS / f"step-{device}-{FLAGS.mlp.replace(',', '-')}.json")
+    path = given.out or (None if given.quick else record.RESULTS / f"step-{device}-{given.mlp.replace(',', '-')}.json")
     if path is not None:
         result = {
             "benchmark": "step",
             "date": time.strftime("%Y-%m-%d"),
             "machine": measured_on,
             "sizes": {
-                **{name: FLAGS[name].value for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
+                **{name: getattr(given, name) for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
                 "steps_per_dispatch": ours.steps,
                 "data": log.name,
                 "users": log.num_users,
@@ -199,18 +184,42 @@ def _torch_step() -> tuple[Any, str]:
     return (None, problem) if problem else (plain_torch.PlainTorchStep, "")
 
 
-def _config() -> ConfigDict:
+def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = parser_of("step", __doc__)
+    helps = {
+        "batch_size": "B, users of a step",
+        "width": "E, width of the text embeddings",
+        "max_length": "L, history length that the rivals pad to",
+        "features": "D, width of the backbone",
+        "rounds": "interleaved rounds",
+        "steps": "of ours in one dispatch",
+    }
+    for name, about in helps.items():
+        parser.add_argument(f"--{name}", type=int, help=about)
+    parser.add_argument("--mlp", default="256", help="hidden layers of the MLP, comma separated, or 'linear'")
+    parser.add_argument("--data", help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own")
+    given = parser.parse_args(arguments)
+    steps = STEPS["gpu" if jax.default_backend() == "gpu" else "cpu"]
+    for name, value in (QUICK if given.quick else {**PAPER, "steps": steps}).items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+        if getattr(given, name) < 1:
+            raise UserError(f"--{name}={getattr(given, name)}; expected a whole number from 1")
+    return given
+
+
+def _config(given: argparse.Namespace) -> ConfigDict:
     """The package's defaults with the sizes of the flags."""
     config = default_config()
     try:
-        config.model.mlp = () if FLAGS.mlp == "linear" else tuple(int(size) for size in FLAGS.mlp.split(","))
+        config.model.mlp = () if given.mlp == "linear" else tuple(int(size) for size in given.mlp.split(","))
     except ValueError:
-        raise UserError(f"--mlp={FLAGS.mlp}; expected 'linear' or widths such as 256 or 256,128") from None
+        raise UserError(f"--mlp={given.mlp}; expected 'linear' or widths such as 256 or 256,128") from None
     if any(size <= 0 for size in config.model.mlp):
-        raise UserError(f"--mlp={FLAGS.mlp}; expected positive widths")
-    config.model.features = FLAGS.features
-    config.model.row_norm = float(np.sqrt(FLAGS.width))  # scores of order one from the start, so that parity can fail
-    config.train.batch_size = FLAGS.batch_size
+        raise UserError(f"--mlp={given.mlp}; expected positive widths")
+    config.model.features = given.features
+    config.model.row_norm = float(np.sqrt(given.width))  # scores of order one from the start, so that parity can fail
+    config.train.batch_size = given.batch_size
     return config
 
 
@@ -260,15 +269,5 @@ def _print_tables(figures: list[dict[str, Any]], growth: list[dict[str, Any]]) -
         print(record.table(columns, lines) + "\n")
 
 
-def run() -> None:
-    """Entry point: a `UserError` becomes one line and exit status 2."""
-    logging.set_verbosity(logging.WARNING)
-    try:
-        app.run(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    run()
+    record.run(main)

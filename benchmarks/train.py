@@ -6,7 +6,6 @@ same patience. `make rival-NAME` installs a rival into .rivals/NAME; --rival-epo
 an implementation reports the rank, so that all are measured by one formula.
 """
 
-import argparse
 import pathlib
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from benchmarks.apart import ROOT
+from benchmarks.arguments import parser_of
 from benchmarks.lengths import log_to_time
 from benchmarks.own_training import INTERACTIONS, data_of, experiment, paper_settings
 from benchmarks.record import Contention, keep, run, table
@@ -118,6 +118,13 @@ HEADER = [
 ]  # fmt: skip
 
 
+def found_of(rows: Sequence[dict[str, Any]]) -> str:
+    """The benchmark's last line; the first row is ours."""
+    ours, *others = rows
+    ratios = ", ".join(f"{row['implementation']} takes {row['ratio']:.1f}x as long" for row in others)
+    return f"an epoch of ours takes {ours['epoch_seconds']:,.2f} s; {ratios or 'no rival was measured'}"
+
+
 def chosen(names: str) -> list[str]:
     """The rivals that --rivals names.
 
@@ -137,14 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
       UserError: a flag is of no use, or an implementation failed; rivals after it were measured all the same.
     """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of("train", __doc__)
     everyone = ",".join(RIVALS) if jax.default_backend() == "cpu" else ""
     parser.add_argument(
         "--rivals", default=everyone, help=f"comma separated, of {', '.join(RIVALS)}; by default all that are installed, on a GPU none"
     )
     parser.add_argument("--rival-epochs", type=int, default=0, help="most epochs of a rival; 0: until it stops early")
-    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, default=None)
     given = parser.parse_args(arguments)
     rivals = chosen(given.rivals)
     if given.rival_epochs < 0:
@@ -179,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(HEADER, [cells(row) for row in rows]))
     print(f"compilation, {ours.compile_seconds:.1f} s of ours to the early-stopped model, is in no epoch; epochs are medians")
     sizes = {**settings._asdict(), "data": log.name, "users": log.num_users, "items": data.num_items, "evaluated": len(data.test.users)}
-    keep("train", {"sizes": sizes, "rows": rows}, contention, given.out, given.quick)
+    keep("train", {"sizes": sizes, "rows": rows}, contention, given, found_of(rows))
     if failed:
         raise UserError(f"{', '.join(failed)} failed, see above; the others were measured")
 

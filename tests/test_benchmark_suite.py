@@ -258,8 +258,9 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
     """A name would end in an import error after an hour of other benchmarks."""
     root = pathlib.Path(run.__file__).parent
     for benchmark in (*run.CPU.values(), *run.GPU.values()):
-        source = (root / f"{benchmark.module.removeprefix('benchmarks.')}.py").read_text()
-        assert "quick" in source and '__name__ == "__main__"' in source
+        name = benchmark.module.removeprefix("benchmarks.")
+        source = (root / f"{name}.py").read_text()
+        assert f'parser_of("{name}", __doc__)' in source and '__name__ == "__main__"' in source
     assert run.CPU["bank"].only_named
     for name in ("profile", "evaluation", "retrieval", "memory"):
         assert all(f"{name}-{device}" in report.SECTIONS[device] for device in ("cpu", "gpu"))
