@@ -24,7 +24,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_faults", "test_main", "test_mesh", "test_processes", "test_resume", "test_workdir",
+    "test_golden", "test_faults", "test_main", "test_mesh", "test_processes", "test_resume", "test_workdir",
     "test_transfers", "test_plan", "test_start_from", "test_benchmarks",
 )  # fmt: skip
 

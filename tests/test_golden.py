@@ -1,0 +1,88 @@
+"""Small runs compute what they computed when tests/golden/values was written: a change of structure changes no number.
+
+By default a subset is measured, and with GRASP_JAX_GOLDEN=all every case. Floats may differ by a ten-thousandth, as between processors;
+with GRASP_JAX_GOLDEN_EXACT=1, on the machine that wrote them, by no bit.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.golden.measure import CASES, QUICK
+from tests.golden.write import VALUES, measured
+
+NAMES = list(CASES if os.environ.get("GRASP_JAX_GOLDEN") == "all" else QUICK)
+EXACT = bool(os.environ.get("GRASP_JAX_GOLDEN_EXACT"))
+RELATIVE, ABSOLUTE = 1e-4, 1e-6
+
+
+def differences(expected: Any, found: Any, exact: bool = False, where: str = "") -> Iterator[str]:
+    """What differs between two trees of JSON, a line for each leaf: which numbers of a list, and how many.
+
+    Args:
+      expected: as it was written.
+      found: as it is today.
+      exact: whether floats, and hashes that stand under "bits", must be the same bit for bit.
+      where: path of both in their trees.
+    """
+    if isinstance(expected, dict) and isinstance(found, dict):
+        if missing := sorted(expected.keys() ^ found.keys()):
+            yield f"{where}: {', '.join(missing)} on one side only"
+        for name in sorted(expected.keys() & found.keys()):
+            if name != "bits" or exact:
+                yield from differences(expected[name], found[name], exact, f"{where}/{name}")
+    elif isinstance(expected, list) and isinstance(found, list) and any(isinstance(value, dict) for value in expected):
+        if len(expected) != len(found):
+            yield f"{where}: {len(expected)} entries before and {len(found)} now"
+        for number, (before, now) in enumerate(zip(expected, found, strict=False)):
+            yield from differences(before, now, exact, f"{where}/{number}")
+    elif _is_numeric(expected) and _is_numeric(found):
+        yield from _of_numbers(np.asarray(expected), np.asarray(found), exact, where)
+    elif expected != found:
+        yield f"{where}: {str(expected)[:80]} before and {str(found)[:80]} now"
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, list | int | float) and np.asarray(value).dtype.kind in "if"
+
+
+def _of_numbers(expected: np.ndarray, found: np.ndarray, exact: bool, where: str) -> Iterator[str]:
+    if expected.shape != found.shape:
+        yield f"{where}: shape {expected.shape} before and {found.shape} now"
+        return
+    near = not exact and "f" in (expected.dtype.kind, found.dtype.kind)
+    same = np.isclose(found, expected, RELATIVE, ABSOLUTE) if near else expected == found
+    if not same.all():
+        at = tuple(int(index) for index in np.argwhere(~same)[0])
+        yield f"{where}: {(~same).sum()} of {same.size} differ, first at {list(at)}: {expected[at]} before and {found[at]} now"
+
+
+@pytest.fixture(scope="module")
+def today() -> dict[str, Any]:
+    """What the cases compute now."""
+    return measured(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_computes_what_it_did(name: str, today: dict[str, Any]) -> None:
+    """Would break if a model, its training, its ranking or its recommendations came to be others without anyone's meaning it."""
+    expected = json.loads((VALUES / f"{name}.json").read_text(encoding="utf-8"))
+    found = list(differences(expected, today[name], EXACT))
+    assert not found, f"{len(found)} values of {name} differ:\n" + "\n".join(found[:40])
+
+
+def test_a_difference_is_seen() -> None:
+    """Would break the tests above, which then passed whatever a run computed."""
+    before = {"loss": [1.0, 2.0], "ranks": [1, 2, 3], "rows": [{"n": 1, "score": 0.5}], "bits": "ab", "form": "float32[2]"}
+    assert not list(differences(before, json.loads(json.dumps(before)), exact=True))
+    now = {"loss": [1.0, 2.00001], "ranks": [1, 3, 2], "rows": [{"n": 1, "score": 0.6}], "bits": "cd", "form": "float32[3]"}
+    near, exact = list(differences(before, now)), list(differences(before, now, exact=True))
+    assert [line.split(":")[0] for line in near] == ["/form", "/ranks", "/rows/0/score"]
+    assert "/ranks: 2 of 3 differ, first at [1]: 2 before and 3 now" in near
+    assert [line.split(":")[0] for line in exact] == ["/bits", "/form", "/loss", "/ranks", "/rows/0/score"]
+    assert list(differences({"a": 1}, {"b": 1})) == [": a, b on one side only"]
+    assert list(differences([1, 2], [1, 2, 3])) == [": shape (2,) before and (3,) now"]
