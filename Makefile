@@ -61,6 +61,7 @@ faults: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check --quiet . || { echo "Run '$(BIN)/python -m ruff format .'" >&2; exit 1; }
 	@$(BIN)/python -m mypy
 
 bench: $(VENV)/.installed-bench

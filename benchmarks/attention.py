@@ -18,54 +18,24 @@ import numpy as np
 
 from benchmarks import lengths
 from benchmarks.arguments import parser_of
-from benchmarks.record import Contention, keep, table
+from benchmarks.packed_rows import PAPER, PASSES, QUICK, Sizes, packed_segments
+from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
-from grasp_jax.data.split import leave_one_out
+from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.packed_attention import NORMALISERS, packed_attention, packed_attention_reference
-from grasp_jax.models.sasrec import attention_mask
+from grasp_jax.models.backbones.sasrec import attention_mask
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5
-PASSES = ("evaluation", "training")
 Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, normaliser, rate, key) -> attended values
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """What is packed: B users of at most L items, S batches in one dispatch, D features in n heads; and how often it is timed."""
-
-    users: int
-    items: int
-    batch_size: int = 128
-    max_length: int = 100
-    features: int = 64
-    heads: tuple[int, ...] = (1, 4)
-    steps: int = 16
-    rounds: int = 15
-
-
-PAPER = Sizes(lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
-QUICK = Sizes(users=60, items=100, batch_size=8, max_length=20, features=16, heads=(2,), steps=2, rounds=2)
-
-
-def packed_segments(data: str, sizes: Sizes) -> tuple[str, np.ndarray]:
-    """The log's name, and [S, R, L'] segments of the first batches of an epoch."""
-    log = lengths.load_log(data, sizes.users, sizes.items)
-    histories = leave_one_out(log, sizes.max_length).train
-    users = np.flatnonzero(histories.lengths > 1)
-    packing = plan_packing(histories, users, sizes.batch_size)
-    batches = stratified_batches(histories.lengths, users, packing.batch_size, np.random.default_rng(0))
-    slots, _ = pack(histories, batches[: sizes.steps], packing)
-    return log.name, np.where(slots >= 0, log.users[slots], -1).astype(np.int32)
 
 
 def einsum_attention(
     queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
 ) -> jax.Array:
-    """As in `grasp_jax.models.sasrec.SelfAttention`: bits for dropout are drawn for all [R, n, L', L'] weights."""
+    """As in `grasp_jax.models.backbones.sasrec.SelfAttention`: bits for dropout are drawn for all [R, n, L', L'] weights."""
     allowed = attention_mask(segments, CAUSAL)[:, None]
     scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys) / jnp.sqrt(jnp.float32(queries.shape[-1]))
     if normaliser == "softmax":
@@ -154,6 +124,32 @@ def found_of(cases: list[dict[str, Any]]) -> str:
     return f"forward and backward, kernels over einsum: {'; '.join(times) or 'not measured, kernels need a GPU'}"
 
 
+def check(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str) -> list[dict[str, Any]]:
+    """How far each form is from the reference; kernels with dropout too.
+
+    Raises:
+      UserError: a form does not compute the same.
+    """
+    found = []
+    for name, rate in [(name, None) for name in forms] + [(name, DROPOUT) for name in forms if name == "kernels"]:
+        off, heads = difference(forms[name], inputs, segments, normaliser, rate), inputs[0].shape[2]
+        found.append({"form": name, "heads": heads, "normaliser": normaliser, "dropout": rate, "difference": off})
+        if not off <= PARITY_LIMIT:  # so that a value that is not a number fails too
+            raise UserError(f"parity FAILED: {found[-1]}; limit {PARITY_LIMIT:.0e}")
+    return found
+
+
+def lines_of(cases: list[dict[str, Any]]) -> list[list[str]]:
+    """A line for each case and form, to read."""
+    lines = []
+    for case in cases:
+        for name, own in case["forms"].items():
+            speed_up = case["forms"]["einsum"]["median_ms"] / own["median_ms"]
+            times = [f"{own[field]:.3f}" for field in ("median_ms", "p10_ms", "p90_ms")]
+            lines.append([f"{case['pass']}, {case['normaliser']}, heads={case['heads']}, {name}", *times, f"{speed_up:.2f}x"])
+    return lines
+
+
 def main() -> None:
     """Checks that the forms agree, prints a line for each case, and writes all as JSON."""
     parser = parser_of("attention", __doc__)
@@ -170,26 +166,17 @@ def main() -> None:
     shown = " x ".join(str(size) for size in segments.shape)
     print(f"{log_name}: steps x rows x length {shown}, {100 * (segments >= 0).mean():.0f} % filled; {jax.devices()[0].device_kind}")
 
-    contention, cases, lines = Contention(), [], []
+    contention, cases = Contention(), []
     parity: list[dict[str, Any]] = []
     for heads in sizes.heads:
         inputs = random_inputs(segments, heads, sizes)
         for normaliser in NORMALISERS:
-            checks = [(name, None) for name in forms] + [(name, DROPOUT) for name in forms if name == "kernels"]
-            for name, rate in checks:
-                found = difference(forms[name], inputs, segments, normaliser, rate)
-                parity.append({"form": name, "heads": heads, "normaliser": normaliser, "dropout": rate, "difference": found})
-                if not found <= PARITY_LIMIT:  # so that a value that is not a number fails too
-                    raise SystemExit(f"parity FAILED: {parity[-1]}; limit {PARITY_LIMIT:.0e}")
+            parity += check(forms, inputs, segments, normaliser)
             for part in PASSES:
                 figures = measure(forms, inputs, segments, (normaliser, part), sizes.rounds)
                 cases.append({"heads": heads, "normaliser": normaliser, "pass": part, "forms": figures})
-                for name, own in figures.items():
-                    speed_up = figures["einsum"]["median_ms"] / own["median_ms"]
-                    spread = [f"{own[field]:.3f}" for field in ("median_ms", "p10_ms", "p90_ms")]
-                    lines.append([f"{part}, {normaliser}, heads={heads}, {name}", *spread, f"{speed_up:.2f}x"])
-    print(f"parity ok: largest difference {max(check['difference'] for check in parity):.1e}, limit {PARITY_LIMIT:.0e}")
-    print(table(["a step", "median ms", "p10", "p90", "over einsum"], lines))
+    print(f"parity ok: largest difference {max(own['difference'] for own in parity):.1e}, limit {PARITY_LIMIT:.0e}")
+    print(table(["a step", "median ms", "p10", "p90", "over einsum"], lines_of(cases)))
     if "kernels" not in forms:
         print("kernels not timed: they need a GPU")
     facts = {
@@ -206,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

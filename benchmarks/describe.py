@@ -24,11 +24,11 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.chat_process import ROOT, ChatProcess, bare_client
-from grasp_jax.config import default_config
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import chat
-from grasp_jax.knowledge.answers import kept_keys
-from grasp_jax.knowledge.language_model import keys_of
+from grasp_jax.knowledge.describe import chat
+from grasp_jax.knowledge.describe.answers import kept_keys
+from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.machine import machine
 
 RUNS = ("well_behaved", "misbehaving", "killed")
@@ -79,9 +79,9 @@ def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], k
                 time.sleep(0.01)
             kept_at.append((len(server.log()), kept_keys(folder / "answers")))
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"describing failed: {done.stderr.strip().splitlines()[-1]}")
         seen, log = server.seen(), server.log()
-    if done.returncode:
-        raise UserError(f"describing failed: {done.stderr.strip().splitlines()[-1]}")
     manifest = json.loads((folder / "run" / "knowledge" / "manifest.json").read_text())
     return {
         "requests": seen["requests"],
@@ -101,8 +101,7 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
       log: answered prompts, in order.
       kept_at: for each kill the length of the log and the keys that the cache held then.
     """
-    config = default_config().knowledge
-    config.describe.base_url = "http://any"
+    config = KnowledgeConfig().with_fields({"describe.base_url": "http://any"})
     keys = [key.tobytes() for key in keys_of(len(log), log.__getitem__, chat.described_by(config))]
     again = sum(key in kept for length, kept in kept_at for key in keys[length:])
     unheard = sum(len(set(keys[:length]) - kept) for length, kept in kept_at)

@@ -21,22 +21,21 @@ from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import alone, median_seconds
-from benchmarks.workload import QUICK, Sizes, config_of, random_tables, temporary_bytes, training_data
-from grasp_jax.config import default_config
+from benchmarks.workload import QUICK, Sizes, config_of, random_tables, sharpened, temporary_bytes, training_of
+from grasp_jax.config import EvalConfig
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation import ranking
-from grasp_jax.evaluation.catalogue import block_scores, item_expansion, item_features
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserStates, item_features, user_states
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
-from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.holistic import holistic_attention
+from grasp_jax.models.batch import Tables
+from grasp_jax.models.encoders.holistic import holistic_attention
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.recommender import Recommender, Tables, apply
 
 MODELS = ("plain-sasrec", "grasp-sasrec", "plain-gru4rec", "grasp-gru4rec")
-NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, default_config().eval.user_block, 4096
+NEGATIVES, USER_BLOCK, ITEM_BLOCK = 100, EvalConfig().user_block, 4096
 PLAIN_BLOCK = 1024  # candidates of one user that the unfactorised model embeds at once
 REPEATS = 3
 PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
@@ -57,20 +56,14 @@ def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
 
 def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any]:
     """The sampled test of all users, and an epoch of the model; compilation and the set that is made once a run apart."""
-    data = step.data
     with alone():
-        seconds = step.run() * step.steps
-        if seconds < 5.0:  # on a fast device the first pass still loads code
-            seconds = step.run() * step.steps
-    params = jax.tree.map(lambda leaf: leaf[0], step.state.params)
+        seconds = step.run_warm()
     started = time.perf_counter()
-    asked = test_set(split, data.tables)
+    asked = test_set(split, step.data.tables)
     jax.block_until_ready((asked.candidates, asked.candidate_logits))
     prepared = time.perf_counter() - started
-    evaluated = median_seconds(lambda: sampled_ranks(step.model, params, data.device, data.tables, asked), REPEATS)
-    lowered = ranking._sampled_ranks.lower(
-        step.model, params, data.device, data.tables, asked.slots, asked.newest, asked.candidates, asked.candidate_logits
-    )
+    evaluated = median_seconds(lambda: sampled_ranks(step.ranker(), asked), REPEATS)
+    ranker = step.ranker()
     return {
         "model": name,
         "users": len(asked.users),
@@ -79,7 +72,7 @@ def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any
         "evaluation_seconds": evaluated,
         "share_of_epoch": evaluated / seconds,
         "prepared_once_seconds": prepared,
-        "temporary_bytes": temporary_bytes(lowered.compile()) or 0,
+        "temporary_bytes": ranking_bytes(ranker, ranker.features, ranking._sampled_ranks.lower(ranker, asked.blocks)),
     }
 
 
@@ -106,30 +99,34 @@ def plain_scores(
     return jax.lax.map(of_user, (users, states))
 
 
-def largest_difference(step: FactorisedStep, params: Any, layers: Any, users: jax.Array, states: jax.Array, width: int) -> float:
+def largest_difference(ranker: Ranker, layers: Any, users: jax.Array, states: jax.Array, width: int) -> float:
     """Between both ways' scores of some users and items, as a share of the largest score; user rows of length E, so that gates differ."""
-    tables, items = step.data.tables, min(PARITY_ITEMS, step.data.shape.num_items)
-    few = {name: tables[name][users] * width if name.startswith("users") else tables[name][:items] for name in tables}
-    rows = jnp.arange(len(users))
-    features = item_features(step.model, params, few)
-    ours = jax.jit(block_scores, static_argnums=(0, 8))(step.model, params, few, features, rows, states, None, jnp.int32(0), items)
-    plain = plain_scores(layers, few, rows, states, items, items)
+    items = min(PARITY_ITEMS, ranker.num_items)
+    rows = {name: table[users] if name.startswith("users") else table[:items] for name, table in ranker.tables.items()}
+    few = sharpened(rows, width)
+    own = UserStates(states, None, jnp.arange(len(users)))
+    ours = jax.jit(Ranker.scores)(Ranker.of(ranker.model, ranker.params, ranker.data, few), own, jnp.arange(items))
+    plain = plain_scores(layers, few, own.queries, states, items, items)
     return float(jnp.abs(ours - plain).max() / jnp.abs(plain).max())
 
 
-def full_ranking_bytes(
-    model: Recommender, params: Any, device: DeviceData, tables: Tables, asked: EvaluationSet, item_block: int
-) -> int:  # fmt: skip
-    """Bytes beside parameters and tables that ranking the full catalogue takes, as compiled; 0 where the device does not tell."""
-    features = item_features(model, params, tables)
-    expansion = item_expansion(model, params, features)
-    lowered = ranking._full_ranks.lower(
-        model, params, device, tables, features, expansion, asked.queries[0], asked.slots[0], asked.newest[0], asked.candidates[0, :, 0],
-        jnp.full((1, 2), -1, jnp.int32), item_block=item_block,
-    )  # fmt: skip
-    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(model, params, tables), lowered)]
-    kept = sum(leaf.nbytes for leaf in jax.tree.leaves((features, expansion)))
-    return kept + max(temporary)  # what is kept of items stays; the functions run one after the other
+def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
+    """Bytes beside parameters and tables that a ranking takes, as compiled; 0 where the device does not tell.
+
+    Args:
+      ranker: the model.
+      kept: arrays of the items that are made before and stay.
+      ranks: the function that follows.
+    """
+    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(ranker.model, ranker.params, ranker.tables), ranks)]
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) + max(temporary)  # the functions run one after the other
+
+
+def full_ranking_bytes(ranker: Ranker, asked: EvaluationSet, item_block: int) -> int:
+    """`ranking_bytes` of the full catalogue."""
+    expansion = ranker.expansion()
+    ranks = ranking._full_ranks.lower(ranker, expansion, *asked.block(0), NOBODY_SAW, item_block)
+    return ranking_bytes(ranker, (ranker.features, expansion), ranks)
 
 
 def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int) -> dict[str, Any]:
@@ -138,37 +135,32 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
     Raises:
       UserError: the two do not score alike.
     """
-    data, num_items = step.data, split.log.num_items
-    everyone, row_norm = len(split.test.evaluated), float(np.sqrt(sizes.width))
-    params = jax.tree.map(lambda leaf: leaf[0], step.state.params)
-    layers = plain_layers(params["encoder"], row_norm)
-    asked = test_set(split, data.tables, num_users)
-    features = item_features(step.model, params, data.tables)
-    batch = gather_batch(data.device, asked.slots[0])
-    states, _ = jax.jit(apply, static_argnums=(0, 2))(step.model, params, "user_states", features, batch, asked.newest[0])
-    users, states = asked.queries[0][:plain_users], states[:plain_users]
+    ranker, everyone = step.ranker(), len(split.test.evaluated)
+    layers = plain_layers(ranker.params["encoder"], float(np.sqrt(sizes.width)))
+    asked = test_set(split, ranker.tables, num_users)
+    users, states = asked.queries[0][:plain_users], user_states(ranker, asked.block(0)[0])[:plain_users]
     with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
-        difference = largest_difference(step, params, layers, users, states, sizes.width)
+        difference = largest_difference(ranker, layers, users, states, sizes.width)
     if not difference <= PARITY_LIMIT:
         raise UserError(f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared")
 
-    item_block = min(ITEM_BLOCK, num_items)
-    projected = median_seconds(lambda: item_features(step.model, params, data.tables), REPEATS)
-    ranked = median_seconds(lambda: full_ranks(step.model, params, data.device, data.tables, asked, item_block, None), REPEATS)
-    arguments = (layers, data.tables, users, states, num_items, min(PLAIN_BLOCK, num_items))
+    item_block = min(ITEM_BLOCK, ranker.num_items)
+    projected = median_seconds(lambda: item_features(ranker.model, ranker.params, ranker.tables), REPEATS)
+    ranked = median_seconds(lambda: full_ranks(step.ranker(), asked, item_block), REPEATS)
+    arguments = (layers, ranker.tables, users, states, ranker.num_items, min(PLAIN_BLOCK, ranker.num_items))
     plain = median_seconds(lambda: plain_scores(*arguments), REPEATS)
     per_user = max(ranked - projected, 0.0) / len(asked.users)
     ours, theirs = projected + per_user * everyone, plain / len(users) * everyone
     return {
         "users": everyone,
-        "items": num_items,
+        "items": ranker.num_items,
         "largest_difference": difference,
         "factorised": {
             "sampled_users": len(asked.users),
             "seconds_once": projected,
             "seconds_per_user": per_user,
             "extrapolated_seconds": ours,
-            "extra_bytes": full_ranking_bytes(step.model, params, data.device, data.tables, asked, item_block),
+            "extra_bytes": full_ranking_bytes(ranker, asked, item_block),
         },
         "as_written": {
             "sampled_users": len(users),
@@ -200,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     split, sampled, full = leave_one_out(log, sizes.max_length), [], None
     for name in models:
         method, backbone = name.split("-")
-        data = training_data(split, random_tables(log, sizes.width) if METHODS[method].needs_bank else {}, sizes.batch_size)
-        step = FactorisedStep(config_of(sizes), split, data, len(data.users), method, backbone)
+        tables = random_tables(log, sizes.width) if METHODS[method].needs_bank else {}
+        step = FactorisedStep(training_of(config_of(sizes), split, tables, method, backbone), len(split.train.end))
         sampled.append(time_sampled(name, step, split))
         if METHODS[method].needs_bank and given.full_users:
             full = time_full(step, split, sizes, given.full_users, min(given.plain_users, USER_BLOCK))

@@ -27,7 +27,7 @@ from benchmarks.timing import interleaved, spread
 from benchmarks.workload import device_memory
 from grasp_jax.errors import UserError
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
-from grasp_jax.models.holistic import HolisticEncoder, combine
+from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 ROUNDS = {"gpu": 20, "cpu": 5}
 STEPS = {"gpu": 100, "cpu": 1}  # of one dispatch

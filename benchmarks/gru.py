@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import parser_of
-from benchmarks.attention import PAPER, PASSES, QUICK, Sizes, packed_segments
 from benchmarks.lengths import PAPER_BEAUTY
+from benchmarks.packed_rows import PAPER, PASSES, QUICK, Sizes, packed_segments
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes

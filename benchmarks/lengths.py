@@ -39,7 +39,7 @@ def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
     """The log in the folder or file `data`; where that is empty, a synthetic one."""
     if data:
         path = find_interactions(data)
-        return read_interactions(path, path.parent.name, _COLUMNS)
+        return read_interactions(path, path.parent.name, _COLUMNS)[0]
     return synthetic_log(num_users, num_items)
 
 

@@ -19,30 +19,35 @@ import jax
 from benchmarks.apart import device_peak_bytes
 from benchmarks.evaluation import full_ranking_bytes
 from benchmarks.peak_memory import peak_bytes
-from grasp_jax.cells import make_cell, train_cell
-from grasp_jax.config import default_config
-from grasp_jax.experiment import Experiment
+from grasp_jax.config import Config
 from grasp_jax.knowledge import prepare
-from grasp_jax.knowledge.retrieve import find_neighbours
+from grasp_jax.knowledge.neighbours.retrieve import find_neighbours
+from grasp_jax.run import Run, evaluation_of, open_run
+from grasp_jax.run import prepare as prepare_run
 from grasp_jax.timing import compile_seconds
+from grasp_jax.trial import make_trial, train_trial
 
 EPOCHS = 4  # the first also loads code
 FULL_USERS = 64
 
 
-def experiment_of(folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> Experiment:
+def run_of(folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> Run:
     """A synthetic shop with templates, latent semantic analysis and exact neighbours."""
-    config = default_config()
-    config.data.name, config.data.source = "synthetic-shop", "synthetic"
-    config.data.synthetic.num_users, config.data.synthetic.num_items = users, items
-    config.knowledge.width = width
-    config.model.method, config.model.backbone = "grasp", backbone
-    config.model.projection = "token"  # as large catalogues choose; a small one would choose otherwise, and growth be of two programs
-    config.train.max_epochs = config.train.patience = EPOCHS
-    return Experiment(config, folder)
+    config = Config().with_fields(
+        {
+            "data": {"name": "synthetic-shop", "source": "synthetic", "synthetic": {"num_users": users, "num_items": items}},
+            "knowledge.width": width,
+            "model.method": "grasp",
+            "model.backbone": backbone,
+            "model.projection": "token",  # as large catalogues choose; a small one would choose otherwise, and growth be of two programs
+            "train": {"max_epochs": EPOCHS, "patience": EPOCHS},
+            "eval.select": "sampled100",
+        }
+    )
+    return open_run(config, folder)
 
 
-def prepared(experiment: Experiment) -> dict[str, Any]:
+def preparation(run: Run) -> dict[str, Any]:
     """Seconds of making the bank, those of its neighbours apart, for the exact ones cost the square of the rows; compiling not counted."""
     of_neighbours = 0.0
 
@@ -55,33 +60,30 @@ def prepared(experiment: Experiment) -> dict[str, Any]:
 
     started = time.perf_counter() - compile_seconds()
     with mock.patch.object(prepare, "find_neighbours", timed):
-        bank = experiment.bank
-    assert bank is not None
+        width = prepare_run(run).width
     seconds = time.perf_counter() - compile_seconds() - started
-    return {"seconds": seconds - of_neighbours, "neighbours_seconds": of_neighbours, "width": bank.width}
+    return {"seconds": seconds - of_neighbours, "neighbours_seconds": of_neighbours, "width": width}
 
 
-def trained(experiment: Experiment) -> dict[str, Any]:
+def training(run: Run) -> dict[str, Any]:
     """The median epoch's seconds of training, and the bytes that ranking the full catalogue would take beside."""
-    method, backbone = experiment.cells[0]
-    cell = make_cell(experiment, method, backbone)
-    snapshot = train_cell(experiment, cell)
+    (method, backbone), prepared = run.trials[0], prepare_run(run)
+    trial = make_trial(prepared, method, backbone)
+    snapshot = train_trial(trial)
     peak = peak_bytes()
-    epochs = [record["train_seconds"] for record in experiment.records.read() if record["event"] == "epoch"]
-    params = jax.tree.map(lambda leaf: leaf[0], snapshot.best_params)
-    asked = experiment.evaluation_set("test", method, backbone, FULL_USERS)
-    item_block = min(experiment.config.eval.item_block, experiment.split.log.num_items)
-    ranking = full_ranking_bytes(cell.model, params, cell.data.device, cell.data.tables, asked, item_block)
+    epochs = [record["train_seconds"] for record in run.records.read() if record["event"] == "epoch"]
+    asked = evaluation_of(prepared, "test", method, backbone, FULL_USERS)
+    item_block = min(run.config.eval.item_block, run.split.log.num_items)
+    ranking = full_ranking_bytes(trial.ranker(snapshot, 0), asked, item_block)
     return {"peak_bytes": peak, "epoch_seconds": statistics.median(epochs[1:]), "full_ranking_bytes": ranking}
 
 
 def run_stage(name: str, folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> dict[str, Any]:
     """What a stage costs; `start_bytes` is the peak when it begins, with the program loaded and the data made."""
-    experiment = experiment_of(folder, users, items, width, backbone)
-    log = experiment.split.log
+    run = run_of(folder, users, items, width, backbone)
     jax.devices()
-    figures: dict[str, Any] = {"start_bytes": peak_bytes(), "interactions": log.num_interactions}
-    figures |= prepared(experiment) if name == "prepare" else trained(experiment)
+    figures: dict[str, Any] = {"start_bytes": peak_bytes(), "interactions": run.split.log.num_interactions}
+    figures |= preparation(run) if name == "prepare" else training(run)
     return {"peak_bytes": peak_bytes(), "device_peak_bytes": device_peak_bytes(), **figures}
 
 

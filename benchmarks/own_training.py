@@ -13,19 +13,34 @@ import numpy as np
 
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.rivals import protocol
-from configs.beauty import get_config
-from grasp_jax.cells import make_cell, train_cell
+from grasp_jax.config import Config
+from grasp_jax.evaluation.questions import in_user_order
 from grasp_jax.evaluation.ranking import sampled_ranks
-from grasp_jax.experiment import Experiment
+from grasp_jax.parallel.mesh import on_host
+from grasp_jax.run import Prepared, evaluation_of, open_run, prepare
 from grasp_jax.timing import compile_seconds
+from grasp_jax.trial import make_trial, train_trial
 
 METHOD, BACKBONE = "plain", "sasrec"
 INTERACTIONS = "inter.txt"
 
 
+def paper_config() -> Config:
+    """What configs/beauty.py says, which a GPU machine without ml_collections cannot read; a test compares them."""
+    return Config().with_fields(
+        {
+            "data": {"name": "beauty", "tail_user_below": 9, "tail_item_below": 4},
+            "knowledge": {"item_template": "beauty_item", "user_template": "beauty_user"},
+            "model": {"method": METHOD, "backbone": BACKBONE, "dropout": 0.5},
+            "train.seeds": (42, 43, 44),
+            "eval.select": "sampled100",
+        }
+    )
+
+
 def paper_settings(threads: int) -> protocol.Settings:
     """Those of configs/beauty.py, for its first seed."""
-    config = get_config(BACKBONE)
+    config = paper_config()
     model, train = config.model, config.train
     return protocol.Settings(
         features=model.features,
@@ -42,42 +57,37 @@ def paper_settings(threads: int) -> protocol.Settings:
     )
 
 
-def experiment(folder: pathlib.Path, settings: protocol.Settings) -> Experiment:
-    """Of FOLDER/inter.txt; its stored negatives are in FOLDER/run."""
-    config = get_config(BACKBONE)
-    config.data.path, config.data.interactions_file, config.data.max_length = str(folder), INTERACTIONS, settings.max_length
-    config.model.features, config.model.dropout = settings.features, (settings.dropout,)
-    config.model.num_layers, config.model.num_heads = settings.num_layers, settings.num_heads
-    config.train.batch_size, config.train.learning_rate = settings.batch_size, (settings.learning_rate,)
-    config.train.patience, config.train.max_epochs = settings.patience, settings.max_epochs
-    config.train.seeds = (settings.seed,)
-    return Experiment(config, folder / "run")
+def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
+    """A run on FOLDER/inter.txt; its stored negatives are in FOLDER/run."""
+    data = {"path": str(folder), "interactions_file": INTERACTIONS, "max_length": settings.max_length}
+    model = {name: getattr(settings, name) for name in ("features", "dropout", "num_layers", "num_heads")}
+    train = {name: getattr(settings, name) for name in ("batch_size", "learning_rate", "patience", "max_epochs")}
+    config = paper_config().with_fields({"data": data, "model": model, "train": {"seeds": settings.seed, **train}})
+    return prepare(open_run(config, folder / "run"))
 
 
-def data_of(own: Experiment) -> protocol.Data:
+def data_of(prepared: Prepared) -> protocol.Data:
     """What rivals are given: the split's training part, and the negatives that the package evaluates on."""
-    split, log = own.split, own.split.log
+    split, log = prepared.run.split, prepared.run.split.log
     ends = split.train.end
     held_out = {}
-    for name, histories in (("valid", split.valid), ("test", split.test)):
-        users = histories.evaluated
-        candidates = np.concatenate([histories.target[users][:, None], own.negatives(name, histories)], axis=1)
-        held_out[name] = protocol.HeldOut(users, candidates.astype(np.int32))
+    for name in ("valid", "test"):
+        asked = evaluation_of(prepared, name, METHOD, BACKBONE)
+        held_out[name] = protocol.HeldOut(asked.users, in_user_order(on_host(asked.candidates), asked))
     every = np.arange(log.num_interactions)
     in_training = every < np.repeat(ends, log.lengths)
     offsets = np.concatenate([[0], np.cumsum(ends - log.offsets[:-1])])
     return protocol.Data(log.num_items, log.items[in_training].astype(np.int32), offsets, **held_out)
 
 
-def train(own: Experiment) -> protocol.Report:
+def train(folder: pathlib.Path, settings: protocol.Settings) -> protocol.Report:
     """The package's training to its early stop, then the test; its seconds include reading and splitting the interactions."""
     started = time.perf_counter()
-    cell = make_cell(own, METHOD, BACKBONE)
-    snapshot = train_cell(own, cell)
+    trial = make_trial(prepared_run(folder, settings), METHOD, BACKBONE)
+    snapshot = train_trial(trial)
     seconds, compiled = time.perf_counter() - started, compile_seconds()
-    epochs = [record for record in own.records.read() if record["event"] == "epoch"]
-    params = jax.tree.map(lambda leaf: leaf[0], snapshot.best_params)
-    ranks = sampled_ranks(cell.model, params, cell.data.device, cell.data.tables, own.evaluation_set("test", METHOD, BACKBONE))
+    epochs = [record for record in trial.run.records.read() if record["event"] == "epoch"]
+    ranks = sampled_ranks(trial.ranker(snapshot, 0), evaluation_of(trial.prepared, "test", METHOD, BACKBONE))
     return protocol.Report(
         versions=protocol.versions(("jax", "flax", "numpy")),
         epoch_seconds=[record["train_seconds"] for record in epochs],
@@ -94,7 +104,7 @@ def main() -> None:
     """Trains and reports."""
     jax.config.update("jax_enable_compilation_cache", False)
     task = protocol.task()
-    protocol.write_report(task.out, train(experiment(task.folder, task.settings)))
+    protocol.write_report(task.out, train(task.folder, task.settings))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.workload import LEARNING_RATE, PaddedBatch, memory_beside_tables
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.holistic import holistic_attention
-from grasp_jax.models.recommender import Tables
-from grasp_jax.models.sasrec import SASRec
+from grasp_jax.config import Config
+from grasp_jax.models.backbones.sasrec import SASRec
+from grasp_jax.models.batch import Tables
+from grasp_jax.models.encoders.holistic import holistic_attention
 
 ROUND_SECONDS = 1.0  # a round of a rival is as many steps as fit, at least one
 
@@ -82,7 +82,7 @@ class PlainJaxStep:
 
     name = "plain JAX (padded, jitted)"
 
-    def __init__(self, config: ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(self, config: Config, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         model = config.model
         length = batches[0].history.shape[1]
         module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)

@@ -15,8 +15,8 @@ from torch import nn
 from benchmarks.plain_jax import ROUND_SECONDS
 from benchmarks.torch_backbone import SASRec
 from benchmarks.workload import LEARNING_RATE, PaddedBatch
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.recommender import Tables
+from grasp_jax.config import Config, ModelConfig
+from grasp_jax.models.batch import Tables
 
 
 class PlainGrasp(nn.Module):
@@ -27,7 +27,7 @@ class PlainGrasp(nn.Module):
     users: torch.Tensor
     users_similar: torch.Tensor
 
-    def __init__(self, tables: dict[str, torch.Tensor], model: ConfigDict, max_length: int, dropout: float) -> None:
+    def __init__(self, tables: dict[str, torch.Tensor], model: ModelConfig, max_length: int, dropout: float) -> None:
         super().__init__()
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -110,7 +110,7 @@ class PlainTorchStep:
     name = "plain PyTorch (padded, eager)"
     compile_seconds = 0.0
 
-    def __init__(self, config: ConfigDict, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(self, config: Config, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
         torch.set_float32_matmul_precision("high")  # on a GPU TF32, as JAX's default is there
         self.peak = _Peak(self.device)

@@ -32,11 +32,11 @@ from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import alone
-from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, ids_of_a_step, random_tables, training_data
+from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_of
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
+from grasp_jax.models.batch import Tables
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.epochs import TrainingData
 
 MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "grasp-gru4rec")
 TOP = 15
@@ -58,18 +58,18 @@ def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
     return {"flops": 2 * 2 * product, "bytes": moved}
 
 
-def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, steps: int, most: Limits) -> dict[str, Any]:
+def profile_model(name: str, split: Split, tables: Tables, sizes: Sizes, steps: int, most: Limits) -> dict[str, Any]:
     """Traces one dispatch of the model "METHOD-BACKBONE".
 
     Raises:
       UserError: the profiler recorded no operation of it.
     """
     method, backbone = name.split("-")
-    config = config_of(sizes)
-    step = FactorisedStep(config, split, data, steps, method, backbone)
+    training = training_of(config_of(sizes), split, tables, method, backbone)
+    step = FactorisedStep(training, steps)
     watched = step
     if jax.default_backend() == "gpu":
-        watched = FactorisedStep(config, split, data, min(steps, TRACED_STEPS), method, backbone, compiler_options=ONE_BY_ONE)
+        watched = FactorisedStep(training, min(steps, TRACED_STEPS), ONE_BY_ONE)
     module = trace.Module(watched.compiled.as_text() or "")
     traced: list[float] = []
     with alone():
@@ -79,7 +79,6 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
             watched.run()
         events = trace.record_events(lambda: traced.append(watched.run()), module.name)
     times, idle = trace.shared_time(events, module.containers)
-    executions = collections.Counter(event.instruction for event in events)
     busy = sum(times.values())
     if not busy:
         raise UserError(f"the profiler says nothing of what {module.name} did on this device")
@@ -89,12 +88,11 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
         scope = module.scope(instruction)
         stages[scope.stage, scope.backward] += nanoseconds
         sources[scope.source] += nanoseconds
-    operations = sorted(times, key=lambda instruction: -times[instruction])[:TOP]
     per_step = 1e-9 / watched.steps
     outcome = {
         "model": name,
         "steps": step.steps,
-        "projection": step.projection,
+        "projection": step.model.projection,
         "seconds_per_step": float(np.median(untraced)),
         "traced_seconds_per_step": traced[0],
         "operations_per_step": len(events) / watched.steps,
@@ -107,29 +105,40 @@ def profile_model(name: str, split: Split, data: TrainingData, sizes: Sizes, ste
         ],
         "attributed": {"by_name": sources["name"] / busy, "by_neighbour": sources["neighbour"] / busy},
         "unattributed": sources[""] / busy,
-        "operations": [
-            {
-                "name": instruction,
-                "opcode": module.instructions.get(instruction, trace.UNKNOWN).opcode,
-                "product": instruction in module.instructions and module.is_product(instruction),
-                "op_name": module.instructions.get(instruction, trace.UNKNOWN).op_name,
-                **module.scope(instruction)._asdict(),
-                "times_a_step": executions[instruction] / watched.steps,
-                "seconds_per_step": times[instruction] * per_step,
-                "share": times[instruction] / busy,
-            }
-            for instruction in operations
-        ],
+        "operations": _longest(module, times, collections.Counter(event.instruction for event in events), watched.steps),
         "xla_counts": _xla_counts(step.compiled),
     }
     if METHODS[method].needs_bank:
-        rows = split.log.num_items if step.projection == "table" else ids_of_a_step(data.packing)
         seconds = sum(stages["project", backward] for backward in (False, True)) * per_step
-        counted = count_project(sizes, rows)
-        least = max(counted["flops"] / most.flops["float32"], counted["bytes"] / most.bytes_per_second)
-        share = least / seconds if seconds else math.nan
-        outcome["project"] = {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": share}
+        outcome["project"] = _project(step, split, sizes, seconds, most)
     return outcome
+
+
+def _longest(module: trace.Module, times: dict[str, float], executions: collections.Counter[str], steps: int) -> list[dict[str, Any]]:
+    """The operations that take the most time: nanoseconds in flight and executions of each, of so many steps together."""
+    busy = sum(times.values())
+    return [
+        {
+            "name": instruction,
+            "opcode": module.instructions.get(instruction, trace.UNKNOWN).opcode,
+            "product": instruction in module.instructions and module.is_product(instruction),
+            "op_name": module.instructions.get(instruction, trace.UNKNOWN).op_name,
+            **module.scope(instruction)._asdict(),
+            "times_a_step": executions[instruction] / steps,
+            "seconds_per_step": times[instruction] * 1e-9 / steps,
+            "share": times[instruction] / busy,
+        }
+        for instruction in sorted(times, key=lambda instruction: -times[instruction])[:TOP]
+    ]
+
+
+def _project(step: FactorisedStep, split: Split, sizes: Sizes, seconds: float, most: Limits) -> dict[str, Any]:
+    """What a step's projection needs, and the share of its seconds in which the device could do it."""
+    rows = split.log.num_items if step.model.projection == "table" else step.num_ids
+    counted = count_project(sizes, rows)
+    least = max(counted["flops"] / most.flops["float32"], counted["bytes"] / most.bytes_per_second)
+    share = least / seconds if seconds else math.nan
+    return {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": share}
 
 
 def _xla_counts(compiled: Any) -> dict[str, float]:
@@ -191,9 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for with_text in (True, False):
         wanted = [name for name in models if METHODS[name.split("-")[0]].needs_bank == with_text]
         if wanted:
-            data = training_data(split, random_tables(log, sizes.width, sizes.table_dtype) if with_text else {}, sizes.batch_size)
+            tables = random_tables(log, sizes.width, sizes.table_dtype) if with_text else {}
             for name in wanted:
-                outcomes.append(profile_model(name, split, data, sizes, steps, most))
+                outcomes.append(profile_model(name, split, tables, sizes, steps, most))
                 print(show(outcomes[-1]), flush=True)
     sizes_facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
     facts = {"sizes": sizes_facts, "limits": most._asdict(), "models": outcomes}

@@ -108,11 +108,11 @@ def _is_ahead(
 
 
 def _missing(rows: list[dict[str, Any]]) -> str:
-    """Names the cells of the sweep that no one has run yet."""
+    """Names the trials of the sweep that no one has run yet."""
     done = {(row["method"], row["backbone"]) for row in rows}
     config = sweep.get_config(COMPACT)
-    cells = [(method, backbone) for backbone in names(config.model.backbone) for method in names(config.model.method)]
-    left = [f"{method}-{backbone}" for method, backbone in cells if (method, backbone) not in done]
+    trials = [(method, backbone) for backbone in names(config.model.backbone) for method in names(config.model.method)]
+    left = [f"{method}-{backbone}" for method, backbone in trials if (method, backbone) not in done]
     return f" Not run yet: {', '.join(left)}." if left else ""
 
 
@@ -136,7 +136,7 @@ def _mean(rows: list[dict[str, Any]], method: str, backbone: str, protocol: str,
 
 
 def _command(about: dict[str, Any]) -> str:
-    """The command, less its workdir, and less the methods and backbones of the last call where cells were run in parts."""
+    """The command, less its workdir, and less the methods and backbones of the last call where trials were run in parts."""
     parts = about["command"].split()
     dropped = ["--workdir"]
     if any(part.startswith(("--config=configs/sweep.py", "--config=configs/beauty.py")) for part in parts):

@@ -23,7 +23,7 @@ from benchmarks.bank import K, write
 from benchmarks.queries import sample_rows
 from benchmarks.record import Contention, keep, run, table
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.search_scann import leaves_of
+from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 
 FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"
 LARGE_ROWS, LARGE_QUERIES = 1_205_282, 16_384

@@ -17,8 +17,8 @@ from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
 from benchmarks.timing import alone
-from grasp_jax.knowledge import search_scann
-from grasp_jax.knowledge.search_exact import search_exact
+from grasp_jax.knowledge.neighbours import search_scann
+from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.timing import compile_seconds
 
 

@@ -21,6 +21,7 @@ from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.scaling_compiled import write_data
 from configs.industry import get_config as industry
+from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.parallel.plan import DEVICES, MESHES, Layout, sent_bytes, step_seconds, total_bytes, total_seconds
 from grasp_jax.planning import Sizes, workload
@@ -78,14 +79,15 @@ def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
 
 def planned(device: str) -> list[dict[str, Any]]:
     """The paper's ten million users on 1 to 32 devices, 128 users a step on each: parts of a step's seconds, as planned."""
-    config, users = industry("10m"), 10_000_000
-    config.data.synthetic.num_users = SAMPLED_USERS  # whose lengths stand for all
+    users = 10_000_000
+    config = Config.from_dict(industry("10m").to_dict())
+    config = config.with_fields({"data.synthetic.num_users": SAMPLED_USERS})  # whose lengths stand for all
     sizes, rows = Sizes(config.data), []
     for text in PLANNED:
         mesh, place = text.split(":")
         data, parts = map(int, mesh.split("x"))
         layout = Layout(data, parts, place)
-        config.train.batch_size = 128 * layout.devices
+        config = config.with_fields({"train.batch_size": 128 * layout.devices})
         work = workload(config, sizes, config.knowledge.width, "grasp", layout.devices)
         work = work._replace(users=users, interactions=work.interactions * (users // SAMPLED_USERS))
         seconds = step_seconds(work, layout, DEVICES[device])

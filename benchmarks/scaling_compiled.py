@@ -14,18 +14,17 @@ import jax
 import numpy as np
 
 from benchmarks.lengths import synthetic_log
-from grasp_jax.cells import Cell, make_cell
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.experiment import Experiment
+from grasp_jax.config import Config
 from grasp_jax.parallel.communication import Collective, collectives
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.plan import Layout, Workload, sent_bytes, step_bytes, step_flops, table_bytes
 from grasp_jax.planning import Sizes, workload
+from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import dispatches, make_epoch
-from grasp_jax.training.loop import initial_snapshot
-from grasp_jax.training.members import of_members
+from grasp_jax.training.replicas import per_replica
+from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
+from grasp_jax.trial import Trial, make_trial
 
 METHOD, BACKBONE = "grasp", "sasrec"
 ITEM_TABLES = ("items", "items_similar")
@@ -42,26 +41,31 @@ def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None
         np.save(folder / f"{name}.npy", rng.standard_normal((rows, width), np.float32))
 
 
-def config_of(folder: pathlib.Path, layout: Layout, batch: int) -> ConfigDict:
+def config_of(folder: pathlib.Path, layout: Layout, batch: int) -> Config:
     """GRASP on the data of `write_data`; its bank is made once."""
-    config = default_config()
-    config.mesh.data, config.mesh.table, config.tables.users = layout
-    config.data.path, config.knowledge.path = str(folder / "data"), str(folder / "bank")
-    config.knowledge.encoder, config.knowledge.item_file, config.knowledge.user_file = "file", "items.npy", "users.npy"
-    config.model.method, config.model.backbone, config.train.batch_size = METHOD, BACKBONE, batch
-    return config
+    vectors = {"encoder": "file", "item_file": "items.npy", "user_file": "users.npy"}
+    return Config().with_fields(
+        {
+            "mesh": {"data": layout.data, "table": layout.table},
+            "tables.users": layout.users,
+            "data.path": str(folder / "data"),
+            "knowledge": {"path": str(folder / "bank"), **vectors},
+            "model": {"method": METHOD, "backbone": BACKBONE},
+            "train.batch_size": batch,
+        }
+    )
 
 
-def compiled_step(cell: Cell) -> Any:
+def compiled_step(trial: Trial) -> Any:
     """One step of the training loop, compiled."""
-    data = cell.data
-    epoch = make_epoch(data, cell.members, 0)
+    data = trial.data
+    epoch = make_epoch(data, trial.replicas, 0)
     _, slots, query_rows = next(dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1))
-    keys, *rates = of_members(cell.members, lambda tree: everywhere(data.mesh, tree))
-    state = initial_snapshot(cell.model, cell.members, data).state
-    steps = jax.jit(make_train_steps(cell.model, data.shape, data.loss), donate_argnums=0)
+    replicas = per_replica(trial.replicas, lambda tree: everywhere(data.mesh, tree))
+    state = initial_snapshot(trial.model, trial.replicas, data).state
+    steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
     number = everywhere(data.mesh, np.int32(0))
-    return steps.lower(state, data.device, data.tables, slots, keys, number, *rates, query_rows).compile()
+    return steps.lower(state, data.device, data.tables, slots, replicas, number, query_rows).compile()
 
 
 def purpose(one: Collective) -> str:
@@ -81,16 +85,15 @@ def planned_sent(work: Workload, layout: Layout) -> dict[str, float]:
 def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     """One mesh: what was compiled, and what was planned."""
     config = config_of(folder, layout, batch)
-    experiment = Experiment(config, folder / "runs")
-    cell = make_cell(experiment, METHOD, BACKBONE)
-    compiled, mesh = compiled_step(cell), cell.data.mesh
+    prepared = prepare(open_run(config, folder / "runs"))
+    trial, mesh = make_trial(prepared, METHOD, BACKBONE), prepared.mesh
+    compiled = compiled_step(trial)
     memory = compiled.memory_analysis()
     sent = {name: 0.0 for name in ("item rows", "logits", "gradients and users' rows", "other")}
     for one in collectives(compiled.as_text(), mesh.size):
         sent[purpose(one)] += one.sent
-    assert experiment.bank is not None
-    work = workload(config, Sizes(config.data), experiment.bank.width, METHOD, mesh.size)
-    tables = [cell.data.tables[name] for name in ITEM_TABLES]
+    work = workload(config, Sizes(config.data), prepared.width, METHOD, mesh.size)
+    tables = [trial.data.tables[name] for name in ITEM_TABLES]
     arrays = [getattr(table, "rows", table) for table in tables]
     held = table_bytes(work, layout)
     in_step = sum(held.values()) - held["validation"] - held["parameters"] / 4  # the best parameters so far take no part

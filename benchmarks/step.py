@@ -15,38 +15,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import lengths, record
+from benchmarks import record
 from benchmarks.arguments import parser_of
-from benchmarks.factorised import DROPOUT, FactorisedStep
-from benchmarks.plain_jax import PlainJaxStep, plain_parameters
-from benchmarks.workload import fewer_users, pad_batch, random_tables, sharpened, training_data
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.data.split import Split, leave_one_out
+from benchmarks.factorised import FactorisedStep
+from benchmarks.implementations import Work, check_parity, prepare, torch_step_class
+from benchmarks.plain_jax import PlainJaxStep
+from benchmarks.workload import DROPOUT, fewer_users, training_of
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
-from grasp_jax.training.epochs import TrainingData
 
-PARITY_LIMIT = {"cpu": 1e-4, "gpu": 1e-3}  # a GPU multiplies float32 in TF32
 DISPATCHES_PER_ROUND = 3
-RIVAL_BATCHES = 4
 BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
 PAPER = {"batch_size": 128, "width": 1536, "max_length": 100, "features": 64, "rounds": 5}
 STEPS = {"cpu": 16, "gpu": 512}  # of ours in one dispatch
 QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
-
-
-def check_parity(ours: FactorisedStep, rivals: Sequence[Any], data: TrainingData, width: int) -> dict[str, Any]:
-    """Losses of the first batch, dropout off, user vectors scaled so that gates differ; the functions are the ones to be timed."""
-    sharp = sharpened(data, width)
-    losses = {ours.name: ours.first_loss(sharp)} | {rival.name: rival.first_loss(sharp.tables) for rival in rivals}
-    difference = max(abs(loss - losses[ours.name]) for loss in losses.values())
-    limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
-    agrees = bool(difference <= limit)  # False for a loss that is not a number
-    shown = ", ".join(f"{name.split(' (')[0]} {loss:.6f}" for name, loss in losses.items())
-    verdict = "ok" if agrees else "FAILED"
-    print(f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {limit:.0e}", flush=True)
-    return {"losses": losses, "largest_difference": difference, "limit": limit, "agrees": agrees}
 
 
 def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dict[str, list[float]]:
@@ -62,19 +44,17 @@ def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dic
     return seconds
 
 
-def measure_growth(config: ConfigDict, split: Split, data: TrainingData) -> list[dict[str, Any]]:
+def measure_growth(work: Work) -> list[dict[str, Any]]:
     """One epoch of ours for a quarter, half and all of the users, compilation apart."""
-    rows = []
+    rows, everyone = [], len(work.ours.data.users)
     for divisor in (4, 2, 1):
-        part = fewer_users(data, len(data.users) // divisor, config.train.batch_size)
-        step = FactorisedStep(config, split, part, len(part.users))
-        seconds = step.run() * step.steps
-        if seconds < 5.0:  # on a fast device the first pass still loads code
-            seconds = step.run() * step.steps
-        tokens = int(part.histories.lengths[part.users].sum())
+        part = training_of(work.config, fewer_users(work.split, everyone // divisor), work.tables)
+        users, histories = part.data.users, part.data.histories
+        step = FactorisedStep(part, len(users))
+        seconds, tokens = step.run_warm(), int(histories.lengths[users].sum())
         rows.append(
             {
-                "users": len(part.users),
+                "users": len(users),
                 "steps": step.steps,
                 "tokens": tokens,
                 "seconds": seconds,
@@ -88,48 +68,19 @@ def measure_growth(config: ConfigDict, split: Split, data: TrainingData) -> list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares the work, checks parity, times, prints and saves."""
     given = _flags(arguments)
-    torch_step, torch_problem = _torch_step()
+    torch_step, torch_problem = torch_step_class()
     if torch_problem and not given.quick:
         raise UserError(f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'")
-    config = _config(given)
-
-    # The same users in the same batches for all.
     started = time.perf_counter()
-    data_path = given.data or ("" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
-    sizes = (lengths.QUICK_USERS, lengths.QUICK_ITEMS) if given.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
-    log = lengths.load_log(data_path, *sizes)
-    split = leave_one_out(log, given.max_length)
-    data = training_data(split, random_tables(log, given.width), given.batch_size)
-    ours = FactorisedStep(config, split, data, given.steps)
-    batches = [
-        pad_batch(log, data, ours.slots[0, step], ours.negatives(step), given.max_length)
-        for step in range(min(RIVAL_BATCHES, ours.epoch_steps))
-    ]
-    params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
-    plain_params = plain_parameters(params, given.max_length, config.model.row_norm)
-    rivals: list[Any] = []
-    if torch_step is not None:
-        rivals.append(torch_step(config, plain_params, data.tables, batches, DROPOUT))
-    rivals.insert(0, PlainJaxStep(config, plain_params, data.tables, batches, DROPOUT))
-    tokens = int(data.histories.lengths[data.users].sum()) / ours.epoch_steps
-    print(
-        f"{log.name}: {log.num_users} users, {log.num_items} items; a step is {data.packing.batch_size} users, {tokens:.0f} real tokens on "
-        f"average, packed in {data.packing.num_rows} rows of {data.packing.row_length}, "
-        f"padded {len(batches[0].users)} x {given.max_length}; "
-        f"E={given.width}, D={given.features}, MLP {tuple(config.model.mlp)}, {jax.devices()[0].device_kind}; "
-        f"prepared in {time.perf_counter() - started:.0f} s",
-        flush=True,
-    )
-
+    work = prepare(given, torch_step)
+    print(f"{_described(work, given)}; prepared in {time.perf_counter() - started:.0f} s", flush=True)
     measured_on = machine()
-    parity = check_parity(ours, rivals, data, given.width)
-    if not parity["agrees"]:
-        raise UserError("the implementations do not compute the same loss, so their times cannot be compared")
+    parity = check_parity(work, given.width)
     contention = record.Contention()
-    seconds = time_rounds(ours, rivals, given.rounds)
+    seconds = time_rounds(work.ours, work.rivals, given.rounds)
     others = contention.cores()
-    figures = [_figures(step, seconds[step.name], tokens) for step in (ours, *rivals)]
-    growth = measure_growth(config, split, data) if jax.default_backend() == "cpu" else []  # there `memory` measures an epoch
+    figures = [_figures(step, seconds[step.name], work.tokens) for step in (work.ours, *work.rivals)]
+    growth = measure_growth(work) if jax.default_backend() == "cpu" else []  # there `memory` measures an epoch
 
     _print_tables(figures, growth)
     if others is not None and others > BUSY_CORES:
@@ -148,18 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "benchmark": "step",
             "date": time.strftime("%Y-%m-%d"),
             "machine": measured_on,
-            "sizes": {
-                **{name: getattr(given, name) for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
-                "steps_per_dispatch": ours.steps,
-                "data": log.name,
-                "users": log.num_users,
-                "items": log.num_items,
-                "tokens_per_step": tokens,
-                "packed_rows": data.packing.num_rows,
-                "packed_row_length": data.packing.row_length,
-                "projection": ours.projection,
-                "dropout": DROPOUT,
-            },
+            "sizes": _sizes(work, given),
             "parity": parity,
             "cores_used_by_others": others,
             "steps": figures,
@@ -172,16 +112,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"speed-up over pytorch: {shown}, over plain jax: {over_jax:.1f}x")
 
 
-def _torch_step() -> tuple[Any, str]:
-    """The PyTorch rival's class and "", or None and why it cannot run."""
-    try:
-        from benchmarks import plain_torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        return None, "torch is not installed"
-    problem = plain_torch.device_problem()
-    return (None, problem) if problem else (plain_torch.PlainTorchStep, "")
+def _described(work: Work, given: argparse.Namespace) -> str:
+    """The work in a sentence."""
+    log, packing = work.split.log, work.ours.data.packing
+    return (
+        f"{log.name}: {log.num_users} users, {log.num_items} items; a step is {packing.batch_size} users, {work.tokens:.0f} real tokens on "
+        f"average, packed in {packing.num_rows} rows of {packing.row_length}, padded {work.padded_rows} x {given.max_length}; "
+        f"E={given.width}, D={given.features}, MLP {tuple(work.config.model.mlp)}, {jax.devices()[0].device_kind}"
+    )
+
+
+def _sizes(work: Work, given: argparse.Namespace) -> dict[str, Any]:
+    """The work in numbers."""
+    log, packing = work.split.log, work.ours.data.packing
+    return {
+        **{name: getattr(given, name) for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
+        "steps_per_dispatch": work.ours.steps,
+        "data": log.name,
+        "users": log.num_users,
+        "items": log.num_items,
+        "tokens_per_step": work.tokens,
+        "packed_rows": packing.num_rows,
+        "packed_row_length": packing.row_length,
+        "projection": work.ours.model.projection,
+        "dropout": DROPOUT,
+    }
 
 
 def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -206,21 +161,6 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         if getattr(given, name) < 1:
             raise UserError(f"--{name}={getattr(given, name)}; expected a whole number from 1")
     return given
-
-
-def _config(given: argparse.Namespace) -> ConfigDict:
-    """The package's defaults with the sizes of the flags."""
-    config = default_config()
-    try:
-        config.model.mlp = () if given.mlp == "linear" else tuple(int(size) for size in given.mlp.split(","))
-    except ValueError:
-        raise UserError(f"--mlp={given.mlp}; expected 'linear' or widths such as 256 or 256,128") from None
-    if any(size <= 0 for size in config.model.mlp):
-        raise UserError(f"--mlp={given.mlp}; expected positive widths")
-    config.model.features = given.features
-    config.model.row_norm = float(np.sqrt(given.width))  # scores of order one from the start, so that parity can fail
-    config.train.batch_size = given.batch_size
-    return config
 
 
 def _figures(step: Any, seconds: list[float], tokens: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from grasp_jax.files import write_text
 from grasp_jax.report import figures
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.runs import Run, read_run
-from grasp_jax.report.tables import Table, ablation, cells, values
+from grasp_jax.report.tables import Table, ablation, trials, values
 
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -142,7 +142,7 @@ def encoders() -> Page:
     for run in _read("encoders")[0]:
         knowledge = run.config["knowledge"]
         prompt = next(name for name, template in sweep.PROMPTS.items() if template == knowledge["item_template"])
-        for method, backbone in cells(run):
+        for method, backbone in trials(run):
             body.append([knowledge["encoder"], prompt, method, *_ndcg(run, method, backbone)])
     header = ["encoder", "prompt", "method", "sampled", "sampled, tail items", "full", "full, tail items"]
     return _page(Table("encoders", "NDCG@10, percent", header, sorted(body, key=lambda line: ORDER.index(line[2]))))
@@ -160,8 +160,8 @@ def curves() -> Page:
     body = []
     for letter in figures.CURVES:
         for value, run in (point for family in figures.curve_families(runs, letter) for point in family):
-            numbers = [spread(values(run, *cells(run)[0], "sampled100", "all", metric)) for metric in METRICS]
-            tail = spread(values(run, *cells(run)[0], "sampled100", "tail_item", "NDCG@10"))
+            numbers = [spread(values(run, *trials(run)[0], "sampled100", "all", metric)) for metric in METRICS]
+            tail = spread(values(run, *trials(run)[0], "sampled100", "tail_item", "NDCG@10"))
             body.append([letter, str(value), *numbers, tail])
     table = Table("curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body)
     return _page(table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D"))
@@ -171,7 +171,7 @@ def robustness() -> Page:
     """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
     runs, moved = _read("robustness")
     order = sorted(runs, key=lambda run: (run.config["knowledge"]["corruption"]["kind"], run.config["knowledge"]["corruption"]["share"]))
-    methods = list(dict.fromkeys(method for run in order for method, _ in cells(run)))
+    methods = list(dict.fromkeys(method for run in order for method, _ in trials(run)))
     body, gate_rows = [], []
     for run in order:
         corruption = run.config["knowledge"]["corruption"]

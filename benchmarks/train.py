@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.apart import ROOT
 from benchmarks.arguments import parser_of
 from benchmarks.lengths import log_to_time
-from benchmarks.own_training import INTERACTIONS, data_of, experiment, paper_settings
+from benchmarks.own_training import INTERACTIONS, data_of, paper_settings, prepared_run
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.rivals.protocol import Data, Report, Settings, read_report, write
 from benchmarks.workload import QUICK
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="train-") as name:
         folder = pathlib.Path(name)
         write_interactions(folder, log)
-        data = data_of(experiment(folder, settings))
+        data = data_of(prepared_run(folder, settings))
         write(folder, settings, data)
         ours = train(sys.executable, OURS.module, folder, 0)
         if ours is None:

@@ -9,22 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.negatives import exclusion_index
-from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.bank import TABLES
-from grasp_jax.models.device_data import DeviceData, interaction_logits
-from grasp_jax.models.methods.method import as_initialised
-from grasp_jax.models.projection import choose_projection
-from grasp_jax.models.recommender import Tables, has_gates
-from grasp_jax.training.deferred_adam import defers
+from grasp_jax.models.batch import Tables
+from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.losses import binary_cross_entropy
-from grasp_jax.training.targets import StepShape
+from grasp_jax.training.training_set import Sources, TrainingSet, training_set
 
+SEED, DROPOUT = 0, 0.2
 LEARNING_RATE = 1e-3  # of Adam, in every implementation
 
 
@@ -66,14 +60,18 @@ SHAPES = {"beauty": Sizes(), "industry": Sizes(width=4096, table_dtype="bfloat16
 QUICK = Sizes(batch_size=16, width=64, max_length=20, features=16, hidden=32)
 
 
-def config_of(sizes: Sizes) -> ConfigDict:
+def config_of(sizes: Sizes) -> Config:
     """The package's defaults with these sizes."""
-    config = default_config()
-    config.data.max_length = sizes.max_length
-    config.model.features, config.model.mlp = sizes.features, (sizes.hidden,)
-    config.model.row_norm = float(np.sqrt(sizes.width))  # scores of order one from the start
-    config.train.batch_size = sizes.batch_size
-    return config
+    return Config().with_fields(
+        {
+            "data.max_length": sizes.max_length,
+            "model.features": sizes.features,
+            "model.mlp": sizes.hidden,
+            "model.row_norm": float(np.sqrt(sizes.width)),  # scores of order one from the start, so that a parity check can fail
+            "model.dropout": DROPOUT,
+            "train": {"batch_size": sizes.batch_size, "seeds": SEED, "learning_rate": LEARNING_RATE},
+        }
+    )
 
 
 def temporary_bytes(compiled: Any) -> int | None:
@@ -110,51 +108,24 @@ def random_tables(log: InteractionLog, width: int, dtype: str = "float32") -> Ta
     return {name: unit_rows(jax.random.key(k), rows[name]) for k, name in enumerate(TABLES)}
 
 
-def sharpened(data: TrainingData, width: int) -> TrainingData:
-    """The same data with user rows of length E, so that pair logits are of order one and a wrong gate shows in the loss."""
-    tables = {name: table * width if name.startswith("users") else table for name, table in data.tables.items()}
-    return with_tables(data, tables)
+def sharpened(tables: Tables, width: int) -> Tables:
+    """The same tables with user rows of length E, so that pair logits are of order one and a wrong gate shows in the loss."""
+    return {name: table * width if name.startswith("users") else table for name, table in tables.items()}
 
 
-def with_tables(data: TrainingData, tables: Tables) -> TrainingData:
-    """`data` with other tables and the pair logits that follow from them."""
-    logits = jnp.asarray(interaction_logits(tables, data.device.users, data.device.items)) if has_gates(tables) else None
-    device = data.device._replace(logits=logits)
-    return dataclasses.replace(data, device=device, tables=tables)
+def training_of(config: Config, split: Split, tables: Tables, method: str = "grasp", backbone: str = "sasrec") -> TrainingSet:
+    """What a run of the config would train, but on these tables and without validation users; no tables for models without text."""
+    width = tables["items"].shape[1] if tables else 0
+    return training_set(config.for_method(method), method, backbone, Sources(split, tables, width, make_mesh(), valid=None))
 
 
-def training_data(split: Split, tables: Tables, batch_size: int) -> TrainingData:
-    """What `grasp_jax.training.loop` trains on; no tables for models without text, one negative a position, and no validation set."""
-    log = split.log
-    users = np.flatnonzero(split.train.lengths > 1)
-    index = exclusion_index(log, log.offsets[:-1], split.train.end)
-    device = DeviceData(
-        items=jnp.asarray(log.items),
-        users=jnp.asarray(log.users),
-        logits=None,
-        excluded=jnp.asarray(index.shifted),
-        excluded_offsets=jnp.asarray(index.offsets),
-    )
-    packing = plan_packing(split.train, users, batch_size)
-    num_ids = ids_of_a_step(packing)
-    deferred = choose_projection(log.num_items, num_ids) == "token" and defers(log.num_items, num_ids)  # as `grasp_jax.cells` chooses
-    shape = StepShape(log.num_items, index.search_steps, packing.num_pairs, negatives=1, deferred=deferred)
-    valid: Any = None
-    data = TrainingData(device, tables, as_initialised, split.train, users, packing, shape, binary_cross_entropy, valid)
-    return with_tables(data, tables)
-
-
-def ids_of_a_step(packing: Packing) -> int:
-    """Item ids that a step looks up: every place of its packed rows, and a negative for each pair."""
-    return packing.num_rows * packing.row_length + packing.num_pairs
-
-
-def fewer_users(data: TrainingData, count: int, batch_size: int) -> TrainingData:
-    """The same data with `count` of its users, chosen at random, in rows planned for them."""
-    users = np.sort(np.random.default_rng(0).permutation(data.users)[:count])
-    packing = plan_packing(data.histories, users, batch_size)
-    shape = data.shape._replace(num_targets=packing.num_pairs)
-    return dataclasses.replace(data, users=users, packing=packing, shape=shape)
+def fewer_users(split: Split, count: int) -> Split:
+    """The same split, where `count` of the users that are trained on are left, chosen at random."""
+    train = split.train
+    kept = np.random.default_rng(0).permutation(np.flatnonzero(train.lengths > 1))[:count]
+    end = train.start.copy()
+    end[kept] = train.end[kept]
+    return dataclasses.replace(split, train=dataclasses.replace(train, end=end))
 
 
 def pad_batch(log: InteractionLog, data: TrainingData, slots: np.ndarray, negatives: np.ndarray, length: int) -> PaddedBatch:

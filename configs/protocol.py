@@ -1,6 +1,7 @@
 """The protocol of LLM-ESR's public code, whose rows the paper reports, where ours is another (docs/deviations.md)."""
 
-from grasp_jax.config_dict import ConfigDict
+from ml_collections import ConfigDict
+
 from grasp_jax.errors import UserError
 
 SUFFIX = "@llm_esr"

@@ -7,8 +7,9 @@ With your own data, no other config is needed: `--config.data.path=FOLDER`, and 
 `by_source`. Or copy this file and set the fields.
 """
 
+from ml_collections import ConfigDict
+
 from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
 
 SHOP = {  # what was tuned on it, and says nothing of other data
     "data": {"name": "synthetic-shop", "max_length": 50, "tail_item_below": 4},
@@ -16,6 +17,7 @@ SHOP = {  # what was tuned on it, and says nothing of other data
         "dropout": (0.3,),
         "row_norm": 16.0,  # sqrt(E): better on head items and the full ranking, worse on tail items than 1
     },
+    "eval": {"select": "sampled100"},  # as the README's numbers were measured
 }
 
 

@@ -1,9 +1,9 @@
-"""Tables and curves of the paper on Amazon Beauty 5-core with text, cell by cell; kill it and run it again, it goes on.
+"""Tables and curves of the paper on Amazon Beauty 5-core with text, trial by trial; kill it and run it again, it goes on.
 
     python -m grasp_jax.main --config=configs/sweep.py:table2 --config.data.path=FOLDER --workdir=runs/table2
     python -m grasp_jax.main --config=configs/sweep.py:table4 --config.data.path=FOLDER --workdir=runs/table4
 
-FOLDER is that of `configs/beauty5.py:minilm`. Some cells only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
+FOLDER is that of `configs/beauty5.py:minilm`. Some trials only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
 the same workdir. A point of a curve is a run of its own:
 
     for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
@@ -16,8 +16,9 @@ and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from configs import beauty5
-from grasp_jax.config_dict import ConfigDict
 from grasp_jax.errors import UserError
 
 TABLES = {

@@ -1,30 +1,30 @@
 """The flags of `grasp_jax.main`: what each mode reads, whether it can be meant, and the experiment that they name."""
 
-import os
+import pathlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
-from grasp_jax import config as configuration
+from grasp_jax import compiled
+from grasp_jax.config import CONFIG_FILE, Config, check_workdir, resolve_source
 from grasp_jax.config_checks import check_config
-from grasp_jax.config_dict import ConfigDict
 from grasp_jax.config_file import ConfigFileParser, check_overrides
 from grasp_jax.errors import UserError
-from grasp_jax.experiment import Experiment
+from grasp_jax.modes import MODES, Options, plan, report, run_mode
+from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import PREEMPTION, join
 from grasp_jax.paths import check_file, check_folder
+from grasp_jax.run import Run, open_run
 from grasp_jax.serving.writers import SUFFIXES
-from grasp_jax.stages import STAGES, plan, report, run_stage
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
 FLAGS["config"].parser = ConfigFileParser()  # ml_collections' own says little of a file that fails
 flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
-flags.DEFINE_enum("mode", "all", [*STAGES, "report", "plan"], "Stage to run; each finds what earlier ones left in the workdir.")
+flags.DEFINE_enum("mode", "all", [*MODES, "report", "plan"], "Stage to run; each finds what earlier ones left in the workdir.")
 flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
 flags.DEFINE_boolean("allow-older", False, "Where the newest model of a run is damaged, use the newest whole one.")
 flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
@@ -35,10 +35,10 @@ flags.DEFINE_string("out", None, "recommend: a file .parquet, .csv, .tsv or .jso
 
 
 MODES_OF = {  # the modes that read a flag; those that are not here all modes read
-    "config": (*STAGES, "plan"),
-    "workdir": (*STAGES, "plan"),
+    "config": (*MODES, "plan"),
+    "workdir": (*MODES, "plan"),
     "dry-run": ("prepare",),
-    "allow-older": ("evaluate", "recommend", "report", "all", "train"),
+    "allow-older": ("evaluate", "recommend", "report", "all", "train", "refit"),
     "since": ("all", "prepare", "train", "refresh"),
     "users": ("recommend",),
     "ratings": ("audit",),
@@ -52,16 +52,24 @@ def main(arguments: Sequence[str]) -> None:
     join()
     PREEMPTION.listen()  # again after JAX, which would have SIGTERM for itself
     check_flags()
+    options = Options(
+        dry_run=bool(FLAGS["dry-run"].value),
+        allow_older=bool(FLAGS["allow-older"].value),
+        users=FLAGS.users,
+        ratings=FLAGS.ratings,
+        runs=FLAGS.runs,
+        out=FLAGS.out,
+    )
     if FLAGS.mode == "report":
-        report(FLAGS)
+        report(options)
         return
     if FLAGS.mode == "plan":
-        plan(checked_config(), FLAGS)
+        plan(checked_config(), FLAGS.workdir)
         return
     started = time.perf_counter()
-    experiment = asked_for()
-    run_stage(FLAGS.mode, experiment, FLAGS)
-    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {experiment.workdir}")
+    workdir, open_it = run_of_flags()
+    run_mode(FLAGS.mode, open_it, workdir, options)
+    print(f"{FLAGS.mode} done in {time.perf_counter() - started:.0f} s; everything is in {workdir}")
 
 
 def check_flags() -> None:
@@ -88,52 +96,41 @@ def refuse_left_over(arguments: Sequence[str]) -> None:
         raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
 
 
-def asked_for() -> Experiment:
-    """The experiment that the flags name, its config checked."""
+def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
+    """The workdir that the flags name, and what opens the run there; the config is checked."""
     if FLAGS.config is not None and FLAGS.workdir is None:
         raise UserError("--workdir is needed too, as in --config=configs/quickstart.py --workdir=runs/quickstart")
-    checked_config()
+    config = checked_config()
     workdir = check_folder(FLAGS.workdir, "--workdir")
-    configuration.check_workdir(FLAGS.config, workdir)
-    _keep_compiled(FLAGS.config.compilation_cache)
-    experiment = Experiment(FLAGS.config, workdir, FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value))
+    check_workdir(config, workdir)
+    compiled.keep(config.compilation_cache)
     if FLAGS.mode not in ("prepare", "audit"):
-        _ = experiment.mesh  # if devices are missing, say so before an hour of preparation
-    return experiment
+        make_mesh(config.mesh.data, config.mesh.table)  # if devices are missing, say so before an hour of preparation
+    refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
+    return workdir, lambda: open_run(config, workdir, refresh=refresh, allow_older=allow_older)
 
 
-def _keep_compiled(folder: str) -> None:
-    """Compiled programs are kept in a folder for later processes; without one, none are."""
-    if not folder:
-        return
-    folder = os.path.expanduser(folder)
-    if folder.startswith("~"):
-        print("compiled programs are not kept, for there is no home folder: config.compilation_cache may name another")
-        return
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def checked_config() -> ConfigDict:
-    """The config that the flags name, with the source of its data settled."""
+def checked_config() -> Config:
+    """The config that the flags name, checked, with the source of its data settled."""
     if FLAGS.config is None:
         example = "--config=configs/quickstart.py --workdir=runs/quickstart"
-        raise UserError(f"--config and --workdir are needed, as in {example}; --mode=plan needs --config alone")
-    from grasp_jax.models.methods import METHODS
-    from grasp_jax.models.recommender import BACKBONES
-
+        raise UserError(
+            f"--config and --workdir are needed, as in {example}; the workdir of an earlier run needs no --config, and "
+            "--mode=plan no --workdir"
+        )
+    config = Config.from_dict(FLAGS.config.to_dict())
     if FLAGS.since:
-        FLAGS.config.knowledge.since = FLAGS.since
-    check_config(FLAGS.config, tuple(METHODS), tuple(BACKBONES))
-    configuration.resolve_source(FLAGS.config, config_flags.get_override_values(FLAGS["config"]))
-    check_config(FLAGS.config, tuple(METHODS), tuple(BACKBONES))  # with what the source has otherwise
-    if FLAGS.config.knowledge.path:
-        check_folder(FLAGS.config.knowledge.path, "config.knowledge.path")
-    return FLAGS.config
+        config = config.with_fields({"knowledge.since": FLAGS.since})
+    config = resolve_source(config, config_flags.get_override_values(FLAGS["config"]))
+    check_config(config)
+    if config.knowledge.path:
+        check_folder(config.knowledge.path, "config.knowledge.path")
+    return config
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the command line; whatever is wrong with it becomes one line."""
+    arguments = with_config_of_workdir(arguments)
     check_overrides(arguments)
     try:
         return FLAGS(list(arguments))
@@ -141,9 +138,24 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         raise UserError(_one_line(error)) from error
 
 
+def with_config_of_workdir(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --config=WORKDIR/config.json, where a workdir has one and no config is named."""
+    named = [argument for argument in arguments if re.match(r"--?config(=|$)", argument)]
+    if named or any(re.match(r"--?mode=(report|plan)$", argument) for argument in arguments):
+        return list(arguments)
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.lstrip("-") == "workdir" and name.startswith("-"):
+            value = value if equals else next(iter(arguments[place + 1 : place + 2]), "")
+            path = pathlib.Path(value) / CONFIG_FILE
+            if value and path.is_file():
+                return [arguments[0], f"--config={path}", *arguments[1:]]
+    return list(arguments)
+
+
 def _one_line(error: Exception) -> str:
     """What absl and ml_collections say of a flag, whose name comes first."""
-    said = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    said = re.sub(r"invalid literal for int\(\) with base \d+: ('.*')$", r"\1 is no whole number", said)
-    said = re.sub(r"could not convert string to float: ('.*')$", r"\1 is no number", said)
-    return said if len(said) <= 400 else f"{said[:400]}..."
+    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    message = re.sub(r"invalid literal for int\(\) with base \d+: ('.*')$", r"\1 is no whole number", message)
+    message = re.sub(r"could not convert string to float: ('.*')$", r"\1 is no number", message)
+    return message if len(message) <= 400 else f"{message[:400]}..."

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from grasp_jax.config import default_config, flatten
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import CONFIG_FILE, FIELDS, default_config, flatten, read_config, unknown_field
 from grasp_jax.errors import UserError
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
 
 
-class ConfigFileParser(flags.ArgumentParser):
-    """The parser of --config: "FILE.py" or "FILE.py:VARIANT" -> its config, locked."""
+class ConfigFileParser(flags.ArgumentParser[ConfigDict]):
+    """The parser of --config: "FILE.py", "FILE.py:VARIANT" or a workdir's config.json -> its config, locked."""
 
     def parse(self, argument: str) -> ConfigDict:
         return load_config(argument)
@@ -36,6 +36,8 @@ def load_config(named: str) -> ConfigDict:
     Raises:
       UserError: there is no such file, it fails, has no get_config, or returns something else than the project's config.
     """
+    if pathlib.Path(named).name == CONFIG_FILE:
+        return of_workdir(pathlib.Path(named).parent)
     file, colon, variant = named.partition(":")
     path = _existing(file, named)
     module = _executed(path)
@@ -64,29 +66,26 @@ def load_config(named: str) -> ConfigDict:
     return config.lock()
 
 
+def of_workdir(workdir: pathlib.Path) -> ConfigDict:
+    """The config of an earlier run, as flags change it.
+
+    Raises:
+      UserError: it is missing, damaged or of another version.
+    """
+    config = default_config()
+    with config.unlocked():
+        config.update(read_config(workdir).to_dict())
+    return config.lock()
+
+
 def check_fields(config: ConfigDict, file: str) -> None:
     """Raises UserError where a config lacks a field of the defaults, or has another."""
-    own, known = (set(flatten(tree.to_dict())) for tree in (config, default_config()))
-    own = {key for key in own if key.split(".")[0] not in ("by_method", "by_source")}
+    own = {key for key in flatten(config.to_dict()) if key.split(".")[0] not in ("by_method", "by_source")}
+    known = set(FIELDS)
     if lacking := sorted(known - own):
         raise UserError(f"--config: {file}: config.{lacking[0]} is missing; expected one that begins with default_config()")
     if surplus := sorted(own - known):
         raise UserError(f"--config: {file}: {unknown_field(surplus[0])}")
-
-
-def unknown_field(field: str) -> str:
-    """What is wrong with the full name of a field that does not exist."""
-    known = flatten(default_config().to_dict())
-    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(1, key.count(".") + 1)}
-    if field in sections:
-        within = [key.removeprefix(f"{field}.") for key in known if key.startswith(f"{field}.")]
-        return f"config.{field}: a section, no field; it has {', '.join(within[:8])}{', ...' if len(within) > 8 else ''}"
-    section, _, name = field.rpartition(".")
-    beside = {key.removeprefix(f"{section}."): key for key in known if section and key.startswith(f"{section}.")}
-    close = difflib.get_close_matches(name, beside, 1, 0.5) or [key for key in beside if set(name.split("_")) & set(key.split("_"))][:1]
-    elsewhere = [key for key in known if key.rpartition(".")[2] == name] or difflib.get_close_matches(field, known, 1, 0.6)
-    meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
-    return f"config.{field}: no such field; " + (f"did you mean {meant}?" if meant else "grasp_jax/config.py lists every field")
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
@@ -95,9 +94,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     if len(files) > 1:
         raise UserError(f"--config: given {len(files)} times, {' and '.join(files)}; expected one config file")
     fields = [found[1] for argument in arguments if (found := OVERRIDE.match(argument))]
-    known = flatten(default_config().to_dict())
     for field in fields:
-        if field not in known and not field.startswith(("by_method.", "by_source.")):
+        if field not in FIELDS and not field.startswith(("by_method.", "by_source.")):
             raise UserError(unknown_field(field))
     if fields and not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
         raise UserError(f"config.{fields[0]}: given without --config; expected a file that it changes, --config=configs/quickstart.py")

@@ -59,7 +59,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         UNFINISHED.discard(partial)
 
 
-def remove_unfinished() -> None:
+def remove_partial_writes() -> None:
     """Before a process ends without clean-up."""
     for partial in tuple(UNFINISHED):
         with contextlib.suppress(OSError):
@@ -121,6 +121,11 @@ def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[st
     if (required or CHECKSUM in content) and content.pop(CHECKSUM, None) != _checksum(content):
         raise UserError(f"{path}: its checksum differs from what was written, or it has none; {mend}")
     return content
+
+
+def is_sealed(path: pathlib.Path, mend: str) -> bool:
+    """Whether a JSON file says what its checksum is; errors as of `read_object`."""
+    return CHECKSUM in read_object(path, mend)
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -193,7 +198,7 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
 
 def disk_is_full(error: BaseException) -> bool:
     """No space, or no more of it for this user; NumPy and TensorStore say so in words of their own and without a number."""
-    number, said = getattr(error, "errno", None), str(error)
-    written_in_part = number is None and re.fullmatch(r"\d+ requested and \d+ written", said) is not None
+    number, message = getattr(error, "errno", None), str(error)
+    written_in_part = number is None and re.fullmatch(r"\d+ requested and \d+ written", message) is not None
     words = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "File too large", "OUT_OF_RANGE: Error writing")
-    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in said for word in words)
+    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in message for word in words)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from grasp_jax.errors import UserError
+from grasp_jax.log import print_messages
 from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.preemption import INTERRUPTED, PREEMPTION
 
@@ -28,6 +29,7 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
     """Entry point; `main` gets the arguments that are no flags, by default `command.main`."""
     PREEMPTION.listen()
     open_outlets()
+    print_messages()
     sys.unraisablehook = _of_a_thread
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # the same save's
     status = _ended(lambda: _start(main))
@@ -79,8 +81,8 @@ def explained(error: BaseException) -> str:
 
     of_device = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
     if isinstance(error, MemoryError) or of_device:
-        said = " ".join(str(error).split())[:200] or "no more memory"
-        return f"memory ran out ({said}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
+        reason = " ".join(str(error).split())[:200] or "no more memory"
+        return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
     if disk_is_full(error):
         return f"the disk is full ({getattr(error, 'filename', None) or _workdir()}); free space and run the same command again, it resumes"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -90,9 +92,9 @@ def explained(error: BaseException) -> str:
 
 def _unexpected(error: BaseException) -> int:
     """A fault of the program: the traceback goes into a file, where it does not hide the line that matters."""
-    said = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     _failed(
-        f"unexpected {type(error).__name__}: {said}; this is a fault of grasp_jax, not of your input; the traceback is in {_log(error)}"
+        f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input; the traceback is in {_log(error)}"
     )
     return FAULT
 

@@ -1,15 +1,15 @@
 """`--mode=plan`: what `parallel.plan` says of a config, as lines to read; nothing is trained and no table is made."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config import names, of_method
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import Config, DataConfig, PlanConfig, names
+from grasp_jax.data.dataset import load_dataset
 from grasp_jax.data.packing import plan_packing
-from grasp_jax.data.sources import load_dataset
-from grasp_jax.data.split import Histories, leave_one_out
+from grasp_jax.data.split import Histories, make_split
 from grasp_jax.data.synthetic import shop_lengths
 from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.plan import (
@@ -33,7 +33,7 @@ PLANNED = ("plain", "grasp", "grasp_wo_attention", "grasp_wo_similar", "grasp_wo
 class Sizes:
     """Of the data: interactions of each user [N] in all and in training, and V."""
 
-    def __init__(self, data: ConfigDict) -> None:
+    def __init__(self, data: DataConfig) -> None:
         if data.source == "synthetic" or (data.source == "auto" and not data.path):
             # The shop of the config itself, which making the data would scale to this machine.
             lengths = shop_lengths(data.synthetic.num_users, data.synthetic.mean_length, np.random.default_rng(data.synthetic.seed))
@@ -41,14 +41,14 @@ class Sizes:
             self.training = np.minimum(lengths - 2, data.max_length + 1)
             self.evaluated = len(lengths)
         else:
-            split = leave_one_out(load_dataset(data).log, data.max_length)
+            split = make_split(data, load_dataset(data).log)
             self.lengths, self.items = split.log.lengths, split.log.num_items
             self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
 
 
-def workload(config: ConfigDict, sizes: Sizes, width: int, method: str, devices: int) -> Workload:
+def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int) -> Workload:
     """The sizes of a step of `method`, its rows rounded up to what so many devices share; `width` is E."""
-    config = of_method(config, method)
+    config = config.for_method(method)
     histories = Histories(np.zeros_like(sizes.training), sizes.training, np.full(len(sizes.training), -1, np.int32))
     packing = plan_packing(histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices)
     with_text = METHODS[method].needs_bank
@@ -72,14 +72,15 @@ def workload(config: ConfigDict, sizes: Sizes, width: int, method: str, devices:
     )
 
 
-def device_of(plan: ConfigDict) -> Device:
+def device_of(plan: PlanConfig) -> Device:
     """That of the data sheet, with the config's numbers in place of its own."""
-    given = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9, "flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
+    given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
+    given |= {"flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
     given |= {"network": plan.network_gb * 1e9, "host": plan.host_gb * 1e9, "per_host": plan.per_host}
     return DEVICES[plan.device]._replace(**{name: value for name, value in given.items() if value > 0})
 
 
-def plan_lines(config: ConfigDict, width: int) -> list[str]:
+def plan_lines(config: Config, width: int) -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
     sizes, device = Sizes(config.data), device_of(config.plan)
     lines = [

@@ -55,7 +55,7 @@ class Preemption:
         if saved.startswith(" after") and (processes := sys.modules.get("grasp_jax.parallel.processes")):
             processes.meet("preempted")
         if files := sys.modules.get("grasp_jax.files"):
-            files.remove_unfinished()
+            files.remove_partial_writes()
         os._exit(self.status)  # no clean-up, in which processes wait for each other and threads find their pools closed
 
 

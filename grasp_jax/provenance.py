@@ -55,7 +55,8 @@ def _short(value: Any) -> str:
 
 
 def _plain(tree: MadeFrom) -> dict[str, Any]:
-    return json.loads(json.dumps(tree))  # tuples become the lists that a file gives back
+    plain: dict[str, Any] = json.loads(json.dumps(tree))  # tuples become the lists that a file gives back
+    return plain
 
 
 def hash_of_arrays(tree: Any) -> str:

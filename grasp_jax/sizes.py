@@ -12,8 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from grasp_jax.config import default_config, field_of, names, of_method
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import Config, names, value_of
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
@@ -21,6 +20,7 @@ from grasp_jax.training.losses import SHARED
 
 FLOAT = 4  # bytes of float32 and int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
+WITH_IDS = ("plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr", "grasp_plus")  # methods that train a vector of each item
 
 
 class Need(NamedTuple):
@@ -31,7 +31,7 @@ class Need(NamedTuple):
     fields: tuple[str, ...]
 
 
-def check_sizes(config: ConfigDict, split: Split, width: int, memory: float | None = None) -> None:
+def check_sizes(config: Config, split: Split, width: int, memory: float | None = None) -> None:
     """Refuses what this machine cannot hold, naming the field to lower.
 
     Args:
@@ -45,11 +45,11 @@ def check_sizes(config: ConfigDict, split: Split, width: int, memory: float | No
     """
     items = split.log.num_items
     if config.eval.num_negatives > items - 1:
-        asked = config.eval.num_negatives
-        raise UserError(f"config.eval.num_negatives: {asked}; expected at most {items - 1}, for the data has {items} items")
+        wanted = config.eval.num_negatives
+        raise UserError(f"config.eval.num_negatives: {wanted}; expected at most {items - 1}, for the data has {items} items")
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
     for method in names(config.model.method):
-        own = of_method(config, method)
+        own = config.for_method(method)
         loss = METHODS[method].loss if own.train.loss == "auto" else own.train.loss
         if loss in SHARED and own.train.shared_negatives > items:
             raise UserError(
@@ -61,7 +61,7 @@ def check_sizes(config: ConfigDict, split: Split, width: int, memory: float | No
         if largest.bytes > memory:
             field = _field_to_lower(own, largest.fields)
             raise UserError(
-                f"config.{field}: {field_of(own, field)!r} makes {largest.what} of {method} {_said(largest.bytes)}; expected at most "
+                f"config.{field}: {value_of(own, field)!r} makes {largest.what} of {method} {_said(largest.bytes)}; expected at most "
                 f"{_said(memory)}, for there is no more memory: lower it"
             )
 
@@ -73,7 +73,7 @@ def memory_of_devices(count: int) -> float:
     return float(count * limit if limit else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def evaluation_needs(config: ConfigDict, split: Split) -> list[Need]:
+def evaluation_needs(config: Config, split: Split) -> list[Need]:
     """What ranking holds at least."""
     users, items, part = len(split.test.evaluated), split.log.num_items, config.eval
     block = min(part.user_block, split.log.num_users)
@@ -87,47 +87,46 @@ def evaluation_needs(config: ConfigDict, split: Split) -> list[Need]:
     ]
 
 
-def training_needs(config: ConfigDict, split: Split, method: str, width: int) -> list[Need]:
+def training_needs(config: Config, split: Split, method: str, width: int) -> list[Need]:
     """What a step of training holds at least, of all models that are trained together."""
     model, train, items = config.model, config.train, split.log.num_items
-    members = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
+    replicas = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
     lengths = split.train.lengths
     batch = min(train.batch_size, split.log.num_users)
     tokens = batch * _mean(lengths)  # of a batch: packed rows hold the mean, for batches are dealt alike
     places = batch * model.padded_length if model.padded_length else tokens
     loss = METHODS[method].loss if train.loss == "auto" else train.loss
     steps = min(train.steps_per_dispatch, math.ceil(split.log.num_users / batch))
-    per_block = {"sasrec": 6, "bert4rec": 6, "gru4rec": 3}  # arrays of D numbers that the backward pass reads again of a place and layer
-    layers = {name: model.gru_layers if name == "gru4rec" else model.num_layers for name in names(model.backbone)}
-    backbone = max(per_block[name] * layers[name] for name in layers)
+    # Arrays of D numbers that the backward pass reads again of a place and layer; of a backbone from outside nothing is known.
+    per_block = {"sasrec": 6 * model.num_layers, "bert4rec": 6 * model.num_layers, "gru4rec": 3 * model.gru_layers}
+    backbone = max(per_block.get(name, 0) for name in names(model.backbone))
     sizes = ("train.batch_size", "data.max_length", "model.features", "model.num_layers", "model.gru_layers", "model.padded_length")
-    of_members = ("train.seeds", "train.learning_rate", "model.dropout")
+    of_replicas = ("train.seeds", "train.learning_rate", "model.dropout")
     if loss in SHARED:  # a logit of every target and shared negative
-        logits = Need("a step's scores", members * tokens * train.shared_negatives * FLOAT, ("train.shared_negatives", "train.batch_size"))
+        logits = Need("a step's scores", replicas * tokens * train.shared_negatives * FLOAT, ("train.shared_negatives", "train.batch_size"))
     else:  # the id of each negative of each target
-        logits = Need("a step's negatives", members * tokens * train.negatives * FLOAT, ("train.negatives", "train.batch_size"))
+        logits = Need("a step's negatives", replicas * tokens * train.negatives * FLOAT, ("train.negatives", "train.batch_size"))
     return [
-        Need("parameters", OF_TRAINING * members * parameters(config, method, width, items) * FLOAT,
-             ("model.features", "model.mlp", "model.num_layers", "model.gru_layers", *of_members)),
-        Need("a step's hidden states", members * backbone * places * model.features * FLOAT, (*sizes, *of_members)),
+        Need("parameters", OF_TRAINING * replicas * parameters(config, method, width, items) * FLOAT,
+             ("model.features", "model.mlp", "model.num_layers", "model.gru_layers", *of_replicas)),
+        Need("a step's hidden states", replicas * backbone * places * model.features * FLOAT, (*sizes, *of_replicas)),
         logits,
         # Which interactions each step of a dispatch reads; drawn for each model on its own.
-        Need("a dispatch's batches", members * steps * tokens * FLOAT, ("train.steps_per_dispatch", "train.batch_size", *of_members)),
+        Need("a dispatch's batches", replicas * steps * tokens * FLOAT, ("train.steps_per_dispatch", "train.batch_size", *of_replicas)),
     ]  # fmt: skip
 
 
-def parameters(config: ConfigDict, method: str, width: int, items: int) -> float:
+def parameters(config: Config, method: str, width: int, items: int) -> float:
     """Numbers of one model, at least: item vectors or the MLP that makes them from text, and the largest of its backbones."""
     model, features = config.model, config.model.features
     # Six matrices of D x D a layer: four of attention and two of its MLP, or a GRU's two times three.
-    blocks = [
-        6 * features**2 * (model.gru_layers if name == "gru4rec" else model.num_layers) for name in names(model.backbone)
-    ]
+    layers = {"sasrec": model.num_layers, "bert4rec": model.num_layers, "gru4rec": model.gru_layers}
+    blocks = [6 * features**2 * layers.get(name, 0) for name in names(model.backbone)]
     # Hidden layers stand one after the other, between E and D; a method of text has at least one such chain.
     chain = [width, *model.mlp, features]
     of_text = float(sum(a * b for a, b in itertools.pairwise(chain))) if METHODS[method].needs_bank and width else 0.0
-    # A half of V x D, for llm_esr's views have D / 2 each; GRASP itself has no vectors of ids.
-    of_ids = 0.0 if method.startswith("grasp") and method != "grasp_plus" else items * features / 2
+    # A half of V x D, for llm_esr's views have D / 2 each; GRASP itself has no vectors of ids, nor need a method from outside.
+    of_ids = items * features / 2 if method in WITH_IDS else 0.0
     return of_ids + (of_text if method.startswith("grasp") else 0.0) + max(blocks)
 
 
@@ -135,14 +134,14 @@ def _mean(lengths: np.ndarray) -> float:
     return float(lengths[lengths > 0].mean()) if (lengths > 0).any() else 1.0
 
 
-def _field_to_lower(config: ConfigDict, fields: tuple[str, ...]) -> str:
+def _field_to_lower(config: Config, fields: tuple[str, ...]) -> str:
     """The one that is furthest above its default."""
-    defaults = default_config()
+    defaults = Config()
     return max(fields, key=lambda field: _size(field, config) / max(1.0, _size(field, defaults)))
 
 
-def _size(field: str, config: ConfigDict) -> float:
-    value = field_of(config, field)
+def _size(field: str, config: Config) -> float:
+    value = value_of(config, field)
     return float(sum(value) if field == "model.mlp" else len(value) if isinstance(value, tuple) else value)
 
 

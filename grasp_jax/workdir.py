@@ -5,34 +5,40 @@
     item_ids.npy    ids of the rows of the item tables
     candidates/     evaluation negatives, each with a sealed description beside it
     checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
-    cells/          results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
+    trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
     results.json    all results, sealed
     metrics.jsonl   a line per model and epoch, each with a checksum
 """
 
+import contextlib
 import datetime
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import CONFIG_FILE, save_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import CONFIG_FILE, Config, save_config
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
 from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+from grasp_jax.locks import only_one
+from grasp_jax.parallel.processes import is_main_process
 
 DATA_FILE = "data.json"
 ITEM_IDS = "item_ids.npy"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
 MADE = (  # what a run makes, in the order in which it is set aside: results first, so that none stands beside another run's models
-    "results.json", "recommendations.parquet", "recommendations.about.json", "cells", "ranks", "examples", "gates", "audit",
+    "results.json", "recommendations.parquet", "recommendations.about.json",
+    "recommendations.skipped.csv", "refit", "trials", "cells", "ranks", "examples", "gates",
+    "audit",
     "metrics.jsonl", "checkpoints", "candidates", "knowledge", ITEM_IDS, DATA_FILE, CONFIG_FILE,
 )  # fmt: skip
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict, log: InteractionLog) -> None:
+def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
     """Makes a workdir this config's and this data's own; what stands there already stays."""
     save_config(config, workdir)
     if not (workdir / DATA_FILE).exists():
@@ -70,7 +76,31 @@ def set_aside(workdir: pathlib.Path) -> pathlib.Path:
     return aside
 
 
-def remove_unfinished(workdir: pathlib.Path) -> None:
+@contextlib.contextmanager
+def working_alone(workdir: pathlib.Path) -> Iterator[None]:
+    """While a process writes into a workdir; a folder in which nothing was kept is removed again.
+
+    Raises:
+      UserError: another process works there.
+    """
+    if not is_main_process():
+        yield
+        return
+    made = not workdir.exists()
+    try:
+        with only_one(workdir / LOCK, "wait for it or use another --workdir"):
+            remove_leftovers(workdir)
+            yield
+    finally:
+        if made:  # a call that was refused leaves nothing behind
+            with contextlib.suppress(OSError):
+                workdir.rmdir()
+
+
+LOCK = ".lock"
+
+
+def remove_leftovers(workdir: pathlib.Path) -> None:
     """Removes what killed processes left half written; only who holds the workdir's lock may call."""
     for path in workdir.rglob(".*.partial"):
         path.unlink(missing_ok=True)
@@ -87,23 +117,41 @@ def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
     Raises:
       UserError: they are not there, or not as they were written.
     """
+    if not (workdir / DATA_FILE).exists() and wrote_no_checksums(workdir):
+        say_unverified(workdir / ITEM_IDS)
+        return read_array(workdir / ITEM_IDS, mend)
     described = read_sealed(workdir / DATA_FILE, mend)
     if damage := first_damaged(workdir, _checksums(described)):
         raise UserError(f"{damage}; {mend}")
     return read_array(workdir / ITEM_IDS, mend)
 
 
-def read_cell_file(path: pathlib.Path) -> dict[str, Any]:
-    """WORKDIR/cells/METHOD-BACKBONE.json: "rows", "made_from", "epochs" (checksum of its records) and "files" with their checksums.
+def trial_file(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
+    """Where the results of a trial are; versions before 0.2 called their folder "cells"."""
+    new, old = (workdir / folder / f"{method}-{backbone}.json" for folder in (TRIALS, EARLIER_TRIALS))
+    return old if old.exists() and not new.exists() else new
+
+
+def trial_files(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The results of all trials of a workdir."""
+    found = {path.name: path for folder in (EARLIER_TRIALS, TRIALS) for path in (workdir / folder).glob("*.json")}
+    return [found[name] for name in sorted(found)]
+
+
+def read_trial_file(path: pathlib.Path) -> dict[str, Any]:
+    """Results of a trial: "rows", "made_from", "epochs" (checksum of its records) and "files" with their checksums.
 
     Raises:
-      UserError: it is damaged, or an earlier version wrote it.
+      UserError: the file is damaged, or an earlier version wrote it.
     """
     mend = "run --mode=evaluate to measure it again"
     stored = read_sealed(path, mend)
     if missing := [name for name in ("rows", "made_from", "epochs", "files") if name not in stored]:
         raise UserError(f"{path}: has no {missing[0]!r}; {mend}")
     return stored
+
+
+TRIALS, EARLIER_TRIALS = "trials", "cells"
 
 
 def _checksums(description: dict[str, Any]) -> dict[str, str]:

@@ -19,23 +19,24 @@ import numpy as np
 from absl import flags
 
 from grasp_jax import command as command_line
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax import main as entry
+from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.errors import UserError
-from grasp_jax.experiment import Experiment
-from grasp_jax.knowledge import embeddings, generate
-from grasp_jax.knowledge.answers import Answer, open_answers
 from grasp_jax.knowledge.bank import MANIFEST, making_of
-from grasp_jax.knowledge.describe import LANGUAGE_MODELS
-from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
-from grasp_jax.knowledge.language_model import keys_of
-from grasp_jax.knowledge.local_model import LocalModel
+from grasp_jax.knowledge.describe import generate
+from grasp_jax.knowledge.describe.answers import Answer, open_answers
+from grasp_jax.knowledge.describe.describers import LANGUAGE_MODELS
+from grasp_jax.knowledge.describe.language_model import keys_of
+from grasp_jax.knowledge.describe.local_model import LocalModel
+from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
+from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.prepare import KINDS, begin
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
-from grasp_jax.main import run
+from grasp_jax.modes import Options, run_mode
 from grasp_jax.progress import progress_bar
-from grasp_jax.stages import run_stage
+from grasp_jax.run import Run
 
 PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
 
@@ -60,7 +61,7 @@ class Describer:
     """A worker that asks the language model: {"prompts": [n], "keys": [2 n]} -> {"answers": JSON, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = ConfigDict(config)
+        self.config = KnowledgeConfig.from_dict(config)
         self._ask: Callable[..., Any] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class Describer:
         return {"answers": json.dumps(collected.answers), "error": ""}
 
 
-def asking(config: ConfigDict) -> Callable[..., Any]:
+def asking(config: KnowledgeConfig) -> Callable[..., Any]:
     """How the config's language model is asked; a model of this machine is loaded once for all tasks of a worker."""
     if config.describer != "transformers":
         return LANGUAGE_MODELS[config.describer].ask
@@ -86,32 +87,33 @@ class Encoder:
     """A worker with an encoder: {"kind", "number", "texts": [n]} -> {"kind", "number", "vectors": [n, E] float32, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = ConfigDict(config)
-        self._encode: Callable[[list[str]], np.ndarray] | None = None
+        self.config = KnowledgeConfig.from_dict(config)
+        self._encoder: TextEncoder | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         vectors, said = np.empty((0, 0), np.float32), ""
         try:
-            if self._encode is None:
+            if self._encoder is None:
                 # A cache is one process's: what is to be kept travels home.
                 self._folder = tempfile.TemporaryDirectory(prefix="vectors-")
-                self.config.embed.cache = self._folder.name
-                self._context = ENCODERS[self.config.encoder]([], [], self.config)
-                self._encode = self._context.__enter__()
-            vectors = self._encode([str(text) for text in task["texts"]])
+                self.config = self.config.with_fields({"embed.cache": self._folder.name})
+                self._encoder = make_encoder(self.config)
+                self._session = self._encoder.session({})
+                self._session.__enter__()
+            vectors = self._encoder.encode([str(text) for text in task["texts"]])
         except UserError as error:
             said = str(error)
         return {"kind": task["kind"], "number": task["number"], "vectors": vectors, "error": said}
 
 
-def describe_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
+def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
     """Fills the cache with the answers that it lacks."""
-    config, log = experiment.knowledge, experiment.split.log
+    config, log = run.knowledge, run.split.log
     model = LANGUAGE_MODELS[config.describer]
-    prompts = dict(zip(KINDS, prompts_of(config, experiment.split, experiment.dataset.texts), strict=True))
+    prompts = dict(zip(KINDS, prompts_of(config, run.split, run.dataset.texts), strict=True))
     with open_answers(config.describe.cache) as cache:
         for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True):
-            if kind == "users" and experiment.dataset.texts.of_users is not None:
+            if kind == "users" and run.dataset.texts.of_users is not None:
                 continue
             prompt_of = prompts[kind]
             keys = keys_of(count, prompt_of, model.described_by(config))
@@ -127,10 +129,10 @@ def describe_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict
                     stop_if_failed(done)
 
 
-def encode_all(experiment: Experiment, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
+def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
     """Fills the shards that are missing; what an endpoint has encoded before comes from its cache, and what it encodes now goes there."""
-    config, split, sources = experiment.knowledge, experiment.split, experiment.dataset.texts
-    work = begin(config, split, sources, bank_recipe(config, split, sources), experiment.bank_folder)
+    config, split, sources = run.knowledge, run.split, run.dataset.texts
+    work = begin(config, split, sources, bank_recipe(config, split, sources), run.bank_folder)
     work.shards.mkdir(exist_ok=True)
     missing = {(kind, number): rows for kind in KINDS for number, rows in missing_shards(work.shards, kind, work.wanted(kind)).items()}
     texts = {shard: [work.texts[shard[0]][row] for row in rows] for shard, rows in missing.items()}
@@ -157,14 +159,14 @@ def stop_if_failed(done: dict[str, Any]) -> None:
         raise UserError(str(done["error"]))
 
 
-def shared_out(config: ConfigDict, workers: int) -> dict[str, Any]:
+def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
     """A worker's config: its part of the bounds."""
-    own = config.copy_and_resolve_references()
-    for section in (own.describe, own.embed):
-        section.concurrency = max(1, section.concurrency // workers)
-        for name in ("requests_per_minute", "tokens_per_minute"):
-            section[name] = section[name] and max(1, section[name] // workers)
-    return own.to_dict()
+    shares = {}
+    for section in ("describe", "embed"):
+        for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+            bound = value_of(config, f"{section}.{name}")
+            shares[f"{section}.{name}"] = bound and max(1, bound // workers)  # 0 sets no limit
+    return config.with_fields(shares).to_dict()
 
 
 def on_ray(config: dict[str, Any], workers: int, gpus: float, worker: type, tasks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -190,23 +192,24 @@ def main(arguments: Sequence[str]) -> None:
     command_line.refuse_left_over(arguments)
     if FLAGS.mode not in ("all", "prepare"):
         raise UserError(f"launch/ray_prepare.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main")
-    experiment = command_line.asked_for()
-    config = experiment.knowledge
-    if config.encoder not in PER_TEXT:
+    workdir, open_it = command_line.run_of_flags()
+    run = open_it()
+    config = run.knowledge
+    if not encoder_class(config.encoder).per_text:
         raise UserError(
             f"config.knowledge.encoder: {config.encoder!r} looks at all texts at once or at files; prepare with --mode=prepare, "
-            f"or use one of {', '.join(PER_TEXT)}"
+            f"or use one of {', '.join(per_text_encoders())}"
         )
     least = min(config.describe.concurrency, config.embed.concurrency)
     if max(FLAGS.workers, 1) > least and "openai" in (config.describer, config.encoder):
         raise UserError(f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}")
-    if experiment.needs_bank and not FLAGS["dry-run"].value and not (experiment.bank_folder / MANIFEST).is_file():
-        with making_of(experiment.bank_folder), started_ray():
-            run = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
+    if run.needs_bank and not FLAGS["dry-run"].value and not (run.bank_folder / MANIFEST).is_file():
+        with making_of(run.bank_folder), started_ray():
+            on_cluster = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
             if config.describer in LANGUAGE_MODELS:
-                describe_all(experiment, run)
-            encode_all(experiment, run)
-    run_stage("prepare", experiment, FLAGS)
+                describe_all(run, on_cluster)
+            encode_all(run, on_cluster)
+    run_mode("prepare", lambda: run, workdir, Options(dry_run=bool(FLAGS["dry-run"].value)))
 
 
 @contextlib.contextmanager
@@ -231,4 +234,4 @@ def started_ray() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    run(main)
+    entry.run(main)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.log import print_messages
 
 # Compiling is most of the time that small programs take, here and in processes that tests start.
 QUICK = "--xla_backend_optimization_level=0"
@@ -21,6 +22,8 @@ COMPILED = os.environ.setdefault("GRASP_JAX_TEST_CACHE", tempfile.mkdtemp(prefix
 MAKES_IT = "PYTEST_XDIST_WORKER" not in os.environ
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+print_messages()  # as the command line does: what tests read is what its users see
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (

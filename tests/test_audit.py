@@ -4,23 +4,22 @@ import csv
 import json
 import pathlib
 import re
-import types
 
 import numpy as np
 import pytest
 
 from configs import quickstart
-from grasp_jax.audit.ratings import Rating, rated_groups
-from grasp_jax.audit.subjects import check_same_texts
-from grasp_jax.config import default_config
+from grasp_jax.config import Config, KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.experiment import Experiment
+from grasp_jax.knowledge.audit.ratings import Rating, rated_groups
+from grasp_jax.knowledge.audit.subjects import check_same_texts
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.refresh import text_hashes
 from grasp_jax.knowledge.texts import require_answers
-from grasp_jax.stages import audit
+from grasp_jax.modes import Options, audit
+from grasp_jax.run import open_run, prepare
 from tests.chat_server import ChatServer, running
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
@@ -72,59 +71,60 @@ def test_audit_of_descriptions(shop: pathlib.Path, tmp_path: pathlib.Path) -> No
 
 def test_audit_of_vectors_from_files(tmp_path: pathlib.Path) -> None:
     """Without texts there would be no audit at all; without a bank it would prepare one, and perhaps pay for it."""
-    config = default_config()
-    config.data.path = str(write_dataset(tmp_path / "data"))
-    config.knowledge.update({"encoder": "file", "item_file": "items.npy", "user_file": "users.npy", "num_neighbours": 3})
-    experiment = Experiment(config, tmp_path / "run")
-    flags = types.SimpleNamespace(out=str(tmp_path / "page"), ratings=None)
-    message = refusal(audit, experiment, flags)
+    knowledge = {"encoder": "file", "item_file": "items.npy", "user_file": "users.npy", "num_neighbours": 3}
+    config = Config().with_fields({"data.path": str(write_dataset(tmp_path / "data")), "knowledge": knowledge})
+    run = open_run(config, tmp_path / "run")
+    options = Options(out=str(tmp_path / "page"))
+    message = refusal(audit, run, options)
     assert_names(message, (str(tmp_path / "run" / "knowledge"), "no knowledge bank to audit", "run --mode=prepare first"))
     assert not (tmp_path / "run").exists()
-    assert experiment.bank is not None
-    audit(experiment, flags)
+    assert prepare(run).bank is not None
+    audit(run, options)
     text = (tmp_path / "page" / "AUDIT.md").read_text()
     assert "The vectors came from files" in text and "is left out" in text and not (tmp_path / "page" / "sheet.csv").exists()
     found = json.loads((tmp_path / "page" / "audit.json").read_text())
     assert found["texts"] == {} and found["vectors"]["items"]["norms"]["mean"] == pytest.approx(1.0)
-    flags.out = str(tmp_path / "data" / "inter.txt")
-    assert f"--out: {flags.out} is a file" in refusal(audit, experiment, flags)
+    options = Options(out=str(tmp_path / "data" / "inter.txt"))
+    assert f"--out: {options.out} is a file" in refusal(audit, run, options)
 
 
 def test_wrong_descriptions_are_found(tmp_path: pathlib.Path) -> None:
     """Another user's description would look as well supported as one's own, or a new sheet be written over a filled one."""
-    config = quickstart.get_config()
-    config.data.synthetic.update({"num_users": 70, "num_items": 130})
-    config.knowledge.width = 16
-    flags = types.SimpleNamespace(out=None, ratings=None)
+    config = Config.from_dict(quickstart.get_config().to_dict())
+    config = config.with_fields({"data.synthetic": {"num_users": 70, "num_items": 130}, "knowledge.width": 16})
     rates, out = {}, tmp_path / "0.0" / "audit"
     for share in (0.0, 0.5):
-        config.data.synthetic.corrupted_share = share
-        experiment = Experiment(config.copy_and_resolve_references(), tmp_path / str(share))
-        assert experiment.bank is not None
-        audit(experiment, flags)
-        users = json.loads((experiment.workdir / "audit" / "audit.json").read_text())["texts"]["users"]
+        config = config.with_fields({"data.synthetic.corrupted_share": share})
+        run = open_run(config, tmp_path / str(share))
+        assert prepare(run).bank is not None
+        audit(run, Options())
+        users = json.loads((run.workdir / "audit" / "audit.json").read_text())["texts"]["users"]
         assert sum(group["compared"] for group in users) == 70
         rates[share] = sum(group["with_unsupported"] * group["compared"] for group in users) / 70
     assert rates[0.0] == 0.0 and 0.45 < rates[0.5] <= 0.5
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
-    config.data.synthetic.corrupted_share = 0.0
-    audit(Experiment(config.copy_and_resolve_references(), tmp_path / "0.0"), flags)
+    config = config.with_fields({"data.synthetic.corrupted_share": 0.0})
+    audit(open_run(config, tmp_path / "0.0"), Options())
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before, "the same again, to the last byte"
-    config.knowledge.audit.sheet_rows = 5
-    message = refusal(audit, Experiment(config, tmp_path / "0.0"), flags)
+    config = config.with_fields({"knowledge.audit.sheet_rows": 5})
+    message = refusal(audit, open_run(config, tmp_path / "0.0"), Options())
     assert message.startswith(f"{out / 'sheet.csv'}: this sheet may have been filled in")
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before, "nothing is touched"
 
 
 def test_a_lost_cache_is_refused(small_log: InteractionLog, tmp_path: pathlib.Path) -> None:
     """The audit would ask the endpoint anew, or speak of other descriptions than the bank was made from."""
-    config = default_config().knowledge
-    config.describer, config.describe.cache = "openai", str(tmp_path / "answers")
-    config.item_template = "titled_item"
+    config = KnowledgeConfig().with_fields(
+        {
+            "describer": "openai",
+            "describe.cache": str(tmp_path / "answers"),
+            "item_template": "titled_item",
+        }
+    )
     titles = Texts(AttributeTable(small_log.item_ids, {"title": [f"Soap {k}" for k in range(small_log.num_items)]}))
     message = refusal(require_answers, config, leave_one_out(small_log, 50), titles)
     assert_names(message, (str(tmp_path / "answers"), "prompts of items", "run --mode=prepare first"))
-    config.describer = "template"
+    config = config.with_fields({"describer": "template"})
     require_answers(config, leave_one_out(small_log, 50), titles)
     bank = KnowledgeBank(*[np.zeros((2, 1))] * 4, {}, {"items_texts": text_hashes(["a", "b"])})
     check_same_texts(bank, "items", ["a", "b"])

@@ -7,11 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.audit.groups import history_groups, wilson
-from grasp_jax.audit.ratings import rated_groups, read_ratings
-from grasp_jax.audit.sheet import HEADER, check_unfilled, neutral, sheet_rows, sheet_text
-from grasp_jax.audit.subjects import Descriptions, Subject
-from grasp_jax.config import default_config
+from grasp_jax.config import AuditConfig
+from grasp_jax.knowledge.audit.groups import history_groups, wilson
+from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
+from grasp_jax.knowledge.audit.sheet import HEADER, check_unfilled, neutral, sheet_rows, sheet_text
+from grasp_jax.knowledge.audit.subjects import Descriptions, Subject
 from tests.refusal import assert_names, refusal
 
 LABELS = ["0 to 2", "3 to 4", "5 or more"]
@@ -42,14 +42,13 @@ def test_no_cell_is_a_formula(cell: str, safe: str) -> None:
 
 def test_sheet_is_stratified_and_safe(subject: Subject) -> None:
     """A group would be missing or overweight, NA be judged, the order give the group away, or a formula be run."""
-    config = default_config().knowledge.audit
-    config.sheet_rows = 9
+    config = AuditConfig().with_fields({"sheet_rows": 9})
     rows = sheet_rows([subject], config)
     assert rows == sheet_rows([subject], config), "a fixed seed"
     assert [[row[2] for row in rows].count(label) for label in LABELS] == [9, 9, 0]
     assert [row[2] for row in rows] != sorted(row[2] for row in rows)
     assert not {row[1] for row in rows} & {"+0", "+1", "+7"}
-    config.seed = 1
+    config = config.with_fields({"seed": 1})
     assert {row[1] for row in sheet_rows([subject], config)} != {row[1] for row in rows}
     text = sheet_text(rows)
     assert text.startswith("\ufeff")

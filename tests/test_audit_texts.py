@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from grasp_jax.audit.claims import claims, count_claims, kept_share, words
-from grasp_jax.audit.groups import drawn, history_groups, wilson
-from grasp_jax.audit.subjects import Descriptions, Subject
-from grasp_jax.audit.texts import measure_texts
-from grasp_jax.config import default_config
+from grasp_jax.config import AuditConfig
+from grasp_jax.knowledge.audit.claims import claims, count_claims, kept_share, words
+from grasp_jax.knowledge.audit.groups import drawn, history_groups, wilson
+from grasp_jax.knowledge.audit.subjects import Descriptions, Subject
+from grasp_jax.knowledge.audit.texts import measure_texts
 
 PROMPT = "The item has the following attributes: name is L'Oréal Elvive Shampoo 1,000ml. It is listed under: Hair Care."
 
@@ -79,7 +79,7 @@ def test_groups_of_texts() -> None:
     texts = ["This is by Lumora", "This is by Noressa", "NA", "Item: Velvane Oil", "I'm sorry", "Item: Velvane Oil"]
     described = Descriptions(texts, np.array([0, 0, 1, 0, 2, 4], np.uint8), prompts.__getitem__)
     subject = Subject("items", np.arange(6), history_groups(np.array([0, 0, 0, 4, 4, 4]), (3,)), prompts.__getitem__, described)
-    first, second = measure_texts(subject, default_config().knowledge.audit)
+    first, second = measure_texts(subject, AuditConfig())
     assert (first.group, first.rows, first.read, first.compared) == ("0 to 2", 3, 2, 2)
     assert (first.na, first.refused, first.unanswered) == (pytest.approx(1 / 3), 0.0, 0.0)
     assert (first.claims, first.unsupported, first.with_unsupported) == (1.0, 0.5, 0.5)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from grasp_jax.audit.categories import agreement, category_column
-from grasp_jax.audit.clusters import cluster_labels, clusters
-from grasp_jax.audit.vectors import cosines, neighbour_cosines, norms, uncentred
-from grasp_jax.config import default_config
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable
-from grasp_jax.knowledge.geometry import Geometry, mean_direction, to_rows
+from grasp_jax.knowledge.audit.categories import agreement, category_column
+from grasp_jax.knowledge.audit.clusters import cluster_labels, clusters
+from grasp_jax.knowledge.audit.vectors import cosines, neighbour_cosines, norms, uncentred
+from grasp_jax.knowledge.encoders.geometry import Geometry, mean_direction, to_rows
 from tests.refusal import assert_names, refusal
 
 
@@ -86,11 +86,11 @@ def test_category_agreement() -> None:
 
 def test_category_column() -> None:
     """Agreement would be measured on another column than asked for, or a mistyped one be left out in silence."""
-    config = default_config().knowledge
+    config = KnowledgeConfig()
     items = AttributeTable(np.arange(2), {"title": ["x", "y"], "categories": [["a"], ["b"]], "brand": ["m", "n"]})
     assert category_column(config, items) == "categories" and category_column(config, None) == ""
     assert category_column(config, AttributeTable(np.arange(1), {"title": ["x"]})) == ""
-    config.group_column = "brand"
+    config = config.with_fields({"group_column": "brand"})
     assert category_column(config, items) == "brand"
-    config.audit.category_column = "colour"
+    config = config.with_fields({"audit.category_column": "colour"})
     assert_names(refusal(category_column, config, items), ("config.knowledge.audit.category_column: 'colour'", "title, categories, brand"))

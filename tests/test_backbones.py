@@ -1,26 +1,36 @@
 """GRU4Rec and BERT4Rec on packed rows against one user at a time."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import END, MASK_SLOT, START, pack, plan_packing, stratified_batches
 from grasp_jax.data.split import leave_one_out
+from grasp_jax.models.backbones.gru4rec import GRU4Rec
+from grasp_jax.models.batch import GatheredPlaces, OwnNegatives, PackedBatch, PairScores, Targets
+from grasp_jax.models.build import build_model
 from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
-from grasp_jax.models.gru4rec import GRU4Rec
-from grasp_jax.models.recommender import PackedBatch, apply, build_recommender
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.sequence_model import SequenceModel, apply
+from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.targets import StepShape, count_targets, draw_targets, mask_batch
+from grasp_jax.training.training_set import TrainingSet
+from tests.assembly import assembled, sharpened
 
 FEATURES, LENGTH, BATCH, RATE = 6, 8, 6, 0.4
 SEGMENTS = np.array([[4, 4, 4, 9, 9, -1, -1], [2, 7, 7, 7, 7, 7, 1]])
 POSITIONS = np.array([[0, 1, 2, 0, 1, 0, 0], [0, 0, 1, 2, 3, 4, 0]])
+
+
+def asked_at(places: jax.Array, negatives: jax.Array, logits: jax.Array | None) -> Targets:
+    """Targets at [P] places with [P, G] negatives, for a model that needs no users."""
+    return Targets(GatheredPlaces(places), places, places, OwnNegatives(negatives), logits)
 
 
 def gru_by_hand(params: dict[str, Any], history: np.ndarray, num_layers: int) -> np.ndarray:
@@ -151,9 +161,8 @@ def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str,
     np.testing.assert_allclose(counts / counts.sum(), [0.6, 0.2, 0.2], atol=0.04)
 
     # As ranking computes it: the same histories with the other item in its place, asked there for the item that belongs there.
-    config = default_config().model
-    config.features, config.num_layers, config.mlp, config.gate = FEATURES, 1, (10,), "learned"
-    model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
+    config = ModelConfig().with_fields({"features": FEATURES, "num_layers": 1, "mlp": (10,), "gate": "learned"})
+    model = build_model(config, "grasp", "bert4rec", ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH))
     owners, places = jnp.maximum(batch.segments, 0), jnp.flatnonzero(asked)
     shown = jnp.where(twice.replaced >= 0, twice.replaced, batch.items)
     own, other = (interaction_logits(unit_tables, owners, items) for items in (batch.items, shown))
@@ -161,14 +170,14 @@ def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str,
     params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))["params"]
     ids = jnp.zeros((len(places), 1), jnp.int32)
     logits = logits_of(unit_tables, owners.ravel()[places % there.size][:, None], ids)
-    scores = jax.jit(lambda p: apply(model, p, "training_scores", unit_tables, twice, places, ids, logits, None).positive)(params)
+    targets = asked_at(places, ids, logits)
+    scores = jax.jit(lambda p: apply(model, p, SequenceModel.training_scores, unit_tables, twice, targets).positive)(params)
     seen = batch._replace(items=shown, logits=other, masked=twice.masked[:rows])
-    features = apply(model, params, "item_features", unit_tables)
+    features = apply(model, params, SequenceModel.item_features, unit_tables)
     first = places[places < there.size]
-    states, _ = apply(model, params, "user_states", features, seen, first)
-    expected = apply(
-        model, params, "score_candidates", features[batch.items.ravel()[first]][:, None], states, own.reshape(-1, 1, 2)[first], None
-    )
+    states, _ = apply(model, params, SequenceModel.user_states, features, seen, first)
+    of_first = features[batch.items.ravel()[first]][:, None]
+    expected = apply(model, params, SequenceModel.score_candidates, of_first, states, own.reshape(-1, 1, 2)[first], None)
     np.testing.assert_allclose(scores[: len(first)], expected[:, 0], rtol=1e-4, atol=1e-5)
     assert (np.asarray(twice.replaced).ravel()[first] >= 0).sum() > 0
 
@@ -195,106 +204,116 @@ def test_mask_slots(small_log: InteractionLog) -> None:
         assert batch.masked.sum() == (batches[s] >= 0).sum()
 
 
-@pytest.mark.parametrize("gate", ["learned", "softmax"])
-def test_last_mask_in_training_is_the_question_of_ranking(small_log: InteractionLog, unit_tables: dict[str, jax.Array], gate: str) -> None:
-    """BERT4Rec would be trained on another question than ranking asks: what hides behind a mask after the history?"""
-    split = leave_one_out(small_log, LENGTH)
-    index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
-    items, owners = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
-    logits = 6 * interaction_logits(unit_tables, owners, items)
-    data = DeviceData(items, owners, logits, jnp.asarray(index.shifted), jnp.asarray(index.offsets))
-    users = np.flatnonzero(split.train.lengths > 1)
-    packing = plan_packing(split.train, users, BATCH)
-    slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
-    shape = StepShape(small_log.num_items, index.search_steps, count_targets(packing, RATE), 3, RATE)
-    packed = gather_batch(data, jnp.asarray(slots[0]))
-    batch, targets = jax.jit(lambda batch: draw_targets(jax.random.key(2), 0, data, batch, shape))(packed)
-    config = default_config().model
-    config.features, config.num_layers, config.mlp, config.gate = FEATURES, 1, (10,), gate
-    model = build_recommender(config, "grasp", "bert4rec", small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
-    params = jax.jit(model.init)(jax.random.key(0), unit_tables, packed)["params"]
+class Masked(NamedTuple):
+    """BERT4Rec with gates, and one masked batch of it."""
+
+    made: TrainingSet
+    params: Any
+    packed: PackedBatch
+    batch: PackedBatch
+    targets: Targets
+
+    def scores(self, params: Any, batch: PackedBatch) -> PairScores:
+        tables, targets = self.made.data.tables, self.targets
+        logits = logits_of(tables, targets.users[:, None], targets.negatives.items)
+        return apply(self.made.model, params, SequenceModel.training_scores, tables, batch, targets._replace(negative_logits=logits))
+
+    def of_first_copy(self) -> np.ndarray:
+        """[P] bool: targets of the copy with masks here and there; the others are of the one that hides the last items."""
+        return np.asarray(self.targets.places.flat) < self.packed.items.size
+
+
+@pytest.fixture(scope="module", params=["learned", "softmax"])
+def masked(request: pytest.FixtureRequest, small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Masked:
+    model = {"features": FEATURES, "num_layers": 1, "mlp": 10, "gate": request.param, "mask_rate": RATE, "projection": "token"}
+    fields = {"data.max_length": LENGTH, "model": model, "train": {"batch_size": BATCH, "negatives": 3}}
+    made = assembled(small_log, sharpened(unit_tables, 6), "grasp", "bert4rec", fields)
+    data = made.data
+    packed = gather_batch(data.device, jnp.asarray(make_epoch(data, made.replicas, 0).slots[0, 0]))
+    batch, targets = jax.jit(lambda batch: draw_targets(jax.random.key(2), 0, data.device, batch, data.shape))(packed)
+    params = jax.jit(made.model.init)(jax.random.key(0), data.tables, packed)["params"]
     rng = np.random.default_rng(3)
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+    return Masked(made, params, packed, batch, targets)
 
-    def training(params: Any, batch: Any) -> Any:
-        negative_logits = 6 * logits_of(unit_tables, targets.users[:, None], targets.negatives)
-        return apply(model, params, "training_scores", unit_tables, batch, targets.places, targets.negatives, negative_logits, None)
 
-    scores = jax.tree.map(np.asarray, jax.jit(training)(params, batch))
-    places, rows = np.asarray(targets.places), len(slots[0])
-    asked_last = scores.mask & (places >= rows * packing.row_length)
+def test_last_mask_in_training_is_the_question_of_ranking(masked: Masked, small_log: InteractionLog) -> None:
+    """BERT4Rec would be trained on another question than ranking asks: what hides behind a mask after the history?"""
+    data, model, train = masked.made.data, masked.made.model, masked.made.data.histories
+    scores = jax.tree.map(np.asarray, jax.jit(masked.scores)(masked.params, masked.batch))
+    asked_last = scores.mask & ~masked.of_first_copy()
 
     # The same users as ranking sees them: the history without its last item, and a mask.
-    everyone = np.asarray(targets.users)[asked_last]
-    shorter = np.full((len(everyone), packing.row_length), -1, np.int32)
+    everyone = np.asarray(masked.targets.users)[asked_last]
+    shorter = np.full((len(everyone), data.packing.row_length), -1, np.int32)
     newest = np.zeros(len(everyone), np.int32)
     for row, user in enumerate(everyone):
-        count = split.train.lengths[user] - 1
-        shorter[row, :count] = np.arange(split.train.start[user], split.train.end[user] - 1)
+        count = train.lengths[user] - 1
+        shorter[row, :count] = np.arange(train.start[user], train.end[user] - 1)
         shorter[row, count] = MASK_SLOT - user
-        newest[row] = row * packing.row_length + count
-    last_items = np.array([small_log.items[split.train.end[user] - 1] for user in everyone])
-    candidates = np.concatenate([last_items[:, None], np.asarray(targets.negatives)[asked_last]], axis=1)
+        newest[row] = row * data.packing.row_length + count
+    last_items = small_log.items[train.end[everyone] - 1]
+    candidates = np.concatenate([last_items[:, None], np.asarray(masked.targets.negatives.items)[asked_last]], axis=1)
 
     def serve(params: Any) -> jax.Array:
-        features = apply(model, params, "item_features", unit_tables)
-        states, normaliser = apply(model, params, "user_states", features, gather_batch(data, jnp.asarray(shorter)), newest)
-        candidate_logits = 6 * logits_of(unit_tables, jnp.asarray(everyone)[:, None], jnp.asarray(candidates))
-        return apply(model, params, "score_candidates", features[candidates], states, candidate_logits, normaliser)
+        features, alone = apply(model, params, SequenceModel.item_features, data.tables), gather_batch(data.device, jnp.asarray(shorter))
+        states, normaliser = apply(model, params, SequenceModel.user_states, features, alone, newest)
+        logits = logits_of(data.tables, jnp.asarray(everyone)[:, None], jnp.asarray(candidates))
+        return apply(model, params, SequenceModel.score_candidates, features[candidates], states, logits, normaliser)
 
-    served = jax.jit(serve)(params)
-    assert len(everyone) == len(set(np.asarray(packed.segments)[np.asarray(packed.segments) >= 0].tolist()))
+    served, segments = jax.jit(serve)(masked.params), np.asarray(masked.packed.segments)
+    assert len(everyone) == len(set(segments[segments >= 0].tolist()))
     np.testing.assert_allclose(scores.positive[asked_last], served[:, 0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(scores.negative[asked_last], served[:, 1:], rtol=1e-5, atol=1e-5)
 
-    # Every parameter learns, and a masked item can be another one without any state noticing.
-    gradient = jax.jit(jax.grad(lambda params: binary_cross_entropy(training(params, batch))))(params)
-    for path, leaf in jax.tree.leaves_with_path(gradient):
+
+def test_masked_training_moves_every_parameter(masked: Masked) -> None:
+    """A part of the model would stay as it was initialised."""
+    loss = jax.jit(jax.grad(lambda params: binary_cross_entropy(masked.scores(params, masked.batch))))
+    for path, leaf in jax.tree.leaves_with_path(loss(masked.params)):
         idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
         assert idle or np.abs(np.asarray(leaf)).max() > 1e-5, jax.tree_util.keystr(path)
-    hidden = np.asarray(batch.masked)
-    swapped = batch._replace(items=jnp.where(hidden, (batch.items + 1) % small_log.num_items, batch.items))
-    shown = jax.jit(lambda params, batch: training(params, batch).negative)
-    first_copy_only = scores.mask & (places < rows * packing.row_length)
-    other = batch.items[:rows] != swapped.items[:rows]
-    assert other.any() and first_copy_only.any()
-    np.testing.assert_allclose(shown(params, swapped)[first_copy_only], scores.negative[first_copy_only], rtol=1e-5, atol=1e-5)
+
+
+def test_masked_item_is_seen_by_no_state(masked: Masked, small_log: InteractionLog) -> None:
+    """A state would read the item that it is asked for: behind a mask there may be another one without anything noticing."""
+    batch, rows = masked.batch, len(masked.packed.items)
+    swapped = batch._replace(items=jnp.where(batch.masked, (batch.items + 1) % small_log.num_items, batch.items))
+    before, after = (jax.tree.map(np.asarray, jax.jit(masked.scores)(masked.params, shown)) for shown in (batch, swapped))
+    asked = before.mask & masked.of_first_copy()
+    assert (batch.items[:rows] != swapped.items[:rows]).any() and asked.any()
+    np.testing.assert_allclose(after.negative[asked], before.negative[asked], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("last_only", [False, True])
 def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_only: bool) -> None:
     """A start token would stand in another place, be an item, or leave users of one item without a question."""
-    split = leave_one_out(small_log, LENGTH)
-    users = np.flatnonzero(split.train.lengths > 0)
-    packing = plan_packing(split.train, users, BATCH, START)
-    batches = stratified_batches(split.train.lengths, users, BATCH, None)
-    slots, newest = pack(split.train, batches, packing, START)
-    index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
-    data = DeviceData(
-        jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, jnp.asarray(index.shifted), jnp.asarray(index.offsets)
-    )
-    config = default_config().model
-    config.features, config.start_token = FEATURES, True
-    model = build_recommender(config, "plain", "gru4rec", small_log.num_items, LENGTH + 2, 0, "token", BATCH)
+    fields = {
+        "data.max_length": LENGTH,
+        "model": {"features": FEATURES, "start_token": True, "projection": "token"},
+        "train": {"batch_size": BATCH, "negatives": 2, "targets": "last" if last_only else "every", "one_item_users": True},
+    }
+    made = assembled(small_log, {}, "plain", "gru4rec", fields)
+    model, data, train = made.model, made.data, made.data.histories
     assert (model.backbone.mask_at, model.backbone.bidirectional) == (START, False)
-    packed = gather_batch(data, jnp.asarray(slots[0]))
+    batches = stratified_batches(train.lengths, data.users, BATCH, None)
+    slots, newest = pack(train, batches, data.packing, START)
+    packed = gather_batch(data.device, jnp.asarray(slots[0]))
     params = jax.jit(model.init)(jax.random.key(0), {}, packed)["params"]
-    count = count_targets(packing, 0.0, last_only)
-    shape = StepShape(small_log.num_items, index.search_steps, count, 2, last_only=last_only)
-    batch, targets = jax.jit(lambda b: draw_targets(jax.random.key(2), 0, data, b, shape))(packed)
-    scores = jax.jit(lambda p: apply(model, p, "training_scores", {}, batch, targets.places, targets.negatives, None, None))(params)
+    batch, targets = jax.jit(lambda b: draw_targets(jax.random.key(2), 0, data.device, b, data.shape))(packed)
+    scores = jax.jit(lambda p: apply(model, p, SequenceModel.training_scores, {}, batch, targets))(params)
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     expected = {}
     for user, place in zip(batches[0], newest[0], strict=True):
         if user < 0:
             continue
-        history = small_log.items[split.train.start[user] : split.train.end[user]]
+        history = small_log.items[train.start[user] : train.end[user]]
         inputs = np.concatenate([exact["mask_vector"][None], exact["encoder"]["table"][history]])
         states = gru_by_hand(exact["backbone"], inputs, 1)
         first = int(place) - len(history)
         for t in range(len(history) - 1 if last_only else 0, len(history)):
             expected[first + t] = states[t] @ exact["encoder"]["table"][history[t]]
-    found = dict(zip(np.asarray(targets.places)[scores.mask].tolist(), np.asarray(scores.positive)[scores.mask], strict=True))
+    found = dict(zip(np.asarray(targets.places.flat)[scores.mask].tolist(), np.asarray(scores.positive)[scores.mask], strict=True))
     assert found.keys() == expected.keys()
     for place, value in expected.items():
         np.testing.assert_allclose(found[place], value, rtol=1e-5, atol=1e-5)
@@ -307,17 +326,16 @@ def test_the_last_item_is_asked_for_and_not_shown(
 ) -> None:
     """Without the causal mask a state would read its own answer; LLM-ESR feeds a history without its last item."""
     batch, newest, length = first_batch(small_log, shortest=3)
-    config = default_config().model
-    config.features, config.num_layers, config.causal = FEATURES, 1, False
-    model = build_recommender(config, method, backbone, small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], "token", BATCH)
+    config = ModelConfig().with_fields({"features": FEATURES, "num_layers": 1, "causal": False})
+    model = build_model(config, method, backbone, ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH))
     params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
     places = jnp.asarray(newest - 1)  # of the last but one of each history
     last, earlier = (np.divmod(newest - back, length) for back in (0, 1))
 
     @jax.jit
     def negative(items: jax.Array) -> jax.Array:
-        ids = jnp.full((BATCH, 1), 7)
-        return apply(model, params, "training_scores", unit_tables, batch._replace(items=items), places, ids, None, None).negative
+        targets = asked_at(places, jnp.full((BATCH, 1), 7), None)
+        return apply(model, params, SequenceModel.training_scores, unit_tables, batch._replace(items=items), targets).negative
 
     scores = negative(batch.items)
     np.testing.assert_array_equal(scores, negative(batch.items.at[last].add(1)))
@@ -326,22 +344,17 @@ def test_the_last_item_is_asked_for_and_not_shown(
 
 def test_first_item_has_one_gate_as_target_and_as_negative(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> None:
     """Behind a start token the softmax gate would normalise a negative over a list with nobody's item in it."""
-    split = leave_one_out(small_log, LENGTH)
-    users = np.flatnonzero(split.train.lengths > 0)
-    packing = plan_packing(split.train, users, BATCH, START)
-    slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing, START)
-    nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
-    items, owners = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
-    data = DeviceData(items, owners, 6 * interaction_logits(unit_tables, owners, items), nothing, nothing)
-    batch = gather_batch(data, jnp.asarray(slots[0]))
-    config = default_config().model
-    config.features, config.start_token, config.mlp = FEATURES, True, ()
-    model = build_recommender(config, "grasp_softmax", "gru4rec", small_log.num_items, LENGTH + 2, 12, "token", BATCH)
-    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
+    tables = sharpened(unit_tables, 6)
+    model = {"features": FEATURES, "start_token": True, "mlp": (), "projection": "token"}
+    fields = {"data.max_length": LENGTH, "model": model, "train": {"batch_size": BATCH, "one_item_users": True}}
+    made = assembled(small_log, tables, "grasp_softmax", "gru4rec", fields)
+    batch = gather_batch(made.data.device, jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[0, 0]))
+    params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
     segments = np.asarray(batch.segments)
     places = np.flatnonzero(((segments >= 0) & (segments == np.roll(segments, -1, axis=1))).ravel())
     same = jnp.asarray(np.asarray(batch.items).ravel()[places + 1][:, None])
-    logits = 6 * logits_of(unit_tables, jnp.asarray(segments.ravel()[places][:, None]), same)
-    scores = jax.jit(lambda p: apply(model, p, "training_scores", unit_tables, batch, jnp.asarray(places), same, logits, None))(params)
+    logits = logits_of(tables, jnp.asarray(segments.ravel()[places][:, None]), same)
+    targets = asked_at(jnp.asarray(places), same, logits)
+    scores = jax.jit(lambda p: apply(made.model, p, SequenceModel.training_scores, tables, batch, targets))(params)
     assert (np.asarray(batch.positions).ravel()[places] == 0).sum() > 3
     np.testing.assert_allclose(scores.positive, scores.negative[:, 0], rtol=1e-4, atol=1e-6)

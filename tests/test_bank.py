@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import BANK, About, KnowledgeConfig
+from grasp_jax.config.checks import Choice
+from grasp_jax.config.fields import fields_of
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.files import read_sealed, write_sealed
 from grasp_jax.knowledge import bank as banks
-from grasp_jax.knowledge import neighbours, prepare, recipe
+from grasp_jax.knowledge import prepare, recipe
 from grasp_jax.knowledge.bank import MANIFEST, TABLES, load_bank, save_bank
+from grasp_jax.knowledge.encoders.lsa import LsaEncoder
+from grasp_jax.knowledge.neighbours import search as neighbours
 from tests.refusal import assert_names, refusal
 
 RECIPE = {"encoder": "lsa", "num_neighbours": 3, "files": {"item": "abc"}}
@@ -45,9 +48,8 @@ def items_table(seed: int = 0) -> AttributeTable:
     return AttributeTable(np.arange(NUM_ITEMS), {"title": [" ".join(rng.choice(WORDS, 3)) for _ in range(NUM_ITEMS)]})
 
 
-def knowledge_config() -> ConfigDict:
-    config = default_config().knowledge
-    config.num_neighbours, config.width, config.item_template = 2, 4, "titled_item"
+def knowledge_config() -> KnowledgeConfig:
+    config = KnowledgeConfig().with_fields({"num_neighbours": 2, "width": 4, "item_template": "titled_item"})
     return config
 
 
@@ -76,8 +78,8 @@ DIFFERENT = {
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_another_recipe_is_refused(tmp_path: pathlib.Path, case: str) -> None:
     """Would break results: knowledge of another dataset or encoder, used silently. Says what differs and what to do."""
-    recipe, part = DIFFERENT[case]
-    message = refusal(load_bank, saved(tmp_path / "bank"), recipe)
+    other, part = DIFFERENT[case]
+    message = refusal(load_bank, saved(tmp_path / "bank"), other)
     assert_names(message, (str(tmp_path / "bank"), part, "config.knowledge.path", "another --workdir"))
 
 
@@ -194,14 +196,15 @@ def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
         np.fill_diagonal(scores, -np.inf)
         nearest = np.sort(scores, axis=1)[:, -2:].mean(axis=1)  # what the row's cosine with its pooled neighbours must be
         np.testing.assert_allclose(np.einsum("re,re->r", own, similar), nearest, atol=1e-5)
-    assert bank.manifest["recipe"]["cut_off"] == recipe.TRAINING_CUT_OFF and bank.manifest["notes"]["items"] == NUM_ITEMS
+    assert bank.manifest["recipe"]["cut_off"] == "training part of each history: all but the last two interactions"
+    assert bank.manifest["notes"]["items"] == NUM_ITEMS
 
 
 def test_prepare_reuses_a_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break daily runs: the second call opens what the first one wrote, encodes nothing and writes nothing."""
     calls = []
-    real = prepare.ENCODERS["lsa"]
-    monkeypatch.setitem(prepare.ENCODERS, "lsa", lambda *arguments: calls.append(1) or real(*arguments))
+    real = LsaEncoder.fit
+    monkeypatch.setattr(LsaEncoder, "fit", lambda *arguments: calls.append(1) or real(*arguments))
     first = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
@@ -226,9 +229,75 @@ def test_recipe_knows_the_config(tmp_path: pathlib.Path, field: str) -> None:
     """Would break results: a bank of another config, used silently; the field is named."""
     config = knowledge_config()
     prepare.prepare_bank(config, shop(), Texts(items_table()), tmp_path / "bank")
-    config[field] = CHANGES[field]
+    config = config.with_fields({field: CHANGES[field]})
     message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
     assert_names(message, (str(tmp_path / "bank"), f"has {field}=", "but the run needs"))
+
+
+CONTEXTS: dict[str, dict[str, Any]] = {  # among them, every field is in play
+    "lsa": {},
+    "sentences": {"encoder": "sentence_transformers", "sentence.model": "a/model"},
+    "embeddings": {"encoder": "openai"},
+    "endpoint": {"describer": "openai"},
+    "local model": {"describer": "transformers"},
+    "files": {"encoder": "file", "item_file": "items.npy", "user_file": "users.npy"},
+    "reduced": {"reduction.kind": "pca", "reduction.width": 3},
+    "damaged": {"corruption.kind": "swap", "corruption.share": 0.1},
+}
+OTHER = {
+    "item_template": "titled_item", "user_template": "beauty_user", "base_url": "http://localhost:8000/v1", "text_columns": ("brand",),
+    "group_column": "title", "user_group_column": "age", "personal_fields": ("age",), "share_personal_fields": ("age",),
+    "encoder": "tfidf_projection", "key_variable": "OTHER_KEY", "audit.history_groups": (1, 2), "min_recall": 0.5,
+    "duplicate_cosine": 0.5, "model": "b/model",
+}  # fmt: skip
+
+
+def other_value(name: str, about: About) -> Any:
+    """Another value that the field may have."""
+    last = name.rpartition(".")[2]
+    if name in OTHER or last in OTHER:
+        return OTHER.get(name, OTHER.get(last))
+    if isinstance(about.check, Choice):
+        return next(one for one in reversed(about.check.names) if one != about.default)
+    return not about.default if isinstance(about.default, bool) else "x" if isinstance(about.default, str) else about.default + 1
+
+
+def test_what_affects_the_bank_is_in_its_recipe(tmp_path: pathlib.Path) -> None:
+    """A field could change the bank and not its recipe, and a bank of other values be used; or refuse banks for nothing."""
+    for name in ("one", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(name.encode())
+    people = AttributeTable(np.arange(NUM_USERS), {"age": list(range(NUM_USERS))})
+    items = AttributeTable(np.arange(NUM_ITEMS), {**items_table().columns, "attributes": ["red"] * NUM_ITEMS, "brand": ["A"] * NUM_ITEMS})
+    start = {"local.model": str(tmp_path / "one"), "describe.base_url": "http://here/v1", "embed.base_url": "http://here/v1"}
+    by_content = {"item_file", "user_file", "item_ids_file", "user_ids_file"}  # the files' content is in the recipe, wherever they lie
+    known = dict(fields_of(KnowledgeConfig))
+    enters = set()
+    for context in CONTEXTS.values():
+        config = KnowledgeConfig().with_fields({**start, **context})
+        before = recipe.bank_recipe(config, shop(), Texts(items, people))
+        for name, about in known.items():
+            other = str(tmp_path / "b") if name == "local.model" else other_value(name, about)
+            if recipe.bank_recipe(config.with_fields({name: other}), shop(), Texts(items, people)) != before:
+                enters.add(name)
+    assert enters - by_content == {name for name, about in known.items() if about.affects is BANK} and by_content <= enters
+    assert not any(known[name].affects is BANK for name in by_content)
+
+
+def test_recipe_knows_the_centre(tmp_path: pathlib.Path) -> None:
+    """A bank around its own centre would be used where one around another bank's was asked for; an earlier version noted it alone."""
+    prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "monday")
+    around = knowledge_config().with_fields({"centre_from": str(tmp_path / "monday")})
+    prepare.prepare_bank(around, shop(shift=1), Texts(items_table()), tmp_path / "bank")
+    other = knowledge_config().with_fields({"centre_from": str(tmp_path / "bank")})
+    for config in (knowledge_config(), other):
+        assert "has centre_from=" in refusal(prepare.prepare_bank, config, shop(shift=1), Texts(items_table()), tmp_path / "bank")
+    content = read_sealed(tmp_path / "bank" / MANIFEST, "")
+    del content["recipe"]["centre_from"]
+    write_sealed(tmp_path / "bank" / MANIFEST, content)
+    prepare.prepare_bank(around, shop(shift=1), Texts(items_table()), tmp_path / "bank")
+    assert "has centre_from=" in refusal(prepare.prepare_bank, other, shop(shift=1), Texts(items_table()), tmp_path / "bank")
 
 
 def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
@@ -242,13 +311,12 @@ def test_recipe_knows_the_data(tmp_path: pathlib.Path) -> None:
     assert "has user_histories=" in refusal(prepare.prepare_bank, knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
 
 
-def file_config(folder: pathlib.Path, seed: int = 0) -> ConfigDict:
-    config, rng = knowledge_config(), np.random.default_rng(seed)
-    config.encoder = "file"
-    for kind, rows in (("item", NUM_ITEMS), ("user", NUM_USERS)):
-        config[f"{kind}_file"] = str(folder / f"{kind}s.npy")
-        np.save(config[f"{kind}_file"], rng.standard_normal((rows, 4)).astype(np.float32))
-    return config
+def file_config(folder: pathlib.Path, seed: int = 0) -> KnowledgeConfig:
+    rng = np.random.default_rng(seed)
+    for kind, rows in (("items", NUM_ITEMS), ("users", NUM_USERS)):
+        np.save(folder / f"{kind}.npy", rng.standard_normal((rows, 4)).astype(np.float32))
+    files = {"item_file": str(folder / "items.npy"), "user_file": str(folder / "users.npy")}
+    return knowledge_config().with_fields({"encoder": "file", **files})
 
 
 def test_recipe_knows_the_content_of_vector_files(tmp_path: pathlib.Path) -> None:
@@ -263,7 +331,7 @@ def test_recipe_knows_the_content_of_vector_files(tmp_path: pathlib.Path) -> Non
 def test_recipe_knows_the_ids_files(tmp_path: pathlib.Path) -> None:
     """Would break results: with the ids file mended, the bank with vectors at the wrong items would be used on."""
     config = file_config(tmp_path)
-    config.item_ids_file = str(tmp_path / "ids.txt")
+    config = config.with_fields({"item_ids_file": str(tmp_path / "ids.txt")})
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in range(NUM_ITEMS)))
     prepare.prepare_bank(config, shop(), Texts(), tmp_path / "bank")
     (tmp_path / "ids.txt").write_text("".join(f"{item}\n" for item in reversed(range(NUM_ITEMS))))
@@ -291,8 +359,8 @@ def test_a_folder_with_other_files_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("kind", ["items", "users"])
 def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> None:
     """A column of the items or users table would be ignored, or a missing one be a KeyError."""
-    config, column = knowledge_config(), {"items": "group_column", "users": "user_group_column"}[kind]
-    config[column], config.num_neighbours = "kind", 3
+    column = {"items": "group_column", "users": "user_group_column"}[kind]
+    config = knowledge_config().with_fields({column: "kind", "num_neighbours": 3})
     items, count = items_table(), {"items": NUM_ITEMS, "users": NUM_USERS}[kind]
     kinds = [row % 2 for row in range(count)]
     texts = {
@@ -305,7 +373,7 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> No
     np.fill_diagonal(scores, -np.inf)
     nearest = np.argsort(-scores, axis=1)[:, :3]
     np.testing.assert_allclose(getattr(bank, f"{kind}_similar"), table[nearest].mean(axis=1), atol=1e-5)
-    config[column] = "colour"
+    config = config.with_fields({column: "colour"})
     message = refusal(prepare.prepare_bank, config, shop(), texts, tmp_path / "other")
     assert_names(message, (f"config.knowledge.{column}: 'colour'", "the data has", "kind"))
 
@@ -313,7 +381,7 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> No
 def test_an_index_that_finds_too_little_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neighbours that are none would go into training unseen."""
     config = knowledge_config()
-    config.retrieval = "scann"
+    config = config.with_fields({"retrieval": "scann"})
     monkeypatch.setattr(
         neighbours, "search_scann", lambda unit, k, labels, progress, index: np.roll(np.arange(len(unit)), 1)[:, None].repeat(k, 1)
     )

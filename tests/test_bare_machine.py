@@ -6,13 +6,13 @@ import pathlib
 import subprocess
 import sys
 
-import ml_collections
 import pytest
 
+from benchmarks import own_training
 from benchmarks.run import GPU
 from benchmarks.sections import kernels
-from grasp_jax import bare_config_dict
-from grasp_jax.config import default_config
+from configs import beauty
+from grasp_jax.config import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 MISSING = ("ml_collections", "scann", "tensorflow_datasets", "array_record", "sklearn", "pyarrow", "tqdm", "safetensors", "matplotlib")
@@ -30,23 +30,27 @@ def test_trains_without_what_a_bare_machine_lacks(bare: dict[str, str], tmp_path
     """An import for data files, text or progress bars would keep a model that needs none of them from training."""
     program = f"""
 import pathlib
-from configs.quickstart import get_config
-from grasp_jax.cell_results import evaluate_cell
-from grasp_jax.cells import make_cell, train_cell
-from grasp_jax.experiment import Experiment
+from grasp_jax.config import Config
+from grasp_jax.run import open_run, prepare
+from grasp_jax.trial import make_trial, train_trial
+from grasp_jax.trial_results import evaluate_trial
 
-config = get_config()
-config.model.method = "plain"
-config.data.synthetic.num_users, config.data.synthetic.num_items = 200, 400
-config.train.max_epochs = 2
-experiment = Experiment(config, pathlib.Path({str(tmp_path / "run")!r}))
-cell = make_cell(experiment, "plain", "sasrec")
-rows = evaluate_cell(experiment, cell, train_cell(experiment, cell)).rows
+synthetic = {{"num_users": 200, "num_items": 400, "repeat_rate": 0.03}}
+data = {{"source": "synthetic", "max_length": 50, "tail_item_below": 4, "synthetic": synthetic}}
+config = Config.from_dict({{"data": data, "model.method": "plain", "model.dropout": 0.3, "train.max_epochs": 2}})
+run = open_run(config, pathlib.Path({str(tmp_path / "run")!r}))
+trial = make_trial(prepare(run), "plain", "sasrec")
+rows = evaluate_trial(trial, train_trial(trial)).rows
 print("trained", len(rows) > 0)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("trained True\n")
+
+
+def test_own_training_has_the_papers_config() -> None:
+    """The benchmark against rivals would train with other settings than it says."""
+    assert own_training.paper_config() == Config.from_dict(beauty.get_config(own_training.BACKBONE).to_dict())
 
 
 def test_gpu_benchmarks_are_found(bare: dict[str, str]) -> None:
@@ -67,38 +71,3 @@ def test_gpu_benchmarks_run(bare: dict[str, str], tmp_path: pathlib.Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     table = kernels.gru(json.loads((tmp_path / "gru.json").read_text()))
     assert table.rows and all(len(row) == len(table.header) for row in table.rows)
-
-
-def changed(config: object) -> object:
-    """All that the package does to a config, and its fields after it."""
-    config.update_from_flattened_dict({"model.features": 32, "train.loss": "bce"})  # type: ignore[attr-defined]
-    config.update({"eval": {"seed": 7}, "model": {"plus": {"id_trust": 2.0}}})  # type: ignore[attr-defined]
-    with config.unlocked():  # type: ignore[attr-defined]
-        config.by_method = {"plain": {"model": {"dropout": (0.5,)}}}  # type: ignore[attr-defined]
-    config.model.kernels = config.get_ref("kernels")  # type: ignore[attr-defined]
-    config.kernels = "pallas"  # type: ignore[attr-defined]
-    copy = config.copy_and_resolve_references()  # type: ignore[attr-defined]
-    config.kernels = "xla"  # type: ignore[attr-defined]
-    kernels = copy.model.kernels, config.model.kernels  # type: ignore[attr-defined]
-    return copy.to_dict(), kernels, list(copy.by_method), copy.get("nothing", 3), json.loads(copy.to_json_best_effort())
-
-
-def test_bare_config_is_ml_collections_own() -> None:
-    """A benchmark on a bare machine would be of another config than here."""
-    fields = default_config().to_dict()
-    expected, found = (changed(kind(fields).lock()) for kind in (ml_collections.ConfigDict, bare_config_dict.ConfigDict))
-    assert found == expected
-
-
-@pytest.mark.parametrize("kind", [ml_collections.ConfigDict, bare_config_dict.ConfigDict])
-def test_bare_config_refuses_what_ml_collections_refuses(kind: type) -> None:
-    """A mistyped field would be made, and its default used."""
-    config = kind({"model": {"features": 64}}).lock()
-    with pytest.raises(AttributeError):
-        config.model.feature = 32
-    with pytest.raises(AttributeError):
-        _ = config.models
-    with pytest.raises(KeyError):
-        _ = config["models"]
-    with pytest.raises((KeyError, AttributeError)):
-        config.copy_and_resolve_references().update({"model": {"width": 3}})

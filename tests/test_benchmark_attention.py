@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from benchmarks import attention
+from benchmarks import attention, packed_rows
 from grasp_jax.kernels.packed_attention import packed_attention_reference
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -36,8 +36,8 @@ def test_quick_run_times_what_agrees(tmp_path: pathlib.Path) -> None:
 
 def test_forms_that_differ_are_found() -> None:
     """The benchmark would compare the speed of two different functions."""
-    _, segments = attention.packed_segments("", attention.QUICK)
-    inputs = attention.random_inputs(segments, 1, attention.QUICK)
+    _, segments = packed_rows.packed_segments("", packed_rows.QUICK)
+    inputs = attention.random_inputs(segments, 1, packed_rows.QUICK)
     compare = functools.partial(attention.difference, inputs=inputs, segments=segments, normaliser="softmax", rate=None)
     assert compare(attention.reference_attention) == 0.0
 
@@ -50,10 +50,10 @@ def test_forms_that_differ_are_found() -> None:
 
 def test_rows_are_packed_as_training_packs_them() -> None:
     """The kernels would be timed on rows that training never sees."""
-    _, segments = attention.packed_segments("", attention.QUICK)
-    assert segments.shape[0] == attention.QUICK.steps and segments.shape[2] % 8 == 0
+    _, segments = packed_rows.packed_segments("", packed_rows.QUICK)
+    assert segments.shape[0] == packed_rows.QUICK.steps and segments.shape[2] % 8 == 0
     for batch in segments:
         users = batch[batch >= 0]
-        assert len(np.unique(users)) <= attention.QUICK.batch_size
+        assert len(np.unique(users)) <= packed_rows.QUICK.batch_size
         changes = (np.diff(batch, axis=1) != 0).sum() + len(batch)  # a user occupies one stretch of one row
         assert changes == sum(len(np.unique(row)) for row in batch)

@@ -13,7 +13,7 @@ from benchmarks import memory, memory_stages, report, retrieval
 from benchmarks.apart import ROOT, run_apart
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.sections import growth, search
-from grasp_jax.knowledge.search_exact import search_exact
+from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from tests.refusal import assert_names, refusal
 
 

@@ -17,7 +17,7 @@ from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import QUICK, Sizes
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
-from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.report.formats import markdown
 
 TINY = Sizes(batch_size=8, width=24, max_length=8, features=8, hidden=16)
@@ -32,10 +32,10 @@ TINY = Sizes(batch_size=8, width=24, max_length=8, features=8, hidden=16)
         ("jit(f)/backbone/while/body/closed_call/gather", "backbone"),  # the last part is a primitive that is called like a stage
         ("jit(f)/jit(update)/add", None),  # a function that is called like a stage
         ("jit(f)/projected/add", None),
-        ("jit(f)/while/body/vmap(jvp(Recommender.training_scores))/encoder.head_input/add", "gate"),  # by flax's names
-        ("jit(f)/vmap(jvp(Recommender.training_scores))/Recommender.training_features/encoder.item_features/gather", "gather"),
-        ("jit(f)/vmap(transpose(jvp(Recommender.training_scores)))/concatenate", "loss"),
-        ("jit(f)/vmap(jvp(Recommender.training_scores))/backbone/backbone._published/add", "backbone"),
+        ("jit(f)/while/body/vmap(jvp(SequenceModel.training_scores))/encoder.head_input/add", "gate"),  # by flax's names
+        ("jit(f)/vmap(jvp(SequenceModel.training_scores))/SequenceModel.training_features/encoder.item_features/gather", "gather"),
+        ("jit(f)/vmap(transpose(jvp(SequenceModel.training_scores)))/concatenate", "loss"),
+        ("jit(f)/vmap(jvp(SequenceModel.training_scores))/backbone/backbone._published/add", "backbone"),
         ("", None),
     ],
 )

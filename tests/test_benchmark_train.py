@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import train
 from benchmarks.lengths import log_to_time
-from benchmarks.own_training import data_of, experiment
+from benchmarks.own_training import data_of, prepared_run
 from benchmarks.rivals import protocol
 from benchmarks.sections import training
 from grasp_jax.data.log import build_log
@@ -32,9 +32,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, Sp
     """A folder as rivals get it, and the split that it was made of."""
     folder = tmp_path_factory.mktemp("train")
     train.write_interactions(folder, log_to_time(quick=True))
-    own = experiment(folder, SETTINGS)
+    own = prepared_run(folder, SETTINGS)
     protocol.write(folder, SETTINGS, data_of(own))
-    return folder, own.split
+    return folder, own.run.split
 
 
 def test_rivals_read_the_split_and_its_candidates(prepared: tuple[pathlib.Path, Split]) -> None:
@@ -150,7 +150,7 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     log = build_log("groups", np.repeat(np.arange(400), 10), items.ravel())
     folder, settings = tmp_path_factory.mktemp("following"), SETTINGS._replace(threads=1, patience=EPOCHS)
     train.write_interactions(folder, log)
-    protocol.write(folder, settings, data_of(experiment(folder, settings)))
+    protocol.write(folder, settings, data_of(prepared_run(folder, settings)))
     return folder
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks import describe, gated_projection, lengths, report
-from grasp_jax.config import default_config
-from grasp_jax.knowledge import chat
-from grasp_jax.knowledge.answers import Answer, AnswerCache, kept_keys
-from grasp_jax.knowledge.language_model import keys_of
-from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.knowledge.describe import chat
+from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, kept_keys
+from grasp_jax.knowledge.describe.language_model import keys_of
+from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.refusal import refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -93,8 +93,7 @@ def test_describing_benchmark_fails_where_a_promise_is_broken(figure: str) -> No
 
 def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> None:
     """An answer that the cache held when the run was killed, and that was asked for again, would go unseen."""
-    config = default_config().knowledge
-    config.describe.base_url = "http://any"
+    config = KnowledgeConfig().with_fields({"describe.base_url": "http://any"})
     keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.described_by(config))]
     with AnswerCache(tmp_path) as cache:
         cache.add(keys[0], Answer("text"))

@@ -1,20 +1,19 @@
 """Descriptions from a chat endpoint that behaves badly on purpose: all complete, none asked twice, none of another item."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.config.address import OPENAI, check_endpoint, redacted, resolved
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import chat
-from grasp_jax.knowledge import describe as describers
-from grasp_jax.knowledge.address import OPENAI, check_endpoint, redacted, resolved
-from grasp_jax.knowledge.answers import AnswerCache
-from grasp_jax.knowledge.endpoint import Usage
-from grasp_jax.knowledge.language_model import described, estimate, keys_of
+from grasp_jax.knowledge.describe import chat, describers
+from grasp_jax.knowledge.describe.answers import AnswerCache
+from grasp_jax.knowledge.describe.endpoint import Usage
+from grasp_jax.knowledge.describe.language_model import described, estimate, keys_of
 from tests.chat_server import ChatServer, running
 from tests.refusal import refusal
 
@@ -25,10 +24,9 @@ FAULTS = {
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
+def settings(monkeypatch: pytest.MonkeyPatch) -> KnowledgeConfig:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    config = default_config().knowledge
-    config.describe.concurrency, config.describe.max_characters = 8, 200
+    config = KnowledgeConfig().with_fields({"describe.concurrency": 8, "describe.max_characters": 200})
     return config
 
 
@@ -36,7 +34,7 @@ def prompt_of(row: int) -> str:
     return f"item {row // 2}"  # every prompt twice
 
 
-def describe(folder: pathlib.Path, config: ConfigDict, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
+def describe(folder: pathlib.Path, config: KnowledgeConfig, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
         keys = keys_of(num_rows, prompt_of, chat.described_by(config))
         usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
@@ -46,7 +44,7 @@ def describe(folder: pathlib.Path, config: ConfigDict, num_rows: int = 400) -> t
 def test_a_server_that_misbehaves(tmp_path: pathlib.Path, settings: Any) -> None:
     """An item would be left out, paid for twice or get another's text, or the endpoint see more requests at once than it allows."""
     with running(ChatServer(FAULTS)) as server:
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         found, usage = describe(tmp_path, settings)
         assert usage.asked == 200 and usage.prompt_tokens > 0
         assert set(server.answered.values()) == {1} and len(server.answered) == 200
@@ -70,7 +68,7 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
     tables = []
     for folder, faults in (("bad", FAULTS), ("good", content)):
         with running(ChatServer(faults)) as server:
-            settings.describe.base_url = server.url
+            settings = settings.with_fields({"describe.base_url": server.url})
             tables.append(describe(tmp_path / folder, settings, 100)[0])
     assert tables[0] == tables[1]
 
@@ -88,7 +86,7 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
 def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any, status: int, expected: str, requests: int) -> None:
     """A wrong key would be tried ten thousand times, or stand in the error."""
     with running(ChatServer(status=status)) as server:
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         with pytest.raises(UserError, match=expected) as raised:
             describe(tmp_path, settings)
         assert server.requests == requests
@@ -97,10 +95,10 @@ def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any
 
 def test_endpoint_that_goes_down_later_keeps_what_it_answered(tmp_path: pathlib.Path, settings: Any) -> None:
     """Answers that were paid for would be lost, or the run go on for ever."""
-    settings.describe.retries = 1
+    settings = settings.with_fields({"describe.retries": 1})
     server = ChatServer(seconds=0.0)
     with running(server):
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         describe(tmp_path, settings, 40)
     with pytest.raises(UserError, match="no answer after 2 attempts"):
         describe(tmp_path, settings, 400)
@@ -118,9 +116,9 @@ def test_no_key_for_openai_itself(tmp_path: pathlib.Path, settings: Any, monkeyp
 
 def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) -> None:
     """--dry-run would announce the price of answers that are already there."""
-    settings.describe.price_prompt, settings.describe.price_answer = 1.0, 2.0
+    settings = settings.with_fields({"describe.price_prompt": 1.0, "describe.price_answer": 2.0})
     with running(ChatServer()) as server:
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         describe(tmp_path, settings, 40)
         asked = server.requests
         with AnswerCache(tmp_path) as cache:
@@ -133,7 +131,7 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
 
 def test_an_address_without_its_scheme(tmp_path: pathlib.Path, settings: Any) -> None:
     """A newcomer would be told that the endpoint is down, after three attempts."""
-    settings.describe.base_url = "localhost:8000/v1"
+    settings = dataclasses.replace(settings, describe=dataclasses.replace(settings.describe, base_url="localhost:8000/v1"))
     with pytest.raises(UserError, match="base_url: 'localhost:8000/v1'; expected an address such as http://localhost:8000/v1"):
         describe(tmp_path, settings)
 
@@ -143,7 +141,7 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
     """Prompts would go to a host that nobody named, and the user not learn of it."""
     with running(ChatServer()) as other, running(ChatServer(status=status)) as server:
         server.location = f"http://localhost:{other.port}/v1/chat/completions?token=abc"
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         message = refusal(describe, tmp_path, settings)
         assert (other.requests, server.requests) == (0, 1)
     assert f"{server.url}: redirects to localhost (status {status}), which is not followed" in message and "abc" not in message
@@ -162,9 +160,9 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
 )
 def test_replies_that_are_none_are_one_line(tmp_path: pathlib.Path, settings: Any, content: bytes) -> None:
     """A login page, or JSON nested absurdly deep, would end in a traceback or become an item's text."""
-    settings.describe.retries = 0
+    settings = settings.with_fields({"describe.retries": 0})
     with running(ChatServer(content=content)) as server:
-        settings.describe.base_url = server.url
+        settings = settings.with_fields({"describe.base_url": server.url})
         message = refusal(describe, tmp_path, settings)
     assert "1 times no answer to one request" in message and "not the protocol's JSON" in message
 
@@ -185,8 +183,8 @@ SECRETS = {
 @pytest.mark.parametrize("address", SECRETS)
 def test_an_address_is_nothing_but_an_address(settings: Any, address: str) -> None:
     """A key would stand in config.json, results.json and the terminal."""
-    settings.embed.base_url = address
-    message = refusal(check_endpoint, settings.embed, "config.knowledge.embed")
+    message = refusal(settings.with_fields, {"embed.base_url": address})
+    assert message == refusal(check_endpoint, dataclasses.replace(settings.embed, base_url=address), "config.knowledge.embed")
     assert message.startswith("config.knowledge.embed.base_url: ") and SECRETS[address] in message and "http://localhost:8000/v1" in message
     assert "SECRET1" not in message
 
@@ -194,18 +192,17 @@ def test_an_address_is_nothing_but_an_address(settings: Any, address: str) -> No
 @pytest.mark.parametrize("key", ["sk-SECRET1", "abcSECRET1", "A" * 65, "AKIA0123456789SECRET1", "KEY SECRET1"])
 def test_a_key_is_no_name_of_a_variable(settings: Any, key: str) -> None:
     """A key given in place of its variable's name would be written and printed; what the environment has is a name."""
-    settings.describe.key_variable = key
-    message = refusal(check_endpoint, settings.describe, "config.knowledge.describe", {})
+    message = refusal(check_endpoint, dataclasses.replace(settings.describe, key_variable=key), "config.knowledge.describe", {})
+    assert message == refusal(settings.with_fields, {"describe.key_variable": key})
     assert message.startswith("config.knowledge.describe.key_variable: not the name of an environment variable, such as OPENAI_API_KEY")
     assert key not in message
     for name, environment in (("OPENAI_API_KEY", {}), ("K2", {}), ("my_key", {"my_key": "x"}), ("", {})):
-        settings.describe.key_variable = name
-        check_endpoint(settings.describe, "config.knowledge.describe", environment)
+        check_endpoint(dataclasses.replace(settings.describe, key_variable=name), "config.knowledge.describe", environment)
 
 
 def test_where_it_goes_is_said_as_the_client_has_it(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """--dry-run would say OpenAI, and the prompts go to where an old variable of the environment points."""
-    settings.describer, settings.describe.cache = "openai", str(tmp_path / "answers")
+    settings = settings.with_fields({"describer": "openai", "describe.cache": str(tmp_path / "answers")})
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert f"go to OpenAI ({OPENAI})" in describers.what_is_missing("items", 4, prompt_of, settings)
     with running(ChatServer()) as server:
@@ -217,8 +214,8 @@ def test_where_it_goes_is_said_as_the_client_has_it(tmp_path: pathlib.Path, sett
     monkeypatch.setenv("OPENAI_BASE_URL", "http://host/v1?key=SECRET1")
     message = refusal(describers.what_is_missing, "items", 4, prompt_of, settings)
     assert message.startswith("the environment's OPENAI_BASE_URL: ") and "SECRET1" not in message
-    settings.describe.base_url = "http://own/v1"
-    assert resolved(settings.describe).said == "http://own/v1", "the config's own address comes first"
+    settings = settings.with_fields({"describe.base_url": "http://own/v1"})
+    assert resolved(settings.describe).in_words == "http://own/v1", "the config's own address comes first"
 
 
 def test_keys_are_taken_out_of_a_command_line() -> None:

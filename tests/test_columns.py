@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.knowledge import columns, recipe, texts
+from grasp_jax.knowledge import recipe, texts
+from grasp_jax.knowledge.text import columns
 from tests.refusal import assert_names, refusal
 
 SHOP: dict[str, list[Any]] = {
@@ -38,13 +38,12 @@ def split_of() -> Split:
     return leave_one_out(build_log("shop", np.repeat(np.arange(3), 4), np.arange(12) % 3, catalogue=np.arange(3)), 10)
 
 
-def knowledge(*names: str, template: str = "listed_item") -> ConfigDict:
-    config = default_config().knowledge
-    config.text_columns, config.item_template = names, template
+def knowledge(*names: str, template: str = "listed_item") -> KnowledgeConfig:
+    config = KnowledgeConfig().with_fields({"text_columns": names, "item_template": template})
     return config
 
 
-def item_texts(config: ConfigDict, table: AttributeTable) -> list[str]:
+def item_texts(config: KnowledgeConfig, table: AttributeTable) -> list[str]:
     prompt, _ = texts.prompts_of(config, split_of(), Texts(table))
     return [prompt(row).removeprefix("The item has the following attributes: ") for row in range(3)]
 
@@ -95,7 +94,7 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
     """The terminal, and whatever keeps its output, would hold what a user agreed to share with the encoder alone; or pages of text."""
     users = AttributeTable(np.arange(3), {"age": [31, 32, 33], "level": ["high"] * 3})
     config = knowledge()
-    config.user_template, config.share_personal_fields = "industry_user", ("age",)
+    config = config.with_fields({"user_template": "industry_user", "share_personal_fields": ("age",)})
     sources = Texts(shop(title=["s" * 300, "t", "u"]), users)
     lines = texts.sample_prompts(config, split_of(), sources)
     assert lines[1].startswith("users: text from ") and lines[1].endswith("; not used: level") and len(lines) == 5
@@ -105,11 +104,11 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
     )
     assert lines[4].startswith("a user: ") and "aged" not in lines[4] and all("\n" not in line for line in lines)
     assert "aged 32" in texts.prompts_of(config, split_of(), sources)[1](1)
-    config.share_personal_fields = ()
+    config = config.with_fields({"share_personal_fields": ()})
     assert texts.sample_prompts(config, split_of(), sources)[1].endswith("; not used: level; held back as personal: age")
     sources = Texts(shop(), of_users=["likes a", "likes b", "likes c"])
     assert texts.sample_prompts(knowledge(), split_of(), sources)[-1] == "a user: likes b"
-    config.encoder = "file"
+    config = config.with_fields({"encoder": "file"})
     assert texts.sample_prompts(config, split_of(), sources) == texts.sample_prompts(knowledge(), split_of(), Texts()) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from grasp_jax import command
+from grasp_jax import command, compiled
 from grasp_jax.config import default_config
 from tests.refusal import assert_names, refusal
 
@@ -80,8 +80,11 @@ def test_checked_config_settles_the_source(path: str, source: str, name: str, mo
     assert (config.data.source, config.model.row_norm, config.data.name) == (source, 2.5, name)
 
 
-def test_no_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder called ~ would be made where one stands."""
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    command._keep_compiled("~/.cache/grasp_jax")
-    assert "compiled programs are not kept" in capsys.readouterr().out
+    said: list[str] = []
+    monkeypatch.setattr(compiled.logger, "warning", said.append)
+    monkeypatch.setattr(compiled, "in_use", lambda: False)
+    compiled.keep("~/.cache/grasp_jax")
+    assert len(said) == 1 and "compiled programs are not kept" in said[0]

@@ -3,18 +3,35 @@
 import importlib
 import json
 import pathlib
+import pickle
 import re
 from typing import Any
 
 import pytest
 
 from configs import sweep
-from grasp_jax.config import CONFIG_FILE, check_workdir, default_config, field_of, names, of_method, save_config
-from grasp_jax.config_checks import validate
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import (
+    CONFIG_FILE,
+    FIELDS,
+    Config,
+    check_workdir,
+    default_config,
+    flatten,
+    names,
+    read_config,
+    resolve_field,
+    save_config,
+    value_of,
+)
+from grasp_jax.config.checks import Choice
+from grasp_jax.config.model import QUERIES_BY_INTERACTION
+from grasp_jax.config_checks import check_config
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.corruption import KINDS
+from grasp_jax.knowledge.encoders.geometry import REDUCTIONS
+from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.recommender import BACKBONES
+from grasp_jax.parallel.plan import DEVICES
 from tests.refusal import assert_names, refusal
 
 CONFIGS = sorted(
@@ -22,27 +39,28 @@ CONFIGS = sorted(
 )
 
 
-def check(config: ConfigDict) -> None:
-    validate(config, tuple(METHODS), tuple(BACKBONES))
-
-
-def changed(key: str, value: Any) -> ConfigDict:
-    """Defaults with one field set as a flag would set it: it must exist, and have the field's type."""
-    config = default_config().lock()
-    config.update_from_flattened_dict({key: value})
+def checked(changes: dict[str, Any]) -> Config:
+    """The defaults with other values, as a run would take them."""
+    config = Config.from_dict(changes)
+    check_config(config)
     return config
+
+
+def changed(key: str, value: Any) -> Config:
+    return Config().with_fields({key: value})
 
 
 def test_defaults_are_valid() -> None:
     """Would break every run."""
-    check(default_config())
+    check_config(Config())
+    check_config(Config.from_dict(default_config().to_dict()))
 
 
 @pytest.mark.parametrize("section", ["describe", "embed"])
 def test_keys_in_a_config_are_refused_and_not_shown(section: str) -> None:
     """Would break secrecy: a key would stand in config.json, or in the error itself."""
     for field, value in (("base_url", "http://host/v1?api_key=SECRET1"), ("key_variable", "sk-SECRET1")):
-        message = refusal(check, changed(f"knowledge.{section}.{field}", value))
+        message = refusal(checked, {f"knowledge.{section}.{field}": value})
         assert message.startswith(f"config.knowledge.{section}.{field}: ") and "SECRET1" not in message
 
 
@@ -50,36 +68,27 @@ def test_keys_in_a_config_are_refused_and_not_shown(section: str) -> None:
 def test_shipped_configs_are_valid_and_know_every_key(name: str) -> None:
     """Would break a config that comes with the project: a value that is refused, or a key that nothing reads."""
     config = importlib.import_module(f"configs.{name}").get_config()
-    check(config)
-    for method in config.by_method:
+    own = checked(config.to_dict())
+    for method in own.by_method:
         assert method in METHODS
-        check(of_method(config, method))
-    own = {key for key in keys(config.to_dict()) if not key.startswith(("by_method.", "by_source."))}
-    assert own == keys(default_config().to_dict())
+        check_config(own.for_method(method))
+    known = {key for key in flatten(config.to_dict()) if not key.startswith(("by_method.", "by_source."))}
+    assert known == set(flatten(Config().to_dict()))
 
 
 def test_a_method_may_have_its_own_settings() -> None:
     """Would break sweeps: every method would have one dropout, or a mistyped field be set in vain."""
-    config = default_config()
-    with config.unlocked():
-        config.by_method = {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}, "grasp": {"model": {"droput": 1}}}
-    plain = of_method(config, "plain")
+    config = changed("by_method", {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}})
+    plain = config.for_method("plain")
     assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), (3e-3,), 64)
-    assert of_method(config, "llminit").model.dropout == config.model.dropout == (0.2,)
-    assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp", "droput"))
-    with config.unlocked():
-        config.by_method.grasp = {"data": {"max_length": 5}}
-    assert_names(refusal(of_method, config, "grasp"), ("config.by_method.grasp.data", "all methods of a run share it"))
-    with config.unlocked():
-        config.by_method.llminit = 5
-    assert_names(refusal(of_method, config, "llminit"), ("config.by_method.llminit: 5", "expected fields"))
-
-
-def keys(tree: dict[str, Any], prefix: str = "") -> set[str]:
-    found: set[str] = set()
-    for key, value in tree.items():
-        found |= keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
-    return found
+    assert config.for_method("llminit").model.dropout == config.model.dropout == (0.2,)
+    for own, parts in (
+        ({"model": {"droput": 1}}, ("config.by_method.grasp.model.droput: no such field; did you mean dropout?",)),
+        ({"data": {"max_length": 5}}, ("config.by_method.grasp.data", "all methods of a run share it")),
+        ({"model": {"table_dtype": "float16"}}, ("config.by_method.grasp.model.table_dtype", "all methods of a run share it")),
+        (5, ("config.by_method.grasp: 5", "expected fields")),
+    ):
+        assert_names(refusal(changed, "by_method", {"grasp": own}), parts)
 
 
 @pytest.mark.parametrize("section", ["", "train", "data.synthetic"])
@@ -108,6 +117,48 @@ def test_wrong_types_raise(section: str, field: str, value: Any) -> None:
     config = default_config().lock()
     with pytest.raises(TypeError, match=field):
         config[section][field] = value
+
+
+def test_a_config_goes_through_json_and_pickle() -> None:
+    """A stored config would come back as another one."""
+    config = Config().with_fields({"train.seeds": (1, 2), "kernels": "xla", "by_method": {"plain": {"model": {"dropout": [0.5]}}}})
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config == pickle.loads(pickle.dumps(config))
+    assert config.model.kernels == "xla", "the model's section follows"
+
+
+@pytest.mark.parametrize(
+    "name, full",
+    [
+        ("dropout", "model.dropout"), ("max_epochs", "train.max_epochs"), ("batch_size", "train.batch_size"), ("kernels", "kernels"),
+        ("eval.seed", "eval.seed"), ("plus.gate", "model.plus.gate"), ("plus__gate", "model.plus.gate"), ("encoder", "knowledge.encoder"),
+    ],
+)  # fmt: skip
+def test_fields_by_their_last_name(name: str, full: str) -> None:
+    """`Recommender(dropout=0.3)` would set another field, or none."""
+    assert resolve_field(name) == full
+
+
+def test_names_that_are_no_field_or_several() -> None:
+    """One of several fields would be set by chance."""
+    assert_names(refusal(resolve_field, "gate"), ("gate: the name of several fields; expected one of model.gate, model.plus.gate",))
+    assert_names(refusal(resolve_field, "seed"), ("knowledge.seed", "eval.seed"))
+    assert_names(refusal(resolve_field, "droput"), ("config.droput: no such field; did you mean config.model.dropout?",))
+    assert_names(refusal(resolve_field, "model"), ("config.model: a section, no field",))
+
+
+def test_choices_are_those_that_the_package_knows() -> None:
+    """A value would be taken that no code has, or refused though there is code."""
+    choices = {name: about.check.names for name, about in FIELDS.items() if isinstance(about.check, Choice)}
+    assert choices["plan.device"] == tuple(DEVICES) and choices["knowledge.corruption.kind"] == KINDS
+    assert choices["knowledge.reduction.kind"] == REDUCTIONS and choices["model.gate_query"] == QUERIES
+    assert BY_INTERACTION == QUERIES_BY_INTERACTION
+
+
+def test_sections_know_where_they_stand() -> None:
+    """Messages would name another field."""
+    assert all(about.what.endswith(".") for about in FIELDS.values())
+    sections = {name.rpartition(".")[0] for name in FIELDS} - {""}
+    assert all(section == value_of(Config(), section).SECTION for section in sections)
 
 
 REFUSED = {
@@ -158,7 +209,7 @@ REFUSED_TUPLES = [
 @pytest.mark.parametrize("key, value, message", [*((key, *case) for key, case in REFUSED.items()), *REFUSED_TUPLES])
 def test_values_that_no_stage_could_use(key: str, value: Any, message: str) -> None:
     """Would break runs late, or train something else than was asked for: key, value and what was expected, in one line."""
-    assert refusal(check, changed(key, value)).startswith(f"config.{key}: {message}")
+    assert refusal(checked, {key: value}).startswith(f"config.{key}: {message}")
 
 
 def test_values_at_the_edge_are_taken() -> None:
@@ -167,7 +218,7 @@ def test_values_at_the_edge_are_taken() -> None:
         "model.mlp": (), "model.dropout": (0, 0.5), "train.seeds": (0, 1), "model.method": "plain, grasp", "model.num_heads": 4,
         "train.learning_rate": (1, 1e-3), "data.max_length": 1,
     }.items():  # fmt: skip
-        check(changed(key, value))
+        checked({key: value})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +231,7 @@ def test_values_at_the_edge_are_taken() -> None:
 )  # fmt: skip
 def test_values_that_would_fail_late(key: str, value: Any) -> None:
     """Would break runs late: an MLP of no or negative width, one model trained twice into one folder."""
-    assert f"config.{key}" in refusal(check, changed(key, value))
+    assert f"config.{key}" in refusal(checked, {key: value})
 
 
 def test_names() -> None:
@@ -190,16 +241,15 @@ def test_names() -> None:
 
 def test_a_workdir_belongs_to_its_config(tmp_path: pathlib.Path) -> None:
     """Would break results: two configs in one workdir. The first difference is named, with both values, and how many follow."""
-    check_workdir(default_config(), tmp_path)
-    check_workdir(default_config(), tmp_path / "new")
-    save_config(default_config(), tmp_path / "new")
-    check_workdir(default_config(), tmp_path / "new")
+    check_workdir(Config(), tmp_path)
+    check_workdir(Config(), tmp_path / "new")
+    save_config(Config(), tmp_path / "new")
+    check_workdir(Config(), tmp_path / "new")
     path = str(tmp_path / "new" / CONFIG_FILE)
     assert refusal(check_workdir, changed("model.features", 32), tmp_path / "new") == (
         f"{path}: the workdir is of another config: model.features is 64 there and 32 here; use another --workdir"
     )
-    config = changed("train.seeds", (42, 43))
-    config.model.features = 32
+    config = Config().with_fields({"train.seeds": (42, 43), "model.features": 32})
     message = refusal(check_workdir, config, tmp_path / "new")
     assert_names(message, (path, "model.features is 64 there and 32 here (and 1 more)", "use another --workdir"))
 
@@ -209,7 +259,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path: pathlib.Path) -> None:
 )
 def test_every_section_is_compared(tmp_path: pathlib.Path, key: str, value: Any) -> None:
     """Would break results: a difference in a nested section, a tuple or a switch that goes unseen."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     assert f"{key} is " in refusal(check_workdir, changed(key, value), tmp_path)
     save_config(changed(key, value), tmp_path / "own")
     check_workdir(changed(key, value), tmp_path / "own")
@@ -217,52 +267,64 @@ def test_every_section_is_compared(tmp_path: pathlib.Path, key: str, value: Any)
 
 def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(tmp_path: pathlib.Path) -> None:
     """Would break runs that an upgrade finds unfinished; another rate, or a second one, is still another config."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     saved = json.loads((tmp_path / CONFIG_FILE).read_text())
     assert saved["train"]["learning_rate"] == [1e-3]
     saved["train"]["learning_rate"] = 1e-3
     del saved["checksum"]  # which those versions did not write
     (tmp_path / CONFIG_FILE).write_text(json.dumps(saved))
-    check_workdir(default_config(), tmp_path)
+    check_workdir(Config(), tmp_path)
     for rates in ((3e-3,), (1e-3, 3e-3)):
         assert "train.learning_rate is 0.001 there and [0.00" in refusal(check_workdir, changed("train.learning_rate", rates), tmp_path)
 
 
 def test_recommend_may_change(tmp_path: pathlib.Path) -> None:
     """Would break serving from a finished run: how many items are written decides no number of an earlier stage."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     check_workdir(changed("recommend.top_n", 50), tmp_path)
     check_workdir(changed("recommend.exclude_seen", False), tmp_path)
 
 
+def test_fields_that_came_later(tmp_path: pathlib.Path) -> None:
+    """Workdirs of earlier versions would be of another config, or be continued by another rule than they were begun with."""
+    save_config(Config(), tmp_path)
+    tree = json.loads((tmp_path / CONFIG_FILE).read_text())
+    del tree["checksum"], tree["eval"]["select"], tree["data"]["split"]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    as_then = changed("eval.select", "sampled100")
+    check_workdir(as_then, tmp_path)
+    assert "eval.select is 'sampled100' there and 'full' here" in refusal(check_workdir, Config(), tmp_path)
+    assert read_config(tmp_path) == as_then
+
+
 def test_what_is_audited_may_change(tmp_path: pathlib.Path) -> None:
     """Would break the audit of a finished run: a workdir older than the audit, or audited otherwise, is the same run."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     check_workdir(changed("knowledge.audit.category_column", "brand"), tmp_path)
     tree = json.loads((tmp_path / CONFIG_FILE).read_text())
     del tree["knowledge"]["audit"], tree["checksum"]
     (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
-    check_workdir(default_config(), tmp_path)
+    check_workdir(Config(), tmp_path)
 
 
 def test_keys_of_another_version_are_named(tmp_path: pathlib.Path) -> None:
     """Would break old workdirs: a field that was added or removed since is a difference, not a traceback."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     tree = json.loads((tmp_path / CONFIG_FILE).read_text())
     tree["model"]["colour"] = tree["model"].pop("causal")
     del tree["checksum"]
     (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
-    message = refusal(check_workdir, default_config(), tmp_path)
+    message = refusal(check_workdir, Config(), tmp_path)
     assert_names(message, ("model.causal is None there and True here", "and 1 more"))
 
 
 def test_saved_config_is_whole_and_stays(tmp_path: pathlib.Path) -> None:
     """Would break the record of a run: every field as JSON, and never overwritten by a later call."""
-    save_config(default_config(), tmp_path / "run")
+    save_config(Config(), tmp_path / "run")
     content = (tmp_path / "run" / CONFIG_FILE).read_text()
     tree = json.loads(content)
     del tree["checksum"]
-    assert keys(tree) == keys(default_config().to_dict()) and tree["train"]["seeds"] == [42] and tree["model"]["gate"] == "paper"
+    assert set(flatten(tree)) == set(flatten(Config().to_dict())) and tree["train"]["seeds"] == [42] and tree["model"]["gate"] == "paper"
     save_config(changed("recommend.top_n", 50), tmp_path / "run")
     assert (tmp_path / "run" / CONFIG_FILE).read_text() == content
     assert [path.name for path in (tmp_path / "run").iterdir()] == [CONFIG_FILE], "no partial file stays"
@@ -271,16 +333,16 @@ def test_saved_config_is_whole_and_stays(tmp_path: pathlib.Path) -> None:
 def test_a_damaged_config_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback, or claim the workdir of an unknown run."""
     (tmp_path / CONFIG_FILE).write_text('{"data": {"name": "beau')
-    message = refusal(check_workdir, default_config(), tmp_path)
+    message = refusal(check_workdir, Config(), tmp_path)
     assert_names(message, (str(tmp_path / CONFIG_FILE), "not readable JSON", "use another --workdir or restore the file"))
 
 
 def test_one_digit_of_a_saved_config(tmp_path: pathlib.Path) -> None:
     """A report would show another width than the models have."""
-    save_config(default_config(), tmp_path)
+    save_config(Config(), tmp_path)
     path = tmp_path / CONFIG_FILE
     path.write_text(path.read_text().replace('"top_n": 10', '"top_n": 11'))
-    assert_names(refusal(check_workdir, default_config(), tmp_path), (str(path), "its checksum differs"))
+    assert_names(refusal(check_workdir, Config(), tmp_path), (str(path), "its checksum differs"))
 
 
 def test_a_folder_is_one_however_it_is_spelt(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,8 +369,7 @@ def test_a_folder_is_one_however_it_is_spelt(tmp_path: pathlib.Path, monkeypatch
 )
 def test_sweeps_are_valid(variant: str) -> None:
     """Would break a curve of the paper: a point that is refused, or that is the default."""
-    config = sweep.get_config(variant)
-    check(config)
+    config = checked(sweep.get_config(variant).to_dict())
     points = {
         "neighbours=5": config.knowledge.num_neighbours == 5,
         "features=32": config.model.features == 32,
@@ -318,8 +379,8 @@ def test_sweeps_are_valid(variant: str) -> None:
     }
     if variant.startswith("plus="):
         fields = sweep.PLUS[variant.removeprefix("plus=")]
-        assert config.model.method == "grasp_plus" and all(field_of(default_config(), key) != value for key, value in fields.items())
-        assert all(field_of(config, key) == value for key, value in fields.items())
+        assert config.model.method == "grasp_plus" and all(value_of(Config(), key) != value for key, value in fields.items())
+        assert all(value_of(config, key) == value for key, value in fields.items())
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
@@ -338,7 +399,7 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     """Would break the comparison with the paper: LLM-ESR's protocol must be what its code does, and ours stay as it is."""
     of = importlib.import_module(f"configs.{name}").get_config
     ours, theirs = of(backbone), of(f"{backbone}@llm_esr")
-    check(theirs)
+    checked(theirs.to_dict())
     assert ours.model.backbone == theirs.model.backbone == backbone
     assert (theirs.eval.include_short_users, theirs.model.causal, theirs.model.padded_length) == (True, False, 200)
     assert (ours.eval.include_short_users, ours.model.causal, ours.model.padded_length) == (False, True, 0)

@@ -1,12 +1,11 @@
 """Config files that fail, flags that name no field, and the source that the data come from: one line each, or what was meant."""
 
-import importlib
 import pathlib
 from typing import Any
 
 import pytest
 
-from grasp_jax.config import default_config, flatten, resolve_source
+from grasp_jax.config import Config, flatten, resolve_source
 from grasp_jax.config_file import check_overrides, load_config
 from tests.refusal import assert_names, refusal
 
@@ -64,9 +63,9 @@ def test_names_of_files(tmp_path: pathlib.Path) -> None:
         ("--config.train.learning_speed=1", "config.train.learning_speed: no such field; did you mean"),
         ("--config.features=8", "config.features: no such field; did you mean config.model.features?"),
         ("--config.trian.seeds=1", "config.trian.seeds: no such field; did you mean config.train.seeds?"),
-        ("--config.train=5", "config.train: a section, no field; it has batch_size"),
+        ("--config.train=5", "config.train: a section, no field; it has start_from"),
         ("--noconfig.eval.ful", "config.eval.ful: no such field; did you mean full?"),
-        ("--config.zzz=1", "config.zzz: no such field; grasp_jax/config.py lists every field"),
+        ("--config.zzz=1", "config.zzz: no such field; grasp_jax/config lists every field"),
     ],
 )
 def test_flags_that_name_no_field(flag: str, message: str) -> None:
@@ -85,23 +84,24 @@ def quickstart(given: dict[str, Any]) -> dict[str, Any]:
     """Fields of configs/quickstart.py with flags, as `main` merges them."""
     config = load_config("configs/quickstart.py")
     config.update_from_flattened_dict(given)
-    resolve_source(config, given)
-    return flatten(config.to_dict())
+    settled = resolve_source(Config.from_dict(config.to_dict()), given)
+    return flatten(settled.to_dict())
 
 
 def test_the_quickstart_is_what_it_was() -> None:
     """Its results would change, or its old workdirs be of another config."""
-    changed = {key: value for key, value in quickstart({}).items() if value != flatten(default_config().to_dict())[key]}
+    changed = {key: value for key, value in quickstart({}).items() if value != flatten(Config().to_dict())[key]}
     assert changed == {
         "data.name": "synthetic-shop", "data.source": "synthetic", "data.max_length": 50, "data.tail_item_below": 4,
         "data.synthetic.num_users": 2500, "data.synthetic.num_items": 5000, "data.synthetic.repeat_rate": 0.03,
         "model.method": "plain,grasp", "model.dropout": (0.3,), "model.row_norm": 16.0, "train.max_epochs": 40, "train.patience": 5,
+        "eval.select": "sampled100",
     }  # fmt: skip
 
 
 def test_a_path_is_used_and_the_shop_left_behind() -> None:
     """People's own data were answered with the results of the synthetic shop, or got its tuning."""
-    own, defaults = quickstart({"data.path": "folder", "model.row_norm": 2.0}), default_config()
+    own, defaults = quickstart({"data.path": "folder", "model.row_norm": 2.0}), Config()
     assert (own["data.source"], own["data.path"], own["data.name"], own["model.row_norm"]) == ("files", "folder", "dataset", 2.0)
     assert (own["data.max_length"], own["data.tail_item_below"], own["model.dropout"]) == (100, 0, defaults.model.dropout)
     assert quickstart({"model.row_norm": 1.0})["model.row_norm"] == 1.0, "a flag stands above what a source has"
@@ -133,7 +133,5 @@ def test_what_a_source_has_is_checked() -> None:
         ({"shop": {"model": {"features": 8}}}, ("config.by_source.shop", "expected fields of one of files, synthetic, amazon")),
         ({"files": 5}, ("config.by_source.files: 5",)),
     ):
-        config = importlib.import_module("configs.quickstart").get_config()
-        with config.unlocked():
-            config.by_source = by_source
-        assert_names(refusal(resolve_source, config), parts)
+        config = Config().with_fields({"data.source": "auto", "by_source": by_source})
+        assert_names(refusal(resolve_source, config, ()), parts)

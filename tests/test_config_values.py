@@ -5,35 +5,28 @@ from typing import Any
 
 import pytest
 
-from grasp_jax.bare_config_dict import ConfigDict as BareConfigDict
-from grasp_jax.config import TUPLES, default_config, flatten
-from grasp_jax.config_checks import BOUNDS, CHOICES, NOT_EMPTY, check_config, validate
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import FIELDS, Config
+from grasp_jax.config.checks import Number, Numbers
+from grasp_jax.config_checks import check_config
 from grasp_jax.errors import UserError
-from grasp_jax.models.methods import METHODS
-from grasp_jax.models.recommender import BACKBONES
 from tests.refusal import assert_names, refusal
 
-TREE = default_config().to_dict()
-DEFAULTS = flatten(TREE)
+DEFAULTS = {name: about.default for name, about in FIELDS.items()}
 ODD: tuple[Any, ...] = (
     0, -1, 1, 0.5, -0.5, 1e308, -1e308, math.nan, math.inf, -math.inf, -0.0, "", "x", "\0", "x" * 10_000, (), (0,), (-1,), (math.nan,),
     ("x",), (None,), (True,), ((),), None, True, False, [1], {1}, b"x", 2**40, -(2**40), 10**400, 1j, object,
 )  # fmt: skip
-KNOWN = tuple(METHODS), tuple(BACKBONES)
 
 
-def odd_config(key: str, value: Any) -> Any:
-    """Defaults with one field set to a value of any type, as a config file could have built it."""
-    config = BareConfigDict(TREE)
-    config.update_from_flattened_dict({key: value})
-    return config
+def checked(key: str, value: Any) -> None:
+    """Looks at the defaults with one field set to a value of any type, as a config file could have built it."""
+    check_config(Config.from_dict({key: value}))
 
 
 def taken(key: str, value: Any) -> bool:
     """Whether the value is accepted; fails where it is neither accepted nor refused in one line that names the field."""
     try:
-        validate(odd_config(key, value), *KNOWN)
+        checked(key, value)
     except UserError as error:
         message = str(error)
         assert len(message.splitlines()) == 1 and len(message) < 600 and message.startswith("config."), (key, value, message)
@@ -45,7 +38,9 @@ def may_be(key: str, value: Any) -> bool:
     """Whether there is a reason to accept a value: the default's type, finite, not negative, and a name where one is needed."""
     default = DEFAULTS[key]
     if isinstance(default, tuple):
-        return type(value) is tuple and all(type(part) in ((int, float) if key in TUPLES else (str,)) and part == part for part in value)
+        several = isinstance(FIELDS[key].check, Numbers)
+        value = (value,) if several and isinstance(value, (int, float)) else value  # a number stands for a tuple of one
+        return type(value) in (tuple, list) and all(type(part) in ((int, float) if several else (str,)) and part == part for part in value)
     if isinstance(default, (bool, str)):
         return type(value) is type(default) and value not in ("\0", "x" * 10_000)
     return type(value) in ((int,) if isinstance(default, int) else (int, float)) and 0 <= value < 1e300
@@ -62,9 +57,10 @@ def test_every_field_with_every_odd_value(section: str) -> None:
 def test_every_number_has_bounds_and_its_default_is_within() -> None:
     """A new field would be checked by nothing."""
     numbers = {key for key, value in DEFAULTS.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
-    assert numbers == set(BOUNDS)
-    assert all(low <= DEFAULTS[key] <= high and math.isfinite(high) for key, (low, high, _) in BOUNDS.items())
-    assert set(CHOICES) | set(NOT_EMPTY) <= set(DEFAULTS)
+    assert numbers == {name for name, about in FIELDS.items() if isinstance(about.check, Number)}
+    for name, about in FIELDS.items():
+        assert not isinstance(about.check, Number) or math.isfinite(about.check.high)
+        about.check(name, about.default, about.default)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +81,7 @@ def test_every_number_has_bounds_and_its_default_is_within() -> None:
 )  # fmt: skip
 def test_what_is_said(key: str, value: Any, parts: tuple[str, ...]) -> None:
     """The field, the value or its length, and what was expected would not be told."""
-    assert_names(refusal(validate, odd_config(key, value), *KNOWN), (f"config.{key}: ", *parts))
+    assert_names(refusal(checked, key, value), (f"config.{key}: ", *parts))
 
 
 def test_seed_at_the_upper_end_and_a_prefix_of_two_lines() -> None:
@@ -93,13 +89,15 @@ def test_seed_at_the_upper_end_and_a_prefix_of_two_lines() -> None:
     assert taken("train.seeds", (2**32 - 1,)) and taken("knowledge.sentence.prefix", "Instruct: retrieve\nQuery: ")
 
 
-def test_a_section_that_is_missing_or_surplus() -> None:
+def test_a_section_that_is_surplus() -> None:
     """A config of another project would fail wherever it is first read."""
-    tree = default_config().to_dict()
-    del tree["train"]
-    assert_names(refusal(validate, ConfigDict(tree), *KNOWN), ("config.train.", "missing"))
-    misspelt = ConfigDict({**default_config().to_dict(), "trian": {"seeds": (1,)}})
-    assert_names(refusal(validate, misspelt, *KNOWN), ("config.trian", "no such field"))
+    for surplus, parts in (
+        ({"trian": {"seeds": (1,)}}, ("config.trian.seeds: no such field; did you mean config.train.seeds?",)),
+        ({"train": 5}, ("config.train: a section, no field; it has start_from",)),
+        ({"train": {"seeds": {"a": 1}}}, ("config.train.seeds.a: no such field",)),
+    ):
+        assert_names(refusal(Config.from_dict, {**Config().to_dict(), **surplus}), parts)
+    assert Config.from_dict({"model": {}, "train.patience": 3}).to_dict() == Config().with_fields({"train": {"patience": 3}}).to_dict()
 
 
 BY_METHOD = {
@@ -116,7 +114,4 @@ BY_METHOD = {
 def test_values_of_a_method(fault: str) -> None:
     """What `by_method` holds would be checked less than the rest."""
     changes, message = BY_METHOD[fault]
-    config = default_config()
-    with config.unlocked():
-        config.by_method = changes
-    assert message in refusal(check_config, config, *KNOWN)
+    assert message in refusal(checked, "by_method", changes)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import CorruptionConfig
 from grasp_jax.knowledge.corruption import ITEMS, MISSING, UNRELATED, USERS, corrupt_texts, corrupted_rows, described_by
 from tests.refusal import assert_names, refusal
 
@@ -11,8 +11,7 @@ TEXTS = [f"item {row}" for row in range(40)]
 
 
 def section(kind: str, share: float) -> object:
-    config = default_config().knowledge.corruption
-    config.kind, config.share = kind, share
+    config = CorruptionConfig().with_fields({"kind": kind, "share": share})
     return config
 
 

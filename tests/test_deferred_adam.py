@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from grasp_jax.training import deferred_adam
+from grasp_jax.training.optim import deferred_adam
 
 NUM_ITEMS, FEATURES, STEPS, READ = 40, 3, 120, 6
 

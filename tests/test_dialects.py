@@ -10,8 +10,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from grasp_jax.data.attributes import read_attributes
-from grasp_jax.data.readers import find_interactions, read_interactions, read_with_report
+from grasp_jax.data.readers import find_interactions, read_interactions
 from grasp_jax.errors import UserError
+from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -49,7 +50,7 @@ def test_every_dialect_gives_the_same_log(tmp_path: pathlib.Path, dialect: str) 
     """Would break with quotes or blanks as part of ids, a column taken for another, or a change of reading that no one hears of."""
     name, content, columns, said = DIALECTS[dialect]
     (tmp_path / name).write_bytes(content.encode())
-    log, report = read_with_report(tmp_path / name, "dialect", columns)
+    log, report = read_interactions(tmp_path / name, "dialect", columns)
     assert log.user_ids.tolist() == ["u1", "u2"] and log.item_ids.tolist() == ["i5", "i6"]
     assert log.items.tolist() == [1, 0, 0] and log.timestamps is not None and log.timestamps.tolist() == [1, 3, 2]
     assert_names("; ".join(report.notes), said)
@@ -68,9 +69,9 @@ def test_packed_files_and_parts(tmp_path: pathlib.Path, packing: str) -> None:
         packed = gzip.compress(content.encode()) if packing == "gz" else pa.Codec("zstd").compress(content.encode(), asbytes=True)
         path.write_bytes(packed)
         assert find_interactions(str(folder)) == path
-        assert read_interactions(path, "packed", COLUMNS).items.tolist() == [1, 0, 0]
+        assert read_log(path, "packed", COLUMNS).items.tolist() == [1, 0, 0]
         path.write_bytes(packed[: len(packed) // 2])
-        assert_names(refusal(read_interactions, path, "packed", COLUMNS), (str(path), "not a readable"))
+        assert_names(refusal(read_log, path, "packed", COLUMNS), (str(path), "not a readable"))
     parts = tmp_path / "spark" / "interactions.parquet"
     parts.mkdir(parents=True)
     (parts / "_SUCCESS").write_bytes(b"")
@@ -79,10 +80,10 @@ def test_packed_files_and_parts(tmp_path: pathlib.Path, packing: str) -> None:
         parquet.write_table(pa.table(columns), parts / f"part-0000{part}.snappy.parquet")
     for given in (parts, parts.parent):
         assert find_interactions(str(given)) == parts
-    log, report = read_with_report(parts, "spark", COLUMNS)
+    log, report = read_interactions(parts, "spark", COLUMNS)
     assert log.items.tolist() == [1, 0, 0] and "2 parts" in report.files[0]
     (parts / "part-00001.snappy.parquet").write_bytes(b"PAR1")
-    assert_names(refusal(read_interactions, parts, "spark", COLUMNS), (str(parts), "not a readable parquet table"))
+    assert_names(refusal(read_log, parts, "spark", COLUMNS), (str(parts), "not a readable parquet table"))
 
 
 FAULTS = {
@@ -110,17 +111,17 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: pathlib.Path, faul
     """Would break with a user called "user", a crash of the JSON reader, or a message that names neither row nor cure."""
     name, content, parts = FAULTS[fault]
     (tmp_path / name).write_bytes(content)
-    assert_names(refusal(read_interactions, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))
+    assert_names(refusal(read_log, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))
 
 
 def test_quotation_marks_inside_ids_stay(tmp_path: pathlib.Path) -> None:
     """Would break TSV ids that merely contain a quotation mark, as sizes in inches do."""
     path = tmp_path / "log.tsv"
     path.write_text('user\titem\nu1\t6" nail\nu2\t"quoted"\n')
-    log, report = read_with_report(path, "quotes", COLUMNS)
+    log, report = read_interactions(path, "quotes", COLUMNS)
     assert log.item_ids.tolist() == ['"quoted"', '6" nail'] and "kept as part of the id" in report.notes[0]
     path.write_text('"user"\t"item"\n"u1"\t"6\\" nail"\n')
-    assert read_interactions(path, "quotes", COLUMNS).item_ids.tolist() == ['6" nail'], "R writes \\\" for a mark within marks"
+    assert read_log(path, "quotes", COLUMNS).item_ids.tolist() == ['6" nail'], "R writes \\\" for a mark within marks"
 
 
 PAIRS = {
@@ -140,9 +141,9 @@ def test_inter_txt(tmp_path: pathlib.Path, case: str) -> None:
     path = tmp_path / "inter.txt"
     path.write_bytes(content)
     if parts:
-        assert_names(refusal(read_interactions, path, "pairs", {}), (str(path), *parts))
+        assert_names(refusal(read_log, path, "pairs", {}), (str(path), *parts))
     else:
-        log = read_interactions(path, "pairs", {})
+        log = read_log(path, "pairs", {})
         assert log.user_ids.tolist() == [1, 2] and log.item_ids.tolist() == [5, 6] and log.items.tolist() == [0, 1, 0]
 
 
@@ -150,7 +151,7 @@ def test_columns_that_no_one_reads_may_hold_anything(tmp_path: pathlib.Path) -> 
     """Would break a run for a dash in a price, a byte in a comment, or a field that changes its type."""
     path = tmp_path / "log.csv"
     path.write_bytes(b"user,item,note,note\nu,i,\xff,1\nu,j,2,\n")
-    log, report = read_with_report(path, "log", COLUMNS)
+    log, report = read_interactions(path, "log", COLUMNS)
     assert log.items.tolist() == [0, 1] and report.ignored == ("note",)
     path = tmp_path / "items.csv"
     path.write_text("item,title,price\ni,Soap,3.50\nj,Balm,—\nk,,\n")
@@ -194,6 +195,6 @@ def test_damaged_files_never_end_in_a_traceback(tmp_path: pathlib.Path, ending: 
             damaged[rng.randrange(len(damaged))] = rng.choice(b'\0\xff",;\n\r\t {}[]9\\-') if rng.random() < 0.8 else rng.randrange(256)
         path.write_bytes(damaged[: rng.randint(1, len(damaged))] if rng.random() < 0.2 else damaged)
         try:
-            read_interactions(path, "damaged", COLUMNS)
+            read_log(path, "damaged", COLUMNS)
         except UserError as error:
             assert str(path) in str(error) and len(str(error).splitlines()) == 1

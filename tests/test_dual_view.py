@@ -7,12 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.models.dual_view import DualView, DualViewEncoder
-from grasp_jax.models.gru4rec import GRU4Rec
-from grasp_jax.models.methods.llm_esr import Distillation, tables
-from grasp_jax.models.methods.method import Facts
-from grasp_jax.models.sasrec import SASRec
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.auxiliary import BatchStates
+from grasp_jax.models.backbones.dual_view import DualView
+from grasp_jax.models.backbones.gru4rec import GRU4Rec
+from grasp_jax.models.backbones.sasrec import SASRec
+from grasp_jax.models.batch import StepContext
+from grasp_jax.models.encoders.dual_view import DualViewEncoder
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.methods.llm_esr import Distillation
 from tests.test_backbones import POSITIONS, SEGMENTS, gru_by_hand
 
 FEATURES, WIDTH = 6, 12
@@ -36,7 +40,7 @@ def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> 
     one, two = (jax.jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    assert module.features == 2 * FEATURES
+    assert module.vector_width == 2 * FEATURES
 
 
 @pytest.mark.parametrize(("causal", "with_positions"), [(True, True), (True, False), (False, True)])
@@ -87,27 +91,28 @@ def test_distillation_by_hand() -> None:
     rng = np.random.default_rng(0)
     states, everyone = rng.standard_normal((*SEGMENTS.shape, 4)), rng.standard_normal((10, 4))
     similar = rng.integers(0, 10, (10, 3))
-    known = {"similar_users": jnp.asarray(similar), "states": jnp.asarray(everyone, jnp.float32)}
+    known, nothing = {"similar_users": jnp.asarray(similar)}, jnp.zeros(())
 
     def loss(states: jax.Array, teachers: jax.Array) -> jax.Array:
-        return module.apply({}, {**known, "states": teachers}, jnp.asarray(SEGMENTS), states, None, None)
+        batch = BatchStates(jnp.asarray(SEGMENTS), states, nothing, nothing)
+        return module.apply({}, known, batch, StepContext(states=teachers))
 
-    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(jnp.asarray(states, jnp.float32), known["states"])
+    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(jnp.asarray(states, jnp.float32), jnp.asarray(everyone, jnp.float32))
     newest = {4: (0, 2), 9: (0, 4), 2: (1, 0), 7: (1, 5), 1: (1, 6)}
     errors = [((states[place] - everyone[similar[user]].mean(axis=0)) ** 2).mean() for user, place in newest.items()]
     np.testing.assert_allclose(value, 0.1 * np.mean(errors), rtol=1e-5)
     touched = {tuple(place) for place in np.argwhere(np.abs(np.asarray(gradient[0])).max(axis=-1) > 0).tolist()}
     assert touched == set(newest.values()) and not np.asarray(gradient[1]).any()
-    assert module.apply({}, {}, jnp.asarray(SEGMENTS), jnp.asarray(states), None, None) == 0
+    assert module.apply({}, {}, BatchStates(jnp.asarray(SEGMENTS), jnp.asarray(states), nothing, nothing)) == 0
 
 
 def test_similar_users_are_the_nearest_by_text(unit_tables: dict[str, jax.Array]) -> None:
     """Teachers would be other users, or the user itself."""
-    config = default_config().model
-    config.features, config.llm_esr.similar_users = 4, 3
+    config = ModelConfig().with_fields({"features": 4, "llm_esr.similar_users": 3})
     bank = {name: np.asarray(table) for name, table in unit_tables.items()}
-    found = tables(bank, Facts(config, np.ones(41)))
+    declared = {table.name: table for table in METHODS["llm_esr"].tables(bank, Facts(config, np.ones(41)))}
+    found = {name: table.rows for name, table in declared.items()}
     cosines = bank["users"] @ bank["users"].T
     np.fill_diagonal(cosines, -np.inf)
     np.testing.assert_array_equal(np.sort(found["similar_users"]), np.sort(np.argsort(-cosines)[:, :3]))
-    assert found["items"] is bank["items"] and found["start"].shape == (41, 4)
+    assert declared["items"].bank_name == "items" and found["items"] is bank["items"] and found["start"].shape == (41, 4)

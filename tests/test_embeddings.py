@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import sentences
-from grasp_jax.knowledge.embeddings import batches, endpoint_encoder, what_is_missing
-from grasp_jax.knowledge.model_folder import check_sentence_folder
+from grasp_jax.knowledge.describe.model_folder import check_sentence_folder
+from grasp_jax.knowledge.encoders import sentences
+from grasp_jax.knowledge.encoders.embeddings import batches, what_is_missing
+from grasp_jax.knowledge.encoders.openai import OpenAiEncoder
+from grasp_jax.knowledge.encoders.sentences import SentenceEncoder
 from grasp_jax.knowledge.texts import dry_run
 from tests.chat_server import ChatServer, running
 from tests.refusal import refusal
@@ -29,10 +30,15 @@ ITEMS, USERS = [f"item {k % 90}" for k in range(100)], [f"user {k}" for k in ran
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnowledgeConfig:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    config = default_config().knowledge
-    config.embed.cache, config.embed.batch_texts, config.embed.dimensions = str(tmp_path / "vectors"), 8, 12
+    config = KnowledgeConfig().with_fields(
+        {
+            "embed.cache": str(tmp_path / "vectors"),
+            "embed.batch_texts": 8,
+            "embed.dimensions": 12,
+        }
+    )
     return config
 
 
@@ -41,14 +47,15 @@ def expected(text: str) -> np.ndarray:
 
 
 def encode_endpoint(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
-    with endpoint_encoder(item_texts, user_texts, config) as encode:
-        return encode(item_texts), encode(user_texts)
+    encoder = OpenAiEncoder.from_config(config)
+    with encoder.session({"items": item_texts, "users": user_texts}):
+        return encoder.encode(item_texts), encoder.encode(user_texts)
 
 
 def test_vectors_are_their_texts_own(config: Any) -> None:
     """Answers that come in another order, or again after a fault, would give a text another's vector."""
     with running(ChatServer(FAULTS)) as server:
-        config.embed.base_url = server.url
+        config = config.with_fields({"embed.base_url": server.url})
         items, users = encode_endpoint(ITEMS, USERS, config)
         asked = server.requests
         again, _ = encode_endpoint(ITEMS, USERS, config)
@@ -63,7 +70,7 @@ def test_another_width_than_asked_for_is_refused(config: Any, monkeypatch: pytes
     plain = ChatServer.embed
     monkeypatch.setattr(ChatServer, "embed", lambda self, body: plain(self, body | {"dimensions": 5}))
     with running(ChatServer()) as server:
-        config.embed.base_url = server.url
+        config = config.with_fields({"embed.base_url": server.url})
         with pytest.raises(UserError, match=r"vectors of 5 numbers; config\.knowledge\.embed\.dimensions asks for 12"):
             encode_endpoint(ITEMS, USERS, config)
 
@@ -81,28 +88,28 @@ BAD = {
 def test_vectors_that_are_none_are_refused(config: Any, fault: str) -> None:
     """What is no number would be kept as one for good; or a text be given another's vector."""
     entry, reason = BAD[fault]
-    config.embed.dimensions, config.embed.retries = 0, 0
+    config = config.with_fields({"embed.dimensions": 0, "embed.retries": 0})
     with running(ChatServer(content=b'{"object": "list", "data": [%s]}' % entry.encode())) as server:
-        config.embed.base_url = server.url
+        config = config.with_fields({"embed.base_url": server.url})
         assert reason in refusal(encode_endpoint, ["soap"], [], config)
 
 
 def test_a_login_page_and_a_redirect_are_one_line(config: Any) -> None:
     """A traceback; or texts would go to a host that nobody named."""
-    config.embed.retries = 0
+    config = config.with_fields({"embed.retries": 0})
     with running(ChatServer(content=b"<html>log in</html>")) as server:
-        config.embed.base_url = server.url
+        config = config.with_fields({"embed.base_url": server.url})
         assert "not the protocol's JSON" in refusal(encode_endpoint, ["soap"], [], config)
     with running(ChatServer()) as other, running(ChatServer(status=307, location="")) as server:
-        server.location, config.embed.base_url = f"{other.url}/embeddings", server.url
+        server.location, config = f"{other.url}/embeddings", config.with_fields({"embed.base_url": server.url})
         assert "redirects to 127.0.0.1 (status 307)" in refusal(encode_endpoint, ["soap"], [], config) and other.requests == 0
 
 
 def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Texts would go to an endpoint, and be paid for, without a word."""
-    config.embed.price_prompt = 1e6
+    config = config.with_fields({"embed.price_prompt": 1e6})
     with running(ChatServer()) as server:
-        config.embed.base_url = server.url
+        config = config.with_fields({"embed.base_url": server.url})
         missing = what_is_missing("items", ["red soap", "red soap", "oil"], config.embed)
         assert (
             missing
@@ -137,9 +144,10 @@ class Words:
 def test_sentences_say_what_they_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Any) -> None:
     """A user would not learn that long histories are read in part, or the instruction be left out."""
     monkeypatch.setattr(sentences, "load_model", lambda settings: Words())
-    config.sentence.prefix = "say: "
-    with sentences.sentence_encoder([], [], config) as encode:
-        items, users = encode(["a b", "a b c d e f"]), encode(["u"])
+    config = config.with_fields({"sentence.prefix": "say: "})
+    encoder = SentenceEncoder.from_config(config)
+    with encoder.session({}):
+        items, users = encoder.encode(["a b", "a b c d e f"]), encoder.encode(["u"])
     assert items.tolist() == [[8, 1], [16, 1]] and users.dtype == np.float32
     assert "encode: 1 of 3 texts are longer than the 5 tokens" in capsys.readouterr().out
 
@@ -154,7 +162,7 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path, config: Any) -> None:
     """A folder from the net would run code: of the model itself, or of one of its small modules."""
     folder = tmp_path / "model"
     (folder / "2_Dense").mkdir(parents=True)
-    config.sentence.model = str(folder)
+    config = config.with_fields({"sentence.model": str(folder)})
     (folder / "pytorch_model.bin").write_bytes(b"x")
     message = refusal(sentences.load_model, config.sentence)
     assert message.startswith("config.knowledge.sentence.model: ") and "pytorch_model.bin' may hold code and is not loaded" in message
@@ -181,7 +189,7 @@ def test_a_model_is_loaded_without_its_code(tmp_path: Path, config: Any, monkeyp
     package = types.ModuleType("sentence_transformers")
     package.SentenceTransformer = lambda name, **options: seen.append((name, options))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    config.sentence.model = "BAAI/bge"
+    config = config.with_fields({"sentence.model": "BAAI/bge"})
     sentences.load_model(config.sentence)
     assert seen == [("BAAI/bge", {"device": None, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}})]
 
@@ -201,8 +209,7 @@ def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
     sentence_transformers.SentenceTransformer(modules=[words_of, pooled]).save(str(tmp_path / "model"))
     config.sentence.model, found = str(tmp_path / "model"), {}
     for config.sentence.pooling in ("model", "mean", "cls"):
-        with sentences.sentence_encoder([], [], config) as encode:
-            found[config.sentence.pooling] = encode(["red soap", "soap"])
+        found[config.sentence.pooling] = SentenceEncoder.from_config(config).encode(["red soap", "soap"])
     np.testing.assert_array_equal(found["model"], found["mean"])
     assert np.abs(found["cls"] - found["mean"]).max() > 1e-3
 
@@ -211,12 +218,18 @@ def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
     """A user would see what goes to the describer, and not that all texts go to another endpoint."""
     split = leave_one_out(build_log("shop", np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)), 10)
     sources = Texts(AttributeTable(np.arange(4), {"title": ["soap", "oil", "wax", "gel"]}))
-    config.encoder, config.embed.base_url, config.describe.base_url = "openai", "http://embed/v1", "http://chat/v1"
+    config = config.with_fields(
+        {
+            "encoder": "openai",
+            "embed.base_url": "http://embed/v1",
+            "describe.base_url": "http://chat/v1",
+        }
+    )
     lines = list(dry_run(config, split, sources))
     assert lines[0] == "describe items: 4 texts from the template; nothing leaves this machine" and len(lines) == 4
     assert lines[2].startswith("encode items: 4 texts for 4 items go to http://embed/v1, model text-embedding-3-small; about")
     assert lines[3].startswith("encode users: 1 texts for 2 users go to http://embed/v1")
-    config.describer, config.describe.cache = "openai", config.embed.cache
+    config = config.with_fields({"describer": "openai", "describe.cache": config.embed.cache})
     lines = list(dry_run(config, split, sources))
     assert "4 prompts for 4 items go to http://chat/v1" in lines[0] and len(lines) == 3
     assert lines[2] == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"

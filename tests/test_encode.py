@@ -1,5 +1,6 @@
 """Text encoders, and vectors that were made elsewhere."""
 
+import dataclasses
 import pathlib
 import pickle
 from collections.abc import Callable
@@ -8,15 +9,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.knowledge import prepare
-from grasp_jax.knowledge.encode import ENCODERS
-from grasp_jax.knowledge.geometry import unit_rows
-from grasp_jax.knowledge.vector_files import open_vectors
+from grasp_jax.knowledge.encoders import ENCODERS
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.encoders.vector_files import open_vectors
 from tests.refusal import assert_names, refusal
 
 WORDS = ("red", "blue", "green", "mild", "strong", "soap", "cream", "oil", "brush", "comb")
@@ -29,15 +29,14 @@ def texts(count: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, 5)) for _ in range(count)]
 
 
-def config_of(width: int = 6, seed: int = 0) -> ConfigDict:
-    config = default_config().knowledge
-    config.width, config.seed = width, seed
+def config_of(width: int = 6, seed: int = 0) -> KnowledgeConfig:
+    config = KnowledgeConfig().with_fields({"width": width, "seed": seed})
     return config
 
 
-def encoded(name: str, item_texts: list[str], user_texts: list[str], config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    with ENCODERS[name](item_texts, user_texts, config) as encode:
-        return encode(item_texts), encode(user_texts)
+def encoded(name: str, item_texts: list[str], user_texts: list[str], config: KnowledgeConfig) -> tuple[np.ndarray, np.ndarray]:
+    encoder = ENCODERS[name].from_config(config).fit(item_texts)
+    return encoder.encode(item_texts), encoder.encode(user_texts)
 
 
 def load(path: str, ids: np.ndarray, ids_path: str, kind: str, ordered: bool = True) -> np.ndarray:
@@ -297,16 +296,20 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     """Would break a first run: an unknown encoder, no items table, two widths; each is one line that says how to mend it."""
     split = leave_one_out(build_log("shop", np.repeat([0, 1], 4), np.tile(np.arange(4), 2)), 10)
     config = config_of()
-    config.num_neighbours = 1
+    config = config.with_fields({"num_neighbours": 1})
     assert_names(refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
-    config.encoder = "bert"
+    config = dataclasses.replace(config, encoder="bert")
     message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(
         message, ("config.knowledge.encoder: 'bert'", "expected one of lsa, tfidf_projection, sentence_transformers, openai, file")
     )
-    config.encoder = "file"
-    config.item_file = write_npy(tmp_path / "items", np.ones((4, 3), np.float32))
-    config.user_file = write_npy(tmp_path / "users", np.ones((2, 5), np.float32))
+    config = config.with_fields(
+        {
+            "encoder": "file",
+            "item_file": write_npy(tmp_path / "items", np.ones((4, 3), np.float32)),
+            "user_file": write_npy(tmp_path / "users", np.ones((2, 5), np.float32)),
+        }
+    )
     message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(message, ("item vectors are 3 wide and user vectors 5", "expected one width"))
     assert not (tmp_path / "bank").exists()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.knowledge.geometry import Geometry, mean_direction, principal_directions, to_rows, unit_rows, widths
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.knowledge.encoders.geometry import Geometry, mean_direction, principal_directions, to_rows, unit_rows, widths
 from tests.refusal import assert_names, refusal
 
 RNG = np.random.default_rng(0)
@@ -57,10 +57,10 @@ def test_principal_directions_hold_the_most_variance(whiten: bool) -> None:
 
 def test_widths() -> None:
     """More numbers than the encoder gives would be a broadcasting error, or rows of another width than asked for."""
-    config = default_config().knowledge
+    config = KnowledgeConfig()
     assert widths(config, 12) == (12, 12)
-    config.reduction.kind, config.reduction.width = "truncate", 5
+    config = config.with_fields({"reduction.kind": "truncate", "reduction.width": 5})
     assert widths(config, 12) == (5, 5)
-    config.reduction.kind = "pca"
+    config = config.with_fields({"reduction.kind": "pca"})
     assert widths(config, 12) == (12, 5)
     assert_names(refusal(widths, config, 4), ("config.knowledge.reduction.width: 5", "have 4 numbers"))

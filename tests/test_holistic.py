@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config_checks import CHOICES
-from grasp_jax.models import attention
-from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
+from grasp_jax.config.model import GATES
+from grasp_jax.models.encoders.holistic import HolisticEncoder, holistic_attention
+from grasp_jax.models.gates import history_normaliser, pair_gates, pair_logits
 from grasp_jax.models.projection import choose_projection
 
 WIDTH, FEATURES, PAIRS = 12, 5, 30
@@ -33,13 +33,13 @@ def plain_reference(params: dict, gates: jax.Array, i: jax.Array, ibar: jax.Arra
     return x
 
 
-@pytest.mark.parametrize("gate", CHOICES["model.gate"])
+@pytest.mark.parametrize("gate", GATES.names)
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
 def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> None:
     """Would break if projecting first and gating after were not the same function, or had another gradient."""
     u, ubar, i, ibar = (unit_rows(seed) for seed in range(4))
     encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate)
-    logits = 8 * attention.pair_logits(u, ubar, i, ibar)  # gates far from one half
+    logits = 8 * pair_logits(u, ubar, i, ibar)  # gates far from one half
     normaliser = jnp.full((PAIRS, 3), 1.5)
 
     def fast(params: dict) -> jax.Array:
@@ -49,7 +49,7 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
     params = random_parameters(encoder)
 
     def slow(params: dict) -> jax.Array:
-        gates = attention.gates(gate, logits, params.get("temperature"), params.get("gate_bias"), normaliser)
+        gates = pair_gates(gate, logits, params.get("temperature"), params.get("gate_bias"), normaliser)
         return plain_reference(params, gates, i, ibar, hidden)
 
     weights = jax.random.normal(jax.random.key(5), (PAIRS, FEATURES)) / PAIRS
@@ -96,7 +96,7 @@ def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: n
     return x
 
 
-@pytest.mark.parametrize("gate", CHOICES["model.gate"])
+@pytest.mark.parametrize("gate", GATES.names)
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
 def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...]) -> None:
     """Would break if logits, gates, weights and MLP, each right by itself, were put together in another way than Eq. 3-5."""
@@ -108,8 +108,8 @@ def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...])
     @jax.jit
     def vectors(params: dict, u: jax.Array, ubar: jax.Array, i: jax.Array, ibar: jax.Array) -> jax.Array:
         module = encoder.bind({"params": params})
-        logits = attention.pair_logits(u, ubar, i, ibar)
-        normaliser = attention.history_normaliser(logits[None], jnp.asarray(segments)[None])[0]
+        logits = pair_logits(u, ubar, i, ibar)
+        normaliser = history_normaliser(logits[None], jnp.asarray(segments)[None])[0]
         return module(module.project(i, ibar), module.gates(logits, normaliser))
 
     expected = oracle(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), gate, segments, *tables)
@@ -130,7 +130,7 @@ def test_paper_gate_is_equation_three() -> None:
         axis=1,
     )
     np.testing.assert_allclose(holistic_attention(*map(jnp.float32, (u, ubar, i, ibar))), expected, atol=1e-6)
-    gates = attention.gates("paper", attention.pair_logits(*map(jnp.float32, (u, ubar, i, ibar))))
+    gates = pair_gates("paper", pair_logits(*map(jnp.float32, (u, ubar, i, ibar))))
     np.testing.assert_allclose(gates[:, 2], sigmoid((together * items).sum(1) / np.sqrt(2 * WIDTH)), atol=1e-6)
 
 

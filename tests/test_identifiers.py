@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.readers import read_interactions
+from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -33,7 +33,7 @@ def write(folder: pathlib.Path, ending: str, users: list[Any]) -> pathlib.Path:
 
 
 def read(folder: pathlib.Path, ending: str, users: list[Any]) -> InteractionLog:
-    return read_interactions(write(folder, ending, users), "ids", COLUMNS)
+    return read_log(write(folder, ending, users), "ids", COLUMNS)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -70,7 +70,7 @@ def test_strings_of_parquet(tmp_path: pathlib.Path, kind: str) -> None:
     values: list[Any] = [b"u2", b"u1", b"u2"] if kind == "bytes" else ["u2", "u1", "u2"]
     array = pa.array(values, KINDS[kind]) if "category" not in kind else pa.array(values).cast(KINDS[kind])
     parquet.write_table(pa.table({"user": array, "item": array}), tmp_path / "log.parquet")
-    log = read_interactions(tmp_path / "log.parquet", "ids", COLUMNS)
+    log = read_log(tmp_path / "log.parquet", "ids", COLUMNS)
     assert log.user_ids.tolist() == log.item_ids.tolist() == ["u1", "u2"] and log.lengths.tolist() == [1, 2]
 
 
@@ -79,7 +79,7 @@ def test_numbers_with_a_fraction_are_no_ids(tmp_path: pathlib.Path, values: list
     """Would break with user 3 and user 3.0 in two files, or with a user called nan."""
     path = tmp_path / "log.parquet"
     parquet.write_table(pa.table({"user": pa.array(values), "item": ["x", "y"]}), path)
-    assert_names(refusal(read_interactions, path, "ids", COLUMNS), (str(path), "column 'user' has type", "row 1", "int64", "strings"))
+    assert_names(refusal(read_log, path, "ids", COLUMNS), (str(path), "column 'user' has type", "row 1", "int64", "strings"))
 
 
 def test_missing_values_among_numbers_are_no_users(tmp_path: pathlib.Path) -> None:
@@ -91,8 +91,8 @@ def test_missing_values_among_numbers_are_no_users(tmp_path: pathlib.Path) -> No
         ("1", "2.0", ""): ("row 3 has no value",),
         ("5", "-1", "6"): ("row 2 has -1", "means unknown"),
     }.items():
-        assert_names(refusal(read_interactions, write(tmp_path, "csv", list(users)), "ids", COLUMNS), ("log.csv", "'user'", *parts))
-    message = refusal(read_interactions, write(tmp_path, "parquet", [5, -1]), "ids", COLUMNS)
+        assert_names(refusal(read_log, write(tmp_path, "csv", list(users)), "ids", COLUMNS), ("log.csv", "'user'", *parts))
+    message = refusal(read_log, write(tmp_path, "parquet", [5, -1]), "ids", COLUMNS)
     assert_names(message, ("log.parquet", "row 2 has -1"))
 
 
@@ -106,7 +106,7 @@ def test_json_ids(tmp_path: pathlib.Path) -> None:
         ([2**64, 1], ("row 1", "beyond 64 bits")),
         (["\ud800"], ("row 1", "surrogate")),
     ):
-        assert_names(refusal(read_interactions, write(tmp_path, "jsonl", users), "ids", COLUMNS), ("log.jsonl", *parts))
+        assert_names(refusal(read_log, write(tmp_path, "jsonl", users), "ids", COLUMNS), ("log.jsonl", *parts))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -114,7 +114,7 @@ def test_a_very_long_id_is_refused(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break with gigabytes: NumPy gives each id the room of the longest."""
     path = write(tmp_path, ending, ["u"] * 3000 + ["q" * 20_000])
     tracemalloc.start()
-    message = refusal(read_interactions, path, "ids", COLUMNS)
+    message = refusal(read_log, path, "ids", COLUMNS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert_names(message, (str(path), "row 3001", "20,000 characters", "q" * 40 + "'", "at most 512"))
@@ -125,8 +125,8 @@ def test_a_very_long_id_is_refused(tmp_path: pathlib.Path, ending: str) -> None:
 def test_ids_are_in_one_line(tmp_path: pathlib.Path) -> None:
     """Would break with ids that --users cannot name, or that NumPy cuts off at their end; an open quotation mark looks so, too."""
     for user in ("a\nb", "a\0", "\tb\r"):
-        message = refusal(read_interactions, write(tmp_path, "jsonl", ["u", user]), "ids", COLUMNS)
+        message = refusal(read_log, write(tmp_path, "jsonl", ["u", user]), "ids", COLUMNS)
         assert_names(message, ("log.jsonl", "row 2", "'user'", "control character"))
     path = tmp_path / "log.csv"
     path.write_text('user,item\nu,"i\n5"\n')
-    assert_names(refusal(read_interactions, path, "ids", COLUMNS), (str(path), "row 1 has 'i\\n5' in column 'item'", "quotation mark"))
+    assert_names(refusal(read_log, path, "ids", COLUMNS), (str(path), "row 1 has 'i\\n5' in column 'item'", "quotation mark"))

@@ -11,8 +11,7 @@ from jax.extend import core
 
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
-from grasp_jax.models import holistic
-from grasp_jax.models.holistic import HolisticEncoder
+from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 Arrays = tuple[jax.Array, ...]
 Projection = Callable[..., jax.Array]
@@ -86,7 +85,7 @@ def test_agrees_with_the_holistic_encoder(dtype: str) -> None:
 
     def from_encoder(items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, *params: jax.Array) -> jax.Array:
         module = encoder.bind({"params": dict(zip(("own_kernel", "similar_kernel", "first_bias"), params, strict=True))})
-        return holistic.combine(module.project(items[ids], items_similar[ids]), gates, params[2])
+        return combine(module.project(items[ids], items_similar[ids]), gates, params[2])
 
     def from_kernel(*arguments: jax.Array) -> jax.Array:
         *first, own, similar, bias = arguments

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.models.recommender import PairScores
+from grasp_jax.models.batch import PairScores
 from grasp_jax.training.losses import binary_cross_entropy, generalised_bce, sampled_softmax
 
 PAIRS, NEGATIVES, ITEMS = 15, 6, 31

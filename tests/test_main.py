@@ -62,8 +62,8 @@ def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("methods", "backbones"), [(tuple(METHODS), ("sasrec",)), (("llm_esr", "grasp_plus"), ("bert4rec", "gru4rec"))])
-def test_cells_of_the_papers_tables(tmp_path: pathlib.Path, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
-    """Would break a cell of the paper's tables: every method must train on the synthetic shop, on any backbone, and be ranked."""
+def test_trials_of_the_papers_tables(tmp_path: pathlib.Path, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
+    """Would break a trial of the paper's tables: every method must train on the synthetic shop, on any backbone, and be ranked."""
     flags = (
         "--config=configs/quickstart.py", f"--workdir={tmp_path / 'run'}", f"--config.compilation_cache={tmp_path / 'compiled'}",
         f"--config.model.method={','.join(methods)}", f"--config.model.backbone={','.join(backbones)}", "--config.model.features=8",
@@ -82,12 +82,12 @@ def test_cells_of_the_papers_tables(tmp_path: pathlib.Path, methods: tuple[str, 
     assert page.returncode == 0 and "Recommendations, side by side" in (tmp_path / "page" / "index.html").read_text(), page.stderr
 
 
-def test_finished_cells_are_not_ranked_again(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
-    """Would break resumable tables: what a cell's file says is taken, and only a cell without one is ranked."""
+def test_finished_trials_are_not_ranked_again(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Would break resumable tables: what a trial's file says is taken, and only a trial without one is ranked."""
     data, before = trained
     copy = before.parent / "copy"
     shutil.copytree(before, copy)
-    path, measured = copy / "cells" / "grasp-sasrec.json", json.loads((before / "results.json").read_text())["rows"]
+    path, measured = copy / "trials" / "grasp-sasrec.json", json.loads((before / "results.json").read_text())["rows"]
     stored = read_sealed(path, "")
     stored["rows"][0]["MRR"] = 0.123  # as no ranking would have it
     write_sealed(path, stored)
@@ -104,11 +104,11 @@ def test_finished_cells_are_not_ranked_again(trained: tuple[pathlib.Path, pathli
     assert json.loads((copy / "results.json").read_text())["rows"] == measured, "what is damaged is measured again"
 
 
-def test_a_cell_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
-    """Would break a night's table: all cells are tried, and the failed ones named at the end."""
+def test_a_trial_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    """Would break a night's table: all trials are tried, and the failed ones named at the end."""
     flags = ("--config.model.method=plain,grasp", "--config.train.learning_rate=1e38", "--config.train.max_epochs=1")
     line = one_line_error(run(arguments(trained[0], tmp_path / "run", *flags)))
-    assert "2 of 2 cells failed" in line and "plain-sasrec" in line and "grasp-sasrec" in line
+    assert "2 of 2 trials failed" in line and "plain-sasrec" in line and "grasp-sasrec" in line
 
 
 def test_validation_and_full_ranking_on_some_users(trained: tuple[pathlib.Path, pathlib.Path]) -> None:

@@ -17,8 +17,8 @@ def test_eight_devices_compute_what_one_does(tmp_path: pathlib.Path) -> None:
     write_dataset(tmp_path / "data")
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    cells = ["plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host", "llm_esr-bert4rec:1x4:device"]
-    command = [sys.executable, "-m", "tests.mesh_cells", str(tmp_path), *cells]
+    trials = ["plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host", "llm_esr-bert4rec:1x4:device"]
+    command = [sys.executable, "-m", "tests.mesh_trials", str(tmp_path), *trials]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0 and "all equal" in result.stdout, result.stderr[-3000:]
 

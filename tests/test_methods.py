@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.attention import pair_logits
-from grasp_jax.models.holistic import HolisticEncoder, holistic_attention
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.auxiliary import BatchStates
+from grasp_jax.models.encoders.holistic import HolisticEncoder, holistic_attention
+from grasp_jax.models.gates import pair_logits
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.methods.llminit import principal_components, start_from_components
-from grasp_jax.models.methods.method import Facts
+from grasp_jax.models.methods.base import Facts, ModelSizes
+from grasp_jax.models.methods.llminit import principal_components
 from grasp_jax.models.methods.rlmrec import Alignment, info_nce
 from tests.refusal import assert_names, refusal
 
@@ -25,14 +25,13 @@ def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:
     return rows_ / jnp.linalg.norm(rows_, axis=1, keepdims=True)
 
 
-def model_config() -> ConfigDict:
-    config = default_config().model
-    config.features, config.mlp = FEATURES, ()
+def model_config() -> ModelConfig:
+    config = ModelConfig().with_fields({"features": FEATURES, "mlp": ()})
     return config
 
 
 def encoder_of(method: str) -> Any:
-    return METHODS[method].encoder(model_config(), ITEMS, WIDTH)
+    return METHODS[method].encoder(model_config(), ModelSizes(ITEMS, 4, WIDTH))
 
 
 LEFT_OUT = {
@@ -71,17 +70,17 @@ def test_llminit_starts_from_principal_components() -> None:
     """LLMInit would be the plain backbone: its table must start as the item vectors, centred and turned onto their main axes."""
     items = np.asarray(unit_rows(7, ITEMS))
     facts = Facts(model_config(), np.ones(ITEMS))
-    start = principal_components({"items": items}, facts)["start"]
+    (declared,) = METHODS["llminit"].tables({"items": items}, facts)
+    start = declared.rows
     centred = items - items.mean(axis=0)
     _, _, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     np.testing.assert_allclose(np.abs(start), np.abs(centred @ axes[:FEATURES].T), rtol=1e-3, atol=1e-5)
     encoder = encoder_of("llminit")
     fresh = {"encoder": {"table": jnp.zeros((ITEMS, FEATURES))}, "backbone": {"x": 1}}
-    params = start_from_components(fresh, {"start": start})
+    params = METHODS["llminit"].start(fresh, {declared.name: start})
     np.testing.assert_array_equal(params["encoder"]["table"], start)
     assert params["backbone"] == {"x": 1} and encoder.num_items == ITEMS
-    facts.config.features = WIDTH + 1
-    message = refusal(principal_components, {"items": items}, facts)
+    message = refusal(principal_components, items, WIDTH + 1)
     assert_names(message, (f"config.model.features: {WIDTH + 1}", f"at most {WIDTH}", "principal components"))
 
 
@@ -112,12 +111,16 @@ def test_alignment_is_of_newest_states_and_of_items(kind: str) -> None:
     """RLMRec would align another state than the one that ranks, or skip users, items or the way between D and E."""
     segments = np.array([[4, 4, 4, 9, -1], [2, 7, 7, 7, 7]])
     items = np.array([[1, 2, 3, 2, 0], [5, 1, 6, 7, 8]])
-    packed = jnp.asarray(segments), jnp.asarray(items)
+    packed = [jnp.asarray(segments), jnp.asarray(items)]
     states, vectors = (np.asarray(jax.random.normal(jax.random.key(k), (2, 5, FEATURES))) for k in (1, 2))
     tables = {"user_text": unit_rows(3, 10), "item_text": unit_rows(4, 10)}
     module = Alignment(kind, FEATURES, WIDTH, 6, 0.2, 0.5)  # two more places than users
-    params = jax.jit(module.init)(jax.random.key(0), tables, packed[0], states, packed[1], vectors)
-    loss, gradient = jax.jit(jax.value_and_grad(lambda p, s, v: module.apply(p, tables, packed[0], s, packed[1], v), argnums=(0, 1, 2)))(
+
+    def batch(states: Any, vectors: Any) -> BatchStates:
+        return BatchStates(packed[0], states, packed[1], vectors)
+
+    params = jax.jit(module.init)(jax.random.key(0), tables, batch(states, vectors))
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p, s, v: module.apply(p, tables, batch(s, v)), argnums=(0, 1, 2)))(
         params, states, vectors
     )
     bound = module.bind(params)

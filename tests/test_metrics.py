@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grasp_jax.data.split import Groups
+from grasp_jax.data.groups import Groups
 from grasp_jax.evaluation.metrics import CUTOFFS, group_rows, metrics, ndcg_at_10
 
 RANKS = np.array([0, 1, 3, 9, 10, 19, 20, 100])  # first, second, fourth, tenth, ...

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.negatives import ExclusionIndex, distinct_items, draw_candidates, draw_negatives, exclusion_index
+from grasp_jax.data.log import InteractionLog, build_log, distinct_items
+from grasp_jax.data.negatives import ExclusionIndex, draw_candidates, draw_negatives, exclusion_index
 from grasp_jax.data.split import leave_one_out
 from tests.refusal import refusal
 

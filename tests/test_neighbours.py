@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from grasp_jax.knowledge import neighbours, pooling, search_exact
-from grasp_jax.knowledge.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import NONE, recall, top_neighbours
-from grasp_jax.knowledge.search_scann import drop_same
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact
+from grasp_jax.knowledge.neighbours import search as neighbours
+from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
+from grasp_jax.knowledge.neighbours.search_scann import drop_same
 from tests.refusal import assert_names, refusal
 
 ROWS, WIDTH, K = 101, 9, 5
@@ -98,7 +99,7 @@ def test_of_equals_the_first_row_comes_first(query_block: int, scored: int, monk
 
 SPREAD = """
 import jax, numpy as np
-from grasp_jax.knowledge import search_exact
+from grasp_jax.knowledge.neighbours import search_exact
 from tests.test_neighbours import K, tied
 search_exact.QUERY_BLOCK, search_exact.SCORED_QUERIES = 32, 16
 vectors, labels, expected = tied(333)

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from benchmarks.scaling_compiled import write_data
-from grasp_jax.config import default_config
+from grasp_jax.config import Config
 from grasp_jax.parallel.communication import collectives
-from grasp_jax.parallel.plan import DEVICES, Layout, Workload, sent_bytes, slots, smallest_layout, table_bytes, total_bytes
+from grasp_jax.parallel.exchange import slots
+from grasp_jax.parallel.plan import DEVICES, Layout, Workload, sent_bytes, smallest_layout, table_bytes, total_bytes
 from grasp_jax.planning import Sizes, device_of, plan_lines
 from tests.command_line import ROOT, one_line_error, run
 
@@ -89,9 +90,14 @@ def test_a_plan_is_printed_without_a_workdir() -> None:
 
 def test_lines_of_a_plan() -> None:
     """A method without a plan would be planned as another, or given numbers be ignored."""
-    config = default_config()
-    config.data.source, config.data.synthetic.num_users, config.model.method = "synthetic", 500, "grasp,llm_esr"
-    config.plan.tflops = 7.0
+    config = Config().with_fields(
+        {
+            "data.source": "synthetic",
+            "data.synthetic.num_users": 500,
+            "model.method": "grasp,llm_esr",
+            "plan.tflops": 7.0,
+        }
+    )
     assert device_of(config.plan).flops == 7e12
     lines = plan_lines(config, 64)
     assert any(line.startswith("grasp: 500 users") and "E=64" in line for line in lines)

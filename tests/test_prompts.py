@@ -3,16 +3,18 @@
 import contextlib
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.knowledge import prepare, prompts, texts
+from grasp_jax.knowledge import prepare, texts
+from grasp_jax.knowledge.encoders.lsa import LsaEncoder
+from grasp_jax.knowledge.text import prompts
 from tests.refusal import assert_names, refusal
 
 SHIPPED = sorted(path.stem for path in prompts.TEMPLATE_FOLDER.glob("*.txt"))
@@ -123,12 +125,11 @@ def test_personal_attributes_stay_at_home(tmp_path: pathlib.Path) -> None:
     bought = "; ".join(f"{TITLES[item]}, soap" + (f", {item}" if item else "") for item in histories()[0][:-2])
     assert prompts.user_prompt(template, history, users, ("age", "city"))(0) == f"Level high, city unknown. Bought {bought}."
     assert prompts.user_prompt(template, history, users, ("city",))(0) == f"Level high, city unknown. Aged 30. Bought {bought}."
-    config = default_config().knowledge
-    config.user_template = str(tmp_path / "user.txt")
+    config = KnowledgeConfig().with_fields({"user_template": str(tmp_path / "user.txt")})
     (tmp_path / "user.txt").write_text(template)
     sources = Texts(items, users)
     assert texts.prompts_of(config, split, sources)[1](1).startswith("Level high, city unknown. Bought")
-    config.share_personal_fields = ("age",)
+    config = config.with_fields({"share_personal_fields": ("age",)})
     assert texts.prompts_of(config, split, sources)[1](1).startswith("Level high, city unknown. Aged 31. Bought")
 
 
@@ -152,10 +153,9 @@ def test_load_template(tmp_path: pathlib.Path) -> None:
 def test_templates_that_are_none_are_one_line(tmp_path: pathlib.Path, content: bytes, expected: str) -> None:
     """Would break with a traceback, or give every item the same text."""
     (tmp_path / "mine.txt").write_bytes(content)
-    config = default_config().knowledge
-    config.item_template = str(tmp_path / "mine.txt")
+    config = KnowledgeConfig().with_fields({"item_template": str(tmp_path / "mine.txt")})
     assert expected in refusal(texts.prompts_of, config, split_of(histories()), Texts(items_table()))
-    config.item_template = "A thing called {title}. " * 50
+    config = config.with_fields({"item_template": "A thing called {title}. " * 50})
     message = refusal(texts.prompts_of, config, split_of(histories()), Texts(items_table()))
     assert message.startswith("config.knowledge.item_template: 'A thing called {title}.") and "neither a file nor one of" in message
 
@@ -184,7 +184,7 @@ def test_shipped_user_templates(name: str) -> None:
 
 def test_defaults_are_shipped() -> None:
     """Would break the first run of everybody: the templates that the default config names exist."""
-    config = default_config().knowledge
+    config = KnowledgeConfig()
     assert config.item_template in ITEM_TEMPLATES and config.user_template in USER_TEMPLATES
 
 
@@ -211,13 +211,12 @@ def test_last_two_items_do_not_reach_the_encoder(monkeypatch: pytest.MonkeyPatch
     seen: list[tuple[list[str], list[str]]] = []
 
     @contextlib.contextmanager
-    def spy(item_texts: list[str], texts: list[str], config: object) -> Iterator[Callable[[list[str]], np.ndarray]]:
-        seen.append((item_texts, texts))
-        yield lambda asked: np.random.default_rng(0).standard_normal((len(asked), 4))
+    def spy(self: LsaEncoder, texts: dict[str, list[str]]) -> Iterator[None]:
+        seen.append((texts["items"], texts["users"]))
+        yield
 
-    monkeypatch.setitem(prepare.ENCODERS, "lsa", spy)
-    config = default_config().knowledge
-    config.num_neighbours = 2
+    monkeypatch.setattr(LsaEncoder, "session", spy)
+    config = KnowledgeConfig().with_fields({"num_neighbours": 2})
     for last_two in (0, 11):
         prepare.prepare_bank(config, split_of(histories(last_two)), Texts(items_table()), tmp_path / str(last_two))
     assert seen[0] == seen[1] and len(seen[0][0]) == 30 and len(seen[0][1]) == 12

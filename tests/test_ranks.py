@@ -9,17 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.evaluation import ranking
-from grasp_jax.evaluation.catalogue import seen_pairs
+from grasp_jax.evaluation.bounds import expansion
 from grasp_jax.evaluation.metrics import CUTOFFS, metrics
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.ranker import Ranker, UserBlock
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
-from grasp_jax.models.device_data import DeviceData, interaction_logits, logits_of
-from grasp_jax.models.recommender import PackedBatch, Recommender, apply, build_recommender
+from grasp_jax.evaluation.seen import seen_pairs
+from grasp_jax.models.batch import PackedBatch
+from grasp_jax.models.device_data import DeviceData, logits_of
+from grasp_jax.models.sequence_model import SequenceModel, apply
+from grasp_jax.training.snapshot import initial_snapshot
+from tests.assembly import assembled
 
 LENGTH, USER_BLOCK, ITEM_BLOCK, NUM_NEGATIVES = 8, 4, 7, 25  # 25: every cutoff lies within the list
 MODELS = {
@@ -35,17 +39,21 @@ class Setting(NamedTuple):
     split: Split
     data: DeviceData
     tables: dict[str, jax.Array]
-    model: Recommender
+    model: SequenceModel
     params: Any
     negatives: np.ndarray
     evaluation: EvaluationSet
     seen: np.ndarray
 
     def sampled(self) -> np.ndarray:
-        return sampled_ranks(self.model, self.params, self.data, self.tables, self.evaluation)
+        return sampled_ranks(self.ranker, self.evaluation)
 
     def full(self, seen: np.ndarray | None, item_block: int = ITEM_BLOCK, progress: Any = None) -> np.ndarray:
-        return full_ranks(self.model, self.params, self.data, self.tables, self.evaluation, item_block, seen, progress)
+        return full_ranks(self.ranker, self.evaluation, item_block, seen, progress)
+
+    @property
+    def ranker(self) -> Ranker:
+        return Ranker.of(self.model, self.params, self.data, self.tables)
 
     def history(self, user: int) -> np.ndarray:
         """Everything before the target, also what the window has cut off."""
@@ -66,25 +74,18 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         tables = {} if method == "plain" else {key: 3 * table for key, table in unit_tables.items()}
         if constant:
             tables = {key: jnp.broadcast_to(t[0], t.shape) if key.startswith("items") else t for key, t in tables.items()}
-        items, users = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
-        nothing = jnp.zeros(1, jnp.int32)
-        data = DeviceData(items, users, interaction_logits(tables, users, items) if tables else None, nothing, nothing)
-        config = default_config().model
-        config.features, config.num_layers, config.mlp, config.gate = 6, 1, mlp, gate
-        model = build_recommender(config, method, "sasrec", small_log.num_items, LENGTH, unit_tables["items"].shape[1], "token", USER_BLOCK)
-        blank = np.zeros((1, LENGTH), np.int32)
-        batch = PackedBatch(blank, blank, blank, np.zeros((1, LENGTH, 2), np.float32) if tables else None, blank > 0, blank)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), tables, batch)["params"]
-        leaves, tree = jax.tree.flatten(shapes)
+        config = {"features": 6, "num_layers": 1, "mlp": mlp, "gate": gate}
+        made = assembled(small_log, tables, method, "sasrec", {"data.max_length": LENGTH, "model": config})
+        shapes = jax.eval_shape(lambda: initial_snapshot(made.model, made.replicas, made.data).state.params)
         rng = np.random.default_rng(2)
-        params = jax.tree.unflatten(tree, [jnp.asarray(0.7 * rng.standard_normal(leaf.shape), jnp.float32) for leaf in leaves])
+        params = jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.standard_normal(leaf.shape[1:]), jnp.float32), shapes)
         if constant and not tables:
             params["encoder"]["table"] = jnp.full_like(params["encoder"]["table"], 0.1)
         index = exclusion_index(small_log, small_log.offsets[:-1], small_log.offsets[1:])
         negatives = draw_candidates(index, split.test.evaluated, NUM_NEGATIVES, seed=3)
         evaluation = evaluation_set(split.test, negatives, tables, USER_BLOCK)
         seen = seen_pairs(small_log, split.test, evaluation.batches)
-        return Setting(split, data, tables, model, params, negatives, evaluation, seen)
+        return Setting(split, made.data.device, tables, made.model, params, negatives, evaluation, seen)
 
     return make
 
@@ -108,12 +109,12 @@ def all_scores(s: Setting) -> np.ndarray:
         batch = PackedBatch(
             jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own, jnp.zeros(items.shape, bool), jnp.asarray(segments)
         )
-        catalogue = apply(s.model, params, "item_features", tables)
-        states, normaliser = apply(s.model, params, "user_states", catalogue, batch, newest)
+        catalogue = apply(s.model, params, SequenceModel.item_features, tables)
+        states, normaliser = apply(s.model, params, SequenceModel.user_states, catalogue, batch, newest)
         every = jnp.broadcast_to(jnp.arange(num_items), (len(users), num_items))
-        features = apply(s.model, params, "item_features", tables, every)
+        features = apply(s.model, params, SequenceModel.item_features, tables, every)
         logits = logits_of(tables, owners, every) if tables else None
-        return apply(s.model, params, "score_candidates", features, states, logits, normaliser)
+        return apply(s.model, params, SequenceModel.score_candidates, features, states, logits, normaliser)
 
     return np.asarray(score(s.params, s.tables))
 
@@ -226,15 +227,16 @@ def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Ma
             return shape((num_items, *items.shape[1:]), items.dtype)
 
         model, params = s.model, s.params
-        features = many(jax.eval_shape(lambda: apply(model, params, "item_features", s.tables)))
-        expansion = jax.tree.map(many, jax.eval_shape(lambda f: apply(model, params, "expansion", f), features)) if s.tables else None
+        features = many(jax.eval_shape(lambda: apply(model, params, SequenceModel.item_features, s.tables)))
+        of_items = jax.tree.map(many, jax.eval_shape(lambda f: expansion(model, params, f), features)) if s.tables else None
         tables = {key: many(table) if key.startswith("items") else table for key, table in s.tables.items()}
         if not tables:
             model, params = model.clone(encoder=model.encoder.clone(num_items=num_items)), {**params, "encoder": {"table": features}}
+        ranker = Ranker(model, params, s.data, tables, features)
+        block = UserBlock(slots=ints((8, 2 * LENGTH)), newest=ints((users,)), queries=ints((users,)))
         lowered = ranking._full_ranks.lower(
-            model, params, s.data, tables, features, expansion, queries=ints((users,)), slots=ints((8, 2 * LENGTH)),
-            newest=ints((users,)), targets=ints((users,)), seen=ints((300, 2)), item_block=256,
-        )  # fmt: skip
+            ranker, of_items, block, targets=ints((users,)), seen=ints((300, 2)), item_block=256
+        )
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     small, large = temporary_bytes(2_000), temporary_bytes(42_000)

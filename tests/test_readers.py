@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.log import build_log
-from grasp_jax.data.readers import KNOWN_NAMES, find_interactions, read_interactions
+from grasp_jax.data.readers import KNOWN_NAMES, find_interactions
 from grasp_jax.data.tables import read_table
+from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -45,9 +46,9 @@ def test_inter_txt_needs_no_pyarrow(tmp_path: pathlib.Path, monkeypatch: pytest.
     """A bare GPU machine could not train on the paper's data, or would read other pairs than pyarrow."""
     path = tmp_path / "inter.txt"
     path.write_text("3 1\n3 2\n1 2\n\n2 9\n")
-    expected = read_interactions(path, "shop", COLUMNS)
+    expected = read_log(path, "shop", COLUMNS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    found = read_interactions(path, "shop", COLUMNS)
+    found = read_log(path, "shop", COLUMNS)
     for name in ("users", "items", "user_ids", "item_ids"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -57,12 +58,12 @@ def test_every_format_gives_the_log_of_inter_txt(tmp_path: pathlib.Path, ending:
     """Would break if a format lost, renumbered or reordered a row: the fingerprints must be the same to the bit."""
     pairs = [(10, 3), (2, 7), (10, 1), (2, 7), (2, 3)]
     (tmp_path / "inter.txt").write_text("".join(f"{user} {item}\n" for user, item in pairs))
-    plain = read_interactions(tmp_path / "inter.txt", "pairs", {})
+    plain = read_log(tmp_path / "inter.txt", "pairs", {})
     assert plain.user_ids.tolist() == [2, 10] and plain.item_ids.tolist() == [1, 3, 7]
     assert plain.items.tolist() == [2, 2, 1, 1, 0] and plain.offsets.tolist() == [0, 3, 5] and plain.timestamps is None
     shuffled = [(*pairs[k], 100 + k) for k in (4, 0, 2, 3, 1)]
     columns = dict(zip(("user", "item", "timestamp"), zip(*shuffled, strict=True), strict=True))
-    log = read_interactions(write_table(tmp_path / f"log.{ending}", columns), "pairs", COLUMNS)
+    log = read_log(write_table(tmp_path / f"log.{ending}", columns), "pairs", COLUMNS)
     assert log.fingerprint() == plain.fingerprint()
     assert log.timestamps is not None and log.timestamps.tolist() == [101, 103, 104, 100, 102]
 
@@ -79,21 +80,21 @@ def test_fingerprint_sees_the_order_within_a_user() -> None:
 @pytest.mark.parametrize("ending", TABLES)
 def test_string_ids(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break if a format lost string ids, the time order, or the file's order of equal times."""
-    log = read_interactions(write_rows(tmp_path, ending), "small", COLUMNS)
+    log = read_log(write_rows(tmp_path, ending), "small", COLUMNS)
     assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y", "z"]
     assert log.items.tolist() == [2, 1, 0, 0] and log.offsets.tolist() == [0, 3, 4]
     columns = {"user": ["007", "é b", "7"], "item": ["x", "x", "y"]}
-    log = read_interactions(write_table(tmp_path / f"odd.{ending}", columns), "odd", COLUMNS)
+    log = read_log(write_table(tmp_path / f"odd.{ending}", columns), "odd", COLUMNS)
     assert log.user_ids.tolist() == ["007", "7", "é b"], "leading zeros, blanks and letters with accents are part of an id"
 
 
 @pytest.mark.parametrize("ending", TABLES)
 def test_min_rating(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break if the threshold itself were dropped, or times were not cut along with the rows."""
-    log = read_interactions(write_rows(tmp_path, ending), "small", COLUMNS, min_rating=3.0)
+    log = read_log(write_rows(tmp_path, ending), "small", COLUMNS, min_rating=3.0)
     assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y"]
     assert log.items.tolist() == [1, 0, 0] and log.timestamps is not None and log.timestamps.tolist() == [2, 2, 3]
-    assert read_interactions(tmp_path / f"interactions.{ending}", "small", COLUMNS, min_rating=4.5).user_ids.tolist() == ["b"]
+    assert read_log(tmp_path / f"interactions.{ending}", "small", COLUMNS, min_rating=4.5).user_ids.tolist() == ["b"]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -117,9 +118,9 @@ def test_items_table_gives_the_row_order(tmp_path: pathlib.Path) -> None:
     assert items.ids.tolist() == [9, 4, 6] and list(items.columns["title"]) == ["nine", None, "six"]
     assert items.fields(0) == {"title": "nine", "tags": ["a"]} and items.fields(2) == {"title": "six", "tags": None}
     (tmp_path / "inter.txt").write_text("1 4\n1 9\n")
-    log = read_interactions(tmp_path / "inter.txt", "small", {}, catalogue=items.ids)
+    log = read_log(tmp_path / "inter.txt", "small", {}, catalogue=items.ids)
     assert log.item_ids.tolist() == [9, 4, 6] and log.items.tolist() == [1, 0]
-    texts = read_interactions(tmp_path / "inter.txt", "small", {}, catalogue=np.array(["x", "9", "4"]))
+    texts = read_log(tmp_path / "inter.txt", "small", {}, catalogue=np.array(["x", "9", "4"]))
     assert texts.items.tolist() == [2, 1], "whole numbers in one file may be strings in the other"
 
 
@@ -182,7 +183,7 @@ def test_faults_of_inter_txt(tmp_path: pathlib.Path, fault: str) -> None:
     content, parts = BAD_PAIRS[fault]
     path = tmp_path / "inter.txt"
     path.write_bytes(content)
-    message = refusal(read_interactions, path, "bad", {})
+    message = refusal(read_log, path, "bad", {})
     assert_names(message, (str(path), *parts))
     assert len(message) < len(str(path)) + 160, "a line of any length is cut in the message"
 
@@ -221,7 +222,7 @@ def test_faults_of_tables(tmp_path: pathlib.Path, fault: str) -> None:
     """Would break if a faulty table were read in part, or the message left out the file, the value or what was expected."""
     name, content, parts = BAD_TABLES[fault]
     (tmp_path / name).write_bytes(content)
-    assert_names(refusal(read_interactions, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))
+    assert_names(refusal(read_log, tmp_path / name, "bad", COLUMNS), (str(tmp_path / name), *parts))
 
 
 def test_null_in_parquet_is_named_by_row(tmp_path: pathlib.Path) -> None:
@@ -229,7 +230,7 @@ def test_null_in_parquet_is_named_by_row(tmp_path: pathlib.Path) -> None:
     for number, users in enumerate((["a", None], [1, None])):
         path = tmp_path / f"log{number}.parquet"
         parquet.write_table(pa.table({"user": users, "item": ["x", "y"]}), path)
-        message = refusal(read_interactions, path, "bad", COLUMNS)
+        message = refusal(read_log, path, "bad", COLUMNS)
         assert_names(message, (str(path), "row 2 has no value in column 'user'", "fill it in or drop the row"))
 
 
@@ -237,19 +238,19 @@ def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     """Would break if min_rating were skipped where ratings are absent, empty or words."""
     path = tmp_path / "log.csv"
     path.write_text("user,item\na,x\n")
-    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "no column 'rating'", "it has user, item"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "no column 'rating'", "it has user, item"))
     path.write_text("user,item,rating\na,x,good\n")
     assert_names(
-        refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 1 has 'good' in column 'rating'", "expected a number")
+        refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 1 has 'good' in column 'rating'", "expected a number")
     )
     path.write_text("user,item,rating\na,x,5\na,y,\n")
-    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 2 has no value in column 'rating'"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 2 has no value in column 'rating'"))
     path.write_text("user,item,rating\na,x,1\n")
-    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), ("no interactions were read", "expected at least one"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), ("no interactions were read", "expected at least one"))
     path.write_text("user,item,rating\na,x, 5 \na,y,2\n")
-    assert read_interactions(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], "a number among blanks is a number"
+    assert read_log(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], "a number among blanks is a number"
     path.write_text("user,item,rating\na,x,2014-01-01\n")
-    assert_names(refusal(read_interactions, path, "bad", COLUMNS, 3.0), (str(path), "row 1", "in column 'rating'", "expected a number"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 1", "in column 'rating'", "expected a number"))
 
 
 def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
@@ -266,11 +267,11 @@ def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
         assert_names(refusal(read_attributes, path, "item", "item", "title"), (str(path), *parts))
     log = tmp_path / "log.csv"
     log.write_text("user,item\na,x\nb,q\nc,q\n")
-    message = refusal(read_interactions, log, "shop", COLUMNS, catalogue=np.array(["y", "x"]))
+    message = refusal(read_log, log, "shop", COLUMNS, catalogue=np.array(["y", "x"]))
     missing = f"{log}: row 2: item id q occurs in the interactions but not in the items table"
     parts = (missing, "1 of 2 items", "max_missing_text=0 allows 0", "config.data.items_file")
     assert_names(message, parts)
-    message = refusal(read_interactions, log, "shop", COLUMNS, catalogue=np.array(["q", "x", "q"]))
+    message = refusal(read_log, log, "shop", COLUMNS, catalogue=np.array(["q", "x", "q"]))
     assert_names(message, ("item id q stands twice in the items table", "remove one row"))
 
 
@@ -278,9 +279,9 @@ def test_rows_are_the_files_also_after_a_filter(tmp_path: pathlib.Path) -> None:
     """Would break the search for the row to mend: dropped ratings must not shift the rows that a message names."""
     path = tmp_path / "log.csv"
     path.write_text("user,item,rating\na,x,1\na,y,5\nb,q,5\n")
-    assert f"{path}: row 3: item id q" in refusal(read_interactions, path, "shop", COLUMNS, 3.0, np.array(["x", "y"]))
+    assert f"{path}: row 3: item id q" in refusal(read_log, path, "shop", COLUMNS, 3.0, np.array(["x", "y"]))
     (tmp_path / "inter.txt").write_text("1 2\n")
-    message = refusal(read_interactions, tmp_path / "inter.txt", "bad", COLUMNS, 3.0)
+    message = refusal(read_log, tmp_path / "inter.txt", "bad", COLUMNS, 3.0)
     assert_names(message, (str(tmp_path / "inter.txt"), "config.data.min_rating=3.0", "has no ratings"))
 
 
@@ -288,13 +289,13 @@ def test_ids_beyond_64_bits_in_parquet(tmp_path: pathlib.Path) -> None:
     """Would break with ids that wrapped around to negative numbers."""
     path = tmp_path / "log.parquet"
     parquet.write_table(pa.table({"user": pa.array([1, 2**64 - 1], pa.uint64()), "item": [1, 2]}), path)
-    assert_names(refusal(read_interactions, path, "bad", COLUMNS), (str(path), "row 2", str(2**64 - 1), "beyond 64 bits"))
+    assert_names(refusal(read_log, path, "bad", COLUMNS), (str(path), "row 2", str(2**64 - 1), "beyond 64 bits"))
 
 
 def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
     """Would break if a table that vanished between two stages gave a traceback."""
     assert_names(refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file"))
-    message = refusal(read_interactions, tmp_path / "gone.txt", "gone", COLUMNS)
+    message = refusal(read_log, tmp_path / "gone.txt", "gone", COLUMNS)
     assert_names(message, (str(tmp_path / "gone.txt"), "not readable (No such file"))
     (tmp_path / "folder.csv").mkdir()
     assert_names(refusal(read_table, tmp_path / "folder.csv"), ("no such file, but a folder", "only .parquet"))

@@ -2,21 +2,23 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
-from grasp_jax.knowledge.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import top_neighbours
+from grasp_jax.knowledge.encoders import ENCODERS
+from grasp_jax.knowledge.encoders.base import TextEncoder
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.encoders.state import read_state, write_state
+from grasp_jax.knowledge.neighbours.search import top_neighbours
 from grasp_jax.knowledge.refresh import refreshed_neighbours
 from tests.refusal import assert_names, refusal
 
@@ -59,16 +61,40 @@ class Shop:
         self.items = AttributeTable(ids, {"title": list(titles.values())})
 
 
-@contextlib.contextmanager
-def by_words(item_texts: list[str], user_texts: list[str], config: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
+class ByWords(TextEncoder):
     """A vector for each text by itself: the sum of fixed random vectors of its words."""
-    vectors = {word: np.random.default_rng(k).standard_normal(12) for k, word in enumerate(WORDS)}
-    CALLS.append((len(item_texts), len(user_texts)))
 
-    def encode(text: str) -> np.ndarray:
-        return sum((vectors[word] for word in text.replace(",", " ").replace(".", " ").split() if word in vectors), np.ones(12))
+    per_text = True
+    width = 12
 
-    yield lambda texts: np.array([encode(text) for text in texts])
+    @classmethod
+    def from_config(cls, config: KnowledgeConfig) -> Self:
+        return cls()
+
+    def recipe(self) -> dict[str, object]:
+        return {}
+
+    @contextlib.contextmanager
+    def session(self, texts: Mapping[str, Sequence[str]]) -> Iterator[None]:
+        CALLS.append((len(texts["items"]), len(texts["users"])))
+        yield
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = {word: np.random.default_rng(k).standard_normal(self.width) for k, word in enumerate(WORDS)}
+        words = [text.replace(",", " ").replace(".", " ").split() for text in texts]
+        return np.array([sum((vectors[word] for word in own if word in vectors), np.ones(self.width)) for own in words], np.float32)
+
+    def save(self, folder: pathlib.Path) -> None:
+        write_state(folder, "words", {})
+
+    @classmethod
+    def load(cls, folder: pathlib.Path) -> Self:
+        read_state(folder, "words")
+        return cls()
+
+
+class Wider(ByWords):
+    width = 13
 
 
 CALLS: list[tuple[int, int]] = []
@@ -84,10 +110,8 @@ def day(changed: bool) -> Shop:
     return Shop(titles, 40 if changed else 38)
 
 
-def config_of(**changes: Any) -> ConfigDict:
-    config = default_config().knowledge
-    config.update({"encoder": "sentence_transformers", "num_neighbours": 4, **changes})
-    return config
+def config_of(**changes: Any) -> KnowledgeConfig:
+    return KnowledgeConfig().with_fields({"encoder": "sentence_transformers", "num_neighbours": 4, **changes})
 
 
 def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
@@ -96,7 +120,7 @@ def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
 
 def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Daily banks would drift from what they should be, or everything be encoded again."""
-    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")
     CALLS.clear()
     refreshed = make(day(True), tmp_path / "tuesday", since=str(tmp_path / "monday"))
@@ -105,7 +129,7 @@ def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch
     anew = make(day(True), tmp_path / "anew", centre_from=str(tmp_path / "monday"))
     for name in ("items", "items_similar", "users", "users_similar"):
         np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6, err_msg=name)
-    assert refreshed.manifest["recipe"] == anew.manifest["recipe"]
+    assert {**refreshed.manifest["recipe"], "centre_from": str(tmp_path / "monday")} == anew.manifest["recipe"]
     again = make(day(True), tmp_path / "wednesday", since=str(tmp_path / "tuesday"))  # nothing changed: nothing is encoded
     assert len(CALLS) == 2
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
@@ -113,11 +137,12 @@ def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch
 
 def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bank would mix rows of two recipes."""
-    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")
     shop, since = day(True), str(tmp_path / "monday")
     for changes, parts in (
-        ({"encoder": "lsa"}, ("--since: the encoder 'lsa'", "prepare anew", "sentence_transformers")),
+        ({"encoder": "lsa"}, (since, "encoder='sentence_transformers'", "needs 'lsa'")),
+        ({"encoder": "file"}, ("--since: the encoder 'file' encodes no texts", "prepare anew")),
         ({"num_neighbours": 5}, (since, "num_neighbours=4", "needs 5")),
         ({"item_template": "titled_item"}, (since, "item_template")),
     ):
@@ -127,14 +152,10 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch
 
 def test_vectors_of_another_width_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that changed under its name would end in NumPy's broadcasting error, hours later."""
-    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", by_words)
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")
 
-    @contextlib.contextmanager
-    def wider(*arguments: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
-        yield lambda texts: np.ones((len(texts), 13))
-
-    monkeypatch.setitem(prepare.ENCODERS, "sentence_transformers", wider)
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", Wider)
     since = str(tmp_path / "monday")
     message = refusal(make, day(True), tmp_path / "tuesday", since=since)
     assert_names(message, (since, "vectors are 12 wide, the encoder's 13", "prepare anew"))

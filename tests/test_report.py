@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import Config
 from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.runs import Run, read_runs
@@ -28,8 +28,7 @@ GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
 
 def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fashion", failed: tuple[str, ...] = (), **config: Any) -> str:
     """A finished run whose NDCG@10 is given for each method (and 0.01 more for its second seed)."""
-    settings = default_config()
-    settings.update_from_flattened_dict(config)
+    settings = Config().with_fields(config)
     rows = [
         {"dataset": dataset, "method": method, "backbone": "sasrec", "seed": seed, "protocol": protocol, "group": group, "dropout": 0.2}
         | {f"{metric}@{k}": value + 0.01 * s for metric in ("NDCG", "HR") for k in (1, 3, 5, 10, 20)}
@@ -58,7 +57,7 @@ def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fas
     example["top"] = [{"title": title, "score": 1.0} for title in "acd"]
     (folder / "examples").mkdir(parents=True)
     (folder / "gates").mkdir()
-    (folder / "config.json").write_text(json.dumps(json.loads(settings.to_json_best_effort())))
+    (folder / "config.json").write_text(json.dumps(settings.to_dict()))
     (folder / "results.json").write_text(json.dumps({"rows": rows, "comparisons": comparisons, "failed": failures, "about": about}))
     for record in epochs:
         Records(folder / "metrics.jsonl").append(record)

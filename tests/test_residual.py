@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.models.holistic import HolisticEncoder
-from grasp_jax.models.methods.grasp_plus import encoder, tables
-from grasp_jax.models.methods.method import Facts
-from grasp_jax.models.residual import ResidualEncoder
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.batch import StepContext
+from grasp_jax.models.encoders.holistic import HolisticEncoder
+from grasp_jax.models.encoders.residual import ResidualEncoder
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts, ModelSizes
 
 FEATURES, HIDDEN, USERS = 5, 16, 6
 
@@ -87,7 +88,7 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
     still = np.asarray(module.apply(params, known, ids, method="item_features"))
     kept = module.apply(params, ids.size, method="keep_ids", rngs={"dropout": jax.random.key(1)})
     assert module.apply(params, ids.size, method="keep_ids").all()
-    training = np.asarray(module.apply(params, {**known, "kept": kept}, ids, method="item_features"))
+    training = np.asarray(module.apply(params, known, ids, StepContext(keep_ids=kept), method="item_features"))
     left_out = (training[:, -FEATURES:] == 0).all(axis=1)
     assert abs(left_out.mean() - 0.4) < 0.05 and np.abs(still[:, -FEATURES:]).max(axis=1).min() > 0
     np.testing.assert_array_equal(training[~left_out], still[~left_out])
@@ -96,17 +97,22 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
 
 def test_trust_and_switches() -> None:
     """n / (n + c) would be of other counts, or a switched-off part still be there."""
-    config = default_config().model
+    config, method, sizes = ModelConfig(), METHODS["grasp_plus"], ModelSizes(num_items=2, max_length=4, width=3)
     bank = {name: np.ones((2, 3), np.float32) for name in ("items", "items_similar", "users", "users_similar")}
     counts = np.array([0, 50])
-    config.plus.id_trust = 50.0
-    found = tables(bank, Facts(config, counts))
-    np.testing.assert_allclose(found["trust"], [0.0, 0.5])
-    assert "users" not in found
-    config.plus.id_trust, config.plus.gate = 0.0, "paper"
-    found = tables(bank, Facts(config, counts))
-    np.testing.assert_allclose(found["trust"], [1.0, 1.0])
-    assert found["users"] is bank["users"]
-    assert isinstance(encoder(config, 2, 3), ResidualEncoder) and encoder(config, 2, 3).gate == "paper"
-    config.plus.id_residual = False
-    assert type(encoder(config, 2, 3)) is HolisticEncoder
+
+    def trust(config: ModelConfig) -> np.ndarray:
+        declared = {table.name: table.rows for table in method.tables(bank, Facts(config, counts))}
+        assert declared.keys() == {"items", "items_similar", "trust"}
+        return declared["trust"]
+
+    config = config.with_fields({"plus.id_trust": 50.0})
+    np.testing.assert_allclose(trust(config), [0.0, 0.5])
+    assert not method.gated(config)
+    config = config.with_fields({"plus.id_trust": 0.0, "plus.gate": "paper"})
+    np.testing.assert_allclose(trust(config), [1.0, 1.0])
+    assert method.gated(config)
+    encoder = method.encoder(config, sizes)
+    assert isinstance(encoder, ResidualEncoder) and encoder.gated
+    config = config.with_fields({"plus.id_residual": False})
+    assert type(method.encoder(config, sizes)) is HolisticEncoder

@@ -101,7 +101,7 @@ def test_resumes_within_an_epoch(data: pathlib.Path) -> None:
     expected = [np.asarray(leaf) for leaf in jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))]
     rows = json.loads((workdir / "results.json").read_text())["rows"]
     shutil.rmtree(newest)
-    shutil.rmtree(workdir / "cells")
+    shutil.rmtree(workdir / "trials")
     result = run(command)
     assert "resumed after 1 epochs and" in result.stdout and "and 0 steps" not in result.stdout, result.stdout
     again = jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))

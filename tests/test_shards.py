@@ -1,21 +1,21 @@
 """Vectors on their way into a bank: a killed run goes on, a bank is the same, and its index may be moved."""
 
-import contextlib
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from grasp_jax.data.attributes import Texts
-from grasp_jax.knowledge import prepare, search_scann, shards
+from grasp_jax.knowledge import prepare, shards
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, making_of
-from grasp_jax.knowledge.geometry import unit_rows
-from grasp_jax.knowledge.search_scann import PICKLE, open_index
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.encoders.lsa import LsaEncoder
+from grasp_jax.knowledge.neighbours import search_scann
+from grasp_jax.knowledge.neighbours.search_scann import PICKLE, open_index
 from tests.refusal import assert_names, refusal
 from tests.test_bank import NUM_ITEMS, items_table, knowledge_config, shop
 
@@ -25,29 +25,22 @@ class Killed(Exception):
 
 
 def bank(folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
-    config = knowledge_config()
-    config.update(changes)
+    config = knowledge_config().with_fields(changes)
     return prepare.prepare_bank(config, shop(), Texts(items_table()), folder)
 
 
 def test_an_interrupted_run_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hours of encoding would be done again, or a bank be made of vectors of two configs."""
     monkeypatch.setattr(shards, "SHARD_ROWS", 3)
-    real, encoded, limit = prepare.ENCODERS["lsa"], [], [2]
+    real, encoded, limit = LsaEncoder.encode, [], [2]
 
-    @contextlib.contextmanager
-    def encoder(*arguments: Any) -> Iterator[Callable[[list[str]], np.ndarray]]:
-        with real(*arguments) as encode:
+    def counted(self: LsaEncoder, texts: list[str]) -> np.ndarray:
+        if len(encoded) == limit[0]:
+            raise Killed
+        encoded.append(len(texts))
+        return real(self, texts)
 
-            def counted(texts: list[str]) -> np.ndarray:
-                if len(encoded) == limit[0]:
-                    raise Killed
-                encoded.append(len(texts))
-                return encode(texts)
-
-            yield counted
-
-    monkeypatch.setitem(prepare.ENCODERS, "lsa", encoder)
+    monkeypatch.setattr(LsaEncoder, "encode", counted)
     with pytest.raises(Killed):
         bank(tmp_path / "bank")
     limit[0] = 99
@@ -150,7 +143,7 @@ def test_the_index_moves_with_the_bank(tmp_path: pathlib.Path, monkeypatch: pyte
 
 SPREAD = """
 import jax, numpy as np
-from grasp_jax.knowledge.neighbours import top_neighbours
+from grasp_jax.knowledge.neighbours.search import top_neighbours
 assert len(jax.devices()) == 4
 vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
 np.save("found.npy", top_neighbours(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5))

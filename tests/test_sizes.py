@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models.methods import METHODS
@@ -24,8 +24,7 @@ def split() -> Split:
 
 
 def check(split: Split, memory: float, **fields: Any) -> None:
-    config = default_config()
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    config = Config().with_fields({name.replace("__", "."): value for name, value in fields.items()})
     check_sizes(config, split, 64, memory)
 
 
@@ -71,6 +70,6 @@ def test_shared_negatives_that_nobody_draws(split: Split) -> None:
 
 def test_parameters_are_counted_by_hand() -> None:
     """The estimate would be of something else: two blocks of six D x D matrices; V x D / 2 of ids; E x H + H x D of text."""
-    config = default_config()
+    config = Config()
     assert parameters(config, "plain", 0, 1000) == 1000 * 64 / 2 + 2 * 6 * 64**2
     assert parameters(config, "grasp", 32, 1000) == 32 * 256 + 256 * 64 + 2 * 6 * 64**2

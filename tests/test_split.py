@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grasp_jax.data.groups import head_tail_groups, statistics
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.readers import read_interactions
-from grasp_jax.data.split import Histories, Split, head_tail_groups, leave_one_out, statistics
+from grasp_jax.data.split import Histories, Split, leave_one_out
+from tests.logs import read_log
 from tests.refusal import refusal
 
 PAPER_BEAUTY = pathlib.Path(__file__).parents[2] / "shared" / "data" / "paper_beauty" / "inter.txt"
@@ -158,7 +159,7 @@ def test_statistics_by_hand() -> None:
 @pytest.mark.skipif(not PAPER_BEAUTY.exists(), reason="the paper's Beauty is not beside the repository")
 def test_paper_beauty_has_the_papers_numbers() -> None:
     """Would break the comparison with the paper's Table 1, and with LLM-ESR's number of evaluated users."""
-    log = read_interactions(PAPER_BEAUTY, "beauty", {})
+    log = read_log(PAPER_BEAUTY, "beauty", {})
     split = leave_one_out(log, 100)
     facts = statistics(split, head_tail_groups(split))
     assert (facts["users"], facts["items"], facts["interactions"]) == (52_204, 57_289, 394_908)

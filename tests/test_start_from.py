@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
@@ -34,7 +34,7 @@ def saved(workdir: pathlib.Path, positions: int = 7) -> dict:
     checkpoints.save(4, tree, "hash")
     checkpoints.close()
     record_newest(folder, 4, "hash")
-    claim(workdir, default_config(), build_log("monday", np.array([1, 1, 1]), np.array(["a", "b", "c"])))
+    claim(workdir, Config(), build_log("monday", np.array([1, 1, 1]), np.array(["a", "b", "c"])))
     return tree["best_params"]
 
 

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
+from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.packing import MASK_SLOT
 from grasp_jax.data.split import leave_one_out
+from grasp_jax.models.build import build_model
 from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.recommender import apply, build_recommender
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.training.states import newest_states, pack_all_users
 
 LENGTH = 8
@@ -22,9 +24,8 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     split = leave_one_out(small_log, LENGTH)
     nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
     data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
-    config = default_config().model
-    config.features, config.num_layers = 6, 1
-    model = build_recommender(config, "plain", backbone, small_log.num_items, LENGTH + 2, 0, "token", 4)
+    config = ModelConfig().with_fields({"features": 6, "num_layers": 1})
+    model = build_model(config, "plain", backbone, ModelSizes(small_log.num_items, LENGTH + 2, 0, 4))
     masked = model.backbone.bidirectional
     everyone = pack_all_users(split.train, 4, model.backbone.mask_at)
     batch = gather_batch(data, everyone.slots[0])
@@ -38,8 +39,9 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
         if masked:
             alone[user, end - begin] = MASK_SLOT - user
     newest = np.arange(small_log.num_users) * alone.shape[1] + (alone != -1).sum(axis=1) - 1
+    each = gather_batch(data, jnp.asarray(alone))
     for m in range(2):
         one = jax.tree.map(lambda leaf, m=m: leaf[m], params)
-        features = apply(model, one, "item_features", {})
-        states = jax.jit(lambda p, f: apply(model, p, "user_states", f, gather_batch(data, jnp.asarray(alone)), newest)[0])(one, features)
+        features = apply(model, one, SequenceModel.item_features, {})
+        states = jax.jit(lambda p, f: apply(model, p, SequenceModel.user_states, f, each, newest)[0])(one, features)
         np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)

@@ -10,22 +10,26 @@ import optax
 import pytest
 from scipy import stats
 
-from grasp_jax.config import default_config
+from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
-from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.models import attention
-from grasp_jax.models.device_data import DeviceData, gather_batch, interaction_logits, logits_of
+from grasp_jax.models import gates
+from grasp_jax.models.batch import Negatives, OwnNegatives, PackedBatch, PairScores, SharedNegatives, Targets
+from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of
+from grasp_jax.models.frozen import asked_with
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.methods.method import Facts
-from grasp_jax.models.recommender import PackedBatch, PairScores, Recommender, apply, build_recommender, has_gates
-from grasp_jax.training import one_vector, step
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.sequence_model import SequenceModel, apply
+from grasp_jax.training import step
+from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.losses import binary_cross_entropy
+from grasp_jax.training.optim import one_vector
+from grasp_jax.training.replicas import PerReplica
 from grasp_jax.training.step import TrainState, make_train_steps
-from grasp_jax.training.targets import StepShape, Targets, draw_targets
+from grasp_jax.training.targets import StepShape, draw_targets
+from tests.assembly import assembled, sharpened
 
-BATCH, NEGATIVES = 6, 3
+BATCH, NEGATIVES, LENGTH = 6, 3, 8  # a length shorter than the longest histories
 MODELS = {
     "plain": ("plain", (), "paper"),
     "linear": ("grasp", (), "paper"),
@@ -41,10 +45,10 @@ class Setting(NamedTuple):
     """A model on the small log, and one packed batch of it."""
 
     split: Split
-    index: ExclusionIndex
+    shape: StepShape
     data: DeviceData
     tables: dict[str, jax.Array]
-    model: Recommender
+    model: SequenceModel
     params: Any
     slots: np.ndarray  # [S, R, L], two epochs
     batch: PackedBatch
@@ -58,42 +62,35 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
     @functools.cache
     def make(name: str) -> Setting:
         method, mlp, gate = MODELS[name]
-        config = default_config().model
-        config.features, config.num_layers, config.mlp, config.gate, config.plus.gate = 6, 1, mlp, gate, gate
-        config.llm_esr.similar_users = 3
-        split = leave_one_out(small_log, 8)  # shorter than the longest histories
-        index = exclusion_index(small_log, small_log.offsets[:-1], split.train.end)
-        items, users = jnp.asarray(small_log.items), jnp.asarray(small_log.users)
-        bank = {name: np.asarray(table) for name, table in unit_tables.items()}
-        tables = {name: jnp.asarray(table) for name, table in METHODS[method].tables(bank, Facts(config, split.item_counts)).items()}
-        logits = 6 * interaction_logits(tables, users, items) if has_gates(tables) else None  # gates far from one half
-        data = DeviceData(items, users, logits, jnp.asarray(index.shifted), jnp.asarray(index.offsets))
-        trained = np.flatnonzero(split.train.lengths > 1)
-        packing = plan_packing(split.train, trained, BATCH)
-        epochs = [stratified_batches(split.train.lengths, trained, BATCH, np.random.default_rng(epoch)) for epoch in range(2)]
-        slots, _ = pack(split.train, np.concatenate(epochs), packing)
-        batch = jax.jit(gather_batch)(data, jnp.asarray(slots[0]))
-        targets = draw_batch(index, packing.num_pairs, NEGATIVES)(jax.random.key(7), 0, data, batch)
-        model = build_recommender(
-            config, method, "sasrec", small_log.num_items, packing.row_length, unit_tables["items"].shape[1], "token", BATCH
-        )
-        params = jax.jit(model.init)(jax.random.key(0), tables, batch)["params"]
+        bank = {name: np.asarray(table) for name, table in sharpened(unit_tables, 6).items()}
+        split = leave_one_out(small_log, LENGTH)
+        fields = {"features": 6, "num_layers": 1, "mlp": mlp, "gate": gate, "plus.gate": gate, "llm_esr.similar_users": 3}
+        config = ModelConfig().with_fields(fields)
+        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
+        declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
+        tables = {table.name: jnp.asarray(table.rows) for table in declared}
+        train = {"loss": "bce", "batch_size": BATCH, "negatives": NEGATIVES}
+        fields["projection"] = "token"
+        made = assembled(small_log, tables, method, "sasrec", {"data.max_length": LENGTH, "model": fields, "train": train})
+        slots = np.concatenate([make_epoch(made.data, made.replicas, epoch).slots[0] for epoch in range(2)])
+        batch = jax.jit(gather_batch)(made.data.device, jnp.asarray(slots[0]))
+        targets = draw_batch(made.data.shape)(jax.random.key(7), 0, made.data.device, batch)
+        params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
         rng = np.random.default_rng(3)
         params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
-        return Setting(split, index, data, tables, model, params, slots, batch, targets)
+        return Setting(split, made.data.shape, made.data.device, tables, made.model, params, slots, batch, targets)
 
     return make
 
 
-def draw_batch(index: ExclusionIndex, num_targets: int, count: int) -> Any:
-    """Compiled `draw_targets` with `count` draws a place."""
-    shape = StepShape(index.num_items, index.search_steps, num_targets, count)
+def draw_batch(shape: StepShape) -> Any:
+    """Compiled `draw_targets`."""
     return jax.jit(lambda key, step, data, batch: draw_targets(key, step, data, batch, shape)[1])
 
 
-def training_scores(model: Recommender, params: Any, s: Setting) -> PairScores:
-    logits = 6 * logits_of(s.tables, s.targets.users[:, None], s.targets.negatives) if has_gates(s.tables) else None
-    return apply(model, params, "training_scores", s.tables, s.batch, s.targets.places, s.targets.negatives, logits, None)
+def training_scores(model: SequenceModel, params: Any, s: Setting) -> PairScores:
+    logits = logits_of(s.tables, s.targets.users[:, None], s.targets.negatives.items) if s.model.gated else None
+    return apply(model, params, SequenceModel.training_scores, s.tables, s.batch, s.targets._replace(negative_logits=logits))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +111,7 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
     slots = s.slots[0].ravel()
     users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
     expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 1 < s.split.train.end[users[place]]]
-    mask, places = scores_of("plain").mask, np.asarray(s.targets.places)
+    mask, places = scores_of("plain").mask, np.asarray(s.targets.places.flat)
     assert places[mask].tolist() == expected and (places[~mask] == slots.size).all()
     np.testing.assert_array_equal(np.asarray(s.targets.users)[mask], users[expected])
     assert len(expected) == (slots >= 0).sum() - len(set(users[users >= 0].tolist()))
@@ -123,8 +120,8 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
 def test_last_targets_are_the_last_pair_of_each_history(setting: Any) -> None:
     """LLM-ESR's GRU4Rec would be trained on other positions than the last of each user."""
     s = setting("plain")
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, BATCH, 1, last_only=True)
-    places = np.asarray(jax.jit(lambda: draw_targets(jax.random.key(0), 0, s.data, s.batch, shape)[1].places)())
+    shape = s.shape._replace(num_targets=BATCH, last_only=True)
+    places = np.asarray(jax.jit(lambda: draw_targets(jax.random.key(0), 0, s.data, s.batch, shape)[1].places.flat)())
     slots = s.slots[0].ravel()
     users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
     expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 2 == s.split.train.end[users[place]]]
@@ -134,10 +131,10 @@ def test_last_targets_are_the_last_pair_of_each_history(setting: Any) -> None:
 def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     """Pairs beyond the planned number would be dropped in silence."""
     s = setting("plain")
-    every = draw_batch(s.index, s.batch.items.size, 1)
+    every = draw_batch(s.shape._replace(num_targets=s.batch.items.size))
     batches = [jax.jit(gather_batch)(s.data, slots) for slots in s.slots]
-    counts = [(np.asarray(every(jax.random.key(0), 0, s.data, batch).places) < batch.items.size).sum() for batch in batches]
-    assert max(counts) <= len(s.targets.places)
+    counts = [(np.asarray(every(jax.random.key(0), 0, s.data, batch).places.flat) < batch.items.size).sum() for batch in batches]
+    assert max(counts) <= len(s.targets.places.flat)
 
 
 @pytest.mark.parametrize("name", ["plain", "hidden", "softmax", "llm_esr", "plus", "gated plus"])
@@ -146,7 +143,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
     s = setting(name)
     batch, scores = jax.tree.map(np.asarray, s.batch), scores_of(name)
     exists = scores.mask
-    rows, columns = np.divmod(np.asarray(s.targets.places)[exists], batch.items.shape[1])
+    rows, columns = np.divmod(np.asarray(s.targets.places.flat)[exists], batch.items.shape[1])
     width = batch.items.shape[1]
     prefixes = np.full((len(rows), width), -1, np.int32)  # slots, one prefix a row
     for p, (row, column) in enumerate(zip(rows, columns, strict=True)):
@@ -154,14 +151,14 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         prefixes[p, :count] = s.slots[0][row, column - count + 1 : column + 1]
     newest = (prefixes >= 0).sum(axis=1) - 1 + width * np.arange(len(rows))
     users, targets = batch.segments[rows, columns], batch.items[rows, columns + 1]
-    candidates = np.concatenate([targets[:, None], np.asarray(s.targets.negatives)[exists]], axis=1)
+    candidates = np.concatenate([targets[:, None], np.asarray(s.targets.negatives.items)[exists]], axis=1)
 
     @jax.jit
     def serve(params: Any) -> jax.Array:
         alone = gather_batch(s.data, jnp.asarray(prefixes))
-        states, normaliser = apply(s.model, params, "user_states", features(s, params, None), alone, newest)
-        logits = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if has_gates(s.tables) else None
-        return apply(s.model, params, "score_candidates", features(s, params, candidates), states, logits, normaliser)
+        states, normaliser = apply(s.model, params, SequenceModel.user_states, features(s, params, None), alone, newest)
+        logits = logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.model.gated else None
+        return apply(s.model, params, SequenceModel.score_candidates, features(s, params, candidates), states, logits, normaliser)
 
     served = serve(s.params)
     np.testing.assert_allclose(scores.positive[exists], served[:, 0], rtol=1e-5, atol=1e-5)
@@ -169,7 +166,7 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
 
 
 def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
-    return apply(s.model, params, "item_features", s.tables, ids)
+    return apply(s.model, params, SequenceModel.item_features, s.tables, ids)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +186,8 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
         np.testing.assert_array_equal(items[segments == user], s.split.log.items[window])
         padded_items[b, : lengths[b]] = s.split.log.items[window]
         own = np.asarray(s.targets.users) == user
-        own &= np.asarray(s.targets.places) < segments.size
-        padded_negatives[b, : lengths[b] - 1] = np.asarray(s.targets.negatives)[own]
+        own &= np.asarray(s.targets.places.flat) < segments.size
+        padded_negatives[b, : lengths[b] - 1] = np.asarray(s.targets.negatives.items)[own]
     padded_segments = jnp.asarray(np.where(valid, users[:, None], -1))
     positions = jnp.broadcast_to(jnp.arange(longest), valid.shape)
 
@@ -200,12 +197,12 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
             return encoder(features(s, params, jnp.asarray(ids)), encoder.gates(logits, normaliser))
 
         own = other = normaliser = with_candidate = None
-        if has_gates(s.tables):
-            own = 6 * logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(padded_items))
-            other = 6 * logits_of(s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives))
+        if s.model.gated:
+            own = logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(padded_items))
+            other = logits_of(s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives))
         if name == "softmax":
-            normaliser = attention.history_normaliser(own, padded_segments)
-            with_candidate = attention.candidate_normaliser(other, normaliser[:, :, None])
+            normaliser = gates.history_normaliser(own, padded_segments)
+            with_candidate = gates.candidate_normaliser(other, normaliser[:, :, None])
         history = vectors(padded_items, own, normaliser)
         states = s.model.backbone.apply({"params": params["backbone"]}, history, padded_segments, positions)
         positive = jnp.einsum("btd,btd->bt", states[:, :-1], history[:, 1:])
@@ -227,19 +224,23 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
 def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> None:
     """A softmax would be over other scores than ranking's, or a target compete with itself."""
     s = setting(name)
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), 30, shared=True)
+    shape = s.shape._replace(negatives=30, shared=True)
     _, drawn = jax.jit(lambda key: draw_targets(key, 0, s.data, s.batch, shape))(jax.random.key(1))
     again = jax.jit(lambda key: draw_targets(key, 1, s.data, s.batch, shape))(jax.random.key(1))[1]
-    assert drawn.negatives.shape == (30,) and (drawn.negatives != again.negatives).any() and len(np.unique(drawn.negatives)) > 15
-    np.testing.assert_array_equal(drawn.places, s.targets.places)
-    negatives = jnp.broadcast_to(drawn.negatives, (len(drawn.places), 30))
-    logits = 6 * logits_of(s.tables, drawn.users[:, None], negatives) if has_gates(s.tables) else None
+    ids = drawn.negatives.items
+    assert isinstance(drawn.negatives, SharedNegatives) and ids.shape == (30,) and len(np.unique(ids)) > 15
+    assert (ids != again.negatives.items).any()
+    np.testing.assert_array_equal(drawn.places.flat, s.targets.places.flat)
+    negatives = jnp.broadcast_to(ids, (len(drawn.places.flat), 30))
+    logits = logits_of(s.tables, drawn.users[:, None], negatives) if s.model.gated else None
 
-    def scores(params: Any, ids: jax.Array) -> PairScores:
-        return apply(s.model, params, "training_scores", s.tables, s.batch, drawn.places, ids, logits, None)
+    def scores(params: Any, negatives: Negatives) -> PairScores:
+        asked = drawn._replace(negatives=negatives, negative_logits=logits)
+        return apply(s.model, params, SequenceModel.training_scores, s.tables, s.batch, asked)
 
-    shared, own = (jax.tree.map(np.asarray, jax.jit(scores)(s.params, ids)) for ids in (drawn.negatives, negatives))
-    wanted = np.asarray(s.batch.items).ravel()[np.minimum(np.asarray(drawn.places) + 1, s.batch.items.size - 1)]
+    each = SharedNegatives(ids), OwnNegatives(negatives)
+    shared, own = (jax.tree.map(np.asarray, jax.jit(scores)(s.params, kind)) for kind in each)
+    wanted = np.asarray(s.batch.items).ravel()[np.minimum(np.asarray(drawn.places.flat) + 1, s.batch.items.size - 1)]
     is_target = (wanted[:, None] == np.asarray(negatives)) & own.mask[:, None]
     assert is_target.any() and (shared.negative[is_target] == -np.inf).all()
     usual = own.mask[:, None] & ~is_target
@@ -263,8 +264,7 @@ class Run(NamedTuple):
 def three_models(setting: Any) -> Run:
     s = setting("linear")
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
-    steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2))
+    steps = jax.jit(make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2))
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
@@ -272,10 +272,10 @@ def three_models(setting: Any) -> Run:
     return Run(steps, state, (s.data, s.tables), slots, keys, np.float32([0.0, 0.2, 0.5]), np.float32([1e-2, 1e-3, 3e-2]))
 
 
-def train(run: Run, state: TrainState, members: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
-    slots = run.slots[members, first : first + count]
-    own = run.keys[members], np.int32(first), run.dropout[members], run.learning_rate[members]
-    return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, *own))
+def train(run: Run, state: TrainState, replicas: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
+    slots = run.slots[replicas, first : first + count]
+    own = PerReplica(run.keys[replicas], run.dropout[replicas], run.learning_rate[replicas])
+    return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, own, np.int32(first)))
 
 
 def test_models_together_equal_models_alone(three_models: Run) -> None:
@@ -297,7 +297,7 @@ def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: s
     """Large catalogues would be trained otherwise than small ones: of each encoder with an ID table, one model, two dispatches."""
     s, ended = setting(name), []
     for deferred in (True, False):
-        shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES, deferred=deferred)
+        shape = s.shape._replace(deferred=deferred)
         steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy))
         state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))))
         run = Run(steps, state, (s.data, s.tables), s.slots[None], jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
@@ -323,9 +323,10 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
 def test_inputs_made_at_once_are_those_of_each_step(setting: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long dispatch, whose steps draw for themselves, would train other models than a short one."""
     s, ended = setting(name), []
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES, deferred=True)
+    shape = s.shape._replace(deferred=True)
     state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))))
-    rest = s.data, s.tables, s.slots[None], jax.random.key(42)[None], np.int32(7), np.float32([0.3]), np.float32([1e-2])
+    own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
+    rest = s.data, s.tables, s.slots[None], own, np.int32(7)
     for at_once in (step.SLOTS_AT_ONCE, 0):
         monkeypatch.setattr(step, "SLOTS_AT_ONCE", at_once)
         traced = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy)).trace(state, *rest)
@@ -343,8 +344,7 @@ def test_parameters_in_one_vector_are_trained_alike(three_models: Run, setting: 
     s = setting("linear")
     sizes = [leaf.size for leaf in jax.tree.leaves(s.params)]
     assert min(sizes) <= 60 < max(sizes) < one_vector.LARGEST or largest == 60
-    shape = StepShape(s.split.log.num_items, s.index.search_steps, len(s.targets.places), NEGATIVES)
-    steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True))
+    steps = jax.jit(make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True))
     expected, losses = train(three_models, three_models.state, slice(None), 0, 3)
     found, its_losses = train(three_models._replace(steps=steps), three_models.state, slice(None), 0, 3)
     np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
@@ -355,12 +355,12 @@ def test_parameters_in_one_vector_are_trained_alike(three_models: Run, setting: 
 def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
     """A diverged batch could not be drawn again, or every step would meet the same negatives."""
     s = setting("plain")
-    draw = draw_batch(s.index, len(s.targets.places), NEGATIVES)
+    draw = draw_batch(s.shape)
     first, again, other_seed, other_step = (
-        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch).negatives) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
+        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch).negatives.items) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
     )
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (len(s.targets.places), NEGATIVES)
+    assert first.shape == (len(s.targets.places.flat), NEGATIVES)
     assert (first != other_seed).mean() > 0.8
     assert (first != other_step).mean() > 0.8
 
@@ -369,10 +369,10 @@ def test_negatives_avoid_the_training_history(setting: Any) -> None:
     """A positive would be trained as a negative; the whole training history counts, also what the window has cut off."""
     s = setting("plain")
     log, cut = s.split.log, 0
-    drawn = draw_batch(s.index, len(s.targets.places), 50)(jax.random.key(3), 0, s.data, s.batch)
+    drawn = draw_batch(s.shape._replace(negatives=50))(jax.random.key(3), 0, s.data, s.batch)
     for user in np.unique(drawn.users):
         known = set(log.items[log.offsets[user] : s.split.train.end[user]].tolist())
-        theirs = np.asarray(drawn.negatives)[np.asarray(drawn.users) == user]
+        theirs = np.asarray(drawn.negatives.items)[np.asarray(drawn.users) == user]
         assert not known & set(theirs.ravel().tolist())
         assert theirs.min() >= 0 and theirs.max() < log.num_items
         cut += s.split.train.start[user] > log.offsets[user]
@@ -383,8 +383,8 @@ def test_negatives_are_uniform(setting: Any) -> None:
     """Some items would be trained against more often than others: chi-square of each user's draws over the rest of the catalogue."""
     s = setting("plain")
     log = s.split.log
-    drawn = draw_batch(s.index, len(s.targets.places), 2000)(jax.random.key(5), 0, s.data, s.batch)
+    drawn = draw_batch(s.shape._replace(negatives=2000))(jax.random.key(5), 0, s.data, s.batch)
     for user in np.unique(drawn.users):
         known = np.unique(log.items[log.offsets[user] : s.split.train.end[user]])
-        counts = np.bincount(np.asarray(drawn.negatives)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)
+        counts = np.bincount(np.asarray(drawn.negatives.items)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)
         assert stats.chisquare(np.delete(counts, known)).pvalue > 1e-3

@@ -5,14 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from grasp_jax.config import default_config
-from grasp_jax.config_checks import validate
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import Config, DataConfig
 from grasp_jax.data.attributes import Texts, read_attributes
+from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.log import build_log
-from grasp_jax.data.readers import read_interactions
-from grasp_jax.data.sources import Dataset, load_dataset
 from grasp_jax.data.summary import MOST_LINES, ReadReport, summary_lines
+from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -27,12 +25,8 @@ cat,i2,1700000000,2,laptop
 """
 
 
-def data_section(folder: pathlib.Path, **fields: object) -> ConfigDict:
-    config = default_config()
-    config.data.path = str(folder)
-    for name, value in fields.items():
-        config.data[name] = value
-    return config.data
+def data_section(folder: pathlib.Path, **fields: object) -> DataConfig:
+    return DataConfig().with_fields({"path": str(folder), **fields})
 
 
 @pytest.fixture
@@ -79,20 +73,18 @@ def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,2\nu,j,1\nu,k,3\n")
     assert "  order: by column 'timestamp', 1 to 3" in summary_lines(load_dataset(data_section(tmp_path)))
     config = data_section(tmp_path)
-    config.columns.timestamp = ""
+    config = config.with_fields({"columns.timestamp": ""})
     lines = summary_lines(load_dataset(config))
     assert "  order: as in the file (config.data.columns.timestamp is empty)" in lines and "  not read: timestamp" in lines
     (tmp_path / "inter.txt").write_text("1 5\n1 6\n1 7\n")
-    config.columns.user = "client"
+    config = config.with_fields({"columns.user": "client"})
     text = "\n".join(summary_lines(load_dataset(config)))
     assert_names(text, ("inter.txt (text", "order: as in the file", "not used: config.data.columns.user", "not read: interactions.csv"))
 
 
 def test_other_sources_have_a_summary(tmp_path: pathlib.Path) -> None:
     """Would break a start on made data that looks like a start on one's own."""
-    config = default_config().data
-    config.source = "synthetic"
-    config.synthetic.num_users, config.synthetic.num_items = 50, 100
+    config = DataConfig().with_fields({"source": "synthetic", "synthetic.num_users": 50, "synthetic.num_items": 100})
     lines = summary_lines(load_dataset(config))
     assert "synthetic shop" in lines[0] and "50 users, 100 items" in lines[1]
 
@@ -123,9 +115,7 @@ def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_the_share_without_text_is_a_share(share: float) -> None:
     """Would break with a limit that is none: 5 for 5 percent lets a table of other items pass."""
-    config = default_config()
-    config.data.max_missing_text = share
-    message = refusal(validate, config, ("grasp",), ("sasrec",))
+    message = refusal(Config.from_dict, {"data.max_missing_text": share})
     assert_names(message, ("config.data.max_missing_text", repr(share), "a share from 0 to 1"))
 
 
@@ -133,15 +123,15 @@ def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None
     """Would break recommendations: an item that a user hated would be recommended to them."""
     path = tmp_path / "log.csv"
     path.write_text("user,item,rating\na,x,5\na,y,1\na,y,1\nb,y,5\nb,q,1\nc,x,1\na,z,5\nb,z,2\n")
-    log = read_interactions(path, "rated", COLUMNS, 3.0)
+    log = read_log(path, "rated", COLUMNS, 3.0)
     assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y", "z"] and log.num_interactions == 3
     assert log.low_rated is not None and log.low_rated.dtype == np.int32
     assert log.low_rated.tolist() == [[0, 1], [1, 2]], "pairs of known users and items, each once"
     path.write_text("user,item,rating\na,x,5\nb,y,5\na,z,5\n")
-    plain = read_interactions(path, "rated", COLUMNS, 3.0)
-    assert plain.low_rated is None and plain.fingerprint() == read_interactions(path, "rated", COLUMNS).fingerprint()
+    plain = read_log(path, "rated", COLUMNS, 3.0)
+    assert plain.low_rated is None and plain.fingerprint() == read_log(path, "rated", COLUMNS).fingerprint()
     assert plain.fingerprint() != log.fingerprint()
-    catalogue = read_interactions(path, "rated", COLUMNS, 3.0, np.array(["z", "y", "x"]))
+    catalogue = read_log(path, "rated", COLUMNS, 3.0, np.array(["z", "y", "x"]))
     assert catalogue.low_rated is None
 
 
@@ -150,7 +140,7 @@ def test_low_ratings_with_an_items_table(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("user,item,rating\n1,5,5\n1,6,1\n2,6,1\n")
     for catalogue in (np.array([6, 5]), np.array(["6", "5", "B1"])):
-        log = read_interactions(path, "rated", COLUMNS, 3.0, catalogue)
+        log = read_log(path, "rated", COLUMNS, 3.0, catalogue)
         assert log.low_rated is not None and log.low_rated.tolist() == [[0, 0]] and log.items.tolist() == [1]
 
 
@@ -173,5 +163,5 @@ def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None
     """Would break the hint that ratings are there and have no effect."""
     assert "  not read: rating, device" in summary_lines(load_dataset(data_section(folder)))
     config = data_section(folder)
-    config.columns.rating = "stars"
+    config = config.with_fields({"columns.rating": "stars"})
     assert_names(refusal(load_dataset, config), ("no column 'stars'", "config.data.columns.rating"))

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.tables import Table
 from grasp_jax.data.times import Times, time_column
+from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
@@ -53,7 +53,7 @@ def test_times_of_every_type_order_rows_and_ties_keep_the_files_order(tmp_path: 
     times, expected = TIMES[kind]
     path = tmp_path / "log.parquet"
     parquet.write_table(pa.table({"user": ["u"] * 4, "item": ["d", "c", "b", "a"], "timestamp": times}), path)
-    log = read_interactions(path, "times", COLUMNS)
+    log = read_log(path, "times", COLUMNS)
     assert log.item_ids[log.items].tolist() == ["c", "a", "d", "b"]
     assert log.timestamps is not None and log.timestamps.tolist() == expected
 
@@ -64,7 +64,7 @@ def test_dates_written_as_text(tmp_path: pathlib.Path, ending: str) -> None:
     rows = [("user", "item", "timestamp"), ("1", "5", "2014-01-02"), ("1", "6", "1999-12-31"), ("1", "7", "2014-01-01")]
     path = tmp_path / f"log.{ending}"
     path.write_text("".join(("\t" if ending == "tsv" else ",").join(row) + "\n" for row in rows))
-    log = read_interactions(path, "dates", COLUMNS)
+    log = read_log(path, "dates", COLUMNS)
     assert log.item_ids[log.items].tolist() == [6, 7, 5]
     assert log.timestamps is not None and log.timestamps.tolist() == [day * SECOND for day in (946598400, 1388534400, 1388620800)]
 
@@ -73,7 +73,7 @@ def test_order_within_a_second(tmp_path: pathlib.Path) -> None:
     """Would break the order of histories where times are finer than a second."""
     path = tmp_path / "log.csv"
     path.write_text("user,item,timestamp\na,later,2014-01-01T10:00:00.9\na,first,2014-01-01T10:00:00.1\n")
-    log = read_interactions(path, "fine", COLUMNS)
+    log = read_log(path, "fine", COLUMNS)
     assert log.item_ids[log.items].tolist() == ["first", "later"]
 
 
@@ -140,10 +140,10 @@ def test_dates_in_json(tmp_path: pathlib.Path) -> None:
     for first, second in (("2023-11-20T09:13:20Z", "2023-11-20T09:13:19Z"), (str(FIRST), str(FIRST - 1)), (FIRST, FIRST - 0.5)):
         rows = [{"user": 1, "item": item, "timestamp": when} for item, when in ((5, first), (6, second))]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        log = read_interactions(path, "json", COLUMNS)
+        log = read_log(path, "json", COLUMNS)
         assert log.item_ids[log.items].tolist() == [6, 5]
     path.write_text('{"user": 1, "item": 5, "timestamp": 3}\n{"user": 1, "item": 6, "timestamp": "4"}\n')
-    assert_names(refusal(read_interactions, path, "json", COLUMNS), (str(path), "row 2 has a string in 'timestamp'", "before it a number"))
+    assert_names(refusal(read_log, path, "json", COLUMNS), (str(path), "row 2 has a string in 'timestamp'", "before it a number"))
 
 
 def test_small_numbers_are_an_order() -> None:
@@ -199,12 +199,12 @@ def test_a_missing_time_column_is_never_silent(tmp_path: pathlib.Path) -> None:
     for name in ("event_time", "Time", "timestamp:float", "unixReviewTime", "Created At", "DATE"):
         path.write_text(f"user,item,{name}\n1,5,2\n1,6,1\n")
         parts = (str(path), "no column 'timestamp'", f"config.data.columns.timestamp={name}", "columns.timestamp=''", f"user, item, {name}")
-        assert_names(refusal(read_interactions, path, "log", COLUMNS), parts)
-        log = read_interactions(path, "log", COLUMNS | {"timestamp": name})
+        assert_names(refusal(read_log, path, "log", COLUMNS), parts)
+        log = read_log(path, "log", COLUMNS | {"timestamp": name})
         assert log.item_ids[log.items].tolist() == [6, 5]
-        log = read_interactions(path, "log", COLUMNS | {"timestamp": ""})
+        log = read_log(path, "log", COLUMNS | {"timestamp": ""})
         assert log.item_ids[log.items].tolist() == [5, 6] and log.timestamps is None
     path.write_text("user,item,price\n1,5,2\n1,6,1\n")
-    assert read_interactions(path, "log", COLUMNS).timestamps is None
-    message = refusal(read_interactions, path, "log", COLUMNS | {"timestamp": "tmie"})
+    assert read_log(path, "log", COLUMNS).timestamps is None
+    message = refusal(read_log, path, "log", COLUMNS | {"timestamp": "tmie"})
     assert_names(message, (str(path), "no column 'tmie'", "it has user, item, price", "config.data.columns.timestamp"))

@@ -1,6 +1,7 @@
 """What the training loop must not do once it runs: copy in secret between host and device, compile again, or make the device wait."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +11,14 @@ import jax.monitoring
 import jax.numpy as jnp
 import pytest
 
-from grasp_jax.cells import Cell, make_cell
-from grasp_jax.config import default_config
-from grasp_jax.experiment import Experiment
-from grasp_jax.training import loop
+from grasp_jax.config import Config
+from grasp_jax.run import Prepared, open_run, prepare
+from grasp_jax.training import run_epoch
 from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.loop import train
 from grasp_jax.training.records import Records
+from grasp_jax.training.snapshot import initial_snapshot
+from grasp_jax.trial import Trial, make_trial
 from tests.command_line import write_dataset
 
 EPOCHS, BATCH = 4, 16
@@ -50,19 +53,31 @@ class Watched(Records):
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Two seeds by two learning rates, on 60 users: four steps an epoch, one dispatch each."""
     folder = tmp_path_factory.mktemp("transfers")
-    config = default_config()
-    config.data.path, config.data.max_length = str(write_dataset(folder / "data")), 12
-    config.model.method, config.model.backbone = "plain,grasp", "sasrec,bert4rec,gru4rec"
-    config.model.features, config.model.mlp, config.model.num_layers = 8, (8,), 1
-    config.knowledge.encoder, config.knowledge.num_neighbours = "file", 3
-    config.knowledge.item_file, config.knowledge.user_file = "items.npy", "users.npy"
-    config.train.seeds, config.train.learning_rate = (1, 2), (1e-3, 1e-2)
-    config.train.batch_size, config.train.max_epochs, config.train.steps_per_dispatch = BATCH, EPOCHS, 1
-    config.eval.num_negatives = 10
-    return Experiment(config, folder / "run")
+    config = Config().with_fields(
+        {
+            "data.path": str(write_dataset(folder / "data")),
+            "data.max_length": 12,
+            "model.method": "plain,grasp",
+            "model.backbone": "sasrec,bert4rec,gru4rec",
+            "model.features": 8,
+            "model.mlp": (8,),
+            "model.num_layers": 1,
+            "knowledge.encoder": "file",
+            "knowledge.num_neighbours": 3,
+            "knowledge.item_file": "items.npy",
+            "knowledge.user_file": "users.npy",
+            "train.seeds": (1, 2),
+            "train.learning_rate": (1e-3, 1e-2),
+            "train.batch_size": BATCH,
+            "train.max_epochs": EPOCHS,
+            "train.steps_per_dispatch": 1,
+            "eval.num_negatives": 10,
+        }
+    )
+    return prepare(open_run(config, folder / "run"))
 
 
 @pytest.fixture
@@ -79,40 +94,43 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
-def trained(experiment: Experiment, cell: Cell, folder: pathlib.Path, guard: contextlib.ExitStack) -> Watched:
+def trained(trial: Trial, folder: pathlib.Path, guard: contextlib.ExitStack) -> Watched:
     records = Watched(folder / "metrics.jsonl", guard)
-    initial = loop.initial_snapshot(cell.model, cell.members, cell.data)
-    loop.train(experiment.config.train, cell.model, cell.members, cell.data, initial, folder, records, cell.labels)
+    train(dataclasses.replace(trial.job, folder=folder, records=records), initial_snapshot(trial.model, trial.replicas, trial.data))
     return records
 
 
-@pytest.mark.parametrize(("method", "backbone"), CELLS)
+@pytest.mark.parametrize(
+    ("method", "backbone", "select"), [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")]
+)
 def test_an_epoch_neither_copies_in_secret_nor_compiles(
-    experiment: Experiment, tmp_path: pathlib.Path, guard: contextlib.ExitStack, method: str, backbone: str
+    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, method: str, backbone: str, select: str
 ) -> None:
     """Steps would wait for copies that nobody sees, or an epoch take seconds more for a shape or a constant that changes."""
-    records = trained(experiment, make_cell(experiment, method, backbone), tmp_path, guard)
+    trial = make_trial(prepared, method, backbone)
+    trial = dataclasses.replace(trial, data=dataclasses.replace(trial.data, select=select))
+    records = trained(trial, tmp_path, guard)
     assert list(records.compiled) == list(range(1, EPOCHS + 1))
     assert records.compiled[1] > 0, "nothing was counted"
     assert len(compiled) == records.compiled[2], "validation and checkpoints of the later epochs included"
 
 
 def test_a_hidden_copy_is_seen(
-    experiment: Experiment, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above would pass whatever the loop does."""
-    cell = make_cell(experiment, "plain", "gru4rec")
+    trial = make_trial(prepared, "plain", "gru4rec")
     monkeypatch.setattr(jax, "device_put", lambda tree, *_: jax.tree.map(jnp.asarray, tree))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        trained(experiment, cell, tmp_path, guard)
+        trained(trial, tmp_path, guard)
 
 
 def test_losses_are_read_while_the_next_steps_run(
-    experiment: Experiment, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device would stand idle after each dispatch until the host has read its losses; or they be read too late to stop."""
     happened: list[str] = []
-    finite, losses = loop._finite, loop._checked_losses
+    finite, check = run_epoch.finite_replicas, run_epoch.check_finite
 
     def dispatched(params: Any) -> jax.Array:
         happened.append("dispatch")
@@ -120,12 +138,12 @@ def test_losses_are_read_while_the_next_steps_run(
 
     def read(*arguments: Any) -> Any:
         happened.append("read")
-        return losses(*arguments)
+        return check(*arguments)
 
-    monkeypatch.setattr(loop, "_finite", dispatched)
-    monkeypatch.setattr(loop, "_checked_losses", read)
-    cell = make_cell(experiment, "plain", "gru4rec")
-    steps = -(-len(cell.data.users) // BATCH)
+    monkeypatch.setattr(run_epoch, "finite_replicas", dispatched)
+    monkeypatch.setattr(run_epoch, "check_finite", read)
+    trial = make_trial(prepared, "plain", "gru4rec")
+    steps = -(-len(trial.data.users) // BATCH)
     assert steps > 2
-    trained(experiment, cell, tmp_path, guard)
+    trained(trial, tmp_path, guard)
     assert happened == (["dispatch"] + ["dispatch", "read"] * (steps - 1) + ["read"]) * EPOCHS

@@ -5,49 +5,52 @@ import os
 import pathlib
 import shutil
 import socket
-import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from grasp_jax import stages
-from grasp_jax.cell_results import finished_cell
-from grasp_jax.config import check_workdir, default_config
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.experiment import Experiment
+from grasp_jax import trial_results
+from grasp_jax.config import Config, check_workdir
+from grasp_jax.locks import only_one
+from grasp_jax.modes import Options, run_mode
 from grasp_jax.report.runs import read_runs
-from grasp_jax.stages import run_stage
+from grasp_jax.run import open_run
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
+from grasp_jax.workdir import LOCK
 from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
 
 
-class Flags(types.SimpleNamespace):
-    """As absl's: by attribute, and by key as an object with a value."""
-
-    def __getitem__(self, name: str) -> types.SimpleNamespace:
-        return types.SimpleNamespace(value=getattr(self, name.replace("-", "_"), None))
-
-
-def config_of(data: pathlib.Path, **changes: Any) -> ConfigDict:
-    config = default_config()
-    config.data.path, config.data.max_length = str(data), 12
-    config.knowledge.encoder, config.knowledge.item_file, config.knowledge.user_file = "file", "items.npy", "users.npy"
-    config.knowledge.num_neighbours = 3
-    config.model.method, config.model.features, config.model.mlp, config.model.num_layers = "plain", 8, (16,), 1
-    config.train.batch_size, config.train.max_epochs, config.train.patience = 16, 2, 9
-    config.eval.num_negatives = 10
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+def config_of(data: pathlib.Path, **changes: Any) -> Config:
+    config = Config().with_fields(
+        {
+            "data.path": str(data),
+            "data.max_length": 12,
+            "knowledge.encoder": "file",
+            "knowledge.item_file": "items.npy",
+            "knowledge.user_file": "users.npy",
+            "knowledge.num_neighbours": 3,
+            "model.method": "plain",
+            "model.features": 8,
+            "model.mlp": (16,),
+            "model.num_layers": 1,
+            "train.batch_size": 16,
+            "train.max_epochs": 2,
+            "train.patience": 9,
+            "eval.num_negatives": 10,
+            **{name.replace("__", "."): value for name, value in changes.items()},
+        }
+    )
     return config
 
 
-def call(mode: str, config: ConfigDict, workdir: pathlib.Path, **flags: Any) -> None:
+def call(mode: str, config: Config, workdir: pathlib.Path, **flags: Any) -> None:
     """What the command line does once its flags are read."""
-    given = Flags(dry_run=False, out=None, users=None, ratings=None, **flags)
+    options = Options(**flags)
     check_workdir(config, workdir)
-    run_stage(mode, Experiment(config, workdir, mode == "refresh", bool(flags.get("allow_older"))), given)
+    run_mode(mode, lambda: open_run(config, workdir, None, mode == "refresh", options.allow_older), workdir, options)
 
 
 def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -77,7 +80,7 @@ def copy(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "copy"
 
 
-def both(folder: pathlib.Path, **changes: Any) -> ConfigDict:
+def both(folder: pathlib.Path, **changes: Any) -> Config:
     return config_of(folder / "data", model__method="plain,grasp", **changes)
 
 
@@ -110,7 +113,7 @@ def test_refresh_keeps_what_was_there(copy: pathlib.Path, capsys: pytest.Capture
     call("refresh", both(copy), copy / "run")
     (aside,) = (copy / "run" / "earlier").iterdir()
     assert str(aside) in capsys.readouterr().out and (aside / "results.json").read_text() == before
-    assert {"checkpoints", "cells", "candidates", "knowledge", "metrics.jsonl"} <= {entry.name for entry in aside.iterdir()}
+    assert {"checkpoints", "trials", "candidates", "knowledge", "metrics.jsonl"} <= {entry.name for entry in aside.iterdir()}
     call("all", both(copy), copy / "other")
     assert rows(copy / "run") == rows(copy / "other") != json.loads(before)["rows"]
 
@@ -224,7 +227,7 @@ def test_damaged_negatives_are_drawn_again(copy: pathlib.Path, name: str, capsys
     assert rows(copy / "run") == before and path.read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["cells/plain-sasrec.json", "ranks/plain-sasrec-seed42-full.npz", "examples/plain-sasrec.json"])
+@pytest.mark.parametrize("name", ["trials/plain-sasrec.json", "ranks/plain-sasrec-seed42-full.npz", "examples/plain-sasrec.json"])
 def test_damaged_results_are_measured_again(copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A digit that a disk has changed would be reported, and by the run after it believed."""
     before = rows(copy / "run")
@@ -269,18 +272,18 @@ def test_records_of_a_killed_process(tmp_path: pathlib.Path) -> None:
 
 
 def test_results_of_another_data_are_not_joined(copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cell that an earlier call left would stand beside this call's, though it was measured on other negatives."""
-    experiment = Experiment(both(copy), copy / "run")
-    assert finished_cell(experiment, "plain", "sasrec") is not None
+    """A trial that an earlier call left would stand beside this call's, though it was measured on other negatives."""
+    run = open_run(both(copy), copy / "run")
+    assert trial_results.finished(run, "plain", "sasrec") is not None
     path = copy / "run" / "candidates" / "test.npy"
     np.save(path, np.load(path)[:, ::-1])
-    assert finished_cell(experiment, "plain", "sasrec") is None
+    assert trial_results.finished(run, "plain", "sasrec") is None
     assert "negatives are others" in capsys.readouterr().out
 
 
 def test_what_killed_processes_left_is_removed(copy: pathlib.Path) -> None:
     """Every kill would leave a file or a snapshot of a gigabyte for ever."""
-    left = copy / "run" / "cells" / ".plain-sasrec.json.77-abc.partial", copy / "run" / "checkpoints" / "plain-sasrec" / "last"
+    left = copy / "run" / "trials" / ".plain-sasrec.json.77-abc.partial", copy / "run" / "checkpoints" / "plain-sasrec" / "last"
     left[0].write_text("{")
     (left[1] / "9.orbax-checkpoint-tmp-3").mkdir()
     call("evaluate", both(copy), copy / "run")
@@ -290,10 +293,10 @@ def test_what_killed_processes_left_is_removed(copy: pathlib.Path) -> None:
 def test_two_processes_do_not_share_a_workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Both would end with status 0, and the lines of both be in metrics.jsonl."""
     config = config_of(finished / "data")
-    with stages.only_one(tmp_path / "run" / stages.LOCK, "wait"):
+    with only_one(tmp_path / "run" / LOCK, "wait"):
         message = refusal(call, "all", config, tmp_path / "run")
     assert_names(message, (str(tmp_path / "run"), f"process {os.getpid()}", "wait for it or use another --workdir"))
-    assert not (tmp_path / "run" / stages.LOCK).exists()
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_a_first_snapshot_that_was_not_finished(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

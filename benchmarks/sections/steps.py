@@ -40,47 +40,69 @@ def step(record: dict[str, Any]) -> list[Table]:
 
 def profile(record: dict[str, Any]) -> list[Table]:
     """Where a step's time goes: shares of the stages, and the longest operations of each model."""
-    sizes, body = record["sizes"], []
-    models = record["models"]
-    for stage in dict.fromkeys(row["stage"] for row in models[0]["stages"]):
-        shares = [{row["backward"]: row["share"] for row in model["stages"] if row["stage"] == stage} for model in models]
-        body.append([stage, *(f"{own[False]:.1%} + {own[True]:.1%}" for own in shares)])
-    for title, key, scale in (
-        ("a step, ms", "seconds_per_step", 1e3),
-        ("the same under the profiler, ms", "traced_seconds_per_step", 1e3),
-        ("of it busy, ms", "busy_seconds_per_step", 1e3),
-    ):
-        body.append([title, *(f"{scale * model[key]:.2f}" for model in models)])
-    body.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
-    body.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
-    most = record["limits"]
-    if "operations_per_step" in models[0]:
-        body.append(["operations", *(f"{model['operations_per_step']:,.0f}" for model in models)])
-    body.append(["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)])
-    projects = [model.get("project") for model in models]
-    body.append(["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)])
-    body.append(["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)])
-    least = [
-        own["share_of_limit"] * own["seconds_per_step"] / model["seconds_per_step"] if own else None
-        for own, model in zip(projects, models, strict=True)
-    ]
-    body.append(["project's least time: share of the step", *("-" if own is None else f"{own:.1%}" for own in least)])
+    sizes, models, most = record["sizes"], record["models"], record["limits"]
     note = (
         f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
         f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
         f"{most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
         f"{most['bytes_per_second'] / 1e9:,.1f} GB/s copied. {machine_line(record)}"
     )
-    tables = [Table("profile", "Where a training step's time goes", ["stage", *(model["model"] for model in models)], body, note)]
+    body = _shares(models) + _times(models) + _counts(models)
+    header = ["stage", *(model["model"] for model in models)]
+    return [Table("profile", "Where a training step's time goes", header, body, note), *map(_longest, models)]
+
+
+def _shares(models: list[dict[str, Any]]) -> list[list[str]]:
+    """A line for each stage."""
+    lines = []
+    for stage in dict.fromkeys(row["stage"] for row in models[0]["stages"]):
+        shares = [{row["backward"]: row["share"] for row in model["stages"] if row["stage"] == stage} for model in models]
+        lines.append([stage, *(f"{own[False]:.1%} + {own[True]:.1%}" for own in shares)])
+    return lines
+
+
+def _times(models: list[dict[str, Any]]) -> list[list[str]]:
+    """Milliseconds of a step, and what time has no stage of its own."""
+    milliseconds = {
+        "a step, ms": "seconds_per_step",
+        "the same under the profiler, ms": "traced_seconds_per_step",
+        "of it busy, ms": "busy_seconds_per_step",
+    }
+    lines = [[title, *(f"{1e3 * model[key]:.2f}" for model in models)] for title, key in milliseconds.items()]
+    lines.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
+    lines.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
+    if "operations_per_step" in models[0]:
+        lines.append(["operations", *(f"{model['operations_per_step']:,.0f}" for model in models)])
+    return lines
+
+
+def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
+    """Floating-point operations, and how near the projection is to the device's limit."""
+    projects = [model.get("project") for model in models]
+    least = [
+        own["share_of_limit"] * own["seconds_per_step"] / model["seconds_per_step"] if own else None
+        for own, model in zip(projects, models, strict=True)
+    ]
+    return [
+        ["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)],
+        ["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)],
+        ["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)],
+        ["project's least time: share of the step", *("-" if own is None else f"{own:.1%}" for own in least)],
+    ]
+
+
+def _longest(model: dict[str, Any]) -> Table:
+    """The longest operations of a model."""
     header = ["operation", "kind", "stage", "times a step", "ms a step", "share"]
-    for model in models:
-        top = [
-            [
-                row["name"], "matrix product" if row["product"] else row["opcode"],
-                row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
-                f"{1e3 * row['seconds_per_step']:.3f}", f"{row['share']:.1%}",
-            ]
-            for row in model["operations"]
-        ]  # fmt: skip
-        tables.append(Table("profile_top", f"The longest operations of {model['model']}", header, top, "Of the same run."))
-    return tables
+    body = [
+        [
+            row["name"],
+            "matrix product" if row["product"] else row["opcode"],
+            row["stage"] + (" (backward)" if row["backward"] else ""),
+            f"{row['times_a_step']:g}",
+            f"{1e3 * row['seconds_per_step']:.3f}",
+            f"{row['share']:.1%}",
+        ]
+        for row in model["operations"]
+    ]
+    return Table("profile_top", f"The longest operations of {model['model']}", header, body, "Of the same run.")

@@ -4,19 +4,17 @@
 as options. TensorFlow is neither needed nor imported.
 """
 
-import ast
 import dataclasses
-import gzip
 import hashlib
 import json
 import pathlib
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from grasp_jax.data.amazon_dumps import find_dumps, read_records
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
@@ -75,7 +73,7 @@ class Reviews:
     low_rated: tuple[np.ndarray, np.ndarray]
 
 
-class AmazonConfig(tfds.core.BuilderConfig):
+class AmazonConfig(tfds.core.BuilderConfig):  # type: ignore[misc]  # tfds has no types
     """One part ("interactions" or "items") of a dump under one filter."""
 
     def __init__(self, options: AmazonFilter, part: str) -> None:
@@ -84,7 +82,7 @@ class AmazonConfig(tfds.core.BuilderConfig):
         self.part = part
 
 
-class AmazonReviews(tfds.core.GeneratorBasedBuilder):
+class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     """Part "interactions": one example per user. Part "items": one example per item, in the row order that interactions refer to."""
 
     VERSION = tfds.core.Version(VERSION)
@@ -139,7 +137,7 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
     Raises:
       UserError: a missing, damaged or unfit file; says which, and where.
     """
-    _find_files(pathlib.Path(manual_dir), options.category)
+    find_dumps(pathlib.Path(manual_dir), options.category)
     examples = {}
     for part in ("items", "interactions"):
         builder = AmazonReviews(data_dir=data_dir, config=AmazonConfig(options, part), file_format="array_record")
@@ -162,15 +160,16 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
     low = [example["low_rated"] for example in histories]
     low_users = np.repeat(np.array([_str(example["user"]) for example in histories]), list(map(len, low)))
     low_rated = (low_users, table.ids[np.concatenate(low)]) if len(low_users) else None
-    return build_log(options.category, users, table.ids[rows], times, table.ids, low_rated=low_rated), table
+    log = build_log(options.category, users, table.ids[rows], times, table.ids, low_rated)
+    return dataclasses.replace(log, time_unit="s"), table
 
 
 def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     """Reads and filters a dump; within a user by time, ties in file order."""
-    reviews_path, meta_path = _find_files(folder, options.category)
+    reviews_path, meta_path = find_dumps(folder, options.category)
     users, items, times, ratings = [], [], [], []
     low_users, low_items = [], []
-    for number, record in _records(reviews_path):
+    for number, record in read_records(reviews_path):
         try:
             user, item, time, rating = record["reviewerID"], record["asin"], int(record["unixReviewTime"]), float(record["overall"])
             if not (isinstance(user, str) and user and isinstance(item, str) and item):
@@ -199,7 +198,7 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     columns = [column[keep] for column in columns]
     wanted = set(columns[1].tolist())
     metadata = {}
-    for _, record in _records(meta_path):
+    for _, record in read_records(meta_path):
         item = record.get("asin")
         if isinstance(item, str) and item in wanted:
             metadata[item] = record
@@ -236,43 +235,6 @@ def _first_of_equals(columns: list[np.ndarray]) -> np.ndarray:
     first = np.ones(len(order), bool)
     first[order[1:][repeated]] = False
     return first
-
-
-def _find_files(folder: pathlib.Path, category: str) -> tuple[pathlib.Path, pathlib.Path]:
-    found = []
-    for names in ((f"reviews_{category}.json.gz", f"{category}.json.gz"), (f"meta_{category}.json.gz",)):
-        path = next((folder / name for name in names if (folder / name).is_file()), None)
-        if path is None:
-            held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) if folder.is_dir() else "nothing: it does not exist"
-            raise UserError(f"config.data.path: {folder} lacks {' or '.join(names)}; it holds {held or 'nothing'}")
-        found.append(path)
-    return found[0], found[1]
-
-
-def _records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, record) of a dump; the metadata of 2014 are Python literals, not JSON."""
-    number = 0
-    try:
-        if path.stat().st_size == 0:  # gzip takes it for a dump without lines
-            raise EOFError("the file is empty")
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    record = _literal(line)
-                if not isinstance(record, dict):
-                    raise UserError(f"{path}:{number}: {line.strip()[:60]!r} is not a record; expected one JSON object per line")
-                yield number, record
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged after line {number} ({error}); fetch the file again") from error
-
-
-def _literal(line: str) -> Any:
-    try:
-        return ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

@@ -3,13 +3,16 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grasp_jax.data.columns import needed, renamed
 from grasp_jax.data.log import rows_of
 from grasp_jax.errors import UserError
+
+if TYPE_CHECKING:  # which needs pyarrow
+    from grasp_jax.data.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +65,18 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
     Raises:
       UserError: missing file, no rows, no id or title column, or an id that is null or repeated.
     """
-    from grasp_jax.data.delimited import refuse_data_as_header  # which need pyarrow, as texts that were made here do not
-    from grasp_jax.data.identifiers import id_column
-    from grasp_jax.data.tables import read_table, values_of
+    from grasp_jax.data.tables import read_table  # which needs pyarrow, as texts that were made here do not
 
-    table = read_table(path)
+    return attributes_of(read_table(path), id_name, kind, title)
+
+
+def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> AttributeTable:
+    """The attributes of a table that was read; arguments after the first and errors as of `read_attributes`."""
+    from grasp_jax.data.delimited import refuse_data_as_header
+    from grasp_jax.data.identifiers import id_column
+    from grasp_jax.data.tables import values_of
+
+    path = table.path
     if not table.num_rows:
         raise UserError(f"{path}: the {kind}s table has no rows; expected one for each {kind}")
     names = tuple(table.columns)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from grasp_jax.errors import UserError
 
+Where = pathlib.Path | str  # with what a message begins: a file, or a frame in words
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 TIME_NAMES = {
     "timestamp", "timestamps", "time", "times", "ts", "date", "datetime", "date_time", "day", "event_time", "eventtime", "event_timestamp",
@@ -22,14 +23,14 @@ def match(names: Collection[str], wanted: str) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def needed(names: Collection[str], wanted: str, setting: str, path: pathlib.Path) -> str:
+def needed(names: Collection[str], wanted: str, setting: str, path: Where) -> str:
     """A column that must be there.
 
     Args:
-      names: columns of the file.
+      names: columns of the table.
       wanted: the configured name.
       setting: the config's field of it, for the message, such as "config.data.columns.user".
-      path: the file, for the message.
+      path: the file or frame, for the message.
 
     Raises:
       UserError: it is not there; names the columns that are, and the field to set.
@@ -42,7 +43,7 @@ def needed(names: Collection[str], wanted: str, setting: str, path: pathlib.Path
     return found
 
 
-def time_name(names: Collection[str], wanted: str, path: pathlib.Path) -> str | None:
+def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
     """The column of times, or None where the rows are in the order of time.
 
     Raises:
@@ -62,7 +63,7 @@ def time_name(names: Collection[str], wanted: str, path: pathlib.Path) -> str | 
     return None
 
 
-def rating_name(names: Collection[str], wanted: str, min_rating: float, path: pathlib.Path) -> str | None:
+def rating_name(names: Collection[str], wanted: str, min_rating: float, path: Where) -> str | None:
     """The column of ratings; None where none is needed.
 
     Raises:

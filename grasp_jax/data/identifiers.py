@@ -32,7 +32,7 @@ def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.nda
     array = table.typed(name)
     kind = array.type
     if pa.types.is_integer(kind):
-        values = array.to_numpy()
+        values: np.ndarray = array.to_numpy()
         if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
             row = int(values.argmax())
             raise UserError(f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text")
@@ -45,6 +45,16 @@ def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.nda
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
     )
+
+
+def holds_text(table: Table, name: str) -> bool:
+    """Whether the source says that the ids of a column are texts: of CSV and TSV nothing does."""
+    values = table.columns[name]
+    if table.is_delimited:
+        return False
+    if isinstance(values, list):
+        return any(isinstance(value, str) for value in values)
+    return is_text(values.type.value_type if pa.types.is_dictionary(values.type) else values.type)
 
 
 def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) -> np.ndarray:
@@ -85,10 +95,12 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
         )
     whole = _whole_numbers(text)
     if whole is not None:
-        _refuse_minus_one(table, name, whole, whole[codes])
-        return whole[codes]
+        numbers: np.ndarray = whole[codes]
+        _refuse_minus_one(table, name, whole, numbers)
+        return numbers
     _refuse_spoilt_numbers(table, name, text, row_of)
-    return np.asarray(text.to_pylist(), dtype=str)[codes]
+    ids: np.ndarray = np.asarray(text.to_pylist(), dtype=str)[codes]
+    return ids
 
 
 def _whole_numbers(text: pa.Array) -> np.ndarray | None:
@@ -97,7 +109,10 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
         numbers = pc.cast(text, pa.int64())
     except pa.ArrowInvalid:
         return None
-    return numbers.to_numpy() if pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py() else None
+    if not pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py():
+        return None
+    spelt: np.ndarray = numbers.to_numpy()
+    return spelt
 
 
 def _refuse_spoilt_numbers(table: Table, name: str, text: pa.Array, row_of: Callable[[np.ndarray], int | None]) -> None:

@@ -45,7 +45,7 @@ def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, 
 
     Args:
       lengths: [N] tokens per user.
-      users: [M] rows of the users to deal.
+      users: [n] rows of the users to deal.
       batch_size: B.
       rng: source of the shuffle; None deals in order, which is what evaluation wants.
 

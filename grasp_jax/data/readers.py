@@ -1,12 +1,13 @@
-"""Interaction files of every supported format -> raw columns -> `InteractionLog`, and a report of how they were understood."""
+"""Interaction files of every supported format -> `InteractionLog`, and a report of how they were understood."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from grasp_jax.data.columns import DEFAULTS, needed, rating_name, renamed, time_name
-from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.columns import DEFAULTS
+from grasp_jax.data.log import InteractionLog, Origin, build_log
 from grasp_jax.data.summary import ReadReport, sample_rows
 from grasp_jax.errors import UserError
 
@@ -50,19 +51,7 @@ def _is_in_parts(path: pathlib.Path) -> bool:
 def read_interactions(
     path: pathlib.Path,
     name: str,
-    columns: dict[str, str],
-    min_rating: float = 0.0,
-    catalogue: np.ndarray | None = None,
-    max_missing: float = 0.0,
-) -> InteractionLog:
-    """The log alone of `read_with_report`."""
-    return read_with_report(path, name, columns, min_rating, catalogue, max_missing)[0]
-
-
-def read_with_report(
-    path: pathlib.Path,
-    name: str,
-    columns: dict[str, str],
+    columns: Mapping[str, str],
     min_rating: float = 0.0,
     catalogue: np.ndarray | None = None,
     max_missing: float = 0.0,
@@ -85,64 +74,21 @@ def read_with_report(
         raise UserError(f"{path}: the file is empty; expected one interaction per line")
     if path.suffix == ".txt":
         if min_rating > 0:
-            raise UserError(f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv")
-        try:
-            pairs = _read_pairs(path)
-        except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}); give a file that may be read") from error
-        log = build_log(name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, source=str(path), max_missing=max_missing)
+            raise UserError(
+                f"{path}: config.data.min_rating={min_rating}, but a .txt file has no ratings; set it to 0 or give a .tsv"
+            )
+        pairs = _read_pairs(path)
+        log = build_log(
+            name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, max_missing=max_missing, origin=Origin(str(path))
+        )
         return log, _report_of_pairs(path, pairs, columns)
-    from grasp_jax.data.delimited import refuse_data_as_header  # which need pyarrow, as a .txt file does not
-    from grasp_jax.data.identifiers import id_column
-    from grasp_jax.data.tables import number_column, read_table
-    from grasp_jax.data.times import time_column
+    from grasp_jax.data.interactions import log_of_table  # which need pyarrow, as a .txt file does not
+    from grasp_jax.data.tables import read_table
 
-    table = read_table(path)
-    names = tuple(table.columns)
-    if table.is_delimited:
-        refuse_data_as_header(table, (columns["user"], columns["item"]))
-    used = {
-        "user": needed(names, columns["user"], "config.data.columns.user", path),
-        "item": needed(names, columns["item"], "config.data.columns.item", path),
-        "timestamp": time_name(names, columns.get("timestamp", ""), path),
-        "rating": rating_name(names, columns.get("rating", ""), min_rating, path),
-    }
-    notes = [*table.notes, *renamed(used, columns)]
-    users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
-    times = time_column(table, used["timestamp"]) if used["timestamp"] else None
-    kept = np.ones(len(users), bool)
-    if used["rating"] and min_rating > 0:
-        kept = number_column(table, used["rating"]) >= min_rating
-    rows = np.flatnonzero(kept)
-    log = build_log(
-        name, users[rows], items[rows], None if times is None else times.values[rows], catalogue, str(path), rows, max_missing,
-        None if kept.all() else (users[~kept], items[~kept]),
-    )  # fmt: skip
-    if times is not None and times.note:
-        notes.append(times.note)
-    named = {column for column in used.values() if column}
-    rated = used["rating"] and not min_rating
-    ignored = [column for column in names if column not in named]
-    report = ReadReport(
-        files=(f"{path} ({table.form})",),
-        rows=len(users),
-        used=tuple((purpose, column) for purpose, column in used.items() if column and not (rated and purpose == "rating")),
-        ignored=tuple([*ignored, *([f"{used['rating']} (config.data.min_rating is 0)"] if rated else [])]),
-        order=f"by column {used['timestamp']!r}, {times.span()}" if times is not None else _order_of_file(columns),
-        sample=sample_rows(users, items, None if times is None else times.shown()),
-        low_rated=int((~kept).sum()),
-        min_rating=min_rating,
-        notes=tuple(notes),
-    )
-    return log, report
+    return log_of_table(read_table(path), name, columns, min_rating, catalogue, max_missing)
 
 
-def _order_of_file(columns: dict[str, str]) -> str:
-    reason = "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
-    return f"as in the file ({reason})"
-
-
-def _report_of_pairs(path: pathlib.Path, pairs: np.ndarray, columns: dict[str, str]) -> ReadReport:
+def _report_of_pairs(path: pathlib.Path, pairs: np.ndarray, columns: Mapping[str, str]) -> ReadReport:
     given = [f"config.data.columns.{purpose}" for purpose, name in columns.items() if name and name != DEFAULTS.get(purpose)]
     notes = (f"not used: {', '.join(given)}, for a .txt file has no names of columns",) if given else ()
     sample = sample_rows(pairs[:, 0], pairs[:, 1], None)
@@ -151,6 +97,13 @@ def _report_of_pairs(path: pathlib.Path, pairs: np.ndarray, columns: dict[str, s
 
 def _read_pairs(path: pathlib.Path) -> np.ndarray:
     """[I, 2] int64 of a `user item` file; on any fault the file is read again line by line to name the first bad one."""
+    try:
+        return _pairs_by_arrow(path)
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}); give a file that may be read") from error
+
+
+def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
     try:
         import pyarrow as pa
         import pyarrow.csv

@@ -1,39 +1,35 @@
-"""From the `data` section of a config to a dataset: files, the synthetic shop, or raw Amazon dumps."""
+"""From the `data` section of a config to what a dataset holds: files, frames, the synthetic shop, or raw Amazon dumps."""
 
 import dataclasses
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.data.attributes import AttributeTable, Texts, aligned, lacking, read_attributes
+from grasp_jax.config import DataConfig
+from grasp_jax.data.attributes import AttributeTable, Texts, aligned, attributes_of, lacking, read_attributes
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.readers import find_interactions, known_files, read_with_report
+from grasp_jax.data.readers import find_interactions, known_files, read_interactions
+from grasp_jax.data.split import make_split
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.errors import UserError
+from grasp_jax.log import logger
 
 MEMORY_SHARE = 0.3  # of the memory, for the frozen tables; projections, optimiser and the program take the rest
 
 
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """Interactions with whatever text belongs to them.
-
-    Attributes:
-      log: the interactions.
-      texts: attributes of items and users.
-      report: what was read and how it was understood.
-    """
+class Loaded(NamedTuple):
+    """Interactions, whatever text belongs to them, and how they were understood."""
 
     log: InteractionLog
     texts: Texts
-    report: ReadReport = dataclasses.field(default_factory=ReadReport)
+    report: ReadReport
 
 
-def load_dataset(config: ConfigDict) -> Dataset:
-    """Reads or makes the dataset that the `data` section names.
+def read_source(config: DataConfig) -> Loaded:
+    """Reads or makes what the `data` section names.
 
     Raises:
       UserError: naming the file or field at fault.
@@ -44,34 +40,60 @@ def load_dataset(config: ConfigDict) -> Dataset:
     return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source](config)
 
 
-def _from_files(config: ConfigDict) -> Dataset:
+def read_frames(config: DataConfig, interactions: object, items: object | None, users: object | None) -> Loaded:
+    """What frames hold, by the same checks as files; `frames.table_of_frame` says what a frame is.
+
+    Raises:
+      UserError: naming the frame and row, or the field, at fault.
+    """
+    from grasp_jax.data.frames import table_of_frame  # which need pyarrow, as the synthetic shop does not
+    from grasp_jax.data.interactions import log_of_table
+
+    table, item_texts, user_texts = table_of_frame(interactions, "interactions frame"), None, None
+    if items is not None:
+        frame = table_of_frame(items, "items frame")
+        item_texts = attributes_of(frame, config.items_id_column, "item", config.title_column)
+    catalogue = None if item_texts is None else item_texts.ids
+    columns, most = config.columns.to_dict(), config.max_missing_text
+    log, report = log_of_table(table, config.name, columns, config.min_rating, catalogue, most)
+    if users is not None:
+        user_texts = attributes_of(table_of_frame(users, "users frame"), config.users_id_column, "user")
+    return _with_texts(log, report, item_texts, user_texts)
+
+
+def _from_files(config: DataConfig) -> Loaded:
     if not config.path:
         raise UserError("config.data.path is empty; give the folder or file of your interactions with --config.data.path=...")
     path = find_interactions(config.path, config.interactions_file)
     items, users = None, None
     if config.items_file:
         items = read_attributes(path.parent / config.items_file, config.items_id_column, "item", config.title_column)
-    log, report = read_with_report(
-        path, config.name, config.columns.to_dict(), config.min_rating, items.ids if items else None, config.max_missing_text
-    )
-    notes = list(report.notes)
-    if items is not None:
-        without_text = log.num_items - len(items.ids)
-        notes += items.notes
-        items = aligned(items, log.item_ids)
-        report = dataclasses.replace(report, without_text=without_text)
+    columns, catalogue = config.columns.to_dict(), None if items is None else items.ids
+    log, report = read_interactions(path, config.name, columns, config.min_rating, catalogue, config.max_missing_text)
     if config.users_file:
         users = read_attributes(path.parent / config.users_file, config.users_id_column, "user")
+    loaded = _with_texts(log, report, items, users)
+    notes = (*loaded.report.notes, *_unread(config, path))
+    return loaded._replace(report=dataclasses.replace(loaded.report, notes=notes))
+
+
+def _with_texts(log: InteractionLog, report: ReadReport, items: AttributeTable | None, users: AttributeTable | None) -> Loaded:
+    """Attributes in the order of the log's rows, and in the report what lacks some."""
+    notes = list(report.notes)
+    if items is not None:
+        report = dataclasses.replace(report, without_text=log.num_items - len(items.ids))
+        notes += items.notes
+        items = aligned(items, log.item_ids)
+    if users is not None:
         notes += users.notes
         if strangers := lacking(AttributeTable(log.user_ids, {}), users.ids):
             notes.append(f"users table: {strangers:,} of its rows are of users without interactions, and are not used")
         report = dataclasses.replace(report, without_attributes=lacking(users, log.user_ids))
         users = aligned(users, log.user_ids)
-    notes += _unread(config, path)
-    return Dataset(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
+    return Loaded(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
 
 
-def _unread(config: ConfigDict, path: pathlib.Path) -> list[str]:
+def _unread(config: DataConfig, path: pathlib.Path) -> list[str]:
     """What was given and is not used: other interaction files of the folder, and a name of a file inside what is a file itself."""
     if pathlib.Path(config.path) == path:
         return [f"config.data.interactions_file={config.interactions_file} is not used, for config.data.path is a file"] * bool(
@@ -81,17 +103,18 @@ def _unread(config: ConfigDict, path: pathlib.Path) -> list[str]:
     return [f"also in the folder, and not read: {', '.join(others)}"] * bool(others)
 
 
-def _from_shop(config: ConfigDict) -> Dataset:
+def _from_shop(config: DataConfig) -> Loaded:
     options = config.synthetic.to_dict()
     bytes_per_row, cpu_items = options.pop("bytes_per_row"), options.pop("cpu_items")
     if bytes_per_row:
         factor, reason = scale_factor(options["num_users"], options["num_items"], bytes_per_row, cpu_items)
         options |= {name: max(100, int(options[name] * factor)) for name in ("num_users", "num_items")}
-        print(f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items")
-    shop = make_shop(ShopSpec(name=config.name, **options))
+        logger.info(f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items")
+    # Its users are described from what they bought in training, whatever the split.
+    shop = make_shop(ShopSpec(name=config.name, **options), lambda log: make_split(config, log).train.end)
     made = f"a synthetic shop, made from seed {options['seed']}; no data of yours is in it"
     report = ReadReport((made,), order="by the time of purchase")
-    return Dataset(shop.log, Texts(shop.items, of_users=shop.user_texts), report)
+    return Loaded(shop.log, Texts(shop.items, of_users=shop.user_texts), report)
 
 
 def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: int) -> tuple[float, str]:
@@ -106,7 +129,7 @@ def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: 
     return factor, "a CPU's time" if by_time <= by_memory else f"{memory / 2**30:.0f} GiB of memory"
 
 
-def _from_amazon(config: ConfigDict) -> Dataset:
+def _from_amazon(config: DataConfig) -> Loaded:
     from grasp_jax.data.amazon import AmazonFilter, read_amazon  # needs tensorflow-datasets, which files and the shop do not
 
     options = AmazonFilter(min_rating=config.min_rating, **config.amazon.to_dict())
@@ -118,4 +141,4 @@ def _from_amazon(config: ConfigDict) -> Dataset:
         sample=sample_rows(log.user_ids[log.users[:SAMPLED_ROWS]], log.item_ids[log.items[:SAMPLED_ROWS]], None),
         notes=(f"filtered: {options}",),
     )
-    return Dataset(dataclasses.replace(log, name=config.name), Texts(items), report)
+    return Loaded(dataclasses.replace(log, name=config.name), Texts(items), report)

@@ -1,13 +1,22 @@
-"""Leave-one-out split, head and tail groups, and the dataset statistics of the paper's Table 1."""
+"""What of a log is training, validation and test.
+
+Three modes (`config.data.split`): "leave_one_out" as the paper, "time" with two points in time for everybody, "none" for production.
+In each, a user's training interactions are the first ones of their history.
+"""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
-from grasp_jax.data.log import InteractionLog
+from grasp_jax.config import DataConfig
+from grasp_jax.data.log import InteractionLog, distinct_items
+from grasp_jax.data.moments import Moment, shown, time_bounds
 from grasp_jax.errors import UserError
+from grasp_jax.log import logger
 
-MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test
+LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
+MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test; of leave-one-out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +35,9 @@ class Histories:
 
     @property
     def lengths(self) -> np.ndarray:
-        return self.end - self.start
+        """[N] int64."""
+        lengths: np.ndarray = self.end - self.start
+        return lengths
 
     @property
     def evaluated(self) -> np.ndarray:
@@ -36,12 +47,23 @@ class Histories:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Leave-one-out: a user's last item is the test target, the one before it the validation target, the rest is training."""
+    """A log and what of it is training, validation and test.
+
+    Attributes:
+      log: all interactions.
+      train: windows of the training interactions, which end where a user's training ends; no targets.
+      valid: what is asked in validation.
+      test: what is asked in the test.
+      mode: one of `MODES`.
+      bounds: of "time", the points in time from which interactions are validation and test, in the unit of the log's timestamps.
+    """
 
     log: InteractionLog
     train: Histories
     valid: Histories
     test: Histories
+    mode: str = LEAVE_ONE_OUT
+    bounds: tuple[Moment, Moment] | None = None
 
     @property
     def item_counts(self) -> np.ndarray:
@@ -55,81 +77,159 @@ class Split:
 
     @property
     def train_lengths(self) -> np.ndarray:
-        """[N] int64 training interactions per user, uncut."""
-        return self.train.end - self.log.offsets[:-1]
+        """[N] int64 training interactions per user, uncut; 0 for users who come later than all training."""
+        lengths: np.ndarray = self.train.end - self.log.offsets[:-1]
+        return lengths
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything a model, its targets or a knowledge bank can depend on; of "leave_one_out" it is the log's own."""
+        if self.mode == LEAVE_ONE_OUT:
+            return self.log.fingerprint()
+        ends = (self.train.end, self.valid.end, self.test.end)
+        return hashlib.sha256(f"{self.log.fingerprint()} {self.mode} {[_digest(end) for end in ends]}".encode()).hexdigest()
+
+    @property
+    def cut_off(self) -> str:
+        """What of each history is training, as a knowledge bank's recipe says it: banks of other histories have another one."""
+        if self.mode == LEAVE_ONE_OUT:
+            return "training part of each history: all but the last two interactions"
+        if self.bounds is None:
+            return "training part of each history: all interactions"
+        moment = shown(self.bounds[0], self.log.time_unit)
+        return f"training part of each history: interactions before {moment} ({_digest(self.train.end)[:16]})"
+
+
+def _digest(ends: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(ends, np.int64).tobytes()).hexdigest()
+
+
+def make_split(config: DataConfig, log: InteractionLog, include_short_users: bool = False) -> Split:
+    """The split that the `data` section asks for.
+
+    Args:
+      config: `split`, `max_length` and, of "time", `valid_after` and `test_after` are read.
+      log: the interactions.
+      include_short_users: of "leave_one_out".
+
+    Raises:
+      UserError: there is no such mode, nobody can be evaluated, or what `time_bounds` raises.
+    """
+    if config.split == LEAVE_ONE_OUT:
+        return leave_one_out(log, config.max_length, include_short_users)
+    if config.split == TIME:
+        return by_time(log, config.max_length, *time_bounds(log, config.valid_after, config.test_after))
+    if config.split == NONE:
+        return all_training(log, config.max_length)
+    raise UserError(f"config.data.split: {config.split!r}; expected one of {', '.join(MODES)}")
 
 
 def leave_one_out(log: InteractionLog, max_length: int, include_short_users: bool = False) -> Split:
-    """Splits a log; windows keep the newest `max_length` items (training one more, whose last is only a target).
+    """A user's last item is the test target, the one before it the validation target, the rest is training.
 
+    Windows keep the newest `max_length` items (training one more, whose last is only a target).
     Users with fewer than three interactions are trained on and never evaluated. `include_short_users` reproduces LLM-ESR, which
     evaluates those with two on the very item they were trained on.
 
     Raises:
       UserError: no user is long enough to be evaluated.
     """
-    begin, stop = log.offsets[:-1], log.offsets[1:]
+    stop = log.offsets[1:]
     enough = log.lengths >= MIN_EVALUATED_LENGTH
     if not enough.any():
         raise UserError(f"{log.name}: no user has {MIN_EVALUATED_LENGTH} interactions, so nothing can be evaluated")
-    train_end = np.where(enough, stop - 2, stop)
-
-    def window(end: np.ndarray, length: int, target_at: np.ndarray, has_target: np.ndarray) -> Histories:
-        target = np.where(has_target, log.items[np.minimum(target_at, log.num_interactions - 1)], -1)
-        return Histories(np.maximum(begin, end - length), end, target.astype(np.int32))
-
     evaluated = enough | ((log.lengths == 2) & include_short_users)
+    train_end = np.where(enough, stop - 2, stop)
     valid_end = np.where(enough, stop - 2, stop - 1)
     return Split(
         log=log,
-        train=window(train_end, max_length + 1, train_end, np.zeros_like(enough)),
-        valid=window(valid_end, max_length, valid_end, evaluated),
-        test=window(stop - 1, max_length, stop - 1, evaluated),
+        train=_windows(log, train_end, max_length + 1),
+        valid=_windows(log, valid_end, max_length, evaluated),
+        test=_windows(log, stop - 1, max_length, evaluated),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Head and tail by training frequency (the paper's appendix A.2): `tail` means fewer than the threshold.
+def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_after: Moment) -> Split:
+    """Two points in time for everybody (a global temporal split): what comes at or after them is validation, and test.
 
-    Attributes:
-      tail_user: [N] bool.
-      tail_item: [V] bool.
-      tail_user_below: users with fewer training interactions are tail.
-      tail_item_below: items with fewer training interactions are tail.
+    Training is every interaction before `valid_after`; windows are cut as in `leave_one_out`. In validation a user is asked for their
+    first interaction at or after `valid_after` and before `test_after`, from all their interactions before `valid_after`; in the test
+    for the first one from `test_after` on, from all before `test_after`, those of validation included. So neither what is fitted nor
+    what is asked from has seen anything of its window or later, as leave-one-out has of other users (Ji et al., "A critical study on
+    data leakage in recommender system offline evaluation", TOIS 2023), and each user counts once: of the ways to choose the target
+    in Gusak et al., "Time to split" (arXiv 2507.16289, 2025), it is "first". Interactions of one user at the same time stay in the
+    order of the source, and the first of them is asked for.
+
+    Users with nothing before a point have no history and are not asked there; users with nothing before `valid_after` are not trained
+    on either. Items that nobody had before it stay in the catalogue, as candidates and as targets: they are cold.
+
+    Raises:
+      UserError: nobody can be asked in validation or in the test.
     """
+    assert log.timestamps is not None
+    begin, stop = log.offsets[:-1], log.offsets[1:]
+    train_end, valid_end = (begin + _counts(log, log.timestamps < bound) for bound in (valid_after, test_after))
+    split = Split(
+        log=log,
+        train=_windows(log, train_end, max_length + 1),
+        valid=_windows(log, train_end, max_length, valid_end > train_end),
+        test=_windows(log, valid_end, max_length, stop > valid_end),
+        mode=TIME,
+        bounds=(valid_after, test_after),
+    )
+    for field, part, moment in (("valid_after", split.valid, valid_after), ("test_after", split.test, test_after)):
+        when = shown(moment, log.time_unit)
+        if not len(part.evaluated):
+            raise UserError(
+                f"config.data.{field}: {when}, and none of the users with interactions after it had one before it, so nobody can be "
+                f"asked there; give another point in time"
+            )
+        if unknown := int((part.target >= 0).sum()) - len(part.evaluated):
+            logger.info("%s users have no interaction before %s, and are not evaluated after it", f"{unknown:,}", when)
+    return split
 
-    tail_user: np.ndarray
-    tail_item: np.ndarray
-    tail_user_below: int
-    tail_item_below: int
+
+def all_training(log: InteractionLog, max_length: int) -> Split:
+    """Everything is training and nobody is evaluated: for production, once a run with a validation has chosen the epochs."""
+    stop = log.offsets[1:]
+    nobody = _windows(log, stop, max_length)
+    return Split(log=log, train=_windows(log, stop, max_length + 1), valid=nobody, test=nobody, mode=NONE)
 
 
-def head_tail_groups(split: Split, tail_user_below: int = 0, tail_item_below: int = 0) -> Groups:
-    """A threshold of 0 is chosen by the Pareto rule: the smallest one that puts at least 80 % into the tail."""
-    users, items = split.train_lengths, split.item_counts
-    tail_user_below = tail_user_below or _pareto_threshold(users)
-    tail_item_below = tail_item_below or _pareto_threshold(items)
-    return Groups(users < tail_user_below, items < tail_item_below, tail_user_below, tail_item_below)
+def _windows(log: InteractionLog, end: np.ndarray, length: int, asked: np.ndarray | None = None) -> Histories:
+    """The newest `length` interactions before `end` [N]; what stands there is the target of the users who are `asked` [N] bool."""
+    start = np.maximum(log.offsets[:-1], end - length)
+    if asked is None:
+        return Histories(start, end, np.full(log.num_users, -1, np.int32))
+    target = np.where(asked, log.items[np.minimum(end, log.num_interactions - 1)], -1)
+    return Histories(start, end, target.astype(np.int32))
 
 
-def _pareto_threshold(counts: np.ndarray) -> int:
-    return int(np.quantile(counts, 0.8, method="inverted_cdf")) + 1
+def _counts(log: InteractionLog, marked: np.ndarray) -> np.ndarray:
+    """[N] int64 how many of each user's interactions are marked; [I] bool."""
+    before = np.concatenate([[0], np.cumsum(marked)])
+    counts: np.ndarray = before[log.offsets[1:]] - before[log.offsets[:-1]]
+    return counts
 
 
-def statistics(split: Split, groups: Groups) -> dict[str, float | int | str]:
-    """The columns of the paper's Table 1 (and the head/tail thresholds of A.2) for any dataset; sparsity in percent."""
+def without_sated(split: Split, num_negatives: int) -> tuple[Split, int]:
+    """Users who have had so many items that fewer than `num_negatives` are left are trained on and not evaluated.
+
+    Returns:
+      The split without them, and how many they are. Where they are everybody, the split as it is, and 0: what evaluates refuses.
+    """
     log = split.log
-    pairs = log.num_users * log.num_items
-    return {
-        "dataset": log.name,
-        "users": log.num_users,
-        "items": log.num_items,
-        "interactions": log.num_interactions,
-        "avg_length": log.num_interactions / log.num_users,
-        "sparsity": 100.0 * (1.0 - log.num_interactions / pairs),
-        "tail_user_below": groups.tail_user_below,
-        "tail_item_below": groups.tail_item_below,
-        "evaluated_users": len(split.test.evaluated),
-        "unseen_in_training": int((split.item_counts == 0).sum()),
-    }
+    if log.lengths.max() <= log.num_items - num_negatives:
+        return split, 0  # nobody can have had so many
+    evaluated = (split.valid.target >= 0) | (split.test.target >= 0)
+    sated = evaluated & (log.num_items - distinct_items(log) < num_negatives)
+    if sated.sum() in (0, evaluated.sum()):
+        return split, 0
+    logger.info(
+        "%s users are not evaluated, for fewer than %d items are left that they have not had (config.eval.num_negatives); the first is %s",
+        f"{sated.sum():,}", num_negatives, log.user_ids[np.flatnonzero(sated)[0]],
+    )  # fmt: skip
+
+    def without(part: Histories) -> Histories:
+        return dataclasses.replace(part, target=np.where(sated, -1, part.target))
+
+    return dataclasses.replace(split, valid=without(split.valid), test=without(split.test)), int(sated.sum())

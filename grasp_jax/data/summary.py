@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.data.split import MIN_EVALUATED_LENGTH
+from grasp_jax.data.split import LEAVE_ONE_OUT, MIN_EVALUATED_LENGTH
 
 if TYPE_CHECKING:  # a dataset has a report
-    from grasp_jax.data.sources import Dataset
+    from grasp_jax.data.dataset import Dataset
 
 SAMPLED_ROWS = 3
 MOST_LINES = 15
@@ -34,6 +34,7 @@ class ReadReport:
       without_text: items that the items table lacks.
       without_attributes: users that the users table lacks.
       notes: other decisions.
+      text_ids: "user" and "item" where the source holds such ids as texts, though the log may hold them as numbers.
     """
 
     files: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class ReadReport:
     without_text: int = 0
     without_attributes: int = 0
     notes: tuple[str, ...] = ()
+    text_ids: tuple[str, ...] = ()
 
 
 def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[str]:
@@ -57,7 +59,8 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     report, log = dataset.report, dataset.log
     bought = np.bincount(log.items, minlength=log.num_items) > 0
     shortest = MIN_EVALUATED_LENGTH - 1 if include_short_users else MIN_EVALUATED_LENGTH
-    short = int((log.lengths < shortest).sum())
+    by_length = dataset.data.split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
+    short = int((log.lengths < shortest).sum()) if by_length else 0
     lines = [f"read: {file}" for file in report.files]
     lines.append(f"  {report.rows or log.num_interactions:,} rows: {log.num_users:,} users, {log.num_items:,} items")
     if report.used:

@@ -5,6 +5,7 @@ conditioner). Text names kind, style and brand, so a model that reads can rank i
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -76,8 +77,13 @@ class _Catalogue:
     offsets: np.ndarray
 
 
-def make_shop(spec: ShopSpec) -> Shop:
+def make_shop(spec: ShopSpec, training_ends: Callable[[InteractionLog], np.ndarray] | None = None) -> Shop:
     """Makes the shop; the same for the same spec.
+
+    Args:
+      spec: what shop to make.
+      training_ends: of a log, [N] where each shopper's training purchases end among all interactions: of what lies before, users are
+        described. None: all but the last two.
 
     Raises:
       UserError: a number in `spec` out of range.
@@ -92,7 +98,8 @@ def make_shop(spec: ShopSpec) -> Shop:
     # A purchase every one to thirty days after 1 January 2024.
     days = np.cumsum(rng.integers(1, 31, histories.shape), axis=1)
     log = build_log(spec.name, users, histories[bought] + 1, 1_704_067_200 + 86_400 * days[bought], items.ids)
-    texts = _describe_users(log, items, catalogue)
+    log = dataclasses.replace(log, time_unit="s")
+    texts = _describe_users(log, items, catalogue, log.offsets[1:] - 2 if training_ends is None else training_ends(log))
     corrupted = np.zeros(spec.num_users, bool)
     chosen = np.random.default_rng([spec.seed, 3]).permutation(spec.num_users)[: round(spec.corrupted_share * spec.num_users)]
     if len(chosen) > 1:
@@ -131,7 +138,8 @@ def _make_catalogue(spec: ShopSpec, rng: np.random.Generator) -> _Catalogue:
 def shop_lengths(num_users: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
     """[N] interactions of each shopper: log-normal above the least, about `mean_length` on average."""
     extra = rng.lognormal(0.0, 1.0, num_users)
-    return np.minimum(MIN_LENGTH + np.floor((mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH).astype(int)
+    lengths: np.ndarray = np.minimum(MIN_LENGTH + np.floor((mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH)
+    return lengths.astype(int)
 
 
 def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -178,14 +186,17 @@ def _describe_items(catalogue: _Catalogue, rng: np.random.Generator) -> Attribut
     return AttributeTable(np.arange(1, len(titles) + 1), {"title": titles, "attributes": attributes, "price": prices})
 
 
-def _describe_users(log: InteractionLog, items: AttributeTable, catalogue: _Catalogue) -> list[str]:
-    """What a language model might say of each shopper, from the training part of the history alone (all but the last two items)."""
+def _describe_users(log: InteractionLog, items: AttributeTable, catalogue: _Catalogue, ends: np.ndarray) -> list[str]:
+    """What a language model might say of each shopper, from the training part of the history alone, up to `ends` [N]."""
     kinds = [kind for names in CATEGORIES.values() for kind in names]
     brands = [head + tail for head in BRAND_HEADS for tail in BRAND_TAILS]
     titles = items.columns["title"]
     texts = []
-    for start, end in zip(log.offsets[:-1], log.offsets[1:] - 2, strict=True):
+    for start, end in zip(log.offsets[:-1], ends, strict=True):
         bought = log.items[start:end]
+        if not len(bought):
+            texts.append("Nothing is known of this shopper yet.")
+            continue
         kind, style, brand = (
             names[np.bincount(column[bought]).argmax()]
             for names, column in ((kinds, catalogue.kind), (STYLES, catalogue.style), (brands, catalogue.brand))

@@ -1,4 +1,4 @@
-"""Column files (TSV, CSV, Parquet, JSON lines) as columns under their names; rows are counted from 1, header apart."""
+"""Tables (TSV, CSV, Parquet, JSON lines, frames) as columns under their names; rows are counted from 1, header apart."""
 
 import dataclasses
 import gzip
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from grasp_jax.data.columns import listed
+from grasp_jax.data.columns import Where, listed
 from grasp_jax.errors import UserError
 
 COMPRESSIONS = (".gz", ".zst")
@@ -25,16 +25,16 @@ class Table:
     """A table as read, before anything is made of its columns.
 
     Attributes:
-      path: the file or folder, for messages.
+      path: the file, the folder, or a frame in words ("items frame"), for messages.
       form: its format in words, such as "CSV, gzip".
-      columns: name -> values. Of CSV and TSV, bytes as they stand in the file; of JSON, lists; of Parquet, its own types.
+      columns: name -> values. Of CSV and TSV, bytes as they stand in the file; of JSON, lists; of Parquet and frames, their own types.
       num_rows: rows.
       is_delimited: whether it is CSV or TSV.
       repeated: names that stand for several columns, which must not be asked for.
       notes: what the reader decided, in words for the user.
     """
 
-    path: pathlib.Path
+    path: Where
     form: str
     columns: Mapping[str, Column]
     num_rows: int
@@ -130,7 +130,7 @@ def number_column(table: Table, name: str) -> np.ndarray:
     return _finite(numbers, name, table.path)
 
 
-def text_of(array: pa.ChunkedArray, name: str, path: pathlib.Path) -> pa.ChunkedArray:
+def text_of(array: pa.ChunkedArray, name: str, path: Where) -> pa.ChunkedArray:
     """Strings or bytes as large strings.
 
     Raises:
@@ -165,7 +165,8 @@ def values_of(table: Table, name: str) -> list[Any]:
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
     try:
-        return values.to_pylist()
+        listed_values: list[Any] = values.to_pylist()
+        return listed_values
     except (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise UserError(f"{table.path}: column {name!r} of type {values.type} is not readable: {one_line(error)}") from error
 
@@ -176,7 +177,7 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
-def no_value(path: pathlib.Path, row: int, name: str) -> str:
+def no_value(path: Where, row: int, name: str) -> str:
     """The message of a row (from 0) that lacks a value."""
     return f"{path}: row {row + 1} has no value in column {name!r}; fill it in or drop the row"
 
@@ -198,8 +199,9 @@ def _content(path: pathlib.Path, compression: str) -> bytes:
             with gzip.open(path) as file:
                 return file.read()
         case ".zst":
-            with pa.input_stream(str(path), compression="zstd") as file:
-                return file.read()
+            with pa.input_stream(str(path), compression="zstd") as stream:
+                content: bytes = stream.read()
+                return content
     return path.read_bytes()
 
 
@@ -217,15 +219,15 @@ def _read_parquet(path: pathlib.Path) -> Table:
     return Table(path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows)
 
 
-_JSON_KINDS = {str: "string", int: "number", float: "number", bool: "truth value", list: "list", dict: "table"}
+JSON_KINDS = {str: "string", int: "number", float: "number", bool: "truth value", list: "list", dict: "table"}
 
 
-def _array_of_json(values: list[Any], name: str, path: pathlib.Path) -> pa.ChunkedArray:
+def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray:
     kinds = list(map(type, values))
-    if len(found := {_JSON_KINDS[kind] for kind in set(kinds)}) > 1:
-        first = _JSON_KINDS[kinds[0]]
-        row = next(row for row, kind in enumerate(kinds) if _JSON_KINDS[kind] != first)
-        raise UserError(f"{path}: row {row + 1} has a {_JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike")
+    if len(found := {JSON_KINDS[kind] for kind in set(kinds)}) > 1:
+        first = JSON_KINDS[kinds[0]]
+        row = next(row for row, kind in enumerate(kinds) if JSON_KINDS[kind] != first)
+        raise UserError(f"{path}: row {row + 1} has a {JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike")
     if float in kinds:
         values = list(map(float, values))
     elif int in kinds:
@@ -239,7 +241,7 @@ def _array_of_json(values: list[Any], name: str, path: pathlib.Path) -> pa.Chunk
         raise UserError(f"{path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}") from error
 
 
-def _finite(values: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+def _finite(values: np.ndarray, name: str, path: Where) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise UserError(f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number")

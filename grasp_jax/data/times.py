@@ -2,21 +2,20 @@
 
 import dataclasses
 import datetime
-import pathlib
 import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.data.columns import Where
+from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
 
 EPOCH_LIKE = 10**8  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
-EARLIEST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
 AHEAD = 86_400  # seconds that a time may lie in the future: clocks and zones differ
 APART = 100  # numbers so many times the median are of another unit
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
 _MEND = "write dates as 2024-01-31T10:30:00, or set config.data.columns.timestamp='' for the order of the rows in the file"
 
@@ -47,7 +46,7 @@ class Times:
         low, high = self.values.min().item(), self.values.max().item()
         if not self.unit:
             return f"{low} to {high}"
-        return f"{_day(low / PER_SECOND[self.unit])} to {_day(high / PER_SECOND[self.unit])}"
+        return f"{day_of(low / PER_SECOND[self.unit])} to {day_of(high / PER_SECOND[self.unit])}"
 
     def shown(self, most: int = 10) -> np.ndarray:
         """The first values in words: UTC to the second, or as they stand where they are only an order."""
@@ -88,7 +87,7 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
 class _Column:
     """What messages need to know, and the present."""
 
-    path: pathlib.Path
+    path: Where
     name: str
     now: float
 
@@ -104,7 +103,7 @@ class _Column:
         ):
             if bad.any():
                 row = int(np.argmax(bad))
-                day = f"{meaning}{_day(float(seconds[row]))}, "
+                day = f"{meaning}{day_of(float(seconds[row]))}, "
                 raise self.refusal(row, shown[row], f"which is {day}{reason}; mend or drop the row; {_MEND}")
 
 
@@ -122,7 +121,7 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Times:
             row = int(np.argmax(mixed))
             raise column.refusal(row, values[row], f"and half of the rows have at most {median:g}: mixed units; {_MEND}")
         return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, "")
-    unit = next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if median < limit), "ns")
+    unit = unit_of(median)
     mixed = (magnitude > APART * median) | ((magnitude < median / APART) & (magnitude >= EPOCH_LIKE))
     if mixed.any():
         row = int(np.argmax(mixed))
@@ -142,7 +141,7 @@ def _of_dates(column: _Column, array: pa.ChunkedArray) -> Times:
     unit = array.type.unit
     counts = pc.cast(array, pa.int64()).to_numpy()
     seconds = counts / PER_SECOND[unit]
-    column.check_calendar(seconds, np.array([_day(second) for second in seconds]) if _is_out(seconds, column.now) else counts)
+    column.check_calendar(seconds, np.array([day_of(second) for second in seconds]) if _is_out(seconds, column.now) else counts)
     finest = "ns" if unit == "ns" else "us"
     return Times(counts * (PER_SECOND[finest] // PER_SECOND[unit]), finest)
 
@@ -171,10 +170,12 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
 def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
     """[rows] int64 where every text is a whole number in decimal, else None; Arrow alone takes 0x10 for 16."""
     try:
-        numbers = pc.cast(text, pa.int64()).to_numpy()
+        numbers: np.ndarray = pc.cast(text, pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    return None if any(pc.any(pc.match_substring(text, mark)).as_py() for mark in "xX") else numbers
+    if any(pc.any(pc.match_substring(text, mark)).as_py() for mark in "xX"):
+        return None
+    return numbers
 
 
 def _of_whole(column: _Column, text: pa.ChunkedArray) -> Times:
@@ -243,7 +244,8 @@ def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> n
         row, other = int(np.argmax(codes == known.index(""))), int(np.argmax(codes != known.index("")))
         reason = f"without a time zone, and row {other + 1} {cut(text[other].as_py())} with one"
         raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
-    return np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]
+    ahead: np.ndarray = np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]
+    return ahead
 
 
 def _seconds_ahead(zone: str) -> int:
@@ -259,14 +261,6 @@ def _exists(moment: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _day(seconds: float) -> str:
-    """A moment's day, UTC; in words where no calendar reaches it."""
-    try:
-        return str(datetime.datetime.fromtimestamp(seconds, datetime.UTC).date())
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds:.4g} seconds after 1970"
 
 
 _parsers = {_WHOLE: _of_whole, _NUMBER: _of_fraction, _ISO: _of_iso, _LOCAL: _of_local}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.data.split import Groups
+from grasp_jax.data.groups import Groups
 
 CUTOFFS = (1, 3, 5, 10, 20)
 
@@ -37,13 +37,13 @@ def group_rows(
       labels: dataset, method, backbone, seed, split, protocol and whatever else identifies the rows.
     """
     tail_user, tail_item = groups.tail_user[users], groups.tail_item[targets]
-    members = {
+    masks = {
         "all": np.ones(len(ranks), bool),
         "tail_user": tail_user,
         "head_user": ~tail_user,
         "tail_item": tail_item,
         "head_item": ~tail_item,
     }
-    for name, member in members.items():
-        if member.any():
-            yield {**labels, "group": name, "n": int(member.sum()), **metrics(ranks[member])}
+    for name, mask in masks.items():
+        if mask.any():
+            yield {**labels, "group": name, "n": int(mask.sum()), **metrics(ranks[mask])}

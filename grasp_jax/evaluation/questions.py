@@ -1,6 +1,7 @@
 """What a split asks of a model: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,20 @@ from jax.sharding import Mesh
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
+from grasp_jax.evaluation.ranker import UserBlock
+from grasp_jax.models.batch import Tables
 from grasp_jax.models.device_data import interaction_logits
-from grasp_jax.models.recommender import Tables, has_gates
 from grasp_jax.parallel.mesh import make_mesh, shared_out
+
+
+class Blocks(NamedTuple):
+    """The arrays of an `EvaluationSet` that lie on the device, S blocks of B users."""
+
+    slots: jax.Array
+    newest: jax.Array
+    candidates: jax.Array
+    queries: jax.Array
+    candidate_logits: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +52,26 @@ class EvaluationSet:
     queries: jax.Array
     candidate_logits: jax.Array | None
 
+    @property
+    def blocks(self) -> Blocks:
+        """All blocks."""
+        return Blocks(self.slots, self.newest, self.candidates, self.queries, self.candidate_logits)
+
+    def block(self, step: int) -> tuple[UserBlock, jax.Array]:
+        """The users of one block, and [B] int32 the item rows of their targets."""
+        each: tuple[UserBlock, jax.Array] = _block_at(self.blocks, jax.device_put(np.int32(step)))
+        return each
+
+
+@jax.jit
+def _block_at(blocks: Blocks, step: jax.Array) -> tuple[UserBlock, jax.Array]:
+    """One of S blocks; within jit, for indexing outside of it copies the index in secret."""
+    users = UserBlock(blocks.slots[step], blocks.newest[step], blocks.queries[step])
+    return users, blocks.candidates[step, :, 0]
+
 
 def evaluation_set(
-    histories: Histories, negatives: np.ndarray, tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None,
+    histories: Histories, negatives: np.ndarray, gate_tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None,
     mesh: Mesh | None = None,
 ) -> EvaluationSet:  # fmt: skip
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
@@ -50,7 +79,7 @@ def evaluation_set(
     Args:
       histories: validation or test windows.
       negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
-      tables: frozen knowledge, empty for models without.
+      gate_tables: frozen knowledge that gate logits are made of; empty for models without gates.
       user_block: B.
       mask_at: the backbone's.
       queries: [N] row of the query tables for each user's target; None: the user's own.
@@ -64,8 +93,8 @@ def evaluation_set(
     asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
     rows, candidates, slots, newest = shared_out(mesh, (asked_with.astype(np.int32), candidates, slots, newest), axis=1)
     logits = None
-    if has_gates(tables):
-        logits = interaction_logits(tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates)
+    if gate_tables:
+        logits = interaction_logits(gate_tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates)
         logits = shared_out(mesh, logits, axis=1)
     return EvaluationSet(
         users=users,

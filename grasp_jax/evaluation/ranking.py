@@ -4,19 +4,18 @@ Ties are pessimistic: the rank is the number of other candidates that score at l
 that is not a number counts as at least as high.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.evaluation.catalogue import gate_logits, item_expansion, item_features, seen_in_block
-from grasp_jax.evaluation.questions import EvaluationSet, in_user_order
-from grasp_jax.models.device_data import DeviceData, gather_batch, with_query_rows
-from grasp_jax.models.recommender import Recommender, Tables, apply
-from grasp_jax.models.score_bounds import Expansion
+from grasp_jax.evaluation.bounds import Expansion, bounded_scores
+from grasp_jax.evaluation.questions import Blocks, EvaluationSet, in_user_order
+from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserBlock, UserStates
+from grasp_jax.evaluation.seen import seen_in_block
 from grasp_jax.parallel.mesh import on_host
 
 # Candidates' features scored together on a CPU. A block of so few is shared out among the cores; of more, what stays in one core's cache is
@@ -32,134 +31,161 @@ def lowest_tie(target_scores: jax.Array) -> jax.Array:
     return (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
 
 
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """The items whose scores are held against a user's target.
+
+    Attributes:
+      users: B users.
+      items: [B, C] int32 item rows.
+      logits: [B, C, 2] their pair logits.
+      threshold: [B, 1] the least score that counts as higher than the target's.
+      skip: [B, C] bool, items that do not count; or False.
+    """
+
+    users: UserStates
+    items: jax.Array
+    logits: jax.Array
+    threshold: jax.Array
+    skip: jax.Array | bool
+
+
 def count_by_bounds(
-    model: Recommender, params: Any, features: jax.Array, states: jax.Array, ids: jax.Array, logits: jax.Array, threshold: jax.Array,
-    skip: jax.Array | bool, bounded: tuple[jax.Array, jax.Array], most: int, by_scores: Callable[[], jax.Array],
-) -> jax.Array:  # fmt: skip
-    """How many of C items score a user's threshold [B, 1] or more: [B].
+    ranker: Ranker,
+    contest: Contest,
+    bounded: tuple[jax.Array, jax.Array],
+    most: int,
+    by_scores: Callable[[], jax.Array],
+) -> jax.Array:
+    """How many items score a user's threshold or more: [B].
 
     Args:
-      ids: [B, C] item rows of `features`; logits [B, C, 2] are theirs.
-      skip: [B, C], items that do not count.
+      ranker: the model.
+      contest: users and items.
       bounded: [B, C] scores and how far at most the exact ones are from them.
       most: items of a user that bounds may leave open, which are then scored; if any user has more, `by_scores` counts instead.
+      by_scores: counts by all the scores.
     """
     scores, slack = bounded
+    threshold = contest.threshold
     higher = scores - slack >= threshold
-    unsure = ~higher & ~(scores + slack < threshold) & ~skip
-    most = min(most, ids.shape[1])
+    unsure = ~higher & ~(scores + slack < threshold) & ~contest.skip
+    most = min(most, contest.items.shape[1])
 
     def by_bounds() -> jax.Array:
         places = jax.vmap(lambda row: jnp.nonzero(row, size=most, fill_value=0)[0])(unsure)
         there = jnp.arange(most) < unsure.sum(axis=1, keepdims=True)
-        own, near = jnp.take_along_axis(ids, places, axis=1), jnp.take_along_axis(logits, places[..., None], axis=1)
-        rescored = apply(model, params, "score_candidates", features[own], states, near, None)
-        return (higher & ~skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
+        items = jnp.take_along_axis(contest.items, places, axis=1)
+        logits = jnp.take_along_axis(contest.logits, places[..., None], axis=1)
+        rescored = ranker.candidate_scores(contest.users._replace(normaliser=None), items, logits)
+        return (higher & ~contest.skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
 
-    return jax.lax.cond(unsure.sum(axis=1).max() <= most, by_bounds, by_scores)
+    counts: jax.Array = jax.lax.cond(unsure.sum(axis=1).max() <= most, by_bounds, by_scores)
+    return counts
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _sampled_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, slots: jax.Array, newest: jax.Array,
-    candidates: jax.Array, candidate_logits: jax.Array | None,
-) -> jax.Array:  # fmt: skip
-    features = apply(model, params, "item_features", tables)
-    expansion = None if candidate_logits is None else apply(model, params, "expansion", features)
+@jax.jit
+def _sampled_ranks(ranker: Ranker, evaluation: Blocks) -> jax.Array:
+    """[S, B] ranks of the targets among their stored negatives."""
+    expansion = None if evaluation.candidate_logits is None else ranker.expansion()
 
-    def block(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
-        block_slots, block_newest, block_candidates, block_logits = part
-        states, normaliser = apply(model, params, "user_states", features, gather_batch(data, block_slots), block_newest)
-        target, ids = block_candidates[:, :1], block_candidates[:, 1:]
-        target_logits, logits = (None, None) if block_logits is None else (block_logits[:, :1], block_logits[:, 1:])
-        threshold = lowest_tie(apply(model, params, "score_candidates", features[target], states, target_logits, normaliser)[:, 0])
+    def block(part: Blocks) -> jax.Array:
+        users = ranker.states(UserBlock(part.slots, part.newest, part.queries))
+        target, items = part.candidates[:, :1], part.candidates[:, 1:]
+        target_logits, logits = None, None
+        if part.candidate_logits is not None:
+            target_logits, logits = part.candidate_logits[:, :1], part.candidate_logits[:, 1:]
+        threshold = lowest_tie(ranker.candidate_scores(users, target, target_logits)[:, 0])
 
-        def one_user(user: tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
-            own, *rest = jax.tree.map(lambda leaf: leaf[None], user)
-            return apply(model, params, "score_candidates", features[own], *rest)[0]
+        def one_user(user: tuple[jax.Array, jax.Array | None, UserStates]) -> jax.Array:
+            own, own_logits, state = jax.tree.map(lambda leaf: leaf[None], user)
+            return ranker.candidate_scores(state, own, own_logits)[0]
 
         def by_scores() -> jax.Array:
-            together = len(states)
-            if jax.default_backend() == "cpu":
-                of_user = ids.shape[1] * features[0].size
-                together = together if together * of_user <= CPU_SHARED_FLOATS else max(1, CPU_CACHE_FLOATS // of_user)
-            scores = jax.lax.map(one_user, (ids, states, logits, normaliser), batch_size=together)
+            together = _users_at_once(len(users.states), items.shape[1] * ranker.features[0].size)
+            scores: jax.Array = jax.lax.map(one_user, (items, logits, users), batch_size=together)
             return (~(scores < threshold)).sum(axis=1)
 
         if expansion is None or logits is None:
             return by_scores()
-        own = jax.tree.map(lambda leaf: leaf[ids], expansion)
-        bounded = apply(model, params, "bounded_scores", own, states, logits, "bc")
-        return count_by_bounds(
-            model, params, features, states, ids, logits, threshold, False, bounded, MOST_UNSURE_NEGATIVES, by_scores
-        )  # fmt: skip
+        own = jax.tree.map(lambda leaf: leaf[items], expansion)
+        bounded = bounded_scores(ranker.model, ranker.params, own, users.states, logits)
+        contest = Contest(users, items, logits, threshold, False)
+        return count_by_bounds(ranker, contest, bounded, MOST_UNSURE_NEGATIVES, by_scores)
 
-    return jax.lax.map(block, (slots, newest, candidates, candidate_logits))
+    ranks: jax.Array = jax.lax.map(block, evaluation)
+    return ranks
 
 
-def sampled_ranks(model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet) -> np.ndarray:
+def _users_at_once(num_users: int, floats_of_user: int) -> int:
+    """How many users' candidates are scored together: all of them but on a CPU whose cache they would leave."""
+    if jax.default_backend() != "cpu" or num_users * floats_of_user <= CPU_SHARED_FLOATS:
+        return num_users
+    return max(1, CPU_CACHE_FLOATS // floats_of_user)
+
+
+def sampled_ranks(ranker: Ranker, evaluation: EvaluationSet) -> np.ndarray:
     """[n] int32 ranks of the targets among their stored negatives."""
-    ranks = _sampled_ranks(
-        model, params, data, tables, evaluation.slots, evaluation.newest, evaluation.candidates,
-        evaluation.candidate_logits,
-    )  # fmt: skip
-    return in_user_order(on_host(ranks), evaluation)
+    return in_user_order(on_host(_sampled_ranks(ranker, evaluation.blocks)), evaluation)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "item_block"))
+@functools.partial(jax.jit, static_argnames="item_block")
 def _full_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, features: jax.Array, expansion: Expansion | None,
-    queries: jax.Array, slots: jax.Array, newest: jax.Array, targets: jax.Array, seen: jax.Array, item_block: int,
-) -> jax.Array:  # fmt: skip
+    ranker: Ranker, expansion: Expansion | None, block: UserBlock, targets: jax.Array, seen: jax.Array, item_block: int
+) -> jax.Array:
     """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
-    num_items = features.shape[0]
-    states, normaliser = apply(model, params, "user_states", features, gather_batch(data, slots), newest)
-    target_logits = gate_logits(tables, queries, targets)
-    threshold = lowest_tie(jnp.diagonal(apply(model, params, "score_items", features[targets], states, target_logits, normaliser)))
+    num_items, num_users = ranker.num_items, block.newest.shape[0]
+    users = ranker.states(block)
+    threshold = lowest_tie(jnp.diagonal(ranker.scores(users, targets)))
 
-    def count(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
+    def count(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
         # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
-        first = jnp.minimum(block * item_block, num_items - item_block)
+        first = jnp.minimum(step * item_block, num_items - item_block)
         ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, len(queries), first, item_block)
-        skip |= (ids[None, :] == targets[:, None]) | (ids < block * item_block)[None, :]
-
-        own, logits = jax.lax.dynamic_slice_in_dim(features, first, item_block), gate_logits(tables, queries, ids)
+        skip = seen_in_block(seen, num_users, first, item_block)
+        skip |= (ids[None, :] == targets[:, None]) | (ids < step * item_block)[None, :]
+        logits = ranker.logits(users, ids)
 
         def by_scores() -> jax.Array:
-            scores = apply(model, params, "score_items", own, states, logits, normaliser)
+            scores = ranker.block_scores(users, first, item_block)
             return (~(scores < threshold) & ~skip).sum(axis=1)
 
         if expansion is None or logits is None:
             return total + by_scores(), None
         near = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion)
-        bounded = apply(model, params, "bounded_scores", near, states, logits, "c")
-        every = jnp.broadcast_to(ids, skip.shape)
-        return total + count_by_bounds(
-            model, params, features, states, every, logits, threshold, skip, bounded, MOST_UNSURE, by_scores
-        ), None  # fmt: skip
+        bounded = bounded_scores(ranker.model, ranker.params, near, users.states, logits)
+        contest = Contest(users, jnp.broadcast_to(ids, skip.shape), logits, threshold, skip)
+        return total + count_by_bounds(ranker, contest, bounded, MOST_UNSURE, by_scores), None
 
-    blocks = jnp.arange(-(-num_items // item_block))
-    return jax.lax.scan(count, jnp.zeros(len(queries), jnp.int32), blocks)[0]
+    steps = jnp.arange(-(-num_items // item_block))
+    return jax.lax.scan(count, jnp.zeros(num_users, jnp.int32), steps)[0]
 
 
 def full_ranks(
-    model: Recommender, params: Any, data: DeviceData, tables: Tables, evaluation: EvaluationSet, item_block: int,
-    seen: np.ndarray | None, progress: Any = None,
-) -> np.ndarray:  # fmt: skip
-    """[n] int32 ranks of the targets among all items; `seen` from `seen_pairs` leaves those out (never the target itself)."""
-    features = item_features(model, params, tables)
-    expansion = item_expansion(model, params, features)
-    item_block = min(item_block, features.shape[0])
-    nothing = np.full((1, 2), -1, np.int32)
+    ranker: Ranker,
+    evaluation: EvaluationSet,
+    item_block: int,
+    seen: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """[n] int32 ranks of the targets among all items.
+
+    Args:
+      ranker: the model.
+      evaluation: the users and their targets.
+      item_block: items scored at once.
+      seen: [S, J, 2] from `seen_pairs`, items that do not count (never the target itself); None: all count.
+      progress: called with the number of users after each block.
+    """
+    expansion = ranker.expansion()
+    item_block = min(item_block, ranker.num_items)
     ranks = []
-    for s, block in enumerate(evaluation.batches):
-        targets = evaluation.candidates[s, :, 0]
-        left_out = nothing if seen is None else seen[s]
-        read, queries = with_query_rows(tables, evaluation.queries[s])
-        own = queries, evaluation.slots[s], evaluation.newest[s], targets
-        ranks.append(_full_ranks(model, params, data, read, features, expansion, *own, left_out, item_block))
+    for step, rows in enumerate(evaluation.batches):
+        block, targets = evaluation.block(step)
+        own, block = ranker.for_block(block)
+        left_out = jax.device_put(NOBODY_SAW if seen is None else seen[step])
+        ranks.append(_full_ranks(own, expansion, block, targets, left_out, item_block))
         if progress:
             ranks[-1].block_until_ready()
-            progress((block >= 0).sum())
+            progress(int((rows >= 0).sum()))
     return in_user_order(np.stack(on_host(ranks)), evaluation)

@@ -24,7 +24,7 @@ def save_results(
 def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ()) -> str:
     """Markdown: a line per protocol, backbone and method, percent, mean over seeds (with the deviation where there are several).
 
-    `failed` are cells without a number, {"method", "backbone", "reason"}; each gets a line too.
+    `failed` are trials without a number, {"method", "backbone", "reason"}; each gets a line too.
     """
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
@@ -40,7 +40,7 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
             cells = [method, backbone, *chosen, *(_mean(overall, column) for column in COLUMNS)]
             cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
             body.append(cells)
-        body += [[cell["method"], cell["backbone"], "failed", *["-"] * (len(header) - 3)] for cell in failed]
+        body += [[trial["method"], trial["backbone"], "failed", *["-"] * (len(header) - 3)] for trial in failed]
         lines += _grid(header, body)
     return "\n".join(lines).strip()
 

@@ -67,7 +67,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Percentile intervals of the means of the columns of [n, P] values, users drawn with replacement: [P, 2].
+    """Percentile intervals of the means of the columns of [n, k] values, users drawn with replacement: [k, 2].
 
     A resample is how often each user is in it; one serves all columns.
     """

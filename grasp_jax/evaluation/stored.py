@@ -7,6 +7,7 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+from grasp_jax.log import logger
 from grasp_jax.provenance import difference
 
 
@@ -41,7 +42,7 @@ class StoredNegatives(NamedTuple):
             found = difference(described["made_from"], self.made_from)
             stored = read_array(self.path, "they are drawn again from the same seed")
         except UserError as error:
-            print(f"evaluation negatives: {error}", flush=True)
+            logger.warning(f"evaluation negatives: {error}")
             return None
         if found:
             raise UserError(f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir")

@@ -38,12 +38,14 @@ def gated_projection_reference(
 
     def rows(table: jax.Array) -> jax.Array:
         table = jax.lax.stop_gradient(table)
-        return table.at[ids].get(mode="fill", fill_value=0, wrap_negative_indices=False).astype(own_kernel.dtype)
+        taken: jax.Array = table.at[ids].get(mode="fill", fill_value=0, wrap_negative_indices=False)
+        return taken.astype(own_kernel.dtype)
 
     own = jnp.einsum("te,peh->pth", rows(items), own_kernel, preferred_element_type=jnp.float32)
     similar = jnp.einsum("te,peh->pth", rows(items_similar), similar_kernel, preferred_element_type=jnp.float32)
     g1, g2, g3 = gates.astype(jnp.float32).T[:, :, None]
-    return g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
+    x: jax.Array = g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
+    return x
 
 
 @jax.custom_vjp
@@ -53,7 +55,7 @@ def gated_projection(
 ) -> jax.Array:  # fmt: skip
     """First-layer output of T tokens, straight from the tables.
 
-    Source: Eq. 4-5 of the paper, factorised as in `models.holistic`. Tables are frozen: they get no gradient, as behind
+    Source: Eq. 4-5 of the paper, factorised as in `models.encoders.holistic`. Tables are frozen: they get no gradient, as behind
     `stop_gradient`. The gates' gradient is a kernel of its own, which `jit` drops where nobody asks for it. Not differentiable twice.
 
     Args:
@@ -81,7 +83,8 @@ def gated_projection(
         grid=(pl.cdiv(num_tokens, blocks[0]), pl.cdiv(hidden, columns)),
         num_stages=2,
     )
-    return launch(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
+    x: jax.Array = launch(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
+    return x
 
 
 def _forward(*arguments: jax.Array) -> tuple[jax.Array, Arrays]:
@@ -113,7 +116,8 @@ def _kernel_gradients(
         grid=(pl.cdiv(width, blocks[1]), pl.cdiv(hidden, columns)),
         num_stages=3,  # the rows' addresses are themselves read in the loop, so they are one stage behind
     )
-    return launch(items, items_similar, ids, gates, gradient)
+    gradients: Sequence[jax.Array] = launch(items, items_similar, ids, gates, gradient)
+    return gradients
 
 
 def _gate_gradients(
@@ -130,7 +134,8 @@ def _gate_gradients(
         grid=(pl.cdiv(num_tokens, blocks[0]), parts),
         num_stages=2,
     )
-    return launch(items, items_similar, ids, own_kernel, similar_kernel, gradient).sum(axis=0).T
+    of_columns: jax.Array = launch(items, items_similar, ids, own_kernel, similar_kernel, gradient)
+    return of_columns.sum(axis=0).T
 
 
 def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_stages: int) -> Callable[..., Any]:
@@ -147,10 +152,8 @@ def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int
     )
 
 
-def _forward_program(
-    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, gates: Any, own_kernel: Any, similar_kernel: Any, bias: Any,
-    out: Any,
-) -> None:  # fmt: skip
+def _forward_program(blocks: tuple[int, int, int], *refs: Any) -> None:
+    items, items_similar, ids, gates, own_kernel, similar_kernel, bias, out = refs
     tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
     own, similar, both = _projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)
     g1, g2, g3 = (_gate(gates, tokens, part) for part in range(3))
@@ -202,7 +205,8 @@ def _projections(
         return own + _product(i, wa), similar + _product(ibar, wb), both + _product(i, wc) + _product(ibar, wd)
 
     zero = jnp.zeros((blocks[0], blocks[2]), jnp.float32)
-    return jax.lax.fori_loop(0, pl.cdiv(items.shape[1], blocks[1]), step, (zero,) * 3)
+    sums: Arrays = jax.lax.fori_loop(0, pl.cdiv(items.shape[1], blocks[1]), step, (zero,) * 3)
+    return sums
 
 
 def _product(left: jax.Array, right: jax.Array, contract: int = 1) -> jax.Array:
@@ -231,7 +235,8 @@ def _store(ref: Any, rows: jax.Array, columns: jax.Array, value: jax.Array, *lea
 
 
 def _inside(ref: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    return ((rows >= 0) & (rows < ref.shape[-2]))[:, None] & (columns < ref.shape[-1])[None, :]
+    inside: jax.Array = ((rows >= 0) & (rows < ref.shape[-2]))[:, None] & (columns < ref.shape[-1])[None, :]
+    return inside
 
 
 def _own_range(axis: int, block: int) -> jax.Array:

@@ -60,7 +60,7 @@ def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, star
         return state, state
 
     inputs = (from_input.astype(jnp.float32).swapaxes(0, 1), first.T)
-    _, states = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs, unroll=unroll)
+    states: jax.Array = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs, unroll=unroll)[1]
     return states.swapaxes(0, 1)
 
 
@@ -72,7 +72,7 @@ def _unroll(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax
     """
     rows, length, _, features = shares.shape
     share, whole, begin, state, vector = _specs(length, features)
-    return pl.pallas_call(
+    states: jax.Array = pl.pallas_call(
         _forward_kernel,
         grid=(rows // BLOCK,),
         in_specs=[share, whole, begin, vector],
@@ -82,6 +82,7 @@ def _unroll(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax
         interpret=backend.interpret(),
         name="gru_forward",
     )(shares, weights, begins, start)
+    return states
 
 
 def _forward(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -167,10 +168,9 @@ def _forward_kernel(shares: Any, weights: Any, begins: Any, start: Any, states: 
     jax.lax.fori_loop(0, states.shape[1], step, initial)
 
 
-def _backward_kernel(
-    shares: Any, from_states: Any, weights: Any, begins: Any, earlier: Any, d_states: Any, d_shares: Any, d_new_product: Any, d_start: Any
-) -> None:
+def _backward_kernel(*refs: Any) -> None:
     """From h U and h; `d_new_product` is the gradient of h U_n, while those of h U_r and h U_z are the input shares' own."""
+    shares, from_states, weights, begins, earlier, d_states, d_shares, d_new_product, d_start = refs
     third_of = _thirds(weights)
     _, length, features = earlier.shape
 

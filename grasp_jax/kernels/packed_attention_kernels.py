@@ -1,6 +1,7 @@
 """The three kernels of `packed_attention`: outputs and query gradients by blocks of queries, key and value gradients by blocks of keys.
 
-Each cell of the grid is (row, head, block of positions). Refs are [L, d] of its row and head, or the cell's own [BLOCK, d].
+Each cell of the grid is (row, head, block of positions). Refs, inputs and then outputs, are [L, d] of its row and head, or the cell's own
+[BLOCK, d].
 """
 
 from typing import Any, NamedTuple
@@ -29,10 +30,9 @@ class Form(NamedTuple):
     scale: float
 
 
-def forward(
-    form: Form, seed: Any, rate: Any, queries: Any, keys: Any, values: Any, begin: Any, end: Any, attended: Any, *log_sums: Any
-) -> None:
+def forward(form: Form, *refs: Any) -> None:
     """Attended values of a block of queries and, for softmax, the logarithms of their denominators."""
+    seed, rate, queries, keys, values, begin, end, attended, *log_sums = refs
     first, last = begin[...], end[...]
     own = queries[...]
     draw = _dropout(form, seed, rate)
@@ -63,11 +63,9 @@ def forward(
     attended[...] = total.astype(attended.dtype)
 
 
-def query_gradient(
-    form: Form, seed: Any, rate: Any, queries: Any, keys: Any, values: Any, d_attended: Any, begin: Any, end: Any, *refs: Any
-) -> None:
-    """Gradient of a block of queries, from the keys that they see. `refs` are log sums and products if softmax, and the output."""
-    *sums, d_queries = refs
+def query_gradient(form: Form, *refs: Any) -> None:
+    """Gradient of a block of queries, from the keys that they see; `sums` are log sums and products if softmax."""
+    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_queries = refs
     first, last = begin[...], end[...]
     own, d_own = queries[...], d_attended[...]
     own_sums = [ref[...][:, None] for ref in sums]
@@ -89,11 +87,9 @@ def query_gradient(
     d_queries[...] = (total * form.scale).astype(d_queries.dtype)
 
 
-def key_gradient(
-    form: Form, seed: Any, rate: Any, queries: Any, keys: Any, values: Any, d_attended: Any, begin: Any, end: Any, *refs: Any
-) -> None:
+def key_gradient(form: Form, *refs: Any) -> None:
     """Gradients of a block of keys and values, from the queries that see them: weights are [keys, queries] here, else as above."""
-    *sums, d_keys, d_values = refs
+    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_keys, d_values = refs
     first, last = begin[...], end[...]
     own_key, own_value = keys[...], values[...]
     draw = _dropout(form, seed, rate)
@@ -131,7 +127,7 @@ def _blocks(first: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """[M, d] and [N, d] -> [M, N]."""
+    """[Q, d] and [K, d] -> [Q, K]."""
     return jnp.dot(left, right.T, preferred_element_type=jnp.float32)
 
 

@@ -14,11 +14,13 @@ import numpy as np
 from grasp_jax.errors import UserError
 from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_sealed
 from grasp_jax.locks import only_one
+from grasp_jax.log import logger
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
 EXTRA_NAMES = (*(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS), "basis")
 INDEXES = tuple(f"{kind}_index" for kind in ("items", "users"))  # folders of approximate indexes, `search_scann.open_index`
+ENCODER = "encoder"  # folder of the fitted text encoder, `encoders.saved.SavedTextEncoder`
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)  # the manifest of the first has no checksum of itself
@@ -38,6 +40,7 @@ class KnowledgeBank:
       extras: what a later bank can be made from, for "items" and "users" each: "_ids" [rows] str, "_texts" [rows, 2] uint64 hashes,
         "_centre" [E] what was taken out of unit rows, "_neighbours" [rows, K], and where a model wrote the texts "_status" [rows] uint8,
         how each came about (`clean.STATUSES`); "basis" [E', E], the directions that were kept.
+      encoder_folder: what `SavedTextEncoder.load` opens; None in a bank of an earlier version, which has none.
     """
 
     items: np.ndarray
@@ -46,11 +49,22 @@ class KnowledgeBank:
     users_similar: np.ndarray
     manifest: dict[str, Any]
     extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    encoder_folder: pathlib.Path | None = None
+
+    @property
+    def tables(self) -> dict[str, np.ndarray]:
+        """The four tables by name, as `TABLES` lists them."""
+        return {
+            "items": self.items,
+            "items_similar": self.items_similar,
+            "users": self.users,
+            "users_similar": self.users_similar,
+        }
 
     @property
     def width(self) -> int:
         """E."""
-        return self.items.shape[1]
+        return int(self.items.shape[1])
 
 
 @contextlib.contextmanager
@@ -70,7 +84,7 @@ def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
     mark = partial / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         if partial.exists():
-            print(f"{partial}: texts or the encoder are others than those of the interrupted run, so it starts over")
+            logger.info(f"{partial}: texts or the encoder are others than those of the interrupted run, so it starts over")
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
         mark.write_text(identity, encoding="utf-8")
@@ -98,7 +112,8 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
 
     Args:
       folder: the bank's place; must not exist.
-      tables: the four arrays of `TABLES`, and any of `extras`; those from `new_table` lie in their files already.
+      tables: the four arrays of `TABLES`, and any of `extras`; those from `new_table` lie in their files already, as does
+        the text encoder in the folder `ENCODER`.
       recipe: everything that the tables depend on; a later run must ask for the same.
       notes: facts for readers that do not decide identity, such as counts and seconds.
     """
@@ -111,9 +126,13 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
             table.flush()
         else:
             np.save(path, table, allow_pickle=False)
-    written = checksums(partial, [f"{name}.npy" for name in names])
+    of_encoder = [str(path.relative_to(partial)) for path in (partial / ENCODER).rglob("*") if path.is_file()]
+    written = checksums(partial, [*(f"{name}.npy" for name in names), *of_encoder])
     of_tables = {name: written[f"{name}.npy"] for name in names}
-    write_sealed(partial / MANIFEST, {"format": FORMAT_VERSION, "recipe": recipe, "checksums": of_tables, "notes": notes})
+    manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": of_tables, "notes": notes}
+    if of_encoder:
+        manifest["encoder"] = {name: written[name] for name in sorted(of_encoder)}
+    write_sealed(partial / MANIFEST, manifest)
     os.replace(partial, folder)
     remove_left_over(folder)
 
@@ -121,7 +140,7 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
 def left_over(folder: pathlib.Path) -> list[pathlib.Path]:
     """What a bank was made of, such as shards, and a process that was killed has left in its folder; and that process's lock."""
     lock = folder.with_name(folder.name + ".lock")
-    kept = {MANIFEST, *INDEXES, *(f"{name}.npy" for name in (*TABLES, *EXTRA_NAMES))}
+    kept = {MANIFEST, ENCODER, *INDEXES, *(f"{name}.npy" for name in (*TABLES, *EXTRA_NAMES))}
     return [path for path in folder.iterdir() if path.name not in kept] + ([lock] if lock.exists() else [])
 
 
@@ -148,6 +167,8 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
     mend = f"move {folder} away to prepare it anew" if not of_other else "name the folder of a whole bank"
     manifest = read_manifest(folder, mend)
     made_by = manifest["recipe"]
+    if "centre_from" in recipe and (noted := manifest.get("notes", {}).get("centre_from")):  # where earlier versions said it
+        made_by = {"centre_from": os.path.realpath(os.path.expanduser(noted)), **made_by}
     for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
@@ -157,15 +178,16 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
     names = [*TABLES, *(name for name in EXTRA_NAMES if name in manifest["checksums"])]
     if missing := [name for name in TABLES if name not in manifest["checksums"]]:
         raise UserError(f"{folder / MANIFEST}: has no checksum of {missing[0]}; {mend}")
-    if verify and (damage := first_damaged(folder, {f"{name}.npy": manifest["checksums"][name] for name in names})):
+    of_encoder = manifest.get("encoder", {})
+    if verify and (damage := first_damaged(folder, {f"{name}.npy": manifest["checksums"][name] for name in names} | of_encoder)):
         raise UserError(f"{damage}, by the checksum in {MANIFEST}; {mend}")
     tables = {name: _opened(folder / f"{name}.npy", mend) for name in names}
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
-    return KnowledgeBank(**tables, manifest=manifest, extras=extras)
+    return KnowledgeBank(**tables, manifest=manifest, extras=extras, encoder_folder=folder / ENCODER if of_encoder else None)
 
 
 def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
-    """What a bank says of itself: "recipe", "checksums", "notes".
+    """What a bank says of itself: "recipe", "checksums", "notes", and the checksums of its "encoder".
 
     Args:
       folder: of the bank.
@@ -190,7 +212,7 @@ def identity(manifest: dict[str, Any]) -> dict[str, Any]:
 def bank_width(folder: pathlib.Path) -> int | None:
     """E of the bank in a folder; None where there is none that can be read."""
     try:
-        return np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False).shape[1]
+        return int(np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False).shape[1])
     except (OSError, ValueError, EOFError):
         return None
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import CorruptionConfig
 from grasp_jax.errors import UserError
 
 KINDS = ("none", "swap", "template", "drop")
@@ -13,7 +13,7 @@ UNRELATED = "A passenger asks the station about trains on Sunday, the price of a
 MISSING = "NA"
 
 
-def corrupted_rows(config: ConfigDict, count: int, purpose: int) -> np.ndarray:
+def corrupted_rows(config: CorruptionConfig, count: int, purpose: int) -> np.ndarray:
     """[count] bool: which users or items (`purpose`) a `knowledge.corruption` section hits; more of them hit the same and others."""
     order = np.random.default_rng([config.seed, purpose]).permutation(count)
     hit = np.zeros(count, bool)
@@ -22,7 +22,7 @@ def corrupted_rows(config: ConfigDict, count: int, purpose: int) -> np.ndarray:
     return hit
 
 
-def corrupt_texts(config: ConfigDict, texts: Sequence[str], purpose: int) -> list[str]:
+def corrupt_texts(config: CorruptionConfig, texts: Sequence[str], purpose: int) -> list[str]:
     """Descriptions of which a share is another's ("swap"), of something unrelated ("template"), or missing ("drop")."""
     hit = np.flatnonzero(corrupted_rows(config, len(texts), purpose))
     wrong = list(texts)
@@ -31,7 +31,7 @@ def corrupt_texts(config: ConfigDict, texts: Sequence[str], purpose: int) -> lis
     return wrong
 
 
-def described_by(config: ConfigDict, count: int, purpose: int) -> np.ndarray:
+def described_by(config: CorruptionConfig, count: int, purpose: int) -> np.ndarray:
     """The same for vectors made elsewhere, whose text is not at hand: [count] row whose vector each row gets.
 
     Raises:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
+    ENCODER,
     MANIFEST,
     KnowledgeBank,
     begin_bank,
@@ -30,17 +31,21 @@ from grasp_jax.knowledge.bank import (
     save_bank,
 )
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
-from grasp_jax.knowledge.encode import ENCODERS, PER_TEXT
-from grasp_jax.knowledge.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
-from grasp_jax.knowledge.neighbours import check_search
-from grasp_jax.knowledge.pooling import mean_of_neighbours
-from grasp_jax.knowledge.prompts import item_titles
-from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe, encoder_recipe
+from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
+from grasp_jax.knowledge.encoders.base import TextEncoder
+from grasp_jax.knowledge.encoders.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
+from grasp_jax.knowledge.encoders.saved import MODEL, SavedTextEncoder
+from grasp_jax.knowledge.encoders.state import STATE
+from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
+from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
+from grasp_jax.knowledge.neighbours.retrieve import find_neighbours, row_groups, same_text
+from grasp_jax.knowledge.neighbours.search import check_search
+from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
-from grasp_jax.knowledge.retrieve import find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards, shard_width
-from grasp_jax.knowledge.texts import describe, prompts_of
-from grasp_jax.knowledge.vector_files import RowVectors, open_vectors
+from grasp_jax.knowledge.text.prompts import item_titles
+from grasp_jax.knowledge.texts import describe, prompts_of, text_writer
+from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
 
 KINDS = ("items", "users")
@@ -48,7 +53,7 @@ BLOCK = 4096  # rows taken over at a time
 Tables = dict[str, np.ndarray]
 
 
-def prepare_bank(config: ConfigDict, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
+def prepare_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
     """The bank for `split`: opened if `folder` holds it, made and saved otherwise.
 
     Args:
@@ -65,10 +70,12 @@ def prepare_bank(config: ConfigDict, split: Split, texts: Texts, folder: pathlib
         with making_of(folder):
             started = time.perf_counter()
             work = begin(config, split, texts, recipe, folder)
-            _encode_all(config, split, texts, work)
+            encoder = _fitted(config, work)
+            _encode_all(config, split, texts, work, encoder)
             tables = _finish(config, split, texts, work)
+            _saved(config, split, texts, tables, encoder).save_around(work.encoder)
             notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
-            notes |= {name: config[name] for name in ("since", "centre_from") if config[name]}
+            notes |= {name: value_of(config, name) for name in ("since", "centre_from") if value_of(config, name)}
             save_bank(folder, tables, recipe, notes)
     elif left_over(folder):
         with contextlib.suppress(UserError, OSError), making_of(folder):  # unless somebody works there, or may not write
@@ -98,12 +105,17 @@ class Work(NamedTuple):
         """The folder of the encoder's vectors."""
         return self.partial / "shards"
 
+    @property
+    def encoder(self) -> pathlib.Path:
+        """The folder of the encoder itself."""
+        return self.partial / ENCODER
+
     def wanted(self, kind: str) -> np.ndarray:
         """Rows to encode."""
         return np.flatnonzero(self.kept[kind] < 0)
 
 
-def begin(config: ConfigDict, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
+def begin(config: KnowledgeConfig, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
     """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
     _check(config, split, sources, folder)
@@ -114,32 +126,32 @@ def begin(config: ConfigDict, split: Split, sources: Texts, recipe: dict[str, An
     if config.since and old is not None:
         for kind in KINDS:
             kept[kind] = unchanged_rows(old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
-            print(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
-    return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, recipe)))
+            logger.info(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
+    return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, old)))
 
 
-def _check(config: ConfigDict, split: Split, sources: Texts, folder: pathlib.Path) -> None:
+def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathlib.Path) -> None:
     """Raises UserError for what would be found out only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
-    if config.encoder != "file":
+    if encoder_class(config.encoder).reads_text:
         prompts_of(config, split, sources)
     check_search(min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval)
     for kind, field in _GROUP_FIELDS.items():
-        row_groups(getattr(sources, kind), field, config[field])
+        row_groups(getattr(sources, kind), field, value_of(config, field))
 
 
 _GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}
 
 
-def _finish(config: ConfigDict, split: Split, sources: Texts, work: Work) -> Tables:
+def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -> Tables:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
     for kind in KINDS:
         unit = _write_rows(config, kind, work, geometries[kind])
         field = _GROUP_FIELDS[kind]
-        groups = row_groups(getattr(sources, kind), field, config[field])
+        groups = row_groups(getattr(sources, kind), field, value_of(config, field))
         if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
             neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
         else:
@@ -154,7 +166,7 @@ def _finish(config: ConfigDict, split: Split, sources: Texts, work: Work) -> Tab
     return tables
 
 
-def _earlier(config: ConfigDict, recipe: dict[str, Any]) -> KnowledgeBank | None:
+def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank | None:
     """The bank that `config.since`, or `config.centre_from`, names.
 
     Raises:
@@ -163,65 +175,100 @@ def _earlier(config: ConfigDict, recipe: dict[str, Any]) -> KnowledgeBank | None
     folder = config.since or config.centre_from
     if not folder:
         return None
-    if config.since and config.encoder not in PER_TEXT:
-        raise UserError(
-            f"--since: the encoder {config.encoder!r} gives a text another vector when other texts change; prepare anew, "
-            f"or use one of {', '.join(PER_TEXT)}"
-        )
+    if config.since and not encoder_class(config.encoder).reads_text:
+        raise UserError(f"--since: the encoder {config.encoder!r} encodes no texts, so nothing says which vectors are new; prepare anew")
     bank = pathlib.Path(folder)
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
         bank = bank / "knowledge"  # of a workdir
     old = load_bank(bank, recipe, config.verify, of_other=OF_THE_DAY)
     if "items_centre" not in old.extras:
         raise UserError(f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew")
+    if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
+        raise UserError(
+            f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted anew would give all texts "
+            f"other vectors; prepare anew, or use one of {', '.join(per_text_encoders())}"
+        )
     return old
 
 
-def _identity(config: ConfigDict, tables: Tables, kept: dict[str, np.ndarray], recipe: dict[str, Any]) -> str:
+def _identity(config: KnowledgeConfig, tables: Tables, kept: dict[str, np.ndarray], old: KnowledgeBank | None) -> str:
     """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
-    made_by = recipe["files"] if config.encoder == "file" else [config.encoder, encoder_recipe(config), config.describer]
-    found = hashlib.sha256(json.dumps([made_by, recipe.get("corruption")], sort_keys=True).encode())
+    encoder = make_encoder(config)
+    made_by: Any = [config.encoder, encoder.recipe(), config.describer] if encoder.reads_text else encoder.recipe()["files"]
+    made_of = [made_by, config.corruption.to_dict() if config.corruption.kind != "none" else None]
+    if old is not None and config.since and is_fitted(config.encoder):
+        made_of.append(old.manifest["encoder"])  # yesterday's, which is not fitted anew
+    found = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     for kind in KINDS:
         found.update(kept[kind].tobytes())
         found.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
     return found.hexdigest()
 
 
-def _encode_all(config: ConfigDict, split: Split, sources: Texts, work: Work) -> None:
+def _fitted(config: KnowledgeConfig, work: Work) -> TextEncoder:
+    """The encoder, which lies in the bank's folder from now on: fitted, or an earlier day's."""
+    kind, folder = encoder_class(config.encoder), work.encoder / MODEL
+    encoder = kind.from_config(config)
+    if is_fitted(config.encoder):
+        if (folder / STATE).is_file():
+            with contextlib.suppress(UserError):  # an interrupted run's may be damaged
+                return kind.load(folder)
+        if config.since and work.old is not None and work.old.encoder_folder is not None:
+            encoder = kind.load(work.old.encoder_folder / MODEL)
+        else:
+            encoder = encoder.fit(work.texts["items"])
+    encoder.save(folder)
+    return encoder
+
+
+def _saved(config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables, encoder: TextEncoder) -> SavedTextEncoder:
+    """The encoder with all that is done before and after it."""
+    return SavedTextEncoder(
+        name=config.encoder,
+        encoder=encoder,
+        writer=text_writer(config, split, sources) if encoder.reads_text else None,
+        geometry={kind: Geometry(tables[f"{kind}_centre"], tables.get("basis")) for kind in KINDS},
+        num_neighbours=config.num_neighbours,
+        by_similarity=config.pooling == "similarity",
+        describer=config.describer if encoder.reads_text else "template",
+        brought_along=sources.of_users is not None,
+    )
+
+
+def _encode_all(config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder) -> None:
     """Fills the shards that are missing."""
     if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
         return
-    with _vectors(config, split, sources, work) as vectors_of:
+    with _vectors(config, split, sources, work, encoder) as vectors_of:
         for kind in KINDS:
             with progress_bar(len(work.wanted(kind)), f"encode {kind}", "text") as bar:
                 fill_shards(work.shards, kind, work.wanted(kind), vectors_of[kind], bar.update)
 
 
 @contextlib.contextmanager
-def _vectors(config: ConfigDict, split: Split, sources: Texts, work: Work) -> Iterator[dict[str, RowVectors]]:
+def _vectors(config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder) -> Iterator[dict[str, RowVectors]]:
     """Rows -> vectors, of "items" and of "users"."""
-    if config.encoder == "file":
+    if not encoder.reads_text:
         titles = item_titles(sources.items) if sources.items is not None else None
         of_items = _of_file(config, "item", split.log.item_ids, ITEMS, titles)
         yield {"items": of_items, "users": _of_file(config, "user", split.log.user_ids, USERS)}
         return
-    items, users = (own if (work.kept[kind] < 0).all() else [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items())
-    with ENCODERS[config.encoder](items, users, config) as encode:
 
-        def of_text(own: Sequence[str]) -> RowVectors:
-            return lambda rows: encode([own[row] for row in rows])
+    def of_text(own: Sequence[str]) -> RowVectors:
+        return lambda rows: encoder.encode([own[row] for row in rows])
 
+    with encoder.session({kind: [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items()}):
         yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 
-def _of_file(config: ConfigDict, kind: str, ids: np.ndarray, purpose: int, titles: Sequence[str] | None = None) -> RowVectors:
+def _of_file(config: KnowledgeConfig, kind: str, ids: np.ndarray, purpose: int, titles: Sequence[str] | None = None) -> RowVectors:
     """Vectors that were made elsewhere; with titles, an items table gave the order of the rows."""
     source = described_by(config.corruption, len(ids), purpose)
-    read = open_vectors(config[f"{kind}_file"], ids, config[f"{kind}_ids_file"], kind, titles is not None, titles)
+    read = open_vectors(value_of(config, f"{kind}_file"), ids, value_of(config, f"{kind}_ids_file"), kind, titles is not None, titles)
     return lambda rows: read(source[rows])
 
 
-def _geometries(config: ConfigDict, split: Split, work: Work) -> dict[str, Geometry]:
+def _geometries(config: KnowledgeConfig, split: Split, work: Work) -> dict[str, Geometry]:
     """What is to be done to vectors of items and of users: an earlier bank's, or found from these.
 
     Raises:
@@ -248,7 +295,7 @@ def _geometries(config: ConfigDict, split: Split, work: Work) -> dict[str, Geome
     return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 
-def _write_rows(config: ConfigDict, kind: str, work: Work, geometry: Geometry) -> np.ndarray:
+def _write_rows(config: KnowledgeConfig, kind: str, work: Work, geometry: Geometry) -> np.ndarray:
     """[rows, E] the table of a kind: the earlier bank's rows where it has them, the encoder's in order elsewhere."""
     width = len(geometry.centre) if geometry.basis is None else geometry.basis.shape[1]
     kept, new, begin = work.kept[kind], work.wanted(kind), 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import KnowledgeBank
-from grasp_jax.knowledge.search_exact import search_exact
+from grasp_jax.knowledge.neighbours.search_exact import search_exact
 
 BLOCK = 4096
 

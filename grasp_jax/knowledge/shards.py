@@ -12,7 +12,7 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_arrays
-from grasp_jax.knowledge.vector_files import RowVectors
+from grasp_jax.knowledge.encoders.vector_files import RowVectors
 
 SHARD_ROWS = 1024
 
@@ -97,7 +97,7 @@ def _shape(path: pathlib.Path) -> tuple[int, ...]:
 def _read(path: pathlib.Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            vectors = stored["vectors"]
+            vectors: np.ndarray = stored["vectors"]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path}: not as it was written ({error}); remove it, its texts are encoded again") from error
     if vectors.ndim != 2:

@@ -1,31 +1,32 @@
 """The texts of a dataset's items and users, from attributes and training histories by templates and a describer."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
-from grasp_jax.config_dict import ConfigDict
+from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge import columns, embeddings, prompts
-from grasp_jax.knowledge.address import resolved
 from grasp_jax.knowledge.corruption import ITEMS, USERS, corrupt_texts
-from grasp_jax.knowledge.describe import DESCRIBERS, count_unanswered, what_is_missing
-from grasp_jax.knowledge.encode import ENCODERS
-from grasp_jax.knowledge.prompts import PromptOf
+from grasp_jax.knowledge.describe.describers import DESCRIBERS, count_unanswered, what_is_missing
+from grasp_jax.knowledge.encoders import encoder_class, make_encoder
 from grasp_jax.knowledge.recipe import held_back
+from grasp_jax.knowledge.text import columns, prompts
+from grasp_jax.knowledge.text.prompts import PromptOf
+from grasp_jax.knowledge.text.writer import TextWriter, history_columns
 
 SHOWN = 200  # characters of a sample
 
 
-def describe(config: ConfigDict, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+def describe(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
     Raises:
       UserError: an unknown encoder; there is no text; a template names a field that the data lacks; or what the describer raises.
     """
-    if config.encoder == "file":
+    if not encoder_class(config.encoder).reads_text:
         return {}, {}
     log, statuses = split.log, {}
     item_prompt, user_prompt = prompts_of(config, split, sources)
@@ -37,9 +38,9 @@ def describe(config: ConfigDict, split: Split, sources: Texts) -> tuple[dict[str
     return texts, {} if config.describer == "template" else statuses
 
 
-def dry_run(config: ConfigDict, split: Split, sources: Texts) -> Iterator[str]:
+def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[str]:
     """Lines that say what `describe` would ask a language model for, and at what price; asks for nothing."""
-    if config.encoder == "file":
+    if not encoder_class(config.encoder).reads_text:
         yield "describe: vectors come from files; nothing leaves this machine"
         return
     item_prompt, user_prompt = prompts_of(config, split, sources)
@@ -48,23 +49,24 @@ def dry_run(config: ConfigDict, split: Split, sources: Texts) -> Iterator[str]:
         asked.append(("users", split.log.num_users, user_prompt))
     for kind, count, prompt in asked:
         yield what_is_missing(kind, count, prompt, config)
-    if config.encoder != "openai":
+    encoder = make_encoder(config)
+    if not (destination := encoder.destination()):
         return
     if config.describer == "template":
         texts, _ = describe(config, split, sources)
-        yield from (embeddings.what_is_missing(kind, own, config.embed) for kind, own in texts.items())
+        yield from (encoder.what_is_missing(kind, own) for kind, own in texts.items())
     else:
         both = f"{split.log.num_items:,} items and {split.log.num_users:,} users"
-        yield f"encode: the descriptions of {both} go to {resolved(config.embed).said}, model {config.embed.model}"
+        yield f"encode: the descriptions of {both} go to {destination}"
 
 
-def require_answers(config: ConfigDict, split: Split, sources: Texts) -> None:
+def require_answers(config: KnowledgeConfig, split: Split, sources: Texts) -> None:
     """Makes sure that `describe` will ask for nothing.
 
     Raises:
       UserError: a description is not in the cache of answers; or what `prompts_of` raises.
     """
-    if config.encoder == "file":
+    if not encoder_class(config.encoder).reads_text:
         return
     item_prompt, user_prompt = prompts_of(config, split, sources)
     missing = {"items": count_unanswered(split.log.num_items, item_prompt, config)}
@@ -78,14 +80,13 @@ def require_answers(config: ConfigDict, split: Split, sources: Texts) -> None:
             )
 
 
-def prompts_of(config: ConfigDict, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:
+def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[PromptOf, PromptOf]:
     """The prompts of items and of users, by row; personal attributes of users stay out unless `config.share_personal_fields` has them.
 
     Raises:
       UserError: an unknown encoder; there is no text; or a template names a field that the data lacks.
     """
-    if config.encoder not in ENCODERS:
-        raise UserError(f"config.knowledge.encoder: {config.encoder!r}; expected one of {', '.join([*ENCODERS, 'file'])}")
+    encoder_class(config.encoder)
     if sources.items is None:
         raise UserError(
             f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
@@ -101,14 +102,31 @@ def prompts_of(config: ConfigDict, split: Split, sources: Texts) -> tuple[Prompt
     )
 
 
-def template_of(config: ConfigDict, kind: str) -> tuple[str, str]:
+def text_writer(config: KnowledgeConfig, split: Split, sources: Texts) -> TextWriter:
+    """What writes the texts of items and users that this data does not have; errors as of `prompts_of`."""
+    assert sources.items is not None  # `prompts_of` has refused that
+    of_items, of_users = (template_of(config, kind)[0] for kind in ("item", "user"))
+    cut = split.train.lengths[split.train.start > split.log.offsets[:-1]]
+    people = {} if sources.users is None else sources.users.columns
+    return TextWriter(
+        item_template=of_items,
+        user_template=of_users,
+        made_of=tuple(columns.made_of(sources.items, config.text_columns, of_items)),
+        item_columns=tuple(columns.columns_read(sources.items, config.text_columns, of_items)),
+        history_columns=history_columns(of_users, sources.items),
+        user_columns=tuple(name for name in people if name not in held_back(config)),
+        longest_history=int(cut.max()) if len(cut) else None,
+    )
+
+
+def template_of(config: KnowledgeConfig, kind: str) -> tuple[str, str]:
     """The template of "item" or "user", and what names it in messages; errors as of `load_template`."""
-    name = config[f"{kind}_template"]
+    name = value_of(config, f"{kind}_template")
     where = f"config.knowledge.{kind}_template"
     return prompts.load_template(name, where), f"{where}={name!r}"
 
 
-def sample_prompts(config: ConfigDict, split: Split, sources: Texts) -> list[str]:
+def sample_prompts(config: KnowledgeConfig, split: Split, sources: Texts) -> list[str]:
     """Lines that show what is encoded or described: the columns that are used and those that are not, two prompts of items, one of a user.
 
     Personal attributes of users are in none of them, whatever `config.share_personal_fields` says.
@@ -116,10 +134,9 @@ def sample_prompts(config: ConfigDict, split: Split, sources: Texts) -> list[str
     Raises:
       UserError: what `prompts_of` raises.
     """
-    if config.encoder == "file" or sources.items is None:
+    if not encoder_class(config.encoder).reads_text or sources.items is None:
         return []
-    unshared = config.copy_and_resolve_references()
-    unshared.share_personal_fields = ()
+    unshared = dataclasses.replace(config, share_personal_fields=())
     of_items, of_users = prompts_of(unshared, split, sources)
     lines = [_items_usage(config, sources.items)]
     if sources.users is not None and sources.of_users is None:
@@ -130,7 +147,7 @@ def sample_prompts(config: ConfigDict, split: Split, sources: Texts) -> list[str
     return lines + [_shortened(example) for example in examples]
 
 
-def _items_usage(config: ConfigDict, items: AttributeTable) -> str:
+def _items_usage(config: KnowledgeConfig, items: AttributeTable) -> str:
     """Which columns of the items table are used, and what is left out of those."""
     template, _ = template_of(config, "item")
     fields, made = columns.field_names(template), columns.made_of(items, config.text_columns, template)

@@ -1,1 +1,1 @@
-"""Sigmoid attention, holistic attention, backbones, and the recommender made of them. Knows no file."""
+"""Gates, item encoders, sequence backbones, the model made of them, and the methods that name one. Knows no file."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.data.packing import MASK_SLOT
-from grasp_jax.models.attention import pair_logits
-from grasp_jax.models.recommender import PackedBatch, Tables
+from grasp_jax.models.batch import PackedBatch, Tables
+from grasp_jax.models.gates import pair_logits
 from grasp_jax.parallel.mesh import on_host, repeated
 from grasp_jax.parallel.rows import HostRows, ShardedRows, from_rows
 
@@ -92,7 +92,7 @@ def with_batch_queries(
     """
     if not isinstance(tables.get("users"), ShardedRows | HostRows):
         return tables, batch
-    none = jnp.iinfo(jnp.int32).max
+    none = np.iinfo(np.int32).max
     users = jnp.unique(jnp.where(batch.segments >= 0, batch.segments, none), size=num_users, fill_value=none)
     if rows is None:
         known = jnp.where(users == none, 0, users)
@@ -106,7 +106,7 @@ def _interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> j
     flat_users, flat_items = users.ravel(), items.ravel()
     padded = -(-flat_users.size // LOGIT_BLOCK) * LOGIT_BLOCK - flat_users.size
     blocks = [jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)]
-    logits = jax.lax.map(lambda block: logits_of(tables, block[0], block[1]), tuple(blocks))
+    logits: jax.Array = jax.lax.map(lambda block: logits_of(tables, block[0], block[1]), tuple(blocks))
     return logits.reshape(-1, 2)[: flat_users.size].reshape(*users.shape, 2)
 
 

@@ -19,9 +19,9 @@ class Dropout(nn.Module):
 
 
 def for_each(module: nn.Module, run: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
-    """`run(module, *part)` for each part of arrays [C, R, ...], with the same parameters and dropout of its own: [C, ...].
+    """`run(module, *part)` for each part of arrays [n, R, ...], with the same parameters and dropout of its own: [C, ...].
 
-    Laid one after the other, [C * R, ...], the second part's draws would depend on the number of rows, which is rounded up to what
+    Laid one after the other, [n * R, ...], the second part's draws would depend on the number of rows, which is rounded up to what
     devices share.
     """
     return nn.vmap(run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True})(module, *stacked)

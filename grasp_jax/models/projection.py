@@ -17,7 +17,7 @@ def choose_projection(num_items: int, num_ids: int) -> str:
 
 @jax.custom_vjp
 def take_rows(rows: jax.Array, index: jax.Array) -> jax.Array:
-    """`rows[index]` for [M, ...] rows and [T] index, whose backward sorts and sums segments instead of scattering."""
+    """`rows[index]` for [U, ...] rows and [T] index, whose backward sorts and sums segments instead of scattering."""
     return rows[index]
 
 

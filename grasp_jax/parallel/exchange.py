@@ -5,6 +5,8 @@ find no room in an exchange wait for the next, so the loop runs until the fulles
 pass sends gradients the way of the ids and computes anew where rows lie, so that nothing E wide is kept.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +17,19 @@ from jax.sharding import PartitionSpec as P
 
 from grasp_jax.parallel.mesh import ALL, TABLE
 
+Rows = tuple[jax.Array, ...]
+Compute = Callable[..., jax.Array]
 
-def exchange(compute: Callable[..., jax.Array], mesh: Mesh, room: int) -> Callable[..., jax.Array]:
+SPARE = 4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
+
+
+def slots(num_ids: int, devices: int, table: int) -> int:
+    """Ids that an exchange takes from one device to one of the `table` that share the rows, where all devices ask for `num_ids`."""
+    mean = num_ids / (devices * table)
+    return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
+
+
+def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
     """The function of (operands, rows, ids [T], *sides [T]) -> [T, ...], with a gradient by the operands alone.
 
     Args:
@@ -24,65 +37,7 @@ def exchange(compute: Callable[..., jax.Array], mesh: Mesh, room: int) -> Callab
       mesh: T must be a multiple of its devices.
       room: ids that go from one device to one other at once.
     """
-    shares = mesh.shape[TABLE]
-
-    def travel(x: jax.Array) -> jax.Array:
-        """[n * room, ...] of slots for each device -> those that each device has for this one."""
-        parts = x.reshape(shares, room, *x.shape[1:])
-        return jax.lax.all_to_all(parts, TABLE, 0, 0).reshape(x.shape)
-
-    def sorted_by_owner(ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Order of ids by owner; first place and number of each owner's; exchanges that the fullest device needs."""
-        owner = ids % shares
-        order = jnp.argsort(owner)
-        counts = (owner[:, None] == jnp.arange(shares)).sum(axis=0)
-        exchanges = jax.lax.pmax((counts.max() + room - 1) // room, ALL)
-        return order, jnp.cumsum(counts) - counts, counts, exchanges
-
-    def sent(order: jax.Array, begin: jax.Array, counts: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of exchange k: place of the id in each slot [n * room], and whether there is one."""
-        within = k * room + jnp.arange(room)
-        there = within < counts[:, None]
-        place = jnp.where(there, begin[:, None] + within, 0)
-        return order[place].ravel(), there.ravel()
-
-    def answered(rows: tuple[jax.Array, ...], ids: jax.Array, sides: tuple[jax.Array, ...], chosen: jax.Array) -> list[jax.Array]:
-        """The arguments of `compute` that other devices ask of this one."""
-        asked, *given = (travel(x[chosen]) for x in (ids // shares, *sides))
-        return [*(table[asked] for table in rows), *given]
-
-    def forward(operands: Any, rows: tuple[jax.Array, ...], ids: jax.Array, *sides: jax.Array) -> jax.Array:
-        order, begin, counts, exchanges = sorted_by_owner(ids)
-        owner = ids % shares
-        rank = jnp.zeros_like(ids).at[order].set(jnp.arange(ids.size) - begin[owner[order]], unique_indices=True)
-
-        def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            k, found = carry
-            chosen, _ = sent(order, begin, counts, k)
-            back = travel(compute(operands, *answered(rows, ids, sides, chosen)))
-            slot = rank - k * room
-            here = (slot >= 0) & (slot < room)
-            own = back[owner * room + jnp.clip(slot, 0, room - 1)]
-            return k + 1, jnp.where(here.reshape(-1, *[1] * (own.ndim - 1)), own, found)
-
-        width = jax.eval_shape(compute, operands, *(table[ids] for table in rows), *sides)
-        start = jnp.zeros((), jnp.int32), jnp.zeros(width.shape, width.dtype)
-        return jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
-
-    def backward(operands: Any, rows: tuple[jax.Array, ...], gradient: jax.Array, ids: jax.Array, *sides: jax.Array) -> Any:
-        order, begin, counts, exchanges = sorted_by_owner(ids)
-
-        def once(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-            k, total = carry
-            chosen, there = sent(order, begin, counts, k)
-            wanted = travel(jnp.where(there.reshape(-1, *[1] * (gradient.ndim - 1)), gradient[chosen], 0.0))
-            given = answered(rows, ids, sides, chosen)
-            (more,) = jax.vjp(lambda operands: compute(operands, *given), operands)[1](wanted)
-            return k + 1, jax.tree.map(jnp.add, total, more)
-
-        start = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, operands)
-        total = jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
-        return jax.lax.psum(total, ALL)
+    device = _Device(compute, mesh.shape[TABLE], room)
 
     def on_mesh(function: Callable[..., Any], num_shared: int, out: P) -> Callable[..., Any]:
         def run(operands: Any, rows: Any, *shared: jax.Array) -> Any:
@@ -92,16 +47,101 @@ def exchange(compute: Callable[..., jax.Array], mesh: Mesh, room: int) -> Callab
         return run
 
     @jax.custom_vjp
-    def exchanged(operands: Any, rows: tuple[jax.Array, ...], ids: jax.Array, *sides: jax.Array) -> jax.Array:
-        return on_mesh(forward, 1 + len(sides), P(ALL))(operands, rows, ids, *sides)
+    def exchanged(operands: Any, rows: Rows, ids: jax.Array, *sides: jax.Array) -> jax.Array:
+        found: jax.Array = on_mesh(device.forward, 1 + len(sides), P(ALL))(operands, rows, ids, *sides)
+        return found
 
     def exchanged_forward(operands: Any, rows: Any, *shared: jax.Array) -> tuple[jax.Array, Any]:
         return exchanged(operands, rows, *shared), (operands, rows, shared)
 
     def exchanged_backward(saved: Any, gradient: jax.Array) -> Any:
         operands, rows, shared = saved
-        by_operands = on_mesh(backward, 1 + len(shared), P())(operands, rows, gradient, *shared)
+        by_operands = on_mesh(device.backward, 1 + len(shared), P())(operands, rows, gradient, *shared)
         return (by_operands, *[None] * (1 + len(shared)))
 
     exchanged.defvjp(exchanged_forward, exchanged_backward)
     return exchanged
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+    """What one device does of an exchange, within `shard_map`.
+
+    Attributes:
+      compute: as of `exchange`.
+      shares: n, the devices along the axis "table".
+      room: as of `exchange`.
+    """
+
+    compute: Compute
+    shares: int
+    room: int
+
+    def travel(self, x: jax.Array) -> jax.Array:
+        """[n * room, ...] of slots for each device -> those that each device has for this one."""
+        parts = x.reshape(self.shares, self.room, *x.shape[1:])
+        arrived: jax.Array = jax.lax.all_to_all(parts, TABLE, 0, 0)
+        return arrived.reshape(x.shape)
+
+    def sorted_by_owner(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Order of ids by owner; first place and number of each owner's; exchanges that the fullest device needs."""
+        owner = ids % self.shares
+        order = jnp.argsort(owner)
+        counts = (owner[:, None] == jnp.arange(self.shares)).sum(axis=0)
+        exchanges = jax.lax.pmax((counts.max() + self.room - 1) // self.room, ALL)
+        return order, jnp.cumsum(counts) - counts, counts, exchanges
+
+    def sent(
+        self, order: jax.Array, begin: jax.Array, counts: jax.Array, k: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Of exchange k: place of the id in each slot [n * room], and whether there is one."""
+        within = k * self.room + jnp.arange(self.room)
+        there = within < counts[:, None]
+        place = jnp.where(there, begin[:, None] + within, 0)
+        return order[place].ravel(), there.ravel()
+
+    def answered(
+        self, rows: Rows, ids: jax.Array, sides: tuple[jax.Array, ...], chosen: jax.Array
+    ) -> list[jax.Array]:
+        """The arguments of `compute` that other devices ask of this one."""
+        asked, *given = (self.travel(x[chosen]) for x in (ids // self.shares, *sides))
+        return [*(table[asked] for table in rows), *given]
+
+    def forward(self, operands: Any, rows: Rows, ids: jax.Array, *sides: jax.Array) -> jax.Array:
+        """[T / n, ...] what is computed of this device's ids."""
+        room = self.room
+        order, begin, counts, exchanges = self.sorted_by_owner(ids)
+        owner = ids % self.shares
+        rank = jnp.zeros_like(ids).at[order].set(jnp.arange(ids.size) - begin[owner[order]], unique_indices=True)
+
+        def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            k, found = carry
+            chosen, _ = self.sent(order, begin, counts, k)
+            back = self.travel(self.compute(operands, *self.answered(rows, ids, sides, chosen)))
+            slot = rank - k * room
+            here = (slot >= 0) & (slot < room)
+            own = back[owner * room + jnp.clip(slot, 0, room - 1)]
+            return k + 1, jnp.where(here.reshape(-1, *[1] * (own.ndim - 1)), own, found)
+
+        width = jax.eval_shape(self.compute, operands, *(table[ids] for table in rows), *sides)
+        start = jnp.zeros((), jnp.int32), jnp.zeros(width.shape, width.dtype)
+        return jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
+
+    def backward(
+        self, operands: Any, rows: Rows, gradient: jax.Array, ids: jax.Array, *sides: jax.Array
+    ) -> Any:
+        """The gradient by the operands, the sum over all devices."""
+        order, begin, counts, exchanges = self.sorted_by_owner(ids)
+
+        def once(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+            k, total = carry
+            chosen, there = self.sent(order, begin, counts, k)
+            reached = there.reshape(-1, *[1] * (gradient.ndim - 1))
+            wanted = self.travel(jnp.where(reached, gradient[chosen], 0.0))
+            given = self.answered(rows, ids, sides, chosen)
+            (more,) = jax.vjp(lambda operands: self.compute(operands, *given), operands)[1](wanted)
+            return k + 1, jax.tree.map(jnp.add, total, more)
+
+        start = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, operands)
+        total = jax.lax.while_loop(lambda carry: carry[0] < exchanges, once, start)[1]
+        return jax.lax.psum(total, ALL)

@@ -62,13 +62,15 @@ def shared_out(mesh: Mesh, tree: Any, axis: int, in_parts: bool = False) -> Any:
 
 def repeated(mesh: Mesh, array: jax.Array) -> jax.Array:
     """Within jit: an array of which every device is to have the whole."""
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
+    whole: jax.Array = jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
+    return whole
 
 
 def placed(array: Any, sharding: NamedSharding) -> jax.Array:
     """An array laid out as `sharding` says; of several processes each holds the whole of it."""
     if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
+        there: jax.Array = jax.device_put(array, sharding)
+        return there
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return _layer(sharding)(array)
     whole = np.asarray(array)

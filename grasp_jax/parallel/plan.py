@@ -8,10 +8,11 @@ program that overlaps them, and a lower one for each part.
 import math
 from typing import NamedTuple
 
+from grasp_jax.parallel.exchange import slots
+
 FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
 LAUNCHES, LAUNCH_SECONDS = 300, 3e-6  # kernels of a step and the time of each on a GPU, however small it is
 USABLE = 0.9  # of a device's memory
-SPARE = 4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
 MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -109,12 +110,6 @@ class Layout(NamedTuple):
     def negatives(self, work: Workload) -> int:
         """Whose rows a step asks for."""
         return work.negatives * (work.pairs if self.devices == 1 else work.places)
-
-
-def slots(num_ids: int, devices: int, table: int) -> int:
-    """Ids that an exchange takes from one device to one of the `table` that share the rows, where all devices ask for `num_ids`."""
-    mean = num_ids / (devices * table)
-    return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
 
 
 def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:

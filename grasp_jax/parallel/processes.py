@@ -18,7 +18,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.parallel.mesh import shared_out
 from grasp_jax.preemption import PREEMPTED, PREEMPTION
 
-__all__ = ["GO_ON", "PREEMPTED", "PREEMPTION", "SAVE", "STOP", "first_goes_first", "highest_wish", "is_first", "join", "meet"]
+__all__ = ["GO_ON", "PREEMPTED", "PREEMPTION", "SAVE", "STOP", "highest_wish", "is_main_process", "join", "main_process_first", "meet"]
 
 ADDRESS, COUNT, PLACE = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 GO_ON, SAVE, STOP = 0, 1, 2  # what a process wishes for after a dispatch; the highest of all is done
@@ -38,11 +38,11 @@ def join() -> None:
         raise UserError(f"{missing[0]}: {given!r} beside {ADDRESS}; expected a whole number, as launch/local.py sets it")
     address, count, place = os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ[PLACE])
     jax.distributed.initialize(address, count, place, cluster_detection_method="deactivate")  # the launcher has said all there is to know
-    if not is_first():
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what the first process says, it says for all
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes; true of the only one."""
     return jax.process_index() == 0
 
@@ -54,12 +54,12 @@ def meet(name: str) -> None:
 
 
 @contextlib.contextmanager
-def first_goes_first(name: str) -> Iterator[None]:
+def main_process_first(name: str) -> Iterator[None]:
     """The first process does what is within, and then the others, who find what it left on disk."""
-    if not is_first():
+    if not is_main_process():
         meet(name)
     yield
-    if is_first():
+    if is_main_process():
         meet(name)
 
 

@@ -17,9 +17,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from grasp_jax.parallel.exchange import exchange
+from grasp_jax.parallel.exchange import exchange, slots
 from grasp_jax.parallel.mesh import ALL, repeated
-from grasp_jax.parallel.plan import slots
 
 
 @jax.tree_util.register_dataclass
@@ -85,6 +84,7 @@ class HostRows:
 jax.tree_util.register_pytree_node(HostRows, lambda rows: ((), rows), lambda rows, _: rows)
 
 Table = jax.Array | ShardedRows
+PlacedRows = Table | HostRows  # a frozen table where the config wants it
 
 
 def shard_rows(mesh: Mesh, table: np.ndarray, dtype: Any, axes: tuple[str, ...]) -> ShardedRows:

@@ -7,7 +7,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.files import first_damaged, read_sealed
 from grasp_jax.training.checkpoint import find_model
 from grasp_jax.training.records import Records
-from grasp_jax.workdir import DATA_FILE, read_cell_file, read_item_ids
+from grasp_jax.workdir import DATA_FILE, read_item_ids, read_trial_file, trial_files
 
 
 def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
@@ -25,9 +25,9 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
     if (workdir / DATA_FILE).exists():
         read_item_ids(workdir, "run --mode=train with this workdir again")
     records = Records(workdir / "metrics.jsonl")
-    for path in sorted((workdir / "cells").glob("*.json")):
+    for path in trial_files(workdir):
         again = "run --mode=evaluate with this workdir again"
-        stored, (method, _, backbone) = read_cell_file(path), path.stem.rpartition("-")
+        stored, (method, _, backbone) = read_trial_file(path), path.stem.rpartition("-")
         if damage := first_damaged(workdir, stored["files"]):
             raise UserError(f"{damage}; {again}")
         if stored["epochs"] != records.checksum({"method": method, "backbone": backbone}):

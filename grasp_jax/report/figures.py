@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import FREE, flatten
+from grasp_jax.config import identity
 from grasp_jax.errors import UserError
 from grasp_jax.report.runs import PROTOCOLS, Run
-from grasp_jax.report.tables import cells, values
+from grasp_jax.report.tables import trials, values
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = "osD^vPX*"
@@ -79,7 +79,7 @@ def all_figures(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def learning_curves(run: Run) -> str | None:
-    """Validation NDCG@10 by epoch, a panel for each backbone; of several seeds and rates the best model of a cell."""
+    """Validation NDCG@10 by epoch, a panel for each backbone; of several seeds and rates the best model of a trial."""
     backbones = list(dict.fromkeys(record["backbone"] for record in run.epochs))
     if not backbones:
         return None
@@ -120,13 +120,11 @@ def gate_histograms(run: Run) -> str | None:
 def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
     """Runs whose configs are equal but for `fields` ("section.name", or a whole section), two or more together, in the given order.
 
-    What `config.FREE` names, the folder of the knowledge bank and whether the full ranking was measured do not count.
+    Fields that no result depends on, and whether the full ranking was measured do not count.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        flat = {
-            key: value for key, value in flatten(run.config).items() if not key.startswith((*fields, *FREE, "knowledge.path", "eval.full"))
-        }
+        flat = {key: value for key, value in identity(run.config).items() if not key.startswith((*fields, "eval.full"))}
         groups.setdefault(json.dumps(flat, sort_keys=True), []).append(run)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -143,7 +141,7 @@ def curve_families(runs: Sequence[Run], letter: str) -> list[list[tuple[int, Run
 
 
 def metric_against(runs: Sequence[Run], letter: str) -> str | None:
-    """Figure 4: NDCG@10 against K or D, a line for each family of runs and each cell."""
+    """Figure 4: NDCG@10 against K or D, a line for each family of runs and each trial."""
     chosen = curve_families(runs, letter)
     if not chosen:
         return None
@@ -153,7 +151,7 @@ def metric_against(runs: Sequence[Run], letter: str) -> str | None:
     for axis, protocol in enumerate(drawn):
         style = 0
         for number, points in enumerate(chosen, start=1):
-            for method, backbone in dict.fromkeys(cell for _, run in points for cell in cells(run)):
+            for method, backbone in dict.fromkeys(trial for _, run in points for trial in trials(run)):
                 own = [(value, values(run, method, backbone, protocol, "all", "NDCG@10")) for value, run in points]
                 own = [(value, numbers) for value, numbers in own if len(numbers)]
                 label = f"{method}-{backbone}" + (f" ({number})" if len(chosen) > 1 else "")
@@ -174,7 +172,7 @@ def robustness(runs: Sequence[Run]) -> str | None:
     for k, kind in enumerate(found):
         own = [run for run in group if _corruption(run)[0] == kind or _corruption(run)[1] == 0]
         points = sorted(((_corruption(run)[1], run) for run in own), key=lambda point: point[0])
-        for style, (method, backbone) in enumerate(dict.fromkeys(cell for _, run in points for cell in cells(run))):
+        for style, (method, backbone) in enumerate(dict.fromkeys(trial for _, run in points for trial in trials(run))):
             for axis, which in ((2 * k, "all"), (2 * k + 1, "tail_user")):
                 line = [(share, values(run, method, backbone, "sampled100", which, "NDCG@10")) for share, run in points]
                 line = [(share, numbers) for share, numbers in line if len(numbers)]

@@ -20,7 +20,9 @@ ABLATION = {
 
 @functools.cache
 def _tables() -> dict[str, Any]:
-    return json.loads((pathlib.Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
+    text = (pathlib.Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
 
 
 def overall(dataset: str, method: str, backbone: str, metric: str) -> float | None:

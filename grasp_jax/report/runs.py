@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import CONFIG_FILE, default_config
+from grasp_jax.config import CONFIG_FILE, Config, value_of
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_object, read_text
 from grasp_jax.report.check import check_finished
@@ -39,7 +39,8 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return self.results["rows"]
+        rows: list[dict[str, Any]] = self.results["rows"]
+        return rows
 
 
 def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
@@ -109,9 +110,9 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     config = _object(path)
     if not all(isinstance(config.get(section), dict) for section in ("data", "knowledge", "model")):
         raise UserError(f"{path}: not the config of a run; --runs names the workdirs of finished runs")
-    defaults = default_config()
+    defaults = Config()
     for section, name in CURVES:
-        default = defaults[section][name]
+        default = value_of(defaults, f"{section}.{name}")
         value = config[section].setdefault(name, default)
         if isinstance(value, bool) or not isinstance(value, TEXT if isinstance(default, str) else NUMBER):
             raise UserError(f"{path}: {section}.{name} is {json.dumps(value)[:40]}; expected a value such as {default!r}; restore the file")

@@ -29,7 +29,7 @@ def all_tables(run: Run) -> list[Table]:
     """Every table that a run has the numbers for."""
     tables = [overall(run, protocol) for protocol in _protocols(run)]
     tables += [groups(run, protocol) for protocol in _protocols(run)]
-    if any(method.startswith("grasp_wo") for method, _ in cells(run)):
+    if any(method.startswith("grasp_wo") for method, _ in trials(run)):
         tables.append(ablation(run))
     if run.gates:
         tables.append(mean_gates(run))
@@ -38,7 +38,7 @@ def all_tables(run: Run) -> list[Table]:
     return tables
 
 
-def cells(run: Run) -> list[tuple[str, str]]:
+def trials(run: Run) -> list[tuple[str, str]]:
     """(method, backbone) of a run, in its order."""
     return list(dict.fromkeys((row["method"], row["backbone"]) for row in run.rows))
 
@@ -52,7 +52,7 @@ def values(run: Run, method: str, backbone: str, protocol: str, group: str, metr
 def overall(run: Run, protocol: str) -> Table:
     """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
     metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
-    with_paper = protocol == "sampled100" and any(paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in cells(run))
+    with_paper = protocol == "sampled100" and any(paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in trials(run))
     header = ["backbone", "method", *metrics, "over plain"] + (["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else [])
     if with_paper and _dataset(run) in paper.SAME_DATA:
         header += ["difference NDCG@10", "difference HR@10"]
@@ -83,7 +83,7 @@ def overall(run: Run, protocol: str) -> Table:
 def groups(run: Run, protocol: str) -> Table:
     """Table 3: NDCG@10 by tail and head of items and users."""
     header = ["backbone", "method"]
-    in_paper = [paper.group(_dataset(run), method, backbone, GROUPS[0], "NDCG@10") for method, backbone in cells(run)]
+    in_paper = [paper.group(_dataset(run), method, backbone, GROUPS[0], "NDCG@10") for method, backbone in trials(run)]
     shown_paper = protocol == "sampled100" and any(value is not None for value in in_paper)
     for group in GROUPS:
         header += [group.replace("_", " ")] + ([f"paper, {group.replace('_', ' ')}"] if shown_paper else [])
@@ -112,7 +112,7 @@ def ablation(run: Run) -> Table:
         header += [f"NDCG@10, {protocol}", "against GRASP"]
     header += ["paper NDCG@10", "paper against GRASP"]
     body = []
-    for method, backbone in cells(run):
+    for method, backbone in trials(run):
         if method not in paper.ABLATION:
             continue
         line = [backbone, method]
@@ -158,8 +158,8 @@ def _dataset(run: Run) -> str:
 
 
 def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
-    for backbone in dict.fromkeys(backbone for _, backbone in cells(run)):
-        yield backbone, [method for method, of in cells(run) if of == backbone]
+    for backbone in dict.fromkeys(backbone for _, backbone in trials(run)):
+        yield backbone, [method for method, of in trials(run) if of == backbone]
 
 
 def _over(run: Run, method: str, backbone: str, protocol: str) -> str:

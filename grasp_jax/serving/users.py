@@ -14,7 +14,7 @@ from grasp_jax.files import read_text
 MEND = "--users takes one user id per line, as UTF-8 text, or a .parquet file with a column 'user'"
 
 
-class Asked(NamedTuple):
+class Selection(NamedTuple):
     """Users to recommend to.
 
     Attributes:
@@ -26,14 +26,14 @@ class Asked(NamedTuple):
     skipped: list[tuple[str, str]]
 
 
-def read_users(path: str | None, log: InteractionLog) -> Asked:
+def read_users(path: str | None, log: InteractionLog) -> Selection:
     """Users listed in a file; all users for None. An id is a whole line, for ids may hold blanks.
 
     Raises:
       UserError: the file is missing, not readable or empty, or names no user of the data.
     """
     if path is None:
-        return Asked(np.arange(log.num_users), [])
+        return Selection(np.arange(log.num_users), [])
     wanted = _ids(pathlib.Path(path))
     if not wanted:
         raise UserError(f"--users: {path} is empty; {MEND}")
@@ -51,7 +51,7 @@ def read_users(path: str | None, log: InteractionLog) -> Asked:
             f"--users: {path}: none of its {len(wanted):,} lines is a user of the data, the first is {wanted[0][:60]!r}; ids look like "
             f"{str(log.user_ids[0])!r}; {MEND}"
         )
-    return Asked(np.array(list(rows)), list(skipped.items()))
+    return Selection(np.array(list(rows)), list(skipped.items()))
 
 
 def _ids(path: pathlib.Path) -> list[str]:

@@ -3,7 +3,8 @@
     checkpoints/METHOD-BACKBONE/last/STEP/manifest.json    checksums of the files of this snapshot, what it was made from, its model's hash
     checkpoints/METHOD-BACKBONE/newest.json                step and model of the newest snapshot that was saved to its end
 
-A manifest is written last, so a snapshot without one was not finished. A model's hash is that of its best parameters: "last" holds them
+A manifest is written last, so a snapshot without one was not finished, unless the workdir is of a version that wrote none
+(`earlier_version`). A model's hash is that of its best parameters: "last" holds them
 too, so that a damaged "best" costs nothing.
 """
 
@@ -17,9 +18,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
 from grasp_jax.files import checksums, disk_is_full, first_damaged, read_sealed, write_sealed
-from grasp_jax.parallel.processes import is_first, meet
+from grasp_jax.log import logger
+from grasp_jax.parallel.processes import is_main_process, meet
 from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
 
 KEPT = 2  # the newest and, should it turn out damaged, the one before
@@ -31,7 +34,7 @@ class Checkpoints:
     """The checkpoints of one training under one name, numbered by training step.
 
     Args:
-      folder: of this name, "last" or "best" of a cell.
+      folder: of this name, "last" or "best" of a trial.
       made_from: what is trained on, stored with every checkpoint.
     """
 
@@ -54,12 +57,12 @@ class Checkpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         try:
-            with _errors_said_once():
+            with _errors_logged_once():
                 self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
                 self._manager.wait_until_finished()
             if not self._read_back:
                 self._compare(step, tree)
-            if is_first():
+            if is_main_process():
                 written = {"made_from": self._made_from or {}, "model": model, "files": _checksums(self.folder / str(step))}
                 write_sealed(self.folder / str(step) / MANIFEST, written)
             meet(f"saved {self.folder.name} {step}")
@@ -86,29 +89,35 @@ class Checkpoints:
 
     def newest(self) -> int | None:
         """Step of the newest checkpoint that was finished; None where there is none."""
-        return max((step for step in self._manager.all_steps() if (self.folder / str(step) / MANIFEST).exists()), default=None)
+        steps, all_of_them = self._manager.all_steps(), _without_manifests(self.folder.parent)
+        return max((step for step in steps if all_of_them or (self.folder / str(step) / MANIFEST).exists()), default=None)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved to its end.
 
-        Newer ones that are damaged are named in a printed line.
+        Newer ones that are damaged are named in a warning.
 
         Raises:
           UserError: checkpoints were saved to their end and none is whole.
         """
         steps, damages = sorted(self._manager.all_steps(), reverse=True), []
+        unverified = bool(steps) and _without_manifests(self.folder.parent)
+        if unverified:
+            say_unverified(self.folder.parent)
         for step in steps:
             try:
-                whole_manifest(self.folder / str(step))
+                # Where nothing tells of damage, only reading does.
+                tree = self._read(step, _like(like)) if unverified else whole_manifest(self.folder / str(step))
             except UserError as error:
                 damages.append(str(error))
                 continue
-            tree = self._read(step, _like(like))
+            if not unverified:
+                tree = self._read(step, _like(like))
             if damages:
-                print(f"{damages[0]}; going on from step {step}, the newest that is whole", flush=True)
+                logger.warning(f"{damages[0]}; going on from step {step}, the newest that is whole")
             return step, tree
         if damages and not (self.folder.parent / NEWEST).exists() and self.newest() is None:
-            print(f"{damages[0]}; nothing was saved before it, so training starts from the start", flush=True)
+            logger.warning(f"{damages[0]}; nothing was saved before it, so training starts from the start")
             return None
         if damages:
             raise UserError(f"{damages[0]}; no other checkpoint there is whole; remove {self.folder.parent} to train from the start")
@@ -127,7 +136,8 @@ class Checkpoints:
 
     def read_any(self, step: int) -> dict[str, Any]:
         """One checkpoint whatever its form, as nested dictionaries of NumPy arrays."""
-        return jax.tree.map(np.asarray, self._read(step, ocp.args.StandardRestore()))
+        read: dict[str, Any] = self._read(step, ocp.args.StandardRestore())
+        return dict(jax.tree.map(np.asarray, read))
 
     def close(self) -> None:
         """Releases the manager's threads."""
@@ -135,8 +145,8 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _errors_said_once() -> Iterator[None]:
-    """While Orbax writes: its threads log every error with a traceback, and then it is raised, and said, as well."""
+def _errors_logged_once() -> Iterator[None]:
+    """While Orbax writes: its threads log every error with a traceback, and then it is raised as well."""
     level = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -151,7 +161,7 @@ class Found(NamedTuple):
     Attributes:
       folder: of the checkpoints of its name, "best" or "last".
       step: its number.
-      manifest: "made_from", "model" and "files".
+      manifest: "made_from", "model" and "files"; empty where an earlier version wrote none.
     """
 
     folder: pathlib.Path
@@ -160,10 +170,10 @@ class Found(NamedTuple):
 
 
 def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
-    """The newest snapshot of a cell that holds its best model; None where nothing was ever saved.
+    """The newest snapshot of a trial that holds its best model; None where nothing was ever saved.
 
     Args:
-      folder: of the cell's checkpoints, with "best" and "last" in it.
+      folder: of the trial's checkpoints, with "best" and "last" in it.
       allow_older: be content with the newest that is whole, and say which.
 
     Raises:
@@ -172,6 +182,9 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
     damages: list[str] = []
     recorded: dict[str, Any] = {}
     steps = list(_steps(folder))
+    if steps and _without_manifests(folder):
+        say_unverified(folder)
+        return Found(steps[0][1], steps[0][0], {})
     mend = "run --mode=train with the same --workdir to go on from the newest whole one, or --allow-older to use it as it is"
     if steps or (folder / NEWEST).exists():
         try:
@@ -188,7 +201,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
             return found
         if not allow_older:
             break
-        print(f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged", flush=True)
+        logger.warning(f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged")
         return found
     if recorded and not damages:
         damages.append(f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone")
@@ -198,7 +211,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
 
 
 def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
-    """Looks at the snapshots of a cell, before anything is written.
+    """Looks at the snapshots of a trial, before anything is written.
 
     Raises:
       UserError: one was made from something else than this run's.
@@ -213,8 +226,8 @@ def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
 
 
 def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
-    """Says in a cell's folder which snapshot is its newest, once that is saved to its end."""
-    if is_first():
+    """Says in a trial's folder which snapshot is its newest, once that is saved to its end."""
+    if is_main_process():
         write_sealed(folder / NEWEST, {"step": step, "model": model})
 
 
@@ -234,8 +247,15 @@ def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
+def _without_manifests(folder: pathlib.Path) -> bool:
+    """Whether the snapshots of a trial are of a version that wrote no manifests, and none was saved since."""
+    if (folder / NEWEST).exists() or any((place / str(step) / MANIFEST).exists() for step, place in _steps(folder)):
+        return False
+    return wrote_no_checksums(folder.parent.parent)
+
+
 def _steps(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
-    """(step, folder of its name) of every snapshot of a cell, newest first; of equals "best" first."""
+    """(step, folder of its name) of every snapshot of a trial, newest first; of equals "best" first."""
     found = [(int(path.name), folder / name) for name in FOLDERS for path in (folder / name).glob("*") if path.name.isdigit()]
     yield from sorted(found, key=lambda entry: (-entry[0], entry[1].name))
 
@@ -258,5 +278,5 @@ def _local(*trees: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def hash_of_model(best_params: Any) -> str:
-    """Hash of the best parameters of all models of a cell; every process must call."""
+    """Hash of the best parameters of all models of a trial; every process must call."""
     return hash_of_arrays(jax.device_get(best_params))

@@ -68,6 +68,45 @@ class Progress(NamedTuple):
         )
         return progress, better
 
+    def after_unvalidated_epoch(self) -> tuple["Progress", np.ndarray]:
+        """Counts one finished epoch of a training without a validation set: the newest epoch is each model's best.
+
+        Returns:
+          As `after_epoch`.
+        """
+        epoch = self.epoch + np.int32(1)
+        progress = self._replace(
+            epoch=epoch,
+            step=np.zeros((), np.int32),
+            loss_sum=np.zeros_like(self.loss_sum),
+            best_epoch=np.where(self.stopped, self.best_epoch, epoch).astype(np.int32),
+        )
+        return progress, ~self.stopped
+
+    def goes_on(self, max_epochs: int) -> bool:
+        """Whether there is an epoch left to train."""
+        return bool(len(self.active)) and int(self.epoch) < max_epochs
+
+
+def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) -> str:
+    """One line for the user: after which epoch training has stopped, why, and which epoch was best.
+
+    Args:
+      progress: of the finished training.
+      patience: epochs without a better score after which a model stops.
+      stop_wanted: whether a callback asked to stop.
+    """
+    best = int(progress.best.argmax())
+    if len(progress.active) == 0:
+        reason = f"no better validation NDCG@10 for {patience} epochs"
+    elif stop_wanted:
+        reason = "a callback asked to stop"
+    else:
+        reason = "reached train.max_epochs"
+    if progress.best[best] >= 0:
+        reason += f" (best {100 * progress.best[best]:.2f} at epoch {progress.best_epoch[best]})"
+    return f"stopped after epoch {progress.epoch}: {reason}"
+
 
 def as_progress(tree: Any) -> Progress:
     """A restored tree back as NumPy arrays that can be written to."""

@@ -4,7 +4,7 @@ Data order is a function of (seed, epoch) alone. Of several processes each packs
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from grasp_jax.data.packing import Packing, pack, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.models.batch import Tables
 from grasp_jax.models.device_data import QUERY_TABLES, DeviceData
-from grasp_jax.models.recommender import Tables
 from grasp_jax.parallel.mesh import make_mesh, shared_out
 from grasp_jax.parallel.rows import HostRows
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.losses import Loss
-from grasp_jax.training.members import Member
+from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import AllUsers
 from grasp_jax.training.targets import StepShape
 
@@ -31,11 +31,25 @@ HOST_ROWS = 1 << 24  # numbers of query tables that a dispatch takes along from 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What training reads: the device arrays, the method's start (`Method.start`), the windows to pack, the users to deal, the shapes.
+    """What one method on one backbone is trained and validated on.
 
-    `loss` is of `training.losses`; `everyone` is there for methods that read the states of other users;
-    `mask_at` is where the packed histories have a mask (a bidirectional backbone gets its masks in the step); `mesh` are the devices
-    that share out a batch, on which all arrays lie; `made_from` describes all of that (`provenance`) and is stored with checkpoints.
+    Attributes:
+      device: the interactions, on every device.
+      tables: the method's frozen knowledge, empty for methods without.
+      start: `Method.start`, which changes fresh parameters.
+      histories: the training windows.
+      users: [U] rows of the users who are trained on.
+      packing: how their histories are packed into batches.
+      shape: static numbers that a step is compiled for.
+      loss: of `training.losses`.
+      valid: the validation set; None: training lasts `train.max_epochs` epochs, and the last is best.
+      everyone: histories of all users, for methods that read the states of others.
+      mask_at: where packed histories have a mask; a bidirectional backbone gets its masks in the step.
+      mesh: devices that share out a batch, on which all arrays lie.
+      made_from: describes all of that (`provenance`), and is stored with checkpoints.
+      select: protocol by whose NDCG@10 epochs are compared, "sampled100" or "full".
+      item_block: items that "full" scores at once.
+      valid_seen: `evaluation.seen_pairs` of the validation set, which "full" leaves out; None: none.
     """
 
     device: DeviceData
@@ -46,11 +60,14 @@ class TrainingData:
     packing: Packing
     shape: StepShape
     loss: Loss
-    valid: EvaluationSet
+    valid: EvaluationSet | None
     everyone: AllUsers | None = None
     mask_at: str = ""
     mesh: Mesh = dataclasses.field(default_factory=make_mesh)
     made_from: MadeFrom | None = None
+    select: str = "sampled100"
+    item_block: int = 4096
+    valid_seen: np.ndarray | None = None
 
 
 class Epoch(NamedTuple):
@@ -60,15 +77,15 @@ class Epoch(NamedTuple):
     users: np.ndarray
 
 
-def make_epoch(data: TrainingData, members: list[Member], epoch: int) -> Epoch:
-    """A function of (seed, epoch) for each member."""
+def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> Epoch:
+    """A function of (seed, epoch) for each replica."""
     by_seed = {}
-    for seed in {member.seed for member in members}:
+    for seed in {replica.seed for replica in replicas}:
         rng = np.random.default_rng([seed, ORDER, epoch])
         batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
         slots, _ = pack(data.histories, batches, data.packing, data.mask_at, (jax.process_index(), jax.process_count()))
         by_seed[seed] = slots, np.sort(np.where(batches < 0, len(data.histories.lengths), batches), axis=1)
-    slots, users = zip(*(by_seed[member.seed] for member in members), strict=True)
+    slots, users = zip(*(by_seed[replica.seed] for replica in replicas), strict=True)
     return Epoch(np.stack(slots), np.stack(users))
 
 

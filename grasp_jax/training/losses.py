@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.recommender import PairScores
+from grasp_jax.config import TrainConfig
+from grasp_jax.models.batch import PairScores
 
 Loss = Callable[[PairScores], jax.Array]
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
@@ -45,7 +45,7 @@ def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
     return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1) + scores.auxiliary
 
 
-def choose_loss(name: str, config: ConfigDict, num_items: int) -> Loss:
+def choose_loss(name: str, config: TrainConfig, num_items: int) -> Loss:
     """The function behind "bce", "softmax" or "gbce", with the parameters of the `train` section."""
     losses: dict[str, Loss] = {
         "bce": binary_cross_entropy,

@@ -1,6 +1,7 @@
 """Metrics as JSON lines: appended while a run goes on, cut back to the checkpoint when it resumes.
 
-Every line holds a checksum of itself, for a report must not show a digit that a disk has changed.
+Every line holds a checksum of itself, for a report must not show a digit that a disk has changed. In a workdir of a version that wrote
+none (`earlier_version`) lines have it from the next training on.
 """
 
 import json
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_text, write_text
 
@@ -21,7 +23,7 @@ class Records:
     def __init__(self, path: pathlib.Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: dict[str, object]) -> None:
         """Adds one line."""
         if not self.writes:
             return
@@ -51,11 +53,15 @@ class Records:
         if not self.path.exists():
             return
         mend = "remove that line; the models do not depend on it"
-        *lines, last = read_text(self.path, mend).split("\n")
-        for number, line in enumerate(lines + ([last] if _whole(last) else []), start=1):
+        text = read_text(self.path, mend)
+        unverified = bool(text) and f'"{CRC}"' not in text and wrote_no_checksums(self.path.parent)
+        if unverified:
+            say_unverified(self.path)
+        *lines, last = text.split("\n")
+        for number, line in enumerate(lines + ([last] if _whole(last, unverified) else []), start=1):
             if not line:
                 continue
-            if (record := _whole(line)) is None:
+            if (record := _whole(line, unverified)) is None:
                 raise UserError(f"{self.path}:{number}: {line[:60]!r} is not a line as it was written; {mend}")
             yield record, str(record.pop(CRC))
 
@@ -74,12 +80,14 @@ def _crc(record: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
-def _whole(line: str) -> dict[str, Any] | None:
-    """The record of a line; None where it is not as it was written."""
+def _whole(line: str, unverified: bool = False) -> dict[str, Any] | None:
+    """The record of a line; None where it is not as it was written. One that is `unverified` gets the checksum that it lacks."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
+    if unverified and isinstance(record, dict):
+        return record | {CRC: _crc(record)}
     if not isinstance(record, dict) or record.get(CRC) != _crc({name: value for name, value in record.items() if name != CRC}):
         return None
     return record

@@ -12,6 +12,8 @@ from grasp_jax.config import CONFIG_FILE
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_object
 from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, identity, load_bank, read_manifest
+from grasp_jax.knowledge.encoders import is_fitted
+from grasp_jax.log import logger
 from grasp_jax.training.checkpoint import Checkpoints, find_model
 from grasp_jax.workdir import read_item_ids
 
@@ -27,7 +29,7 @@ class Earlier(NamedTuple):
       params: of its M models, nested dictionaries of NumPy arrays with leaves [M, ...].
       best: [M] their validation scores.
       item_ids: [V] str ids of the rows of its item tables.
-      made_from: what it was trained on (`provenance`).
+      made_from: what it was trained on (`provenance`); empty where an earlier version did not say.
     """
 
     workdir: pathlib.Path
@@ -37,13 +39,13 @@ class Earlier(NamedTuple):
     made_from: dict[str, Any]
 
 
-def read_earlier(workdir: pathlib.Path, cell: str, allow_older: bool = False) -> Earlier:
-    """The models of one cell, METHOD-BACKBONE, of an earlier run; `allow_older` as in `find_model`.
+def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -> Earlier:
+    """The models of one trial, METHOD-BACKBONE, of an earlier run; `allow_older` as in `find_model`.
 
     Raises:
       UserError: nothing was trained there, or what was is damaged.
     """
-    folder = workdir / "checkpoints" / cell
+    folder = workdir / "checkpoints" / trial
     mend = "expected the workdir of a run of this version that trained this model"
     try:
         found = find_model(folder, allow_older)
@@ -55,7 +57,7 @@ def read_earlier(workdir: pathlib.Path, cell: str, allow_older: bool = False) ->
     checkpoints = Checkpoints(found.folder)
     restored = checkpoints.read_any(found.step)
     checkpoints.close()
-    return Earlier(workdir, restored["best_params"], restored["progress"]["best"], item_ids, found.manifest["made_from"])
+    return Earlier(workdir, restored["best_params"], restored["progress"]["best"], item_ids, found.manifest.get("made_from", {}))
 
 
 def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
@@ -116,8 +118,8 @@ def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
 def check_basis(earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray) -> None:
     """Makes sure that today's vectors mean what yesterday's meant to the earlier models.
 
-    An encoder that is fitted to the texts, such as `lsa`, gives its directions anew each day; a model that goes on from yesterday's
-    would read every vector wrong and say nothing.
+    An encoder that is fitted anew to the texts, as `lsa` is unless --since keeps yesterday's, gives its directions anew; a model that
+    goes on from yesterday's would read every vector wrong and say nothing.
 
     Args:
       earlier: the earlier run's models.
@@ -132,15 +134,15 @@ def check_basis(earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pa
     if earlier.made_from.get("bank") == wanted:
         return
     field, encoder = f"config.train.start_from: {earlier.workdir}", bank.manifest["recipe"].get("encoder")
-    cure = "train without start_from, use an encoder that is not fitted to the texts, or name the earlier bank as config.knowledge.path"
+    cure = "prepare today's bank with --since of the earlier one, whose encoder it keeps, or train without start_from"
     old = _earlier_items(earlier, bank_folders)
     if old is None:
-        if encoder in FITTED:
+        if is_fitted(str(encoder)):
             raise UserError(f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted anew since; {cure}")
-        print(f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on")
+        logger.warning(f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on")
         return
     known = np.flatnonzero(rows >= 0)[:COMPARED]
-    before, now = (np.asarray(table[own], np.float32) for table, own in ((old, rows[known]), (bank.items, known)))
+    before, now = (np.asarray(table[of_table], np.float32) for table, of_table in ((old, rows[known]), (bank.items, known)))
     if before.shape[1:] != now.shape[1:]:
         raise UserError(f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}")
     lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(now, axis=1)
@@ -157,11 +159,10 @@ def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndar
     for folder in folders:
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(folder, "expected the knowledge bank of that run as it was written")
-            if identity(manifest) == earlier.made_from.get("bank"):
+            if not earlier.made_from or identity(manifest) == earlier.made_from.get("bank"):
                 return load_bank(folder, manifest["recipe"]).items
     return None
 
 
-FITTED = ("lsa", "tfidf_projection")  # encoders whose directions depend on all texts
 COMPARED = 1000  # items whose vectors of two days are compared
 SAME_BASIS = 0.9  # median cosine; a centre that has moved costs a hundredth or two, another basis all of it

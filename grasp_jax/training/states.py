@@ -1,7 +1,7 @@
 """The newest state of every user, for losses that compare users (LLM-ESR's self-distillation); taken once an epoch."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 
 from grasp_jax.data.packing import pack_in_blocks
 from grasp_jax.data.split import Histories
+from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData, gather_batch
-from grasp_jax.models.recommender import Recommender, Tables, apply
+from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.parallel.mesh import make_mesh, shared_out
 
 
@@ -32,17 +33,21 @@ def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh | 
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_users"))
-def newest_states(model: Recommender, params: Any, data: DeviceData, tables: Tables, everyone: AllUsers, num_users: int) -> jax.Array:
+def newest_states(
+    model: SequenceModel, params: Params, data: DeviceData, tables: Tables, everyone: AllUsers, num_users: int
+) -> jax.Array:
     """[N, D] states after each user's training history, of M models at once: [M, N, D]."""
 
-    def of_one_model(params: Any) -> jax.Array:
-        features = apply(model, params, "item_features", tables)
+    def of_one_model(params: Params) -> jax.Array:
+        features = apply(model, params, SequenceModel.item_features, tables)
 
         def block(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return apply(model, params, "user_states", features, gather_batch(data, part[0]), part[1])[0]
+            states: jax.Array = apply(model, params, SequenceModel.user_states, features, gather_batch(data, part[0]), part[1])[0]
+            return states
 
         states = jax.lax.map(block, (everyone.slots, everyone.newest))
         rows = jnp.where(everyone.users >= 0, everyone.users, num_users).ravel()
         return jnp.zeros((num_users, states.shape[-1])).at[rows].set(states.reshape(-1, states.shape[-1]), mode="drop")
 
-    return jax.lax.map(of_one_model, params)
+    found: jax.Array = jax.lax.map(of_one_model, params)
+    return found

@@ -3,24 +3,29 @@
 Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, update), by which `benchmarks.profile` tells where time goes.
 """
 
-import functools
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from grasp_jax.models.batch import PackedBatch, PairScores, Params, SharedNegatives, StepContext, Tables, Targets
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of, with_batch_queries
-from grasp_jax.models.recommender import PackedBatch, Recommender, Tables, apply, training_ids
+from grasp_jax.models.sequence_model import SequenceModel, step_rows
 from grasp_jax.parallel.rows import HostRows, ShardedRows
-from grasp_jax.training import deferred_adam, one_vector
-from grasp_jax.training.deferred_adam import DeferredTable
 from grasp_jax.training.losses import Loss
-from grasp_jax.training.targets import StepShape, Targets, draw_targets
+from grasp_jax.training.optim import deferred_adam
+from grasp_jax.training.optim.adam import Adam, Held, StepIds
+from grasp_jax.training.optim.forms import choose_optimiser
+from grasp_jax.training.replicas import PerReplica
+from grasp_jax.training.targets import StepShape, draw_targets
 
 SLOTS_AT_ONCE = 1 << 22  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
+
+QueryRows = Mapping[str, jax.Array]  # [B, E] rows of the query tables for the users of a step (`with_batch_queries`)
 
 
 class TrainState(NamedTuple):
@@ -32,7 +37,7 @@ class TrainState(NamedTuple):
       states: [M, N, D] newest state of each user at the start of the epoch, or None for methods that do not read it.
     """
 
-    params: Any
+    params: Params
     adam: optax.ScaleByAdamState
     states: jax.Array | None = None
 
@@ -43,146 +48,195 @@ class StepInputs(NamedTuple):
     Attributes:
       batch, targets: what it sees, and what it is asked for.
       dropout_key: [] of its random stream.
-      distinct: of a deferred ID table, the rows that the step reads and where each id stands among them (`deferred_adam.distinct`).
+      ids: of an ID table that is kept apart, the rows that the step reads; or None.
     """
 
     batch: PackedBatch
     targets: Targets
     dropout_key: jax.Array
-    distinct: tuple[jax.Array, jax.Array] | None
+    ids: StepIds | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a step is made of.
+
+    Attributes:
+      model: encoder and backbone.
+      shape: static numbers.
+      loss: of the scores.
+      optimiser: Adam, in one of its forms.
+    """
+
+    model: SequenceModel
+    shape: StepShape
+    loss: Loss
+    optimiser: Adam
+
+    def inputs(
+        self, data: DeviceData, tables: Tables, slots: jax.Array, query_rows: QueryRows | None, key: jax.Array, step: jax.Array
+    ) -> tuple[StepInputs, Tables]:
+        """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
+        with jax.named_scope("gather"):
+            batch = gather_batch(data, slots)
+            tables, batch = with_batch_queries(tables, batch, self.shape.num_users, query_rows)
+            batch, targets = draw_targets(key, step, data, batch, self.shape)
+            ids = None
+            if self.shape.deferred:
+                rows = step_rows(self.model, batch, targets.negatives).ravel()
+                ids = StepIds(*deferred_adam.distinct(rows, self.shape.num_items))
+        return StepInputs(batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids), tables
+
+    def take(
+        self, held: Held, inputs: StepInputs, tables: Tables, states: jax.Array | None, own: PerReplica
+    ) -> tuple[Held, jax.Array]:
+        """One step of one model: what it carries afterwards, and the loss [].
+
+        Args:
+          held: what it carries.
+          inputs: batch, targets and random stream.
+          tables: frozen tables, with the query rows of the batch.
+          states: [N, D] newest states of all users, or None.
+          own: rates of this model.
+        """
+        batch, targets = with_gate_logits(self.model, tables, inputs.batch, inputs.targets)
+        read = self.optimiser.read(held, inputs.ids, own.learning_rate)
+
+        def loss_of(trained: Params) -> jax.Array:
+            params, id_rows = self.optimiser.loss_params(held, trained, inputs.ids)
+            context = StepContext(id_rows=id_rows, states=states)
+            given = tables, batch, targets, own.dropout, context
+            random = {"dropout": inputs.dropout_key}
+            scores = cast(PairScores, self.model.apply({"params": params}, *given, method=SequenceModel.training_scores, rngs=random))
+            with jax.named_scope("loss"):
+                return self.loss(scores)
+
+        loss, gradient = jax.value_and_grad(loss_of)(read.trained)
+        with jax.named_scope("update"):
+            held = self.optimiser.apply(held, read, gradient, inputs.ids, own.learning_rate)
+        return held, loss
+
+
+def with_gate_logits(
+    model: SequenceModel, tables: Tables, batch: PackedBatch, targets: Targets
+) -> tuple[PackedBatch, Targets]:
+    """Batch and targets with the pair logits of what was drawn: negatives, and items that are shown for others."""
+    if not model.gated:
+        return batch, targets
+    with jax.named_scope("gate"):
+        negatives = targets.negatives
+        if isinstance(negatives, SharedNegatives):
+            logits = all_pair_logits(tables, targets.queries, negatives.items)
+        else:
+            logits = logits_of(tables, targets.queries[:, None], negatives.items)
+        if batch.replaced is not None:
+            shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
+            batch = batch._replace(replaced_logits=shown)
+    return batch, targets._replace(negative_logits=logits)
 
 
 def make_train_steps(
-    model: Recommender, shape: StepShape, loss_of_scores: Loss, epsilon: float = 1e-8, in_one_vector: bool | None = None
+    model: SequenceModel, shape: StepShape, loss: Loss, epsilon: float = 1e-8, in_one_vector: bool | None = None
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """The function that runs S steps of M models with Adam.
+    """The function `train_steps` (see there), S steps of M models with Adam; jit it with the state donated.
 
-    It takes (state, data, tables, slots [M, S, R, L], keys [M], first_step [], dropout [M], learning_rate [M]) and, where query tables are
-    on the host, the rows [M, S, B, E] of `with_batch_queries`; it returns the new state and the losses [S, M]. Jit it with the state
-    donated.
-
-    With `in_one_vector` Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
+    Args:
+      model: of all M.
+      shape: static numbers of a step.
+      loss: of `training.losses`.
+      epsilon: Adam's.
+      in_one_vector: whether Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
     """
-    optimiser = optax.scale_by_adam(eps=epsilon)
     joins = jax.default_backend() == "gpu" and model.shares == 1 if in_one_vector is None else in_one_vector
 
-    def prepare(
-        slots: jax.Array, query_rows: Mapping[str, jax.Array] | None, key: jax.Array, step: jax.Array, deferred: bool, data: DeviceData,
-        tables: Tables,
-    ) -> tuple[StepInputs, Tables]:  # fmt: skip
-        """One model's inputs to a step, and tables that hold the query rows of its users."""
-        with jax.named_scope("gather"):
-            batch = gather_batch(data, slots)
-            tables, batch = with_batch_queries(tables, batch, shape.num_users, query_rows)
-            batch, targets = draw_targets(key, step, data, batch, shape)
-            distinct = None
-            if deferred:
-                distinct = deferred_adam.distinct(training_ids(model, batch, targets.negatives).ravel(), shape.num_items)
-        return StepInputs(batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), distinct), tables
-
-    def one_step(
-        state: TrainState, table: DeferredTable | None, inputs: StepInputs, dropout: jax.Array, learning_rate: jax.Array,
-        like: Any, data: DeviceData, tables: Tables,
-    ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
-        rates = learning_rate, epsilon
-        batch, targets, dropout_key, distinct = inputs
-        with jax.named_scope("gate"):
-            if data.logits is None:
-                logits = None
-            elif shape.shared:
-                logits = all_pair_logits(tables, targets.queries, targets.negatives)
-            else:
-                logits = logits_of(tables, targets.queries[:, None], targets.negatives)
-            if batch.replaced is not None and data.logits is not None:
-                shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
-                batch = batch._replace(replaced_logits=shown)
-        known = tables if state.states is None else {**tables, "states": state.states}
-        trained = one_vector.part(state.params, like) if joins else state.params
-        if table is not None:
-            assert distinct is not None
-            rows, places = distinct
-            with jax.named_scope("gather"):
-                read = deferred_adam.read_rows(table, rows, state.adam.count, *rates)
-            trained = deferred_adam.put_table(trained, deferred_adam.parameters(read))
-
-        def loss_of(trained: Any) -> jax.Array:
-            params, given = trained, known
-            if table is not None:
-                params, vectors = deferred_adam.pop_table(trained)
-                with jax.named_scope("gather"):
-                    given = {**known, "id_rows": vectors[places]}
-                params = deferred_adam.put_table(params, deferred_adam.parameters(table.rows))  # flax wants it there; nobody reads it
-            scores = apply(
-                model, params, "training_scores", given, batch, targets.places, targets.negatives, logits, dropout,
-                rngs={"dropout": dropout_key},
-            )  # fmt: skip
-            with jax.named_scope("loss"):
-                return loss_of_scores(scores)
-
-        loss, gradient = jax.value_and_grad(loss_of)(trained)
-        with jax.named_scope("update"):
-            if table is not None:
-                gradient, of_rows = deferred_adam.pop_table(gradient)
-                table = deferred_adam.update_rows(table, rows, read, of_rows, state.adam.count + 1, *rates)
-            direction, adam = optimiser.update(one_vector.join(gradient) if joins else gradient, state.adam)
-            params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, state.params, direction)
-        return state._replace(params=params, adam=adam), table, loss
-
     def train_steps(
-        state: TrainState, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, first_step: jax.Array,
-        dropout: jax.Array, learning_rate: jax.Array, query_rows: Mapping[str, jax.Array] | None = None,
-    ) -> tuple[TrainState, jax.Array]:  # fmt: skip
-        steps, table = first_step + jnp.arange(slots.shape[1]), None
-        deferred = shape.deferred and deferred_adam.has_table(state.params)
-        if deferred:
-            with jax.named_scope("update"):
-                params, adam, table = jax.vmap(deferred_adam.without_table)(state.params, state.adam)
-            state = state._replace(params=params, adam=adam)
+        state: TrainState,
+        data: DeviceData,
+        tables: Tables,
+        slots: jax.Array,
+        per_replica: PerReplica,
+        first_step: jax.Array,
+        query_rows: QueryRows | None = None,
+    ) -> tuple[TrainState, jax.Array]:
+        """S steps of M models.
 
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state.params)
-        if joins:
-            state = _in_each(jax.vmap(one_vector.join), state)
+        Args:
+          state: of the models.
+          data, tables: on the devices.
+          slots: [M, S, R, L] int32 packed batches.
+          per_replica: keys and rates of each model.
+          first_step: [] number of the first step.
+          query_rows: [M, S, B, E] rows of the query tables, where these are on the host.
 
-        # Inputs of all steps at once are a few large operations; in each step they would be many small ones.
-        inputs, drawn = None, slots.size * (1 if shape.shared else shape.negatives)
-        if drawn <= SLOTS_AT_ONCE and model.shares == 1 and not isinstance(tables.get("users"), ShardedRows | HostRows):
-
-            def inputs_of(slots: jax.Array, step: jax.Array, key: jax.Array) -> StepInputs:
-                return prepare(slots, None, key, step, deferred, data, tables)[0]
-
-            inputs = jax.vmap(jax.vmap(inputs_of, in_axes=(0, 0, None)), in_axes=(0, None, 0), out_axes=1)(slots, steps, keys)
-
-        def one_model(
-            state: TrainState, table: DeferredTable | None, slots: jax.Array, rows: Mapping[str, jax.Array] | None,
-            inputs: StepInputs | None, key: jax.Array, dropout: jax.Array, learning_rate: jax.Array, step: jax.Array,
-        ) -> tuple[TrainState, DeferredTable | None, jax.Array]:  # fmt: skip
-            own = tables
-            if inputs is None:
-                inputs, own = prepare(slots, rows, key, step, deferred, data, tables)
-            return one_step(state, table, inputs, dropout, learning_rate, like, data, own)
-
-        models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, 0, 0, None))
-
-        def body(carry: tuple[TrainState, Any], of_step: Any) -> tuple[tuple[TrainState, Any], jax.Array]:
-            slots, rows, inputs, step = of_step
-            state, table, losses = models(*carry, slots, rows, inputs, keys, dropout, learning_rate, step)
-            return (state, table), losses
-
-        slots, query_rows = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
-        (state, table), losses = jax.lax.scan(body, (state, table), (slots, query_rows, inputs, steps))
-        if joins:
-            state = _in_each(jax.vmap(functools.partial(one_vector.part, like=like)), state)
-        if table is not None:
-            together = jax.vmap(functools.partial(deferred_adam.with_table, epsilon=epsilon))
-            with jax.named_scope("update"):
-                params, adam = together(state.params, state.adam, table, learning_rate)
-            state = state._replace(params=params, adam=adam)
-        return state, losses
+        Returns:
+          The new state, and the losses [S, M].
+        """
+        defers = shape.deferred and deferred_adam.has_table(state.params)
+        optimiser = choose_optimiser(state.params, epsilon, joins, defers)
+        step = Step(model, shape._replace(deferred=defers), loss, optimiser)
+        numbers = first_step + jnp.arange(slots.shape[1])
+        return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)
 
     return train_steps
 
 
-def _in_each(change: Callable[[Any], Any], state: TrainState) -> TrainState:
-    """The state with its parameters and both moments changed in the same way."""
-    adam = state.adam._replace(mu=change(state.adam.mu), nu=change(state.adam.nu))
-    return state._replace(params=change(state.params), adam=adam)
+def _scan(
+    step: Step,
+    state: TrainState,
+    data: DeviceData,
+    tables: Tables,
+    slots: jax.Array,
+    per_replica: PerReplica,
+    numbers: jax.Array,
+    query_rows: QueryRows | None,
+) -> tuple[TrainState, jax.Array]:
+    """The steps `numbers` [S] one after the other; all else as `train_steps` has it."""
+    inputs = _inputs_at_once(step, data, tables, slots, per_replica.keys, numbers)
+
+    def one_model(
+        held: Held,
+        states: jax.Array | None,
+        slots: jax.Array,
+        rows: QueryRows | None,
+        inputs: StepInputs | None,
+        own: PerReplica,
+        number: jax.Array,
+    ) -> tuple[Held, jax.Array]:
+        known = tables
+        if inputs is None:
+            inputs, known = step.inputs(data, tables, slots, rows, own.keys, number)
+        return step.take(held, inputs, known, states, own)
+
+    models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
+
+    def body(
+        held: Held, of_step: tuple[jax.Array, QueryRows | None, StepInputs | None, jax.Array]
+    ) -> tuple[Held, jax.Array]:
+        slots, rows, inputs, number = of_step
+        return models(held, state.states, slots, rows, inputs, per_replica, number)
+
+    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
+    begun = step.optimiser.begin(state.params, state.adam)
+    held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
+    params, adam = step.optimiser.end(held, per_replica.learning_rate)
+    return state._replace(params=params, adam=adam), losses
+
+
+def _inputs_at_once(
+    step: Step, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, numbers: jax.Array
+) -> StepInputs | None:
+    """[S, M] inputs of all steps: a few large operations, where in each step they would be many small ones; None where they are too many.
+
+    Nor where query rows must be read for each batch, or devices share out its rows.
+    """
+    shape, model = step.shape, step.model
+    drawn = slots.size * (1 if shape.shared else shape.negatives)
+    if drawn > SLOTS_AT_ONCE or model.shares > 1 or isinstance(tables.get("users"), ShardedRows | HostRows):
+        return None
+
+    def inputs_of(slots: jax.Array, number: jax.Array, key: jax.Array) -> StepInputs:
+        return step.inputs(data, tables, slots, None, key, number)[0]
+
+    of_model = jax.vmap(inputs_of, in_axes=(0, 0, None))
+    made: StepInputs = jax.vmap(of_model, in_axes=(0, None, 0), out_axes=1)(slots, numbers, keys)
+    return made

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from grasp_jax.data.negatives import draw_negatives
 from grasp_jax.data.packing import Packing
+from grasp_jax.models.batch import EveryPlace, GatheredPlaces, OwnNegatives, PackedBatch, SharedNegatives, Targets
 from grasp_jax.models.device_data import DeviceData
-from grasp_jax.models.recommender import PackedBatch
 from grasp_jax.models.segments import is_last
 
 NEGATIVES, MASKS = 1, 4  # purposes of random streams: fold_in(fold_in(seed, purpose), step)
@@ -26,7 +26,7 @@ class StepShape(NamedTuple):
       mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
       mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
       last_only: causal backbones are asked for the last item of each history alone.
-      deferred: only the rows of the ID table that a step reads are updated in it (`training.deferred_adam`).
+      deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
       num_users: B, which only those steps need whose query tables are not on every device.
       every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
@@ -45,21 +45,6 @@ class StepShape(NamedTuple):
     every_place: bool = False
 
 
-class Targets(NamedTuple):
-    """What a step asks for.
-
-    Attributes:
-      places: [P] row * L + column; R * L where there are no more. Or [R, L] bool, which are asked, and P is R * L.
-      users, queries: [P] user rows, and rows of the query tables.
-      negatives: [P, G] item rows or, shared by all places, [S].
-    """
-
-    places: jax.Array
-    users: jax.Array
-    queries: jax.Array
-    negatives: jax.Array
-
-
 def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -> int:
     """P of any batch: every (item, next item) pair, the last ones, or six standard deviations above the mean number of masks."""
     if not mask_rate:
@@ -69,31 +54,57 @@ def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -
     return min(math.ceil(masks), tokens) + packing.batch_size
 
 
-def draw_targets(key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, Targets]:
-    """The batch as the backbone is to see it, and what it is asked for."""
+def draw_targets(
+    key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape
+) -> tuple[PackedBatch, Targets]:
+    """The batch as the backbone is to see it, and what it is asked for.
+
+    Args:
+      key: [] of the model's seed.
+      step: [] number of the step.
+      data: what is excluded as a negative.
+      batch: packed histories, as they are.
+      shape: static numbers.
+    """
     if shape.mask_rate:
         batch, asked = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape)
-        asked_with = batch.queries
+        queries = batch.queries
     else:
-        asked_with = jnp.roll(batch.queries, -1, axis=1)
-        asked = (batch.segments >= 0) & ~is_last(batch.segments)
-        if shape.last_only:
-            asked &= jnp.roll(is_last(batch.segments), -1, axis=1)
-    places = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
-    place = jnp.minimum(places, asked.size - 1)
-    users = jnp.maximum(batch.segments.ravel()[place], 0)
-    queries = asked_with.ravel()[place]
+        asked, queries = next_item_places(batch, shape), jnp.roll(batch.queries, -1, axis=1)
+    index = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
+    gathered = GatheredPlaces(index)
+    users = jnp.maximum(gathered.take(batch.segments), 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
-    if shape.shared:
-        drawn = jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32)
-    else:
-        drawn = draw_negatives(stream, users, data.excluded, data.excluded_offsets, shape.num_items, shape.search_steps, shape.negatives)
+    negatives = _drawn_negatives(stream, users, data, shape)
     if not shape.every_place:
-        return batch, Targets(places, users, queries, drawn)
-    if not shape.shared:
-        unasked = jnp.arange(asked.size, dtype=jnp.int32) % shape.num_items  # any item, but not one for all
-        drawn = jnp.broadcast_to(unasked[:, None], (asked.size, shape.negatives)).at[places].set(drawn, mode="drop")
-    return batch, Targets(asked, jnp.maximum(batch.segments.ravel(), 0), asked_with.ravel(), drawn)
+        return batch, Targets(gathered, users, gathered.take(queries), negatives)
+    if isinstance(negatives, OwnNegatives):
+        negatives = _at_every_place(negatives, index, asked.size, shape)
+    return batch, Targets(EveryPlace(asked), jnp.maximum(batch.segments.ravel(), 0), queries.ravel(), negatives)
+
+
+def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
+    """[R, L] bool: places after which there is an item; or such an item is the last of its history."""
+    last = is_last(batch.segments)
+    asked = (batch.segments >= 0) & ~last
+    return asked & jnp.roll(last, -1, axis=1) if shape.last_only else asked
+
+
+def _drawn_negatives(
+    stream: jax.Array, users: jax.Array, data: DeviceData, shape: StepShape
+) -> OwnNegatives | SharedNegatives:
+    """Of [P] users; or of all, from the whole catalogue."""
+    if shape.shared:
+        return SharedNegatives(jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
+    excluded = data.excluded, data.excluded_offsets
+    return OwnNegatives(draw_negatives(stream, users, *excluded, shape.num_items, shape.search_steps, shape.negatives))
+
+
+def _at_every_place(negatives: OwnNegatives, index: jax.Array, places: int, shape: StepShape) -> OwnNegatives:
+    """Negatives of the targets [P] at their places, and any item, but not one for all, where nothing is asked."""
+    unasked = jnp.arange(places, dtype=jnp.int32) % shape.num_items
+    spread = jnp.broadcast_to(unasked[:, None], (places, shape.negatives))
+    return OwnNegatives(spread.at[index].set(negatives.items, mode="drop"))
 
 
 def mask_batch(key: jax.Array, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, jax.Array]:

@@ -24,7 +24,7 @@ OF_A_FIELD = 13  # drawn for each
 RUN = 60  # of the values that are taken, trained with; the quick form runs fewer
 QUICK_RUN, QUICK_PAIRS = 2, 98
 SLOW = ("data.source=", "knowledge.encoder=openai", "knowledge.describer=")  # these read other inputs than this dataset's
-FIELDS = sorted(configuration.flatten(configuration.default_config().to_dict()))
+FIELDS = sorted(configuration.FIELDS)
 
 
 def make(options: Options) -> tuple[list[str], Check]:

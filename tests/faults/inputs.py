@@ -26,18 +26,18 @@ import pyarrow.parquet
 from safetensors.numpy import save_file
 
 from grasp_jax import main
-from grasp_jax.audit.ratings import read_ratings
-from grasp_jax.audit.sheet import HEADER
-from grasp_jax.config import check_workdir, default_config, save_config
+from grasp_jax.config import Config, check_workdir, save_config
 from grasp_jax.data.attributes import read_attributes
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.data.readers import read_interactions
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.prompts import load_template
-from grasp_jax.knowledge.vector_files import open_vectors
+from grasp_jax.knowledge.audit.ratings import read_ratings
+from grasp_jax.knowledge.audit.sheet import HEADER
+from grasp_jax.knowledge.encoders.vector_files import open_vectors
+from grasp_jax.knowledge.text.prompts import load_template
 from grasp_jax.report.runs import read_run
-from grasp_jax.serving.recommend import read_users
+from grasp_jax.serving.users import read_users
 from tests.faults.campaign import Check, Options, run_campaign
+from tests.logs import read_log
 
 ROUNDS = 200  # cases of each format
 MORE_MEMORY = 2 << 30  # that a small file may ask for
@@ -156,7 +156,7 @@ def _log() -> InteractionLog:
 
 
 def _interactions(path: pathlib.Path) -> Any:
-    log = read_interactions(path, "case", COLUMNS)
+    log = read_log(path, "case", COLUMNS)
     items = log.item_ids.astype(str)[log.items].tolist()
     return {str(user): items[log.offsets[row] : log.offsets[row + 1]] for row, user in enumerate(log.user_ids.tolist())}
 
@@ -176,7 +176,7 @@ def _vector_ids(path: pathlib.Path) -> Any:
 
 
 def _workdir(path: pathlib.Path) -> Any:
-    check_workdir(default_config(), path.parent)
+    check_workdir(Config(), path.parent)
 
 
 def _run(path: pathlib.Path) -> Any:
@@ -185,7 +185,7 @@ def _run(path: pathlib.Path) -> Any:
 
 
 def _config(folder: pathlib.Path) -> bytes:
-    save_config(default_config(), folder)
+    save_config(Config(), folder)
     return (folder / "config.json").read_bytes()
 
 

@@ -23,7 +23,7 @@ CALLS = ("replace", "rename", "link", "symlink", "mkdir", "unlink", "remove", "r
 SCENES = {
     "file-all": ("file", "all", ("rows", "ranks", "candidates", "epochs", "parameters"), ()),
     "file-recommend": ("file", "recommend", ("recommendations",), ("recommendations.parquet",)),
-    "file-evaluate": ("file", "evaluate", ("rows", "ranks"), ("results.json", "cells", "ranks")),
+    "file-evaluate": ("file", "evaluate", ("rows", "ranks"), ("results.json", "trials", "ranks")),
     "text-prepare": ("text", "prepare", ("knowledge",), ()),
 }  # setup, mode, what must come out the same, and what is removed from a finished workdir before; nothing: it starts with none
 QUICK = ("file-all",)

@@ -31,7 +31,7 @@ import sklearn.feature_extraction.text
 import grasp_jax.data.tables
 import grasp_jax.knowledge.prepare
 import grasp_jax.models.methods
-import grasp_jax.models.recommender
+import grasp_jax.models.sequence_model
 from grasp_jax import main
 
 try:

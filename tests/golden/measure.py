@@ -98,8 +98,6 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       RuntimeError: the program refused.
     """
-    import pyarrow.parquet as parquet
-
     from tests.faults.program import apart
 
     with tempfile.TemporaryDirectory(prefix="grasp-jax-golden-") as folder:
@@ -108,9 +106,9 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
         users.write_text("\n".join(USERS) + "\n", encoding="utf-8")
         fields = {**SHOP, **settings["fields"]}
         fields.setdefault("compilation_cache", os.environ.get(CACHE, f"{folder}/compiled"))
-        flags = ["--config=configs/quickstart.py", f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items())]
+        flags = flags_of(workdir, fields)
         methods, backbones = settings["methods"], settings["backbones"]
-        _run([*flags, f"--config.model.method={methods}", f"--config.model.backbone={backbones}"])
+        run_program([*flags, f"--config.model.method={methods}", f"--config.model.backbone={backbones}"])
         found = {"data": _data(workdir), "candidates": _candidates(workdir)}
         if (workdir / "knowledge").exists():
             found["knowledge"] = _knowledge(workdir / "knowledge")
@@ -118,24 +116,31 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
             for method in methods.split(","):
                 out = workdir / f"{method}-{backbone}.parquet"
                 one = [f"--config.model.method={method}", f"--config.model.backbone={backbone}"]
-                _run([*flags, *one, "--mode=recommend", f"--users={users}", f"--out={out}"])
+                run_program([*flags, *one, "--mode=recommend", f"--users={users}", f"--out={out}"])
                 found[f"{method}-{backbone}"] = {
-                    "training": _training(workdir, method, backbone),
-                    "ranks": _ranks(workdir, f"{method}-{backbone}-"),
+                    "training": training_of(workdir, method, backbone),
+                    "ranks": ranks_of(workdir, f"{method}-{backbone}-"),
                     "gates": _gates(workdir / "gates" / f"{method}-{backbone}.npz"),
-                    "recommended": parquet.read_table(out).to_pydict(),
+                    "recommended": columns_of(out),
                 }
-        found["results"] = _results(workdir)
+        found["results"] = results_of(workdir)
         found["checkpoints"] = apart(_checkpoints, workdir / "checkpoints")
     return found
 
 
-def _run(flags: Sequence[str]) -> None:
+def flags_of(workdir: pathlib.Path, fields: Mapping[str, Any]) -> list[str]:
+    """The command line of the synthetic shop with these fields of the config."""
+    return ["--config=configs/quickstart.py", f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items())]
+
+
+def run_program(flags: Sequence[str]) -> str:
+    """What a call of the program prints; raises RuntimeError where it refuses."""
     from tests.faults.program import call
 
     outcome = call(flags)
     if outcome.code != 0:
         raise RuntimeError(f"{' '.join(flags)}: exit {outcome.code}: {outcome.err[-2000:]}")
+    return outcome.out
 
 
 def _data(workdir: pathlib.Path) -> dict[str, Any]:
@@ -160,7 +165,7 @@ def _knowledge(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _training(workdir: pathlib.Path, method: str, backbone: str) -> list[dict[str, Any]]:
+def training_of(workdir: pathlib.Path, method: str, backbone: str) -> list[dict[str, Any]]:
     """Losses and validation scores, a record for each model and epoch."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     own = [line for line in lines if (line["event"], line["method"], line["backbone"]) == ("epoch", method, backbone)]
@@ -189,7 +194,7 @@ def _checkpoints(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def _ranks(workdir: pathlib.Path, begin: str) -> dict[str, list[int]]:
+def ranks_of(workdir: pathlib.Path, begin: str) -> dict[str, list[int]]:
     """Ranks of the test items, by protocol and seed; and the users that they are of."""
     found: dict[str, list[int]] = {}
     for path in sorted((workdir / "ranks").glob(f"{begin}*.npz")):
@@ -207,11 +212,18 @@ def _gates(path: pathlib.Path) -> dict[str, Any] | None:
         return _table(stored["gates"])
 
 
-def _results(workdir: pathlib.Path) -> list[dict[str, Any]]:
+def results_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Rows of results.json, less when and by which version they were made."""
     rows = json.loads((workdir / "results.json").read_text(encoding="utf-8"))["rows"]
     kept = ("method", "backbone", "seed", "dropout", "protocol", "group", "n", "best_epoch", "NDCG@10", "HR@10", "MRR")
     return [{name: row[name] for name in kept} for row in rows]
+
+
+def columns_of(path: pathlib.Path) -> dict[str, list[Any]]:
+    """Columns of a file of recommendations."""
+    import pyarrow.parquet as parquet
+
+    return parquet.read_table(path).to_pydict()
 
 
 def _table(array: np.ndarray) -> dict[str, Any]:
@@ -228,10 +240,15 @@ def _hash(array: np.ndarray) -> str:
     return hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:32]
 
 
-def main() -> None:
-    import tests.faults.program  # noqa: F401  # imports what runs need, once, and sets their environment
+def prepare_process() -> None:
+    """Imports what runs need, once, and sets their environment; before any run."""
+    import tests.faults.program  # noqa: F401
 
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # compiling takes half of the time
+
+
+def main() -> None:
+    prepare_process()
     out, *names = sys.argv[1:]
     pathlib.Path(out).write_text(json.dumps({name: measure(CASES[name]) for name in names}), encoding="utf-8")
 

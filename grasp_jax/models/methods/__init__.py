@@ -1,18 +1,23 @@
-"""Every method by the name that a config gives it."""
+"""Methods by the name that a config gives them; a new one is a file here, or in a program of one's own, and a line in `METHODS`."""
 
-from grasp_jax.models.methods import grasp, grasp_plus, llm_esr, llminit, plain, rlmrec
-from grasp_jax.models.methods.method import Method
+from grasp_jax.models.methods.base import Method
+from grasp_jax.models.methods.grasp import GRASP
+from grasp_jax.models.methods.grasp_plus import GRASPPlus
+from grasp_jax.models.methods.llm_esr import LLMESR
+from grasp_jax.models.methods.llminit import LLMInit
+from grasp_jax.models.methods.plain import Plain
+from grasp_jax.models.methods.rlmrec import CONTRASTIVE, GENERATIVE, RLMRec
 
 METHODS: dict[str, Method] = {
-    "plain": plain.METHOD,
-    "llminit": llminit.METHOD,
-    "rlmrec_con": rlmrec.CON,
-    "rlmrec_gen": rlmrec.GEN,
-    "llm_esr": llm_esr.METHOD,
-    "grasp": grasp.GRASP,
-    "grasp_wo_attention": grasp.WITHOUT_ATTENTION,
-    "grasp_wo_similar": grasp.WITHOUT_SIMILAR,
-    "grasp_wo_global": grasp.WITHOUT_GLOBAL,
-    "grasp_softmax": grasp.SOFTMAX,
-    "grasp_plus": grasp_plus.METHOD,
+    "plain": Plain(),
+    "llminit": LLMInit(),
+    "rlmrec_con": RLMRec(CONTRASTIVE),
+    "rlmrec_gen": RLMRec(GENERATIVE),
+    "llm_esr": LLMESR(),
+    "grasp": GRASP(),
+    "grasp_wo_attention": GRASP(gate="none"),
+    "grasp_wo_similar": GRASP(keep=(True, False, True)),
+    "grasp_wo_global": GRASP(keep=(True, True, False)),
+    "grasp_softmax": GRASP(gate="softmax"),
+    "grasp_plus": GRASPPlus(),
 }

@@ -1,40 +1,50 @@
 """GRASP (arXiv 2511.20177) and the ablations of its Table 4: one encoder, its gate and which of the three attentions it keeps."""
 
-import functools
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
-import flax.linen as nn
 import jax.numpy as jnp
 
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.holistic import HolisticEncoder
-from grasp_jax.models.methods.method import Bank, Facts, Method
-
-SELF, SIMILAR, GLOBAL = "self", "similar", "global"
-
-
-def encoder(
-    config: ConfigDict, num_items: int, width: int, gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)
-) -> nn.Module:
-    """`HolisticEncoder` with the config's gate, or the given one."""
-    keep = (SELF in parts, SIMILAR in parts, GLOBAL in parts)
-    return HolisticEncoder(
-        width, config.features, tuple(config.mlp), gate or config.gate, config.row_norm, keep, jnp.dtype(config.dtype), config.gate_scale,
-        config.gate_dropout, config.kernels,
-    )  # fmt: skip
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.encoders.holistic import HolisticEncoder
+from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, of_bank
+from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 
 
-def tables(bank: Bank, facts: Facts, gate: str = "") -> Bank:
-    """Items, and the means of their neighbours; users and theirs too if gates read them."""
-    gated = (gate or facts.config.gate) != "none"
-    return {name: table for name, table in bank.items() if gated or name in ("items", "items_similar")}
+@dataclasses.dataclass(frozen=True)
+class GRASP(Method):
+    """Holistic attention over text.
 
+    Attributes:
+      gate: a kind of `gates.pair_gates`; "": the config's.
+      keep: which of the self, similar and global attentions take part.
+    """
 
-def _grasp(gate: str = "", parts: tuple[str, ...] = (SELF, SIMILAR, GLOBAL)) -> Method:
-    return Method(functools.partial(encoder, gate=gate, parts=parts), functools.partial(tables, gate=gate), needs_bank=True)
+    gate: str = ""
+    keep: tuple[bool, bool, bool] = (True, True, True)
 
+    needs_bank: ClassVar[bool] = True
 
-GRASP = _grasp()
-WITHOUT_ATTENTION = _grasp(gate="none")
-WITHOUT_SIMILAR = _grasp(parts=(SELF, GLOBAL))
-WITHOUT_GLOBAL = _grasp(parts=(SELF, SIMILAR))
-SOFTMAX = _grasp(gate="softmax")
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> HolisticEncoder:
+        """`HolisticEncoder` of the config's fields."""
+        return HolisticEncoder(
+            width=sizes.width,
+            features=config.features,
+            hidden=tuple(config.mlp),
+            gate=self.gate or config.gate,
+            row_norm=config.row_norm,
+            keep=self.keep,
+            dtype=jnp.dtype(config.dtype),
+            scale=config.gate_scale,
+            gate_dropout=config.gate_dropout,
+            kernels=config.kernels,
+        )
+
+    def gated(self, config: ModelConfig) -> bool:
+        """Unless the gate is "none"."""
+        return bool((self.gate or config.gate) != "none")
+
+    def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
+        """Items, and the means of their neighbours."""
+        return [of_bank(bank, name) for name in ITEM_TABLES]

@@ -4,24 +4,29 @@ The ID table starts from principal components of the text, as LLMInit's. Self-di
 user's newest state and the mean newest state of the 10 users with the nearest text, which takes no gradient.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.knowledge.neighbours import top_neighbours
-from grasp_jax.models.dual_view import DualView, DualViewEncoder
-from grasp_jax.models.gru4rec import GRU4Rec
+from grasp_jax.config import Config, ModelConfig
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.neighbours.search import top_neighbours
+from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.dual_view import DualView
+from grasp_jax.models.batch import NO_CONTEXT, Params, StepContext, Tables
+from grasp_jax.models.encoders.dual_view import DualViewEncoder
+from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
+from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 from grasp_jax.models.methods.llminit import principal_components, start_from_components
-from grasp_jax.models.methods.method import Bank, Facts, Method
 from grasp_jax.models.segments import newest_places
 
 
-class Distillation(nn.Module):
-    """The auxiliary loss of one batch.
+class Distillation(AuxiliaryLoss):
+    """Pulls a user's newest state to the mean of those of similar users.
 
     Attributes:
       num_users: B, users of a batch.
@@ -31,39 +36,57 @@ class Distillation(nn.Module):
     num_users: int
     weight: float
 
-    def __call__(self, tables: Any, segments: jax.Array, states: jax.Array, items: jax.Array, vectors: jax.Array) -> jax.Array:
-        """Segments [R, L], states [R, L, W] -> weighted mean squared error; 0 while no user has a state to learn from."""
-        if "states" not in tables:
+    def __call__(self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT) -> jax.Array:
+        """Weighted mean squared error; 0 while no user has a state to learn from."""
+        if context.states is None:
             return jnp.zeros(())
-        places, users, there = newest_places(segments, self.num_users)
-        teachers = jax.lax.stop_gradient(tables["states"][tables["similar_users"][users]].mean(axis=1))
-        error = ((states.reshape(-1, states.shape[-1])[places] - teachers) ** 2).mean(axis=-1)
+        places, users, there = newest_places(batch.segments, self.num_users)
+        teachers = jax.lax.stop_gradient(context.states[tables["similar_users"][users]].mean(axis=1))
+        newest = batch.states.reshape(-1, batch.states.shape[-1])[places]
+        error = ((newest - teachers) ** 2).mean(axis=-1)
         return self.weight * jnp.where(there, error, 0.0).sum() / jnp.maximum(there.sum(), 1)
 
 
-def encoder(config: ConfigDict, num_items: int, width: int) -> nn.Module:
-    """`DualViewEncoder`; a view is D wide."""
-    return DualViewEncoder(num_items, width, config.features)
+class LLMESR(Method):
+    """Two views, cross-attention, and self-distillation."""
 
+    needs_bank: ClassVar[bool] = True
+    reads_states: ClassVar[bool] = True
 
-def two_views(backbone: nn.Module, config: ConfigDict, max_length: int) -> nn.Module:
-    """Cross-attention before the shared backbone."""
-    return DualView(backbone, config.features, max_length, not backbone.bidirectional and config.causal, not isinstance(backbone, GRU4Rec))
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> DualViewEncoder:
+        """`DualViewEncoder`; a view is D wide."""
+        return DualViewEncoder(sizes.num_items, sizes.width, config.features)
 
+    def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
+        """Item text, its principal components, and the nearest users of each user."""
+        users = np.asarray(bank["users"], np.float32)
+        similar = top_neighbours(users, min(facts.config.llm_esr.similar_users, len(users) - 1))
+        return [
+            of_bank(bank, "items"),
+            FrozenTable("start", principal_components(bank["items"], facts.config.features)),
+            FrozenTable("similar_users", similar),
+        ]
 
-def tables(bank: Bank, facts: Facts) -> Bank:
-    """Item text, its principal components, and the nearest users of each user."""
-    users = np.asarray(bank["users"], np.float32)
-    return {
-        "items": bank["items"],
-        **principal_components(bank, facts),
-        "similar_users": top_neighbours(users, min(facts.config.llm_esr.similar_users, len(users) - 1)),
-    }
+    def start(self, params: Params, tables: Tables) -> Params:
+        """The ID table from text."""
+        return start_from_components(params, tables)
 
+    def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> Distillation:
+        """`Distillation` with the config's alpha."""
+        return Distillation(sizes.num_users, config.llm_esr.alpha)
 
-def distillation(config: ConfigDict, width: int, num_users: int) -> nn.Module:
-    """`Distillation` with the config's alpha."""
-    return Distillation(num_users, config.llm_esr.alpha)
+    def check(self, config: Config) -> None:
+        """The cross-attention has two heads.
 
+        Raises:
+          UserError: D is odd.
+        """
+        if config.model.features % 2:
+            raise UserError(
+                f"config.model.features: {config.model.features}; llm_esr's cross-attention has two heads and needs an even number"
+            )
 
-METHOD = Method(encoder, tables, start_from_components, distillation, around_backbone=two_views, needs_bank=True, reads_states=True)
+    def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> DualView:
+        """Cross-attention before the shared backbone."""
+        causal = not backbone.bidirectional and config.causal
+        return DualView(backbone, config.features, max_length, causal, backbone.adds_positions)

@@ -1,15 +1,13 @@
 """The plain backbone: one trainable vector per item."""
 
-import flax.linen as nn
-
-from grasp_jax.config_dict import ConfigDict
-from grasp_jax.models.id_encoder import IdEncoder
-from grasp_jax.models.methods.method import Method
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.encoders.id_table import IdEncoder
+from grasp_jax.models.methods.base import Method, ModelSizes
 
 
-def encoder(config: ConfigDict, num_items: int, width: int) -> nn.Module:
-    """`IdEncoder` of width D."""
-    return IdEncoder(num_items, config.features)
+class Plain(Method):
+    """ID vectors and nothing else."""
 
-
-METHOD = Method(encoder)
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> IdEncoder:
+        """`IdEncoder` of width D."""
+        return IdEncoder(sizes.num_items, config.features)

@@ -1,0 +1,396 @@
+"""The front door: a recommender in a few lines of Python.
+
+    import grasp_jax as gj
+
+    shop = gj.Dataset.read("folder")
+    model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.3)
+    model.fit(shop)
+    model.recommend(users=["ann", "lee"], k=10)
+    model.save("model")
+
+Nothing is decided here: training, evaluation and answers are those of the command line.
+"""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grasp_jax import compiled
+from grasp_jax.config import CONFIG_FILE, Config, DataConfig, names, read_config, resolve_field, value_of
+from grasp_jax.config_checks import check_config
+from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import states_of
+from grasp_jax.evaluation.ranking_metrics import Metric
+from grasp_jax.frames import Frame, as_frame, rows_as_frame
+from grasp_jax.log import logger, show_progress
+from grasp_jax.paths import check_folder
+from grasp_jax.serving import histories as people
+from grasp_jax.serving.answers import Choice, IdLists, Ids, People, Unknown, answer, as_text, is_list, known_rows, listed, rows_of_histories
+from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
+from grasp_jax.serving.histories import OnDevice
+from grasp_jax.serving.vectors import item_vectors, nearest_items
+
+if TYPE_CHECKING:  # what training takes is imported when something is trained
+    from grasp_jax.fitting import Fitted
+    from grasp_jax.training.callbacks import Callback, OnEpoch
+
+# What reads the data, and so belongs to `Dataset`; the rest of the `data` section says how a recommender uses them.
+OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_after", "test_after")
+
+
+class Recommender:
+    """A recommender of one method on one backbone: to be fitted, asked, saved and loaded.
+
+    After `fit`, or `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model holds no data: it
+    answers for people who are given by their histories, or for the users of a dataset that `load` is given. docs/python.md has examples.
+    """
+
+    def __init__(self, config: Config | None = None, **fields: object) -> None:
+        """Takes any field of the config by its name, checked as a flag is.
+
+            Recommender(method="grasp_plus", dropout=0.3, batch_size=256, seeds=(1, 2, 3))
+            Recommender(model__features=128, eval__num_negatives=50)     # where a name alone is ambiguous
+
+        Args:
+          config: where the other fields come from; None: the defaults.
+          **fields: names as in the config, with or without their section: `dropout`, or `model__dropout`. A single number stands for a
+            field that takes several.
+
+        Raises:
+          UserError: a field that does not exist or a value that it cannot have, or several methods or backbones.
+        """
+        self._given = {resolve_field(name): value for name, value in fields.items()}
+        self.config = self._told = (config or Config()).with_fields(self._given)
+        check_config(self.config)
+        for field, value in (("method", self.config.model.method), ("backbone", self.config.model.backbone)):
+            if len(names(value)) != 1:
+                raise UserError(f"config.model.{field}: {value!r}; a Recommender has one: make one for each, and compare them")
+        for field in self._given:
+            section, _, name = field.partition(".")
+            if section == "data" and name not in OF_USE:
+                raise UserError(f"config.{field}: says how data are read; give it to Dataset.read({name}=...)")
+        self._dataset: Dataset | None = None
+        self._fitted: Fitted | None = None
+        self._artifact: Artifact | None = None
+        self._placed: OnDevice | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def method(self) -> str:
+        """The name of its method."""
+        return self.config.model.method
+
+    @property
+    def backbone(self) -> str:
+        """The name of its backbone."""
+        return self.config.model.backbone
+
+    def __repr__(self) -> str:
+        state = "fitted" if self._fitted else "loaded" if self._artifact else "not fitted"
+        return f"Recommender(method={self.method!r}, backbone={self.backbone!r}): {state}"
+
+    def fit(
+        self,
+        dataset: Dataset,
+        workdir: str | os.PathLike[str] | None = None,
+        refit: bool = False,
+        callbacks: "Sequence[Callback | OnEpoch]" = (),
+    ) -> "Recommender":
+        """Trains on the training part of the data, until validation has stopped getting better.
+
+        Args:
+          dataset: interactions, and texts where the method reads them.
+          workdir: folder that keeps checkpoints, knowledge and results, so that the same call goes on where an interrupted one has
+            stopped; None: a temporary folder, which is removed with this object.
+          refit: afterwards train a second model on all interactions, for as many epochs as validation chose. This model answers from
+            then on; `evaluate` measures the first one, for which test interactions were held back.
+          callbacks: `training.callbacks.Callback` objects, or functions of an `EpochRecord`, which may return True to stop.
+
+        Returns:
+          The recommender itself.
+
+        Raises:
+          UserError: bad input, which the message names; or the workdir belongs to another run.
+          TrainingDiverged: a loss stopped being finite.
+        """
+        from grasp_jax.fitting import fit, refit_of  # imports all that training takes
+
+        if not isinstance(dataset, Dataset):
+            kind = type(dataset).__name__
+            raise UserError(f"fit: an object of type {kind}; expected a Dataset: Dataset.read(folder) or Dataset.from_frames(interactions)")
+        listeners = (callbacks,) if callable(callbacks) else tuple(callbacks)
+        temporary = tempfile.TemporaryDirectory(prefix="grasp_jax-") if workdir is None else None
+        folder = pathlib.Path(temporary.name) / "run" if temporary else check_folder(os.fspath(workdir or ""), "workdir")
+        config = dataclasses.replace(self.config, data=self._use_of(dataset))
+        show_progress()
+        compiled.keep(config.compilation_cache)
+        self._fitted = fit(config, folder, dataset, listeners)
+        self._temporary = temporary  # an earlier one goes only now
+        self.config, self._dataset, self._artifact, self._placed = config, dataset, None, None
+        if refit:
+            self._fitted = refit_of(self._fitted, listeners)
+        return self
+
+    def _use_of(self, dataset: Dataset) -> DataConfig:
+        """How the data were read, and how this recommender uses them where it was told so."""
+        usual = DataConfig()
+        own = {
+            name: value_of(self._told.data, name)
+            for name in OF_USE
+            if f"data.{name}" in self._given or value_of(self._told.data, name) != value_of(usual, name)
+        }
+        return dataclasses.replace(dataset.data, **own)
+
+    def recommend(
+        self,
+        users: Ids | None = None,
+        k: int = 10,
+        *,
+        histories: Sequence[Ids] | None = None,
+        candidates: IdLists | None = None,
+        exclude: IdLists | None = None,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> Frame:
+        """The best items of each user, or of each person given by a history.
+
+        Args:
+          users: ids of users of the data; None, without histories: all of them.
+          k: number of items for each, at most; who has fewer items left gets fewer.
+          histories: in place of users, a list of item ids for each person, oldest first. The person need not have been seen in training.
+          candidates: item ids to choose from: one list for all, or a list for each.
+          exclude: item ids that are left out: one list for all, or a list for each.
+          exclude_seen: leave out what a person has had.
+          unknown: what happens with ids that the model does not know. "popular": unknown items are passed over, and a person without a
+            known item gets the items with the most training interactions; "error": UserError.
+
+        Returns:
+          A frame with columns user (for histories the place in the list, from 0), rank (from 1), item and score. The score is missing
+          (NaN) where popularity decided.
+
+        Raises:
+          UserError: nothing was fitted or loaded, or an argument has no meaning.
+        """
+        choice = Choice(k, candidates, exclude, exclude_seen, unknown)
+        selected = self._people(users, histories, unknown)
+        answers = answer(self.artifact, selected, choice)
+        counts = [len(own.items) for own in answers]
+        ids = self.artifact.catalogue.ids
+        joined = np.concatenate([np.empty(0, np.int64), *(own.items for own in answers)]).astype(np.int64)
+        return as_frame(
+            {
+                "user": np.repeat(selected.names, counts),
+                "rank": np.concatenate([np.empty(0, np.int64), *(np.arange(1, count + 1) for count in counts)]).astype(np.int64),
+                "item": ids[joined],
+                "score": np.concatenate([np.empty(0, np.float32), *(own.scores for own in answers)]),
+            }
+        )
+
+    def similar_items(self, items: Ids, k: int = 10) -> Frame:
+        """The items nearest to each item: a frame with columns item, rank (from 1), similar and score, the cosine of `item_vectors`.
+
+        Raises:
+          UserError: an id that the model does not know.
+        """
+        choice = Choice(k, unknown="error")
+        catalogue = self.artifact.catalogue
+        rows = known_rows(catalogue, items, "items", "error")
+        k = min(choice.k, len(catalogue.ids) - 1)
+        if not len(rows):
+            return as_frame({"item": [], "rank": [], "similar": [], "score": []})
+        nearest, cosines = nearest_items(self._vectors(), rows, k)
+        return as_frame(
+            {
+                "item": np.repeat(catalogue.ids[rows], k),
+                "rank": np.tile(np.arange(1, k + 1), len(rows)),
+                "similar": catalogue.ids[nearest.ravel()],
+                "score": cosines.ravel(),
+            }
+        )
+
+    def item_vectors(self) -> Frame:
+        """A frame with columns item and vector, [D] float32 each; see `serving.vectors.item_vectors` for what they mean with gates."""
+        return as_frame({"item": self.artifact.catalogue.ids, "vector": list(self._vectors())})
+
+    def user_vectors(self, users: Ids | None = None, *, histories: Sequence[Ids] | None = None) -> Frame:
+        """A frame with columns user and vector, the state [D] after the newest item; arguments as of `recommend`.
+
+        Raises:
+          UserError: a person of whom no item is known, for there is no state.
+        """
+        selected = self._people(users, histories, "popular")
+        if not selected.known.all():
+            name = selected.names[np.flatnonzero(~selected.known)[0]]
+            raise UserError(f"user_vectors: nothing is known of {str(name)!r}; leave out people without a known item")
+        if selected.audience is None or not len(selected.rows):
+            return as_frame({"user": [], "vector": []})
+        states = states_of(selected.audience, selected.rows, self.artifact.config.eval.user_block)
+        return as_frame({"user": selected.names, "vector": list(states)})
+
+    def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:
+        """Tests the model: a frame with the rows of results.json, one for each protocol, seed and group of users and items.
+
+        Args:
+          metrics: further metrics of all users by the full ranking, one more row for each seed: names such as "Recall@10", "MAP@10",
+            "Coverage@10" and "Novelty@10", or functions of an `evaluation.ranking_metrics.Ranking`.
+
+        Raises:
+          UserError: nothing was fitted, or a saved model was loaded, which has no data to be tested on.
+        """
+        from grasp_jax.fitting import evaluate
+
+        return rows_as_frame(evaluate(self._trained("evaluate"), metrics).rows)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes into a folder what `recommend` needs: no training data and no optimiser.
+
+        A model whose gates read users' texts keeps the users' text vectors, among which the neighbours of new users are found.
+
+        Raises:
+          UserError: nothing was fitted, or the folder holds something else.
+        """
+        save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        dataset: Dataset | None = None,
+        method: str | None = None,
+        backbone: str | None = None,
+    ) -> "Recommender":
+        """Opens a saved model, or the workdir of a finished run.
+
+        Args:
+          folder: of `save`, or a --workdir.
+          dataset: the users to answer for. A workdir knows where its data are, unless they were frames; a saved model does not.
+          method, backbone: which one of a workdir with several; None: the one that validation prefers.
+
+        Raises:
+          UserError: the folder is neither, or a file in it is not as it was written.
+        """
+        path = pathlib.Path(folder).expanduser()
+        if is_saved_model(path):
+            artifact = load_artifact(path)
+            model = cls(artifact.config)
+            model._artifact, model._dataset = artifact, dataset
+            compiled.keep(model.config.compilation_cache)
+            return model
+        if not (path / CONFIG_FILE).is_file():
+            raise UserError(f"{path}: neither a saved model (model.json) nor the workdir of a run (config.json)")
+        from grasp_jax.fitting import open_finished
+
+        config = read_config(path)
+        if dataset is None and config.data.source == "files" and not config.data.path:
+            raise UserError(f"{path}: was trained on frames, which it does not hold; give them as load(folder, dataset=...)")
+        compiled.keep(config.compilation_cache)
+        fitted = open_finished(config, path, dataset or load_dataset(config.data), method, backbone)
+        model = cls(fitted.config)
+        model._fitted, model._dataset = fitted, fitted.dataset
+        return model
+
+    @property
+    def artifact(self) -> Artifact:
+        """What answers are computed from.
+
+        Raises:
+          UserError: nothing was fitted or loaded yet.
+        """
+        if self._artifact is None:
+            self._artifact = self._trained("recommend").artifact()
+        return self._artifact
+
+    def fitted_on(self, dataset: Dataset | None) -> "Fitted":
+        """What was trained; trains on the dataset first, if nothing was.
+
+        Raises:
+          UserError: nothing was trained and there is no dataset, or it was trained on another one.
+        """
+        if self._fitted is None and self._artifact is None and dataset is not None:
+            self.fit(dataset)
+        fitted = self._trained("compare")
+        if dataset is not None and fitted.dataset.fingerprint != dataset.fingerprint:
+            raise UserError("compare: a model was fitted on other data than those given; fit it again, or leave the dataset out")
+        return fitted
+
+    def _trained(self, call: str) -> "Fitted":
+        if self._fitted is None and self._artifact is not None:
+            raise UserError(f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender")
+        if self._fitted is None:
+            raise UserError(f"{call}: nothing is trained yet; call fit(dataset) first, or Recommender.load(folder)")
+        return self._fitted
+
+    def _people(self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown) -> People:
+        """Who is asked for, and what is known of them."""
+        if users is not None and histories is not None:
+            raise UserError("users and histories are given; expected one of them")
+        if histories is not None:
+            rows = rows_of_histories(self.artifact.catalogue, histories, unknown)
+            return self._strangers(np.arange(len(rows)), rows)
+        self.artifact  # noqa: B018  says first where nothing is trained
+        dataset = self._fitted.dataset if self._fitted is not None else self._dataset
+        if dataset is None:
+            raise UserError("users: a saved model holds no users; give histories=, or load it with dataset=")
+        names, found = _users_of(dataset, users, unknown)
+        if self._fitted is not None:
+            return People(names, found >= 0, self._fitted.audience, found[found >= 0])
+        log = dataset.log
+        own = [log.items[log.offsets[row] : log.offsets[row + 1]] if row >= 0 else np.empty(0, np.int32) for row in found]
+        rows = rows_of_histories(self.artifact.catalogue, [log.item_ids[items] for items in own], "popular")
+        low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
+        disliked = [log.item_ids[low[low[:, 0] == row, 1]] for row in found]
+        return self._strangers(names, rows, [known_rows(self.artifact.catalogue, ids, "low rated") for ids in disliked])
+
+    def _strangers(
+        self, names: np.ndarray, histories: list[np.ndarray], disliked: list[np.ndarray] | None = None
+    ) -> People:
+        """People whom the trained model's data do not hold, with item rows of what each has had, and of what each has rated low."""
+        known = np.array([len(own) > 0 for own in histories], bool)
+        if not known.any():
+            return People(names, known, None, np.empty(0, np.int64))
+        if self._placed is None:
+            self._placed = people.place(self.artifact)
+        own = [history for history in histories if len(history)]
+        low = None if disliked is None else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
+        audience = people.audience_of_histories(self.artifact, own, self._placed, low)
+        return People(names, known, audience, np.arange(len(own)))
+
+    def _vectors(self) -> np.ndarray:
+        if self._placed is None:
+            self._placed = people.place(self.artifact)
+        return item_vectors(self.artifact, self._placed.params, self._placed.features)
+
+
+def _users_of(dataset: Dataset, users: Ids | None, unknown: Unknown) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of users as asked for, each once, and the row of each in the data, -1 for unknown ones.
+
+    Raises:
+      UserError: no list of ids, or an unknown id that must be known.
+    """
+    if users is None:
+        return dataset.user_ids, np.arange(dataset.log.num_users)
+    if not is_list(users):
+        raise UserError(f"users: {users!r}; expected a list of user ids")
+    given = listed(users)
+    if nested := [name for name in given if is_list(name)]:
+        raise UserError(f"users: {nested[0]!r} in the list; expected ids of users; lists of items are given as histories=")
+    row_of = {str(name): row for row, name in enumerate(dataset.log.user_ids.tolist())}
+    by_text: dict[str, Hashable] = {}
+    for name in given:
+        by_text.setdefault(as_text(name), name)
+    once = list(by_text.values())
+    if len(once) < len(given):
+        logger.warning(f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once")
+    found = np.array([row_of.get(text, -1) for text in by_text], np.int64)
+    if (found < 0).any():
+        first = once[int(np.flatnonzero(found < 0)[0])]
+        if unknown == "error":
+            raise UserError(f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out")
+        logger.warning(f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first")
+    return np.array(once, dtype=object if len({type(name) for name in once}) > 1 else None), found

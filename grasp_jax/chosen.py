@@ -1,0 +1,129 @@
+"""Which of a run's trained models answers, and over whose histories."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import Audience, whole_histories
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.models.methods import METHODS
+from grasp_jax.run import Prepared
+from grasp_jax.serving.artifact import Artifact, Catalogue, on_host
+from grasp_jax.training.checkpoint import hash_of_model
+from grasp_jax.training.snapshot import Snapshot
+from grasp_jax.trial import Trial, make_trial, preferred_replicas, trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A trained model that answers.
+
+    Attributes:
+      trial: its method and backbone.
+      snapshot: of all replicas of the trial.
+      replicas: those with the dropout and learning rate that validation prefers, one for each seed.
+      score: mean validation NDCG@10 over the seeds.
+    """
+
+    trial: Trial
+    snapshot: Snapshot
+    replicas: list[int]
+    score: float
+
+    @property
+    def replica(self) -> int:
+        """The one that answers: the first seed of the config."""
+        return self.replicas[0]
+
+    @property
+    def ranker(self) -> Ranker:
+        return self.trial.ranker(self.snapshot, self.replica)
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What its answers are made from, as `provenance` describes it."""
+        seed = self.trial.replicas[self.replica].seed
+        model = hash_of_model(self.snapshot.best_params)
+        return self.trial.run.made_from(self.trial.method) | {"model": model, "seed": seed}
+
+    @property
+    def why(self) -> str:
+        """Seed and score, in words."""
+        seeds = len({replica.seed for replica in self.trial.replicas})
+        if self.trial.data.valid is None:
+            return f"seed {self.trial.replicas[self.replica].seed}, trained on everything and so not validated"
+        mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
+        return f"seed {self.trial.replicas[self.replica].seed}, validation NDCG@10 {100 * self.score:.2f}{mean}"
+
+
+def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -> Chosen:
+    """The trained model that validation prefers.
+
+    Method, backbone, dropout and learning rate are those with the best mean over seeds, as the evaluation chooses; of their replicas the
+    first seed of the config answers, for to pick the best seed would be to pick the luckiest.
+
+    Args:
+      prepared: the run.
+      among: methods and backbones; None: those of the config.
+
+    Raises:
+      UserError: a trial of the config was not trained.
+    """
+    found = [of_trial(trial, trained(trial)) for trial in (make_trial(prepared, *names) for names in among or prepared.run.trials)]
+    if not found:
+        raise UserError("config.model.method names no model")
+    return max(found, key=lambda chosen: chosen.score)
+
+
+def of_trial(trial: Trial, snapshot: Snapshot) -> Chosen:
+    """The replica of a trial that answers."""
+    best = snapshot.progress.best
+    preferred = preferred_replicas(trial.replicas, best)
+    return Chosen(trial, snapshot, preferred, float(np.mean(best[preferred])))
+
+
+def audience_of(chosen: Chosen) -> Audience:
+    """All users of the run, each with the whole history."""
+    trial = chosen.trial
+    log = trial.run.split.log
+    queries = trial.run.queries(trial.method, log.offsets[1:])
+    return Audience(chosen.ranker, log, queries, whole_histories(log, trial.run.config.data.max_length), trial.prepared.mesh)
+
+
+def artifact_of(chosen: Chosen) -> Artifact:
+    """What answering takes of a trained model, on the host."""
+    trial, run, bank = chosen.trial, chosen.trial.run, chosen.trial.prepared.bank
+    ranker, method = chosen.ranker, METHODS[chosen.trial.method]
+    encoder, columns, tables = None, {}, {}
+    if bank is not None and method.needs_bank:
+        encoder = saved_encoder(run.bank_folder)
+    if method.gated(trial.config.model):
+        assert bank is not None
+        tables = {"items": bank.items, "items_similar": bank.items_similar, "users": bank.users}
+        known = run.dataset.texts.items
+        wanted = encoder.history_columns if encoder is not None and known is not None else ()
+        columns = {name: np.array([str(value or "") for value in known.columns[name]]) for name in wanted if known is not None}
+    catalogue = Catalogue(run.dataset.item_ids, np.array(run.dataset.titles), run.split.item_counts, columns)
+    return Artifact(
+        method=trial.method,
+        backbone=trial.backbone,
+        config=trial.config,
+        sizes=dataclasses.replace(trial.sizes, shares=1),
+        params=on_host(ranker.params),
+        features=on_host(ranker.features),
+        catalogue=catalogue,
+        tables=tables,
+        encoder=encoder,
+        made_from=chosen.made_from,
+    )
+
+
+def saved_encoder(bank_folder: pathlib.Path) -> SavedTextEncoder | None:
+    """The text encoder of a knowledge bank; None where the bank was made without texts, or by a version that saved none."""
+    folder = bank_folder / "encoder"
+    return SavedTextEncoder.load(folder) if folder.is_dir() else None

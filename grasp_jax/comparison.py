@@ -1,0 +1,49 @@
+"""Whether one recommender ranks better than another: `compare`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from grasp_jax.api import Recommender
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation import significance
+from grasp_jax.frames import rows_as_frame
+
+SAME = ("eval.full", "eval.seed", "eval.num_negatives", "eval.exclude_seen", "eval.full_users", "eval.include_short_users", "data.split")
+
+
+def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
+    """Every pair of recommenders on the same test users: paired t-tests with Holm's correction, and bootstrap intervals.
+
+    Args:
+      models: two or more; several seeds of one are averaged by user.
+      dataset: models that are not fitted yet are fitted on it.
+
+    Returns:
+      A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second less the first's),
+      low and high (95 % interval) and p_value.
+
+    Raises:
+      UserError: fewer than two models, one that is not fitted, or models that were tested on different data or by different rules.
+    """
+    if len(models) < 2:
+        raise UserError(f"compare: {len(models)} models; expected two or more")
+    from grasp_jax.config import value_of
+    from grasp_jax.fitting import evaluate
+
+    gains, first = {}, None
+    for number, model in enumerate(models):
+        fitted = model.fitted_on(dataset)
+        run = fitted.validated.trial.run
+        rules = {"the data": run.fingerprint} | {f"config.{name}": value_of(run.config, name) for name in SAME}
+        first = first or rules
+        if different := [name for name in rules if rules[name] != first[name]]:
+            raise UserError(f"compare: models[{number}] was tested otherwise than models[0]: {different[0]} differs; test them alike")
+        name = f"{model.method}-{model.backbone}"
+        gains[name if name not in gains else f"{name} ({number})"] = evaluate(fitted).gains
+    rows = []
+    for protocol in next(iter(gains.values())):
+        pairs = significance.compare({name: own[protocol] for name, own in gains.items()})
+        rows += [{"protocol": protocol, **dataclasses.asdict(pair)} for pair in pairs]
+    return rows_as_frame(rows)

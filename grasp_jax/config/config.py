@@ -1,0 +1,249 @@
+"""The whole config, what methods and sources have otherwise, and fields by their names."""
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any, Self
+
+from grasp_jax.config.checks import TEXT, shown
+from grasp_jax.config.data import AUTO, SOURCES, DataConfig
+from grasp_jax.config.fields import NOTHING, About, Section, field, fields_of, flatten
+from grasp_jax.config.knowledge import KnowledgeConfig
+from grasp_jax.config.model import KERNELS, ModelConfig
+from grasp_jax.config.rules import RULES
+from grasp_jax.config.training import (
+    EvalConfig,
+    MeshConfig,
+    PlanConfig,
+    RecommendConfig,
+    TablesConfig,
+    TrainConfig,
+)
+from grasp_jax.errors import UserError
+
+Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
+OTHERWISE = ("by_source", "by_method")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Section):
+    """Everything that decides a run; `Config()` has the defaults.
+
+    Whatever comes from outside enters by `from_dict` or `with_fields`, which check it. Each open
+    point of the paper is one field (docs/deviations.md). The constructor and `dataclasses.replace`
+    check nothing.
+    """
+
+    compilation_cache: str = field(
+        "~/.cache/grasp_jax",
+        TEXT,
+        "Folder of compiled programs; empty compiles anew in every process.",
+        NOTHING,
+    )
+    mesh: MeshConfig = MeshConfig()
+    tables: TablesConfig = TablesConfig()
+    kernels: str = field(
+        "auto",
+        KERNELS,
+        "auto | xla | pallas: grasp_jax/kernels. auto: on one GPU those that were faster there "
+        "(docs/kernels.md).",
+    )
+    data: DataConfig = DataConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    plan: PlanConfig = PlanConfig()
+    # What a source of data has otherwise, unless a flag says it: {"synthetic": {"data": {...}}}.
+    by_source: Mapping[str, Changes] = dataclasses.field(default_factory=dict)
+    # What a method has otherwise: {"plain": {"model": {"dropout": (0.5,)}}}; see configs/sweep.py.
+    by_method: Mapping[str, Changes] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Models see their own section, so that it follows `kernels`."""
+        object.__setattr__(self, "model", dataclasses.replace(self.model, kernels=self.kernels))
+
+    def with_fields(self, changes: Mapping[str, Any], where: str = "config") -> Self:
+        """A copy with other values, checked each and together.
+
+        Args:
+          changes: fields by their full names, {"model.features": 32}, or nested,
+            {"model": {"features": 32}}; "by_method" and "by_source" are replaced as a whole.
+          where: what messages call the config.
+
+        Raises:
+          UserError: naming a field that does not exist, or a value that it cannot have.
+        """
+        otherwise = {name: changes[name] for name in OTHERWISE if name in changes}
+        flat = flatten({name: value for name, value in changes.items() if name not in OTHERWISE})
+        for name in flat:
+            if name not in FIELDS:
+                raise UserError(unknown_field(name, where))
+        if "model.kernels" in flat:
+            kernels = flat.pop("model.kernels")
+            flat.setdefault("kernels", kernels)
+        changed = super().with_fields(flat, where)
+        for name, value in otherwise.items():
+            if not isinstance(value, Mapping):
+                of, example = (
+                    ("methods", "plain") if name == "by_method" else ("sources", "synthetic")
+                )
+                raise UserError(
+                    f"{where}.{name}: {shown(value)}; expected {of}, such as "
+                    f"{{'{example}': {{'model': {{...}}}}}}"
+                )
+        changed = dataclasses.replace(
+            changed, **{name: _copy(tree) for name, tree in otherwise.items()}
+        )
+        for rule in RULES:
+            rule(changed, where)
+        for method in changed.by_method:
+            changed.for_method(method)
+        return changed
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {name: _copy(getattr(self, name)) for name in OTHERWISE}
+
+    def for_method(self, method: str) -> Self:
+        """The config as `method` has it: with `by_method[method]` in place of what it names.
+
+        Raises:
+          UserError: `by_method` names a field that does not exist or that all methods share, or a
+            value that a field cannot have.
+        """
+        changes = self.by_method.get(method, {})
+        where = f"config.by_method.{method}"
+        if not isinstance(changes, Mapping):
+            raise UserError(
+                f"{where}: {changes!r}; expected fields, such as "
+                f"{{'train': {{'learning_rate': 3e-3}}}}"
+            )
+        if not changes:
+            return self
+        for name in flatten(changes):
+            section, _, _ = name.partition(".")
+            if section not in ("model", "train") or (name in FIELDS and FIELDS[name].shared):
+                raise UserError(
+                    f"{where}.{name}: all methods of a run share it; expected other fields of "
+                    "model and train"
+                )
+        own = dataclasses.replace(self, by_method={}).with_fields(changes, where)
+        return dataclasses.replace(own, by_method=self.by_method)
+
+
+def _copy(tree: Any) -> Any:
+    """Dictionaries and tuples, in place of whatever mappings and lists those are."""
+    if isinstance(tree, Mapping):
+        return {name: _copy(value) for name, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
+
+
+FIELDS: dict[str, About] = dict(fields_of(Config))  # by full name: "model.features"
+SECTIONS = frozenset(
+    ".".join(name.split(".")[:depth]) for name in FIELDS for depth in range(1, name.count(".") + 1)
+)
+
+
+def value_of(config: Section, name: str) -> Any:
+    """The value of a field by its full name, "model.features"."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
+    """The config with the source that "auto" stands for, and with what `by_source` has for it.
+
+    Args:
+      config: its `by_source` is empty afterwards, so that config.json has what was used.
+      given: full names of the fields that a user set, which stay as they are.
+
+    Raises:
+      UserError: a path beside a source that reads none, or a field of a source that is not read; or
+        `by_source` names what there is not.
+    """
+    data = config.data
+    source = data.source if data.source != AUTO else "files" if data.path else "synthetic"
+    if source == "synthetic":
+        files = {"path": data.path, "interactions_file": data.interactions_file}
+        files |= {"items_file": data.items_file, "users_file": data.users_file}
+        for name, value in files.items():
+            if value:
+                raise UserError(
+                    f"config.data.{name}: {value!r} with the synthetic shop, which reads no files; "
+                    + (
+                        "leave out config.data.source=synthetic, or the path"
+                        if name == "path"
+                        else "expected config.data.path beside it"
+                    )
+                )
+    for section in ("synthetic", "amazon"):
+        if unused := sorted(
+            name for name in given if name.startswith(f"data.{section}.") and section != source
+        ):
+            raise UserError(
+                f"config.{unused[0]}: given, but config.data.source is {source!r}, which does not "
+                "read it; leave it out"
+            )
+    for name, changes in config.by_source.items():
+        if name not in SOURCES or not isinstance(changes, Mapping):
+            said = " ".join(str(changes).split())[:80]
+            raise UserError(
+                f"config.by_source.{name}: {said}; expected fields of one of {', '.join(SOURCES)}"
+            )
+    changes = flatten(config.by_source.get(source, {}))
+    changes = {name: value for name, value in changes.items() if name not in given}
+    settled = dataclasses.replace(
+        config, by_source={}, data=dataclasses.replace(data, source=source)
+    )
+    return settled.with_fields(changes, f"config.by_source.{source}")
+
+
+def names(value: str) -> list[str]:
+    """'plain, grasp' -> ['plain', 'grasp']."""
+    return [name.strip() for name in value.split(",")]
+
+
+def unknown_field(name: str, where: str = "config") -> str:
+    """What is wrong with a full name that no field has; `where` is the config's own name."""
+    if name in SECTIONS:
+        within = [
+            known.removeprefix(f"{name}.") for known in FIELDS if known.startswith(f"{name}.")
+        ]
+        shown_of = ", ".join([*within[:8], *["..."] * (len(within) > 8)])
+        return f"{where}.{name}: a section, no field; it has {shown_of}"
+    section, _, last = name.rpartition(".")
+    beside = [
+        known.removeprefix(f"{section}.")
+        for known in FIELDS
+        if section and known.startswith(f"{section}.")
+    ]
+    close = difflib.get_close_matches(last, beside, 1, 0.5)
+    close = close or [known for known in beside if set(last.split("_")) & set(known.split("_"))][:1]
+    elsewhere = [known for known in FIELDS if known.rpartition(".")[2] == last]
+    elsewhere = elsewhere or difflib.get_close_matches(name, FIELDS, 1, 0.6)
+    meant = close[0] if close else f"config.{elsewhere[0]}" if elsewhere else ""
+    hint = f"did you mean {meant}?" if meant else "grasp_jax/config lists every field"
+    return f"{where}.{name}: no such field; {hint}"
+
+
+def resolve_field(name: str) -> str:
+    """The full name of a field: "dropout" -> "model.dropout", "plus__gate" -> "model.plus.gate".
+
+    Where several fields have the name, those of `model` and `train` come before others.
+
+    Raises:
+      UserError: no field has the name, or several have it.
+    """
+    name = name.replace("__", ".")
+    if name in FIELDS:
+        return name
+    found = [] if name in SECTIONS else [known for known in FIELDS if known.endswith(f".{name}")]
+    preferred = [known for known in found if known.startswith(("model.", "train."))]
+    if len(found := preferred or found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(unknown_field(name))
+    raise UserError(f"{name}: the name of several fields; expected one of {', '.join(found)}")

@@ -1,0 +1,23 @@
+"""The config while a file in `configs/` or flags fill it in: ml_collections' ConfigDict.
+
+`grasp_jax.command` turns it into a `Config` once; nothing else in the package sees it.
+"""
+
+from typing import TYPE_CHECKING
+
+from grasp_jax.config.config import Config
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def default_config() -> "ConfigDict":
+    """The config that every file in `configs/` starts from.
+
+    It is locked: a field that does not exist raises AttributeError.
+    """
+    from ml_collections import ConfigDict  # a machine that only trains does without
+
+    config = ConfigDict(Config().to_dict())
+    config.model.kernels = config.get_ref("kernels")
+    return config.lock()

@@ -1,0 +1,174 @@
+"""The section `model`: what is trained."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+from grasp_jax.config.checks import (
+    BELOW_ONE,
+    LAYERS,
+    LENGTH,
+    SIZE,
+    SIZE_OR_NONE,
+    SWITCH,
+    TEXT,
+    WEIGHT,
+    Choice,
+    Numbers,
+    Real,
+)
+from grasp_jax.config.fields import NOTHING, Section, field
+
+KERNELS = Choice("auto", "xla", "pallas")
+GATES = Choice("paper", "learned", "none", "softmax")
+QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
+QUERIES_BY_INTERACTION = ("two_fold", "prefix")
+
+
+@dataclasses.dataclass(frozen=True)
+class LlmEsrConfig(Section):
+    """The method llm_esr."""
+
+    SECTION: ClassVar[str] = "model.llm_esr"
+    similar_users: int = field(
+        10, SIZE, "Users with the nearest text whose states are distilled from."
+    )
+    alpha: float = field(0.1, WEIGHT, "Weight of the distillation beside Eq. 6.")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlusConfig(Section):
+    """The method grasp_plus; configs/sweep.py:plus= changes one at a time."""
+
+    SECTION: ClassVar[str] = "model.plus"
+    gate: str = field("none", GATES, "As model.gate.")
+    row_norm: float = field(3.0, LENGTH, "As model.row_norm.")
+    id_residual: bool = field(
+        True, SWITCH, "Whether a trained vector of its own is added to each item's."
+    )
+    id_trust: float = field(
+        100.0,
+        Real(0, 1e9),
+        "c of n / (n + c), by which the residual of an item with n interactions is multiplied; 0 "
+        "trusts every ID fully.",
+    )
+    id_dropout: float = field(
+        0.3, BELOW_ONE, "Share of the residuals that a training step leaves out."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RlmRecConfig(Section):
+    """The methods rlmrec_con and rlmrec_gen."""
+
+    SECTION: ClassVar[str] = "model.rlmrec"
+    con_weight: float = field(0.01, WEIGHT, "Weight of rlmrec_con's alignment beside Eq. 6.")
+    gen_weight: float = field(0.1, WEIGHT, "Weight of rlmrec_gen's alignment beside Eq. 6.")
+    temperature: float = field(
+        0.2, Real(1e-6, 1e6), "By which cosines are divided in the alignment."
+    )
+
+
+def _widths(widths: Sequence[float]) -> bool:
+    return all(1 <= width <= SIZE.high for width in widths) and len(widths) <= LAYERS.high
+
+
+def _rates(rates: Sequence[float]) -> bool:
+    return bool(rates) and all(0 <= rate < 1 for rate in rates)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Section):
+    """Methods, backbones and their sizes."""
+
+    SECTION: ClassVar[str] = "model"
+    method: str = field(
+        "grasp", TEXT, "One or several of models/methods, comma separated.", NOTHING, shared=True
+    )
+    backbone: str = field(
+        "sasrec",
+        TEXT,
+        "One or several of sasrec, bert4rec, gru4rec; comma separated.",
+        NOTHING,
+        shared=True,
+    )
+    features: int = field(64, SIZE, "D, the width of item vectors and states.")
+    mlp: tuple[int, ...] = field(
+        (256,),
+        Numbers(
+            int,
+            "(256,)",
+            f"widths of hidden layers from 1 to {SIZE.high:,.15g}, or () for none, at most "
+            f"{LAYERS.high} of them",
+            _widths,
+        ),
+        "Widths of the hidden layers between text vectors and item vectors; () for a linear map.",
+    )
+    gate: str = field(
+        "paper", GATES, "How much text a user takes in, Eq. 3: paper | learned | none | softmax."
+    )
+    gate_scale: float = field(
+        1.0, LENGTH, "Factor of the logits of the gate paper, beside its 1 / sqrt(E)."
+    )
+    gate_query: str = field(
+        "user",
+        Choice(*QUERIES),
+        "What gates ask with; user is as published: models/gate_queries.py.",
+    )
+    gate_dropout: float = field(
+        0.0, BELOW_ONE, "Share of a training batch's pairs whose gate's logits are set to 0."
+    )
+    row_norm: float = field(1.0, LENGTH, "Length of frozen rows as they enter the MLP.")
+    num_layers: int = field(2, LAYERS, "Layers of sasrec and bert4rec.")
+    block: str = field(
+        "sasrec",
+        Choice("sasrec", "prenorm"),
+        "Layer of sasrec and bert4rec: sasrec | prenorm, with RMSNorm and SwiGLU.",
+    )
+    padded_length: int = field(
+        0,
+        SIZE_OR_NONE,
+        "200 lets attention see the padding, and gru4rec run over it first, as LLM-ESR's code "
+        "does; 0 pads nothing.",
+    )
+    gru_layers: int = field(1, LAYERS, "Layers of gru4rec.")
+    start_token: bool = field(
+        False, SWITCH, "Whether gru4rec reads a learned vector before each history."
+    )
+    mask_rate: float = field(
+        0.6, Real(1e-6, 1, "a share above 0, at most 1"), "Share of a history that bert4rec hides."
+    )
+    mask_noise: float = field(
+        0.0,
+        Real(0, 0.5, "a share from 0 to 0.5, for it is taken twice"),
+        "Of bert4rec: 0.1 shows a tenth of the hidden items as another, and a tenth as they are "
+        "(BERT, LLM-ESR).",
+    )
+    llm_esr: LlmEsrConfig = LlmEsrConfig()
+    plus: PlusConfig = PlusConfig()
+    rlmrec: RlmRecConfig = RlmRecConfig()
+    num_heads: int = field(1, SIZE, "Heads of attention, a divisor of D.")
+    causal: bool = field(True, SWITCH, "Whether sasrec's states see the past alone.")
+    dropout: tuple[float, ...] = field(
+        (0.2,),
+        Numbers(float, "(0.2,0.5)", "rates from 0 to below 1", _rates),
+        "Share of activations that a training step leaves out; of several, all are trained and "
+        "validation chooses.",
+    )
+    dtype: str = field(
+        "float32", Choice("float32", "bfloat16"), "Type that matrix products are computed in."
+    )
+    table_dtype: str = field(
+        "float32",
+        Choice("float32", "float16", "bfloat16"),
+        "Type of frozen tables on the device.",
+        shared=True,
+    )
+    projection: str = field(
+        "auto",
+        Choice("auto", "token", "table"),
+        "Whether a step projects the text of each token, or the whole table.",
+    )
+    kernels: str = field(
+        "auto", KERNELS, "The config's own `kernels`, which it follows.", shared=True
+    )

@@ -1,0 +1,76 @@
+"""Every field of the config as a page: `python -m grasp_jax.config.reference > docs/config.md`."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from grasp_jax.config.checks import Choice
+from grasp_jax.config.config import FIELDS, Config, value_of
+from grasp_jax.config.fields import Affects, Section
+
+ABOUT = """\
+# Every field of the config
+
+`python -m grasp_jax.config.reference > docs/config.md` writes this page from `grasp_jax/config/`.
+
+A field is set in a config file (`config.model.dropout = (0.3,)`), by a flag of the command line
+(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`); the same
+check and the same message apply everywhere. In Python the section may be left out where the name is
+clear, and is written with two underscores where it is not: `model__plus__gate="none"`. Fields that say
+how data are read belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
+(`docs/python.md`).
+
+The last column says what another value of the field changes:
+"""
+
+AFFECTS = {
+    Affects.NOTHING: "no model and no result: two calls on one workdir may differ in it",
+    Affects.BANK: "the knowledge bank, and so everything that is made from it",
+    Affects.TRIAL: "what is trained, or how it is tested",
+}
+
+OTHERWISE = """\
+## by_method and by_source
+
+Two dictionaries hold values that apply in one case only. `by_method` gives a method its own values of
+fields of `model` and `train`: `config.by_method = {"plain": {"model": {"dropout": (0.5,)}}}`. A field
+that is marked *shared* is the same for all methods of a run and cannot stand there. `by_source` does the
+same for a source of data (`files`, `synthetic`, `amazon`), for fields that no flag sets;
+`configs/quickstart.py` uses it for what is tuned to the synthetic shop.
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    lines = [ABOUT, *(f"* `{kind.value}`: {what}." for kind, what in AFFECTS.items()), ""]
+    for name, section in _sections(Config()):
+        said = " ".join((type(section).__doc__ or "").split())
+        title = f"## {name}\n\n{said}\n" if name else "## Outside all sections\n"
+        lines += [title, "| field | default | what | affects |", "|---|---|---|---|"]
+        lines += [_row(field) for field in FIELDS if field.rpartition(".")[0] == name]
+        lines.append("")
+    return "\n".join([*lines, OTHERWISE])
+
+
+def _sections(section: Section, name: str = "") -> Iterator[tuple[str, Section]]:
+    """A section and all within it by their full names, "" for the whole."""
+    yield name, section
+    for one in dataclasses.fields(section):
+        value = getattr(section, one.name)
+        if isinstance(value, Section):
+            yield from _sections(value, f"{name}.{one.name}" if name else one.name)
+
+
+def _row(field: str) -> str:
+    """A line of a table."""
+    about, default = FIELDS[field], value_of(Config(), field)
+    shown = "empty" if default == "" else f"`{default!r}`"
+    what = about.what
+    if isinstance(about.check, Choice) and any(name not in what for name in about.check.names):
+        what = f"{what} One of {', '.join(about.check.names)}."
+    cells = (f"`{field.rpartition('.')[2]}`", shown, what.replace("|", "\\|"))
+    affects = about.affects.value + (", shared" if about.shared else "")
+    return f"| {' | '.join(cells)} | {affects} |"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,85 @@
+"""Values that are right each, and not beside each other; a method's rules are `Method.check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from grasp_jax.config.model import QUERIES_BY_INTERACTION
+from grasp_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from grasp_jax.config.config import Config
+
+MOST_REPLICAS = 1024  # models trained together: seeds x dropouts x learning rates
+
+
+def _replicas(config: Config, where: str) -> None:
+    seeds, rates, dropouts = config.train.seeds, config.train.learning_rate, config.model.dropout
+    if (count := len(seeds) * len(rates) * len(dropouts)) > MOST_REPLICAS:
+        raise UserError(
+            f"{where}.train.seeds: {len(seeds)} x {len(dropouts)} dropouts x {len(rates)} "
+            f"learning rates are {count:,} models; expected at most {MOST_REPLICAS:,} that are "
+            "trained together: lower their number"
+        )
+
+
+def _epochs(config: Config, where: str) -> None:
+    if config.train.max_epochs < 1 and not config.train.start_from:
+        raise UserError(
+            f"{where}.train.max_epochs: {config.train.max_epochs!r}; expected a positive number; "
+            "0 wants train.start_from"
+        )
+
+
+def _reduction(config: Config, where: str) -> None:
+    reduction = config.knowledge.reduction
+    if (reduction.kind == "none") != (reduction.width == 0):
+        raise UserError(
+            f"{where}.knowledge.reduction.width: {reduction.width!r} with kind "
+            f"{reduction.kind!r}; expected a width for truncate and pca, and 0 for none"
+        )
+
+
+def _heads(config: Config, where: str) -> None:
+    if config.model.features % config.model.num_heads:
+        raise UserError(
+            f"{where}.model.num_heads: {config.model.num_heads}; expected a divisor of "
+            f"model.features={config.model.features}"
+        )
+
+
+def _kernels(config: Config, where: str) -> None:
+    if config.kernels != "pallas":
+        return
+    if config.mesh.data * config.mesh.table > 1:
+        mesh = f"{config.mesh.data} x {config.mesh.table}"
+        raise UserError(
+            f"{where}.kernels: 'pallas' with a mesh of {mesh} devices; no kernel is cut into "
+            "parts: expected xla"
+        )
+    backbones = {name.strip() for name in config.model.backbone.split(",")}
+    if config.model.padded_length and backbones - {"gru4rec"}:
+        raise UserError(
+            f"{where}.kernels: 'pallas' with model.padded_length={config.model.padded_length}; "
+            "attention over padding has no kernel: expected xla"
+        )
+
+
+def _queries(config: Config, where: str) -> None:
+    query = config.model.gate_query
+    if config.tables.users != "device" and query in QUERIES_BY_INTERACTION:
+        raise UserError(
+            f"{where}.tables.users: {config.tables.users!r} with model.gate_query={query!r}, "
+            "which has a row for every interaction; expected 'device'"
+        )
+
+
+RULES: tuple[Callable[[Config, str], None], ...] = (
+    _replicas,
+    _epochs,
+    _reduction,
+    _heads,
+    _kernels,
+    _queries,
+)

@@ -1,0 +1,116 @@
+"""The config of a workdir: written, read again, and compared with the one of a later call."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from grasp_jax.config.checks import Folder
+from grasp_jax.config.config import FIELDS, Config
+from grasp_jax.config.fields import NOTHING, flatten
+from grasp_jax.errors import UserError
+from grasp_jax.files import read_sealed, write_sealed
+
+CONFIG_FILE = "config.json"
+MEND = "use another --workdir or restore the file"
+EARLIER: dict[str, Any] = {  # fields that the first version's config.json lacks, and the values with which it behaved
+    "data.max_missing_text": 0.05,
+    "data.title_column": "title",
+    "knowledge.text_columns": [],
+}
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The config as plain JSON values: lists for tuples."""
+    tree: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    return tree
+
+
+def matters(name: str) -> bool:
+    """Whether a result may depend on the field of this name, which another version may have had."""
+    if name in FIELDS:
+        return FIELDS[name].affects is not NOTHING
+    section = name.rpartition(".")[0]
+    beside = [
+        about for known, about in FIELDS.items() if section and known.startswith(f"{section}.")
+    ]
+    return not beside or any(about.affects is not NOTHING for about in beside)
+
+
+def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a config that a result may depend on, by its full name, as plain JSON.
+
+    Folders stand as their absolute path. A field that came with a later version stands there only
+    where it says something else than how the code behaved before, so that runs of both are alike.
+
+    Args:
+      config: a config, or the content of a config.json, of this or an earlier version.
+    """
+    tree = to_json(config) if isinstance(config, Config) else config
+    fields: dict[str, Any] = {}
+    for name, value in flatten(tree).items():
+        about = FIELDS.get(name)
+        if not matters(name) or (
+            about is not None and about.before is not None and value == about.before
+        ):
+            continue
+        if about is not None and isinstance(about.check, Folder) and value:
+            value = os.path.realpath(os.path.expanduser(value))
+        fields[name] = value
+    return fields
+
+
+def check_workdir(config: Config, workdir: pathlib.Path) -> None:
+    """Compares with the WORKDIR/config.json of an earlier run, if there is one.
+
+    Raises:
+      UserError: the workdir belongs to another config; names the first field that differs.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        return
+    saved = read_sealed(path, MEND, required=False)
+    added = EARLIER | {name: about.before for name, about in FIELDS.items() if about.before is not None}
+    before, now = (added | identity(tree) for tree in (saved, config))
+    differences = [
+        f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) not in (now.get(name), _alone(now.get(name)))
+    ]
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise UserError(
+            f"{path}: the workdir is of another config: {differences[0]}{more}; use another "
+            "--workdir"
+        )
+
+
+def _alone(value: Any) -> Any:
+    """What a field of several values held in a version where it took one: `train.learning_rate`."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def save_config(config: Config, workdir: pathlib.Path) -> None:
+    """Writes WORKDIR/config.json, sealed: the workdir is this config's. One that is there stays."""
+    if not (workdir / CONFIG_FILE).exists():
+        write_sealed(workdir / CONFIG_FILE, to_json(config))
+
+
+def read_config(workdir: pathlib.Path) -> Config:
+    """The config of a workdir; later fields have the values with which that version behaved alike.
+
+    Raises:
+      UserError: the file is missing or damaged, or names what this version does not have.
+    """
+    path = workdir / CONFIG_FILE
+    saved = read_sealed(path, MEND, required=False)
+    added = {name: about.before for name, about in FIELDS.items() if about.before is not None}
+    try:
+        return (
+            Config()
+            .with_fields(added)
+            .with_fields({name: saved[name] for name in saved if name != "checksum"})
+        )
+    except UserError as error:
+        raise UserError(f"{path}: of another version: {error}") from error

@@ -1,0 +1,177 @@
+"""The data of a recommender, from Python as from the command line: `Dataset.read`, `Dataset.from_frames`, `Dataset.synthetic`."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from grasp_jax.config import DataConfig, SyntheticConfig
+from grasp_jax.data.attributes import Texts
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.sources import read_frames, read_source
+from grasp_jax.data.summary import ReadReport, summary_lines
+from grasp_jax.errors import UserError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".csv.zst", ".tsv.zst", ".jsonl.zst")
+OF_FILES = ("source", "path", "interactions_file", "items_file", "users_file")  # settings that frames have no use for
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dataset:
+    """Interactions with whatever text belongs to them.
+
+    Attributes:
+      log: the interactions.
+      texts: attributes of items and users.
+      report: what was read and how it was understood.
+      data: the `data` section of the config that it was read by.
+    """
+
+    log: InteractionLog
+    texts: Texts
+    report: ReadReport = dataclasses.field(default_factory=ReadReport)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str] = "", **options: object) -> "Dataset":
+        """Reads a folder or a file of interactions, and the tables of items and users beside them.
+
+            shop = Dataset.read("folder", items_file="products.csv", columns={"user": "uid"}, min_rating=3.0)
+
+        A file `items.*` or `users.*` of the folder is read as the table of items or users, unless another one is named;
+        `items_file=""` leaves it out.
+
+        Args:
+          path: as `config.data.path`: a folder with `interactions.csv` or another known name, or a file.
+          **options: other fields of `config.data` by name. Of `columns`, `synthetic` and `amazon` those that differ from the default.
+
+        Raises:
+          UserError: naming the field, or the file and row, at fault.
+        """
+        tables = known_tables(os.fspath(path))
+        return load_dataset(data_settings({"path": os.fspath(path), **tables, **options}))
+
+    @classmethod
+    def from_frames(
+        cls, interactions: object, items: object | None = None, users: object | None = None, **options: object
+    ) -> "Dataset":
+        """Takes tables in memory: of pandas (without the index), polars or pyarrow, any with the Arrow C stream protocol, or
+        dictionaries of columns. The dataset is that of Parquet files of them, to the bit; nothing is written.
+
+        Args:
+          interactions: one interaction a row, with columns `user` and `item` and, if there are, `timestamp` and `rating`.
+          items: one item a row, with columns `item`, `title` and any others; without it only methods without text can be trained.
+          users: one user a row, with the column `user` and any others.
+          **options: as of `read`, but for those that name files.
+
+        Raises:
+          UserError: naming the field, or the frame and row, at fault.
+        """
+        if unfit := [name for name in OF_FILES if name in options]:
+            raise UserError(f"config.data.{unfit[0]}: given with frames, which are read in place of files; leave it out")
+        config = data_settings(options)
+        return cls(*read_frames(config, interactions, items, users), config)
+
+    @classmethod
+    def synthetic(cls, num_users: int = 3000, num_items: int = 1500, seed: int = 0, **options: object) -> "Dataset":
+        """Makes the synthetic shop: a few seconds of data with text, the same for the same numbers.
+
+        Args:
+          num_users: N, at least 2.
+          num_items: V, at least 100.
+          seed: decides everything.
+          **options: other fields of `config.data.synthetic` (`mean_length`, `repeat_rate`, ...) and of `config.data`.
+
+        Raises:
+          UserError: naming the field at fault.
+        """
+        shop: dict[str, object] = {"num_users": num_users, "num_items": num_items, "seed": seed}
+        shop |= {name: options.pop(name) for name in SyntheticConfig().to_dict() if name in options}
+        return load_dataset(data_settings({"source": "synthetic", "synthetic": shop, **options}))
+
+    def with_split(self, split: str, valid_after: object = "", test_after: object = "") -> "Dataset":
+        """The same data to be split otherwise; fields as of `config.data`.
+
+        The synthetic shop describes its users anew: their texts must not tell what the split holds back.
+
+        Raises:
+          UserError: naming the field at fault.
+        """
+        config = data_settings({"split": split, "valid_after": valid_after, "test_after": test_after}, self.data)
+        if config == self.data:
+            return self
+        if self.texts.of_users is not None and (config.source == "synthetic" or not config.path):
+            return load_dataset(config)
+        return dataclasses.replace(self, data=config)
+
+    @property
+    def name(self) -> str:
+        return self.log.name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the interactions and their order."""
+        return self.log.fingerprint()
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        """[N] ids as they were given: int64 where they were numbers, else str."""
+        return self._as_given("user", self.log.user_ids)
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """[V] ids as they were given, in row order."""
+        return self._as_given("item", self.log.item_ids)
+
+    @property
+    def titles(self) -> list[str]:
+        """[V] titles of the items, "unknown" for a missing one; their ids where there is no items table."""
+        if self.texts.items is None:
+            return [str(item) for item in self.log.item_ids]
+        return [str(title) if title else "unknown" for title in self.texts.items.columns["title"]]
+
+    def _as_given(self, kind: str, ids: np.ndarray) -> np.ndarray:
+        return ids.astype(str) if kind in self.report.text_ids else ids
+
+    def summary(self) -> list[str]:
+        """At most 15 lines: what was read, which columns for what, in which order, and what was left out."""
+        return summary_lines(self)
+
+    def __repr__(self) -> str:
+        items, users = self.texts.items, self.texts.users
+        texts = [f"{len(items.columns)} columns of items" if items else ""]
+        texts.append("texts of users" if self.texts.of_users is not None else f"{len(users.columns)} of users" if users else "")
+        told = " and ".join(text for text in texts if text) or "no texts"
+        sizes = f"{self.log.num_users:,} users, {self.log.num_items:,} items, {self.log.num_interactions:,} interactions"
+        return f"Dataset({self.name!r}: {sizes}, {told})"
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Reads or makes the dataset that the `data` section names.
+
+    Raises:
+      UserError: naming the file or field at fault.
+    """
+    return Dataset(*read_source(config), config)
+
+
+def known_tables(path: str) -> dict[str, str]:
+    """The tables of items and users that a folder has under their usual names; none where there are several of a kind."""
+    folder, found = pathlib.Path(path), {}
+    for field, stem in (("items_file", "items"), ("users_file", "users")):
+        names = sorted(f"{stem}{suffix}" for suffix in TABLE_SUFFIXES if (folder / f"{stem}{suffix}").is_file())
+        if path and len(names) == 1:
+            found[field] = names[0]
+    return found
+
+
+def data_settings(options: Mapping[str, object], data: DataConfig | None = None) -> DataConfig:
+    """A `data` section, or the default's, with some fields set, each checked as a flag is; points in time may be dates and numbers.
+
+    Raises:
+      UserError: there is no such field, or the value is none for it.
+    """
+    moments = {name: str(options[name]) for name in ("valid_after", "test_after") if name in options}
+    return (data or DataConfig()).with_fields({**options, **moments})

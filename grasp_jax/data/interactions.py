@@ -1,0 +1,84 @@
+"""A table of interactions, from a file or a frame -> `InteractionLog`, and a report of how its columns were understood."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
+from grasp_jax.data.delimited import refuse_data_as_header
+from grasp_jax.data.identifiers import holds_text, id_column
+from grasp_jax.data.log import InteractionLog, Origin, build_log
+from grasp_jax.data.summary import ReadReport, sample_rows
+from grasp_jax.data.tables import Table, number_column
+from grasp_jax.data.times import time_column
+from grasp_jax.errors import UserError
+
+SETTING = "config.data.columns"
+
+
+def log_of_table(
+    table: Table,
+    name: str,
+    columns: Mapping[str, str],
+    min_rating: float = 0.0,
+    catalogue: np.ndarray | None = None,
+    max_missing: float = 0.0,
+) -> tuple[InteractionLog, ReadReport]:
+    """The log of a table with one interaction a row; arguments after the first and errors as of `read_interactions`."""
+    if table.is_delimited:
+        refuse_data_as_header(table, (columns["user"], columns["item"]))
+    used = _columns_used(tuple(table.columns), columns, min_rating, table.path)
+    if not table.num_rows:
+        raise UserError(f"{table.path}: no interactions were read; expected at least one user-item row")
+    notes = [*table.notes, *renamed(used, columns)]
+    users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
+    times = time_column(table, used["timestamp"]) if used["timestamp"] else None
+    kept = np.ones(len(users), bool)
+    if used["rating"] and min_rating > 0:
+        kept = number_column(table, used["rating"]) >= min_rating
+    rows = np.flatnonzero(kept)
+    low_rated = None if kept.all() else (users[~kept], items[~kept])
+    values = None if times is None else times.values[rows]
+    origin = Origin(str(table.path), rows)
+    log = build_log(name, users[rows], items[rows], values, catalogue, low_rated, max_missing, origin)
+    if times is not None:
+        log = dataclasses.replace(log, time_unit=times.unit)
+        notes += [times.note] if times.note else []
+    rated = used["rating"] if min_rating == 0 else None  # a column that is there and has no effect
+    return log, ReadReport(
+        files=(f"{table.path} ({table.form})",),
+        rows=len(users),
+        used=tuple((purpose, column) for purpose, column in used.items() if column and not (rated and purpose == "rating")),
+        ignored=_ignored(table.columns, used, rated),
+        order=_order_of_rows(table, columns) if times is None else f"by column {used['timestamp']!r}, {times.span()}",
+        sample=sample_rows(users, items, None if times is None else times.shown()),
+        low_rated=int((~kept).sum()),
+        min_rating=min_rating,
+        text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
+        notes=tuple(notes),
+    )
+
+
+def _columns_used(
+    names: tuple[str, ...], columns: Mapping[str, str], min_rating: float, path: Where
+) -> dict[str, str | None]:
+    """Purpose -> the table's column, None where there is none."""
+    return {
+        "user": needed(names, columns["user"], f"{SETTING}.user", path),
+        "item": needed(names, columns["item"], f"{SETTING}.item", path),
+        "timestamp": time_name(names, columns.get("timestamp", ""), path),
+        "rating": rating_name(names, columns.get("rating", ""), min_rating, path),
+    }
+
+
+def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str | None) -> tuple[str, ...]:
+    """Columns without effect, the one of ratings with the reason."""
+    named = {column for column in used.values() if column}
+    others = [column for column in names if column not in named]
+    return tuple([*others, *([f"{rated} (config.data.min_rating is 0)"] if rated else [])])
+
+
+def _order_of_rows(table: Table, columns: Mapping[str, str]) -> str:
+    reason = "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
+    return f"as in the {'frame' if isinstance(table.path, str) else 'file'} ({reason})"

@@ -1,0 +1,27 @@
+"""Workdirs of versions that wrote no checksums: they are read, and a printed line says that nobody can tell whether they are whole."""
+
+import functools
+import pathlib
+
+from grasp_jax.config import CONFIG_FILE
+from grasp_jax.files import is_sealed
+from grasp_jax.log import logger
+
+
+def wrote_no_checksums(workdir: pathlib.Path) -> bool:
+    """Whether such a version made a workdir: its config is not sealed, which every version since then does first of all.
+
+    Raises:
+      UserError: the config is damaged.
+    """
+    path = workdir / CONFIG_FILE
+    return path.is_file() and not is_sealed(path, "use another --workdir or restore the file")
+
+
+@functools.cache
+def say_unverified(path: pathlib.Path) -> None:
+    """Says of a file or folder, once in a process, that it is used as it is."""
+    logger.warning(
+        f"{path}: an earlier version wrote this without checksums, so it is used and cannot be verified; train again in another --workdir "
+        "to have it verified"
+    )

@@ -1,0 +1,165 @@
+"""People to recommend to, and the best items of each: the one path of the test, the command line, Python and a service."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.packing import pack_in_blocks
+from grasp_jax.data.split import Histories
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserBlock, top_items, user_states
+from grasp_jax.evaluation.seen import pairs_of_blocks, seen_pairs
+from grasp_jax.parallel.mesh import everywhere, on_host, shared_out
+
+
+@dataclasses.dataclass(frozen=True)
+class Audience:
+    """N people with their histories.
+
+    Attributes:
+      ranker: the model, over these histories: its `data` holds the log's interactions.
+      log: the histories, in which item rows are those of the model.
+      queries: [N] int32 rows of the query tables, by which gates compare each person with items.
+      histories: which part of them the model reads.
+      mesh: devices that share out a block of people.
+    """
+
+    ranker: Ranker
+    log: InteractionLog
+    queries: np.ndarray
+    histories: Histories
+    mesh: Mesh
+
+
+def whole_histories(log: InteractionLog, max_length: int) -> Histories:
+    """The newest `max_length` interactions of each, nothing held back."""
+    begin, end = log.offsets[:-1], log.offsets[1:]
+    return Histories(np.maximum(begin, end - max_length), end, np.full(log.num_users, -1, np.int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which items may be recommended, and how many.
+
+    Attributes:
+      top_n: items for each person, at most.
+      exclude_seen: leave out what a person has had, or rated low.
+      allowed: [V] bool, or [n, V] for each of the n people asked for: the items to choose from; None: all.
+      excluded: [J, 2] int32 (place among the people asked for, item) that are left out besides; None: nothing.
+      user_block, item_block: people and items scored at once.
+    """
+
+    top_n: int = 10
+    exclude_seen: bool = True
+    allowed: np.ndarray | None = None
+    excluded: np.ndarray | None = None
+    user_block: int = 128
+    item_block: int = 4096
+
+
+class Lists(NamedTuple):
+    """Recommendations of a block of people, one after the other.
+
+    Attributes:
+      people: [B] places among the people asked for.
+      counts: [B] how many items each gets; fewer than `top_n` where no more are left.
+      items: [sum of counts] int32 item rows, best first.
+      scores: [sum of counts] float32.
+    """
+
+    people: np.ndarray
+    counts: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
+
+
+def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterator[Lists]:
+    """The best items of some people who have a history, block by block.
+
+    Args:
+      audience: who they are.
+      people: rows of the audience, each once.
+      wanted: which items, and how many.
+
+    Raises:
+      UserError: there are fewer than `top_n` items at all.
+    """
+    num_items, top_n = audience.ranker.num_items, wanted.top_n
+    if top_n > num_items:
+        raise UserError(f"config.recommend.top_n: {top_n}; expected at most {num_items}, for there are so many items")
+    batches, blocks = _blocks(audience, people, wanted.user_block)
+    places = _places(audience, people, batches)
+    seen = _left_out(audience, batches, places, wanted)
+    item_block = min(wanted.item_block, num_items)
+    for step, rows in enumerate(batches):
+        ranker, block = audience.ranker.for_block(blocks[step])
+        block = UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))
+        allowed = _allowed(audience.mesh, wanted.allowed, places[step])
+        left_out = everywhere(audience.mesh, seen[step])
+        scores, items = on_host(top_items(ranker, block, left_out, item_block, top_n, allowed))
+        filled = rows >= 0
+        kept = scores[filled] != -np.inf  # what is left out comes last
+        yield Lists(places[step][filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept])
+
+
+def states_of(audience: Audience, people: np.ndarray, user_block: int) -> np.ndarray:
+    """[len(people), D] float32 states after the newest item of each of some people who have a history."""
+    batches, blocks = _blocks(audience, people, user_block)
+    places = _places(audience, people, batches)
+    found: np.ndarray | None = None
+    for step, rows in enumerate(batches):
+        ranker, block = audience.ranker.for_block(blocks[step])
+        states: np.ndarray = on_host(user_states(ranker, UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))))
+        found = np.zeros((len(people), states.shape[1]), np.float32) if found is None else found
+        filled = rows >= 0
+        found[places[step][filled]] = states[filled]
+    assert found is not None
+    return found
+
+
+def _blocks(audience: Audience, people: np.ndarray, user_block: int) -> tuple[np.ndarray, Sequence[UserBlock]]:
+    """[S, B] rows of the audience, -1 for none, and each block packed."""
+    mask_at: str = audience.ranker.model.backbone.mask_at
+    batches, slots, newest = pack_in_blocks(audience.histories, people, user_block, mask_at, audience.mesh.size)
+    queries = audience.queries[np.maximum(batches, 0)]
+    return batches, [UserBlock(slots[s], newest[s], queries[s]) for s in range(len(batches))]
+
+
+def _places(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    """[S, B] place among `people` of each row of a block, -1 for none."""
+    place_of: np.ndarray = np.full(audience.log.num_users + 1, -1, np.int64)  # the last one for -1
+    place_of[people] = np.arange(len(people))
+    places: np.ndarray = place_of[batches]
+    return places
+
+
+def _left_out(audience: Audience, batches: np.ndarray, places: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """[S, J, 2] pairs (row within the block, item) that may not be recommended."""
+    found = np.repeat(NOBODY_SAW[None], len(batches), axis=0)
+    if wanted.exclude_seen:
+        found = seen_pairs(audience.log, audience.histories, batches)
+    if wanted.excluded is not None and len(wanted.excluded):
+        found = np.concatenate([found, _as_blocks(wanted.excluded, places)], axis=1)
+    return found
+
+
+def _as_blocks(pairs: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[J, 2] (place, item) and the place of each row of a block [S, B] -> [S, J, 2] (row within the block, item)."""
+    blocks, rows = np.nonzero(places >= 0)
+    where = np.zeros((places.max() + 1, 2), np.int64)
+    where[places[blocks, rows]] = np.stack([blocks, rows], axis=1)
+    block, row = where[pairs[:, 0]].T
+    order = np.argsort(block, kind="stable")
+    return pairs_of_blocks(len(places), block[order], row[order], pairs[order, 1])
+
+
+def _allowed(mesh: Mesh, allowed: np.ndarray | None, rows: np.ndarray) -> jax.Array | None:
+    if allowed is None:
+        return None
+    whole: jax.Array = everywhere(mesh, allowed if allowed.ndim == 1 else allowed[np.maximum(rows, 0)])
+    return whole

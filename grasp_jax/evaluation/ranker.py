@@ -1,0 +1,175 @@
+"""The one scorer: a trained model beside everything that scores are computed from.
+
+Validation, the test, recommendations, examples and similar items all rank through a `Ranker`. It is a pytree, so that it passes through
+jit as one argument.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.evaluation import bounds
+from grasp_jax.evaluation.bounds import Expansion
+from grasp_jax.evaluation.seen import seen_in_block
+from grasp_jax.models.batch import Params, Tables
+from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, with_query_rows
+from grasp_jax.models.sequence_model import SequenceModel, apply
+
+
+class UserBlock(NamedTuple):
+    """B users whose next item is asked for.
+
+    Attributes:
+      slots: [R, L] int32 packed histories (`data.packing.pack`).
+      newest: [B] int32 place of each user's newest item, or of the mask after it.
+      queries: [B] int32 rows of the query tables, by which gates compare users with items.
+    """
+
+    slots: jax.Array
+    newest: jax.Array
+    queries: jax.Array
+
+
+class UserStates(NamedTuple):
+    """What a model knows of B users.
+
+    Attributes:
+      states: [B, D].
+      normaliser: [B, 3] softmax denominators of the histories; None unless the gate is "softmax".
+      queries: [B] int32 rows of the query tables.
+    """
+
+    states: jax.Array
+    normaliser: jax.Array | None
+    queries: jax.Array
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params", "data", "tables", "features"),
+    meta_fields=("model",),
+)
+@dataclasses.dataclass(frozen=True)
+class Ranker:
+    """A trained model, and what its scores are computed from.
+
+    Attributes:
+      model: encoder and backbone.
+      params: of one replica.
+      data: flat histories, to which packed slots point.
+      tables: frozen knowledge, empty for models without.
+      features: [V, ...] what the encoder needs of every item, before a user is known.
+    """
+
+    model: SequenceModel
+    params: Params
+    data: DeviceData
+    tables: Tables
+    features: jax.Array
+
+    @classmethod
+    def of(cls, model: SequenceModel, params: Params, data: DeviceData, tables: Tables) -> "Ranker":
+        """Computes the features of the whole catalogue."""
+        return cls(model, params, data, tables, item_features(model, params, tables))
+
+    @property
+    def num_items(self) -> int:
+        """V."""
+        return int(self.features.shape[0])
+
+    def for_block(self, block: UserBlock) -> tuple["Ranker", UserBlock]:
+        """Where query tables are on the host: this ranker with the rows that a block asks for. Call outside of jit."""
+        tables, queries = with_query_rows(self.tables, block.queries)
+        return dataclasses.replace(self, tables=tables), UserBlock(block.slots, block.newest, cast(jax.Array, queries))
+
+    def expansion(self) -> Expansion | None:
+        """What bounds of scores need of the whole catalogue; None for encoders without bounds."""
+        found: Expansion | None = item_expansion(self.model, self.params, self.features)
+        return found
+
+    def states(self, block: UserBlock) -> UserStates:
+        """States after the newest item of each user."""
+        batch = gather_batch(self.data, block.slots)
+        states, normaliser = apply(self.model, self.params, SequenceModel.user_states, self.features, batch, block.newest)
+        return UserStates(states, normaliser, block.queries)
+
+    def logits(self, users: UserStates, items: jax.Array) -> jax.Array | None:
+        """[B, C, 2] pair logits of users and items [C]; None for models without gates."""
+        return all_pair_logits(self.tables, users.queries, items) if self.model.gated else None
+
+    def scores(self, users: UserStates, items: jax.Array) -> jax.Array:
+        """[B, C] scores of items [C] that all users share."""
+        logits = self.logits(users, items)
+        return apply(self.model, self.params, SequenceModel.score_items, self.features[items], users.states, logits, users.normaliser)
+
+    def block_scores(self, users: UserStates, first: jax.Array, size: int) -> jax.Array:
+        """[B, size] scores of the items `first .. first + size`."""
+        block = jax.lax.dynamic_slice_in_dim(self.features, first, size)
+        logits = self.logits(users, first + jnp.arange(size))
+        return apply(self.model, self.params, SequenceModel.score_items, block, users.states, logits, users.normaliser)
+
+    def candidate_scores(self, users: UserStates, items: jax.Array, logits: jax.Array | None) -> jax.Array:
+        """[B, C] scores of each user's own items [B, C], whose pair logits [B, C, 2] are at hand."""
+        return apply(self.model, self.params, SequenceModel.score_candidates, self.features[items], users.states, logits, users.normaliser)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def item_features(model: SequenceModel, params: Params, tables: Tables) -> jax.Array:
+    """[V, ...] features of the whole catalogue."""
+    return apply(model, params, SequenceModel.item_features, tables)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def item_expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
+    """What bounds of scores need of the whole catalogue; None for encoders without."""
+    return bounds.expansion(model, params, features)
+
+
+@jax.jit
+def user_states(ranker: Ranker, block: UserBlock) -> jax.Array:
+    """[B, D] states of a block of users."""
+    return ranker.states(block).states
+
+
+@functools.partial(jax.jit, static_argnames=("item_block", "top_n"))
+def top_items(
+    ranker: Ranker, block: UserBlock, seen: jax.Array, item_block: int, top_n: int, allowed: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The best items of each user, by a running top-n over blocks of items.
+
+    Args:
+      ranker: the model.
+      block: B users.
+      seen: [J, 2] int32 pairs (row of the block, item) that are left out, -1 for none.
+      item_block: items scored at once.
+      top_n: n, at most V.
+      allowed: [V] bool, or [B, V] for each user: items that may be recommended; None: all.
+
+    Returns:
+      [B, n] scores in falling order and [B, n] item rows. What is left out has the score -inf and comes last.
+    """
+    num_items = ranker.num_items
+    users, num_users = ranker.states(block), block.newest.shape[0]
+
+    def merge(best: tuple[jax.Array, jax.Array], step: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        # The last block overlaps the one before it, so that no row is padded; what came before is masked.
+        first = jnp.minimum(step * item_block, num_items - item_block)
+        scores = ranker.block_scores(users, first, item_block)
+        ids = first + jnp.arange(item_block)
+        skip = seen_in_block(seen, num_users, first, item_block) | (ids < step * item_block)[None, :]
+        if allowed is not None:
+            skip |= ~jax.lax.dynamic_slice_in_dim(allowed, first, item_block, axis=-1)
+        joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
+        joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
+        top, places = jax.lax.top_k(joined, top_n)
+        return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
+
+    start = (jnp.full((num_users, top_n), -jnp.inf), jnp.zeros((num_users, top_n), jnp.int32))
+    return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]
+
+
+NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs of `seen_pairs` that leave nothing out

@@ -1,0 +1,110 @@
+"""Further metrics of a test, by name or as a function: of ranks, and of the lists that users are shown.
+
+A metric takes a `Ranking` and returns a number. One of your own:
+
+    def misses(ranking: Ranking) -> float:
+        return float((ranking.ranks >= 100).mean())
+
+    model.evaluate(metrics=["MAP@10", "Coverage@10", misses])
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """How a model ranks the catalogue for the n users of a test.
+
+    Attributes:
+      ranks: [n] ranks of the targets among all items, from 0.
+      users: [n] user rows.
+      targets: [n] item rows.
+      item_counts: [V] training interactions of each item.
+      top: k -> [n, k] the items that a user would be shown, best first; computed when a metric asks for them.
+    """
+
+    ranks: np.ndarray
+    users: np.ndarray
+    targets: np.ndarray
+    item_counts: np.ndarray
+    top: Callable[[int], np.ndarray]
+
+
+Metric = Callable[[Ranking], float]
+
+
+def ndcg(ranking: Ranking, k: int) -> float:
+    """Mean of 1 / log2(rank + 2) of targets among the first k; with one target per user the ideal gain is 1."""
+    return float(np.where(ranking.ranks < k, 1.0 / np.log2(ranking.ranks + 2.0), 0.0).mean())
+
+
+def recall(ranking: Ranking, k: int) -> float:
+    """Share of targets among the first k; with one target per user the same as the hit rate HR."""
+    return float((ranking.ranks < k).mean())
+
+
+def mean_average_precision(ranking: Ranking, k: int) -> float:
+    """Mean of 1 / (rank + 1) of targets among the first k: with one target per user its precision is averaged over one place."""
+    return float(np.where(ranking.ranks < k, 1.0 / (ranking.ranks + 1.0), 0.0).mean())
+
+
+def coverage(ranking: Ranking, k: int) -> float:
+    """Share of the catalogue that stands among the first k of anybody."""
+    return float(len(np.unique(ranking.top(k))) / len(ranking.item_counts))
+
+
+def novelty(ranking: Ranking, k: int) -> float:
+    """Mean self-information, in bits, of the items shown: -log2 of an item's share of the training interactions (Zhou et al., 2010).
+
+    Items without interactions count as if they had one.
+    """
+    counts = np.maximum(ranking.item_counts, 1)
+    return float(-np.log2(counts / counts.sum())[ranking.top(k)].mean())
+
+
+METRICS: dict[str, Callable[[Ranking, int], float]] = {
+    "NDCG": ndcg,
+    "HR": recall,
+    "Recall": recall,
+    "MAP": mean_average_precision,
+    "Coverage": coverage,
+    "Novelty": novelty,
+}
+
+
+def measured(ranking: Ranking, metrics: Sequence[str | Metric]) -> dict[str, float]:
+    """The value of each metric, by its name.
+
+    Raises:
+      UserError: a name that is none, or a function that gives no number.
+    """
+    if isinstance(metrics, str):
+        raise UserError(f"metrics: {metrics!r}; expected a list, such as [{metrics!r}]")
+    values: dict[str, float] = {}
+    for metric in metrics:
+        if isinstance(metric, str):
+            values[metric] = _named(metric, len(ranking.item_counts))(ranking)
+            continue
+        name = metric.__name__ if inspect.isfunction(metric) else type(metric).__name__
+        if name in values:
+            raise UserError(f"metrics: two are called {name!r}; give each a name of its own")
+        value = metric(ranking)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise UserError(f"metrics: {name} returns {value!r}; expected a number")
+        values[name] = float(value)
+    return values
+
+
+def _named(name: str, num_items: int) -> Metric:
+    found = re.fullmatch(r"(\w+)@(\d+)", name)
+    if found is None or found[1] not in METRICS or not 1 <= int(found[2]) <= num_items:
+        known = ", ".join(f"{metric}@10" for metric in METRICS)
+        raise UserError(f"metrics: {name!r}; expected a function, or one of {known}, with a number from 1 to {num_items}")
+    return lambda ranking: METRICS[found[1]](ranking, int(found[2]))

@@ -1,0 +1,62 @@
+"""What users have seen already, as pairs that a block of scores is masked with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import Histories
+
+
+def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
+    """What each user saw before the target, or rated low, block by block.
+
+    Args:
+      log: the interactions.
+      histories: what counts as before the target.
+      batches: [S, B] user rows, -1 for none.
+
+    Returns:
+      [S, J, 2] int32 different pairs (row within the block, item), filled up with -1.
+    """
+    steps, rows = np.nonzero(batches >= 0)
+    owners, items = _seen(log, histories, batches[steps, rows])
+    return pairs_of_blocks(batches.shape[0], steps[owners], rows[owners], items)
+
+
+def pairs_of_blocks(num_blocks: int, blocks: np.ndarray, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """[J'] blocks in ascending order, rows within them and items -> [S, J, 2] int32 (row, item), filled up with -1."""
+    counts = np.bincount(blocks, minlength=num_blocks)
+    padded = np.full((num_blocks, max(1, int(counts.max(initial=0))), 2), -1, np.int32)
+    places = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded[blocks, places] = np.stack([rows, items], axis=1)
+    return padded
+
+
+def _seen(log: InteractionLog, histories: Histories, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place in `users` (ascending) and item of all that each of them has seen or rated low; a target rated low is left out."""
+    owners, flat = _ranges(log.offsets[users], histories.end[users])
+    keys = owners * log.num_items + log.items[flat]
+    if log.low_rated is not None and len(log.low_rated):
+        low = log.low_rated[np.argsort(log.low_rated[:, 0], kind="stable")].astype(np.int64)
+        first, last = (np.searchsorted(low[:, 0], users, side) for side in ("left", "right"))
+        owners, flat = _ranges(first, last)
+        kept = low[flat, 1] != histories.target[users[owners]]
+        keys = np.concatenate([keys, (owners * log.num_items + low[flat, 1])[kept]])
+    known = np.unique(keys)
+    return known // log.num_items, known % log.num_items
+
+
+def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of `begin[k] .. end[k]` one after the other, and before them the k of each."""
+    lengths = np.asarray(end - begin, np.int64)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.repeat(begin, lengths)
+    return owners, np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first
+
+
+def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) -> jax.Array:
+    """[J, 2] pairs of `seen_pairs` -> [B, size] bool, the seen items among `first .. first + size`."""
+    inside = (seen[:, 1] >= first) & (seen[:, 1] < first + size)
+    column = jnp.where(inside, seen[:, 1] - first, size)  # out of range, hence dropped
+    return jnp.zeros((num_users, size), bool).at[seen[:, 0], column].set(True, mode="drop")

@@ -1,0 +1,136 @@
+"""What `Recommender` does with data at hand: train, train on everything, test, and open what the command line has trained."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, of_trial
+from grasp_jax.config import CONFIG_FILE, Config, check_workdir, names, read_config
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import Audience
+from grasp_jax.evaluation.ranking_metrics import Metric
+from grasp_jax.log import logger
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.methods import METHODS
+from grasp_jax.refit import refit_config, refit_workdir
+from grasp_jax.run import check, open_run, prepare
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.training.callbacks import Callback, OnEpoch
+from grasp_jax.training.checkpoint import find_model, hash_of_model
+from grasp_jax.trial import checkpoint_folder, make_trial, train_trial, trained
+from grasp_jax.trial_results import Evaluated, evaluate_trial, extra_rows, finished
+from grasp_jax.workdir import working_alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained model beside the data that it was trained on.
+
+    Attributes:
+      dataset: the data.
+      validated: the model that was validated, which is tested.
+      serving: the model that answers: the same, or the one trained on everything afterwards.
+    """
+
+    dataset: Dataset
+    validated: Chosen
+    serving: Chosen
+
+    @property
+    def config(self) -> Config:
+        """Of the validated model, as its method has it."""
+        return self.validated.trial.config
+
+    def artifact(self) -> Artifact:
+        """What answering takes."""
+        return artifact_of(self.serving)
+
+    @functools.cached_property
+    def audience(self) -> Audience:
+        """All users of the data."""
+        return audience_of(self.serving)
+
+
+def fit(config: Config, workdir: pathlib.Path, dataset: Dataset, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fitted:
+    """Trains the one method and backbone of a config; arguments as of `Recommender.fit`.
+
+    Raises:
+      UserError: bad input, or a workdir of another run.
+    """
+    check_workdir(config, workdir)
+    with working_alone(workdir):
+        run = open_run(config, workdir, dataset)
+        check(run)
+        trial = make_trial(prepare(run), *run.trials[0])
+        chosen = of_trial(trial, train_trial(trial, callbacks))
+    return Fitted(dataset, chosen, chosen)
+
+
+def refit_of(fitted: Fitted, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fitted:
+    """The same model, trained once more on everything."""
+    run = fitted.validated.trial.run
+    again = fit(refit_config(run, fitted.validated), refit_workdir(run), fitted.dataset, callbacks)
+    return Fitted(fitted.dataset, fitted.validated, again.serving)
+
+
+def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
+    """The test of the validated model, measured once and kept in its workdir; with further metrics, if any."""
+    chosen = fitted.validated
+    trial, run = chosen.trial, chosen.trial.run
+    model = hash_of_model(chosen.snapshot.best_params)
+    found = finished(run, trial.method, trial.backbone, model) or evaluate_trial(trial, chosen.snapshot)
+    return dataclasses.replace(found, rows=[*found.rows, *extra_rows(trial, chosen.snapshot, metrics)])
+
+
+def open_finished(
+    config: Config, workdir: pathlib.Path, dataset: Dataset, method: str | None = None, backbone: str | None = None
+) -> Fitted:
+    """What a run has left in its workdir.
+
+    Args:
+      config: of the workdir.
+      workdir: of the run.
+      dataset: its data.
+      method, backbone: which of several; None: those that validation prefers.
+
+    Raises:
+      UserError: nothing of that kind was trained, or it was trained on other data.
+    """
+    there = [
+        (name, of)
+        for name in (METHODS if method is None else names(method))
+        for of in (BACKBONES if backbone is None else names(backbone))
+        if find_model(workdir / "checkpoints" / f"{name}-{of}")
+    ]
+    if not there:
+        wanted = "-".join(part for part in (method, backbone) if part) or "model"
+        raise UserError(f"{workdir}: no {wanted} was trained there; run --mode=train, or name another method")
+    named = {"model.method": ",".join(dict.fromkeys(name for name, _ in there))}
+    named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in there))}
+    prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
+    chosen = choose(prepared, there)
+    serving = chosen
+    if (refit_workdir(prepared.run) / CONFIG_FILE).is_file():
+        serving = _refitted(refit_workdir(prepared.run), dataset, (chosen.trial.method, chosen.trial.backbone)) or chosen
+    return Fitted(dataset, chosen, serving)
+
+
+def _refitted(workdir: pathlib.Path, dataset: Dataset, wanted: tuple[str, str]) -> Chosen | None:
+    """The model that a refit has left, if it is of the wanted method and backbone and came to its end."""
+    config = read_config(workdir)
+    run = open_run(config, workdir, dataset)
+    if run.trials != [wanted]:
+        others = "-".join(run.trials[0])
+        logger.warning(f"{workdir}: the refit is of {others}, not of {'-'.join(wanted)}, and is not used; refit again")
+        return None
+    if find_model(checkpoint_folder(run, *wanted)) is None:
+        return None
+    trial = make_trial(prepare(run), *wanted)
+    snapshot, epochs = trained(trial), trial.config.train.max_epochs
+    if snapshot.progress.goes_on(epochs):
+        stopped = f"the refit stopped after epoch {int(snapshot.progress.epoch)} of {epochs}"
+        logger.warning(f"{workdir}: {stopped}, and is not used; run --mode=refit to finish it")
+        return None
+    return of_trial(trial, snapshot)

@@ -1,0 +1,294 @@
+"""Answers that were paid for, kept: a journal that survives a killed process, folded into Parquet shards.
+
+An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter asks anew and an
+unchanged one never does. A CRC lies beside each, so that a flipped byte on the disk is no other answer: a damaged line of the journal is
+asked for again, a damaged shard refused. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes,
+handled as two [n, 2] uint64 halves; the index is sorted by the first.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grasp_jax.errors import UserError
+from grasp_jax.log import logger
+
+SHARD_ANSWERS = 16_384
+SHARDS_IN_MEMORY = 4
+SCHEMA = pa.schema(
+    [
+        ("key", pa.binary(16)),
+        ("text", pa.string()),
+        ("status", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("answer_tokens", pa.int64()),
+        ("crc", pa.uint32()),
+    ]
+)
+OLDER = SCHEMA.names[:-1]  # columns of shards of earlier versions, which are taken as they are
+
+
+class Answer(NamedTuple):
+    """What came back for one prompt.
+
+    Attributes:
+      text: as `clean` leaves it; empty where there is none.
+      status: "ok", or why the text is not used: one of `clean.STATUSES`.
+      prompt_tokens, answer_tokens: as the endpoint counts them.
+    """
+
+    text: str
+    status: str = "ok"
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+
+def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
+    """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer."""
+    return hashlib.sha256(json.dumps([prompt, model, parameters], sort_keys=True).encode()).digest()[:16]
+
+
+def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
+    """An answer as the journal has it, without the end of the line, and its CRC; half a surrogate pair becomes a question mark."""
+    line = json.dumps([key.hex(), *answer], ensure_ascii=False).encode("utf-8", errors="replace")
+    return line, zlib.crc32(line)
+
+
+class Keeps(Protocol):
+    """What takes answers as they come: a cache, or whatever brings them to one."""
+
+    def add(self, key: bytes, answer: Answer) -> None:
+        """Keeps one answer."""
+
+
+class AnswerCache:
+    """Answers in a folder, for one process at a time.
+
+    Raises:
+      UserError: another process has the folder open, or a shard is not readable.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot keep answers here ({error.strerror}); name another folder") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: another process has these answers open; wait for it, or name another folder") from error
+        self._journal_path = folder / "journal.jsonl"
+        self._pending: dict[bytes, Answer] = {}
+        self._index()
+        self._recover()
+        self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._read_shard = functools.lru_cache(SHARDS_IN_MEMORY)(self._load_shard)
+
+    def __enter__(self) -> "AnswerCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._pending)
+
+    def add(self, key: bytes, answer: Answer) -> None:
+        """Keeps an answer before it returns: one write, which outlives this process."""
+        line, crc = as_line(key, answer)
+        data = line[:-1] + b", %d]\n" % crc
+        with _disk_errors(self._journal_path):
+            if os.write(self._journal, data) != len(data):
+                raise OSError(28, "No space left on device")
+        self._pending[key] = answer
+        if len(self._pending) >= SHARD_ANSWERS:
+            self._fold()
+
+    def missing(self, keys: np.ndarray) -> np.ndarray:
+        """[n, 2] keys -> [n] bool: not answered yet."""
+        found = self._places(keys) >= 0
+        if self._pending:
+            found |= np.fromiter((key.tobytes() in self._pending for key in keys), bool, len(keys))
+        return ~found
+
+    def unanswered(self, keys: np.ndarray) -> np.ndarray:
+        """[n, 2] keys -> rows to ask for: without an answer, and the first of those with the same key."""
+        rows = np.flatnonzero(self.missing(keys))
+        _, first = np.unique(keys[rows], axis=0, return_index=True)
+        return rows[np.sort(first)]
+
+    def read(self, keys: np.ndarray) -> Iterator[Answer]:
+        """Answers of [n, 2] keys, in order.
+
+        Raises:
+          KeyError: a key has no answer.
+          UserError: an answer is not what was kept.
+        """
+        for key, place in zip(keys, self._places(keys), strict=True):
+            if place < 0:
+                yield self._pending[key.tobytes()]
+            else:
+                shard, row = divmod(int(place), SHARD_ANSWERS)
+                columns = self._read_shard(shard)
+                with _shard_errors(self._shards[shard]):
+                    found = [columns[name][row].as_py() for name in columns]
+                    answer = Answer(*found[1 : len(OLDER)])
+                    if len(found) > len(OLDER) and as_line(key.tobytes(), answer)[1] != found[-1]:
+                        raise ValueError(f"row {row + 1} differs from what was kept")
+                yield answer
+
+    def close(self) -> None:
+        """Folds what is pending into a shard and lets go of the folder."""
+        if self._journal >= 0:
+            try:
+                self._fold()
+            finally:
+                os.close(self._journal)
+                self._journal = -1
+                self._lock.close()
+
+    def _places(self, keys: np.ndarray) -> np.ndarray:
+        """[n] int64 shard * SHARD_ANSWERS + row, -1 where no shard has the key."""
+        if not len(self._keys):
+            return np.full(len(keys), -1)
+        at = np.minimum(np.searchsorted(self._keys[:, 0], keys[:, 0]), len(self._keys) - 1)
+        return np.where((self._keys[at] == keys).all(axis=1), self._place[at], -1)
+
+    def _index(self) -> None:
+        """Reads the keys of all shards."""
+        self._shards = sorted(self.folder.glob("answers-*.parquet"))
+        self._keys, self._place = np.empty((0, 2), np.uint64), np.empty(0, np.int64)
+        keys, places = [self._keys], [self._place]
+        for shard, path in enumerate(self._shards):
+            keys.append(_shard_keys(path))
+            places.append(shard * SHARD_ANSWERS + np.arange(len(keys[-1])))
+        self._set_index(np.concatenate(keys), np.concatenate(places))
+
+    def _set_index(self, keys: np.ndarray, places: np.ndarray) -> None:
+        order = np.argsort(keys[:, 0])
+        self._keys, self._place = keys[order], places[order]
+
+    def _recover(self) -> None:
+        """Takes over what a killed process left in the journal."""
+        if not self._journal_path.exists():
+            return
+        with _disk_errors(self._journal_path):
+            self._pending = _read_journal(self._journal_path)
+        known = as_keys(list(self._pending))
+        for key in known[self._places(known) >= 0]:  # killed between a new shard and the emptied journal
+            del self._pending[key.tobytes()]
+        self._fold()
+
+    def _fold(self) -> None:
+        """Moves pending answers into new shards, then empties the journal."""
+        while self._pending:
+            taken = list(self._pending.items())[:SHARD_ANSWERS]
+            checks = [as_line(key, answer)[1] for key, answer in taken]
+            columns = [[key for key, _ in taken], *zip(*(answer for _, answer in taken), strict=True), checks]
+            # After the last one's number, not their count: one that was moved away must not let another be overwritten.
+            number = int(self._shards[-1].stem.removeprefix("answers-")) + 1 if self._shards else 0
+            path = self.folder / f"answers-{number:06d}.parquet"
+            partial = path.with_suffix(".partial")
+            with _disk_errors(path):
+                try:
+                    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+                    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), partial)
+                    os.replace(partial, path)
+                finally:
+                    partial.unlink(missing_ok=True)
+            places = len(self._shards) * SHARD_ANSWERS + np.arange(len(taken))
+            self._shards.append(path)
+            self._set_index(np.concatenate([self._keys, as_keys(columns[0])]), np.concatenate([self._place, places]))
+            for key, _ in taken:
+                del self._pending[key]
+        with _disk_errors(self._journal_path), contextlib.suppress(FileNotFoundError):
+            os.truncate(self._journal_path, 0)
+
+    def _load_shard(self, shard: int) -> dict[str, pa.ChunkedArray]:
+        with _shard_errors(self._shards[shard]):
+            table = pq.read_table(self._shards[shard])
+            if table.column_names not in (OLDER, SCHEMA.names):
+                raise ValueError(f"columns {', '.join(table.column_names)}")
+            return {name: table[name] for name in table.column_names}
+
+
+def open_answers(folder: str) -> AnswerCache:
+    """The cache in a folder that a config names."""
+    return AnswerCache(pathlib.Path(os.path.expanduser(folder)))
+
+
+def kept_keys(folder: pathlib.Path) -> set[bytes]:
+    """Keys of all answers in a folder that no process has open; changes nothing there."""
+    shards = [_shard_keys(path) for path in folder.glob("answers-*.parquet")]
+    return {key.tobytes() for keys in shards for key in keys} | _read_journal(folder / "journal.jsonl").keys()
+
+
+def _shard_keys(path: pathlib.Path) -> np.ndarray:
+    """[n, 2] keys of a shard."""
+    with _shard_errors(path):
+        column = pq.read_table(path, columns=["key"])["key"]
+        if column.type != SCHEMA.field("key").type or len(column) > SHARD_ANSWERS:
+            raise ValueError(f"{len(column):,} keys of type {column.type}")
+        return as_keys(column.to_pylist())
+
+
+def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
+    """Answers of whole lines; a line that a killed process was torn from is no answer, nor is one that was damaged since."""
+    found: dict[bytes, Answer] = {}
+    damaged = []
+    if path.exists():
+        with _disk_errors(path):
+            lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            if answered := _parsed(line):
+                found[answered[0]] = answered[1]
+            else:
+                damaged.append(number)
+    if damaged:
+        logger.warning(f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); asked for again where it is needed")
+    return found
+
+
+def _parsed(line: bytes) -> tuple[bytes, Answer] | None:
+    """Key and answer of a line of the journal; None where it is damaged. Earlier versions wrote no CRC."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        name, text, status, prompt_tokens, answer_tokens, *crc = json.loads(line.decode("utf-8"))
+        key, answer = bytes.fromhex(name), Answer(str(text), str(status), int(prompt_tokens), int(answer_tokens))
+        if len(key) == 16 and crc in ([], [as_line(key, answer)[1]]):
+            return key, answer
+    return None
+
+
+def as_keys(keys: Sequence[bytes]) -> np.ndarray:
+    """[n] keys of 16 bytes -> [n, 2] uint64."""
+    return np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
+
+
+@contextlib.contextmanager
+def _shard_errors(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: not a readable shard of answers ({reason}); move it away to ask anew") from error
+
+
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; the answers so far are kept, so make room and run again") from error

@@ -1,0 +1,107 @@
+"""Text for every item or user: the filled template itself, or what a language model makes of it.
+
+A describer is a function (kind, number of rows, prompt of a row, config) -> texts and statuses.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from grasp_jax.config import DescribeConfig, KnowledgeConfig
+from grasp_jax.knowledge.describe.answers import open_answers
+from grasp_jax.knowledge.describe.chat import CHAT
+from grasp_jax.knowledge.describe.endpoint import Usage
+from grasp_jax.knowledge.describe.generate import GENERATE
+from grasp_jax.knowledge.describe.language_model import LanguageModel, described, estimate, keys_of
+from grasp_jax.knowledge.text.clean import STATUSES
+from grasp_jax.knowledge.text.prompts import PromptOf
+from grasp_jax.log import logger
+
+Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
+LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}
+
+
+def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> Described:
+    """The filled template is the text."""
+    return [prompt_of(row) for row in range(num_rows)], np.zeros(num_rows, np.uint8)
+
+
+def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> Described:
+    """What the language model `config.describer` answers; the template where it has nothing to say.
+
+    Args:
+      kind: "items" or "users".
+      num_rows: V or N.
+      prompt_of: row -> filled prompt.
+      config: `config.knowledge`.
+
+    Raises:
+      UserError: what the model's `ask` raises, or a cache that cannot be opened or written. What was answered is in the cache.
+    """
+    model = LANGUAGE_MODELS[config.describer]
+    with open_answers(config.describe.cache) as cache:
+        keys = keys_of(num_rows, prompt_of, model.described_by(config))
+        rows = cache.unanswered(keys)
+        logger.info(announcement(kind, num_rows, rows, prompt_of, config))
+        usage = model.ask(rows, keys, prompt_of, cache, config, f"describe {kind}")
+        texts, names = zip(*described(keys, cache, prompt_of), strict=True)
+    statuses = np.array([STATUSES.index(name) for name in names], np.uint8)
+    if said := summary(usage, statuses, config):
+        logger.info(f"describe {kind}: {said}")
+    return list(texts), statuses
+
+
+def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> str:
+    """What `DESCRIBERS[config.describer]` would ask for; asks for nothing."""
+    if config.describer == "template":
+        return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
+    with open_answers(config.describe.cache) as cache:
+        keys = keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))
+        return announcement(kind, num_rows, cache.unanswered(keys), prompt_of, config)
+
+
+def count_unanswered(num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> int:
+    """How many different prompts `DESCRIBERS[config.describer]` would still ask for; asks for nothing."""
+    if config.describer == "template":
+        return 0
+    with open_answers(config.describe.cache) as cache:
+        return len(cache.unanswered(keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))))
+
+
+def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig) -> str:
+    """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
+    if not len(rows):
+        return f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
+    model = LANGUAGE_MODELS[config.describer]
+    usage = estimate(rows, prompt_of, config.describe.max_tokens)
+    place = f"go to {where}" if (where := model.where(config)) else "stay on this machine"
+    price = f", cost at most {usage.cost(config.describe):,.2f}" if where and _has_prices(config.describe) else ""
+    example = " ".join(prompt_of(int(rows[0])).split())[:200]
+    return (
+        f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
+        f"{usage.prompt_tokens:,} tokens, answers of at most {usage.answer_tokens:,}{price}. The first: {example}"
+    )
+
+
+def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
+    """What was asked and what it took, if anything was, and for how many rows the template had to stand in, if for any."""
+    parts = []
+    if usage.asked:
+        parts.append(f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers")
+        if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
+            parts.append(f"cost {usage.cost(config.describe):,.2f}")
+    counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
+    if counts.any():
+        said = ", ".join(f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count)
+        parts.append(f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})")
+    return "; ".join(parts)
+
+
+def _has_prices(settings: DescribeConfig) -> bool:
+    return bool(settings.price_prompt or settings.price_answer)
+
+
+DESCRIBERS: dict[str, Callable[[str, int, PromptOf, KnowledgeConfig], Described]] = {
+    "template": by_template,
+    **dict.fromkeys(LANGUAGE_MODELS, by_language_model),
+}

@@ -1,0 +1,202 @@
+"""An OpenAI-compatible endpoint: bounded flight, rate limits, and what its errors mean to a user.
+
+The official client retries what is worth it (408, 409, 429, 5xx, dropped connections, time-outs), with back-off and jitter, and waits as
+long as Retry-After says.
+"""
+
+import asyncio
+import dataclasses
+import functools
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from grasp_jax.config import DescribeConfig, EmbedConfig
+from grasp_jax.config.address import check_endpoint, redacted, resolved
+from grasp_jax.errors import UserError
+from grasp_jax.progress import progress_bar
+
+CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
+FIRST_RETRIES = 2  # of the very first request, so that a wrong address is said in seconds
+
+
+@dataclasses.dataclass
+class Usage:
+    """Counts of a run, so far."""
+
+    asked: int = 0
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+    def add(self, asked: int, prompt_tokens: int, answer_tokens: int = 0) -> None:
+        self.asked += asked
+        self.prompt_tokens += prompt_tokens
+        self.answer_tokens += answer_tokens
+
+    def cost(self, config: DescribeConfig | EmbedConfig) -> float:
+        """By the prices of the config, for a million tokens each."""
+        return float(self.prompt_tokens * config.price_prompt + self.answer_tokens * config.price_answer) / 1e6
+
+
+class Rejected(Exception):
+    """The endpoint finds fault with this one request (status 400 or 422)."""
+
+
+class NoAnswer(Exception):
+    """What came back is not what the protocol says; worth another attempt."""
+
+
+# What reading a reply raises that is HTML, is cut off, lacks a part or is nested absurdly deep.
+MALFORMED = (NoAnswer, ValueError, AttributeError, TypeError, LookupError, RecursionError)
+
+
+class Endpoint:
+    """The client with its limits.
+
+    Attributes:
+      config: "base_url", "key_variable", "model", "timeout", "retries", "concurrency" and the two rate limits.
+      answered: whether any request has gone well.
+    """
+
+    def __init__(self, config: DescribeConfig | EmbedConfig) -> None:
+        try:
+            import aiohttp  # noqa: F401  # which the client imports later
+            import aiolimiter
+            import openai
+        except ImportError as error:
+            raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
+        check_endpoint(config, f"config.{config.SECTION}")
+        address = resolved(config)
+        self.config, self.answered, self._errors = config, False, openai
+        key = os.environ.get(config.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"the environment's {config.key_variable} holds characters that no key has; set it to your key")
+        if not key and address.is_openai:
+            raise UserError(f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own")
+        self._key = key
+        # By aiohttp, for a request costs half the processor time that it costs by the default transport. A redirect would carry the
+        # prompts to a host that nobody named.
+        http_client = openai.DefaultAioHttpClient(follow_redirects=False)
+        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=address.url, timeout=config.timeout, http_client=http_client)
+        # Once for each number, for a copy of the client takes as long as a request.
+        self._retrying = functools.cache(lambda retries: self._client.with_options(max_retries=retries))
+        self.where = address.url
+        per_second = config.requests_per_minute / 60
+        self._requests = aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second)) if per_second else None
+        self._tokens = aiolimiter.AsyncLimiter(config.tokens_per_minute / 6, 10) if config.tokens_per_minute else None
+
+    async def __aenter__(self) -> "Endpoint":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def call(self, request: Callable[[Any], Awaitable[Any]], tokens: float, retries: int, read: Callable[[Any], Any]) -> Any:
+        """One request until it is answered.
+
+        Args:
+          request: client -> response.
+          tokens: how many it will take, for the rate limit.
+          retries: attempts beyond the first.
+          read: response -> what the caller wants of it; anything missing there, or `NoAnswer`, is asked for again.
+
+        Raises:
+          Rejected: status 400 or 422, once others went well.
+          NoAnswer: no attempt was answered properly.
+          UserError: no request can go well: the key, the model, the address, or an endpoint that is down.
+        """
+        errors = self._errors
+        for attempt in range(retries + 1):
+            if attempt:
+                await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
+            if self._requests:
+                await self._requests.acquire()
+            if self._tokens:
+                await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+            try:
+                found = read(await request(self._retrying(retries)))
+                self.answered = True
+                return found
+            except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
+                refused = f"the key in {self.config.key_variable} is refused (status {error.status_code})"
+                raise UserError(f"{self.where}: {refused}; nothing more was asked") from None
+            except errors.NotFoundError as error:
+                raise UserError(f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}") from None
+            except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
+                if self.answered:
+                    raise Rejected from None
+                raise UserError(f"{self.where}: refused the first request: {self._say(error)}") from None
+            except (errors.APIConnectionError, errors.APIStatusError) as error:
+                if (status := getattr(error, "status_code", 0)) // 100 == 3:
+                    raise UserError(f"{self.where}: {_redirected(status, error.response)}") from None
+                kept = "what was answered is kept, run again to go on"
+                raise UserError(f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}") from None
+            except (*MALFORMED, errors.APIResponseValidationError) as malformed:
+                reason = str(malformed) if isinstance(malformed, NoAnswer) else f"{type(malformed).__name__}, not the protocol's JSON"
+        raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
+
+    def _say(self, error: Exception) -> str:
+        """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
+        said = str(error.__cause__ or "") or str(error)
+        return redacted(" ".join((said.replace(self._key, "***") if self._key else said).split()))[:200]
+
+
+def _redirected(status: int, response: Any) -> str:
+    """What a redirect means to the user; of its target no more than the host, for the rest may hold a key."""
+    try:
+        target = urlsplit(response.headers.get("location", "")).hostname or "another path of the same host"
+    except ValueError:
+        target = "an address that is none"
+    return f"redirects to {target} (status {status}), which is not followed, for prompts go where the config says alone; mend base_url"
+
+
+def work_off(
+    config: DescribeConfig | EmbedConfig,
+    pieces: Iterable[Any],
+    one: Callable[[Endpoint, Any, int], Awaitable[int]],
+    usage: Usage,
+    total: int,
+    label: str,
+) -> None:
+    """Runs `one(endpoint, piece, retries)` on all pieces, `config.concurrency` at a time, under a progress bar.
+
+    Args:
+      pieces: any number; taken one by one.
+      one: returns how much of `total` is done by it.
+      usage: counts that `one` keeps, shown beside the bar.
+      total, label: of the bar.
+
+    Raises:
+      UserError: the first error of any piece; the others in flight are dropped.
+    """
+
+    async def run() -> None:
+        waiting = iter(pieces)
+        async with Endpoint(config) as endpoint:
+            with progress_bar(total, label, "text") as bar:
+
+                async def work(retries: int, limit: int | None = None) -> None:
+                    for count, piece in enumerate(waiting, start=1):
+                        bar.update(await one(endpoint, piece, retries))
+                        tokens = usage.prompt_tokens + usage.answer_tokens
+                        bar.set_postfix_str(f"{tokens:,} tokens, cost {usage.cost(config):.2f}", refresh=False)
+                        if count == limit:
+                            return
+
+                await work(min(FIRST_RETRIES, config.retries), limit=1)
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(config.concurrency):
+                        group.create_task(work(config.retries))
+
+    try:
+        asyncio.run(run())
+    except* (UserError, NoAnswer) as errors:
+        raise UserError(str(_first(errors))) from None
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

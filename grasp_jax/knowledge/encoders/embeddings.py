@@ -1,0 +1,114 @@
+"""Text vectors from any OpenAI-compatible embeddings endpoint, in batches, each text paid for once."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.config import EmbedConfig
+from grasp_jax.config.address import resolved
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key, as_keys, open_answers
+from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
+
+VECTOR = np.dtype("<f4")  # as kept
+
+
+def announcement(kind: str, texts: Sequence[str], rows: np.ndarray, config: EmbedConfig) -> str:
+    """What is about to be sent of `texts`, where to, and what it may cost; nothing is sent."""
+    usage = Usage(len(rows), sum(len(texts[row]) for row in rows) // CHARACTERS_PER_TOKEN)
+    price = f", cost about {usage.cost(config):,.2f}" if config.price_prompt else ""
+    return (
+        f"encode {kind}: {len(rows):,} texts for {len(texts):,} {kind} go to {resolved(config).in_words}, model {config.model}; "
+        f"about {usage.prompt_tokens:,} tokens{price}"
+    )
+
+
+def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str:
+    """What encoding would send, as one line; sends nothing. `config` is `config.knowledge.embed`."""
+    with open_answers(config.cache) as cache:
+        rows = cache.unanswered(keys_of(texts, config))
+    if not len(rows):
+        return f"encode {kind}: the vectors of all {len(texts):,} are there already; nothing leaves this machine"
+    return announcement(kind, texts, rows, config)
+
+
+def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
+    """[n, E] float32 of texts; those that the cache lacks are asked for."""
+    keys = keys_of(texts, config)
+    ask(texts, keys, cache, config, "encode")
+    return np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)])
+
+
+def as_answer(vector: np.ndarray) -> Answer:
+    """[E] numbers, as a cache keeps them."""
+    return Answer(base64.b64encode(vector.astype(VECTOR).tobytes()).decode())
+
+
+def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
+    """[n, 2] keys of the vectors of texts."""
+    return as_keys([answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts])
+
+
+def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str) -> Usage:
+    """Asks for the vectors that the cache lacks."""
+    rows, usage = cache.unanswered(keys), Usage()
+
+    async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:
+        wanted = [texts[row] or " " for row in batch]
+        options: dict[str, Any] = {"dimensions": config.dimensions} if config.dimensions else {}
+
+        def read(response: Any) -> np.ndarray:
+            vectors: list[list[float] | None] = [None] * len(wanted)
+            for entry in response.data:  # in any order: the index says whose it is
+                if not 0 <= entry.index < len(wanted):
+                    raise NoAnswer(f"a vector of text {entry.index}, and {len(wanted)} were sent")
+                vectors[entry.index] = entry.embedding
+            if any(not vector for vector in vectors):
+                raise NoAnswer(f"{len(response.data)} vectors for {len(wanted)} texts")
+            widths = sorted({len(vector or ()) for vector in vectors})
+            if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
+                wide = f"vectors of {' and '.join(map(str, widths))} numbers"
+                raise UserError(f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}")
+            numbers = np.array(vectors, VECTOR)
+            if not np.isfinite(numbers).all():
+                raise NoAnswer("a vector that holds no finite number")
+            usage.add(len(batch), response.usage.prompt_tokens if response.usage else 0)
+            return numbers
+
+        try:
+            found = await endpoint.call(
+                lambda client: client.embeddings.create(model=config.model, input=wanted, encoding_format="float", **options),
+                sum(map(len, wanted)) / CHARACTERS_PER_TOKEN,
+                retries,
+                read,
+            )
+        except Rejected:
+            longest = max(batch, key=lambda row: len(texts[row]))
+            raise UserError(
+                f"{endpoint.where}: rejects a batch whose longest text has {len(texts[longest])} characters (row {longest}); "
+                "shorten the template, or lower config.knowledge.describe.max_characters"
+            ) from None
+        for row, vector in zip(batch, found, strict=True):
+            cache.add(keys[row].tobytes(), as_answer(vector))
+        return len(batch)
+
+    if len(rows):
+        work_off(config, batches(rows, texts, config.batch_texts, config.batch_tokens), one, usage, len(rows), label)
+    return usage
+
+
+def batches(rows: np.ndarray, texts: Sequence[str], most_texts: int, most_tokens: int) -> Iterator[np.ndarray]:
+    """Rows in order, so many texts and about so many tokens at a time; a longer text stands alone."""
+    batch: list[int] = []
+    tokens = 0.0
+    for row in rows:
+        own = len(texts[row]) / CHARACTERS_PER_TOKEN
+        if batch and (len(batch) == most_texts or tokens + own > most_tokens):
+            yield np.array(batch)
+            batch, tokens = [], 0.0
+        batch.append(int(row))
+        tokens += own
+    if batch:
+        yield np.array(batch)

@@ -1,0 +1,90 @@
+"""From an encoder's vectors to the rows of a bank: length one, less the mean direction, in the directions that are kept."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.errors import UserError
+
+Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read anew at each call
+REDUCTIONS = ("none", "truncate", "pca")
+SMALLEST = 1e-6  # of the largest variance: what whitening takes for noise, and does not blow up
+
+
+class Geometry(NamedTuple):
+    """What is done to every vector.
+
+    Attributes:
+      centre: [E'] taken out of unit rows; zeros for nothing.
+      basis: [E', E] directions that are kept, or None for all as they are.
+    """
+
+    centre: np.ndarray
+    basis: np.ndarray | None = None
+
+
+def to_rows(vectors: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """[n, at least E'] -> [n, E] float32 rows of length one; zeros stay zeros."""
+    unit = unit_rows(shortened(vectors, len(geometry.centre)))
+    if geometry.centre.any():
+        unit = unit_rows(unit - geometry.centre)
+    return unit if geometry.basis is None else unit_rows(unit @ geometry.basis)
+
+
+def mean_direction(blocks: Blocks, width: int) -> np.ndarray:
+    """[width] float32 mean of the rows, each first made one long."""
+    total, count = np.zeros(width), 0
+    for block in blocks():
+        total += unit_rows(shortened(block, width)).sum(axis=0, dtype=np.float64)
+        count += len(block)
+    return (total / max(count, 1)).astype(np.float32)
+
+
+def principal_directions(blocks: Blocks, used: np.ndarray, centre: np.ndarray, width: int, whiten: bool) -> np.ndarray:
+    """[E', width] float32 directions of largest variance; with `whiten` scaled so that the variance along each is the same.
+
+    Args:
+      blocks: of the items; users are put into the items' directions, since a gate compares the two.
+      used: [V] bool, the rows that are looked at: those of items that are bought in training.
+      centre: [E'] of the items.
+      width: E.
+      whiten: divide by the standard deviation.
+    """
+    covariance, begin = np.zeros((len(centre), len(centre))), 0
+    for block in blocks():
+        rows = to_rows(block[used[begin : begin + len(block)]], Geometry(centre)).astype(np.float64)
+        covariance += rows.T @ rows
+        begin += len(block)
+    variances, directions = np.linalg.eigh(covariance / max(used.sum(), 1))
+    variances, directions = variances[::-1][:width], directions[:, ::-1][:, :width]
+    directions = directions * np.where(np.abs(directions).max(axis=0) == directions.max(axis=0), 1, -1)  # eigh leaves the sign open
+    if whiten:
+        directions = directions / np.sqrt(np.maximum(variances, SMALLEST * variances[0]))
+    return directions.astype(np.float32)
+
+
+def widths(config: KnowledgeConfig, given: int) -> tuple[int, int]:
+    """E' that is read of a vector of `given` numbers, and E that a row of the bank has.
+
+    Raises:
+      UserError: more is to be kept than there is.
+    """
+    if config.reduction.kind == "none":
+        return given, given
+    kept = config.reduction.width
+    if kept > given:
+        raise UserError(f"config.knowledge.reduction.width: {kept}; the encoder's vectors have {given} numbers; expected at most that")
+    return (kept, kept) if config.reduction.kind == "truncate" else (given, kept)
+
+
+def shortened(vectors: np.ndarray, width: int) -> np.ndarray:
+    """The first numbers of each vector, which of a model trained for it (Matryoshka, arXiv 2205.13147) are an embedding too."""
+    return vectors[:, :width].astype(np.float32)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length one; zeros stay zeros."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)

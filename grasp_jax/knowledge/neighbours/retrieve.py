@@ -1,0 +1,72 @@
+"""Neighbours as the config asks for them: of a category, of other texts, and no index that finds too little."""
+
+import pathlib
+
+import numpy as np
+
+from grasp_jax.config import KnowledgeConfig
+from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
+from grasp_jax.log import logger
+from grasp_jax.progress import progress_bar
+
+
+def find_neighbours(
+    config: KnowledgeConfig, kind: str, unit: np.ndarray, groups: np.ndarray | None, labels: np.ndarray | None,
+    index: pathlib.Path,
+) -> np.ndarray:  # fmt: skip
+    """[rows, K] neighbours.
+
+    Args:
+      config: the `knowledge` section.
+      kind: "items" or "users", for messages.
+      unit: [rows, E].
+      groups: [rows] whose equals a row's neighbours are, or None.
+      labels: [rows] whose equals they are not, or None.
+      index: folder in which an approximate index is left.
+
+    Raises:
+      UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
+    """
+    with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
+        found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index)
+    if config.retrieval != "exact":
+        measured = recall(unit, found, labels, config.recall_sample, groups)
+        logger.info(
+            f"neighbours of {kind}: {config.retrieval} finds {measured:.3f} of the true ones on a sample of {config.recall_sample:,} rows"
+        )
+        if measured < config.min_recall:
+            raise UserError(
+                f"config.knowledge.retrieval: {config.retrieval} finds {measured:.3f} of the true neighbours of {kind}, below "
+                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
+            )
+    return found
+
+
+def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndarray | None:
+    """[rows] number of each row's value of a column, rows without one being a group of their own; None for no column.
+
+    Args:
+      table: of items or of users.
+      field: of the config, for messages.
+      column: its value, or "".
+
+    Raises:
+      UserError: there is no such column.
+    """
+    if not column:
+        return None
+    if table is None or column not in table.columns:
+        known = "no such table" if table is None else ", ".join(table.columns)
+        raise UserError(f"config.knowledge.{field}: {column!r}; the data has {known}")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in table.columns[column]])
+
+
+def same_text(hashes: np.ndarray | None, unit: np.ndarray) -> np.ndarray:
+    """[rows] int32, the same for rows with one and the same text, or where no text is known, vector."""
+    if hashes is not None:
+        return np.unique(hashes, axis=0, return_inverse=True)[1].astype(np.int32)
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(hash(row.tobytes()), len(numbers)) for row in unit], np.int32)

@@ -1,0 +1,116 @@
+"""Top-K neighbours by cosine, the row itself excluded (Eq. 2), exact in JAX or approximate in ScaNN behind one function."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours.search_exact import search_exact
+from grasp_jax.knowledge.neighbours.search_scann import import_scann, search_scann
+
+CHECKED = 65_536  # rows at a time
+SMALL = 2048  # rows of a group that NumPy searches in one product: a compiled search has one shape per group
+
+
+def top_neighbours(
+    unit_vectors: np.ndarray,
+    k: int,
+    method: str = "exact",
+    progress: Callable[[int], object] | None = None,
+    groups: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    index: pathlib.Path | None = None,
+) -> np.ndarray:
+    """The K nearest rows of each row.
+
+    Args:
+      unit_vectors: [rows, E] rows of unit length (or zero), so that dot products are cosines.
+      k: K, below the number of rows.
+      method: "exact" or "scann".
+      progress: called with the number of rows done since the last call.
+      groups: [rows] int: neighbours are of the row's own group (the paper's Sec. 3.4).
+      labels: [rows] int: neighbours have another label than the row, such as another text; by default only the row itself is excluded.
+      index: folder in which an approximate index over all rows is left.
+
+    Returns:
+      [rows, K] int32, nearest first, `NONE` where a group or the other labels have fewer.
+
+    Raises:
+      UserError: K out of range, an unknown method, or values that are not finite (which abort ScaNN).
+    """
+    rows = len(unit_vectors)
+    check_search(rows, k, method)
+    if not all(np.isfinite(unit_vectors[start : start + CHECKED]).all() for start in range(0, rows, CHECKED)):
+        raise UserError("neighbours: the vectors hold a value that is not finite")
+    labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
+    if groups is None:
+        return _search(unit_vectors, k, method, labels, progress, index)
+    found = np.full((rows, k), NONE, np.int32)
+    order = np.argsort(groups, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        most = min(k, len(members) - 1)
+        if most and len(members) <= SMALL:
+            own = _search_small(unit_vectors[members], most, labels[members])
+        elif most:
+            own = _search(unit_vectors[members], most, method, labels[members], None)
+        else:
+            continue
+        found[members, :most] = np.where(own == NONE, NONE, members[own])
+        if progress:
+            progress(len(members))
+    return found
+
+
+def check_search(rows: int, k: int, method: str) -> None:
+    """Raises UserError where K neighbours of so many rows cannot be found by this method."""
+    if not 1 <= k < rows:
+        raise UserError(f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows")
+    if method not in ("exact", "scann"):
+        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
+    if method == "scann":
+        import_scann()
+
+
+def recall(
+    unit_vectors: np.ndarray, found: np.ndarray, labels: np.ndarray | None, sample: int, groups: np.ndarray | None = None, seed: int = 0
+) -> float:  # fmt: skip
+    """Share of the true neighbours of `sample` random rows that `found` [rows, K] has; 1 where no group was searched approximately."""
+    rows, k = found.shape
+    labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
+    groups = np.zeros(rows, np.int32) if groups is None else groups
+    numbers, sizes = np.unique(groups, return_counts=True)
+    approximate = np.isin(groups, numbers[(sizes > SMALL) | (len(numbers) == 1)])
+    rng = np.random.default_rng(seed)
+    sampled = np.sort(rng.permutation(np.flatnonzero(approximate))[:sample])
+    hits = asked = 0
+    for group in np.unique(groups[sampled]):
+        members, own = np.flatnonzero(groups == group), sampled[groups[sampled] == group]
+        vectors = unit_vectors if len(members) == rows else unit_vectors[members]
+        true = search_exact(vectors, min(k, len(members) - 1), labels[members], rows=np.searchsorted(members, own))
+        there = true != NONE
+        hits += ((members[true][:, :, None] == found[own][:, None, :]).any(axis=2) & there).sum()
+        asked += there.sum()
+    return float(hits / asked) if asked else 1.0
+
+
+def _search(
+    unit_vectors: np.ndarray, k: int, method: str, labels: np.ndarray, progress: Callable[[int], object] | None,
+    index: pathlib.Path | None = None,
+) -> np.ndarray:  # fmt: skip
+    if method == "exact":
+        return search_exact(unit_vectors, k, labels, progress)
+    found = search_scann(unit_vectors, k, labels, progress, index)
+    short = np.flatnonzero((found == NONE).any(axis=1))
+    if len(short):  # an approximate search may look in the wrong place
+        found[short] = search_exact(unit_vectors, k, labels, rows=short)
+    return found
+
+
+def _search_small(unit_vectors: np.ndarray, k: int, labels: np.ndarray) -> np.ndarray:
+    unit_vectors = unit_vectors.astype(np.float32)
+    scores = unit_vectors @ unit_vectors.T
+    scores[labels[:, None] == labels[None, :]] = -np.inf
+    found = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
+    return np.where(np.take_along_axis(scores, found, axis=1) == -np.inf, NONE, found)

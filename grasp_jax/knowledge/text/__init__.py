@@ -1,0 +1,1 @@
+"""Templates, and attributes as templates read them."""

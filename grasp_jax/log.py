@@ -1,0 +1,69 @@
+"""What the library says while it works: a logger named `grasp_jax`.
+
+From Python, `logging` decides as for any library: warnings go to the standard error and progress
+is not shown, unless the program configures the logger or calls `show_progress`. The command line
+shows everything, on the standard output.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+logger = logging.getLogger("grasp_jax")
+
+
+class _LineHandler(logging.Handler):
+    """Prints each message as it is.
+
+    Args:
+      stream: where to; None: what `sys.stdout` is at that moment, for it may be replaced.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints; an error of the stream is raised, for a full disk must end a run in one line."""
+        print(record.getMessage(), file=self.stream or sys.stdout, flush=True)
+
+
+class _ToRoot(logging.Handler):
+    """Hands messages to the root logger, as if they had been propagated."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands on."""
+        logging.getLogger().handle(record)
+
+
+def print_messages(stream: TextIO | None = None) -> None:
+    """Prints all messages from INFO on, and nowhere else; a second call changes the stream alone.
+
+    Args:
+      stream: where to; None: the standard output.
+    """
+    for handler in logger.handlers[:]:
+        if isinstance(handler, _LineHandler):
+            logger.removeHandler(handler)
+    logger.addHandler(_LineHandler(stream))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def show_progress(stream: TextIO | None = None) -> None:
+    """Shows progress in a notebook or a script, unless the program itself decides about messages.
+
+    It does where it gave the logger `grasp_jax` a handler or a level, or lets the root logger show
+    INFO.
+
+    Args:
+      stream: where to; None: the standard output.
+    """
+    root = logging.getLogger()
+    root_shows = bool(root.handlers) and root.isEnabledFor(logging.INFO)
+    if logger.handlers or logger.level != logging.NOTSET or root_shows:
+        return
+    print_messages(stream)
+    if root.handlers:  # which go on getting warnings; progress is ours to show
+        logger.handlers[-1].addFilter(lambda record: record.levelno < logging.WARNING)
+        logger.addHandler(_ToRoot(logging.WARNING))

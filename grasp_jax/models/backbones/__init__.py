@@ -1,0 +1,8 @@
+"""Sequence backbones by the name that a config gives them; a new one is a file here and a line in `BACKBONES`."""
+
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.bert4rec import BERT4Rec
+from grasp_jax.models.backbones.gru4rec import GRU4Rec
+from grasp_jax.models.backbones.sasrec import SASRec
+
+BACKBONES: dict[str, type[Backbone]] = {"sasrec": SASRec, "bert4rec": BERT4Rec, "gru4rec": GRU4Rec}

@@ -1,0 +1,59 @@
+"""What a sequence model asks of a backbone."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+
+from grasp_jax.config import ModelConfig
+
+
+class Backbone(nn.Module):
+    """From the item vectors of packed histories to a state at each place, whose product with an item's vector is a score.
+
+    The defaults are those of a causal backbone: the state at a place predicts the item after it, and depends on no later item.
+
+    Attributes of the class:
+      bidirectional: items are hidden behind a mask in training, and the state at a mask predicts the item that it hides.
+      adds_positions: whether it scales its input by sqrt(D) and adds a vector of each position to it.
+    """
+
+    bidirectional: ClassVar[bool] = False
+    adds_positions: ClassVar[bool] = True
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a state depends on no later place. Where it does, and nothing is masked, the last item of a history is not shown."""
+        return True
+
+    @property
+    def mask_at(self) -> str:
+        """Where histories have a mask that is no item: "" (nowhere), or START or END of `data.packing`."""
+        return ""
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, max_length: int) -> "Backbone":
+        """The backbone of a config's `model` section, for histories of up to `max_length` places."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        vectors: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        dropout: jax.Array | None = None,
+        places: jax.Array | None = None,
+    ) -> jax.Array:
+        """States of packed histories.
+
+        Args:
+          vectors: [R, L, D] item vectors.
+          segments: [R, L] int32 user row, -1 where empty; histories of one row must not mix.
+          positions: [R, L] int32 position within the history.
+          dropout: [] the rate, which needs the random stream "dropout"; None outside of training.
+          places: [B] int32 places, row * L + column, whose states alone are wanted; None: all.
+
+        Returns:
+          o [R, L, D] float32; with `places`, [B, D].
+        """
+        raise NotImplementedError

@@ -1,0 +1,87 @@
+"""LLM-ESR's reading of a sequence whose items have two views (Liu et al., 2024, arXiv 2405.20646), around any backbone.
+
+The views are joined by cross-attention, in both directions, and one shared backbone runs on both; a state is the two views side by
+side, as is an item's vector (`encoders.dual_view`), and a score is their product.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.sasrec import attention_mask
+from grasp_jax.models.dropout import Dropout, for_each
+
+
+class CrossAttention(nn.Module):
+    """Queries of one view look at the other view's sequence; no bias but in the output, no residual."""
+
+    features: int
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, queries: jax.Array, values: jax.Array, allowed: jax.Array) -> jax.Array:
+        """[R, L, D], [R, L, D] and the mask [R, L, L] -> [R, L, D]."""
+        split = (*queries.shape[:-1], self.num_heads, self.features // self.num_heads)
+        q = nn.Dense(self.features, use_bias=False, name="query")(queries).reshape(split)
+        k = nn.Dense(self.features, use_bias=False, name="key")(values).reshape(split)
+        v = nn.Dense(self.features, use_bias=False, name="value")(values).reshape(split)
+        scores = jnp.einsum("rqnd,rknd->rnqk", q, k) / jnp.sqrt(jnp.float32(split[-1]))
+        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1)
+        return nn.Dense(self.features, name="out")(jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape))
+
+
+class DualView(Backbone):
+    """Cross-attention in front of a backbone that is shared by both views.
+
+    Attributes:
+      backbone: D wide.
+      features: D.
+      max_length: number of position embeddings.
+      causal: whether the cross-attention looks backwards only; like the backbone.
+      with_positions: scale the views by sqrt(D) and add positions before they meet, as LLM-ESR's code does but for GRU4Rec.
+      num_heads: of the cross-attention.
+    """
+
+    backbone: Backbone
+    features: int
+    max_length: int
+    causal: bool
+    with_positions: bool = True
+    num_heads: int = 2
+
+    @property
+    def bidirectional(self) -> bool:  # type: ignore[override]
+        """As the backbone."""
+        return self.backbone.bidirectional
+
+    @property
+    def is_causal(self) -> bool:
+        """`causal`."""
+        return self.causal
+
+    @property
+    def mask_at(self) -> str:
+        """As the backbone's."""
+        return self.backbone.mask_at
+
+    @nn.compact
+    def __call__(
+        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        places: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; of [B] `places` alone, [B, 2D]."""
+        own, text = jnp.split(vectors, 2, axis=-1)
+        if self.with_positions:
+            table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
+            place = table[jnp.clip(positions, 0, self.max_length - 1)]
+            own, text = (Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout) for view in (own, text))
+        allowed = attention_mask(segments, self.causal)
+        crossed = [
+            CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),
+            CrossAttention(self.features, self.num_heads, name="id_to_text")(own, text, allowed),
+        ]
+        views = for_each(
+            self.backbone, lambda backbone, view: backbone(view, segments, positions, dropout, places), jnp.stack(crossed)
+        )  # fmt: skip
+        return jnp.concatenate([*views], axis=-1)

@@ -1,0 +1,184 @@
+"""SASRec (Kang and McAuley, 2018, arXiv 1808.09781) over packed rows.
+
+A row holds several users' histories end to end; attention stays within a segment and, by default, looks only backwards.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.config import ModelConfig
+from grasp_jax.kernels.packed_attention import packed_attention
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.dropout import Dropout
+
+
+def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
+    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
+
+    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
+    """
+    length = segments.shape[1]
+    allowed = segments[:, :, None] == segments[:, None, :]
+    if causal:
+        allowed &= jnp.tril(jnp.ones((length, length), bool))
+    return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
+
+
+def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.Array:
+    """The lines of `attention_mask` of [B] places, row * L + column, over all rows end to end: [1, B, R * L] bool."""
+    length, flat = segments.shape[1], segments.ravel()
+    keys, queries = jnp.arange(flat.size), places[:, None]
+    allowed = (flat[queries] == flat) & (flat[queries] >= 0) & (queries // length == keys // length)
+    if causal:
+        allowed &= keys <= queries
+    return (allowed | (keys == queries))[None]
+
+
+def rows_at_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
+    """What is at [B] places, row * L + column, as one row: [R, L, ...] -> [1, B, ...]; all of x for None."""
+    return x if places is None else x.reshape(-1, *x.shape[2:])[places][None]
+
+
+class SelfAttention(nn.Module):
+    """Softmax attention in which queries are normalised and keys and values are not, as in the published SASRec."""
+
+    features: int
+    num_heads: int
+    dtype: jnp.dtype
+    causal: bool = True
+    kernels: str = "xla"
+
+    @nn.compact
+    def __call__(
+        self, queries: jax.Array, values: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None,
+        places: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given.
+
+        With [B] `places`, queries are of those places only, [1, B, D].
+        """
+        if places is not None:
+            values = values.reshape(1, -1, self.features)
+        if padding is not None:  # equal keys: one that counts as often
+            padding = rows_at_places(padding, places)
+            values = jnp.pad(values, ((0, 0), (0, 1), (0, 0)))
+        head_width = self.features // self.num_heads
+
+        def project(x: jax.Array, name: str) -> jax.Array:
+            y = nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name=name)(x)
+            return y.reshape(*x.shape[:-1], self.num_heads, head_width)
+
+        q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
+        if self.kernels == "pallas" and places is None:
+            seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
+            attended = packed_attention(q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed)
+        else:
+            allowed = attention_mask(segments, self.causal) if places is None else mask_at_places(segments, self.causal, places)
+            attended = self._attend(q, k, v, allowed, dropout, padding)
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(
+            attended.reshape(queries.shape)
+        )
+
+    def _attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None
+    ) -> jax.Array:
+        """All pairs of a row, where `allowed` [R, queries, keys]."""
+        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(q.shape[-1]))
+        if padding is not None:
+            allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
+            scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
+        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(self.dtype)
+        kept = Dropout()(weights, dropout)
+        if padding is not None:  # of so many equal keys dropout leaves the mean
+            kept = kept.at[..., -1].set(weights[..., -1])
+        return jnp.einsum("rnqk,rknd->rqnd", kept, v)
+
+
+class SASRec(Backbone):
+    """Stacked self-attention blocks; the state at a position predicts the item after it.
+
+    Attributes:
+      features: D.
+      max_length: number of position embeddings.
+      num_layers, num_heads: blocks and heads per block.
+      causal: False reproduces LLM-ESR, whose mask is switched off (docs/deviations.md).
+      dtype: compute type; parameters and normalisation are float32.
+      padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
+      block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
+      kernels: "xla", or "pallas" for `kernels.packed_attention`, which knows no padding and draws dropout by its own bits.
+    """
+
+    features: int
+    max_length: int
+    num_layers: int = 2
+    num_heads: int = 1
+    causal: bool = True
+    dtype: jnp.dtype = jnp.float32
+    block: str = "sasrec"
+    padded_length: int = 0
+    kernels: str = "xla"
+
+    @property
+    def is_causal(self) -> bool:
+        """`causal`."""
+        return self.causal
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, max_length: int) -> "SASRec":
+        """The backbone of a config's `model` section, for histories of up to `max_length` items."""
+        return cls(
+            config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block,
+            config.padded_length, config.kernels,
+        )  # fmt: skip
+
+    @nn.compact
+    def __call__(
+        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        places: jax.Array | None = None,
+    ) -> jax.Array:  # fmt: skip
+        """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
+
+        `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise). `places` are [B] places, row * L +
+        column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
+        """
+        table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
+        x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
+        x = Dropout()(x, dropout).astype(self.dtype)
+        padding = None
+        if self.padded_length:
+            lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
+            padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
+        step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
+        for _ in range(self.num_layers - 1):
+            x = step(x, segments, dropout, padding, None)
+        x = step(x, segments, dropout, padding, places)
+        norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
+        states: jax.Array = norm(x).astype(jnp.float32)
+        return states if places is None else states[0]
+
+    def _published(
+        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, places: jax.Array | None
+    ) -> jax.Array:
+        """A block of SASRec's own: normalised queries are what attention is added to."""
+        normalised = nn.LayerNorm(epsilon=1e-8)(rows_at_places(x, places))
+        x = normalised + self._attention()(normalised, x, segments, dropout, padding, places)
+        x = nn.LayerNorm(epsilon=1e-8)(x)
+        hidden = jax.nn.relu(Dropout()(self._dense(self.features)(x), dropout))
+        return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
+
+    def _prenorm(
+        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, places: jax.Array | None
+    ) -> jax.Array:
+        """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
+        normalised = nn.RMSNorm()(x)
+        attended = self._attention()(rows_at_places(normalised, places), normalised, segments, dropout, padding, places)
+        x = rows_at_places(x, places) + Dropout()(attended, dropout)
+        gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
+        return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
+
+    def _attention(self) -> SelfAttention:
+        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)
+
+    def _dense(self, width: int) -> nn.Dense:
+        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())

@@ -1,0 +1,141 @@
+"""What goes into a sequence model and what comes out of it: packed histories, targets, and the scores of training pairs.
+
+Legend: R rows of L places, B users, P targets, G negatives, of each target or shared by all, V items, D width of the backbone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+Tables: TypeAlias = Mapping[str, Any]  # frozen tables by name: arrays, or rows of `parallel.rows`
+Params: TypeAlias = Mapping[str, Any]  # parameters of one model, or of M with a leading axis, as flax nests them
+
+
+class PackedBatch(NamedTuple):
+    """Packed rows of several users' histories.
+
+    Attributes:
+      items: [R, L] int32 item rows (0 where empty).
+      segments: [R, L] int32 user row, -1 where empty.
+      positions: [R, L] int32 position within the history.
+      logits: [R, L, 2] cached pair logits of user and item, or None for encoders without gates.
+      masked: [R, L] bool, the item is hidden from the backbone, or a mask stands here; SASRec has none.
+      queries: [R, L] int32 row of the query tables with which the item at a place is asked for.
+      replaced: of two masked copies, item rows [R / 2, L] that the first shows in place of its own, -1 for none; or None.
+      replaced_logits: [R / 2, L, 2] their pair logits, like `logits`.
+    """
+
+    items: jax.Array
+    segments: jax.Array
+    positions: jax.Array
+    logits: jax.Array | None
+    masked: jax.Array
+    queries: jax.Array
+    replaced: jax.Array | None = None
+    replaced_logits: jax.Array | None = None
+
+
+class GatheredPlaces(NamedTuple):
+    """Targets one after the other.
+
+    Attributes:
+      flat: [P] int32 place of each target, row * L + column; R * L where there are no more targets.
+    """
+
+    flat: jax.Array
+
+    def places(self, batch_size: int) -> jax.Array:
+        """[P] places within a batch of R * L; that of a missing target is any place."""
+        return jnp.minimum(self.flat, batch_size - 1)
+
+    def exist(self, batch_size: int) -> jax.Array:
+        """[P] bool: whether there is such a target."""
+        return self.flat < batch_size
+
+    def take(self, of_places: jax.Array) -> jax.Array:
+        """What belongs to the targets: [R, L, ...] -> [P, ...]."""
+        flat = of_places.reshape(-1, *of_places.shape[2:])
+        return flat[self.places(len(flat))]
+
+
+class EveryPlace(NamedTuple):
+    """A target at every place, P = R * L, of which some are asked: rows that devices share out stay where they are.
+
+    Attributes:
+      is_target: [R, L] bool.
+    """
+
+    is_target: jax.Array
+
+    def places(self, batch_size: int) -> jax.Array:
+        """[P] places, all of them."""
+        return jnp.arange(batch_size)
+
+    def exist(self, batch_size: int) -> jax.Array:
+        """[P] bool: whether the place is asked."""
+        return self.is_target.ravel()
+
+    def take(self, of_places: jax.Array) -> jax.Array:
+        """[R, L, ...] -> [P, ...]: nothing is gathered."""
+        return of_places.reshape(-1, *of_places.shape[2:])
+
+
+class OwnNegatives(NamedTuple):
+    """Negatives that each target has to itself: [P, G] int32 item rows."""
+
+    items: jax.Array
+
+
+class SharedNegatives(NamedTuple):
+    """Negatives that all targets share: [G] int32 item rows; one that is the target itself scores -inf."""
+
+    items: jax.Array
+
+
+Negatives: TypeAlias = OwnNegatives | SharedNegatives
+
+
+class Targets(NamedTuple):
+    """What a step asks for.
+
+    Attributes:
+      places: where: the state there is asked for the next item or, behind a mask, for the hidden one.
+      users: [P] int32 user rows.
+      queries: [P] int32 rows of the query tables.
+      negatives: item rows that the target is to outscore.
+      negative_logits: [P, G, 2] pair logits of users and negatives, or None without gates.
+    """
+
+    places: GatheredPlaces | EveryPlace
+    users: jax.Array
+    queries: jax.Array
+    negatives: Negatives
+    negative_logits: jax.Array | None = None
+
+
+class PairScores(NamedTuple):
+    """Scores of training pairs: positive [P], negative [P, G] (-inf: none); `mask` [P]: pairs that exist; `auxiliary` []: a loss beside."""
+
+    positive: jax.Array
+    negative: jax.Array
+    mask: jax.Array
+    auxiliary: jax.Array | float = 0.0
+
+
+class StepContext(NamedTuple):
+    """What only a training step knows, and encoders and auxiliary losses may read; all None outside of training.
+
+    Attributes:
+      keep_ids: [T] bool, which occurrences of items keep their ID vector (`ItemEncoder.keep_ids`).
+      id_rows: [T, D] ID vectors of the items that are asked for, where the step keeps the table elsewhere (`training.optim.deferred`).
+      states: [N, D] newest states of all users at the start of the epoch, for methods with `reads_states`.
+    """
+
+    keep_ids: jax.Array | None = None
+    id_rows: jax.Array | None = None
+    states: jax.Array | None = None
+
+
+NO_CONTEXT = StepContext()

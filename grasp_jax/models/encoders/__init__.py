@@ -1,0 +1,1 @@
+"""Item encoders: what the vector of an item is, for a user."""

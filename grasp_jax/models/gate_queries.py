@@ -1,0 +1,93 @@
+"""What the gates ask with: the user's text as published, or a repair of its leak.
+
+A user's text is written from the training history, and every training target is in it. Each `QUERIES` but "user" replaces it by
+something made from vectors, so that the leak can be measured and taken away:
+
+  user        the user's text and the mean of similar users' texts, as published
+  neighbours  the mean of similar users' texts for both
+  history     the mean of the training items' vectors: leaks like the user's text; the control of the two below
+  two_fold    that mean over the half of the training items that the asked item is not in (nor the same item, bought twice)
+  prefix      that mean over the items before the asked one
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import Split
+
+QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
+BY_INTERACTION = ("two_fold", "prefix")
+
+
+def query_rows(kind: str, log: InteractionLog, interactions: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """Row of the query tables for asked interactions: flat index of each (the end of the history for what comes next) and its user."""
+    return (interactions + users if kind in BY_INTERACTION else users).astype(np.int32)
+
+
+def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dict[str, np.ndarray]:
+    """The tables "users" and "users_similar" of a kind: [N, E], or [I + N, E] where every interaction is asked for differently."""
+    if kind == "user":
+        return {name: bank[name] for name in ("users", "users_similar")}
+    if kind == "neighbours":
+        return dict.fromkeys(("users", "users_similar"), bank["users_similar"])
+    means = {"history": history_means, "two_fold": two_fold_means, "prefix": prefix_means}[kind]
+    return {name: unit(means(bank[of], split)) for name, of in (("users", "items"), ("users_similar", "items_similar"))}
+
+
+def history_means(items: np.ndarray, split: Split) -> np.ndarray:
+    """[N, E] sum of the vectors of each user's training items."""
+    return _sums(items, split.log.items, split.log.users, _in_training(split), split.log.num_users)
+
+
+def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
+    """[I + N, E]: training items of even place are asked with the odd ones and the other way round; later items with all."""
+    log, training = split.log, _in_training(split)
+    place = np.arange(log.num_interactions) - log.offsets[log.users]
+    halves = [_sums(items, log.items, log.users, training & (place % 2 == half), log.num_users) for half in (0, 1)]
+    rows = np.repeat(halves[0] + halves[1], log.lengths + 1, axis=0)
+    asked = np.flatnonzero(training)
+    for half in (0, 1):
+        own, other = asked[place[asked] % 2 == half], asked[place[asked] % 2 != half]
+        again = _occurrences(log, other, own)  # bought twice: the asked item stands in the other half too
+        rows[own + log.users[own]] = halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
+    return rows
+
+
+def _occurrences(log: InteractionLog, among: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """How often each asked interaction's user has the same item in the interactions `among`: [len(asked)]."""
+    keys = log.users.astype(np.int64) * log.num_items + log.items
+    found, counts = np.unique(keys[among], return_counts=True)
+    if not len(found):
+        return np.zeros(len(asked), np.float32)
+    place = np.minimum(np.searchsorted(found, keys[asked]), len(found) - 1)
+    return np.where(found[place] == keys[asked], counts[place], 0).astype(np.float32)
+
+
+def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
+    """[I + N, E] sum of the vectors of the items before each place; the last row of a user follows the whole history."""
+    log = split.log
+    rows = np.zeros((log.num_interactions + log.num_users, items.shape[1]), np.float32)
+    for user in range(log.num_users):
+        begin, end = log.offsets[user], log.offsets[user + 1]
+        np.cumsum(items[log.items[begin:end]], axis=0, dtype=np.float32, out=rows[begin + user + 1 : end + user + 1])
+    return rows
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length one; zero rows stay, and their logits are 0."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def _in_training(split: Split) -> np.ndarray:
+    """[I] bool."""
+    inside: np.ndarray = np.arange(split.log.num_interactions) < split.train.end[split.log.users]
+    return inside
+
+
+def _sums(vectors: np.ndarray, items: np.ndarray, users: np.ndarray, kept: np.ndarray, num_users: int) -> np.ndarray:
+    sums = np.zeros((num_users, vectors.shape[1]), np.float32)
+    np.add.at(sums, users[kept], vectors[items[kept]])
+    return sums

@@ -1,0 +1,97 @@
+"""The gates: sigmoid attention between a user and an item (Eq. 3), one scalar per pair, in every form that a config can name.
+
+With one query and one key per pair, `A(q, v) = gate(q.v / sqrt(E)) v`. The three logits of a pair come from two dot products:
+`s1 = u.i / sqrt(E)`, `s2 = ubar.ibar / sqrt(E)`, and for the concatenated vectors of width 2E `(s1 + s2) / sqrt(2)`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def sigmoid_attention(query: jax.Array, value: jax.Array) -> jax.Array:
+    """Eq. 3 as written, [..., E] and [..., E] -> [..., E]; the plain reference of everything else in this file."""
+    logit = jnp.einsum("...e,...e->...", query, value) / jnp.sqrt(query.shape[-1])
+    return jax.nn.sigmoid(logit)[..., None] * value
+
+
+def pair_logits(
+    users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array, subscripts: str = "...e,...e->..."
+) -> jax.Array:
+    """The two logits (s1, s2) of user-item pairs; frozen tables make them data, computed once and kept as two floats.
+
+    Args:
+      users, users_similar: u and ubar.
+      items, items_similar: i and ibar.
+      subscripts: einsum of one of the two products; "ue,ve->uv" gives all pairs.
+
+    Returns:
+      [..., 2] float32.
+    """
+    scale = 1.0 / jnp.sqrt(jnp.float32(items.shape[-1]))
+    own = _dot(subscripts, users, items)
+    similar = _dot(subscripts, users_similar, items_similar)
+    return jnp.stack([own, similar], axis=-1) * scale
+
+
+def _dot(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    # Half-precision tables are widened: a logit is a sum of E small terms.
+    return jnp.einsum(subscripts, a.astype(jnp.float32), b.astype(jnp.float32))
+
+
+def three_logits(logits: jax.Array) -> jax.Array:
+    """(s1, s2) -> logits of self, similar and global attention (Eq. 4); [..., 2] -> [..., 3]."""
+    return jnp.concatenate([logits, logits.sum(axis=-1, keepdims=True) / jnp.sqrt(2.0)], axis=-1)
+
+
+def pair_gates(
+    kind: str,
+    logits: jax.Array,
+    temperature: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    normaliser: jax.Array | None = None,
+) -> jax.Array:
+    """The gates of self, similar and global attention.
+
+    Args:
+      kind: "paper" (sigmoid, Eq. 3), "learned" (a temperature and a bias for each of the three), "none" (all one) or "softmax".
+      logits: [..., 2] from `pair_logits`.
+      temperature, bias: [3], for "learned".
+      normaliser: [..., 3] log of the softmax denominator, for "softmax".
+
+    Returns:
+      [..., 3].
+    """
+    if kind == "none":
+        return jnp.ones((*logits.shape[:-1], 3), logits.dtype)
+    three = three_logits(logits)
+    if kind == "softmax":
+        assert normaliser is not None
+        return jnp.exp(three - normaliser)
+    if kind == "learned":
+        assert temperature is not None and bias is not None
+        three = three * temperature + bias
+    return jax.nn.sigmoid(three)
+
+
+def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
+    """Softmax denominators over each user's history up to a position, the "list at hand" of Table 4.
+
+    Causal, so that a gate never depends on what the user bought later. The denominator of position t+1 is that of position t with
+    item t+1 appended, so as input and as target an item has one gate, and `candidate_normaliser` gives the same to a candidate.
+
+    Args:
+      logits: [R, L, 2].
+      segments: [R, L] int32; equal values of one row belong to one user, -1 is empty.
+
+    Returns:
+      [R, L, 3] log of the sum over the history that a position belongs to, itself and earlier positions.
+    """
+    length = segments.shape[1]
+    together = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, None, :] & jnp.tril(jnp.ones((length, length), bool))
+    spread = jnp.where(together[..., None], three_logits(logits)[:, None, :, :], -jnp.inf)
+    return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(spread, axis=2), 0.0)
+
+
+def candidate_normaliser(logits: jax.Array, normaliser: jax.Array) -> jax.Array:
+    """Denominators for candidates: the history with this candidate appended. [..., 2] and [..., 3] -> [..., 3]."""
+    return jnp.logaddexp(three_logits(logits), normaliser)

@@ -1,0 +1,115 @@
+"""What a method adds to a backbone."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from grasp_jax.config import Config, ModelConfig
+from grasp_jax.models.auxiliary import AuxiliaryLoss
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.batch import Params, Tables
+from grasp_jax.models.encoders.base import ItemEncoder
+from grasp_jax.models.frozen import Bank, FrozenTable
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSizes:
+    """Numbers that a model is built for and that no field of the config says.
+
+    Attributes:
+      num_items: V.
+      max_length: longest packed history, for position embeddings.
+      width: E of the knowledge bank, 0 without one.
+      num_users: B, users of a training batch on all devices together.
+      shares: devices that share it out.
+    """
+
+    num_items: int
+    max_length: int
+    width: int = 0
+    num_users: int = 0
+    shares: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What frozen tables may depend on besides the bank.
+
+    Attributes:
+      config: the `model` section.
+      item_counts: [V] training interactions of each item.
+    """
+
+    config: ModelConfig
+    item_counts: np.ndarray
+
+
+class Method:
+    """A row of the paper's tables: an item encoder, and what else sets it apart from the plain backbone.
+
+    A method is one object, in `METHODS` by the name that a config gives it. A new one is a file with a subclass and a line in
+    `METHODS`: it must have `encoder`, and the defaults of the rest are a method that reads no text, has no gates and no loss of its own.
+
+    Attributes of the class:
+      needs_bank: whether it reads text, so that a knowledge bank must be prepared.
+      reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
+      loss: "bce", "softmax" or "gbce" of `training.losses`, where `config.train.loss` is "auto".
+    """
+
+    needs_bank: ClassVar[bool] = False
+    reads_states: ClassVar[bool] = False
+    loss: ClassVar[str] = "bce"
+
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> ItemEncoder:
+        """The item encoder.
+
+        Args:
+          config: the `model` section.
+          sizes: V and E.
+        """
+        raise NotImplementedError
+
+    def gated(self, config: ModelConfig) -> bool:
+        """Whether the encoder has gates (`ItemEncoder.gated`), as the `model` section has it: then there are query tables as well."""
+        return False
+
+    def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
+        """The frozen tables that the encoder and the auxiliary loss read, but for the query tables of gates (`frozen.asked_with`).
+
+        Args:
+          bank: the four tables of the knowledge bank, by name.
+          facts: the `model` section and how often items were bought.
+        """
+        return ()
+
+    def start(self, params: Params, tables: Tables) -> Params:
+        """The parameters that one model starts from, of freshly drawn ones; within jit."""
+        return params
+
+    def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> AuxiliaryLoss | None:
+        """A loss beside that of the next item; None without one.
+
+        Args:
+          config: the `model` section.
+          sizes: E and B.
+        """
+        return None
+
+    def check(self, config: Config) -> None:
+        """Makes sure that the config, as the method has it, holds no values that do not go with the method.
+
+        Raises:
+          UserError: naming the field.
+        """
+
+    def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
+        """What turns item vectors into states: the backbone, or a module that holds it.
+
+        Args:
+          backbone: the one that the config names.
+          config: the `model` section.
+          max_length: longest packed history.
+        """
+        return backbone

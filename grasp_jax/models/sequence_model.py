@@ -1,0 +1,96 @@
+"""A sequence model: an item encoder and a backbone, over packed rows.
+
+`methods.METHODS` and `backbones.BACKBONES` are the way from a config string to its code (`models.build`). Frozen knowledge tables are
+arguments, never parameters, so no optimiser state and no gradient ever has their size.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.models.batch import Negatives, PackedBatch, Params
+from grasp_jax.models.encoders.base import GatedHead
+from grasp_jax.models.gates import candidate_normaliser
+from grasp_jax.models.step_items import in_shares, rows_of_step
+from grasp_jax.models.training_scores import TrainingScores
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class SequenceModel(TrainingScores):
+    """Item encoder and backbone: what training reads of them (`TrainingScores`, which has the attributes), and what ranking reads."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether an item's vector depends on the user, so that pair logits are needed."""
+        return self.encoder.gated
+
+    def gates(self, logits: jax.Array) -> jax.Array | None:
+        """[..., 2] pair logits -> [..., 3] gates; None without gates."""
+        return self.encoder.gates(logits)
+
+    def gated_head(self) -> GatedHead | None:
+        """What bounds of scores are computed from, see `evaluation.bounds`; None where there are none."""
+        return self.encoder.gated_head()
+
+    def score_offset(self, states: jax.Array) -> jax.Array:
+        """[..., D] -> [...]: what the last layer's bias adds to every score of a state."""
+        return self.encoder.last_layer(states)[1]
+
+    def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """States after the newest item of each user.
+
+        Args:
+          features: [V, ...] `item_features` of the whole catalogue, which ranking needs anyway.
+          batch: packed histories.
+          newest: [B] place, row * L + column, of the newest item, or of the mask after it.
+
+        Returns:
+          o [B, D], and the [B, 3] softmax denominators of the histories (None unless the gate is "softmax").
+        """
+        normaliser = self._history_normaliser(batch)
+        vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
+        states = self.backbone(self._hidden(vectors, batch.masked), batch.segments, batch.positions, None, newest)
+        last_item = newest - 1 if self.backbone.bidirectional else newest
+        return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
+
+    def score_candidates(
+        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+    ) -> jax.Array:
+        """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
+        gates = self._candidate_gates(logits, normaliser)
+        weights, offset = self.encoder.last_layer(states)
+        return jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates)) + offset[:, None]
+
+    def score_items(
+        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+    ) -> jax.Array:
+        """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
+        return self.encoder.score_all(features, states, self._candidate_gates(logits, normaliser))
+
+    def _candidate_gates(self, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array | None:
+        """[B, C, 2] logits and [B, 3] denominators of the histories -> [B, C, 3]."""
+        if normaliser is None or logits is None:
+            return self.encoder.gates(logits)
+        return self.encoder.gates(logits, candidate_normaliser(logits, normaliser[:, None]))
+
+
+def apply(
+    model: SequenceModel,
+    params: Params,
+    method: Callable[Concatenate[SequenceModel, Arguments], Result],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """`model.method(*args, **kwargs)` with the given parameters and no dropout; `method` is one of the class."""
+    bound = cast(Callable[Arguments, Result], functools.partial(model.apply, {"params": params}, method=method))
+    return bound(*args, **kwargs)
+
+
+def step_rows(model: SequenceModel, batch: PackedBatch, negatives: Negatives) -> jax.Array:
+    """[n, K] item rows whose vectors a step computes, those of each of n devices that share out the batch."""
+    return in_shares(rows_of_step(batch, negatives, model.backbone.bidirectional), model.shares)

@@ -1,0 +1,261 @@
+"""The modes of the command line, `--mode`: each a function of the run and the flags' values, which prints what it did."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.chosen import audience_of, choose
+from grasp_jax.config import Config, check_workdir
+from grasp_jax.config.address import redacted
+from grasp_jax.data.groups import statistics
+from grasp_jax.data.summary import summary_lines
+from grasp_jax.errors import TrainingDiverged, UserError
+from grasp_jax.evaluation.audience import Wanted
+from grasp_jax.evaluation.results import comparison_table, save_results, table
+from grasp_jax.evaluation.significance import compare
+from grasp_jax.knowledge.audit.measure import measure
+from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
+from grasp_jax.knowledge.audit.sheet import sheet_rows
+from grasp_jax.knowledge.audit.subjects import group_labels, make_subjects
+from grasp_jax.knowledge.audit.write import write_audit
+from grasp_jax.knowledge.bank import MANIFEST, bank_width
+from grasp_jax.knowledge.prepare import prepare_bank
+from grasp_jax.knowledge.texts import dry_run, sample_prompts
+from grasp_jax.machine import machine
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.methods import METHODS
+from grasp_jax.parallel.processes import is_main_process
+from grasp_jax.paths import check_folder
+from grasp_jax.planning import plan_lines
+from grasp_jax.refit import refit_config, refit_workdir
+from grasp_jax.report.runs import read_runs
+from grasp_jax.report.write import write_report
+from grasp_jax.run import Prepared, Run, check, claim, open_run, prepare, seconds
+from grasp_jax.serving.recommend import write_recommendations
+from grasp_jax.serving.users import read_users
+from grasp_jax.training.checkpoint import hash_of_model
+from grasp_jax.trial import make_trial, train_trial, trained
+from grasp_jax.trial_results import Evaluated, evaluate_trial, finished
+from grasp_jax.workdir import working_alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What flags besides the config say.
+
+    Attributes:
+      dry_run: of prepare: say what would be asked of a language model, and ask nothing.
+      allow_older: where the newest model is damaged, use the newest whole one.
+      users: of recommend: a file of user ids; None: everyone.
+      ratings: of audit: a filled-in sheet; None: make an empty one.
+      runs: of report: workdirs, comma separated.
+      out: a file or folder to write; None: the mode's own place.
+    """
+
+    dry_run: bool = False
+    allow_older: bool = False
+    users: str | None = None
+    ratings: str | None = None
+    runs: str | None = None
+    out: str | None = None
+
+
+def say_what_was_read(run: Run) -> None:
+    """Prints how the data were understood, and samples of the texts that will be encoded."""
+    print("\n".join(summary_lines(run.dataset, run.config.eval.include_short_users)))
+    facts = statistics(run.split, run.groups)
+    print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
+    if run.needs_bank:
+        for line in sample_prompts(run.knowledge, run.split, run.dataset.texts):
+            print(line)
+
+
+def prepared_run(run: Run) -> Prepared:
+    """Says what was read, and makes or opens the knowledge bank."""
+    say_what_was_read(run)
+    prepared = prepare(run)
+    if prepared.bank is not None:
+        recipe = prepared.bank.manifest["recipe"]
+        print(f"knowledge: encoder {recipe['encoder']}, E={prepared.width}, K={recipe['num_neighbours']}")
+    return prepared
+
+
+def prepare_alone(run: Run, options: Options) -> None:
+    """Makes the knowledge bank; with --dry-run says what that would ask for. A bank that was made makes the workdir the config's own."""
+    if options.dry_run:
+        say_what_was_read(run)
+        print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
+        return
+    prepared_run(run)
+    claim(run)
+
+
+def train(run: Run, options: Options) -> None:
+    """Trains every method on every backbone that the config names."""
+    check(run)
+    prepared = prepared_run(run)
+    for method, backbone in run.trials:
+        train_trial(make_trial(prepared, method, backbone))
+
+
+def evaluate(run: Run, options: Options) -> None:
+    """Measures the trained models on the test items and writes results.json."""
+    prepared = prepare(run)
+    evaluated = {}
+    for method, backbone in run.trials:
+        trial = make_trial(prepared, method, backbone)
+        evaluated[method, backbone] = evaluate_trial(trial, trained(trial))
+    _report(run, evaluated)
+
+
+def everything(run: Run, options: Options) -> None:
+    """prepare, then train and evaluate trial by trial: a finished one is not ranked again; one that diverges does not stop the rest."""
+    check(run)
+    prepared = prepared_run(run)
+    evaluated: dict[tuple[str, str], Evaluated] = {}
+    failed: list[dict[str, str]] = []
+    for number, (method, backbone) in enumerate(run.trials, start=1):
+        if len(run.trials) > 1:
+            print(f"trial {number} of {len(run.trials)}: {method}-{backbone}", flush=True)
+        trial = make_trial(prepared, method, backbone)
+        try:
+            snapshot = train_trial(trial)
+        except TrainingDiverged as error:
+            if len(run.trials) == 1:
+                raise
+            failed.append({"method": method, "backbone": backbone, "reason": str(error)})
+            continue
+        if run.config.data.split == "none":
+            print(f"{method}-{backbone}: trained on everything, so there is nothing to evaluate")
+            continue
+        done = finished(run, method, backbone, hash_of_model(snapshot.best_params))
+        evaluated[method, backbone] = done or evaluate_trial(trial, snapshot)
+    if evaluated:
+        _report(run, evaluated, failed)
+    if failed:
+        reasons = "; ".join(trial["reason"] for trial in failed)
+        raise TrainingDiverged(f"{len(failed)} of {len(run.trials)} trials failed; {reasons}")
+
+
+def recommend(run: Run, options: Options) -> None:
+    """Writes the top items of every user, by the trained model that validation prefers."""
+    selected = read_users(options.users, run.split.log)
+    chosen = choose(prepare(run))
+    print(f"model: {chosen.trial.name}, {chosen.why}")
+    path, part = pathlib.Path(options.out or run.workdir / "recommendations.parquet"), run.config
+    wanted = Wanted(part.recommend.top_n, part.recommend.exclude_seen, None, None, part.eval.user_block, part.eval.item_block)
+    served = write_recommendations(audience_of(chosen), selected.rows, wanted, path, chosen.made_from, selected.skipped)
+    print(f"{served.full + served.short} users, {wanted.top_n} items each: {path}")
+    if served.short:
+        print(f"{served.short} of them have fewer than {wanted.top_n} items left, and get those")
+    if served.skipped:
+        why = path.with_name(f"{path.stem}.skipped.csv")
+        print(f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}")
+
+
+def refit(run: Run, options: Options) -> None:
+    """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
+    chosen = choose(prepare(run))
+    print(f"model: {chosen.trial.name}, {chosen.why}; nothing is held back now")
+    again = open_run(refit_config(run, chosen), refit_workdir(run), run.dataset, allow_older=run.allow_older)
+    check_workdir(again.config, again.workdir)
+    train(again, options)
+    print(f"the model for production is in {again.workdir}: --mode=recommend --workdir={again.workdir}")
+
+
+def audit(run: Run, options: Options) -> None:
+    """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
+    out = check_folder(options.out or str(run.workdir / "audit"), "--out")
+    if not (run.bank_folder / MANIFEST).is_file():
+        raise UserError(f"{run.bank_folder}: there is no knowledge bank to audit; run --mode=prepare first")
+    config, dataset = run.knowledge, run.dataset
+    labels = group_labels(config)
+    rated = rated_groups(read_ratings(pathlib.Path(options.ratings), labels), labels) if options.ratings else []
+    bank = prepare_bank(config, run.split, dataset.texts, run.bank_folder)
+    subjects = make_subjects(config, run.split, dataset.texts, bank)
+    sheet = [] if options.ratings else sheet_rows(subjects, config.audit)
+    paths = write_audit(measure(config, subjects, dataset.texts.items, bank, rated), sheet, out)
+    print(f"{len(paths)} files; open {paths[0]} in a browser")
+
+
+def report(options: Options) -> None:
+    """Tables, figures and examples of the runs in --runs, into --out."""
+    out = check_folder(options.out or "report", "--out")
+    paths = write_report(read_runs(options.runs or "", options.allow_older), out)
+    print(f"{len(paths)} files; open {paths[0]} in a browser")
+
+
+def plan(config: Config, workdir: str | None) -> None:
+    """Prints what a step of the config holds, moves and computes on each device, and the fewest devices that hold it."""
+    folder = pathlib.Path(config.knowledge.path or pathlib.Path(workdir or "") / "knowledge")
+    print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
+
+
+def _all_finished(run: Run, evaluated: dict[tuple[str, str], Evaluated]) -> dict[tuple[str, str], Evaluated]:
+    """This call's trials and those that earlier calls left in the workdir, in the order of the tables."""
+    found = {}
+    for backbone in BACKBONES:
+        for method in METHODS:
+            if trial := evaluated.get((method, backbone)) or finished(run, method, backbone):
+                found[method, backbone] = trial
+    return found
+
+
+def _report(run: Run, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()) -> None:
+    evaluated = _all_finished(run, evaluated)
+    rows = [row for trial in evaluated.values() for row in trial.rows]
+    comparisons = _compare(evaluated)
+    lengths = np.bincount(run.split.log.lengths)
+    about = {
+        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
+        "table1": statistics(run.split, run.groups),
+        "lengths": {str(length): int(count) for length, count in enumerate(lengths) if count},
+        "seconds": seconds(run),
+        **machine(),
+    }
+    if is_main_process():
+        save_results(run.workdir / "results.json", rows, comparisons, failed, about)
+    print(f"\n{table(rows, failed)}\n")
+    if comparisons:
+        print(f"{comparison_table(comparisons)}\n")
+    print("seconds: " + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items()))
+
+
+def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
+    """Every pair of methods of each backbone, by each protocol."""
+    rows: list[dict[str, Any]] = []
+    for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
+        trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
+        for protocol in next(iter(trials.values())).gains:
+            comparisons = compare({method: trial.gains[protocol] for method, trial in trials.items()})
+            rows += [{"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)} for comparison in comparisons]
+    return rows
+
+
+MODES: dict[str, Callable[[Run, Options], None]] = {
+    "all": everything,
+    "prepare": prepare_alone,
+    "train": train,
+    "evaluate": evaluate,
+    "recommend": recommend,
+    "audit": audit,
+    "refit": refit,
+    "refresh": everything,  # of a run that sets aside what was made from other data
+}
+ALONE = ("all", "prepare", "train", "evaluate", "refit", "refresh")  # modes that write what other calls on the workdir read
+
+
+def run_mode(mode: str, open_it: Callable[[], Run], workdir: pathlib.Path, options: Options) -> None:
+    """Opens a run and does what the mode says; of the modes that write into the workdir one at a time.
+
+    Raises:
+      UserError: another process works there; and whatever the mode raises.
+    """
+    alone = mode in ALONE and not options.dry_run
+    with working_alone(workdir) if alone else contextlib.nullcontext():
+        MODES[mode](open_it(), options)

@@ -1,0 +1,50 @@
+"""Training once more on everything, for production: for as many epochs as a validated run chose, with nothing held back."""
+
+import pathlib
+
+import numpy as np
+
+from grasp_jax.chosen import Chosen
+from grasp_jax.config import Config
+from grasp_jax.errors import UserError
+from grasp_jax.run import Run
+
+FOLDER = "refit"  # within the workdir of the validated run
+
+
+def refit_workdir(run: Run) -> pathlib.Path:
+    """Where the model that is trained on everything is kept."""
+    return run.workdir / FOLDER
+
+
+def refit_config(run: Run, chosen: Chosen) -> Config:
+    """The config of a refit: the chosen method, backbone and rates, and as many epochs as were best for them, the mean over seeds.
+
+    Args:
+      run: the validated run.
+      chosen: what its validation prefers.
+
+    Raises:
+      UserError: nothing was validated.
+    """
+    if run.config.data.split == "none":
+        held_back = "config.data.split: 'none' holds nothing back, so no number of epochs was validated"
+        raise UserError(f"{run.workdir}: {held_back}; refit another run")
+    trial, progress = chosen.trial, chosen.snapshot.progress
+    epochs = max(1, round(float(np.mean(progress.best_epoch[chosen.replicas]))))
+    replica = trial.replicas[chosen.replica]
+    settled = trial.config.with_fields(
+        {
+            "data.split": "none",
+            "model.method": trial.method,
+            "model.backbone": trial.backbone,
+            "model.dropout": (replica.dropout,),
+            "train.learning_rate": (replica.learning_rate,),
+            "train.seeds": (replica.seed,),
+            "train.max_epochs": epochs,
+            "knowledge.path": "",  # a bank of its own, WORKDIR/refit/knowledge: users' texts tell of all interactions now
+            "knowledge.since": "",
+            "by_method": {},
+        }
+    )
+    return settled

@@ -1,0 +1,330 @@
+"""A run: one config in one workdir, from data to whatever its trials share.
+
+A run has two steps, each an explicit call: `open_run` reads and splits the data, `prepare` makes or opens the knowledge bank, which may
+take an hour. Trials (`grasp_jax.trial`) are made from what `prepare` returns. Nothing is written into the workdir before there is something
+to keep; `claim` then makes it the config's own.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from grasp_jax import workdir as workdirs
+from grasp_jax.config import Config, KnowledgeConfig, identity, names
+from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.data.groups import Groups, head_tail_groups
+from grasp_jax.data.log import distinct_items
+from grasp_jax.data.negatives import draw_candidates, exclusion_index
+from grasp_jax.data.split import Histories, Split, make_split, without_sated
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
+from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
+from grasp_jax.knowledge.bank import identity as bank_identity
+from grasp_jax.log import logger
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.batch import Tables
+from grasp_jax.models.frozen import FrozenTable, Placement, asked_with
+from grasp_jax.models.gate_queries import query_rows
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.parallel.mesh import ALL, TABLE, everywhere, make_mesh
+from grasp_jax.parallel.processes import is_main_process, main_process_first
+from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
+from grasp_jax.sizes import check_sizes
+from grasp_jax.timing import compile_seconds
+from grasp_jax.training.records import Records
+
+SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A config in a workdir, its data read and split.
+
+    Attributes:
+      config: of all methods and backbones.
+      workdir: where everything that the run makes is kept.
+      dataset: interactions and texts.
+      split: training, validation and test.
+      groups: head and tail.
+      allow_older: whether a damaged newest model is replaced by the one before it.
+    """
+
+    config: Config
+    workdir: pathlib.Path
+    dataset: Dataset
+    split: Split
+    groups: Groups
+    allow_older: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data and what of them is training."""
+        return self.split.fingerprint()
+
+    @property
+    def trials(self) -> list[tuple[str, str]]:
+        """(method, backbone) pairs that the config names."""
+        model = self.config.model
+        return [(method, backbone) for backbone in names(model.backbone) for method in names(model.method)]
+
+    @property
+    def needs_bank(self) -> bool:
+        """Whether any method reads text knowledge."""
+        return any(METHODS[method].needs_bank for method, _ in self.trials)
+
+    @property
+    def bank_folder(self) -> pathlib.Path:
+        """Where the knowledge bank is, or will be."""
+        return pathlib.Path(self.config.knowledge.path or self.workdir / "knowledge")
+
+    @property
+    def knowledge(self) -> KnowledgeConfig:
+        """The `knowledge` section, with files found beside the data."""
+        own = self.config.knowledge
+        return dataclasses.replace(
+            own,
+            item_file=_beside_data(self.config, own.item_file),
+            user_file=_beside_data(self.config, own.user_file),
+            item_ids_file=_beside_data(self.config, own.item_ids_file),
+            user_ids_file=_beside_data(self.config, own.user_ids_file),
+        )
+
+    @property
+    def records(self) -> Records:
+        """WORKDIR/metrics.jsonl."""
+        return Records(self.workdir / "metrics.jsonl", writes=is_main_process())
+
+    def made_from(self, method: str) -> dict[str, object]:
+        """What models of a method are trained on, as `provenance` describes it."""
+        fields = identity(self.config.for_method(method))
+        own = {key: value for key, value in fields.items() if not key.startswith("by_method")}
+        described: dict[str, object] = {"data": self.fingerprint, "config": own}
+        if not METHODS[method].needs_bank:
+            return described
+        manifest = read_manifest(self.bank_folder, "prepare it again")
+        return described | {"bank": bank_identity(manifest)}
+
+    def queries(self, method: str, ends: np.ndarray) -> np.ndarray:
+        """[N] rows of the query tables for what follows each user's history, which ends at `ends` [N] (`Histories.end`)."""
+        kind = self.config.for_method(method).model.gate_query
+        return query_rows(kind, self.split.log, ends, np.arange(self.split.log.num_users))
+
+
+def open_run(
+    config: Config,
+    workdir: pathlib.Path,
+    dataset: Dataset | None = None,
+    refresh: bool = False,
+    allow_older: bool = False,
+) -> Run:
+    """Reads and splits the data.
+
+    Args:
+      config: of the run, checked.
+      workdir: its folder; it need not exist.
+      dataset: the data, if they were read already; None: `config.data` says where they are.
+      refresh: what the workdir holds of other data is set aside.
+      allow_older: a damaged newest model may be replaced by the one before it.
+
+    Raises:
+      UserError: the data cannot be read, or the workdir belongs to other data.
+    """
+    data = config.data
+    if dataset is None:
+        dataset = load_dataset(data)
+    else:
+        dataset = dataset.with_split(data.split, data.valid_after, data.test_after)
+    with main_process_first("refresh") if refresh else contextlib.nullcontext():
+        changed = workdirs.data_change(workdir, dataset.log)
+        if changed and not refresh:
+            raise UserError(f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside")
+        if changed:  # the first process alone sees it: the others come when all is set aside
+            logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
+    split = make_split(config.data, dataset.log, config.eval.include_short_users)
+    split, _ = without_sated(split, config.eval.num_negatives)
+    groups = head_tail_groups(split, config.data.tail_user_below, config.data.tail_item_below)
+    return Run(config, workdir, dataset, split, groups, allow_older)
+
+
+def check(run: Run) -> None:
+    """What can be told of the config and the data before anything is computed.
+
+    Raises:
+      UserError: there are too few items to draw negatives from, or the machine cannot hold the run.
+    """
+    width = (bank_width(run.bank_folder) or run.config.knowledge.width) if run.needs_bank else 0
+    check_sizes(run.config, run.split, width)
+    wanted, log, users = run.config.eval.num_negatives, run.split.log, run.split.test.evaluated
+    if not len(users):  # of a split without a test
+        return
+    if log.lengths.max() < log.num_items - wanted:
+        left = log.num_items - 1
+    else:
+        left = int((log.num_items - distinct_items(log))[users].max())
+    if left < wanted:
+        raise UserError(
+            f"config.eval.num_negatives: {wanted}; expected at most {left}, for no user has more items left of the {log.num_items} in "
+            "the catalogue"
+        )
+
+
+def claim(run: Run) -> None:
+    """Makes the workdir this config's and this data's own."""
+    if is_main_process():
+        workdirs.claim(run.workdir, run.config, run.dataset.log)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run with its knowledge, on devices.
+
+    Attributes:
+      run: config, workdir and data.
+      bank: the knowledge bank; None where no method reads text.
+      mesh: the devices.
+      shared: tables of the bank that are on the devices already, by name; all methods of a run share them.
+      tables: the frozen tables of each method that was asked for.
+    """
+
+    run: Run
+    bank: KnowledgeBank | None
+    mesh: Mesh
+    shared: dict[str, PlacedRows] = dataclasses.field(default_factory=dict)
+    tables: dict[str, Tables] = dataclasses.field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """E of the knowledge bank; 0 without one."""
+        return self.bank.width if self.bank else 0
+
+
+def prepare_bank_of(run: Run) -> KnowledgeBank | None:
+    """The knowledge bank of a run, made if there is none yet; None where no method reads text."""
+    if not run.needs_bank:
+        return None
+    from grasp_jax.knowledge.prepare import prepare_bank  # needs pyarrow, which training on ids does not
+
+    with main_process_first("bank"):
+        return prepare_bank(run.knowledge, run.split, run.dataset.texts, run.bank_folder)
+
+
+def prepare(run: Run) -> Prepared:
+    """Makes or opens the knowledge bank, and takes the devices that the config names."""
+    return Prepared(run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table))
+
+
+def frozen_tables(prepared: Prepared, method: str) -> Tables:
+    """The frozen tables of a method, placed as `config.mesh` and `config.tables` say."""
+    if not METHODS[method].needs_bank:
+        return {}
+    if method not in prepared.tables:
+        assert prepared.bank is not None
+        bank = prepared.bank.tables
+        config, split = prepared.run.config.for_method(method).model, prepared.run.split
+        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
+        if METHODS[method].gated(config):
+            declared += asked_with(config.gate_query, bank, split)
+        prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
+    return prepared.tables[method]
+
+
+def _on_devices(prepared: Prepared, table: FrozenTable) -> PlacedRows:
+    """A frozen table where the config wants it; one of the bank once for all methods."""
+    if not table.bank_name:
+        return _placed(prepared, table, table.rows.dtype)
+    if table.bank_name not in prepared.shared:
+        dtype = jnp.dtype(prepared.run.config.model.table_dtype)
+        prepared.shared[table.bank_name] = _placed(prepared, table, dtype)
+    return prepared.shared[table.bank_name]
+
+
+def _placed(prepared: Prepared, table: FrozenTable, dtype: np.dtype) -> PlacedRows:
+    config, mesh = prepared.run.config, prepared.mesh
+    if table.placement is Placement.ITEM_ROWS and config.mesh.table > 1:
+        return shard_rows(mesh, table.rows, dtype, (TABLE,))
+    if table.placement is Placement.USER_ROWS and config.tables.users == "sharded":
+        return shard_rows(mesh, table.rows, dtype, ALL)
+    if table.placement is Placement.USER_ROWS and config.tables.users == "host":
+        return HostRows(table.rows, dtype, mesh)
+    whole: jax.Array = everywhere(mesh, np.asarray(table.rows, dtype))
+    return whole
+
+
+def mask_at(config: Config, method: str, backbone: str) -> str:
+    """Where the backbone has a mask at each history."""
+    return BACKBONES[backbone].from_config(config.for_method(method).model, 0).mask_at
+
+
+def evaluation_of(prepared: Prepared, name: str, method: str, backbone: str, users: int = 0) -> EvaluationSet:
+    """Validation ("valid") or test set of a trial.
+
+    Args:
+      prepared: the run.
+      name: "valid" or "test".
+      method, backbone: of the trial.
+      users: of so many users drawn once, the same for every method; 0: of all.
+    """
+    run = prepared.run
+    histories = {"valid": run.split.valid, "test": run.split.test}[name]
+    if not len(histories.evaluated):
+        raise UserError(
+            f"config.data.split: {run.config.data.split!r} holds nothing back for {name}, so nothing can be measured; evaluate a run "
+            "with another split"
+        )
+    negatives = _negatives(run, name, histories)
+    everyone = histories.evaluated
+    if 0 < users < len(everyone):
+        rng = np.random.default_rng([run.config.eval.seed, SUBSET])
+        kept = np.sort(rng.choice(len(everyone), users, replace=False))
+        target = np.full_like(histories.target, -1)
+        target[everyone[kept]] = histories.target[everyone[kept]]
+        histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
+    gated = METHODS[method].gated(run.config.for_method(method).model)
+    return evaluation_set(
+        histories,
+        negatives,
+        frozen_tables(prepared, method) if gated else {},
+        run.config.eval.user_block,
+        mask_at(run.config, method, backbone),
+        run.queries(method, histories.end),
+        prepared.mesh,
+    )
+
+
+def _negatives(run: Run, name: str, histories: Histories) -> np.ndarray:
+    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir."""
+    with main_process_first(f"negatives {name}"):
+        path, users, part = run.workdir / "candidates" / f"{name}.npy", histories.evaluated, run.config.eval
+        config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(users)}
+        store = StoredNegatives(path, {"data": run.fingerprint, "config": config})
+        if (stored := store.read()) is not None:
+            return stored
+        log = run.split.log
+        index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+        drawn = draw_candidates(index, users, part.num_negatives, 2 * part.seed + {"valid": 0, "test": 1}[name])
+        store.write(drawn)
+        return drawn
+
+
+def seconds(run: Run) -> dict[str, float]:
+    """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""
+    totals = {"train": 0.0, "validation": 0.0}
+    epochs = {(r["method"], r["backbone"], r["epoch"]): r for r in run.records.read() if r["event"] == "epoch"}
+    for record in epochs.values():  # models trained together share an epoch's seconds
+        totals["train"] += record["train_seconds"]
+        totals["validation"] += record["eval_seconds"]
+    return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
+
+
+def _beside_data(config: Config, name: str) -> str:
+    """A file named in the config: as it stands, or beside the interactions."""
+    data = pathlib.Path(config.data.path)
+    beside = (data.parent if data.is_file() else data) / name
+    return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name

@@ -1,0 +1,190 @@
+"""Recommendations for people given by their histories: ids in, ids out."""
+
+import dataclasses
+from collections.abc import Hashable, Sequence, Sized
+from typing import Literal, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import Audience, Wanted, best_items
+from grasp_jax.log import logger
+from grasp_jax.serving.artifact import Artifact, Catalogue
+
+Ids: TypeAlias = Sequence[Hashable] | np.ndarray
+IdLists: TypeAlias = Ids | Sequence[Ids]  # one list for all, or one for each
+Unknown = Literal["popular", "error"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which items may be recommended.
+
+    Attributes:
+      k: items for each person, at most.
+      candidates: ids to choose from: of all people alike, or a list for each; None: the whole catalogue.
+      exclude: ids that are left out: of all people alike, or a list for each.
+      exclude_seen: leave out what a person has had.
+      unknown: "popular": people without a known item get the most bought items; "error": an id that the model does not know is refused.
+    """
+
+    k: int = 10
+    candidates: IdLists | None = None
+    exclude: IdLists | None = None
+    exclude_seen: bool = True
+    unknown: Unknown = "popular"
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a `k` or an `unknown` that cannot be meant."""
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise UserError(f"k: {self.k!r}; expected a whole number from 1")
+        if self.unknown not in ("popular", "error"):
+            raise UserError(f"unknown: {self.unknown!r}; expected 'popular' or 'error'")
+
+
+class Answer(NamedTuple):
+    """What one person is recommended: [n] item rows, best first, and [n] float32 scores, NaN where popularity decided."""
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+def is_list(ids: object) -> bool:
+    """Whether something may be a list of ids: a list, tuple, array or series, and no text."""
+    return isinstance(ids, Sized) and not isinstance(ids, str | bytes)
+
+
+def as_text(name: object) -> str:
+    """An id as text; whole numbers that a table holds as floats, for there was a gap, are whole."""
+    if isinstance(name, float | np.floating) and float(name).is_integer():
+        return str(int(name))
+    return str(name)
+
+
+def listed(ids: Ids) -> list[Hashable]:
+    """A list, tuple, array or series of ids as a list."""
+    return np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else list(ids)
+
+
+def known_rows(catalogue: Catalogue, ids: Ids, what: str, unknown: Unknown = "popular") -> np.ndarray:
+    """[n] int32 rows of the ids that the model knows; others are left out.
+
+    Args:
+      catalogue: the items.
+      ids: item ids; numbers and their text are the same.
+      what: what messages call the list.
+      unknown: "error" refuses an id that the model does not know.
+
+    Raises:
+      UserError: the ids are no list, or one is not known and must be.
+    """
+    if not is_list(ids):
+        raise UserError(f"{what}: {ids!r}; expected a list of item ids")
+    names = listed(ids)
+    rows = [catalogue.rows.get(as_text(name), -1) for name in names]
+    if unknown == "error" and -1 in rows:
+        example = str(catalogue.ids[0])
+        raise UserError(f"{what}: no item has the id {names[rows.index(-1)]!r}; ids look like {example!r}; leave it out")
+    return np.array([row for row in rows if row >= 0], np.int32)
+
+
+def rows_of_histories(catalogue: Catalogue, histories: Sequence[Ids], unknown: Unknown) -> list[np.ndarray]:
+    """[n] int32 item rows of each history; says how many ids were not known.
+
+    Raises:
+      UserError: a history is no list, or an id is not known and must be.
+    """
+    if not is_list(histories):
+        raise UserError(f"histories: {histories!r}; expected a list with a list of item ids for each person")
+    found = [known_rows(catalogue, own, f"histories[{n}]", unknown) for n, own in enumerate(histories)]
+    given = sum(map(len, histories))
+    if missing := given - sum(map(len, found)):
+        logger.warning(f"{missing:,} of the {given:,} items in the histories are not known to the model and are passed over")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Who is asked for.
+
+    Attributes:
+      names: [n] what they are called in answers.
+      known: [n] bool, whether anything is known of each.
+      audience: those of whom something is known; None where there is nobody.
+      rows: [number of known ones] their rows in the audience, in the order of `names`.
+    """
+
+    names: np.ndarray
+    known: np.ndarray
+    audience: Audience | None
+    rows: np.ndarray
+
+
+def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
+    """The best items of each person; those of whom nothing is known get the most popular ones."""
+    catalogue, num_people = artifact.catalogue, len(people.names)
+    k = min(choice.k, len(catalogue.ids))
+    allowed = _allowed(catalogue, choice, num_people)
+    excluded: list[tuple[int, int]] = []
+    if choice.exclude is not None:
+        given = _for_each(choice.exclude, num_people, "exclude")
+        if len(given) == 1 and num_people != 1:  # of all alike
+            allowed = np.ones(len(catalogue.ids), bool) if allowed is None else allowed
+            allowed[..., known_rows(catalogue, given[0], "exclude", choice.unknown)] = False
+        else:
+            excluded = _pairs(catalogue, given, choice.unknown)
+    answers: dict[int, Answer] = {}
+    served = np.flatnonzero(people.known)
+    if people.audience is not None and len(served):
+        place_of = np.full(num_people, -1)
+        place_of[served] = np.arange(len(served))
+        inside = np.array([(place_of[n], item) for n, item in excluded if place_of[n] >= 0], np.int32)
+        own = allowed[served] if allowed is not None and allowed.ndim == 2 else allowed
+        blocks = artifact.config.eval
+        wanted = Wanted(k, choice.exclude_seen, own, inside.reshape(-1, 2), blocks.user_block, blocks.item_block)
+        for lists in best_items(people.audience, people.rows, wanted):
+            for place, count, end in zip(lists.people, lists.counts, np.cumsum(lists.counts), strict=True):
+                answers[int(served[place])] = Answer(lists.items[end - count : end], lists.scores[end - count : end])
+    others = np.flatnonzero(~people.known)
+    if len(others):
+        logger.warning(f"{len(others):,} of {num_people:,} people have no known history and get the most popular items, with no score")
+    order = np.argsort(-catalogue.counts, kind="stable")
+    excluded_of: dict[int, list[int]] = {}
+    for person, item in excluded:
+        excluded_of.setdefault(person, []).append(item)
+    for n in others.tolist():
+        kept = np.ones(len(order), bool) if allowed is None else (allowed if allowed.ndim == 1 else allowed[n]).copy()
+        kept[excluded_of.get(n, [])] = False
+        items = order[kept[order]][:k].astype(np.int32)
+        answers[n] = Answer(items, np.full(len(items), np.nan, np.float32))
+    return [answers[n] for n in range(num_people)]
+
+
+def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarray | None:
+    """[V] bool, or [n, V] where each person has candidates of their own; None: all."""
+    if choice.candidates is None:
+        return None
+    lists = _for_each(choice.candidates, num_people, "candidates")
+    allowed = np.zeros((len(lists), len(catalogue.ids)), bool)
+    for n, own in enumerate(lists):
+        allowed[n, known_rows(catalogue, own, "candidates", choice.unknown)] = True
+    if not allowed.any():
+        raise UserError("candidates: none of them is an item that the model knows; give ids of the catalogue")
+    return allowed[0] if len(lists) == 1 and num_people != 1 else allowed
+
+
+def _pairs(catalogue: Catalogue, lists: Sequence[Ids], unknown: Unknown) -> list[tuple[int, int]]:
+    """(person, item row) of everything that a list for each person leaves out."""
+    return [(n, int(row)) for n, own in enumerate(lists) for row in known_rows(catalogue, own, "exclude", unknown)]
+
+
+def _for_each(given: IdLists, num_people: int, what: str) -> list[Ids]:
+    """A list of lists as it is; one list of ids as the only one."""
+    if not is_list(given):
+        raise UserError(f"{what}: {given!r}; expected a list of item ids, or such a list for each person")
+    nested = [is_list(own) for own in given]
+    if not any(nested):
+        return [cast(Ids, list(given))]
+    if not all(nested) or len(given) != num_people:
+        raise UserError(f"{what}: {len(given)} lists for {num_people} people; expected one list of ids, or one for each person")
+    return cast(list[Ids], list(given))

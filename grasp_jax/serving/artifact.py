@@ -1,0 +1,185 @@
+"""A saved model: what answering takes, and neither optimiser nor training data.
+
+    model.json     sealed: method, backbone, config, sizes, what it was made from, checksums of the rest
+    params.npz     parameters of one replica, by their path in the tree
+    features.npy   what the item encoder has made of every item
+    items.npz      ids, titles and training counts of the items
+    tables/        frozen knowledge, of models with gates alone
+    encoder/       templates and fitted text encoder, of models with text
+"""
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+import grasp_jax
+from grasp_jax.config import Config, to_json
+from grasp_jax.errors import UserError
+from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_array, write_arrays, write_sealed
+from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.models.build import build_model
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.sequence_model import SequenceModel
+
+MODEL_FILE = "model.json"
+ENCODER = "encoder"
+FORMAT_VERSION = 1
+MEND = "copy the whole folder again, or save the model again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """The items of a model, in row order.
+
+    Attributes:
+      ids: [V] int64 or str.
+      titles: [V] str.
+      counts: [V] int64 training interactions.
+      columns: further columns that a user's text is made from, by name.
+    """
+
+    ids: np.ndarray
+    titles: np.ndarray
+    counts: np.ndarray
+    columns: Mapping[str, np.ndarray]
+
+    @functools.cached_property
+    def rows(self) -> dict[str, int]:
+        """Row of each id, as text."""
+        return {str(name): row for row, name in enumerate(self.ids.tolist())}
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A trained model of one method on one backbone, on the host.
+
+    Attributes:
+      method, backbone: names.
+      config: as the method has it.
+      sizes: what the model was built for.
+      params: nested dictionaries of arrays.
+      features: [V, ...] `SequenceModel.item_features`.
+      catalogue: the items.
+      tables: by name, of a gated model: "items", "items_similar" [V, E], and "users" [N, E], among which
+        the neighbours of new people are found.
+      encoder: makes rows of new texts; None for models without text, or whose bank has none.
+      made_from: what the model was made from (`provenance`).
+    """
+
+    method: str
+    backbone: str
+    config: Config
+    sizes: ModelSizes
+    params: Mapping[str, Any]
+    features: np.ndarray
+    catalogue: Catalogue
+    tables: Mapping[str, np.ndarray]
+    encoder: SavedTextEncoder | None
+    made_from: Mapping[str, Any]
+
+    @property
+    def gated(self) -> bool:
+        """Whether an item's vector depends on the user."""
+        return METHODS[self.method].gated(self.config.model)
+
+    @functools.cached_property
+    def model(self) -> SequenceModel:
+        """Encoder and backbone."""
+        return build_model(self.config.model, self.method, self.backbone, self.sizes)
+
+
+def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
+    """Writes a saved model; `MODEL_FILE` comes last, so a folder that has it is whole.
+
+    Args:
+      artifact: what to save.
+      folder: new, empty, or of an earlier saved model, which is replaced.
+
+    Raises:
+      UserError: the folder holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
+        raise UserError(f"{folder}: holds other files and no saved model; name a new folder, or an empty one")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).unlink(missing_ok=True)
+    for left in ("tables", ENCODER):
+        shutil.rmtree(folder / left, ignore_errors=True)
+    flat = {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()}
+    write_arrays(folder / "params.npz", **flat)
+    write_array(folder / "features.npy", artifact.features)
+    items = artifact.catalogue
+    columns = {f"column_{name}": values for name, values in items.columns.items()}
+    write_arrays(folder / "items.npz", ids=items.ids, titles=items.titles, counts=items.counts, **columns)
+    for name, table in artifact.tables.items():
+        write_array(folder / "tables" / f"{name}.npy", np.asarray(table))
+    if artifact.encoder is not None:
+        artifact.encoder.save(folder / ENCODER)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    content = {
+        "format": FORMAT_VERSION,
+        "version": grasp_jax.__version__,
+        "method": artifact.method,
+        "backbone": artifact.backbone,
+        "config": to_json(artifact.config),
+        "sizes": dataclasses.asdict(artifact.sizes),
+        "made_from": dict(artifact.made_from),
+        "files": checksums(folder, files),
+    }
+    write_sealed(folder / MODEL_FILE, content)
+
+
+def load_artifact(folder: pathlib.Path) -> Artifact:
+    """Opens a saved model; large arrays are memory-mapped.
+
+    Raises:
+      UserError: there is none, a file is not as it was written, or a later version wrote it.
+    """
+    content = read_sealed(folder / MODEL_FILE, MEND)
+    if content.get("format") != FORMAT_VERSION:
+        raise UserError(f"{folder / MODEL_FILE}: format {content.get('format')}; this version reads {FORMAT_VERSION}; {MEND}")
+    if content["method"] not in METHODS:
+        known = ", ".join(METHODS)
+        raise UserError(f"{folder / MODEL_FILE}: method {content['method']!r}; known are {known}: register it before loading")
+    if damage := first_damaged(folder, content["files"]):
+        raise UserError(f"{damage}, by the checksum in {folder / MODEL_FILE}; {MEND}")
+    with np.load(folder / "params.npz", allow_pickle=False) as stored:
+        params = unflatten_dict({tuple(name.split("/")): stored[name] for name in stored.files})
+    with np.load(folder / "items.npz", allow_pickle=False) as stored:
+        columns = {name.removeprefix("column_"): stored[name] for name in stored.files if name.startswith("column_")}
+        catalogue = Catalogue(stored["ids"], stored["titles"], stored["counts"], columns)
+    return Artifact(
+        method=content["method"],
+        backbone=content["backbone"],
+        config=Config.from_dict(content["config"]),
+        sizes=ModelSizes(**content["sizes"]),
+        params=params,
+        features=read_array(folder / "features.npy", MEND, "r"),
+        catalogue=catalogue,
+        tables={path.stem: _table(path) for path in sorted((folder / "tables").glob("*.npy"))},
+        encoder=SavedTextEncoder.load(folder / ENCODER) if (folder / ENCODER).is_dir() else None,
+        made_from=content["made_from"],
+    )
+
+
+def is_saved_model(folder: pathlib.Path) -> bool:
+    """Whether a folder holds a saved model."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def on_host(tree: Any) -> Any:
+    """A tree of NumPy arrays."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def _table(path: pathlib.Path) -> np.ndarray:
+    table = read_array(path, MEND, "r")
+    return table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it

@@ -1,0 +1,110 @@
+"""People whom training never saw: an audience from nothing but the items that each of them has had."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import Histories, Split
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import Audience, whole_histories
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.models.batch import Params
+from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.gate_queries import query_rows, query_tables
+from grasp_jax.parallel.mesh import make_mesh
+from grasp_jax.serving.artifact import Artifact
+
+SHORTEST = 64  # places of the flat histories on the device; longer ones take the next power of two, so that little is compiled
+
+
+class OnDevice(NamedTuple):
+    """A saved model's arrays on the device.
+
+    Attributes:
+      params: of one replica.
+      features: [V, ...] what the item encoder has made of every item.
+      tables: "items" and "items_similar", of a gated model alone.
+    """
+
+    params: Params
+    features: jax.Array
+    tables: Mapping[str, jax.Array]
+
+
+def audience_of_histories(
+    artifact: Artifact, histories: Sequence[np.ndarray], on_device: OnDevice, low_rated: Sequence[np.ndarray] | None = None
+) -> Audience:
+    """An audience of people with one item or more each.
+
+    Args:
+      artifact: the model.
+      histories: of each person, item rows, oldest first.
+      on_device: its arrays.
+      low_rated: of each person, rows of the items that were rated low, which count as seen; None: nothing.
+
+    Raises:
+      UserError: gates read the text of a user, and the model has no encoder that could write it.
+    """
+    offsets = np.cumsum([0, *map(len, histories)])
+    flat = np.concatenate([np.empty(0, np.int32), *histories]).astype(np.int32)
+    people = np.arange(len(histories))
+    low = None if low_rated is None else _pairs(low_rated)
+    log = InteractionLog("histories", people, artifact.catalogue.ids, flat, offsets, low_rated=low)
+    kind, queries, tables = "user", people.astype(np.int32), {}
+    places = np.arange(len(flat))
+    if artifact.gated:
+        kind = artifact.config.model.gate_query
+        queries = query_rows(kind, log, offsets[1:], people)
+        dtype = jnp.dtype(artifact.config.model.table_dtype)
+        asked = _query_tables(artifact, kind, histories, log)
+        tables = dict(on_device.tables)
+        tables |= {name: jnp.asarray(table, dtype) for name, table in asked.items()}
+    data = _device_data(log, query_rows(kind, log, places, log.users), tables)
+    ranker = Ranker(artifact.model, on_device.params, data, tables, on_device.features)
+    return Audience(ranker, log, queries, whole_histories(log, artifact.config.data.max_length), make_mesh())
+
+
+def _pairs(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """[J, 2] int32 (person, item row) of a list of item rows for each person."""
+    people = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    return np.stack([people, np.concatenate([np.empty(0, np.int64), *rows])], axis=1).astype(np.int32)
+
+
+def _device_data(log: InteractionLog, queries: np.ndarray, tables: Mapping[str, jax.Array]) -> DeviceData:
+    """The flat histories, filled up to few different sizes; an exclusion index is for training alone."""
+    size = max(SHORTEST, 1 << (len(log.items) - 1).bit_length())
+    items, users, asked = (
+        jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32) for array in (log.items, log.users, queries)
+    )
+    nothing = jnp.zeros(1, jnp.int32)
+    data = DeviceData(items, users, None, nothing, nothing, asked)
+    return data._replace(logits=jnp.asarray(interaction_logits(tables, asked, items))) if tables else data
+
+
+def _query_tables(
+    artifact: Artifact, kind: str, histories: Sequence[np.ndarray], log: InteractionLog
+) -> Mapping[str, np.ndarray]:
+    """The tables "users" and "users_similar" of these people."""
+    if kind not in ("user", "neighbours"):
+        everything = Histories(log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32))
+        return query_tables(kind, artifact.tables, Split(log, everything, everything, everything))
+    if artifact.encoder is None:
+        raise UserError(
+            f"histories: the gates of {artifact.method} read the text of a user, and the knowledge bank of this model has no saved text "
+            "encoder; prepare the bank again with this version, or recommend to users of the data"
+        )
+    own = artifact.encoder.encode_users(histories, artifact.catalogue.columns)
+    similar = artifact.encoder.similar(own, artifact.tables["users"])
+    return {"users": own if kind == "user" else similar, "users_similar": similar}
+
+
+def place(artifact: Artifact) -> OnDevice:
+    """A saved model's arrays on the device, as `audience_of_histories` reads them."""
+    dtype = jnp.dtype(artifact.config.model.table_dtype)
+    tables = {name: jnp.asarray(artifact.tables[name], dtype) for name in ("items", "items_similar") if name in artifact.tables}
+    params = jax.tree.map(jnp.asarray, dict(artifact.params))
+    return OnDevice(params, jnp.asarray(artifact.features), tables)

@@ -1,0 +1,52 @@
+"""Vectors of items, as a click model or a vector database takes them, and the items nearest to an item."""
+
+import functools
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.serving.artifact import Artifact
+
+BLOCK = 4096  # items or queries at a time
+
+
+def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.ndarray:
+    """[V, D] float32 vectors of all items.
+
+    Without gates a score is the product of a person's state and these vectors. With gates a vector depends on the person; given is that of
+    a person whom the gates neither draw to an item nor keep from it (pair logits of 0).
+    """
+    blocks = [features[begin : begin + BLOCK] for begin in range(0, len(features), BLOCK)]
+    return np.concatenate([np.asarray(_vectors(artifact.model, params, block, artifact.gated)) for block in blocks])
+
+
+@functools.partial(jax.jit, static_argnames=("model", "gated"))
+def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool) -> jax.Array:
+    def of_encoder(module: SequenceModel) -> jax.Array:
+        if not gated:
+            return module.encoder(features, None)
+        logits, alone = jnp.zeros((len(features), 2)), None
+        if module.encoder.normalises_gates:  # over a history of this item alone
+            alone = jnp.zeros((len(features), 3))
+        return module.encoder(features, module.encoder.gates(logits, alone))
+
+    found: Any = model.apply({"params": params}, method=of_encoder)
+    return cast(jax.Array, found)
+
+
+def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """[n, k] items with the largest cosine to each of the items `rows` [n], the item itself left out, and their cosines."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    items, cosines = [], []
+    for begin in range(0, len(rows), BLOCK):
+        own = rows[begin : begin + BLOCK]
+        near = unit[own] @ unit.T
+        near[np.arange(len(own)), own] = -np.inf
+        best = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        order = np.take_along_axis(best, np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable"), axis=1)
+        items.append(order)
+        cosines.append(np.take_along_axis(near, order, axis=1))
+    return np.concatenate(items), np.concatenate(cosines)

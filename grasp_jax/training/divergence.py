@@ -1,0 +1,77 @@
+"""Stops a training whose losses or parameters are not finite, and stores the batch of that step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.errors import TrainingDiverged
+from grasp_jax.models.device_data import gather_batch
+from grasp_jax.training.checkpoint import Checkpoints
+from grasp_jax.training.epochs import make_epoch
+from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.replicas import Replica
+from grasp_jax.training.targets import draw_targets
+
+
+def check_finite(
+    job: TrainingJob,
+    trained: list[Replica],
+    losses: np.ndarray,
+    finite: np.ndarray,
+    first_step: int,
+    last: Checkpoints,
+) -> None:
+    """Looks at the losses of a dispatch, and at the parameters after it.
+
+    Args:
+      job: the training.
+      trained: the R replicas that the dispatch has trained.
+      losses: [S, M'] of its steps.
+      finite: [R] bool, whether all parameters are finite after the last step.
+      first_step: number of the first, over all epochs.
+      last: checkpoints, of which the message names the newest.
+
+    Raises:
+      TrainingDiverged: a loss or a parameter is not finite.
+    """
+    bad = ~np.isfinite(losses)
+    bad[-1] |= ~finite  # the last step's update, whose loss nobody has computed yet
+    if not bad.any():
+        return
+    at, row = np.argwhere(bad)[0]
+    step, replica, newest = first_step + int(at), trained[row], last.newest()
+    good = "none yet" if newest is None else last.folder / str(newest)
+    raise TrainingDiverged(
+        f"{job.name}, seed {replica.seed}, dropout {replica.dropout}, "
+        f"learning rate {replica.learning_rate}: loss {losses[at, row]} at step {step}; "
+        f"{_store_batch(job, replica, step)}; last good checkpoint: {good}; "
+        "lower config.train.learning_rate or look for bad values in the embeddings"
+    )
+
+
+def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
+    """Writes the batch of a step for those who want to look at it, and says where."""
+    if jax.process_count() > 1:
+        return "one process alone would have stored its batch"
+    data = job.data
+    epoch, of_epoch = divmod(step, job.steps_per_epoch)
+    slots = jnp.asarray(make_epoch(data, [replica], epoch).slots[0, of_epoch])
+    batch, targets = draw_targets(
+        jax.random.key(replica.seed),
+        jnp.int32(step),
+        data.device,
+        gather_batch(data.device, slots),
+        data.shape,
+    )
+    path = job.folder / f"diverged_step{step}.npz"
+    np.savez(
+        path,
+        items=batch.items,
+        users=batch.segments,
+        positions=batch.positions,
+        masked=batch.masked,
+        places=targets.places.places(batch.items.size),
+        exist=targets.places.exist(batch.items.size),
+        negatives=targets.negatives.items,
+    )
+    return f"its batch is in {path}"

@@ -1,0 +1,57 @@
+"""One training: what stays the same from its first epoch to its last."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from grasp_jax.config import TrainConfig
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.records import Records
+from grasp_jax.training.replicas import Replica
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingJob:
+    """One method on one backbone, the replicas that are trained together, and where results go.
+
+    Attributes:
+      config: the `train` section.
+      model: the module whose parameters are trained.
+      replicas: the M models trained together.
+      data: what they are trained and validated on.
+      folder: checkpoints go to folder/last and folder/best.
+      records: metrics, one line per replica and epoch.
+      method: its name, for records and messages.
+      backbone: its name.
+    """
+
+    config: TrainConfig
+    model: SequenceModel
+    replicas: Sequence[Replica]
+    data: TrainingData
+    folder: pathlib.Path
+    records: Records
+    method: str
+    backbone: str
+
+    @property
+    def name(self) -> str:
+        """METHOD-BACKBONE, with which messages begin."""
+        return f"{self.method}-{self.backbone}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells the records of this training from those of others in the same file."""
+        return {"method": self.method, "backbone": self.backbone}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """S: batches that hold each user once."""
+        return -(-len(self.data.users) // self.data.packing.batch_size)
+
+    @functools.cached_property
+    def tokens_per_epoch(self) -> int:
+        """Interactions that one model reads in an epoch."""
+        return int(self.data.histories.lengths[self.data.users].sum())

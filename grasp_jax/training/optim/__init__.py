@@ -1,0 +1,1 @@
+"""Adam, in the forms in which a step runs it."""

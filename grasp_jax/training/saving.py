@@ -1,0 +1,103 @@
+"""When a training saves, in which order, and what it resumes from."""
+
+import dataclasses
+import time
+
+from grasp_jax.log import logger
+from grasp_jax.parallel.processes import GO_ON, PREEMPTION, SAVE, STOP
+from grasp_jax.training.checkpoint import Checkpoints, hash_of_model, record_newest
+from grasp_jax.training.early_stopping import as_progress
+from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.snapshot import Snapshot
+
+SAVING_SHARE = 0.1  # of the time, at most, goes into saves at the end of epochs
+
+
+@dataclasses.dataclass
+class SavePolicy:
+    """When to save: every so many seconds, and after an epoch as often as that is cheap.
+
+    An epoch may take a fraction of a second; saving each would cost more than training.
+
+    Attributes:
+      interval: seconds between two saves, at most.
+      last_save: when the newest save ended, of `time.perf_counter`.
+      cost: seconds that the newest save took.
+    """
+
+    interval: float
+    last_save: float = dataclasses.field(default_factory=time.perf_counter)
+    cost: float = 0.0
+
+    def wish(self, epoch_ends: bool) -> int:
+        """What this process wishes for after a dispatch: STOP, SAVE or GO_ON of `processes`."""
+        if PREEMPTION.wished:
+            return STOP
+        wait = min(self.interval, self.cost / SAVING_SHARE) if epoch_ends else self.interval
+        return SAVE if time.perf_counter() - self.last_save > wait else GO_ON
+
+    def saved(self, started: float) -> None:
+        """Notes a save that began at `started` and ends now."""
+        self.last_save = time.perf_counter()
+        self.cost = self.last_save - started
+
+
+class Saver:
+    """The checkpoints of one training, "last" and "best".
+
+    Args:
+      job: the training; its folder is made where there is none.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        made_from = job.data.made_from
+        self.last = Checkpoints(job.folder / "last", made_from)
+        self.best = Checkpoints(job.folder / "best", made_from)
+        self.policy = SavePolicy(job.config.checkpoint_seconds)
+        self._job = job
+        self._best_is_unsaved = False
+        self._best_hash = ""  # of the best parameters, once they were saved
+
+    def resume(self, like: Snapshot) -> Snapshot | None:
+        """The newest whole checkpoint, of the form of `like`; None where training starts.
+
+        Raises:
+          UserError: checkpoints were saved and none is whole.
+        """
+        restored = self.last.restore(like)
+        if restored is None:
+            return None
+        snapshot = Snapshot(*restored[1])
+        snapshot = snapshot._replace(progress=as_progress(snapshot.progress))
+        epochs, steps = int(snapshot.progress.epoch), int(snapshot.progress.step)
+        where = f"after {epochs} epochs and {steps} steps from {self.last.folder}"
+        logger.info(f"{self._job.name}: resumed {where}")
+        return snapshot
+
+    def note_better(self) -> None:
+        """The next snapshot that is saved has other best parameters than "best" on disk."""
+        self._best_is_unsaved = True
+
+    def save(self, step: int, snapshot: Snapshot) -> None:
+        """Saves "best" first, where it has changed.
+
+        A run killed in between resumes from the older "last" and reaches the best epoch again.
+
+        Args:
+          step: steps done since training began.
+          snapshot: what is saved.
+        """
+        started = time.perf_counter()
+        if self._best_is_unsaved or not self._best_hash:
+            self._best_hash = hash_of_model(snapshot.best_params)
+        if self._best_is_unsaved:
+            self.best.save(step, snapshot, self._best_hash)
+        self.last.save(step, snapshot, self._best_hash)
+        record_newest(self._job.folder, step, self._best_hash)
+        self._best_is_unsaved = False
+        self.policy.saved(started)
+
+    def close(self) -> None:
+        """Releases the threads of both."""
+        self.last.close()
+        self.best.close()

@@ -1,0 +1,182 @@
+"""What one trial trains on: a model, and every array and shape that its steps read.
+
+Runs, tests and benchmarks assemble their training here.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from jax.sharding import Mesh
+
+from grasp_jax.config import Config
+from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
+from grasp_jax.data.packing import Packing, plan_packing
+from grasp_jax.data.split import Split
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.seen import seen_pairs
+from grasp_jax.log import logger
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.batch import Tables
+from grasp_jax.models.build import build_model
+from grasp_jax.models.device_data import DeviceData, interaction_logits
+from grasp_jax.models.gate_queries import query_rows
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.projection import choose_projection
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.provenance import MadeFrom
+from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.optim.deferred_adam import defers
+from grasp_jax.training.replicas import Replica
+from grasp_jax.training.states import pack_all_users
+from grasp_jax.training.targets import StepShape, count_targets
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What the training set of a trial is made from.
+
+    Attributes:
+      split: the histories.
+      tables: frozen knowledge on the devices, empty for methods without.
+      width: E of the knowledge, 0 without.
+      mesh: devices that share out a batch.
+      valid: validation users; None where nothing is held back.
+      made_from: fingerprints of all of that, which checkpoints store.
+    """
+
+    split: Split
+    tables: Tables
+    width: int
+    mesh: Mesh
+    valid: EvaluationSet | None
+    made_from: MadeFrom | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """A model to be trained, what it was built for, its replicas, and what they are trained on."""
+
+    model: SequenceModel
+    sizes: ModelSizes
+    replicas: list[Replica]
+    data: TrainingData
+
+
+def training_set(config: Config, method: str, backbone: str, sources: Sources) -> TrainingSet:
+    """Assembles the training of one method on one backbone.
+
+    Args:
+      config: as the method has it (`config.for_method`).
+      method, backbone: names in `METHODS` and `BACKBONES`.
+      sources: data and knowledge.
+
+    Raises:
+      UserError: no user has two training interactions.
+    """
+    split, mesh, kind = sources.split, sources.mesh, BACKBONES[backbone]
+    mask_at = kind.from_config(config.model, 0).mask_at
+    training_mask_at = "" if kind.bidirectional else mask_at  # a bidirectional backbone gets its masks in the step
+    index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
+    users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
+    packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
+
+    loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
+    shape, projection = step_shape(config, loss, packing, index, kind.bidirectional, split.log.num_items)
+    longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
+    sizes = ModelSizes(split.log.num_items, longest, sources.width, packing.batch_size, mesh.size)
+    gated = METHODS[method].gated(config.model)
+    data = TrainingData(
+        device=device_data(split, index, sources.tables if gated else {}, config.model.gate_query, mesh),
+        tables=sources.tables,
+        start=METHODS[method].start,
+        histories=split.train,
+        users=users,
+        packing=packing,
+        shape=shape,
+        loss=choose_loss(loss, config.train, split.log.num_items),
+        valid=sources.valid,
+        everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh) if METHODS[method].reads_states else None,
+        mask_at=training_mask_at,
+        mesh=mesh,
+        made_from=sources.made_from,
+        select=config.eval.select,
+        item_block=config.eval.item_block,
+        valid_seen=_seen_in_validation(config, sources),
+    )
+    model = build_model(config.model, method, backbone, sizes, projection)
+    return TrainingSet(model, sizes, replicas_of(config), data)
+
+
+def _seen_in_validation(config: Config, sources: Sources) -> np.ndarray | None:
+    """What users have seen, where the full ranking by which epochs are compared leaves it out."""
+    if sources.valid is None or config.eval.select != "full" or not config.eval.exclude_seen:
+        return None
+    return seen_pairs(sources.split.log, sources.split.valid, sources.valid.batches)
+
+
+def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -> np.ndarray:
+    """Rows of the users that are trained on: those with a target, who have not had every item of the catalogue.
+
+    Raises:
+      UserError: there are none.
+    """
+    has_negatives = np.diff(index.offsets) < split.log.num_items
+    if not has_negatives.all():
+        whole = f"all {split.log.num_items} items of the catalogue"
+        logger.info(f"{(~has_negatives).sum():,} users are not trained on, for they have had {whole}")
+    users = np.flatnonzero((split.train.lengths > (0 if one_item_users else 1)) & has_negatives)
+    if not len(users):
+        raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
+    return users
+
+
+def device_data(split: Split, index: ExclusionIndex, gate_tables: Tables, gate_query: str, mesh: Mesh) -> DeviceData:
+    """Flat interactions and exclusion index on the devices, with the pair logits of every interaction where gates read them."""
+    log = split.log
+    queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
+    flat = {"items": log.items, "users": log.users, "queries": queries}
+    excluded = {"excluded": index.shifted, "excluded_offsets": index.offsets}
+    device = DeviceData(**everywhere(mesh, flat | excluded), logits=None)
+    if gate_tables:
+        logits = interaction_logits(gate_tables, device.queries, device.items)
+        device = device._replace(logits=everywhere(mesh, logits))
+    return device
+
+
+def step_shape(
+    config: Config, loss: str, packing: Packing, index: ExclusionIndex, bidirectional: bool, num_items: int
+) -> tuple[StepShape, str]:
+    """The static shape of a step, and how it projects items: "token" or "table"."""
+    model, train = config.model, config.train
+    mask_rate, last_only, shared = model.mask_rate if bidirectional else 0.0, train.targets == "last", loss in SHARED
+    num_targets = count_targets(packing, mask_rate, last_only)
+    negatives = train.shared_negatives if shared else train.negatives
+    num_ids = packing.num_rows * packing.row_length + (negatives if shared else num_targets * negatives)
+    projection = choose_projection(num_items, num_ids) if model.projection == "auto" else model.projection
+    every_place = packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
+    deferred = projection == "token" and defers(num_items, num_ids)
+    shape = StepShape(
+        num_items=num_items,
+        search_steps=index.search_steps,
+        num_targets=num_targets,
+        negatives=negatives,
+        mask_rate=mask_rate,
+        mask_noise=model.mask_noise,
+        shared=shared,
+        last_only=last_only,
+        deferred=deferred,
+        num_users=packing.batch_size,
+        every_place=every_place,
+    )
+    return shape, projection
+
+
+def replicas_of(config: Config) -> list[Replica]:
+    """Every seed with every dropout and learning rate."""
+    rates = itertools.product(config.train.learning_rate, config.model.dropout)
+    return [Replica(seed, dropout, rate) for rate, dropout in rates for seed in config.train.seeds]

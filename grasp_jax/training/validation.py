@@ -1,0 +1,42 @@
+"""Validation after an epoch: the NDCG@10 by which epochs, rates and methods are chosen."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.replicas import one_of
+
+UNKNOWN = -1.0  # the score of a replica that was not validated
+
+
+def validate(model: SequenceModel, params: Any, data: TrainingData, active: np.ndarray) -> np.ndarray:
+    """Validation NDCG@10 by the protocol `data.select`.
+
+    Args:
+      model: the module.
+      params: of M replicas, leaves [M, ...].
+      data: with the validation set, which must be there.
+      active: indices of the replicas to be validated.
+
+    Returns:
+      [M] scores, `UNKNOWN` for replicas that are not active.
+    """
+    assert data.valid is not None
+    scores = np.full(len(jax.tree.leaves(params)[0]), UNKNOWN)
+    for m in active:
+        scores[m] = ndcg_at_10(_ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data, data.valid))
+    return scores
+
+
+def _ranks(ranker: Ranker, data: TrainingData, valid: EvaluationSet) -> np.ndarray:
+    """[n] int32 ranks of the validation targets by one replica."""
+    if data.select == "full":
+        return full_ranks(ranker, valid, data.item_block, data.valid_seen)
+    return sampled_ranks(ranker, valid)

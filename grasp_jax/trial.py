@@ -1,0 +1,177 @@
+"""A trial: one method on one backbone, made, trained, and found again on disk."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.config import Config
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.log import logger
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import ModelSizes
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.parallel.processes import PREEMPTION
+from grasp_jax.provenance import difference
+from grasp_jax.run import Prepared, Run, claim, evaluation_of, frozen_tables
+from grasp_jax.training.callbacks import Callback, OnEpoch
+from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
+from grasp_jax.training.early_stopping import as_progress
+from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.loop import train
+from grasp_jax.training.replicas import Replica, one_of
+from grasp_jax.training.snapshot import Snapshot, initial_snapshot
+from grasp_jax.training.start_from import check_basis, earlier_banks, earlier_rows, read_earlier, start_from
+from grasp_jax.training.training_set import Sources, training_set
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One method on one backbone, with everything it is trained and evaluated on.
+
+    Attributes:
+      prepared: the run and its knowledge.
+      method, backbone: names.
+      config: of the run, as the method has it, and of this method and backbone alone.
+      model: encoder and backbone.
+      sizes: what the model was built for.
+      replicas: the models that are trained together.
+      data: what training reads.
+    """
+
+    prepared: Prepared
+    method: str
+    backbone: str
+    config: Config
+    model: SequenceModel
+    sizes: ModelSizes
+    replicas: list[Replica]
+    data: TrainingData
+
+    @property
+    def run(self) -> Run:
+        return self.prepared.run
+
+    @property
+    def name(self) -> str:
+        """METHOD-BACKBONE, which names its files."""
+        return f"{self.method}-{self.backbone}"
+
+    @property
+    def job(self) -> TrainingJob:
+        """What the training loop is given."""
+        return TrainingJob(
+            config=self.config.train,
+            model=self.model,
+            replicas=self.replicas,
+            data=self.data,
+            folder=self.folder,
+            records=self.run.records,
+            method=self.method,
+            backbone=self.backbone,
+        )
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Of its checkpoints."""
+        return checkpoint_folder(self.run, self.method, self.backbone)
+
+    def ranker(self, snapshot: Snapshot, replica: int) -> Ranker:
+        """The best model of one replica."""
+        params = one_of(snapshot.best_params, replica)
+        return Ranker.of(self.model, params, self.data.device, self.data.tables)
+
+
+def checkpoint_folder(run: Run, method: str, backbone: str) -> pathlib.Path:
+    """Where the checkpoints of a trial are."""
+    return run.workdir / "checkpoints" / f"{method}-{backbone}"
+
+
+def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
+    """Model and data of one method on one backbone.
+
+    Raises:
+      UserError: there is nothing to train on.
+    """
+    run = prepared.run
+    config = run.config.for_method(method)
+    alone = dataclasses.replace(config.model, method=method, backbone=backbone)
+    config = dataclasses.replace(config, model=alone, by_method={})
+    sources = Sources(
+        split=run.split,
+        tables=frozen_tables(prepared, method),
+        width=prepared.width,
+        mesh=prepared.mesh,
+        valid=evaluation_of(prepared, "valid", method, backbone, config.eval.valid_users) if config.data.split != "none" else None,
+        made_from=run.made_from(method),
+    )
+    made = training_set(config, method, backbone, sources)
+    return Trial(prepared, method, backbone, config, made.model, made.sizes, made.replicas, made.data)
+
+
+def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> Snapshot:
+    """Trains a trial to its early stop, or finds it trained; goes on where a killed run has stopped.
+
+    Args:
+      trial: what to train.
+      callbacks: told of every epoch (`training.callbacks`).
+    """
+    initial = _initial(trial)
+    check_made_from(trial.folder, trial.data.made_from or {})
+    claim(trial.run)
+    with PREEMPTION.saving():
+        return train(trial.job, initial, callbacks)
+
+
+def _initial(trial: Trial) -> Snapshot:
+    """Where training starts: at random, or from an earlier run's models."""
+    config, data = trial.config.train, trial.data
+    initial = initial_snapshot(trial.model, trial.replicas, data)
+    if not config.start_from or Checkpoints(trial.folder / "last").newest() is not None:
+        return initial
+    workdir = pathlib.Path(config.start_from).expanduser()
+    earlier = read_earlier(workdir, trial.name, trial.run.allow_older)
+    rows = earlier_rows(trial.run.split.log.item_ids, earlier.item_ids)
+    if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
+        check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
+    params = everywhere(data.mesh, start_from(initial.state.params, earlier, rows))
+    logger.info(f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
+    state = initial.state._replace(params=params)
+    return initial._replace(state=state, best_params=jax.tree.map(jnp.copy, params))
+
+
+def trained(trial: Trial) -> Snapshot:
+    """A trial as its newest checkpoint has it.
+
+    Raises:
+      UserError: nothing was trained in this workdir; or it was trained on something else; or the newest model is damaged.
+    """
+    found = find_model(trial.folder, trial.run.allow_older)
+    if found is None:
+        raise UserError(f"{trial.folder}: no checkpoint; run --mode=train with the same --workdir first")
+    if found.manifest and (reason := difference(found.manifest["made_from"], trial.run.made_from(trial.method))):
+        raise UserError(f"{found.folder / str(found.step)}: this model is of another run: {reason}; use another --workdir")
+    checkpoints = Checkpoints(found.folder)
+    tree = Snapshot(*checkpoints.read(found.step, initial_snapshot(trial.model, trial.replicas, trial.data)))
+    checkpoints.close()
+    return tree._replace(progress=as_progress(tree.progress))
+
+
+def preferred_replicas(replicas: list[Replica], best: np.ndarray) -> list[int]:
+    """Indices of the replicas with the dropout and the learning rate that validation prefers, one for each seed.
+
+    Args:
+      replicas: all that were trained.
+      best: [M] best validation NDCG@10 of each; the mean over seeds decides.
+    """
+    scores: dict[tuple[float, float], list[float]] = {}
+    for replica, score in zip(replicas, best, strict=True):
+        scores.setdefault((replica.dropout, replica.learning_rate), []).append(float(score))
+    preferred = max(scores, key=lambda rates: np.mean(scores[rates]))
+    return [m for m, replica in enumerate(replicas) if (replica.dropout, replica.learning_rate) == preferred]

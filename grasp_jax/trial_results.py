@@ -1,0 +1,245 @@
+"""Results of a trial: measured, stored with what they were made from, and found again."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import Audience, Wanted, best_items
+from grasp_jax.evaluation.examples import Shown, example_users, examples, target_gates
+from grasp_jax.evaluation.metrics import group_rows
+from grasp_jax.evaluation.questions import EvaluationSet
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
+from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
+from grasp_jax.evaluation.seen import seen_pairs
+from grasp_jax.evaluation.significance import ndcg_gains
+from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.files import checksums, first_damaged, write_arrays, write_sealed, write_text
+from grasp_jax.knowledge.corruption import USERS, corrupted_rows
+from grasp_jax.log import logger
+from grasp_jax.machine import commit
+from grasp_jax.parallel.processes import is_main_process, meet
+from grasp_jax.progress import progress_bar
+from grasp_jax.provenance import difference
+from grasp_jax.run import Run, evaluation_of
+from grasp_jax.training.checkpoint import find_model, hash_of_model
+from grasp_jax.training.snapshot import Snapshot
+from grasp_jax.trial import Trial, checkpoint_folder, preferred_replicas
+from grasp_jax.workdir import read_trial_file, trial_file
+
+Ranks = dict[str, tuple[EvaluationSet, np.ndarray]]  # by protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Test results of one trial.
+
+    Attributes:
+      rows: of `results.json`, for both protocols, all groups and each seed.
+      gains: per protocol [n] NDCG@10 of each user, mean over seeds; methods of one run have the same users in the same order.
+    """
+
+    rows: list[dict[str, Any]]
+    gains: dict[str, np.ndarray]
+
+
+def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
+    """Test results of a trial by both protocols; rows, ranks, examples and gates are stored in the workdir.
+
+    Raises:
+      UserError: nothing was held back to test on.
+    """
+    run = trial.run
+    test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone)
+    ranking, config = test if run.config.eval.full else None, run.config.eval
+    if config.full and config.full_users:
+        ranking = evaluation_of(trial.prepared, "test", trial.method, trial.backbone, config.full_users)
+    rows: list[dict[str, Any]] = []
+    for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
+        ranker, seed = trial.ranker(snapshot, replica), trial.replicas[replica].seed
+        labels = row_labels(trial, snapshot, replica)
+        for protocol, (evaluation, values) in _test_ranks(trial, ranker, test, ranking).items():
+            if is_main_process():
+                users = run.split.log.user_ids[evaluation.users]
+                write_arrays(_ranks_file(run, trial.name, seed, protocol), user=users, rank=values)
+            own = {**labels, "protocol": protocol}
+            rows += group_rows(values, evaluation.users, evaluation.targets, run.groups, own)
+        if seed == trial.config.train.seeds[0]:
+            _store_examples(trial, ranker, test)
+    if is_main_process():
+        _store_rows(trial, snapshot, rows)
+    meet(f"evaluated {trial.name}")
+    return _read(run, trial.method, trial.backbone)[0]
+
+
+def row_labels(trial: Trial, snapshot: Snapshot, replica: int) -> dict[str, Any]:
+    """What identifies the result rows of a replica."""
+    of_replica = trial.replicas[replica]
+    return {
+        "dataset": trial.run.split.log.name,
+        **trial.job.labels,
+        "seed": of_replica.seed,
+        "dropout": of_replica.dropout,
+        "learning_rate": of_replica.learning_rate,
+        "best_epoch": int(snapshot.progress.best_epoch[replica]),
+        "split": "test",
+        "commit": commit(),
+    }
+
+
+def _test_ranks(trial: Trial, ranker: Ranker, test: EvaluationSet, ranking: EvaluationSet | None) -> Ranks:
+    """Ranks of the targets among stored negatives, and of those of `ranking` among all items."""
+    ranks: Ranks = {"sampled100": (test, sampled_ranks(ranker, test))}
+    if ranking is not None:
+        ranks["full"] = (ranking, _full(trial, ranker, ranking))
+    return ranks
+
+
+def _full(trial: Trial, ranker: Ranker, ranking: EvaluationSet) -> np.ndarray:
+    """[n] int32 ranks among all items."""
+    config, split = trial.run.config.eval, trial.run.split
+    seen = seen_pairs(split.log, split.test, ranking.batches) if config.exclude_seen else None
+    with progress_bar(len(ranking.users), f"{trial.method}: full ranking", "user") as bar:
+        return full_ranks(ranker, ranking, config.item_block, seen, bar.update)
+
+
+def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) -> None:
+    run = trial.run
+    made = {_ranks_file(run, trial.name, row["seed"], row["protocol"]) for row in rows}
+    made |= {path for path in _example_files(run, trial.name) if path.exists()}
+    names = sorted(path.relative_to(run.workdir).as_posix() for path in made)
+    content = {
+        "made_from": results_made_from(run, trial.method, hash_of_model(snapshot.best_params)),
+        "rows": rows,
+        "epochs": run.records.checksum(trial.job.labels),
+        "files": checksums(run.workdir, names),
+    }
+    write_sealed(trial_file(run.workdir, trial.method, trial.backbone), content)
+
+
+def results_made_from(run: Run, method: str, model: str | None) -> dict[str, Any]:
+    """What results of a method are made from; `model` is the hash of its best parameters, None where that is not known."""
+    negatives = StoredNegatives(run.workdir / "candidates" / "test.npy", {})
+    stored = {"negatives": negatives.checksum()} if negatives.path.exists() else {}
+    return run.made_from(method) | ({} if model is None else {"model": model}) | stored
+
+
+def finished(run: Run, method: str, backbone: str, model: str | None = None) -> Evaluated | None:
+    """What an earlier call of the same run measured of a trial.
+
+    Args:
+      run: the run.
+      method, backbone: of the trial.
+      model: hash of the best parameters that the trial has now; None: as its newest checkpoint says, if there is one.
+
+    Returns:
+      None where it was never measured, or is to be measured again: its files are damaged, which is said, or were made from something else.
+    """
+    path = trial_file(run.workdir, method, backbone)
+    if not path.exists():
+        return None
+    again = f"run --mode=evaluate --config.model.method={method} --config.model.backbone={backbone} to measure it again"
+    try:
+        evaluated, made_from = _read(run, method, backbone)
+        if model is None and (found := find_model(checkpoint_folder(run, method, backbone), run.allow_older)):
+            model = found.manifest.get("model")
+        wanted = results_made_from(run, method, model)
+        if model is None:
+            made_from = {name: value for name, value in made_from.items() if name != "model"}
+        reason = difference(made_from, wanted)
+    except UserError as error:
+        reason = str(error)
+    if reason:
+        logger.warning(f"{path}: these results are not used: {reason}; {again}")
+        return None
+    return evaluated
+
+
+def extra_rows(trial: Trial, snapshot: Snapshot, metrics: Sequence[str | Metric]) -> list[dict[str, Any]]:
+    """Rows of further metrics of all users by the full ranking, one for each seed; none without metrics.
+
+    Raises:
+      UserError: a metric that is none.
+    """
+    if not metrics:
+        return []
+    run, config = trial.run, trial.run.config.eval
+    test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone, config.full_users)
+    rows = []
+    for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
+        ranker = trial.ranker(snapshot, replica)
+        ranks = _full(trial, ranker, test)
+        ranking = Ranking(ranks, test.users, test.targets, run.split.item_counts, _top_of(trial, ranker, test.users))
+        labels = row_labels(trial, snapshot, replica) | {"protocol": "full", "group": "all", "n": len(ranks)}
+        rows.append(labels | measured(ranking, metrics))
+    return rows
+
+
+def _top_of(trial: Trial, ranker: Ranker, users: np.ndarray) -> Callable[[int], np.ndarray]:
+    """k -> [n, k] items that test users would be shown, seen ones left out where the test leaves them out."""
+    run, config = trial.run, trial.run.config.eval
+    queries = run.queries(trial.method, run.split.test.end)
+    audience = Audience(ranker, run.split.log, queries, run.split.test, trial.prepared.mesh)
+
+    @functools.cache
+    def top(k: int) -> np.ndarray:
+        wanted = Wanted(k, config.exclude_seen, None, None, config.user_block, config.item_block)
+        found = np.zeros((len(users), k), np.int64)
+        for lists in best_items(audience, users, wanted):
+            ends = np.cumsum(lists.counts)
+            for place, count, end in zip(lists.people, lists.counts, ends, strict=True):
+                own = lists.items[end - count : end]
+                found[place] = np.resize(own, k)  # of fewer items than k the first stand again, which counts no new one
+        return found
+
+    return top
+
+
+def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, Any]]:
+    """Results of a trial and what they were made from.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    stored = read_trial_file(trial_file(run.workdir, method, backbone))
+    if damage := first_damaged(run.workdir, stored["files"]):
+        raise UserError(damage)
+    gains: dict[str, list[np.ndarray]] = {}
+    for row in stored["rows"]:
+        if row["group"] == "all":
+            with np.load(_ranks_file(run, f"{method}-{backbone}", row["seed"], row["protocol"]), allow_pickle=False) as ranks:
+                gains.setdefault(row["protocol"], []).append(ndcg_gains(ranks["rank"]))
+    means = {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()}
+    return Evaluated(stored["rows"], means), stored["made_from"]
+
+
+def _store_examples(trial: Trial, ranker: Ranker, test: EvaluationSet) -> None:
+    """Example recommendations and gates, for a report."""
+    run = trial.run
+    split, log = run.split, run.split.log
+    gates = target_gates(ranker, test)
+    queries = run.queries(trial.method, split.test.end)
+    shown = Shown(example_users(split, run.config.eval.seed), queries, run.dataset.titles)
+    found = examples(ranker, split, shown, gates)
+    if not is_main_process():
+        return
+    of_examples, of_gates = _example_files(run, trial.name)
+    write_text(of_examples, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    if gates is not None:
+        hit = corrupted_rows(run.config.knowledge.corruption, log.num_users, USERS)[test.users]
+        write_arrays(of_gates, user=log.user_ids[test.users], gates=gates.astype(np.float32), corrupted=hit)
+
+
+def _example_files(run: Run, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """Example recommendations, and gates where the method has them."""
+    return run.workdir / "examples" / f"{name}.json", run.workdir / "gates" / f"{name}.npz"
+
+
+def _ranks_file(run: Run, name: str, seed: int, protocol: str) -> pathlib.Path:
+    return run.workdir / "ranks" / f"{name}-seed{seed}-{protocol}.npz"

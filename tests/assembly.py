@@ -1,0 +1,36 @@
+"""What training reads of small data, assembled as a run assembles it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from grasp_jax.config import Config
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import leave_one_out
+from grasp_jax.parallel.mesh import make_mesh
+from grasp_jax.training.training_set import Sources, TrainingSet, training_set
+
+
+def assembled(
+    log: InteractionLog,
+    tables: Mapping[str, Any],
+    method: str,
+    backbone: str,
+    fields: Mapping[str, Any],
+) -> TrainingSet:
+    """The training of a log, with nobody to validate on.
+
+    Args:
+      log: the interactions.
+      tables: frozen tables of the method; empty for one without.
+      method, backbone: names.
+      fields: of the config, as `Config.with_fields` takes them.
+    """
+    config = Config().with_fields(fields)
+    split = leave_one_out(log, config.data.max_length)
+    width = tables["items"].shape[1] if "items" in tables else 0
+    return training_set(config, method, backbone, Sources(split, tables, width, make_mesh(), None))
+
+
+def sharpened(tables: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The tables with longer rows of users, so that gates are far from one half."""
+    return {name: factor * table if name.startswith("users") else table for name, table in tables.items()}

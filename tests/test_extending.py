@@ -1,0 +1,48 @@
+"""The code of docs/extending.md, run as it stands there."""
+
+import pathlib
+import re
+
+import pytest
+
+from grasp_jax.knowledge.encoders import ENCODERS
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.registration import register_backbone, register_method
+from tests.refusal import assert_names, refusal
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "extending.md"
+
+
+@pytest.fixture
+def as_before() -> object:
+    """What the page registers is forgotten afterwards."""
+    kept = [(known, dict(known)) for known in (METHODS, BACKBONES, ENCODERS)]
+    yield
+    for known, before in kept:
+        known.clear()
+        known.update(before)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_page_runs() -> None:
+    """A reader would copy code that does not work: a method, a backbone, a metric and an encoder, each trained or asked."""
+    found: dict[str, object] = {"__name__": "extending"}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec", dont_inherit=True), found)
+    rows, shown = found["rows"], found["shown"]
+    extra = rows[rows["rare_items_shown"].notna()]  # type: ignore[index]
+    assert len(extra) == 1 and 0 <= extra["rare_items_shown"].item() <= 1 and 0 <= extra["Recall@10"].item() <= 1
+    assert len(shown) == 15  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_registered_is_refused() -> None:
+    """A class in place of an object, or a second method of one name, would fail in the middle of a training."""
+    plain = METHODS["plain"]
+    assert_names(refusal(register_method, "mine", type(plain)), ("register_method", "expected an object"))
+    assert_names(refusal(register_method, "My method", plain), ("'My method'", "lower-case"))
+    assert_names(refusal(register_method, "grasp", plain), ("'grasp' is taken",))
+    assert_names(refusal(register_backbone, "mine", plain), ("register_backbone", "expected a subclass"))
+    register_method("plain", plain)

@@ -1,0 +1,90 @@
+"""What is shown of a training, and when it is saved."""
+
+import numpy as np
+import pytest
+
+from grasp_jax import progress as progress_module
+from grasp_jax.log import logger
+from grasp_jax.parallel import processes
+from grasp_jax.progress import EpochProgress, NoBar, progress_bar
+from grasp_jax.training import saving
+from grasp_jax.training.early_stopping import Progress, why_stopped
+from grasp_jax.training.saving import SavePolicy
+
+
+def test_first_last_and_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log would have a line for each of a thousand epochs, none for an hour, or not the last."""
+    clock = [100.0]
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: clock[0])
+    shown = EpochProgress("a-b", 9, 0)
+    for epoch in range(1, 7):
+        shown.epoch_done(epoch, f"loss {epoch}")
+        clock[0] += 8.0
+    shown.end("stopped after epoch 6: because")
+    said = capsys.readouterr().out.splitlines()
+    epochs = [f"a-b: epoch {epoch}: loss {epoch}" for epoch in (1, 4, 6)]
+    assert said == [*epochs, "a-b: stopped after epoch 6: because"]
+
+
+def test_the_last_epoch_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A training of one epoch would say it twice; one that had ended before, an epoch of nobody."""
+    shown = EpochProgress("a-b", 1, 0)
+    shown.epoch_done(1, "loss 1")
+    shown.end("done")
+    EpochProgress("a-b", 1, 1).end("done")
+    assert capsys.readouterr().out.splitlines() == [
+        "a-b: epoch 1: loss 1",
+        "a-b: done",
+        "a-b: done",
+    ]
+
+
+def test_no_bar_where_progress_is_not_shown() -> None:
+    """A service that trains would find a bar on its standard error."""
+    level = logger.level
+    try:
+        logger.setLevel("WARNING")
+        assert isinstance(progress_bar(3, "train", "epoch"), NoBar)
+    finally:
+        logger.setLevel(level)
+
+
+def test_why_training_stopped() -> None:
+    """A run would end without a reason, or with another's."""
+    start = Progress.start(2)
+    seen = start._replace(
+        epoch=np.int32(37),
+        best=np.array([0.3, 0.3341], np.float32),
+        best_epoch=np.array([30, 17], np.int32),
+    )
+    best = "(best 33.41 at epoch 17)"
+    patience = f"stopped after epoch 37: no better validation NDCG@10 for 20 epochs {best}"
+    assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20) == patience
+    assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20, stop_wanted=True) == patience
+    assert why_stopped(seen, 20) == f"stopped after epoch 37: reached train.max_epochs {best}"
+    asked = f"stopped after epoch 37: a callback asked to stop {best}"
+    assert why_stopped(seen, 20, stop_wanted=True) == asked
+    assert why_stopped(start, 20) == "stopped after epoch 0: reached train.max_epochs"
+
+
+def test_saves_are_cheap_and_not_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short epochs would be saved each, at ten times the cost of training; or an hour be lost."""
+    clock = [1000.0]
+    monkeypatch.setattr(saving.time, "perf_counter", lambda: clock[0])
+    policy = SavePolicy(interval=300.0, last_save=clock[0])
+    clock[0] += 0.1
+    assert policy.wish(epoch_ends=True) == processes.SAVE, "the first epoch: its cost is not known"
+    assert policy.wish(epoch_ends=False) == processes.GO_ON
+    started, clock[0] = clock[0], clock[0] + 2.0
+    policy.saved(started)
+    clock[0] += 19.0
+    assert policy.wish(epoch_ends=True) == processes.GO_ON, "a save of 2 s every 20 s at most"
+    clock[0] += 2.0
+    assert policy.wish(epoch_ends=True) == processes.SAVE
+    assert policy.wish(epoch_ends=False) == processes.GO_ON
+    clock[0] += 300.0
+    assert policy.wish(epoch_ends=False) == processes.SAVE
+    monkeypatch.setattr(saving.PREEMPTION, "wished", True)
+    assert policy.wish(epoch_ends=False) == processes.STOP
