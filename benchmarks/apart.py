@@ -21,7 +21,9 @@ def run_apart(command: Sequence[str]) -> Any:
     """
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{' '.join(command)}: ended with status {done.returncode}; expected 0 (-9: out of memory, take smaller sizes)")
+        raise UserError(
+            f"{' '.join(command)}: ended with status {done.returncode}; expected 0 (-9: out of memory, take smaller sizes)"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

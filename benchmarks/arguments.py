@@ -13,12 +13,22 @@ def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
     """
     about = (about or "").split("\n")[0].split(": python -m")[0]
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=about)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; writes nothing unless --out is given")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file, by default of this benchmark and device in benchmarks/results")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, to see that it runs; writes nothing unless --out is given",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="JSON file, by default of this benchmark and device in benchmarks/results",
+    )
     return parser
 
 
-def names_of(parser: argparse.ArgumentParser, flag: str, value: str, known: Iterable[str]) -> list[str]:
+def names_of(
+    parser: argparse.ArgumentParser, flag: str, value: str, known: Iterable[str]
+) -> list[str]:
     """The names in a comma-separated flag; the parser's error, exit status 2, for one that is not known."""
     names = value.split(",")
     if unknown := [name for name in names if name not in known]:

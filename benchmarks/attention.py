@@ -24,16 +24,28 @@ from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
-from grasp_jax.kernels.packed_attention import NORMALISERS, packed_attention, packed_attention_reference
+from grasp_jax.kernels.packed_attention import (
+    NORMALISERS,
+    packed_attention,
+    packed_attention_reference,
+)
 from grasp_jax.models.backbones.sasrec import attention_mask
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5
-Attend = Callable[..., jax.Array]  # (queries, keys, values, segments, normaliser, rate, key) -> attended values
+Attend = Callable[
+    ..., jax.Array
+]  # (queries, keys, values, segments, normaliser, rate, key) -> attended values
 
 
 def einsum_attention(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segments: jax.Array,
+    normaliser: str,
+    rate: jax.Array | None,
+    key: jax.Array,
 ) -> jax.Array:
     """As in `grasp_jax.models.backbones.sasrec.SelfAttention`: bits for dropout are drawn for all [R, n, L', L'] weights."""
     allowed = attention_mask(segments, CAUSAL)[:, None]
@@ -43,24 +55,42 @@ def einsum_attention(
     else:
         weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
     if rate is not None:
-        weights = jnp.where(jax.random.bernoulli(key, 1.0 - rate, weights.shape), weights / (1.0 - rate), 0.0)
+        weights = jnp.where(
+            jax.random.bernoulli(key, 1.0 - rate, weights.shape), weights / (1.0 - rate), 0.0
+        )
     return jnp.einsum("rnqk,rknd->rqnd", weights, values)
 
 
 def kernel_attention(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segments: jax.Array,
+    normaliser: str,
+    rate: jax.Array | None,
+    key: jax.Array,
 ) -> jax.Array:
     """By the kernels, which hash a seed."""
     options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
-    return packed_attention(queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options)
+    return packed_attention(
+        queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
+    )
 
 
 def reference_attention(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, normaliser: str, rate: jax.Array | None, key: jax.Array
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    segments: jax.Array,
+    normaliser: str,
+    rate: jax.Array | None,
+    key: jax.Array,
 ) -> jax.Array:
     """What the kernels must agree with, dropout included."""
     options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
-    return packed_attention_reference(queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options)
+    return packed_attention_reference(
+        queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
+    )
 
 
 def random_inputs(segments: np.ndarray, heads: int, sizes: Sizes) -> tuple[jax.Array, ...]:
@@ -69,49 +99,89 @@ def random_inputs(segments: np.ndarray, heads: int, sizes: Sizes) -> tuple[jax.A
     return tuple(jax.random.normal(key, shape) for key in jax.random.split(jax.random.key(0), 4))
 
 
-def difference(attend: Attend, inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str, rate: float | None) -> float:
+def difference(
+    attend: Attend,
+    inputs: tuple[jax.Array, ...],
+    segments: np.ndarray,
+    normaliser: str,
+    rate: float | None,
+) -> float:
     """The largest between `attend` and the reference, of outputs and gradients, as a share of the largest value."""
 
     @jax.jit
-    def worst(queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, own: jax.Array) -> jax.Array:
+    def worst(
+        queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, own: jax.Array
+    ) -> jax.Array:
         def all_of(form: Attend) -> tuple[jax.Array, ...]:
             traced = None if rate is None else jnp.float32(rate)
-            attended, pull_back = jax.vjp(lambda *given: form(*given, own, normaliser, traced, jax.random.key(1)), queries, keys, values)
+            attended, pull_back = jax.vjp(
+                lambda *given: form(*given, own, normaliser, traced, jax.random.key(1)),
+                queries,
+                keys,
+                values,
+            )
             return attended, *pull_back(along)
 
         pairs = zip(all_of(attend), all_of(reference_attention), strict=True)
-        return jnp.stack([jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]).max()
+        return jnp.stack(
+            [jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]
+        ).max()
 
-    with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # TF32 on one side or the other would be all that is seen
         return float(worst(*inputs, jnp.asarray(segments[0])))
 
 
 def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tuple[jax.Array, ...]]:
     """A pass over each batch in turn; what comes out goes into the next, so that none is left out."""
 
-    def step(carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def step(
+        carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], None]:
         queries, keys, values, along, rate = carry
         own, number = inputs
         key = jax.random.fold_in(jax.random.key(0), number)
         if part == "evaluation":
             attended = attend(queries, keys, values, own, normaliser, None, key)
             return (queries + 1e-3 * attended, keys, values, along, rate), None
-        _, pull_back = jax.vjp(lambda *given: attend(*given, own, normaliser, rate, key), queries, keys, values)
-        moved = [given - 1e-3 * slope for given, slope in zip((queries, keys, values), pull_back(along), strict=True)]
+        _, pull_back = jax.vjp(
+            lambda *given: attend(*given, own, normaliser, rate, key), queries, keys, values
+        )
+        moved = [
+            given - 1e-3 * slope
+            for given, slope in zip((queries, keys, values), pull_back(along), strict=True)
+        ]
         return (*moved, along, rate), None
 
-    def run(inputs: tuple[jax.Array, ...], segments: jax.Array, rate: jax.Array) -> tuple[jax.Array, ...]:
+    def run(
+        inputs: tuple[jax.Array, ...], segments: jax.Array, rate: jax.Array
+    ) -> tuple[jax.Array, ...]:
         return jax.lax.scan(step, (*inputs, rate), (segments, jnp.arange(len(segments))))[0]
 
     return run
 
 
-def measure(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, case: tuple[str, str], rounds: int) -> Any:
+def measure(
+    forms: dict[str, Attend],
+    inputs: tuple[jax.Array, ...],
+    segments: np.ndarray,
+    case: tuple[str, str],
+    rounds: int,
+) -> Any:
     """Figures of each form: milliseconds of a step in interleaved rounds, and bytes of temporaries."""
     arguments = inputs, jnp.asarray(segments), jnp.float32(DROPOUT)
-    compiled = {name: jax.jit(many_steps(attend, *case)).lower(*arguments).compile() for name, attend in forms.items()}
-    times = interleaved({name: functools.partial(run, *arguments) for name, run in compiled.items()}, rounds)
-    return {name: spread(own, len(segments)) | {"temporary_bytes": temporary_bytes(compiled[name])} for name, own in times.items()}
+    compiled = {
+        name: jax.jit(many_steps(attend, *case)).lower(*arguments).compile()
+        for name, attend in forms.items()
+    }
+    times = interleaved(
+        {name: functools.partial(run, *arguments) for name, run in compiled.items()}, rounds
+    )
+    return {
+        name: spread(own, len(segments)) | {"temporary_bytes": temporary_bytes(compiled[name])}
+        for name, own in times.items()
+    }
 
 
 def found_of(cases: list[dict[str, Any]]) -> str:
@@ -120,20 +190,34 @@ def found_of(cases: list[dict[str, Any]]) -> str:
     for case in cases:
         if case["pass"] == "training" and "kernels" in case["forms"]:
             einsum, kernels = (case["forms"][name]["median_ms"] for name in ("einsum", "kernels"))
-            times.append(f"{einsum / kernels:.1f}x with {case['normaliser']}, {case['heads']} heads")
+            times.append(
+                f"{einsum / kernels:.1f}x with {case['normaliser']}, {case['heads']} heads"
+            )
     return f"forward and backward, kernels over einsum: {'; '.join(times) or 'not measured, kernels need a GPU'}"
 
 
-def check(forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str) -> list[dict[str, Any]]:
+def check(
+    forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str
+) -> list[dict[str, Any]]:
     """How far each form is from the reference; kernels with dropout too.
 
     Raises:
       UserError: a form does not compute the same.
     """
     found = []
-    for name, rate in [(name, None) for name in forms] + [(name, DROPOUT) for name in forms if name == "kernels"]:
+    for name, rate in [(name, None) for name in forms] + [
+        (name, DROPOUT) for name in forms if name == "kernels"
+    ]:
         off, heads = difference(forms[name], inputs, segments, normaliser, rate), inputs[0].shape[2]
-        found.append({"form": name, "heads": heads, "normaliser": normaliser, "dropout": rate, "difference": off})
+        found.append(
+            {
+                "form": name,
+                "heads": heads,
+                "normaliser": normaliser,
+                "dropout": rate,
+                "difference": off,
+            }
+        )
         if not off <= PARITY_LIMIT:  # so that a value that is not a number fails too
             raise UserError(f"parity FAILED: {found[-1]}; limit {PARITY_LIMIT:.0e}")
     return found
@@ -146,25 +230,39 @@ def lines_of(cases: list[dict[str, Any]]) -> list[list[str]]:
         for name, own in case["forms"].items():
             speed_up = case["forms"]["einsum"]["median_ms"] / own["median_ms"]
             times = [f"{own[field]:.3f}" for field in ("median_ms", "p10_ms", "p90_ms")]
-            lines.append([f"{case['pass']}, {case['normaliser']}, heads={case['heads']}, {name}", *times, f"{speed_up:.2f}x"])
+            lines.append(
+                [
+                    f"{case['pass']}, {case['normaliser']}, heads={case['heads']}, {name}",
+                    *times,
+                    f"{speed_up:.2f}x",
+                ]
+            )
     return lines
 
 
 def main() -> None:
     """Checks that the forms agree, prints a line for each case, and writes all as JSON."""
     parser = parser_of("attention", __doc__)
-    parser.add_argument("--data", default=None, help="folder with inter.txt; by default paper Beauty, or synthetic lengths like its own")
+    parser.add_argument(
+        "--data",
+        default=None,
+        help="folder with inter.txt; by default paper Beauty, or synthetic lengths like its own",
+    )
     parser.add_argument("--rounds", type=int, default=None)
     given = parser.parse_args()
     sizes = QUICK if given.quick else PAPER
     sizes = dataclasses.replace(sizes, rounds=given.rounds or sizes.rounds)
-    data = given.data or ("" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
+    data = given.data or (
+        "" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY)
+    )
     log_name, segments = packed_segments(data, sizes)
     forms: dict[str, Attend] = {"einsum": einsum_attention}
     if given.quick or not backend.interpret():
         forms["kernels"] = kernel_attention
     shown = " x ".join(str(size) for size in segments.shape)
-    print(f"{log_name}: steps x rows x length {shown}, {100 * (segments >= 0).mean():.0f} % filled; {jax.devices()[0].device_kind}")
+    print(
+        f"{log_name}: steps x rows x length {shown}, {100 * (segments >= 0).mean():.0f} % filled; {jax.devices()[0].device_kind}"
+    )
 
     contention, cases = Contention(), []
     parity: list[dict[str, Any]] = []
@@ -174,13 +272,18 @@ def main() -> None:
             parity += check(forms, inputs, segments, normaliser)
             for part in PASSES:
                 figures = measure(forms, inputs, segments, (normaliser, part), sizes.rounds)
-                cases.append({"heads": heads, "normaliser": normaliser, "pass": part, "forms": figures})
-    print(f"parity ok: largest difference {max(own['difference'] for own in parity):.1e}, limit {PARITY_LIMIT:.0e}")
+                cases.append(
+                    {"heads": heads, "normaliser": normaliser, "pass": part, "forms": figures}
+                )
+    print(
+        f"parity ok: largest difference {max(own['difference'] for own in parity):.1e}, limit {PARITY_LIMIT:.0e}"
+    )
     print(table(["a step", "median ms", "p10", "p90", "over einsum"], lines_of(cases)))
     if "kernels" not in forms:
         print("kernels not timed: they need a GPU")
     facts = {
-        "sizes": dataclasses.asdict(sizes) | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
+        "sizes": dataclasses.asdict(sizes)
+        | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
         "dropout": DROPOUT,
         "causal": CAUSAL,
         "interpreted": "kernels" in forms and backend.interpret(),

@@ -28,7 +28,12 @@ from grasp_jax.knowledge.shards import fill_shards, read_shards
 from grasp_jax.progress import progress_bar
 
 K = 10
-LEAVES = (64, 32, 16, 8)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
+LEAVES = (
+    64,
+    32,
+    16,
+    8,
+)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
 DIRECTIONS = 64  # most of a text embedding's variance lies in a few
 
 
@@ -42,8 +47,16 @@ def made_up(rows: int, width: int) -> RowVectors:
     def vectors_of(wanted: np.ndarray) -> np.ndarray:
         own = np.random.default_rng([1, int(wanted[0])])
         shelf = own.integers(0, len(shelves), len(wanted))
-        leading = departments[shelf % 50] + shelves[shelf] + 0.5 * own.standard_normal((len(wanted), DIRECTIONS), np.float32)
-        return leading @ basis + 0.1 / np.sqrt(width) * own.standard_normal((len(wanted), width), np.float32) + 0.05
+        leading = (
+            departments[shelf % 50]
+            + shelves[shelf]
+            + 0.5 * own.standard_normal((len(wanted), DIRECTIONS), np.float32)
+        )
+        return (
+            leading @ basis
+            + 0.1 / np.sqrt(width) * own.standard_normal((len(wanted), width), np.float32)
+            + 0.05
+        )
 
     return vectors_of
 
@@ -72,7 +85,9 @@ def answers(searcher: Any, unit: np.ndarray, sample: np.ndarray, leaves: int) ->
     labels, found = np.arange(len(unit), dtype=np.int32), []
     for start in range(0, len(sample), search_scann.QUERY_BLOCK):
         own = sample[start : start + search_scann.QUERY_BLOCK]
-        ids, distances = searcher.search_batched_parallel(np.asarray(unit[own], np.float32), leaves_to_search=leaves)
+        ids, distances = searcher.search_batched_parallel(
+            np.asarray(unit[own], np.float32), leaves_to_search=leaves
+        )
         found.append(search_scann.drop_same(ids.astype(np.int64), distances, labels, own, K))
     return np.concatenate(found)
 
@@ -95,7 +110,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--sample", type=int, default=10_000)
-    parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=None,
+        help="where the table is written; by default a temporary folder",
+    )
     given = parser.parse_args()
     if given.quick:
         given.rows, given.width, given.sample = 5_000, 32, 50
@@ -113,22 +133,45 @@ def main() -> None:
 
     try:
         unit = timed("table written", given.rows, lambda: write(folder, given.rows, given.width))
-        sample = np.sort(np.random.default_rng(0).choice(given.rows, min(given.sample, given.rows), replace=False))
+        sample = np.sort(
+            np.random.default_rng(0).choice(
+                given.rows, min(given.sample, given.rows), replace=False
+            )
+        )
         timed("index built and saved", given.rows, lambda: build(unit, folder / "index"))
-        searcher = timed("index opened", given.rows, lambda: search_scann.open_index(folder / "index"))
+        searcher = timed(
+            "index opened", given.rows, lambda: search_scann.open_index(folder / "index")
+        )
         searched = [max(1, int(np.sqrt(given.rows)) // part) for part in LEAVES]
         found = [
-            timed(f"index searched, {leaves} leaves", len(sample), partial(answers, searcher, unit, sample, leaves)) for leaves in searched
+            timed(
+                f"index searched, {leaves} leaves",
+                len(sample),
+                partial(answers, searcher, unit, sample, leaves),
+            )
+            for leaves in searched
         ]
         labels = np.arange(given.rows, dtype=np.int32)
         with progress_bar(len(sample), "exact", "row") as bar:
-            true = timed("searched exactly", len(sample), lambda: search_exact(unit, K, labels, bar.update, sample))
-        recall = {str(leaves): share(true, own) for leaves, own in zip(searched, found, strict=True)}
+            true = timed(
+                "searched exactly",
+                len(sample),
+                lambda: search_exact(unit, K, labels, bar.update, sample),
+            )
+        recall = {
+            str(leaves): share(true, own) for leaves, own in zip(searched, found, strict=True)
+        }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sizes = {"rows": given.rows, "width": given.width, "sample": len(sample), "neighbours": K}
     print(f"{table(['stage', 's', 'rows/s', 'peak GiB'], lines)}\n\nrecall@{K} by leaves: {recall}")
-    keep("bank", {"sizes": sizes, "recall": recall, "stages": stages}, contention, given, found_of(recall, stages))
+    keep(
+        "bank",
+        {"sizes": sizes, "recall": recall, "stages": stages},
+        contention,
+        given,
+        found_of(recall, stages),
+    )
 
 
 if __name__ == "__main__":

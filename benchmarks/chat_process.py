@@ -30,7 +30,15 @@ class ChatProcess:
         self.url = f"http://127.0.0.1:{self._port}/v1"
         self._log = log
         named = [f"{name}={every}" for name, every in faults.items()]
-        self._command = [sys.executable, "-m", "tests.chat_server", str(self._port), str(log), f"seconds={seconds}", *named]
+        self._command = [
+            sys.executable,
+            "-m",
+            "tests.chat_server",
+            str(self._port),
+            str(log),
+            f"seconds={seconds}",
+            *named,
+        ]
 
     def __enter__(self) -> "ChatProcess":
         self._process = subprocess.Popen(self._command, cwd=ROOT)
@@ -54,7 +62,9 @@ class ChatProcess:
 
     def log(self) -> list[tuple[float, str]]:
         """Seconds since the first request and prompt of every answer, in order."""
-        return [tuple(json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()]
+        return [
+            tuple(json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()
+        ]
 
 
 async def bare_client(url: str, prompts: Sequence[str], concurrency: int) -> None:
@@ -65,11 +75,15 @@ async def bare_client(url: str, prompts: Sequence[str], concurrency: int) -> Non
     async def work() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         for prompt in waiting:
-            body = json.dumps({"model": "any", "messages": [{"role": "user", "content": prompt}]}).encode()
+            body = json.dumps(
+                {"model": "any", "messages": [{"role": "user", "content": prompt}]}
+            ).encode()
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             fields = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-            json.loads(await reader.readexactly(int(fields.split("content-length: ")[1].split("\r\n")[0])))
+            json.loads(
+                await reader.readexactly(int(fields.split("content-length: ")[1].split("\r\n")[0]))
+            )
         writer.close()
 
     await asyncio.gather(*(work() for _ in range(concurrency)))

@@ -32,19 +32,51 @@ from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.machine import machine
 
 RUNS = ("well_behaved", "misbehaving", "killed")
-CONTENT = {"na": 41, "refused": 67, "empty": 71, "endless": 101}  # one in so many prompts; decided by the prompt, so the same in every run
-FAULTS = {"busy": 41, "broken": 43, "dropped": 47, "malformed": 53, "other": 59, "slow": 61}  # one in so many requests
-WORDS = ("amber", "basil", "cedar", "dusk", "ember", "fern", "grove", "hazel", "iris", "jade", "kelp", "lotus", "maple", "nectar", "olive")
+CONTENT = {
+    "na": 41,
+    "refused": 67,
+    "empty": 71,
+    "endless": 101,
+}  # one in so many prompts; decided by the prompt, so the same in every run
+FAULTS = {
+    "busy": 41,
+    "broken": 43,
+    "dropped": 47,
+    "malformed": 53,
+    "other": 59,
+    "slow": 61,
+}  # one in so many requests
+WORDS = (
+    "amber",
+    "basil",
+    "cedar",
+    "dusk",
+    "ember",
+    "fern",
+    "grove",
+    "hazel",
+    "iris",
+    "jade",
+    "kelp",
+    "lotus",
+    "maple",
+    "nectar",
+    "olive",
+)
 
 
 def write_shop(folder: pathlib.Path, num_items: int, num_users: int) -> pathlib.Path:
     """A seeded catalogue with titles, and short histories."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
-    titles = [f"{' '.join(words)} no. {k}" for k, words in enumerate(rng.choice(WORDS, (num_items, 4)))]
+    titles = [
+        f"{' '.join(words)} no. {k}" for k, words in enumerate(rng.choice(WORDS, (num_items, 4)))
+    ]
     items = [{"item": str(k), "title": title} for k, title in enumerate(titles)]
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    lines = [f"{user}\t{rng.integers(num_items)}\t{k}" for user in range(num_users) for k in range(6)]
+    lines = [
+        f"{user}\t{rng.integers(num_items)}\t{k}" for user in range(num_users) for k in range(6)
+    ]
     (folder / "interactions.tsv").write_text("user\titem\ttimestamp\n" + "\n".join(lines) + "\n")
     return folder
 
@@ -52,15 +84,31 @@ def write_shop(folder: pathlib.Path, num_items: int, num_users: int) -> pathlib.
 def command(shop: pathlib.Path, folder: pathlib.Path, url: str, concurrency: int) -> list[str]:
     """The command line of one run; its workdir and its answers are in `folder`."""
     return [
-        sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py", "--mode=prepare", f"--workdir={folder / 'run'}",
-        "--config.data.source=files", f"--config.data.path={shop}", "--config.data.items_file=items.jsonl",
-        "--config.knowledge.item_template=titled_item", "--config.knowledge.width=16", "--config.knowledge.describer=openai",
-        f"--config.knowledge.describe.base_url={url}", f"--config.knowledge.describe.cache={folder / 'answers'}",
+        sys.executable,
+        "-m",
+        "grasp_jax.main",
+        "--config=configs/quickstart.py",
+        "--mode=prepare",
+        f"--workdir={folder / 'run'}",
+        "--config.data.source=files",
+        f"--config.data.path={shop}",
+        "--config.data.items_file=items.jsonl",
+        "--config.knowledge.item_template=titled_item",
+        "--config.knowledge.width=16",
+        "--config.knowledge.describer=openai",
+        f"--config.knowledge.describe.base_url={url}",
+        f"--config.knowledge.describe.cache={folder / 'answers'}",
         f"--config.knowledge.describe.concurrency={concurrency}",
-    ]  # fmt: skip
+    ]
 
 
-def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], kills: int, settings: argparse.Namespace) -> dict[str, Any]:
+def describe(
+    shop: pathlib.Path,
+    folder: pathlib.Path,
+    faults: dict[str, int],
+    kills: int,
+    settings: argparse.Namespace,
+) -> dict[str, Any]:
     """One run, killed so many times at equal shares of the answers; its figures and the checksums of its tables."""
     folder.mkdir()
     total, kept_at = settings.items + settings.users, []
@@ -71,7 +119,9 @@ def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], k
                 process = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said)
                 while server.seen()["answers"] < total * (kill + 1) / (kills + 1):
                     if process.poll() is not None:
-                        raise UserError(f"a run ended before it was killed: {pathlib.Path(said.name).read_text().splitlines()[-1:]}")
+                        raise UserError(
+                            f"a run ended before it was killed: {pathlib.Path(said.name).read_text().splitlines()[-1:]}"
+                        )
                     time.sleep(0.01)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
@@ -86,11 +136,16 @@ def describe(shop: pathlib.Path, folder: pathlib.Path, faults: dict[str, int], k
     return {
         "requests": seen["requests"],
         "answers": seen["answers"],
-        "seconds_of_items": log[settings.items - 1][0] if not kills else None,  # or those of starting anew would count
+        "seconds_of_items": log[settings.items - 1][0]
+        if not kills
+        else None,  # or those of starting anew would count
         "most_in_flight": seen["most_in_flight"],
         "kills": kills,
         **repeated([prompt for _, prompt in log], kept_at),
-        "checksums": {name: manifest["checksums"][name] for name in ("items", "items_status", "users", "users_status")},
+        "checksums": {
+            name: manifest["checksums"][name]
+            for name in ("items", "items_status", "users", "users_status")
+        },
     }
 
 
@@ -105,18 +160,28 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
     keys = [key.tobytes() for key in keys_of(len(log), log.__getitem__, chat.described_by(config))]
     again = sum(key in kept for length, kept in kept_at for key in keys[length:])
     unheard = sum(len(set(keys[:length]) - kept) for length, kept in kept_at)
-    return {"asked_again_though_kept": again, "asked_again": len(log) - len(set(log)), "not_kept_at_kills": unheard}
+    return {
+        "asked_again_though_kept": again,
+        "asked_again": len(log) - len(set(log)),
+        "not_kept_at_kills": unheard,
+    }
 
 
 def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
     """Raises UserError where a run has not kept what it promises."""
     for name, run in runs.items():
         if run["asked_again_though_kept"] or run["asked_again"] > run["not_kept_at_kills"]:
-            raise UserError(f"{name}: {run['asked_again']} prompts were asked again, {run['asked_again_though_kept']} of them though kept")
+            raise UserError(
+                f"{name}: {run['asked_again']} prompts were asked again, {run['asked_again_though_kept']} of them though kept"
+            )
         if run["not_kept_at_kills"] > concurrency * run["kills"]:
-            raise UserError(f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected those in flight alone")
+            raise UserError(
+                f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected those in flight alone"
+            )
         if run["most_in_flight"] > concurrency:
-            raise UserError(f"{name}: {run['most_in_flight']} requests in flight; the config allows {concurrency}")
+            raise UserError(
+                f"{name}: {run['most_in_flight']} requests in flight; the config allows {concurrency}"
+            )
         if run["checksums"] != next(iter(runs.values()))["checksums"]:
             raise UserError(f"{name}: its tables differ from those of {next(iter(runs))}")
 
@@ -124,21 +189,32 @@ def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
 def bare(log: pathlib.Path, settings: argparse.Namespace) -> float:
     """Answers a second to the bare client, by the server that behaves."""
     with ChatProcess(log, settings.think, CONTENT) as server:
-        asyncio.run(bare_client(server.url, [f"item {k}" for k in range(settings.items)], settings.concurrency))
+        asyncio.run(
+            bare_client(
+                server.url, [f"item {k}" for k in range(settings.items)], settings.concurrency
+            )
+        )
         seen = server.seen()
     return settings.items / seen["seconds"]
 
 
 def main(settings: argparse.Namespace) -> None:
     """Runs, checks, prints and saves."""
-    measured_on, contention, allowed = machine(), record.Contention(), settings.concurrency / settings.think
+    measured_on, contention, allowed = (
+        machine(),
+        record.Contention(),
+        settings.concurrency / settings.think,
+    )
     runs: dict[str, dict[str, Any]] = {}
     bare_rates: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         shop = write_shop(folder / "shop", settings.items, settings.users)
         for run in settings.runs:
-            faults, kills = {} if run == "well_behaved" else FAULTS, settings.kills if run == "killed" else 0
+            faults, kills = (
+                {} if run == "well_behaved" else FAULTS,
+                settings.kills if run == "killed" else 0,
+            )
             rates = []
             for k in range(settings.rounds if run == "well_behaved" else 1):
                 runs[run] = describe(shop, folder / f"{run}-{k}", faults, kills, settings)
@@ -147,10 +223,17 @@ def main(settings: argparse.Namespace) -> None:
                     rates.append(settings.items / seconds)
                 if run == "well_behaved":
                     bare_rates.append(bare(folder / f"bare-{k}", settings))
-                print(f"{run}: {runs[run]['answers']:,} answers to {runs[run]['requests']:,} requests", flush=True)
+                print(
+                    f"{run}: {runs[run]['answers']:,} answers to {runs[run]['requests']:,} requests",
+                    flush=True,
+                )
             if rates:
                 middle = statistics.median(rates)
-                runs[run] |= {"rounds": rates, "answers_per_second": middle, "share_of_allowed": middle / allowed}
+                runs[run] |= {
+                    "rounds": rates,
+                    "answers_per_second": middle,
+                    "share_of_allowed": middle / allowed,
+                }
     others = contention.cores()
     print("\n" + table(runs) + "\n")
     if bare_rates:
@@ -159,38 +242,74 @@ def main(settings: argparse.Namespace) -> None:
         "benchmark": "describe",
         "date": time.strftime("%Y-%m-%d"),
         "machine": measured_on,
-        "sizes": {name: getattr(settings, name) for name in ("items", "users", "concurrency", "think", "rounds")},
+        "sizes": {
+            name: getattr(settings, name)
+            for name in ("items", "users", "concurrency", "think", "rounds")
+        },
         "faults": FAULTS | CONTENT,
         "cores_used_by_others": others,
         "allowed_per_second": allowed,
         "bare_client_rounds": bare_rates,
         "runs": runs,
     }
-    record.save(pathlib.Path(settings.out) if settings.out else record.RESULTS / "describe-cpu.json", result)
-    shares = [f"{name} {own['share_of_allowed']:.2f}x" for name, own in runs.items() if "share_of_allowed" in own]
-    print(f"of {allowed:.0f} answers/s that the server allows: {', '.join(shares)}; all tables are the same")
+    record.save(
+        pathlib.Path(settings.out) if settings.out else record.RESULTS / "describe-cpu.json", result
+    )
+    shares = [
+        f"{name} {own['share_of_allowed']:.2f}x"
+        for name, own in runs.items()
+        if "share_of_allowed" in own
+    ]
+    print(
+        f"of {allowed:.0f} answers/s that the server allows: {', '.join(shares)}; all tables are the same"
+    )
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
     """A line for each run."""
-    header = ["run", "answers", "requests", "in flight", "kills", "asked again", "answers/s", "of what is allowed"]
+    header = [
+        "run",
+        "answers",
+        "requests",
+        "in flight",
+        "kills",
+        "asked again",
+        "answers/s",
+        "of what is allowed",
+    ]
     rows = []
     for name, own in runs.items():
-        counts = [f"{own[key]:,}" for key in ("answers", "requests", "most_in_flight", "kills", "asked_again")]
-        speed = [f"{own['answers_per_second']:.0f}", f"{100 * own['share_of_allowed']:.0f} %"] if not own["kills"] else ["-", "-"]
+        counts = [
+            f"{own[key]:,}"
+            for key in ("answers", "requests", "most_in_flight", "kills", "asked_again")
+        ]
+        speed = (
+            [f"{own['answers_per_second']:.0f}", f"{100 * own['share_of_allowed']:.0f} %"]
+            if not own["kills"]
+            else ["-", "-"]
+        )
         rows.append([name, *counts, *speed])
     return record.table(header, rows)
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.describe", description="Describing, killed on the way and not.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.describe", description="Describing, killed on the way and not."
+    )
     parser.add_argument("--items", type=int, default=5000, help="V, items to describe")
     parser.add_argument("--users", type=int, default=100, help="N, users to describe")
     parser.add_argument("--concurrency", type=int, default=32, help="c, requests in flight at most")
-    parser.add_argument("--think", type=float, default=0.1, help="s, seconds that the server thinks about an answer")
+    parser.add_argument(
+        "--think", type=float, default=0.1, help="s, seconds that the server thinks about an answer"
+    )
     parser.add_argument("--kills", type=int, default=5, help="SIGKILLs on the way")
-    parser.add_argument("--rounds", type=int, default=3, help="of the well-behaved run and the bare client, in turn; the median counts")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="of the well-behaved run and the bare client, in turn; the median counts",
+    )
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
     parser.add_argument("--out", help="JSON file; without it benchmarks/results/describe-cpu.json")
     return parser.parse_args()

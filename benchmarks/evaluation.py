@@ -21,7 +21,15 @@ from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import alone, median_seconds
-from benchmarks.workload import QUICK, Sizes, config_of, random_tables, sharpened, temporary_bytes, training_of
+from benchmarks.workload import (
+    QUICK,
+    Sizes,
+    config_of,
+    random_tables,
+    sharpened,
+    temporary_bytes,
+    training_of,
+)
 from grasp_jax.config import EvalConfig
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, leave_one_out
@@ -43,7 +51,10 @@ PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
 
 def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
     """The test items of all users, or of so many drawn at random, with their stored negatives."""
-    index, histories = exclusion_index(split.log, split.log.offsets[:-1], split.log.offsets[1:]), split.test
+    index, histories = (
+        exclusion_index(split.log, split.log.offsets[:-1], split.log.offsets[1:]),
+        split.test,
+    )
     everyone = histories.evaluated
     if users:
         kept = np.sort(np.random.default_rng(0).permutation(everyone)[:users])
@@ -72,13 +83,22 @@ def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any
         "evaluation_seconds": evaluated,
         "share_of_epoch": evaluated / seconds,
         "prepared_once_seconds": prepared,
-        "temporary_bytes": ranking_bytes(ranker, ranker.features, ranking._sampled_ranks.lower(ranker, asked.blocks)),
+        "temporary_bytes": ranking_bytes(
+            ranker, ranker.features, ranking._sampled_ranks.lower(ranker, asked.blocks)
+        ),
     }
 
 
-def plain_item_vectors(layers: list[dict[str, jax.Array]], tables: Tables, user: jax.Array, items: jax.Array) -> jax.Array:
+def plain_item_vectors(
+    layers: list[dict[str, jax.Array]], tables: Tables, user: jax.Array, items: jax.Array
+) -> jax.Array:
     """Eq. 3-5 as written for one user and [C] items: [C, D]."""
-    x = holistic_attention(tables["users"][user], tables["users_similar"][user], tables["items"][items], tables["items_similar"][items])
+    x = holistic_attention(
+        tables["users"][user],
+        tables["users_similar"][user],
+        tables["items"][items],
+        tables["items_similar"][items],
+    )
     for k, layer in enumerate(layers):
         x = x @ layer["kernel"] + layer["bias"]
         x = jax.nn.gelu(x, approximate=True) if k + 1 < len(layers) else x
@@ -87,25 +107,41 @@ def plain_item_vectors(layers: list[dict[str, jax.Array]], tables: Tables, user:
 
 @functools.partial(jax.jit, static_argnames=("num_items", "block"))
 def plain_scores(
-    layers: list[dict[str, jax.Array]], tables: Tables, users: jax.Array, states: jax.Array, num_items: int, block: int
+    layers: list[dict[str, jax.Array]],
+    tables: Tables,
+    users: jax.Array,
+    states: jax.Array,
+    num_items: int,
+    block: int,
 ) -> jax.Array:
     """[B] users and their states [B, D] -> [B, num_items] scores of the first items, `block` candidates at once."""
-    blocks = jnp.minimum(jnp.arange(-(-num_items // block) * block), num_items - 1).reshape(-1, block)
+    blocks = jnp.minimum(jnp.arange(-(-num_items // block) * block), num_items - 1).reshape(
+        -1, block
+    )
 
     def of_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
         row, state = user
-        return jax.lax.map(lambda items: plain_item_vectors(layers, tables, row, items) @ state, blocks).ravel()[:num_items]
+        return jax.lax.map(
+            lambda items: plain_item_vectors(layers, tables, row, items) @ state, blocks
+        ).ravel()[:num_items]
 
     return jax.lax.map(of_user, (users, states))
 
 
-def largest_difference(ranker: Ranker, layers: Any, users: jax.Array, states: jax.Array, width: int) -> float:
+def largest_difference(
+    ranker: Ranker, layers: Any, users: jax.Array, states: jax.Array, width: int
+) -> float:
     """Between both ways' scores of some users and items, as a share of the largest score; user rows of length E, so that gates differ."""
     items = min(PARITY_ITEMS, ranker.num_items)
-    rows = {name: table[users] if name.startswith("users") else table[:items] for name, table in ranker.tables.items()}
+    rows = {
+        name: table[users] if name.startswith("users") else table[:items]
+        for name, table in ranker.tables.items()
+    }
     few = sharpened(rows, width)
     own = UserStates(states, None, jnp.arange(len(users)))
-    ours = jax.jit(Ranker.scores)(Ranker.of(ranker.model, ranker.params, ranker.data, few), own, jnp.arange(items))
+    ours = jax.jit(Ranker.scores)(
+        Ranker.of(ranker.model, ranker.params, ranker.data, few), own, jnp.arange(items)
+    )
     plain = plain_scores(layers, few, own.queries, states, items, items)
     return float(jnp.abs(ours - plain).max() / jnp.abs(plain).max())
 
@@ -118,8 +154,13 @@ def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
       kept: arrays of the items that are made before and stay.
       ranks: the function that follows.
     """
-    temporary = [temporary_bytes(own.compile()) or 0 for own in (item_features.lower(ranker.model, ranker.params, ranker.tables), ranks)]
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) + max(temporary)  # the functions run one after the other
+    temporary = [
+        temporary_bytes(own.compile()) or 0
+        for own in (item_features.lower(ranker.model, ranker.params, ranker.tables), ranks)
+    ]
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) + max(
+        temporary
+    )  # the functions run one after the other
 
 
 def full_ranking_bytes(ranker: Ranker, asked: EvaluationSet, item_block: int) -> int:
@@ -129,7 +170,9 @@ def full_ranking_bytes(ranker: Ranker, asked: EvaluationSet, item_block: int) ->
     return ranking_bytes(ranker, (ranker.features, expansion), ranks)
 
 
-def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int) -> dict[str, Any]:
+def time_full(
+    step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, plain_users: int
+) -> dict[str, Any]:
     """Ranking the full catalogue, factorised and as written.
 
     Raises:
@@ -138,16 +181,32 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
     ranker, everyone = step.ranker(), len(split.test.evaluated)
     layers = plain_layers(ranker.params["encoder"], float(np.sqrt(sizes.width)))
     asked = test_set(split, ranker.tables, num_users)
-    users, states = asked.queries[0][:plain_users], user_states(ranker, asked.block(0)[0])[:plain_users]
-    with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
+    users, states = (
+        asked.queries[0][:plain_users],
+        user_states(ranker, asked.block(0)[0])[:plain_users],
+    )
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # TF32 on one side or the other would be all that is seen
         difference = largest_difference(ranker, layers, users, states, sizes.width)
     if not difference <= PARITY_LIMIT:
-        raise UserError(f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared")
+        raise UserError(
+            f"factorised and plain scores differ by {difference:.1e} of the largest, so their times cannot be compared"
+        )
 
     item_block = min(ITEM_BLOCK, ranker.num_items)
-    projected = median_seconds(lambda: item_features(ranker.model, ranker.params, ranker.tables), REPEATS)
+    projected = median_seconds(
+        lambda: item_features(ranker.model, ranker.params, ranker.tables), REPEATS
+    )
     ranked = median_seconds(lambda: full_ranks(step.ranker(), asked, item_block), REPEATS)
-    arguments = (layers, ranker.tables, users, states, ranker.num_items, min(PLAIN_BLOCK, ranker.num_items))
+    arguments = (
+        layers,
+        ranker.tables,
+        users,
+        states,
+        ranker.num_items,
+        min(PLAIN_BLOCK, ranker.num_items),
+    )
     plain = median_seconds(lambda: plain_scores(*arguments), REPEATS)
     per_user = max(ranked - projected, 0.0) / len(asked.users)
     ours, theirs = projected + per_user * everyone, plain / len(users) * everyone
@@ -174,17 +233,32 @@ def time_full(step: FactorisedStep, split: Split, sizes: Sizes, num_users: int, 
 
 def found_of(sampled: Sequence[dict[str, Any]], full: dict[str, Any] | None) -> str:
     """The benchmark's last line."""
-    tests = ", ".join(f"{row['share_of_epoch']:.0%} of an epoch of {row['model']}" for row in sampled)
-    faster = f"; factorised, the full ranking is {full['speed_up']:.1f}x as fast as written out" if full else ""
+    tests = ", ".join(
+        f"{row['share_of_epoch']:.0%} of an epoch of {row['model']}" for row in sampled
+    )
+    faster = (
+        f"; factorised, the full ranking is {full['speed_up']:.1f}x as fast as written out"
+        if full
+        else ""
+    )
     return f"the test among 100 negatives takes {tests}{faster}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Times each model, prints, and writes JSON."""
     parser = parser_of("evaluation", __doc__)
-    parser.add_argument("--models", default=",".join(MODELS[:2]), help=f"comma separated, of {', '.join(MODELS)}")
-    parser.add_argument("--full-users", type=int, default=256, help="users whose full ranking is timed; 0 leaves it out")
-    parser.add_argument("--plain-users", type=int, default=4, help=f"users, at most {USER_BLOCK}, ranked as written")
+    parser.add_argument(
+        "--models", default=",".join(MODELS[:2]), help=f"comma separated, of {', '.join(MODELS)}"
+    )
+    parser.add_argument(
+        "--full-users",
+        type=int,
+        default=256,
+        help="users whose full ranking is timed; 0 leaves it out",
+    )
+    parser.add_argument(
+        "--plain-users", type=int, default=4, help=f"users, at most {USER_BLOCK}, ranked as written"
+    )
     given = parser.parse_args(arguments)
     models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else Sizes()
@@ -193,13 +267,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in models:
         method, backbone = name.split("-")
         tables = random_tables(log, sizes.width) if METHODS[method].needs_bank else {}
-        step = FactorisedStep(training_of(config_of(sizes), split, tables, method, backbone), len(split.train.end))
+        step = FactorisedStep(
+            training_of(config_of(sizes), split, tables, method, backbone), len(split.train.end)
+        )
         sampled.append(time_sampled(name, step, split))
         if METHODS[method].needs_bank and given.full_users:
-            full = time_full(step, split, sizes, given.full_users, min(given.plain_users, USER_BLOCK))
+            full = time_full(
+                step, split, sizes, given.full_users, min(given.plain_users, USER_BLOCK)
+            )
     keys = ("epoch_seconds", "evaluation_seconds", "prepared_once_seconds")
-    rows = [[row["model"], *(f"{row[key]:.2f}" for key in keys), f"{row['share_of_epoch']:.1%}"] for row in sampled]
-    print(table(["100 negatives, all users", "epoch, s", "test, s", "prepared once, s", "of an epoch"], rows))
+    rows = [
+        [row["model"], *(f"{row[key]:.2f}" for key in keys), f"{row['share_of_epoch']:.1%}"]
+        for row in sampled
+    ]
+    print(
+        table(
+            ["100 negatives, all users", "epoch, s", "test, s", "prepared once, s", "of an epoch"],
+            rows,
+        )
+    )
     if full:
         factorised, written = full["factorised"], full["as_written"]
         print(
@@ -208,7 +294,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{written['extra_bytes'] / 2**20:,.0f} MiB as written: {full['speed_up']:.1f}x; scores within {full['largest_difference']:.1e}"
         )
     facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
-    keep("evaluation", {"sizes": facts, "sampled": sampled, "full": full}, contention, given, found_of(sampled, full))
+    keep(
+        "evaluation",
+        {"sizes": facts, "sampled": sampled, "full": full},
+        contention,
+        given,
+        found_of(sampled, full),
+    )
 
 
 if __name__ == "__main__":

@@ -34,17 +34,28 @@ class FactorisedStep:
 
     name = "grasp_jax (packed, factorised)"
 
-    def __init__(self, training: TrainingSet, steps: int, compiler_options: dict[str, Any] | None = None) -> None:
-        self.model, self.replicas, self.data, self.losses = training.model, training.replicas, training.data, None
+    def __init__(
+        self, training: TrainingSet, steps: int, compiler_options: dict[str, Any] | None = None
+    ) -> None:
+        self.model, self.replicas, self.data, self.losses = (
+            training.model,
+            training.replicas,
+            training.data,
+            None,
+        )
         self.slots = make_epoch(self.data, self.replicas, 0).slots
         self.epoch_steps = self.slots.shape[1]
         self.steps = min(steps, self.epoch_steps)
         self.per_replica = per_replica(self.replicas)
         self.begin = 0
         started = time.perf_counter()
-        train_steps = jax.jit(make_train_steps(self.model, self.data.shape, self.data.loss), donate_argnums=0)
+        train_steps = jax.jit(
+            make_train_steps(self.model, self.data.shape, self.data.loss), donate_argnums=0
+        )
         state = jax.eval_shape(lambda: initial_snapshot(self.model, self.replicas, self.data).state)
-        self.compiled = train_steps.lower(state, *self._arguments(self.data, 0)).compile(compiler_options)
+        self.compiled = train_steps.lower(state, *self._arguments(self.data, 0)).compile(
+            compiler_options
+        )
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, self.data.tables)
 
@@ -61,7 +72,9 @@ class FactorisedStep:
 
     def ranker(self) -> Ranker:
         """The first model as it is now."""
-        return Ranker.of(self.model, one_of(self.state.params, 0), self.data.device, self.data.tables)
+        return Ranker.of(
+            self.model, one_of(self.state.params, 0), self.data.device, self.data.tables
+        )
 
     def _arguments(self, data: TrainingData, begin: int, dropout: float | None = None) -> tuple:
         chunk = jnp.asarray(self.slots[:, begin : begin + self.steps])
@@ -88,14 +101,20 @@ class FactorisedStep:
 
     def first_loss(self, data: TrainingData) -> float:
         """The loss of the epoch's first batch on `data`, dropout off; the state stays as it is."""
-        _, losses = self.compiled(jax.tree.map(jnp.copy, self.state), *self._arguments(data, 0, 0.0))
+        _, losses = self.compiled(
+            jax.tree.map(jnp.copy, self.state), *self._arguments(data, 0, 0.0)
+        )
         return float(losses[0, 0])
 
     def negatives(self, step: int) -> np.ndarray:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
         batch = gather_batch(self.data.device, jnp.asarray(self.slots[0, step]))
-        _, targets = draw_targets(self.per_replica.keys[0], jnp.int32(step), self.data.device, batch, self.data.shape)
+        _, targets = draw_targets(
+            self.per_replica.keys[0], jnp.int32(step), self.data.device, batch, self.data.shape
+        )
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))
-        drawn[np.asarray(targets.places.places(size))[asked]] = np.asarray(targets.negatives.items)[asked, 0]
+        drawn[np.asarray(targets.places.places(size))[asked]] = np.asarray(targets.negatives.items)[
+            asked, 0
+        ]
         return drawn.reshape(batch.items.shape)

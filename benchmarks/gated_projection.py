@@ -32,7 +32,10 @@ from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 ROUNDS = {"gpu": 20, "cpu": 5}
 STEPS = {"gpu": 100, "cpu": 1}  # of one dispatch
 TABLE_SHARE = 0.25  # of the memory, at most, for both tables
-PARITY_LIMITS = {"float32": 3e-3, "bfloat16": 3e-2}  # of the largest value; on a GPU products of float32 are of TF32
+PARITY_LIMITS = {
+    "float32": 3e-3,
+    "bfloat16": 3e-2,
+}  # of the largest value; on a GPU products of float32 are of TF32
 Params = dict[str, jax.Array]
 Results = dict[str, jax.Array]
 Form = Callable[..., jax.Array]  # (params, items, similar, ids, gates) -> [T, H]
@@ -58,7 +61,9 @@ class Shape(NamedTuple):
 SHAPES = (
     Shape("beauty, 256", 2100, 57_289, 1536, 64, (256,)),
     Shape("beauty, linear", 2100, 57_289, 1536, 64, ()),
-    Shape("industry, 256", 7300, 1_205_282, 4096, 64, (256,), ("bfloat16",)),  # in float32 they would fill most of the memory
+    Shape(
+        "industry, 256", 7300, 1_205_282, 4096, 64, (256,), ("bfloat16",)
+    ),  # in float32 they would fill most of the memory
     Shape("industry, linear", 7300, 1_205_282, 4096, 64, (), ("bfloat16",)),
 )
 QUICK_SHAPES = (Shape("quick", 40, 60, 24, 8, (20,)),)
@@ -78,7 +83,9 @@ class Work(NamedTuple):
 def xla_form(encoder: HolisticEncoder) -> Form:
     """As training computes it without the kernel."""
 
-    def form(params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array) -> jax.Array:
+    def form(
+        params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array
+    ) -> jax.Array:
         projected = encoder.bind({"params": params}).project(items[ids], similar[ids])
         return combine(projected, gates, params["first_bias"])
 
@@ -88,8 +95,13 @@ def xla_form(encoder: HolisticEncoder) -> Form:
 def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -> Form:
     """The same by the kernel, or by its reference."""
 
-    def form(params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array) -> jax.Array:
-        own, other = ((encoder.row_norm * params[name]).astype(encoder.dtype) for name in ("own_kernel", "similar_kernel"))
+    def form(
+        params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array
+    ) -> jax.Array:
+        own, other = (
+            (encoder.row_norm * params[name]).astype(encoder.dtype)
+            for name in ("own_kernel", "similar_kernel")
+        )
         return projection(items, similar, ids, gates, own, other, params["first_bias"])
 
     return form
@@ -97,7 +109,9 @@ def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -
 
 def one_step(form: Form, backward: bool, work: Work, ids: jax.Array, gates: jax.Array) -> Results:
     """The result [T, H] and, if asked for, the gradients of the parameters."""
-    run = functools.partial(form, items=work.items, similar=work.items_similar, ids=ids, gates=gates)
+    run = functools.partial(
+        form, items=work.items, similar=work.items_similar, ids=ids, gates=gates
+    )
     if not backward:
         return {"x": run(work.params)}
     x, pullback = jax.vjp(run, work.params)
@@ -109,7 +123,10 @@ def make_steps(form: Form, backward: bool) -> Callable[[Work], Results]:
 
     def steps(work: Work) -> Results:
         step = functools.partial(one_step, form, backward, work)
-        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, work.ids[0], work.gates[0]))
+        empty = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(step, work.ids[0], work.gates[0]),
+        )
         return jax.lax.scan(lambda _, own: (step(*own), None), empty, (work.ids, work.gates))[0]
 
     return jax.jit(steps)
@@ -121,10 +138,14 @@ def make_work(shape: Shape, dtype: str, steps: int, num_items: int) -> Work:
     @functools.partial(jax.jit, static_argnums=(1, 2))
     def unit_rows(key: jax.Array, rows: int, width: int) -> jax.Array:
         drawn = jax.random.normal(key, (rows, width), dtype)
-        return drawn * jax.lax.rsqrt(jnp.square(drawn.astype(jnp.float32)).sum(axis=1, keepdims=True)).astype(dtype)
+        return drawn * jax.lax.rsqrt(
+            jnp.square(drawn.astype(jnp.float32)).sum(axis=1, keepdims=True)
+        ).astype(dtype)
 
     keys = iter(jax.random.split(jax.random.key(0), 8))
-    sizes = {name: (2, shape.width, shape.columns) for name in ("own_kernel", "similar_kernel")} | {"first_bias": (shape.columns,)}
+    sizes = {name: (2, shape.width, shape.columns) for name in ("own_kernel", "similar_kernel")} | {
+        "first_bias": (shape.columns,)
+    }
     return Work(
         items=unit_rows(next(keys), num_items, shape.width),
         items_similar=unit_rows(next(keys), num_items, shape.width),
@@ -137,10 +158,15 @@ def make_work(shape: Shape, dtype: str, steps: int, num_items: int) -> Work:
 
 def items_that_fit(shape: Shape, dtype: str) -> int:
     """V, or fewer where both tables would take too much of the memory."""
-    return min(shape.items, int(TABLE_SHARE * device_memory() / (2 * shape.width * jnp.dtype(dtype).itemsize)))
+    return min(
+        shape.items,
+        int(TABLE_SHARE * device_memory() / (2 * shape.width * jnp.dtype(dtype).itemsize)),
+    )
 
 
-def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, dtype: str) -> dict[str, float]:
+def check_parity(
+    forms: dict[str, Form], encoder: HolisticEncoder, work: Work, dtype: str
+) -> dict[str, float]:
     """Largest difference of each form, value and gradients of one step, from the reference in float32, relative to the largest value.
 
     Raises:
@@ -148,7 +174,9 @@ def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, d
     """
 
     def first(form: Form) -> Results:
-        return jax.device_get(jax.jit(functools.partial(one_step, form, True))(work, work.ids[0], work.gates[0]))
+        return jax.device_get(
+            jax.jit(functools.partial(one_step, form, True))(work, work.ids[0], work.gates[0])
+        )
 
     exact = encoder.clone(dtype=jnp.float32)
     with jax.default_matmul_precision("highest"):
@@ -156,7 +184,10 @@ def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, d
     found = {}
     for name, form in forms.items():
         ours = first(form)
-        found[name] = max(float(np.abs(ours[key] - right).max() / np.abs(right).max()) for key, right in expected.items())
+        found[name] = max(
+            float(np.abs(ours[key] - right).max() / np.abs(right).max())
+            for key, right in expected.items()
+        )
         if not found[name] <= PARITY_LIMITS[dtype]:  # also where it is not a number
             raise UserError(
                 f"{name} in {dtype} differs from the reference by {found[name]:.1e} of the largest value; their times mean nothing"
@@ -167,7 +198,11 @@ def check_parity(forms: dict[str, Form], encoder: HolisticEncoder, work: Work, d
 def counted(shape: Shape, dtype: str, distinct: float, backward: bool) -> dict[str, float]:
     """Operations and bytes of one step that no implementation can do without, see above."""
     size = jnp.dtype(dtype).itemsize
-    rows, tokens, result = 2 * distinct * shape.width * size, 4 * shape.tokens * (3 + 1), 4 * shape.tokens * shape.columns
+    rows, tokens, result = (
+        2 * distinct * shape.width * size,
+        4 * shape.tokens * (3 + 1),
+        4 * shape.tokens * shape.columns,
+    )
     kernels = 4 * shape.width * shape.columns  # numbers in Wa to Wd
     passes = 2 if backward else 1
     gradients = 4 * (kernels + shape.columns) if backward else 0
@@ -175,26 +210,51 @@ def counted(shape: Shape, dtype: str, distinct: float, backward: bool) -> dict[s
     return {"operations": passes * 2.0 * shape.tokens * kernels, "bytes": moved}
 
 
-def measure(shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    shape: Shape, dtype: str, rates: Limits, kernel: bool, steps: int, rounds: int
+) -> list[dict[str, Any]]:
     """One record for each pass and form."""
     num_items = items_that_fit(shape, dtype)
     work = make_work(shape, dtype, steps, num_items)
-    encoder = HolisticEncoder(shape.width, shape.features, shape.hidden, row_norm=shape.width**0.5, dtype=jnp.dtype(dtype))
-    forms = {"xla": xla_form(encoder)} | ({"kernel": fused_form(encoder, gated_projection)} if kernel else {})
+    encoder = HolisticEncoder(
+        shape.width, shape.features, shape.hidden, row_norm=shape.width**0.5, dtype=jnp.dtype(dtype)
+    )
+    forms = {"xla": xla_form(encoder)} | (
+        {"kernel": fused_form(encoder, gated_projection)} if kernel else {}
+    )
     parity = check_parity(forms, encoder, work, dtype)
     distinct = float(np.mean([len(np.unique(own)) for own in np.asarray(work.ids)]))
     records = []
     for backward in (False, True):
         cost = counted(shape, dtype, distinct, backward)
-        limit = 1e3 * max(cost["operations"] / rates.flops[dtype], cost["bytes"] / rates.bytes_per_second)
-        times = interleaved({name: functools.partial(make_steps(form, backward), work) for name, form in forms.items()}, rounds)
+        limit = 1e3 * max(
+            cost["operations"] / rates.flops[dtype], cost["bytes"] / rates.bytes_per_second
+        )
+        times = interleaved(
+            {
+                name: functools.partial(make_steps(form, backward), work)
+                for name, form in forms.items()
+            },
+            rounds,
+        )
         for name, seconds in times.items():
             own = spread(seconds, len(work.ids))
             records.append(
-                {"shape": shape.name, "dtype": dtype, "form": name, "backward": backward, "limit_ms": limit,
-                 "share_of_limit": limit / own["median_ms"], "difference": parity[name], "items": num_items,
-                 "items_wanted": shape.items, "distinct_ids": distinct, **cost, **own}
-            )  # fmt: skip
+                {
+                    "shape": shape.name,
+                    "dtype": dtype,
+                    "form": name,
+                    "backward": backward,
+                    "limit_ms": limit,
+                    "share_of_limit": limit / own["median_ms"],
+                    "difference": parity[name],
+                    "items": num_items,
+                    "items_wanted": shape.items,
+                    "distinct_ids": distinct,
+                    **cost,
+                    **own,
+                }
+            )
     return records
 
 
@@ -223,13 +283,25 @@ def main() -> None:
         for dtype in shape.dtypes:
             records += measure(shape, dtype, rates, given.quick or kind == "gpu", steps, rounds)
             if records[-1]["items"] < shape.items:
-                print(f"{shape.name}, {dtype}: {records[-1]['items']:,} of {shape.items:,} items, for memory")
+                print(
+                    f"{shape.name}, {dtype}: {records[-1]['items']:,} of {shape.items:,} items, for memory"
+                )
     lines = [
-        [f"{row['shape']}, {row['dtype']}", "forward, backward" if row["backward"] else "forward", row["form"],
-         *(f"{row[key]:.3f}" for key in ("median_ms", "p10_ms", "p90_ms", "limit_ms")), f"{100 * row['share_of_limit']:.0f} %"]
+        [
+            f"{row['shape']}, {row['dtype']}",
+            "forward, backward" if row["backward"] else "forward",
+            row["form"],
+            *(f"{row[key]:.3f}" for key in ("median_ms", "p10_ms", "p90_ms", "limit_ms")),
+            f"{100 * row['share_of_limit']:.0f} %",
+        ]
         for row in records
-    ]  # fmt: skip
-    print(table(["one step", "pass", "form", "median ms", "p10", "p90", "limit ms", "share of limit"], lines))
+    ]
+    print(
+        table(
+            ["one step", "pass", "form", "median ms", "p10", "p90", "limit ms", "share of limit"],
+            lines,
+        )
+    )
     facts = {"limits": rates._asdict(), "steps_per_dispatch": steps, "rows": records}
     keep("gated_projection", facts, contention, given, found_of(records))
 

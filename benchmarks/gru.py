@@ -33,15 +33,24 @@ Recurrence = Callable[..., jax.Array]  # (from_input, recurrent, first, start) -
 
 def forms_of(with_kernel: bool) -> dict[str, Recurrence]:
     """The recurrence by each form's name."""
-    scans = {f"scan, {unroll} to an iteration": functools.partial(gru_scan, unroll=unroll) for unroll in UNROLLS[1:]}
+    scans = {
+        f"scan, {unroll} to an iteration": functools.partial(gru_scan, unroll=unroll)
+        for unroll in UNROLLS[1:]
+    }
     return {BASE: gru_scan, **scans, **({"kernel": gru} if with_kernel else {})}
 
 
 def random_inputs(segments: np.ndarray, features: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Shares of the input [R, L', 3D], weights of the state [D, 3D], and the direction of the gradient [R, L', D]."""
-    shapes = (*segments.shape[1:], 3 * features), (features, 3 * features), (*segments.shape[1:], features)
+    shapes = (
+        (*segments.shape[1:], 3 * features),
+        (features, 3 * features),
+        (*segments.shape[1:], features),
+    )
     keys = jax.random.split(jax.random.key(0), 3)
-    shares, weights, along = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+    shares, weights, along = (
+        jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)
+    )
     return shares, weights / features**0.5, along
 
 
@@ -58,13 +67,19 @@ def difference(form: Recurrence, inputs: tuple[jax.Array, ...], first: jax.Array
     @jax.jit
     def worst(shares: jax.Array, weights: jax.Array, along: jax.Array) -> jax.Array:
         def all_of(own: Recurrence) -> tuple[jax.Array, ...]:
-            states, pull_back = jax.vjp(lambda *given: own(*given, first, jnp.zeros(along.shape[-1])), shares, weights)
+            states, pull_back = jax.vjp(
+                lambda *given: own(*given, first, jnp.zeros(along.shape[-1])), shares, weights
+            )
             return states, *pull_back(along)
 
         pairs = zip(all_of(form), all_of(gru_scan), strict=True)
-        return jnp.stack([jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]).max()
+        return jnp.stack(
+            [jnp.abs(ours - theirs).max() / jnp.abs(theirs).max() for ours, theirs in pairs]
+        ).max()
 
-    with jax.default_matmul_precision("highest"):  # TF32 on one side or the other would be all that is seen
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # TF32 on one side or the other would be all that is seen
         return float(worst(*inputs))
 
 
@@ -75,7 +90,11 @@ def many_steps(form: Recurrence, part: str) -> Callable[..., tuple[jax.Array, ..
         shares, weights, along = carry
         start = jnp.zeros(along.shape[-1])
         if part == "evaluation":
-            return (shares.at[..., : along.shape[-1]].add(1e-3 * form(shares, weights, first, start)), weights, along), None
+            return (
+                shares.at[..., : along.shape[-1]].add(1e-3 * form(shares, weights, first, start)),
+                weights,
+                along,
+            ), None
         _, pull_back = jax.vjp(lambda *given: form(*given, first, start), shares, weights)
         by_shares, by_weights = pull_back(along)
         return (shares - 1e-3 * by_shares, weights - 1e-6 * by_weights, along), None
@@ -83,11 +102,25 @@ def many_steps(form: Recurrence, part: str) -> Callable[..., tuple[jax.Array, ..
     return lambda inputs, firsts: jax.lax.scan(step, inputs, firsts)[0]
 
 
-def measure(forms: dict[str, Recurrence], inputs: tuple[jax.Array, ...], firsts: jax.Array, part: str, rounds: int) -> dict[str, Any]:
+def measure(
+    forms: dict[str, Recurrence],
+    inputs: tuple[jax.Array, ...],
+    firsts: jax.Array,
+    part: str,
+    rounds: int,
+) -> dict[str, Any]:
     """Figures of each form: milliseconds of a step in interleaved rounds, and bytes of temporaries."""
-    compiled = {name: jax.jit(many_steps(form, part)).lower(inputs, firsts).compile() for name, form in forms.items()}
-    times = interleaved({name: functools.partial(own, inputs, firsts) for name, own in compiled.items()}, rounds)
-    return {name: spread(own, len(firsts)) | {"temporary_bytes": temporary_bytes(compiled[name])} for name, own in times.items()}
+    compiled = {
+        name: jax.jit(many_steps(form, part)).lower(inputs, firsts).compile()
+        for name, form in forms.items()
+    }
+    times = interleaved(
+        {name: functools.partial(own, inputs, firsts) for name, own in compiled.items()}, rounds
+    )
+    return {
+        name: spread(own, len(firsts)) | {"temporary_bytes": temporary_bytes(compiled[name])}
+        for name, own in times.items()
+    }
 
 
 def found_of(figures: dict[str, Any]) -> str:
@@ -106,25 +139,40 @@ def main() -> None:
     parser = parser_of("gru", __doc__)
     given = parser.parse_args()
     sizes: Sizes = QUICK if given.quick else PAPER
-    log_name, segments = packed_segments(str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() and not given.quick else "", sizes)
-    contention, firsts, inputs = Contention(), jnp.asarray(begins(segments)), random_inputs(segments, sizes.features)
+    log_name, segments = packed_segments(
+        str(PAPER_BEAUTY) if PAPER_BEAUTY.exists() and not given.quick else "", sizes
+    )
+    contention, firsts, inputs = (
+        Contention(),
+        jnp.asarray(begins(segments)),
+        random_inputs(segments, sizes.features),
+    )
     forms = forms_of(given.quick or not backend.interpret())
     parity = {name: difference(form, inputs, firsts[0]) for name, form in forms.items()}
     for name, found in parity.items():
         if not found <= PARITY_LIMIT:  # so that a value that is not a number fails too
-            raise UserError(f"{name} differs from the scan by {found:.1e} of the largest value; their times mean nothing")
+            raise UserError(
+                f"{name} differs from the scan by {found:.1e} of the largest value; their times mean nothing"
+            )
     print(f"parity ok: largest difference {max(parity.values()):.1e}, limit {PARITY_LIMIT:.0e}")
     cases = {part: measure(forms, inputs, firsts, part, sizes.rounds) for part in PASSES}
     lines = []
     for part, figures in cases.items():
         for name, own in figures.items():
             speed_up = figures[BASE]["median_ms"] / own["median_ms"]
-            lines.append([f"{part}, {name}", *(f"{own[key]:.3f}" for key in ("median_ms", "p10_ms", "p90_ms")), f"{speed_up:.2f}x"])
+            lines.append(
+                [
+                    f"{part}, {name}",
+                    *(f"{own[key]:.3f}" for key in ("median_ms", "p10_ms", "p90_ms")),
+                    f"{speed_up:.2f}x",
+                ]
+            )
     print(table(["a step", "median ms", "p10", "p90", "over the scan"], lines))
     if "kernel" not in forms:
         print("kernel not timed: it needs a GPU")
     facts = {
-        "sizes": dataclasses.asdict(sizes) | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
+        "sizes": dataclasses.asdict(sizes)
+        | {"data": log_name, "rows": segments.shape[1], "row_length": segments.shape[2]},
         "parity": parity,
         "cases": cases,
     }

@@ -9,7 +9,15 @@ import jax
 from benchmarks import lengths
 from benchmarks.factorised import FactorisedStep
 from benchmarks.plain_jax import PlainJaxStep, plain_parameters
-from benchmarks.workload import DROPOUT, Sizes, config_of, pad_batch, random_tables, sharpened, training_of
+from benchmarks.workload import (
+    DROPOUT,
+    Sizes,
+    config_of,
+    pad_batch,
+    random_tables,
+    sharpened,
+    training_of,
+)
 from grasp_jax.config import Config
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
@@ -43,8 +51,14 @@ class Work:
 
 def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
     """Reads the data, draws the tables, and compiles the steps of all but PyTorch, whose class may be None."""
-    data_path = given.data or ("" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY))
-    sizes = (lengths.QUICK_USERS, lengths.QUICK_ITEMS) if given.quick else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+    data_path = given.data or (
+        "" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY)
+    )
+    sizes = (
+        (lengths.QUICK_USERS, lengths.QUICK_ITEMS)
+        if given.quick
+        else (lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
+    )
     log, config = lengths.load_log(data_path, *sizes), _config(given)
     split, tables = leave_one_out(log, given.max_length), random_tables(log, given.width)
     ours = FactorisedStep(training_of(config, split, tables), given.steps)
@@ -54,7 +68,11 @@ def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
     ]
     params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
     plain = plain_parameters(params, given.max_length, config.model.row_norm)
-    rivals = [kind(config, plain, tables, batches, DROPOUT) for kind in (PlainJaxStep, torch_step) if kind is not None]
+    rivals = [
+        kind(config, plain, tables, batches, DROPOUT)
+        for kind in (PlainJaxStep, torch_step)
+        if kind is not None
+    ]
     tokens = int(ours.data.histories.lengths[ours.data.users].sum()) / ours.epoch_steps
     return Work(config, split, tables, ours, rivals, len(batches[0].users), tokens)
 
@@ -66,15 +84,22 @@ def check_parity(work: Work, width: int) -> dict[str, Any]:
       UserError: they are not equal.
     """
     sharp = training_of(work.config, work.split, sharpened(work.tables, width)).data
-    losses = {work.ours.name: work.ours.first_loss(sharp)} | {rival.name: rival.first_loss(sharp.tables) for rival in work.rivals}
+    losses = {work.ours.name: work.ours.first_loss(sharp)} | {
+        rival.name: rival.first_loss(sharp.tables) for rival in work.rivals
+    }
     difference = max(abs(loss - losses[work.ours.name]) for loss in losses.values())
     limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
     agrees = bool(difference <= limit)  # False for a loss that is not a number
     shown = ", ".join(f"{name.split(' (')[0]} {loss:.6f}" for name, loss in losses.items())
     verdict = "ok" if agrees else "FAILED"
-    print(f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {limit:.0e}", flush=True)
+    print(
+        f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {limit:.0e}",
+        flush=True,
+    )
     if not agrees:
-        raise UserError("the implementations do not compute the same loss, so their times cannot be compared")
+        raise UserError(
+            "the implementations do not compute the same loss, so their times cannot be compared"
+        )
     return {"losses": losses, "largest_difference": difference, "limit": limit, "agrees": agrees}
 
 
@@ -95,7 +120,9 @@ def _config(given: argparse.Namespace) -> Config:
     try:
         mlp = () if given.mlp == "linear" else tuple(int(size) for size in given.mlp.split(","))
     except ValueError:
-        raise UserError(f"--mlp={given.mlp}; expected 'linear' or widths such as 256 or 256,128") from None
+        raise UserError(
+            f"--mlp={given.mlp}; expected 'linear' or widths such as 256 or 256,128"
+        ) from None
     if any(size <= 0 for size in mlp):
         raise UserError(f"--mlp={given.mlp}; expected positive widths")
     sizes = Sizes(given.batch_size, given.width, given.max_length, given.features)

@@ -37,4 +37,7 @@ def limits(quick: bool = False) -> Limits:
         flops[dtype] = 2 * rows**3 / median_seconds(functools.partial(product, square), ROUNDS)
     size = QUICK_BYTES if quick else PASS_BYTES[kind]
     numbers = jnp.zeros(size // 4, jnp.float32)
-    return Limits(flops, 2 * size / median_seconds(functools.partial(jax.jit(lambda x: x + 1), numbers), ROUNDS))
+    return Limits(
+        flops,
+        2 * size / median_seconds(functools.partial(jax.jit(lambda x: x + 1), numbers), ROUNDS),
+    )

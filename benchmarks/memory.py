@@ -44,7 +44,9 @@ def straight_line(x: Sequence[float], y: Sequence[float]) -> Line:
       ValueError: fewer than three points, through which any line goes, or one that is not above 0.
     """
     if len(x) < 3 or min(y) <= 0:
-        raise ValueError(f"{len(x)} points, the lowest {min(y, default=0)}; a fit needs three above 0")
+        raise ValueError(
+            f"{len(x)} points, the lowest {min(y, default=0)}; a fit needs three above 0"
+        )
     at, values = np.asarray(x, float), np.asarray(y, float)
     slope, intercept = np.polyfit(at, values, 1, w=1.0 / values)
     fitted = intercept + slope * at
@@ -56,11 +58,15 @@ def table_bytes(users: int, items: int, width: int) -> int:
     return 2 * (users + items) * width * 4
 
 
-def measure(folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> dict[str, Any]:
+def measure(
+    folder: pathlib.Path, users: int, items: int, width: int, backbone: str
+) -> dict[str, Any]:
     """One size: the figures of both stages."""
     sizes = [f"--users={users}", f"--items={items}", f"--width={width}", f"--backbone={backbone}"]
     command = [sys.executable, "-m", "benchmarks.memory_stages"]
-    stages = {name: run_apart([*command, name, str(folder), *sizes]) for name in ("prepare", "train")}
+    stages = {
+        name: run_apart([*command, name, str(folder), *sizes]) for name in ("prepare", "train")
+    }
     pairs = users**2 + items**2
     return {
         "users": users,
@@ -75,38 +81,74 @@ def measure(folder: pathlib.Path, users: int, items: int, width: int, backbone: 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The straight line through each figure of `GROWTH`, over the times of the data."""
     times = [row["times"] for row in rows]
-    return {name: straight_line(times, [row[stage][key] for row in rows])._asdict() for name, (stage, key) in GROWTH.items()}
+    return {
+        name: straight_line(times, [row[stage][key] for row in rows])._asdict()
+        for name, (stage, key) in GROWTH.items()
+    }
 
 
-def show(rows: Sequence[Mapping[str, Any]], lines: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+def show(
+    rows: Sequence[Mapping[str, Any]], lines: Mapping[str, Mapping[str, float]]
+) -> tuple[list[str], list[list[str]]]:
     """Header and body of the table; the last line has the largest deviations from a straight line."""
     header = [
-        "times the data", "interactions", "tables, MiB", "preparation's peak, MiB", "training's peak, MiB", "full ranking beside, MiB",
-        "preparation but neighbours, s", "neighbours, s", "ns a pair", "epoch, s",
-    ]  # fmt: skip
+        "times the data",
+        "interactions",
+        "tables, MiB",
+        "preparation's peak, MiB",
+        "training's peak, MiB",
+        "full ranking beside, MiB",
+        "preparation but neighbours, s",
+        "neighbours, s",
+        "ns a pair",
+        "epoch, s",
+    ]
     body = []
     for row in rows:
         made, model = row["prepare"], row["train"]
-        sizes = (row["table_bytes"], made["peak_bytes"], model["peak_bytes"], model["full_ranking_bytes"])
+        sizes = (
+            row["table_bytes"],
+            made["peak_bytes"],
+            model["peak_bytes"],
+            model["full_ranking_bytes"],
+        )
         body.append(
             [
-                str(row["times"]), f"{row['interactions']:,}", *(f"{size / 2**20:,.0f}" for size in sizes), f"{made['seconds']:,.1f}",
-                f"{made['neighbours_seconds']:,.1f}", f"{row['neighbours_ns_a_pair']:,.1f}", f"{model['epoch_seconds']:,.2f}",
+                str(row["times"]),
+                f"{row['interactions']:,}",
+                *(f"{size / 2**20:,.0f}" for size in sizes),
+                f"{made['seconds']:,.1f}",
+                f"{made['neighbours_seconds']:,.1f}",
+                f"{row['neighbours_ns_a_pair']:,.1f}",
+                f"{model['epoch_seconds']:,.2f}",
             ]
-        )  # fmt: skip
+        )
     apart = [row["train"]["device_peak_bytes"] for row in rows]
     if all(apart):
         header.append("training's peak on the device, MiB")
         body = [[*own, f"{peak / 2**20:,.0f}"] for own, peak in zip(body, apart, strict=True)]
     off = {name: f"{line['largest_deviation']:.0%}" for name, line in lines.items()}
-    last = ["", "", off["preparation, peak"], off["training, peak"], "", off["preparation"], "", "", off["epoch"], *[""] * all(apart)]
+    last = [
+        "",
+        "",
+        off["preparation, peak"],
+        off["training, peak"],
+        "",
+        off["preparation"],
+        "",
+        "",
+        off["epoch"],
+        *[""] * all(apart),
+    ]
     return header, [*body, ["largest deviation from a line", *last]]
 
 
 def found_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The benchmark's last line: the largest size over the smallest."""
     first, last = rows[0], rows[-1]
-    memory, epoch = (last["train"][key] / first["train"][key] for key in ("peak_bytes", "epoch_seconds"))
+    memory, epoch = (
+        last["train"][key] / first["train"][key] for key in ("peak_bytes", "epoch_seconds")
+    )
     return f"{last['times']} times the data: training takes {memory:.1f}x the memory and {epoch:.1f}x the seconds an epoch"
 
 
@@ -118,18 +160,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=WIDTH, help="E")
     given = parser.parse_args(arguments)
     backbone = "gru4rec" if given.quick else "sasrec"  # the one that compiles fast
-    users, items, width = (QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH) if given.quick else (given.users, given.items, given.width)
+    users, items, width = (
+        (QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH)
+        if given.quick
+        else (given.users, given.items, given.width)
+    )
     if users < 20 or items < 100 or width < 1:
-        raise UserError(f"--users={users} --items={items} --width={width}: expected at least 20 users, 100 items and a width of 1")
+        raise UserError(
+            f"--users={users} --items={items} --width={width}: expected at least 20 users, 100 items and a width of 1"
+        )
     contention, rows = Contention(), []
     for times in QUICK_TIMES if given.quick else TIMES:
         with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-            rows.append({"times": times, **measure(pathlib.Path(folder), times * users, times * items, width, backbone)})
+            rows.append(
+                {
+                    "times": times,
+                    **measure(pathlib.Path(folder), times * users, times * items, width, backbone),
+                }
+            )
         print(f"{times} times the data measured", flush=True)
     lines = lines_of(rows)
     print(table(*show(rows, lines)))
     sizes = {"users": users, "items": items, "width": width, "backbone": backbone}
-    keep("memory", {"sizes": sizes, "rows": rows, "lines": lines}, contention, given, found_of(rows))
+    keep(
+        "memory", {"sizes": sizes, "rows": rows, "lines": lines}, contention, given, found_of(rows)
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,11 @@ def run_of(folder: pathlib.Path, users: int, items: int, width: int, backbone: s
     """A synthetic shop with templates, latent semantic analysis and exact neighbours."""
     config = Config().with_fields(
         {
-            "data": {"name": "synthetic-shop", "source": "synthetic", "synthetic": {"num_users": users, "num_items": items}},
+            "data": {
+                "name": "synthetic-shop",
+                "source": "synthetic",
+                "synthetic": {"num_users": users, "num_items": items},
+            },
             "knowledge.width": width,
             "model.method": "grasp",
             "model.backbone": backbone,
@@ -71,18 +75,29 @@ def training(run: Run) -> dict[str, Any]:
     trial = make_trial(prepared, method, backbone)
     snapshot = train_trial(trial)
     peak = peak_bytes()
-    epochs = [record["train_seconds"] for record in run.records.read() if record["event"] == "epoch"]
+    epochs = [
+        record["train_seconds"] for record in run.records.read() if record["event"] == "epoch"
+    ]
     asked = evaluation_of(prepared, "test", method, backbone, FULL_USERS)
     item_block = min(run.config.eval.item_block, run.split.log.num_items)
     ranking = full_ranking_bytes(trial.ranker(snapshot, 0), asked, item_block)
-    return {"peak_bytes": peak, "epoch_seconds": statistics.median(epochs[1:]), "full_ranking_bytes": ranking}
+    return {
+        "peak_bytes": peak,
+        "epoch_seconds": statistics.median(epochs[1:]),
+        "full_ranking_bytes": ranking,
+    }
 
 
-def run_stage(name: str, folder: pathlib.Path, users: int, items: int, width: int, backbone: str) -> dict[str, Any]:
+def run_stage(
+    name: str, folder: pathlib.Path, users: int, items: int, width: int, backbone: str
+) -> dict[str, Any]:
     """What a stage costs; `start_bytes` is the peak when it begins, with the program loaded and the data made."""
     run = run_of(folder, users, items, width, backbone)
     jax.devices()
-    figures: dict[str, Any] = {"start_bytes": peak_bytes(), "interactions": run.split.log.num_interactions}
+    figures: dict[str, Any] = {
+        "start_bytes": peak_bytes(),
+        "interactions": run.split.log.num_interactions,
+    }
     figures |= preparation(run) if name == "prepare" else training(run)
     return {"peak_bytes": peak_bytes(), "device_peak_bytes": device_peak_bytes(), **figures}
 
@@ -97,7 +112,9 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     given = parser.parse_args()
     with contextlib.redirect_stdout(io.StringIO()):  # the figures alone
-        figures = run_stage(given.stage, given.folder, given.users, given.items, given.width, given.backbone)
+        figures = run_stage(
+            given.stage, given.folder, given.users, given.items, given.width, given.backbone
+        )
     print(json.dumps(figures))
 
 

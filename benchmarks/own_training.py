@@ -59,10 +59,21 @@ def paper_settings(threads: int) -> protocol.Settings:
 
 def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
     """A run on FOLDER/inter.txt; its stored negatives are in FOLDER/run."""
-    data = {"path": str(folder), "interactions_file": INTERACTIONS, "max_length": settings.max_length}
-    model = {name: getattr(settings, name) for name in ("features", "dropout", "num_layers", "num_heads")}
-    train = {name: getattr(settings, name) for name in ("batch_size", "learning_rate", "patience", "max_epochs")}
-    config = paper_config().with_fields({"data": data, "model": model, "train": {"seeds": settings.seed, **train}})
+    data = {
+        "path": str(folder),
+        "interactions_file": INTERACTIONS,
+        "max_length": settings.max_length,
+    }
+    model = {
+        name: getattr(settings, name) for name in ("features", "dropout", "num_layers", "num_heads")
+    }
+    train = {
+        name: getattr(settings, name)
+        for name in ("batch_size", "learning_rate", "patience", "max_epochs")
+    }
+    config = paper_config().with_fields(
+        {"data": data, "model": model, "train": {"seeds": settings.seed, **train}}
+    )
     return prepare(open_run(config, folder / "run"))
 
 
@@ -73,11 +84,15 @@ def data_of(prepared: Prepared) -> protocol.Data:
     held_out = {}
     for name in ("valid", "test"):
         asked = evaluation_of(prepared, name, METHOD, BACKBONE)
-        held_out[name] = protocol.HeldOut(asked.users, in_user_order(on_host(asked.candidates), asked))
+        held_out[name] = protocol.HeldOut(
+            asked.users, in_user_order(on_host(asked.candidates), asked)
+        )
     every = np.arange(log.num_interactions)
     in_training = every < np.repeat(ends, log.lengths)
     offsets = np.concatenate([[0], np.cumsum(ends - log.offsets[:-1])])
-    return protocol.Data(log.num_items, log.items[in_training].astype(np.int32), offsets, **held_out)
+    return protocol.Data(
+        log.num_items, log.items[in_training].astype(np.int32), offsets, **held_out
+    )
 
 
 def train(folder: pathlib.Path, settings: protocol.Settings) -> protocol.Report:
@@ -87,7 +102,9 @@ def train(folder: pathlib.Path, settings: protocol.Settings) -> protocol.Report:
     snapshot = train_trial(trial)
     seconds, compiled = time.perf_counter() - started, compile_seconds()
     epochs = [record for record in trial.run.records.read() if record["event"] == "epoch"]
-    ranks = sampled_ranks(trial.ranker(snapshot, 0), evaluation_of(trial.prepared, "test", METHOD, BACKBONE))
+    ranks = sampled_ranks(
+        trial.ranker(snapshot, 0), evaluation_of(trial.prepared, "test", METHOD, BACKBONE)
+    )
     return protocol.Report(
         versions=protocol.versions(("jax", "flax", "numpy")),
         epoch_seconds=[record["train_seconds"] for record in epochs],

@@ -26,7 +26,9 @@ class Sizes:
 
 
 PAPER = Sizes(lengths.BEAUTY_USERS, lengths.BEAUTY_ITEMS)
-QUICK = Sizes(users=60, items=100, batch_size=8, max_length=20, features=16, heads=(2,), steps=2, rounds=2)
+QUICK = Sizes(
+    users=60, items=100, batch_size=8, max_length=20, features=16, heads=(2,), steps=2, rounds=2
+)
 
 
 def packed_segments(data: str, sizes: Sizes) -> tuple[str, np.ndarray]:
@@ -35,6 +37,8 @@ def packed_segments(data: str, sizes: Sizes) -> tuple[str, np.ndarray]:
     histories = leave_one_out(log, sizes.max_length).train
     users = np.flatnonzero(histories.lengths > 1)
     packing = plan_packing(histories, users, sizes.batch_size)
-    batches = stratified_batches(histories.lengths, users, packing.batch_size, np.random.default_rng(0))
+    batches = stratified_batches(
+        histories.lengths, users, packing.batch_size, np.random.default_rng(0)
+    )
     slots, _ = pack(histories, batches[: sizes.steps], packing)
     return log.name, np.where(slots >= 0, log.users[slots], -1).astype(np.int32)

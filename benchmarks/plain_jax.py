@@ -40,7 +40,10 @@ class PlainGrasp(nn.Module):
     def embed(self, tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
         """Users [B] and items [B, L] -> `i_all` [B, L, D]."""
         x = holistic_attention(
-            tables["users"][users][:, None], tables["users_similar"][users][:, None], tables["items"][items], tables["items_similar"][items]
+            tables["users"][users][:, None],
+            tables["users_similar"][users][:, None],
+            tables["items"][items],
+            tables["items_similar"][items],
         )
         for layer in self.layers[:-1]:
             x = jax.nn.gelu(layer(x), approximate=True)
@@ -50,7 +53,9 @@ class PlainGrasp(nn.Module):
         """The loss: binary cross-entropy of positives and negatives, mean over positions that have a next item."""
         segments = jnp.where(batch.mask, batch.users[:, None], -1)
         positions = jnp.broadcast_to(jnp.arange(batch.history.shape[1]), batch.history.shape)
-        states = self.backbone(self.embed(tables, batch.users, batch.history), segments, positions, dropout)
+        states = self.backbone(
+            self.embed(tables, batch.users, batch.history), segments, positions, dropout
+        )
         positive = (states * self.embed(tables, batch.users, batch.positive)).sum(-1)
         negative = (states * self.embed(tables, batch.users, batch.negative)).sum(-1)
         losses = jax.nn.softplus(-positive) + jax.nn.softplus(negative)
@@ -68,8 +73,12 @@ def plain_layers(encoder: Any, row_norm: float) -> list[dict[str, jax.Array]]:
 
 def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
     """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; all arrays are new."""
-    layers = {f"layers_{k}": layer for k, layer in enumerate(plain_layers(ours["encoder"], row_norm))}
-    backbone = jax.tree.map(jnp.copy, dict(ours["backbone"])) | {"positions": ours["backbone"]["positions"][:max_length] + 0.0}
+    layers = {
+        f"layers_{k}": layer for k, layer in enumerate(plain_layers(ours["encoder"], row_norm))
+    }
+    backbone = jax.tree.map(jnp.copy, dict(ours["backbone"])) | {
+        "positions": ours["backbone"]["positions"][:max_length] + 0.0
+    }
     return {**layers, "backbone": backbone}
 
 
@@ -82,10 +91,19 @@ class PlainJaxStep:
 
     name = "plain JAX (padded, jitted)"
 
-    def __init__(self, config: Config, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(
+        self,
+        config: Config,
+        params: Any,
+        tables: Tables,
+        batches: list[PaddedBatch],
+        dropout: float,
+    ) -> None:
         model = config.model
         length = batches[0].history.shape[1]
-        module = PlainGrasp(tuple(model.mlp), model.features, length, model.num_layers, model.num_heads)
+        module = PlainGrasp(
+            tuple(model.mlp), model.features, length, model.num_layers, model.num_heads
+        )
         optimiser = optax.adam(LEARNING_RATE)
         self.state = (params, optimiser.init(params))
         self.tables = tables
@@ -95,15 +113,26 @@ class PlainJaxStep:
         self.done = 0
         self.steps_per_round = 1
 
-        def step(state: Any, tables: Tables, batch: PaddedBatch, key: jax.Array, number: jax.Array, dropout: jax.Array) -> tuple:
+        def step(
+            state: Any,
+            tables: Tables,
+            batch: PaddedBatch,
+            key: jax.Array,
+            number: jax.Array,
+            dropout: jax.Array,
+        ) -> tuple:
             params, optimiser_state = state
             rngs = {"dropout": jax.random.fold_in(key, number)}
-            loss, gradient = jax.value_and_grad(lambda p: module.apply({"params": p}, tables, batch, dropout, rngs=rngs))(params)
+            loss, gradient = jax.value_and_grad(
+                lambda p: module.apply({"params": p}, tables, batch, dropout, rngs=rngs)
+            )(params)
             updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
             return (optax.apply_updates(params, updates), optimiser_state), loss
 
         started = time.perf_counter()
-        lowered = jax.jit(step, donate_argnums=0).lower(self.state, tables, self.batches[0], self.key, jnp.int32(0), self.dropout)
+        lowered = jax.jit(step, donate_argnums=0).lower(
+            self.state, tables, self.batches[0], self.key, jnp.int32(0), self.dropout
+        )
         self.compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - started
         self.memory_bytes = memory_beside_tables(self.compiled, tables)
@@ -111,7 +140,11 @@ class PlainJaxStep:
     def first_loss(self, tables: Tables) -> float:
         """The loss of the first batch on `tables`, dropout off; the state stays as it is."""
         state = jax.tree.map(jnp.copy, self.state)
-        return float(self.compiled(state, tables, self.batches[0], self.key, jnp.int32(0), jnp.float32(0.0))[1])
+        return float(
+            self.compiled(state, tables, self.batches[0], self.key, jnp.int32(0), jnp.float32(0.0))[
+                1
+            ]
+        )
 
     def warm_up(self) -> None:
         """Two steps; the second decides how many make a round."""
@@ -123,7 +156,9 @@ class PlainJaxStep:
         started = time.perf_counter()
         for _ in range(self.steps_per_round):
             batch = self.batches[self.done % len(self.batches)]
-            self.state, loss = self.compiled(self.state, self.tables, batch, self.key, jnp.int32(self.done), self.dropout)
+            self.state, loss = self.compiled(
+                self.state, self.tables, batch, self.key, jnp.int32(self.done), self.dropout
+            )
             self.done += 1
         loss.block_until_ready()
         return (time.perf_counter() - started) / self.steps_per_round

@@ -27,7 +27,9 @@ class PlainGrasp(nn.Module):
     users: torch.Tensor
     users_similar: torch.Tensor
 
-    def __init__(self, tables: dict[str, torch.Tensor], model: ModelConfig, max_length: int, dropout: float) -> None:
+    def __init__(
+        self, tables: dict[str, torch.Tensor], model: ModelConfig, max_length: int, dropout: float
+    ) -> None:
         super().__init__()
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -36,7 +38,9 @@ class PlainGrasp(nn.Module):
         for size, next_size in itertools.pairwise(sizes):
             layers += [nn.Linear(size, next_size), nn.GELU(approximate="tanh")]
         self.mlp = nn.Sequential(*layers[:-1])
-        self.backbone = SASRec(model.features, max_length, model.num_layers, model.num_heads, dropout)
+        self.backbone = SASRec(
+            model.features, max_length, model.num_layers, model.num_heads, dropout
+        )
 
     @staticmethod
     def attend(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -47,17 +51,21 @@ class PlainGrasp(nn.Module):
         """Users [B] and items [B, L] -> `i_all` [B, L, D]."""
         own, similar = F.embedding(users, self.users), F.embedding(users, self.users_similar)
         item, item_similar = F.embedding(items, self.items), F.embedding(items, self.items_similar)
-        joined = self.attend(torch.cat([own, similar], dim=-1), torch.cat([item, item_similar], dim=-1))
-        return self.mlp(torch.cat([self.attend(own, item), self.attend(similar, item_similar), joined], dim=-1))
+        joined = self.attend(
+            torch.cat([own, similar], dim=-1), torch.cat([item, item_similar], dim=-1)
+        )
+        return self.mlp(
+            torch.cat([self.attend(own, item), self.attend(similar, item_similar), joined], dim=-1)
+        )
 
     def forward(self, batch: PaddedBatch) -> torch.Tensor:
         """The loss: binary cross-entropy of positives and negatives, mean over positions that have a next item."""
         states = self.backbone(self.embed(batch.users, batch.history))
         positive = (states * self.embed(batch.users, batch.positive)).sum(-1)[batch.mask]
         negative = (states * self.embed(batch.users, batch.negative)).sum(-1)[batch.mask]
-        return F.binary_cross_entropy_with_logits(positive, torch.ones_like(positive)) + F.binary_cross_entropy_with_logits(
-            negative, torch.zeros_like(negative)
-        )
+        return F.binary_cross_entropy_with_logits(
+            positive, torch.ones_like(positive)
+        ) + F.binary_cross_entropy_with_logits(negative, torch.zeros_like(negative))
 
 
 def load_parameters(module: PlainGrasp, params: Any) -> None:
@@ -77,12 +85,17 @@ def load_parameters(module: PlainGrasp, params: Any) -> None:
 
     for k, linear in enumerate(layer for layer in module.mlp if isinstance(layer, nn.Linear)):
         put_linear(linear, params[f"layers_{k}"])
-    backbone: Any = module.backbone  # its lists of modules are indexed, which nn.Module's types do not know
+    backbone: Any = (
+        module.backbone
+    )  # its lists of modules are indexed, which nn.Module's types do not know
     values = params["backbone"]
     put(backbone.positions.weight, values["positions"])
     for k, attention in enumerate(backbone.attentions):
         parts = values[f"SelfAttention_{k}"]
-        put(attention.in_proj_weight, *(parts[name]["kernel"].T for name in ("query", "key", "value")))
+        put(
+            attention.in_proj_weight,
+            *(parts[name]["kernel"].T for name in ("query", "key", "value")),
+        )
         put(attention.in_proj_bias, *(parts[name]["bias"] for name in ("query", "key", "value")))
         put_linear(attention.out_proj, parts["out"])
         put_norm(backbone.attention_norms[k], values[f"LayerNorm_{2 * k}"])
@@ -110,15 +123,27 @@ class PlainTorchStep:
     name = "plain PyTorch (padded, eager)"
     compile_seconds = 0.0
 
-    def __init__(self, config: Config, params: Any, tables: Tables, batches: list[PaddedBatch], dropout: float) -> None:
+    def __init__(
+        self,
+        config: Config,
+        params: Any,
+        tables: Tables,
+        batches: list[PaddedBatch],
+        dropout: float,
+    ) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
         torch.set_float32_matmul_precision("high")  # on a GPU TF32, as JAX's default is there
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
-        self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(self.device)
+        self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(
+            self.device
+        )
         load_parameters(self.module, params)
         self.optimiser = torch.optim.Adam(self.module.parameters(), lr=LEARNING_RATE)
-        self.batches = [PaddedBatch(*(torch.from_numpy(np.array(part)).to(self.device) for part in batch)) for batch in batches]
+        self.batches = [
+            PaddedBatch(*(torch.from_numpy(np.array(part)).to(self.device) for part in batch))
+            for batch in batches
+        ]
         self.memory_bytes: int | None = None
         self.done = 0
         self.steps_per_round = 1

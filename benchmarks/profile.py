@@ -43,7 +43,9 @@ TOP = 15
 UNTRACED = 3  # dispatches without the profiler
 FLOAT = 4  # bytes
 TRACED_STEPS = 64  # where the profiled function is another
-ONE_BY_ONE = {"xla_gpu_graph_min_graph_size": 1_000_000}  # a GPU's profiler sees no operation inside a graph that is launched as one
+ONE_BY_ONE = {
+    "xla_gpu_graph_min_graph_size": 1_000_000
+}  # a GPU's profiler sees no operation inside a graph that is launched as one
 
 
 def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
@@ -58,7 +60,9 @@ def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
     return {"flops": 2 * 2 * product, "bytes": moved}
 
 
-def profile_model(name: str, split: Split, tables: Tables, sizes: Sizes, steps: int, most: Limits) -> dict[str, Any]:
+def profile_model(
+    name: str, split: Split, tables: Tables, sizes: Sizes, steps: int, most: Limits
+) -> dict[str, Any]:
     """Traces one dispatch of the model "METHOD-BACKBONE".
 
     Raises:
@@ -103,9 +107,14 @@ def profile_model(name: str, split: Split, tables: Tables, sizes: Sizes, steps: 
             for stage in (*trace.STAGES, trace.OTHER)
             for backward in (False, True)
         ],
-        "attributed": {"by_name": sources["name"] / busy, "by_neighbour": sources["neighbour"] / busy},
+        "attributed": {
+            "by_name": sources["name"] / busy,
+            "by_neighbour": sources["neighbour"] / busy,
+        },
         "unattributed": sources[""] / busy,
-        "operations": _longest(module, times, collections.Counter(event.instruction for event in events), watched.steps),
+        "operations": _longest(
+            module, times, collections.Counter(event.instruction for event in events), watched.steps
+        ),
         "xla_counts": _xla_counts(step.compiled),
     }
     if METHODS[method].needs_bank:
@@ -114,7 +123,9 @@ def profile_model(name: str, split: Split, tables: Tables, sizes: Sizes, steps: 
     return outcome
 
 
-def _longest(module: trace.Module, times: dict[str, float], executions: collections.Counter[str], steps: int) -> list[dict[str, Any]]:
+def _longest(
+    module: trace.Module, times: dict[str, float], executions: collections.Counter[str], steps: int
+) -> list[dict[str, Any]]:
     """The operations that take the most time: nanoseconds in flight and executions of each, of so many steps together."""
     busy = sum(times.values())
     return [
@@ -132,7 +143,9 @@ def _longest(module: trace.Module, times: dict[str, float], executions: collecti
     ]
 
 
-def _project(step: FactorisedStep, split: Split, sizes: Sizes, seconds: float, most: Limits) -> dict[str, Any]:
+def _project(
+    step: FactorisedStep, split: Split, sizes: Sizes, seconds: float, most: Limits
+) -> dict[str, Any]:
     """What a step's projection needs, and the share of its seconds in which the device could do it."""
     rows = split.log.num_items if step.model.projection == "table" else step.num_ids
     counted = count_project(sizes, rows)
@@ -144,20 +157,30 @@ def _project(step: FactorisedStep, split: Split, sizes: Sizes, seconds: float, m
 def _xla_counts(compiled: Any) -> dict[str, float]:
     """Operations and bytes by XLA's own count, which takes the body of a loop once: of one step, for a dispatch is a loop over steps."""
     counted = compiled.cost_analysis() or {}
-    return {name: counted[key] for name, key in (("flops", "flops"), ("bytes", "bytes accessed")) if key in counted}
+    return {
+        name: counted[key]
+        for name, key in (("flops", "flops"), ("bytes", "bytes accessed"))
+        if key in counted
+    }
 
 
 def show(outcome: dict[str, Any]) -> str:
     """What a reader at the terminal wants to see."""
     shares = {(row["stage"], row["backward"]): row["share"] for row in outcome["stages"]}
-    stages = [[stage, *(f"{shares[stage, backward]:.1%}" for backward in (False, True))] for stage in (*trace.STAGES, trace.OTHER)]
+    stages = [
+        [stage, *(f"{shares[stage, backward]:.1%}" for backward in (False, True))]
+        for stage in (*trace.STAGES, trace.OTHER)
+    ]
     top = [
         [
-            row["name"], row["stage"] + (" (backward)" if row["backward"] else ""), f"{row['times_a_step']:g}",
-            f"{1e3 * row['seconds_per_step']:.3f}", f"{row['share']:.1%}",
+            row["name"],
+            row["stage"] + (" (backward)" if row["backward"] else ""),
+            f"{row['times_a_step']:g}",
+            f"{1e3 * row['seconds_per_step']:.3f}",
+            f"{row['share']:.1%}",
         ]
         for row in outcome["operations"]
-    ]  # fmt: skip
+    ]
     lines = [
         f"{outcome['model']}: {1e3 * outcome['seconds_per_step']:.2f} ms a step, {1e3 * outcome['traced_seconds_per_step']:.2f} under the "
         f"profiler; busy {1e3 * outcome['busy_seconds_per_step']:.2f}, nothing in flight {1e3 * outcome['idle_seconds_per_step']:.2f}; "
@@ -167,7 +190,9 @@ def show(outcome: dict[str, Any]) -> str:
     ]
     if "project" in outcome:
         project = outcome["project"]
-        lines.append(f"project: {project['flops'] / 1e9:.2f} GFLOP a step, {project['share_of_limit']:.0%} of the measured limit")
+        lines.append(
+            f"project: {project['flops'] / 1e9:.2f} GFLOP a step, {project['share_of_limit']:.0%} of the measured limit"
+        )
     return "\n\n".join(lines) + "\n"
 
 
@@ -186,9 +211,13 @@ def found_of(outcomes: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
     parser = parser_of("profile", __doc__)
-    parser.add_argument("--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--models", default=MODELS[0], help=f"comma separated, of {', '.join(MODELS)}"
+    )
     parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
-    parser.add_argument("--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="steps of the dispatch; 0: 16 on a CPU, 512 elsewhere"
+    )
     given = parser.parse_args(arguments)
     models = names_of(parser, "--models", given.models, MODELS)
     sizes = QUICK if given.quick else SHAPES[given.shape]
@@ -204,9 +233,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in wanted:
                 outcomes.append(profile_model(name, split, tables, sizes, steps, most))
                 print(show(outcomes[-1]), flush=True)
-    sizes_facts = {**sizes._asdict(), "data": log.name, "users": log.num_users, "items": log.num_items}
+    sizes_facts = {
+        **sizes._asdict(),
+        "data": log.name,
+        "users": log.num_users,
+        "items": log.num_items,
+    }
     facts = {"sizes": sizes_facts, "limits": most._asdict(), "models": outcomes}
-    keep("profile" if given.shape == "beauty" else f"profile-{given.shape}", facts, contention, given, found_of(outcomes))
+    keep(
+        "profile" if given.shape == "beauty" else f"profile-{given.shape}",
+        facts,
+        contention,
+        given,
+        found_of(outcomes),
+    )
 
 
 if __name__ == "__main__":

@@ -35,16 +35,26 @@ class Contention:
     def _read() -> tuple[float, float] | None:
         """Seconds of all cores spent by other processes than this one and the children it has waited for, and the time."""
         try:
-            fields = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+            fields = (
+                pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+            )
         except OSError:
             return None
-        user, nice, system, _, _, interrupts, soft_interrupts, stolen = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = (
+            int(field) / os.sysconf("SC_CLK_TCK") for field in fields
+        )
         own = os.times()
         busy = user + nice + system + interrupts + soft_interrupts + stolen
         return busy - sum(own[:4]), time.perf_counter()
 
 
-def keep(benchmark: str, facts: dict[str, Any], contention: Contention, given: argparse.Namespace, found: str) -> None:
+def keep(
+    benchmark: str,
+    facts: dict[str, Any],
+    contention: Contention,
+    given: argparse.Namespace,
+    found: str,
+) -> None:
     """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to --out.
 
     A quick run says nothing about speed and is kept only where --out asks for it.
@@ -53,7 +63,11 @@ def keep(benchmark: str, facts: dict[str, Any], contention: Contention, given: a
       given: the flags of `arguments.parser_of`.
       found: a sentence with the ratio that the benchmark is for, printed last.
     """
-    path = given.out or (None if given.quick else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
+    path = given.out or (
+        None
+        if given.quick
+        else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json"
+    )
     if path is not None:
         about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
         save(path, about | {"cores_used_by_others": contention.cores()} | facts)
@@ -89,7 +103,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain-text table, first column to the left, the others to the right."""
     widths = [max(len(line[k]) for line in (header, *rows)) for k in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in (header, *rows)
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -40,7 +40,9 @@ def write_random(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
     unit = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
     block = rng.standard_normal((min(BLOCK, rows), width), np.float32)
     for start in range(0, rows, BLOCK):
-        own = block[: rows - start] * rng.choice(SIGNS, width)  # other rows of the same numbers: a cosine of two blocks' is any
+        own = block[: rows - start] * rng.choice(
+            SIGNS, width
+        )  # other rows of the same numbers: a cosine of two blocks' is any
         unit[start : start + BLOCK] = own / np.linalg.norm(own, axis=1, keepdims=True)
     return unit
 
@@ -61,7 +63,12 @@ def recall(unit: np.ndarray, rows: np.ndarray, found: np.ndarray, least: np.ndar
     ordered = np.sort(found, axis=1)
     own = ordered == rows[:, None]
     twice = np.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
-    cosines = np.stack([unit[ids].astype(np.float64) @ unit[row].astype(np.float64) for row, ids in zip(rows, ordered, strict=True)])
+    cosines = np.stack(
+        [
+            unit[ids].astype(np.float64) @ unit[row].astype(np.float64)
+            for row, ids in zip(rows, ordered, strict=True)
+        ]
+    )
     return float(((ordered >= 0) & ~own & ~twice & (cosines >= least[:, None] - TIE)).mean())
 
 
@@ -77,15 +84,24 @@ def ways_of(backend: str, quick: bool) -> dict[str, list[str]]:
         return ways
     ways["scann"] = [*package, "scann"]
     if FAISS.exists():
-        return ways | {f"faiss {kind}": [str(FAISS), "-m", "benchmarks.rivals.faiss_search", kind] for kind in ("flat", "ivf")}
+        return ways | {
+            f"faiss {kind}": [str(FAISS), "-m", "benchmarks.rivals.faiss_search", kind]
+            for kind in ("flat", "ivf")
+        }
     if not quick:
-        raise UserError(f"{FAISS.relative_to(ROOT)}: not there; expected faiss, which `make rival-faiss` installs")
+        raise UserError(
+            f"{FAISS.relative_to(ROOT)}: not there; expected faiss, which `make rival-faiss` installs"
+        )
     return ways
 
 
 def measure(
-    folder: pathlib.Path, unit: np.ndarray, commands: dict[str, list[str]], limit: float, queries: int = 0
-) -> list[dict[str, Any]]:  # fmt: skip
+    folder: pathlib.Path,
+    unit: np.ndarray,
+    commands: dict[str, list[str]],
+    limit: float,
+    queries: int = 0,
+) -> list[dict[str, Any]]:
     """Has each way search the table in `folder` for all rows, or so many `queries`; `limit` is operations per second."""
     rows, width = unit.shape
     leaves, searched = leaves_of(rows)
@@ -97,7 +113,9 @@ def measure(
         places = np.sort(np.random.default_rng(1).choice(count, min(SAMPLE, count), replace=False))
         least[count] = least[count] if count in least else nth_cosines(unit, asked[places], K)
         sizes = [f"--leaves={leaves}", f"--searched={searched}"] if name.startswith("faiss") else []
-        figures = run_apart([*command, str(folder), f"--neighbours={K}", f"--queries={count}", *sizes])
+        figures = run_apart(
+            [*command, str(folder), f"--neighbours={K}", f"--queries={count}", *sizes]
+        )
         found = np.load(folder / "found.npy")
         seconds = figures["search_seconds"]
         measured.append(
@@ -109,11 +127,16 @@ def measure(
                 "queries_per_second": len(asked) / seconds,
                 "extrapolated_seconds": seconds * rows / len(asked),
                 "recall": recall(unit, asked[places], found[places], least[count]),
-                "beside_vectors_bytes": figures["peak_bytes"] - figures["start_bytes"] - unit.nbytes,
+                "beside_vectors_bytes": figures["peak_bytes"]
+                - figures["start_bytes"]
+                - unit.nbytes,
                 "share_of_limit": 2.0 * len(asked) * rows * width / seconds / limit,
             }
         )
-        print(f"{name}, {rows:,} rows: built in {figures['build_seconds']:,.1f} s, searched in {seconds:,.1f} s", flush=True)
+        print(
+            f"{name}, {rows:,} rows: built in {figures['build_seconds']:,.1f} s, searched in {seconds:,.1f} s",
+            flush=True,
+        )
     return measured
 
 
@@ -134,34 +157,71 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("retrieval", __doc__)
     parser.add_argument("--rows", type=int, default=57_289)
     parser.add_argument("--width", type=int, default=1536)
-    parser.add_argument("--folder", type=pathlib.Path, default=None, help="where the table is written; by default a temporary folder")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=None,
+        help="where the table is written; by default a temporary folder",
+    )
     given = parser.parse_args(arguments)
     rows, width = (QUICK_ROWS, QUICK_WIDTH) if given.quick else (given.rows, given.width)
     if rows <= K or width < 1:
-        raise UserError(f"--rows={rows} --width={width}: expected more rows than the {K} neighbours, and a width from 1")
-    contention, folder = Contention(), pathlib.Path(tempfile.mkdtemp(prefix="retrieval-", dir=given.folder))
+        raise UserError(
+            f"--rows={rows} --width={width}: expected more rows than the {K} neighbours, and a width from 1"
+        )
+    contention, folder = (
+        Contention(),
+        pathlib.Path(tempfile.mkdtemp(prefix="retrieval-", dir=given.folder)),
+    )
     package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
     try:
         device = run_apart([*package, "limits", str(folder), *(["--quick"] if given.quick else [])])
-        limit, commands = device["limits"]["flops"]["float32"], ways_of(device["backend"], given.quick)
+        limit, commands = (
+            device["limits"]["flops"]["float32"],
+            ways_of(device["backend"], given.quick),
+        )
         measured = measure(folder, write(folder, rows, width), commands, limit)
         if device["backend"] == "gpu":
-            large, queries = (2 * QUICK_ROWS, QUICK_ROWS) if given.quick else (LARGE_ROWS, LARGE_QUERIES)
-            measured += measure(folder, write_random(folder, large, width), commands, limit, queries)
+            large, queries = (
+                (2 * QUICK_ROWS, QUICK_ROWS) if given.quick else (LARGE_ROWS, LARGE_QUERIES)
+            )
+            measured += measure(
+                folder, write_random(folder, large, width), commands, limit, queries
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     body = [
         [
-            row["way"], f"{row['rows']:,}", f"{row['build_seconds']:,.1f}", f"{row['extrapolated_seconds']:,.1f}",
-            f"{row['queries_per_second']:,.0f}", f"{row['recall']:.3f}", f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
+            row["way"],
+            f"{row['rows']:,}",
+            f"{row['build_seconds']:,.1f}",
+            f"{row['extrapolated_seconds']:,.1f}",
+            f"{row['queries_per_second']:,.0f}",
+            f"{row['recall']:.3f}",
+            f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
             f"{row['share_of_limit']:.0%}",
         ]
         for row in measured
-    ]  # fmt: skip
-    header = ["way", "rows", "build, s", "search of all, s", "queries/s", f"recall@{K}", "beside the vectors, MiB", "of the limit"]
+    ]
+    header = [
+        "way",
+        "rows",
+        "build, s",
+        "search of all, s",
+        "queries/s",
+        f"recall@{K}",
+        "beside the vectors, MiB",
+        "of the limit",
+    ]
     print(table(header, body))
     sizes = {"rows": rows, "width": width, "neighbours": K, "sample": min(SAMPLE, rows)}
-    keep("retrieval", {"sizes": sizes, "limits": device["limits"], "ways": measured}, contention, given, found_of(measured))
+    keep(
+        "retrieval",
+        {"sizes": sizes, "limits": device["limits"], "ways": measured},
+        contention,
+        given,
+        found_of(measured),
+    )
 
 
 if __name__ == "__main__":

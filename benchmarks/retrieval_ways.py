@@ -24,7 +24,11 @@ from grasp_jax.timing import compile_seconds
 
 def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, float, float]:
     """[queries, K] neighbours of all rows, or of `rows`; seconds of building, which are those of compiling, and of searching."""
-    labels, compiled, started = np.arange(len(unit), dtype=np.int32), compile_seconds(), time.perf_counter()
+    labels, compiled, started = (
+        np.arange(len(unit), dtype=np.int32),
+        compile_seconds(),
+        time.perf_counter(),
+    )
     found = search_exact(unit, k, labels, rows=rows)
     seconds, compiled = time.perf_counter() - started, compile_seconds() - compiled
     return found, compiled, seconds - compiled
@@ -45,7 +49,9 @@ def main() -> None:
     parser.add_argument("way", choices=("exact", "scann", "limits"))
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--neighbours", type=int, default=0)
-    parser.add_argument("--queries", type=int, default=0, help="exact: rows to search for, drawn at random")
+    parser.add_argument(
+        "--queries", type=int, default=0, help="exact: rows to search for, drawn at random"
+    )
     parser.add_argument("--quick", action="store_true", help="limits: at sizes that say nothing")
     given = parser.parse_args()
     figures: dict[str, Any]
@@ -55,12 +61,23 @@ def main() -> None:
         unit = np.load(given.folder / "items.npy", mmap_mode="r")
         jax.devices()  # part of the start
         at_start, rows = peak_bytes(), None
-        if 0 < given.queries < len(unit):  # where all are asked for, the package scores a pair once for both
+        if (
+            0 < given.queries < len(unit)
+        ):  # where all are asked for, the package scores a pair once for both
             rows = sample_rows(len(unit), given.queries)
         with alone():
-            found, build, search = exact(unit, given.neighbours, rows) if given.way == "exact" else scann(unit, given.neighbours)
+            found, build, search = (
+                exact(unit, given.neighbours, rows)
+                if given.way == "exact"
+                else scann(unit, given.neighbours)
+            )
         np.save(given.folder / "found.npy", found)
-        figures = {"build_seconds": build, "search_seconds": search, "start_bytes": at_start, "peak_bytes": peak_bytes()}
+        figures = {
+            "build_seconds": build,
+            "search_seconds": search,
+            "start_bytes": at_start,
+            "peak_bytes": peak_bytes(),
+        }
         if given.way == "exact":
             figures["device_peak_bytes"] = device_peak_bytes()
     print(json.dumps(figures))

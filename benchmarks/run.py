@@ -38,25 +38,43 @@ class Benchmark(NamedTuple):
 
 CPU = {
     "step": Benchmark("benchmarks.step"),
-    "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec,grasp-gru4rec",)),
+    "profile": Benchmark(
+        "benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec,grasp-gru4rec",)
+    ),
     "evaluation": Benchmark("benchmarks.evaluation"),
     "memory": Benchmark("benchmarks.memory"),
     "attention": Benchmark("benchmarks.attention"),
     "gru": Benchmark("benchmarks.gru"),
-    "gated_projection": Benchmark("benchmarks.gated_projection", only_named=True),  # where there is no GPU there is no kernel to time
-    "scaling": Benchmark("benchmarks.scaling", only_named=True),  # of emulated devices, minutes of compilation
-    "retrieval": Benchmark("benchmarks.retrieval", only_named=True),  # it compares with faiss: make rival-faiss
+    "gated_projection": Benchmark(
+        "benchmarks.gated_projection", only_named=True
+    ),  # where there is no GPU there is no kernel to time
+    "scaling": Benchmark(
+        "benchmarks.scaling", only_named=True
+    ),  # of emulated devices, minutes of compilation
+    "retrieval": Benchmark(
+        "benchmarks.retrieval", only_named=True
+    ),  # it compares with faiss: make rival-faiss
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
-    "train": Benchmark("benchmarks.train", only_named=True),  # hours, with the rivals that are installed
+    "train": Benchmark(
+        "benchmarks.train", only_named=True
+    ),  # hours, with the rivals that are installed
 }
 GPU = {
     "step": Benchmark("benchmarks.step"),
     "train": Benchmark("benchmarks.train"),
-    "profile": Benchmark("benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True),
+    "profile": Benchmark(
+        "benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True
+    ),
     "attention": Benchmark("benchmarks.attention", beside=True),
     "gru": Benchmark("benchmarks.gru", beside=True),
-    "profile_industry": Benchmark("benchmarks.profile", ("--shape=industry", "--models=grasp-sasrec,plain-sasrec"), beside=True),
-    "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64"), beside=True),
+    "profile_industry": Benchmark(
+        "benchmarks.profile",
+        ("--shape=industry", "--models=grasp-sasrec,plain-sasrec"),
+        beside=True,
+    ),
+    "evaluation": Benchmark(
+        "benchmarks.evaluation", ("--full-users=4096", "--plain-users=64"), beside=True
+    ),
     "gated_projection": Benchmark("benchmarks.gated_projection", beside=True),
     "retrieval": Benchmark("benchmarks.retrieval", beside=True),
 }
@@ -64,9 +82,13 @@ SUITES = {"cpu": CPU, "gpu": GPU}
 
 
 def run(
-    benchmarks: Mapping[str, Benchmark], names: Sequence[str], quick: bool, out: pathlib.Path | None = None, seconds: float = 0.0,
+    benchmarks: Mapping[str, Benchmark],
+    names: Sequence[str],
+    quick: bool,
+    out: pathlib.Path | None = None,
+    seconds: float = 0.0,
     at_once: int = 1,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Runs those named, or all that need no naming; a line for each with its time. Returns the names of those that failed.
 
     Args:
@@ -83,15 +105,30 @@ def run(
         left = seconds - (started - begun) if seconds else None
         kept = (f"--out={out / name}.json",) if out else ()
         own = benchmarks[name]
-        command = [sys.executable, "-m", own.module, *(("--quick",) if quick else own.arguments), *kept]
+        command = [
+            sys.executable,
+            "-m",
+            own.module,
+            *(("--quick",) if quick else own.arguments),
+            *kept,
+        ]
         said = subprocess.PIPE if name in beside else None
         if left is not None and left <= 0:
             outcome = "not begun, the time is over"
         else:
             printed: bytes | None
             try:
-                done = subprocess.run(command, check=False, timeout=left, stdout=said, stderr=said and subprocess.STDOUT)
-                printed, outcome = done.stdout, "ok" if done.returncode == 0 else f"failed with status {done.returncode}"
+                done = subprocess.run(
+                    command,
+                    check=False,
+                    timeout=left,
+                    stdout=said,
+                    stderr=said and subprocess.STDOUT,
+                )
+                printed, outcome = (
+                    done.stdout,
+                    "ok" if done.returncode == 0 else f"failed with status {done.returncode}",
+                )
             except subprocess.TimeoutExpired as stopped:
                 printed, outcome = stopped.stdout, "stopped, the time is over"
             print((printed or b"").decode(errors="replace"), end="")
@@ -107,14 +144,32 @@ def run(
     return [name for name in chosen if not ok[name]]
 
 
-def main(arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES) -> int:
+def main(
+    arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES
+) -> int:
     """The exit status: 0, 1 where a benchmark failed; argparse exits with 2 for an unknown name."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--suite", default="cpu", choices=suites)
     parser.add_argument("--only", default="", help="names in the suite, comma separated")
-    parser.add_argument("--quick", action="store_true", help="small sizes, in seconds; nothing is written without --out")
-    parser.add_argument("--out", type=pathlib.Path, default=None, help="folder for the results, by default benchmarks/results")
-    parser.add_argument("--at-once", type=int, default=1, help="benchmarks that compile side by side; what they time they time alone")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, in seconds; nothing is written without --out",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=None,
+        help="folder for the results, by default benchmarks/results",
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        help="benchmarks that compile side by side; what they time they time alone",
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
     given = parser.parse_args(arguments)
     benchmarks = suites[given.suite]

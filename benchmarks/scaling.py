@@ -23,21 +23,51 @@ from benchmarks.scaling_compiled import write_data
 from configs.industry import get_config as industry
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
-from grasp_jax.parallel.plan import DEVICES, MESHES, Layout, sent_bytes, step_seconds, total_bytes, total_seconds
+from grasp_jax.parallel.plan import (
+    DEVICES,
+    MESHES,
+    Layout,
+    sent_bytes,
+    step_seconds,
+    total_bytes,
+    total_seconds,
+)
 from grasp_jax.planning import Sizes, workload
 from launch.local import visible_gpus
 
 EMULATED = 8
-PLANNED = ("1x1:host", "1x8:sharded", "2x4:sharded", "8x4:sharded", "4x8:sharded", "8x4:host", "32x1:host")
+PLANNED = (
+    "1x1:host",
+    "1x8:sharded",
+    "2x4:sharded",
+    "8x4:sharded",
+    "4x8:sharded",
+    "8x4:host",
+    "32x1:host",
+)
 PLANNED_DEVICE, SAMPLED_USERS = "H100", 200_000
-STRONG = ("1x1:device", "8x1:device", "4x2:device", "2x4:device", "1x8:device", "2x4:sharded", "2x4:host")
+STRONG = (
+    "1x1:device",
+    "8x1:device",
+    "4x2:device",
+    "2x4:device",
+    "1x8:device",
+    "2x4:sharded",
+    "2x4:host",
+)
 WEAK = ("1x1:device", "2x2:device", "2x4:device")
 EPOCHS = 4
 
 
 def compiled(folder: pathlib.Path, layouts: Sequence[str], batch: int) -> list[dict[str, Any]]:
     """Rows of `scaling_compiled`; "DATAxTABLE:USERS" each, a batch of all devices together."""
-    command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(folder), *(f"{layout}:{batch}" for layout in layouts)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scaling_compiled",
+        str(folder),
+        *(f"{layout}:{batch}" for layout in layouts),
+    ]
     return emulated(f"--xla_force_host_platform_device_count={EMULATED}", command)
 
 
@@ -58,17 +88,36 @@ def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
     """
     workdir = folder / f"processes-{processes}"
     command = [
-        sys.executable, "launch/local.py", f"--processes={processes}", "--devices=1", "--", "--config=configs/beauty.py",
-        f"--config.data.path={folder / 'data'}", f"--workdir={workdir}", "--mode=train", "--config.model.method=grasp",
-        "--config.knowledge.encoder=file", "--config.knowledge.item_file=items.npy", "--config.knowledge.user_file=users.npy",
-        f"--config.knowledge.path={folder / 'bank'}", "--config.data.tail_user_below=0", "--config.data.tail_item_below=0",
-        f"--config.train.batch_size={batch}", f"--config.train.max_epochs={EPOCHS}", "--config.train.seeds=(42,)",
-        f"--config.mesh.data={processes}", "--config.model.dropout=0.2",
-    ]  # fmt: skip
+        sys.executable,
+        "launch/local.py",
+        f"--processes={processes}",
+        "--devices=1",
+        "--",
+        "--config=configs/beauty.py",
+        f"--config.data.path={folder / 'data'}",
+        f"--workdir={workdir}",
+        "--mode=train",
+        "--config.model.method=grasp",
+        "--config.knowledge.encoder=file",
+        "--config.knowledge.item_file=items.npy",
+        "--config.knowledge.user_file=users.npy",
+        f"--config.knowledge.path={folder / 'bank'}",
+        "--config.data.tail_user_below=0",
+        "--config.data.tail_item_below=0",
+        f"--config.train.batch_size={batch}",
+        f"--config.train.max_epochs={EPOCHS}",
+        "--config.train.seeds=(42,)",
+        f"--config.mesh.data={processes}",
+        "--config.model.dropout=0.2",
+    ]
     platform = {} if visible_gpus(os.environ) else {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | platform, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | platform, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise UserError(f"{processes} processes: ended with status {done.returncode}: {done.stderr[-500:]}")
+        raise UserError(
+            f"{processes} processes: ended with status {done.returncode}: {done.stderr[-500:]}"
+        )
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {
         "processes": processes,
@@ -81,7 +130,9 @@ def planned(device: str) -> list[dict[str, Any]]:
     """The paper's ten million users on 1 to 32 devices, 128 users a step on each: parts of a step's seconds, as planned."""
     users = 10_000_000
     config = Config.from_dict(industry("10m").to_dict())
-    config = config.with_fields({"data.synthetic.num_users": SAMPLED_USERS})  # whose lengths stand for all
+    config = config.with_fields(
+        {"data.synthetic.num_users": SAMPLED_USERS}
+    )  # whose lengths stand for all
     sizes, rows = Sizes(config.data), []
     for text in PLANNED:
         mesh, place = text.split(":")
@@ -93,24 +144,42 @@ def planned(device: str) -> list[dict[str, Any]]:
         seconds = step_seconds(work, layout, DEVICES[device])
         rows.append(
             {
-                "data": data, "table": parts, "users": place, "batch": config.train.batch_size, "bytes": total_bytes(work, layout),
-                "sent": sent_bytes(work, layout), "seconds": seconds, "step_seconds": total_seconds(seconds),
+                "data": data,
+                "table": parts,
+                "users": place,
+                "batch": config.train.batch_size,
+                "bytes": total_bytes(work, layout),
+                "sent": sent_bytes(work, layout),
+                "seconds": seconds,
+                "step_seconds": total_seconds(seconds),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
 def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and body: each figure with the planner's behind it."""
-    header = ["mesh, users' tables", "batch", "item tables, MiB", "memory, MiB", "GFLOP", "item rows sent, kB", "all sent, kB"]
+    header = [
+        "mesh, users' tables",
+        "batch",
+        "item tables, MiB",
+        "memory, MiB",
+        "GFLOP",
+        "item rows sent, kB",
+        "all sent, kB",
+    ]
     body = []
     for row in rows:
         pairs = [
-            (row["item_table_bytes"], row["planned_item_table_bytes"], 2**20), (row["memory_bytes"], row["planned_memory_bytes"], 2**20),
-            (row["flops"], row["planned_flops"], 1e9), (row["sent"]["item rows"], row["planned_sent"]["item rows"], 1e3),
+            (row["item_table_bytes"], row["planned_item_table_bytes"], 2**20),
+            (row["memory_bytes"], row["planned_memory_bytes"], 2**20),
+            (row["flops"], row["planned_flops"], 1e9),
+            (row["sent"]["item rows"], row["planned_sent"]["item rows"], 1e3),
             (sum(row["sent"].values()), sum(row["planned_sent"].values()), 1e3),
-        ]  # fmt: skip
-        cells = [f"{measured / unit:,.2f} ({planned / unit:,.2f})" for measured, planned, unit in pairs]
+        ]
+        cells = [
+            f"{measured / unit:,.2f} ({planned / unit:,.2f})" for measured, planned, unit in pairs
+        ]
         body.append([f"{row['data']} x {row['table']}, {row['users']}", str(row["batch"]), *cells])
     return header, body
 
@@ -118,9 +187,15 @@ def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def found_of(rows: Sequence[dict[str, Any]]) -> str:
     """The benchmark's last line, of all meshes that were compiled."""
     held = [row["memory_bytes"] / row["planned_memory_bytes"] for row in rows]
-    sent = [sum(row["sent"].values()) / planned for row in rows if (planned := sum(row["planned_sent"].values()))]
+    sent = [
+        sum(row["sent"].values()) / planned
+        for row in rows
+        if (planned := sum(row["planned_sent"].values()))
+    ]
     said = f"each device holds {min(held):.2f}x to {max(held):.2f}x"
-    return f"{said} the planned bytes" + (f" and sends {min(sent):.2f}x to {max(sent):.2f}x" if sent else "")
+    return f"{said} the planned bytes" + (
+        f" and sends {min(sent):.2f}x to {max(sent):.2f}x" if sent else ""
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,13 +217,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             data, parts = map(int, layout.split(":")[0].split("x"))
             rows["weak"] += compiled(folder, [layout], data * parts * each)
         counts = [count for count in MESHES if count <= max(len(visible_gpus(os.environ)), 2)]
-        processes = [] if given.quick else [trained(folder, count, EMULATED * each) for count in counts]
+        processes = (
+            [] if given.quick else [trained(folder, count, EMULATED * each) for count in counts]
+        )
     for kind in rows:
         print(f"{kind} scaling; the planner's figures in brackets\n{table(*show(rows[kind]))}\n")
     if processes:
         body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in processes]
         print(table(["processes, one device each", "an epoch, s"], body))
-    sizes = {"users": users, "items": items, "width": width, "devices": EMULATED, "planned_device": PLANNED_DEVICE}
+    sizes = {
+        "users": users,
+        "items": items,
+        "width": width,
+        "devices": EMULATED,
+        "planned_device": PLANNED_DEVICE,
+    }
     facts = {"sizes": sizes, **rows, "processes": processes, "planned": planned(PLANNED_DEVICE)}
     keep("scaling", facts, contention, given, found_of([*rows["strong"], *rows["weak"]]))
 

@@ -17,7 +17,14 @@ from benchmarks.lengths import synthetic_log
 from grasp_jax.config import Config
 from grasp_jax.parallel.communication import Collective, collectives
 from grasp_jax.parallel.mesh import everywhere
-from grasp_jax.parallel.plan import Layout, Workload, sent_bytes, step_bytes, step_flops, table_bytes
+from grasp_jax.parallel.plan import (
+    Layout,
+    Workload,
+    sent_bytes,
+    step_bytes,
+    step_flops,
+    table_bytes,
+)
 from grasp_jax.planning import Sizes, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import dispatches, make_epoch
@@ -35,7 +42,9 @@ def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None
     log, rng = synthetic_log(users, items), np.random.default_rng(0)
     folder.mkdir(parents=True)
     every = np.arange(items)  # once more, so that each row of the table is an item of the log
-    pairs = 1 + np.concatenate([np.stack([every % users, every], 1), np.stack([log.users, log.items], 1)])
+    pairs = 1 + np.concatenate(
+        [np.stack([every % users, every], 1), np.stack([log.users, log.items], 1)]
+    )
     np.savetxt(folder / "inter.txt", pairs, fmt="%d")
     for name, rows in (("items", items), ("users", users)):
         np.save(folder / f"{name}.npy", rng.standard_normal((rows, width), np.float32))
@@ -60,12 +69,16 @@ def compiled_step(trial: Trial) -> Any:
     """One step of the training loop, compiled."""
     data = trial.data
     epoch = make_epoch(data, trial.replicas, 0)
-    _, slots, query_rows = next(dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1))
+    _, slots, query_rows = next(
+        dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1)
+    )
     replicas = per_replica(trial.replicas, lambda tree: everywhere(data.mesh, tree))
     state = initial_snapshot(trial.model, trial.replicas, data).state
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
     number = everywhere(data.mesh, np.int32(0))
-    return steps.lower(state, data.device, data.tables, slots, replicas, number, query_rows).compile()
+    return steps.lower(
+        state, data.device, data.tables, slots, replicas, number, query_rows
+    ).compile()
 
 
 def purpose(one: Collective) -> str:
@@ -79,7 +92,12 @@ def planned_sent(work: Workload, layout: Layout) -> dict[str, float]:
     """`sent_bytes` by `purpose`."""
     sent = sent_bytes(work, layout)
     together = sent["gradients"] + sent["users' rows"]
-    return {"item rows": sent["item rows"], "logits": sent["logits"], "gradients and users' rows": together, "other": 0.0}
+    return {
+        "item rows": sent["item rows"],
+        "logits": sent["logits"],
+        "gradients and users' rows": together,
+        "other": 0.0,
+    }
 
 
 def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
@@ -96,7 +114,9 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     tables = [trial.data.tables[name] for name in ITEM_TABLES]
     arrays = [getattr(table, "rows", table) for table in tables]
     held = table_bytes(work, layout)
-    in_step = sum(held.values()) - held["validation"] - held["parameters"] / 4  # the best parameters so far take no part
+    in_step = (
+        sum(held.values()) - held["validation"] - held["parameters"] / 4
+    )  # the best parameters so far take no part
     return {
         "data": layout.data,
         "table": layout.table,

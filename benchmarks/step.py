@@ -70,17 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _flags(arguments)
     torch_step, torch_problem = torch_step_class()
     if torch_problem and not given.quick:
-        raise UserError(f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'")
+        raise UserError(
+            f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'"
+        )
     started = time.perf_counter()
     work = prepare(given, torch_step)
-    print(f"{_described(work, given)}; prepared in {time.perf_counter() - started:.0f} s", flush=True)
+    print(
+        f"{_described(work, given)}; prepared in {time.perf_counter() - started:.0f} s", flush=True
+    )
     measured_on = machine()
     parity = check_parity(work, given.width)
     contention = record.Contention()
     seconds = time_rounds(work.ours, work.rivals, given.rounds)
     others = contention.cores()
-    figures = [_figures(step, seconds[step.name], work.tokens) for step in (work.ours, *work.rivals)]
-    growth = measure_growth(work) if jax.default_backend() == "cpu" else []  # there `memory` measures an epoch
+    figures = [
+        _figures(step, seconds[step.name], work.tokens) for step in (work.ours, *work.rivals)
+    ]
+    growth = (
+        measure_growth(work) if jax.default_backend() == "cpu" else []
+    )  # there `memory` measures an epoch
 
     _print_tables(figures, growth)
     if others is not None and others > BUSY_CORES:
@@ -90,10 +98,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if torch_problem:
         print(f"PyTorch row skipped: {torch_problem} (pip install '.[bench]')")
-    ratios = {row["name"]: row["seconds_per_step"] / figures[0]["seconds_per_step"] for row in figures[1:]}
-    over_jax, over_torch = ratios[PlainJaxStep.name], ratios.get(torch_step.name) if torch_step is not None else None
+    ratios = {
+        row["name"]: row["seconds_per_step"] / figures[0]["seconds_per_step"] for row in figures[1:]
+    }
+    over_jax, over_torch = (
+        ratios[PlainJaxStep.name],
+        ratios.get(torch_step.name) if torch_step is not None else None,
+    )
     device = jax.default_backend()
-    path = given.out or (None if given.quick else record.RESULTS / f"step-{device}-{given.mlp.replace(',', '-')}.json")
+    path = given.out or (
+        None
+        if given.quick
+        else record.RESULTS / f"step-{device}-{given.mlp.replace(',', '-')}.json"
+    )
     if path is not None:
         result = {
             "benchmark": "step",
@@ -126,7 +143,10 @@ def _sizes(work: Work, given: argparse.Namespace) -> dict[str, Any]:
     """The work in numbers."""
     log, packing = work.split.log, work.ours.data.packing
     return {
-        **{name: getattr(given, name) for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")},
+        **{
+            name: getattr(given, name)
+            for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")
+        },
         "steps_per_dispatch": work.ours.steps,
         "data": log.name,
         "users": log.num_users,
@@ -151,8 +171,13 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     }
     for name, about in helps.items():
         parser.add_argument(f"--{name}", type=int, help=about)
-    parser.add_argument("--mlp", default="256", help="hidden layers of the MLP, comma separated, or 'linear'")
-    parser.add_argument("--data", help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own")
+    parser.add_argument(
+        "--mlp", default="256", help="hidden layers of the MLP, comma separated, or 'linear'"
+    )
+    parser.add_argument(
+        "--data",
+        help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own",
+    )
     given = parser.parse_args(arguments)
     steps = STEPS["gpu" if jax.default_backend() == "gpu" else "cpu"]
     for name, value in (QUICK if given.quick else {**PAPER, "steps": steps}).items():
@@ -179,21 +204,40 @@ def _figures(step: Any, seconds: list[float], tokens: float) -> dict[str, Any]:
 
 
 def _print_tables(figures: list[dict[str, Any]], growth: list[dict[str, Any]]) -> None:
-    header = ("one training step", "median ms", "p10 ms", "p90 ms", "real tokens/s", "peak memory MB", "compile s")
+    header = (
+        "one training step",
+        "median ms",
+        "p10 ms",
+        "p90 ms",
+        "real tokens/s",
+        "peak memory MB",
+        "compile s",
+    )
     rows = [
         (
             row["name"],
             *(f"{1e3 * row[key]:.2f}" for key in ("seconds_per_step", "p10", "p90")),
             f"{row['tokens_per_second']:,.0f}",
-            "unknown" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 1e6:,.0f}",
+            "unknown"
+            if row["peak_memory_bytes"] is None
+            else f"{row['peak_memory_bytes'] / 1e6:,.0f}",
             f"{row['compile_seconds']:.1f}" if row["compile_seconds"] else "-",
         )
         for row in figures
     ]
     print("\n" + record.table(header, rows))
-    print("Peak memory, frozen tables apart. JAX: arguments and temporaries of the compiled function. PyTorch: growth of the process's")
+    print(
+        "Peak memory, frozen tables apart. JAX: arguments and temporaries of the compiled function. PyTorch: growth of the process's"
+    )
     print("resident memory to the peak of its first step (on a GPU: of the allocator).\n")
-    columns = ("one epoch of ours, users", "steps", "tokens", "seconds", "seconds per million tokens", "compile s")
+    columns = (
+        "one epoch of ours, users",
+        "steps",
+        "tokens",
+        "seconds",
+        "seconds per million tokens",
+        "compile s",
+    )
     lines = [
         (
             f"{row['users']:,}",

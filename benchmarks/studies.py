@@ -30,23 +30,46 @@ METRICS = ("NDCG@10", "HR@10")
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
 EPOCH = ("method", "backbone", "seed", "dropout", "learning_rate", "epoch", "loss", "valid_ndcg@10")
-FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)")  # of an absolute path, all but the last two parts
-ROW = ("dataset", "method", "backbone", "seed", "dropout", "learning_rate", "best_epoch", "commit", "protocol", "group", "n", *METRICS)
+FOLDERS = re.compile(
+    r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
+)  # of an absolute path, all but the last two parts
+ROW = (
+    "dataset",
+    "method",
+    "backbone",
+    "seed",
+    "dropout",
+    "learning_rate",
+    "best_epoch",
+    "commit",
+    "protocol",
+    "group",
+    "n",
+    *METRICS,
+)
 
 
 def keep(name: str, folders: Sequence[str]) -> None:
     """Adds finished workdirs to the study, in place of kept runs of the same names."""
     path = _path(name)
-    kept = {run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])}
+    kept = {
+        run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])
+    }
     for folder in folders:
         run = _kept(read_run(pathlib.Path(folder)))
-        kept[run["name"]] = json.loads(FOLDERS.sub("", json.dumps(run)))  # where files lie on this machine tells a reader nothing
+        kept[run["name"]] = json.loads(
+            FOLDERS.sub("", json.dumps(run))
+        )  # where files lie on this machine tells a reader nothing
     save(path, {"runs": list(kept.values())})
 
 
 def _kept(run: Run) -> dict[str, Any]:
     rows = [{key: row.get(key) for key in ROW} for row in run.rows if row["group"] in GROUPS]
-    about = {key: value for key, value in run.results["about"].items() if key not in ("lengths", "table1")}
+    about = {
+        key: value
+        for key, value in run.results["about"].items()
+        if key not in ("lengths", "table1")
+    }
     return {
         "name": run.name,
         "config": run.config | {"data": run.config["data"] | {"path": ""}},
@@ -71,7 +94,10 @@ def _kept(run: Run) -> dict[str, Any]:
 def _read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
     """The kept runs, and the mean gates of each by its name."""
     stored = json.loads(_path(name).read_text())["runs"]
-    runs = [Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {}) for run in stored]
+    runs = [
+        Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {})
+        for run in stored
+    ]
     return runs, {run["name"]: run["gates"] for run in stored}
 
 
@@ -82,16 +108,39 @@ def _path(name: str) -> pathlib.Path:
 def gates() -> Page:
     """Every query and temperature: what training reaches, what validation says, how far the gates move."""
     runs, moved = _read("gates")
-    order = sorted(runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"]))
+    order = sorted(
+        runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"])
+    )
     body = []
     for run in order:
         own, (last, best) = moved[run.name][0], _last_and_best(run)
         movement = "/".join(f"{value:.3f}" for value in own["std"])
-        body.append([run.config["model"]["gate_query"], f"{run.config['model']['gate_scale']:g}", f"{last:.3f}", f"{best:.2f}"]
-                    + [spread(values(run, "grasp", "sasrec", "sampled100", group, "NDCG@10")) for group in ("all", "tail_item")]
-                    + [movement])  # fmt: skip
-    header = ["query", "scale", "training loss", "validation NDCG@10", "test NDCG@10", "test, tail items", "spread of the gates"]
-    return _page(Table("gates", "Queries and temperatures", header, body), gates=figures.gate_temperature(runs))
+        body.append(
+            [
+                run.config["model"]["gate_query"],
+                f"{run.config['model']['gate_scale']:g}",
+                f"{last:.3f}",
+                f"{best:.2f}",
+            ]
+            + [
+                spread(values(run, "grasp", "sasrec", "sampled100", group, "NDCG@10"))
+                for group in ("all", "tail_item")
+            ]
+            + [movement]
+        )
+    header = [
+        "query",
+        "scale",
+        "training loss",
+        "validation NDCG@10",
+        "test NDCG@10",
+        "test, tail items",
+        "spread of the gates",
+    ]
+    return _page(
+        Table("gates", "Queries and temperatures", header, body),
+        gates=figures.gate_temperature(runs),
+    )
 
 
 def plus_attention() -> Page:
@@ -99,32 +148,77 @@ def plus_attention() -> Page:
     body = []
     for run in _read("plus_attention")[0]:
         model, train = run.config["model"], run.config["train"]
-        loss = "bce" if train["loss"] == "bce" else f"softmax, {train['shared_negatives']} shared negatives"
-        gate = "none" if model["plus"]["gate"] == "none" else f"{model['gate_query']}, {model['gate_scale']:g} times"
-        body.append([loss, gate, f"{_last_and_best(run)[1]:.2f}", *_ndcg(run, "grasp_plus", "sasrec")])
-    header = ["loss", "gates", "validation", "sampled", "sampled, tail items", "full", "full, tail items"]
-    return _page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
+        loss = (
+            "bce"
+            if train["loss"] == "bce"
+            else f"softmax, {train['shared_negatives']} shared negatives"
+        )
+        gate = (
+            "none"
+            if model["plus"]["gate"] == "none"
+            else f"{model['gate_query']}, {model['gate_scale']:g} times"
+        )
+        body.append(
+            [loss, gate, f"{_last_and_best(run)[1]:.2f}", *_ndcg(run, "grasp_plus", "sasrec")]
+        )
+    header = [
+        "loss",
+        "gates",
+        "validation",
+        "sampled",
+        "sampled, tail items",
+        "full",
+        "full, tail items",
+    ]
+    return _page(
+        Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body)
+    )
 
 
 def _last_and_best(run: Run) -> tuple[float, float]:
     """Training loss of the last epoch, and the best validation NDCG@10 in percent."""
-    return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(100 * record["valid_ndcg@10"] for record in run.epochs)
+    return max(run.epochs, key=lambda record: record["epoch"])["loss"], max(
+        100 * record["valid_ndcg@10"] for record in run.epochs
+    )
 
 
 def parts() -> Page:
     """grasp_plus with one part changed, beside grasp_plus and GRASP."""
     runs, _ = _read("parts")
     whole = {run.name: run for run in runs}["plus-as_it_is"]
-    columns = [("sampled100", "all"), ("sampled100", "tail_item"), ("full", "all"), ("full", "tail_item")]
+    columns = [
+        ("sampled100", "all"),
+        ("sampled100", "tail_item"),
+        ("full", "all"),
+        ("full", "tail_item"),
+    ]
     own = [values(whole, "grasp_plus", "sasrec", *column, "NDCG@10").mean() for column in columns]
     body = []
     for part in ("as_it_is", *(name for name in sweep.PLUS if name != "as_it_is")):
         for run in runs:
             if run.name == f"plus-{part}":
-                line = [values(run, "grasp_plus", "sasrec", *column, "NDCG@10").mean() for column in columns]
+                line = [
+                    values(run, "grasp_plus", "sasrec", *column, "NDCG@10").mean()
+                    for column in columns
+                ]
                 change = "" if part == "as_it_is" else f"{100 * (line[0] / own[0] - 1):+.1f} %"
-                body.append([part.replace("_", " "), f"{_last_and_best(run)[1]:.2f}", *(f"{value:.2f}" for value in line), change])
-    header = ["grasp_plus", "validation", "sampled", "sampled, tail items", "full", "full, tail items", "sampled, change"]
+                body.append(
+                    [
+                        part.replace("_", " "),
+                        f"{_last_and_best(run)[1]:.2f}",
+                        *(f"{value:.2f}" for value in line),
+                        change,
+                    ]
+                )
+    header = [
+        "grasp_plus",
+        "validation",
+        "sampled",
+        "sampled, tail items",
+        "full",
+        "full, tail items",
+        "sampled, change",
+    ]
     return _page(Table("parts", "NDCG@10, percent", header, body))
 
 
@@ -141,16 +235,37 @@ def encoders() -> Page:
         body.append(["none", "", "plain", *_ndcg(ids_alone, "plain", "sasrec")])
     for run in _read("encoders")[0]:
         knowledge = run.config["knowledge"]
-        prompt = next(name for name, template in sweep.PROMPTS.items() if template == knowledge["item_template"])
+        prompt = next(
+            name
+            for name, template in sweep.PROMPTS.items()
+            if template == knowledge["item_template"]
+        )
         for method, backbone in trials(run):
             body.append([knowledge["encoder"], prompt, method, *_ndcg(run, method, backbone)])
-    header = ["encoder", "prompt", "method", "sampled", "sampled, tail items", "full", "full, tail items"]
-    return _page(Table("encoders", "NDCG@10, percent", header, sorted(body, key=lambda line: ORDER.index(line[2]))))
+    header = [
+        "encoder",
+        "prompt",
+        "method",
+        "sampled",
+        "sampled, tail items",
+        "full",
+        "full, tail items",
+    ]
+    return _page(
+        Table(
+            "encoders",
+            "NDCG@10, percent",
+            header,
+            sorted(body, key=lambda line: ORDER.index(line[2])),
+        )
+    )
 
 
 def _ndcg(run: Run, method: str, backbone: str) -> list[str]:
     """NDCG@10 in percent, sampled and full, of all users and of tail items."""
-    columns = [(protocol, group) for protocol in ("sampled100", "full") for group in ("all", "tail_item")]
+    columns = [
+        (protocol, group) for protocol in ("sampled100", "full") for group in ("all", "tail_item")
+    ]
     return [f"{values(run, method, backbone, *column, 'NDCG@10').mean():.2f}" for column in columns]
 
 
@@ -159,34 +274,70 @@ def curves() -> Page:
     runs, _ = _read("curves")
     body = []
     for letter in figures.CURVES:
-        for value, run in (point for family in figures.curve_families(runs, letter) for point in family):
-            numbers = [spread(values(run, *trials(run)[0], "sampled100", "all", metric)) for metric in METRICS]
+        for value, run in (
+            point for family in figures.curve_families(runs, letter) for point in family
+        ):
+            numbers = [
+                spread(values(run, *trials(run)[0], "sampled100", "all", metric))
+                for metric in METRICS
+            ]
             tail = spread(values(run, *trials(run)[0], "sampled100", "tail_item", "NDCG@10"))
             body.append([letter, str(value), *numbers, tail])
-    table = Table("curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body)
-    return _page(table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D"))
+    table = Table(
+        "curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body
+    )
+    return _page(
+        table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D")
+    )
 
 
 def robustness() -> Page:
     """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
     runs, moved = _read("robustness")
-    order = sorted(runs, key=lambda run: (run.config["knowledge"]["corruption"]["kind"], run.config["knowledge"]["corruption"]["share"]))
+    order = sorted(
+        runs,
+        key=lambda run: (
+            run.config["knowledge"]["corruption"]["kind"],
+            run.config["knowledge"]["corruption"]["share"],
+        ),
+    )
     methods = list(dict.fromkeys(method for run in order for method, _ in trials(run)))
     body, gate_rows = [], []
     for run in order:
         corruption = run.config["knowledge"]["corruption"]
         line = [corruption["kind"], f"{100 * corruption['share']:.0f} %"]
         for group in ("all", "tail_user"):
-            line += [spread(values(run, method, "sasrec", "sampled100", group, "NDCG@10")) for method in methods]
+            line += [
+                spread(values(run, method, "sasrec", "sampled100", group, "NDCG@10"))
+                for method in methods
+            ]
         body.append(line)
         for own in moved[run.name]:
-            numbers = [f"{mean:.4f} ± {std:.4f}" for mean, std in zip(own["mean"], own["std"], strict=True)]
-            gate_rows.append([*line[:2], own["method"], "wrong" if own["wrong"] else "as written", *numbers])
+            numbers = [
+                f"{mean:.4f} ± {std:.4f}" for mean, std in zip(own["mean"], own["std"], strict=True)
+            ]
+            gate_rows.append(
+                [*line[:2], own["method"], "wrong" if own["wrong"] else "as written", *numbers]
+            )
     header = ["kind", "share", *methods, *(f"{method}, tail users" for method in methods)]
-    gate_header = ["kind", "share", "method", "description of the user", "self", "similar", "global"]
+    gate_header = [
+        "kind",
+        "share",
+        "method",
+        "description of the user",
+        "self",
+        "similar",
+        "global",
+    ]
     return _page(
         Table("robustness", "Sampled NDCG@10, percent", header, body),
-        Table("gates", "Gates to what test users took next", gate_header, gate_rows, "Mean and standard deviation"),
+        Table(
+            "gates",
+            "Gates to what test users took next",
+            gate_header,
+            gate_rows,
+            "Mean and standard deviation",
+        ),
         robustness=figures.robustness(runs),
     )
 

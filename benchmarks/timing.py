@@ -21,7 +21,9 @@ def alone() -> Iterator[None]:
         yield
         return
     with open(os.environ[LOCK], "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a process that dies
+        fcntl.flock(
+            file, fcntl.LOCK_EX
+        )  # given back when the file is closed, also by a process that dies
         yield
 
 

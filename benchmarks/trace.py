@@ -20,12 +20,27 @@ import jax
 
 STAGES = ("gather", "gate", "project", "backbone", "loss", "update")
 METHODS = {
-    "item_features": "gather", "training_features": "gather", "_projected": "project", "gates": "gate", "head_input": "gate",
-    "gathered_head_input": "project", "finish": "gate", "last_layer": "loss", "score_all": "loss", "training_scores": "loss",
-}  # fmt: skip
+    "item_features": "gather",
+    "training_features": "gather",
+    "_projected": "project",
+    "gates": "gate",
+    "head_input": "gate",
+    "gathered_head_input": "project",
+    "finish": "gate",
+    "last_layer": "loss",
+    "score_all": "loss",
+    "training_scores": "loss",
+}
 OTHER = "other"
 LOOPS = ("while", "conditional")
-PASSING = ("bitcast", "copy", "transpose", "reshape", "convert", "broadcast")  # which give on what they read
+PASSING = (
+    "bitcast",
+    "copy",
+    "transpose",
+    "reshape",
+    "convert",
+    "broadcast",
+)  # which give on what they read
 _END = "end: "
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\((.*)")
@@ -103,7 +118,9 @@ class Module:
     def _add(self, computation: str, name: str, opcode: str, rest: str) -> None:
         called, op_name = _CALLED.search(rest), _OP_NAME.search(rest)
         operands = tuple(_OPERAND.findall(rest.split("), ", 1)[0]))
-        self.instructions[name] = Instruction(opcode, op_name[1] if op_name else "", operands, called[1] if called else "")
+        self.instructions[name] = Instruction(
+            opcode, op_name[1] if op_name else "", operands, called[1] if called else ""
+        )
         self._inside[computation].append(name)
         self._home[name] = computation
         for inner in _CALLED.findall(rest):
@@ -116,12 +133,16 @@ class Module:
     def is_product(self, name: str) -> bool:
         """Whether an instruction is a matrix product, or a fusion with one inside."""
         own = self.instructions[name]
-        return own.opcode == "dot" or (own.opcode == "fusion" and any(map(self.is_product, self._inside[own.called])))
+        return own.opcode == "dot" or (
+            own.opcode == "fusion" and any(map(self.is_product, self._inside[own.called]))
+        )
 
     @property
     def containers(self) -> frozenset[str]:
         """Loops, branches and calls, whose events span those of the operations inside."""
-        return frozenset(name for name, own in self.instructions.items() if own.opcode in (*LOOPS, "call"))
+        return frozenset(
+            name for name, own in self.instructions.items() if own.opcode in (*LOOPS, "call")
+        )
 
     @functools.cache  # noqa: B019  (a module lives as long as its program)
     def scope(self, name: str) -> Scope:
@@ -141,7 +162,9 @@ class Module:
         reads = list(self._made_of(name))
         reads.sort(key=lambda scope: (scope.stage == "gather", scope.backward))
         inside = [scope for loop in self._callers[self._home[name]] if (scope := self._named(loop))]
-        found = [scope for scope in readers if scope.stage != "update"] or reads or readers or inside
+        found = (
+            [scope for scope in readers if scope.stage != "update"] or reads or readers or inside
+        )
         if not found:
             return Scope(OTHER, False, "")
         backward = any(scope.backward for scope in reads) if found is reads else found[0].backward
@@ -157,7 +180,9 @@ class Module:
             return Scope(stage, "transpose(" in instruction.op_name, "name")
         if instruction.opcode in LOOPS:  # several stages may be inside
             return None
-        votes = collections.Counter(filter(None, map(self._named, self._inside.get(instruction.called, []))))
+        votes = collections.Counter(
+            filter(None, map(self._named, self._inside.get(instruction.called, [])))
+        )
         return votes.most_common(1)[0][0] if votes else None
 
     def _made_of(self, name: str) -> Iterator[Scope]:
@@ -174,7 +199,11 @@ class Module:
             if reader in seen:
                 continue
             instruction = self.instructions[reader]
-            inner = self._parameters.get(instruction.called, {}).get(k) if instruction.opcode == "fusion" else None
+            inner = (
+                self._parameters.get(instruction.called, {}).get(k)
+                if instruction.opcode == "fusion"
+                else None
+            )
             stage = None if inner else self._named(reader)
             if stage:
                 yield stage
@@ -196,12 +225,16 @@ def record_events(run: Callable[[], Any], module: str) -> list[Event]:
             run()
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         profile = jax.profiler.ProfileData.from_file(str(path))
-        planes = [plane for plane in profile.planes if plane.name.startswith("/device:")] or profile.planes  # a CPU's is the host's
+        planes = [
+            plane for plane in profile.planes if plane.name.startswith("/device:")
+        ] or profile.planes  # a CPU's is the host's
         for event in (event for plane in planes for line in plane.lines for event in line.events):
             if event.name.startswith(_END):
                 finished[event.name.removeprefix(_END)].append(event.start_ns)
             elif (facts := dict(event.stats)).get("hlo_module") == module and "hlo_op" in facts:
-                events.append(Event(str(facts["hlo_op"]), event.start_ns, event.start_ns + event.duration_ns))
+                events.append(
+                    Event(str(facts["hlo_op"]), event.start_ns, event.start_ns + event.duration_ns)
+                )
     return with_ends(events, finished)
 
 
@@ -217,7 +250,9 @@ def with_ends(events: list[Event], finished: Mapping[str, list[float]]) -> list[
         for event, again in zip(own, begins, strict=True):
             k = bisect.bisect_left(marks, again)
             mark = marks[k - 1] if k else event.end
-            lasting.append(event._replace(end=max(event.end, mark) if mark > event.begin else event.end))
+            lasting.append(
+                event._replace(end=max(event.end, mark) if mark > event.begin else event.end)
+            )
     return sorted(lasting, key=lambda event: event.begin)
 
 
@@ -228,7 +263,9 @@ def shared_time(events: list[Event], containers: Set[str]) -> tuple[dict[str, fl
     of the operations inside is in flight, and then the innermost.
     """
     times: dict[str, float] = collections.defaultdict(float)
-    borders = [(event.begin, 1, k) for k, event in enumerate(events)] + [(event.end, 0, k) for k, event in enumerate(events)]
+    borders = [(event.begin, 1, k) for k, event in enumerate(events)] + [
+        (event.end, 0, k) for k, event in enumerate(events)
+    ]
     leaves: dict[int, None] = {}
     around: dict[int, None] = {}
     idle, last = 0.0, 0.0

@@ -53,9 +53,15 @@ def settings_to_time(quick: bool) -> Settings:
     if not quick:
         return settings
     return settings._replace(
-        features=QUICK.features, max_length=QUICK.max_length, batch_size=QUICK.batch_size, num_layers=1, dropout=0.1, learning_rate=1e-2,
-        patience=2, max_epochs=4,
-    )  # fmt: skip
+        features=QUICK.features,
+        max_length=QUICK.max_length,
+        batch_size=QUICK.batch_size,
+        num_layers=1,
+        dropout=0.1,
+        learning_rate=1e-2,
+        patience=2,
+        max_epochs=4,
+    )
 
 
 def write_interactions(folder: pathlib.Path, log: InteractionLog) -> None:
@@ -66,7 +72,14 @@ def write_interactions(folder: pathlib.Path, log: InteractionLog) -> None:
 def train(python: str, module: str, folder: pathlib.Path, epochs: int) -> Report | None:
     """What one implementation reports of its training in a process of its own; None where it failed, and said why itself."""
     out = folder / f"{module}.json"
-    command = [python, "-m", module, str(folder), str(out), *([f"--epochs={epochs}"] if epochs else [])]
+    command = [
+        python,
+        "-m",
+        module,
+        str(folder),
+        str(out),
+        *([f"--epochs={epochs}"] if epochs else []),
+    ]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     return read_report(out) if status == 0 else None
 
@@ -76,7 +89,9 @@ def check(title: str, report: Report, data: Data) -> None:
     expected, negatives = len(data.test.users), data.test.candidates.shape[1] - 1
     ranks = np.asarray(report.ranks)
     if len(ranks) != expected or ranks.min() < 0 or ranks.max() > negatives:
-        raise UserError(f"{title}: {len(ranks)} ranks, {ranks.min()} to {ranks.max()}; expected {expected}, from 0 to {negatives}")
+        raise UserError(
+            f"{title}: {len(ranks)} ranks, {ranks.min()} to {ranks.max()}; expected {expected}, from 0 to {negatives}"
+        )
 
 
 def figures(title: str, report: Report, ours: Report, settings: Settings) -> dict[str, Any]:
@@ -106,22 +121,35 @@ def cells(row: dict[str, Any]) -> list[str]:
     """A row of figures to read, in the order of `HEADER`."""
     cut = "" if row["stopped"] else f" (after {row['epochs']} epochs)"
     return [
-        row["implementation"], f"{row['epoch_seconds']:,.2f}", f"{row['ratio']:.1f}", f"{row['best_epoch']}{cut}",
-        f"{row['seconds']:,.0f}{cut}", f"{100 * row['NDCG@10']:.2f}", f"{100 * row['HR@10']:.2f}",
+        row["implementation"],
+        f"{row['epoch_seconds']:,.2f}",
+        f"{row['ratio']:.1f}",
+        f"{row['best_epoch']}{cut}",
+        f"{row['seconds']:,.0f}{cut}",
+        f"{100 * row['NDCG@10']:.2f}",
+        f"{100 * row['HR@10']:.2f}",
         f"{row['peak_memory_bytes'] / 2**20:,.0f}",
-    ]  # fmt: skip
+    ]
 
 
 HEADER = [
-    "implementation", "an epoch, s", "times ours", "epochs to the best", "to the early-stopped model, s", "NDCG@10", "HR@10",
+    "implementation",
+    "an epoch, s",
+    "times ours",
+    "epochs to the best",
+    "to the early-stopped model, s",
+    "NDCG@10",
+    "HR@10",
     "peak memory, MiB",
-]  # fmt: skip
+]
 
 
 def found_of(rows: Sequence[dict[str, Any]]) -> str:
     """The benchmark's last line; the first row is ours."""
     ours, *others = rows
-    ratios = ", ".join(f"{row['implementation']} takes {row['ratio']:.1f}x as long" for row in others)
+    ratios = ", ".join(
+        f"{row['implementation']} takes {row['ratio']:.1f}x as long" for row in others
+    )
     return f"an epoch of ours takes {ours['epoch_seconds']:,.2f} s; {ratios or 'no rival was measured'}"
 
 
@@ -134,7 +162,9 @@ def chosen(names: str) -> list[str]:
     wanted = names.split(",") if names else []
     for name in wanted:
         if name not in RIVALS:
-            raise UserError(f"--rivals: {name!r}; expected some of {', '.join(RIVALS)}, comma separated, or nothing for ours alone")
+            raise UserError(
+                f"--rivals: {name!r}; expected some of {', '.join(RIVALS)}, comma separated, or nothing for ours alone"
+            )
     return wanted
 
 
@@ -147,16 +177,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("train", __doc__)
     everyone = ",".join(RIVALS) if jax.default_backend() == "cpu" else ""
     parser.add_argument(
-        "--rivals", default=everyone, help=f"comma separated, of {', '.join(RIVALS)}; by default all that are installed, on a GPU none"
+        "--rivals",
+        default=everyone,
+        help=f"comma separated, of {', '.join(RIVALS)}; by default all that are installed, on a GPU none",
     )
-    parser.add_argument("--rival-epochs", type=int, default=0, help="most epochs of a rival; 0: until it stops early")
+    parser.add_argument(
+        "--rival-epochs",
+        type=int,
+        default=0,
+        help="most epochs of a rival; 0: until it stops early",
+    )
     given = parser.parse_args(arguments)
     rivals = chosen(given.rivals)
     if given.rival_epochs < 0:
-        raise UserError(f"--rival-epochs={given.rival_epochs}; expected a whole number from 1, or 0 to train until the early stop")
+        raise UserError(
+            f"--rival-epochs={given.rival_epochs}; expected a whole number from 1, or 0 to train until the early stop"
+        )
     if rivals and (device := jax.default_backend()) != "cpu":
-        raise UserError(f"JAX runs on {device} and the rivals on the CPU's cores; set JAX_PLATFORMS=cpu, or leave them out with --rivals=")
-    settings, log, contention = settings_to_time(given.quick), log_to_time(given.quick), Contention()
+        raise UserError(
+            f"JAX runs on {device} and the rivals on the CPU's cores; set JAX_PLATFORMS=cpu, or leave them out with --rivals="
+        )
+    settings, log, contention = (
+        settings_to_time(given.quick),
+        log_to_time(given.quick),
+        Contention(),
+    )
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="train-") as name:
         folder = pathlib.Path(name)
@@ -182,8 +227,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check(title, report, data)
     rows = [figures(title, report, ours, settings) for title, report in reports.items()]
     print(table(HEADER, [cells(row) for row in rows]))
-    print(f"compilation, {ours.compile_seconds:.1f} s of ours to the early-stopped model, is in no epoch; epochs are medians")
-    sizes = {**settings._asdict(), "data": log.name, "users": log.num_users, "items": data.num_items, "evaluated": len(data.test.users)}
+    print(
+        f"compilation, {ours.compile_seconds:.1f} s of ours to the early-stopped model, is in no epoch; epochs are medians"
+    )
+    sizes = {
+        **settings._asdict(),
+        "data": log.name,
+        "users": log.num_users,
+        "items": data.num_items,
+        "evaluated": len(data.test.users),
+    }
     keep("train", {"sizes": sizes, "rows": rows}, contention, given, found_of(rows))
     if failed:
         raise UserError(f"{', '.join(failed)} failed, see above; the others were measured")

@@ -67,9 +67,15 @@ def config_of(sizes: Sizes) -> Config:
             "data.max_length": sizes.max_length,
             "model.features": sizes.features,
             "model.mlp": sizes.hidden,
-            "model.row_norm": float(np.sqrt(sizes.width)),  # scores of order one from the start, so that a parity check can fail
+            "model.row_norm": float(
+                np.sqrt(sizes.width)
+            ),  # scores of order one from the start, so that a parity check can fail
             "model.dropout": DROPOUT,
-            "train": {"batch_size": sizes.batch_size, "seeds": SEED, "learning_rate": LEARNING_RATE},
+            "train": {
+                "batch_size": sizes.batch_size,
+                "seeds": SEED,
+                "learning_rate": LEARNING_RATE,
+            },
         }
     )
 
@@ -93,7 +99,11 @@ def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:
     memory = compiled.memory_analysis()
     if memory is None:
         return None
-    return memory.temp_size_in_bytes + memory.argument_size_in_bytes - sum(table.nbytes for table in tables.values())
+    return (
+        memory.temp_size_in_bytes
+        + memory.argument_size_in_bytes
+        - sum(table.nbytes for table in tables.values())
+    )
 
 
 def random_tables(log: InteractionLog, width: int, dtype: str = "float32") -> Tables:
@@ -102,7 +112,9 @@ def random_tables(log: InteractionLog, width: int, dtype: str = "float32") -> Ta
     @functools.partial(jax.jit, static_argnums=1)
     def unit_rows(key: jax.Array, rows: int) -> jax.Array:
         table = jax.random.normal(key, (rows, width), dtype)
-        return table / jnp.linalg.norm(table.astype(jnp.float32), axis=1, keepdims=True).astype(dtype)
+        return table / jnp.linalg.norm(table.astype(jnp.float32), axis=1, keepdims=True).astype(
+            dtype
+        )
 
     rows = {name: log.num_users if name.startswith("users") else log.num_items for name in TABLES}
     return {name: unit_rows(jax.random.key(k), rows[name]) for k, name in enumerate(TABLES)}
@@ -110,13 +122,22 @@ def random_tables(log: InteractionLog, width: int, dtype: str = "float32") -> Ta
 
 def sharpened(tables: Tables, width: int) -> Tables:
     """The same tables with user rows of length E, so that pair logits are of order one and a wrong gate shows in the loss."""
-    return {name: table * width if name.startswith("users") else table for name, table in tables.items()}
+    return {
+        name: table * width if name.startswith("users") else table for name, table in tables.items()
+    }
 
 
-def training_of(config: Config, split: Split, tables: Tables, method: str = "grasp", backbone: str = "sasrec") -> TrainingSet:
+def training_of(
+    config: Config, split: Split, tables: Tables, method: str = "grasp", backbone: str = "sasrec"
+) -> TrainingSet:
     """What a run of the config would train, but on these tables and without validation users; no tables for models without text."""
     width = tables["items"].shape[1] if tables else 0
-    return training_set(config.for_method(method), method, backbone, Sources(split, tables, width, make_mesh(), valid=None))
+    return training_set(
+        config.for_method(method),
+        method,
+        backbone,
+        Sources(split, tables, width, make_mesh(), valid=None),
+    )
 
 
 def fewer_users(split: Split, count: int) -> Split:
@@ -128,7 +149,9 @@ def fewer_users(split: Split, count: int) -> Split:
     return dataclasses.replace(split, train=dataclasses.replace(train, end=end))
 
 
-def pad_batch(log: InteractionLog, data: TrainingData, slots: np.ndarray, negatives: np.ndarray, length: int) -> PaddedBatch:
+def pad_batch(
+    log: InteractionLog, data: TrainingData, slots: np.ndarray, negatives: np.ndarray, length: int
+) -> PaddedBatch:
     """The users of one packed batch, padded.
 
     Args:
@@ -151,4 +174,6 @@ def pad_batch(log: InteractionLog, data: TrainingData, slots: np.ndarray, negati
     mask = np.arange(length) < lengths[:, None] - 1
     padded_users = np.zeros(len(items), np.int32)
     padded_users[: len(users)] = users
-    return PaddedBatch(padded_users, items[:, :-1], items[:, 1:], np.where(mask, sampled[:, :-1], 0), mask)
+    return PaddedBatch(
+        padded_users, items[:, :-1], items[:, 1:], np.where(mask, sampled[:, :-1], 0), mask
+    )

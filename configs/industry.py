@@ -33,14 +33,18 @@ def get_config(variant: str = "100k") -> ConfigDict:
     config.data.synthetic.num_users = 99_711
     config.data.synthetic.num_items = 1_205_282
     config.data.synthetic.mean_length = 20.88
-    config.data.synthetic.bytes_per_row = 2 * 4096 * 2  # two float16 tables of E=4096 for users and for items
+    config.data.synthetic.bytes_per_row = (
+        2 * 4096 * 2
+    )  # two float16 tables of E=4096 for users and for items
     config.knowledge.encoder = "tfidf_projection"
     config.knowledge.width = 4096
     config.knowledge.dtype = "float16"
     config.model.method = "plain,grasp"
     config.model.table_dtype = "float16"
     config.train.max_epochs = 4
-    config.eval.select = "sampled100"  # to rank a million items after each epoch takes longer than the epoch
+    config.eval.select = (
+        "sampled100"  # to rank a million items after each epoch takes longer than the epoch
+    )
     config.eval.full_users = 2_000
     if variant == "10m":
         config.data.synthetic.num_users = 10_000_000

@@ -14,7 +14,9 @@ def as_variant(config: ConfigDict, variant: str) -> ConfigDict:
     if variant == backbone:
         return config
     if backbone not in ("sasrec", "gru4rec", "bert4rec"):
-        raise UserError(f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ")
+        raise UserError(
+            f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ"
+        )
     config.eval.include_short_users = True
     config.model.causal = False
     config.model.padded_length = 200

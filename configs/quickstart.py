@@ -25,7 +25,9 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data.source = "auto"  # the shop, or your files once there is a path
     config.data.synthetic.num_users = 2500
-    config.data.synthetic.num_items = 5000  # most items are rare, as in a real shop: there is little for an ID to learn from
+    config.data.synthetic.num_items = (
+        5000  # most items are rare, as in a real shop: there is little for an ID to learn from
+    )
     config.data.synthetic.repeat_rate = 0.03
     config.model.method = "plain,grasp"
     config.train.max_epochs = 40

@@ -40,7 +40,10 @@ PLUS: dict[str, dict[str, Any]] = {
     "prenorm": {"model.block": "prenorm"},
 }
 PROMPTS = {"titles": "titled_item", "categories": "listed_item"}
-ID_DROPOUT, TEXT_DROPOUT = (0.5,), (0.2,)  # as validation on SASRec preferred for plain and for grasp; the others follow
+ID_DROPOUT, TEXT_DROPOUT = (
+    (0.5,),
+    (0.2,),
+)  # as validation on SASRec preferred for plain and for grasp; the others follow
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
 
@@ -49,21 +52,32 @@ def get_config(variant: str = "table2") -> ConfigDict:
     name, _, value = variant.partition("=")
     if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
         points = ", ".join(f"{point}=..." for point in POINTS)
-        raise UserError(f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}")
-    config = beauty5.get_config("lsa" if name in ("corrupt", "encoder") else "minilm")  # given vectors have no text to change
+        raise UserError(
+            f"configs/sweep.py:{variant}: expected one of {', '.join(TABLES)}, {points}"
+        )
+    config = beauty5.get_config(
+        "lsa" if name in ("corrupt", "encoder") else "minilm"
+    )  # given vectors have no text to change
     config.model.method = TABLES.get(name, "grasp")
     config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
     config.model.dropout = TEXT_DROPOUT
     with config.unlocked():
         config.by_method = {
-            **{method: {"model": {"dropout": ID_DROPOUT}} for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen")},
-            **{method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")},  # 1e-3 needs twice the epochs
+            **{
+                method: {"model": {"dropout": ID_DROPOUT}}
+                for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen")
+            },
+            **{
+                method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")
+            },  # 1e-3 needs twice the epochs
             "grasp_plus": {"model": {"dropout": (0.3,)}},
         }
     try:
         _set_point(config, name, value)
     except (ValueError, KeyError) as error:
-        raise UserError(f"configs/sweep.py:{variant}: {value!r} is not understood; {HOW[name]}") from error
+        raise UserError(
+            f"configs/sweep.py:{variant}: {value!r} is not understood; {HOW[name]}"
+        ) from error
     return config
 
 
@@ -78,7 +92,12 @@ HOW = {
 
 
 def _set_point(config: ConfigDict, name: str, value: str) -> None:
-    if name in ("neighbours", "features", "gate", "corrupt"):  # curves are of the sampled protocol, as the paper's
+    if name in (
+        "neighbours",
+        "features",
+        "gate",
+        "corrupt",
+    ):  # curves are of the sampled protocol, as the paper's
         config.eval.full = False
     if name == "neighbours":
         config.knowledge.num_neighbours = int(value)
@@ -87,11 +106,16 @@ def _set_point(config: ConfigDict, name: str, value: str) -> None:
     elif name == "gate":
         query, scale = value.split("*")
         config.model.gate_query, config.model.gate_scale = query, float(scale)
-        config.model.mlp = (64,)  # a quarter of the products; what is compared is what the gates are asked with
+        config.model.mlp = (
+            64,
+        )  # a quarter of the products; what is compared is what the gates are asked with
         config.train.max_epochs = GATE_EPOCHS
     elif name == "corrupt":
         kind, percent = value.split("*")
-        config.knowledge.corruption.kind, config.knowledge.corruption.share = kind, float(percent) / 100
+        config.knowledge.corruption.kind, config.knowledge.corruption.share = (
+            kind,
+            float(percent) / 100,
+        )
         config.model.method = "rlmrec_con,llm_esr,grasp,grasp_plus"
     elif name == "encoder":
         config.knowledge.encoder, prompt = value.split("*")

@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grasp_jax import compiled
-from grasp_jax.config import CONFIG_FILE, Config, DataConfig, names, read_config, resolve_field, value_of
+from grasp_jax.config import (
+    CONFIG_FILE,
+    Config,
+    DataConfig,
+    names,
+    read_config,
+    resolve_field,
+    value_of,
+)
 from grasp_jax.config_checks import check_config
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.errors import UserError
@@ -31,7 +39,19 @@ from grasp_jax.frames import Frame, as_frame, rows_as_frame
 from grasp_jax.log import logger, show_progress
 from grasp_jax.paths import check_folder
 from grasp_jax.serving import histories as people
-from grasp_jax.serving.answers import Choice, IdLists, Ids, People, Unknown, answer, as_text, is_list, known_rows, listed, rows_of_histories
+from grasp_jax.serving.answers import (
+    Choice,
+    IdLists,
+    Ids,
+    People,
+    Unknown,
+    answer,
+    as_text,
+    is_list,
+    known_rows,
+    listed,
+    rows_of_histories,
+)
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.vectors import item_vectors, nearest_items
@@ -68,13 +88,20 @@ class Recommender:
         self._given = {resolve_field(name): value for name, value in fields.items()}
         self.config = self._told = (config or Config()).with_fields(self._given)
         check_config(self.config)
-        for field, value in (("method", self.config.model.method), ("backbone", self.config.model.backbone)):
+        for field, value in (
+            ("method", self.config.model.method),
+            ("backbone", self.config.model.backbone),
+        ):
             if len(names(value)) != 1:
-                raise UserError(f"config.model.{field}: {value!r}; a Recommender has one: make one for each, and compare them")
+                raise UserError(
+                    f"config.model.{field}: {value!r}; a Recommender has one: make one for each, and compare them"
+                )
         for field in self._given:
             section, _, name = field.partition(".")
             if section == "data" and name not in OF_USE:
-                raise UserError(f"config.{field}: says how data are read; give it to Dataset.read({name}=...)")
+                raise UserError(
+                    f"config.{field}: says how data are read; give it to Dataset.read({name}=...)"
+                )
         self._dataset: Dataset | None = None
         self._fitted: Fitted | None = None
         self._artifact: Artifact | None = None
@@ -123,10 +150,16 @@ class Recommender:
 
         if not isinstance(dataset, Dataset):
             kind = type(dataset).__name__
-            raise UserError(f"fit: an object of type {kind}; expected a Dataset: Dataset.read(folder) or Dataset.from_frames(interactions)")
+            raise UserError(
+                f"fit: an object of type {kind}; expected a Dataset: Dataset.read(folder) or Dataset.from_frames(interactions)"
+            )
         listeners = (callbacks,) if callable(callbacks) else tuple(callbacks)
         temporary = tempfile.TemporaryDirectory(prefix="grasp_jax-") if workdir is None else None
-        folder = pathlib.Path(temporary.name) / "run" if temporary else check_folder(os.fspath(workdir or ""), "workdir")
+        folder = (
+            pathlib.Path(temporary.name) / "run"
+            if temporary
+            else check_folder(os.fspath(workdir or ""), "workdir")
+        )
         config = dataclasses.replace(self.config, data=self._use_of(dataset))
         show_progress()
         compiled.keep(config.compilation_cache)
@@ -143,7 +176,8 @@ class Recommender:
         own = {
             name: value_of(self._told.data, name)
             for name in OF_USE
-            if f"data.{name}" in self._given or value_of(self._told.data, name) != value_of(usual, name)
+            if f"data.{name}" in self._given
+            or value_of(self._told.data, name) != value_of(usual, name)
         }
         return dataclasses.replace(dataset.data, **own)
 
@@ -182,13 +216,19 @@ class Recommender:
         answers = answer(self.artifact, selected, choice)
         counts = [len(own.items) for own in answers]
         ids = self.artifact.catalogue.ids
-        joined = np.concatenate([np.empty(0, np.int64), *(own.items for own in answers)]).astype(np.int64)
+        joined = np.concatenate([np.empty(0, np.int64), *(own.items for own in answers)]).astype(
+            np.int64
+        )
         return as_frame(
             {
                 "user": np.repeat(selected.names, counts),
-                "rank": np.concatenate([np.empty(0, np.int64), *(np.arange(1, count + 1) for count in counts)]).astype(np.int64),
+                "rank": np.concatenate(
+                    [np.empty(0, np.int64), *(np.arange(1, count + 1) for count in counts)]
+                ).astype(np.int64),
                 "item": ids[joined],
-                "score": np.concatenate([np.empty(0, np.float32), *(own.scores for own in answers)]),
+                "score": np.concatenate(
+                    [np.empty(0, np.float32), *(own.scores for own in answers)]
+                ),
             }
         )
 
@@ -218,7 +258,9 @@ class Recommender:
         """A frame with columns item and vector, [D] float32 each; see `serving.vectors.item_vectors` for what they mean with gates."""
         return as_frame({"item": self.artifact.catalogue.ids, "vector": list(self._vectors())})
 
-    def user_vectors(self, users: Ids | None = None, *, histories: Sequence[Ids] | None = None) -> Frame:
+    def user_vectors(
+        self, users: Ids | None = None, *, histories: Sequence[Ids] | None = None
+    ) -> Frame:
         """A frame with columns user and vector, the state [D] after the newest item; arguments as of `recommend`.
 
         Raises:
@@ -227,7 +269,9 @@ class Recommender:
         selected = self._people(users, histories, "popular")
         if not selected.known.all():
             name = selected.names[np.flatnonzero(~selected.known)[0]]
-            raise UserError(f"user_vectors: nothing is known of {str(name)!r}; leave out people without a known item")
+            raise UserError(
+                f"user_vectors: nothing is known of {str(name)!r}; leave out people without a known item"
+            )
         if selected.audience is None or not len(selected.rows):
             return as_frame({"user": [], "vector": []})
         states = states_of(selected.audience, selected.rows, self.artifact.config.eval.user_block)
@@ -283,12 +327,16 @@ class Recommender:
             compiled.keep(model.config.compilation_cache)
             return model
         if not (path / CONFIG_FILE).is_file():
-            raise UserError(f"{path}: neither a saved model (model.json) nor the workdir of a run (config.json)")
+            raise UserError(
+                f"{path}: neither a saved model (model.json) nor the workdir of a run (config.json)"
+            )
         from grasp_jax.fitting import open_finished
 
         config = read_config(path)
         if dataset is None and config.data.source == "files" and not config.data.path:
-            raise UserError(f"{path}: was trained on frames, which it does not hold; give them as load(folder, dataset=...)")
+            raise UserError(
+                f"{path}: was trained on frames, which it does not hold; give them as load(folder, dataset=...)"
+            )
         compiled.keep(config.compilation_cache)
         fitted = open_finished(config, path, dataset or load_dataset(config.data), method, backbone)
         model = cls(fitted.config)
@@ -316,17 +364,25 @@ class Recommender:
             self.fit(dataset)
         fitted = self._trained("compare")
         if dataset is not None and fitted.dataset.fingerprint != dataset.fingerprint:
-            raise UserError("compare: a model was fitted on other data than those given; fit it again, or leave the dataset out")
+            raise UserError(
+                "compare: a model was fitted on other data than those given; fit it again, or leave the dataset out"
+            )
         return fitted
 
     def _trained(self, call: str) -> "Fitted":
         if self._fitted is None and self._artifact is not None:
-            raise UserError(f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender")
+            raise UserError(
+                f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender"
+            )
         if self._fitted is None:
-            raise UserError(f"{call}: nothing is trained yet; call fit(dataset) first, or Recommender.load(folder)")
+            raise UserError(
+                f"{call}: nothing is trained yet; call fit(dataset) first, or Recommender.load(folder)"
+            )
         return self._fitted
 
-    def _people(self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown) -> People:
+    def _people(
+        self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown
+    ) -> People:
         """Who is asked for, and what is known of them."""
         if users is not None and histories is not None:
             raise UserError("users and histories are given; expected one of them")
@@ -336,19 +392,33 @@ class Recommender:
         self.artifact  # noqa: B018  says first where nothing is trained
         dataset = self._fitted.dataset if self._fitted is not None else self._dataset
         if dataset is None:
-            raise UserError("users: a saved model holds no users; give histories=, or load it with dataset=")
+            raise UserError(
+                "users: a saved model holds no users; give histories=, or load it with dataset="
+            )
         names, found = _users_of(dataset, users, unknown)
         if self._fitted is not None:
             return People(names, found >= 0, self._fitted.audience, found[found >= 0])
         log = dataset.log
-        own = [log.items[log.offsets[row] : log.offsets[row + 1]] if row >= 0 else np.empty(0, np.int32) for row in found]
-        rows = rows_of_histories(self.artifact.catalogue, [log.item_ids[items] for items in own], "popular")
+        own = [
+            log.items[log.offsets[row] : log.offsets[row + 1]]
+            if row >= 0
+            else np.empty(0, np.int32)
+            for row in found
+        ]
+        rows = rows_of_histories(
+            self.artifact.catalogue, [log.item_ids[items] for items in own], "popular"
+        )
         low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
         disliked = [log.item_ids[low[low[:, 0] == row, 1]] for row in found]
-        return self._strangers(names, rows, [known_rows(self.artifact.catalogue, ids, "low rated") for ids in disliked])
+        return self._strangers(
+            names, rows, [known_rows(self.artifact.catalogue, ids, "low rated") for ids in disliked]
+        )
 
     def _strangers(
-        self, names: np.ndarray, histories: list[np.ndarray], disliked: list[np.ndarray] | None = None
+        self,
+        names: np.ndarray,
+        histories: list[np.ndarray],
+        disliked: list[np.ndarray] | None = None,
     ) -> People:
         """People whom the trained model's data do not hold, with item rows of what each has had, and of what each has rated low."""
         known = np.array([len(own) > 0 for own in histories], bool)
@@ -357,7 +427,11 @@ class Recommender:
         if self._placed is None:
             self._placed = people.place(self.artifact)
         own = [history for history in histories if len(history)]
-        low = None if disliked is None else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
+        low = (
+            None
+            if disliked is None
+            else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
+        )
         audience = people.audience_of_histories(self.artifact, own, self._placed, low)
         return People(names, known, audience, np.arange(len(own)))
 
@@ -367,7 +441,9 @@ class Recommender:
         return item_vectors(self.artifact, self._placed.params, self._placed.features)
 
 
-def _users_of(dataset: Dataset, users: Ids | None, unknown: Unknown) -> tuple[np.ndarray, np.ndarray]:
+def _users_of(
+    dataset: Dataset, users: Ids | None, unknown: Unknown
+) -> tuple[np.ndarray, np.ndarray]:
     """Ids of users as asked for, each once, and the row of each in the data, -1 for unknown ones.
 
     Raises:
@@ -379,18 +455,26 @@ def _users_of(dataset: Dataset, users: Ids | None, unknown: Unknown) -> tuple[np
         raise UserError(f"users: {users!r}; expected a list of user ids")
     given = listed(users)
     if nested := [name for name in given if is_list(name)]:
-        raise UserError(f"users: {nested[0]!r} in the list; expected ids of users; lists of items are given as histories=")
+        raise UserError(
+            f"users: {nested[0]!r} in the list; expected ids of users; lists of items are given as histories="
+        )
     row_of = {str(name): row for row, name in enumerate(dataset.log.user_ids.tolist())}
     by_text: dict[str, Hashable] = {}
     for name in given:
         by_text.setdefault(as_text(name), name)
     once = list(by_text.values())
     if len(once) < len(given):
-        logger.warning(f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once")
+        logger.warning(
+            f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once"
+        )
     found = np.array([row_of.get(text, -1) for text in by_text], np.int64)
     if (found < 0).any():
         first = once[int(np.flatnonzero(found < 0)[0])]
         if unknown == "error":
-            raise UserError(f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out")
-        logger.warning(f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first")
+            raise UserError(
+                f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
+            )
+        logger.warning(
+            f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"
+        )
     return np.array(once, dtype=object if len({type(name) for name in once}) > 1 else None), found

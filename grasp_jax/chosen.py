@@ -74,7 +74,10 @@ def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -
     Raises:
       UserError: a trial of the config was not trained.
     """
-    found = [of_trial(trial, trained(trial)) for trial in (make_trial(prepared, *names) for names in among or prepared.run.trials)]
+    found = [
+        of_trial(trial, trained(trial))
+        for trial in (make_trial(prepared, *names) for names in among or prepared.run.trials)
+    ]
     if not found:
         raise UserError("config.model.method names no model")
     return max(found, key=lambda chosen: chosen.score)
@@ -92,7 +95,13 @@ def audience_of(chosen: Chosen) -> Audience:
     trial = chosen.trial
     log = trial.run.split.log
     queries = trial.run.queries(trial.method, log.offsets[1:])
-    return Audience(chosen.ranker, log, queries, whole_histories(log, trial.run.config.data.max_length), trial.prepared.mesh)
+    return Audience(
+        chosen.ranker,
+        log,
+        queries,
+        whole_histories(log, trial.run.config.data.max_length),
+        trial.prepared.mesh,
+    )
 
 
 def artifact_of(chosen: Chosen) -> Artifact:
@@ -107,8 +116,14 @@ def artifact_of(chosen: Chosen) -> Artifact:
         tables = {"items": bank.items, "items_similar": bank.items_similar, "users": bank.users}
         known = run.dataset.texts.items
         wanted = encoder.history_columns if encoder is not None and known is not None else ()
-        columns = {name: np.array([str(value or "") for value in known.columns[name]]) for name in wanted if known is not None}
-    catalogue = Catalogue(run.dataset.item_ids, np.array(run.dataset.titles), run.split.item_counts, columns)
+        columns = {
+            name: np.array([str(value or "") for value in known.columns[name]])
+            for name in wanted
+            if known is not None
+        }
+    catalogue = Catalogue(
+        run.dataset.item_ids, np.array(run.dataset.titles), run.split.item_counts, columns
+    )
     return Artifact(
         method=trial.method,
         backbone=trial.backbone,

@@ -21,17 +21,41 @@ from grasp_jax.run import Run, open_run
 from grasp_jax.serving.writers import SUFFIXES
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "File with get_config([variant]); any field by --config.a.b=value.", lock_config=True)
+config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "File with get_config([variant]); any field by --config.a.b=value.",
+    lock_config=True,
+)
 FLAGS["config"].parser = ConfigFileParser()  # ml_collections' own says little of a file that fails
-flags.DEFINE_string("workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results.")
-flags.DEFINE_enum("mode", "all", [*MODES, "report", "plan"], "Stage to run; each finds what earlier ones left in the workdir.")
-flags.DEFINE_boolean("dry-run", False, "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.")
-flags.DEFINE_boolean("allow-older", False, "Where the newest model of a run is damaged, use the newest whole one.")
-flags.DEFINE_string("since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept.")
-flags.DEFINE_string("users", None, "recommend: file with one user id per line; without it, every user.")
+flags.DEFINE_string(
+    "workdir", None, "Folder of this run: config, knowledge, checkpoints, metrics and results."
+)
+flags.DEFINE_enum(
+    "mode",
+    "all",
+    [*MODES, "report", "plan"],
+    "Stage to run; each finds what earlier ones left in the workdir.",
+)
+flags.DEFINE_boolean(
+    "dry-run",
+    False,
+    "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.",
+)
+flags.DEFINE_boolean(
+    "allow-older", False, "Where the newest model of a run is damaged, use the newest whole one."
+)
+flags.DEFINE_string(
+    "since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept."
+)
+flags.DEFINE_string(
+    "users", None, "recommend: file with one user id per line; without it, every user."
+)
 flags.DEFINE_string("ratings", None, "audit: the sheet of an earlier audit, filled in by people.")
 flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
-flags.DEFINE_string("out", None, "recommend: a file .parquet, .csv, .tsv or .jsonl; report and audit: a folder.")
+flags.DEFINE_string(
+    "out", None, "recommend: a file .parquet, .csv, .tsv or .jsonl; report and audit: a folder."
+)
 
 
 MODES_OF = {  # the modes that read a flag; those that are not here all modes read
@@ -79,7 +103,9 @@ def check_flags() -> None:
         if value is None or value is False:
             continue
         if FLAGS.mode not in modes:
-            raise UserError(f"--{name} goes with --mode={', '.join(modes)}, not with --mode={FLAGS.mode}; leave it out")
+            raise UserError(
+                f"--{name} goes with --mode={', '.join(modes)}, not with --mode={FLAGS.mode}; leave it out"
+            )
         if isinstance(value, str) and not value.strip():
             raise UserError(f"--{name} is empty; expected a value, or no such flag")
     if FLAGS.workdir is not None:
@@ -93,19 +119,25 @@ def check_flags() -> None:
 def refuse_left_over(arguments: Sequence[str]) -> None:
     """Raises UserError for an argument that is no flag."""
     if len(arguments) > 1:
-        raise UserError(f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space")
+        raise UserError(
+            f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space"
+        )
 
 
 def run_of_flags() -> tuple[pathlib.Path, Callable[[], Run]]:
     """The workdir that the flags name, and what opens the run there; the config is checked."""
     if FLAGS.config is not None and FLAGS.workdir is None:
-        raise UserError("--workdir is needed too, as in --config=configs/quickstart.py --workdir=runs/quickstart")
+        raise UserError(
+            "--workdir is needed too, as in --config=configs/quickstart.py --workdir=runs/quickstart"
+        )
     config = checked_config()
     workdir = check_folder(FLAGS.workdir, "--workdir")
     check_workdir(config, workdir)
     compiled.keep(config.compilation_cache)
     if FLAGS.mode not in ("prepare", "audit"):
-        make_mesh(config.mesh.data, config.mesh.table)  # if devices are missing, say so before an hour of preparation
+        make_mesh(
+            config.mesh.data, config.mesh.table
+        )  # if devices are missing, say so before an hour of preparation
     refresh, allow_older = FLAGS.mode == "refresh", bool(FLAGS["allow-older"].value)
     return workdir, lambda: open_run(config, workdir, refresh=refresh, allow_older=allow_older)
 
@@ -134,7 +166,16 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     check_overrides(arguments)
     try:
         return FLAGS(list(arguments))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OverflowError, SyntaxError, RecursionError) as error:
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        SyntaxError,
+        RecursionError,
+    ) as error:
         raise UserError(_one_line(error)) from error
 
 
@@ -155,7 +196,11 @@ def with_config_of_workdir(arguments: Sequence[str]) -> list[str]:
 
 def _one_line(error: Exception) -> str:
     """What absl and ml_collections say of a flag, whose name comes first."""
-    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    message = re.sub(r"invalid literal for int\(\) with base \d+: ('.*')$", r"\1 is no whole number", message)
+    message = " ".join(
+        str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()
+    )
+    message = re.sub(
+        r"invalid literal for int\(\) with base \d+: ('.*')$", r"\1 is no whole number", message
+    )
     message = re.sub(r"could not convert string to float: ('.*')$", r"\1 is no number", message)
     return message if len(message) <= 400 else f"{message[:400]}..."

@@ -10,7 +10,15 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation import significance
 from grasp_jax.frames import rows_as_frame
 
-SAME = ("eval.full", "eval.seed", "eval.num_negatives", "eval.exclude_seen", "eval.full_users", "eval.include_short_users", "data.split")
+SAME = (
+    "eval.full",
+    "eval.seed",
+    "eval.num_negatives",
+    "eval.exclude_seen",
+    "eval.full_users",
+    "eval.include_short_users",
+    "data.split",
+)
 
 
 def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
@@ -36,10 +44,14 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
     for number, model in enumerate(models):
         fitted = model.fitted_on(dataset)
         run = fitted.validated.trial.run
-        rules = {"the data": run.fingerprint} | {f"config.{name}": value_of(run.config, name) for name in SAME}
+        rules = {"the data": run.fingerprint} | {
+            f"config.{name}": value_of(run.config, name) for name in SAME
+        }
         first = first or rules
         if different := [name for name in rules if rules[name] != first[name]]:
-            raise UserError(f"compare: models[{number}] was tested otherwise than models[0]: {different[0]} differs; test them alike")
+            raise UserError(
+                f"compare: models[{number}] was tested otherwise than models[0]: {different[0]} differs; test them alike"
+            )
         name = f"{model.method}-{model.backbone}"
         gains[name if name not in gains else f"{name} ({number})"] = evaluate(fitted).gains
     rows = []

@@ -22,7 +22,9 @@ def keep(folder: str) -> None:
         return
     folder = os.path.expanduser(folder)
     if folder.startswith("~"):
-        logger.warning("compiled programs are not kept, for there is no home folder: config.compilation_cache may name another")
+        logger.warning(
+            "compiled programs are not kept, for there is no home folder: config.compilation_cache may name another"
+        )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

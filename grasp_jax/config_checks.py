@@ -28,7 +28,9 @@ def check_config(config: Config) -> None:
             )
     encoder = config.knowledge.encoder
     if encoder not in ENCODERS:
-        raise UserError(f"config.knowledge.encoder: {shown(encoder)}; expected one of {', '.join(ENCODERS)}")
+        raise UserError(
+            f"config.knowledge.encoder: {shown(encoder)}; expected one of {', '.join(ENCODERS)}"
+        )
     for method in config.by_method:
         if method not in METHODS:
             raise UserError(

@@ -14,7 +14,14 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from grasp_jax.config import CONFIG_FILE, FIELDS, default_config, flatten, read_config, unknown_field
+from grasp_jax.config import (
+    CONFIG_FILE,
+    FIELDS,
+    default_config,
+    flatten,
+    read_config,
+    unknown_field,
+)
 from grasp_jax.errors import UserError
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.([^=\s]+)")
@@ -43,19 +50,27 @@ def load_config(named: str) -> ConfigDict:
     module = _executed(path)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
-        raise UserError(f"--config: {file} has no function get_config(); expected one that returns a config, as in configs/quickstart.py")
+        raise UserError(
+            f"--config: {file} has no function get_config(); expected one that returns a config, as in configs/quickstart.py"
+        )
     given = (variant,) if colon else ()
     try:
         inspect.signature(get_config).bind(*given)
     except TypeError:
-        wanted = "has no variants: leave out the part from ':' on" if colon else f"wants a variant: --config={file}:NAME"
+        wanted = (
+            "has no variants: leave out the part from ':' on"
+            if colon
+            else f"wants a variant: --config={file}:NAME"
+        )
         raise UserError(f"--config={named}: get_config of this file {wanted}") from None
     try:
         config = get_config(*given)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"--config: {_where(error, path)}: {_said(error)}; mend the file") from error
+        raise UserError(
+            f"--config: {_where(error, path)}: {_said(error)}; mend the file"
+        ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"--config: get_config of {file} returns {type(config).__name__}; expected the config that grasp_jax.config.default_config() "
@@ -80,40 +95,63 @@ def of_workdir(workdir: pathlib.Path) -> ConfigDict:
 
 def check_fields(config: ConfigDict, file: str) -> None:
     """Raises UserError where a config lacks a field of the defaults, or has another."""
-    own = {key for key in flatten(config.to_dict()) if key.split(".")[0] not in ("by_method", "by_source")}
+    own = {
+        key
+        for key in flatten(config.to_dict())
+        if key.split(".")[0] not in ("by_method", "by_source")
+    }
     known = set(FIELDS)
     if lacking := sorted(known - own):
-        raise UserError(f"--config: {file}: config.{lacking[0]} is missing; expected one that begins with default_config()")
+        raise UserError(
+            f"--config: {file}: config.{lacking[0]} is missing; expected one that begins with default_config()"
+        )
     if surplus := sorted(own - known):
         raise UserError(f"--config: {file}: {unknown_field(surplus[0])}")
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
     """Raises UserError for a flag --config.a.b that names no field, that comes without --config, or for two configs."""
-    files = [argument.partition("=")[2] for argument in arguments if re.match(r"--?config=", argument)]
+    files = [
+        argument.partition("=")[2] for argument in arguments if re.match(r"--?config=", argument)
+    ]
     if len(files) > 1:
-        raise UserError(f"--config: given {len(files)} times, {' and '.join(files)}; expected one config file")
+        raise UserError(
+            f"--config: given {len(files)} times, {' and '.join(files)}; expected one config file"
+        )
     fields = [found[1] for argument in arguments if (found := OVERRIDE.match(argument))]
     for field in fields:
         if field not in FIELDS and not field.startswith(("by_method.", "by_source.")):
             raise UserError(unknown_field(field))
     if fields and not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
-        raise UserError(f"config.{fields[0]}: given without --config; expected a file that it changes, --config=configs/quickstart.py")
+        raise UserError(
+            f"config.{fields[0]}: given without --config; expected a file that it changes, --config=configs/quickstart.py"
+        )
 
 
 def _existing(file: str, named: str) -> pathlib.Path:
     path = pathlib.Path(file)
     if path.is_dir():
-        inside = next(iter(sorted(other.name for other in path.glob("*.py") if other.name != "__init__.py")), "NAME.py")
-        raise UserError(f"--config={named}: {file} is a folder; expected a file in it, such as {path / inside}")
+        inside = next(
+            iter(sorted(other.name for other in path.glob("*.py") if other.name != "__init__.py")),
+            "NAME.py",
+        )
+        raise UserError(
+            f"--config={named}: {file} is a folder; expected a file in it, such as {path / inside}"
+        )
     if path.is_file():
         if path.suffix != ".py":
-            raise UserError(f"--config={named}: {file} is no Python file; expected one that ends in .py, such as configs/quickstart.py")
+            raise UserError(
+                f"--config={named}: {file} is no Python file; expected one that ends in .py, such as configs/quickstart.py"
+            )
         return path
     folder = path.parent if path.parent.is_dir() else pathlib.Path("configs")
     others = {other.stem: other for other in folder.glob("*.py") if other.name != "__init__.py"}
     close = difflib.get_close_matches(path.name.removesuffix(".py"), others, 1, 0.5)
-    hint = f"did you mean {others[close[0]]}?" if close else "configs/ holds those that come with the project"
+    hint = (
+        f"did you mean {others[close[0]]}?"
+        if close
+        else "configs/ holds those that come with the project"
+    )
     raise UserError(f"--config={named}: no such config file; {hint}")
 
 
@@ -126,7 +164,9 @@ def _executed(path: pathlib.Path) -> types.ModuleType:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"--config: {_where(error, path)}: {_said(error)}; mend the file") from error
+        raise UserError(
+            f"--config: {_where(error, path)}: {_said(error)}; mend the file"
+        ) from error
     return module
 
 
@@ -134,10 +174,20 @@ def _where(error: BaseException, path: pathlib.Path) -> str:
     """File and line: of the syntax error, or the deepest one within the config file."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if pathlib.Path(frame.filename).resolve() == path.resolve()]
+    own = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frame.filename).resolve() == path.resolve()
+    ]
     return f"{path}:{own[-1]}" if own else str(path)
 
 
 def _said(error: BaseException) -> str:
-    said: Any = error.msg if isinstance(error, SyntaxError) else error.args[0] if isinstance(error, KeyError) and error.args else error
+    said: Any = (
+        error.msg
+        if isinstance(error, SyntaxError)
+        else error.args[0]
+        if isinstance(error, KeyError) and error.args
+        else error
+    )
     return f"{type(error).__name__}: {' '.join(str(said).split())[:300]}"

@@ -19,7 +19,9 @@ class UserError(Exception):
 
 
 def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+    return (
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+    )
 
 
 class TrainingDiverged(UserError):

@@ -80,7 +80,9 @@ def checksums(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
     """
     listed = sorted(names)
     with ThreadPoolExecutor(min(4, max(1, len(listed)))) as readers:
-        return dict(zip(listed, readers.map(lambda name: sha256(folder / name), listed), strict=True))
+        return dict(
+            zip(listed, readers.map(lambda name: sha256(folder / name), listed), strict=True)
+        )
 
 
 def first_damaged(folder: pathlib.Path, expected: dict[str, str]) -> str:
@@ -97,7 +99,14 @@ def first_damaged(folder: pathlib.Path, expected: dict[str, str]) -> str:
         found = checksums(folder, expected)
     except OSError as error:
         return f"{error.filename}: not readable ({error.strerror})"
-    return next((f"{folder / name} differs from what was written" for name in sorted(expected) if found[name] != expected[name]), "")
+    return next(
+        (
+            f"{folder / name} differs from what was written"
+            for name in sorted(expected)
+            if found[name] != expected[name]
+        ),
+        "",
+    )
 
 
 def write_sealed(path: pathlib.Path, content: dict[str, Any]) -> None:
@@ -119,7 +128,9 @@ def read_sealed(path: pathlib.Path, mend: str, required: bool = True) -> dict[st
     """
     content = read_object(path, mend)
     if (required or CHECKSUM in content) and content.pop(CHECKSUM, None) != _checksum(content):
-        raise UserError(f"{path}: its checksum differs from what was written, or it has none; {mend}")
+        raise UserError(
+            f"{path}: its checksum differs from what was written, or it has none; {mend}"
+        )
     return content
 
 
@@ -156,7 +167,12 @@ def _depth(content: Any) -> int:
     depth, level = 0, [content]
     while level and depth <= MOST_NESTED:
         depth += 1
-        level = [part for each in level if isinstance(each, (dict, list)) for part in (each.values() if isinstance(each, dict) else each)]
+        level = [
+            part
+            for each in level
+            if isinstance(each, (dict, list))
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
     return depth
 
 
@@ -174,7 +190,9 @@ def read_text(path: pathlib.Path, mend: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: {raw[error.start : error.start + 20]!r} is not UTF-8 text; {mend}") from None
+        raise UserError(
+            f"{path}:{line}: {raw[error.start : error.start + 20]!r} is not UTF-8 text; {mend}"
+        ) from None
 
 
 def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarray:
@@ -184,21 +202,41 @@ def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarr
       UserError: the file is missing, or is not a whole array.
     """
     try:
-        array = np.load(path, mmap_mode=mmap_mode or "r", allow_pickle=False)  # mapped, a header of an absurd shape allocates nothing
+        array = np.load(
+            path, mmap_mode=mmap_mode or "r", allow_pickle=False
+        )  # mapped, a header of an absurd shape allocates nothing
         expected = getattr(array, "offset", 0) + array.nbytes
         if array.size and (size := path.stat().st_size) != expected:
-            raise ValueError(f"its header says {array.shape} of {array.dtype}, {expected:,} bytes, and it has {size:,}")
+            raise ValueError(
+                f"its header says {array.shape} of {array.dtype}, {expected:,} bytes, and it has {size:,}"
+            )
         return array if mmap_mode else np.array(array)
-    except Exception as error:  # for a damaged header NumPy raises a dozen kinds, the tokenizer's among them
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())[:160] or "it is empty"
+    except (
+        Exception
+    ) as error:  # for a damaged header NumPy raises a dozen kinds, the tokenizer's among them
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else " ".join(str(error).split())[:160] or "it is empty"
+        )
         raise UserError(f"{path}: not a readable .npy array ({reason}); {mend}") from error
-
-
 
 
 def disk_is_full(error: BaseException) -> bool:
     """No space, or no more of it for this user; NumPy and TensorStore say so in words of their own and without a number."""
     number, message = getattr(error, "errno", None), str(error)
-    written_in_part = number is None and re.fullmatch(r"\d+ requested and \d+ written", message) is not None
-    words = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded", "File too large", "OUT_OF_RANGE: Error writing")
-    return written_in_part or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(word in message for word in words)
+    written_in_part = (
+        number is None and re.fullmatch(r"\d+ requested and \d+ written", message) is not None
+    )
+    words = (
+        "No space left",
+        "RESOURCE_EXHAUSTED",
+        "Disk quota exceeded",
+        "File too large",
+        "OUT_OF_RANGE: Error writing",
+    )
+    return (
+        written_in_part
+        or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        or any(word in message for word in words)
+    )

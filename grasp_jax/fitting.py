@@ -53,7 +53,12 @@ class Fitted:
         return audience_of(self.serving)
 
 
-def fit(config: Config, workdir: pathlib.Path, dataset: Dataset, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fitted:
+def fit(
+    config: Config,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    callbacks: Sequence[Callback | OnEpoch] = (),
+) -> Fitted:
     """Trains the one method and backbone of a config; arguments as of `Recommender.fit`.
 
     Raises:
@@ -80,12 +85,20 @@ def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
     chosen = fitted.validated
     trial, run = chosen.trial, chosen.trial.run
     model = hash_of_model(chosen.snapshot.best_params)
-    found = finished(run, trial.method, trial.backbone, model) or evaluate_trial(trial, chosen.snapshot)
-    return dataclasses.replace(found, rows=[*found.rows, *extra_rows(trial, chosen.snapshot, metrics)])
+    found = finished(run, trial.method, trial.backbone, model) or evaluate_trial(
+        trial, chosen.snapshot
+    )
+    return dataclasses.replace(
+        found, rows=[*found.rows, *extra_rows(trial, chosen.snapshot, metrics)]
+    )
 
 
 def open_finished(
-    config: Config, workdir: pathlib.Path, dataset: Dataset, method: str | None = None, backbone: str | None = None
+    config: Config,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    method: str | None = None,
+    backbone: str | None = None,
 ) -> Fitted:
     """What a run has left in its workdir.
 
@@ -106,14 +119,21 @@ def open_finished(
     ]
     if not there:
         wanted = "-".join(part for part in (method, backbone) if part) or "model"
-        raise UserError(f"{workdir}: no {wanted} was trained there; run --mode=train, or name another method")
+        raise UserError(
+            f"{workdir}: no {wanted} was trained there; run --mode=train, or name another method"
+        )
     named = {"model.method": ",".join(dict.fromkeys(name for name, _ in there))}
     named |= {"model.backbone": ",".join(dict.fromkeys(of for _, of in there))}
     prepared = prepare(open_run(config.with_fields(named), workdir, dataset))
     chosen = choose(prepared, there)
     serving = chosen
     if (refit_workdir(prepared.run) / CONFIG_FILE).is_file():
-        serving = _refitted(refit_workdir(prepared.run), dataset, (chosen.trial.method, chosen.trial.backbone)) or chosen
+        serving = (
+            _refitted(
+                refit_workdir(prepared.run), dataset, (chosen.trial.method, chosen.trial.backbone)
+            )
+            or chosen
+        )
     return Fitted(dataset, chosen, serving)
 
 
@@ -123,7 +143,9 @@ def _refitted(workdir: pathlib.Path, dataset: Dataset, wanted: tuple[str, str]) 
     run = open_run(config, workdir, dataset)
     if run.trials != [wanted]:
         others = "-".join(run.trials[0])
-        logger.warning(f"{workdir}: the refit is of {others}, not of {'-'.join(wanted)}, and is not used; refit again")
+        logger.warning(
+            f"{workdir}: the refit is of {others}, not of {'-'.join(wanted)}, and is not used; refit again"
+        )
         return None
     if find_model(checkpoint_folder(run, *wanted)) is None:
         return None

@@ -32,10 +32,19 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
       UserError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "id": uuid.uuid4().hex})
+    own = json.dumps(
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "id": uuid.uuid4().hex,
+        }
+    )
     while not _created(path, own):
         _take_over(path, busy)
-    for left in path.parent.glob(f"{path.name}.*"):  # drafts of processes that were killed; a living one makes another
+    for left in path.parent.glob(
+        f"{path.name}.*"
+    ):  # drafts of processes that were killed; a living one makes another
         left.unlink(missing_ok=True)
     done = threading.Event()
     threading.Thread(target=_touch, args=(path, done), daemon=True).start()
@@ -55,7 +64,10 @@ def _created(path: pathlib.Path, content: str) -> bool:
         draft.write_text(content, encoding="utf-8")
         try:
             os.link(draft, path)  # unlike a rename, it fails where the name is taken; on NFS too
-        except (FileExistsError, FileNotFoundError):  # taken; or whoever took it has removed our draft
+        except (
+            FileExistsError,
+            FileNotFoundError,
+        ):  # taken; or whoever took it has removed our draft
             return False
         except OSError:  # a file system without links
             with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
@@ -91,7 +103,9 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         os.rename(path, aside)  # of several that find it dead one succeeds
-        if aside.read_text(encoding="utf-8") != content:  # another was faster, and this is its new lock
+        if (
+            aside.read_text(encoding="utf-8") != content
+        ):  # another was faster, and this is its new lock
             with contextlib.suppress(OSError):
                 os.link(aside, path)
         aside.unlink()

@@ -7,7 +7,6 @@ a config needs of devices, and trains nothing. Any field of the config: `--confi
 # From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in
 # `grasp_jax.command`, which imports JAX; this file imports nothing that takes time, so that Ctrl-C in those seconds is answered too.
 
-
 import os
 import pathlib
 import sys
@@ -22,7 +21,10 @@ from grasp_jax.log import print_messages
 from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
 from grasp_jax.preemption import INTERRUPTED, PREEMPTION
 
-REFUSED, FAULT = 2, 70  # exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
+REFUSED, FAULT = (
+    2,
+    70,
+)  # exit statuses: bad input, a full disk or too little memory; and a fault of ours (EX_SOFTWARE of sysexits.h)
 
 
 def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
@@ -31,9 +33,13 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
     open_outlets()
     print_messages()
     sys.unraisablehook = _of_a_thread
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # the same save's
+    warnings.filterwarnings(
+        "ignore", "coroutine .* was never awaited", RuntimeWarning
+    )  # the same save's
     status = _ended(lambda: _start(main))
-    status = status or _ended(sys.stdout.flush if sys.stdout else lambda: None)  # a full disk behind `> file` shows here at the latest
+    status = status or _ended(
+        sys.stdout.flush if sys.stdout else lambda: None
+    )  # a full disk behind `> file` shows here at the latest
     sys.exit(status or (NO_READER if reader_gone() else 0))
 
 
@@ -79,7 +85,10 @@ def explained(error: BaseException) -> str:
     """What the user can mend, in one line; empty for a fault of ours."""
     from grasp_jax.files import disk_is_full
 
-    of_device = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    of_device = type(error).__name__ in (
+        "JaxRuntimeError",
+        "XlaRuntimeError",
+    ) and "RESOURCE_EXHAUSTED" in str(error)
     if isinstance(error, MemoryError) or of_device:
         reason = " ".join(str(error).split())[:200] or "no more memory"
         return f"memory ran out ({reason}); lower config.train.batch_size or config.eval.user_block; --mode=plan says what a config needs"
@@ -109,7 +118,14 @@ def _log(error: BaseException) -> str:
     except OSError:
         pass  # read-only or full
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="grasp_jax-", suffix=".log", delete=False, encoding="utf-8", errors="replace") as file:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            prefix="grasp_jax-",
+            suffix=".log",
+            delete=False,
+            encoding="utf-8",
+            errors="replace",
+        ) as file:
             file.write(text)
         return file.name
     except OSError:

@@ -69,7 +69,13 @@ def say_what_was_read(run: Run) -> None:
     """Prints how the data were understood, and samples of the texts that will be encoded."""
     print("\n".join(summary_lines(run.dataset, run.config.eval.include_short_users)))
     facts = statistics(run.split, run.groups)
-    print("dataset: " + ", ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()))
+    print(
+        "dataset: "
+        + ", ".join(
+            f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in facts.items()
+        )
+    )
     if run.needs_bank:
         for line in sample_prompts(run.knowledge, run.split, run.dataset.texts):
             print(line)
@@ -81,7 +87,9 @@ def prepared_run(run: Run) -> Prepared:
     prepared = prepare(run)
     if prepared.bank is not None:
         recipe = prepared.bank.manifest["recipe"]
-        print(f"knowledge: encoder {recipe['encoder']}, E={prepared.width}, K={recipe['num_neighbours']}")
+        print(
+            f"knowledge: encoder {recipe['encoder']}, E={prepared.width}, K={recipe['num_neighbours']}"
+        )
     return prepared
 
 
@@ -148,34 +156,55 @@ def recommend(run: Run, options: Options) -> None:
     chosen = choose(prepare(run))
     print(f"model: {chosen.trial.name}, {chosen.why}")
     path, part = pathlib.Path(options.out or run.workdir / "recommendations.parquet"), run.config
-    wanted = Wanted(part.recommend.top_n, part.recommend.exclude_seen, None, None, part.eval.user_block, part.eval.item_block)
-    served = write_recommendations(audience_of(chosen), selected.rows, wanted, path, chosen.made_from, selected.skipped)
+    wanted = Wanted(
+        part.recommend.top_n,
+        part.recommend.exclude_seen,
+        None,
+        None,
+        part.eval.user_block,
+        part.eval.item_block,
+    )
+    served = write_recommendations(
+        audience_of(chosen), selected.rows, wanted, path, chosen.made_from, selected.skipped
+    )
     print(f"{served.full + served.short} users, {wanted.top_n} items each: {path}")
     if served.short:
         print(f"{served.short} of them have fewer than {wanted.top_n} items left, and get those")
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
-        print(f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}")
+        print(
+            f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}"
+        )
 
 
 def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
     print(f"model: {chosen.trial.name}, {chosen.why}; nothing is held back now")
-    again = open_run(refit_config(run, chosen), refit_workdir(run), run.dataset, allow_older=run.allow_older)
+    again = open_run(
+        refit_config(run, chosen), refit_workdir(run), run.dataset, allow_older=run.allow_older
+    )
     check_workdir(again.config, again.workdir)
     train(again, options)
-    print(f"the model for production is in {again.workdir}: --mode=recommend --workdir={again.workdir}")
+    print(
+        f"the model for production is in {again.workdir}: --mode=recommend --workdir={again.workdir}"
+    )
 
 
 def audit(run: Run, options: Options) -> None:
     """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():
-        raise UserError(f"{run.bank_folder}: there is no knowledge bank to audit; run --mode=prepare first")
+        raise UserError(
+            f"{run.bank_folder}: there is no knowledge bank to audit; run --mode=prepare first"
+        )
     config, dataset = run.knowledge, run.dataset
     labels = group_labels(config)
-    rated = rated_groups(read_ratings(pathlib.Path(options.ratings), labels), labels) if options.ratings else []
+    rated = (
+        rated_groups(read_ratings(pathlib.Path(options.ratings), labels), labels)
+        if options.ratings
+        else []
+    )
     bank = prepare_bank(config, run.split, dataset.texts, run.bank_folder)
     subjects = make_subjects(config, run.split, dataset.texts, bank)
     sheet = [] if options.ratings else sheet_rows(subjects, config.audit)
@@ -196,7 +225,9 @@ def plan(config: Config, workdir: str | None) -> None:
     print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
 
 
-def _all_finished(run: Run, evaluated: dict[tuple[str, str], Evaluated]) -> dict[tuple[str, str], Evaluated]:
+def _all_finished(
+    run: Run, evaluated: dict[tuple[str, str], Evaluated]
+) -> dict[tuple[str, str], Evaluated]:
     """This call's trials and those that earlier calls left in the workdir, in the order of the tables."""
     found = {}
     for backbone in BACKBONES:
@@ -206,7 +237,9 @@ def _all_finished(run: Run, evaluated: dict[tuple[str, str], Evaluated]) -> dict
     return found
 
 
-def _report(run: Run, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()) -> None:
+def _report(
+    run: Run, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()
+) -> None:
     evaluated = _all_finished(run, evaluated)
     rows = [row for trial in evaluated.values() for row in trial.rows]
     comparisons = _compare(evaluated)
@@ -223,7 +256,10 @@ def _report(run: Run, evaluated: dict[tuple[str, str], Evaluated], failed: Seque
     print(f"\n{table(rows, failed)}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")
-    print("seconds: " + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items()))
+    print(
+        "seconds: "
+        + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items())
+    )
 
 
 def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
@@ -232,8 +268,13 @@ def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]
     for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
         trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
         for protocol in next(iter(trials.values())).gains:
-            comparisons = compare({method: trial.gains[protocol] for method, trial in trials.items()})
-            rows += [{"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)} for comparison in comparisons]
+            comparisons = compare(
+                {method: trial.gains[protocol] for method, trial in trials.items()}
+            )
+            rows += [
+                {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}
+                for comparison in comparisons
+            ]
     return rows
 
 
@@ -247,10 +288,19 @@ MODES: dict[str, Callable[[Run, Options], None]] = {
     "refit": refit,
     "refresh": everything,  # of a run that sets aside what was made from other data
 }
-ALONE = ("all", "prepare", "train", "evaluate", "refit", "refresh")  # modes that write what other calls on the workdir read
+ALONE = (
+    "all",
+    "prepare",
+    "train",
+    "evaluate",
+    "refit",
+    "refresh",
+)  # modes that write what other calls on the workdir read
 
 
-def run_mode(mode: str, open_it: Callable[[], Run], workdir: pathlib.Path, options: Options) -> None:
+def run_mode(
+    mode: str, open_it: Callable[[], Run], workdir: pathlib.Path, options: Options
+) -> None:
     """Opens a run and does what the mode says; of the modes that write into the workdir one at a time.
 
     Raises:

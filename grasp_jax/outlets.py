@@ -5,7 +5,9 @@ import os
 import sys
 from typing import Any
 
-NO_READER = 141  # exit status where a reader had gone before the end: 128 + SIGPIPE, as shells have it
+NO_READER = (
+    141  # exit status where a reader had gone before the end: 128 + SIGPIPE, as shells have it
+)
 
 
 class Outlet(io.FileIO):
@@ -35,9 +37,17 @@ def open_outlets() -> None:
             continue  # a test's own
         stream.flush()
         raw = Outlet(stream.fileno(), "w", closefd=False)
-        binary: Any = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED stays what it means
+        binary: Any = (
+            raw if stream.write_through else io.BufferedWriter(raw)
+        )  # PYTHONUNBUFFERED stays what it means
         lines = stream.line_buffering or name == "stderr"
-        outlet = io.TextIOWrapper(binary, stream.encoding, "backslashreplace", line_buffering=lines, write_through=stream.write_through)
+        outlet = io.TextIOWrapper(
+            binary,
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=lines,
+            write_through=stream.write_through,
+        )
         setattr(sys, name, outlet)
 
 
@@ -49,4 +59,6 @@ def reader_gone() -> bool:
 
 def _outlet_of(stream: Any) -> Outlet | None:
     binary = getattr(stream, "buffer", None)
-    return next((part for part in (binary, getattr(binary, "raw", None)) if isinstance(part, Outlet)), None)
+    return next(
+        (part for part in (binary, getattr(binary, "raw", None)) if isinstance(part, Outlet)), None
+    )

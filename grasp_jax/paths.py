@@ -38,9 +38,13 @@ def check_file(name: str, flag: str, suffixes: Sequence[str]) -> pathlib.Path:
     """
     path = check_name(name, flag)
     if path.suffix not in suffixes:
-        raise UserError(f"{flag}: {name!r} ends in {path.suffix!r}; expected one of {', '.join(suffixes)}, which says the format")
+        raise UserError(
+            f"{flag}: {name!r} ends in {path.suffix!r}; expected one of {', '.join(suffixes)}, which says the format"
+        )
     if path.is_dir():
-        raise UserError(f"{flag}: {path} is a folder; expected a file, such as {path / ('recommendations' + path.suffix)}")
+        raise UserError(
+            f"{flag}: {path} is a folder; expected a file, such as {path / ('recommendations' + path.suffix)}"
+        )
     _check_parents(path.parent, flag)
     return path
 
@@ -54,23 +58,35 @@ def check_name(name: str, flag: str) -> pathlib.Path:
     if not name.strip():
         raise UserError(f"{flag}: {name!r} is empty; expected a path")
     if found := _CONTROL.search(name):
-        raise UserError(f"{flag}: {name!r} holds the control character {found[0]!r}; expected a path without it")
+        raise UserError(
+            f"{flag}: {name!r} holds the control character {found[0]!r}; expected a path without it"
+        )
     if _SCHEME.match(name):
-        raise UserError(f"{flag}: {name!r} is an address; expected a path of this machine: mount the store, or copy the result there")
+        raise UserError(
+            f"{flag}: {name!r} is an address; expected a path of this machine: mount the store, or copy the result there"
+        )
     if name.startswith("~"):
-        raise UserError(f"{flag}: {name!r} begins with ~, which no shell expands there; expected the folder written out")
+        raise UserError(
+            f"{flag}: {name!r} begins with ~, which no shell expands there; expected the folder written out"
+        )
     try:
         whole = pathlib.Path(name).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{flag}: {name[:200]!r} cannot be followed ({error}); expected another path") from error
+        raise UserError(
+            f"{flag}: {name[:200]!r} cannot be followed ({error}); expected another path"
+        ) from error
     for part in whole.parts[1:]:
         if found := _PATTERN.search(part):
             pattern = f"{part!r} of {str(whole)!r} holds {found[0]!r}, which makes it a pattern"
             raise UserError(f"{flag}: {pattern}; expected a path without *?[]{{}} and \\")
         if len(os.fsencode(part)) > LONGEST_NAME:
-            raise UserError(f"{flag}: {part[:40]!r}... is {len(os.fsencode(part))} bytes long; expected names of at most {LONGEST_NAME}")
+            raise UserError(
+                f"{flag}: {part[:40]!r}... is {len(os.fsencode(part))} bytes long; expected names of at most {LONGEST_NAME}"
+            )
     if len(os.fsencode(str(whole))) > 3500:
-        raise UserError(f"{flag}: a path of {len(os.fsencode(str(whole)))} bytes; expected a shorter one")
+        raise UserError(
+            f"{flag}: a path of {len(os.fsencode(str(whole)))} bytes; expected a shorter one"
+        )
     return pathlib.Path(name)
 
 
@@ -79,6 +95,10 @@ def _check_parents(folder: pathlib.Path, flag: str) -> None:
     while not there.exists():
         there = there.parent
     if not there.is_dir():
-        raise UserError(f"{flag}: {there} is a file, so {folder} cannot be a folder; expected another path")
+        raise UserError(
+            f"{flag}: {there} is a file, so {folder} cannot be a folder; expected another path"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{flag}: {there} cannot be written to; expected another folder, or the right to write there")
+        raise UserError(
+            f"{flag}: {there} cannot be written to; expected another folder, or the right to write there"
+        )

@@ -27,7 +27,14 @@ from grasp_jax.parallel.plan import (
     total_seconds,
 )
 
-PLANNED = ("plain", "grasp", "grasp_wo_attention", "grasp_wo_similar", "grasp_wo_global", "grasp_softmax")
+PLANNED = (
+    "plain",
+    "grasp",
+    "grasp_wo_attention",
+    "grasp_wo_similar",
+    "grasp_wo_global",
+    "grasp_softmax",
+)
 
 
 class Sizes:
@@ -36,7 +43,11 @@ class Sizes:
     def __init__(self, data: DataConfig) -> None:
         if data.source == "synthetic" or (data.source == "auto" and not data.path):
             # The shop of the config itself, which making the data would scale to this machine.
-            lengths = shop_lengths(data.synthetic.num_users, data.synthetic.mean_length, np.random.default_rng(data.synthetic.seed))
+            lengths = shop_lengths(
+                data.synthetic.num_users,
+                data.synthetic.mean_length,
+                np.random.default_rng(data.synthetic.seed),
+            )
             self.lengths, self.items = lengths, int(data.synthetic.num_items)
             self.training = np.minimum(lengths - 2, data.max_length + 1)
             self.evaluated = len(lengths)
@@ -49,8 +60,12 @@ class Sizes:
 def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int) -> Workload:
     """The sizes of a step of `method`, its rows rounded up to what so many devices share; `width` is E."""
     config = config.for_method(method)
-    histories = Histories(np.zeros_like(sizes.training), sizes.training, np.full(len(sizes.training), -1, np.int32))
-    packing = plan_packing(histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices)
+    histories = Histories(
+        np.zeros_like(sizes.training), sizes.training, np.full(len(sizes.training), -1, np.int32)
+    )
+    packing = plan_packing(
+        histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices
+    )
     with_text = METHODS[method].needs_bank
     return Workload(
         users=len(sizes.lengths),
@@ -68,7 +83,9 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         length=packing.row_length,
         pairs=packing.num_pairs,
         negatives=config.train.negatives,
-        models=len(config.train.seeds) * len(config.train.learning_rate) * len(config.model.dropout),
+        models=len(config.train.seeds)
+        * len(config.train.learning_rate)
+        * len(config.model.dropout),
     )
 
 
@@ -76,8 +93,14 @@ def device_of(plan: PlanConfig) -> Device:
     """That of the data sheet, with the config's numbers in place of its own."""
     given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
     given |= {"flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
-    given |= {"network": plan.network_gb * 1e9, "host": plan.host_gb * 1e9, "per_host": plan.per_host}
-    return DEVICES[plan.device]._replace(**{name: value for name, value in given.items() if value > 0})
+    given |= {
+        "network": plan.network_gb * 1e9,
+        "host": plan.host_gb * 1e9,
+        "per_host": plan.per_host,
+    }
+    return DEVICES[plan.device]._replace(
+        **{name: value for name, value in given.items() if value > 0}
+    )
 
 
 def plan_lines(config: Config, width: int) -> list[str]:
@@ -95,14 +118,20 @@ def plan_lines(config: Config, width: int) -> list[str]:
             continue
         work = workload(config, sizes, width, method, own.devices)
         smallest = smallest_layout(work, device)
-        layouts = {"as configured": own} | ({} if smallest is None else {"smallest that fits": smallest})
+        layouts = {"as configured": own} | (
+            {} if smallest is None else {"smallest that fits": smallest}
+        )
         lines += ["", *_method_lines(method, work, layouts, device)]
         if smallest is None:
-            lines.append("no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype")
+            lines.append(
+                "no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype"
+            )
     return lines
 
 
-def _method_lines(method: str, work: Workload, layouts: dict[str, Layout], device: Device) -> list[str]:
+def _method_lines(
+    method: str, work: Workload, layouts: dict[str, Layout], device: Device
+) -> list[str]:
     each = list(layouts.values())
     rows = [
         ["mesh, data x table", *(f"{layout.data} x {layout.table}" for layout in each)],
@@ -110,7 +139,13 @@ def _method_lines(method: str, work: Workload, layouts: dict[str, Layout], devic
         *_bytes("", [table_bytes(work, layout) for layout in each]),
         *_bytes("a step's ", [step_bytes(work, layout) for layout in each]),
         ["bytes on a device", *(_size(total_bytes(work, layout)) for layout in each)],
-        ["fits", *("yes" if total_bytes(work, layout) <= USABLE * device.memory else "no" for layout in each)],
+        [
+            "fits",
+            *(
+                "yes" if total_bytes(work, layout) <= USABLE * device.memory else "no"
+                for layout in each
+            ),
+        ],
         *_bytes("sent in a step: ", [sent_bytes(work, layout) for layout in each]),
         *_times([step_seconds(work, layout, device) for layout in each]),
     ]
@@ -126,8 +161,14 @@ def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
 
 
 def _times(columns: Sequence[dict[str, float]]) -> list[list[str]]:
-    parts = [[f"seconds of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)] for name in columns[0]]
-    return [*parts, ["a step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)]]
+    parts = [
+        [f"seconds of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)]
+        for name in columns[0]
+    ]
+    return [
+        *parts,
+        ["a step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)],
+    ]
 
 
 def _size(count: float) -> str:
@@ -140,5 +181,11 @@ def _size(count: float) -> str:
 def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in rows
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
     ]

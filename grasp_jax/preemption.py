@@ -26,7 +26,9 @@ class Preemption:
     def listen(self) -> None:
         """From now on; only the main thread may."""
         signal.signal(signal.SIGTERM, self._told)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell starts background jobs so, and means it
+        if (
+            signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        ):  # a shell starts background jobs so, and means it
             signal.signal(signal.SIGINT, self._told)
 
     def _told(self, number: int, _: FrameType | None) -> None:
@@ -52,11 +54,15 @@ class Preemption:
         """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
         how = "interrupted" if self.status == INTERRUPTED else "preempted"
         _say(f"{how}{saved}: the same command goes on")
-        if saved.startswith(" after") and (processes := sys.modules.get("grasp_jax.parallel.processes")):
+        if saved.startswith(" after") and (
+            processes := sys.modules.get("grasp_jax.parallel.processes")
+        ):
             processes.meet("preempted")
         if files := sys.modules.get("grasp_jax.files"):
             files.remove_partial_writes()
-        os._exit(self.status)  # no clean-up, in which processes wait for each other and threads find their pools closed
+        os._exit(
+            self.status
+        )  # no clean-up, in which processes wait for each other and threads find their pools closed
 
 
 def _say(line: str) -> None:

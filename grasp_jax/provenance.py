@@ -24,7 +24,9 @@ MadeFrom = Mapping[str, Any]
 def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
     """The first thing that differs between what an artefact was made from and what a run has; empty where nothing does."""
     before, now = flatten(dict(stored)), flatten(_plain(wanted))
-    for name in sorted(before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)):
+    for name in sorted(
+        before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)
+    ):
         if before.get(name) != now.get(name):
             return _said(name, before.get(name), now.get(name))
     return ""
@@ -41,7 +43,13 @@ def _said(name: str, before: Any, now: Any) -> str:
         return "the model has been trained on since then"
     if section == "negatives":
         return "the evaluation negatives are others than then"
-    if field.startswith("tables") or before is None or now is None or "_texts" in field or field.endswith("source"):
+    if (
+        field.startswith("tables")
+        or before is None
+        or now is None
+        or "_texts" in field
+        or field.endswith("source")
+    ):
         return f"the {_SECTIONS[section]} is another one ({field} differs)"
     return f"{field if section == 'config' else f'the knowledge bank has {field}'} = {_short(before)} there and {_short(now)} here"
 
@@ -55,7 +63,9 @@ def _short(value: Any) -> str:
 
 
 def _plain(tree: MadeFrom) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(tree))  # tuples become the lists that a file gives back
+    plain: dict[str, Any] = json.loads(
+        json.dumps(tree)
+    )  # tuples become the lists that a file gives back
     return plain
 
 

@@ -28,7 +28,9 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
       UserError: nothing was validated.
     """
     if run.config.data.split == "none":
-        held_back = "config.data.split: 'none' holds nothing back, so no number of epochs was validated"
+        held_back = (
+            "config.data.split: 'none' holds nothing back, so no number of epochs was validated"
+        )
         raise UserError(f"{run.workdir}: {held_back}; refit another run")
     trial, progress = chosen.trial, chosen.snapshot.progress
     epochs = max(1, round(float(np.mean(progress.best_epoch[chosen.replicas]))))

@@ -72,7 +72,11 @@ class Run:
     def trials(self) -> list[tuple[str, str]]:
         """(method, backbone) pairs that the config names."""
         model = self.config.model
-        return [(method, backbone) for backbone in names(model.backbone) for method in names(model.method)]
+        return [
+            (method, backbone)
+            for backbone in names(model.backbone)
+            for method in names(model.method)
+        ]
 
     @property
     def needs_bank(self) -> bool:
@@ -144,7 +148,9 @@ def open_run(
     with main_process_first("refresh") if refresh else contextlib.nullcontext():
         changed = workdirs.data_change(workdir, dataset.log)
         if changed and not refresh:
-            raise UserError(f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside")
+            raise UserError(
+                f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside"
+            )
         if changed:  # the first process alone sees it: the others come when all is set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
     split = make_split(config.data, dataset.log, config.eval.include_short_users)
@@ -209,7 +215,9 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
     """The knowledge bank of a run, made if there is none yet; None where no method reads text."""
     if not run.needs_bank:
         return None
-    from grasp_jax.knowledge.prepare import prepare_bank  # needs pyarrow, which training on ids does not
+    from grasp_jax.knowledge.prepare import (
+        prepare_bank,
+    )  # needs pyarrow, which training on ids does not
 
     with main_process_first("bank"):
         return prepare_bank(run.knowledge, run.split, run.dataset.texts, run.bank_folder)
@@ -217,7 +225,9 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
 
 def prepare(run: Run) -> Prepared:
     """Makes or opens the knowledge bank, and takes the devices that the config names."""
-    return Prepared(run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table))
+    return Prepared(
+        run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table)
+    )
 
 
 def frozen_tables(prepared: Prepared, method: str) -> Tables:
@@ -262,7 +272,9 @@ def mask_at(config: Config, method: str, backbone: str) -> str:
     return BACKBONES[backbone].from_config(config.for_method(method).model, 0).mask_at
 
 
-def evaluation_of(prepared: Prepared, name: str, method: str, backbone: str, users: int = 0) -> EvaluationSet:
+def evaluation_of(
+    prepared: Prepared, name: str, method: str, backbone: str, users: int = 0
+) -> EvaluationSet:
     """Validation ("valid") or test set of a trial.
 
     Args:
@@ -301,14 +313,20 @@ def evaluation_of(prepared: Prepared, name: str, method: str, backbone: str, use
 def _negatives(run: Run, name: str, histories: Histories) -> np.ndarray:
     """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir."""
     with main_process_first(f"negatives {name}"):
-        path, users, part = run.workdir / "candidates" / f"{name}.npy", histories.evaluated, run.config.eval
+        path, users, part = (
+            run.workdir / "candidates" / f"{name}.npy",
+            histories.evaluated,
+            run.config.eval,
+        )
         config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(users)}
         store = StoredNegatives(path, {"data": run.fingerprint, "config": config})
         if (stored := store.read()) is not None:
             return stored
         log = run.split.log
         index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-        drawn = draw_candidates(index, users, part.num_negatives, 2 * part.seed + {"valid": 0, "test": 1}[name])
+        drawn = draw_candidates(
+            index, users, part.num_negatives, 2 * part.seed + {"valid": 0, "test": 1}[name]
+        )
         store.write(drawn)
         return drawn
 
@@ -316,11 +334,17 @@ def _negatives(run: Run, name: str, histories: Histories) -> np.ndarray:
 def seconds(run: Run) -> dict[str, float]:
     """Training and validation seconds of all epochs in the records, resumed ones included, and compilation's of this process."""
     totals = {"train": 0.0, "validation": 0.0}
-    epochs = {(r["method"], r["backbone"], r["epoch"]): r for r in run.records.read() if r["event"] == "epoch"}
+    epochs = {
+        (r["method"], r["backbone"], r["epoch"]): r
+        for r in run.records.read()
+        if r["event"] == "epoch"
+    }
     for record in epochs.values():  # models trained together share an epoch's seconds
         totals["train"] += record["train_seconds"]
         totals["validation"] += record["eval_seconds"]
-    return {stage: round(value, 1) for stage, value in totals.items()} | {"compilation": round(compile_seconds(), 1)}
+    return {stage: round(value, 1) for stage, value in totals.items()} | {
+        "compilation": round(compile_seconds(), 1)
+    }
 
 
 def _beside_data(config: Config, name: str) -> str:

@@ -20,7 +20,14 @@ from grasp_jax.training.losses import SHARED
 
 FLOAT = 4  # bytes of float32 and int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
-WITH_IDS = ("plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr", "grasp_plus")  # methods that train a vector of each item
+WITH_IDS = (
+    "plain",
+    "llminit",
+    "rlmrec_con",
+    "rlmrec_gen",
+    "llm_esr",
+    "grasp_plus",
+)  # methods that train a vector of each item
 
 
 class Need(NamedTuple):
@@ -46,7 +53,9 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
     items = split.log.num_items
     if config.eval.num_negatives > items - 1:
         wanted = config.eval.num_negatives
-        raise UserError(f"config.eval.num_negatives: {wanted}; expected at most {items - 1}, for the data has {items} items")
+        raise UserError(
+            f"config.eval.num_negatives: {wanted}; expected at most {items - 1}, for the data has {items} items"
+        )
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
     for method in names(config.model.method):
         own = config.for_method(method)
@@ -70,7 +79,9 @@ def memory_of_devices(count: int) -> float:
     """Bytes of so many devices; those of a CPU share what the machine has."""
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-    return float(count * limit if limit else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return float(
+        count * limit if limit else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
 
 
 def evaluation_needs(config: Config, split: Split) -> list[Need]:
@@ -81,9 +92,17 @@ def evaluation_needs(config: Config, split: Split) -> list[Need]:
     return [
         Need("the stored negatives", users * part.num_negatives * FLOAT, ("eval.num_negatives",)),
         # Scores of a block of users and items, where the whole catalogue is ranked or recommended from.
-        Need("a block of scores", block * min(part.item_block, items) * FLOAT, ("eval.user_block", "eval.item_block")),
+        Need(
+            "a block of scores",
+            block * min(part.item_block, items) * FLOAT,
+            ("eval.user_block", "eval.item_block"),
+        ),
         # The vectors of those users' histories, packed without padding.
-        Need("a block of histories", block * min(_mean(split.test.lengths), longest) * config.model.features * FLOAT, ("eval.user_block",)),
+        Need(
+            "a block of histories",
+            block * min(_mean(split.test.lengths), longest) * config.model.features * FLOAT,
+            ("eval.user_block",),
+        ),
     ]
 
 
@@ -93,27 +112,59 @@ def training_needs(config: Config, split: Split, method: str, width: int) -> lis
     replicas = len(train.seeds) * len(train.learning_rate) * len(model.dropout)
     lengths = split.train.lengths
     batch = min(train.batch_size, split.log.num_users)
-    tokens = batch * _mean(lengths)  # of a batch: packed rows hold the mean, for batches are dealt alike
+    tokens = batch * _mean(
+        lengths
+    )  # of a batch: packed rows hold the mean, for batches are dealt alike
     places = batch * model.padded_length if model.padded_length else tokens
     loss = METHODS[method].loss if train.loss == "auto" else train.loss
     steps = min(train.steps_per_dispatch, math.ceil(split.log.num_users / batch))
     # Arrays of D numbers that the backward pass reads again of a place and layer; of a backbone from outside nothing is known.
-    per_block = {"sasrec": 6 * model.num_layers, "bert4rec": 6 * model.num_layers, "gru4rec": 3 * model.gru_layers}
+    per_block = {
+        "sasrec": 6 * model.num_layers,
+        "bert4rec": 6 * model.num_layers,
+        "gru4rec": 3 * model.gru_layers,
+    }
     backbone = max(per_block.get(name, 0) for name in names(model.backbone))
-    sizes = ("train.batch_size", "data.max_length", "model.features", "model.num_layers", "model.gru_layers", "model.padded_length")
+    sizes = (
+        "train.batch_size",
+        "data.max_length",
+        "model.features",
+        "model.num_layers",
+        "model.gru_layers",
+        "model.padded_length",
+    )
     of_replicas = ("train.seeds", "train.learning_rate", "model.dropout")
     if loss in SHARED:  # a logit of every target and shared negative
-        logits = Need("a step's scores", replicas * tokens * train.shared_negatives * FLOAT, ("train.shared_negatives", "train.batch_size"))
+        logits = Need(
+            "a step's scores",
+            replicas * tokens * train.shared_negatives * FLOAT,
+            ("train.shared_negatives", "train.batch_size"),
+        )
     else:  # the id of each negative of each target
-        logits = Need("a step's negatives", replicas * tokens * train.negatives * FLOAT, ("train.negatives", "train.batch_size"))
+        logits = Need(
+            "a step's negatives",
+            replicas * tokens * train.negatives * FLOAT,
+            ("train.negatives", "train.batch_size"),
+        )
     return [
-        Need("parameters", OF_TRAINING * replicas * parameters(config, method, width, items) * FLOAT,
-             ("model.features", "model.mlp", "model.num_layers", "model.gru_layers", *of_replicas)),
-        Need("a step's hidden states", replicas * backbone * places * model.features * FLOAT, (*sizes, *of_replicas)),
+        Need(
+            "parameters",
+            OF_TRAINING * replicas * parameters(config, method, width, items) * FLOAT,
+            ("model.features", "model.mlp", "model.num_layers", "model.gru_layers", *of_replicas),
+        ),
+        Need(
+            "a step's hidden states",
+            replicas * backbone * places * model.features * FLOAT,
+            (*sizes, *of_replicas),
+        ),
         logits,
         # Which interactions each step of a dispatch reads; drawn for each model on its own.
-        Need("a dispatch's batches", replicas * steps * tokens * FLOAT, ("train.steps_per_dispatch", "train.batch_size", *of_replicas)),
-    ]  # fmt: skip
+        Need(
+            "a dispatch's batches",
+            replicas * steps * tokens * FLOAT,
+            ("train.steps_per_dispatch", "train.batch_size", *of_replicas),
+        ),
+    ]
 
 
 def parameters(config: Config, method: str, width: int, items: int) -> float:
@@ -124,7 +175,11 @@ def parameters(config: Config, method: str, width: int, items: int) -> float:
     blocks = [6 * features**2 * layers.get(name, 0) for name in names(model.backbone)]
     # Hidden layers stand one after the other, between E and D; a method of text has at least one such chain.
     chain = [width, *model.mlp, features]
-    of_text = float(sum(a * b for a, b in itertools.pairwise(chain))) if METHODS[method].needs_bank and width else 0.0
+    of_text = (
+        float(sum(a * b for a, b in itertools.pairwise(chain)))
+        if METHODS[method].needs_bank and width
+        else 0.0
+    )
     # A half of V x D, for llm_esr's views have D / 2 each; GRASP itself has no vectors of ids, nor need a method from outside.
     of_ids = items * features / 2 if method in WITH_IDS else 0.0
     return of_ids + (of_text if method.startswith("grasp") else 0.0) + max(blocks)
@@ -142,7 +197,9 @@ def _field_to_lower(config: Config, fields: tuple[str, ...]) -> str:
 
 def _size(field: str, config: Config) -> float:
     value = value_of(config, field)
-    return float(sum(value) if field == "model.mlp" else len(value) if isinstance(value, tuple) else value)
+    return float(
+        sum(value) if field == "model.mlp" else len(value) if isinstance(value, tuple) else value
+    )
 
 
 def _said(count: float) -> str:

@@ -27,7 +27,13 @@ from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.replicas import Replica, one_of
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
-from grasp_jax.training.start_from import check_basis, earlier_banks, earlier_rows, read_earlier, start_from
+from grasp_jax.training.start_from import (
+    check_basis,
+    earlier_banks,
+    earlier_rows,
+    read_earlier,
+    start_from,
+)
 from grasp_jax.training.training_set import Sources, training_set
 
 
@@ -108,11 +114,15 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
         tables=frozen_tables(prepared, method),
         width=prepared.width,
         mesh=prepared.mesh,
-        valid=evaluation_of(prepared, "valid", method, backbone, config.eval.valid_users) if config.data.split != "none" else None,
+        valid=evaluation_of(prepared, "valid", method, backbone, config.eval.valid_users)
+        if config.data.split != "none"
+        else None,
         made_from=run.made_from(method),
     )
     made = training_set(config, method, backbone, sources)
-    return Trial(prepared, method, backbone, config, made.model, made.sizes, made.replicas, made.data)
+    return Trial(
+        prepared, method, backbone, config, made.model, made.sizes, made.replicas, made.data
+    )
 
 
 def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> Snapshot:
@@ -141,7 +151,9 @@ def _initial(trial: Trial) -> Snapshot:
     if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
         check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
     params = everywhere(data.mesh, start_from(initial.state.params, earlier, rows))
-    logger.info(f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items")
+    logger.info(
+        f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"
+    )
     state = initial.state._replace(params=params)
     return initial._replace(state=state, best_params=jax.tree.map(jnp.copy, params))
 
@@ -154,11 +166,19 @@ def trained(trial: Trial) -> Snapshot:
     """
     found = find_model(trial.folder, trial.run.allow_older)
     if found is None:
-        raise UserError(f"{trial.folder}: no checkpoint; run --mode=train with the same --workdir first")
-    if found.manifest and (reason := difference(found.manifest["made_from"], trial.run.made_from(trial.method))):
-        raise UserError(f"{found.folder / str(found.step)}: this model is of another run: {reason}; use another --workdir")
+        raise UserError(
+            f"{trial.folder}: no checkpoint; run --mode=train with the same --workdir first"
+        )
+    if found.manifest and (
+        reason := difference(found.manifest["made_from"], trial.run.made_from(trial.method))
+    ):
+        raise UserError(
+            f"{found.folder / str(found.step)}: this model is of another run: {reason}; use another --workdir"
+        )
     checkpoints = Checkpoints(found.folder)
-    tree = Snapshot(*checkpoints.read(found.step, initial_snapshot(trial.model, trial.replicas, trial.data)))
+    tree = Snapshot(
+        *checkpoints.read(found.step, initial_snapshot(trial.model, trial.replicas, trial.data))
+    )
     checkpoints.close()
     return tree._replace(progress=as_progress(tree.progress))
 
@@ -174,4 +194,8 @@ def preferred_replicas(replicas: list[Replica], best: np.ndarray) -> list[int]:
     for replica, score in zip(replicas, best, strict=True):
         scores.setdefault((replica.dropout, replica.learning_rate), []).append(float(score))
     preferred = max(scores, key=lambda rates: np.mean(scores[rates]))
-    return [m for m, replica in enumerate(replicas) if (replica.dropout, replica.learning_rate) == preferred]
+    return [
+        m
+        for m, replica in enumerate(replicas)
+        if (replica.dropout, replica.learning_rate) == preferred
+    ]

@@ -59,7 +59,9 @@ def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
     test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone)
     ranking, config = test if run.config.eval.full else None, run.config.eval
     if config.full and config.full_users:
-        ranking = evaluation_of(trial.prepared, "test", trial.method, trial.backbone, config.full_users)
+        ranking = evaluation_of(
+            trial.prepared, "test", trial.method, trial.backbone, config.full_users
+        )
     rows: list[dict[str, Any]] = []
     for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
         ranker, seed = trial.ranker(snapshot, replica), trial.replicas[replica].seed
@@ -93,7 +95,9 @@ def row_labels(trial: Trial, snapshot: Snapshot, replica: int) -> dict[str, Any]
     }
 
 
-def _test_ranks(trial: Trial, ranker: Ranker, test: EvaluationSet, ranking: EvaluationSet | None) -> Ranks:
+def _test_ranks(
+    trial: Trial, ranker: Ranker, test: EvaluationSet, ranking: EvaluationSet | None
+) -> Ranks:
     """Ranks of the targets among stored negatives, and of those of `ranking` among all items."""
     ranks: Ranks = {"sampled100": (test, sampled_ranks(ranker, test))}
     if ranking is not None:
@@ -147,7 +151,9 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
     again = f"run --mode=evaluate --config.model.method={method} --config.model.backbone={backbone} to measure it again"
     try:
         evaluated, made_from = _read(run, method, backbone)
-        if model is None and (found := find_model(checkpoint_folder(run, method, backbone), run.allow_older)):
+        if model is None and (
+            found := find_model(checkpoint_folder(run, method, backbone), run.allow_older)
+        ):
             model = found.manifest.get("model")
         wanted = results_made_from(run, method, model)
         if model is None:
@@ -161,7 +167,9 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
     return evaluated
 
 
-def extra_rows(trial: Trial, snapshot: Snapshot, metrics: Sequence[str | Metric]) -> list[dict[str, Any]]:
+def extra_rows(
+    trial: Trial, snapshot: Snapshot, metrics: Sequence[str | Metric]
+) -> list[dict[str, Any]]:
     """Rows of further metrics of all users by the full ranking, one for each seed; none without metrics.
 
     Raises:
@@ -175,8 +183,18 @@ def extra_rows(trial: Trial, snapshot: Snapshot, metrics: Sequence[str | Metric]
     for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
         ranker = trial.ranker(snapshot, replica)
         ranks = _full(trial, ranker, test)
-        ranking = Ranking(ranks, test.users, test.targets, run.split.item_counts, _top_of(trial, ranker, test.users))
-        labels = row_labels(trial, snapshot, replica) | {"protocol": "full", "group": "all", "n": len(ranks)}
+        ranking = Ranking(
+            ranks,
+            test.users,
+            test.targets,
+            run.split.item_counts,
+            _top_of(trial, ranker, test.users),
+        )
+        labels = row_labels(trial, snapshot, replica) | {
+            "protocol": "full",
+            "group": "all",
+            "n": len(ranks),
+        }
         rows.append(labels | measured(ranking, metrics))
     return rows
 
@@ -195,7 +213,9 @@ def _top_of(trial: Trial, ranker: Ranker, users: np.ndarray) -> Callable[[int], 
             ends = np.cumsum(lists.counts)
             for place, count, end in zip(lists.people, lists.counts, ends, strict=True):
                 own = lists.items[end - count : end]
-                found[place] = np.resize(own, k)  # of fewer items than k the first stand again, which counts no new one
+                found[place] = np.resize(
+                    own, k
+                )  # of fewer items than k the first stand again, which counts no new one
         return found
 
     return top
@@ -213,7 +233,10 @@ def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, An
     gains: dict[str, list[np.ndarray]] = {}
     for row in stored["rows"]:
         if row["group"] == "all":
-            with np.load(_ranks_file(run, f"{method}-{backbone}", row["seed"], row["protocol"]), allow_pickle=False) as ranks:
+            with np.load(
+                _ranks_file(run, f"{method}-{backbone}", row["seed"], row["protocol"]),
+                allow_pickle=False,
+            ) as ranks:
                 gains.setdefault(row["protocol"], []).append(ndcg_gains(ranks["rank"]))
     means = {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()}
     return Evaluated(stored["rows"], means), stored["made_from"]
@@ -233,7 +256,9 @@ def _store_examples(trial: Trial, ranker: Ranker, test: EvaluationSet) -> None:
     write_text(of_examples, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if gates is not None:
         hit = corrupted_rows(run.config.knowledge.corruption, log.num_users, USERS)[test.users]
-        write_arrays(of_gates, user=log.user_ids[test.users], gates=gates.astype(np.float32), corrupted=hit)
+        write_arrays(
+            of_gates, user=log.user_ids[test.users], gates=gates.astype(np.float32), corrupted=hit
+        )
 
 
 def _example_files(run: Run, name: str) -> tuple[pathlib.Path, pathlib.Path]:

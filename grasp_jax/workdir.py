@@ -1,13 +1,13 @@
 """The folder of a run: which config and data it belongs to, and what of it can be believed.
 
-    config.json     the config, sealed (`files.write_sealed`)
-    data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
-    item_ids.npy    ids of the rows of the item tables
-    candidates/     evaluation negatives, each with a sealed description beside it
-    checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
-    trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
-    results.json    all results, sealed
-    metrics.jsonl   a line per model and epoch, each with a checksum
+config.json     the config, sealed (`files.write_sealed`)
+data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
+item_ids.npy    ids of the rows of the item tables
+candidates/     evaluation negatives, each with a sealed description beside it
+checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
+trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
+results.json    all results, sealed
+metrics.jsonl   a line per model and epoch, each with a checksum
 """
 
 import contextlib
@@ -23,7 +23,14 @@ from grasp_jax.config import CONFIG_FILE, Config, save_config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
-from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+from grasp_jax.files import (
+    first_damaged,
+    read_array,
+    read_sealed,
+    sha256,
+    write_array,
+    write_sealed,
+)
 from grasp_jax.locks import only_one
 from grasp_jax.parallel.processes import is_main_process
 
@@ -31,11 +38,25 @@ DATA_FILE = "data.json"
 ITEM_IDS = "item_ids.npy"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
 MADE = (  # what a run makes, in the order in which it is set aside: results first, so that none stands beside another run's models
-    "results.json", "recommendations.parquet", "recommendations.about.json",
-    "recommendations.skipped.csv", "refit", "trials", "cells", "ranks", "examples", "gates",
+    "results.json",
+    "recommendations.parquet",
+    "recommendations.about.json",
+    "recommendations.skipped.csv",
+    "refit",
+    "trials",
+    "cells",
+    "ranks",
+    "examples",
+    "gates",
     "audit",
-    "metrics.jsonl", "checkpoints", "candidates", "knowledge", ITEM_IDS, DATA_FILE, CONFIG_FILE,
-)  # fmt: skip
+    "metrics.jsonl",
+    "checkpoints",
+    "candidates",
+    "knowledge",
+    ITEM_IDS,
+    DATA_FILE,
+    CONFIG_FILE,
+)
 
 
 def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
@@ -43,8 +64,16 @@ def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
     save_config(config, workdir)
     if not (workdir / DATA_FILE).exists():
         write_array(workdir / ITEM_IDS, log.item_ids.astype(str))
-        facts = {"users": log.num_users, "items": log.num_items, "interactions": log.num_interactions}
-        made = {"made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"), "fingerprint": log.fingerprint(), **facts}
+        facts = {
+            "users": log.num_users,
+            "items": log.num_items,
+            "interactions": log.num_interactions,
+        }
+        made = {
+            "made": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+            "fingerprint": log.fingerprint(),
+            **facts,
+        }
         write_sealed(workdir / DATA_FILE, made | {"files": {ITEM_IDS: sha256(workdir / ITEM_IDS)}})
 
 
@@ -56,13 +85,20 @@ def data_change(workdir: pathlib.Path, log: InteractionLog) -> str:
     """
     if not (workdir / DATA_FILE).exists():
         return ""
-    stored = read_sealed(workdir / DATA_FILE, f"remove {workdir / DATA_FILE}, the artefacts say themselves what they were made from")
+    stored = read_sealed(
+        workdir / DATA_FILE,
+        f"remove {workdir / DATA_FILE}, the artefacts say themselves what they were made from",
+    )
     if stored.get("fingerprint") == log.fingerprint():
         return ""
     sizes = ("users", "items", "interactions")
     before = ", ".join(f"{stored.get(name, 0):,} {name}" for name in sizes)
     now = ", ".join(f"{getattr(log, f'num_{name}'):,} {name}" for name in sizes)
-    what = f"{before} then, {now} now" if before != now else f"still {now}, but others, or in another order"
+    what = (
+        f"{before} then, {now} now"
+        if before != now
+        else f"still {now}, but others, or in another order"
+    )
     return f"{workdir}: the data has changed since {stored.get('made')} ({what})"
 
 
@@ -128,13 +164,19 @@ def read_item_ids(workdir: pathlib.Path, mend: str) -> np.ndarray:
 
 def trial_file(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
     """Where the results of a trial are; versions before 0.2 called their folder "cells"."""
-    new, old = (workdir / folder / f"{method}-{backbone}.json" for folder in (TRIALS, EARLIER_TRIALS))
+    new, old = (
+        workdir / folder / f"{method}-{backbone}.json" for folder in (TRIALS, EARLIER_TRIALS)
+    )
     return old if old.exists() and not new.exists() else new
 
 
 def trial_files(workdir: pathlib.Path) -> list[pathlib.Path]:
     """The results of all trials of a workdir."""
-    found = {path.name: path for folder in (EARLIER_TRIALS, TRIALS) for path in (workdir / folder).glob("*.json")}
+    found = {
+        path.name: path
+        for folder in (EARLIER_TRIALS, TRIALS)
+        for path in (workdir / folder).glob("*.json")
+    }
     return [found[name] for name in sorted(found)]
 
 
@@ -156,4 +198,8 @@ TRIALS, EARLIER_TRIALS = "trials", "cells"
 
 def _checksums(description: dict[str, Any]) -> dict[str, str]:
     files = description.get("files")
-    return {str(name): str(checksum) for name, checksum in files.items()} if isinstance(files, dict) else {}
+    return (
+        {str(name): str(checksum) for name, checksum in files.items()}
+        if isinstance(files, dict)
+        else {}
+    )

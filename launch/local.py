@@ -27,7 +27,10 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BAD_INPUT, PREEMPTED = 2, 75  # exit statuses of the program: another start would not help; it would go on from here
+BAD_INPUT, PREEMPTED = (
+    2,
+    75,
+)  # exit statuses of the program: another start would not help; it would go on from here
 POLL_SECONDS = 0.02
 DRAIN_SECONDS = 2.0  # for the last output of processes that are gone
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -70,17 +73,38 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         own, program = own[:at], own[at + 1 :]
     about, _, more = (__doc__ or "").partition("\n\n")
     raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="launch/local.py", description=about, epilog=more, formatter_class=raw, allow_abbrev=False)
+    parser = Parser(
+        prog="launch/local.py",
+        description=about,
+        epilog=more,
+        formatter_class=raw,
+        allow_abbrev=False,
+    )
     parser.add_argument("--processes", type=at_least(1), help="How many; needed.")
-    parser.add_argument("--devices", type=at_least(1), help="Of each process: its share of the GPUs, or as many emulated CPU devices.")
-    parser.add_argument("--restarts", type=at_least(0), default=0, help="How often all start again after one has failed, but for status 2.")
-    parser.add_argument("--grace", type=seconds, default=20.0, help="Seconds between SIGTERM and SIGKILL.")
+    parser.add_argument(
+        "--devices",
+        type=at_least(1),
+        help="Of each process: its share of the GPUs, or as many emulated CPU devices.",
+    )
+    parser.add_argument(
+        "--restarts",
+        type=at_least(0),
+        default=0,
+        help="How often all start again after one has failed, but for status 2.",
+    )
+    parser.add_argument(
+        "--grace", type=seconds, default=20.0, help="Seconds between SIGTERM and SIGKILL."
+    )
     parser.add_argument("--module", default="grasp_jax.main", help="What `python -m` runs.")
     options, left_over = parser.parse_known_args(own)
     if left_over:
-        parser.error(f"left-over argument {left_over[0]!r}; write flags as --name=value, and the program's own after ' -- '")
+        parser.error(
+            f"left-over argument {left_over[0]!r}; write flags as --name=value, and the program's own after ' -- '"
+        )
     if options.processes is None:
-        parser.error("--processes is needed, as in --processes=2 -- --config=configs/quickstart.py --workdir=runs/quickstart")
+        parser.error(
+            "--processes is needed, as in --processes=2 -- --config=configs/quickstart.py --workdir=runs/quickstart"
+        )
     options.program = program
     if options.devices is not None:
         gpus, needed = visible_gpus(os.environ), options.processes * options.devices
@@ -99,9 +123,17 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         names = (name.strip() for name in named.split(","))
-        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))  # CUDA reads no further either
-    files = [path for path in pathlib.Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
-    return [str(number) for number in range(len(files))]  # CUDA counts from 0, whatever numbers of files a container sees
+        return list(
+            itertools.takewhile(lambda name: name not in ("", "-1"), names)
+        )  # CUDA reads no further either
+    files = [
+        path
+        for path in pathlib.Path("/dev").glob("nvidia*")
+        if re.fullmatch(r"nvidia\d+", path.name)
+    ]
+    return [
+        str(number) for number in range(len(files))
+    ]  # CUDA counts from 0, whatever numbers of files a container sees
 
 
 def environment_of(process: int, processes: int, devices: int | None, port: int) -> dict[str, str]:
@@ -115,10 +147,14 @@ def environment_of(process: int, processes: int, devices: int | None, port: int)
     if devices is not None:
         gpus = visible_gpus(environment)
         if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[process * devices : (process + 1) * devices])
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(
+                gpus[process * devices : (process + 1) * devices]
+            )
         else:
             given = environment.get("XLA_FLAGS", "")
-            environment["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count={devices}".strip()  # of two the last counts
+            environment["XLA_FLAGS"] = (
+                f"{given} --xla_force_host_platform_device_count={devices}".strip()
+            )  # of two the last counts
             environment["JAX_PLATFORMS"] = "cpu"
     return environment
 
@@ -170,7 +206,9 @@ def lines_of(stream: IO[bytes]) -> Iterator[bytes]:
         *lines, held = (held + chunk).split(b"\n")
         for line in lines:
             yield from list(filter(None, line.split(b"\r"))) or [b""]
-        *states, held = re.split(rb"\r(?=.)", held, flags=re.DOTALL)  # a return at the end waits: a line feed may follow
+        *states, held = re.split(
+            rb"\r(?=.)", held, flags=re.DOTALL
+        )  # a return at the end waits: a line feed may follow
         yield from filter(None, states)
     yield from filter(None, held.split(b"\r"))
 
@@ -192,11 +230,15 @@ def say(message: str) -> None:
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL for the process and whatever it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter is how macOS says that only a zombie is left
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # the latter is how macOS says that only a zombie is left
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def watch(processes: Sequence[subprocess.Popen[bytes]], grace: float, received: Sequence[int]) -> int:
+def watch(
+    processes: Sequence[subprocess.Popen[bytes]], grace: float, received: Sequence[int]
+) -> int:
     """Waits until all are gone, and sees to it once one has failed or a signal was received; the exit status of them together."""
     ended: dict[int, int] = {}  # process: status, in the order of their ends
     deadline, stopped = math.inf, 0
@@ -226,7 +268,11 @@ def summed_up(ended: Mapping[int, int], stopped: int, was_told: bool) -> int:
     if failed is None:
         return max(ended.values())
     status = ended[failed]
-    others = "" if was_told or not stopped else f"; the other {stopped} {'was' if stopped == 1 else 'were'} stopped"
+    others = (
+        ""
+        if was_told or not stopped
+        else f"; the other {stopped} {'was' if stopped == 1 else 'were'} stopped"
+    )
     say(f"process {failed} ended with status {status}{meaning(status)}{others}")
     return status
 
@@ -247,14 +293,21 @@ def run(options: argparse.Namespace, received: Sequence[int]) -> int:
         start(options, processes)
         # Threads come after the last fork.
         readers = [
-            threading.Thread(target=copy_lines, args=(stream, into, f"[{number}] ".encode()), daemon=True)
+            threading.Thread(
+                target=copy_lines, args=(stream, into, f"[{number}] ".encode()), daemon=True
+            )
             for number, process in enumerate(processes)
-            for stream, into in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer))
+            for stream, into in (
+                (process.stdout, sys.stdout.buffer),
+                (process.stderr, sys.stderr.buffer),
+            )
         ]
         for reader in readers:
             reader.start()
         status = watch(processes, options.grace, received)
-        last = time.monotonic() + DRAIN_SECONDS  # a grandchild that left the group may hold a pipe open
+        last = (
+            time.monotonic() + DRAIN_SECONDS
+        )  # a grandchild that left the group may hold a pipe open
         for reader in readers:
             reader.join(max(0.0, last - time.monotonic()))
         return status
@@ -271,7 +324,9 @@ def signals_kept(received: list[int]) -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    before: dict[signal.Signals, Any] = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[signal.Signals, Any] = {
+        number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:

@@ -69,7 +69,14 @@ class Describer:
         keys = np.asarray(task["keys"], np.uint64).reshape(-1, 2)
         try:
             self._ask = self._ask or asking(self.config)
-            self._ask(np.arange(len(prompts)), keys, lambda row: str(prompts[row]), collected, self.config, "describe")
+            self._ask(
+                np.arange(len(prompts)),
+                keys,
+                lambda row: str(prompts[row]),
+                collected,
+                self.config,
+                "describe",
+            )
         except UserError as error:  # said as a value, for Ray brings errors home without their kind
             return {"answers": json.dumps(collected.answers), "error": str(error)}
         return {"answers": json.dumps(collected.answers), "error": ""}
@@ -119,7 +126,13 @@ def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) 
             keys = keys_of(count, prompt_of, model.described_by(config))
             rows = cache.unanswered(keys)
             blocks = [rows[start : start + PROMPTS] for start in range(0, len(rows), PROMPTS)]
-            tasks = [{"prompts": [prompt_of(int(row)) for row in own], "keys": keys[own].ravel().tolist()} for own in blocks]
+            tasks = [
+                {
+                    "prompts": [prompt_of(int(row)) for row in own],
+                    "keys": keys[own].ravel().tolist(),
+                }
+                for own in blocks
+            ]
             with progress_bar(len(rows), f"describe {kind}", "text") as bar:
                 for done in on_cluster(Describer, tasks):
                     answers = json.loads(done["answers"])
@@ -134,20 +147,38 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
     config, split, sources = run.knowledge, run.split, run.dataset.texts
     work = begin(config, split, sources, bank_recipe(config, split, sources), run.bank_folder)
     work.shards.mkdir(exist_ok=True)
-    missing = {(kind, number): rows for kind in KINDS for number, rows in missing_shards(work.shards, kind, work.wanted(kind)).items()}
+    missing = {
+        (kind, number): rows
+        for kind in KINDS
+        for number, rows in missing_shards(work.shards, kind, work.wanted(kind)).items()
+    }
     texts = {shard: [work.texts[shard[0]][row] for row in rows] for shard, rows in missing.items()}
     with contextlib.ExitStack() as stack:
-        cache = stack.enter_context(open_answers(config.embed.cache)) if config.encoder == "openai" else None
-        if cache is not None:  # whatever is answered in full is left to this machine, which asks for nothing then
-            texts = {shard: own for shard, own in texts.items() if cache.missing(embeddings.keys_of(own, config.embed)).any()}
+        cache = (
+            stack.enter_context(open_answers(config.embed.cache))
+            if config.encoder == "openai"
+            else None
+        )
+        if (
+            cache is not None
+        ):  # whatever is answered in full is left to this machine, which asks for nothing then
+            texts = {
+                shard: own
+                for shard, own in texts.items()
+                if cache.missing(embeddings.keys_of(own, config.embed)).any()
+            }
         bar = stack.enter_context(progress_bar(sum(map(len, texts.values())), "encode", "text"))
-        tasks = [{"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()]
+        tasks = [
+            {"kind": kind, "number": number, "texts": own} for (kind, number), own in texts.items()
+        ]
         for done in on_cluster(Encoder, tasks):
             stop_if_failed(done)
             shard = str(done["kind"]), int(done["number"])
             vectors = np.asarray(done["vectors"])
             if cache is not None:
-                for key, vector in zip(embeddings.keys_of(texts[shard], config.embed), vectors, strict=True):
+                for key, vector in zip(
+                    embeddings.keys_of(texts[shard], config.embed), vectors, strict=True
+                ):
                     cache.add(key.tobytes(), embeddings.as_answer(vector))
             save_shard(shard_path(work.shards, *shard), missing[shard], vectors)
             bar.update(len(vectors))
@@ -169,7 +200,13 @@ def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
     return config.with_fields(shares).to_dict()
 
 
-def on_ray(config: dict[str, Any], workers: int, gpus: float, worker: type, tasks: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def on_ray(
+    config: dict[str, Any],
+    workers: int,
+    gpus: float,
+    worker: type,
+    tasks: Sequence[Mapping[str, Any]],
+) -> Iterator[dict[str, Any]]:
     """What the workers make of the tasks, in any order.
 
     Raises:
@@ -182,16 +219,22 @@ def on_ray(config: dict[str, Any], workers: int, gpus: float, worker: type, task
     data = ray.data.from_items(list(tasks), override_num_blocks=len(tasks))
     pool = min(workers, len(tasks))
     try:
-        yield from data.map(worker, fn_constructor_args=(config,), concurrency=pool, num_gpus=gpus or None).iter_rows()
+        yield from data.map(
+            worker, fn_constructor_args=(config,), concurrency=pool, num_gpus=gpus or None
+        ).iter_rows()
     except ray.exceptions.RayError as error:
-        raise UserError(f"Ray: {' '.join(str(error).split())[:300]}; what came back is kept, run again to go on") from error
+        raise UserError(
+            f"Ray: {' '.join(str(error).split())[:300]}; what came back is kept, run again to go on"
+        ) from error
 
 
 def main(arguments: Sequence[str]) -> None:
     """Describes and encodes on the cluster, then does what `--mode=prepare` does with what is left."""
     command_line.refuse_left_over(arguments)
     if FLAGS.mode not in ("all", "prepare"):
-        raise UserError(f"launch/ray_prepare.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main")
+        raise UserError(
+            f"launch/ray_prepare.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main"
+        )
     workdir, open_it = command_line.run_of_flags()
     run = open_it()
     config = run.knowledge
@@ -202,10 +245,14 @@ def main(arguments: Sequence[str]) -> None:
         )
     least = min(config.describe.concurrency, config.embed.concurrency)
     if max(FLAGS.workers, 1) > least and "openai" in (config.describer, config.encoder):
-        raise UserError(f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}")
+        raise UserError(
+            f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}"
+        )
     if run.needs_bank and not FLAGS["dry-run"].value and not (run.bank_folder / MANIFEST).is_file():
         with making_of(run.bank_folder), started_ray():
-            on_cluster = functools.partial(on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0)
+            on_cluster = functools.partial(
+                on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0
+            )
             if config.describer in LANGUAGE_MODELS:
                 describe_all(run, on_cluster)
             encode_all(run, on_cluster)
@@ -224,9 +271,15 @@ def started_ray() -> Iterator[None]:
     except ImportError as error:
         raise UserError("launch/ray_prepare.py needs Ray: pip install 'grasp-jax[ray]'") from error
     try:
-        ray.init(address=FLAGS.address or None, num_cpus=None if FLAGS.address else FLAGS.workers + 1, log_to_driver=False)
+        ray.init(
+            address=FLAGS.address or None,
+            num_cpus=None if FLAGS.address else FLAGS.workers + 1,
+            log_to_driver=False,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--address: {FLAGS.address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"--address: {FLAGS.address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}"
+        ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     # Not after an error: Ray ends the process, the error unsaid, where a thread of its own outlives it. It shuts down at exit by itself.

@@ -33,4 +33,7 @@ def assembled(
 
 def sharpened(tables: Mapping[str, Any], factor: float) -> dict[str, Any]:
     """The tables with longer rows of users, so that gates are far from one half."""
-    return {name: factor * table if name.startswith("users") else table for name, table in tables.items()}
+    return {
+        name: factor * table if name.startswith("users") else table
+        for name, table in tables.items()
+    }

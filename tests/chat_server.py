@@ -62,7 +62,9 @@ class ChatServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 headers = {name.lower(): value for name, value in headers.items()}
-                body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
+                body = json.loads(
+                    await reader.readexactly(int(headers.get("content-length", 0))) or b"{}"
+                )
                 if head.startswith("GET"):
                     self.write(writer, 200, {}, json.dumps(self.seen()).encode())
                     continue
@@ -86,7 +88,9 @@ class ChatServer:
             writer.close()
 
     @staticmethod
-    def write(writer: asyncio.StreamWriter, status: int, extra: dict[str, str], content: bytes) -> None:
+    def write(
+        writer: asyncio.StreamWriter, status: int, extra: dict[str, str], content: bytes
+    ) -> None:
         fields = {"content-type": "application/json", "content-length": str(len(content)), **extra}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         writer.write(f"HTTP/1.1 {status} x\r\n{lines}\r\n".encode() + content)
@@ -96,17 +100,27 @@ class ChatServer:
         counts = {name: getattr(self, name) for name in ("requests", "in_flight", "most_in_flight")}
         return counts | {"answers": self.answered.total(), "seconds": self.last - self.first}
 
-    async def reply(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes] | None:
+    async def reply(
+        self, path: str, body: dict[str, Any]
+    ) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and content; None drops the connection."""
         if self.content:
-            return 200, {} if self.content.startswith(b"{") else {"content-type": "text/html"}, self.content
+            return (
+                200,
+                {} if self.content.startswith(b"{") else {"content-type": "text/html"},
+                self.content,
+            )
         if self.status != 200:
             return (
                 self.status,
                 {"location": self.location} if self.location else {},
-                json.dumps({"error": {"message": f"status {self.status} for key sk-secret"}}).encode(),
+                json.dumps(
+                    {"error": {"message": f"status {self.status} for key sk-secret"}}
+                ).encode(),
             )
-        due = next((name for name, every in self.faults.items() if self.requests % every == every - 1), "")
+        due = next(
+            (name for name, every in self.faults.items() if self.requests % every == every - 1), ""
+        )
         await asyncio.sleep(max(0.2, 10 * self.seconds) if due == "slow" else self.seconds)
         match due:
             case "busy":
@@ -127,9 +141,25 @@ class ChatServer:
         digest = hashlib.sha256(asked.encode()).hexdigest()
         text = f"A thing of {asked}, number {digest[:6]}."
         # What an answer says is decided by the prompt, or two runs would differ.
-        kinds = {name: every for name, every in self.faults.items() if name in ("na", "endless", "empty", "refused")}
-        kind = next((name for k, (name, every) in enumerate(kinds.items()) if int(digest[8:14], 16) % every == k), "")
-        text = {"na": "NA", "endless": "word " * 10_000, "empty": "", "refused": "I'm sorry, I can't say."}.get(kind, text)
+        kinds = {
+            name: every
+            for name, every in self.faults.items()
+            if name in ("na", "endless", "empty", "refused")
+        }
+        kind = next(
+            (
+                name
+                for k, (name, every) in enumerate(kinds.items())
+                if int(digest[8:14], 16) % every == k
+            ),
+            "",
+        )
+        text = {
+            "na": "NA",
+            "endless": "word " * 10_000,
+            "empty": "",
+            "refused": "I'm sorry, I can't say.",
+        }.get(kind, text)
         named = ("0" * 8 if due == "other" else reference.group(1)) if reference else ""
         if due != "other":
             self.answered[asked] += 1
@@ -137,10 +167,23 @@ class ChatServer:
                 with open(self.log, "a", encoding="utf-8") as file:
                     file.write(json.dumps([time.monotonic() - self.first, asked]) + "\n")
         return {
-            "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"[{named}] {text}"}}],
-            "usage": {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(text) // 4, "total_tokens": 0},
-        }  # fmt: skip
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": f"[{named}] {text}"},
+                }
+            ],
+            "usage": {
+                "prompt_tokens": len(prompt) // 4,
+                "completion_tokens": len(text) // 4,
+                "total_tokens": 0,
+            },
+        }
 
     def embed(self, body: dict[str, Any]) -> dict[str, Any]:
         width = body.get("dimensions") or 16
@@ -148,9 +191,20 @@ class ChatServer:
         for k, text in enumerate(body["input"]):
             self.answered[text] += 1
             bytes_ = hashlib.sha512(text.encode()).digest() * (1 + width // 64)
-            data.append({"index": k, "object": "embedding", "embedding": [(value - 128) / 128 for value in bytes_[:width]]})
+            data.append(
+                {
+                    "index": k,
+                    "object": "embedding",
+                    "embedding": [(value - 128) / 128 for value in bytes_[:width]],
+                }
+            )
         data.reverse()  # the protocol's "index" counts, not the order
-        return {"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        return {
+            "object": "list",
+            "data": data,
+            "model": body["model"],
+            "usage": {"prompt_tokens": 1, "total_tokens": 1},
+        }
 
 
 @contextmanager
@@ -165,7 +219,9 @@ def running(server: ChatServer) -> Iterator[ChatServer]:
             loops.append(asyncio.get_running_loop())
             started.set()
             await stop.wait()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:  # connections that clients keep open
+            for task in asyncio.all_tasks() - {
+                asyncio.current_task()
+            }:  # connections that clients keep open
                 task.cancel()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
@@ -181,5 +237,12 @@ def running(server: ChatServer) -> Iterator[ChatServer]:
 if __name__ == "__main__":
     given = dict(argument.split("=") for argument in sys.argv[3:])
     seconds = float(given.pop("seconds", 0.002))
-    with running(ChatServer({name: int(every) for name, every in given.items()}, seconds, log=sys.argv[2], port=int(sys.argv[1]))):
+    with running(
+        ChatServer(
+            {name: int(every) for name, every in given.items()},
+            seconds,
+            log=sys.argv[2],
+            port=int(sys.argv[1]),
+        )
+    ):
         threading.Event().wait()

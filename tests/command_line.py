@@ -11,7 +11,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
 
 
-def write_dataset(folder: pathlib.Path, num_users: int = 60, num_items: int = 40, width: int = 16) -> pathlib.Path:
+def write_dataset(
+    folder: pathlib.Path, num_users: int = 60, num_items: int = 40, width: int = 16
+) -> pathlib.Path:
     """inter.txt with histories of 4 to 12 items, and random vectors of users and items."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -19,7 +21,9 @@ def write_dataset(folder: pathlib.Path, num_users: int = 60, num_items: int = 40
     for user in range(1, num_users + 1):
         first = rng.integers(num_items)
         lines += [f"{user} {1 + (first + 3 * k) % num_items}" for k in range(rng.integers(4, 13))]
-    lines += [f"1 {item}" for item in range(1, num_items // 2)]  # most items occur, so that ids have no gap
+    lines += [
+        f"1 {item}" for item in range(1, num_items // 2)
+    ]  # most items occur, so that ids have no gap
     lines += [f"2 {item}" for item in range(num_items // 2, num_items + 1)]
     (folder / "inter.txt").write_text("\n".join(lines) + "\n")
     np.save(folder / "items.npy", rng.standard_normal((num_items, width)).astype(np.float32))
@@ -30,18 +34,41 @@ def write_dataset(folder: pathlib.Path, num_users: int = 60, num_items: int = 40
 def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str]:
     """Command line of a small GRASP run on `write_dataset`'s files."""
     return [
-        sys.executable, "-m", "grasp_jax.main", f"--config={ROOT / 'configs' / 'fashion.py'}", f"--config.data.path={data}",
-        f"--workdir={workdir}", "--config.model.method=grasp", "--config.knowledge.encoder=file",
-        "--config.knowledge.item_file=items.npy", "--config.knowledge.user_file=users.npy", "--config.knowledge.num_neighbours=3",
-        "--config.model.features=8", "--config.model.mlp=(16,)", "--config.train.seeds=(1,2)", "--config.train.batch_size=16",
-        "--config.train.max_epochs=3", "--config.eval.num_negatives=10", "--config.model.dropout=0.2",
-        "--config.data.tail_user_below=0", f"--config.compilation_cache={os.environ.get(CACHE, workdir.parent / 'compiled')}", *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "grasp_jax.main",
+        f"--config={ROOT / 'configs' / 'fashion.py'}",
+        f"--config.data.path={data}",
+        f"--workdir={workdir}",
+        "--config.model.method=grasp",
+        "--config.knowledge.encoder=file",
+        "--config.knowledge.item_file=items.npy",
+        "--config.knowledge.user_file=users.npy",
+        "--config.knowledge.num_neighbours=3",
+        "--config.model.features=8",
+        "--config.model.mlp=(16,)",
+        "--config.train.seeds=(1,2)",
+        "--config.train.batch_size=16",
+        "--config.train.max_epochs=3",
+        "--config.eval.num_negatives=10",
+        "--config.model.dropout=0.2",
+        "--config.data.tail_user_below=0",
+        f"--config.compilation_cache={os.environ.get(CACHE, workdir.parent / 'compiled')}",
+        *more,
+    ]
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs to the end; output as text."""
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
 def one_line_error(result: subprocess.CompletedProcess[str]) -> str:

@@ -18,7 +18,9 @@ if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 # And what one process has compiled, no other of the session compiles again.
-COMPILED = os.environ.setdefault("GRASP_JAX_TEST_CACHE", tempfile.mkdtemp(prefix="grasp-jax-compiled-"))
+COMPILED = os.environ.setdefault(
+    "GRASP_JAX_TEST_CACHE", tempfile.mkdtemp(prefix="grasp-jax-compiled-")
+)
 MAKES_IT = "PYTEST_XDIST_WORKER" not in os.environ
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -27,9 +29,18 @@ print_messages()  # as the command line does: what tests read is what its users 
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_golden", "test_faults", "test_main", "test_mesh", "test_processes", "test_resume", "test_workdir",
-    "test_transfers", "test_plan", "test_start_from", "test_benchmarks",
-)  # fmt: skip
+    "test_golden",
+    "test_faults",
+    "test_main",
+    "test_mesh",
+    "test_processes",
+    "test_resume",
+    "test_workdir",
+    "test_transfers",
+    "test_plan",
+    "test_start_from",
+    "test_benchmarks",
+)
 
 
 def pytest_sessionfinish() -> None:
@@ -49,7 +60,9 @@ def small_log() -> InteractionLog:
     rng = np.random.default_rng(0)
     lengths = np.concatenate([[1, 2, 3], rng.integers(4, 14, NUM_USERS - 3)])
     users = np.repeat(np.arange(NUM_USERS), lengths)
-    return build_log("small", users, rng.integers(0, NUM_ITEMS - 3, len(users)), catalogue=np.arange(NUM_ITEMS))
+    return build_log(
+        "small", users, rng.integers(0, NUM_ITEMS - 3, len(users)), catalogue=np.arange(NUM_ITEMS)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +70,14 @@ def unit_tables() -> dict[str, jax.Array]:
     """Random knowledge tables of the small log's size, rows of length one."""
     rng = np.random.default_rng(1)
     tables = {}
-    for name, rows in {"items": NUM_ITEMS, "items_similar": NUM_ITEMS, "users": NUM_USERS, "users_similar": NUM_USERS}.items():
+    for name, rows in {
+        "items": NUM_ITEMS,
+        "items_similar": NUM_ITEMS,
+        "users": NUM_USERS,
+        "users_similar": NUM_USERS,
+    }.items():
         table = rng.standard_normal((rows, WIDTH))
-        tables[name] = jnp.asarray(table / np.linalg.norm(table, axis=1, keepdims=True), jnp.float32)
+        tables[name] = jnp.asarray(
+            table / np.linalg.norm(table, axis=1, keepdims=True), jnp.float32
+        )
     return tables

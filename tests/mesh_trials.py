@@ -32,7 +32,9 @@ from grasp_jax.trial_results import evaluate_trial
 EPOCHS = 7  # 49 steps
 
 
-def prepared(folder: pathlib.Path, trial: str, mesh: tuple[int, int], users: str, workdir: str) -> Prepared:
+def prepared(
+    folder: pathlib.Path, trial: str, mesh: tuple[int, int], users: str, workdir: str
+) -> Prepared:
     config = Config().with_fields(
         {
             **dict(zip(("mesh.data", "mesh.table"), mesh, strict=True)),
@@ -63,7 +65,9 @@ def prepared(folder: pathlib.Path, trial: str, mesh: tuple[int, int], users: str
 
 def with_fields(own: Prepared, fields: dict[str, Any]) -> Prepared:
     """The same run with other fields of its config."""
-    return dataclasses.replace(own, run=dataclasses.replace(own.run, config=own.run.config.with_fields(fields)))
+    return dataclasses.replace(
+        own, run=dataclasses.replace(own.run, config=own.run.config.with_fields(fields))
+    )
 
 
 def the_trial(own: Prepared) -> Trial:
@@ -96,14 +100,18 @@ def losses(own: Prepared) -> dict[str, Any]:
 
 def assert_same(one: dict[str, Any], many: dict[str, Any], what: str) -> None:
     for name in one:
-        np.testing.assert_allclose(many[name], one[name], rtol=1e-5, atol=1e-5, err_msg=f"{what}: {name}")
+        np.testing.assert_allclose(
+            many[name], one[name], rtol=1e-5, atol=1e-5, err_msg=f"{what}: {name}"
+        )
 
 
 def assert_same_order(one: Trial, many: Trial) -> None:
     """The same data in the same places, with empty rows at the end."""
     slots, expected = (make_epoch(trial.data, trial.replicas, 3).slots for trial in (many, one))
     np.testing.assert_array_equal(slots[:, :, : expected.shape[2]], expected)
-    assert (slots[:, :, expected.shape[2] :] == -1).all() and slots.shape[2] % many.data.mesh.size == 0
+    assert (slots[:, :, expected.shape[2] :] == -1).all() and slots.shape[
+        2
+    ] % many.data.mesh.size == 0
 
 
 def compiled(trial: Trial) -> Any:
@@ -128,7 +136,9 @@ def assert_rows_are_shared(trial: Trial) -> None:
     for name in ("items", "items_similar"):
         if name in trial.data.tables:
             table = trial.data.tables[name]
-            assert {part.data.shape[0] for part in table.rows.addressable_shards} == {-(-table.num_rows // table.shares)}
+            assert {part.data.shape[0] for part in table.rows.addressable_shards} == {
+                -(-table.num_rows // table.shares)
+            }
 
 
 def main(folder: pathlib.Path, trials: list[str]) -> None:

@@ -10,17 +10,40 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-from grasp_jax.data.amazon import AmazonConfig, AmazonFilter, AmazonReviews, k_core, read_amazon, read_reviews
+from grasp_jax.data.amazon import (
+    AmazonConfig,
+    AmazonFilter,
+    AmazonReviews,
+    k_core,
+    read_amazon,
+    read_reviews,
+)
 from grasp_jax.errors import UserError
 
 
-def write_dump(folder: pathlib.Path, reviews: list[tuple[str, str, int, float]], titles: dict[str, str], literal: bool = True) -> None:
+def write_dump(
+    folder: pathlib.Path,
+    reviews: list[tuple[str, str, int, float]],
+    titles: dict[str, str],
+    literal: bool = True,
+) -> None:
     with gzip.open(folder / "reviews_Toys.json.gz", "wt") as file:
         for user, item, time, rating in reviews:
-            file.write(json.dumps({"reviewerID": user, "asin": item, "unixReviewTime": time, "overall": rating}) + "\n")
+            file.write(
+                json.dumps(
+                    {"reviewerID": user, "asin": item, "unixReviewTime": time, "overall": rating}
+                )
+                + "\n"
+            )
     with gzip.open(folder / "meta_Toys.json.gz", "wt") as file:
         for item, title in titles.items():
-            record = {"asin": item, "title": title, "brand": "Acme", "categories": [["Toys", "Kites"]], "price": 3.5}
+            record = {
+                "asin": item,
+                "title": title,
+                "brand": "Acme",
+                "categories": [["Toys", "Kites"]],
+                "price": 3.5,
+            }
             file.write((repr(record) if literal else json.dumps(record)) + "\n")
 
 
@@ -33,8 +56,13 @@ def write_lines(path: pathlib.Path, *lines: str) -> None:
         file.write("".join(line + "\n" for line in lines))
 
 
-EVERYTHING = AmazonFilter("Toys", min_user_interactions=1, min_item_interactions=1, require_title=False)
-REVIEWS = [(f"U{u}", f"A{i}", 100 - i // 2, 5.0) for u in range(3) for i in range(4)] + [("U9", "A0", 1, 5.0), ("U0", "A3", 99, 5.0)]
+EVERYTHING = AmazonFilter(
+    "Toys", min_user_interactions=1, min_item_interactions=1, require_title=False
+)
+REVIEWS = [(f"U{u}", f"A{i}", 100 - i // 2, 5.0) for u in range(3) for i in range(4)] + [
+    ("U9", "A0", 1, 5.0),
+    ("U0", "A3", 99, 5.0),
+]
 TITLES = {"A0": "It's red", "A1": "Blue", "A2": "Green", "A3": ""}
 OPTIONS = AmazonFilter("Toys", min_user_interactions=2, min_item_interactions=2)
 
@@ -48,8 +76,13 @@ def test_round_trip(tmp_path: pathlib.Path, literal: bool) -> None:
     assert log.item_ids.tolist() == ["A0", "A1", "A2"]  # A3 has no title
     assert log.items.tolist() == [2, 0, 1] * 3  # by time, ties in file order
     assert items.fields(0) == {
-        "title": "It's red", "brand": "Acme", "price": "3.5", "description": None, "attributes": ["Acme", "Toys", "Kites"], "features": [],
-    }  # fmt: skip
+        "title": "It's red",
+        "brand": "Acme",
+        "price": "3.5",
+        "description": None,
+        "attributes": ["Acme", "Toys", "Kites"],
+        "features": [],
+    }
 
 
 def test_prepared_data_is_reused(tmp_path: pathlib.Path) -> None:
@@ -64,8 +97,22 @@ def test_prepared_data_is_reused(tmp_path: pathlib.Path) -> None:
 def test_k_core_once_and_until_stable() -> None:
     """Would break if `iterative` made no difference: dropping a rare item leaves user b short."""
     users, items = np.array(list("aabbcc")), np.array(list("xyxzxy"))
-    assert k_core(users, items, 2, 2, iterative=False).tolist() == [True, True, True, False, True, True]
-    assert k_core(users, items, 2, 2, iterative=True).tolist() == [True, True, False, False, True, True]
+    assert k_core(users, items, 2, 2, iterative=False).tolist() == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert k_core(users, items, 2, 2, iterative=True).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_filters_by_hand(tmp_path: pathlib.Path) -> None:
@@ -79,12 +126,21 @@ def test_filters_by_hand(tmp_path: pathlib.Path) -> None:
         columns = (reviews.users, reviews.items, reviews.times, reviews.ratings)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    unique = [("U1", "A3", 2, 3.0), ("U1", "A0", 3, 5.0), ("U2", "A0", 1, 2.0), ("U2", "A1", 2, 4.0), ("U2", "A3", 2, 4.0)]
+    unique = [
+        ("U1", "A3", 2, 3.0),
+        ("U1", "A0", 3, 5.0),
+        ("U2", "A0", 1, 2.0),
+        ("U2", "A1", 2, 4.0),
+        ("U2", "A3", 2, 4.0),
+    ]
     assert kept() == unique
     assert kept(deduplicate=False) == unique[:2] + [("U1", "A0", 3, 4.0)] + unique[2:]
     assert kept(min_rating=3.0) == unique[:2] + unique[3:]
     # U1 has two reviews when the core is taken, and one once A3, which has no title, is gone.
-    assert kept(min_user_interactions=2, min_item_interactions=2, require_title=True) == [unique[1], unique[2]]
+    assert kept(min_user_interactions=2, min_item_interactions=2, require_title=True) == [
+        unique[1],
+        unique[2],
+    ]
 
 
 def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None:
@@ -93,15 +149,21 @@ def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None
     rows += [("U2", "A1", 1, 4.0), ("U3", "A0", 1, 1.0)]
     write_dump(tmp_path, rows, TITLES)
     for _ in range(2):
-        log, _ = read_amazon(str(tmp_path), str(tmp_path / "tfds"), dataclasses.replace(EVERYTHING, min_rating=3.0))
+        log, _ = read_amazon(
+            str(tmp_path), str(tmp_path / "tfds"), dataclasses.replace(EVERYTHING, min_rating=3.0)
+        )
         assert log.user_ids.tolist() == ["U1", "U2"] and log.item_ids.tolist() == ["A0", "A1"]
-        assert log.low_rated is not None and log.low_rated.tolist() == [[0, 1]], "of users and items that are left, once"
+        assert log.low_rated is not None and log.low_rated.tolist() == [[0, 1]], (
+            "of users and items that are left, once"
+        )
     assert read_amazon(str(tmp_path), str(tmp_path / "tfds"), EVERYTHING)[0].low_rated is None
 
 
 def test_ids_that_collide_when_joined_are_no_repeats(tmp_path: pathlib.Path) -> None:
     """Would break if repeats were found by joining user, item and time: the three rows below are then one text."""
-    write_dump(tmp_path, [("U1", "1A", 11, 5.0), ("U11", "A", 11, 5.0), ("U1", "1A1", 1, 5.0)], TITLES)
+    write_dump(
+        tmp_path, [("U1", "1A", 11, 5.0), ("U11", "A", 11, 5.0), ("U1", "1A1", 1, 5.0)], TITLES
+    )
     assert len(read_reviews(tmp_path, EVERYTHING).users) == 3
 
 
@@ -112,29 +174,57 @@ def test_examples_equal_a_direct_parse(tmp_path: pathlib.Path) -> None:
     read_amazon(str(tmp_path), str(tmp_path / "tfds"), EVERYTHING)
     parts = {}
     for part in ("items", "interactions"):
-        builder = AmazonReviews(data_dir=str(tmp_path / "tfds"), config=AmazonConfig(EVERYTHING, part), file_format="array_record")
+        builder = AmazonReviews(
+            data_dir=str(tmp_path / "tfds"),
+            config=AmazonConfig(EVERYTHING, part),
+            file_format="array_record",
+        )
         parts[part] = list(builder.as_data_source(split="train"))
     catalogue = np.unique(reviews.items)
     assert sorted(example["item"].decode() for example in parts["items"]) == catalogue.tolist()
-    assert sorted(example["user"].decode() for example in parts["interactions"]) == np.unique(reviews.users).tolist()
+    assert (
+        sorted(example["user"].decode() for example in parts["interactions"])
+        == np.unique(reviews.users).tolist()
+    )
     for example in parts["interactions"]:
         own = reviews.users == example["user"].decode()
         assert catalogue[example["items"]].tolist() == reviews.items[own].tolist()
         assert example["timestamps"].tolist() == reviews.times[own].tolist()
         assert example["ratings"].tolist() == reviews.ratings[own].tolist()
-        assert (example["items"].dtype, example["timestamps"].dtype, example["ratings"].dtype) == (np.int64, np.int64, np.float32)
+        assert (example["items"].dtype, example["timestamps"].dtype, example["ratings"].dtype) == (
+            np.int64,
+            np.int64,
+            np.float32,
+        )
 
 
 def test_names_of_2018_and_unknown_metadata(tmp_path: pathlib.Path) -> None:
     """Would break if `CATEGORY.json.gz` were not found, or an unknown value became text instead of None or an empty list."""
     write_lines(tmp_path / "Toys.json.gz", review("U1", "A0"), review("U1", "A1", 2))
-    record = {"asin": "A1", "category": "Kites", "feature": ["f", "g\ud800"], "description": ["a", "b"]}
+    record = {
+        "asin": "A1",
+        "category": "Kites",
+        "feature": ["f", "g\ud800"],
+        "description": ["a", "b"],
+    }
     write_lines(tmp_path / "meta_Toys.json.gz", json.dumps(record))
     log, items = read_amazon(str(tmp_path), str(tmp_path / "tfds"), EVERYTHING)
     assert log.item_ids.tolist() == ["A0", "A1"]
-    unknown: dict[str, Any] = {"title": None, "brand": None, "price": None, "description": None, "attributes": [], "features": []}
+    unknown: dict[str, Any] = {
+        "title": None,
+        "brand": None,
+        "price": None,
+        "description": None,
+        "attributes": [],
+        "features": [],
+    }
     assert items.fields(0) == unknown
-    assert items.fields(1) == {**unknown, "description": "a b", "attributes": ["Kites"], "features": ["f", "g?"]}
+    assert items.fields(1) == {
+        **unknown,
+        "description": "a b",
+        "attributes": ["Kites"],
+        "features": ["f", "g?"],
+    }
 
 
 def test_other_options_are_prepared_apart(tmp_path: pathlib.Path) -> None:
@@ -163,7 +253,9 @@ def test_bad_line_is_named_through_the_builder(tmp_path: pathlib.Path, line: str
 
 @pytest.mark.parametrize("name", ["reviews_Toys.json.gz", "meta_Toys.json.gz"])
 @pytest.mark.parametrize("content", [b"", b"not a gzip file"])
-def test_damaged_file_is_named_through_the_builder(tmp_path: pathlib.Path, name: str, content: bytes) -> None:
+def test_damaged_file_is_named_through_the_builder(
+    tmp_path: pathlib.Path, name: str, content: bytes
+) -> None:
     """Would break if an empty download read as a dump without reviews, or a damaged one ended in a traceback."""
     write_dump(tmp_path, REVIEWS, TITLES)
     (tmp_path / name).write_bytes(content)
@@ -173,7 +265,9 @@ def test_damaged_file_is_named_through_the_builder(tmp_path: pathlib.Path, name:
 
 def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     """Would break if a missing, damaged or unfit dump raised anything but a line that names it."""
-    with pytest.raises(UserError, match=r"lacks reviews_Toys.json.gz or Toys.json.gz; it holds nothing"):
+    with pytest.raises(
+        UserError, match=r"lacks reviews_Toys.json.gz or Toys.json.gz; it holds nothing"
+    ):
         read_reviews(tmp_path, OPTIONS)
     write_dump(tmp_path, REVIEWS, TITLES)
     with pytest.raises(UserError, match=r"no review is left"):

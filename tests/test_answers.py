@@ -32,7 +32,10 @@ def test_answers_come_back_in_any_order(tmp_path: pathlib.Path, small_shards: No
         for k in range(10):
             cache.add(KEYS[k], Answer(f"text {k}\nwith é", "ok", k, 2 * k))
         assert len(cache) == 10 and len(list(tmp_path.glob("*.parquet"))) == 2
-        assert [answer.text for answer in cache.read(as_keys([KEYS[9], KEYS[0]]))] == ["text 9\nwith é", "text 0\nwith é"]
+        assert [answer.text for answer in cache.read(as_keys([KEYS[9], KEYS[0]]))] == [
+            "text 9\nwith é",
+            "text 0\nwith é",
+        ]
         assert cache.missing(as_keys(KEYS)).tolist() == [False] * 10 + [True] * 10
     with AnswerCache(tmp_path) as cache:
         order = np.random.default_rng(0).permutation(10)
@@ -45,7 +48,9 @@ def test_answers_come_back_in_any_order(tmp_path: pathlib.Path, small_shards: No
 def test_a_torn_line_is_no_answer(tmp_path: pathlib.Path) -> None:
     """A run killed while it wrote would give half an answer, or could not be taken up again."""
     whole = json.dumps([KEYS[0].hex(), "text", "ok", 1, 2])
-    (tmp_path / "journal.jsonl").write_text(whole + "\n" + whole.replace(KEYS[0].hex(), KEYS[1].hex())[:60])
+    (tmp_path / "journal.jsonl").write_text(
+        whole + "\n" + whole.replace(KEYS[0].hex(), KEYS[1].hex())[:60]
+    )
     with AnswerCache(tmp_path) as cache:
         assert cache.missing(as_keys(KEYS[:2])).tolist() == [False, True]
         assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("text", "ok", 1, 2)]
@@ -54,7 +59,9 @@ def test_a_torn_line_is_no_answer(tmp_path: pathlib.Path) -> None:
         assert [answer.text for answer in cache.read(as_keys(KEYS[:2]))] == ["text", "second"]
 
 
-def test_a_damaged_line_is_no_other_answer(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_line_is_no_other_answer(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A byte that flipped on the disk would give an item a text that nobody wrote, or end in a traceback."""
     cache = AnswerCache(tmp_path)
     for k in range(7):
@@ -71,8 +78,14 @@ def test_a_damaged_line_is_no_other_answer(tmp_path: pathlib.Path, capsys: pytes
     (tmp_path / "journal.jsonl").write_bytes(b"\n".join(lines))
     with AnswerCache(tmp_path) as cache:
         assert cache.missing(as_keys(KEYS[:13])).tolist() == [True] * 5 + [False] * 2 + [True] * 6
-        assert list(cache.read(as_keys(KEYS[5:7]))) == [Answer("text 5 é", "ok", 1, 2), Answer("text 6 é", "ok", 1, 2)]
-    assert "journal.jsonl: line 1 is no whole answer (5 such lines); asked for again" in capsys.readouterr().out
+        assert list(cache.read(as_keys(KEYS[5:7]))) == [
+            Answer("text 5 é", "ok", 1, 2),
+            Answer("text 6 é", "ok", 1, 2),
+        ]
+    assert (
+        "journal.jsonl: line 1 is no whole answer (5 such lines); asked for again"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_damaged_shard_is_no_other_answer(tmp_path: pathlib.Path) -> None:
@@ -85,25 +98,46 @@ def test_a_damaged_shard_is_no_other_answer(tmp_path: pathlib.Path) -> None:
     whole, folder, refused = shard.read_bytes(), tmp_path / "damaged", 0
     folder.mkdir()
     for place in range(0, len(whole), 41):
-        (folder / shard.name).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        (folder / shard.name).write_bytes(
+            whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+        )
         try:
             with AnswerCache(folder) as cache:
                 known = [k for k, missing in enumerate(cache.missing(as_keys(KEYS))) if not missing]
-                assert list(cache.read(as_keys([KEYS[k] for k in known]))) == [kept[k] for k in known]
+                assert list(cache.read(as_keys([KEYS[k] for k in known]))) == [
+                    kept[k] for k in known
+                ]
         except UserError as error:
-            assert "not a readable shard of answers" in str(error) and "move it away" in str(error) and "\n" not in str(error)
+            assert (
+                "not a readable shard of answers" in str(error)
+                and "move it away" in str(error)
+                and "\n" not in str(error)
+            )
             refused += 1
     assert refused > 10
 
 
 def test_shards_of_earlier_versions_are_read(tmp_path: pathlib.Path) -> None:
     """Answers that were paid for would be lost with an update; or a file of other columns be taken for answers."""
-    columns = {"key": [KEYS[0]], "text": ["a"], "status": ["ok"], "prompt_tokens": [1], "answer_tokens": [2]}
-    arrays = [pa.array(column, kind) for column, kind in zip(columns.values(), answers.SCHEMA.types, strict=False)]
-    pq.write_table(pa.table(dict(zip(columns, arrays, strict=True))), tmp_path / "answers-000000.parquet")
+    columns = {
+        "key": [KEYS[0]],
+        "text": ["a"],
+        "status": ["ok"],
+        "prompt_tokens": [1],
+        "answer_tokens": [2],
+    }
+    arrays = [
+        pa.array(column, kind)
+        for column, kind in zip(columns.values(), answers.SCHEMA.types, strict=False)
+    ]
+    pq.write_table(
+        pa.table(dict(zip(columns, arrays, strict=True))), tmp_path / "answers-000000.parquet"
+    )
     with AnswerCache(tmp_path) as cache:
         assert list(cache.read(as_keys(KEYS[:1]))) == [Answer("a", "ok", 1, 2)]
-    pq.write_table(pa.table({"key": arrays[0], "words": arrays[1]}), tmp_path / "answers-000000.parquet")
+    pq.write_table(
+        pa.table({"key": arrays[0], "words": arrays[1]}), tmp_path / "answers-000000.parquet"
+    )
     with AnswerCache(tmp_path) as cache, pytest.raises(UserError, match="columns key, words"):
         list(cache.read(as_keys(KEYS[:1])))
     pq.write_table(pa.table({"key": ["short"]}), tmp_path / "answers-000000.parquet")
@@ -122,7 +156,9 @@ def test_killed_between_shard_and_journal(tmp_path: pathlib.Path, small_shards: 
         assert len(cache) == 3 and len(list(tmp_path.glob("*.parquet"))) == 1
 
 
-def test_a_shard_moved_away_lets_no_other_be_overwritten(tmp_path: pathlib.Path, small_shards: None) -> None:
+def test_a_shard_moved_away_lets_no_other_be_overwritten(
+    tmp_path: pathlib.Path, small_shards: None
+) -> None:
     """The error message says to move a damaged shard away; the next answers would then replace the last shard."""
     with AnswerCache(tmp_path) as cache:
         for k in range(8):
@@ -152,12 +188,17 @@ def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     with AnswerCache(tmp_path) as cache:
-        assert not cache.missing(as_keys([answer_key(str(k), "m", {}) for k in range(last + 1)])).any()
+        assert not cache.missing(
+            as_keys([answer_key(str(k), "m", {}) for k in range(last + 1)])
+        ).any()
 
 
 def test_one_process_at_a_time(tmp_path: pathlib.Path) -> None:
     """Two runs would pay for the same answers, and tear each other's journal."""
-    with AnswerCache(tmp_path), pytest.raises(UserError, match=r"another process has these answers open"):
+    with (
+        AnswerCache(tmp_path),
+        pytest.raises(UserError, match=r"another process has these answers open"),
+    ):
         AnswerCache(tmp_path)
 
 
@@ -167,7 +208,9 @@ def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
         cache.add(KEYS[0], Answer("text"))
     cache = AnswerCache(tmp_path)
     monkeypatch.setattr(answers.os, "write", lambda fd, data: 3)
-    with pytest.raises(UserError, match=r"journal\.jsonl: No space left on device; .* make room and run again"):
+    with pytest.raises(
+        UserError, match=r"journal\.jsonl: No space left on device; .* make room and run again"
+    ):
         cache.add(KEYS[1], Answer("more"))
     monkeypatch.undo()
     cache.close()

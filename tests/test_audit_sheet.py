@@ -25,16 +25,32 @@ def subject() -> Subject:
     statuses = np.zeros(120, np.uint8)
     statuses[:2] = 1, 2
     described = Descriptions(texts, statuses, lambda row: f"prompt {row}")
-    return Subject("users", np.array([f"+{k}" for k in range(120)]), history_groups(np.arange(120) // 30 + 1, (3, 5)), None, described)
+    return Subject(
+        "users",
+        np.array([f"+{k}" for k in range(120)]),
+        history_groups(np.arange(120) // 30 + 1, (3, 5)),
+        None,
+        described,
+    )
 
 
 @pytest.mark.parametrize(
     "cell, safe",
     [
-        ("=1+1", "'=1+1"), ("+cmd|x", "'+cmd|x"), ("-2+3", "'-2+3"), ("@SUM(A1)", "'@SUM(A1)"), ("\t=1", "'\t=1"), ("-a\nb", "'-a\nb"),
-        ("-3", "-3"), ("-0.004", "-0.004"), ("-", "-"), ("a=1", "a=1"), ("", ""), ("'=1", "'=1"),
+        ("=1+1", "'=1+1"),
+        ("+cmd|x", "'+cmd|x"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("-a\nb", "'-a\nb"),
+        ("-3", "-3"),
+        ("-0.004", "-0.004"),
+        ("-", "-"),
+        ("a=1", "a=1"),
+        ("", ""),
+        ("'=1", "'=1"),
     ],
-)  # fmt: skip
+)
 def test_no_cell_is_a_formula(cell: str, safe: str) -> None:
     """A title could run a formula on the rater's machine; a negative number must stay one."""
     assert neutral(cell) == safe
@@ -65,27 +81,42 @@ def test_a_filled_sheet_is_not_overwritten(tmp_path: pathlib.Path) -> None:
     check_unfilled(path, "a")
     path.write_text("a")
     check_unfilled(path, "a")
-    assert_names(refusal(check_unfilled, path, "b"), (str(path), "never overwritten", "--ratings", "move it away", "--out"))
+    assert_names(
+        refusal(check_unfilled, path, "b"),
+        (str(path), "never overwritten", "--ratings", "move it away", "--out"),
+    )
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_ratings_by_group(tmp_path: pathlib.Path, separator: str) -> None:
     """A rate would be of another group, or an unjudged row count as supported."""
     lines = [HEADER]
-    lines += [("users", str(k), "3 to 4", "known; of, it", "text", value) for k, value in enumerate(["0", "2", " 1 ", "", "0"])]
-    lines += [("items", "9", "0 to 2", "k", "t", "0"), ("users", "8", "0 to 2", "k", "t", "3"), ("", "", "", "", "", "")]
+    lines += [
+        ("users", str(k), "3 to 4", "known; of, it", "text", value)
+        for k, value in enumerate(["0", "2", " 1 ", "", "0"])
+    ]
+    lines += [
+        ("items", "9", "0 to 2", "k", "t", "0"),
+        ("users", "8", "0 to 2", "k", "t", "3"),
+        ("", "", "", "", "", ""),
+    ]
     out = io.StringIO()
     csv.writer(out, delimiter=separator).writerows(lines)
     (tmp_path / "sheet.csv").write_text("\ufeff" + out.getvalue(), encoding="utf-8")
     found = rated_groups(read_ratings(tmp_path / "sheet.csv", LABELS), LABELS)
     assert [(own.kind, own.group, own.rated, own.hallucinated, own.claims) for own in found] == [
-        ("items", "0 to 2", 1, 0, 0.0), ("users", "0 to 2", 1, 1, 3.0), ("users", "3 to 4", 4, 2, 0.75),
-    ]  # fmt: skip
+        ("items", "0 to 2", 1, 0, 0.0),
+        ("users", "0 to 2", 1, 1, 3.0),
+        ("users", "3 to 4", 4, 2, 0.75),
+    ]
     assert found[2].rate == 0.5 and (found[2].low, found[2].high) == wilson(2, 4)
 
 
 BAD_SHEETS = {
-    "group": ("users,1,4-Mar,k,t,1", ("row 2", "group '4-Mar'", "3 to 4", "config.knowledge.audit.history_groups")),
+    "group": (
+        "users,1,4-Mar,k,t,1",
+        ("row 2", "group '4-Mar'", "3 to 4", "config.knowledge.audit.history_groups"),
+    ),
     "kind": ("shops,1,3 to 4,k,t,1", ("row 2", "kind 'shops'", "items, users")),
     "number": ("users,1,3 to 4,k,t,yes", ("row 2", "'yes'", "whole number from 0")),
     "absurd": ("users,1,3 to 4,k,t," + "9" * 5000, ("row 2", "'9999", "whole number from 0")),
@@ -108,11 +139,15 @@ def test_files_that_are_no_sheet_are_one_line(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "sheet.csv"
     assert_names(refusal(read_ratings, path, LABELS), (str(path), "No such file", "--mode=audit"))
     path.write_text("kind,id,group\n")
-    assert_names(refusal(read_ratings, path, LABELS), (str(path), "no column 'unsupported'", "header"))
+    assert_names(
+        refusal(read_ratings, path, LABELS), (str(path), "no column 'unsupported'", "header")
+    )
     path.write_text("")
     assert "no column 'kind'" in refusal(read_ratings, path, LABELS)
     path.write_text("kind,group,unsupported\n" + "x" * 200_000)
-    assert_names(refusal(read_ratings, path, LABELS), (str(path), "not readable CSV", "field larger"))
+    assert_names(
+        refusal(read_ratings, path, LABELS), (str(path), "not readable CSV", "field larger")
+    )
     path.write_bytes("kind,group,unsupported\nusers,3 to 4,é".encode("latin-1"))
     assert_names(refusal(read_ratings, path, LABELS), (f"{path}:2: ", "CSV UTF-8"))
     assert_names(refusal(read_ratings, tmp_path, LABELS), (str(tmp_path), "Is a directory"))

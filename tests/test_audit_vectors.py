@@ -23,7 +23,12 @@ def test_norms_see_rows_without_a_vector() -> None:
     """A description that was lost on the way to the bank would go unseen."""
     table = np.array([[3, 4], [0, 0], [0, 1]], np.float16)
     found = norms(table)
-    assert (found.smallest, found.mean, found.largest, found.zero_rows) == (0.0, pytest.approx(2.0), 5.0, 1)
+    assert (found.smallest, found.mean, found.largest, found.zero_rows) == (
+        0.0,
+        pytest.approx(2.0),
+        5.0,
+        1,
+    )
     assert norms(np.ones((2500, 4), np.float32)).mean == pytest.approx(2.0), "more than one block"
 
 
@@ -66,10 +71,14 @@ def test_clusters_of_near_duplicates() -> None:
     angles = np.deg2rad([0, 10, 20, 90, 100, 200, 300])
     table = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     neighbours = np.array([[1], [2], [1], [4], [3], [2], [-1]], np.int32)
-    labels = cluster_labels(table, neighbours, None, 0.98)  # cos 10 degrees is 0.985, cos 20 degrees 0.940
+    labels = cluster_labels(
+        table, neighbours, None, 0.98
+    )  # cos 10 degrees is 0.985, cos 20 degrees 0.940
     assert [rows.tolist() for rows in clusters(labels)] == [[0, 1, 2], [3, 4]]
     copied = np.array([[k, k] for k in (0, 1, 2, 3, 4, 9, 9)], np.uint64)
-    assert [rows.tolist() for rows in clusters(cluster_labels(table, neighbours, copied, 0.98))] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [
+        rows.tolist() for rows in clusters(cluster_labels(table, neighbours, copied, 0.98))
+    ] == [[0, 1, 2], [3, 4], [5, 6]]
     assert clusters(cluster_labels(table, neighbours, None, 0.999)) == []
 
 
@@ -78,8 +87,14 @@ def test_category_agreement() -> None:
     values = ["a", "a", "b", None, ["b", "c"], ["c"]]
     neighbours = np.array([[1, 2], [0, 3], [4, 0], [0, 1], [5, -1], [0, 4]], np.int32)
     found = agreement("category", values, neighbours, 5000, 0)
-    assert found is not None and found.first == pytest.approx(4 / 5) and found.all == pytest.approx(5 / 8)
-    assert found.chance == pytest.approx(3 / 10, abs=0.03)  # of 10 pairs of the five: a-a, b-bc, bc-c
+    assert (
+        found is not None
+        and found.first == pytest.approx(4 / 5)
+        and found.all == pytest.approx(5 / 8)
+    )
+    assert found.chance == pytest.approx(
+        3 / 10, abs=0.03
+    )  # of 10 pairs of the five: a-a, b-bc, bc-c
     assert agreement("category", [None, None], neighbours[:2], 10, 0) is None
     assert agreement("category", ["a"], np.array([[-1]]), 10, 0) is None
 
@@ -87,10 +102,15 @@ def test_category_agreement() -> None:
 def test_category_column() -> None:
     """Agreement would be measured on another column than asked for, or a mistyped one be left out in silence."""
     config = KnowledgeConfig()
-    items = AttributeTable(np.arange(2), {"title": ["x", "y"], "categories": [["a"], ["b"]], "brand": ["m", "n"]})
+    items = AttributeTable(
+        np.arange(2), {"title": ["x", "y"], "categories": [["a"], ["b"]], "brand": ["m", "n"]}
+    )
     assert category_column(config, items) == "categories" and category_column(config, None) == ""
     assert category_column(config, AttributeTable(np.arange(1), {"title": ["x"]})) == ""
     config = config.with_fields({"group_column": "brand"})
     assert category_column(config, items) == "brand"
     config = config.with_fields({"audit.category_column": "colour"})
-    assert_names(refusal(category_column, config, items), ("config.knowledge.audit.category_column: 'colour'", "title, categories, brand"))
+    assert_names(
+        refusal(category_column, config, items),
+        ("config.knowledge.audit.category_column: 'colour'", "title, categories, brand"),
+    )

@@ -38,7 +38,10 @@ def gru_by_hand(params: dict[str, Any], history: np.ndarray, num_layers: int) ->
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     x = history.astype(np.float64)
     for layer in range(num_layers):
-        weights = np.asarray(params[f"input_{layer}"]["kernel"], np.float64), np.asarray(params[f"recurrent_{layer}"], np.float64)
+        weights = (
+            np.asarray(params[f"input_{layer}"]["kernel"], np.float64),
+            np.asarray(params[f"recurrent_{layer}"], np.float64),
+        )
         (wr, wz, wn), (ur, uz, un) = (np.split(weight, 3, axis=1) for weight in weights)
         state, states = np.zeros(FEATURES), []
         for row in x:
@@ -61,7 +64,12 @@ def test_gru_equals_one_user_at_a_time(num_layers: int) -> None:
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
             own = segments == segment
-            np.testing.assert_allclose(states[row, own], gru_by_hand(params, vectors[row, own], num_layers), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                states[row, own],
+                gru_by_hand(params, vectors[row, own], num_layers),
+                rtol=1e-5,
+                atol=1e-5,
+            )
 
 
 @pytest.mark.parametrize("start_token", [False, True])
@@ -70,8 +78,12 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
     model = GRU4Rec(FEATURES, 2, start_token=start_token, padded_length=20)
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES)))
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
-    params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params) | {"padding": np.linspace(-1, 1, FEATURES, dtype=np.float32)}
-    states, pull = jax.vjp(lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params)
+    params = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params) | {
+        "padding": np.linspace(-1, 1, FEATURES, dtype=np.float32)
+    }
+    states, pull = jax.vjp(
+        lambda params: model.apply({"params": params}, vectors, SEGMENTS, POSITIONS), params
+    )
     for row, segments in enumerate(SEGMENTS):
         for segment in np.unique(segments[segments >= 0]):
             own = segments == segment
@@ -79,7 +91,9 @@ def test_gru_runs_over_its_padding_first(start_token: bool) -> None:
             if start_token:
                 history[0] = params["padding"]
             padded = np.concatenate([np.tile(params["padding"], (20, 1)), history])
-            np.testing.assert_allclose(states[row, own], gru_by_hand(params, padded, 2)[20:], rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                states[row, own], gru_by_hand(params, padded, 2)[20:], rtol=1e-5, atol=1e-5
+            )
     gradient = pull(jnp.ones_like(states))[0]
     assert not gradient["padding"].any() and np.abs(gradient["recurrent_0"]).max() > 0.01
 
@@ -89,7 +103,9 @@ def test_gru_gradient_stays_within_a_history() -> None:
     model = GRU4Rec(FEATURES)
     vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES))
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    gradient = jax.jit(jax.grad(lambda x: (model.apply(params, x, SEGMENTS, POSITIONS)[1, 3] ** 2).sum()))(vectors)
+    gradient = jax.jit(
+        jax.grad(lambda x: (model.apply(params, x, SEGMENTS, POSITIONS)[1, 3] ** 2).sum())
+    )(vectors)
     touched = np.abs(np.asarray(gradient)).max(axis=-1) > 1e-6
     assert touched.tolist() == [[False] * 7, [False, True, True, True, False, False, False]]
 
@@ -99,7 +115,11 @@ def test_gru_dropout_is_off_outside_training() -> None:
     model = GRU4Rec(FEATURES)
     vectors = jnp.ones((*SEGMENTS.shape, FEATURES))
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    call = jax.jit(lambda rate: model.apply(params, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": jax.random.key(5)}))
+    call = jax.jit(
+        lambda rate: model.apply(
+            params, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": jax.random.key(5)}
+        )
+    )
     still = model.apply(params, vectors, SEGMENTS, POSITIONS)
     np.testing.assert_allclose(call(jnp.float32(0.0)), still, rtol=1e-5, atol=1e-6)
     assert np.abs(np.asarray(call(jnp.float32(0.5))) - np.asarray(still)).max() > 0.01
@@ -116,7 +136,9 @@ def first_batch(log: InteractionLog, shortest: int) -> tuple[PackedBatch, np.nda
     split = leave_one_out(log, LENGTH)
     users = np.flatnonzero(split.train.lengths >= shortest)
     packing = plan_packing(split.train, users, BATCH)
-    slots, newest = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
+    slots, newest = pack(
+        split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing
+    )
     return gather_batch(id_data(log), jnp.asarray(slots[0])), newest[0], packing.row_length
 
 
@@ -125,7 +147,9 @@ def test_masks(small_log: InteractionLog) -> None:
     split = leave_one_out(small_log, LENGTH)
     users = np.flatnonzero(split.train.lengths > 1)
     packing = plan_packing(split.train, users, BATCH)
-    slots, _ = pack(split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing)
+    slots, _ = pack(
+        split.train, stratified_batches(split.train.lengths, users, BATCH, None), packing
+    )
     data = id_data(small_log)
     batch = gather_batch(data, jnp.asarray(slots[0]))
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE)
@@ -133,20 +157,34 @@ def test_masks(small_log: InteractionLog) -> None:
     np.testing.assert_array_equal(asked, masked.masked)
     rows = len(slots[0])
     for name in ("items", "segments", "positions"):
-        np.testing.assert_array_equal(getattr(masked, name), np.tile(np.asarray(getattr(batch, name)), (2, 1)))
+        np.testing.assert_array_equal(
+            getattr(masked, name), np.tile(np.asarray(getattr(batch, name)), (2, 1))
+        )
     there = np.asarray(batch.segments) >= 0
     somewhere, last = np.asarray(masked.masked[:rows]), np.asarray(masked.masked[rows:])
     assert not (somewhere & ~there).any() and 0 < somewhere.sum() < there.sum()
-    ends = {user: column for r in range(rows) for column, user in enumerate(np.asarray(batch.segments)[r]) if user >= 0}
+    ends = {
+        user: column
+        for r in range(rows)
+        for column, user in enumerate(np.asarray(batch.segments)[r])
+        if user >= 0
+    }
     assert last.sum() == len(ends) and not (last & ~there).any()
     for r, column in zip(*np.nonzero(last), strict=True):
         assert ends[int(batch.segments[r, column])] == column
-    many = [np.asarray(mask_batch(jax.random.key(k), batch, shape)[1][:rows]).sum() for k in range(40)]
+    many = [
+        np.asarray(mask_batch(jax.random.key(k), batch, shape)[1][:rows]).sum() for k in range(40)
+    ]
     assert abs(np.mean(many) / there.sum() - RATE) < 0.05
-    assert max(many) + last.sum() <= count_targets(packing, RATE) and count_targets(packing, 0.0) == packing.num_pairs
+    assert (
+        max(many) + last.sum() <= count_targets(packing, RATE)
+        and count_targets(packing, 0.0) == packing.num_pairs
+    )
 
 
-def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> None:
+def test_noise_among_the_masks(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+) -> None:
     """Of BERT's 80/10/10, an item shown as another would be asked for as that other, or have the gate of its own."""
     batch = first_batch(small_log, shortest=2)[0]
     rows, there = len(batch.items), np.asarray(batch.segments) >= 0
@@ -156,28 +194,53 @@ def test_noise_among_the_masks(small_log: InteractionLog, unit_tables: dict[str,
         twice, asked = jax.jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(k))
         masked, replaced = np.asarray(twice.masked[:rows]), np.asarray(twice.replaced) >= 0
         first = np.asarray(asked[:rows])
-        assert not (masked & replaced).any() and not ((masked | replaced) & ~first).any() and not (first & ~there).any()
+        assert (
+            not (masked & replaced).any()
+            and not ((masked | replaced) & ~first).any()
+            and not (first & ~there).any()
+        )
         counts += masked.sum(), replaced.sum(), (first & ~masked & ~replaced).sum()
     np.testing.assert_allclose(counts / counts.sum(), [0.6, 0.2, 0.2], atol=0.04)
 
     # As ranking computes it: the same histories with the other item in its place, asked there for the item that belongs there.
-    config = ModelConfig().with_fields({"features": FEATURES, "num_layers": 1, "mlp": (10,), "gate": "learned"})
-    model = build_model(config, "grasp", "bert4rec", ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH))
+    config = ModelConfig().with_fields(
+        {"features": FEATURES, "num_layers": 1, "mlp": (10,), "gate": "learned"}
+    )
+    model = build_model(
+        config,
+        "grasp",
+        "bert4rec",
+        ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH),
+    )
     owners, places = jnp.maximum(batch.segments, 0), jnp.flatnonzero(asked)
     shown = jnp.where(twice.replaced >= 0, twice.replaced, batch.items)
     own, other = (interaction_logits(unit_tables, owners, items) for items in (batch.items, shown))
     twice = twice._replace(logits=jnp.concatenate([own, own]), replaced_logits=other)
-    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch._replace(logits=own))[
+        "params"
+    ]
     ids = jnp.zeros((len(places), 1), jnp.int32)
     logits = logits_of(unit_tables, owners.ravel()[places % there.size][:, None], ids)
     targets = asked_at(places, ids, logits)
-    scores = jax.jit(lambda p: apply(model, p, SequenceModel.training_scores, unit_tables, twice, targets).positive)(params)
+    scores = jax.jit(
+        lambda p: (
+            apply(model, p, SequenceModel.training_scores, unit_tables, twice, targets).positive
+        )
+    )(params)
     seen = batch._replace(items=shown, logits=other, masked=twice.masked[:rows])
     features = apply(model, params, SequenceModel.item_features, unit_tables)
     first = places[places < there.size]
     states, _ = apply(model, params, SequenceModel.user_states, features, seen, first)
     of_first = features[batch.items.ravel()[first]][:, None]
-    expected = apply(model, params, SequenceModel.score_candidates, of_first, states, own.reshape(-1, 1, 2)[first], None)
+    expected = apply(
+        model,
+        params,
+        SequenceModel.score_candidates,
+        of_first,
+        states,
+        own.reshape(-1, 1, 2)[first],
+        None,
+    )
     np.testing.assert_allclose(scores[: len(first)], expected[:, 0], rtol=1e-4, atol=1e-5)
     assert (np.asarray(twice.replaced).ravel()[first] >= 0).sum() > 0
 
@@ -199,8 +262,13 @@ def test_mask_slots(small_log: InteractionLog) -> None:
             length = split.test.lengths[user]
             assert slots[s, row, column] == MASK_SLOT - user and batch.masked[row, column]
             own = slice(column - length, column + 1)
-            assert (batch.segments[row, own] == user).all() and batch.positions[row, own].tolist() == list(range(length + 1))
-            np.testing.assert_array_equal(batch.items[row, own][:-1], small_log.items[split.test.start[user] : split.test.end[user]])
+            assert (batch.segments[row, own] == user).all() and batch.positions[
+                row, own
+            ].tolist() == list(range(length + 1))
+            np.testing.assert_array_equal(
+                batch.items[row, own][:-1],
+                small_log.items[split.test.start[user] : split.test.end[user]],
+            )
         assert batch.masked.sum() == (batches[s] >= 0).sum()
 
 
@@ -216,7 +284,14 @@ class Masked(NamedTuple):
     def scores(self, params: Any, batch: PackedBatch) -> PairScores:
         tables, targets = self.made.data.tables, self.targets
         logits = logits_of(tables, targets.users[:, None], targets.negatives.items)
-        return apply(self.made.model, params, SequenceModel.training_scores, tables, batch, targets._replace(negative_logits=logits))
+        return apply(
+            self.made.model,
+            params,
+            SequenceModel.training_scores,
+            tables,
+            batch,
+            targets._replace(negative_logits=logits),
+        )
 
     def of_first_copy(self) -> np.ndarray:
         """[P] bool: targets of the copy with masks here and there; the others are of the one that hides the last items."""
@@ -224,20 +299,40 @@ class Masked(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["learned", "softmax"])
-def masked(request: pytest.FixtureRequest, small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Masked:
-    model = {"features": FEATURES, "num_layers": 1, "mlp": 10, "gate": request.param, "mask_rate": RATE, "projection": "token"}
-    fields = {"data.max_length": LENGTH, "model": model, "train": {"batch_size": BATCH, "negatives": 3}}
+def masked(
+    request: pytest.FixtureRequest, small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+) -> Masked:
+    model = {
+        "features": FEATURES,
+        "num_layers": 1,
+        "mlp": 10,
+        "gate": request.param,
+        "mask_rate": RATE,
+        "projection": "token",
+    }
+    fields = {
+        "data.max_length": LENGTH,
+        "model": model,
+        "train": {"batch_size": BATCH, "negatives": 3},
+    }
     made = assembled(small_log, sharpened(unit_tables, 6), "grasp", "bert4rec", fields)
     data = made.data
     packed = gather_batch(data.device, jnp.asarray(make_epoch(data, made.replicas, 0).slots[0, 0]))
-    batch, targets = jax.jit(lambda batch: draw_targets(jax.random.key(2), 0, data.device, batch, data.shape))(packed)
+    batch, targets = jax.jit(
+        lambda batch: draw_targets(jax.random.key(2), 0, data.device, batch, data.shape)
+    )(packed)
     params = jax.jit(made.model.init)(jax.random.key(0), data.tables, packed)["params"]
     rng = np.random.default_rng(3)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32),
+        params,
+    )
     return Masked(made, params, packed, batch, targets)
 
 
-def test_last_mask_in_training_is_the_question_of_ranking(masked: Masked, small_log: InteractionLog) -> None:
+def test_last_mask_in_training_is_the_question_of_ranking(
+    masked: Masked, small_log: InteractionLog
+) -> None:
     """BERT4Rec would be trained on another question than ranking asks: what hides behind a mask after the history?"""
     data, model, train = masked.made.data, masked.made.model, masked.made.data.histories
     scores = jax.tree.map(np.asarray, jax.jit(masked.scores)(masked.params, masked.batch))
@@ -253,13 +348,28 @@ def test_last_mask_in_training_is_the_question_of_ranking(masked: Masked, small_
         shorter[row, count] = MASK_SLOT - user
         newest[row] = row * data.packing.row_length + count
     last_items = small_log.items[train.end[everyone] - 1]
-    candidates = np.concatenate([last_items[:, None], np.asarray(masked.targets.negatives.items)[asked_last]], axis=1)
+    candidates = np.concatenate(
+        [last_items[:, None], np.asarray(masked.targets.negatives.items)[asked_last]], axis=1
+    )
 
     def serve(params: Any) -> jax.Array:
-        features, alone = apply(model, params, SequenceModel.item_features, data.tables), gather_batch(data.device, jnp.asarray(shorter))
-        states, normaliser = apply(model, params, SequenceModel.user_states, features, alone, newest)
+        features, alone = (
+            apply(model, params, SequenceModel.item_features, data.tables),
+            gather_batch(data.device, jnp.asarray(shorter)),
+        )
+        states, normaliser = apply(
+            model, params, SequenceModel.user_states, features, alone, newest
+        )
         logits = logits_of(data.tables, jnp.asarray(everyone)[:, None], jnp.asarray(candidates))
-        return apply(model, params, SequenceModel.score_candidates, features[candidates], states, logits, normaliser)
+        return apply(
+            model,
+            params,
+            SequenceModel.score_candidates,
+            features[candidates],
+            states,
+            logits,
+            normaliser,
+        )
 
     served, segments = jax.jit(serve)(masked.params), np.asarray(masked.packed.segments)
     assert len(everyone) == len(set(segments[segments >= 0].tolist()))
@@ -269,17 +379,26 @@ def test_last_mask_in_training_is_the_question_of_ranking(masked: Masked, small_
 
 def test_masked_training_moves_every_parameter(masked: Masked) -> None:
     """A part of the model would stay as it was initialised."""
-    loss = jax.jit(jax.grad(lambda params: binary_cross_entropy(masked.scores(params, masked.batch))))
+    loss = jax.jit(
+        jax.grad(lambda params: binary_cross_entropy(masked.scores(params, masked.batch)))
+    )
     for path, leaf in jax.tree.leaves_with_path(loss(masked.params)):
-        idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
+        idle = "key']['bias" in jax.tree_util.keystr(
+            path
+        )  # a softmax does not see a constant added to all its logits
         assert idle or np.abs(np.asarray(leaf)).max() > 1e-5, jax.tree_util.keystr(path)
 
 
 def test_masked_item_is_seen_by_no_state(masked: Masked, small_log: InteractionLog) -> None:
     """A state would read the item that it is asked for: behind a mask there may be another one without anything noticing."""
     batch, rows = masked.batch, len(masked.packed.items)
-    swapped = batch._replace(items=jnp.where(batch.masked, (batch.items + 1) % small_log.num_items, batch.items))
-    before, after = (jax.tree.map(np.asarray, jax.jit(masked.scores)(masked.params, shown)) for shown in (batch, swapped))
+    swapped = batch._replace(
+        items=jnp.where(batch.masked, (batch.items + 1) % small_log.num_items, batch.items)
+    )
+    before, after = (
+        jax.tree.map(np.asarray, jax.jit(masked.scores)(masked.params, shown))
+        for shown in (batch, swapped)
+    )
     asked = before.mask & masked.of_first_copy()
     assert (batch.items[:rows] != swapped.items[:rows]).any() and asked.any()
     np.testing.assert_allclose(after.negative[asked], before.negative[asked], rtol=1e-5, atol=1e-5)
@@ -291,7 +410,12 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
     fields = {
         "data.max_length": LENGTH,
         "model": {"features": FEATURES, "start_token": True, "projection": "token"},
-        "train": {"batch_size": BATCH, "negatives": 2, "targets": "last" if last_only else "every", "one_item_users": True},
+        "train": {
+            "batch_size": BATCH,
+            "negatives": 2,
+            "targets": "last" if last_only else "every",
+            "one_item_users": True,
+        },
     }
     made = assembled(small_log, {}, "plain", "gru4rec", fields)
     model, data, train = made.model, made.data, made.data.histories
@@ -300,8 +424,12 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
     slots, newest = pack(train, batches, data.packing, START)
     packed = gather_batch(data.device, jnp.asarray(slots[0]))
     params = jax.jit(model.init)(jax.random.key(0), {}, packed)["params"]
-    batch, targets = jax.jit(lambda b: draw_targets(jax.random.key(2), 0, data.device, b, data.shape))(packed)
-    scores = jax.jit(lambda p: apply(model, p, SequenceModel.training_scores, {}, batch, targets))(params)
+    batch, targets = jax.jit(
+        lambda b: draw_targets(jax.random.key(2), 0, data.device, b, data.shape)
+    )(packed)
+    scores = jax.jit(lambda p: apply(model, p, SequenceModel.training_scores, {}, batch, targets))(
+        params
+    )
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     expected = {}
     for user, place in zip(batches[0], newest[0], strict=True):
@@ -313,7 +441,13 @@ def test_start_token_asks_for_the_first_item(small_log: InteractionLog, last_onl
         first = int(place) - len(history)
         for t in range(len(history) - 1 if last_only else 0, len(history)):
             expected[first + t] = states[t] @ exact["encoder"]["table"][history[t]]
-    found = dict(zip(np.asarray(targets.places.flat)[scores.mask].tolist(), np.asarray(scores.positive)[scores.mask], strict=True))
+    found = dict(
+        zip(
+            np.asarray(targets.places.flat)[scores.mask].tolist(),
+            np.asarray(scores.positive)[scores.mask],
+            strict=True,
+        )
+    )
     assert found.keys() == expected.keys()
     for place, value in expected.items():
         np.testing.assert_allclose(found[place], value, rtol=1e-5, atol=1e-5)
@@ -327,7 +461,12 @@ def test_the_last_item_is_asked_for_and_not_shown(
     """Without the causal mask a state would read its own answer; LLM-ESR feeds a history without its last item."""
     batch, newest, length = first_batch(small_log, shortest=3)
     config = ModelConfig().with_fields({"features": FEATURES, "num_layers": 1, "causal": False})
-    model = build_model(config, method, backbone, ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH))
+    model = build_model(
+        config,
+        method,
+        backbone,
+        ModelSizes(small_log.num_items, LENGTH + 2, unit_tables["items"].shape[1], BATCH),
+    )
     params = jax.jit(model.init)(jax.random.key(0), unit_tables, batch)["params"]
     places = jnp.asarray(newest - 1)  # of the last but one of each history
     last, earlier = (np.divmod(newest - back, length) for back in (0, 1))
@@ -335,26 +474,43 @@ def test_the_last_item_is_asked_for_and_not_shown(
     @jax.jit
     def negative(items: jax.Array) -> jax.Array:
         targets = asked_at(places, jnp.full((BATCH, 1), 7), None)
-        return apply(model, params, SequenceModel.training_scores, unit_tables, batch._replace(items=items), targets).negative
+        return apply(
+            model,
+            params,
+            SequenceModel.training_scores,
+            unit_tables,
+            batch._replace(items=items),
+            targets,
+        ).negative
 
     scores = negative(batch.items)
     np.testing.assert_array_equal(scores, negative(batch.items.at[last].add(1)))
     assert np.abs(np.asarray(scores - negative(batch.items.at[earlier].add(1)))).max() > 1e-4
 
 
-def test_first_item_has_one_gate_as_target_and_as_negative(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> None:
+def test_first_item_has_one_gate_as_target_and_as_negative(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+) -> None:
     """Behind a start token the softmax gate would normalise a negative over a list with nobody's item in it."""
     tables = sharpened(unit_tables, 6)
     model = {"features": FEATURES, "start_token": True, "mlp": (), "projection": "token"}
-    fields = {"data.max_length": LENGTH, "model": model, "train": {"batch_size": BATCH, "one_item_users": True}}
+    fields = {
+        "data.max_length": LENGTH,
+        "model": model,
+        "train": {"batch_size": BATCH, "one_item_users": True},
+    }
     made = assembled(small_log, tables, "grasp_softmax", "gru4rec", fields)
-    batch = gather_batch(made.data.device, jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[0, 0]))
+    batch = gather_batch(
+        made.data.device, jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[0, 0])
+    )
     params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
     segments = np.asarray(batch.segments)
     places = np.flatnonzero(((segments >= 0) & (segments == np.roll(segments, -1, axis=1))).ravel())
     same = jnp.asarray(np.asarray(batch.items).ravel()[places + 1][:, None])
     logits = logits_of(tables, jnp.asarray(segments.ravel()[places][:, None]), same)
     targets = asked_at(jnp.asarray(places), same, logits)
-    scores = jax.jit(lambda p: apply(made.model, p, SequenceModel.training_scores, tables, batch, targets))(params)
+    scores = jax.jit(
+        lambda p: apply(made.model, p, SequenceModel.training_scores, tables, batch, targets)
+    )(params)
     assert (np.asarray(batch.positions).ravel()[places] == 0).sum() > 3
     np.testing.assert_allclose(scores.positive, scores.negative[:, 0], rtol=1e-4, atol=1e-6)

@@ -15,18 +15,32 @@ from configs import beauty
 from grasp_jax.config import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
-MISSING = ("ml_collections", "scann", "tensorflow_datasets", "array_record", "sklearn", "pyarrow", "tqdm", "safetensors", "matplotlib")
+MISSING = (
+    "ml_collections",
+    "scann",
+    "tensorflow_datasets",
+    "array_record",
+    "sklearn",
+    "pyarrow",
+    "tqdm",
+    "safetensors",
+    "matplotlib",
+)
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process that finds none of `MISSING`."""
     folder = tmp_path_factory.mktemp("bare")
-    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({MISSING!r}))\n")
+    (folder / "sitecustomize.py").write_text(
+        f"import sys\nsys.modules.update(dict.fromkeys({MISSING!r}))\n"
+    )
     return os.environ | {"PYTHONPATH": f"{folder}:{ROOT}", "PYTHON": sys.executable}
 
 
-def test_trains_without_what_a_bare_machine_lacks(bare: dict[str, str], tmp_path: pathlib.Path) -> None:
+def test_trains_without_what_a_bare_machine_lacks(
+    bare: dict[str, str], tmp_path: pathlib.Path
+) -> None:
     """An import for data files, text or progress bars would keep a model that needs none of them from training."""
     program = f"""
 import pathlib
@@ -43,24 +57,42 @@ trial = make_trial(prepare(run), "plain", "sasrec")
 rows = evaluate_trial(trial, train_trial(trial)).rows
 print("trained", len(rows) > 0)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("trained True\n")
 
 
 def test_own_training_has_the_papers_config() -> None:
     """The benchmark against rivals would train with other settings than it says."""
-    assert own_training.paper_config() == Config.from_dict(beauty.get_config(own_training.BACKBONE).to_dict())
+    assert own_training.paper_config() == Config.from_dict(
+        beauty.get_config(own_training.BACKBONE).to_dict()
+    )
 
 
 def test_gpu_benchmarks_are_found(bare: dict[str, str]) -> None:
     """The minutes of a rented GPU would go to an import error or a flag that does not exist."""
     program = "".join(f"import {benchmark.module}\n" for benchmark in GPU.values())
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=bare, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     for benchmark in GPU.values():
         source = (ROOT / f"{benchmark.module.replace('.', '/')}.py").read_text()
-        assert all(f'"{argument.split("=")[0]}"' in source for argument in benchmark.arguments), benchmark
+        assert all(f'"{argument.split("=")[0]}"' in source for argument in benchmark.arguments), (
+            benchmark
+        )
 
 
 @pytest.mark.slow

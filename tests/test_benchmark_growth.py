@@ -28,7 +28,9 @@ def test_truth_is_that_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     unit, rows = unit_rows(40, 6), np.array([3, 8, 39])
     scores = unit.astype(np.float64) @ unit.T.astype(np.float64)
     np.fill_diagonal(scores, -np.inf)
-    assert retrieval.nth_cosines(unit, rows, 5) == pytest.approx(np.sort(scores[rows], axis=1)[:, -5])
+    assert retrieval.nth_cosines(unit, rows, 5) == pytest.approx(
+        np.sort(scores[rows], axis=1)[:, -5]
+    )
 
 
 def test_recall_counts_different_true_neighbours() -> None:
@@ -45,7 +47,11 @@ def test_recall_counts_different_true_neighbours() -> None:
     twin = np.array([20])
     found = search_exact(unit, 4, np.arange(40, dtype=np.int32), rows=np.array([5]))
     least = np.array([float(unit[5].astype(np.float64) @ unit[20].astype(np.float64))])
-    assert retrieval.recall(unit, np.array([5]), twin[None], least) == retrieval.recall(unit, np.array([5]), twin[None] + 1, least) == 1.0
+    assert (
+        retrieval.recall(unit, np.array([5]), twin[None], least)
+        == retrieval.recall(unit, np.array([5]), twin[None] + 1, least)
+        == 1.0
+    )
 
 
 def test_ways_of_a_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +61,17 @@ def test_ways_of_a_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert list(retrieval.ways_of("cpu", quick=True)) == ["exact", "scann"]
     assert_names(refusal(retrieval.ways_of, "cpu", False), (".rivals/nothing", "make rival-faiss"))
     monkeypatch.setattr(retrieval, "FAISS", tmp_path)
-    assert list(retrieval.ways_of("cpu", quick=False)) == ["exact", "scann", "faiss flat", "faiss ivf"]
+    assert list(retrieval.ways_of("cpu", quick=False)) == [
+        "exact",
+        "scann",
+        "faiss flat",
+        "faiss ivf",
+    ]
 
 
-@pytest.mark.parametrize(("main", "arguments"), [(retrieval.main, ["--rows=10"]), (memory.main, ["--users=19"])])
+@pytest.mark.parametrize(
+    ("main", "arguments"), [(retrieval.main, ["--rows=10"]), (memory.main, ["--users=19"])]
+)
 def test_sizes_too_small_are_refused(main: Any, arguments: list[str]) -> None:
     """A traceback from deep inside, minutes later."""
     assert_names(refusal(main, arguments), (arguments[0], "expected"))
@@ -70,30 +83,51 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "retrieval.json"
     retrieval.main(["--quick", f"--out={out}", f"--folder={tmp_path}"])
     record = json.loads(out.read_text())
-    rows, width, limit = retrieval.QUICK_ROWS, retrieval.QUICK_WIDTH, record["limits"]["flops"]["float32"]
+    rows, width, limit = (
+        retrieval.QUICK_ROWS,
+        retrieval.QUICK_WIDTH,
+        record["limits"]["flops"]["float32"],
+    )
     ways = {row["way"]: row for row in record["ways"]}
     assert list(ways) == list(retrieval.ways_of("cpu", quick=True))
-    assert all(row["recall"] == 1.0 for name, row in ways.items() if name in ("exact", "faiss flat")) and ways["scann"]["recall"] > 0.9
+    assert (
+        all(row["recall"] == 1.0 for name, row in ways.items() if name in ("exact", "faiss flat"))
+        and ways["scann"]["recall"] > 0.9
+    )
     for row in ways.values():
         queries = retrieval.SAMPLED.get(row["way"], rows)
         assert (row["rows"], row["queries"]) == (rows, queries)
         assert row["build_seconds"] >= 0 and row["peak_bytes"] >= row["start_bytes"] > 0
         assert row["queries_per_second"] == pytest.approx(queries / row["search_seconds"])
         assert row["extrapolated_seconds"] == pytest.approx(row["search_seconds"] * rows / queries)
-        assert row["share_of_limit"] == pytest.approx(2 * queries * rows * width / row["search_seconds"] / limit)
-        assert row["beside_vectors_bytes"] + row["start_bytes"] + 4 * rows * width == row["peak_bytes"]
+        assert row["share_of_limit"] == pytest.approx(
+            2 * queries * rows * width / row["search_seconds"] / limit
+        )
+        assert (
+            row["beside_vectors_bytes"] + row["start_bytes"] + 4 * rows * width == row["peak_bytes"]
+        )
     table = search.retrieval(record)
-    assert [row[0] for row in table.rows] == list(ways) and all(len(row) == len(table.header) for row in table.rows)
+    assert [row[0] for row in table.rows] == list(ways) and all(
+        len(row) == len(table.header) for row in table.rows
+    )
     assert not list(tmp_path.glob("retrieval-*")), "the table is left on disk"
 
 
-def test_a_sample_of_queries_is_extrapolated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_queries_is_extrapolated(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seconds of some rows would be shown as those of all, or recall be that of other rows than those searched."""
     commands = {"exact": [sys.executable, "-m", "benchmarks.retrieval_ways", "exact"]}
-    (row,) = retrieval.measure(tmp_path, retrieval.write_random(tmp_path, 600, 16), commands, 1e9, queries=60)
+    (row,) = retrieval.measure(
+        tmp_path, retrieval.write_random(tmp_path, 600, 16), commands, 1e9, queries=60
+    )
     assert (row["rows"], row["queries"], row["recall"]) == (600, 60, 1.0)
     assert row["extrapolated_seconds"] == pytest.approx(10 * row["search_seconds"])
-    record = {"sizes": {"neighbours": 10, "width": 16}, "limits": {"flops": {"float32": 1e9}}, "ways": [row]}
+    record = {
+        "sizes": {"neighbours": 10, "width": 16},
+        "limits": {"flops": {"float32": 1e9}},
+        "ways": [row],
+    }
     monkeypatch.setattr(search, "machine_line", lambda record: "here")
     assert search.retrieval(record).rows[0][4].endswith(" (extrapolated)")
 
@@ -116,13 +150,20 @@ def test_peak_is_that_of_the_process_alone() -> None:
 
 def test_a_stage_that_fails_is_named() -> None:
     """A missing figure would end in a traceback that does not say which stage it was."""
-    assert_names(refusal(run_apart, [sys.executable, "-c", "raise SystemExit(3)"]), ("SystemExit(3)", "status 3"))
+    assert_names(
+        refusal(run_apart, [sys.executable, "-c", "raise SystemExit(3)"]),
+        ("SystemExit(3)", "status 3"),
+    )
 
 
 def test_straight_line_is_found_and_doubted() -> None:
     """Growth that bends would pass for a line."""
     exact = memory.straight_line([1, 2, 4, 8], [5.0, 7.0, 11.0, 19.0])
-    assert exact.slope == pytest.approx(2.0) and exact.intercept == pytest.approx(3.0) and exact.largest_deviation < 1e-9
+    assert (
+        exact.slope == pytest.approx(2.0)
+        and exact.intercept == pytest.approx(3.0)
+        and exact.largest_deviation < 1e-9
+    )
     bent = memory.straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
     assert bent.largest_deviation > 0.3
     for x, y in (([1, 2], [1.0, 2.0]), ([1, 2, 3], [1.0, 0.0, 2.0])):
@@ -141,13 +182,24 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 def test_stages_measure_what_they_say(stages: dict[str, dict[str, Any]]) -> None:
     """Seconds of the neighbours would count as those of what grows in a straight line, or no epoch be trained."""
     made, model = stages["prepare"], stages["train"]
-    assert made["width"] == memory.QUICK_WIDTH and made["seconds"] > 0 and made["neighbours_seconds"] > 0
-    assert model["epoch_seconds"] > 0 and model["interactions"] == made["interactions"] > 3 * memory.QUICK_USERS
-    assert model["full_ranking_bytes"] >= memory.QUICK_ITEMS * 64 * 4  # the vectors of all items, D wide
+    assert (
+        made["width"] == memory.QUICK_WIDTH
+        and made["seconds"] > 0
+        and made["neighbours_seconds"] > 0
+    )
+    assert (
+        model["epoch_seconds"] > 0
+        and model["interactions"] == made["interactions"] > 3 * memory.QUICK_USERS
+    )
+    assert (
+        model["full_ranking_bytes"] >= memory.QUICK_ITEMS * 64 * 4
+    )  # the vectors of all items, D wide
     assert all(own["peak_bytes"] >= own["start_bytes"] > 0 for own in stages.values())
 
 
-def test_quick_memory_figures_agree(stages: dict[str, dict[str, Any]], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_memory_figures_agree(
+    stages: dict[str, dict[str, Any]], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A size would be measured with another's data, or the fit be of other figures than the table's."""
     asked = []
 
@@ -159,7 +211,11 @@ def test_quick_memory_figures_agree(stages: dict[str, dict[str, Any]], tmp_path:
         times = given.users // memory.QUICK_USERS
         asked.append((command[3], times))
         own = stages[command[3]]
-        scaled = {key: own[key] * times for key in ("seconds", "epoch_seconds", "interactions", "full_ranking_bytes") if key in own}
+        scaled = {
+            key: own[key] * times
+            for key in ("seconds", "epoch_seconds", "interactions", "full_ranking_bytes")
+            if key in own
+        }
         return {**own, **scaled, "peak_bytes": 1000 + 200 * times**2}
 
     monkeypatch.setattr(memory, "run_apart", grown)
@@ -168,10 +224,15 @@ def test_quick_memory_figures_agree(stages: dict[str, dict[str, Any]], tmp_path:
     record = json.loads(out.read_text())
     assert asked == [(stage, times) for times in (1, 2, 4) for stage in ("prepare", "train")]
     for row in record["rows"]:
-        assert (row["users"], row["items"]) == (row["times"] * memory.QUICK_USERS, row["times"] * memory.QUICK_ITEMS)
+        assert (row["users"], row["items"]) == (
+            row["times"] * memory.QUICK_USERS,
+            row["times"] * memory.QUICK_ITEMS,
+        )
         assert row["table_bytes"] == 4 * 2 * (row["users"] + row["items"]) * memory.QUICK_WIDTH
         pairs = row["users"] ** 2 + row["items"] ** 2
-        assert row["neighbours_ns_a_pair"] * pairs == pytest.approx(1e9 * row["prepare"]["neighbours_seconds"])
+        assert row["neighbours_ns_a_pair"] * pairs == pytest.approx(
+            1e9 * row["prepare"]["neighbours_seconds"]
+        )
     off = {name: line["largest_deviation"] for name, line in record["lines"].items()}
     assert off["epoch"] < 1e-9 and off["preparation"] < 1e-9 and off["training, peak"] > 0.05
     table = growth.memory(record)
@@ -179,22 +240,39 @@ def test_quick_memory_figures_agree(stages: dict[str, dict[str, Any]], tmp_path:
     for row in record["rows"]:
         row["train"]["device_peak_bytes"] = 2**20
     table = growth.memory(record)
-    assert table.header[-1].endswith("on the device, MiB") and [row[-1] for row in table.rows] == ["1", "1", "1", ""]
+    assert table.header[-1].endswith("on the device, MiB") and [row[-1] for row in table.rows] == [
+        "1",
+        "1",
+        "1",
+        "",
+    ]
 
 
 def test_growth_is_drawn_and_shown(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page would show a figure that is not there, or none."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     rows = [
-        {"times": times, **{stage: {"peak_bytes": times, "seconds": times, "epoch_seconds": times} for stage in ("prepare", "train")}}
+        {
+            "times": times,
+            **{
+                stage: {"peak_bytes": times, "seconds": times, "epoch_seconds": times}
+                for stage in ("prepare", "train")
+            },
+        }
         for times in (1, 2, 4)
     ]
     record = {"rows": rows, "lines": memory.lines_of(rows)}
     (tmp_path / "memory-cpu.json").write_text(json.dumps(record))
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "performance.md")
-    monkeypatch.setattr(report, "SECTIONS", {"cpu": {"memory-cpu": lambda record: report.Table("t", "Growth", ["a"], [["1"]])}})
+    monkeypatch.setattr(
+        report,
+        "SECTIONS",
+        {"cpu": {"memory-cpu": lambda record: report.Table("t", "Growth", ["a"], [["1"]])}},
+    )
     report.write()
     assert "![memory-cpu](figures/memory-cpu.svg)" in report.PAGE.read_text()
     drawn = (tmp_path / "docs" / "figures" / "memory-cpu.svg").read_text()
-    assert all(word in drawn for word in ("peak memory", "training", "preparation", "times the data"))
+    assert all(
+        word in drawn for word in ("peak memory", "training", "preparation", "times the data")
+    )

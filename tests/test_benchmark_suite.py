@@ -26,16 +26,31 @@ TINY = Sizes(batch_size=8, width=24, max_length=8, features=8, hidden=16)
 @pytest.mark.parametrize(
     ("op_name", "stage"),
     [
-        ("jit(f)/while/body/vmap(jvp(Model.scores))/project/encoder.project/dot_general", "project"),
+        (
+            "jit(f)/while/body/vmap(jvp(Model.scores))/project/encoder.project/dot_general",
+            "project",
+        ),
         ("jit(f)/while/body/vmap(transpose(jvp(project)))/dot_general", "project"),
         ("jit(f)/project/gather/gather", "gather"),  # the innermost
-        ("jit(f)/backbone/while/body/closed_call/gather", "backbone"),  # the last part is a primitive that is called like a stage
+        (
+            "jit(f)/backbone/while/body/closed_call/gather",
+            "backbone",
+        ),  # the last part is a primitive that is called like a stage
         ("jit(f)/jit(update)/add", None),  # a function that is called like a stage
         ("jit(f)/projected/add", None),
-        ("jit(f)/while/body/vmap(jvp(SequenceModel.training_scores))/encoder.head_input/add", "gate"),  # by flax's names
-        ("jit(f)/vmap(jvp(SequenceModel.training_scores))/SequenceModel.training_features/encoder.item_features/gather", "gather"),
+        (
+            "jit(f)/while/body/vmap(jvp(SequenceModel.training_scores))/encoder.head_input/add",
+            "gate",
+        ),  # by flax's names
+        (
+            "jit(f)/vmap(jvp(SequenceModel.training_scores))/SequenceModel.training_features/encoder.item_features/gather",
+            "gather",
+        ),
         ("jit(f)/vmap(transpose(jvp(SequenceModel.training_scores)))/concatenate", "loss"),
-        ("jit(f)/vmap(jvp(SequenceModel.training_scores))/backbone/backbone._published/add", "backbone"),
+        (
+            "jit(f)/vmap(jvp(SequenceModel.training_scores))/backbone/backbone._published/add",
+            "backbone",
+        ),
         ("", None),
     ],
 )
@@ -51,7 +66,9 @@ def test_matrix_products_without_a_name_go_where_their_data_goes() -> None:
         def loss(weights: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
             first, last, bias = weights
             with jax.named_scope("project"):
-                joined = jnp.concatenate([rows @ first[:, :24], jnp.flip(rows) @ first[:, 24:]], axis=-1)
+                joined = jnp.concatenate(
+                    [rows @ first[:, :24], jnp.flip(rows) @ first[:, 24:]], axis=-1
+                )
             with jax.named_scope("gate"):
                 vectors = jnp.sin(joined) @ last + bias
             with jax.named_scope("backbone"):
@@ -64,18 +81,31 @@ def test_matrix_products_without_a_name_go_where_their_data_goes() -> None:
             return jax.tree.map(lambda leaf, way: leaf - 0.1 * jnp.sign(way), weights, gradient)
 
     sizes = (1, 64, 48), (1, 48, 40), (1, 40)
-    lowered = jax.jit(jax.vmap(one_step)).lower(tuple(jnp.ones(size) for size in sizes), jnp.ones((1, 80, 64)))
+    lowered = jax.jit(jax.vmap(one_step)).lower(
+        tuple(jnp.ones(size) for size in sizes), jnp.ones((1, 80, 64))
+    )
     text = lowered.compile().as_text() or ""
     module, entry = Module(text), text.split("\nENTRY", 1)[1]
     ran = [name for name in module.instructions if f" %{name} = " in entry]
-    products = [(module.scope(name).stage, module.scope(name).backward) for name in ran if module.is_product(name)]
+    products = [
+        (module.scope(name).stage, module.scope(name).backward)
+        for name in ran
+        if module.is_product(name)
+    ]
     forward, backward = ("project", False), ("project", True)
-    assert sorted(products) == sorted([forward, forward, backward, backward, ("gate", False), ("gate", True), ("gate", True)])
+    assert sorted(products) == sorted(
+        [forward, forward, backward, backward, ("gate", False), ("gate", True), ("gate", True)]
+    )
 
 
 def test_operation_lasts_until_its_end_is_marked() -> None:
     """A product that a CPU's threads go on with would count for the time in which it was handed over."""
-    events = [Event("dot", 0.0, 2.0), Event("add", 3.0, 4.0), Event("dot", 10.0, 12.0), Event("dot", 20.0, 21.0)]
+    events = [
+        Event("dot", 0.0, 2.0),
+        Event("add", 3.0, 4.0),
+        Event("dot", 10.0, 12.0),
+        Event("dot", 20.0, 21.0),
+    ]
     marks = {"dot": [7.0, 11.5], "add": [3.9]}
     ends = [(event.instruction, event.end) for event in trace.with_ends(events, marks)]
     assert ends == [("dot", 7.0), ("add", 4.0), ("dot", 12.0), ("dot", 21.0)]
@@ -83,7 +113,12 @@ def test_operation_lasts_until_its_end_is_marked() -> None:
 
 def test_time_is_divided_among_operations_in_flight() -> None:
     """A loop would count beside its body, or two threads' time exceed the time that passed."""
-    events = [Event("while", 0.0, 10.0), Event("a", 1.0, 5.0), Event("b", 3.0, 7.0), Event("c", 12.0, 13.0)]
+    events = [
+        Event("while", 0.0, 10.0),
+        Event("a", 1.0, 5.0),
+        Event("b", 3.0, 7.0),
+        Event("c", 12.0, 13.0),
+    ]
     times, idle = trace.shared_time(events, {"while"})
     assert times == {"while": 1.0 + 3.0, "a": 2.0 + 1.0, "b": 1.0 + 2.0, "c": 1.0} and idle == 2.0
     assert sum(times.values()) + idle == 13.0
@@ -91,14 +126,19 @@ def test_time_is_divided_among_operations_in_flight() -> None:
 
 def test_count_of_the_projection_is_that_of_xla() -> None:
     """The share of the limit would be of another number of operations than the model's."""
-    encoder, rows = HolisticEncoder(TINY.width, TINY.features, (TINY.hidden,)), jnp.ones((50, TINY.width))
+    encoder, rows = (
+        HolisticEncoder(TINY.width, TINY.features, (TINY.hidden,)),
+        jnp.ones((50, TINY.width)),
+    )
     params = encoder.init(jax.random.key(0), rows, rows, method="project")
 
     def loss(params: Any) -> jax.Array:
         return (encoder.apply(params, rows, rows, method="project") ** 2).sum()
 
     compiled = jax.jit(jax.grad(loss)).lower(params).compile()
-    assert compiled.cost_analysis()["flops"] == pytest.approx(profile.count_project(TINY, 50)["flops"], rel=0.2)
+    assert compiled.cost_analysis()["flops"] == pytest.approx(
+        profile.count_project(TINY, 50)["flops"], rel=0.2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +146,9 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a quick run, of a model with text and of one without; GRUs, for they compile fast."""
     out = tmp_path_factory.mktemp("profile") / "profile.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profile, "limits", lambda quick: Limits({"float32": 1e9, "bfloat16": 1e9}, 1e9))
+        patch.setattr(
+            profile, "limits", lambda quick: Limits({"float32": 1e9, "bfloat16": 1e9}, 1e9)
+        )
         profile.main(["--quick", "--models=grasp-gru4rec,plain-gru4rec", f"--out={out}"])
     return json.loads(out.read_text())
 
@@ -122,18 +164,33 @@ def test_stages_add_up(profiles: dict[str, dict[str, Any]]) -> None:
     for outcome in profiles.values():
         assert sum(row["share"] for row in outcome["stages"]) == pytest.approx(1.0)
         assert sum(outcome["attributed"].values()) + outcome["unattributed"] == pytest.approx(1.0)
-        assert outcome["unattributed"] < 0.5 and outcome["attributed"]["by_name"] > 0.1  # a busy machine spends more beside the named ones
+        assert (
+            outcome["unattributed"] < 0.5 and outcome["attributed"]["by_name"] > 0.1
+        )  # a busy machine spends more beside the named ones
         shares = [row["share"] for row in outcome["operations"]]
-        assert len(shares) == profile.TOP and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1
+        assert (
+            len(shares) == profile.TOP
+            and shares == sorted(shares, reverse=True)
+            and 0 < sum(shares) <= 1
+        )
         assert 0 < outcome["busy_seconds_per_step"] <= outcome["traced_seconds_per_step"]
         found = {(row["stage"], row["backward"]) for row in outcome["stages"] if row["share"] > 0}
-        assert {("gather", False), ("backbone", False), ("backbone", True), ("loss", False), ("update", False)} <= found
+        assert {
+            ("gather", False),
+            ("backbone", False),
+            ("backbone", True),
+            ("loss", False),
+            ("update", False),
+        } <= found
         assert ("update", True) not in found
 
 
 def test_projection_is_found_where_a_model_has_text(profiles: dict[str, dict[str, Any]]) -> None:
     """The profile would name a projection in a model that has none, or miss it."""
-    of_project = {name: [row["share"] for row in own["stages"] if row["stage"] == "project"] for name, own in profiles.items()}
+    of_project = {
+        name: [row["share"] for row in own["stages"] if row["stage"] == "project"]
+        for name, own in profiles.items()
+    }
     assert min(of_project["grasp-gru4rec"]) > 0 and of_project["plain-gru4rec"] == [0, 0]
     assert "project" not in profiles["plain-gru4rec"]
     project = profiles["grasp-gru4rec"]["project"]
@@ -149,7 +206,9 @@ def test_profiles_become_tables(profiled: dict[str, Any]) -> None:
     assert stages.header == ["stage", "grasp-gru4rec", "plain-gru4rec"]
     project = next(row for row in stages.rows if row[0] == "project")
     assert project[2] == "0.0% + 0.0%" and project[1] != project[2]
-    assert [len(table.rows) for table in tops] == [profile.TOP] * 2 and "grasp-gru4rec" in tops[0].title
+    assert [len(table.rows) for table in tops] == [profile.TOP] * 2 and "grasp-gru4rec" in tops[
+        0
+    ].title
     assert "project" in profile.show(profiled["models"][0])
 
 
@@ -164,7 +223,15 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "FactorisedStep", remembered)
-        evaluation.main(["--quick", "--models=grasp-gru4rec", "--full-users=96", "--plain-users=2", f"--out={out}"])
+        evaluation.main(
+            [
+                "--quick",
+                "--models=grasp-gru4rec",
+                "--full-users=96",
+                "--plain-users=2",
+                f"--out={out}",
+            ]
+        )
     return json.loads(out.read_text()), steps[0]
 
 
@@ -172,23 +239,43 @@ def test_quick_evaluation_figures_agree(evaluated: tuple[dict[str, Any], Factori
     """The extrapolation would be to other users, or the speed-up not that of the seconds."""
     record = evaluated[0]
     (sampled,), full = record["sampled"], record["full"]
-    assert sampled["share_of_epoch"] == pytest.approx(sampled["evaluation_seconds"] / sampled["epoch_seconds"])
-    assert sampled["users"] == full["users"] and sampled["candidates"] == 101 and sampled["temporary_bytes"] > 0
+    assert sampled["share_of_epoch"] == pytest.approx(
+        sampled["evaluation_seconds"] / sampled["epoch_seconds"]
+    )
+    assert (
+        sampled["users"] == full["users"]
+        and sampled["candidates"] == 101
+        and sampled["temporary_bytes"] > 0
+    )
     ours, plain = full["factorised"], full["as_written"]
-    assert (ours["sampled_users"], plain["sampled_users"]) == (96, 2) and 0 <= full["largest_difference"] <= evaluation.PARITY_LIMIT
+    assert (ours["sampled_users"], plain["sampled_users"]) == (96, 2) and 0 <= full[
+        "largest_difference"
+    ] <= evaluation.PARITY_LIMIT
     assert plain["extrapolated_seconds"] == pytest.approx(full["users"] * plain["seconds_per_user"])
-    assert ours["extrapolated_seconds"] == pytest.approx(ours["seconds_once"] + full["users"] * ours["seconds_per_user"])
-    assert full["speed_up"] == pytest.approx(plain["extrapolated_seconds"] / ours["extrapolated_seconds"])
+    assert ours["extrapolated_seconds"] == pytest.approx(
+        ours["seconds_once"] + full["users"] * ours["seconds_per_user"]
+    )
+    assert full["speed_up"] == pytest.approx(
+        plain["extrapolated_seconds"] / ours["extrapolated_seconds"]
+    )
     assert ours["extra_bytes"] > 0 and plain["extra_bytes"] > 0
-    assert all(len(row) == len(table.header) for table in search.evaluation(record) for row in table.rows)
+    assert all(
+        len(row) == len(table.header) for table in search.evaluation(record) for row in table.rows
+    )
 
 
-def test_unequal_scores_are_not_timed(evaluated: tuple[dict[str, Any], FactorisedStep], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unequal_scores_are_not_timed(
+    evaluated: tuple[dict[str, Any], FactorisedStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two ways of scoring would be compared that do not compute the same."""
-    monkeypatch.setattr(evaluation, "holistic_attention", lambda u, v, i, j: jnp.concatenate([i, j, i, j], axis=-1))  # gates of one
+    monkeypatch.setattr(
+        evaluation, "holistic_attention", lambda u, v, i, j: jnp.concatenate([i, j, i, j], axis=-1)
+    )  # gates of one
     evaluation.plain_scores.clear_cache()
     with pytest.raises(UserError, match="cannot be compared"):
-        evaluation.time_full(evaluated[1], leave_one_out(log_to_time(quick=True), QUICK.max_length), QUICK, 64, 2)
+        evaluation.time_full(
+            evaluated[1], leave_one_out(log_to_time(quick=True), QUICK.max_length), QUICK, 64, 2
+        )
     evaluation.plain_scores.clear_cache()
 
 
@@ -208,25 +295,45 @@ def test_a_failing_benchmark_does_not_stop_the_others(
     assert run.main([], suites) == 1
     said = capfd.readouterr()
     lines = said.out.splitlines()
-    assert lines[0].startswith("benchmark first: failed with status 3, ") and lines[1] == "ran --models=all"
-    assert lines[2].startswith("benchmark second: ok, ") and len(lines) == 3 and "failed: first" in said.err
+    assert (
+        lines[0].startswith("benchmark first: failed with status 3, ")
+        and lines[1] == "ran --models=all"
+    )
+    assert (
+        lines[2].startswith("benchmark second: ok, ")
+        and len(lines) == 3
+        and "failed: first" in said.err
+    )
     assert run.main(["--only=long"], suites) == 0 and "ran long" in capfd.readouterr().out
-    assert run.main(["--only=second", "--quick"], suites) == 0 and "ran --quick\n" in capfd.readouterr().out
+    assert (
+        run.main(["--only=second", "--quick"], suites) == 0
+        and "ran --quick\n" in capfd.readouterr().out
+    )
     assert run.main(["--only=second", f"--out={tmp_path}"], suites) == 0
     assert f"ran --models=all --out={tmp_path}/second.json" in capfd.readouterr().out
     with pytest.raises(SystemExit) as refused:
         run.main(["--only=second,third"], suites)
-    assert refused.value.code == 2 and "third; expected some of first, second, long" in capfd.readouterr().err
+    assert (
+        refused.value.code == 2
+        and "third; expected some of first, second, long" in capfd.readouterr().err
+    )
 
 
-def test_a_suite_ends_with_its_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_suite_ends_with_its_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A run on a rented GPU would go on past its ten minutes, or leave out benchmarks without a word."""
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     slow = run.Benchmark("slow")
-    assert run.run({"first": slow, "second": slow}, [], quick=False, seconds=0.5) == ["first", "second"]
+    assert run.run({"first": slow, "second": slow}, [], quick=False, seconds=0.5) == [
+        "first",
+        "second",
+    ]
     said = capfd.readouterr().out.splitlines()
-    assert said[0].startswith("benchmark first: stopped, the time is over") and said[1].startswith("benchmark second: not begun")
+    assert said[0].startswith("benchmark first: stopped, the time is over") and said[1].startswith(
+        "benchmark second: not begun"
+    )
 
 
 def test_benchmarks_side_by_side_time_one_at_a_time(
@@ -245,10 +352,15 @@ with alone():
 """
     (tmp_path / "timed.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(run.__file__).parent.parent}")
-    suite = {"before": run.Benchmark("timed"), **{name: run.Benchmark("timed", beside=True) for name in ("one", "other")}}
+    suite = {
+        "before": run.Benchmark("timed"),
+        **{name: run.Benchmark("timed", beside=True) for name in ("one", "other")},
+    }
     assert run.run(suite, [], quick=False, at_once=2) == []
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
-    before, *both = sorted([float(part) for part in line[1:]] for line in lines if line[0] == "timed")
+    before, *both = sorted(
+        [float(part) for part in line[1:]] for line in lines if line[0] == "timed"
+    )
     (begun, timed, ended), (also_begun, timed_after, _) = sorted(both, key=lambda times: times[1])
     assert before[2] < min(begun, also_begun)
     assert also_begun < timed < ended <= timed_after
@@ -266,11 +378,17 @@ def test_every_benchmark_of_the_suites_is_there() -> None:
         assert all(f"{name}-{device}" in report.SECTIONS[device] for device in ("cpu", "gpu"))
 
 
-def test_page_takes_one_table_or_several(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_takes_one_table_or_several(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A record with several tables would break the page, or show the first alone."""
     table = report.Table("t", "One title", ["a"], [["1"]])
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "SECTIONS", {"cpu": {"x-cpu": lambda record: [table, table]}, "gpu": {"y-gpu": lambda record: table}})
+    monkeypatch.setattr(
+        report,
+        "SECTIONS",
+        {"cpu": {"x-cpu": lambda record: [table, table]}, "gpu": {"y-gpu": lambda record: table}},
+    )
     for name in ("x-cpu", "y-gpu"):
         (tmp_path / f"{name}.json").write_text("{}")
     assert report.page().count(markdown(table)) == 3

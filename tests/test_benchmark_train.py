@@ -45,12 +45,18 @@ def test_rivals_read_the_split_and_its_candidates(prepared: tuple[pathlib.Path, 
     everyone = data.training_histories()
     assert len(everyone) == log.num_users
     histories = {name: data.histories(name) for name in ("valid", "test")}
-    assert (data.valid.users == split.valid.evaluated).all() and (data.test.users == split.test.evaluated).all()
+    assert (data.valid.users == split.valid.evaluated).all() and (
+        data.test.users == split.test.evaluated
+    ).all()
     short = np.setdiff1d(np.arange(log.num_users), data.test.users)
     assert len(short) and all(len(everyone[user]) == log.lengths[user] for user in short)
     for k, user in enumerate(data.test.users):
         own = log.items[log.offsets[user] : log.offsets[user + 1]]
-        assert (everyone[user] == own[:-2]).all() and (histories["valid"][k] == own[:-2]).all() and (histories["test"][k] == own[:-1]).all()
+        assert (
+            (everyone[user] == own[:-2]).all()
+            and (histories["valid"][k] == own[:-2]).all()
+            and (histories["test"][k] == own[:-1]).all()
+        )
         assert data.valid.candidates[k, 0] == own[-2] and data.test.candidates[k, 0] == own[-1]
         for held_out in (data.valid, data.test):
             negatives = held_out.candidates[k, 1:]
@@ -59,30 +65,60 @@ def test_rivals_read_the_split_and_its_candidates(prepared: tuple[pathlib.Path, 
 
 def test_rivals_are_measured_as_the_package_measures() -> None:
     """A tie, or a score that is no number, would count for a rival and against us."""
-    scores = np.array([[1.0, 0.5, 2.0], [1.0, 1.0, 0.0], [np.nan, 0.0, 0.0], [3.0, np.nan, 0.0], [3.0, 0.0, -np.inf]])
+    scores = np.array(
+        [
+            [1.0, 0.5, 2.0],
+            [1.0, 1.0, 0.0],
+            [np.nan, 0.0, 0.0],
+            [3.0, np.nan, 0.0],
+            [3.0, 0.0, -np.inf],
+        ]
+    )
     assert protocol.ranks_of(scores).tolist() == [1, 1, 2, 1, 0]
     lost = np.array([[-np.inf, 0.0, -np.inf, 1.0]])  # an item that a rival does not know
     assert protocol.ranks_of(lost).tolist() == [3]
     ranks = np.random.default_rng(0).integers(0, 30, 500)
-    assert protocol.ndcg_at_10(ranks) == pytest.approx(ndcg_at_10(ranks)) == pytest.approx(metrics(ranks)["NDCG@10"])
+    assert (
+        protocol.ndcg_at_10(ranks)
+        == pytest.approx(ndcg_at_10(ranks))
+        == pytest.approx(metrics(ranks)["NDCG@10"])
+    )
 
 
 @pytest.mark.parametrize("left", [False, True])
 def test_histories_are_padded_on_the_side_asked_for(left: bool) -> None:
     """A rival would read a history backwards, without its newest items, or shifted."""
-    rows = protocol.padded([np.array([5, 6, 7, 8]), np.array([9]), np.array([], int)], 3, fill=0, left=left)
+    rows = protocol.padded(
+        [np.array([5, 6, 7, 8]), np.array([9]), np.array([], int)], 3, fill=0, left=left
+    )
     assert rows.tolist() == [[6, 7, 8], [0, 0, 9] if left else [9, 0, 0], [0, 0, 0]]
 
 
 def test_rivals_stop_when_the_package_stops() -> None:
     """A rival would train longer or shorter than we do on the same validation scores."""
-    scores = [4, 5, 3, 5, 4, 3, 4, 0]  # rank of every target: the third epoch is the best, the sixth no better
-    course, progress = protocol.Course(SETTINGS._replace(patience=4, max_epochs=50)), Progress.start(1)
+    scores = [
+        4,
+        5,
+        3,
+        5,
+        4,
+        3,
+        4,
+        0,
+    ]  # rank of every target: the third epoch is the best, the sixth no better
+    course, progress = (
+        protocol.Course(SETTINGS._replace(patience=4, max_epochs=50)),
+        Progress.start(1),
+    )
     for rank in scores:
         ranks = np.full(7, rank)
         kept = course.after_epoch(1.0, ranks)
         progress, better = progress.after_epoch(np.array([ndcg_at_10(ranks)]), 4)
-        assert kept == better[0] and course.best_epoch == progress.best_epoch[0] and course.ends == progress.stopped[0]
+        assert (
+            kept == better[0]
+            and course.best_epoch == progress.best_epoch[0]
+            and course.ends == progress.stopped[0]
+        )
         if course.ends:
             break
     assert course.ends and course.best_epoch == 3 and len(course.valid_ndcg) == 7
@@ -102,25 +138,43 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         python.parent.mkdir(parents=True)
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
-    rivals = {"popular": train.Rival("popularity", "tests.popular_rival"), "broken": train.Rival("broken one", "tests.no_such_module")}
+    rivals = {
+        "popular": train.Rival("popularity", "tests.popular_rival"),
+        "broken": train.Rival("broken one", "tests.no_such_module"),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "RIVALS", rivals)
         patch.setattr(train, "ENVIRONMENTS", folder)
         out = folder / "train.json"
-        message = refusal(train.main, ["--quick", "--rivals=broken,popular", "--rival-epochs=2", f"--out={out}"])
+        message = refusal(
+            train.main, ["--quick", "--rivals=broken,popular", "--rival-epochs=2", f"--out={out}"]
+        )
     assert message == "broken one failed, see above; the others were measured"
     return json.loads(out.read_text())
 
 
-def test_quick_run_measures_all_by_one_formula(trained: dict[str, Any], prepared: tuple[pathlib.Path, Split]) -> None:
+def test_quick_run_measures_all_by_one_formula(
+    trained: dict[str, Any], prepared: tuple[pathlib.Path, Split]
+) -> None:
     """A row would show other ranks than its implementation's, or a failed rival cost the results of the others."""
     ours, popular = trained["rows"]
-    assert (ours["implementation"], popular["implementation"]) == ("grasp_jax", "popularity") and trained["benchmark"] == "train"
+    assert (ours["implementation"], popular["implementation"]) == (
+        "grasp_jax",
+        "popularity",
+    ) and trained["benchmark"] == "train"
     data = protocol.read(prepared[0])[1]
     expected = metrics(popular_rival.ranks(data, "test"))
-    assert popular["NDCG@10"] == pytest.approx(expected["NDCG@10"]) and popular["HR@10"] == pytest.approx(expected["HR@10"])
-    assert popular["valid_ndcg"] == pytest.approx([ndcg_at_10(popular_rival.ranks(data, "valid"))] * 2)
-    assert (popular["epochs"], popular["best_epoch"], popular["stopped"]) == (2, 1, False) and popular["epoch_seconds"] == 0.5
+    assert popular["NDCG@10"] == pytest.approx(expected["NDCG@10"]) and popular[
+        "HR@10"
+    ] == pytest.approx(expected["HR@10"])
+    assert popular["valid_ndcg"] == pytest.approx(
+        [ndcg_at_10(popular_rival.ranks(data, "valid"))] * 2
+    )
+    assert (popular["epochs"], popular["best_epoch"], popular["stopped"]) == (
+        2,
+        1,
+        False,
+    ) and popular["epoch_seconds"] == 0.5
     assert ours["ratio"] == 1 and popular["ratio"] == pytest.approx(0.5 / ours["epoch_seconds"])
 
 
@@ -128,9 +182,18 @@ def test_our_training_learns_and_is_timed_apart(trained: dict[str, Any]) -> None
     """Epochs would hold compilation, or quality be that of a model that was evaluated wrongly."""
     ours = trained["rows"][0]
     assert ours["NDCG@10"] > 2 * CHANCE and max(ours["valid_ndcg"]) > 2 * CHANCE
-    assert len(ours["all_epoch_seconds"]) == len(ours["valid_ndcg"]) == ours["epochs"] <= SETTINGS.max_epochs and ours["stopped"]
+    assert (
+        len(ours["all_epoch_seconds"])
+        == len(ours["valid_ndcg"])
+        == ours["epochs"]
+        <= SETTINGS.max_epochs
+        and ours["stopped"]
+    )
     assert ours["valid_ndcg"][ours["best_epoch"] - 1] == max(ours["valid_ndcg"])
-    assert ours["compile_seconds"] > 0 and ours["compile_seconds"] + sum(ours["all_epoch_seconds"]) < ours["seconds"]
+    assert (
+        ours["compile_seconds"] > 0
+        and ours["compile_seconds"] + sum(ours["all_epoch_seconds"]) < ours["seconds"]
+    )
     assert ours["versions"]["jax"] and ours["peak_memory_bytes"] > 2**20
 
 
@@ -148,7 +211,10 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     groups = (rng.integers(NUM_GROUPS, size=(400, 1)) + np.arange(10)) % NUM_GROUPS
     items = groups + NUM_GROUPS * rng.integers(30, size=groups.shape)
     log = build_log("groups", np.repeat(np.arange(400), 10), items.ravel())
-    folder, settings = tmp_path_factory.mktemp("following"), SETTINGS._replace(threads=1, patience=EPOCHS)
+    folder, settings = (
+        tmp_path_factory.mktemp("following"),
+        SETTINGS._replace(threads=1, patience=EPOCHS),
+    )
     train.write_interactions(folder, log)
     protocol.write(folder, settings, data_of(prepared_run(folder, settings)))
     return folder
@@ -162,7 +228,10 @@ def test_installed_rival_learns(name: str, following: pathlib.Path) -> None:
         pytest.skip(f"{name} is not installed: make rival-{name}")
     got = train.train(str(python), train.RIVALS[name].module, following, EPOCHS)
     assert got is not None and len(got.epoch_seconds) == len(got.valid_ndcg) == EPOCHS
-    assert got.valid_ndcg[got.best_epoch - 1] == max(got.valid_ndcg) and 0 < sum(got.epoch_seconds) < got.seconds
+    assert (
+        got.valid_ndcg[got.best_epoch - 1] == max(got.valid_ndcg)
+        and 0 < sum(got.epoch_seconds) < got.seconds
+    )
     train.check(name, got, protocol.read(following)[1])
     assert ndcg_at_10(np.asarray(got.ranks)) > 2 * CHANCE
 
@@ -172,7 +241,13 @@ def test_rival_needs_nothing_of_ours(name: str) -> None:
     """A rival would not start in its environment, which has neither JAX nor grasp_jax."""
     blocked = "import sys; sys.modules['jax'] = sys.modules['grasp_jax'] = None\n"
     loads = "import benchmarks.rivals.protocol\n"
-    done = subprocess.run([sys.executable, "-c", blocked + loads], cwd=train.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + loads],
+        cwd=train.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     sources = [train.RIVALS[name].module, "benchmarks.torch_backbone"]
     for module in sources:
@@ -182,7 +257,10 @@ def test_rival_needs_nothing_of_ours(name: str) -> None:
 
 
 def test_rival_that_is_missing_is_named(
-    prepared: tuple[pathlib.Path, Split], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    prepared: tuple[pathlib.Path, Split],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A comparison would be left out in silence, or keep a rival's name beside ranks that are not its own."""
     data = protocol.read(prepared[0])[1]
@@ -191,18 +269,28 @@ def test_rival_that_is_missing_is_named(
     monkeypatch.setattr(train, "train", lambda *_: good)
     monkeypatch.setattr(train, "ENVIRONMENTS", tmp_path)
     train.main(["--quick", "--rivals=torch"])
-    assert "plain PyTorch is not installed and left out: make rival-torch" in capsys.readouterr().out
+    assert (
+        "plain PyTorch is not installed and left out: make rival-torch" in capsys.readouterr().out
+    )
     for ranks in ([0] * (num - 1), [0] * (num - 1) + [101]):
-        assert f"expected {num}, from 0 to 100" in refusal(train.check, "plain PyTorch", good._replace(ranks=ranks), data)
+        assert f"expected {num}, from 0 to 100" in refusal(
+            train.check, "plain PyTorch", good._replace(ranks=ranks), data
+        )
 
 
 def test_rivals_on_another_device_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU's epoch would be set against that of a few cores."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "JAX runs on gpu and the rivals on the CPU's cores" in refusal(train.main, ["--quick", "--rivals=torch"])
+    assert "JAX runs on gpu and the rivals on the CPU's cores" in refusal(
+        train.main, ["--quick", "--rivals=torch"]
+    )
 
 
 def test_flags_that_say_nothing_are_refused() -> None:
     """A mistyped rival would be left out after an hour of training."""
-    assert refusal(train.main, ["--rivals=rectool"]).startswith("--rivals: 'rectool'; expected some of rectools")
-    assert refusal(train.main, ["--rival-epochs=-1"]).startswith("--rival-epochs=-1; expected a whole number from 1")
+    assert refusal(train.main, ["--rivals=rectool"]).startswith(
+        "--rivals: 'rectool'; expected some of rectools"
+    )
+    assert refusal(train.main, ["--rival-epochs=-1"]).startswith(
+        "--rival-epochs=-1; expected a whole number from 1"
+    )

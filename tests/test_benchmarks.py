@@ -41,7 +41,9 @@ def test_quick_run_agrees_and_ends_with_the_speed_up(tmp_path: pathlib.Path) -> 
     assert ("not measured" in lines[-1]) == (not has_torch)
     assert len(result["steps"]) == 2 + has_torch
     assert len(set(result["parity"]["losses"])) == 2 + has_torch
-    assert [row["users"] for row in result["growth"]] == sorted(row["users"] for row in result["growth"])
+    assert [row["users"] for row in result["growth"]] == sorted(
+        row["users"] for row in result["growth"]
+    )
 
 
 def test_left_over_argument_is_refused_in_one_line() -> None:
@@ -61,14 +63,31 @@ def test_synthetic_lengths_follow_paper_beauty() -> None:
 def test_describing_killed_on_the_way_makes_the_same_tables(tmp_path: pathlib.Path) -> None:
     """An answer would be paid for twice, or the bank depend on when a run was killed or on the server's moods."""
     out = tmp_path / "describe.json"
-    flags = ("--items=120", "--users=20", "--think=0.02", "--concurrency=4", "--kills=1", "--runs", "misbehaving", "killed")
+    flags = (
+        "--items=120",
+        "--users=20",
+        "--think=0.02",
+        "--concurrency=4",
+        "--kills=1",
+        "--runs",
+        "misbehaving",
+        "killed",
+    )
     command = [sys.executable, "-m", "benchmarks.describe", *flags, f"--out={out}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("x; all tables are the same")
     whole, killed = json.loads(out.read_text(encoding="utf-8"))["runs"].values()
-    assert whole["answers"] == 140 < whole["requests"] and whole["asked_again"] == 0 and whole["most_in_flight"] <= 4
-    assert killed["kills"] == 1 and 0 <= killed["asked_again"] <= 4 and killed["asked_again_though_kept"] == 0
+    assert (
+        whole["answers"] == 140 < whole["requests"]
+        and whole["asked_again"] == 0
+        and whole["most_in_flight"] <= 4
+    )
+    assert (
+        killed["kills"] == 1
+        and 0 <= killed["asked_again"] <= 4
+        and killed["asked_again_though_kept"] == 0
+    )
     assert killed["checksums"] == whole["checksums"] and len(set(whole["checksums"].values())) == 4
 
 
@@ -84,7 +103,13 @@ BROKEN_PROMISES: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("figure", BROKEN_PROMISES)
 def test_describing_benchmark_fails_where_a_promise_is_broken(figure: str) -> None:
     """The benchmark would print and keep figures of a client that pays twice."""
-    good = {"asked_again": 2, "asked_again_though_kept": 0, "not_kept_at_kills": 2, "most_in_flight": 32, "kills": 2}
+    good = {
+        "asked_again": 2,
+        "asked_again_though_kept": 0,
+        "not_kept_at_kills": 2,
+        "most_in_flight": 32,
+        "kills": 2,
+    }
     runs = {name: {**good, "checksums": {"items": "a"}} for name in ("whole", "killed")}
     describe.check(runs, 32)
     runs["killed"][figure], message = BROKEN_PROMISES[figure]
@@ -108,12 +133,24 @@ def test_bank_of_a_small_size(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("scann", reason="scann is not installed")
     out = tmp_path / "bank.json"
     arguments = ["--rows=5000", "--width=32", "--sample=50", f"--folder={tmp_path}", f"--out={out}"]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.bank", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bank", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     names = [stage["name"] for stage in result["stages"]]
     searched = [f"index searched, {leaves} leaves" for leaves in (1, 2, 4, 8)]
-    assert names == ["table written", "index built and saved", "index opened", *searched, "searched exactly"]
+    assert names == [
+        "table written",
+        "index built and saved",
+        "index opened",
+        *searched,
+        "searched exactly",
+    ]
     assert all(stage["seconds"] > 0 for stage in result["stages"])
     assert result["recall"]["8"] > 0.95 and result["recall"]["8"] >= result["recall"]["1"]
     assert not list(tmp_path.glob("bank-*")), "the table is left on disk"
@@ -139,8 +176,14 @@ def test_gated_projection_of_a_small_size(tmp_path: pathlib.Path) -> None:
     assert len(done.stdout.split("written to")[0].strip().splitlines()) == 2 + len(rows)
     for row in rows:
         rates = result["limits"]
-        limit = max(row["operations"] / rates["flops"][row["dtype"]], row["bytes"] / rates["bytes_per_second"])
-        assert row["share_of_limit"] == pytest.approx(1e3 * limit / row["median_ms"]) and len(row["ms"]) == 2
+        limit = max(
+            row["operations"] / rates["flops"][row["dtype"]],
+            row["bytes"] / rates["bytes_per_second"],
+        )
+        assert (
+            row["share_of_limit"] == pytest.approx(1e3 * limit / row["median_ms"])
+            and len(row["ms"]) == 2
+        )
 
 
 def test_gated_projection_counts_what_it_must() -> None:
@@ -148,8 +191,18 @@ def test_gated_projection_counts_what_it_must() -> None:
     shape = gated_projection.Shape("any", tokens=10, items=100, width=6, features=5, hidden=())
     forward = gated_projection.counted(shape, "bfloat16", distinct=8, backward=False)
     both = gated_projection.counted(shape, "bfloat16", distinct=8, backward=True)
-    assert forward["operations"] == 10 * (4 * 6 * 5) * 2 and both["operations"] == 2 * forward["operations"]
-    rows, kernels, bias, gates, ids, result = 2 * 8 * 6 * 2, 4 * 6 * 5, 5 * 4, 10 * 3 * 4, 10 * 4, 10 * 5 * 4
+    assert (
+        forward["operations"] == 10 * (4 * 6 * 5) * 2
+        and both["operations"] == 2 * forward["operations"]
+    )
+    rows, kernels, bias, gates, ids, result = (
+        2 * 8 * 6 * 2,
+        4 * 6 * 5,
+        5 * 4,
+        10 * 3 * 4,
+        10 * 4,
+        10 * 5 * 4,
+    )
     assert forward["bytes"] == rows + 2 * kernels + bias + gates + ids + result
     assert both["bytes"] == forward["bytes"] + rows + gates + ids + result + 4 * kernels + bias
 
@@ -159,5 +212,10 @@ def test_gated_projection_refuses_to_time_another_function() -> None:
     work = gated_projection.make_work(gated_projection.QUICK_SHAPES[0], "float32", 1, 60)
     encoder = HolisticEncoder(24, 8, (20,))
     good = gated_projection.xla_form(encoder)
-    forms = {"xla": good, "kernel": lambda params, *args, **named: 1.01 * good(params, *args, **named)}
-    assert "kernel in float32 differs" in refusal(gated_projection.check_parity, forms, encoder, work, "float32")
+    forms = {
+        "xla": good,
+        "kernel": lambda params, *args, **named: 1.01 * good(params, *args, **named),
+    }
+    assert "kernel in float32 differs" in refusal(
+        gated_projection.check_parity, forms, encoder, work, "float32"
+    )

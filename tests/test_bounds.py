@@ -17,12 +17,20 @@ def random(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-def scores_and_bounds(encoder: HolisticEncoder, logits: jax.Array, own_items: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scores_and_bounds(
+    encoder: HolisticEncoder, logits: jax.Array, own_items: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exact scores of random users and items, those near them, and their bounds; `own_items` asks for each user's items by themselves."""
     features = random(0, ITEMS, 3, encoder.hidden[0] if encoder.hidden else FEATURES)
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), features[:1], jnp.zeros((1, 3)))["params"]
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), features[:1], jnp.zeros((1, 3)))[
+        "params"
+    ]
     leaves, tree = jax.tree.flatten(shapes)
-    params = {"params": jax.tree.unflatten(tree, [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)])}
+    params = {
+        "params": jax.tree.unflatten(
+            tree, [0.7 * random(10 + k, *leaf.shape) for k, leaf in enumerate(leaves)]
+        )
+    }
     states = random(1, USERS, FEATURES)
     model, whole = SequenceModel(encoder, SASRec(FEATURES, 8)), {"encoder": params["params"]}
 
@@ -44,7 +52,10 @@ def scores_and_bounds(encoder: HolisticEncoder, logits: jax.Array, own_items: bo
 @pytest.mark.parametrize("scale", [0.0, 0.05, 1.0, 5.0])
 def test_scores_are_within_their_bounds(gate: str, hidden: tuple[int, ...], scale: float) -> None:
     """A rank would count an item that it never scored on the wrong side of the target."""
-    encoder, logits = HolisticEncoder(WIDTH, FEATURES, hidden, gate), scale * random(2, USERS, ITEMS, 2)
+    encoder, logits = (
+        HolisticEncoder(WIDTH, FEATURES, hidden, gate),
+        scale * random(2, USERS, ITEMS, 2),
+    )
     exact, near, slack = scores_and_bounds(encoder, logits, own_items=scale == 1.0)
     assert (np.abs(exact - near) <= slack).all()
     assert np.abs(exact - near).max() > 0.02 or scale < 1.0 or not hidden
@@ -55,7 +66,10 @@ def test_bounds_are_narrow_where_gates_hardly_move() -> None:
     encoder = HolisticEncoder(WIDTH, FEATURES, (HIDDEN,), "paper", keep=(True, False, True))
     exact, near, slack = scores_and_bounds(encoder, 0.02 * random(2, USERS, ITEMS, 2))
     without_gates = scores_and_bounds(encoder, jnp.zeros((USERS, ITEMS, 2)))[0]
-    assert slack.max() < 0.02 * exact.std() and np.abs(near - exact).max() < 0.1 * np.abs(without_gates - exact).max()
+    assert (
+        slack.max() < 0.02 * exact.std()
+        and np.abs(near - exact).max() < 0.1 * np.abs(without_gates - exact).max()
+    )
 
 
 def test_no_bounds_where_there_is_no_rest() -> None:
@@ -63,7 +77,11 @@ def test_no_bounds_where_there_is_no_rest() -> None:
     features = random(0, ITEMS, 3, HIDDEN)
     for gate, hidden in (("softmax", (HIDDEN,)), ("none", (HIDDEN,)), ("paper", (HIDDEN, 8))):
         encoder = HolisticEncoder(WIDTH, FEATURES, hidden, gate)
-        params = encoder.init(jax.random.key(0), features[:, 0] if gate == "none" else features, None if gate == "none" else jnp.zeros(3))
+        params = encoder.init(
+            jax.random.key(0),
+            features[:, 0] if gate == "none" else features,
+            None if gate == "none" else jnp.zeros(3),
+        )
         assert encoder.apply(params, method="gated_head") is None
 
 

@@ -18,15 +18,25 @@ from tests.chat_server import ChatServer, running
 from tests.refusal import refusal
 
 FAULTS = {
-    "busy": 17, "broken": 23, "dropped": 29, "malformed": 31, "other": 37, "slow": 41,
-    "na": 11, "endless": 13, "empty": 19, "refused": 43,
-}  # fmt: skip
+    "busy": 17,
+    "broken": 23,
+    "dropped": 29,
+    "malformed": 31,
+    "other": 37,
+    "slow": 41,
+    "na": 11,
+    "endless": 13,
+    "empty": 19,
+    "refused": 43,
+}
 
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> KnowledgeConfig:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    config = KnowledgeConfig().with_fields({"describe.concurrency": 8, "describe.max_characters": 200})
+    config = KnowledgeConfig().with_fields(
+        {"describe.concurrency": 8, "describe.max_characters": 200}
+    )
     return config
 
 
@@ -34,7 +44,9 @@ def prompt_of(row: int) -> str:
     return f"item {row // 2}"  # every prompt twice
 
 
-def describe(folder: pathlib.Path, config: KnowledgeConfig, num_rows: int = 400) -> tuple[list[tuple[str, str]], Usage]:
+def describe(
+    folder: pathlib.Path, config: KnowledgeConfig, num_rows: int = 400
+) -> tuple[list[tuple[str, str]], Usage]:
     with AnswerCache(folder) as cache:
         keys = keys_of(num_rows, prompt_of, chat.described_by(config))
         usage = chat.ask(cache.unanswered(keys), keys, prompt_of, cache, config, "items")
@@ -64,7 +76,11 @@ def test_a_server_that_misbehaves(tmp_path: pathlib.Path, settings: Any) -> None
 
 def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: Any) -> None:
     """What a user gets would depend on the endpoint's moods."""
-    content = {name: every for name, every in FAULTS.items() if name in ("na", "endless", "empty", "refused")}
+    content = {
+        name: every
+        for name, every in FAULTS.items()
+        if name in ("na", "endless", "empty", "refused")
+    }
     tables = []
     for folder, faults in (("bad", FAULTS), ("good", content)):
         with running(ChatServer(faults)) as server:
@@ -83,7 +99,9 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
         (500, "no answer after 3 attempts: .*; what was answered is kept", 3),
     ],
 )
-def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any, status: int, expected: str, requests: int) -> None:
+def test_what_cannot_go_well_stops_at_once(
+    tmp_path: pathlib.Path, settings: Any, status: int, expected: str, requests: int
+) -> None:
     """A wrong key would be tried ten thousand times, or stand in the error."""
     with running(ChatServer(status=status)) as server:
         settings = settings.with_fields({"describe.base_url": server.url})
@@ -93,7 +111,9 @@ def test_what_cannot_go_well_stops_at_once(tmp_path: pathlib.Path, settings: Any
     assert "sk-secret" not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_endpoint_that_goes_down_later_keeps_what_it_answered(tmp_path: pathlib.Path, settings: Any) -> None:
+def test_endpoint_that_goes_down_later_keeps_what_it_answered(
+    tmp_path: pathlib.Path, settings: Any
+) -> None:
     """Answers that were paid for would be lost, or the run go on for ever."""
     settings = settings.with_fields({"describe.retries": 1})
     server = ChatServer(seconds=0.0)
@@ -107,10 +127,14 @@ def test_endpoint_that_goes_down_later_keeps_what_it_answered(tmp_path: pathlib.
     assert set(server.answered.values()) == {1} and len(server.answered) == 200
 
 
-def test_no_key_for_openai_itself(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_for_openai_itself(
+    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error would come from the client, with a traceback."""
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="the environment has no OPENAI_API_KEY; set it to your key"):
+    with pytest.raises(
+        UserError, match="the environment has no OPENAI_API_KEY; set it to your key"
+    ):
         describe(tmp_path, settings)
 
 
@@ -126,13 +150,20 @@ def test_estimate_counts_what_is_missing(tmp_path: pathlib.Path, settings: Any) 
         assert rows.tolist() == list(range(40, 60, 2)) and server.requests == asked
     usage = estimate(rows, prompt_of, settings.describe.max_tokens)
     assert usage.asked == 10 and usage.answer_tokens == 10 * settings.describe.max_tokens
-    np.testing.assert_allclose(usage.cost(settings.describe), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6)
+    np.testing.assert_allclose(
+        usage.cost(settings.describe), (usage.prompt_tokens + 2 * usage.answer_tokens) / 1e6
+    )
 
 
 def test_an_address_without_its_scheme(tmp_path: pathlib.Path, settings: Any) -> None:
     """A newcomer would be told that the endpoint is down, after three attempts."""
-    settings = dataclasses.replace(settings, describe=dataclasses.replace(settings.describe, base_url="localhost:8000/v1"))
-    with pytest.raises(UserError, match="base_url: 'localhost:8000/v1'; expected an address such as http://localhost:8000/v1"):
+    settings = dataclasses.replace(
+        settings, describe=dataclasses.replace(settings.describe, base_url="localhost:8000/v1")
+    )
+    with pytest.raises(
+        UserError,
+        match="base_url: 'localhost:8000/v1'; expected an address such as http://localhost:8000/v1",
+    ):
         describe(tmp_path, settings)
 
 
@@ -144,7 +175,10 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
         settings = settings.with_fields({"describe.base_url": server.url})
         message = refusal(describe, tmp_path, settings)
         assert (other.requests, server.requests) == (0, 1)
-    assert f"{server.url}: redirects to localhost (status {status}), which is not followed" in message and "abc" not in message
+    assert (
+        f"{server.url}: redirects to localhost (status {status}), which is not followed" in message
+        and "abc" not in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +192,9 @@ def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, settings: Any, statu
     ],
     ids=["html", "empty", "parts", "error", "deep"],
 )
-def test_replies_that_are_none_are_one_line(tmp_path: pathlib.Path, settings: Any, content: bytes) -> None:
+def test_replies_that_are_none_are_one_line(
+    tmp_path: pathlib.Path, settings: Any, content: bytes
+) -> None:
     """A login page, or JSON nested absurdly deep, would end in a traceback or become an item's text."""
     settings = settings.with_fields({"describe.retries": 0})
     with running(ChatServer(content=content)) as server:
@@ -184,43 +220,80 @@ SECRETS = {
 def test_an_address_is_nothing_but_an_address(settings: Any, address: str) -> None:
     """A key would stand in config.json, results.json and the terminal."""
     message = refusal(settings.with_fields, {"embed.base_url": address})
-    assert message == refusal(check_endpoint, dataclasses.replace(settings.embed, base_url=address), "config.knowledge.embed")
-    assert message.startswith("config.knowledge.embed.base_url: ") and SECRETS[address] in message and "http://localhost:8000/v1" in message
+    assert message == refusal(
+        check_endpoint,
+        dataclasses.replace(settings.embed, base_url=address),
+        "config.knowledge.embed",
+    )
+    assert (
+        message.startswith("config.knowledge.embed.base_url: ")
+        and SECRETS[address] in message
+        and "http://localhost:8000/v1" in message
+    )
     assert "SECRET1" not in message
 
 
-@pytest.mark.parametrize("key", ["sk-SECRET1", "abcSECRET1", "A" * 65, "AKIA0123456789SECRET1", "KEY SECRET1"])
+@pytest.mark.parametrize(
+    "key", ["sk-SECRET1", "abcSECRET1", "A" * 65, "AKIA0123456789SECRET1", "KEY SECRET1"]
+)
 def test_a_key_is_no_name_of_a_variable(settings: Any, key: str) -> None:
     """A key given in place of its variable's name would be written and printed; what the environment has is a name."""
-    message = refusal(check_endpoint, dataclasses.replace(settings.describe, key_variable=key), "config.knowledge.describe", {})
+    message = refusal(
+        check_endpoint,
+        dataclasses.replace(settings.describe, key_variable=key),
+        "config.knowledge.describe",
+        {},
+    )
     assert message == refusal(settings.with_fields, {"describe.key_variable": key})
-    assert message.startswith("config.knowledge.describe.key_variable: not the name of an environment variable, such as OPENAI_API_KEY")
+    assert message.startswith(
+        "config.knowledge.describe.key_variable: not the name of an environment variable, such as OPENAI_API_KEY"
+    )
     assert key not in message
-    for name, environment in (("OPENAI_API_KEY", {}), ("K2", {}), ("my_key", {"my_key": "x"}), ("", {})):
-        check_endpoint(dataclasses.replace(settings.describe, key_variable=name), "config.knowledge.describe", environment)
+    for name, environment in (
+        ("OPENAI_API_KEY", {}),
+        ("K2", {}),
+        ("my_key", {"my_key": "x"}),
+        ("", {}),
+    ):
+        check_endpoint(
+            dataclasses.replace(settings.describe, key_variable=name),
+            "config.knowledge.describe",
+            environment,
+        )
 
 
-def test_where_it_goes_is_said_as_the_client_has_it(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_goes_is_said_as_the_client_has_it(
+    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """--dry-run would say OpenAI, and the prompts go to where an old variable of the environment points."""
-    settings = settings.with_fields({"describer": "openai", "describe.cache": str(tmp_path / "answers")})
+    settings = settings.with_fields(
+        {"describer": "openai", "describe.cache": str(tmp_path / "answers")}
+    )
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert f"go to OpenAI ({OPENAI})" in describers.what_is_missing("items", 4, prompt_of, settings)
     with running(ChatServer()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.delenv("OPENAI_API_KEY")
-        assert f"go to OPENAI_BASE_URL={server.url}, model" in describers.what_is_missing("items", 4, prompt_of, settings)
+        assert f"go to OPENAI_BASE_URL={server.url}, model" in describers.what_is_missing(
+            "items", 4, prompt_of, settings
+        )
         describe(tmp_path / "asked", settings, 4)
         assert server.requests == 2
     monkeypatch.setenv("OPENAI_BASE_URL", "http://host/v1?key=SECRET1")
     message = refusal(describers.what_is_missing, "items", 4, prompt_of, settings)
     assert message.startswith("the environment's OPENAI_BASE_URL: ") and "SECRET1" not in message
     settings = settings.with_fields({"describe.base_url": "http://own/v1"})
-    assert resolved(settings.describe).in_words == "http://own/v1", "the config's own address comes first"
+    assert resolved(settings.describe).in_words == "http://own/v1", (
+        "the config's own address comes first"
+    )
 
 
 def test_keys_are_taken_out_of_a_command_line() -> None:
     """results.json, which is passed on, would hold the key; or a setting be taken for one."""
     command = "main --a=sk-SECRET1 --b=http://u:SECRET1@h/v1?api_key=SECRET1&x=1 Authorization: Bearer SECRET1 --password=SECRET1"
-    assert redacted(command) == "main --a=*** --b=http://***h/v1?api_key=***&x=1 Authorization: Bearer *** --password=***"
+    assert (
+        redacted(command)
+        == "main --a=*** --b=http://***h/v1?api_key=***&x=1 Authorization: Bearer *** --password=***"
+    )
     plain = "main --config.model.start_token=True --config.knowledge.describe.max_tokens=300 --workdir=runs/task-secretary"
     assert redacted(plain) == plain

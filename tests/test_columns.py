@@ -31,11 +31,16 @@ LISTED = "name is {title}.[[ It is listed under: {attributes}.]]"
 
 
 def shop(**changes: Any) -> AttributeTable:
-    return AttributeTable(np.arange(3), {name: values for name, values in (SHOP | changes).items() if values is not None})
+    return AttributeTable(
+        np.arange(3),
+        {name: values for name, values in (SHOP | changes).items() if values is not None},
+    )
 
 
 def split_of() -> Split:
-    return leave_one_out(build_log("shop", np.repeat(np.arange(3), 4), np.arange(12) % 3, catalogue=np.arange(3)), 10)
+    return leave_one_out(
+        build_log("shop", np.repeat(np.arange(3), 4), np.arange(12) % 3, catalogue=np.arange(3)), 10
+    )
 
 
 def knowledge(*names: str, template: str = "listed_item") -> KnowledgeConfig:
@@ -59,57 +64,114 @@ def test_all_columns_of_text_are_used_by_default() -> None:
 
 def test_columns_can_be_named() -> None:
     """A user could not leave a column out, or have one that looks like no text."""
-    assert item_texts(knowledge("cost", "brand"), shop())[0] == "name is Soap. It is listed under: cost: $3.50; brand: Acme."
-    assert item_texts(knowledge("cost, brand"), shop()) == item_texts(knowledge("cost", "brand"), shop()), "as a flag gives them"
+    assert (
+        item_texts(knowledge("cost", "brand"), shop())[0]
+        == "name is Soap. It is listed under: cost: $3.50; brand: Acme."
+    )
+    assert item_texts(knowledge("cost, brand"), shop()) == item_texts(
+        knowledge("cost", "brand"), shop()
+    ), "as a flag gives them"
     own = shop(attributes=[["x", "y"], [], ["z"]])
-    assert item_texts(knowledge(), own)[0] == "name is Soap. It is listed under: x, y.", "the table's own column comes first"
+    assert item_texts(knowledge(), own)[0] == "name is Soap. It is listed under: x, y.", (
+        "the table's own column comes first"
+    )
     assert item_texts(knowledge("attributes"), own)[0] == "name is Soap. It is listed under: x, y."
-    assert item_texts(knowledge("title", "attributes", "brand"), own)[0] == "name is Soap. It is listed under: x, y; brand: Acme."
+    assert (
+        item_texts(knowledge("title", "attributes", "brand"), own)[0]
+        == "name is Soap. It is listed under: x, y; brand: Acme."
+    )
 
 
 def test_columns_that_cannot_be_used_are_refused(tmp_path: pathlib.Path) -> None:
     """A mistyped name, or one that the template has no place for, would be ignored."""
     message = refusal(item_texts, knowledge("colour"), shop())
-    assert_names(message, ("config.knowledge.text_columns: 'colour' is no column of the items table", "title, brand, category"))
+    assert_names(
+        message,
+        (
+            "config.knowledge.text_columns: 'colour' is no column of the items table",
+            "title, brand, category",
+        ),
+    )
     message = refusal(item_texts, knowledge("brand", template="titled_item"), shop())
-    assert_names(message, ("config.knowledge.text_columns: 'brand' has no place in config.knowledge.item_template", "{attributes}"))
+    assert_names(
+        message,
+        (
+            "config.knowledge.text_columns: 'brand' has no place in config.knowledge.item_template",
+            "{attributes}",
+        ),
+    )
     (tmp_path / "own.txt").write_text("{title} by {brand}")
-    assert item_texts(knowledge("brand", template=str(tmp_path / "own.txt")), shop())[0] == "Soap by Acme"
+    assert (
+        item_texts(knowledge("brand", template=str(tmp_path / "own.txt")), shop())[0]
+        == "Soap by Acme"
+    )
 
 
 def test_used_and_unused_columns_are_named(tmp_path: pathlib.Path) -> None:
     """A user would not learn that a column of the table changes nothing, or that the template names one that is not there."""
-    lines = texts.sample_prompts(knowledge(), split_of(), Texts(shop(item_notes=["a " * 300, "x", "y"], brand=["b" * 401, "b", "c"])))
+    lines = texts.sample_prompts(
+        knowledge(),
+        split_of(),
+        Texts(shop(item_notes=["a " * 300, "x", "y"], brand=["b" * 401, "b", "c"])),
+    )
     assert lines[0] == (
         "items: text from title, brand, category, item_notes; not used: price (no text), cost (no words), url (addresses), "
         "photo (addresses), code (ids), nothing (empty); 1 values are cut at 500 characters"
     )
     (tmp_path / "own.txt").write_text("{title} by {brand}[[ in {colour}]]")
-    lines = texts.sample_prompts(knowledge(template=str(tmp_path / "own.txt")), split_of(), Texts(shop(brand=["b" * 401, "b", "c"])))
+    lines = texts.sample_prompts(
+        knowledge(template=str(tmp_path / "own.txt")),
+        split_of(),
+        Texts(shop(brand=["b" * 401, "b", "c"])),
+    )
     assert lines[0].startswith("items: text from title, brand; not used: category, price (no text)")
-    assert lines[0].endswith("item_notes; no such column, so left out: colour; 1 values of more than 400 characters read as unknown")
+    assert lines[0].endswith(
+        "item_notes; no such column, so left out: colour; 1 values of more than 400 characters read as unknown"
+    )
 
 
 def test_samples_are_short_and_hold_nothing_personal() -> None:
     """The terminal, and whatever keeps its output, would hold what a user agreed to share with the encoder alone; or pages of text."""
     users = AttributeTable(np.arange(3), {"age": [31, 32, 33], "level": ["high"] * 3})
     config = knowledge()
-    config = config.with_fields({"user_template": "industry_user", "share_personal_fields": ("age",)})
+    config = config.with_fields(
+        {"user_template": "industry_user", "share_personal_fields": ("age",)}
+    )
     sources = Texts(shop(title=["s" * 300, "t", "u"]), users)
     lines = texts.sample_prompts(config, split_of(), sources)
-    assert lines[1].startswith("users: text from ") and lines[1].endswith("; not used: level") and len(lines) == 5
-    assert lines[2].startswith("item 0: The item has") and len(lines[2]) == 200 and lines[2].endswith(" ...")
-    assert lines[3] == "item 1: The item has the following attributes: name is t. It is listed under: category: Hair, Oils; " + (
-        "item notes: for dry hair."
+    assert (
+        lines[1].startswith("users: text from ")
+        and lines[1].endswith("; not used: level")
+        and len(lines) == 5
     )
-    assert lines[4].startswith("a user: ") and "aged" not in lines[4] and all("\n" not in line for line in lines)
+    assert (
+        lines[2].startswith("item 0: The item has")
+        and len(lines[2]) == 200
+        and lines[2].endswith(" ...")
+    )
+    assert (
+        lines[3]
+        == "item 1: The item has the following attributes: name is t. It is listed under: category: Hair, Oils; "
+        + ("item notes: for dry hair.")
+    )
+    assert (
+        lines[4].startswith("a user: ")
+        and "aged" not in lines[4]
+        and all("\n" not in line for line in lines)
+    )
     assert "aged 32" in texts.prompts_of(config, split_of(), sources)[1](1)
     config = config.with_fields({"share_personal_fields": ()})
-    assert texts.sample_prompts(config, split_of(), sources)[1].endswith("; not used: level; held back as personal: age")
+    assert texts.sample_prompts(config, split_of(), sources)[1].endswith(
+        "; not used: level; held back as personal: age"
+    )
     sources = Texts(shop(), of_users=["likes a", "likes b", "likes c"])
     assert texts.sample_prompts(knowledge(), split_of(), sources)[-1] == "a user: likes b"
     config = config.with_fields({"encoder": "file"})
-    assert texts.sample_prompts(config, split_of(), sources) == texts.sample_prompts(knowledge(), split_of(), Texts()) == []
+    assert (
+        texts.sample_prompts(config, split_of(), sources)
+        == texts.sample_prompts(knowledge(), split_of(), Texts())
+        == []
+    )
 
 
 def test_items_of_which_nothing_is_known() -> None:
@@ -127,7 +189,10 @@ def test_items_of_which_nothing_is_known() -> None:
         ("&lt;i&gt;fine&lt;/i&gt;", "fine"),
         ("a<script>alert('<b>')</script><!-- x --> b", "a b"),
         ("line\nbreak\tand\xa0space ", "line break and space"),
-        ("Soap  and  Oil", "Soap  and  Oil"),  # as it stands: texts without markup, and their vectors, stay what they were
+        (
+            "Soap  and  Oil",
+            "Soap  and  Oil",
+        ),  # as it stands: texts without markup, and their vectors, stay what they were
         ("Head & Shoulders  2 in 1", "Head & Shoulders  2 in 1"),
         ("Iope <Air Cushion> <3 a < b > c", "Iope <Air Cushion> <3 a < b > c"),
         ("R&notes, AT&T;x", "R&notes, AT&T;x"),
@@ -147,12 +212,23 @@ def test_titles_in_users_texts_are_cleaned() -> None:
 
 def test_recipe_knows_what_attributes_are_made_of() -> None:
     """A bank of other columns, or of texts with markup, would be used silently; one that nothing of this touches would be made anew."""
-    plain = {name: values for name, values in SHOP.items() if name in ("title", "brand", "category")}
+    plain = {
+        name: values for name, values in SHOP.items() if name in ("title", "brand", "category")
+    }
     split = split_of()
-    recipes = [recipe.bank_recipe(knowledge(*names), split, Texts(AttributeTable(np.arange(3), plain))) for names in ((), ("brand",))]
+    recipes = [
+        recipe.bank_recipe(knowledge(*names), split, Texts(AttributeTable(np.arange(3), plain)))
+        for names in ((), ("brand",))
+    ]
     assert [made["text_columns"] for made in recipes] == [["brand", "category"], ["brand"]]
     marked = AttributeTable(np.arange(3), plain | {"title": ["Soap", "Oil &amp;amp; more", None]})
-    assert recipe.bank_recipe(knowledge(), split, Texts(marked)) == recipes[0], "the same text once it is cleaned"
-    own = AttributeTable(np.arange(3), {"title": ["a  b", "c", "d"], "attributes": [["x"], [], None]})
+    assert recipe.bank_recipe(knowledge(), split, Texts(marked)) == recipes[0], (
+        "the same text once it is cleaned"
+    )
+    own = AttributeTable(
+        np.arange(3), {"title": ["a  b", "c", "d"], "attributes": [["x"], [], None]}
+    )
     made = recipe.bank_recipe(knowledge(), split, Texts(own))
-    assert "text_columns" not in made and made["item_texts"] == recipe._hash(json.dumps({n: list(v) for n, v in own.columns.items()}))
+    assert "text_columns" not in made and made["item_texts"] == recipe._hash(
+        json.dumps({n: list(v) for n, v in own.columns.items()})
+    )

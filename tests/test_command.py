@@ -27,8 +27,14 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 @pytest.mark.parametrize(
     "arguments, parts",
     [
-        (("--users=a", "--mode=train"), ("--users goes with --mode=recommend, not with --mode=train",)),
-        (("--since=a", "--mode=evaluate"), ("--since goes with --mode=all, prepare, train, refresh, not with --mode=evaluate",)),
+        (
+            ("--users=a", "--mode=train"),
+            ("--users goes with --mode=recommend, not with --mode=train",),
+        ),
+        (
+            ("--since=a", "--mode=evaluate"),
+            ("--since goes with --mode=all, prepare, train, refresh, not with --mode=evaluate",),
+        ),
         (("--runs=a", "--mode=train"), ("--runs goes with --mode=report",)),
         (("--out=a", "--mode=train"), ("--out goes with --mode=recommend, audit, report",)),
         (("--ratings=a",), ("--ratings goes with --mode=audit, not with --mode=all",)),
@@ -40,7 +46,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
         (("--workdir=s3://a",), ("--workdir: 's3://a' is an address",)),
     ],
 )
-def test_flags_of_another_mode(arguments: tuple[str, ...], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_of_another_mode(
+    arguments: tuple[str, ...], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flag would be dropped without a word: --users with --mode=train, and everybody is served later."""
     parsed(monkeypatch, *arguments)
     assert_names(refusal(command.check_flags), parts)
@@ -55,7 +63,10 @@ def test_every_flag_has_its_modes() -> None:
 @pytest.mark.parametrize(
     "flag, parts",
     [
-        ("--config.train.batch_size=64.5", ("--config.train.batch_size=64.5", "'64.5' is no whole number")),
+        (
+            "--config.train.batch_size=64.5",
+            ("--config.train.batch_size=64.5", "'64.5' is no whole number"),
+        ),
         ("--config.model.row_norm=wide", ("--config.model.row_norm=wide", "'wide' is no number")),
         ("--config.eval.full=maybe", ("--config.eval.full=maybe",)),
         ("--mode=magic", ("--mode=magic", "all|prepare|train")),
@@ -63,7 +74,9 @@ def test_every_flag_has_its_modes() -> None:
         ("--config.train.seeds=(1,", ("seeds",)),
     ],
 )
-def test_values_that_cannot_be_read(flag: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_cannot_be_read(
+    flag: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A traceback, or a message without the flag's name; a tuple that is none is refused when its values are checked."""
     try:
         message = refusal(parsed, monkeypatch, "--config=configs/quickstart.py", flag)
@@ -72,10 +85,20 @@ def test_values_that_cannot_be_read(flag: str, parts: tuple[str, ...], monkeypat
     assert_names(message, parts)
 
 
-@pytest.mark.parametrize(("path", "source", "name"), [("folder", "files", default_config().data.name), ("", "synthetic", "synthetic-shop")])
-def test_checked_config_settles_the_source(path: str, source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("path", "source", "name"),
+    [("folder", "files", default_config().data.name), ("", "synthetic", "synthetic-shop")],
+)
+def test_checked_config_settles_the_source(
+    path: str, source: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Flags would not stand above what a source has, for they are looked up by another name."""
-    parsed(monkeypatch, "--config=configs/quickstart.py", "--config.model.row_norm=2.5", f"--config.data.path={path}")
+    parsed(
+        monkeypatch,
+        "--config=configs/quickstart.py",
+        "--config.model.row_norm=2.5",
+        f"--config.data.path={path}",
+    )
     config = command.checked_config()
     assert (config.data.source, config.model.row_norm, config.data.name) == (source, 2.5, name)
 

@@ -35,7 +35,9 @@ from grasp_jax.parallel.plan import DEVICES
 from tests.refusal import assert_names, refusal
 
 CONFIGS = sorted(
-    path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py") if path.stem not in ("__init__", "protocol")
+    path.stem
+    for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
+    if path.stem not in ("__init__", "protocol")
 )
 
 
@@ -59,9 +61,14 @@ def test_defaults_are_valid() -> None:
 @pytest.mark.parametrize("section", ["describe", "embed"])
 def test_keys_in_a_config_are_refused_and_not_shown(section: str) -> None:
     """Would break secrecy: a key would stand in config.json, or in the error itself."""
-    for field, value in (("base_url", "http://host/v1?api_key=SECRET1"), ("key_variable", "sk-SECRET1")):
+    for field, value in (
+        ("base_url", "http://host/v1?api_key=SECRET1"),
+        ("key_variable", "sk-SECRET1"),
+    ):
         message = refusal(checked, {f"knowledge.{section}.{field}": value})
-        assert message.startswith(f"config.knowledge.{section}.{field}: ") and "SECRET1" not in message
+        assert (
+            message.startswith(f"config.knowledge.{section}.{field}: ") and "SECRET1" not in message
+        )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -72,20 +79,37 @@ def test_shipped_configs_are_valid_and_know_every_key(name: str) -> None:
     for method in own.by_method:
         assert method in METHODS
         check_config(own.for_method(method))
-    known = {key for key in flatten(config.to_dict()) if not key.startswith(("by_method.", "by_source."))}
+    known = {
+        key for key in flatten(config.to_dict()) if not key.startswith(("by_method.", "by_source."))
+    }
     assert known == set(flatten(Config().to_dict()))
 
 
 def test_a_method_may_have_its_own_settings() -> None:
     """Would break sweeps: every method would have one dropout, or a mistyped field be set in vain."""
-    config = changed("by_method", {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}})
+    config = changed(
+        "by_method", {"plain": {"model": {"dropout": (0.5,)}, "train": {"learning_rate": 3e-3}}}
+    )
     plain = config.for_method("plain")
-    assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == ((0.5,), (3e-3,), 64)
+    assert (plain.model.dropout, plain.train.learning_rate, plain.model.features) == (
+        (0.5,),
+        (3e-3,),
+        64,
+    )
     assert config.for_method("llminit").model.dropout == config.model.dropout == (0.2,)
     for own, parts in (
-        ({"model": {"droput": 1}}, ("config.by_method.grasp.model.droput: no such field; did you mean dropout?",)),
-        ({"data": {"max_length": 5}}, ("config.by_method.grasp.data", "all methods of a run share it")),
-        ({"model": {"table_dtype": "float16"}}, ("config.by_method.grasp.model.table_dtype", "all methods of a run share it")),
+        (
+            {"model": {"droput": 1}},
+            ("config.by_method.grasp.model.droput: no such field; did you mean dropout?",),
+        ),
+        (
+            {"data": {"max_length": 5}},
+            ("config.by_method.grasp.data", "all methods of a run share it"),
+        ),
+        (
+            {"model": {"table_dtype": "float16"}},
+            ("config.by_method.grasp.model.table_dtype", "all methods of a run share it"),
+        ),
         (5, ("config.by_method.grasp: 5", "expected fields")),
     ):
         assert_names(refusal(changed, "by_method", {"grasp": own}), parts)
@@ -110,7 +134,13 @@ def test_unknown_keys_raise_in_config_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "section, field, value", [("train", "batch_size", "many"), ("train", "batch_size", 64.5), ("train", "seeds", 42), ("data", "name", 7)]
+    "section, field, value",
+    [
+        ("train", "batch_size", "many"),
+        ("train", "batch_size", 64.5),
+        ("train", "seeds", 42),
+        ("data", "name", 7),
+    ],
 )
 def test_wrong_types_raise(section: str, field: str, value: Any) -> None:
     """Would break runs late: a value of another type than the default's is refused where it is set, by name."""
@@ -121,18 +151,34 @@ def test_wrong_types_raise(section: str, field: str, value: Any) -> None:
 
 def test_a_config_goes_through_json_and_pickle() -> None:
     """A stored config would come back as another one."""
-    config = Config().with_fields({"train.seeds": (1, 2), "kernels": "xla", "by_method": {"plain": {"model": {"dropout": [0.5]}}}})
-    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config == pickle.loads(pickle.dumps(config))
+    config = Config().with_fields(
+        {
+            "train.seeds": (1, 2),
+            "kernels": "xla",
+            "by_method": {"plain": {"model": {"dropout": [0.5]}}},
+        }
+    )
+    assert (
+        Config.from_dict(json.loads(json.dumps(config.to_dict())))
+        == config
+        == pickle.loads(pickle.dumps(config))
+    )
     assert config.model.kernels == "xla", "the model's section follows"
 
 
 @pytest.mark.parametrize(
     "name, full",
     [
-        ("dropout", "model.dropout"), ("max_epochs", "train.max_epochs"), ("batch_size", "train.batch_size"), ("kernels", "kernels"),
-        ("eval.seed", "eval.seed"), ("plus.gate", "model.plus.gate"), ("plus__gate", "model.plus.gate"), ("encoder", "knowledge.encoder"),
+        ("dropout", "model.dropout"),
+        ("max_epochs", "train.max_epochs"),
+        ("batch_size", "train.batch_size"),
+        ("kernels", "kernels"),
+        ("eval.seed", "eval.seed"),
+        ("plus.gate", "model.plus.gate"),
+        ("plus__gate", "model.plus.gate"),
+        ("encoder", "knowledge.encoder"),
     ],
-)  # fmt: skip
+)
 def test_fields_by_their_last_name(name: str, full: str) -> None:
     """`Recommender(dropout=0.3)` would set another field, or none."""
     assert resolve_field(name) == full
@@ -140,17 +186,29 @@ def test_fields_by_their_last_name(name: str, full: str) -> None:
 
 def test_names_that_are_no_field_or_several() -> None:
     """One of several fields would be set by chance."""
-    assert_names(refusal(resolve_field, "gate"), ("gate: the name of several fields; expected one of model.gate, model.plus.gate",))
+    assert_names(
+        refusal(resolve_field, "gate"),
+        ("gate: the name of several fields; expected one of model.gate, model.plus.gate",),
+    )
     assert_names(refusal(resolve_field, "seed"), ("knowledge.seed", "eval.seed"))
-    assert_names(refusal(resolve_field, "droput"), ("config.droput: no such field; did you mean config.model.dropout?",))
+    assert_names(
+        refusal(resolve_field, "droput"),
+        ("config.droput: no such field; did you mean config.model.dropout?",),
+    )
     assert_names(refusal(resolve_field, "model"), ("config.model: a section, no field",))
 
 
 def test_choices_are_those_that_the_package_knows() -> None:
     """A value would be taken that no code has, or refused though there is code."""
-    choices = {name: about.check.names for name, about in FIELDS.items() if isinstance(about.check, Choice)}
-    assert choices["plan.device"] == tuple(DEVICES) and choices["knowledge.corruption.kind"] == KINDS
-    assert choices["knowledge.reduction.kind"] == REDUCTIONS and choices["model.gate_query"] == QUERIES
+    choices = {
+        name: about.check.names for name, about in FIELDS.items() if isinstance(about.check, Choice)
+    }
+    assert (
+        choices["plan.device"] == tuple(DEVICES) and choices["knowledge.corruption.kind"] == KINDS
+    )
+    assert (
+        choices["knowledge.reduction.kind"] == REDUCTIONS and choices["model.gate_query"] == QUERIES
+    )
     assert BY_INTERACTION == QUERIES_BY_INTERACTION
 
 
@@ -181,23 +239,53 @@ REFUSED = {
     "knowledge.audit.history_groups": ((), "(); expected one or more lengths from 1"),
     "model.dropout": ((), "(); expected rates from 0 to below 1"),
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
-    "model.method": ("plain, magic", "'magic'; expected one or several, comma separated, of plain, llminit, rlmrec_con"),
-    "model.backbone": ("rnn", "'rnn'; expected one or several, comma separated, of sasrec, bert4rec"),
+    "model.method": (
+        "plain, magic",
+        "'magic'; expected one or several, comma separated, of plain, llminit, rlmrec_con",
+    ),
+    "model.backbone": (
+        "rnn",
+        "'rnn'; expected one or several, comma separated, of sasrec, bert4rec",
+    ),
 }
 REFUSED_TUPLES = [
     ("train.learning_rate", (-1e-3,), "(-0.001,); expected one or more different positive numbers"),
-    ("train.learning_rate", (1e-3, 1e-3), "(0.001, 0.001); expected one or more different positive numbers"),
-    ("train.learning_rate", (1e-3, float("inf")), "(0.001, inf); expected one or more different positive numbers"),
-    ("train.learning_rate", (float("nan"),), "(nan,); expected one or more different positive numbers"),
-    ("train.learning_rate", ("1e-3",), "('1e-3',); expected a tuple of floats, such as (1e-3,3e-3)"),
+    (
+        "train.learning_rate",
+        (1e-3, 1e-3),
+        "(0.001, 0.001); expected one or more different positive numbers",
+    ),
+    (
+        "train.learning_rate",
+        (1e-3, float("inf")),
+        "(0.001, inf); expected one or more different positive numbers",
+    ),
+    (
+        "train.learning_rate",
+        (float("nan"),),
+        "(nan,); expected one or more different positive numbers",
+    ),
+    (
+        "train.learning_rate",
+        ("1e-3",),
+        "('1e-3',); expected a tuple of floats, such as (1e-3,3e-3)",
+    ),
     ("train.seeds", ("a",), "('a',); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (1.5,), "(1.5,); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (True,), "(True,); expected a tuple of ints, such as (42,43,44)"),
     ("train.seeds", (42, 42), "(42, 42); expected one or more different whole numbers from 0"),
     ("train.seeds", (-1,), "(-1,); expected one or more different whole numbers from 0"),
-    ("knowledge.audit.history_groups", (3, 3), "(3, 3); expected one or more lengths from 1, each above the last"),
+    (
+        "knowledge.audit.history_groups",
+        (3, 3),
+        "(3, 3); expected one or more lengths from 1, each above the last",
+    ),
     ("knowledge.audit.history_groups", (0, 3), "(0, 3); expected one or more lengths from 1"),
-    ("knowledge.audit.history_groups", ("3",), "('3',); expected a tuple of ints, such as (3,5,10,20)"),
+    (
+        "knowledge.audit.history_groups",
+        ("3",),
+        "('3',); expected a tuple of ints, such as (3,5,10,20)",
+    ),
     ("model.mlp", ("256",), "('256',); expected a tuple of ints, such as (256,)"),
     ("model.dropout", ("0.2",), "('0.2',); expected a tuple of floats, such as (0.2,0.5)"),
     ("model.dropout", (0.2, 1.0), "(0.2, 1.0); expected rates from 0 to below 1"),
@@ -206,7 +294,9 @@ REFUSED_TUPLES = [
 ]
 
 
-@pytest.mark.parametrize("key, value, message", [*((key, *case) for key, case in REFUSED.items()), *REFUSED_TUPLES])
+@pytest.mark.parametrize(
+    "key, value, message", [*((key, *case) for key, case in REFUSED.items()), *REFUSED_TUPLES]
+)
 def test_values_that_no_stage_could_use(key: str, value: Any, message: str) -> None:
     """Would break runs late, or train something else than was asked for: key, value and what was expected, in one line."""
     assert refusal(checked, {key: value}).startswith(f"config.{key}: {message}")
@@ -215,20 +305,31 @@ def test_values_that_no_stage_could_use(key: str, value: Any, message: str) -> N
 def test_values_at_the_edge_are_taken() -> None:
     """Would break legitimate runs: a linear MLP, no dropout, seed 0, whole numbers as rates, several methods."""
     for key, value in {
-        "model.mlp": (), "model.dropout": (0, 0.5), "train.seeds": (0, 1), "model.method": "plain, grasp", "model.num_heads": 4,
-        "train.learning_rate": (1, 1e-3), "data.max_length": 1,
-    }.items():  # fmt: skip
+        "model.mlp": (),
+        "model.dropout": (0, 0.5),
+        "train.seeds": (0, 1),
+        "model.method": "plain, grasp",
+        "model.num_heads": 4,
+        "train.learning_rate": (1, 1e-3),
+        "data.max_length": 1,
+    }.items():
         checked({key: value})
 
 
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("model.mlp", (0,)), ("model.mlp", (-3,)),
-        ("model.mlp", None), ("model.method", "grasp,grasp"), ("model.backbone", "sasrec, sasrec"), ("eval.full_users", -1),
-        ("data.tail_item_below", -2), ("data.min_rating", float("nan")), ("train.checkpoint_seconds", -1.0),
+        ("model.mlp", (0,)),
+        ("model.mlp", (-3,)),
+        ("model.mlp", None),
+        ("model.method", "grasp,grasp"),
+        ("model.backbone", "sasrec, sasrec"),
+        ("eval.full_users", -1),
+        ("data.tail_item_below", -2),
+        ("data.min_rating", float("nan")),
+        ("train.checkpoint_seconds", -1.0),
     ],
-)  # fmt: skip
+)
 def test_values_that_would_fail_late(key: str, value: Any) -> None:
     """Would break runs late: an MLP of no or negative width, one model trained twice into one folder."""
     assert f"config.{key}" in refusal(checked, {key: value})
@@ -236,7 +337,11 @@ def test_values_that_would_fail_late(key: str, value: Any) -> None:
 
 def test_names() -> None:
     """Would break lists of methods: blanks after the commas."""
-    assert names("plain") == ["plain"] and names(" plain,grasp , llm_esr") == ["plain", "grasp", "llm_esr"]
+    assert names("plain") == ["plain"] and names(" plain,grasp , llm_esr") == [
+        "plain",
+        "grasp",
+        "llm_esr",
+    ]
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path: pathlib.Path) -> None:
@@ -251,11 +356,20 @@ def test_a_workdir_belongs_to_its_config(tmp_path: pathlib.Path) -> None:
     )
     config = Config().with_fields({"train.seeds": (42, 43), "model.features": 32})
     message = refusal(check_workdir, config, tmp_path / "new")
-    assert_names(message, (path, "model.features is 64 there and 32 here (and 1 more)", "use another --workdir"))
+    assert_names(
+        message,
+        (path, "model.features is 64 there and 32 here (and 1 more)", "use another --workdir"),
+    )
 
 
 @pytest.mark.parametrize(
-    "key, value", [("train.seeds", (42, 43)), ("data.synthetic.num_users", 5), ("eval.full", False), ("model.mlp", ())]
+    "key, value",
+    [
+        ("train.seeds", (42, 43)),
+        ("data.synthetic.num_users", 5),
+        ("eval.full", False),
+        ("model.mlp", ()),
+    ],
 )
 def test_every_section_is_compared(tmp_path: pathlib.Path, key: str, value: Any) -> None:
     """Would break results: a difference in a nested section, a tuple or a switch that goes unseen."""
@@ -265,7 +379,9 @@ def test_every_section_is_compared(tmp_path: pathlib.Path, key: str, value: Any)
     check_workdir(changed(key, value), tmp_path / "own")
 
 
-def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(tmp_path: pathlib.Path) -> None:
+def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(
+    tmp_path: pathlib.Path,
+) -> None:
     """Would break runs that an upgrade finds unfinished; another rate, or a second one, is still another config."""
     save_config(Config(), tmp_path)
     saved = json.loads((tmp_path / CONFIG_FILE).read_text())
@@ -275,7 +391,9 @@ def test_one_learning_rate_is_a_number_in_workdirs_of_earlier_versions(tmp_path:
     (tmp_path / CONFIG_FILE).write_text(json.dumps(saved))
     check_workdir(Config(), tmp_path)
     for rates in ((3e-3,), (1e-3, 3e-3)):
-        assert "train.learning_rate is 0.001 there and [0.00" in refusal(check_workdir, changed("train.learning_rate", rates), tmp_path)
+        assert "train.learning_rate is 0.001 there and [0.00" in refusal(
+            check_workdir, changed("train.learning_rate", rates), tmp_path
+        )
 
 
 def test_recommend_may_change(tmp_path: pathlib.Path) -> None:
@@ -293,7 +411,9 @@ def test_fields_that_came_later(tmp_path: pathlib.Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
     as_then = changed("eval.select", "sampled100")
     check_workdir(as_then, tmp_path)
-    assert "eval.select is 'sampled100' there and 'full' here" in refusal(check_workdir, Config(), tmp_path)
+    assert "eval.select is 'sampled100' there and 'full' here" in refusal(
+        check_workdir, Config(), tmp_path
+    )
     assert read_config(tmp_path) == as_then
 
 
@@ -324,17 +444,30 @@ def test_saved_config_is_whole_and_stays(tmp_path: pathlib.Path) -> None:
     content = (tmp_path / "run" / CONFIG_FILE).read_text()
     tree = json.loads(content)
     del tree["checksum"]
-    assert set(flatten(tree)) == set(flatten(Config().to_dict())) and tree["train"]["seeds"] == [42] and tree["model"]["gate"] == "paper"
+    assert (
+        set(flatten(tree)) == set(flatten(Config().to_dict()))
+        and tree["train"]["seeds"] == [42]
+        and tree["model"]["gate"] == "paper"
+    )
     save_config(changed("recommend.top_n", 50), tmp_path / "run")
     assert (tmp_path / "run" / CONFIG_FILE).read_text() == content
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [CONFIG_FILE], "no partial file stays"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [CONFIG_FILE], (
+        "no partial file stays"
+    )
 
 
 def test_a_damaged_config_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback, or claim the workdir of an unknown run."""
     (tmp_path / CONFIG_FILE).write_text('{"data": {"name": "beau')
     message = refusal(check_workdir, Config(), tmp_path)
-    assert_names(message, (str(tmp_path / CONFIG_FILE), "not readable JSON", "use another --workdir or restore the file"))
+    assert_names(
+        message,
+        (
+            str(tmp_path / CONFIG_FILE),
+            "not readable JSON",
+            "use another --workdir or restore the file",
+        ),
+    )
 
 
 def test_one_digit_of_a_saved_config(tmp_path: pathlib.Path) -> None:
@@ -345,13 +478,17 @@ def test_one_digit_of_a_saved_config(tmp_path: pathlib.Path) -> None:
     assert_names(refusal(check_workdir, Config(), tmp_path), (str(path), "its checksum differs"))
 
 
-def test_a_folder_is_one_however_it_is_spelt(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_one_however_it_is_spelt(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same file by another relative path would count as another config, and another folder as the same."""
     monkeypatch.chdir(tmp_path)
     save_config(changed("train.start_from", "runs/../monday"), tmp_path / "run")
     for same in ("monday", "./monday/", str(tmp_path / "monday")):
         check_workdir(changed("train.start_from", same), tmp_path / "run")
-    assert "train.start_from is" in refusal(check_workdir, changed("train.start_from", "tuesday"), tmp_path / "run")
+    assert "train.start_from is" in refusal(
+        check_workdir, changed("train.start_from", "tuesday"), tmp_path / "run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,18 +511,31 @@ def test_sweeps_are_valid(variant: str) -> None:
         "neighbours=5": config.knowledge.num_neighbours == 5,
         "features=32": config.model.features == 32,
         "gate=prefix*8": (config.model.gate_query, config.model.gate_scale) == ("prefix", 8.0),
-        "corrupt=swap*25": (config.knowledge.corruption.kind, config.knowledge.corruption.share) == ("swap", 0.25),
+        "corrupt=swap*25": (config.knowledge.corruption.kind, config.knowledge.corruption.share)
+        == ("swap", 0.25),
         "encoder=lsa*titles": config.knowledge.item_template == "titled_item",
     }
     if variant.startswith("plus="):
         fields = sweep.PLUS[variant.removeprefix("plus=")]
-        assert config.model.method == "grasp_plus" and all(value_of(Config(), key) != value for key, value in fields.items())
+        assert config.model.method == "grasp_plus" and all(
+            value_of(Config(), key) != value for key, value in fields.items()
+        )
         assert all(value_of(config, key) == value for key, value in fields.items())
     assert points.get(variant, set(names(config.model.method)) <= set(METHODS))
 
 
 @pytest.mark.parametrize(
-    "variant", ["table3", "neighbours", "table2=5", "plus=magic", "neighbours=x", "corrupt=swap", "gate=prefix", "encoder=lsa*all"]
+    "variant",
+    [
+        "table3",
+        "neighbours",
+        "table2=5",
+        "plus=magic",
+        "neighbours=x",
+        "corrupt=swap",
+        "gate=prefix",
+        "encoder=lsa*all",
+    ],
 )
 def test_unknown_sweeps_are_refused(variant: str) -> None:
     """Would break if a mistyped table ran another one."""
@@ -401,13 +551,29 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     ours, theirs = of(backbone), of(f"{backbone}@llm_esr")
     checked(theirs.to_dict())
     assert ours.model.backbone == theirs.model.backbone == backbone
-    assert (theirs.eval.include_short_users, theirs.model.causal, theirs.model.padded_length) == (True, False, 200)
-    assert (ours.eval.include_short_users, ours.model.causal, ours.model.padded_length) == (False, True, 0)
-    assert theirs.train.targets == ("last" if backbone == "gru4rec" else "every") and ours.train.targets == "every"
+    assert (theirs.eval.include_short_users, theirs.model.causal, theirs.model.padded_length) == (
+        True,
+        False,
+        200,
+    )
+    assert (ours.eval.include_short_users, ours.model.causal, ours.model.padded_length) == (
+        False,
+        True,
+        0,
+    )
+    assert (
+        theirs.train.targets == ("last" if backbone == "gru4rec" else "every")
+        and ours.train.targets == "every"
+    )
     assert theirs.train.one_item_users and not ours.train.one_item_users
     assert theirs.model.start_token == (backbone == "gru4rec") and not ours.model.start_token
-    assert theirs.model.mask_noise == (0.1 if backbone == "bert4rec" else 0.0) and ours.model.mask_noise == 0.0
-    assert (theirs.model.dropout == (0.0,)) == (backbone == "gru4rec") and ours.model.dropout == (0.5,)
+    assert (
+        theirs.model.mask_noise == (0.1 if backbone == "bert4rec" else 0.0)
+        and ours.model.mask_noise == 0.0
+    )
+    assert (theirs.model.dropout == (0.0,)) == (backbone == "gru4rec") and ours.model.dropout == (
+        0.5,
+    )
     with pytest.raises(UserError, match="expected one backbone before @llm_esr"):
         of("sasrec,gru4rec@llm_esr")
     assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"

@@ -13,9 +13,41 @@ from tests.refusal import assert_names, refusal
 
 DEFAULTS = {name: about.default for name, about in FIELDS.items()}
 ODD: tuple[Any, ...] = (
-    0, -1, 1, 0.5, -0.5, 1e308, -1e308, math.nan, math.inf, -math.inf, -0.0, "", "x", "\0", "x" * 10_000, (), (0,), (-1,), (math.nan,),
-    ("x",), (None,), (True,), ((),), None, True, False, [1], {1}, b"x", 2**40, -(2**40), 10**400, 1j, object,
-)  # fmt: skip
+    0,
+    -1,
+    1,
+    0.5,
+    -0.5,
+    1e308,
+    -1e308,
+    math.nan,
+    math.inf,
+    -math.inf,
+    -0.0,
+    "",
+    "x",
+    "\0",
+    "x" * 10_000,
+    (),
+    (0,),
+    (-1,),
+    (math.nan,),
+    ("x",),
+    (None,),
+    (True,),
+    ((),),
+    None,
+    True,
+    False,
+    [1],
+    {1},
+    b"x",
+    2**40,
+    -(2**40),
+    10**400,
+    1j,
+    object,
+)
 
 
 def checked(key: str, value: Any) -> None:
@@ -29,7 +61,9 @@ def taken(key: str, value: Any) -> bool:
         checked(key, value)
     except UserError as error:
         message = str(error)
-        assert len(message.splitlines()) == 1 and len(message) < 600 and message.startswith("config."), (key, value, message)
+        assert (
+            len(message.splitlines()) == 1 and len(message) < 600 and message.startswith("config.")
+        ), (key, value, message)
         return False
     return True
 
@@ -39,11 +73,17 @@ def may_be(key: str, value: Any) -> bool:
     default = DEFAULTS[key]
     if isinstance(default, tuple):
         several = isinstance(FIELDS[key].check, Numbers)
-        value = (value,) if several and isinstance(value, (int, float)) else value  # a number stands for a tuple of one
-        return type(value) in (tuple, list) and all(type(part) in ((int, float) if several else (str,)) and part == part for part in value)
+        value = (
+            (value,) if several and isinstance(value, (int, float)) else value
+        )  # a number stands for a tuple of one
+        return type(value) in (tuple, list) and all(
+            type(part) in ((int, float) if several else (str,)) and part == part for part in value
+        )
     if isinstance(default, (bool, str)):
         return type(value) is type(default) and value not in ("\0", "x" * 10_000)
-    return type(value) in ((int,) if isinstance(default, int) else (int, float)) and 0 <= value < 1e300
+    return (
+        type(value) in ((int,) if isinstance(default, int) else (int, float)) and 0 <= value < 1e300
+    )
 
 
 @pytest.mark.parametrize("section", sorted({key.split(".")[0] for key in DEFAULTS}))
@@ -56,7 +96,11 @@ def test_every_field_with_every_odd_value(section: str) -> None:
 
 def test_every_number_has_bounds_and_its_default_is_within() -> None:
     """A new field would be checked by nothing."""
-    numbers = {key for key, value in DEFAULTS.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    numbers = {
+        key
+        for key, value in DEFAULTS.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
     assert numbers == {name for name, about in FIELDS.items() if isinstance(about.check, Number)}
     for name, about in FIELDS.items():
         assert not isinstance(about.check, Number) or math.isfinite(about.check.high)
@@ -66,11 +110,19 @@ def test_every_number_has_bounds_and_its_default_is_within() -> None:
 @pytest.mark.parametrize(
     "key, value, parts",
     [
-        ("train.seeds", (2**32,), ("expected one or more different whole numbers from 0 to 4294967295",)),
+        (
+            "train.seeds",
+            (2**32,),
+            ("expected one or more different whole numbers from 0 to 4294967295",),
+        ),
         ("train.batch_size", 2**30, ("1073741824; expected at most 1,048,576",)),
         ("model.gru_layers", 1000, ("1000; expected at most 256",)),
         ("model.mlp", (10**9,), ("expected widths of hidden layers from 1 to 65,536",)),
-        ("train.seeds", tuple(range(2000)), ("2000 x 1 dropouts x 1 learning rates are 2,000 models", "at most 1,024")),
+        (
+            "train.seeds",
+            tuple(range(2000)),
+            ("2000 x 1 dropouts x 1 learning rates are 2,000 models", "at most 1,024"),
+        ),
         ("eval.full", 1, ("1; expected True or False",)),
         ("train.batch_size", True, ("True; expected a whole number",)),
         ("model.row_norm", True, ("True; expected a number",)),
@@ -78,7 +130,7 @@ def test_every_number_has_bounds_and_its_default_is_within() -> None:
         ("knowledge.encoder", "word2vec", ("expected one of lsa, tfidf_projection",)),
         ("train.max_epochs", 0, ("0; expected a positive number",)),
     ],
-)  # fmt: skip
+)
 def test_what_is_said(key: str, value: Any, parts: tuple[str, ...]) -> None:
     """The field, the value or its length, and what was expected would not be told."""
     assert_names(refusal(checked, key, value), (f"config.{key}: ", *parts))
@@ -86,23 +138,37 @@ def test_what_is_said(key: str, value: Any, parts: tuple[str, ...]) -> None:
 
 def test_seed_at_the_upper_end_and_a_prefix_of_two_lines() -> None:
     """Values that are meant would be refused."""
-    assert taken("train.seeds", (2**32 - 1,)) and taken("knowledge.sentence.prefix", "Instruct: retrieve\nQuery: ")
+    assert taken("train.seeds", (2**32 - 1,)) and taken(
+        "knowledge.sentence.prefix", "Instruct: retrieve\nQuery: "
+    )
 
 
 def test_a_section_that_is_surplus() -> None:
     """A config of another project would fail wherever it is first read."""
     for surplus, parts in (
-        ({"trian": {"seeds": (1,)}}, ("config.trian.seeds: no such field; did you mean config.train.seeds?",)),
+        (
+            {"trian": {"seeds": (1,)}},
+            ("config.trian.seeds: no such field; did you mean config.train.seeds?",),
+        ),
         ({"train": 5}, ("config.train: a section, no field; it has start_from",)),
         ({"train": {"seeds": {"a": 1}}}, ("config.train.seeds.a: no such field",)),
     ):
         assert_names(refusal(Config.from_dict, {**Config().to_dict(), **surplus}), parts)
-    assert Config.from_dict({"model": {}, "train.patience": 3}).to_dict() == Config().with_fields({"train": {"patience": 3}}).to_dict()
+    assert (
+        Config.from_dict({"model": {}, "train.patience": 3}).to_dict()
+        == Config().with_fields({"train": {"patience": 3}}).to_dict()
+    )
 
 
 BY_METHOD = {
-    "nan": ({"plain": {"model": {"row_norm": math.nan}}}, "config.by_method.plain.model.row_norm: nan; expected a positive number"),
-    "True": ({"plain": {"model": {"dropout": True}}}, "config.by_method.plain.model.dropout: (True,); expected a tuple of floats"),
+    "nan": (
+        {"plain": {"model": {"row_norm": math.nan}}},
+        "config.by_method.plain.model.row_norm: nan; expected a positive number",
+    ),
+    "True": (
+        {"plain": {"model": {"dropout": True}}},
+        "config.by_method.plain.model.dropout: (True,); expected a tuple of floats",
+    ),
     "text": ({"plain": {"train": {"learning_rate": "fast"}}}, "config.by_method.plain"),
     "no fields": ({"plain": 5}, "config.by_method.plain: 5; expected fields"),
     "section": ({"plain": {"model": 5}}, "config.by_method.plain"),

@@ -10,11 +10,23 @@ from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
 
 SMALL = {
-    "features": 8, "mlp": (8,), "num_layers": 1, "knowledge__width": 8, "num_neighbours": 3, "similar_users": 3, "max_epochs": 1,
+    "features": 8,
+    "mlp": (8,),
+    "num_layers": 1,
+    "knowledge__width": 8,
+    "num_neighbours": 3,
+    "similar_users": 3,
+    "max_epochs": 1,
     "batch_size": 64,
-    "shared_negatives": 32, "num_negatives": 20, "learning_rate": 1e-2,
-}  # fmt: skip
-QUICK = [(method, "sasrec") for method in METHODS] + [("grasp", "bert4rec"), ("grasp", "gru4rec"), ("plain", "bert4rec")]
+    "shared_negatives": 32,
+    "num_negatives": 20,
+    "learning_rate": 1e-2,
+}
+QUICK = [(method, "sasrec") for method in METHODS] + [
+    ("grasp", "bert4rec"),
+    ("grasp", "gru4rec"),
+    ("plain", "bert4rec"),
+]
 EVERY = [(method, backbone) for method in METHODS for backbone in BACKBONES]
 SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY if pair not in QUICK]
 
@@ -31,25 +43,40 @@ def banks(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(("method", "backbone"), [*QUICK, *SLOW])
-def test_method_on_backbone(method: str, backbone: str, shop: gj.Dataset, banks: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_method_on_backbone(
+    method: str, backbone: str, shop: gj.Dataset, banks: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """A method could train and not be asked, or answer otherwise after it was saved."""
-    model = gj.Recommender(method=method, backbone=backbone, knowledge__path=str(banks), **SMALL).fit(shop)
+    model = gj.Recommender(
+        method=method, backbone=backbone, knowledge__path=str(banks), **SMALL
+    ).fit(shop)
     known = model.recommend(users=shop.user_ids[:3], k=4)
     assert known.columns.tolist() == ["user", "rank", "item", "score"]
-    assert known["rank"].tolist() == [1, 2, 3, 4] * 3 and known["user"].tolist() == np.repeat(shop.user_ids[:3], 4).tolist()
+    assert (
+        known["rank"].tolist() == [1, 2, 3, 4] * 3
+        and known["user"].tolist() == np.repeat(shop.user_ids[:3], 4).tolist()
+    )
     seen = [shop.log.items[shop.log.offsets[row] : shop.log.offsets[row + 1]] for row in range(3)]
     histories = [shop.item_ids[own].tolist() for own in seen]
     for history, (_, own) in zip(histories, known.groupby("user", sort=False), strict=True):
-        assert not set(history) & set(own["item"]) and np.isfinite(own["score"]).all() and (np.diff(own["score"]) <= 0).all()
+        assert (
+            not set(history) & set(own["item"])
+            and np.isfinite(own["score"]).all()
+            and (np.diff(own["score"]) <= 0).all()
+        )
 
     strangers = model.recommend(histories=[*histories, histories[0][:2]], k=4)
     assert strangers["user"].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-    if not model.artifact.gated:  # the same people; with gates their text is written from the whole history now
+    if (
+        not model.artifact.gated
+    ):  # the same people; with gates their text is written from the whole history now
         np.testing.assert_array_equal(strangers["item"][:12], known["item"])
         np.testing.assert_allclose(strangers["score"][:12], known["score"], rtol=1e-4, atol=1e-5)
 
     model.save(tmp_path / "model")
-    again = gj.Recommender.load(tmp_path / "model").recommend(histories=[*histories, histories[0][:2]], k=4)
+    again = gj.Recommender.load(tmp_path / "model").recommend(
+        histories=[*histories, histories[0][:2]], k=4
+    )
     np.testing.assert_array_equal(again["item"], strangers["item"])
     np.testing.assert_allclose(again["score"], strangers["score"], rtol=1e-5, atol=1e-6)
     vectors = np.stack(model.item_vectors()["vector"])
@@ -58,4 +85,6 @@ def test_method_on_backbone(method: str, backbone: str, shop: gj.Dataset, banks:
     assert states.shape == (3, vectors.shape[1])
     if not model.artifact.gated:  # then a score is their product
         places = [shop.item_ids.tolist().index(item) for item in known["item"][:4]]
-        np.testing.assert_allclose(vectors[places] @ states[0], known["score"][:4], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            vectors[places] @ states[0], known["score"][:4], rtol=1e-3, atol=1e-4
+        )

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import CorruptionConfig
-from grasp_jax.knowledge.corruption import ITEMS, MISSING, UNRELATED, USERS, corrupt_texts, corrupted_rows, described_by
+from grasp_jax.knowledge.corruption import (
+    ITEMS,
+    MISSING,
+    UNRELATED,
+    USERS,
+    corrupt_texts,
+    corrupted_rows,
+    described_by,
+)
 from tests.refusal import assert_names, refusal
 
 TEXTS = [f"item {row}" for row in range(40)]
@@ -40,7 +48,9 @@ def test_texts_by_kind(kind: str) -> None:
             assert text != TEXTS[row] and text in {TEXTS[other] for other in np.flatnonzero(hit)}
         else:
             assert text == {"template": UNRELATED, "drop": MISSING}[kind]
-    assert hit.sum() == (0 if kind == "none" else 10) and len(set(found)) == len(TEXTS) - (9 if kind in ("template", "drop") else 0)
+    assert hit.sum() == (0 if kind == "none" else 10) and len(set(found)) == len(TEXTS) - (
+        9 if kind in ("template", "drop") else 0
+    )
 
 
 def test_vectors_can_only_be_swapped() -> None:
@@ -49,4 +59,7 @@ def test_vectors_can_only_be_swapped() -> None:
     rows = described_by(section("swap", 0.5), 40, USERS)
     assert (rows[hit] != np.flatnonzero(hit)).all() and sorted(rows) == list(range(40))
     np.testing.assert_array_equal(rows[~hit], np.flatnonzero(~hit))
-    assert_names(refusal(described_by, section("drop", 0.5), 40, USERS), ("config.knowledge.corruption.kind", "drop", "swap"))
+    assert_names(
+        refusal(described_by, section("drop", 0.5), 40, USERS),
+        ("config.knowledge.corruption.kind", "drop", "swap"),
+    )

@@ -15,7 +15,10 @@ COUNT = np.prod(list(SIZES.values()))
 @functools.cache
 def all_bits() -> np.ndarray:
     """[seed, row, head, query, key] uint32 bits of small counters, as a training run has them."""
-    counters = [jnp.arange(size).reshape(-1, *[1] * (len(SIZES) - 1 - axis)) for axis, size in enumerate(SIZES.values())]
+    counters = [
+        jnp.arange(size).reshape(-1, *[1] * (len(SIZES) - 1 - axis))
+        for axis, size in enumerate(SIZES.values())
+    ]
     return np.asarray(hash_counters(*counters))
 
 
@@ -42,7 +45,9 @@ def test_neighbours_are_not_correlated(axis: int, step: int) -> None:
     pairs = there[step:], there[:-step]
     correlation = (pairs[0] * pairs[1]).mean() * 12
     assert abs(correlation) < 4.5 / np.sqrt(pairs[0].size)
-    assert ((pairs[0] < -0.2) & (pairs[1] < -0.2)).mean() == pytest.approx(0.09, abs=4.5 * 0.3 / np.sqrt(pairs[0].size))
+    assert ((pairs[0] < -0.2) & (pairs[1] < -0.2)).mean() == pytest.approx(
+        0.09, abs=4.5 * 0.3 / np.sqrt(pairs[0].size)
+    )
 
 
 def test_no_two_rows_of_weights_are_shifts_of_each_other() -> None:

@@ -21,7 +21,9 @@ from tests.refusal import assert_names, refusal
 INTERACTIONS = {
     "uid": ["b", "a", "a", "a", "7", "b"],
     "item": pd.Categorical(["x", "y", "z", "x", "x", "w"]),
-    "timestamp": pd.to_datetime(["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-02", "2024-01-05", "2024-01-04"]),
+    "timestamp": pd.to_datetime(
+        ["2024-01-03", "2024-01-02", "2024-01-01", "2024-01-02", "2024-01-05", "2024-01-04"]
+    ),
     "rating": [5.0, 4.0, 1.0, 3.0, 5.0, 5.0],
 }
 ITEMS = {
@@ -42,7 +44,12 @@ class Stream:
         columns = {}
         for name, values in zip(table.column_names, table.columns, strict=True):
             if pa.types.is_dictionary(values.type):
-                parts = [pa.DictionaryArray.from_arrays(part.indices, part.dictionary.cast(pa.string_view())) for part in values.chunks]
+                parts = [
+                    pa.DictionaryArray.from_arrays(
+                        part.indices, part.dictionary.cast(pa.string_view())
+                    )
+                    for part in values.chunks
+                ]
                 values = pa.chunked_array(parts)
             elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
                 values = values.cast(pa.string_view())
@@ -54,12 +61,16 @@ class Stream:
 
 
 def polars(frame: pd.DataFrame) -> Any:
-    return pytest.importorskip("polars").from_arrow(pa.Table.from_pandas(frame, preserve_index=False))
+    return pytest.importorskip("polars").from_arrow(
+        pa.Table.from_pandas(frame, preserve_index=False)
+    )
 
 
 FORMS = {
     "pandas": lambda frame: frame,
-    "pandas, of part of the rows": lambda frame: pd.concat([frame, frame]).iloc[: len(frame)].set_index(np.arange(len(frame))[::-1]),
+    "pandas, of part of the rows": lambda frame: (
+        pd.concat([frame, frame]).iloc[: len(frame)].set_index(np.arange(len(frame))[::-1])
+    ),
     "pyarrow": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
     "batches": lambda frame: pa.Table.from_pandas(frame, preserve_index=False).to_reader(2),
     "another": Stream,
@@ -81,11 +92,18 @@ def files(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.mark.parametrize("form", FORMS)
 def test_frames_are_as_their_files(files: pathlib.Path, form: str) -> None:
     """Would break runs that go from a notebook to the command line: another order, another id, another text."""
-    expected = Dataset.read(files, items_file="items.parquet", users_file="users.parquet", **OPTIONS)
+    expected = Dataset.read(
+        files, items_file="items.parquet", users_file="users.parquet", **OPTIONS
+    )
     before = sorted(files.rglob("*"))
-    interactions, items, users = (FORMS[form](pd.DataFrame(columns)) for columns in (INTERACTIONS, ITEMS, USERS))
+    interactions, items, users = (
+        FORMS[form](pd.DataFrame(columns)) for columns in (INTERACTIONS, ITEMS, USERS)
+    )
     found = Dataset.from_frames(interactions, items, users, **OPTIONS)
-    assert found.fingerprint == expected.fingerprint and found.log.time_unit == expected.log.time_unit == "us"
+    assert (
+        found.fingerprint == expected.fingerprint
+        and found.log.time_unit == expected.log.time_unit == "us"
+    )
     for name in ("user_ids", "item_ids", "items", "offsets", "timestamps", "low_rated"):
         np.testing.assert_array_equal(getattr(found.log, name), getattr(expected.log, name))
         assert getattr(found.log, name).dtype == getattr(expected.log, name).dtype
@@ -93,35 +111,59 @@ def test_frames_are_as_their_files(files: pathlib.Path, form: str) -> None:
         one, other = getattr(found.texts, kind), getattr(expected.texts, kind)
         assert one.columns == other.columns and one.ids.tolist() == other.ids.tolist()
     assert (found.report.used, found.report.low_rated, found.report.sample) == (
-        expected.report.used, expected.report.low_rated, expected.report.sample,
-    )  # fmt: skip
+        expected.report.used,
+        expected.report.low_rated,
+        expected.report.sample,
+    )
     assert sorted(files.rglob("*")) == before
 
 
 def test_what_a_dataset_tells(files: pathlib.Path) -> None:
     """Would break the first look: one line by its name, and the report of the command line by `summary`."""
     dataset = Dataset.read(files, items_file="items.parquet", users_file="users.parquet", **OPTIONS)
-    assert repr(dataset) == "Dataset('shop': 3 users, 4 items, 5 interactions, 3 columns of items and 1 of users)"
-    assert dataset.summary() == summary_lines(dataset) and f"read: {files / 'interactions.parquet'} (Parquet)" in dataset.summary()
+    assert (
+        repr(dataset)
+        == "Dataset('shop': 3 users, 4 items, 5 interactions, 3 columns of items and 1 of users)"
+    )
+    assert (
+        dataset.summary() == summary_lines(dataset)
+        and f"read: {files / 'interactions.parquet'} (Parquet)" in dataset.summary()
+    )
     frame = pd.DataFrame(INTERACTIONS).rename(columns={"uid": "user"})
     assert Dataset.from_frames(frame).summary()[0] == "read: interactions frame (pandas)"
     assert repr(Dataset.from_frames(frame)).endswith("6 interactions, no texts)")
-    assert any("(by_hand) is not read" in line for line in Dataset.from_frames(frame.rename_axis("by_hand")).summary())
+    assert any(
+        "(by_hand) is not read" in line
+        for line in Dataset.from_frames(frame.rename_axis("by_hand")).summary()
+    )
     untimed = Dataset.from_frames(frame[["user", "item"]])
     assert "  order: as in the frame (no time column)" in untimed.summary()
 
 
 def test_a_dataset_is_what_the_command_line_reads(files: pathlib.Path) -> None:
     """Would break `Recommender.fit`, which is handed either."""
-    config = DataConfig().with_fields({"path": str(files), "name": "shop", "min_rating": 2.0, "columns.user": "uid"})
-    by_flags, by_name = load_dataset(config), Dataset.read(os.fspath(files), items_file="", users_file="", **OPTIONS)
+    config = DataConfig().with_fields(
+        {"path": str(files), "name": "shop", "min_rating": 2.0, "columns.user": "uid"}
+    )
+    by_flags, by_name = (
+        load_dataset(config),
+        Dataset.read(os.fspath(files), items_file="", users_file="", **OPTIONS),
+    )
     assert by_name.fingerprint == by_flags.fingerprint and by_name.report == by_flags.report
     assert by_name.data == by_flags.data == config, "columns that are not named keep their default"
-    assert Dataset.read(files / "interactions.parquet", **OPTIONS).fingerprint == by_flags.fingerprint
+    assert (
+        Dataset.read(files / "interactions.parquet", **OPTIONS).fingerprint == by_flags.fingerprint
+    )
 
 
 @pytest.mark.parametrize(
-    ("given", "held"), [(["7", "8"], ["7", "8"]), ([7, 8], [7, 8]), (["007", "8"], ["007", "8"]), (pd.Categorical(["7", "8"]), ["7", "8"])]
+    ("given", "held"),
+    [
+        (["7", "8"], ["7", "8"]),
+        ([7, 8], [7, 8]),
+        (["007", "8"], ["007", "8"]),
+        (pd.Categorical(["7", "8"]), ["7", "8"]),
+    ],
 )
 def test_ids_stay_as_they_were_given(given: Any, held: list[Any]) -> None:
     """Would break a join of recommendations with the user's own frame: the number 7 is not the text "7"."""
@@ -129,12 +171,18 @@ def test_ids_stay_as_they_were_given(given: Any, held: list[Any]) -> None:
     assert dataset.user_ids.tolist() == held and dataset.item_ids.tolist() == held
     table = pa.table({"user": ["7", "8"], "item": [1, 2]})
     mixed = Dataset.from_frames(table)
-    assert mixed.user_ids.tolist() == ["7", "8"] and mixed.item_ids.tolist() == [1, 2] and mixed.log.user_ids.tolist() == [7, 8]
+    assert (
+        mixed.user_ids.tolist() == ["7", "8"]
+        and mixed.item_ids.tolist() == [1, 2]
+        and mixed.log.user_ids.tolist() == [7, 8]
+    )
 
 
 def test_ids_of_files_stay_as_they_were_given(tmp_path: pathlib.Path) -> None:
     """As of frames; CSV does not say what is a number, and there whole numbers are numbers."""
-    (tmp_path / "interactions.jsonl").write_text('{"user": "7", "item": 1}\n{"user": "8", "item": 2}\n')
+    (tmp_path / "interactions.jsonl").write_text(
+        '{"user": "7", "item": 1}\n{"user": "8", "item": 2}\n'
+    )
     dataset = Dataset.read(tmp_path)
     assert dataset.user_ids.tolist() == ["7", "8"] and dataset.item_ids.tolist() == [1, 2]
     (tmp_path / "log.csv").write_text("user,item\n7,x\n8,y\n")
@@ -143,24 +191,66 @@ def test_ids_of_files_stay_as_they_were_given(tmp_path: pathlib.Path) -> None:
 
 
 REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "no id": ({"user": ["a", "b", None], "item": [1, 2, 3]}, ("interactions frame: row 3 has no value in column 'user'", "drop the row")),
-    "NaN": (pd.DataFrame({"user": [1, 2, np.nan], "item": [1, 2, 3]}), ("interactions frame: row 3 has no value in column 'user'",)),
-    "kinds": ({"user": ["a", 1], "item": [1, 2]}, ("interactions frame: row 2 has a number in 'user'", "before it a string")),
-    "objects": (pd.DataFrame({"user": ["a", 1], "item": [1, 2]}), ("interactions frame: row 2 has a number in 'user'",)),
-    "fractions": ({"user": [1.5, 2.0], "item": [1, 2]}, ("interactions frame: column 'user' has type double", "row 1 is '1.5'")),
+    "no id": (
+        {"user": ["a", "b", None], "item": [1, 2, 3]},
+        ("interactions frame: row 3 has no value in column 'user'", "drop the row"),
+    ),
+    "NaN": (
+        pd.DataFrame({"user": [1, 2, np.nan], "item": [1, 2, 3]}),
+        ("interactions frame: row 3 has no value in column 'user'",),
+    ),
+    "kinds": (
+        {"user": ["a", 1], "item": [1, 2]},
+        ("interactions frame: row 2 has a number in 'user'", "before it a string"),
+    ),
+    "objects": (
+        pd.DataFrame({"user": ["a", 1], "item": [1, 2]}),
+        ("interactions frame: row 2 has a number in 'user'",),
+    ),
+    "fractions": (
+        {"user": [1.5, 2.0], "item": [1, 2]},
+        ("interactions frame: column 'user' has type double", "row 1 is '1.5'"),
+    ),
     "time": (
         {"user": [1, 2], "item": [1, 2], "timestamp": ["2024-01-01", "soon"]},
-        ("interactions frame: row 2 has 'soon' in column 'timestamp'", "expected a number or a date"),
+        (
+            "interactions frame: row 2 has 'soon' in column 'timestamp'",
+            "expected a number or a date",
+        ),
     ),
-    "no column": ({"uid": [1], "item": [1]}, ("interactions frame: no column 'user'", "it has uid, item", "config.data.columns.user")),
+    "no column": (
+        {"uid": [1], "item": [1]},
+        ("interactions frame: no column 'user'", "it has uid, item", "config.data.columns.user"),
+    ),
     "no columns": ({}, ("interactions frame: no column 'user'",)),
-    "no rows": (pd.DataFrame({"user": [], "item": []}), ("interactions frame: no interactions were read",)),
-    "twice": (pd.DataFrame([[1, 2, 3]], columns=["user", "user", "item"]), ("interactions frame: column 'user' stands twice",)),
-    "lengths": ({"user": [1, 2], "item": [1]}, ("interactions frame: column 'item' has 1 rows, column 'user' 2",)),
-    "objects of no kind": ({"user": [object()], "item": [1]}, ("interactions frame: column 'user' is not readable", "or drop it")),
-    "a column of nothing": ({"user": 5, "item": [1]}, ("interactions frame: column 'user' is not readable",)),
-    "a list": ([1, 2], ("interactions frame: an object of type list", "expected a pandas, polars or pyarrow table")),
-}  # fmt: skip
+    "no rows": (
+        pd.DataFrame({"user": [], "item": []}),
+        ("interactions frame: no interactions were read",),
+    ),
+    "twice": (
+        pd.DataFrame([[1, 2, 3]], columns=["user", "user", "item"]),
+        ("interactions frame: column 'user' stands twice",),
+    ),
+    "lengths": (
+        {"user": [1, 2], "item": [1]},
+        ("interactions frame: column 'item' has 1 rows, column 'user' 2",),
+    ),
+    "objects of no kind": (
+        {"user": [object()], "item": [1]},
+        ("interactions frame: column 'user' is not readable", "or drop it"),
+    ),
+    "a column of nothing": (
+        {"user": 5, "item": [1]},
+        ("interactions frame: column 'user' is not readable",),
+    ),
+    "a list": (
+        [1, 2],
+        (
+            "interactions frame: an object of type list",
+            "expected a pandas, polars or pyarrow table",
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -174,16 +264,29 @@ def test_bad_texts_are_refused_by_frame_and_row() -> None:
     """The frames of items and users are told apart."""
     log = {"user": [1, 2], "item": ["x", "y"]}
     refused = [
-        ({"items": {"item": ["x", "x"], "title": ["a", "b"]}}, ("items frame: item id x stands twice",)),
-        ({"items": {"item": ["x"], "title": ["a"]}}, ("interactions frame: row 2: item id y", "config.data.max_missing_text=0.05")),
-        ({"items": {"item": ["x", "y"]}}, ("items frame: no column 'title'", "config.data.title_column")),
+        (
+            {"items": {"item": ["x", "x"], "title": ["a", "b"]}},
+            ("items frame: item id x stands twice",),
+        ),
+        (
+            {"items": {"item": ["x"], "title": ["a"]}},
+            ("interactions frame: row 2: item id y", "config.data.max_missing_text=0.05"),
+        ),
+        (
+            {"items": {"item": ["x", "y"]}},
+            ("items frame: no column 'title'", "config.data.title_column"),
+        ),
         ({"users": {"user": [], "age": []}}, ("users frame: the users table has no rows",)),
         ({"path": "folder"}, ("config.data.path: given with frames", "leave it out")),
         ({"source": "amazon"}, ("config.data.source: given with frames",)),
     ]
     for options, parts in refused:
         assert_names(refusal(Dataset.from_frames, log, **options), parts)
-    for options in ({"colums": {"user": "uid"}}, {"columns": {"usr": "uid"}}, {"min_rating": "high"}):
+    for options in (
+        {"colums": {"user": "uid"}},
+        {"columns": {"usr": "uid"}},
+        {"min_rating": "high"},
+    ):
         assert_names(refusal(Dataset.from_frames, log, **options), ("config.data",))
     assert_names(refusal(Dataset.read), ("config.data.path is empty",))
 
@@ -192,18 +295,30 @@ def test_other_libraries_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None
     """Would break where pandas or polars is not installed: only who hands over a frame of theirs needs them."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.setitem(sys.modules, "polars", None)
-    assert Dataset.from_frames(pa.table({"user": [1, 2], "item": ["x", "y"]})).log.num_interactions == 2
+    assert (
+        Dataset.from_frames(pa.table({"user": [1, 2], "item": ["x", "y"]})).log.num_interactions
+        == 2
+    )
     assert Dataset.from_frames({"user": [1, 2], "item": ["x", "y"]}).log.num_interactions == 2
 
 
 def test_the_synthetic_shop() -> None:
     """Would break the five lines that need no data of one's own, or let its users' texts tell what the split hides."""
-    shop = Dataset.synthetic(num_users=40, num_items=120, seed=1, mean_length=5.0, name="five lines")
-    assert repr(shop).startswith("Dataset('five lines': 40 users, 120 items,") and shop.texts.of_users is not None
+    shop = Dataset.synthetic(
+        num_users=40, num_items=120, seed=1, mean_length=5.0, name="five lines"
+    )
+    assert (
+        repr(shop).startswith("Dataset('five lines': 40 users, 120 items,")
+        and shop.texts.of_users is not None
+    )
     fields = {"num_users": 40, "num_items": 120, "seed": 1, "mean_length": 5.0}
     assert Dataset.read(source="synthetic", synthetic=fields).fingerprint == shop.fingerprint
     timed = shop.with_split("time", "2024-02-01", "2024-03-01")
-    assert timed.fingerprint == shop.fingerprint and timed.texts.of_users != shop.texts.of_users and shop.data.split == "leave_one_out"
+    assert (
+        timed.fingerprint == shop.fingerprint
+        and timed.texts.of_users != shop.texts.of_users
+        and shop.data.split == "leave_one_out"
+    )
     split = make_split(timed.data, timed.log)
     assert split.mode == "time" and len(split.test.evaluated)
     frame = pd.DataFrame(INTERACTIONS)
@@ -213,10 +328,16 @@ def test_the_synthetic_shop() -> None:
 def test_a_run_splits_a_given_dataset_as_its_config_says(tmp_path: pathlib.Path) -> None:
     """Would train on what a run by time holds back, where the dataset was read with another split in mind."""
     shop = Dataset.synthetic(num_users=40, num_items=120)
-    config = Config().with_fields({"data.source": "synthetic", "data.split": "time", "eval.num_negatives": 10})
+    config = Config().with_fields(
+        {"data.source": "synthetic", "data.split": "time", "eval.num_negatives": 10}
+    )
     run = open_run(dataclasses.replace(config, data=shop.with_split("time").data), tmp_path, shop)
-    assert run.split.mode == "time" and run.fingerprint == run.split.fingerprint() != shop.fingerprint
-    assert run.dataset.texts.of_users == shop.with_split("time").texts.of_users != shop.texts.of_users
+    assert (
+        run.split.mode == "time" and run.fingerprint == run.split.fingerprint() != shop.fingerprint
+    )
+    assert (
+        run.dataset.texts.of_users == shop.with_split("time").texts.of_users != shop.texts.of_users
+    )
 
 
 def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:

@@ -25,9 +25,13 @@ FEATURES, WIDTH = 6, 12
 def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> None:
     """Multiplying the adapter's two layers first would be another function, or have another gradient, than one after the other."""
     module = DualViewEncoder(41, WIDTH, FEATURES)
-    params = jax.jit(lambda key: module.init(key, unit_tables, method="item_features"))(jax.random.key(0))["params"]
+    params = jax.jit(lambda key: module.init(key, unit_tables, method="item_features"))(
+        jax.random.key(0)
+    )["params"]
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), params)
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32), params
+    )
     ids = jnp.array([[3, 40], [3, 0]])
 
     def plain(p: Any) -> jax.Array:
@@ -37,7 +41,9 @@ def test_vector_is_id_beside_adapted_text(unit_tables: dict[str, jax.Array]) -> 
     weights = rng.standard_normal((2, 2, 2 * FEATURES))
     ours = lambda p: module.apply({"params": p}, unit_tables, ids, method="item_features")  # noqa: E731
     np.testing.assert_allclose(ours(params), plain(params), rtol=1e-5, atol=1e-5)
-    one, two = (jax.jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain))
+    one, two = (
+        jax.jit(jax.grad(lambda p, f=f: (weights * f(p)).sum()))(params) for f in (ours, plain)
+    )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert module.vector_width == 2 * FEATURES
@@ -50,12 +56,18 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
     vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.2 * rng.standard_normal(leaf.shape), np.float32), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf + 0.2 * rng.standard_normal(leaf.shape), np.float32), params
+    )
     found = np.asarray(jax.jit(model.apply)({"params": params}, vectors, SEGMENTS, POSITIONS))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def crossed(weights: Any, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
-        q, k, v = queries @ weights["query"]["kernel"], values @ weights["key"]["kernel"], values @ weights["value"]["kernel"]
+        q, k, v = (
+            queries @ weights["query"]["kernel"],
+            values @ weights["key"]["kernel"],
+            values @ weights["value"]["kernel"],
+        )
         out, half = np.zeros_like(q), FEATURES // 2
         for head in (slice(0, half), slice(half, None)):
             for t in range(len(q)):
@@ -69,19 +81,32 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
             own = segments == segment
             ids, text = np.split(vectors[row, own].astype(np.float64), 2, axis=1)
             if with_positions:
-                ids, text = (view * np.sqrt(FEATURES) + exact["positions"][: own.sum()] for view in (ids, text))
+                ids, text = (
+                    view * np.sqrt(FEATURES) + exact["positions"][: own.sum()]
+                    for view in (ids, text)
+                )
             first = gru_by_hand(exact["backbone"], crossed(exact["text_to_id"], text, ids), 1)
             second = gru_by_hand(exact["backbone"], crossed(exact["id_to_text"], ids, text), 1)
-            np.testing.assert_allclose(found[row, own], np.concatenate([first, second], axis=1), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                found[row, own], np.concatenate([first, second], axis=1), rtol=1e-5, atol=1e-5
+            )
 
 
-@pytest.mark.parametrize("backbone", [GRU4Rec(FEATURES), SASRec(FEATURES, 8)], ids=["gru4rec", "sasrec"])
+@pytest.mark.parametrize(
+    "backbone", [GRU4Rec(FEATURES), SASRec(FEATURES, 8)], ids=["gru4rec", "sasrec"]
+)
 def test_states_of_asked_places(backbone: Any) -> None:
     """Ranking would read the text view at another place than the ID view."""
     model = DualView(backbone, FEATURES, 8, True)
-    vectors, asked = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)), jnp.array([1, SEGMENTS.shape[1] + 2])
+    vectors, asked = (
+        jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)),
+        jnp.array([1, SEGMENTS.shape[1] + 2]),
+    )
     params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
-    few, every = (jax.jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places) for places in (asked, None))
+    few, every = (
+        jax.jit(model.apply)(params, vectors, jnp.asarray(SEGMENTS), POSITIONS, None, places)
+        for places in (asked, None)
+    )
     np.testing.assert_allclose(few, every.reshape(-1, 2 * FEATURES)[asked], rtol=1e-5, atol=1e-5)
 
 
@@ -97,22 +122,43 @@ def test_distillation_by_hand() -> None:
         batch = BatchStates(jnp.asarray(SEGMENTS), states, nothing, nothing)
         return module.apply({}, known, batch, StepContext(states=teachers))
 
-    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(jnp.asarray(states, jnp.float32), jnp.asarray(everyone, jnp.float32))
+    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(
+        jnp.asarray(states, jnp.float32), jnp.asarray(everyone, jnp.float32)
+    )
     newest = {4: (0, 2), 9: (0, 4), 2: (1, 0), 7: (1, 5), 1: (1, 6)}
-    errors = [((states[place] - everyone[similar[user]].mean(axis=0)) ** 2).mean() for user, place in newest.items()]
+    errors = [
+        ((states[place] - everyone[similar[user]].mean(axis=0)) ** 2).mean()
+        for user, place in newest.items()
+    ]
     np.testing.assert_allclose(value, 0.1 * np.mean(errors), rtol=1e-5)
-    touched = {tuple(place) for place in np.argwhere(np.abs(np.asarray(gradient[0])).max(axis=-1) > 0).tolist()}
+    touched = {
+        tuple(place)
+        for place in np.argwhere(np.abs(np.asarray(gradient[0])).max(axis=-1) > 0).tolist()
+    }
     assert touched == set(newest.values()) and not np.asarray(gradient[1]).any()
-    assert module.apply({}, {}, BatchStates(jnp.asarray(SEGMENTS), jnp.asarray(states), nothing, nothing)) == 0
+    assert (
+        module.apply(
+            {}, {}, BatchStates(jnp.asarray(SEGMENTS), jnp.asarray(states), nothing, nothing)
+        )
+        == 0
+    )
 
 
 def test_similar_users_are_the_nearest_by_text(unit_tables: dict[str, jax.Array]) -> None:
     """Teachers would be other users, or the user itself."""
     config = ModelConfig().with_fields({"features": 4, "llm_esr.similar_users": 3})
     bank = {name: np.asarray(table) for name, table in unit_tables.items()}
-    declared = {table.name: table for table in METHODS["llm_esr"].tables(bank, Facts(config, np.ones(41)))}
+    declared = {
+        table.name: table for table in METHODS["llm_esr"].tables(bank, Facts(config, np.ones(41)))
+    }
     found = {name: table.rows for name, table in declared.items()}
     cosines = bank["users"] @ bank["users"].T
     np.fill_diagonal(cosines, -np.inf)
-    np.testing.assert_array_equal(np.sort(found["similar_users"]), np.sort(np.argsort(-cosines)[:, :3]))
-    assert declared["items"].bank_name == "items" and found["items"] is bank["items"] and found["start"].shape == (41, 4)
+    np.testing.assert_array_equal(
+        np.sort(found["similar_users"]), np.sort(np.argsort(-cosines)[:, :3])
+    )
+    assert (
+        declared["items"].bank_name == "items"
+        and found["items"] is bank["items"]
+        and found["start"].shape == (41, 4)
+    )

@@ -43,7 +43,9 @@ def today(unpacked: pathlib.Path) -> dict[str, Any]:
     shutil.copytree(unpacked, copy)
     command = [sys.executable, "-m", "tests.golden.earlier", str(copy), str(out)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text(encoding="utf-8"))
 
@@ -60,22 +62,35 @@ def test_it_recommends_what_that_version_did(unpacked: pathlib.Path, today: dict
     assert not list(differences(expected, today["recommended"]))
     for cell in expected:
         (line,) = lines(today["said"][f"recommend {cell}"])
-        assert_names(line, (f"run/checkpoints/{cell}: ", "cannot be verified", "train again in another --workdir"))
+        assert_names(
+            line,
+            (f"run/checkpoints/{cell}: ", "cannot be verified", "train again in another --workdir"),
+        )
 
 
 def test_it_is_measured_as_that_version_did(unpacked: pathlib.Path, today: dict[str, Any]) -> None:
     """Would break results after an upgrade: rows of other models or other negatives."""
     results = json.loads((unpacked / "run" / "results.json").read_text(encoding="utf-8"))["rows"]
     names = today["results"][0].keys()
-    expected = [{name: row[name] for name in names} for row in results if row["method"] != "grasp" and row["backbone"] == "sasrec"]
+    expected = [
+        {name: row[name] for name in names}
+        for row in results
+        if row["method"] != "grasp" and row["backbone"] == "sasrec"
+    ]
     assert not list(differences(expected, today["results"]))
-    assert len(lines(today["said"]["evaluate"])) == 3 and "run/metrics.jsonl: " in today["said"]["evaluate"]
+    assert (
+        len(lines(today["said"]["evaluate"])) == 3
+        and "run/metrics.jsonl: " in today["said"]["evaluate"]
+    )
 
 
 def test_a_training_goes_on_to_the_same_end(unpacked: pathlib.Path, today: dict[str, Any]) -> None:
     """Would break a training that an upgrade finds unfinished; what is saved from then on is verified as ever."""
     assert "resumed after 1 epochs" in today["said"]["all"]
-    records = [json.loads(line) for line in (unpacked / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line)
+        for line in (unpacked / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     own = [line for line in records if line["backbone"] == "gru4rec"]
     assert [line["epoch"] for line in own] == [1, 2, 3]
     found = today["resumed"]["training"]
@@ -86,14 +101,21 @@ def test_a_training_goes_on_to_the_same_end(unpacked: pathlib.Path, today: dict[
     assert lines(today["said"]["all"]) and not lines(today["said"]["all again"])
 
 
-def test_training_starts_from_it(unpacked: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_starts_from_it(
+    unpacked: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Would break the retraining of every day, which starts from the day before the upgrade."""
     earlier = read_earlier(unpacked / "run", "grasp_plus-sasrec")
     assert len(earlier.item_ids) == 100 and earlier.params["encoder"]["table"].shape == (1, 100, 8)
-    bank = load_bank(unpacked / "run" / "knowledge", read_manifest(unpacked / "run" / "knowledge", "")["recipe"])
+    bank = load_bank(
+        unpacked / "run" / "knowledge", read_manifest(unpacked / "run" / "knowledge", "")["recipe"]
+    )
     check_basis(earlier, bank, earlier_banks(unpacked / "run"), np.arange(100))
     said = capsys.readouterr().out
-    assert {line.split(": ")[0].rsplit("/run/")[1] for line in lines(said)} == {"checkpoints/grasp_plus-sasrec", "item_ids.npy"}
+    assert {line.split(": ")[0].rsplit("/run/")[1] for line in lines(said)} == {
+        "checkpoints/grasp_plus-sasrec",
+        "item_ids.npy",
+    }
     assert "bank is gone" not in said
 
 
@@ -127,16 +149,24 @@ def test_only_a_workdir_of_such_a_version_may_lack_manifests(tmp_path: pathlib.P
     unsealed(unsealed_config)
     shutil.copy(unsealed_config / CONFIG_FILE, tmp_path / CONFIG_FILE)
     found = find_model(folder)
-    assert found is not None and (found.step, found.manifest) == (2, {}) and Checkpoints(folder / "last").newest() == 2
+    assert (
+        found is not None
+        and (found.step, found.manifest) == (2, {})
+        and Checkpoints(folder / "last").newest() == 2
+    )
     record_newest(folder, 2, "hash")  # this version has saved here since
     assert_names(refusal(find_model, folder), ("last/2", "has no manifest.json"))
-    assert_names(refusal(Checkpoints(folder / "last").restore, tree), ("last/2", "has no manifest.json"))
+    assert_names(
+        refusal(Checkpoints(folder / "last").restore, tree), ("last/2", "has no manifest.json")
+    )
     (folder / "newest.json").unlink()
     (folder / "last" / "1" / MANIFEST).write_text("{}")
     assert_names(refusal(find_model, folder), ("newest.json", "not readable"))
 
 
-def test_a_snapshot_that_cannot_be_read_is_passed_over(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_that_cannot_be_read_is_passed_over(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Would break the resume of such a training where its newest snapshot is damaged, as that version went on from the one before."""
     folder = without_manifest(tmp_path)
     unsealed(tmp_path)
@@ -144,12 +174,22 @@ def test_a_snapshot_that_cannot_be_read_is_passed_over(tmp_path: pathlib.Path, c
         if path.is_file():
             path.write_bytes(b"")
     restored = Checkpoints(folder / "last").restore({"weights": np.zeros(3)})
-    assert restored is not None and restored[0] == 1 and restored[1]["weights"].tolist() == [1.0, 1.0, 1.0]
+    assert (
+        restored is not None
+        and restored[0] == 1
+        and restored[1]["weights"].tolist() == [1.0, 1.0, 1.0]
+    )
     said = capsys.readouterr().out
-    assert "last/2: cannot be read" in said and "going on from step 1" in said and len(lines(said)) == 1
+    assert (
+        "last/2: cannot be read" in said
+        and "going on from step 1" in said
+        and len(lines(said)) == 1
+    )
 
 
-def test_only_records_of_such_a_version_may_lack_checksums(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_records_of_such_a_version_may_lack_checksums(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Would break the checks of this version: a line that a disk has changed would be shown in a report."""
     records = Records(tmp_path / "metrics.jsonl")
     records.path.write_text(RECORD)
@@ -159,7 +199,9 @@ def test_only_records_of_such_a_version_may_lack_checksums(tmp_path: pathlib.Pat
     assert [line.split(": ")[0] for line in lines(capsys.readouterr().out)] == [str(records.path)]
     records.keep(lambda record: True)
     records.append({"event": "epoch", "epoch": 2, "loss": 0.25})
-    assert [record["epoch"] for record in records.read()] == [1, 2] and not lines(capsys.readouterr().out)
+    assert [record["epoch"] for record in records.read()] == [1, 2] and not lines(
+        capsys.readouterr().out
+    )
     records.path.write_text(records.path.read_text() + RECORD)
     assert_names(refusal(records.read), ("metrics.jsonl:3", "not a line as it was written"))
 
@@ -169,12 +211,19 @@ def test_fields_that_were_added_since(tmp_path: pathlib.Path) -> None:
     unsealed(tmp_path)
     path = tmp_path / CONFIG_FILE
     tree = json.loads(path.read_text())
-    del tree["data"]["title_column"], tree["data"]["max_missing_text"], tree["knowledge"]["text_columns"], tree["by_source"]
+    del (
+        tree["data"]["title_column"],
+        tree["data"]["max_missing_text"],
+        tree["knowledge"]["text_columns"],
+        tree["by_source"],
+    )
     path.write_text(json.dumps(tree))
     config = Config().with_fields({"eval.select": "sampled100"})
     check_workdir(config, tmp_path)
     config = config.with_fields({"data.title_column": "name"})
-    assert "data.title_column is 'title' there and 'name' here" in refusal(check_workdir, config, tmp_path)
+    assert "data.title_column is 'title' there and 'name' here" in refusal(
+        check_workdir, config, tmp_path
+    )
 
 
 def test_it_is_said_once(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,13 @@ def test_better_score_renews_patience() -> None:
 def test_members_stop_independently() -> None:
     """One seed's plateau would stop another, or a stopped model would come back with a score that nobody trained for."""
     states = play([[0.5, 0.1, 0.0], [0.4, 0.2, 0.0], [0.4, 0.3, 0.0], [0.9, 0.4, 0.1]], patience=2)
-    assert [state.active.tolist() for state in states] == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [1], [1]]
+    assert [state.active.tolist() for state in states] == [
+        [0, 1, 2],
+        [0, 1, 2],
+        [0, 1, 2],
+        [1],
+        [1],
+    ]
     np.testing.assert_array_equal(states[-1].best, np.array([0.5, 0.4, 0.0], np.float32))
     np.testing.assert_array_equal(states[-1].best_epoch, [1, 4, 1])
 
@@ -47,10 +53,17 @@ def test_only_better_members_are_reported() -> None:
 
 def test_epoch_starts_afresh() -> None:
     """A resumed epoch would begin at the last one's step, with its losses; and the state before must stay as it was saved."""
-    before = Progress.start(2)._replace(step=np.int32(7) + np.zeros((), np.int32), loss_sum=np.ones(2, np.float32))
+    before = Progress.start(2)._replace(
+        step=np.int32(7) + np.zeros((), np.int32), loss_sum=np.ones(2, np.float32)
+    )
     after, _ = before.after_epoch(np.array([0.1, 0.2]), patience=5)
     assert (int(after.epoch), int(after.step), after.loss_sum.tolist()) == (1, 0, [0, 0])
-    assert (int(before.epoch), int(before.step), before.loss_sum.tolist(), before.best.tolist()) == (0, 7, [1, 1], [-1, -1])
+    assert (
+        int(before.epoch),
+        int(before.step),
+        before.loss_sum.tolist(),
+        before.best.tolist(),
+    ) == (0, 7, [1, 1], [-1, -1])
 
 
 def test_restored_progress_can_be_written_to() -> None:
@@ -58,6 +71,8 @@ def test_restored_progress_can_be_written_to() -> None:
     restored = as_progress(jax.tree.map(jnp.asarray, Progress.start(3)))
     restored.loss_sum[1] += 2.5
     assert restored.loss_sum.tolist() == [0, 2.5, 0]
-    for ours, fresh in zip(restored, Progress.start(3)._replace(loss_sum=restored.loss_sum), strict=True):
+    for ours, fresh in zip(
+        restored, Progress.start(3)._replace(loss_sum=restored.loss_sum), strict=True
+    ):
         assert ours.dtype == fresh.dtype and ours.shape == fresh.shape
         np.testing.assert_array_equal(ours, fresh)

@@ -43,10 +43,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnowledgeConfig:
 
 
 def expected(text: str) -> np.ndarray:
-    return (np.frombuffer(hashlib.sha512((text or " ").encode()).digest()[:12], np.uint8).astype(np.float32) - 128) / 128
+    return (
+        np.frombuffer(hashlib.sha512((text or " ").encode()).digest()[:12], np.uint8).astype(
+            np.float32
+        )
+        - 128
+    ) / 128
 
 
-def encode_endpoint(item_texts: list[str], user_texts: list[str], config: Any) -> tuple[np.ndarray, np.ndarray]:
+def encode_endpoint(
+    item_texts: list[str], user_texts: list[str], config: Any
+) -> tuple[np.ndarray, np.ndarray]:
     encoder = OpenAiEncoder.from_config(config)
     with encoder.session({"items": item_texts, "users": user_texts}):
         return encoder.encode(item_texts), encoder.encode(user_texts)
@@ -59,19 +66,30 @@ def test_vectors_are_their_texts_own(config: Any) -> None:
         items, users = encode_endpoint(ITEMS, USERS, config)
         asked = server.requests
         again, _ = encode_endpoint(ITEMS, USERS, config)
-        assert server.requests == asked and set(server.answered.values()) == {1} and server.most_in_flight <= 8
+        assert (
+            server.requests == asked
+            and set(server.answered.values()) == {1}
+            and server.most_in_flight <= 8
+        )
     np.testing.assert_array_equal(again, items)
     np.testing.assert_allclose(items, [expected(text) for text in ITEMS], rtol=1e-6)
     np.testing.assert_allclose(users, [expected(text) for text in USERS], rtol=1e-6)
 
 
-def test_another_width_than_asked_for_is_refused(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_width_than_asked_for_is_refused(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bank's tables would not fit together, much later."""
     plain = ChatServer.embed
-    monkeypatch.setattr(ChatServer, "embed", lambda self, body: plain(self, body | {"dimensions": 5}))
+    monkeypatch.setattr(
+        ChatServer, "embed", lambda self, body: plain(self, body | {"dimensions": 5})
+    )
     with running(ChatServer()) as server:
         config = config.with_fields({"embed.base_url": server.url})
-        with pytest.raises(UserError, match=r"vectors of 5 numbers; config\.knowledge\.embed\.dimensions asks for 12"):
+        with pytest.raises(
+            UserError,
+            match=r"vectors of 5 numbers; config\.knowledge\.embed\.dimensions asks for 12",
+        ):
             encode_endpoint(ITEMS, USERS, config)
 
 
@@ -89,7 +107,9 @@ def test_vectors_that_are_none_are_refused(config: Any, fault: str) -> None:
     """What is no number would be kept as one for good; or a text be given another's vector."""
     entry, reason = BAD[fault]
     config = config.with_fields({"embed.dimensions": 0, "embed.retries": 0})
-    with running(ChatServer(content=b'{"object": "list", "data": [%s]}' % entry.encode())) as server:
+    with running(
+        ChatServer(content=b'{"object": "list", "data": [%s]}' % entry.encode())
+    ) as server:
         config = config.with_fields({"embed.base_url": server.url})
         assert reason in refusal(encode_endpoint, ["soap"], [], config)
 
@@ -101,8 +121,14 @@ def test_a_login_page_and_a_redirect_are_one_line(config: Any) -> None:
         config = config.with_fields({"embed.base_url": server.url})
         assert "not the protocol's JSON" in refusal(encode_endpoint, ["soap"], [], config)
     with running(ChatServer()) as other, running(ChatServer(status=307, location="")) as server:
-        server.location, config = f"{other.url}/embeddings", config.with_fields({"embed.base_url": server.url})
-        assert "redirects to 127.0.0.1 (status 307)" in refusal(encode_endpoint, ["soap"], [], config) and other.requests == 0
+        server.location, config = (
+            f"{other.url}/embeddings",
+            config.with_fields({"embed.base_url": server.url}),
+        )
+        assert (
+            "redirects to 127.0.0.1 (status 307)" in refusal(encode_endpoint, ["soap"], [], config)
+            and other.requests == 0
+        )
 
 
 def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +150,9 @@ def test_it_says_what_leaves_this_machine(config: Any, capsys: pytest.CaptureFix
 def test_batches_are_bounded() -> None:
     """The endpoint would refuse a batch for its number of texts or its tokens; or a long text be left out."""
     texts = ["x" * 40] * 10 + ["y" * 4000] + ["z" * 40] * 5
-    found = [batch.tolist() for batch in batches(np.arange(16), texts, most_texts=4, most_tokens=100)]
+    found = [
+        batch.tolist() for batch in batches(np.arange(16), texts, most_texts=4, most_tokens=100)
+    ]
     assert [row for batch in found for row in batch] == list(range(16)) and [10] in found
     assert max(map(len, found)) == 4
 
@@ -141,7 +169,9 @@ class Words:
         return np.array([[len(text), 1.0] for text in texts])  # type: ignore[return-value]
 
 
-def test_sentences_say_what_they_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Any) -> None:
+def test_sentences_say_what_they_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Any
+) -> None:
     """A user would not learn that long histories are read in part, or the instruction be left out."""
     monkeypatch.setattr(sentences, "load_model", lambda settings: Words())
     config = config.with_fields({"sentence.prefix": "say: "})
@@ -154,7 +184,9 @@ def test_sentences_say_what_they_cut(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_model_that_is_not_there(config: Any) -> None:
     """A typing error would end in the hub's traceback."""
-    with pytest.raises(UserError, match=r"config\.knowledge\.sentence\.model is empty; give a model folder"):
+    with pytest.raises(
+        UserError, match=r"config\.knowledge\.sentence\.model is empty; give a model folder"
+    ):
         sentences.load_model(config.sentence)
 
 
@@ -165,17 +197,25 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path, config: Any) -> None:
     config = config.with_fields({"sentence.model": str(folder)})
     (folder / "pytorch_model.bin").write_bytes(b"x")
     message = refusal(sentences.load_model, config.sentence)
-    assert message.startswith("config.knowledge.sentence.model: ") and "pytorch_model.bin' may hold code and is not loaded" in message
+    assert (
+        message.startswith("config.knowledge.sentence.model: ")
+        and "pytorch_model.bin' may hold code and is not loaded" in message
+    )
     (folder / "pytorch_model.bin").unlink()
     assert "has no *.safetensors" in refusal(sentences.load_model, config.sentence)
     (folder / "model.safetensors").write_bytes(b"x")
     (folder / "pytorch_model.bin").write_bytes(b"x")  # beside safetensors, which are taken
     check_sentence_folder(folder, "here")
-    modules = [{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "2_Dense", "type": "sentence_transformers.x"}]
+    modules = [
+        {"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "2_Dense", "type": "sentence_transformers.x"},
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
     check_sentence_folder(folder, "here")
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"x")
-    assert "2_Dense/pytorch_model.bin' may hold code" in refusal(sentences.load_model, config.sentence)
+    assert "2_Dense/pytorch_model.bin' may hold code" in refusal(
+        sentences.load_model, config.sentence
+    )
     for damaged in ("{", "[1]", "[" * 100_000, '[{"type": "x"}]'):
         (folder / "modules.json").write_text(damaged)
         assert "modules.json: " in refusal(sentences.load_model, config.sentence)
@@ -183,7 +223,9 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path, config: Any) -> None:
     assert "lies outside the folder" in refusal(sentences.load_model, config.sentence)
 
 
-def test_a_model_is_loaded_without_its_code(tmp_path: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_loaded_without_its_code(
+    tmp_path: Path, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hub's model would be loaded from a pickle, or with code of its own."""
     seen: list[tuple[str, dict[str, Any]]] = []
     package = types.ModuleType("sentence_transformers")
@@ -191,32 +233,52 @@ def test_a_model_is_loaded_without_its_code(tmp_path: Path, config: Any, monkeyp
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
     config = config.with_fields({"sentence.model": "BAAI/bge"})
     sentences.load_model(config.sentence)
-    assert seen == [("BAAI/bge", {"device": None, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}})]
+    assert seen == [
+        (
+            "BAAI/bge",
+            {"device": None, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}},
+        )
+    ]
 
 
 def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
     """The pooling asked for would be ignored, and the model's own be used."""
-    sentence_transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    sentence_transformers = pytest.importorskip(
+        "sentence_transformers", reason="sentence-transformers is not installed"
+    )
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "soap"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path / "bert")
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(
+        tmp_path / "bert"
+    )
     tokenizer.save_pretrained(tmp_path / "bert")
     modules = pytest.importorskip("sentence_transformers.models")
     words_of, pooled = modules.Transformer(str(tmp_path / "bert")), modules.Pooling(8, "mean")
-    sentence_transformers.SentenceTransformer(modules=[words_of, pooled]).save(str(tmp_path / "model"))
+    sentence_transformers.SentenceTransformer(modules=[words_of, pooled]).save(
+        str(tmp_path / "model")
+    )
     config.sentence.model, found = str(tmp_path / "model"), {}
     for config.sentence.pooling in ("model", "mean", "cls"):
-        found[config.sentence.pooling] = SentenceEncoder.from_config(config).encode(["red soap", "soap"])
+        found[config.sentence.pooling] = SentenceEncoder.from_config(config).encode(
+            ["red soap", "soap"]
+        )
     np.testing.assert_array_equal(found["model"], found["mean"])
     assert np.abs(found["cls"] - found["mean"]).max() > 1e-3
 
 
 def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
     """A user would see what goes to the describer, and not that all texts go to another endpoint."""
-    split = leave_one_out(build_log("shop", np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)), 10)
+    split = leave_one_out(
+        build_log("shop", np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)), 10
+    )
     sources = Texts(AttributeTable(np.arange(4), {"title": ["soap", "oil", "wax", "gel"]}))
     config = config.with_fields(
         {
@@ -226,10 +288,18 @@ def test_dry_run_says_what_the_encoder_would_send(config: Any) -> None:
         }
     )
     lines = list(dry_run(config, split, sources))
-    assert lines[0] == "describe items: 4 texts from the template; nothing leaves this machine" and len(lines) == 4
-    assert lines[2].startswith("encode items: 4 texts for 4 items go to http://embed/v1, model text-embedding-3-small; about")
+    assert (
+        lines[0] == "describe items: 4 texts from the template; nothing leaves this machine"
+        and len(lines) == 4
+    )
+    assert lines[2].startswith(
+        "encode items: 4 texts for 4 items go to http://embed/v1, model text-embedding-3-small; about"
+    )
     assert lines[3].startswith("encode users: 1 texts for 2 users go to http://embed/v1")
     config = config.with_fields({"describer": "openai", "describe.cache": config.embed.cache})
     lines = list(dry_run(config, split, sources))
     assert "4 prompts for 4 items go to http://chat/v1" in lines[0] and len(lines) == 3
-    assert lines[2] == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"
+    assert (
+        lines[2]
+        == "encode: the descriptions of 4 items and 2 users go to http://embed/v1, model text-embedding-3-small"
+    )

@@ -34,7 +34,9 @@ def config_of(width: int = 6, seed: int = 0) -> KnowledgeConfig:
     return config
 
 
-def encoded(name: str, item_texts: list[str], user_texts: list[str], config: KnowledgeConfig) -> tuple[np.ndarray, np.ndarray]:
+def encoded(
+    name: str, item_texts: list[str], user_texts: list[str], config: KnowledgeConfig
+) -> tuple[np.ndarray, np.ndarray]:
     encoder = ENCODERS[name].from_config(config).fit(item_texts)
     return encoder.encode(item_texts), encoder.encode(user_texts)
 
@@ -50,7 +52,9 @@ def test_text_encoders_are_deterministic(name: str) -> None:
     for rows, one, two in zip((40, 15), first, second, strict=True):
         assert one.shape == (rows, 6) and one.dtype == np.float32 and np.isfinite(one).all()
         assert np.array_equal(one, two) and np.linalg.norm(one, axis=1).min() > 0
-    assert not np.array_equal(first[0], encoded(name, texts(40, 2), texts(15, 1), config_of())[0]), "other texts, other vectors"
+    assert not np.array_equal(
+        first[0], encoded(name, texts(40, 2), texts(15, 1), config_of())[0]
+    ), "other texts, other vectors"
 
 
 @pytest.mark.parametrize("name", ["lsa", "tfidf_projection"])
@@ -63,8 +67,13 @@ def test_items_and_users_share_one_space(name: str) -> None:
 
 def test_lsa_puts_like_texts_together() -> None:
     """Would break retrieval: texts that share words must be nearer than texts that share none."""
-    items, users = encoded("lsa", ["red soap"] * 3 + ["blue cream"] * 3, ["soap red soap", "cream"], config_of(width=2))
-    assert np.argmax(users @ items.T, axis=1).tolist() == [0, 3] and abs(users[0] @ items[3]) < 0.1 * users[0] @ items[0]
+    items, users = encoded(
+        "lsa", ["red soap"] * 3 + ["blue cream"] * 3, ["soap red soap", "cream"], config_of(width=2)
+    )
+    assert (
+        np.argmax(users @ items.T, axis=1).tolist() == [0, 3]
+        and abs(users[0] @ items[3]) < 0.1 * users[0] @ items[0]
+    )
 
 
 def test_lsa_is_no_wider_than_the_text_allows() -> None:
@@ -121,8 +130,12 @@ def test_vectors_are_ordered_by_their_ids(tmp_path: pathlib.Path, write: Writer)
         loaded = load(write(tmp_path / "v", given), IDS, str(tmp_path / "ids.txt"), "item")
         assert np.array_equal(loaded, VECTORS[[1, 2, 0]])
     (tmp_path / "ids.txt").write_text("30\n4\n20\n7\n")
-    loaded = load(write(tmp_path / "v", given), np.array([4, 20, 30]), str(tmp_path / "ids.txt"), "user")
-    assert np.array_equal(loaded, VECTORS[[1, 2, 0]]), "whole-number ids of the log, text in the file"
+    loaded = load(
+        write(tmp_path / "v", given), np.array([4, 20, 30]), str(tmp_path / "ids.txt"), "user"
+    )
+    assert np.array_equal(loaded, VECTORS[[1, 2, 0]]), (
+        "whole-number ids of the log, text in the file"
+    )
 
 
 def test_safetensors_with_several_tensors(tmp_path: pathlib.Path) -> None:
@@ -142,7 +155,16 @@ def test_number_of_rows_must_fit(tmp_path: pathlib.Path, write: Writer, rows: in
     """Would break the match of vectors and users: a row too many, or too few, shifts everything after it."""
     path = write(tmp_path / "v", np.ones((rows, 4), np.float32))
     message = refusal(load, path, IDS, "", "user")
-    assert_names(message, (path, f"{rows} rows", "the data has 3 users", "one row per user", "config.knowledge.user_ids_file"))
+    assert_names(
+        message,
+        (
+            path,
+            f"{rows} rows",
+            "the data has 3 users",
+            "one row per user",
+            "config.knowledge.user_ids_file",
+        ),
+    )
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
@@ -153,9 +175,21 @@ def test_values_must_be_finite(tmp_path: pathlib.Path, value: float) -> None:
     vectors[1, 2] = vectors[2, 0] = value
     path = write_npy(tmp_path / "v", vectors)
     message = refusal(load, path, IDS, "", "item")
-    assert_names(message, (path, "row 1, counted from 0, (item b)", f"holds {value}", "expected finite numbers", "2 such rows"))
+    assert_names(
+        message,
+        (
+            path,
+            "row 1, counted from 0, (item b)",
+            f"holds {value}",
+            "expected finite numbers",
+            "2 such rows",
+        ),
+    )
     too_large = write_npy(tmp_path / "large", VECTORS.astype(np.float64) * 1e300)
-    assert_names(refusal(load, too_large, IDS, "", "item"), (too_large, "row 0, counted from 0, (item a)", "holds inf"))
+    assert_names(
+        refusal(load, too_large, IDS, "", "item"),
+        (too_large, "row 0, counted from 0, (item a)", "holds inf"),
+    )
 
 
 def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
@@ -163,7 +197,9 @@ def test_row_that_is_not_finite_is_the_files(tmp_path: pathlib.Path) -> None:
     vectors = VECTORS.copy()
     vectors[2, 0] = np.nan
     (tmp_path / "ids.txt").write_text("c\nb\na\n")
-    message = refusal(load, write_npy(tmp_path / "v", vectors), IDS, str(tmp_path / "ids.txt"), "item")
+    message = refusal(
+        load, write_npy(tmp_path / "v", vectors), IDS, str(tmp_path / "ids.txt"), "item"
+    )
     assert "row 2, counted from 0, (item a)" in message
 
 
@@ -180,7 +216,10 @@ def test_shape_and_type_are_checked(tmp_path: pathlib.Path, fault: str) -> None:
     """Would break if token ids or a tensor per token were taken for embeddings."""
     vectors, part = BAD_ARRAYS[fault]
     path = write_npy(tmp_path / "v", vectors)
-    assert_names(refusal(load, path, IDS, "", "item"), (path, part, "expected a 2-d array of floats, one row per item"))
+    assert_names(
+        refusal(load, path, IDS, "", "item"),
+        (path, part, "expected a 2-d array of floats, one row per item"),
+    )
 
 
 def test_pickles_are_refused(tmp_path: pathlib.Path) -> None:
@@ -205,17 +244,34 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path, write: Writer, damage
     path = pathlib.Path(write(tmp_path / "v", VECTORS))
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[:-5], "text": b"<html>404</html>", "empty": b""}[damage])
-    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .", "expected an array of floats"))
+    assert_names(
+        refusal(load, str(path), IDS, "", "item"),
+        (str(path), "not a readable .", "expected an array of floats"),
+    )
 
 
 def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
     """Would break a first run with own vectors: the config field at fault is named."""
-    assert_names(refusal(load, "", IDS, "", "user"), ("config.knowledge.user_file is empty", ".npy or .safetensors"))
+    assert_names(
+        refusal(load, "", IDS, "", "user"),
+        ("config.knowledge.user_file is empty", ".npy or .safetensors"),
+    )
     gone = str(tmp_path / "gone.npy")
-    assert_names(refusal(load, gone, IDS, "", "item"), ("config.knowledge.item_file", gone, "does not exist", "expected"))
+    assert_names(
+        refusal(load, gone, IDS, "", "item"),
+        ("config.knowledge.item_file", gone, "does not exist", "expected"),
+    )
     path = write_npy(tmp_path / "v", VECTORS)
     message = refusal(load, path, IDS, str(tmp_path / "ids.txt"), "item")
-    assert_names(message, ("config.knowledge.item_ids_file", str(tmp_path / "ids.txt"), "does not exist", "one id per line"))
+    assert_names(
+        message,
+        (
+            "config.knowledge.item_ids_file",
+            str(tmp_path / "ids.txt"),
+            "does not exist",
+            "one id per line",
+        ),
+    )
 
 
 def test_ids_must_fit_vectors_and_data(tmp_path: pathlib.Path) -> None:
@@ -226,16 +282,24 @@ def test_ids_must_fit_vectors_and_data(tmp_path: pathlib.Path) -> None:
     assert_names(message, (str(ids), "2 ids for the 3 rows", path, "expected one each"))
     ids.write_text("c\nx\ny\n")
     message = refusal(load, path, IDS, str(ids), "item")
-    assert_names(message, (str(ids), "no line for item a", "2 such items", "every item needs a vector"))
+    assert_names(
+        message, (str(ids), "no line for item a", "2 such items", "every item needs a vector")
+    )
 
 
 def test_ids_files_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback, or a count that says nothing of the heading or the blank line that makes it."""
     path, ids = write_npy(tmp_path / "v", VECTORS), tmp_path / "ids.txt"
     ids.write_bytes(b"a\n\xe9\nc\n")
-    assert_names(refusal(load, path, IDS, str(ids), "item"), (f"{ids}:2", "is not UTF-8 text", f"expected the item ids of {path}"))
+    assert_names(
+        refusal(load, path, IDS, str(ids), "item"),
+        (f"{ids}:2", "is not UTF-8 text", f"expected the item ids of {path}"),
+    )
     ids.write_text("item_id\na\nb\nc\n")
-    assert_names(refusal(load, path, IDS, str(ids), "item"), ("4 ids for the 3 rows", "is 'item_id' a heading?"))
+    assert_names(
+        refusal(load, path, IDS, str(ids), "item"),
+        ("4 ids for the 3 rows", "is 'item_id' a heading?"),
+    )
     ids.write_text("a\n\nc\n")
     assert_names(refusal(load, path, IDS, str(ids), "item"), (str(ids), "line 2 is empty"))
     ids.write_text("a\nb\nc\n")
@@ -244,7 +308,9 @@ def test_ids_files_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
 
 
 @WRITERS
-def test_vectors_without_ids_need_an_order_that_is_certain(tmp_path: pathlib.Path, write: Writer) -> None:
+def test_vectors_without_ids_need_an_order_that_is_certain(
+    tmp_path: pathlib.Path, write: Writer
+) -> None:
     """Would break the match of vectors and items without a word: text ids stand as 1, 10, 2, vectors as a rule as 1, 2, ..., 10."""
     numbers = np.unique(np.arange(1, 13).astype(str))
     path = write(tmp_path / "v", np.eye(12, dtype=np.float32))
@@ -258,22 +324,46 @@ def test_vectors_without_ids_need_an_order_that_is_certain(tmp_path: pathlib.Pat
     )
     assert_names(message, parts)
     message = refusal(load, write(tmp_path / "w", VECTORS), IDS, "", "user", False)
-    assert "config.knowledge.user_ids_file is empty" in message and "alphabetical order" in message and "numbers" not in message
+    assert (
+        "config.knowledge.user_ids_file is empty" in message
+        and "alphabetical order" in message
+        and "numbers" not in message
+    )
     (tmp_path / "ids.txt").write_text("".join(f"{k}\n" for k in range(1, 13)))
     found = load(path, numbers, str(tmp_path / "ids.txt"), "item", False)
     assert found.argmax(axis=1).tolist() == [int(name) - 1 for name in numbers], "each its own"
-    assert np.array_equal(load(path, np.arange(12), "", "user", False), np.eye(12)), "whole numbers ascend"
-    assert np.array_equal(load(path, numbers, "", "item", True), np.eye(12)), "the items table's order"
+    assert np.array_equal(load(path, np.arange(12), "", "user", False), np.eye(12)), (
+        "whole numbers ascend"
+    )
+    assert np.array_equal(load(path, numbers, "", "item", True), np.eye(12)), (
+        "the items table's order"
+    )
 
 
-def test_whose_rows_are_whose_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whose_rows_are_whose_is_said(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Would break a user's chance to see that rows are shifted."""
-    open_vectors(write_npy(tmp_path / "own", VECTORS), np.array([7, 8, 9]), "", "item", True, ["Red  soap", "x" * 99, "Oil"])
+    open_vectors(
+        write_npy(tmp_path / "own", VECTORS),
+        np.array([7, 8, 9]),
+        "",
+        "item",
+        True,
+        ["Red  soap", "x" * 99, "Oil"],
+    )
     rows = f"its row 0 is item 7 (Red soap); its row 1 is item 8 ({'x' * 40}); its row 2 is item 9 (Oil)"
     assert capsys.readouterr().out == f"{tmp_path}/own.npy: counted from 0, {rows}\n"
     (tmp_path / "ids.txt").write_text("c\na\nx\nb\n")
-    load(write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])), IDS, str(tmp_path / "ids.txt"), "user")
-    assert capsys.readouterr().out.endswith("its row 0 is user c; its row 1 is user a; its row 3 is user b\n")
+    load(
+        write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])),
+        IDS,
+        str(tmp_path / "ids.txt"),
+        "user",
+    )
+    assert capsys.readouterr().out.endswith(
+        "its row 0 is user c; its row 1 is user a; its row 3 is user b\n"
+    )
 
 
 def test_an_absurd_shape_asks_for_no_memory(tmp_path: pathlib.Path) -> None:
@@ -282,12 +372,17 @@ def test_an_absurd_shape_asks_for_no_memory(tmp_path: pathlib.Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"(3, 4), }" + b" " * 12, b"(3000000000000, 4), }", 1))
     assert path.read_bytes() != whole
-    assert_names(refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .npy array"))
+    assert_names(
+        refusal(load, str(path), IDS, "", "item"), (str(path), "not a readable .npy array")
+    )
 
 
 def test_an_id_given_twice_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break the match of vectors and items: which of the two rows is meant?"""
-    path, ids = write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])), tmp_path / "ids.txt"
+    path, ids = (
+        write_npy(tmp_path / "v", np.concatenate([VECTORS, -VECTORS[:1]])),
+        tmp_path / "ids.txt",
+    )
     ids.write_text("a\nb\nc\na\n")
     assert_names(refusal(load, path, IDS, str(ids), "item"), (str(ids), "item a", "twice"))
 
@@ -297,11 +392,18 @@ def test_prepare_refuses_what_it_cannot_encode(tmp_path: pathlib.Path) -> None:
     split = leave_one_out(build_log("shop", np.repeat([0, 1], 4), np.tile(np.arange(4), 2)), 10)
     config = config_of()
     config = config.with_fields({"num_neighbours": 1})
-    assert_names(refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"), ("config.data.items_file", "'lsa'", "'file'"))
+    assert_names(
+        refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank"),
+        ("config.data.items_file", "'lsa'", "'file'"),
+    )
     config = dataclasses.replace(config, encoder="bert")
     message = refusal(prepare.prepare_bank, config, split, Texts(), tmp_path / "bank")
     assert_names(
-        message, ("config.knowledge.encoder: 'bert'", "expected one of lsa, tfidf_projection, sentence_transformers, openai, file")
+        message,
+        (
+            "config.knowledge.encoder: 'bert'",
+            "expected one of lsa, tfidf_projection, sentence_transformers, openai, file",
+        ),
     )
     config = config.with_fields(
         {

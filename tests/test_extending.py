@@ -34,15 +34,23 @@ def test_the_page_runs() -> None:
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), found)
     rows, shown = found["rows"], found["shown"]
     extra = rows[rows["rare_items_shown"].notna()]  # type: ignore[index]
-    assert len(extra) == 1 and 0 <= extra["rare_items_shown"].item() <= 1 and 0 <= extra["Recall@10"].item() <= 1
+    assert (
+        len(extra) == 1
+        and 0 <= extra["rare_items_shown"].item() <= 1
+        and 0 <= extra["Recall@10"].item() <= 1
+    )
     assert len(shown) == 15  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_registered_is_refused() -> None:
     """A class in place of an object, or a second method of one name, would fail in the middle of a training."""
     plain = METHODS["plain"]
-    assert_names(refusal(register_method, "mine", type(plain)), ("register_method", "expected an object"))
+    assert_names(
+        refusal(register_method, "mine", type(plain)), ("register_method", "expected an object")
+    )
     assert_names(refusal(register_method, "My method", plain), ("'My method'", "lower-case"))
     assert_names(refusal(register_method, "grasp", plain), ("'grasp' is taken",))
-    assert_names(refusal(register_backbone, "mine", plain), ("register_backbone", "expected a subclass"))
+    assert_names(
+        refusal(register_backbone, "mine", plain), ("register_backbone", "expected a subclass")
+    )
     register_method("plain", plain)

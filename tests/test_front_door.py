@@ -15,7 +15,13 @@ from tests.refusal import assert_names, refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
 FASHION = ROOT.parent / "shared" / "data" / "paper_fashion"
-SMALL: dict[str, Any] = {"features": 8, "num_layers": 1, "max_epochs": 3, "batch_size": 64, "num_negatives": 20}
+SMALL: dict[str, Any] = {
+    "features": 8,
+    "num_layers": 1,
+    "max_epochs": 3,
+    "batch_size": 64,
+    "num_negatives": 20,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,9 @@ def model(shop: gj.Dataset, workdir: pathlib.Path) -> gj.Recommender:
 def test_import_takes_nothing_along() -> None:
     """`import grasp_jax` would take seconds, for JAX and all that training needs."""
     program = "import grasp_jax, sys; assert 'jax' not in sys.modules and 'numpy' not in sys.modules; print(grasp_jax.__all__)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "Recommender" in done.stdout
 
 
@@ -54,9 +62,17 @@ def test_lists_are_what_was_asked_for(model: gj.Recommender, shop: gj.Dataset) -
     few = model.recommend(histories=[history], k=10, candidates=items[:8])
     assert set(few["item"]) == set(items[3:8]), "fewer are left than were asked for"
     each = model.recommend(histories=[history, history], k=2, candidates=[items[4:6], items[6:8]])
-    assert [set(own["item"]) for _, own in each.groupby("user")] == [set(items[4:6]), set(items[6:8])]
-    out = model.recommend(histories=[history, history], k=10, candidates=items[:8], exclude=[[items[4]], []])
-    assert [set(own["item"]) for _, own in out.groupby("user")] == [set(items[3:8]) - {items[4]}, set(items[3:8])]
+    assert [set(own["item"]) for _, own in each.groupby("user")] == [
+        set(items[4:6]),
+        set(items[6:8]),
+    ]
+    out = model.recommend(
+        histories=[history, history], k=10, candidates=items[:8], exclude=[[items[4]], []]
+    )
+    assert [set(own["item"]) for _, own in out.groupby("user")] == [
+        set(items[3:8]) - {items[4]},
+        set(items[3:8]),
+    ]
     again = model.recommend(histories=[history], k=8, candidates=items[:8], exclude_seen=False)
     assert set(again["item"]) == set(items[:8])
     users = shop.user_ids[:2].tolist()
@@ -67,39 +83,63 @@ def test_lists_are_what_was_asked_for(model: gj.Recommender, shop: gj.Dataset) -
     unknown = model.recommend(histories=[[], ["no item"], [*history, "no item"]], k=3)
     assert unknown["score"].isna().tolist() == [True] * 6 + [False] * 3
     assert len(set(unknown["item"][:3]) & set(np.array(items)[popular[:12]])) >= 2
-    np.testing.assert_array_equal(unknown["item"][6:], model.recommend(histories=[history], k=3)["item"])
+    np.testing.assert_array_equal(
+        unknown["item"][6:], model.recommend(histories=[history], k=3)["item"]
+    )
 
 
-def test_a_list_for_a_user_does_not_depend_on_who_else_is_asked_for(model: gj.Recommender, shop: gj.Dataset) -> None:
+def test_a_list_for_a_user_does_not_depend_on_who_else_is_asked_for(
+    model: gj.Recommender, shop: gj.Dataset
+) -> None:
     """Answers in blocks would be handed to the wrong people."""
     everyone = model.recommend(k=3).set_index("user")
     for user in shop.user_ids[[0, 57, 119]]:
-        assert model.recommend(users=[user], k=3)["item"].tolist() == everyone.loc[user]["item"].tolist()
+        assert (
+            model.recommend(users=[user], k=3)["item"].tolist()
+            == everyone.loc[user]["item"].tolist()
+        )
 
 
 def test_what_is_refused(model: gj.Recommender, shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
     """A word would be read as a list of letters, a typing error ignored, or a traceback printed."""
     assert_names(refusal(gj.Recommender, method="grsp"), ("config.model.method: 'grsp'",))
-    assert_names(refusal(gj.Recommender, method="plain,grasp"), ("config.model.method", "one for each"))
+    assert_names(
+        refusal(gj.Recommender, method="plain,grasp"), ("config.model.method", "one for each")
+    )
     assert_names(refusal(gj.Recommender, dropuot=0.3), ("dropuot", "dropout"))
     assert_names(refusal(gj.Recommender, dropout=1.5), ("config.model.dropout: (1.5,)",))
-    assert_names(refusal(gj.Recommender, min_rating=3.0), ("config.data.min_rating", "Dataset.read"))
+    assert_names(
+        refusal(gj.Recommender, min_rating=3.0), ("config.data.min_rating", "Dataset.read")
+    )
     assert_names(refusal(gj.Recommender().recommend), ("nothing is trained yet",))
     assert_names(refusal(model.recommend, users="ann"), ("users: 'ann'", "list"))
     assert_names(refusal(model.recommend, histories=["B00A"]), ("histories[0]: 'B00A'", "list"))
-    assert_names(refusal(model.recommend, users=["nobody"], unknown="error"), ("'nobody' is no user",))
-    assert_names(refusal(model.recommend, histories=[["no item"]], unknown="error"), ("histories[0]", "'no item'"))
+    assert_names(
+        refusal(model.recommend, users=["nobody"], unknown="error"), ("'nobody' is no user",)
+    )
+    assert_names(
+        refusal(model.recommend, histories=[["no item"]], unknown="error"),
+        ("histories[0]", "'no item'"),
+    )
     assert_names(refusal(model.recommend, k=0), ("k: 0",))
     assert_names(refusal(model.recommend, histories=[[]], users=[]), ("users and histories",))
-    assert_names(refusal(model.recommend, histories=[[], []], exclude=[["a"]]), ("exclude: 1 lists for 2 people",))
+    assert_names(
+        refusal(model.recommend, histories=[[], []], exclude=[["a"]]),
+        ("exclude: 1 lists for 2 people",),
+    )
     assert_names(refusal(model.similar_items, ["no item"]), ("no item has the id 'no item'",))
     assert_names(refusal(model.fit, "folder"), ("fit: an object of type str", "Dataset.read"))
     assert_names(refusal(model.fit, shop, workdir=""), ("workdir: '' is empty",))
     assert_names(refusal(model.recommend, users=[["B00A"]]), ("histories=",))
     assert_names(refusal(model.evaluate, metrics="Recall@10"), ("expected a list",))
-    assert_names(refusal(model.evaluate, metrics=[lambda _: 0.0, lambda _: 1.0]), ("two are called '<lambda>'",))
+    assert_names(
+        refusal(model.evaluate, metrics=[lambda _: 0.0, lambda _: 1.0]),
+        ("two are called '<lambda>'",),
+    )
     assert_names(refusal(model.user_vectors, histories=[[]]), ("nothing is known of '0'",))
-    assert_names(refusal(model.evaluate, metrics=["Rcall@10"]), ("metrics: 'Rcall@10'", "Recall@10"))
+    assert_names(
+        refusal(model.evaluate, metrics=["Rcall@10"]), ("metrics: 'Rcall@10'", "Recall@10")
+    )
     assert_names(refusal(gj.Recommender.load, tmp_path), (str(tmp_path), "neither a saved model"))
     (tmp_path / "mine.txt").write_text("x")
     assert_names(refusal(model.save, tmp_path), (str(tmp_path), "holds other files"))
@@ -109,19 +149,40 @@ def test_ids_in_every_form(model: gj.Recommender, shop: gj.Dataset) -> None:
     """Ids of a data frame with a gap are floats, and those of JSON are text: a known user would be a stranger, or be answered twice."""
     user = int(shop.user_ids[3])
     expected = model.recommend(users=[user], k=2)["item"].tolist()
-    for given in (np.array([user]), [float(user)], [str(user)], (user,), [user, str(user)], np.array([user, user])):
+    for given in (
+        np.array([user]),
+        [float(user)],
+        [str(user)],
+        (user,),
+        [user, str(user)],
+        np.array([user, user]),
+    ):
         assert model.recommend(users=given, k=2)["item"].tolist() == expected
-    assert len(model.recommend(users=[], k=2)) == len(model.user_vectors(users=[])) == len(model.recommend(histories=[], k=2)) == 0
-    assert len(model.recommend(users=[user], k=10_000)) == 110 - len(set(shop.log.items[shop.log.offsets[3] : shop.log.offsets[4]]))
+    assert (
+        len(model.recommend(users=[], k=2))
+        == len(model.user_vectors(users=[]))
+        == len(model.recommend(histories=[], k=2))
+        == 0
+    )
+    assert len(model.recommend(users=[user], k=10_000)) == 110 - len(
+        set(shop.log.items[shop.log.offsets[3] : shop.log.offsets[4]])
+    )
 
 
-def test_a_saved_model_answers_for_a_dataset(model: gj.Recommender, shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
+def test_a_saved_model_answers_for_a_dataset(
+    model: gj.Recommender, shop: gj.Dataset, tmp_path: pathlib.Path
+) -> None:
     """Users of the data would be answered otherwise than by the model that was fitted to them."""
     model.save(tmp_path / "model")
     loaded = gj.Recommender.load(tmp_path / "model", dataset=shop)
     users = shop.user_ids[:5]
-    np.testing.assert_array_equal(loaded.recommend(users=users, k=4)["item"], model.recommend(users=users, k=4)["item"])
-    assert_names(refusal(gj.Recommender.load(tmp_path / "model").recommend, users=users), ("a saved model holds no users", "histories="))
+    np.testing.assert_array_equal(
+        loaded.recommend(users=users, k=4)["item"], model.recommend(users=users, k=4)["item"]
+    )
+    assert_names(
+        refusal(gj.Recommender.load(tmp_path / "model").recommend, users=users),
+        ("a saved model holds no users", "histories="),
+    )
 
 
 def test_nothing_is_held_back_where_the_split_says_so(shop: gj.Dataset) -> None:
@@ -140,10 +201,14 @@ def test_damage_to_a_saved_model_is_found(model: gj.Recommender, tmp_path: pathl
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    assert_names(refusal(gj.Recommender.load, tmp_path / "model"), (str(path), "copy the whole folder again"))
+    assert_names(
+        refusal(gj.Recommender.load, tmp_path / "model"), (str(path), "copy the whole folder again")
+    )
 
 
-def test_a_workdir_is_gone_on_with_and_loaded(model: gj.Recommender, workdir: pathlib.Path, shop: gj.Dataset) -> None:
+def test_a_workdir_is_gone_on_with_and_loaded(
+    model: gj.Recommender, workdir: pathlib.Path, shop: gj.Dataset
+) -> None:
     """A second fit would train anew; a workdir could not be served from; another config would overwrite it."""
     before = (workdir / "metrics.jsonl").read_bytes()
     again = gj.Recommender(method="plain", dropout=0.3, **SMALL).fit(shop, workdir)
@@ -151,7 +216,9 @@ def test_a_workdir_is_gone_on_with_and_loaded(model: gj.Recommender, workdir: pa
     loaded = gj.Recommender.load(workdir)
     users = shop.user_ids[:4]
     for other in (again, loaded):
-        np.testing.assert_array_equal(other.recommend(users=users)["item"], model.recommend(users=users)["item"])
+        np.testing.assert_array_equal(
+            other.recommend(users=users)["item"], model.recommend(users=users)["item"]
+        )
     with pytest.raises(UserError, match="another config"):
         gj.Recommender(method="plain", dropout=0.4, **SMALL).fit(shop, workdir)
 
@@ -172,9 +239,14 @@ def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Da
     """Models of other data or another protocol would be compared user by user."""
     other = gj.Recommender(method="plain", dropout=0.6, **SMALL)
     rows = gj.compare([model, other], shop)
-    assert rows["protocol"].tolist() == ["sampled100", "full"] and ((rows["p_value"] >= 0) & (rows["p_value"] <= 1)).all()
+    assert (
+        rows["protocol"].tolist() == ["sampled100", "full"]
+        and ((rows["p_value"] >= 0) & (rows["p_value"] <= 1)).all()
+    )
     others = gj.Recommender(method="plain", **(SMALL | {"num_negatives": 10})).fit(shop)
-    assert_names(refusal(gj.compare, [model, others]), ("models[1]", "config.eval.num_negatives differs"))
+    assert_names(
+        refusal(gj.compare, [model, others]), ("models[1]", "config.eval.num_negatives differs")
+    )
     assert_names(refusal(gj.compare, [model]), ("1 models",))
 
 
@@ -182,7 +254,9 @@ def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Da
 def test_the_five_lines_on_the_fashion_file(tmp_path: pathlib.Path) -> None:
     """The lines would run on made-up data alone."""
     shop = gj.Dataset.read(FASHION)
-    model = gj.Recommender(method="plain", backbone="sasrec", dropout=0.3, features=8, max_epochs=1, batch_size=512)
+    model = gj.Recommender(
+        method="plain", backbone="sasrec", dropout=0.3, features=8, max_epochs=1, batch_size=512
+    )
     model.fit(shop)
     assert len(model.recommend(users=[1, 2], k=10)) == 20
     model.save(tmp_path / "model")

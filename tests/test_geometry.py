@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import KnowledgeConfig
-from grasp_jax.knowledge.encoders.geometry import Geometry, mean_direction, principal_directions, to_rows, unit_rows, widths
+from grasp_jax.knowledge.encoders.geometry import (
+    Geometry,
+    mean_direction,
+    principal_directions,
+    to_rows,
+    unit_rows,
+    widths,
+)
 from tests.refusal import assert_names, refusal
 
 RNG = np.random.default_rng(0)
@@ -30,12 +37,16 @@ def test_rows_are_one_long_and_centred() -> None:
     np.testing.assert_allclose(rows, unit(unit(VECTORS) - unit(VECTORS).mean(axis=0)), atol=1e-5)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(to_rows(VECTORS, Geometry(np.zeros(12))), unit(VECTORS), atol=1e-6)
-    assert np.array_equal(unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]]))
+    assert np.array_equal(
+        unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])), np.array([[0.6, 0.8], [0, 0]])
+    )
 
 
 def test_shortened_vectors_are_the_first_numbers() -> None:
     """A Matryoshka model's short embedding is its first numbers, brought to length one."""
-    np.testing.assert_allclose(to_rows(VECTORS, Geometry(np.zeros(5))), unit(VECTORS[:, :5]), atol=1e-6)
+    np.testing.assert_allclose(
+        to_rows(VECTORS, Geometry(np.zeros(5))), unit(VECTORS[:, :5]), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("whiten", [False, True])
@@ -63,4 +74,6 @@ def test_widths() -> None:
     assert widths(config, 12) == (5, 5)
     config = config.with_fields({"reduction.kind": "pca"})
     assert widths(config, 12) == (12, 5)
-    assert_names(refusal(widths, config, 4), ("config.knowledge.reduction.width: 5", "have 4 numbers"))
+    assert_names(
+        refusal(widths, config, 4), ("config.knowledge.reduction.width: 5", "have 4 numbers")
+    )

@@ -35,7 +35,11 @@ def differences(expected: Any, found: Any, exact: bool = False, where: str = "")
         for name in sorted(expected.keys() & found.keys()):
             if name != "bits" or exact:
                 yield from differences(expected[name], found[name], exact, f"{where}/{name}")
-    elif isinstance(expected, list) and isinstance(found, list) and any(isinstance(value, dict) for value in expected):
+    elif (
+        isinstance(expected, list)
+        and isinstance(found, list)
+        and any(isinstance(value, dict) for value in expected)
+    ):
         if len(expected) != len(found):
             yield f"{where}: {len(expected)} entries before and {len(found)} now"
         for number, (before, now) in enumerate(zip(expected, found, strict=False)):
@@ -77,12 +81,30 @@ def test_a_run_computes_what_it_did(name: str, today: dict[str, Any]) -> None:
 
 def test_a_difference_is_seen() -> None:
     """Would break the tests above, which then passed whatever a run computed."""
-    before = {"loss": [1.0, 2.0], "ranks": [1, 2, 3], "rows": [{"n": 1, "score": 0.5}], "bits": "ab", "form": "float32[2]"}
+    before = {
+        "loss": [1.0, 2.0],
+        "ranks": [1, 2, 3],
+        "rows": [{"n": 1, "score": 0.5}],
+        "bits": "ab",
+        "form": "float32[2]",
+    }
     assert not list(differences(before, json.loads(json.dumps(before)), exact=True))
-    now = {"loss": [1.0, 2.00001], "ranks": [1, 3, 2], "rows": [{"n": 1, "score": 0.6}], "bits": "cd", "form": "float32[3]"}
+    now = {
+        "loss": [1.0, 2.00001],
+        "ranks": [1, 3, 2],
+        "rows": [{"n": 1, "score": 0.6}],
+        "bits": "cd",
+        "form": "float32[3]",
+    }
     near, exact = list(differences(before, now)), list(differences(before, now, exact=True))
     assert [line.split(":")[0] for line in near] == ["/form", "/ranks", "/rows/0/score"]
     assert "/ranks: 2 of 3 differ, first at [1]: 2 before and 3 now" in near
-    assert [line.split(":")[0] for line in exact] == ["/bits", "/form", "/loss", "/ranks", "/rows/0/score"]
+    assert [line.split(":")[0] for line in exact] == [
+        "/bits",
+        "/form",
+        "/loss",
+        "/ranks",
+        "/rows/0/score",
+    ]
     assert list(differences({"a": 1}, {"b": 1})) == [": a, b on one side only"]
     assert list(differences([1, 2], [1, 2, 3])) == [": shape (2,) before and (3,) now"]

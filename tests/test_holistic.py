@@ -21,9 +21,13 @@ def unit_rows(seed: int, rows: int = PAIRS) -> jax.Array:
     return x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
 
-def plain_reference(params: dict, gates: jax.Array, i: jax.Array, ibar: jax.Array, hidden: tuple[int, ...]) -> jax.Array:
+def plain_reference(
+    params: dict, gates: jax.Array, i: jax.Array, ibar: jax.Array, hidden: tuple[int, ...]
+) -> jax.Array:
     """[g1 i | g2 ibar | g3 i | g3 ibar], then a dense MLP on all 4E numbers."""
-    x = jnp.concatenate([gates[:, 0:1] * i, gates[:, 1:2] * ibar, gates[:, 2:3] * i, gates[:, 2:3] * ibar], axis=1)
+    x = jnp.concatenate(
+        [gates[:, 0:1] * i, gates[:, 1:2] * ibar, gates[:, 2:3] * i, gates[:, 2:3] * ibar], axis=1
+    )
     own, similar = params["own_kernel"], params["similar_kernel"]
     kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]], axis=0)
     x = x @ kernel + params["first_bias"]
@@ -49,12 +53,16 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
     params = random_parameters(encoder)
 
     def slow(params: dict) -> jax.Array:
-        gates = pair_gates(gate, logits, params.get("temperature"), params.get("gate_bias"), normaliser)
+        gates = pair_gates(
+            gate, logits, params.get("temperature"), params.get("gate_bias"), normaliser
+        )
         return plain_reference(params, gates, i, ibar, hidden)
 
     weights = jax.random.normal(jax.random.key(5), (PAIRS, FEATURES)) / PAIRS
 
-    def weighted(function: Callable[[dict], jax.Array]) -> Callable[[dict], tuple[jax.Array, jax.Array]]:
+    def weighted(
+        function: Callable[[dict], jax.Array],
+    ) -> Callable[[dict], tuple[jax.Array, jax.Array]]:
         def total(params: dict) -> tuple[jax.Array, jax.Array]:
             vectors = function(params)
             return (weights * vectors).sum(), vectors
@@ -66,29 +74,61 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-        assert np.abs(b).max() > 1e-4  # every parameter takes part, temperature and bias of the learned gate too
+        assert (
+            np.abs(b).max() > 1e-4
+        )  # every parameter takes part, temperature and bias of the learned gate too
 
 
 def random_parameters(encoder: HolisticEncoder) -> dict:
     """Random also where a fresh model has ones and zeros: biases, and temperature and bias of the learned gate."""
     first = (*encoder.hidden, FEATURES)[0]
-    init = jax.jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))["params"]
+    init = jax.jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))[
+        "params"
+    ]
     rng = np.random.default_rng(8)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32), jax.device_get(init))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32),
+        jax.device_get(init),
+    )
 
 
-def oracle(params: dict, gate: str, segments: np.ndarray, u: np.ndarray, ubar: np.ndarray, i: np.ndarray, ibar: np.ndarray) -> np.ndarray:
+def oracle(
+    params: dict,
+    gate: str,
+    segments: np.ndarray,
+    u: np.ndarray,
+    ubar: np.ndarray,
+    i: np.ndarray,
+    ibar: np.ndarray,
+) -> np.ndarray:
     """Eq. 3-5 in float64, pair by pair: three attended vectors side by side, [Wa; Wb; Wc; Wd], and the rest of the MLP."""
-    dots = np.stack([(u * i).sum(-1), (ubar * ibar).sum(-1), (u * i + ubar * ibar).sum(-1) / np.sqrt(2)], axis=-1) / np.sqrt(WIDTH)
+    dots = np.stack(
+        [(u * i).sum(-1), (ubar * ibar).sum(-1), (u * i + ubar * ibar).sum(-1) / np.sqrt(2)],
+        axis=-1,
+    ) / np.sqrt(WIDTH)
     if gate == "none":
         gates = np.ones_like(dots)
     elif gate == "softmax":  # over the items of one history so far
-        gates = np.concatenate([np.exp(dots[segments == s]) / np.exp(dots[segments == s]).cumsum(axis=0) for s in np.unique(segments)])
+        gates = np.concatenate(
+            [
+                np.exp(dots[segments == s]) / np.exp(dots[segments == s]).cumsum(axis=0)
+                for s in np.unique(segments)
+            ]
+        )
     else:
-        gates = 1 / (1 + np.exp(-(dots * params["temperature"] + params["gate_bias"] if gate == "learned" else dots)))
+        gates = 1 / (
+            1
+            + np.exp(
+                -(dots * params["temperature"] + params["gate_bias"] if gate == "learned" else dots)
+            )
+        )
     own, similar = params["own_kernel"], params["similar_kernel"]
     kernel = np.concatenate([own[0], similar[0], own[1], similar[1]]) * ROW_NORM
-    attended = [gates[:, :1] * i, gates[:, 1:2] * ibar, gates[:, 2:] * np.concatenate([i, ibar], axis=1)]
+    attended = [
+        gates[:, :1] * i,
+        gates[:, 1:2] * ibar,
+        gates[:, 2:] * np.concatenate([i, ibar], axis=1),
+    ]
     x = np.concatenate(attended, axis=1) @ kernel + params["first_bias"]
     for k in range(sum(name.startswith("layers_") for name in params)):
         x = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
@@ -106,14 +146,23 @@ def test_item_vectors_equal_a_float64_oracle(gate: str, hidden: tuple[int, ...])
     params = random_parameters(encoder)
 
     @jax.jit
-    def vectors(params: dict, u: jax.Array, ubar: jax.Array, i: jax.Array, ibar: jax.Array) -> jax.Array:
+    def vectors(
+        params: dict, u: jax.Array, ubar: jax.Array, i: jax.Array, ibar: jax.Array
+    ) -> jax.Array:
         module = encoder.bind({"params": params})
         logits = pair_logits(u, ubar, i, ibar)
         normaliser = history_normaliser(logits[None], jnp.asarray(segments)[None])[0]
         return module(module.project(i, ibar), module.gates(logits, normaliser))
 
-    expected = oracle(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), gate, segments, *tables)
-    np.testing.assert_allclose(vectors(params, *(jnp.asarray(t, jnp.float32) for t in tables)), expected, rtol=1e-5, atol=1e-5)
+    expected = oracle(
+        jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params), gate, segments, *tables
+    )
+    np.testing.assert_allclose(
+        vectors(params, *(jnp.asarray(t, jnp.float32) for t in tables)),
+        expected,
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_paper_gate_is_equation_three() -> None:
@@ -129,9 +178,13 @@ def test_paper_gate_is_equation_three() -> None:
         ],
         axis=1,
     )
-    np.testing.assert_allclose(holistic_attention(*map(jnp.float32, (u, ubar, i, ibar))), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        holistic_attention(*map(jnp.float32, (u, ubar, i, ibar))), expected, atol=1e-6
+    )
     gates = pair_gates("paper", pair_logits(*map(jnp.float32, (u, ubar, i, ibar))))
-    np.testing.assert_allclose(gates[:, 2], sigmoid((together * items).sum(1) / np.sqrt(2 * WIDTH)), atol=1e-6)
+    np.testing.assert_allclose(
+        gates[:, 2], sigmoid((together * items).sum(1) / np.sqrt(2 * WIDTH)), atol=1e-6
+    )
 
 
 def test_projection_choice() -> None:

@@ -39,7 +39,16 @@ def read(folder: pathlib.Path, ending: str, users: list[Any]) -> InteractionLog:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_ids_are_not_numbers(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break with users merged (7 and 007), renamed (0100000001), or turned into numbers (0x1, 12E4, 1_000)."""
-    for users in (["7", "007", "0007"], ["0100000001"], ["0x1", "1"], ["12E4"], ["NA", "null", "nan"], ["1", "x"], ["+1"], ["6,846"] * 2):
+    for users in (
+        ["7", "007", "0007"],
+        ["0100000001"],
+        ["0x1", "1"],
+        ["12E4"],
+        ["NA", "null", "nan"],
+        ["1", "x"],
+        ["+1"],
+        ["6,846"] * 2,
+    ):
         if ending in ("csv", "tsv") and "," in users[0]:
             users = ['"6,846"', "7"] if ending == "csv" else users
         log = read(tmp_path, ending, users)
@@ -68,18 +77,32 @@ KINDS = {
 def test_strings_of_parquet(tmp_path: pathlib.Path, kind: str) -> None:
     """Would break files that pandas, Polars or Spark wrote: each has a type of its own for strings."""
     values: list[Any] = [b"u2", b"u1", b"u2"] if kind == "bytes" else ["u2", "u1", "u2"]
-    array = pa.array(values, KINDS[kind]) if "category" not in kind else pa.array(values).cast(KINDS[kind])
+    array = (
+        pa.array(values, KINDS[kind])
+        if "category" not in kind
+        else pa.array(values).cast(KINDS[kind])
+    )
     parquet.write_table(pa.table({"user": array, "item": array}), tmp_path / "log.parquet")
     log = read_log(tmp_path / "log.parquet", "ids", COLUMNS)
-    assert log.user_ids.tolist() == log.item_ids.tolist() == ["u1", "u2"] and log.lengths.tolist() == [1, 2]
+    assert log.user_ids.tolist() == log.item_ids.tolist() == [
+        "u1",
+        "u2",
+    ] and log.lengths.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, float("nan")], [decimal.Decimal(7), decimal.Decimal(8)], [True, False]], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, 2.0], [1.0, float("nan")], [decimal.Decimal(7), decimal.Decimal(8)], [True, False]],
+    ids=str,
+)
 def test_numbers_with_a_fraction_are_no_ids(tmp_path: pathlib.Path, values: list[Any]) -> None:
     """Would break with user 3 and user 3.0 in two files, or with a user called nan."""
     path = tmp_path / "log.parquet"
     parquet.write_table(pa.table({"user": pa.array(values), "item": ["x", "y"]}), path)
-    assert_names(refusal(read_log, path, "ids", COLUMNS), (str(path), "column 'user' has type", "row 1", "int64", "strings"))
+    assert_names(
+        refusal(read_log, path, "ids", COLUMNS),
+        (str(path), "column 'user' has type", "row 1", "int64", "strings"),
+    )
 
 
 def test_missing_values_among_numbers_are_no_users(tmp_path: pathlib.Path) -> None:
@@ -91,14 +114,20 @@ def test_missing_values_among_numbers_are_no_users(tmp_path: pathlib.Path) -> No
         ("1", "2.0", ""): ("row 3 has no value",),
         ("5", "-1", "6"): ("row 2 has -1", "means unknown"),
     }.items():
-        assert_names(refusal(read_log, write(tmp_path, "csv", list(users)), "ids", COLUMNS), ("log.csv", "'user'", *parts))
+        assert_names(
+            refusal(read_log, write(tmp_path, "csv", list(users)), "ids", COLUMNS),
+            ("log.csv", "'user'", *parts),
+        )
     message = refusal(read_log, write(tmp_path, "parquet", [5, -1]), "ids", COLUMNS)
     assert_names(message, ("log.parquet", "row 2 has -1"))
 
 
 def test_json_ids(tmp_path: pathlib.Path) -> None:
     """Would break with "3" and 3 as one user, a date as a number, or ids that no file can hold."""
-    assert read(tmp_path, "jsonl", ["2024-01-01", "10:00"]).user_ids.tolist() == ["10:00", "2024-01-01"]
+    assert read(tmp_path, "jsonl", ["2024-01-01", "10:00"]).user_ids.tolist() == [
+        "10:00",
+        "2024-01-01",
+    ]
     for users, parts in (
         (["a", 3], ("row 2 has a number in 'user'", "before it a string")),
         ([1.5, 2], ("'user' has type double", "whole numbers or strings")),
@@ -106,7 +135,10 @@ def test_json_ids(tmp_path: pathlib.Path) -> None:
         ([2**64, 1], ("row 1", "beyond 64 bits")),
         (["\ud800"], ("row 1", "surrogate")),
     ):
-        assert_names(refusal(read_log, write(tmp_path, "jsonl", users), "ids", COLUMNS), ("log.jsonl", *parts))
+        assert_names(
+            refusal(read_log, write(tmp_path, "jsonl", users), "ids", COLUMNS),
+            ("log.jsonl", *parts),
+        )
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -117,9 +149,13 @@ def test_a_very_long_id_is_refused(tmp_path: pathlib.Path, ending: str) -> None:
     message = refusal(read_log, path, "ids", COLUMNS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert_names(message, (str(path), "row 3001", "20,000 characters", "q" * 40 + "'", "at most 512"))
+    assert_names(
+        message, (str(path), "row 3001", "20,000 characters", "q" * 40 + "'", "at most 512")
+    )
     assert len(message) < len(str(path)) + 200 and peak < 20e6
-    assert read(tmp_path, ending, ["é" * 512]).user_ids.tolist() == ["é" * 512], "characters, not bytes"
+    assert read(tmp_path, ending, ["é" * 512]).user_ids.tolist() == ["é" * 512], (
+        "characters, not bytes"
+    )
 
 
 def test_ids_are_in_one_line(tmp_path: pathlib.Path) -> None:
@@ -129,4 +165,7 @@ def test_ids_are_in_one_line(tmp_path: pathlib.Path) -> None:
         assert_names(message, ("log.jsonl", "row 2", "'user'", "control character"))
     path = tmp_path / "log.csv"
     path.write_text('user,item\nu,"i\n5"\n')
-    assert_names(refusal(read_log, path, "ids", COLUMNS), (str(path), "row 1 has 'i\\n5' in column 'item'", "quotation mark"))
+    assert_names(
+        refusal(read_log, path, "ids", COLUMNS),
+        (str(path), "row 1 has 'i\\n5' in column 'item'", "quotation mark"),
+    )

@@ -42,9 +42,17 @@ def room_of(parts: Sequence[str]) -> str:
 def imported(path: pathlib.Path) -> Iterator[str]:
     """Names of the rooms that a file imports from, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "grasp_jax":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "grasp_jax"
+        ):
             parts = node.module.split(".")[1:]
-            yield from [room_of(parts)] if parts else (room_of([alias.name]) for alias in node.names if alias.name in RANK)
+            yield from (
+                [room_of(parts)]
+                if parts
+                else (room_of([alias.name]) for alias in node.names if alias.name in RANK)
+            )
 
 
 def test_imports_run_one_way() -> None:
@@ -53,11 +61,19 @@ def test_imports_run_one_way() -> None:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         room = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
-        wrong += [f"{name} imports {other}" for other in imported(path) if other != room and RANK[other] >= RANK[room]]
+        wrong += [
+            f"{name} imports {other}"
+            for other in imported(path)
+            if other != room and RANK[other] >= RANK[room]
+        ]
     assert wrong == []
 
 
 def test_every_file_has_a_place() -> None:
     """A new file at the top would be in no room, and nothing would say what it may import."""
-    top = {path.stem if path.suffix else path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    top = {
+        path.stem if path.suffix else path.name
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert top == {room for room in RANK if "." not in room}

@@ -29,16 +29,26 @@ def packed_rows() -> np.ndarray:
 SEGMENTS = packed_rows()
 
 
-def random_inputs(count: int = 4, shape: tuple[int, ...] = (*SEGMENTS.shape, HEADS, WIDTH), seed: int = 0) -> list[jax.Array]:
+def random_inputs(
+    count: int = 4, shape: tuple[int, ...] = (*SEGMENTS.shape, HEADS, WIDTH), seed: int = 0
+) -> list[jax.Array]:
     rng = np.random.default_rng(seed)
     return [jnp.asarray(1.5 * rng.standard_normal(shape), jnp.float32) for _ in range(count)]
 
 
-def with_gradients(attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, **options: Any) -> list[jax.Array]:
+def with_gradients(
+    attend: Callable[..., jax.Array], inputs: list[jax.Array], segments: np.ndarray, **options: Any
+) -> list[jax.Array]:
     """Attended values and the gradients of queries, keys and values, along the last of `inputs`."""
 
     @jax.jit
-    def run(queries: jax.Array, keys: jax.Array, values: jax.Array, along: jax.Array, traced: dict[str, jax.Array]) -> list[jax.Array]:
+    def run(
+        queries: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
+        along: jax.Array,
+        traced: dict[str, jax.Array],
+    ) -> list[jax.Array]:
         known = {name: given for name, given in options.items() if name not in traced}
 
         def attended(*given: jax.Array) -> jax.Array:
@@ -50,14 +60,26 @@ def with_gradients(attend: Callable[..., jax.Array], inputs: list[jax.Array], se
     return run(*inputs, {name: options[name] for name in ("dropout", "seed") if name in options})
 
 
-def assert_close(found: list[jax.Array], expected: list[jax.Array], tolerance: float = 1e-5) -> None:
+def assert_close(
+    found: list[jax.Array], expected: list[jax.Array], tolerance: float = 1e-5
+) -> None:
     """Each array within `tolerance` of the largest value that is expected of it."""
-    for name, ours, theirs in zip(("out", "d queries", "d keys", "d values"), found, expected, strict=True):
-        error = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max() / np.abs(theirs).max()
+    for name, ours, theirs in zip(
+        ("out", "d queries", "d keys", "d values"), found, expected, strict=True
+    ):
+        error = (
+            np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max()
+            / np.abs(theirs).max()
+        )
         assert error < tolerance, f"{name}: {error}"
 
 
-FORMS = [(True, "softmax", 0.3), (False, "softmax", None), (True, "sigmoid", None), (False, "sigmoid", 0.3)]
+FORMS = [
+    (True, "softmax", 0.3),
+    (False, "softmax", None),
+    (True, "sigmoid", None),
+    (False, "sigmoid", 0.3),
+]
 
 
 @pytest.mark.parametrize(("causal", "normaliser", "rate"), FORMS)
@@ -67,7 +89,10 @@ def test_outputs_and_gradients(causal: bool, normaliser: str, rate: float | None
     if rate is not None:
         options |= {"dropout": jnp.float32(rate), "seed": SEED}
     inputs = random_inputs()
-    found, expected = (with_gradients(attend, inputs, SEGMENTS, **options) for attend in (packed_attention, packed_attention_reference))
+    found, expected = (
+        with_gradients(attend, inputs, SEGMENTS, **options)
+        for attend in (packed_attention, packed_attention_reference)
+    )
     assert_close(found, expected)
     if rate is None and normaliser == "softmax":
         lonely = SEGMENTS < 0
@@ -83,10 +108,14 @@ def test_intervals_are_those_of_the_mask(causal: bool) -> None:
     rows = np.concatenate([SEGMENTS, random_rows])
     # A gap within a history makes two of it, which packing never does; so ids change at gaps.
     rows = np.where(rows >= 0, 100 * np.cumsum(rows < 0, axis=1) + rows, -1)
-    begin, end, seen_begin, seen_end = (np.asarray(own)[:, :, None] for own in visible(jnp.asarray(rows), causal))
+    begin, end, seen_begin, seen_end = (
+        np.asarray(own)[:, :, None] for own in visible(jnp.asarray(rows), causal)
+    )
     allowed, place = np.asarray(attention_mask(jnp.asarray(rows), causal)), np.arange(LENGTH)
     np.testing.assert_array_equal((begin <= place) & (place < end), allowed)
-    np.testing.assert_array_equal((seen_begin <= place) & (place < seen_end), allowed.swapaxes(1, 2))
+    np.testing.assert_array_equal(
+        (seen_begin <= place) & (place < seen_end), allowed.swapaxes(1, 2)
+    )
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -95,9 +124,14 @@ def test_kernel_stands_in_for_the_models_attention(causal: bool) -> None:
     features = HEADS * WIDTH
     queries, values = random_inputs(2, (*SEGMENTS.shape, features))
     segments = jnp.asarray(SEGMENTS)
-    plain, ours = (SelfAttention(features, HEADS, jnp.float32, causal, kernels) for kernels in ("xla", "pallas"))
+    plain, ours = (
+        SelfAttention(features, HEADS, jnp.float32, causal, kernels)
+        for kernels in ("xla", "pallas")
+    )
     params = jax.jit(plain.init)(jax.random.key(2), queries, values, segments, None)
-    expected, found = (jax.jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours))
+    expected, found = (
+        jax.jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -105,7 +139,10 @@ def test_models_attention_drops_by_the_kernels_bits() -> None:
     """Dropout would be left out, be one mask for all calls, or ignore the rate."""
     features = HEADS * WIDTH
     queries, values = random_inputs(2, (*SEGMENTS.shape, features))
-    segments, module = jnp.asarray(SEGMENTS), SelfAttention(features, HEADS, jnp.float32, True, "pallas")
+    segments, module = (
+        jnp.asarray(SEGMENTS),
+        SelfAttention(features, HEADS, jnp.float32, True, "pallas"),
+    )
     params = jax.jit(module.init)(jax.random.key(2), queries, values, segments, None)
 
     @jax.jit
@@ -135,7 +172,9 @@ def test_bfloat16_is_within_its_rounding(normaliser: str) -> None:
     inputs = [given.astype(jnp.bfloat16) for given in random_inputs()]
     wide = [given.astype(jnp.float32) for given in inputs]
     found = with_gradients(packed_attention, inputs, SEGMENTS, causal=True, normaliser=normaliser)
-    expected = with_gradients(packed_attention_reference, wide, SEGMENTS, causal=True, normaliser=normaliser)
+    expected = with_gradients(
+        packed_attention_reference, wide, SEGMENTS, causal=True, normaliser=normaliser
+    )
     assert {own.dtype for own in found} == {jnp.dtype(jnp.bfloat16)}
     assert_close([own.astype(jnp.float32) for own in found], expected, 2.0**-7)
 
@@ -147,8 +186,12 @@ def test_models_side_by_side_in_a_loop() -> None:
     rates, seeds = jnp.array([0.0, 0.2, 0.6]), jnp.array([1, 1, 2**32 - 1], jnp.uint32)
 
     def run(attend: Callable[..., jax.Array]) -> jax.Array:
-        def one(queries: jax.Array, keys: jax.Array, values: jax.Array, rate: jax.Array, seed: jax.Array) -> jax.Array:
-            return attend(queries, keys, values, jnp.asarray(SEGMENTS), causal=True, dropout=rate, seed=seed)
+        def one(
+            queries: jax.Array, keys: jax.Array, values: jax.Array, rate: jax.Array, seed: jax.Array
+        ) -> jax.Array:
+            return attend(
+                queries, keys, values, jnp.asarray(SEGMENTS), causal=True, dropout=rate, seed=seed
+            )
 
         def step(keys: jax.Array, round_: jax.Array) -> tuple[jax.Array, jax.Array]:
             def loss(keys: jax.Array) -> jax.Array:
@@ -159,7 +202,10 @@ def test_models_side_by_side_in_a_loop() -> None:
 
         return jax.lax.scan(step, keys, jnp.arange(2, dtype=jnp.uint32))[0]
 
-    found, expected = jax.jit(run, static_argnums=0)(packed_attention), jax.jit(run, static_argnums=0)(packed_attention_reference)
+    found, expected = (
+        jax.jit(run, static_argnums=0)(packed_attention),
+        jax.jit(run, static_argnums=0)(packed_attention_reference),
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -169,7 +215,9 @@ def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
 
     @jax.jit
     def attended(rate: jax.Array, seed: jax.Array) -> jax.Array:
-        return packed_attention_reference(*inputs, jnp.zeros((1, LENGTH), jnp.int32), causal=False, dropout=rate, seed=seed)
+        return packed_attention_reference(
+            *inputs, jnp.zeros((1, LENGTH), jnp.int32), causal=False, dropout=rate, seed=seed
+        )
 
     none = attended(jnp.float32(0), SEED)
     many = np.stack([attended(jnp.float32(0.5), jnp.uint32(seed)) for seed in range(400)])
@@ -182,13 +230,21 @@ def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(("causal", "normaliser", "rate"), FORMS)
-def test_kernels_lower_for_a_gpu(causal: bool, normaliser: str, rate: float | None, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_lower_for_a_gpu(
+    causal: bool, normaliser: str, rate: float | None, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Triton would refuse a shape or an operation that interpreting accepts."""
 
-    def gradients(queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, seed: jax.Array) -> Any:
+    def gradients(
+        queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array, seed: jax.Array
+    ) -> Any:
         def loss(*given: jax.Array) -> jax.Array:
             options = {} if rate is None else {"dropout": jnp.float32(rate), "seed": seed}
-            return packed_attention(*given, segments, causal=causal, normaliser=normaliser, **options).astype(jnp.float32).sum()
+            return (
+                packed_attention(*given, segments, causal=causal, normaliser=normaliser, **options)
+                .astype(jnp.float32)
+                .sum()
+            )
 
         return jax.value_and_grad(loss, argnums=(0, 1, 2))(queries, keys, values)
 
@@ -196,7 +252,10 @@ def test_kernels_lower_for_a_gpu(causal: bool, normaliser: str, rate: float | No
     assert kernels_lowered(monkeypatch, gradients, *inputs, jnp.asarray(SEGMENTS), SEED) == 3
     stacked = [jnp.stack([given, given]) for given in inputs]
     both = jax.vmap(gradients, in_axes=(0, 0, 0, None, 0))
-    assert kernels_lowered(monkeypatch, both, *stacked, jnp.asarray(SEGMENTS), jnp.stack([SEED, SEED])) == 3
+    assert (
+        kernels_lowered(monkeypatch, both, *stacked, jnp.asarray(SEGMENTS), jnp.stack([SEED, SEED]))
+        == 3
+    )
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -25,9 +25,19 @@ BATCH, LENGTH = 6, 8
 EPSILON = 1e-2  # of Adam; with the usual one, a gradient of rounding alone would move a parameter as far as any other
 
 
-def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str) -> dict[str, tuple[Any, jax.Array, str]]:
+def steps(
+    log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate: str
+) -> dict[str, tuple[Any, jax.Array, str]]:
     """By kernels: parameters and losses after two steps of two models, and the program. Query rows have length E, so that gates differ."""
-    model = {"features": 6, "num_heads": 2, "num_layers": 1, "mlp": 10, "gate": gate, "dropout": 0.0, "projection": "token"}
+    model = {
+        "features": 6,
+        "num_heads": 2,
+        "num_layers": 1,
+        "mlp": 10,
+        "gate": gate,
+        "dropout": 0.0,
+        "projection": "token",
+    }
     if BACKBONES[backbone].bidirectional:
         model["mask_noise"] = 0.2
     train = {"seeds": (1, 2), "learning_rate": 0.1, "batch_size": BATCH, "negatives": 2}
@@ -38,8 +48,17 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
         made = assembled(log, sharp, "grasp", backbone, fields)
         state = state or initial_snapshot(made.model, made.replicas, made.data).state
         slots = jnp.asarray(make_epoch(made.data, made.replicas, 0).slots[:, :2])
-        arguments = (state, made.data.device, sharp, slots, per_replica(made.replicas), jnp.int32(0))
-        traced = jax.jit(make_train_steps(made.model, made.data.shape, made.data.loss, EPSILON)).trace(*arguments)
+        arguments = (
+            state,
+            made.data.device,
+            sharp,
+            slots,
+            per_replica(made.replicas),
+            jnp.int32(0),
+        )
+        traced = jax.jit(
+            make_train_steps(made.model, made.data.shape, made.data.loss, EPSILON)
+        ).trace(*arguments)
         trained, losses = traced.lower().compile()(*arguments)
         outcomes[kernels] = trained.params, losses, str(traced.jaxpr)
     return outcomes
@@ -48,38 +67,63 @@ def steps(log: InteractionLog, tables: dict[str, jax.Array], backbone: str, gate
 @pytest.mark.parametrize(
     ("backbone", "gate", "names"),
     [
-        ("sasrec", "learned", ("packed_attention_forward", "packed_attention_key_gradient", "gated_projection")),
-        ("bert4rec", "paper", ("packed_attention_forward", "packed_attention_query_gradient", "gated_projection")),
+        (
+            "sasrec",
+            "learned",
+            ("packed_attention_forward", "packed_attention_key_gradient", "gated_projection"),
+        ),
+        (
+            "bert4rec",
+            "paper",
+            ("packed_attention_forward", "packed_attention_query_gradient", "gated_projection"),
+        ),
         ("gru4rec", "softmax", ("gru_forward", "gru_backward", "gated_projection")),
     ],
 )
 def test_kernels_train_the_same_model(
-    small_log: InteractionLog, unit_tables: dict[str, jax.Array], backbone: str, gate: str, names: tuple[str, ...]
+    small_log: InteractionLog,
+    unit_tables: dict[str, jax.Array],
+    backbone: str,
+    gate: str,
+    names: tuple[str, ...],
 ) -> None:
     """`kernels=pallas` would train another model, or quietly not use the kernels."""
     outcomes = steps(small_log, unit_tables, backbone, gate)
     (plain, expected, _), (ours, found, program) = outcomes["xla"], outcomes["pallas"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert np.ptp(np.asarray(expected), axis=0).min() > 1e-3  # the second step sees what the first has learned
+    assert (
+        np.ptp(np.asarray(expected), axis=0).min() > 1e-3
+    )  # the second step sees what the first has learned
     for path, leaf in jax.tree_util.tree_leaves_with_path(plain):
         given = dict(jax.tree_util.tree_leaves_with_path(ours))[path]
         np.testing.assert_allclose(given, leaf, atol=1e-4, err_msg=jax.tree_util.keystr(path))
     assert all(name in program for name in names)
 
 
-@pytest.mark.parametrize(("gpu", "devices", "kernel"), [(False, 1, False), (True, 1, True), (True, 2, False)])
-def test_kernels_by_themselves_only_where_they_are_faster(gpu: bool, devices: int, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("gpu", "devices", "kernel"), [(False, 1, False), (True, 1, True), (True, 2, False)]
+)
+def test_kernels_by_themselves_only_where_they_are_faster(
+    gpu: bool, devices: int, kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A CPU would interpret a kernel, which takes minutes; several devices would each compute all rows."""
     monkeypatch.setattr(backend, "interpret", lambda: not gpu)
     model = build_model(ModelConfig(), "plain", "gru4rec", ModelSizes(9, 4, 0, 2, devices))
     vectors, segments = jnp.zeros((2, 4, 64)), jnp.zeros((2, 4), jnp.int32)
-    program = jax.make_jaxpr(lambda: model.backbone.init_with_output(jax.random.key(0), vectors, segments, segments))()
+    program = jax.make_jaxpr(
+        lambda: model.backbone.init_with_output(jax.random.key(0), vectors, segments, segments)
+    )()
     assert ("gru_forward" in str(program)) == kernel
 
 
 def test_what_has_no_kernel_is_refused() -> None:
     """A run would leave out the padding that its config asks for."""
     fields = {"kernels": "pallas", "model.padded_length": 200, "model.backbone": "gru4rec,sasrec"}
-    assert_names(refusal(Config.from_dict, fields), ("config.kernels", "padded_length=200", "expected xla"))
+    assert_names(
+        refusal(Config.from_dict, fields), ("config.kernels", "padded_length=200", "expected xla")
+    )
     check_config(Config.from_dict({**fields, "model.backbone": "gru4rec"}))
-    assert_names(refusal(Config.from_dict, {**fields, "kernels": "cuda"}), ("config.kernels: 'cuda'", "auto, xla, pallas"))
+    assert_names(
+        refusal(Config.from_dict, {**fields, "kernels": "cuda"}),
+        ("config.kernels: 'cuda'", "auto, xla, pallas"),
+    )

@@ -12,11 +12,17 @@ from grasp_jax.kernels import gru as kernel_file
 from grasp_jax.kernels.gru import BLOCK, gru, gru_scan
 from tests.triton_lowering import kernels_lowered
 
-ROWS, LENGTH, FEATURES = BLOCK + 3, 11, 12  # two blocks of rows, one of them half empty; no power of two
+ROWS, LENGTH, FEATURES = (
+    BLOCK + 3,
+    11,
+    12,
+)  # two blocks of rows, one of them half empty; no power of two
 NAMES = ("states", "d from_input", "d recurrent", "d start")
 
 
-def random_inputs(rows: int = ROWS, length: int = LENGTH, features: int = FEATURES) -> tuple[jax.Array, ...]:
+def random_inputs(
+    rows: int = ROWS, length: int = LENGTH, features: int = FEATURES
+) -> tuple[jax.Array, ...]:
     """from_input, recurrent, first, start, and the direction [R, L, D] of the gradient.
 
     Histories begin in the middle of rows, some rows hold one history, and none but the first begins where its row does.
@@ -25,28 +31,49 @@ def random_inputs(rows: int = ROWS, length: int = LENGTH, features: int = FEATUR
     first = rng.random((rows, length)) < 0.25
     first[:, 0] = np.arange(rows) == 0
     first[: rows // 4, 1:] = False
-    arrays = [rng.standard_normal(shape) for shape in ((rows, length, 3 * features), (features, 3 * features), (features,))]
+    arrays = [
+        rng.standard_normal(shape)
+        for shape in ((rows, length, 3 * features), (features, 3 * features), (features,))
+    ]
     from_input, recurrent, start = (jnp.asarray(given, jnp.float32) for given in arrays)
     along = jnp.asarray(rng.standard_normal((rows, length, features)), jnp.float32)
     return from_input, 1.5 * recurrent / features**0.5, jnp.asarray(first), start, along
 
 
-def with_gradients(unit: Callable[..., jax.Array], inputs: tuple[jax.Array, ...]) -> list[jax.Array]:
+def with_gradients(
+    unit: Callable[..., jax.Array], inputs: tuple[jax.Array, ...]
+) -> list[jax.Array]:
     """States, and the gradients of from_input, recurrent and start."""
 
     @jax.jit
-    def run(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, along: jax.Array) -> list[jax.Array]:
-        states, pull_back = jax.vjp(lambda share, weights, begin: unit(share, weights, first, begin), from_input, recurrent, start)
+    def run(
+        from_input: jax.Array,
+        recurrent: jax.Array,
+        first: jax.Array,
+        start: jax.Array,
+        along: jax.Array,
+    ) -> list[jax.Array]:
+        states, pull_back = jax.vjp(
+            lambda share, weights, begin: unit(share, weights, first, begin),
+            from_input,
+            recurrent,
+            start,
+        )
         return [states, *pull_back(along)]
 
     return run(*inputs)
 
 
-def assert_close(found: list[jax.Array], expected: list[jax.Array], tolerance: float = 1e-5) -> None:
+def assert_close(
+    found: list[jax.Array], expected: list[jax.Array], tolerance: float = 1e-5
+) -> None:
     """Each array of the same type, and within `tolerance` of the largest value that is expected of it."""
     for name, ours, theirs in zip(NAMES, found, expected, strict=True):
         assert ours.dtype == theirs.dtype, name
-        error = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max() / np.abs(np.asarray(theirs, np.float64)).max()
+        error = (
+            np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max()
+            / np.abs(np.asarray(theirs, np.float64)).max()
+        )
         assert error < tolerance, f"{name}: {error}"
 
 
@@ -64,9 +91,16 @@ def test_histories_of_a_row_are_those_of_their_own_rows() -> None:
     """A history's states would depend on who shares its row."""
     from_input, recurrent, _, start, _ = random_inputs(rows=1)
     begins = [0, 4, 5]
-    packed = jax.jit(gru)(from_input, recurrent, jnp.zeros((1, LENGTH), bool).at[0, jnp.array(begins)].set(True), start)[0]
+    packed = jax.jit(gru)(
+        from_input,
+        recurrent,
+        jnp.zeros((1, LENGTH), bool).at[0, jnp.array(begins)].set(True),
+        start,
+    )[0]
     for begin, end in zip(begins, [*begins[1:], LENGTH], strict=True):
-        alone = gru_scan(from_input[:, begin:end], recurrent, jnp.zeros((1, end - begin), bool), start)[0]
+        alone = gru_scan(
+            from_input[:, begin:end], recurrent, jnp.zeros((1, end - begin), bool), start
+        )[0]
         np.testing.assert_allclose(packed[begin:end], alone, atol=1e-6)
 
 
@@ -87,12 +121,16 @@ def test_models_side_by_side_in_a_loop() -> None:
 
     def run(unit: Callable[..., jax.Array]) -> Any:
         def loss(parameters: list[jax.Array]) -> jax.Array:
-            states = jax.vmap(lambda share, weights, begin: unit(share, weights, first, begin))(*parameters)
+            states = jax.vmap(lambda share, weights, begin: unit(share, weights, first, begin))(
+                *parameters
+            )
             return (states**2).sum()
 
         def step(parameters: list[jax.Array], _: None) -> tuple[list[jax.Array], None]:
             gradient = jax.grad(loss)(parameters)
-            return [leaf - 0.01 * slope for leaf, slope in zip(parameters, gradient, strict=True)], None
+            return [
+                leaf - 0.01 * slope for leaf, slope in zip(parameters, gradient, strict=True)
+            ], None
 
         return jax.lax.scan(step, stacked, None, length=2)[0]
 
@@ -104,13 +142,19 @@ def test_models_side_by_side_in_a_loop() -> None:
 
 @pytest.mark.parametrize("features", [16, 48, 64, 100])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_kernels_lower_for_a_gpu(dtype: Any, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_lower_for_a_gpu(
+    dtype: Any, features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Triton would refuse a shape or an operation that interpreting accepts."""
     from_input, recurrent, first, start, _ = random_inputs(features=features)
     from_input = from_input.astype(dtype)
 
-    def gradients(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array) -> Any:
-        return jax.value_and_grad(lambda *given: gru(*given[:2], first, given[2]).sum(), argnums=(0, 1, 2))(from_input, recurrent, start)
+    def gradients(
+        from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array
+    ) -> Any:
+        return jax.value_and_grad(
+            lambda *given: gru(*given[:2], first, given[2]).sum(), argnums=(0, 1, 2)
+        )(from_input, recurrent, start)
 
     assert kernels_lowered(monkeypatch, gradients, from_input, recurrent, first, start) == 2
     both = jax.vmap(gradients, in_axes=(0, 0, None, 0))

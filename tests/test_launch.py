@@ -17,7 +17,11 @@ import yaml
 from tests.command_line import ROOT, one_line_error, run
 from tests.refusal import assert_names
 
-HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "", "XLA_FLAGS": ""}  # the same on a machine with GPUs
+HIDDEN = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "",
+    "XLA_FLAGS": "",
+}  # the same on a machine with GPUs
 HEAD = "import json, os, pathlib, signal, subprocess, sys, time\nme, here = os.environ['JAX_PROCESS_ID'], pathlib.Path(__file__).parent\n"
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -51,7 +55,9 @@ def is_alive(pid: int) -> bool:
 def launched(environment: dict[str, str], *flags: str) -> Iterator[subprocess.Popen[str]]:
     """The launcher while it runs; killed at the end, if need be."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command(*flags), cwd=ROOT, env=os.environ | environment, stdout=pipe, stderr=pipe, text=True) as launcher:
+    with subprocess.Popen(
+        command(*flags), cwd=ROOT, env=os.environ | environment, stdout=pipe, stderr=pipe, text=True
+    ) as launcher:
         try:
             yield launcher
         finally:
@@ -67,12 +73,23 @@ for piece in (b"first\\nsec", b"ond\\r", b"\\n\\nlast of " + me.encode()):
 os.write(2, b"\\r10 %\\r50 %")
 os.write(2, b"\\r100 %\\n\\xff\\n")
 """
-    result = subprocess.run(command(), cwd=ROOT, env=os.environ | python_path(tmp_path, code), capture_output=True, timeout=60, check=True)
+    result = subprocess.run(
+        command(),
+        cwd=ROOT,
+        env=os.environ | python_path(tmp_path, code),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     for me in (b"0", b"1"):
         own = [
-            [line[4:] for line in stream.split(b"\n") if line.startswith(b"[" + me + b"] ")] for stream in (result.stdout, result.stderr)
+            [line[4:] for line in stream.split(b"\n") if line.startswith(b"[" + me + b"] ")]
+            for stream in (result.stdout, result.stderr)
         ]
-        assert own == [[b"first", b"second", b"", b"last of " + me], [b"10 %", b"50 %", b"100 %", b"\xff"]]
+        assert own == [
+            [b"first", b"second", b"", b"last of " + me],
+            [b"10 %", b"50 %", b"100 %", b"\xff"],
+        ]
     assert len(result.stdout.splitlines()) == len(result.stderr.splitlines()) == 8
 
 
@@ -93,7 +110,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     result = run(command("--grace=0.3"), **python_path(tmp_path, code))
     assert time.monotonic() - started < 8, "it waited for more than its grace"
     assert result.returncode == 137
-    assert result.stderr.splitlines() == ["launch: process 1 ended with status 137 (SIGKILL); the other 1 was stopped"]
+    assert result.stderr.splitlines() == [
+        "launch: process 1 ended with status 137 (SIGKILL); the other 1 was stopped"
+    ]
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     deadline = time.monotonic() + 2
     while any(map(is_alive, pids)) and time.monotonic() < deadline:
@@ -121,7 +140,9 @@ def test_a_signal_is_passed_on(tmp_path: pathlib.Path, number: signal.Signals) -
         _, said = launcher.communicate(timeout=15)
     assert launcher.returncode == 75, said
     for me in "01":
-        assert (tmp_path / f"saved-{me}").is_file() and (tmp_path / f"started-{me}").read_text() == "x"
+        assert (tmp_path / f"saved-{me}").is_file() and (
+            tmp_path / f"started-{me}"
+        ).read_text() == "x"
 
 
 def test_told_to_stop_but_one_had_to_be_killed(tmp_path: pathlib.Path) -> None:
@@ -131,7 +152,9 @@ def test_told_to_stop_but_one_had_to_be_killed(tmp_path: pathlib.Path) -> None:
         wait_for(tmp_path / "started-0", tmp_path / "started-1")
         launcher.terminate()
         _, said = launcher.communicate(timeout=15)
-    assert launcher.returncode == 137 and said == "launch: process 1 ended with status 137 (SIGKILL)\n"
+    assert (
+        launcher.returncode == 137 and said == "launch: process 1 ended with status 137 (SIGKILL)\n"
+    )
 
 
 @LINUX
@@ -153,7 +176,9 @@ def test_no_orphans_of_a_killed_launcher(tmp_path: pathlib.Path) -> None:
     [(1, 1, 0, 2), (75, 1, 0, 2), (1, 0, 1, 1), (2, 3, 2, 1)],
     ids=["crashed", "preempted", "no-restarts", "bad-input"],
 )
-def test_restarts(tmp_path: pathlib.Path, failure: int, restarts: int, status: int, starts: int) -> None:
+def test_restarts(
+    tmp_path: pathlib.Path, failure: int, restarts: int, status: int, starts: int
+) -> None:
     """Would break if a crash ended a run that may start again, if the status of one that may not were lost, or bad input were retried."""
     code = f"""
 with open(here / f"started-{{me}}", "a") as starts:
@@ -188,20 +213,39 @@ def told(folder: pathlib.Path, *flags: str, **environment: str) -> list[dict[str
 
 def test_environment_of_the_processes(tmp_path: pathlib.Path) -> None:
     """Would break if processes did not find each other, took each other's place, or had another number of devices than was asked for."""
-    zero, one = told(tmp_path, "--devices=3", "--", "--config=a b", "--", "--devices=4", XLA_FLAGS="--xla_given=1")
+    zero, one = told(
+        tmp_path,
+        "--devices=3",
+        "--",
+        "--config=a b",
+        "--",
+        "--devices=4",
+        XLA_FLAGS="--xla_given=1",
+    )
     assert zero["JAX_COORDINATOR_ADDRESS"] == one["JAX_COORDINATOR_ADDRESS"]
     host, _, port = zero["JAX_COORDINATOR_ADDRESS"].partition(":")
     assert host == "127.0.0.1" and 0 < int(port) < 65536
     for number, own in enumerate((zero, one)):
-        assert own["JAX_PROCESS_ID"] == str(number) and own["JAX_NUM_PROCESSES"] == "2" and own["PYTHONUNBUFFERED"] == "1"
-        assert own["XLA_FLAGS"] == "--xla_given=1 --xla_force_host_platform_device_count=3" and own["JAX_PLATFORMS"] == "cpu"
+        assert (
+            own["JAX_PROCESS_ID"] == str(number)
+            and own["JAX_NUM_PROCESSES"] == "2"
+            and own["PYTHONUNBUFFERED"] == "1"
+        )
+        assert (
+            own["XLA_FLAGS"] == "--xla_given=1 --xla_force_host_platform_device_count=3"
+            and own["JAX_PLATFORMS"] == "cpu"
+        )
         assert own["args"] == ["--config=a b", "--", "--devices=4"] and own["cwd"] == str(ROOT)
 
 
 def test_devices_are_left_alone_unasked(tmp_path: pathlib.Path) -> None:
     """Would break if a user's own choice of devices were overruled without --devices."""
     for own in told(tmp_path, XLA_FLAGS="--xla_given=1", CUDA_VISIBLE_DEVICES="1,2"):
-        assert (own["XLA_FLAGS"], own["CUDA_VISIBLE_DEVICES"], own["JAX_PLATFORMS"]) == ("--xla_given=1", "1,2", "")
+        assert (own["XLA_FLAGS"], own["CUDA_VISIBLE_DEVICES"], own["JAX_PLATFORMS"]) == (
+            "--xla_given=1",
+            "1,2",
+            "",
+        )
 
 
 def test_gpus_are_shared_out(tmp_path: pathlib.Path) -> None:
@@ -216,7 +260,10 @@ def test_gpus_are_shared_out(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--processes=2", "--devices=1"], ("--processes=2 with --devices=1 needs 2 GPUs", "has 1 (0)", "JAX_PLATFORMS=cpu")),
+        (
+            ["--processes=2", "--devices=1"],
+            ("--processes=2 with --devices=1 needs 2 GPUs", "has 1 (0)", "JAX_PLATFORMS=cpu"),
+        ),
         (["--processes=zwei"], ("--processes: 'zwei'; expected a whole number from 1 on",)),
         (["--processes=2", "--devices=0"], ("--devices: '0'; expected a whole number from 1 on",)),
         (["--processes=2", "--grace=inf"], ("--grace: 'inf'; expected seconds",)),
@@ -226,7 +273,9 @@ def test_gpus_are_shared_out(tmp_path: pathlib.Path) -> None:
 )
 def test_bad_flags_are_one_line(flags: list[str], parts: tuple[str, ...]) -> None:
     """Would break if a wrong flag ended in a usage text or a traceback, or started half of the processes."""
-    result = run([sys.executable, "launch/local.py", *flags], CUDA_VISIBLE_DEVICES="0", JAX_PLATFORMS="")
+    result = run(
+        [sys.executable, "launch/local.py", *flags], CUDA_VISIBLE_DEVICES="0", JAX_PLATFORMS=""
+    )
     assert_names(one_line_error(result), parts)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
 
@@ -261,7 +310,7 @@ if [[ "$TASK" == wait ]]; then
 fi
 exit "$TASK"
 """,
-}  # fmt: skip
+}
 
 
 def on_slurm(folder: pathlib.Path, task: str, state: str = "RUNNING") -> dict[str, str]:
@@ -270,15 +319,24 @@ def on_slurm(folder: pathlib.Path, task: str, state: str = "RUNNING") -> dict[st
         (folder / name).write_text("#!/usr/bin/env bash\n" + code)
         (folder / name).chmod(0o755)
     return {
-        "PATH": f"{folder}:{os.environ['PATH']}", "STUBS": str(folder), "TASK": task, "STATE": state, "PYTHON": str(folder / "python"),
-        "SLURM_JOB_ID": "1234567", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[07-08]",
-    }  # fmt: skip
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "STUBS": str(folder),
+        "TASK": task,
+        "STATE": state,
+        "PYTHON": str(folder / "python"),
+        "SLURM_JOB_ID": "1234567",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NODELIST": "node[07-08]",
+    }
 
 
 SLURM = ["launch/slurm.sh", "--config=configs/beauty.py", "--workdir=/shared/a b"]
 
 
-@pytest.mark.parametrize(("task", "state", "requeued"), [("75", "RUNNING", True), ("75", "COMPLETING", False), ("1", "RUNNING", False)])
+@pytest.mark.parametrize(
+    ("task", "state", "requeued"),
+    [("75", "RUNNING", True), ("75", "COMPLETING", False), ("1", "RUNNING", False)],
+)
 def test_slurm(tmp_path: pathlib.Path, task: str, state: str, requeued: bool) -> None:
     """Would break if nodes did not find each other, JAX used one GPU of each, or a crash or a cancelled job came back into the queue."""
     result = run(SLURM, **on_slurm(tmp_path, task, state))
@@ -286,15 +344,32 @@ def test_slurm(tmp_path: pathlib.Path, task: str, state: str, requeued: bool) ->
     assert (tmp_path / "requeued").is_file() == requeued
     for process in "01":
         assert (tmp_path / f"environment-{process}").read_text().splitlines() == [
-            "JAX_COORDINATOR_ADDRESS=node07:24567", "JAX_NUM_PROCESSES=2", f"JAX_PROCESS_ID={process}", "-m", "grasp_jax.main", *SLURM[1:]
-        ]  # fmt: skip
+            "JAX_COORDINATOR_ADDRESS=node07:24567",
+            "JAX_NUM_PROCESSES=2",
+            f"JAX_PROCESS_ID={process}",
+            "-m",
+            "grasp_jax.main",
+            *SLURM[1:],
+        ]
     options = (tmp_path / "srun-arguments").read_text().splitlines()
-    assert {"--kill-on-bad-exit=1", "--label", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"} <= set(options)
+    assert {
+        "--kill-on-bad-exit=1",
+        "--label",
+        "--nodes=2",
+        "--ntasks=2",
+        "--ntasks-per-node=1",
+    } <= set(options)
 
 
 def test_slurm_passes_the_warning_on(tmp_path: pathlib.Path) -> None:
     """Would break if the signal before the time limit, which the batch shell alone gets, ended it or killed the tasks before they saved."""
-    with subprocess.Popen(SLURM, cwd=ROOT, env=os.environ | on_slurm(tmp_path, "wait"), stderr=subprocess.PIPE, text=True) as job:
+    with subprocess.Popen(
+        SLURM,
+        cwd=ROOT,
+        env=os.environ | on_slurm(tmp_path, "wait"),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as job:
         try:
             wait_for(tmp_path / "task-0", tmp_path / "task-1")
             job.terminate()
@@ -302,13 +377,21 @@ def test_slurm_passes_the_warning_on(tmp_path: pathlib.Path) -> None:
         finally:
             job.kill()
     assert job.returncode == 75 and (tmp_path / "requeued").read_text() == "1234567\n", said
-    assert (tmp_path / "scancel-arguments").read_text().splitlines() == ["--state=RUNNING", "--signal=TERM", "1234567"]
+    assert (tmp_path / "scancel-arguments").read_text().splitlines() == [
+        "--state=RUNNING",
+        "--signal=TERM",
+        "1234567",
+    ]
 
 
 def test_slurm_script_outside_of_slurm() -> None:
     """Would break if someone who ran the script by hand saw an unbound variable of bash."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    result = subprocess.run(SLURM, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SLURM_")
+    }
+    result = subprocess.run(
+        SLURM, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert_names(one_line_error(result), ("SLURM_JOB_ID", "sbatch --nodes=4"))
     assert result.returncode == 2
 
@@ -324,11 +407,25 @@ def test_kubernetes() -> None:
     name = jobset["metadata"]["name"]
     address = f"{name}-{workers['name']}-0-0.{name}:{container['ports'][0]['containerPort']}"
     assert environment["JAX_COORDINATOR_ADDRESS"]["value"] == address
-    assert int(environment["JAX_NUM_PROCESSES"]["value"]) == job["parallelism"] == job["completions"]
+    assert (
+        int(environment["JAX_NUM_PROCESSES"]["value"]) == job["parallelism"] == job["completions"]
+    )
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    assert environment["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == index and job["completionMode"] == "Indexed"
-    assert container["command"] == ["python", "-m", "grasp_jax.main"] and pod["restartPolicy"] == "Never"
-    rules = [(rule["action"], rule["onExitCodes"]["values"]) for rule in job["podFailurePolicy"]["rules"]]
+    assert (
+        environment["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"] == index
+        and job["completionMode"] == "Indexed"
+    )
+    assert (
+        container["command"] == ["python", "-m", "grasp_jax.main"]
+        and pod["restartPolicy"] == "Never"
+    )
+    rules = [
+        (rule["action"], rule["onExitCodes"]["values"]) for rule in job["podFailurePolicy"]["rules"]
+    ]
     assert rules == [("FailJob", [2]), ("Ignore", [75])] and job["backoffLimit"] == 0
-    assert {rule["onExitCodes"]["containerName"] for rule in job["podFailurePolicy"]["rules"]} == {container["name"]}
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert {rule["onExitCodes"]["containerName"] for rule in job["podFailurePolicy"]["rules"]} == {
+        container["name"]
+    }
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }

@@ -24,7 +24,10 @@ def test_a_held_lock_names_its_holder(tmp_path: pathlib.Path) -> None:
     """Two runs would write into one folder."""
     path = tmp_path / "run" / ".lock"
     with only_one(path, "wait for it"):
-        assert_names(refusal(enter, path), (str(path), f"process {os.getpid()} on {socket.gethostname()}", "wait for it"))
+        assert_names(
+            refusal(enter, path),
+            (str(path), f"process {os.getpid()} on {socket.gethostname()}", "wait for it"),
+        )
     enter(path)
     assert not list(path.parent.iterdir()), "nothing stays"
 
@@ -42,12 +45,16 @@ def test_a_killed_holder_is_followed(tmp_path: pathlib.Path) -> None:
 def test_a_pid_that_was_used_again(tmp_path: pathlib.Path) -> None:
     """A lock of a process long dead would be honoured because another now has its number."""
     path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "another boot-12"}))
+    path.write_text(
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": "another boot-12"})
+    )
     enter(path)
 
 
 @pytest.mark.parametrize("age, free", [(0.0, False), (2 * locks.DEAD_AFTER, True)])
-def test_another_hosts_lock_is_honoured_while_it_is_touched(tmp_path: pathlib.Path, age: float, free: bool) -> None:
+def test_another_hosts_lock_is_honoured_while_it_is_touched(
+    tmp_path: pathlib.Path, age: float, free: bool
+) -> None:
     """On a shared file system the other host's process cannot be asked for."""
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
@@ -73,7 +80,9 @@ def test_of_many_one_enters(tmp_path: pathlib.Path) -> None:
     path, out = tmp_path / "run" / ".lock", tmp_path / "out"
     out.mkdir()
     path.parent.mkdir()
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "never"}))
+    path.write_text(
+        json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "never"})
+    )
     program = f"""
 import pathlib, sys, time, uuid, grasp_jax.locks as l
 from grasp_jax.errors import UserError

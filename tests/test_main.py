@@ -33,10 +33,20 @@ def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Pat
     assert {row["seed"] for row in rows} == {1, 2}
     assert {"all", "tail_item", "head_item"} <= {row["group"] for row in rows}
     for row in rows:
-        assert (row["dataset"], row["method"], row["backbone"], row["split"]) == ("fashion", "grasp", "sasrec", "test")
-        assert all(0 <= row[f"{name}@{k}"] <= 1 for name in ("NDCG", "HR") for k in (1, 3, 5, 10, 20)) and 0 <= row["MRR"] <= 1
+        assert (row["dataset"], row["method"], row["backbone"], row["split"]) == (
+            "fashion",
+            "grasp",
+            "sasrec",
+            "test",
+        )
+        assert (
+            all(0 <= row[f"{name}@{k}"] <= 1 for name in ("NDCG", "HR") for k in (1, 3, 5, 10, 20))
+            and 0 <= row["MRR"] <= 1
+        )
         assert row["HR@1"] <= row["HR@10"] <= row["HR@20"]
-    assert {"config.json", "metrics.jsonl", "results.json"} <= {path.name for path in trained[1].iterdir()}
+    assert {"config.json", "metrics.jsonl", "results.json"} <= {
+        path.name for path in trained[1].iterdir()
+    }
 
 
 def test_evaluate_again_gives_the_same_rows(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
@@ -46,7 +56,9 @@ def test_evaluate_again_gives_the_same_rows(trained: tuple[pathlib.Path, pathlib
     assert json.loads((trained[1] / "results.json").read_text())["rows"] == before
 
 
-def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+def test_recommend_writes_original_ids_and_leaves_seen_items_out(
+    trained: tuple[pathlib.Path, pathlib.Path],
+) -> None:
     """Would break serving: rows instead of ids, unsorted scores, or items that the user has already."""
     data, workdir = trained
     (workdir / "users.txt").write_text("5\n3\n")
@@ -55,31 +67,71 @@ def test_recommend_writes_original_ids_and_leaves_seen_items_out(trained: tuple[
     assert result.returncode == 0, result.stderr
     table = parquet.read_table(workdir / "recommendations.parquet").to_pydict()
     assert set(table["user"]) == {3, 5} and table["rank"] == [1, 2, 3, 4] * 2
-    assert all(a >= b for k in (0, 4) for a, b in zip(table["score"][k : k + 3], table["score"][k + 1 : k + 4], strict=True))
-    pairs = {tuple(map(int, line.split())) for line in (data / "inter.txt").read_text().splitlines()}
+    assert all(
+        a >= b
+        for k in (0, 4)
+        for a, b in zip(table["score"][k : k + 3], table["score"][k + 1 : k + 4], strict=True)
+    )
+    pairs = {
+        tuple(map(int, line.split())) for line in (data / "inter.txt").read_text().splitlines()
+    }
     assert not pairs & set(zip(table["user"], table["item"], strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("methods", "backbones"), [(tuple(METHODS), ("sasrec",)), (("llm_esr", "grasp_plus"), ("bert4rec", "gru4rec"))])
-def test_trials_of_the_papers_tables(tmp_path: pathlib.Path, methods: tuple[str, ...], backbones: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("methods", "backbones"),
+    [(tuple(METHODS), ("sasrec",)), (("llm_esr", "grasp_plus"), ("bert4rec", "gru4rec"))],
+)
+def test_trials_of_the_papers_tables(
+    tmp_path: pathlib.Path, methods: tuple[str, ...], backbones: tuple[str, ...]
+) -> None:
     """Would break a trial of the paper's tables: every method must train on the synthetic shop, on any backbone, and be ranked."""
     flags = (
-        "--config=configs/quickstart.py", f"--workdir={tmp_path / 'run'}", f"--config.compilation_cache={tmp_path / 'compiled'}",
-        f"--config.model.method={','.join(methods)}", f"--config.model.backbone={','.join(backbones)}", "--config.model.features=8",
-        "--config.model.mlp=(16,)", "--config.knowledge.width=16", "--config.train.max_epochs=1", "--config.train.shared_negatives=20",
-        "--config.data.synthetic.num_users=70", "--config.data.synthetic.num_items=130",
-    )  # fmt: skip
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.compilation_cache={tmp_path / 'compiled'}",
+        f"--config.model.method={','.join(methods)}",
+        f"--config.model.backbone={','.join(backbones)}",
+        "--config.model.features=8",
+        "--config.model.mlp=(16,)",
+        "--config.knowledge.width=16",
+        "--config.train.max_epochs=1",
+        "--config.train.shared_negatives=20",
+        "--config.data.synthetic.num_users=70",
+        "--config.data.synthetic.num_items=130",
+    )
     result = run([sys.executable, "-m", "grasp_jax.main", *flags])
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    found = {(row["method"], row["backbone"], row["protocol"]) for row in results["rows"] if row["group"] == "all" and row["n"] == 70}
+    found = {
+        (row["method"], row["backbone"], row["protocol"])
+        for row in results["rows"]
+        if row["group"] == "all" and row["n"] == 70
+    }
     assert found == {(m, b, p) for m in methods for b in backbones for p in ("sampled100", "full")}
     pairs = len(methods) * (len(methods) - 1) // 2
-    assert len(results["comparisons"]) == 2 * len(backbones) * pairs and "p (paired t-test, Holm)" in result.stdout
-    assert {path.stem for path in (tmp_path / "run" / "examples").iterdir()} == {f"{m}-{b}" for m in methods for b in backbones}
-    page = run([sys.executable, "-m", "grasp_jax.main", "--mode=report", f"--runs={tmp_path / 'run'}", f"--out={tmp_path / 'page'}"])
-    assert page.returncode == 0 and "Recommendations, side by side" in (tmp_path / "page" / "index.html").read_text(), page.stderr
+    assert (
+        len(results["comparisons"]) == 2 * len(backbones) * pairs
+        and "p (paired t-test, Holm)" in result.stdout
+    )
+    assert {path.stem for path in (tmp_path / "run" / "examples").iterdir()} == {
+        f"{m}-{b}" for m in methods for b in backbones
+    }
+    page = run(
+        [
+            sys.executable,
+            "-m",
+            "grasp_jax.main",
+            "--mode=report",
+            f"--runs={tmp_path / 'run'}",
+            f"--out={tmp_path / 'page'}",
+        ]
+    )
+    assert (
+        page.returncode == 0
+        and "Recommendations, side by side" in (tmp_path / "page" / "index.html").read_text()
+    ), page.stderr
 
 
 def test_finished_trials_are_not_ranked_again(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
@@ -87,7 +139,10 @@ def test_finished_trials_are_not_ranked_again(trained: tuple[pathlib.Path, pathl
     data, before = trained
     copy = before.parent / "copy"
     shutil.copytree(before, copy)
-    path, measured = copy / "trials" / "grasp-sasrec.json", json.loads((before / "results.json").read_text())["rows"]
+    path, measured = (
+        copy / "trials" / "grasp-sasrec.json",
+        json.loads((before / "results.json").read_text())["rows"],
+    )
     stored = read_sealed(path, "")
     stored["rows"][0]["MRR"] = 0.123  # as no ranking would have it
     write_sealed(path, stored)
@@ -95,32 +150,51 @@ def test_finished_trials_are_not_ranked_again(trained: tuple[pathlib.Path, pathl
     assert json.loads((copy / "results.json").read_text())["rows"] == stored["rows"]
     path.write_text(path.read_text().replace("0.123", "0.124"))
     again = run(arguments(data, copy))
-    assert again.returncode == 0 and "its checksum differs" in again.stdout, "a digit that a disk has changed"
+    assert again.returncode == 0 and "its checksum differs" in again.stdout, (
+        "a digit that a disk has changed"
+    )
     assert json.loads((copy / "results.json").read_text())["rows"] == measured
     for ranks in (copy / "ranks").iterdir():
         ranks.write_bytes(ranks.read_bytes()[:100])
     again = run(arguments(data, copy))
     assert again.returncode == 0 and "differs from what was written" in again.stdout
-    assert json.loads((copy / "results.json").read_text())["rows"] == measured, "what is damaged is measured again"
+    assert json.loads((copy / "results.json").read_text())["rows"] == measured, (
+        "what is damaged is measured again"
+    )
 
 
-def test_a_trial_that_diverges_does_not_stop_the_rest(trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path) -> None:
+def test_a_trial_that_diverges_does_not_stop_the_rest(
+    trained: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
     """Would break a night's table: all trials are tried, and the failed ones named at the end."""
-    flags = ("--config.model.method=plain,grasp", "--config.train.learning_rate=1e38", "--config.train.max_epochs=1")
+    flags = (
+        "--config.model.method=plain,grasp",
+        "--config.train.learning_rate=1e38",
+        "--config.train.max_epochs=1",
+    )
     line = one_line_error(run(arguments(trained[0], tmp_path / "run", *flags)))
     assert "2 of 2 trials failed" in line and "plain-sasrec" in line and "grasp-sasrec" in line
 
 
-def test_validation_and_full_ranking_on_some_users(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
+def test_validation_and_full_ranking_on_some_users(
+    trained: tuple[pathlib.Path, pathlib.Path],
+) -> None:
     """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for."""
     data, before = trained
-    flags = ("--config.eval.valid_users=20", "--config.eval.full_users=30", "--config.train.max_epochs=1")
+    flags = (
+        "--config.eval.valid_users=20",
+        "--config.eval.full_users=30",
+        "--config.train.max_epochs=1",
+    )
     assert run(arguments(data, before.parent / "some", *flags)).returncode == 0
     counts = {}
     for folder in (before, before.parent / "some"):
         rows = json.loads((folder / "results.json").read_text())["rows"]
         counts[folder] = {row["protocol"]: row["n"] for row in rows if row["group"] == "all"}
-    assert counts[before] == {"sampled100": 60, "full": 60} and counts[before.parent / "some"] == {"sampled100": 60, "full": 30}
+    assert counts[before] == {"sampled100": 60, "full": 60} and counts[before.parent / "some"] == {
+        "sampled100": 60,
+        "full": 30,
+    }
 
 
 BAD_FILES = {
@@ -139,18 +213,29 @@ def test_bad_interactions_are_one_line(fault: str, tmp_path: pathlib.Path) -> No
     data = write_dataset(tmp_path / "data")
     (data / "inter.txt").write_bytes(content)
     assert message in one_line_error(run(arguments(data, tmp_path / "run")))
-    assert not (tmp_path / "run" / "config.json").exists(), "a mistyped path must not claim the workdir"
+    assert not (tmp_path / "run" / "config.json").exists(), (
+        "a mistyped path must not claim the workdir"
+    )
 
 
 BAD_FLAGS = {
     "missing file": ("--config.data.path=nowhere", "nowhere does not exist"),
-    "too few devices": ("--config.mesh.table=64", "config.mesh.data x config.mesh.table: 1 x 64; expected at most 1 together"),
+    "too few devices": (
+        "--config.mesh.table=64",
+        "config.mesh.data x config.mesh.table: 1 x 64; expected at most 1 together",
+    ),
     "unknown key": ("--config.train.learning_speed=1", "learning_speed"),
     "wrong type": ("--config.train.batch_size=many", "batch_size"),
     "wrong tuple": ("--config.train.seeds=('a',)", "config.train.seeds"),
-    "unknown method": ("--config.model.method=magic", "config.model.method: 'magic'; expected one or several"),
+    "unknown method": (
+        "--config.model.method=magic",
+        "config.model.method: 'magic'; expected one or several",
+    ),
     "left-over": ("surplus", "left-over argument 'surplus'"),
-    "flag of another mode": ("--ratings=sheet.csv", "--ratings goes with --mode=audit, not with --mode=all"),
+    "flag of another mode": (
+        "--ratings=sheet.csv",
+        "--ratings goes with --mode=audit, not with --mode=all",
+    ),
     "missing config": ("--config=configs/nothing.py", "nothing.py"),
 }
 
@@ -169,8 +254,22 @@ def test_config_file_that_fails_is_one_line(tmp_path: pathlib.Path) -> None:
         "from configs.quickstart import get_config as quickstart\n"
         "def get_config():\n    config = quickstart()\n    config.train.learning_rate = 3e-3\n    return config\n"
     )
-    message = one_line_error(run([sys.executable, "-m", "grasp_jax.main", f"--config={tmp_path}/own.py", f"--workdir={tmp_path}/run"]))
-    assert "own.py" in message and "'learning_rate'" in message and "0.003 is of original type <class 'float'>" in message
+    message = one_line_error(
+        run(
+            [
+                sys.executable,
+                "-m",
+                "grasp_jax.main",
+                f"--config={tmp_path}/own.py",
+                f"--workdir={tmp_path}/run",
+            ]
+        )
+    )
+    assert (
+        "own.py" in message
+        and "'learning_rate'" in message
+        and "0.003 is of original type <class 'float'>" in message
+    )
 
 
 def test_bad_embeddings_are_one_line(tmp_path: pathlib.Path) -> None:
@@ -178,10 +277,14 @@ def test_bad_embeddings_are_one_line(tmp_path: pathlib.Path) -> None:
     data = write_dataset(tmp_path / "data")
     users = np.load(data / "users.npy")
     np.save(data / "users.npy", np.concatenate([users, users[:1]]))
-    assert "users.npy: 61 rows, but the data has 60 users" in one_line_error(run(arguments(data, tmp_path / "run")))
+    assert "users.npy: 61 rows, but the data has 60 users" in one_line_error(
+        run(arguments(data, tmp_path / "run"))
+    )
     users[7, 3] = np.nan
     np.save(data / "users.npy", users)
-    assert "users.npy: row 7, counted from 0, (user 8) holds nan" in one_line_error(run(arguments(data, tmp_path / "run")))
+    assert "users.npy: row 7, counted from 0, (user 8) holds nan" in one_line_error(
+        run(arguments(data, tmp_path / "run"))
+    )
 
 
 def test_workdir_of_another_config_is_refused(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
@@ -195,7 +298,9 @@ def test_workdir_of_another_config_is_refused(trained: tuple[pathlib.Path, pathl
 def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> None:
     """Would break if a loss that is not finite trained on, or left nothing to look at."""
     data = write_dataset(tmp_path / "data")
-    line = one_line_error(run(arguments(data, tmp_path / "run", "--config.train.learning_rate=1e38")))
+    line = one_line_error(
+        run(arguments(data, tmp_path / "run", "--config.train.learning_rate=1e38"))
+    )
     assert "last good checkpoint" in line and " at step " in line
     (saved,) = (tmp_path / "run").rglob("diverged_step*.npz")
     with np.load(saved, allow_pickle=False) as batch:
@@ -204,6 +309,19 @@ def test_divergence_names_step_batch_and_checkpoint(tmp_path: pathlib.Path) -> N
 
 def test_a_full_disk_is_told_from_other_failures() -> None:
     """NumPy's own words for it carry no number, and would end in a traceback; a bug of ours must not read as a full disk."""
-    full = [OSError(errno.ENOSPC, "x"), OSError(errno.EDQUOT, "x"), OSError("2400 requested and 992 written")]
+    full = [
+        OSError(errno.ENOSPC, "x"),
+        OSError(errno.EDQUOT, "x"),
+        OSError("2400 requested and 992 written"),
+    ]
     assert all(map(disk_is_full, full))
-    assert not any(map(disk_is_full, [OSError(errno.EACCES, "x"), OSError("2400 requested"), FileNotFoundError(errno.ENOENT, "x")]))
+    assert not any(
+        map(
+            disk_is_full,
+            [
+                OSError(errno.EACCES, "x"),
+                OSError("2400 requested"),
+                FileNotFoundError(errno.ENOENT, "x"),
+            ],
+        )
+    )

@@ -19,11 +19,16 @@ def test_eight_devices_compute_what_one_does(tmp_path: pathlib.Path) -> None:
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     trials = ["plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host", "llm_esr-bert4rec:1x4:device"]
     command = [sys.executable, "-m", "tests.mesh_trials", str(tmp_path), *trials]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert result.returncode == 0 and "all equal" in result.stdout, result.stderr[-3000:]
 
 
 def test_more_devices_than_there_are() -> None:
     """A traceback from JAX, that names no field."""
-    with pytest.raises(UserError, match=r"config\.mesh\.data x config\.mesh\.table: 64 x 64; expected at most \d+ .*device_count=4096"):
+    with pytest.raises(
+        UserError,
+        match=r"config\.mesh\.data x config\.mesh\.table: 64 x 64; expected at most \d+ .*device_count=4096",
+    ):
         make_mesh(64, 64)

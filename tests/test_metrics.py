@@ -21,13 +21,19 @@ def test_ndcg() -> None:
     assert row["NDCG@1"] == pytest.approx(1 / 8)
     assert row["NDCG@3"] == pytest.approx((1 + 0.6309297535714575) / 8)
     assert row["NDCG@5"] == pytest.approx((1 + 0.6309297535714575 + 0.43067655807339306) / 8)
-    assert row["NDCG@10"] == pytest.approx((1 + 0.6309297535714575 + 0.43067655807339306 + 0.2890648263178879) / 8)
-    assert row["NDCG@20"] == pytest.approx((8 * row["NDCG@10"] + 0.2789429456511298 + 0.22767024869695302) / 8)
+    assert row["NDCG@10"] == pytest.approx(
+        (1 + 0.6309297535714575 + 0.43067655807339306 + 0.2890648263178879) / 8
+    )
+    assert row["NDCG@20"] == pytest.approx(
+        (8 * row["NDCG@10"] + 0.2789429456511298 + 0.22767024869695302) / 8
+    )
 
 
 def test_mrr() -> None:
     """MRR has no cutoff: ranks beyond every list still count."""
-    assert metrics(RANKS)["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 10 + 1 / 11 + 1 / 20 + 1 / 21 + 1 / 101) / 8)
+    assert metrics(RANKS)["MRR"] == pytest.approx(
+        (1 + 1 / 2 + 1 / 4 + 1 / 10 + 1 / 11 + 1 / 20 + 1 / 21 + 1 / 101) / 8
+    )
 
 
 def test_extremes() -> None:
@@ -47,8 +53,17 @@ def test_group_rows() -> None:
     """Tail and head would be mixed up, or looked up by place in the ranks and not by user and item row."""
     groups = Groups(np.array([True, False, False, True]), np.array([False, True, False]), 3, 2)
     ranks, users, targets = np.array([0, 4, 30]), np.array([1, 2, 3]), np.array([2, 1, 1])
-    rows = {row["group"]: row for row in group_rows(ranks, users, targets, groups, {"method": "plain", "seed": 7})}
-    assert {name: row["n"] for name, row in rows.items()} == {"all": 3, "tail_user": 1, "head_user": 2, "tail_item": 2, "head_item": 1}
+    rows = {
+        row["group"]: row
+        for row in group_rows(ranks, users, targets, groups, {"method": "plain", "seed": 7})
+    }
+    assert {name: row["n"] for name, row in rows.items()} == {
+        "all": 3,
+        "tail_user": 1,
+        "head_user": 2,
+        "tail_item": 2,
+        "head_item": 1,
+    }
     assert {name: row["HR@5"] for name, row in rows.items()} == pytest.approx(
         {"all": 2 / 3, "tail_user": 0.0, "head_user": 1.0, "tail_item": 0.5, "head_item": 1.0}
     )

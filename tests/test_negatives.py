@@ -12,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_jax.data.log import InteractionLog, build_log, distinct_items
-from grasp_jax.data.negatives import ExclusionIndex, draw_candidates, draw_negatives, exclusion_index
+from grasp_jax.data.negatives import (
+    ExclusionIndex,
+    draw_candidates,
+    draw_negatives,
+    exclusion_index,
+)
 from grasp_jax.data.split import leave_one_out
 from tests.refusal import refusal
 
@@ -23,7 +28,12 @@ CHI_SQUARE = {6: 22.46, 125: 179.99}
 
 def log_of(histories: list[list[int]], num_items: int = NUM_ITEMS) -> InteractionLog:
     users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    return build_log("shop", users, np.concatenate([np.array(history, int) for history in histories]), catalogue=np.arange(num_items))
+    return build_log(
+        "shop",
+        users,
+        np.concatenate([np.array(history, int) for history in histories]),
+        catalogue=np.arange(num_items),
+    )
 
 
 def whole(log: InteractionLog) -> ExclusionIndex:
@@ -32,7 +42,14 @@ def whole(log: InteractionLog) -> ExclusionIndex:
 
 
 @functools.partial(jax.jit, static_argnames=("num_items", "search_steps", "per_position"))
-def drawn(key: jax.Array, users: jax.Array, index: tuple, num_items: int, search_steps: int, per_position: int) -> jax.Array:
+def drawn(
+    key: jax.Array,
+    users: jax.Array,
+    index: tuple,
+    num_items: int,
+    search_steps: int,
+    per_position: int,
+) -> jax.Array:
     return draw_negatives(key, users, *index, num_items, search_steps, per_position)
 
 
@@ -43,7 +60,11 @@ def on_device(index: ExclusionIndex, size: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(filled), jnp.asarray(index.offsets)
 
 
-HISTORIES = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=NUM_ITEMS - 1), min_size=4, max_size=4)
+HISTORIES = st.lists(
+    st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, max_size=NUM_ITEMS - 1),
+    min_size=4,
+    max_size=4,
+)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -56,7 +77,9 @@ def test_exclusion_index_equals_brute_force(histories: list[list[int]]) -> None:
         shifted = index.shifted[index.offsets[user] : index.offsets[user + 1]]
         assert (shifted + np.arange(len(seen))).tolist() == seen
         r = np.arange(NUM_ITEMS - len(seen))
-        assert (r + (shifted[None, :] <= r[:, None]).sum(axis=1)).tolist() == sorted(set(range(NUM_ITEMS)) - set(seen))
+        assert (r + (shifted[None, :] <= r[:, None]).sum(axis=1)).tolist() == sorted(
+            set(range(NUM_ITEMS)) - set(seen)
+        )
         assert 2**index.search_steps > len(seen), "enough bisection steps for the longest history"
 
 
@@ -64,10 +87,15 @@ def test_exclusion_index_equals_brute_force(histories: list[list[int]]) -> None:
 @given(HISTORIES, st.integers(0, 2**31 - 1))
 def test_training_negatives_are_unseen_items(histories: list[list[int]], seed: int) -> None:
     """Would break the loss: a negative out of range, or one that the user has; all unseen items can be drawn."""
-    histories = [*histories, list(range(8))]  # with one long history, every example takes the same number of bisection steps
+    histories = [
+        *histories,
+        list(range(8)),
+    ]  # with one long history, every example takes the same number of bisection steps
     index = whole(log_of(histories))
     users = jnp.tile(jnp.arange(5, dtype=jnp.int32), (2, 1))
-    negatives = np.asarray(drawn(jax.random.key(seed), users, on_device(index, 60), NUM_ITEMS, index.search_steps, 150))
+    negatives = np.asarray(
+        drawn(jax.random.key(seed), users, on_device(index, 60), NUM_ITEMS, index.search_steps, 150)
+    )
     assert negatives.shape == (2, 5, 150) and negatives.dtype == np.int32
     for user, history in enumerate(histories):
         assert set(negatives[:, user].ravel().tolist()) == set(range(NUM_ITEMS)) - set(history)
@@ -78,7 +106,16 @@ def test_training_negatives_are_uniform() -> None:
     index = whole(log_of([[0, 3, 4, 4, 9, 11], [5]]))
     device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
     counts = np.bincount(
-        np.asarray(drawn(jax.random.key(0), jnp.zeros(10_000, jnp.int32), device, NUM_ITEMS, index.search_steps, 3)).ravel(),
+        np.asarray(
+            drawn(
+                jax.random.key(0),
+                jnp.zeros(10_000, jnp.int32),
+                device,
+                NUM_ITEMS,
+                index.search_steps,
+                3,
+            )
+        ).ravel(),
         minlength=NUM_ITEMS,
     )
     left = [1, 2, 5, 6, 7, 8, 10]
@@ -90,7 +127,10 @@ def test_training_negatives_follow_the_key() -> None:
     """Would break resumption (same key, same draw) or training (another key, or another position, the same draw)."""
     index = whole(log_of([[0, 3], [5]], num_items=1000))
     device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
-    first, again, other = (drawn(jax.random.key(k), jnp.zeros(50, jnp.int32), device, 1000, index.search_steps, 2) for k in (1, 1, 2))
+    first, again, other = (
+        drawn(jax.random.key(k), jnp.zeros(50, jnp.int32), device, 1000, index.search_steps, 2)
+        for k in (1, 1, 2)
+    )
     assert np.array_equal(first, again) and np.mean(np.asarray(first) == np.asarray(other)) < 0.1
     assert len(np.unique(first)) > 80
 
@@ -100,7 +140,11 @@ def test_validation_and_test_items_may_be_training_negatives() -> None:
     log = log_of([[0, 1, 2, 3, 4]])
     index = exclusion_index(log, log.offsets[:-1], leave_one_out(log, 10).train.end)
     device = (jnp.asarray(index.shifted), jnp.asarray(index.offsets))
-    negatives = np.asarray(drawn(jax.random.key(0), jnp.zeros(500, jnp.int32), device, NUM_ITEMS, index.search_steps, 1))
+    negatives = np.asarray(
+        drawn(
+            jax.random.key(0), jnp.zeros(500, jnp.int32), device, NUM_ITEMS, index.search_steps, 1
+        )
+    )
     assert set(negatives.ravel().tolist()) == set(range(3, NUM_ITEMS))
 
 
@@ -112,7 +156,9 @@ def test_distinct_items_are_counted_once() -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(HISTORIES, st.integers(0, 2**31 - 1), st.data())
-def test_candidates_are_distinct_and_unseen(histories: list[list[int]], seed: int, data: st.DataObject) -> None:
+def test_candidates_are_distinct_and_unseen(
+    histories: list[list[int]], seed: int, data: st.DataObject
+) -> None:
     """Would break sampled metrics: a candidate twice, one of the history, or fewer where just enough items are left."""
     index = whole(log_of(histories))
     left = min(NUM_ITEMS - len(set(history)) for history in histories)
@@ -127,12 +173,17 @@ def test_candidates_are_distinct_and_unseen(histories: list[list[int]], seed: in
 def test_candidates_are_uniform() -> None:
     """Would break sampled metrics: a set of unseen items that is drawn more often than another (chi-square, fixed seed)."""
     users, count, left = 12_600, 4, [0, 1, 3, 5, 6, 7, 9, 10, 11]
-    candidates = draw_candidates(whole(log_of([[2, 4, 8]] * users)), np.arange(users), count, seed=0)
+    candidates = draw_candidates(
+        whole(log_of([[2, 4, 8]] * users)), np.arange(users), count, seed=0
+    )
     drawn_sets = collections.Counter(tuple(row) for row in np.sort(candidates, axis=1).tolist())
     every_set = list(itertools.combinations(left, count))
     assert set(drawn_sets) == set(every_set)
     expected = users / len(every_set)
-    assert sum((drawn_sets[chosen] - expected) ** 2 / expected for chosen in every_set) < CHI_SQUARE[len(every_set) - 1]
+    assert (
+        sum((drawn_sets[chosen] - expected) ** 2 / expected for chosen in every_set)
+        < CHI_SQUARE[len(every_set) - 1]
+    )
 
 
 def test_candidates_follow_the_seed() -> None:
@@ -155,19 +206,40 @@ def test_too_few_items_for_candidates(count: int) -> None:
 
 
 HISTORIES = [
-    [0], [10], [0, 1, 2, 3], [7, 8, 9, 10], [4, 4, 4], [10, 0], [9, 1, 5, 1, 3], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8, 10],
-    list(range(10)), list(range(1, 11)), [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], [3, 2, 1, 8, 7],
-]  # fmt: skip
+    [0],
+    [10],
+    [0, 1, 2, 3],
+    [7, 8, 9, 10],
+    [4, 4, 4],
+    [10, 0],
+    [9, 1, 5, 1, 3],
+    [1, 3, 5, 7, 9],
+    [0, 2, 4, 6, 8, 10],
+    list(range(10)),
+    list(range(1, 11)),
+    [0, 1, 2, 3, 4, 6, 7, 8, 9, 10],
+    [3, 2, 1, 8, 7],
+]
 
 
 def test_negatives_equal_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rejection-free draw would skip or repeat an item: every possible r, against the sorted rest of the catalogue."""
     every = jnp.broadcast_to(jnp.arange(11), (len(HISTORIES), 11))
-    monkeypatch.setattr(jax.random, "randint", lambda key, shape, low, high, dtype: jnp.minimum(every, high - 1).astype(dtype))
+    monkeypatch.setattr(
+        jax.random,
+        "randint",
+        lambda key, shape, low, high, dtype: jnp.minimum(every, high - 1).astype(dtype),
+    )
     log = log_of(HISTORIES, 11)
     index = whole(log)
-    everyone, shifted, offsets = (jnp.asarray(array) for array in (np.arange(log.num_users), index.shifted, index.offsets))
-    draw = jax.jit(lambda users: draw_negatives(jax.random.key(0), users, shifted, offsets, 11, index.search_steps, 11))
+    everyone, shifted, offsets = (
+        jnp.asarray(array) for array in (np.arange(log.num_users), index.shifted, index.offsets)
+    )
+    draw = jax.jit(
+        lambda users: draw_negatives(
+            jax.random.key(0), users, shifted, offsets, 11, index.search_steps, 11
+        )
+    )
     drawn = np.asarray(draw(everyone))
     for user, history in enumerate(HISTORIES):
         rest = sorted(set(range(11)) - set(history))

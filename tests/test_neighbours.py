@@ -26,10 +26,14 @@ def clustered(rows: int) -> np.ndarray:
     """Forty clusters, as texts about the same thing are."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 16))
-    return unit_rows(centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16))).astype(np.float32)
+    return unit_rows(
+        centres[rng.integers(40, size=rows)] + 0.3 * rng.standard_normal((rows, 16))
+    ).astype(np.float32)
 
 
-def mean_of_neighbours(vectors: np.ndarray, found: np.ndarray, by_similarity: bool = False) -> np.ndarray:
+def mean_of_neighbours(
+    vectors: np.ndarray, found: np.ndarray, by_similarity: bool = False
+) -> np.ndarray:
     pooled = np.empty_like(vectors)
     pooling.mean_of_neighbours(vectors, found, pooled, by_similarity)
     return pooled
@@ -63,7 +67,9 @@ def check_exact(vectors: np.ndarray, found: np.ndarray, k: int) -> None:
         pytest.param(7, 3, id="key blocks smaller than K"),
     ],
 )
-def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_equals_brute_force(
+    query_block: int, key_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Would break retrieval: a block, the padding of the last one, or the running top-K across blocks; among all rows and for some."""
     monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
     monkeypatch.setattr(search_exact, "SCORED_QUERIES", 16)
@@ -75,21 +81,32 @@ def test_exact_equals_brute_force(query_block: int, key_block: int, monkeypatch:
     assert np.array_equal(found, expected), "random vectors have no ties"
     assert sum(done) == ROWS and (len(done) > 1) == (query_block < ROWS)
     rows, some = np.array([3, 100, 50, 7] * 10), []
-    found = search_exact.search_exact(vectors, K, np.arange(ROWS, dtype=np.int32), some.append, rows)
-    assert np.array_equal(found, expected[rows]) and sum(some) == len(rows) and (len(some) > 1) == (query_block < len(rows))
+    found = search_exact.search_exact(
+        vectors, K, np.arange(ROWS, dtype=np.int32), some.append, rows
+    )
+    assert (
+        np.array_equal(found, expected[rows])
+        and sum(some) == len(rows)
+        and (len(some) > 1) == (query_block < len(rows))
+    )
 
 
 def tied(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vectors of small whole numbers, whose products are exact and often equal, labels of which some are shared, and the K neighbours."""
     rng = np.random.default_rng(5)
-    vectors, labels = rng.integers(-2, 3, (rows, 3)).astype(np.float32), np.arange(rows, dtype=np.int32)
+    vectors, labels = (
+        rng.integers(-2, 3, (rows, 3)).astype(np.float32),
+        np.arange(rows, dtype=np.int32),
+    )
     labels[rows // 2 :: 7] = labels[1]
     scores = np.where(labels[:, None] == labels[None, :], -np.inf, vectors @ vectors.T)
     return vectors, labels, np.argsort(-scores, axis=1, kind="stable")[:, :K]
 
 
 @pytest.mark.parametrize("query_block, scored", [(8192, 1024), (64, 32), (64, 16), (1, 1)])
-def test_of_equals_the_first_row_comes_first(query_block: int, scored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_equals_the_first_row_comes_first(
+    query_block: int, scored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bank would depend on the size of the blocks, or on which side of a pair of blocks a row stands."""
     monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
     monkeypatch.setattr(search_exact, "SCORED_QUERIES", scored)
@@ -109,8 +126,16 @@ assert jax.device_count() == 3 and np.array_equal(search_exact.search_exact(vect
 
 def test_several_devices_find_the_same() -> None:
     """What the devices find for the rows of a later block would be lost, or stand in another order."""
-    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", SPREAD], cwd=pathlib.Path(__file__).parent.parent, env=environment, check=True)
+    environment = os.environ | {
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3",
+        "JAX_PLATFORMS": "cpu",
+    }
+    subprocess.run(
+        [sys.executable, "-c", SPREAD],
+        cwd=pathlib.Path(__file__).parent.parent,
+        env=environment,
+        check=True,
+    )
 
 
 def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +146,11 @@ def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     assert cosines(vectors).max() < 0
     check_exact(vectors, top_neighbours(vectors, 2), 2)
-    check_exact(vectors, search_exact.search_exact(vectors, 2, np.arange(3, dtype=np.int32), rows=np.arange(3)), 2)
+    check_exact(
+        vectors,
+        search_exact.search_exact(vectors, 2, np.arange(3, dtype=np.int32), rows=np.arange(3)),
+        2,
+    )
 
 
 @pytest.mark.parametrize("method", ["exact", "scann"])
@@ -134,9 +163,13 @@ def test_self_is_dropped_by_id(method: str) -> None:
     found = top_neighbours(vectors, K, method)
     check_exact(vectors, found, K)
     assert [set(found[row, :2].tolist()) for row in (3, 50, 80)] == [{50, 80}, {3, 80}, {3, 50}]
-    same = np.repeat(unit_vectors(1), 30, axis=0)  # more duplicates than K: the row itself may not be among the first at all
+    same = np.repeat(
+        unit_vectors(1), 30, axis=0
+    )  # more duplicates than K: the row itself may not be among the first at all
     found = top_neighbours(same, K, method)
-    assert not (found == np.arange(30)[:, None]).any() and all(len(set(row)) == K for row in found.tolist())
+    assert not (found == np.arange(30)[:, None]).any() and all(
+        len(set(row)) == K for row in found.tolist()
+    )
 
 
 @pytest.mark.parametrize("rows", [500, 4500])
@@ -148,7 +181,9 @@ def test_scann_recall(rows: int) -> None:
     exact = top_neighbours(vectors, 10)
     assert found.shape == (rows, 10) and found.dtype == np.int32 and sum(done) == rows
     assert not (found == np.arange(rows)[:, None]).any()
-    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) >= (0.999 if rows < 4096 else 0.9)
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) >= (
+        0.999 if rows < 4096 else 0.9
+    )
 
 
 def test_drop_same() -> None:
@@ -176,7 +211,9 @@ def test_neighbours_of_the_own_group(method: str, monkeypatch: pytest.MonkeyPatc
         found = top_neighbours(vectors, K, method, done.append, groups=groups)
         scores = np.where(groups[:, None] == groups[None, :], cosines(vectors), -np.inf)
         for row in range(ROWS):
-            expected = [other for other in np.argsort(-scores[row]) if scores[row, other] > -np.inf][:K]
+            expected = [
+                other for other in np.argsort(-scores[row]) if scores[row, other] > -np.inf
+            ][:K]
             assert found[row].tolist() == expected + [NONE] * (K - len(expected))
     assert sum(done) == 2 * (ROWS - 1)
 
@@ -191,8 +228,14 @@ def test_rows_with_the_same_text_are_no_neighbours(method: str) -> None:
     labels[20:50] = 20
     vectors[20:50] = vectors[20]
     found = top_neighbours(vectors, K, method, labels=labels)
-    scores = np.where(labels[:, None] == labels[None, :], -np.inf, vectors.astype(np.float64) @ vectors.T)
-    np.testing.assert_allclose(np.take_along_axis(scores, found, axis=1), np.sort(scores, axis=1)[:, ::-1][:, :K], atol=1e-6)
+    scores = np.where(
+        labels[:, None] == labels[None, :], -np.inf, vectors.astype(np.float64) @ vectors.T
+    )
+    np.testing.assert_allclose(
+        np.take_along_axis(scores, found, axis=1),
+        np.sort(scores, axis=1)[:, ::-1][:, :K],
+        atol=1e-6,
+    )
     assert (labels[found] != labels[:, None]).all()
 
 
@@ -216,7 +259,9 @@ def test_k_out_of_range(k: int) -> None:
 def test_every_other_row_may_be_asked_for() -> None:
     """Would break the largest K: all rows but the row itself."""
     vectors = unit_vectors(6)
-    assert [sorted(row) for row in top_neighbours(vectors, 5).tolist()] == [[n for n in range(6) if n != row] for row in range(6)]
+    assert [sorted(row) for row in top_neighbours(vectors, 5).tolist()] == [
+        [n for n in range(6) if n != row] for row in range(6)
+    ]
 
 
 @pytest.mark.parametrize("method", ["exact", "scann"])
@@ -255,7 +300,9 @@ def test_mean_of_fewer_neighbours() -> None:
     for by_similarity in (False, True):
         pooled = mean_of_neighbours(vectors, found, by_similarity)
         assert not pooled[1:].any() and np.isfinite(pooled).all()
-    np.testing.assert_allclose(mean_of_neighbours(vectors, found)[0], (vectors[5] + vectors[9]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        mean_of_neighbours(vectors, found)[0], (vectors[5] + vectors[9]) / 2, rtol=1e-6
+    )
 
 
 def test_neighbours_weighted_by_similarity() -> None:

@@ -14,7 +14,9 @@ def random_log(seed: int, num_users: int = 70, num_items: int = 90) -> Interacti
     rng = np.random.default_rng(seed)
     lengths = 1 + rng.geometric(0.15, num_users)
     users = np.repeat(np.arange(num_users), lengths)
-    return build_log("random", users, rng.integers(0, num_items, len(users)), catalogue=np.arange(num_items))
+    return build_log(
+        "random", users, rng.integers(0, num_items, len(users)), catalogue=np.arange(num_items)
+    )
 
 
 def histories_of(lengths: list[int], cut: int = 0) -> Histories:
@@ -23,10 +25,18 @@ def histories_of(lengths: list[int], cut: int = 0) -> Histories:
     return Histories(ends - np.array(lengths), ends, np.full(len(lengths), -1, np.int32))
 
 
-def check_epoch(histories: Histories, users: np.ndarray, batches: np.ndarray, slots: np.ndarray, newest: np.ndarray) -> None:
+def check_epoch(
+    histories: Histories,
+    users: np.ndarray,
+    batches: np.ndarray,
+    slots: np.ndarray,
+    newest: np.ndarray,
+) -> None:
     """Every interaction of `users` in exactly one slot, each user once and in one stretch of one row, `newest` at its end."""
     assert np.array_equal(np.sort(batches[batches >= 0]), np.sort(users))
-    expected = np.concatenate([np.arange(histories.start[user], histories.end[user]) for user in users])
+    expected = np.concatenate(
+        [np.arange(histories.start[user], histories.end[user]) for user in users]
+    )
     assert np.array_equal(np.sort(slots[slots >= 0]), np.sort(expected))
     assert slots.dtype == np.int32 and newest.dtype == np.int32 and newest.shape == batches.shape
     row_length = slots.shape[2]
@@ -65,14 +75,25 @@ def test_packing_of_any_lengths(lengths: list[int], batch_size: int, seed: int, 
     histories, users = histories_of(lengths, cut), np.arange(len(lengths))
     packing = plan_packing(histories, users, batch_size)
     assert packing.batch_size == min(batch_size, len(lengths))
-    assert max(lengths) <= packing.row_length < max(lengths) + ROW_MULTIPLE and packing.row_length % ROW_MULTIPLE == 0
+    assert (
+        max(lengths) <= packing.row_length < max(lengths) + ROW_MULTIPLE
+        and packing.row_length % ROW_MULTIPLE == 0
+    )
     for epoch in range(2):
-        batches = stratified_batches(histories.lengths, users, packing.batch_size, np.random.default_rng([seed, epoch]))
+        batches = stratified_batches(
+            histories.lengths, users, packing.batch_size, np.random.default_rng([seed, epoch])
+        )
         slots, newest = pack(histories, batches, packing)
-        assert slots.shape == (-(-len(users) // packing.batch_size), packing.num_rows, packing.row_length)
+        assert slots.shape == (
+            -(-len(users) // packing.batch_size),
+            packing.num_rows,
+            packing.row_length,
+        )
         check_epoch(histories, users, batches, slots, newest)
         totals = (slots >= 0).sum(axis=(1, 2))
-        assert totals.max() - totals.min() <= max(lengths), "strata follow each other, so batches differ by one history at most"
+        assert totals.max() - totals.min() <= max(lengths), (
+            "strata follow each other, so batches differ by one history at most"
+        )
 
 
 def test_users_that_were_not_asked_for_stay_out() -> None:
@@ -90,7 +111,9 @@ def test_batches_are_stratified() -> None:
     batches = stratified_batches(lengths, np.arange(1000), 50, np.random.default_rng(1))
     assert batches.shape == (20, 50)
     ranked = np.sort(lengths)[::-1].reshape(50, 20)
-    assert ((lengths[batches] <= ranked.max(axis=1)) & (lengths[batches] >= ranked.min(axis=1))).all()
+    assert (
+        (lengths[batches] <= ranked.max(axis=1)) & (lengths[batches] >= ranked.min(axis=1))
+    ).all()
     totals = lengths[batches].sum(axis=1)
     unstratified = lengths[np.random.default_rng(1).permutation(1000)].reshape(20, 50).sum(axis=1)
     assert totals.std() < 0.35 * unstratified.std() and np.ptp(totals) < 0.15 * totals.mean()
@@ -106,9 +129,13 @@ def test_order_is_decided_by_the_seed() -> None:
 
     assert np.array_equal(deal(3), deal(3)) and not np.array_equal(deal(3), deal(4))
     together = [{frozenset(batch) for batch in deal(seed).tolist()} for seed in (3, 4)]
-    assert not together[0] & together[1], "the company of a user changes, not the order of batches alone"
+    assert not together[0] & together[1], (
+        "the company of a user changes, not the order of batches alone"
+    )
     meetings = sum({0, 1} <= set(batch) for seed in range(100) for batch in deal(seed).tolist())
-    assert 0 < meetings < 30, "users of equal length share a stratum in some epochs and a batch in others"
+    assert 0 < meetings < 30, (
+        "users of equal length share a stratum in some epochs and a batch in others"
+    )
 
 
 def test_evaluation_deals_in_order() -> None:
@@ -123,7 +150,9 @@ def test_rows_are_filled() -> None:
     lengths = np.minimum(1 + np.random.default_rng(0).geometric(0.15, 640), 60)
     histories, users = histories_of(lengths.tolist()), np.arange(640)
     packing = plan_packing(histories, users, 64)
-    slots, _ = pack(histories, stratified_batches(lengths, users, 64, np.random.default_rng(0)), packing)
+    slots, _ = pack(
+        histories, stratified_batches(lengths, users, 64, np.random.default_rng(0)), packing
+    )
     assert np.mean(slots >= 0) > 0.85
 
 

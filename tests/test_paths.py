@@ -13,14 +13,26 @@ SUFFIXES = (".parquet", ".csv")
 @pytest.mark.parametrize(
     "name, part",
     [
-        ("gs://bucket/run", "an address"), ("s3://bucket/run", "an address"), ("hdfs://a/b", "an address"), ("file:///tmp/x", "an address"),
-        ("gs:/bucket", "an address"), ("file:x", "an address"), ("", "is empty"), ("  ", "is empty"),
+        ("gs://bucket/run", "an address"),
+        ("s3://bucket/run", "an address"),
+        ("hdfs://a/b", "an address"),
+        ("file:///tmp/x", "an address"),
+        ("gs:/bucket", "an address"),
+        ("file:x", "an address"),
+        ("", "is empty"),
+        ("  ", "is empty"),
         ("runs/a\nb", "control character '\\n'"),
-        ("runs/a\0b", "control character"), ("~/runs", "begins with ~"), ("runs/[1]", "holds '['"), ("runs/a*", "holds '*'"),
-        ("runs/a?/b", "holds '?'"), ("runs/{a}", "holds '{'"), ("runs\\a", "holds '\\\\'"), ("runs/" + "a" * 250, "250 bytes long"),
+        ("runs/a\0b", "control character"),
+        ("~/runs", "begins with ~"),
+        ("runs/[1]", "holds '['"),
+        ("runs/a*", "holds '*'"),
+        ("runs/a?/b", "holds '?'"),
+        ("runs/{a}", "holds '{'"),
+        ("runs\\a", "holds '\\\\'"),
+        ("runs/" + "a" * 250, "250 bytes long"),
         ("a/" * 2000, "bytes; expected a shorter one"),
     ],
-)  # fmt: skip
+)
 def test_names_that_cannot_work(name: str, part: str) -> None:
     """A folder "gs:" would be made here, or a checkpoint written that is never found again."""
     assert_names(refusal(check_folder, name, "--workdir"), ("--workdir: ", part, "expected"))
@@ -45,13 +57,28 @@ def test_a_pattern_further_up(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
 def test_files_in_the_way(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hours of training would end where the first file is written."""
     (tmp_path / "file").write_text("")
-    assert_names(refusal(check_folder, str(tmp_path / "file"), "--workdir"), ("file is a file; expected a folder",))
-    assert_names(refusal(check_folder, str(tmp_path / "file" / "run"), "--workdir"), ("file is a file, so", "expected another path"))
-    assert_names(refusal(check_file, str(tmp_path / "file" / "r.csv"), "--out", SUFFIXES), ("--out", "is a file, so"))
+    assert_names(
+        refusal(check_folder, str(tmp_path / "file"), "--workdir"),
+        ("file is a file; expected a folder",),
+    )
+    assert_names(
+        refusal(check_folder, str(tmp_path / "file" / "run"), "--workdir"),
+        ("file is a file, so", "expected another path"),
+    )
+    assert_names(
+        refusal(check_file, str(tmp_path / "file" / "r.csv"), "--out", SUFFIXES),
+        ("--out", "is a file, so"),
+    )
     (tmp_path / "folder.csv").mkdir()
-    assert_names(refusal(check_file, str(tmp_path / "folder.csv"), "--out", SUFFIXES), ("is a folder; expected a file",))
+    assert_names(
+        refusal(check_file, str(tmp_path / "folder.csv"), "--out", SUFFIXES),
+        ("is a folder; expected a file",),
+    )
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert_names(refusal(check_folder, str(tmp_path / "run"), "--workdir"), (str(tmp_path), "cannot be written to"))
+    assert_names(
+        refusal(check_folder, str(tmp_path / "run"), "--workdir"),
+        (str(tmp_path), "cannot be written to"),
+    )
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert "--workdir" in refusal(check_folder, str(tmp_path / "loop" / "run"), "--workdir")
 
@@ -59,4 +86,7 @@ def test_files_in_the_way(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatc
 def test_the_suffix_says_the_format() -> None:
     """`--out=r.csv` would hold Parquet."""
     for name in ("r", "r.xlsx", "r.CSV", "r.csv.gz"):
-        assert_names(refusal(check_file, name, "--out", SUFFIXES), (repr(name), "expected one of .parquet, .csv"))
+        assert_names(
+            refusal(check_file, name, "--out", SUFFIXES),
+            (repr(name), "expected one of .parquet, .csv"),
+        )

@@ -12,22 +12,55 @@ from benchmarks.scaling_compiled import write_data
 from grasp_jax.config import Config
 from grasp_jax.parallel.communication import collectives
 from grasp_jax.parallel.exchange import slots
-from grasp_jax.parallel.plan import DEVICES, Layout, Workload, sent_bytes, smallest_layout, table_bytes, total_bytes
+from grasp_jax.parallel.plan import (
+    DEVICES,
+    Layout,
+    Workload,
+    sent_bytes,
+    smallest_layout,
+    table_bytes,
+    total_bytes,
+)
 from grasp_jax.planning import Sizes, device_of, plan_lines
 from tests.command_line import ROOT, one_line_error, run
 
 WORK = Workload(
-    users=1000, items=301, interactions=9000, evaluated=1000, candidates=100, width=8, features=4, hidden=16, layers=2, table_bytes=2,
-    batch=16, rows=4, length=24, pairs=70, negatives=1,
-)  # fmt: skip
+    users=1000,
+    items=301,
+    interactions=9000,
+    evaluated=1000,
+    candidates=100,
+    width=8,
+    features=4,
+    hidden=16,
+    layers=2,
+    table_bytes=2,
+    batch=16,
+    rows=4,
+    length=24,
+    pairs=70,
+    negatives=1,
+)
 
 
 def test_bytes_by_hand() -> None:
     """A table would be counted as if it lay elsewhere, or a row as if 2E numbers of it travelled."""
-    alone, shared, host = (table_bytes(WORK, Layout(*layout)) for layout in ((1, 1), (2, 4, "sharded"), (8, 1, "host")))
-    assert (alone["item tables"], shared["item tables"], host["item tables"]) == (301 * 32, 76 * 32, 301 * 32)
-    assert (alone["user tables"], shared["user tables"], host["user tables"]) == (1000 * 32, 125 * 32, 0)
-    assert sent_bytes(WORK, Layout(1, 1)) == dict.fromkeys(("item rows", "logits", "gradients", "users' rows"), 0.0)
+    alone, shared, host = (
+        table_bytes(WORK, Layout(*layout)) for layout in ((1, 1), (2, 4, "sharded"), (8, 1, "host"))
+    )
+    assert (alone["item tables"], shared["item tables"], host["item tables"]) == (
+        301 * 32,
+        76 * 32,
+        301 * 32,
+    )
+    assert (alone["user tables"], shared["user tables"], host["user tables"]) == (
+        1000 * 32,
+        125 * 32,
+        0,
+    )
+    assert sent_bytes(WORK, Layout(1, 1)) == dict.fromkeys(
+        ("item rows", "logits", "gradients", "users' rows"), 0.0
+    )
     sent = sent_bytes(WORK, Layout(2, 4))
     assert sent["item rows"] == 3 * slots(2 * 4 * 24, 8, 4) * (2 + 2 * 3 * 16) * 4
     assert sent["gradients"] == 2 * 7 / 8 * WORK.parameters * 4
@@ -39,7 +72,11 @@ def test_smallest_mesh() -> None:
     layout = smallest_layout(work, DEVICES["A100-80"]._replace(memory=16e9))
     assert layout is not None and total_bytes(work, layout) <= 0.9 * 16e9
     assert layout.users == "host" and layout.devices > 1
-    fewer = [Layout(layout.devices // 2 // table, table, "host") for table in (1, 2, 4, 8) if table <= layout.devices // 2]
+    fewer = [
+        Layout(layout.devices // 2 // table, table, "host")
+        for table in (1, 2, 4, 8)
+        if table <= layout.devices // 2
+    ]
     assert all(total_bytes(work, other) > 0.9 * 16e9 for other in fewer)
     assert smallest_layout(work, DEVICES["H200"]._replace(memory=1e8)) is None
 
@@ -54,8 +91,9 @@ def test_collectives_of_a_program() -> None:
 """
     found = collectives(text, 8)
     assert [(one.kind, one.bytes, one.group, one.name) for one in found] == [
-        ("all-reduce", 4 * (32 + 2 + 1), 4, "g"), ("all-to-all", 80, 4, "x/all_to_all"),
-    ]  # fmt: skip
+        ("all-reduce", 4 * (32 + 2 + 1), 4, "g"),
+        ("all-to-all", 80, 4, "x/all_to_all"),
+    ]
     assert {one.kind: one.sent for one in found} == {"all-reduce": 1.5 * 140, "all-to-all": 60.0}
 
 
@@ -64,8 +102,17 @@ def test_plan_is_near_what_is_compiled(tmp_path: pathlib.Path) -> None:
     write_data(tmp_path / "data", 600, 1500, 512)
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(tmp_path), "1x1:device:64", "2x2:sharded:64"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scaling_compiled",
+        str(tmp_path),
+        "1x1:device:64",
+        "2x2:sharded:64",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for row in json.loads(done.stdout.splitlines()[-1]):
         assert row["item_table_bytes"] == row["planned_item_table_bytes"]
@@ -77,14 +124,30 @@ def test_plan_is_near_what_is_compiled(tmp_path: pathlib.Path) -> None:
 
 def test_a_plan_is_printed_without_a_workdir() -> None:
     """The planner would want data or a device, or plan with numbers that nobody gave."""
-    result = run([
-        sys.executable, "-m", "grasp_jax.main", "--config=configs/industry.py", "--mode=plan", "--config.plan.device=A100-80",
-        "--config.plan.memory_gb=20",
-    ])  # fmt: skip
+    result = run(
+        [
+            sys.executable,
+            "-m",
+            "grasp_jax.main",
+            "--config=configs/industry.py",
+            "--mode=plan",
+            "--config.plan.device=A100-80",
+            "--config.plan.memory_gb=20",
+        ]
+    )
     assert result.returncode == 0, result.stderr
     assert "A100-80: 20 GB" in result.stdout and "smallest that fits" in result.stdout
     assert "1,205,282 items" in result.stdout and "E=4096" in result.stdout
-    wrong = run([sys.executable, "-m", "grasp_jax.main", "--config=configs/industry.py", "--mode=plan", "--config.plan.device=B52"])
+    wrong = run(
+        [
+            sys.executable,
+            "-m",
+            "grasp_jax.main",
+            "--config=configs/industry.py",
+            "--mode=plan",
+            "--config.plan.device=B52",
+        ]
+    )
     assert "config.plan.device: 'B52'; expected one of A100-80, H100" in one_line_error(wrong)
 
 
@@ -101,5 +164,7 @@ def test_lines_of_a_plan() -> None:
     assert device_of(config.plan).flops == 7e12
     lines = plan_lines(config, 64)
     assert any(line.startswith("grasp: 500 users") and "E=64" in line for line in lines)
-    assert any(line.startswith("llm_esr: not planned; expected one of plain, grasp") for line in lines)
+    assert any(
+        line.startswith("llm_esr: not planned; expected one of plain, grasp") for line in lines
+    )
     assert Sizes(config.data).evaluated == 500

@@ -25,25 +25,38 @@ def ended(program: str) -> subprocess.CompletedProcess[str]:
 
 
 SIGNALS = {
-    "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)", PREEMPTED, "preempted: the same command goes on\n"),
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT)", INTERRUPTED, "interrupted: the same command goes on\n"),
+    "SIGTERM": (
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        PREEMPTED,
+        "preempted: the same command goes on\n",
+    ),
+    "Ctrl-C": (
+        "os.kill(os.getpid(), signal.SIGINT)",
+        INTERRUPTED,
+        "interrupted: the same command goes on\n",
+    ),
     "Ctrl-C while training": (
         "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    assert PREEMPTION.wished\n"
-        "    PREEMPTION.stop(' after 3 epochs, saved in x')", INTERRUPTED,
+        "    PREEMPTION.stop(' after 3 epochs, saved in x')",
+        INTERRUPTED,
         "interrupted after 3 epochs, saved in x: the same command goes on\n",
     ),
     "at the end of training": (
-        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGTERM)", PREEMPTED, "preempted: the same command goes on\n",
+        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGTERM)",
+        PREEMPTED,
+        "preempted: the same command goes on\n",
     ),
     "twice while training": (
-        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    os.kill(os.getpid(), signal.SIGINT)", INTERRUPTED,
+        "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    os.kill(os.getpid(), signal.SIGINT)",
+        INTERRUPTED,
         "interrupted at once, without saving: the same command goes on\n",
     ),
     "output nobody reads": (
-        "import io\nr, w = os.pipe()\nos.close(r)\nsys.stdout = open(w, 'w')\nprint('x')\nos.kill(os.getpid(), signal.SIGTERM)", PREEMPTED,
+        "import io\nr, w = os.pipe()\nos.close(r)\nsys.stdout = open(w, 'w')\nprint('x')\nos.kill(os.getpid(), signal.SIGTERM)",
+        PREEMPTED,
         "preempted: the same command goes on\n",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("how", SIGNALS)
@@ -63,19 +76,27 @@ def test_what_is_half_written_goes(tmp_path: pathlib.Path) -> None:
     assert result.returncode == INTERRUPTED and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, INTERRUPTED)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, INTERRUPTED)]
+)
 def test_signals_before_jax_is_there(number: int, status: int, tmp_path: pathlib.Path) -> None:
     """In its first seconds, while JAX is imported, a run died of SIGTERM itself or with a traceback of imports."""
     flags = ("--config=configs/quickstart.py", f"--workdir={tmp_path / 'run'}")
     command = [sys.executable, "-X", "importtime", "-m", "grasp_jax.main", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.endswith(" absl\n"):  # ours have come before it, JAX comes after it
             break
     process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == status and "the same command goes on" in errors and "Traceback" not in errors
+    assert (
+        process.returncode == status
+        and "the same command goes on" in errors
+        and "Traceback" not in errors
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -85,7 +106,9 @@ def test_a_reader_that_goes_ends_nothing() -> None:
         "from grasp_jax import main\ndef work(_):\n    for k in range(3000):\n        print('line', k)\n"
         "    open(2, 'w', closefd=False).write('done')\nmain._start = work\nmain.run()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
@@ -95,7 +118,9 @@ def test_a_reader_that_goes_ends_nothing() -> None:
 def test_an_ascii_terminal_gets_escapes() -> None:
     """A title in Chinese would end a run where LANG=C."""
     program = "from grasp_jax import main\nmain._start = lambda _: print('\\u6807\\u9898 \\xb1')\nmain.run()\n"
-    result = run([sys.executable, "-c", program], PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    result = run(
+        [sys.executable, "-c", program], PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C"
+    )
     assert (result.returncode, result.stdout) == (0, "\\u6807\\u9898 \\xb1\n")
 
 
@@ -115,18 +140,50 @@ def failing(error: BaseException) -> Callable[[], None]:
 RESOURCES = type("JaxRuntimeError", (RuntimeError,), {})
 ENDS: dict[str, tuple[BaseException, int, tuple[str, ...]]] = {
     "bad input": (UserError("file:\n3: wrong"), 2, ("error: file: 3: wrong",)),
-    "full disk": (OSError(28, "No space left on device", "a/b"), 2, ("the disk is full (a/b)", "run the same command again")),
-    "read-only": (PermissionError(13, "Permission denied", "a/b"), 2, ("error: a/b: Permission denied; expected a path",)),
-    "TensorStore's full disk": (ValueError("RESOURCE_EXHAUSTED: No space left"), 2, ("the disk is full",)),
-    "memory": (MemoryError("Unable to allocate 422. GiB"), 2, ("memory ran out (Unable to allocate 422. GiB)", "lower config.train")),
-    "a GPU's memory": (RESOURCES("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 2, ("memory ran out",)),
+    "full disk": (
+        OSError(28, "No space left on device", "a/b"),
+        2,
+        ("the disk is full (a/b)", "run the same command again"),
+    ),
+    "read-only": (
+        PermissionError(13, "Permission denied", "a/b"),
+        2,
+        ("error: a/b: Permission denied; expected a path",),
+    ),
+    "TensorStore's full disk": (
+        ValueError("RESOURCE_EXHAUSTED: No space left"),
+        2,
+        ("the disk is full",),
+    ),
+    "memory": (
+        MemoryError("Unable to allocate 422. GiB"),
+        2,
+        ("memory ran out (Unable to allocate 422. GiB)", "lower config.train"),
+    ),
+    "a GPU's memory": (
+        RESOURCES("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
+        2,
+        ("memory ran out",),
+    ),
     "Ctrl-C in a library": (KeyboardInterrupt(), INTERRUPTED, ("interrupted",)),
-    "our fault": (KeyError("epoch"), 70, ("error: unexpected KeyError: 'epoch'; this is a fault of grasp_jax", "the traceback is in")),
-}  # fmt: skip
+    "our fault": (
+        KeyError("epoch"),
+        70,
+        (
+            "error: unexpected KeyError: 'epoch'; this is a fault of grasp_jax",
+            "the traceback is in",
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_ends(how: str, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends(
+    how: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each would be a traceback; the user reads one line, and a fault of ours keeps its traceback in a file."""
     error, status, parts = ENDS[how]
     monkeypatch.setattr(main, "_workdir", lambda: str(tmp_path))
@@ -135,7 +192,10 @@ def test_ends(how: str, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Pa
     assert len(said.splitlines()) == 1 and all(part in said for part in parts), said
     assert (tmp_path / "error.log").exists() == (status == 70)
     if status == 70:
-        assert f"in {tmp_path / 'error.log'}" in said and "Traceback" in (tmp_path / "error.log").read_text()
+        assert (
+            f"in {tmp_path / 'error.log'}" in said
+            and "Traceback" in (tmp_path / "error.log").read_text()
+        )
         monkeypatch.setattr(main, "_workdir", lambda: None)
         assert main._ended(failing(error)) == 70
         log = pathlib.Path(capsys.readouterr().err.strip().rpartition(" ")[2])
@@ -158,11 +218,23 @@ def test_help_is_no_failure_and_lists_the_flags(tmp_path: pathlib.Path) -> None:
     """A script that asks for help would see a failure; the flags live in another module than the program."""
     started = time.monotonic()
     result = run([sys.executable, "-m", "grasp_jax.main", "--help"])
-    assert result.returncode == 0 and "--users" in result.stdout and "docs/errors.md" in result.stdout, result.stderr
+    assert (
+        result.returncode == 0 and "--users" in result.stdout and "docs/errors.md" in result.stdout
+    ), result.stderr
     assert time.monotonic() - started < 60
 
 
 def test_several_faults_of_one_start(tmp_path: pathlib.Path) -> None:
     """Whether the light start hands on what the flags' own module raises."""
-    line = one_line_error(run([sys.executable, "-m", "grasp_jax.main", "--config=configs/quickstart.py", f"--workdir={tmp_path}/[a]"]))
+    line = one_line_error(
+        run(
+            [
+                sys.executable,
+                "-m",
+                "grasp_jax.main",
+                "--config=configs/quickstart.py",
+                f"--workdir={tmp_path}/[a]",
+            ]
+        )
+    )
     assert "--workdir: '[a]' of" in line and not list(tmp_path.iterdir())

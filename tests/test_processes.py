@@ -16,15 +16,26 @@ from tests.command_line import ROOT, arguments, run, write_dataset
 
 EPOCHS = 12  # 48 steps
 FLAGS = (
-    f"--config.train.max_epochs={EPOCHS}", "--config.train.steps_per_dispatch=1", "--config.eval.user_block=20",
-    "--config.model.num_layers=1", "--config.eval.item_block=16",
-)  # fmt: skip
+    f"--config.train.max_epochs={EPOCHS}",
+    "--config.train.steps_per_dispatch=1",
+    "--config.eval.user_block=20",
+    "--config.model.num_layers=1",
+    "--config.eval.item_block=16",
+)
 SHARED = ("--config.mesh.data=2", "--config.mesh.table=2", "--config.tables.users=sharded")
 
 
 def launched(data: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     own = arguments(data, workdir, *FLAGS, *SHARED)
-    return [own[0], str(ROOT / "launch" / "local.py"), "--processes=2", "--devices=2", "--grace=15", "--", *own[3:]]
+    return [
+        own[0],
+        str(ROOT / "launch" / "local.py"),
+        "--processes=2",
+        "--devices=2",
+        "--grace=15",
+        "--",
+        *own[3:],
+    ]
 
 
 def epochs(workdir: pathlib.Path) -> list[dict]:
@@ -41,7 +52,12 @@ def when_trained(process: subprocess.Popen, workdir: pathlib.Path, count: int) -
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    return [int(pid) for pid in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return [
+        int(pid)
+        for pid in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        .read_text()
+        .split()
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in /proc")
@@ -50,7 +66,10 @@ def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
     data = write_dataset(tmp_path / "data")
     alone = run(arguments(data, tmp_path / "alone", *FLAGS))
     assert alone.returncode == 0, alone.stderr
-    workdir, pipes = tmp_path / "shared", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    workdir, pipes = (
+        tmp_path / "shared",
+        {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT},
+    )
 
     told = subprocess.Popen(launched(data, workdir), **pipes)
     when_trained(told, workdir, 2)
@@ -74,10 +93,22 @@ def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
     expected, found = epochs(tmp_path / "alone"), epochs(workdir)
     assert [epoch["epoch"] for epoch in found] == np.repeat(np.arange(1, EPOCHS + 1), 2).tolist()
     for name in ("loss", "valid_ndcg@10"):
-        np.testing.assert_allclose([epoch[name] for epoch in found], [epoch[name] for epoch in expected], rtol=1e-5, atol=1e-5)
-    rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (tmp_path / "alone", workdir)]
+        np.testing.assert_allclose(
+            [epoch[name] for epoch in found],
+            [epoch[name] for epoch in expected],
+            rtol=1e-5,
+            atol=1e-5,
+        )
+    rows = [
+        json.loads((folder / "results.json").read_text())["rows"]
+        for folder in (tmp_path / "alone", workdir)
+    ]
     for one, two in zip(*rows, strict=True):
-        assert (one["group"], one["protocol"], one["n"]) == (two["group"], two["protocol"], two["n"])
+        assert (one["group"], one["protocol"], one["n"]) == (
+            two["group"],
+            two["protocol"],
+            two["n"],
+        )
         np.testing.assert_allclose(two["NDCG@10"], one["NDCG@10"], rtol=1e-5, atol=1e-5)
 
 
@@ -85,5 +116,8 @@ def test_half_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose launcher names too little would wait for ever, or train alone beside the others."""
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
-    with pytest.raises(UserError, match=r"JAX_NUM_PROCESSES: None beside JAX_COORDINATOR_ADDRESS; expected a whole number"):
+    with pytest.raises(
+        UserError,
+        match=r"JAX_NUM_PROCESSES: None beside JAX_COORDINATOR_ADDRESS; expected a whole number",
+    ):
         join()

@@ -48,7 +48,9 @@ class Setting(NamedTuple):
     def sampled(self) -> np.ndarray:
         return sampled_ranks(self.ranker, self.evaluation)
 
-    def full(self, seen: np.ndarray | None, item_block: int = ITEM_BLOCK, progress: Any = None) -> np.ndarray:
+    def full(
+        self, seen: np.ndarray | None, item_block: int = ITEM_BLOCK, progress: Any = None
+    ) -> np.ndarray:
         return full_ranks(self.ranker, self.evaluation, item_block, seen, progress)
 
     @property
@@ -73,19 +75,30 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Mak
         split = leave_one_out(small_log, LENGTH)
         tables = {} if method == "plain" else {key: 3 * table for key, table in unit_tables.items()}
         if constant:
-            tables = {key: jnp.broadcast_to(t[0], t.shape) if key.startswith("items") else t for key, t in tables.items()}
+            tables = {
+                key: jnp.broadcast_to(t[0], t.shape) if key.startswith("items") else t
+                for key, t in tables.items()
+            }
         config = {"features": 6, "num_layers": 1, "mlp": mlp, "gate": gate}
-        made = assembled(small_log, tables, method, "sasrec", {"data.max_length": LENGTH, "model": config})
-        shapes = jax.eval_shape(lambda: initial_snapshot(made.model, made.replicas, made.data).state.params)
+        made = assembled(
+            small_log, tables, method, "sasrec", {"data.max_length": LENGTH, "model": config}
+        )
+        shapes = jax.eval_shape(
+            lambda: initial_snapshot(made.model, made.replicas, made.data).state.params
+        )
         rng = np.random.default_rng(2)
-        params = jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.standard_normal(leaf.shape[1:]), jnp.float32), shapes)
+        params = jax.tree.map(
+            lambda leaf: jnp.asarray(0.7 * rng.standard_normal(leaf.shape[1:]), jnp.float32), shapes
+        )
         if constant and not tables:
             params["encoder"]["table"] = jnp.full_like(params["encoder"]["table"], 0.1)
         index = exclusion_index(small_log, small_log.offsets[:-1], small_log.offsets[1:])
         negatives = draw_candidates(index, split.test.evaluated, NUM_NEGATIVES, seed=3)
         evaluation = evaluation_set(split.test, negatives, tables, USER_BLOCK)
         seen = seen_pairs(small_log, split.test, evaluation.batches)
-        return Setting(split, made.data.device, tables, made.model, params, negatives, evaluation, seen)
+        return Setting(
+            split, made.data.device, tables, made.model, params, negatives, evaluation, seen
+        )
 
     return make
 
@@ -107,14 +120,23 @@ def all_scores(s: Setting) -> np.ndarray:
         owners = jnp.asarray(users)[:, None]
         own = logits_of(tables, owners, jnp.asarray(items)) if tables else None
         batch = PackedBatch(
-            jnp.asarray(items), jnp.asarray(segments), jnp.asarray(positions), own, jnp.zeros(items.shape, bool), jnp.asarray(segments)
+            jnp.asarray(items),
+            jnp.asarray(segments),
+            jnp.asarray(positions),
+            own,
+            jnp.zeros(items.shape, bool),
+            jnp.asarray(segments),
         )
         catalogue = apply(s.model, params, SequenceModel.item_features, tables)
-        states, normaliser = apply(s.model, params, SequenceModel.user_states, catalogue, batch, newest)
+        states, normaliser = apply(
+            s.model, params, SequenceModel.user_states, catalogue, batch, newest
+        )
         every = jnp.broadcast_to(jnp.arange(num_items), (len(users), num_items))
         features = apply(s.model, params, SequenceModel.item_features, tables, every)
         logits = logits_of(tables, owners, every) if tables else None
-        return apply(s.model, params, SequenceModel.score_candidates, features, states, logits, normaliser)
+        return apply(
+            s.model, params, SequenceModel.score_candidates, features, states, logits, normaliser
+        )
 
     return np.asarray(score(s.params, s.tables))
 
@@ -122,10 +144,17 @@ def all_scores(s: Setting) -> np.ndarray:
 def brute_force(s: Setting, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pessimistic ranks: among the negatives, among all items, and among the items that the user has not seen."""
     ranks = []
-    for row, user, target, negatives in zip(scores, s.evaluation.users, s.evaluation.targets, s.negatives, strict=True):
+    for row, user, target, negatives in zip(
+        scores, s.evaluation.users, s.evaluation.targets, s.negatives, strict=True
+    ):
         others = [item for item in range(len(row)) if item != target]
         fresh = [item for item in others if item not in set(s.history(user).tolist())]
-        ranks.append([sum(not row[item] < row[target] for item in group) for group in (negatives, others, fresh)])
+        ranks.append(
+            [
+                sum(not row[item] < row[target] for item in group)
+                for group in (negatives, others, fresh)
+            ]
+        )
     return tuple(np.array(ranks).T)
 
 
@@ -141,7 +170,10 @@ def test_ranks_equal_brute_force(setting: Maker, name: str) -> None:
     # What the comparison above is meant to cover is there.
     assert s.evaluation.batches.shape[0] > 1 and (s.evaluation.batches < 0).any()
     assert s.split.log.num_items % ITEM_BLOCK
-    assert any(target in s.history(user) for user, target in zip(s.evaluation.users, s.evaluation.targets, strict=True))
+    assert any(
+        target in s.history(user)
+        for user, target in zip(s.evaluation.users, s.evaluation.targets, strict=True)
+    )
     assert any(len(s.history(user)) > LENGTH for user in s.evaluation.users)
 
 
@@ -150,16 +182,23 @@ def test_item_block_changes_nothing(setting: Maker) -> None:
     s = setting("plain")
     _, full, fresh = brute_force(s, all_scores(s))
     for item_block in (40, 41, 1000):
-        np.testing.assert_array_equal(s.full(s.seen, item_block), fresh, err_msg=f"item_block={item_block}")
+        np.testing.assert_array_equal(
+            s.full(s.seen, item_block), fresh, err_msg=f"item_block={item_block}"
+        )
     np.testing.assert_array_equal(s.full(None, 40), full)
 
 
 @pytest.mark.parametrize("most", [0, 3])
-def test_what_bounds_leave_open_is_scored(setting: Maker, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_what_bounds_leave_open_is_scored(
+    setting: Maker, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     """Ranks would depend on how many items of a block may be open before all of it is scored."""
     s = setting("hidden")
     sampled, _, fresh = brute_force(s, all_scores(s))
-    for constant, compiled in (("MOST_UNSURE", ranking._full_ranks), ("MOST_UNSURE_NEGATIVES", ranking._sampled_ranks)):
+    for constant, compiled in (
+        ("MOST_UNSURE", ranking._full_ranks),
+        ("MOST_UNSURE_NEGATIVES", ranking._sampled_ranks),
+    ):
         monkeypatch.setattr(ranking, constant, most)
         compiled.clear_cache()
     np.testing.assert_array_equal(s.full(s.seen), fresh)
@@ -176,7 +215,10 @@ def test_progress_counts_users(setting: Maker) -> None:
 def test_ties_are_pessimistic(setting: Maker) -> None:
     """Equal scores would be broken in the target's favour: four items share each vector here."""
     s = setting("plain")
-    params = {**s.params, "encoder": {"table": s.params["encoder"]["table"][np.arange(s.split.log.num_items) // 4]}}
+    params = {
+        **s.params,
+        "encoder": {"table": s.params["encoder"]["table"][np.arange(s.split.log.num_items) // 4]},
+    }
     s = s._replace(params=params)
     scores = all_scores(s)
     sampled, full, fresh = brute_force(s, scores)
@@ -207,7 +249,9 @@ def test_not_a_number_ranks_last(setting: Maker) -> None:
 def test_one_item_that_is_not_a_number_counts_as_higher(setting: Maker) -> None:
     """An item with a broken vector would silently make every target's rank better; item 40 is in nobody's history."""
     s = setting("plain")
-    broken = s._replace(params={**s.params, "encoder": {"table": s.params["encoder"]["table"].at[40].set(jnp.nan)}})
+    broken = s._replace(
+        params={**s.params, "encoder": {"table": s.params["encoder"]["table"].at[40].set(jnp.nan)}}
+    )
     scores, before = all_scores(broken), all_scores(s)
     assert np.isnan(scores[:, 40]).all() and np.isfinite(np.delete(scores, 40, axis=1)).all()
     sampled, full, _ = brute_force(broken, scores)
@@ -217,7 +261,9 @@ def test_one_item_that_is_not_a_number_counts_as_higher(setting: Maker) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "hidden"])
-def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Maker, name: str) -> None:
+def test_memory_of_full_ranking_does_not_grow_with_users_times_items(
+    setting: Maker, name: str
+) -> None:
     """A catalogue of 10^6 items would not fit: working memory beyond the item features must be that of one block."""
     s, users = setting(name), 64
     shape, ints = jax.ShapeDtypeStruct, functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
@@ -227,13 +273,27 @@ def test_memory_of_full_ranking_does_not_grow_with_users_times_items(setting: Ma
             return shape((num_items, *items.shape[1:]), items.dtype)
 
         model, params = s.model, s.params
-        features = many(jax.eval_shape(lambda: apply(model, params, SequenceModel.item_features, s.tables)))
-        of_items = jax.tree.map(many, jax.eval_shape(lambda f: expansion(model, params, f), features)) if s.tables else None
-        tables = {key: many(table) if key.startswith("items") else table for key, table in s.tables.items()}
+        features = many(
+            jax.eval_shape(lambda: apply(model, params, SequenceModel.item_features, s.tables))
+        )
+        of_items = (
+            jax.tree.map(many, jax.eval_shape(lambda f: expansion(model, params, f), features))
+            if s.tables
+            else None
+        )
+        tables = {
+            key: many(table) if key.startswith("items") else table
+            for key, table in s.tables.items()
+        }
         if not tables:
-            model, params = model.clone(encoder=model.encoder.clone(num_items=num_items)), {**params, "encoder": {"table": features}}
+            model, params = (
+                model.clone(encoder=model.encoder.clone(num_items=num_items)),
+                {**params, "encoder": {"table": features}},
+            )
         ranker = Ranker(model, params, s.data, tables, features)
-        block = UserBlock(slots=ints((8, 2 * LENGTH)), newest=ints((users,)), queries=ints((users,)))
+        block = UserBlock(
+            slots=ints((8, 2 * LENGTH)), newest=ints((users,)), queries=ints((users,))
+        )
         lowered = ranking._full_ranks.lower(
             ranker, of_items, block, targets=ints((users,)), seen=ints((300, 2)), item_block=256
         )

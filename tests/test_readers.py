@@ -29,9 +29,13 @@ def write_table(path: pathlib.Path, columns: dict[str, Sequence[Any]]) -> pathli
     """Writes columns in the format that the ending of `path` says."""
     rows = list(zip(*columns.values(), strict=True))
     if path.suffix == ".parquet":
-        parquet.write_table(pa.table({name: list(values) for name, values in columns.items()}), path)
+        parquet.write_table(
+            pa.table({name: list(values) for name, values in columns.items()}), path
+        )
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+        path.write_text(
+            "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        )
     else:
         mark = "\t" if path.suffix == ".tsv" else ","
         path.write_text("".join(mark.join(map(str, row)) + "\n" for row in [tuple(columns), *rows]))
@@ -39,10 +43,14 @@ def write_table(path: pathlib.Path, columns: dict[str, Sequence[Any]]) -> pathli
 
 
 def write_rows(folder: pathlib.Path, ending: str) -> pathlib.Path:
-    return write_table(folder / f"interactions.{ending}", dict(zip(COLUMNS, zip(*ROWS, strict=True), strict=True)))
+    return write_table(
+        folder / f"interactions.{ending}", dict(zip(COLUMNS, zip(*ROWS, strict=True), strict=True))
+    )
 
 
-def test_inter_txt_needs_no_pyarrow(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inter_txt_needs_no_pyarrow(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bare GPU machine could not train on the paper's data, or would read other pairs than pyarrow."""
     path = tmp_path / "inter.txt"
     path.write_text("3 1\n3 2\n1 2\n\n2 9\n")
@@ -60,7 +68,11 @@ def test_every_format_gives_the_log_of_inter_txt(tmp_path: pathlib.Path, ending:
     (tmp_path / "inter.txt").write_text("".join(f"{user} {item}\n" for user, item in pairs))
     plain = read_log(tmp_path / "inter.txt", "pairs", {})
     assert plain.user_ids.tolist() == [2, 10] and plain.item_ids.tolist() == [1, 3, 7]
-    assert plain.items.tolist() == [2, 2, 1, 1, 0] and plain.offsets.tolist() == [0, 3, 5] and plain.timestamps is None
+    assert (
+        plain.items.tolist() == [2, 2, 1, 1, 0]
+        and plain.offsets.tolist() == [0, 3, 5]
+        and plain.timestamps is None
+    )
     shuffled = [(*pairs[k], 100 + k) for k in (4, 0, 2, 3, 1)]
     columns = dict(zip(("user", "item", "timestamp"), zip(*shuffled, strict=True), strict=True))
     log = read_log(write_table(tmp_path / f"log.{ending}", columns), "pairs", COLUMNS)
@@ -85,7 +97,9 @@ def test_string_ids(tmp_path: pathlib.Path, ending: str) -> None:
     assert log.items.tolist() == [2, 1, 0, 0] and log.offsets.tolist() == [0, 3, 4]
     columns = {"user": ["007", "é b", "7"], "item": ["x", "x", "y"]}
     log = read_log(write_table(tmp_path / f"odd.{ending}", columns), "odd", COLUMNS)
-    assert log.user_ids.tolist() == ["007", "7", "é b"], "leading zeros, blanks and letters with accents are part of an id"
+    assert log.user_ids.tolist() == ["007", "7", "é b"], (
+        "leading zeros, blanks and letters with accents are part of an id"
+    )
 
 
 @pytest.mark.parametrize("ending", TABLES)
@@ -93,30 +107,52 @@ def test_min_rating(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break if the threshold itself were dropped, or times were not cut along with the rows."""
     log = read_log(write_rows(tmp_path, ending), "small", COLUMNS, min_rating=3.0)
     assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y"]
-    assert log.items.tolist() == [1, 0, 0] and log.timestamps is not None and log.timestamps.tolist() == [2, 2, 3]
-    assert read_log(tmp_path / f"interactions.{ending}", "small", COLUMNS, min_rating=4.5).user_ids.tolist() == ["b"]
+    assert (
+        log.items.tolist() == [1, 0, 0]
+        and log.timestamps is not None
+        and log.timestamps.tolist() == [2, 2, 3]
+    )
+    assert read_log(
+        tmp_path / f"interactions.{ending}", "small", COLUMNS, min_rating=4.5
+    ).user_ids.tolist() == ["b"]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=120))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=120
+    )
+)
 def test_log_equals_a_stable_sort(rows: list[tuple[int, int, int]]) -> None:
     """Would break histories of any shape: grouped by user, by time within a user, by the file's order within a time."""
     users, items, times = (np.array(column) for column in zip(*rows, strict=True))
     log = build_log("sorted", users, items, times)
     expected = sorted(rows, key=lambda row: (row[0], row[2]))
-    assert list(zip(log.user_ids[log.users], log.item_ids[log.items], log.timestamps, strict=True)) == expected
+    assert (
+        list(zip(log.user_ids[log.users], log.item_ids[log.items], log.timestamps, strict=True))
+        == expected
+    )
     untimed = build_log("as in the file", users, items)
-    assert untimed.item_ids[untimed.items].tolist() == [row[1] for row in sorted(rows, key=lambda row: row[0])]
-    assert log.num_interactions == len(rows) == log.lengths.sum() and log.num_users == len(set(users.tolist()))
+    assert untimed.item_ids[untimed.items].tolist() == [
+        row[1] for row in sorted(rows, key=lambda row: row[0])
+    ]
+    assert log.num_interactions == len(rows) == log.lengths.sum() and log.num_users == len(
+        set(users.tolist())
+    )
 
 
 def test_items_table_gives_the_row_order(tmp_path: pathlib.Path) -> None:
     """Would break the match of embeddings and items: rows follow the table, items that nobody bought included."""
     path = tmp_path / "items.jsonl"
-    path.write_text('{"item": 9, "title": "nine", "tags": ["a"]}\n{"item": 4, "title": null}\n{"item": 6, "title": "six"}\n')
+    path.write_text(
+        '{"item": 9, "title": "nine", "tags": ["a"]}\n{"item": 4, "title": null}\n{"item": 6, "title": "six"}\n'
+    )
     items = read_attributes(path, "item", "item", "title")
     assert items.ids.tolist() == [9, 4, 6] and list(items.columns["title"]) == ["nine", None, "six"]
-    assert items.fields(0) == {"title": "nine", "tags": ["a"]} and items.fields(2) == {"title": "six", "tags": None}
+    assert items.fields(0) == {"title": "nine", "tags": ["a"]} and items.fields(2) == {
+        "title": "six",
+        "tags": None,
+    }
     (tmp_path / "inter.txt").write_text("1 4\n1 9\n")
     log = read_log(tmp_path / "inter.txt", "small", {}, catalogue=items.ids)
     assert log.item_ids.tolist() == [9, 4, 6] and log.items.tolist() == [1, 0]
@@ -129,8 +165,13 @@ def test_items_table_in_every_format(tmp_path: pathlib.Path, ending: str) -> Non
     """Would break if one format of the items table lost the order of rows or a column."""
     columns = {"asin": ["q", "p"], "title": ["Hand cream", "Soap"], "price": [2.5, 1.0]}
     items = read_attributes(write_table(tmp_path / f"items.{ending}", columns), "asin", "item")
-    price = "2.5" if ending in ("tsv", "csv") else 2.5  # these hold text: a price stays as it is spelt there
-    assert items.ids.tolist() == ["q", "p"] and items.fields(0) == {"title": "Hand cream", "price": price}
+    price = (
+        "2.5" if ending in ("tsv", "csv") else 2.5
+    )  # these hold text: a price stays as it is spelt there
+    assert items.ids.tolist() == ["q", "p"] and items.fields(0) == {
+        "title": "Hand cream",
+        "price": price,
+    }
 
 
 def test_find_interactions(tmp_path: pathlib.Path) -> None:
@@ -148,13 +189,34 @@ def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
     """Would break if a mistyped path gave a traceback, or did not say what the folder holds instead."""
     (tmp_path / "reviews.csv").write_text("")
     nowhere = str(tmp_path / "nowhere")
-    assert_names(refusal(find_interactions, nowhere), ("config.data.path", nowhere, "expected a folder or an interaction file"))
+    assert_names(
+        refusal(find_interactions, nowhere),
+        ("config.data.path", nowhere, "expected a folder or an interaction file"),
+    )
     message = refusal(find_interactions, str(tmp_path), "log.csv")
-    assert_names(message, ("config.data.interactions_file", str(tmp_path / "log.csv"), "does not exist", "reviews.csv"))
+    assert_names(
+        message,
+        (
+            "config.data.interactions_file",
+            str(tmp_path / "log.csv"),
+            "does not exist",
+            "reviews.csv",
+        ),
+    )
     message = refusal(find_interactions, str(tmp_path))
-    parts = ("config.data.path", str(tmp_path), *KNOWN_NAMES[:6], ".gz, .zst", "holds reviews.csv", "config.data.interactions_file")
+    parts = (
+        "config.data.path",
+        str(tmp_path),
+        *KNOWN_NAMES[:6],
+        ".gz, .zst",
+        "holds reviews.csv",
+        "config.data.interactions_file",
+    )
     assert_names(message, parts)
-    assert_names(refusal(read_attributes, tmp_path / "items.jsonl", "item", "item"), (str(tmp_path / "items.jsonl"), "no such file"))
+    assert_names(
+        refusal(read_attributes, tmp_path / "items.jsonl", "item", "item"),
+        (str(tmp_path / "items.jsonl"), "no such file"),
+    )
 
 
 BAD_PAIRS = {
@@ -169,11 +231,20 @@ BAD_PAIRS = {
     "three columns": (b"1 2\n1 2 3\n", (":2: 3 columns in '1 2 3'", "expected two, 'user item'")),
     "one column": (b"1 2\n3 4\n5\n", (":3: 1 columns in '5'", "expected two, 'user item'")),
     "commas": (b"1,2\n", (":1: 1 columns in '1,2'", "expected two, 'user item'")),
-    "binary": (b"1 2\n\xff\xfe 3\n", (":2: b'\\xff\\xfe 3", "is not text", "expected two whole numbers, 'user item'")),
-    "id beyond int64": (b"1 2\n99999999999999999999 1\n", (":2: an id in '" + "9" * 20, "beyond 64 bits")),
+    "binary": (
+        b"1 2\n\xff\xfe 3\n",
+        (":2: b'\\xff\\xfe 3", "is not text", "expected two whole numbers, 'user item'"),
+    ),
+    "id beyond int64": (
+        b"1 2\n99999999999999999999 1\n",
+        (":2: an id in '" + "9" * 20, "beyond 64 bits"),
+    ),
     "hexadecimal": (b"1 2\n0x10 1\n", (":2: '0x10 1'", "not two whole numbers")),
     "null bytes": (b"1 2\n\x00 5\n", (":2: '\\x00 5'", "not two whole numbers")),
-    "long line": (b"1 2\n" + b"9" * 500 + b"\n", (":2: 1 columns in '" + "9" * 60 + "'", "expected two")),
+    "long line": (
+        b"1 2\n" + b"9" * 500 + b"\n",
+        (":2: 1 columns in '" + "9" * 60 + "'", "expected two"),
+    ),
 }
 
 
@@ -191,30 +262,118 @@ def test_faults_of_inter_txt(tmp_path: pathlib.Path, fault: str) -> None:
 BAD_TABLES = {
     "empty csv": ("log.csv", b"", ("the file is empty",)),
     "empty parquet": ("log.parquet", b"", ("the file is empty",)),
-    "header alone": ("log.csv", b"user,item\n", ("a header (user, item) and no rows", "expected one interaction")),
-    "missing column": ("log.csv", b"person,item\na,x\n", ("no column 'user'", "it has person, item", "config.data.columns")),
-    "null in csv": ("log.csv", b"user,item\n1,2\n3,\n", ("row 2 has no value in column 'item'", "fill it in or drop the row")),
-    "null in tsv": ("log.tsv", b"user\titem\n1\t2\n3\t4\n\t5\n", ("row 3 has no value in column 'user'", "fill it in or drop the row")),
-    "null in jsonl": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b"}\n', ("row 2 has no value in column 'item'", "fill it in")),
-    "null time": ("log.csv", b"user,item,timestamp\n1,2,3\n1,2,\n", ("row 2 has no value in column 'timestamp'",)),
-    "empty string id": ("log.csv", b"user,item\na,x\nb,\n", ("row 2 has no value in column 'item'",)),
-    "too many fields": ("log.csv", b"user,item\na,x\nb,y,z\n", ("row 2 has 3 fields, the header 2: 'b,y,z'",)),
-    "too few fields": ("log.tsv", b"user\titem\na\tx\nb\n", ("row 2 has 1 fields, the header 2: 'b'",)),
-    "cut json": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b"\n', ("not a readable JSON lines table: row 2", "b'{\"user\":\"b\"'")),
-    "json of a list": ("log.jsonl", b'{"user":"a","item":"x"}\n[1]\n', ("row 2 is b'[1]'", "one JSON object a line")),
-    "two types": ("log.jsonl", b'{"user":"a","item":1}\n{"user":3,"item":2}\n', ("row 2 has a number in 'user'", "before it a string")),
-    "binary json": ("log.jsonl", b'{"user":"a","item":"x"}\n{"user":"b","item":"\xff"}\n', ("row 2: b'\\xff\"}' is not UTF-8 text",)),
-    "binary header": ("log.tsv", b"us\xffer\titem\na\tx\n", ("the header has b'us\\xffer\\titem'", "not UTF-8 text")),
-    "time of day": ("log.csv", b"user,item,timestamp\na,x,10:00:00\n", ("row 1 has '10:00:00' in", "a number or a date")),
-    "column given twice": ("log.csv", b"user,user,item\na,x,y\n", ("column 'user' stands twice", "rename one")),
+    "header alone": (
+        "log.csv",
+        b"user,item\n",
+        ("a header (user, item) and no rows", "expected one interaction"),
+    ),
+    "missing column": (
+        "log.csv",
+        b"person,item\na,x\n",
+        ("no column 'user'", "it has person, item", "config.data.columns"),
+    ),
+    "null in csv": (
+        "log.csv",
+        b"user,item\n1,2\n3,\n",
+        ("row 2 has no value in column 'item'", "fill it in or drop the row"),
+    ),
+    "null in tsv": (
+        "log.tsv",
+        b"user\titem\n1\t2\n3\t4\n\t5\n",
+        ("row 3 has no value in column 'user'", "fill it in or drop the row"),
+    ),
+    "null in jsonl": (
+        "log.jsonl",
+        b'{"user":"a","item":"x"}\n{"user":"b"}\n',
+        ("row 2 has no value in column 'item'", "fill it in"),
+    ),
+    "null time": (
+        "log.csv",
+        b"user,item,timestamp\n1,2,3\n1,2,\n",
+        ("row 2 has no value in column 'timestamp'",),
+    ),
+    "empty string id": (
+        "log.csv",
+        b"user,item\na,x\nb,\n",
+        ("row 2 has no value in column 'item'",),
+    ),
+    "too many fields": (
+        "log.csv",
+        b"user,item\na,x\nb,y,z\n",
+        ("row 2 has 3 fields, the header 2: 'b,y,z'",),
+    ),
+    "too few fields": (
+        "log.tsv",
+        b"user\titem\na\tx\nb\n",
+        ("row 2 has 1 fields, the header 2: 'b'",),
+    ),
+    "cut json": (
+        "log.jsonl",
+        b'{"user":"a","item":"x"}\n{"user":"b"\n',
+        ("not a readable JSON lines table: row 2", 'b\'{"user":"b"\''),
+    ),
+    "json of a list": (
+        "log.jsonl",
+        b'{"user":"a","item":"x"}\n[1]\n',
+        ("row 2 is b'[1]'", "one JSON object a line"),
+    ),
+    "two types": (
+        "log.jsonl",
+        b'{"user":"a","item":1}\n{"user":3,"item":2}\n',
+        ("row 2 has a number in 'user'", "before it a string"),
+    ),
+    "binary json": (
+        "log.jsonl",
+        b'{"user":"a","item":"x"}\n{"user":"b","item":"\xff"}\n',
+        ("row 2: b'\\xff\"}' is not UTF-8 text",),
+    ),
+    "binary header": (
+        "log.tsv",
+        b"us\xffer\titem\na\tx\n",
+        ("the header has b'us\\xffer\\titem'", "not UTF-8 text"),
+    ),
+    "time of day": (
+        "log.csv",
+        b"user,item,timestamp\na,x,10:00:00\n",
+        ("row 1 has '10:00:00' in", "a number or a date"),
+    ),
+    "column given twice": (
+        "log.csv",
+        b"user,user,item\na,x,y\n",
+        ("column 'user' stands twice", "rename one"),
+    ),
     "text as parquet": ("log.parquet", b"user,item\n", ("not a readable parquet table",)),
-    "binary csv": ("log.csv", b"user,item\na,x\nb,\xff\xfe\n", ("row 2 has b'\\xff\\xfe' in column 'item'", "not UTF-8 text")),
-    "fractions as ids": ("log.csv", b"user,item\n1.5,2\n", ("row 1 has '1.5' in column 'user'", "ids are whole numbers or strings")),
-    "words as time": ("log.csv", b"user,item,timestamp\n1,2,soon\n", ("row 1 has 'soon' in column 'timestamp'", "a number or a date")),
-    "endless time": ("log.csv", b"user,item,timestamp\n1,2,3.5\n1,3,inf\n", ("row 2 has 'inf' in column 'timestamp'", "expected a number")),
-    "unknown ending": ("log.xls", b"1 2\n", ("'.xls' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl")),
-    "no ending": ("log", b"1 2\n", ("'' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl")),
-}  # fmt: skip
+    "binary csv": (
+        "log.csv",
+        b"user,item\na,x\nb,\xff\xfe\n",
+        ("row 2 has b'\\xff\\xfe' in column 'item'", "not UTF-8 text"),
+    ),
+    "fractions as ids": (
+        "log.csv",
+        b"user,item\n1.5,2\n",
+        ("row 1 has '1.5' in column 'user'", "ids are whole numbers or strings"),
+    ),
+    "words as time": (
+        "log.csv",
+        b"user,item,timestamp\n1,2,soon\n",
+        ("row 1 has 'soon' in column 'timestamp'", "a number or a date"),
+    ),
+    "endless time": (
+        "log.csv",
+        b"user,item,timestamp\n1,2,3.5\n1,3,inf\n",
+        ("row 2 has 'inf' in column 'timestamp'", "expected a number"),
+    ),
+    "unknown ending": (
+        "log.xls",
+        b"1 2\n",
+        ("'.xls' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl"),
+    ),
+    "no ending": (
+        "log",
+        b"1 2\n",
+        ("'' is not supported", "expected .txt, .tsv, .csv, .parquet or .jsonl"),
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", BAD_TABLES)
@@ -231,26 +390,44 @@ def test_null_in_parquet_is_named_by_row(tmp_path: pathlib.Path) -> None:
         path = tmp_path / f"log{number}.parquet"
         parquet.write_table(pa.table({"user": users, "item": ["x", "y"]}), path)
         message = refusal(read_log, path, "bad", COLUMNS)
-        assert_names(message, (str(path), "row 2 has no value in column 'user'", "fill it in or drop the row"))
+        assert_names(
+            message,
+            (str(path), "row 2 has no value in column 'user'", "fill it in or drop the row"),
+        )
 
 
 def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     """Would break if min_rating were skipped where ratings are absent, empty or words."""
     path = tmp_path / "log.csv"
     path.write_text("user,item\na,x\n")
-    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "no column 'rating'", "it has user, item"))
+    assert_names(
+        refusal(read_log, path, "bad", COLUMNS, 3.0),
+        (str(path), "no column 'rating'", "it has user, item"),
+    )
     path.write_text("user,item,rating\na,x,good\n")
     assert_names(
-        refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 1 has 'good' in column 'rating'", "expected a number")
+        refusal(read_log, path, "bad", COLUMNS, 3.0),
+        (str(path), "row 1 has 'good' in column 'rating'", "expected a number"),
     )
     path.write_text("user,item,rating\na,x,5\na,y,\n")
-    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 2 has no value in column 'rating'"))
+    assert_names(
+        refusal(read_log, path, "bad", COLUMNS, 3.0),
+        (str(path), "row 2 has no value in column 'rating'"),
+    )
     path.write_text("user,item,rating\na,x,1\n")
-    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), ("no interactions were read", "expected at least one"))
+    assert_names(
+        refusal(read_log, path, "bad", COLUMNS, 3.0),
+        ("no interactions were read", "expected at least one"),
+    )
     path.write_text("user,item,rating\na,x, 5 \na,y,2\n")
-    assert read_log(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], "a number among blanks is a number"
+    assert read_log(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], (
+        "a number among blanks is a number"
+    )
     path.write_text("user,item,rating\na,x,2014-01-01\n")
-    assert_names(refusal(read_log, path, "bad", COLUMNS, 3.0), (str(path), "row 1", "in column 'rating'", "expected a number"))
+    assert_names(
+        refusal(read_log, path, "bad", COLUMNS, 3.0),
+        (str(path), "row 1", "in column 'rating'", "expected a number"),
+    )
 
 
 def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
@@ -259,7 +436,10 @@ def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
     for text, parts in {
         "item,title\n": ("a header (item, title) and no rows", "item a row"),
         "item,title\n1,a\n2,b\n1,c\n": ("item id 1 stands twice", "remove one row"),
-        "item,title\n1,a\n,b\n": ("row 2 has no value in column 'item'", "fill it in or drop the row"),
+        "item,title\n1,a\n,b\n": (
+            "row 2 has no value in column 'item'",
+            "fill it in or drop the row",
+        ),
         "item,name\n1,a\n": ("no column 'title'", "it has item, name"),
         "asin,title\n1,a\n": ("no column 'item'", "it has asin, title"),
     }.items():
@@ -279,23 +459,37 @@ def test_rows_are_the_files_also_after_a_filter(tmp_path: pathlib.Path) -> None:
     """Would break the search for the row to mend: dropped ratings must not shift the rows that a message names."""
     path = tmp_path / "log.csv"
     path.write_text("user,item,rating\na,x,1\na,y,5\nb,q,5\n")
-    assert f"{path}: row 3: item id q" in refusal(read_log, path, "shop", COLUMNS, 3.0, np.array(["x", "y"]))
+    assert f"{path}: row 3: item id q" in refusal(
+        read_log, path, "shop", COLUMNS, 3.0, np.array(["x", "y"])
+    )
     (tmp_path / "inter.txt").write_text("1 2\n")
     message = refusal(read_log, tmp_path / "inter.txt", "bad", COLUMNS, 3.0)
-    assert_names(message, (str(tmp_path / "inter.txt"), "config.data.min_rating=3.0", "has no ratings"))
+    assert_names(
+        message, (str(tmp_path / "inter.txt"), "config.data.min_rating=3.0", "has no ratings")
+    )
 
 
 def test_ids_beyond_64_bits_in_parquet(tmp_path: pathlib.Path) -> None:
     """Would break with ids that wrapped around to negative numbers."""
     path = tmp_path / "log.parquet"
-    parquet.write_table(pa.table({"user": pa.array([1, 2**64 - 1], pa.uint64()), "item": [1, 2]}), path)
-    assert_names(refusal(read_log, path, "bad", COLUMNS), (str(path), "row 2", str(2**64 - 1), "beyond 64 bits"))
+    parquet.write_table(
+        pa.table({"user": pa.array([1, 2**64 - 1], pa.uint64()), "item": [1, 2]}), path
+    )
+    assert_names(
+        refusal(read_log, path, "bad", COLUMNS),
+        (str(path), "row 2", str(2**64 - 1), "beyond 64 bits"),
+    )
 
 
 def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
     """Would break if a table that vanished between two stages gave a traceback."""
-    assert_names(refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file"))
+    assert_names(
+        refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file")
+    )
     message = refusal(read_log, tmp_path / "gone.txt", "gone", COLUMNS)
     assert_names(message, (str(tmp_path / "gone.txt"), "not readable (No such file"))
     (tmp_path / "folder.csv").mkdir()
-    assert_names(refusal(read_table, tmp_path / "folder.csv"), ("no such file, but a folder", "only .parquet"))
+    assert_names(
+        refusal(read_table, tmp_path / "folder.csv"),
+        ("no such file, but a folder", "only .parquet"),
+    )

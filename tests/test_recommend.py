@@ -33,16 +33,23 @@ ITEMS, LENGTH, TOP = 12, 16, 4
 
 
 def log_of(users: Any, items: Any) -> InteractionLog:
-    return build_log("some", np.asarray(users), np.asarray(items), catalogue=np.array([f"i{k}" for k in range(ITEMS)]))
+    return build_log(
+        "some",
+        np.asarray(users),
+        np.asarray(items),
+        catalogue=np.array([f"i{k}" for k in range(ITEMS)]),
+    )
 
 
 @pytest.fixture(scope="module")
 def log() -> InteractionLog:
-    """"many": 500 plays of 3 items; "all": every item; "most": 10 of 12; "few": 2."""
+    """ "many": 500 plays of 3 items; "all": every item; "most": 10 of 12; "few": 2."""
     histories = {
-        "many": [f"i{k % 3}" for k in range(500)], "all": [f"i{k}" for k in range(ITEMS)], "most": [f"i{k}" for k in range(10)],
+        "many": [f"i{k % 3}" for k in range(500)],
+        "all": [f"i{k}" for k in range(ITEMS)],
+        "most": [f"i{k}" for k in range(10)],
         "few": ["i1", "i2"],
-    }  # fmt: skip
+    }
     users = np.concatenate([[name] * len(own) for name, own in histories.items()])
     return log_of(users, np.concatenate(list(histories.values())))
 
@@ -65,11 +72,26 @@ def made(log: InteractionLog) -> Model:
     return Model(model, model.init(jax.random.key(0), {}, batch)["params"], data)
 
 
-def serve(made: Model, log: InteractionLog, path: pathlib.Path, rows: Any = None, top_n: int = TOP, **options: Any) -> Served:
+def serve(
+    made: Model,
+    log: InteractionLog,
+    path: pathlib.Path,
+    rows: Any = None,
+    top_n: int = TOP,
+    **options: Any,
+) -> Served:
     wanted = Wanted(top_n, options.pop("exclude_seen", True), user_block=3)
-    rows, queries = np.arange(log.num_users) if rows is None else np.asarray(rows), np.arange(log.num_users)
-    ranker, histories = Ranker.of(made.model, made.params, made.data, {}), whole_histories(log, LENGTH)
-    return write_recommendations(Audience(ranker, log, queries, histories, make_mesh()), rows, wanted, path, **options)
+    rows, queries = (
+        np.arange(log.num_users) if rows is None else np.asarray(rows),
+        np.arange(log.num_users),
+    )
+    ranker, histories = (
+        Ranker.of(made.model, made.params, made.data, {}),
+        whole_histories(log, LENGTH),
+    )
+    return write_recommendations(
+        Audience(ranker, log, queries, histories, make_mesh()), rows, wanted, path, **options
+    )
 
 
 def by_user(path: pathlib.Path) -> dict[str, list[str]]:
@@ -80,10 +102,20 @@ def by_user(path: pathlib.Path) -> dict[str, list[str]]:
     return found
 
 
-def test_one_user_with_many_plays_or_nothing_left_stops_nobody(made: Model, log: InteractionLog, tmp_path: pathlib.Path) -> None:
+def test_one_user_with_many_plays_or_nothing_left_stops_nobody(
+    made: Model, log: InteractionLog, tmp_path: pathlib.Path
+) -> None:
     """500 plays of 3 songs read as 500 seen items: nobody would be served; nor would one who has seen everything let others be."""
-    served = serve(made, log, tmp_path / "r.parquet", made_from={"data": "abc"}, skipped=[("ghost", "no user of the data")])
-    assert served == Served(2, 1, [("ghost", "no user of the data"), ("all", "has seen all 12 items")])
+    served = serve(
+        made,
+        log,
+        tmp_path / "r.parquet",
+        made_from={"data": "abc"},
+        skipped=[("ghost", "no user of the data")],
+    )
+    assert served == Served(
+        2, 1, [("ghost", "no user of the data"), ("all", "has seen all 12 items")]
+    )
     found = by_user(tmp_path / "r.parquet")
     assert {user: len(items) for user, items in found.items()} == {"many": 4, "few": 4, "most": 2}
     assert set(found["most"]) == {"i10", "i11"} and not set(found["many"]) & {"i0", "i1", "i2"}
@@ -91,14 +123,22 @@ def test_one_user_with_many_plays_or_nothing_left_stops_nobody(made: Model, log:
     assert json.loads(metadata[b"grasp_jax"]) == {"data": "abc"}
     about = read_sealed(tmp_path / "r.about.json", "")
     assert about == {
-        "made_from": {"data": "abc"}, "users": 3, "skipped": 2,
+        "made_from": {"data": "abc"},
+        "users": 3,
+        "skipped": 2,
         "files": {name: sha256(tmp_path / name) for name in ("r.parquet", "r.skipped.csv")},
-    }  # fmt: skip
+    }
     rows = list(csv.reader((tmp_path / "r.skipped.csv").open()))
-    assert rows == [["user", "reason"], ["ghost", "no user of the data"], ["all", "has seen all 12 items"]]
+    assert rows == [
+        ["user", "reason"],
+        ["ghost", "no user of the data"],
+        ["all", "has seen all 12 items"],
+    ]
     assert len(list(tmp_path.iterdir())) == 3 and not UNFINISHED, "no partial file stays"
     serve(made, log, tmp_path / "r.parquet", rows=[2])
-    assert (tmp_path / "r.skipped.csv").read_text() == "user,reason\n", "an older call's list would speak for this one"
+    assert (tmp_path / "r.skipped.csv").read_text() == "user,reason\n", (
+        "an older call's list would speak for this one"
+    )
 
 
 def test_formats_hold_the_same(made: Model, log: InteractionLog, tmp_path: pathlib.Path) -> None:
@@ -112,21 +152,37 @@ def test_formats_hold_the_same(made: Model, log: InteractionLog, tmp_path: pathl
     for suffix, separator in (("csv", ","), ("tsv", "\t")):
         with (tmp_path / f"r.{suffix}").open() as file:
             rows = list(csv.DictReader(file, delimiter=separator))
-        assert [{**row, "rank": int(row["rank"]), "score": np.float32(row["score"])} for row in rows] == expected
+        assert [
+            {**row, "rank": int(row["rank"]), "score": np.float32(row["score"])} for row in rows
+        ] == expected
 
 
-def test_what_was_rated_low_is_left_out(made: Model, log: InteractionLog, tmp_path: pathlib.Path) -> None:
+def test_what_was_rated_low_is_left_out(
+    made: Model, log: InteractionLog, tmp_path: pathlib.Path
+) -> None:
     """People would be recommended what they rated with one star; or eval would leave out the very target."""
-    low = np.array([[3, 11], [2, 5], [0, 7], [2, 1]], np.int32)  # ascending ids: all, few, many, most
+    low = np.array(
+        [[3, 11], [2, 5], [0, 7], [2, 1]], np.int32
+    )  # ascending ids: all, few, many, most
     assert log.user_ids.tolist() == ["all", "few", "many", "most"]
     with_low = dataclasses.replace(log, low_rated=low)
     serve(made, with_low, tmp_path / "r.parquet", top_n=ITEMS)
     found = by_user(tmp_path / "r.parquet")
-    assert found["most"] == ["i10"] and len(found["many"]) == ITEMS - 3 - 1 and "i5" not in found["many"]
+    assert (
+        found["most"] == ["i10"]
+        and len(found["many"]) == ITEMS - 3 - 1
+        and "i5" not in found["many"]
+    )
     targets = np.array([7, -1, 5, -1], np.int32)
     histories = Histories(log.offsets[:-1], log.offsets[1:], targets)
     pairs = seen_pairs(with_low, histories, np.array([[2, -1, 1]]))[0]
-    assert sorted(map(tuple, pairs[pairs[:, 0] >= 0])) == [(0, 0), (0, 1), (0, 2), (2, 1), (2, 2)], "item 5 is the target"
+    assert sorted(map(tuple, pairs[pairs[:, 0] >= 0])) == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (2, 1),
+        (2, 2),
+    ], "item 5 is the target"
 
 
 def test_seen_pairs_are_those_of_each_user_alone() -> None:
@@ -138,7 +194,9 @@ def test_seen_pairs_are_those_of_each_user_alone() -> None:
     log = dataclasses.replace(log, low_rated=low[rng.permutation(len(low))])
     target = rng.integers(-1, ITEMS, log.num_users).astype(np.int32)
     histories = Histories(log.offsets[:-1], log.offsets[1:] - 1, target)
-    batches = np.pad(rng.permutation(log.num_users)[:35], (0, 1), constant_values=-1).reshape(6, 6)[:, ::-1]
+    batches = np.pad(rng.permutation(log.num_users)[:35], (0, 1), constant_values=-1).reshape(6, 6)[
+        :, ::-1
+    ]
     for block, pairs in zip(batches, seen_pairs(log, histories, batches), strict=True):
         for row, user in enumerate(block):
             expected: set[int] = set()
@@ -148,11 +206,15 @@ def test_seen_pairs_are_those_of_each_user_alone() -> None:
             assert sorted(pairs[pairs[:, 0] == row, 1]) == sorted(expected)
 
 
-def test_what_cannot_be_for_anybody(made: Model, log: InteractionLog, tmp_path: pathlib.Path) -> None:
+def test_what_cannot_be_for_anybody(
+    made: Model, log: InteractionLog, tmp_path: pathlib.Path
+) -> None:
     """More items than there are, and nobody with an item left, would be a traceback or an empty file."""
     message = refusal(serve, made, log, tmp_path / "r.csv", top_n=ITEMS + 1)
     assert_names(message, ("config.recommend.top_n: 13", "expected at most 12"))
-    assert "none of the 1 users has an item left" in refusal(serve, made, log, tmp_path / "r.csv", rows=[0])
+    assert "none of the 1 users has an item left" in refusal(
+        serve, made, log, tmp_path / "r.csv", rows=[0]
+    )
     assert not list(tmp_path.iterdir())
     assert serve(made, log, tmp_path / "r.csv", rows=[0], exclude_seen=False) == Served(1, 0, [])
 
@@ -181,7 +243,10 @@ def test_users_of_a_file(case: str, spaced: InteractionLog, tmp_path: pathlib.Pa
     content, known, unknown = USERS[case]
     (tmp_path / "users.txt").write_bytes(content)
     asked = read_users(str(tmp_path / "users.txt"), spaced)
-    assert spaced.user_ids[asked.rows].tolist() == known and [name for name, _ in asked.skipped] == unknown
+    assert (
+        spaced.user_ids[asked.rows].tolist() == known
+        and [name for name, _ in asked.skipped] == unknown
+    )
 
 
 def test_whole_numbers_are_matched_as_text(tmp_path: pathlib.Path) -> None:
@@ -190,7 +255,10 @@ def test_whole_numbers_are_matched_as_text(tmp_path: pathlib.Path) -> None:
     (tmp_path / "users.txt").write_text("8\n007\n9\n")
     asked = read_users(str(tmp_path / "users.txt"), log)
     assert log.user_ids[asked.rows].tolist() == [8]
-    assert asked.skipped == [("007", "no user of the data, whose ids are whole numbers; 7 is one"), ("9", "no user of the data")]
+    assert asked.skipped == [
+        ("007", "no user of the data, whose ids are whole numbers; 7 is one"),
+        ("9", "no user of the data"),
+    ]
 
 
 def test_users_of_a_table(spaced: InteractionLog, tmp_path: pathlib.Path) -> None:
@@ -198,7 +266,10 @@ def test_users_of_a_table(spaced: InteractionLog, tmp_path: pathlib.Path) -> Non
     path = tmp_path / "users.parquet"
     pa.parquet.write_table(pa.table({"user": ["Lee", "Ann Lee", "Lee"]}), path)
     assert spaced.user_ids[read_users(str(path), spaced).rows].tolist() == ["Lee", "Ann Lee"]
-    for table, part in ((pa.table({"id": ["Lee"]}), "no column 'user'"), (pa.table({"user": ["Lee", None]}), "row 2: user None")):
+    for table, part in (
+        (pa.table({"id": ["Lee"]}), "no column 'user'"),
+        (pa.table({"user": ["Lee", None]}), "row 2: user None"),
+    ):
         pa.parquet.write_table(table, path)
         assert_names(refusal(read_users, str(path), spaced), (f"--users: {path}", part))
     path.write_bytes(b"PAR1 no more")
@@ -208,8 +279,14 @@ def test_users_of_a_table(spaced: InteractionLog, tmp_path: pathlib.Path) -> Non
 def test_lists_of_users_that_cannot_be(spaced: InteractionLog, tmp_path: pathlib.Path) -> None:
     """A missing, empty or binary file would be a traceback."""
     path = tmp_path / "users.txt"
-    assert_names(refusal(read_users, str(path), spaced), (str(path), "No such file", "--users takes"))
+    assert_names(
+        refusal(read_users, str(path), spaced), (str(path), "No such file", "--users takes")
+    )
     assert_names(refusal(read_users, str(tmp_path), spaced), (str(tmp_path), "Is a directory"))
-    for content, part in ((b"\n \n", "is empty"), (b"Ann\n\xff\xfe\n", ":2: "), (b"Bob\nEve\n", "none of its 2 lines is a user")):
+    for content, part in (
+        (b"\n \n", "is empty"),
+        (b"Ann\n\xff\xfe\n", ":2: "),
+        (b"Bob\nEve\n", "none of its 2 lines is a user"),
+    ):
         path.write_bytes(content)
         assert_names(refusal(read_users, str(path), spaced), (str(path), part, "--users takes"))

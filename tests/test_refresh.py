@@ -26,7 +26,9 @@ ROWS, K = 300, 6
 WORDS = [f"word{k}" for k in range(40)]
 
 
-@pytest.mark.parametrize("case", ["changed", "new", "gone", "all of it", "nothing", "nearer to all"])
+@pytest.mark.parametrize(
+    "case", ["changed", "new", "gone", "all of it", "nothing", "nearer to all"]
+)
 def test_neighbours_are_those_of_a_full_search(case: str) -> None:
     """A row would keep a neighbour that is gone, or miss a new one that is nearer."""
     rng = np.random.default_rng(0)
@@ -43,9 +45,13 @@ def test_neighbours_are_those_of_a_full_search(case: str) -> None:
         today, kept = today[left], kept[left]
     if case in ("new", "all of it"):
         order = rng.permutation(len(today) + 30)  # rows of today stand in another order
-        today = np.concatenate([today, unit_rows(rng.standard_normal((30, 8))).astype(np.float32)])[order]
+        today = np.concatenate([today, unit_rows(rng.standard_normal((30, 8))).astype(np.float32)])[
+            order
+        ]
         kept = np.concatenate([kept, np.full(30, -1)])[order]
-    np.testing.assert_array_equal(refreshed_neighbours(today, K, kept, old), top_neighbours(today, K))
+    np.testing.assert_array_equal(
+        refreshed_neighbours(today, K, kept, old), top_neighbours(today, K)
+    )
 
 
 class Shop:
@@ -57,7 +63,9 @@ class Shop:
         lengths = rng.integers(4, 9, 60)[:users]
         owners = np.repeat([f"u{k}" for k in range(users)], lengths)
         bought = rng.integers(0, 50, lengths.sum())  # of the items that both days have
-        self.split: Split = leave_one_out(build_log("shop", owners, ids[bought], catalogue=ids), 100)
+        self.split: Split = leave_one_out(
+            build_log("shop", owners, ids[bought], catalogue=ids), 100
+        )
         self.items = AttributeTable(ids, {"title": list(titles.values())})
 
 
@@ -80,9 +88,18 @@ class ByWords(TextEncoder):
         yield
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = {word: np.random.default_rng(k).standard_normal(self.width) for k, word in enumerate(WORDS)}
+        vectors = {
+            word: np.random.default_rng(k).standard_normal(self.width)
+            for k, word in enumerate(WORDS)
+        }
         words = [text.replace(",", " ").replace(".", " ").split() for text in texts]
-        return np.array([sum((vectors[word] for word in own if word in vectors), np.ones(self.width)) for own in words], np.float32)
+        return np.array(
+            [
+                sum((vectors[word] for word in own if word in vectors), np.ones(self.width))
+                for own in words
+            ],
+            np.float32,
+        )
 
     def save(self, folder: pathlib.Path) -> None:
         write_state(folder, "words", {})
@@ -111,14 +128,18 @@ def day(changed: bool) -> Shop:
 
 
 def config_of(**changes: Any) -> KnowledgeConfig:
-    return KnowledgeConfig().with_fields({"encoder": "sentence_transformers", "num_neighbours": 4, **changes})
+    return KnowledgeConfig().with_fields(
+        {"encoder": "sentence_transformers", "num_neighbours": 4, **changes}
+    )
 
 
 def make(shop: Shop, folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
     return prepare.prepare_bank(config_of(**changes), shop.split, Texts(shop.items), folder)
 
 
-def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_refreshed_bank_equals_one_made_anew(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     """Daily banks would drift from what they should be, or everything be encoded again."""
     monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")
@@ -128,14 +149,23 @@ def test_refreshed_bank_equals_one_made_anew(tmp_path: pathlib.Path, monkeypatch
     assert "items: 2 of 80 are new or changed since" in capsys.readouterr().out
     anew = make(day(True), tmp_path / "anew", centre_from=str(tmp_path / "monday"))
     for name in ("items", "items_similar", "users", "users_similar"):
-        np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6, err_msg=name)
-    assert {**refreshed.manifest["recipe"], "centre_from": str(tmp_path / "monday")} == anew.manifest["recipe"]
-    again = make(day(True), tmp_path / "wednesday", since=str(tmp_path / "tuesday"))  # nothing changed: nothing is encoded
+        np.testing.assert_allclose(
+            getattr(refreshed, name), getattr(anew, name), atol=1e-6, err_msg=name
+        )
+    assert {
+        **refreshed.manifest["recipe"],
+        "centre_from": str(tmp_path / "monday"),
+    } == anew.manifest["recipe"]
+    again = make(
+        day(True), tmp_path / "wednesday", since=str(tmp_path / "tuesday")
+    )  # nothing changed: nothing is encoded
     assert len(CALLS) == 2
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
 
 
-def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_refreshed_is_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bank would mix rows of two recipes."""
     monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")
@@ -147,10 +177,17 @@ def test_what_cannot_be_refreshed_is_refused(tmp_path: pathlib.Path, monkeypatch
         ({"item_template": "titled_item"}, (since, "item_template")),
     ):
         config = config_of(since=since, **changes)
-        assert_names(refusal(prepare.prepare_bank, config, shop.split, Texts(shop.items), tmp_path / "other"), parts)
+        assert_names(
+            refusal(
+                prepare.prepare_bank, config, shop.split, Texts(shop.items), tmp_path / "other"
+            ),
+            parts,
+        )
 
 
-def test_vectors_of_another_width_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_of_another_width_are_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that changed under its name would end in NumPy's broadcasting error, hours later."""
     monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     make(day(False), tmp_path / "monday")

@@ -12,7 +12,9 @@ def test_each_model_has_its_key_and_its_rates() -> None:
     replicas = [Replica(0, 0.5, 1e-3), Replica(2**31 + 5, 0.2, 3e-3), Replica(42, 0.0, 1e-4)]
     keys, dropout, learning_rate = per_replica(replicas)
     for key, replica in zip(keys, replicas, strict=True):
-        np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(jax.random.key(replica.seed)))
+        np.testing.assert_array_equal(
+            jax.random.key_data(key), jax.random.key_data(jax.random.key(replica.seed))
+        )
     assert dropout.dtype == learning_rate.dtype == jnp.float32
     np.testing.assert_array_equal(dropout, np.float32([0.5, 0.2, 0.0]))
     np.testing.assert_array_equal(learning_rate, np.float32([1e-3, 3e-3, 1e-4]))

@@ -26,12 +26,30 @@ MAIN = (sys.executable, "-m", "grasp_jax.main", "--mode=report")
 GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
 
 
-def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fashion", failed: tuple[str, ...] = (), **config: Any) -> str:
+def workdir(
+    folder: pathlib.Path,
+    methods: dict[str, float],
+    dataset: str = "fashion",
+    failed: tuple[str, ...] = (),
+    **config: Any,
+) -> str:
     """A finished run whose NDCG@10 is given for each method (and 0.01 more for its second seed)."""
     settings = Config().with_fields(config)
     rows = [
-        {"dataset": dataset, "method": method, "backbone": "sasrec", "seed": seed, "protocol": protocol, "group": group, "dropout": 0.2}
-        | {f"{metric}@{k}": value + 0.01 * s for metric in ("NDCG", "HR") for k in (1, 3, 5, 10, 20)}
+        {
+            "dataset": dataset,
+            "method": method,
+            "backbone": "sasrec",
+            "seed": seed,
+            "protocol": protocol,
+            "group": group,
+            "dropout": 0.2,
+        }
+        | {
+            f"{metric}@{k}": value + 0.01 * s
+            for metric in ("NDCG", "HR")
+            for k in (1, 3, 5, 10, 20)
+        }
         | {"MRR": value, "n": 5}
         for method, value in methods.items()
         for s, seed in enumerate(SEEDS)
@@ -39,47 +57,89 @@ def workdir(folder: pathlib.Path, methods: dict[str, float], dataset: str = "fas
         for group in GROUPS
     ]
     names = list(methods)
-    tested = {"protocol": "full", "backbone": "sasrec", "difference": 0.1, "low": 0.05, "high": 0.2, "p_value": 0.01}
+    tested = {
+        "protocol": "full",
+        "backbone": "sasrec",
+        "difference": 0.1,
+        "low": 0.05,
+        "high": 0.2,
+        "p_value": 0.01,
+    }
     comparisons = [{**tested, "first": names[0], "second": name} for name in names[1:]]
     about = {
-        "command": "python -m grasp_jax.main --config=x&y", "cores": 2, "cpu": "a CPU", "device": "cpu", "versions": {"jax": "1"},
-        "commit": "abc", "lengths": {"3": 5, "9": 1},
+        "command": "python -m grasp_jax.main --config=x&y",
+        "cores": 2,
+        "cpu": "a CPU",
+        "device": "cpu",
+        "versions": {"jax": "1"},
+        "commit": "abc",
+        "lengths": {"3": 5, "9": 1},
         "table1": {"dataset": dataset, "users": 5000, "items": 7, "interactions": 20},
-    }  # fmt: skip
-    failures = [{"method": name, "backbone": "sasrec", "reason": "loss nan at step 3"} for name in failed]
+    }
+    failures = [
+        {"method": name, "backbone": "sasrec", "reason": "loss nan at step 3"} for name in failed
+    ]
     epochs = [
-        {"event": "epoch", "method": method, "backbone": "sasrec", "seed": 1, "dropout": 0.2, "epoch": epoch, "loss": 1 / epoch}
+        {
+            "event": "epoch",
+            "method": method,
+            "backbone": "sasrec",
+            "seed": 1,
+            "dropout": 0.2,
+            "epoch": epoch,
+            "loss": 1 / epoch,
+        }
         | {"valid_ndcg@10": value * epoch / 3}
         for method, value in methods.items()
         for epoch in (1, 2, 3)
     ]
-    example = {"user": "u1", "history": ["<script>alert(1)</script>", "b"], "truth": "c", "gates": {"self": 0.5}, "place": 2}
+    example = {
+        "user": "u1",
+        "history": ["<script>alert(1)</script>", "b"],
+        "truth": "c",
+        "gates": {"self": 0.5},
+        "place": 2,
+    }
     example["top"] = [{"title": title, "score": 1.0} for title in "acd"]
     (folder / "examples").mkdir(parents=True)
     (folder / "gates").mkdir()
     (folder / "config.json").write_text(json.dumps(settings.to_dict()))
-    (folder / "results.json").write_text(json.dumps({"rows": rows, "comparisons": comparisons, "failed": failures, "about": about}))
+    (folder / "results.json").write_text(
+        json.dumps({"rows": rows, "comparisons": comparisons, "failed": failures, "about": about})
+    )
     for record in epochs:
         Records(folder / "metrics.jsonl").append(record)
     for method in methods:
         (folder / "examples" / f"{method}-sasrec.json").write_text(json.dumps([example]))
     corrupted = np.arange(40) < 10
-    np.savez(folder / "gates" / "grasp-sasrec.npz", gates=np.random.default_rng(0).random((40, 3)), corrupted=corrupted)
+    np.savez(
+        folder / "gates" / "grasp-sasrec.npz",
+        gates=np.random.default_rng(0).random((40, 3)),
+        corrupted=corrupted,
+    )
     return str(folder)
 
 
 @pytest.fixture
 def fashion(tmp_path: pathlib.Path) -> Run:
-    return read_runs(workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}, failed=("llm_esr",)))[0]
+    return read_runs(
+        workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}, failed=("llm_esr",))
+    )[0]
 
 
 def test_overall_stands_beside_the_paper(fashion: Run) -> None:
     """A reader would compare with another cell of the paper, or see another mean than the runs have."""
     table = overall(fashion, "sampled100")
-    cell = {(row[1], name): value for row in table.rows for name, value in zip(table.header, row, strict=True)}
+    cell = {
+        (row[1], name): value
+        for row in table.rows
+        for name, value in zip(table.header, row, strict=True)
+    }
     assert cell["grasp", "NDCG@10"] == "50.50 ± 0.71" and cell["plain", "HR@5"] == "40.50 ± 0.71"
     assert cell["grasp", "over plain"] == "+24.7 %" and cell["plain", "over plain"] == "-"
-    assert cell["plain", "paper NDCG@10"] == "44.13" and cell["plain", "difference NDCG@10"] == "-3.63"
+    assert (
+        cell["plain", "paper NDCG@10"] == "44.13" and cell["plain", "difference NDCG@10"] == "-3.63"
+    )
     assert cell["plain", "paper HR@10"] == "49.95" and cell["plain", "difference HR@10"] == "-9.45"
     assert cell["llm_esr", "NDCG@5"] == "failed: loss nan at step 3"
     best = {(table.rows[r][1], table.header[c]) for r, c in table.best}
@@ -89,17 +149,28 @@ def test_overall_stands_beside_the_paper(fashion: Run) -> None:
 
 def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> None:
     """A difference to the paper would be claimed on data that are not the paper's."""
-    table = overall(read_runs(workdir(tmp_path / "one", {"plain": 0.4}, dataset="beauty5"))[0], "sampled100")
-    assert "difference NDCG@10" not in table.header and "another cut" in table.note and "30.58" in table.rows[0]
+    table = overall(
+        read_runs(workdir(tmp_path / "one", {"plain": 0.4}, dataset="beauty5"))[0], "sampled100"
+    )
+    assert (
+        "difference NDCG@10" not in table.header
+        and "another cut" in table.note
+        and "30.58" in table.rows[0]
+    )
 
 
 def test_ablations_are_against_grasp(tmp_path: pathlib.Path) -> None:
     """Table 4 would be compared with another variant."""
-    one = read_runs(workdir(tmp_path / "one", {"grasp": 0.50, "grasp_wo_attention": 0.40}, dataset="beauty5"))[0]
+    one = read_runs(
+        workdir(tmp_path / "one", {"grasp": 0.50, "grasp_wo_attention": 0.40}, dataset="beauty5")
+    )[0]
     table = next(table for table in all_tables(one) if table.name == "ablation")
     row = dict(zip(table.header, table.rows[1], strict=True))
     assert table.rows[1][3] == f"{100 * (40.5 / 50.5 - 1):+.1f} %"
-    assert (row["paper NDCG@10"], row["paper against GRASP"]) == ("33.41", f"{100 * (33.41 / 42.76 - 1):+.1f} %")
+    assert (row["paper NDCG@10"], row["paper against GRASP"]) == (
+        "33.41",
+        f"{100 * (33.41 / 42.76 - 1):+.1f} %",
+    )
 
 
 def test_mean_gates_by_description(fashion: Run) -> None:
@@ -114,23 +185,40 @@ def test_mean_gates_by_description(fashion: Run) -> None:
 def test_formats_keep_every_cell() -> None:
     """A number would be lost on the way to a paper, or LaTeX not compile."""
     rows = [["sasrec", "grasp_plus", "1.00 ± 0.10"], ["", "b", "5 %"]]
-    table = Table("t", "A & B", ["backbone", "method", "x_y"], rows, "p < 0.05", frozenset({(0, 2)}))
+    table = Table(
+        "t", "A & B", ["backbone", "method", "x_y"], rows, "p < 0.05", frozenset({(0, 2)})
+    )
     assert list(csv.reader(io.StringIO(comma_separated(table)))) == [table.header, *table.rows]
     assert "| sasrec | grasp_plus | **1.00 ± 0.10** |" in markdown(table)
-    assert r"| a\|b |" in markdown(Table("t", "T", ["x"], [["a|b"]])), "a bar in a title is no column"
+    assert r"| a\|b |" in markdown(Table("t", "T", ["x"], [["a|b"]])), (
+        "a bar in a title is no column"
+    )
     text = latex(table)
-    assert r"sasrec & grasp\_plus & \textbf{1.00 $\pm$ 0.10} \\" in text and r"5 \%" in text and r"A \& B. p $<$ 0.05." in text
+    assert (
+        r"sasrec & grasp\_plus & \textbf{1.00 $\pm$ 0.10} \\" in text
+        and r"5 \%" in text
+        and r"A \& B. p $<$ 0.05." in text
+    )
     assert text.count(r"\begin") == text.count(r"\end") == 2 and "{llr}" in text
 
 
 def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
     """The page would need a network, run a title as a script, or lack a part."""
-    runs = read_runs(",".join([workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}), workdir(tmp_path / "two", {"plain": 0.3})]))
+    runs = read_runs(
+        ",".join(
+            [
+                workdir(tmp_path / "one", {"plain": 0.40, "grasp": 0.50}),
+                workdir(tmp_path / "two", {"plain": 0.3}),
+            ]
+        )
+    )
     paths = write_report(runs, tmp_path / "out")
     assert all(path.is_file() for path in paths)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "x&amp;y" in page
-    assert not re.findall(r"""(?:src|href)=["'](?!\#)""", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)), "loads something"
+    assert not re.findall(
+        r"""(?:src|href)=["'](?!\#)""", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+    ), "loads something"
     for part in (
         "Learning curves: one",
         "Gates: one",
@@ -140,9 +228,15 @@ def test_page_stands_alone(tmp_path: pathlib.Path) -> None:
         "self 0.500",
     ):
         assert part in page, part
-    assert page.count("<li class=hit>c</li>") == 2, "the item that was taken is marked in both lists"
+    assert page.count("<li class=hit>c</li>") == 2, (
+        "the item that was taken is marked in both lists"
+    )
     report = (tmp_path / "out" / "REPORT.md").read_text()
-    assert "## one" in report and "50.50" in report and (tmp_path / "out" / "tables" / "two-overall-full.csv").is_file()
+    assert (
+        "## one" in report
+        and "50.50" in report
+        and (tmp_path / "out" / "tables" / "two-overall-full.csv").is_file()
+    )
 
 
 def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> None:
@@ -151,7 +245,17 @@ def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> No
     def made(name: str, **config: Any) -> str:
         return workdir(tmp_path / name, {"grasp": 0.3}, **config)
 
-    k5, k10 = (made(f"k{k}", **{"knowledge.num_neighbours": k, "compilation_cache": f"cache{k}", "eval.full": k == 5}) for k in (5, 10))
+    k5, k10 = (
+        made(
+            f"k{k}",
+            **{
+                "knowledge.num_neighbours": k,
+                "compilation_cache": f"cache{k}",
+                "eval.full": k == 5,
+            },
+        )
+        for k in (5, 10)
+    )
     wide = [made(f"w{k}", **{"knowledge.num_neighbours": k, "model.features": 32}) for k in (1, 20)]
     alone = made("alone", **{"knowledge.num_neighbours": 40, "train.batch_size": 64})
     runs = read_runs(",".join([k10, alone, *wide, k5]))
@@ -160,11 +264,17 @@ def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> No
     assert not curve_families(runs, "D") and "Width D" not in all_figures(runs)
     assert "Number of neighbours K" in all_figures(runs) and not curve_families(runs[:2], "K")
 
-    gates = [made(f"g{query}{s}", **{"model.gate_scale": s, "model.gate_query": query}) for s in (1.0, 4.0) for query in ("user", "prefix")]
+    gates = [
+        made(f"g{query}{s}", **{"model.gate_scale": s, "model.gate_query": query})
+        for s in (1.0, 4.0)
+        for query in ("user", "prefix")
+    ]
     assert "Temperature of the gate" in all_figures(read_runs(",".join(gates)))
     assert "Temperature of the gate" not in all_figures(read_runs(",".join(gates[:2])))
     swap = {"knowledge.corruption.kind": "swap"}
-    wrong = [made(f"c{share}", **swap, **{"knowledge.corruption.share": share}) for share in (0.1, 0.5)]
+    wrong = [
+        made(f"c{share}", **swap, **{"knowledge.corruption.share": share}) for share in (0.1, 0.5)
+    ]
     other = made("clean of another data", **{"data.max_length": 7})
     together = families(read_runs(",".join([*wrong, other, gates[0]])), "knowledge.corruption")
     assert [[run.name for run in family] for family in together] == [["c0.1", "c0.5", "guser1.0"]]
@@ -181,16 +291,25 @@ def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
     gates = folder / "gates" / "grasp-sasrec.npz"
     for damaged in (gates.read_bytes()[:100], b"", b"PK"):
         gates.write_bytes(damaged)
-        assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", "not readable", "--mode=evaluate"))
-    assert_names(refusal(read_runs, str(folder / "config.json")), ("config.json", "not readable", "workdirs of finished runs"))
+        assert_names(
+            refusal(read_runs, str(folder)), ("grasp-sasrec.npz", "not readable", "--mode=evaluate")
+        )
+    assert_names(
+        refusal(read_runs, str(folder / "config.json")),
+        ("config.json", "not readable", "workdirs of finished runs"),
+    )
     assert f"--out: {folder / 'config.json'} is a file" in one_line_error(
         run([*MAIN, f"--runs={folder}", f"--out={folder / 'config.json'}"])
     )
     (folder / "results.json").write_text("[]")
     gates.unlink()
-    assert_names(refusal(read_runs, str(folder)), ("results.json", "holds []; expected a JSON object"))
+    assert_names(
+        refusal(read_runs, str(folder)), ("results.json", "holds []; expected a JSON object")
+    )
     (folder / "config.json").write_text("[]")
-    assert_names(refusal(read_runs, str(folder)), ("config.json", "holds []; expected a JSON object"))
+    assert_names(
+        refusal(read_runs, str(folder)), ("config.json", "holds []; expected a JSON object")
+    )
 
 
 RECORD = as_line({"event": "epoch", "method": "a", "backbone": "b", "epoch": 1})
@@ -198,20 +317,46 @@ DAMAGE: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "config is a list": ("config.json", b"[]", ("config.json: holds []", "expected a JSON object")),
     "config is no text": ("config.json", b"\xff\xfe{", ("config.json:1: ", "is not UTF-8")),
     "config without sections": ("config.json", b"{}", ("config.json: not the config of a run",)),
-    "width is text": ("config.json", b'{"data":{},"knowledge":{},"model":{"features":"wide"}}', ('model.features is "wide"',)),
+    "width is text": (
+        "config.json",
+        b'{"data":{},"knowledge":{},"model":{"features":"wide"}}',
+        ('model.features is "wide"',),
+    ),
     "results are a number": ("results.json", b"5", ("results.json: holds 5",)),
     "results have no rows": ("results.json", b'{"rows": []}', ("results.json: holds no rows",)),
-    "a row is a number": ("results.json", b'{"rows": [5]}', ("results.json: rows, entry 1: 5", "expected an object")),
-    "a row without metrics": ("results.json", b'{"rows": [{"dataset": "a"}]}', ("rows, entry 1: no 'method'",)),
-    "records are no text": ("metrics.jsonl", b'{"a": 1}\n\xff\xff\n', ("metrics.jsonl:2: ", "is not UTF-8")),
-    "a record without loss": (
-        "metrics.jsonl", RECORD.encode(), ("epoch record 1: no 'loss'",),
+    "a row is a number": (
+        "results.json",
+        b'{"rows": [5]}',
+        ("results.json: rows, entry 1: 5", "expected an object"),
     ),
-    "examples are an object": ("examples/plain-sasrec.json", b"{}", ("expected a list of examples",)),
+    "a row without metrics": (
+        "results.json",
+        b'{"rows": [{"dataset": "a"}]}',
+        ("rows, entry 1: no 'method'",),
+    ),
+    "records are no text": (
+        "metrics.jsonl",
+        b'{"a": 1}\n\xff\xff\n',
+        ("metrics.jsonl:2: ", "is not UTF-8"),
+    ),
+    "a record without loss": (
+        "metrics.jsonl",
+        RECORD.encode(),
+        ("epoch record 1: no 'loss'",),
+    ),
+    "examples are an object": (
+        "examples/plain-sasrec.json",
+        b"{}",
+        ("expected a list of examples",),
+    ),
     "an example is a number": ("examples/plain-sasrec.json", b"[5]", ("example 1: 5",)),
-    "an example without history": ("examples/plain-sasrec.json", b'[{"user": "u"}]', ("example 1: no 'history'",)),
+    "an example without history": (
+        "examples/plain-sasrec.json",
+        b'[{"user": "u"}]',
+        ("example 1: no 'history'",),
+    ),
     "gates are empty": ("gates/grasp-sasrec.npz", b"", ("grasp-sasrec.npz: not readable",)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("how", DAMAGE)
@@ -227,8 +372,15 @@ def test_damaged_runs_are_one_line(how: str, tmp_path: pathlib.Path) -> None:
 def test_gates_of_another_shape(shape: tuple[int, ...], tmp_path: pathlib.Path) -> None:
     """An empty or cut array would fail in the midst of a figure."""
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
-    np.savez(folder / "gates" / "grasp-sasrec.npz", gates=np.zeros(shape), corrupted=np.zeros(shape[0], bool))
-    assert_names(refusal(read_runs, str(folder)), ("grasp-sasrec.npz", f"of shape {shape}", "--mode=evaluate"))
+    np.savez(
+        folder / "gates" / "grasp-sasrec.npz",
+        gates=np.zeros(shape),
+        corrupted=np.zeros(shape[0], bool),
+    )
+    assert_names(
+        refusal(read_runs, str(folder)),
+        ("grasp-sasrec.npz", f"of shape {shape}", "--mode=evaluate"),
+    )
 
 
 def test_a_line_that_is_no_record(tmp_path: pathlib.Path) -> None:
@@ -236,4 +388,7 @@ def test_a_line_that_is_no_record(tmp_path: pathlib.Path) -> None:
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4}))
     with (folder / "metrics.jsonl").open("a") as file:
         file.write("5\n[]\n")
-    assert_names(refusal(read_runs, str(folder)), ("metrics.jsonl:4: '5'", "not a line as it was written", "remove that line"))
+    assert_names(
+        refusal(read_runs, str(folder)),
+        ("metrics.jsonl:4: '5'", "not a line as it was written", "remove that line"),
+    )

@@ -17,7 +17,9 @@ from grasp_jax.models.methods.base import Facts, ModelSizes
 FEATURES, HIDDEN, USERS = 5, 16, 6
 
 
-def made(gate: str, id_dropout: float = 0.0, hidden: tuple[int, ...] = (HIDDEN,)) -> ResidualEncoder:
+def made(
+    gate: str, id_dropout: float = 0.0, hidden: tuple[int, ...] = (HIDDEN,)
+) -> ResidualEncoder:
     return ResidualEncoder(HolisticEncoder(12, FEATURES, hidden, gate, 2.0), 41, id_dropout)
 
 
@@ -28,12 +30,17 @@ def parameters(module: ResidualEncoder, known: dict[str, jax.Array]) -> Any:
 
     params = jax.jit(lambda key: module.init(key, known, method=touch))(jax.random.key(0))["params"]
     rng = np.random.default_rng(3)
-    return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32),
+        params,
+    )
 
 
 @pytest.mark.parametrize("hidden", [(), (HIDDEN,), (HIDDEN, 8)])
 @pytest.mark.parametrize("gate", ["none", "learned"])
-def test_vectors_and_scores_by_hand(unit_tables: dict[str, jax.Array], gate: str, hidden: tuple[int, ...]) -> None:
+def test_vectors_and_scores_by_hand(
+    unit_tables: dict[str, jax.Array], gate: str, hidden: tuple[int, ...]
+) -> None:
     """The residual would be scaled or scored in another way than o . (text vector + n / (n + c) e), or lose a gradient."""
     module = made(gate, hidden=hidden)
     trust = jnp.asarray(np.random.default_rng(1).random(41), jnp.float32)
@@ -48,7 +55,9 @@ def test_vectors_and_scores_by_hand(unit_tables: dict[str, jax.Array], gate: str
         features, gates = bound.item_features(known), bound.gates(logits)
         everyone = jnp.broadcast_to(features, (USERS, *features.shape))
         weights, offset = bound.last_layer(states)
-        one_by_one = (weights[:, None] * bound.head_input(everyone, gates)).sum(axis=-1) + offset[:, None]
+        one_by_one = (weights[:, None] * bound.head_input(everyone, gates)).sum(axis=-1) + offset[
+            :, None
+        ]
         return bound.score_all(features, states, gates), one_by_one
 
     def plain(params: Any) -> jax.Array:
@@ -71,11 +80,19 @@ def test_vectors_and_scores_by_hand(unit_tables: dict[str, jax.Array], gate: str
 def test_no_gate_is_every_gate_one(unit_tables: dict[str, jax.Array]) -> None:
     """Summing the projections of an ungated item at once would be another function than gates of one, or ignore an ablation."""
     for keep in ((True, True, True), (True, False, True), (True, True, False)):
-        summed, apart = (HolisticEncoder(12, FEATURES, (HIDDEN,), gate, 2.0, keep) for gate in ("none", "paper"))
-        params = jax.jit(lambda key, m=summed: m.init(key, unit_tables, method=lambda m, t: m(m.item_features(t), None)))(jax.random.key(0))
+        summed, apart = (
+            HolisticEncoder(12, FEATURES, (HIDDEN,), gate, 2.0, keep) for gate in ("none", "paper")
+        )
+        params = jax.jit(
+            lambda key, m=summed: m.init(
+                key, unit_tables, method=lambda m, t: m(m.item_features(t), None)
+            )
+        )(jax.random.key(0))
         one = summed.apply(params, unit_tables, method=lambda m, t: m(m.item_features(t), None))
         ones = jnp.broadcast_to(jnp.asarray(keep, jnp.float32), (41, 3))
-        two = apart.apply(params, unit_tables, ones, method=lambda m, t, gates: m(m.item_features(t), gates))
+        two = apart.apply(
+            params, unit_tables, ones, method=lambda m, t, gates: m(m.item_features(t), gates)
+        )
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 
@@ -88,7 +105,9 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
     still = np.asarray(module.apply(params, known, ids, method="item_features"))
     kept = module.apply(params, ids.size, method="keep_ids", rngs={"dropout": jax.random.key(1)})
     assert module.apply(params, ids.size, method="keep_ids").all()
-    training = np.asarray(module.apply(params, known, ids, StepContext(keep_ids=kept), method="item_features"))
+    training = np.asarray(
+        module.apply(params, known, ids, StepContext(keep_ids=kept), method="item_features")
+    )
     left_out = (training[:, -FEATURES:] == 0).all(axis=1)
     assert abs(left_out.mean() - 0.4) < 0.05 and np.abs(still[:, -FEATURES:]).max(axis=1).min() > 0
     np.testing.assert_array_equal(training[~left_out], still[~left_out])
@@ -97,8 +116,15 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
 
 def test_trust_and_switches() -> None:
     """n / (n + c) would be of other counts, or a switched-off part still be there."""
-    config, method, sizes = ModelConfig(), METHODS["grasp_plus"], ModelSizes(num_items=2, max_length=4, width=3)
-    bank = {name: np.ones((2, 3), np.float32) for name in ("items", "items_similar", "users", "users_similar")}
+    config, method, sizes = (
+        ModelConfig(),
+        METHODS["grasp_plus"],
+        ModelSizes(num_items=2, max_length=4, width=3),
+    )
+    bank = {
+        name: np.ones((2, 3), np.float32)
+        for name in ("items", "items_similar", "users", "users_similar")
+    }
     counts = np.array([0, 50])
 
     def trust(config: ModelConfig) -> np.ndarray:

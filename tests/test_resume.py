@@ -40,7 +40,9 @@ def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert epochs(first) == epochs(second)
-    rows = [json.loads((workdir / "results.json").read_text())["rows"] for workdir in (first, second)]
+    rows = [
+        json.loads((workdir / "results.json").read_text())["rows"] for workdir in (first, second)
+    ]
     assert rows[0] == rows[1]
 
 
@@ -57,7 +59,12 @@ def test_killed_ten_times_ends_bit_equal(data: pathlib.Path) -> None:
     assert run(arguments(data, uninterrupted, *LONG)).returncode == 0
     moments, killed = random.Random(0), 0
     for _ in range(10):
-        process = subprocess.Popen(arguments(data, workdir, *LONG), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            arguments(data, workdir, *LONG),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             process.wait(timeout=moments.uniform(2.0, 6.0))
         except subprocess.TimeoutExpired:
@@ -73,7 +80,11 @@ def test_killed_ten_times_ends_bit_equal(data: pathlib.Path) -> None:
 def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
     """Would break if a damaged newest checkpoint stopped the run, or were read as if it were whole."""
     workdir, whole_run = data.parent / "truncated", data.parent / "short"
-    short = (*LONG[1:], "--config.train.max_epochs=4", "--config.train.checkpoint_seconds=0.0")  # each epoch is saved
+    short = (
+        *LONG[1:],
+        "--config.train.max_epochs=4",
+        "--config.train.checkpoint_seconds=0.0",
+    )  # each epoch is saved
     for folder in (workdir, whole_run):
         assert run(arguments(data, folder, *short)).returncode == 0
     newest = newest_checkpoint(workdir)
@@ -82,7 +93,10 @@ def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     result = run(arguments(data, workdir, *short))
     assert result.returncode == 0, result.stderr
-    assert f"{newest.parent.name}/{newest.name}/" in result.stdout and "differs from what was written" in result.stdout, result.stdout
+    assert (
+        f"{newest.parent.name}/{newest.name}/" in result.stdout
+        and "differs from what was written" in result.stdout
+    ), result.stdout
     assert "going on from step" in result.stdout
     assert "resumed after 3 epochs" in result.stdout
     assert_same_run(whole_run, workdir)
@@ -92,25 +106,37 @@ def test_resumes_within_an_epoch(data: pathlib.Path) -> None:
     """Would break if a run killed in the middle of an epoch went on with other losses, or with states taken anew."""
     workdir = data.parent / "within"
     flags = (
-        "--config.model.method=llm_esr", "--config.train.max_epochs=2", "--config.train.checkpoint_seconds=0.0",
-        "--config.train.steps_per_dispatch=1", "--config.eval.full=False",
-    )  # fmt: skip
+        "--config.model.method=llm_esr",
+        "--config.train.max_epochs=2",
+        "--config.train.checkpoint_seconds=0.0",
+        "--config.train.steps_per_dispatch=1",
+        "--config.eval.full=False",
+    )
     command = arguments(data, workdir, *flags)
     assert run(command).returncode == 0
     newest = newest_checkpoint(workdir, "llm_esr-sasrec")
-    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))]
+    expected = [
+        np.asarray(leaf)
+        for leaf in jax.tree.leaves(
+            ocp.StandardCheckpointer().restore(newest.absolute() / "default")
+        )
+    ]
     rows = json.loads((workdir / "results.json").read_text())["rows"]
     shutil.rmtree(newest)
     shutil.rmtree(workdir / "trials")
     result = run(command)
-    assert "resumed after 1 epochs and" in result.stdout and "and 0 steps" not in result.stdout, result.stdout
+    assert "resumed after 1 epochs and" in result.stdout and "and 0 steps" not in result.stdout, (
+        result.stdout
+    )
     again = jax.tree.leaves(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))
     for a, b in zip(expected, again, strict=True):
         np.testing.assert_array_equal(a, np.asarray(b))
     assert json.loads((workdir / "results.json").read_text())["rows"] == rows
 
 
-def test_full_disk_keeps_the_earlier_checkpoint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_earlier_checkpoint(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Would break if a save without space raised a traceback or destroyed what was saved before."""
     checkpoints = Checkpoints(tmp_path / "last")
     tree = {"weights": np.arange(3.0)}
@@ -127,7 +153,9 @@ def test_full_disk_keeps_the_earlier_checkpoint(tmp_path: pathlib.Path, monkeypa
     np.testing.assert_array_equal(restored["weights"], tree["weights"])
 
 
-def test_full_disk_keeps_the_earlier_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_earlier_file(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Would break if results.json were opened for writing in place."""
     path = tmp_path / "results.json"
     files.write_text(path, "old")

@@ -23,17 +23,26 @@ def backbone(num_heads: int = 2, causal: bool = True, num_layers: int = 2) -> SA
 def parameters(num_layers: int = 2) -> Any:
     """Random everywhere: also biases and LayerNorm scales, which start as zeros and ones."""
     init = jax.jit(backbone(num_layers=num_layers).init)
-    params = init(jax.random.key(0), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))["params"]
+    params = init(jax.random.key(0), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))[
+        "params"
+    ]
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32), jax.device_get(params))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), jnp.float32),
+        jax.device_get(params),
+    )
 
 
 def item_vectors(seed: int = 0) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).standard_normal((*SEGMENTS.shape, FEATURES)), jnp.float32)
+    return jnp.asarray(
+        np.random.default_rng(seed).standard_normal((*SEGMENTS.shape, FEATURES)), jnp.float32
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def forward(model: SASRec, params: Any, vectors: jax.Array, segments: jax.Array, positions: jax.Array) -> jax.Array:
+def forward(
+    model: SASRec, params: Any, vectors: jax.Array, segments: jax.Array, positions: jax.Array
+) -> jax.Array:
     return model.apply({"params": params}, vectors, segments, positions)
 
 
@@ -42,7 +51,9 @@ def test_mask_by_hand() -> None:
     allowed = attention_mask(jnp.array([[3, 3, 1, -1]]), causal=True)[0]
     np.testing.assert_array_equal(allowed, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     both_ways = attention_mask(jnp.array([[3, 3, 1, -1]]), causal=False)[0]
-    np.testing.assert_array_equal(both_ways, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(
+        both_ways, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])
@@ -56,7 +67,9 @@ def test_packed_users_equal_users_alone(causal: bool, num_heads: int) -> None:
         alone = jnp.zeros_like(vectors).at[0, :count].set(vectors[at])
         segments, positions = np.full_like(SEGMENTS, -1), np.zeros_like(POSITIONS)
         segments[0, :count], positions[0, :count] = user, np.arange(count)
-        expected = forward(model, parameters(), alone, jnp.asarray(segments), jnp.asarray(positions))[0, :count]
+        expected = forward(
+            model, parameters(), alone, jnp.asarray(segments), jnp.asarray(positions)
+        )[0, :count]
         np.testing.assert_allclose(packed[at], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -65,7 +78,10 @@ def test_changing_a_later_item(causal: bool) -> None:
     """Training would read its own targets if a causal state moved with a later item; without the mask it must move (LLM-ESR)."""
     model, vectors, changed = backbone(causal=causal), item_vectors(), 5
     other = vectors.at[1, changed].set(item_vectors(seed=9)[1, changed])
-    before, after = (np.asarray(forward(model, parameters(), v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))) for v in (vectors, other))
+    before, after = (
+        np.asarray(forward(model, parameters(), v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))
+        for v in (vectors, other)
+    )
     moved = np.abs(before[1] - after[1]).max(axis=1)
     assert (moved[changed:9] > 1e-3).all()
     if causal:
@@ -82,10 +98,14 @@ def test_derivatives_stay_inside_the_mask(causal: bool) -> None:
     @jax.jit
     def jacobian(vectors: jax.Array) -> jax.Array:
         variables = {"params": parameters()}
-        return jax.jacrev(lambda v: model.apply(variables, v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))(vectors)
+        return jax.jacrev(
+            lambda v: model.apply(variables, v, jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+        )(vectors)
 
     parameters()  # outside of the trace
-    reach = np.abs(np.asarray(jacobian(item_vectors()))).max(axis=(2, 5))  # [row, position] of the state, [row, position] of the item
+    reach = np.abs(np.asarray(jacobian(item_vectors()))).max(
+        axis=(2, 5)
+    )  # [row, position] of the state, [row, position] of the item
     expected = np.zeros_like(reach, dtype=bool)
     for row, allowed in enumerate(np.asarray(attention_mask(jnp.asarray(SEGMENTS), causal))):
         expected[row, :, row] = allowed
@@ -96,14 +116,20 @@ def test_positions_count_within_the_history() -> None:
     """Order would be lost: a state must depend on the position embedding of its own place."""
     moved = POSITIONS.copy()
     moved[1, 8] = 3
-    before, after = (forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(p)) for p in (POSITIONS, moved))
+    before, after = (
+        forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(p))
+        for p in (POSITIONS, moved)
+    )
     assert np.abs(np.asarray(before - after))[1, 8].max() > 1e-3
     np.testing.assert_array_equal(before[0], after[0])
 
 
 def layer_norm(x: np.ndarray, params: dict) -> np.ndarray:
     centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-8) * params["scale"] + params["bias"]
+    return (
+        centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-8) * params["scale"]
+        + params["bias"]
+    )
 
 
 def dense(x: np.ndarray, params: dict) -> np.ndarray:
@@ -123,11 +149,17 @@ def oracle(params: dict, vectors: np.ndarray, zeros: int = 0, causal: bool = Tru
         attended = np.zeros_like(x)
         for t in range(n):
             seen = np.concatenate([np.zeros((zeros, FEATURES)), x[: t + 1] if causal else x])
-            logits = dense(q[t], attention["query"]) @ dense(seen, attention["key"]).T / np.sqrt(FEATURES)
+            logits = (
+                dense(q[t], attention["query"])
+                @ dense(seen, attention["key"]).T
+                / np.sqrt(FEATURES)
+            )
             weights = np.exp(logits - logits.max())
             attended[t] = (weights / weights.sum()) @ dense(seen, attention["value"])
         x = layer_norm(q + dense(attended, attention["out"]), params[f"LayerNorm_{2 * layer + 1}"])
-        x = x + dense(np.maximum(dense(x, params[f"Dense_{2 * layer}"]), 0), params[f"Dense_{2 * layer + 1}"])
+        x = x + dense(
+            np.maximum(dense(x, params[f"Dense_{2 * layer}"]), 0), params[f"Dense_{2 * layer + 1}"]
+        )
     return layer_norm(x, params["LayerNorm_4"])
 
 
@@ -136,7 +168,9 @@ def test_padding_that_is_looked_at(causal: bool) -> None:
     """LLM-ESR's protocol would see other padding than its zeros before each history, or the wrong number of them."""
     model = SASRec(FEATURES, MAX_LENGTH, 2, 1, causal, padded_length=7)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters())
-    states = np.asarray(forward(model, parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))
+    states = np.asarray(
+        forward(model, parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+    )
     for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
         vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
         expected = oracle(params, vectors, max(7 - len(vectors), 0), causal)
@@ -146,19 +180,32 @@ def test_padding_that_is_looked_at(causal: bool) -> None:
 def test_forward_equals_a_numpy_oracle() -> None:
     """The backbone would not be SASRec: every user's packed states against a float64 loop over positions."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters())
-    states = np.asarray(forward(backbone(num_heads=1), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)))
+    states = np.asarray(
+        forward(
+            backbone(num_heads=1),
+            parameters(),
+            item_vectors(),
+            jnp.asarray(SEGMENTS),
+            jnp.asarray(POSITIONS),
+        )
+    )
     for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
         expected = oracle(params, np.asarray(item_vectors(), np.float64)[user == SEGMENTS])
         np.testing.assert_allclose(states[user == SEGMENTS], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("block", "causal", "padded_length"), [("sasrec", True, 0), ("sasrec", False, 7), ("prenorm", True, 7), ("prenorm", False, 0)]
+    ("block", "causal", "padded_length"),
+    [("sasrec", True, 0), ("sasrec", False, 7), ("prenorm", True, 7), ("prenorm", False, 0)],
 )
 def test_states_of_asked_places(block: str, causal: bool, padded_length: int) -> None:
     """Ranking would see other states than training: of a few places alone, also where a user's number comes again in another row."""
     model = SASRec(FEATURES, MAX_LENGTH, 2, 2, causal, block=block, padded_length=padded_length)
-    arguments = item_vectors(), jnp.asarray(np.where(SEGMENTS == 7, 5, SEGMENTS)), jnp.asarray(POSITIONS)
+    arguments = (
+        item_vectors(),
+        jnp.asarray(np.where(SEGMENTS == 7, 5, SEGMENTS)),
+        jnp.asarray(POSITIONS),
+    )
     params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
     asked = jnp.array([3, 6, 9, 18, 12, 0])  # 9 is empty
     few = jax.jit(lambda params: model.apply({"params": params}, *arguments, None, asked))(params)
@@ -176,37 +223,64 @@ def test_prenorm_equals_a_numpy_oracle() -> None:
     arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
     rng = np.random.default_rng(1)
     params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    params = jax.tree.map(lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
+    )
     states = np.asarray(forward(model, params, *arguments))
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
         vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
         x = vectors * np.sqrt(FEATURES) + exact["positions"][: len(vectors)]
         for layer in range(2):
-            attention, y = exact[f"SelfAttention_{layer}"], rms_norm(x, exact[f"RMSNorm_{2 * layer}"])
+            attention, y = (
+                exact[f"SelfAttention_{layer}"],
+                rms_norm(x, exact[f"RMSNorm_{2 * layer}"]),
+            )
             attended = np.zeros_like(x)
             for t in range(len(x)):
-                weights = np.exp(dense(y[t], attention["query"]) @ dense(y[: t + 1], attention["key"]).T / np.sqrt(FEATURES))
+                weights = np.exp(
+                    dense(y[t], attention["query"])
+                    @ dense(y[: t + 1], attention["key"]).T
+                    / np.sqrt(FEATURES)
+                )
                 attended[t] = (weights / weights.sum()) @ dense(y[: t + 1], attention["value"])
             x = x + dense(attended, attention["out"])
-            hidden = dense(rms_norm(x, exact[f"RMSNorm_{2 * layer + 1}"]), exact[f"Dense_{2 * layer}"])
+            hidden = dense(
+                rms_norm(x, exact[f"RMSNorm_{2 * layer + 1}"]), exact[f"Dense_{2 * layer}"]
+            )
             gate, value = hidden[:, :FEATURES], hidden[:, FEATURES:]
             x = x + dense(gate / (1 + np.exp(-gate)) * value, exact[f"Dense_{2 * layer + 1}"])
-        np.testing.assert_allclose(states[user == SEGMENTS], rms_norm(x, exact["RMSNorm_4"]), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            states[user == SEGMENTS], rms_norm(x, exact["RMSNorm_4"]), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_heads_matter() -> None:
     """`num_heads` would be ignored: two heads of the same parameters are another function."""
-    one, two = (forward(backbone(n), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)) for n in (1, 2))
+    one, two = (
+        forward(
+            backbone(n), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
+        )
+        for n in (1, 2)
+    )
     assert np.abs(np.asarray(one - two)).max() > 1e-3
 
 
 def test_dropout_none_is_deterministic() -> None:
     """Evaluation would be noisy: None needs no random stream and equals a rate of zero."""
-    arguments = ({"params": parameters()}, item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
+    arguments = (
+        {"params": parameters()},
+        item_vectors(),
+        jnp.asarray(SEGMENTS),
+        jnp.asarray(POSITIONS),
+    )
     apply = jax.jit(lambda rate, key: backbone().apply(*arguments, rate, rngs={"dropout": key}))
-    without = forward(backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS))
-    np.testing.assert_allclose(without, apply(jnp.float32(0.0), jax.random.key(0)), rtol=1e-5, atol=1e-5)
+    without = forward(
+        backbone(), parameters(), item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
+    )
+    np.testing.assert_allclose(
+        without, apply(jnp.float32(0.0), jax.random.key(0)), rtol=1e-5, atol=1e-5
+    )
     first, again, other = (apply(jnp.float32(0.4), jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(np.asarray(first - other)).max() > 1e-2
@@ -216,13 +290,17 @@ def test_dropout_none_is_deterministic() -> None:
 def test_dropout_keeps_the_mean(rate: float) -> None:
     """Training and evaluation would see inputs of different size: a share `rate` becomes zero, the rest grows by 1 / (1 - rate)."""
     x = jnp.ones((200, 500))
-    dropped = np.asarray(Dropout().apply({}, x, jnp.float32(rate), rngs={"dropout": jax.random.key(3)}))
+    dropped = np.asarray(
+        Dropout().apply({}, x, jnp.float32(rate), rngs={"dropout": jax.random.key(3)})
+    )
     kept = dropped > 0
     np.testing.assert_allclose(dropped[kept], 1 / (1 - rate), rtol=1e-6)
     deviation = np.sqrt(rate * (1 - rate) / x.size)
     assert abs((~kept).mean() - rate) < 4 * deviation
     assert abs(dropped.mean() - 1) < 4 * deviation / (1 - rate)
-    assert kept.any(axis=0).mean() > 0 and kept.mean(axis=0).std() < 0.1  # no whole column is dropped at once
+    assert (
+        kept.any(axis=0).mean() > 0 and kept.mean(axis=0).std() < 0.1
+    )  # no whole column is dropped at once
 
 
 def test_dropout_leaves_the_padding_its_mean() -> None:
@@ -232,5 +310,10 @@ def test_dropout_leaves_the_padding_its_mean() -> None:
     padding = jnp.full((1, 4), 196.0)
     params = {"params": parameters(1)["SelfAttention_0"]}
     expected = np.asarray(attention.apply(params, *inputs, None, padding))
-    drawn = [attention.apply(params, *inputs, jnp.float32(0.5), padding, rngs={"dropout": jax.random.key(k)}) for k in range(20)]
+    drawn = [
+        attention.apply(
+            params, *inputs, jnp.float32(0.5), padding, rngs={"dropout": jax.random.key(k)}
+        )
+        for k in range(20)
+    ]
     assert np.abs(np.stack(drawn) - expected).max() < 0.1 * np.abs(expected).max()

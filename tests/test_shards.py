@@ -29,7 +29,9 @@ def bank(folder: pathlib.Path, **changes: Any) -> KnowledgeBank:
     return prepare.prepare_bank(config, shop(), Texts(items_table()), folder)
 
 
-def test_an_interrupted_run_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hours of encoding would be done again, or a bank be made of vectors of two configs."""
     monkeypatch.setattr(shards, "SHARD_ROWS", 3)
     real, encoded, limit = LsaEncoder.encode, [], [2]
@@ -52,31 +54,55 @@ def test_an_interrupted_run_goes_on(tmp_path: pathlib.Path, monkeypatch: pytest.
     with pytest.raises(Killed):
         bank(tmp_path / "other")
     limit[0] = 99
-    bank(tmp_path / "other", seed=1)  # another recipe: its first shard is not that of the interrupted run
+    bank(
+        tmp_path / "other", seed=1
+    )  # another recipe: its first shard is not that of the interrupted run
     assert len(encoded) - before == 1 + 7
 
 
-@pytest.mark.parametrize("vectors, part", [(np.full((2, 4), np.nan), "row 7 holds a value"), (np.ones((3, 4)), "shape (3, 4) for 2 texts")])
-def test_vectors_that_no_bank_may_hold(tmp_path: pathlib.Path, vectors: np.ndarray, part: str) -> None:
+@pytest.mark.parametrize(
+    "vectors, part",
+    [
+        (np.full((2, 4), np.nan), "row 7 holds a value"),
+        (np.ones((3, 4)), "shape (3, 4) for 2 texts"),
+    ],
+)
+def test_vectors_that_no_bank_may_hold(
+    tmp_path: pathlib.Path, vectors: np.ndarray, part: str
+) -> None:
     """NaN would reach training, or rows be another's."""
-    assert part in refusal(shards.save_shard, tmp_path / "items-000000.npy", np.array([7, 9]), vectors)
+    assert part in refusal(
+        shards.save_shard, tmp_path / "items-000000.npy", np.array([7, 9]), vectors
+    )
     assert not list(tmp_path.iterdir())
 
 
 def test_shards_of_two_models_are_refused(tmp_path: pathlib.Path) -> None:
     """Wider rows would be cut in silence where an encoder changed half-way."""
     for number, width in enumerate((4, 5)):
-        shards.save_shard(shards.shard_path(tmp_path, "items", number), np.arange(2), np.ones((2, width)))
-    assert_names(refusal(shards.shard_width, tmp_path, "items"), (str(tmp_path), "4 and 5 wide", "remove the folder"))
+        shards.save_shard(
+            shards.shard_path(tmp_path, "items", number), np.arange(2), np.ones((2, width))
+        )
+    assert_names(
+        refusal(shards.shard_width, tmp_path, "items"),
+        (str(tmp_path), "4 and 5 wide", "remove the folder"),
+    )
 
 
-def test_a_torn_shard_is_encoded_again(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torn_shard_is_encoded_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine that lost power would leave a file that ends every later run in a traceback."""
     monkeypatch.setattr(shards, "SHARD_ROWS", 3)
     shards.fill_shards(tmp_path, "items", np.arange(7), lambda rows: np.ones((len(rows), 4)))
     shards.shard_path(tmp_path, "items", 1).write_bytes(b"")
     asked: list[list[int]] = []
-    shards.fill_shards(tmp_path, "items", np.arange(7), lambda rows: asked.append(rows.tolist()) or np.ones((len(rows), 4)))
+    shards.fill_shards(
+        tmp_path,
+        "items",
+        np.arange(7),
+        lambda rows: asked.append(rows.tolist()) or np.ones((len(rows), 4)),
+    )
     assert asked == [[3, 4, 5]] and shards.shard_width(tmp_path, "items") == 4
 
 
@@ -84,21 +110,38 @@ def test_one_process_makes_a_bank(tmp_path: pathlib.Path) -> None:
     """Two runs with one knowledge.path would write into each other's tables."""
     with making_of(tmp_path / "bank"):
         message = refusal(bank, tmp_path / "bank")
-    assert_names(message, (str(tmp_path / "bank"), f"process {os.getpid()}", "it makes this knowledge bank", "config.knowledge.path"))
+    assert_names(
+        message,
+        (
+            str(tmp_path / "bank"),
+            f"process {os.getpid()}",
+            "it makes this knowledge bank",
+            "config.knowledge.path",
+        ),
+    )
     bank(tmp_path / "bank")
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 
 
-def test_settings_are_checked_before_anything_is_paid_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_checked_before_anything_is_paid_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong K, or a column that is not there, would be said after hours of encoding; and an index that was refused stay in the bank."""
     monkeypatch.setattr(prepare, "describe", lambda *_: pytest.fail("texts were asked for"))
-    assert "config.knowledge.num_neighbours: 50" in refusal(bank, tmp_path / "bank", num_neighbours=50)
-    assert "config.knowledge.user_group_column: 'city'" in refusal(bank, tmp_path / "bank", user_group_column="city")
+    assert "config.knowledge.num_neighbours: 50" in refusal(
+        bank, tmp_path / "bank", num_neighbours=50
+    )
+    assert "config.knowledge.user_group_column: 'city'" in refusal(
+        bank, tmp_path / "bank", user_group_column="city"
+    )
     monkeypatch.undo()
     pytest.importorskip("scann", reason="scann is not installed")
     refusal(bank, tmp_path / "bank", retrieval="scann", min_recall=1.1)
     made = bank(tmp_path / "bank")
-    assert not (tmp_path / "bank" / "items_index").exists() and made.manifest["recipe"]["retrieval"] == "exact"
+    assert (
+        not (tmp_path / "bank" / "items_index").exists()
+        and made.manifest["recipe"]["retrieval"] == "exact"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -115,30 +158,51 @@ def test_reduced_rows(tmp_path: pathlib.Path) -> None:
     """The width asked for would be ignored, or users stand in other directions than the items they are compared with."""
     whole = bank(tmp_path / "whole", center=False)
     kept = bank(tmp_path / "kept", center=False, reduction={"kind": "pca", "width": 3})
-    assert kept.items.shape == (NUM_ITEMS, 3) and kept.manifest["recipe"]["reduction"] == {"kind": "pca", "width": 3}
+    assert kept.items.shape == (NUM_ITEMS, 3) and kept.manifest["recipe"]["reduction"] == {
+        "kind": "pca",
+        "width": 3,
+    }
     for name in ("items", "users"):
         projected = getattr(whole, name) @ kept.extras["basis"]
-        np.testing.assert_allclose(getattr(kept, name), projected / np.linalg.norm(projected, axis=1, keepdims=True), atol=1e-5)
+        np.testing.assert_allclose(
+            getattr(kept, name),
+            projected / np.linalg.norm(projected, axis=1, keepdims=True),
+            atol=1e-5,
+        )
 
 
-def test_the_index_moves_with_the_bank(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_moves_with_the_bank(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An index would look for its files where it was made; a damaged one, or one with a pickle, be loaded."""
     pytest.importorskip("scann", reason="scann is not installed")
     made = bank(tmp_path / "made", retrieval="scann", min_recall=0.0)
     (tmp_path / "made").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
-    ids, cosines = open_index(tmp_path / "moved" / "items_index").search_batched(made.items[:5].astype(np.float32))
+    ids, cosines = open_index(tmp_path / "moved" / "items_index").search_batched(
+        made.items[:5].astype(np.float32)
+    )
     np.testing.assert_array_equal(ids[:, 0], np.arange(5))
     np.testing.assert_allclose(cosines[:, 0], 1, atol=1e-5)
-    tree = unit_rows(np.random.default_rng(0).standard_normal((search_scann.TREE_ROWS, 8))).astype(np.float32)
+    tree = unit_rows(np.random.default_rng(0).standard_normal((search_scann.TREE_ROWS, 8))).astype(
+        np.float32
+    )
     search_scann.save_index(search_scann.build(tree, 5), tmp_path / "tree")
     (tmp_path / "tree").rename(tmp_path / "planted")
-    np.testing.assert_array_equal(open_index(tmp_path / "planted").search_batched(tree[:5])[0][:, 0], np.arange(5))
+    np.testing.assert_array_equal(
+        open_index(tmp_path / "planted").search_batched(tree[:5])[0][:, 0], np.arange(5)
+    )
     (tmp_path / "moved" / "items_index" / PICKLE).write_bytes(b"x")
-    assert_names(refusal(open_index, tmp_path / "moved" / "items_index"), ("items_index", "not as it was written", "prepare the bank anew"))
+    assert_names(
+        refusal(open_index, tmp_path / "moved" / "items_index"),
+        ("items_index", "not as it was written", "prepare the bank anew"),
+    )
     damaged = tmp_path / "moved" / "users_index" / "dataset.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    assert_names(refusal(open_index, tmp_path / "moved" / "users_index"), ("users_index", "not as it was written"))
+    assert_names(
+        refusal(open_index, tmp_path / "moved" / "users_index"),
+        ("users_index", "not as it was written"),
+    )
 
 
 SPREAD = """
@@ -159,6 +223,10 @@ def test_exact_search_over_several_devices(tmp_path: pathlib.Path) -> None:
     }
     subprocess.run([sys.executable, "-c", SPREAD], cwd=tmp_path, env=environment, check=True)
     vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
-    scores = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+    scores = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (
+        vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ).T
     np.fill_diagonal(scores, -np.inf)
-    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), np.argsort(-scores, axis=1)[:, :5])
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "found.npy"), np.argsort(-scores, axis=1)[:, :5]
+    )

@@ -18,9 +18,16 @@ def test_p_values_equal_a_paired_t_test_corrected_by_hand() -> None:
     """Marks of significance would be wrong: SciPy's paired test for each pair, then the smallest times three, and so on."""
     rng = np.random.default_rng(0)
     base = rng.random(300)
-    gains = {"a": base + 0.05 * rng.standard_normal(300), "b": base, "c": base + 0.02 + 0.1 * rng.standard_normal(300)}
+    gains = {
+        "a": base + 0.05 * rng.standard_normal(300),
+        "b": base,
+        "c": base + 0.02 + 0.1 * rng.standard_normal(300),
+    }
     found = {(c.first, c.second): c for c in compare(gains)}
-    raw = {pair: stats.ttest_rel(gains[pair[0]], gains[pair[1]]).pvalue for pair in (("a", "b"), ("a", "c"), ("b", "c"))}
+    raw = {
+        pair: stats.ttest_rel(gains[pair[0]], gains[pair[1]]).pvalue
+        for pair in (("a", "b"), ("a", "c"), ("b", "c"))
+    }
     ordered = sorted(raw, key=lambda pair: raw[pair])
     largest = 0.0
     for factor, pair in zip((3, 2, 1), ordered, strict=True):
@@ -54,4 +61,6 @@ def test_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert 88 <= covered <= 100
     columns = np.stack([np.arange(9.0), rng.random(9)], axis=1)
     np.testing.assert_array_equal(bootstrap_intervals(columns, 3), bootstrap_intervals(columns, 3))
-    np.testing.assert_allclose(bootstrap_intervals(columns[:, :1], 3), bootstrap_intervals(columns, 3)[:1])
+    np.testing.assert_allclose(
+        bootstrap_intervals(columns[:, :1], 3), bootstrap_intervals(columns, 3)[:1]
+    )

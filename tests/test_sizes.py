@@ -19,12 +19,20 @@ USERS, ITEMS, LENGTH, GB = 2000, 1000, 10, 1e9
 def split() -> Split:
     rng = np.random.default_rng(0)
     items = rng.integers(0, ITEMS, USERS * LENGTH).astype(np.int32)
-    log = InteractionLog("some", np.arange(USERS), np.arange(ITEMS), items, np.arange(USERS + 1, dtype=np.int64) * LENGTH)
+    log = InteractionLog(
+        "some",
+        np.arange(USERS),
+        np.arange(ITEMS),
+        items,
+        np.arange(USERS + 1, dtype=np.int64) * LENGTH,
+    )
     return leave_one_out(log, 100)
 
 
 def check(split: Split, memory: float, **fields: Any) -> None:
-    config = Config().with_fields({name.replace("__", "."): value for name, value in fields.items()})
+    config = Config().with_fields(
+        {name.replace("__", "."): value for name, value in fields.items()}
+    )
     check_sizes(config, split, 64, memory)
 
 
@@ -36,24 +44,34 @@ def test_defaults_fit_wherever_there_is_a_gigabyte(split: Split) -> None:
 
 TOO_MUCH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "negatives beyond the catalogue": (
-        {"eval__num_negatives": 1000}, ("config.eval.num_negatives: 1000; expected at most 999", "1000 items"),
+        {"eval__num_negatives": 1000},
+        ("config.eval.num_negatives: 1000; expected at most 999", "1000 items"),
     ),
     "shared negatives beyond it": (
         {"model__method": "grasp_plus", "train__shared_negatives": 1001},
         ("config.train.shared_negatives: 1001", "grasp_plus", "softmax", "expected at most 1000"),
     ),
-    "a wide model": ({"model__features": 65_536}, ("config.model.features: 65536", "GB", "expected at most 16.0 GB", "lower it")),
-    "a wide MLP": ({"model__mlp": (65_536, 65_536)}, ("config.model.mlp: (65536, 65536)", "parameters of grasp")),
+    "a wide model": (
+        {"model__features": 65_536},
+        ("config.model.features: 65536", "GB", "expected at most 16.0 GB", "lower it"),
+    ),
+    "a wide MLP": (
+        {"model__mlp": (65_536, 65_536)},
+        ("config.model.mlp: (65536, 65536)", "parameters of grasp"),
+    ),
     "many models": (
-        {"model__features": 1024, "train__seeds": tuple(range(1000))}, ("config.train.seeds: (0, 1,", "parameters of grasp", "GB"),
+        {"model__features": 1024, "train__seeds": tuple(range(1000))},
+        ("config.train.seeds: (0, 1,", "parameters of grasp", "GB"),
     ),
     "negatives of a target": (
-        {"train__negatives": 1_000_000, "train__batch_size": 2000}, ("config.train.negatives: 1000000", "a step's negatives"),
+        {"train__negatives": 1_000_000, "train__batch_size": 2000},
+        ("config.train.negatives: 1000000", "a step's negatives"),
     ),
     "padding": (
-        {"model__padded_length": 60_000, "train__batch_size": 2000}, ("config.model.padded_length: 60000", "hidden states"),
+        {"model__padded_length": 60_000, "train__batch_size": 2000},
+        ("config.model.padded_length: 60000", "hidden states"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", TOO_MUCH)

@@ -19,11 +19,19 @@ QUICK = settings(max_examples=80, deadline=None, derandomize=True)
 
 def log_of(histories: list[list[int]], num_items: int = 10) -> InteractionLog:
     users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    return build_log("hand", users, np.concatenate([np.array(history, int) for history in histories]), catalogue=np.arange(num_items))
+    return build_log(
+        "hand",
+        users,
+        np.concatenate([np.array(history, int) for history in histories]),
+        catalogue=np.arange(num_items),
+    )
 
 
 def windows(log: InteractionLog, histories: Histories) -> list[list[int]]:
-    return [log.items[start:end].tolist() for start, end in zip(histories.start, histories.end, strict=True)]
+    return [
+        log.items[start:end].tolist()
+        for start, end in zip(histories.start, histories.end, strict=True)
+    ]
 
 
 def test_split_by_hand() -> None:
@@ -31,8 +39,16 @@ def test_split_by_hand() -> None:
     log = log_of([[5, 6, 7, 8, 9], [1, 2, 3], [4, 5], [6]])
     split = leave_one_out(log, max_length=10)
     assert windows(log, split.train) == [[5, 6, 7], [1], [4, 5], [6]]
-    assert windows(log, split.valid)[:2] == [[5, 6, 7], [1]] and split.valid.target.tolist() == [8, 2, -1, -1]
-    assert windows(log, split.test)[:2] == [[5, 6, 7, 8], [1, 2]] and split.test.target.tolist() == [9, 3, -1, -1]
+    assert windows(log, split.valid)[:2] == [[5, 6, 7], [1]] and split.valid.target.tolist() == [
+        8,
+        2,
+        -1,
+        -1,
+    ]
+    assert windows(log, split.test)[:2] == [
+        [5, 6, 7, 8],
+        [1, 2],
+    ] and split.test.target.tolist() == [9, 3, -1, -1]
     assert split.train.target.tolist() == [-1] * 4 and split.train.lengths.tolist() == [3, 1, 2, 1]
 
 
@@ -40,7 +56,18 @@ def test_short_users_are_trained_on_and_not_evaluated() -> None:
     """Would break the protocol: users with one or two interactions give training data and no score."""
     split = leave_one_out(log_of([[1, 2, 3], [4, 5], [6]]), max_length=10)
     assert split.valid.evaluated.tolist() == [0] and split.test.evaluated.tolist() == [0]
-    assert split.train_lengths.tolist() == [1, 2, 1] and split.item_counts.tolist() == [0, 1, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert split.train_lengths.tolist() == [1, 2, 1] and split.item_counts.tolist() == [
+        0,
+        1,
+        0,
+        0,
+        1,
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_include_short_users_reproduces_llm_esr() -> None:
@@ -49,7 +76,9 @@ def test_include_short_users_reproduces_llm_esr() -> None:
     split = leave_one_out(log, max_length=10, include_short_users=True)
     assert windows(log, split.train) == [[1], [4, 5], [6]], "what is trained on stays as it was"
     for part in (split.valid, split.test):
-        assert part.evaluated.tolist() == [0, 1], "a user with one interaction has no history to be scored on"
+        assert part.evaluated.tolist() == [0, 1], (
+            "a user with one interaction has no history to be scored on"
+        )
         assert windows(log, part)[1] == [4] and part.target[1] == 5
 
 
@@ -59,8 +88,13 @@ def test_windows_keep_the_newest_items() -> None:
     split = leave_one_out(log, max_length=3)
     assert windows(log, split.train)[0] == [2, 3, 4, 5]
     assert windows(log, split.valid)[0] == [3, 4, 5] and windows(log, split.test)[0] == [4, 5, 6]
-    assert [part[1] for part in (windows(log, split.train), windows(log, split.valid), windows(log, split.test))] == [[1], [1], [1, 2]]
-    assert (split.valid.target[0], split.test.target[0]) == (6, 7), "targets do not move with the window"
+    assert [
+        part[1]
+        for part in (windows(log, split.train), windows(log, split.valid), windows(log, split.test))
+    ] == [[1], [1], [1, 2]]
+    assert (split.valid.target[0], split.test.target[0]) == (6, 7), (
+        "targets do not move with the window"
+    )
 
 
 def test_counts_are_of_the_uncut_training_part() -> None:
@@ -73,8 +107,14 @@ def test_counts_are_of_the_uncut_training_part() -> None:
 
 
 @QUICK
-@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=12), st.integers(1, 6), st.booleans())
-def test_split_equals_slicing(histories: list[list[int]], max_length: int, include_short_users: bool) -> None:
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=12),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_split_equals_slicing(
+    histories: list[list[int]], max_length: int, include_short_users: bool
+) -> None:
     """Would break the offsets of some user among others: every window and target is compared with Python's slices."""
     histories = [[1, 2, 3], *histories]
     log = log_of(histories)
@@ -88,14 +128,23 @@ def test_split_equals_slicing(histories: list[list[int]], max_length: int, inclu
         assert (row in split.test.evaluated, row in split.valid.evaluated) == (scored, scored)
         if scored:
             before = history[:-2] if len(history) >= 3 else history[:1]
-            assert windows(log, split.valid)[row] == before[-max_length:] and split.valid.target[row] == history[len(before)]
-            assert windows(log, split.test)[row] == history[:-1][-max_length:] and split.test.target[row] == history[-1]
+            assert (
+                windows(log, split.valid)[row] == before[-max_length:]
+                and split.valid.target[row] == history[len(before)]
+            )
+            assert (
+                windows(log, split.test)[row] == history[:-1][-max_length:]
+                and split.test.target[row] == history[-1]
+            )
     assert split.item_counts.tolist() == counts.tolist()
 
 
 def test_nobody_to_evaluate_is_refused() -> None:
     """Would break with an empty result table instead of a message where every history is short."""
-    assert refusal(leave_one_out, log_of([[1, 2], [3]]), 10) == "hand: no user has 3 interactions, so nothing can be evaluated"
+    assert (
+        refusal(leave_one_out, log_of([[1, 2], [3]]), 10)
+        == "hand: no user has 3 interactions, so nothing can be evaluated"
+    )
 
 
 def split_with(train_lengths: list[int], item_counts: list[int]) -> Split:
@@ -103,14 +152,23 @@ def split_with(train_lengths: list[int], item_counts: list[int]) -> Split:
     items = np.repeat(np.arange(len(item_counts)), item_counts)
     parts = np.split(items, np.cumsum(train_lengths)[:-1])
     split = leave_one_out(log_of([[*part.tolist(), 0, 0] for part in parts], len(item_counts)), 100)
-    assert split.train_lengths.tolist() == train_lengths and split.item_counts.tolist() == item_counts
+    assert (
+        split.train_lengths.tolist() == train_lengths and split.item_counts.tolist() == item_counts
+    )
     return split
 
 
 def test_groups_by_given_thresholds() -> None:
     """Would break the paper's groups: tail is fewer than the threshold, and the threshold itself is head."""
-    groups = head_tail_groups(split_with([1, 2, 3, 4], [4, 3, 2, 1]), tail_user_below=3, tail_item_below=2)
-    assert groups.tail_user.tolist() == [True, True, False, False] and groups.tail_item.tolist() == [False, False, False, True]
+    groups = head_tail_groups(
+        split_with([1, 2, 3, 4], [4, 3, 2, 1]), tail_user_below=3, tail_item_below=2
+    )
+    assert groups.tail_user.tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ] and groups.tail_item.tolist() == [False, False, False, True]
     assert (groups.tail_user_below, groups.tail_item_below) == (3, 2)
 
 
@@ -120,7 +178,9 @@ def test_pareto_by_hand() -> None:
     assert groups.tail_item_below == 2 and groups.tail_item.tolist() == [True] * 9 + [False]
     assert groups.tail_user.all(), "among equal counts no split exists, and all are tail"
     only_users = head_tail_groups(split_with([7, 7], [1] * 9 + [5]), tail_user_below=4)
-    assert only_users.tail_user_below == 4 and only_users.tail_item_below == 2, "one threshold given, the other chosen"
+    assert only_users.tail_user_below == 4 and only_users.tail_item_below == 2, (
+        "one threshold given, the other chosen"
+    )
 
 
 @QUICK
@@ -136,7 +196,9 @@ def test_pareto_threshold_is_the_smallest() -> None:
     """Would break the documented rule: with counts 1 to 10, "below 9" is 80 % already, so 9 is not tail."""
     counts = list(range(1, 11))
     smallest = min(below for below in range(1, 12) if np.mean(np.array(counts) < below) >= 0.8)
-    assert smallest == 9 and head_tail_groups(split_with([sum(counts)], counts)).tail_item_below == 9
+    assert (
+        smallest == 9 and head_tail_groups(split_with([sum(counts)], counts)).tail_item_below == 9
+    )
 
 
 def test_statistics_by_hand() -> None:
@@ -156,7 +218,9 @@ def test_statistics_by_hand() -> None:
     }
 
 
-@pytest.mark.skipif(not PAPER_BEAUTY.exists(), reason="the paper's Beauty is not beside the repository")
+@pytest.mark.skipif(
+    not PAPER_BEAUTY.exists(), reason="the paper's Beauty is not beside the repository"
+)
 def test_paper_beauty_has_the_papers_numbers() -> None:
     """Would break the comparison with the paper's Table 1, and with LLM-ESR's number of evaluated users."""
     log = read_log(PAPER_BEAUTY, "beauty", {})

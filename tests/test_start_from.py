@@ -12,23 +12,41 @@ from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
-from grasp_jax.training.start_from import Earlier, check_basis, earlier_rows, read_earlier, start_from
+from grasp_jax.training.start_from import (
+    Earlier,
+    check_basis,
+    earlier_rows,
+    read_earlier,
+    start_from,
+)
 from grasp_jax.workdir import claim
 from tests.command_line import arguments, one_line_error, run, write_dataset
 from tests.refusal import assert_names, refusal
 
-ROWS = np.array([2, -1, 0, 1])  # today's items: two have moved, one is new, all of yesterday's three are there
+ROWS = np.array(
+    [2, -1, 0, 1]
+)  # today's items: two have moved, one is new, all of yesterday's three are there
 
 
 def params(models: int, items: int, positions: int, seed: int) -> dict:
     rng = np.random.default_rng(seed)
-    shapes = {"encoder": {"table": (items, 5), "kernel": (5, 5)}, "backbone": {"positions": (positions, 5)}}
-    return jax.tree.map(lambda shape: jnp.asarray(rng.normal(size=(models, *shape))), shapes, is_leaf=lambda part: isinstance(part, tuple))
+    shapes = {
+        "encoder": {"table": (items, 5), "kernel": (5, 5)},
+        "backbone": {"positions": (positions, 5)},
+    }
+    return jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=(models, *shape))),
+        shapes,
+        is_leaf=lambda part: isinstance(part, tuple),
+    )
 
 
 def saved(workdir: pathlib.Path, positions: int = 7) -> dict:
     """Yesterday's workdir, in which the second of three models is the best."""
-    tree = {"best_params": params(3, 3, positions, seed=1), "progress": {"best": np.array([0.1, 0.3, 0.2])}}
+    tree = {
+        "best_params": params(3, 3, positions, seed=1),
+        "progress": {"best": np.array([0.1, 0.3, 0.2])},
+    }
     folder = workdir / "checkpoints" / "plain-sasrec"
     checkpoints = Checkpoints(folder / "best", {"data": "monday's"})
     checkpoints.save(4, tree, "hash")
@@ -48,9 +66,15 @@ def test_parameters_are_the_best_models(tmp_path: pathlib.Path, positions: int) 
     earlier, fresh = saved(tmp_path), params(2, 4, positions, seed=2)
     carried = started(fresh, tmp_path)
     for m in range(2):
-        np.testing.assert_array_equal(carried["encoder"]["table"][m, [0, 2, 3]], earlier["encoder"]["table"][1, [2, 0, 1]])
-        np.testing.assert_array_equal(carried["encoder"]["table"][m, 1], fresh["encoder"]["table"][m, 1])
-        np.testing.assert_array_equal(carried["encoder"]["kernel"][m], earlier["encoder"]["kernel"][1])
+        np.testing.assert_array_equal(
+            carried["encoder"]["table"][m, [0, 2, 3]], earlier["encoder"]["table"][1, [2, 0, 1]]
+        )
+        np.testing.assert_array_equal(
+            carried["encoder"]["table"][m, 1], fresh["encoder"]["table"][m, 1]
+        )
+        np.testing.assert_array_equal(
+            carried["encoder"]["kernel"][m], earlier["encoder"]["kernel"][1]
+        )
         shared, own = min(positions, 7), carried["backbone"]["positions"][m]
         np.testing.assert_array_equal(own[:shared], earlier["backbone"]["positions"][1, :shared])
         np.testing.assert_array_equal(own[shared:], fresh["backbone"]["positions"][m, shared:])
@@ -60,10 +84,18 @@ def test_other_models_are_refused(tmp_path: pathlib.Path) -> None:
     """A model of another width, or another kind, would end in a traceback of JAX."""
     saved(tmp_path)
     narrow = jax.tree.map(lambda leaf: leaf[..., :4], params(2, 4, 7, seed=2))
-    assert_names(refusal(started, narrow, tmp_path), ("config.train.start_from", "backbone.positions", "(7, 5)", "config.model"))
+    assert_names(
+        refusal(started, narrow, tmp_path),
+        ("config.train.start_from", "backbone.positions", "(7, 5)", "config.model"),
+    )
     other = {"encoder": params(2, 4, 7, seed=2)["encoder"]}
-    assert_names(refusal(started, other, tmp_path), ("config.train.start_from", "another kind of model"))
-    assert_names(refusal(started, narrow, tmp_path / "gone"), ("config.train.start_from", "gone", "holds no checkpoint"))
+    assert_names(
+        refusal(started, other, tmp_path), ("config.train.start_from", "another kind of model")
+    )
+    assert_names(
+        refusal(started, narrow, tmp_path / "gone"),
+        ("config.train.start_from", "gone", "holds no checkpoint"),
+    )
 
 
 def test_rows_are_found_by_id(tmp_path: pathlib.Path) -> None:
@@ -73,22 +105,37 @@ def test_rows_are_found_by_id(tmp_path: pathlib.Path) -> None:
     assert earlier_rows(np.array(["c", "new", "a"]), ids).tolist() == [2, -1, 0]
     path = tmp_path / "item_ids.npy"
     path.write_bytes(path.read_bytes().replace(b"c", b"d", -1))
-    assert_names(refusal(read_earlier, tmp_path, "plain-sasrec"), ("config.train.start_from", str(path), "differs from what was written"))
+    assert_names(
+        refusal(read_earlier, tmp_path, "plain-sasrec"),
+        ("config.train.start_from", str(path), "differs from what was written"),
+    )
 
 
 def test_a_damaged_model_is_not_started_from(tmp_path: pathlib.Path) -> None:
     """Today's models would go on from numbers that nobody trained."""
     saved(tmp_path)
-    files = [path for path in (tmp_path / "checkpoints" / "plain-sasrec" / "best" / "4").rglob("d/*") if path.is_file()]
+    files = [
+        path
+        for path in (tmp_path / "checkpoints" / "plain-sasrec" / "best" / "4").rglob("d/*")
+        if path.is_file()
+    ]
     path = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
-    assert_names(refusal(read_earlier, tmp_path, "plain-sasrec"), ("config.train.start_from", path.name, "differs from what was written"))
+    assert_names(
+        refusal(read_earlier, tmp_path, "plain-sasrec"),
+        ("config.train.start_from", path.name, "differs from what was written"),
+    )
 
 
 def a_bank(folder: pathlib.Path, encoder: str, items: np.ndarray) -> KnowledgeBank:
-    tables = {"items": items, "items_similar": items, "users": items[:2], "users_similar": items[:2]}
+    tables = {
+        "items": items,
+        "items_similar": items,
+        "users": items[:2],
+        "users_similar": items[:2],
+    }
     save_bank(folder, tables, {"encoder": encoder, "item_texts": folder.name}, {})
     return load_bank(folder, {"encoder": encoder, "item_texts": folder.name})
 
@@ -100,14 +147,24 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
     items = rng.normal(size=(40, 8)).astype(np.float32)
     turned = items @ np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
     monday, rows = a_bank(tmp_path / "monday", encoder, items), np.arange(40)
-    earlier = Earlier(tmp_path, {}, np.zeros(1), np.empty(0, str), {"bank": identity(monday.manifest)})
+    earlier = Earlier(
+        tmp_path, {}, np.zeros(1), np.empty(0, str), {"bank": identity(monday.manifest)}
+    )
     check_basis(earlier, monday, [], rows)
-    check_basis(earlier, a_bank(tmp_path / "moved", encoder, items + 0.05), [tmp_path / "monday"], rows)
+    check_basis(
+        earlier, a_bank(tmp_path / "moved", encoder, items + 0.05), [tmp_path / "monday"], rows
+    )
     other = a_bank(tmp_path / "turned", encoder, turned)
     message = refusal(check_basis, earlier, other, [tmp_path / "monday"], rows)
-    assert_names(message, ("config.train.start_from", encoder, "other vectors than it did then", "expected 0.9"))
+    assert_names(
+        message,
+        ("config.train.start_from", encoder, "other vectors than it did then", "expected 0.9"),
+    )
     if encoder == "lsa":
-        assert_names(refusal(check_basis, earlier, other, [tmp_path / "gone"], rows), ("its knowledge bank is gone", "fitted anew"))
+        assert_names(
+            refusal(check_basis, earlier, other, [tmp_path / "gone"], rows),
+            ("its knowledge bank is gone", "fitted anew"),
+        )
     else:
         check_basis(earlier, other, [tmp_path / "gone"], rows)
 
@@ -120,22 +177,46 @@ def records(workdir: pathlib.Path, event: str) -> list[dict]:
 def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
     """The flag would be read and the models start from nothing; a bad epoch be kept where the start was better; or a killed run forget."""
     data = write_dataset(tmp_path / "data")
-    few = ("--config.eval.full=False", "--config.train.learning_rate=0.01", "--config.train.max_epochs=6")
+    few = (
+        "--config.eval.full=False",
+        "--config.train.learning_rate=0.01",
+        "--config.train.max_epochs=6",
+    )
     assert run(arguments(data, tmp_path / "monday", *few)).returncode == 0
     from_monday = f"--config.train.start_from={tmp_path / 'monday'}"
-    bad = (few[0], "--config.train.learning_rate=3.0", "--config.train.max_epochs=1", from_monday)  # an epoch that ruins the model
+    bad = (
+        few[0],
+        "--config.train.learning_rate=3.0",
+        "--config.train.max_epochs=1",
+        from_monday,
+    )  # an epoch that ruins the model
     result = run(arguments(data, tmp_path / "tuesday", *bad))
     assert result.returncode == 0, result.stderr
     assert "starts from" in result.stdout and "has validation NDCG@10" in result.stdout
     started = records(tmp_path / "tuesday", "start")[0]["valid_ndcg@10"]
     epoch = records(tmp_path / "tuesday", "epoch")
-    assert all(line["valid_ndcg@10"] < line["best"] for line in epoch), "the test needs a worse epoch"
-    assert [line["best"] for line in epoch] == pytest.approx(started), "the start is epoch 0 of its own validation"
+    assert all(line["valid_ndcg@10"] < line["best"] for line in epoch), (
+        "the test needs a worse epoch"
+    )
+    assert [line["best"] for line in epoch] == pytest.approx(started), (
+        "the start is epoch 0 of its own validation"
+    )
     rows = json.loads((tmp_path / "tuesday" / "results.json").read_text())["rows"]
     assert {row["best_epoch"] for row in rows} == {0}
     none = (few[0], "--config.train.learning_rate=3.0", "--config.train.max_epochs=0", from_monday)
     assert run(arguments(data, tmp_path / "served", *none)).returncode == 0
     served = json.loads((tmp_path / "served" / "results.json").read_text())["rows"]
-    assert [row["NDCG@10"] for row in served] == [row["NDCG@10"] for row in rows], "max_epochs=0 serves the starting model"
-    error = one_line_error(run(arguments(data, tmp_path / "other", *bad[:-1], f"--config.train.start_from={tmp_path / 'nowhere'}")))
+    assert [row["NDCG@10"] for row in served] == [row["NDCG@10"] for row in rows], (
+        "max_epochs=0 serves the starting model"
+    )
+    error = one_line_error(
+        run(
+            arguments(
+                data,
+                tmp_path / "other",
+                *bad[:-1],
+                f"--config.train.start_from={tmp_path / 'nowhere'}",
+            )
+        )
+    )
     assert_names(error, ("config.train.start_from", "nowhere"))

@@ -23,13 +23,19 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     """A teacher would be another user, another model, or a state after validation and test items."""
     split = leave_one_out(small_log, LENGTH)
     nothing = jnp.zeros(small_log.num_users + 1, jnp.int32)
-    data = DeviceData(jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing)
+    data = DeviceData(
+        jnp.asarray(small_log.items), jnp.asarray(small_log.users), None, nothing, nothing
+    )
     config = ModelConfig().with_fields({"features": 6, "num_layers": 1})
-    model = build_model(config, "plain", backbone, ModelSizes(small_log.num_items, LENGTH + 2, 0, 4))
+    model = build_model(
+        config, "plain", backbone, ModelSizes(small_log.num_items, LENGTH + 2, 0, 4)
+    )
     masked = model.backbone.bidirectional
     everyone = pack_all_users(split.train, 4, model.backbone.mask_at)
     batch = gather_batch(data, everyone.slots[0])
-    params = jax.jit(jax.vmap(lambda key: model.init(key, {}, batch)["params"]))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    params = jax.jit(jax.vmap(lambda key: model.init(key, {}, batch)["params"]))(
+        jax.vmap(jax.random.key)(jnp.arange(2))
+    )
     found = newest_states(model, params, data, {}, everyone, small_log.num_users)
     assert found.shape == (2, small_log.num_users, 6)
     alone = np.full((small_log.num_users, LENGTH + 2), -1, np.int32)  # one user a row
@@ -43,5 +49,7 @@ def test_states_equal_one_user_at_a_time(small_log: InteractionLog, backbone: st
     for m in range(2):
         one = jax.tree.map(lambda leaf, m=m: leaf[m], params)
         features = apply(model, one, SequenceModel.item_features, {})
-        states = jax.jit(lambda p, f: apply(model, p, SequenceModel.user_states, f, each, newest)[0])(one, features)
+        states = jax.jit(
+            lambda p, f: apply(model, p, SequenceModel.user_states, f, each, newest)[0]
+        )(one, features)
         np.testing.assert_allclose(found[m], states, rtol=1e-5, atol=1e-5)

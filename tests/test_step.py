@@ -14,7 +14,14 @@ from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.models import gates
-from grasp_jax.models.batch import Negatives, OwnNegatives, PackedBatch, PairScores, SharedNegatives, Targets
+from grasp_jax.models.batch import (
+    Negatives,
+    OwnNegatives,
+    PackedBatch,
+    PairScores,
+    SharedNegatives,
+    Targets,
+)
 from grasp_jax.models.device_data import DeviceData, gather_batch, logits_of
 from grasp_jax.models.frozen import asked_with
 from grasp_jax.models.methods import METHODS
@@ -64,21 +71,51 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
         method, mlp, gate = MODELS[name]
         bank = {name: np.asarray(table) for name, table in sharpened(unit_tables, 6).items()}
         split = leave_one_out(small_log, LENGTH)
-        fields = {"features": 6, "num_layers": 1, "mlp": mlp, "gate": gate, "plus.gate": gate, "llm_esr.similar_users": 3}
+        fields = {
+            "features": 6,
+            "num_layers": 1,
+            "mlp": mlp,
+            "gate": gate,
+            "plus.gate": gate,
+            "llm_esr.similar_users": 3,
+        }
         config = ModelConfig().with_fields(fields)
         declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
         declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
         tables = {table.name: jnp.asarray(table.rows) for table in declared}
         train = {"loss": "bce", "batch_size": BATCH, "negatives": NEGATIVES}
         fields["projection"] = "token"
-        made = assembled(small_log, tables, method, "sasrec", {"data.max_length": LENGTH, "model": fields, "train": train})
-        slots = np.concatenate([make_epoch(made.data, made.replicas, epoch).slots[0] for epoch in range(2)])
+        made = assembled(
+            small_log,
+            tables,
+            method,
+            "sasrec",
+            {"data.max_length": LENGTH, "model": fields, "train": train},
+        )
+        slots = np.concatenate(
+            [make_epoch(made.data, made.replicas, epoch).slots[0] for epoch in range(2)]
+        )
         batch = jax.jit(gather_batch)(made.data.device, jnp.asarray(slots[0]))
         targets = draw_batch(made.data.shape)(jax.random.key(7), 0, made.data.device, batch)
         params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
         rng = np.random.default_rng(3)
-        params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), params)
-        return Setting(split, made.data.shape, made.data.device, tables, made.model, params, slots, batch, targets)
+        params = jax.tree.map(
+            lambda leaf: (
+                np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)
+            ),
+            params,
+        )
+        return Setting(
+            split,
+            made.data.shape,
+            made.data.device,
+            tables,
+            made.model,
+            params,
+            slots,
+            batch,
+            targets,
+        )
 
     return make
 
@@ -89,8 +126,19 @@ def draw_batch(shape: StepShape) -> Any:
 
 
 def training_scores(model: SequenceModel, params: Any, s: Setting) -> PairScores:
-    logits = logits_of(s.tables, s.targets.users[:, None], s.targets.negatives.items) if s.model.gated else None
-    return apply(model, params, SequenceModel.training_scores, s.tables, s.batch, s.targets._replace(negative_logits=logits))
+    logits = (
+        logits_of(s.tables, s.targets.users[:, None], s.targets.negatives.items)
+        if s.model.gated
+        else None
+    )
+    return apply(
+        model,
+        params,
+        SequenceModel.training_scores,
+        s.tables,
+        s.batch,
+        s.targets._replace(negative_logits=logits),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +148,9 @@ def scores_of(setting: Any) -> Any:
     @functools.cache
     def make(name: str) -> PairScores:
         s = setting(name)
-        return jax.tree.map(np.asarray, jax.jit(lambda params: training_scores(s.model, params, s))(s.params))
+        return jax.tree.map(
+            np.asarray, jax.jit(lambda params: training_scores(s.model, params, s))(s.params)
+        )
 
     return make
 
@@ -110,7 +160,11 @@ def test_pairs_are_the_positions_with_a_next_item(setting: Any, scores_of: Any) 
     s = setting("plain")
     slots = s.slots[0].ravel()
     users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
-    expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 1 < s.split.train.end[users[place]]]
+    expected = [
+        place
+        for place in np.flatnonzero(slots >= 0)
+        if slots[place] + 1 < s.split.train.end[users[place]]
+    ]
     mask, places = scores_of("plain").mask, np.asarray(s.targets.places.flat)
     assert places[mask].tolist() == expected and (places[~mask] == slots.size).all()
     np.testing.assert_array_equal(np.asarray(s.targets.users)[mask], users[expected])
@@ -121,11 +175,19 @@ def test_last_targets_are_the_last_pair_of_each_history(setting: Any) -> None:
     """LLM-ESR's GRU4Rec would be trained on other positions than the last of each user."""
     s = setting("plain")
     shape = s.shape._replace(num_targets=BATCH, last_only=True)
-    places = np.asarray(jax.jit(lambda: draw_targets(jax.random.key(0), 0, s.data, s.batch, shape)[1].places.flat)())
+    places = np.asarray(
+        jax.jit(lambda: draw_targets(jax.random.key(0), 0, s.data, s.batch, shape)[1].places.flat)()
+    )
     slots = s.slots[0].ravel()
     users = np.where(slots >= 0, s.split.log.users[np.maximum(slots, 0)], -1)
-    expected = [place for place in np.flatnonzero(slots >= 0) if slots[place] + 2 == s.split.train.end[users[place]]]
-    assert places[places < slots.size].tolist() == expected and len(expected) == len(set(users[users >= 0].tolist()))
+    expected = [
+        place
+        for place in np.flatnonzero(slots >= 0)
+        if slots[place] + 2 == s.split.train.end[users[place]]
+    ]
+    assert places[places < slots.size].tolist() == expected and len(expected) == len(
+        set(users[users >= 0].tolist())
+    )
 
 
 def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
@@ -133,12 +195,19 @@ def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     s = setting("plain")
     every = draw_batch(s.shape._replace(num_targets=s.batch.items.size))
     batches = [jax.jit(gather_batch)(s.data, slots) for slots in s.slots]
-    counts = [(np.asarray(every(jax.random.key(0), 0, s.data, batch).places.flat) < batch.items.size).sum() for batch in batches]
+    counts = [
+        (
+            np.asarray(every(jax.random.key(0), 0, s.data, batch).places.flat) < batch.items.size
+        ).sum()
+        for batch in batches
+    ]
     assert max(counts) <= len(s.targets.places.flat)
 
 
 @pytest.mark.parametrize("name", ["plain", "hidden", "softmax", "llm_esr", "plus", "gated plus"])
-def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scores_of: Any, name: str) -> None:
+def test_training_score_is_the_serving_score_after_the_prefix(
+    setting: Any, scores_of: Any, name: str
+) -> None:
     """Training would fit another score than ranking reads: at position t, the next item's score after the history up to t."""
     s = setting(name)
     batch, scores = jax.tree.map(np.asarray, s.batch), scores_of(name)
@@ -151,14 +220,30 @@ def test_training_score_is_the_serving_score_after_the_prefix(setting: Any, scor
         prefixes[p, :count] = s.slots[0][row, column - count + 1 : column + 1]
     newest = (prefixes >= 0).sum(axis=1) - 1 + width * np.arange(len(rows))
     users, targets = batch.segments[rows, columns], batch.items[rows, columns + 1]
-    candidates = np.concatenate([targets[:, None], np.asarray(s.targets.negatives.items)[exists]], axis=1)
+    candidates = np.concatenate(
+        [targets[:, None], np.asarray(s.targets.negatives.items)[exists]], axis=1
+    )
 
     @jax.jit
     def serve(params: Any) -> jax.Array:
         alone = gather_batch(s.data, jnp.asarray(prefixes))
-        states, normaliser = apply(s.model, params, SequenceModel.user_states, features(s, params, None), alone, newest)
-        logits = logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates)) if s.model.gated else None
-        return apply(s.model, params, SequenceModel.score_candidates, features(s, params, candidates), states, logits, normaliser)
+        states, normaliser = apply(
+            s.model, params, SequenceModel.user_states, features(s, params, None), alone, newest
+        )
+        logits = (
+            logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(candidates))
+            if s.model.gated
+            else None
+        )
+        return apply(
+            s.model,
+            params,
+            SequenceModel.score_candidates,
+            features(s, params, candidates),
+            states,
+            logits,
+            normaliser,
+        )
 
     served = serve(s.params)
     np.testing.assert_allclose(scores.positive[exists], served[:, 0], rtol=1e-5, atol=1e-5)
@@ -170,7 +255,14 @@ def features(s: Setting, params: Any, ids: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize(
-    ("name", "projection"), [("plain", "token"), ("hidden", "token"), ("softmax", "table"), ("llm_esr", "token"), ("gated plus", "table")]
+    ("name", "projection"),
+    [
+        ("plain", "token"),
+        ("hidden", "token"),
+        ("softmax", "table"),
+        ("llm_esr", "token"),
+        ("gated plus", "table"),
+    ],
 )
 def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projection: str) -> None:
     """Packing, projecting once and reading one vector twice would train another model than one padded row per user does."""
@@ -180,7 +272,10 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
     lengths = s.split.train.lengths[users]
     longest = int(lengths.max())
     valid = np.arange(longest) < lengths[:, None]
-    padded_items, padded_negatives = np.zeros(valid.shape, int), np.zeros((*valid.shape, NEGATIVES), int)
+    padded_items, padded_negatives = (
+        np.zeros(valid.shape, int),
+        np.zeros((*valid.shape, NEGATIVES), int),
+    )
     for b, user in enumerate(users):
         window = slice(s.split.train.start[user], s.split.train.end[user])
         np.testing.assert_array_equal(items[segments == user], s.split.log.items[window])
@@ -192,31 +287,47 @@ def test_loss_and_gradient_equal_a_padded_loss(setting: Any, name: str, projecti
     positions = jnp.broadcast_to(jnp.arange(longest), valid.shape)
 
     def padded_loss(params: Any) -> jax.Array:
-        def vectors(ids: np.ndarray, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array:
+        def vectors(
+            ids: np.ndarray, logits: jax.Array | None, normaliser: jax.Array | None
+        ) -> jax.Array:
             encoder = s.model.encoder.bind({"params": params["encoder"]})
             return encoder(features(s, params, jnp.asarray(ids)), encoder.gates(logits, normaliser))
 
         own = other = normaliser = with_candidate = None
         if s.model.gated:
             own = logits_of(s.tables, jnp.asarray(users)[:, None], jnp.asarray(padded_items))
-            other = logits_of(s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives))
+            other = logits_of(
+                s.tables, jnp.asarray(users)[:, None, None], jnp.asarray(padded_negatives)
+            )
         if name == "softmax":
             normaliser = gates.history_normaliser(own, padded_segments)
             with_candidate = gates.candidate_normaliser(other, normaliser[:, :, None])
         history = vectors(padded_items, own, normaliser)
-        states = s.model.backbone.apply({"params": params["backbone"]}, history, padded_segments, positions)
+        states = s.model.backbone.apply(
+            {"params": params["backbone"]}, history, padded_segments, positions
+        )
         positive = jnp.einsum("btd,btd->bt", states[:, :-1], history[:, 1:])
-        negative = jnp.einsum("btd,btgd->btg", states, vectors(padded_negatives, other, with_candidate))[:, :-1]
+        negative = jnp.einsum(
+            "btd,btgd->btg", states, vectors(padded_negatives, other, with_candidate)
+        )[:, :-1]
         losses = -jax.nn.log_sigmoid(positive) - jax.nn.log_sigmoid(-negative).mean(axis=-1)
         return jnp.where(valid[:, 1:], losses, 0).sum() / valid[:, 1:].sum()
 
     model = s.model.clone(projection=projection)
-    value, gradient = jax.jit(jax.value_and_grad(lambda params: binary_cross_entropy(training_scores(model, params, s))))(s.params)
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda params: binary_cross_entropy(training_scores(model, params, s)))
+    )(s.params)
     expected, reference = jax.jit(jax.value_and_grad(padded_loss))(s.params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    for (path, ours), theirs in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(reference), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
-        idle = "key']['bias" in jax.tree_util.keystr(path)  # a softmax does not see a constant added to all its logits
+    for (path, ours), theirs in zip(
+        jax.tree.leaves_with_path(gradient), jax.tree.leaves(reference), strict=True
+    ):
+        np.testing.assert_allclose(
+            ours, theirs, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path)
+        )
+        idle = "key']['bias" in jax.tree_util.keystr(
+            path
+        )  # a softmax does not see a constant added to all its logits
         assert idle or np.abs(np.asarray(theirs)).max() > 1e-4, jax.tree_util.keystr(path)
 
 
@@ -228,7 +339,11 @@ def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> 
     _, drawn = jax.jit(lambda key: draw_targets(key, 0, s.data, s.batch, shape))(jax.random.key(1))
     again = jax.jit(lambda key: draw_targets(key, 1, s.data, s.batch, shape))(jax.random.key(1))[1]
     ids = drawn.negatives.items
-    assert isinstance(drawn.negatives, SharedNegatives) and ids.shape == (30,) and len(np.unique(ids)) > 15
+    assert (
+        isinstance(drawn.negatives, SharedNegatives)
+        and ids.shape == (30,)
+        and len(np.unique(ids)) > 15
+    )
     assert (ids != again.negatives.items).any()
     np.testing.assert_array_equal(drawn.places.flat, s.targets.places.flat)
     negatives = jnp.broadcast_to(ids, (len(drawn.places.flat), 30))
@@ -240,7 +355,9 @@ def test_shared_negatives_score_as_each_targets_own(setting: Any, name: str) -> 
 
     each = SharedNegatives(ids), OwnNegatives(negatives)
     shared, own = (jax.tree.map(np.asarray, jax.jit(scores)(s.params, kind)) for kind in each)
-    wanted = np.asarray(s.batch.items).ravel()[np.minimum(np.asarray(drawn.places.flat) + 1, s.batch.items.size - 1)]
+    wanted = np.asarray(s.batch.items).ravel()[
+        np.minimum(np.asarray(drawn.places.flat) + 1, s.batch.items.size - 1)
+    ]
     is_target = (wanted[:, None] == np.asarray(negatives)) & own.mask[:, None]
     assert is_target.any() and (shared.negative[is_target] == -np.inf).all()
     usual = own.mask[:, None] & ~is_target
@@ -269,10 +386,20 @@ def three_models(setting: Any) -> Run:
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
     state = TrainState(params, jax.jit(jax.vmap(optax.scale_by_adam().init))(params))
-    return Run(steps, state, (s.data, s.tables), slots, keys, np.float32([0.0, 0.2, 0.5]), np.float32([1e-2, 1e-3, 3e-2]))
+    return Run(
+        steps,
+        state,
+        (s.data, s.tables),
+        slots,
+        keys,
+        np.float32([0.0, 0.2, 0.5]),
+        np.float32([1e-2, 1e-3, 3e-2]),
+    )
 
 
-def train(run: Run, state: TrainState, replicas: Any, first: int, count: int) -> tuple[TrainState, np.ndarray]:
+def train(
+    run: Run, state: TrainState, replicas: Any, first: int, count: int
+) -> tuple[TrainState, np.ndarray]:
     slots = run.slots[replicas, first : first + count]
     own = PerReplica(run.keys[replicas], run.dropout[replicas], run.learning_rate[replicas])
     return jax.tree.map(np.asarray, run.steps(state, *run.arguments, slots, own, np.int32(first)))
@@ -288,7 +415,11 @@ def test_models_together_equal_models_alone(three_models: Run) -> None:
         np.testing.assert_allclose(losses[:, m], its_losses[:, 0], rtol=1e-5, atol=1e-5)
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a[m], b[0], rtol=1e-5, atol=1e-5)
-    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), together.params, three_models.state.params)
+    moved = jax.tree.map(
+        lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(),
+        together.params,
+        three_models.state.params,
+    )
     assert sorted(jax.tree.leaves(moved))[1] > 1e-3  # all but the key's bias
 
 
@@ -299,11 +430,31 @@ def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: s
     for deferred in (True, False):
         shape = s.shape._replace(deferred=deferred)
         steps = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy))
-        state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))))
-        run = Run(steps, state, (s.data, s.tables), s.slots[None], jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
+        state = TrainState(
+            *jax.tree.map(
+                lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))
+            )
+        )
+        run = Run(
+            steps,
+            state,
+            (s.data, s.tables),
+            s.slots[None],
+            jax.random.key(42)[None],
+            np.float32([0.3]),
+            np.float32([1e-2]),
+        )
         half, losses = train(run, state, slice(None), 0, 2)
         whole, more = train(run, half, slice(None), 2, 2)
-        ended.append((losses, more, whole.params["encoder"], whole.adam.mu["encoder"], whole.adam.nu["encoder"]))
+        ended.append(
+            (
+                losses,
+                more,
+                whole.params["encoder"],
+                whole.adam.mu["encoder"],
+                whole.adam.nu["encoder"],
+            )
+        )
     for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
         # A thirtieth of a step: where a gradient is rounding alone, Adam still moves by the rate.
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-4)
@@ -320,33 +471,51 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "gated plus"])
-def test_inputs_made_at_once_are_those_of_each_step(setting: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_made_at_once_are_those_of_each_step(
+    setting: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long dispatch, whose steps draw for themselves, would train other models than a short one."""
     s, ended = setting(name), []
     shape = s.shape._replace(deferred=True)
-    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))))
+    state = TrainState(
+        *jax.tree.map(
+            lambda leaf: leaf[None], (s.params, jax.jit(optax.scale_by_adam().init)(s.params))
+        )
+    )
     own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
     rest = s.data, s.tables, s.slots[None], own, np.int32(7)
     for at_once in (step.SLOTS_AT_ONCE, 0):
         monkeypatch.setattr(step, "SLOTS_AT_ONCE", at_once)
         traced = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy)).trace(state, *rest)
-        (loop,) = (own for own in traced.jaxpr.eqns if own.primitive.name == "scan" and own.params["length"] == s.slots.shape[0])
-        assert ("= sort[" in str(loop.params["jaxpr"])) == (not at_once)  # of the ids that a step reads
+        (loop,) = (
+            own
+            for own in traced.jaxpr.eqns
+            if own.primitive.name == "scan" and own.params["length"] == s.slots.shape[0]
+        )
+        assert ("= sort[" in str(loop.params["jaxpr"])) == (
+            not at_once
+        )  # of the ids that a step reads
         ended.append(traced.lower().compile()(state, *rest))
     for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("largest", [one_vector.LARGEST, 60])
-def test_parameters_in_one_vector_are_trained_alike(three_models: Run, setting: Any, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_in_one_vector_are_trained_alike(
+    three_models: Run, setting: Any, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A GPU would give a parameter another's gradient; with `largest` of 60 numbers some stay outside of the vector."""
     monkeypatch.setattr(one_vector, "LARGEST", largest)
     s = setting("linear")
     sizes = [leaf.size for leaf in jax.tree.leaves(s.params)]
     assert min(sizes) <= 60 < max(sizes) < one_vector.LARGEST or largest == 60
-    steps = jax.jit(make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True))
+    steps = jax.jit(
+        make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True)
+    )
     expected, losses = train(three_models, three_models.state, slice(None), 0, 3)
-    found, its_losses = train(three_models._replace(steps=steps), three_models.state, slice(None), 0, 3)
+    found, its_losses = train(
+        three_models._replace(steps=steps), three_models.state, slice(None), 0, 3
+    )
     np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -357,7 +526,8 @@ def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
     s = setting("plain")
     draw = draw_batch(s.shape)
     first, again, other_seed, other_step = (
-        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch).negatives.items) for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
+        np.asarray(draw(jax.random.key(seed), step, s.data, s.batch).negatives.items)
+        for seed, step in ((0, 5), (0, 5), (1, 5), (0, 6))
     )
     np.testing.assert_array_equal(first, again)
     assert first.shape == (len(s.targets.places.flat), NEGATIVES)
@@ -386,5 +556,8 @@ def test_negatives_are_uniform(setting: Any) -> None:
     drawn = draw_batch(s.shape._replace(negatives=2000))(jax.random.key(5), 0, s.data, s.batch)
     for user in np.unique(drawn.users):
         known = np.unique(log.items[log.offsets[user] : s.split.train.end[user]])
-        counts = np.bincount(np.asarray(drawn.negatives.items)[np.asarray(drawn.users) == user].ravel(), minlength=log.num_items)
+        counts = np.bincount(
+            np.asarray(drawn.negatives.items)[np.asarray(drawn.users) == user].ravel(),
+            minlength=log.num_items,
+        )
         assert stats.chisquare(np.delete(counts, known)).pvalue > 1e-3

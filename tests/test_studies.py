@@ -16,21 +16,30 @@ def pages(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     monkeypatch.setattr(studies, "DOCS", tmp_path / "docs")
     (tmp_path / "docs").mkdir()
     for page in {page for page, _ in studies.STUDIES.values()}:
-        marks = "".join(f"\nbefore {name}\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in studies.STUDIES)
+        marks = "".join(
+            f"\nbefore {name}\n<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in studies.STUDIES
+        )
         (tmp_path / "docs" / page).write_text(marks)
     return tmp_path / "docs"
 
 
 def gate_run(folder: pathlib.Path, scale: float, value: float) -> str:
-    return workdir(folder, {"grasp": value}, **{"model.gate_scale": scale, "model.gate_query": "prefix"})
+    return workdir(
+        folder, {"grasp": value}, **{"model.gate_scale": scale, "model.gate_query": "prefix"}
+    )
 
 
-def test_a_page_says_what_the_kept_runs_measured(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+def test_a_page_says_what_the_kept_runs_measured(
+    tmp_path: pathlib.Path, pages: pathlib.Path
+) -> None:
     """A figure would come from another run, or the words around it be lost."""
     studies.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3), gate_run(tmp_path / "b", 8.0, 0.4)])
     studies.write_pages()
     text = (pages / "attention-and-leakage.md").read_text()
-    assert "| prefix | 1 | 0.333 | 30.00 | 30.50 ± 0.71 |" in text and "| prefix | 8 | 0.333 | 40.00 | 40.50 ± 0.71 |" in text
+    assert (
+        "| prefix | 1 | 0.333 | 30.00 | 30.50 ± 0.71 |" in text
+        and "| prefix | 8 | 0.333 | 40.00 | 40.50 ± 0.71 |" in text
+    )
     assert "before gates\n<!-- gates -->" in text and "<!-- robustness -->\nold" in text
     assert (pages / "figures" / "gates.svg").read_text().startswith("<svg")
 
@@ -41,10 +50,15 @@ def test_a_run_kept_again_replaces_itself(tmp_path: pathlib.Path, pages: pathlib
     studies.keep("gates", [gate_run(tmp_path / "b", 8.0, 0.4)])
     studies.keep("gates", [gate_run(tmp_path / "again" / "a", 1.0, 0.2)])
     stored = json.loads((tmp_path / "study-gates.json").read_text())["runs"]
-    assert [(run["name"], run["results"]["rows"][0]["NDCG@10"]) for run in stored] == [("a", 0.2), ("b", 0.4)]
+    assert [(run["name"], run["results"]["rows"][0]["NDCG@10"]) for run in stored] == [
+        ("a", 0.2),
+        ("b", 0.4),
+    ]
 
 
-def test_robustness_tells_wrong_descriptions_apart(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+def test_robustness_tells_wrong_descriptions_apart(
+    tmp_path: pathlib.Path, pages: pathlib.Path
+) -> None:
     """Gates of users with a wrong description would be averaged with the others, or a method's numbers stand under another's name."""
     for share, value in ((0.0, 0.4), (0.5, 0.3)):
         config = {"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share}
@@ -60,12 +74,17 @@ def test_committed_pages_are_those_of_the_committed_runs() -> None:
     for name, (page, make) in studies.STUDIES.items():
         if studies._path(name).exists():
             text = (studies.DOCS / page).read_text(encoding="utf-8")
-            assert make()[0] in text, f"{page}: {name} is not what `python -m benchmarks.studies` writes"
+            assert make()[0] in text, (
+                f"{page}: {name} is not what `python -m benchmarks.studies` writes"
+            )
 
 
 def test_where_files_lay_is_not_kept(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
     """The folders of whoever ran the study would be published with it."""
-    given = {"knowledge.sentence.model": "/home/somebody/models/minilm/model", "data.items_file": "../shared/items.jsonl"}
+    given = {
+        "knowledge.sentence.model": "/home/somebody/models/minilm/model",
+        "data.items_file": "../shared/items.jsonl",
+    }
     studies.keep("encoders", [workdir(tmp_path / "a", {"grasp": 0.3}, **given)])
     kept = (tmp_path / "study-encoders.json").read_text()
     assert "minilm/model" in kept and "somebody" not in kept and "../shared/items.jsonl" in kept

@@ -41,7 +41,15 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
     (folder / "users.csv").write_text("user,age\nann,30\nzoe,40\n")
     (folder / "inter.jsonl").write_text("")
     (folder / "interactions.jsonl").write_text("")
-    dataset = load_dataset(data_section(folder, items_file="items.csv", users_file="users.csv", min_rating=2.0, max_missing_text=0.5))
+    dataset = load_dataset(
+        data_section(
+            folder,
+            items_file="items.csv",
+            users_file="users.csv",
+            min_rating=2.0,
+            max_missing_text=0.5,
+        )
+    )
     lines = summary_lines(dataset)
     text = "\n".join(lines)
     assert_names(
@@ -63,28 +71,47 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
         ),
     )
     assert len(lines) <= MOST_LINES and all(len(line) <= 200 for line in lines)
-    assert "phone" not in text and "30" not in text.replace("2023", ""), "nothing personal but ids and times"
+    assert "phone" not in text and "30" not in text.replace("2023", ""), (
+        "nothing personal but ids and times"
+    )
 
 
 def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
     """Would break what a user most needs to know: that nothing but the place in the file says what came first."""
     (tmp_path / "interactions.csv").write_text("user,item\nu,i\nu,j\nu,k\n")
-    assert "  order: as in the file (no time column)" in summary_lines(load_dataset(data_section(tmp_path)))
+    assert "  order: as in the file (no time column)" in summary_lines(
+        load_dataset(data_section(tmp_path))
+    )
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,2\nu,j,1\nu,k,3\n")
-    assert "  order: by column 'timestamp', 1 to 3" in summary_lines(load_dataset(data_section(tmp_path)))
+    assert "  order: by column 'timestamp', 1 to 3" in summary_lines(
+        load_dataset(data_section(tmp_path))
+    )
     config = data_section(tmp_path)
     config = config.with_fields({"columns.timestamp": ""})
     lines = summary_lines(load_dataset(config))
-    assert "  order: as in the file (config.data.columns.timestamp is empty)" in lines and "  not read: timestamp" in lines
+    assert (
+        "  order: as in the file (config.data.columns.timestamp is empty)" in lines
+        and "  not read: timestamp" in lines
+    )
     (tmp_path / "inter.txt").write_text("1 5\n1 6\n1 7\n")
     config = config.with_fields({"columns.user": "client"})
     text = "\n".join(summary_lines(load_dataset(config)))
-    assert_names(text, ("inter.txt (text", "order: as in the file", "not used: config.data.columns.user", "not read: interactions.csv"))
+    assert_names(
+        text,
+        (
+            "inter.txt (text",
+            "order: as in the file",
+            "not used: config.data.columns.user",
+            "not read: interactions.csv",
+        ),
+    )
 
 
 def test_other_sources_have_a_summary(tmp_path: pathlib.Path) -> None:
     """Would break a start on made data that looks like a start on one's own."""
-    config = DataConfig().with_fields({"source": "synthetic", "synthetic.num_users": 50, "synthetic.num_items": 100})
+    config = DataConfig().with_fields(
+        {"source": "synthetic", "synthetic.num_users": 50, "synthetic.num_items": 100}
+    )
     lines = summary_lines(load_dataset(config))
     assert "synthetic shop" in lines[0] and "50 users, 100 items" in lines[1]
 
@@ -93,23 +120,54 @@ def test_a_summary_is_short_whatever_was_decided() -> None:
     """Would break the screen: a table of many oddities must not push the statistics out of sight."""
     log = build_log("short", np.array([1, 1, 2]), np.array([1, 2, 3]), catalogue=np.arange(9))
     report = ReadReport(
-        ("a", "b"), 3, (("user", "u"),), tuple(f"column{k}" for k in range(50)), "as in the file", ("1, 1",), 3, 2.0, 1, 1,
+        ("a", "b"),
+        3,
+        (("user", "u"),),
+        tuple(f"column{k}" for k in range(50)),
+        "as in the file",
+        ("1, 1",),
+        3,
+        2.0,
+        1,
+        1,
         tuple(f"note {k}" for k in range(30)),
-    )  # fmt: skip
+    )
     lines = summary_lines(Dataset(log, Texts(), report))
-    assert len(lines) <= MOST_LINES and max(map(len, lines)) <= 200 and "and 42 more" in "\n".join(lines)
+    assert (
+        len(lines) <= MOST_LINES
+        and max(map(len, lines)) <= 200
+        and "and 42 more" in "\n".join(lines)
+    )
 
 
 def test_items_without_a_row_get_an_empty_text(folder: pathlib.Path) -> None:
     """Would break a nightly run for one new item, or give an item the text of another."""
     dataset = load_dataset(data_section(folder, items_file="items.csv", max_missing_text=0.25))
-    assert dataset.log.item_ids.tolist() == ["i1", "i2", "i3", "i9", "i4"], "the table's rows first, the rest behind them"
-    assert dataset.texts.items is not None and dataset.texts.items.ids.tolist() == dataset.log.item_ids.tolist()
-    assert dataset.texts.items.columns == {"title": ["Soap", "Balm", "Oil", "Brush", None]} and dataset.report.without_text == 1
-    message = refusal(load_dataset, data_section(folder, items_file="items.csv", max_missing_text=0.24))
-    parts = ("interactions.csv: row 4: item id i4", "1 of 4 items", "config.data.max_missing_text=0.24 allows 0", "add them there")
+    assert dataset.log.item_ids.tolist() == ["i1", "i2", "i3", "i9", "i4"], (
+        "the table's rows first, the rest behind them"
+    )
+    assert (
+        dataset.texts.items is not None
+        and dataset.texts.items.ids.tolist() == dataset.log.item_ids.tolist()
+    )
+    assert (
+        dataset.texts.items.columns == {"title": ["Soap", "Balm", "Oil", "Brush", None]}
+        and dataset.report.without_text == 1
+    )
+    message = refusal(
+        load_dataset, data_section(folder, items_file="items.csv", max_missing_text=0.24)
+    )
+    parts = (
+        "interactions.csv: row 4: item id i4",
+        "1 of 4 items",
+        "config.data.max_missing_text=0.24 allows 0",
+        "add them there",
+    )
     assert_names(message, parts)
-    assert_names(refusal(load_dataset, data_section(folder, items_file="items.csv")), ("row 4", "max_missing_text=0.05"))
+    assert_names(
+        refusal(load_dataset, data_section(folder, items_file="items.csv")),
+        ("row 4", "max_missing_text=0.05"),
+    )
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
@@ -124,12 +182,19 @@ def test_low_ratings_are_seen_and_not_trained_on(tmp_path: pathlib.Path) -> None
     path = tmp_path / "log.csv"
     path.write_text("user,item,rating\na,x,5\na,y,1\na,y,1\nb,y,5\nb,q,1\nc,x,1\na,z,5\nb,z,2\n")
     log = read_log(path, "rated", COLUMNS, 3.0)
-    assert log.user_ids.tolist() == ["a", "b"] and log.item_ids.tolist() == ["x", "y", "z"] and log.num_interactions == 3
+    assert (
+        log.user_ids.tolist() == ["a", "b"]
+        and log.item_ids.tolist() == ["x", "y", "z"]
+        and log.num_interactions == 3
+    )
     assert log.low_rated is not None and log.low_rated.dtype == np.int32
     assert log.low_rated.tolist() == [[0, 1], [1, 2]], "pairs of known users and items, each once"
     path.write_text("user,item,rating\na,x,5\nb,y,5\na,z,5\n")
     plain = read_log(path, "rated", COLUMNS, 3.0)
-    assert plain.low_rated is None and plain.fingerprint() == read_log(path, "rated", COLUMNS).fingerprint()
+    assert (
+        plain.low_rated is None
+        and plain.fingerprint() == read_log(path, "rated", COLUMNS).fingerprint()
+    )
     assert plain.fingerprint() != log.fingerprint()
     catalogue = read_log(path, "rated", COLUMNS, 3.0, np.array(["z", "y", "x"]))
     assert catalogue.low_rated is None
@@ -141,7 +206,11 @@ def test_low_ratings_with_an_items_table(tmp_path: pathlib.Path) -> None:
     path.write_text("user,item,rating\n1,5,5\n1,6,1\n2,6,1\n")
     for catalogue in (np.array([6, 5]), np.array(["6", "5", "B1"])):
         log = read_log(path, "rated", COLUMNS, 3.0, catalogue)
-        assert log.low_rated is not None and log.low_rated.tolist() == [[0, 0]] and log.items.tolist() == [1]
+        assert (
+            log.low_rated is not None
+            and log.low_rated.tolist() == [[0, 0]]
+            and log.items.tolist() == [1]
+        )
 
 
 def test_the_title_may_have_another_name(tmp_path: pathlib.Path) -> None:
@@ -149,14 +218,32 @@ def test_the_title_may_have_another_name(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("item,name,title\ni,Soap,Dr\n")
     table = read_attributes(path, "item", "item", "name")
-    assert table.columns == {"title": ["Soap"], "other_title": ["Dr"]} and "'other_title'" in " ".join(table.notes)
-    assert read_attributes(path, "item", "item", "title").columns == {"name": ["Soap"], "title": ["Dr"]}
-    assert read_attributes(path, "name", "item", "name").columns == {"item": ["i"], "title": ["Soap"], "other_title": ["Dr"]}
+    assert table.columns == {
+        "title": ["Soap"],
+        "other_title": ["Dr"],
+    } and "'other_title'" in " ".join(table.notes)
+    assert read_attributes(path, "item", "item", "title").columns == {
+        "name": ["Soap"],
+        "title": ["Dr"],
+    }
+    assert read_attributes(path, "name", "item", "name").columns == {
+        "item": ["i"],
+        "title": ["Soap"],
+        "other_title": ["Dr"],
+    }
     path.write_text("item,name\ni,Soap\n")
     message = refusal(read_attributes, path, "item", "item", "title")
-    assert_names(message, (str(path), "no column 'title'", "it has item, name", "config.data.title_column"))
-    assert_names(refusal(read_attributes, path, "asin", "item", "name"), ("no column 'asin'", "set config.data.items_id_column"))
-    assert_names(refusal(read_attributes, path, "id", "user"), ("no column 'id'", "it has item, name", "set config.data.users_id_column"))
+    assert_names(
+        message, (str(path), "no column 'title'", "it has item, name", "config.data.title_column")
+    )
+    assert_names(
+        refusal(read_attributes, path, "asin", "item", "name"),
+        ("no column 'asin'", "set config.data.items_id_column"),
+    )
+    assert_names(
+        refusal(read_attributes, path, "id", "user"),
+        ("no column 'id'", "it has item, name", "set config.data.users_id_column"),
+    )
 
 
 def test_a_rating_column_that_is_not_used_is_named(folder: pathlib.Path) -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.split import leave_one_out
-from grasp_jax.data.synthetic import CATEGORIES, MAX_LENGTH, MIN_LENGTH, STYLES, Shop, ShopSpec, make_shop
+from grasp_jax.data.synthetic import (
+    CATEGORIES,
+    MAX_LENGTH,
+    MIN_LENGTH,
+    STYLES,
+    Shop,
+    ShopSpec,
+    make_shop,
+)
 from grasp_jax.errors import UserError
 
 NUM_USERS, NUM_ITEMS = 600, 3000
@@ -17,7 +25,10 @@ def shop() -> Shop:
 
 def test_same_seed_same_shop(shop: Shop) -> None:
     """A draw outside the seed would make two runs of one config train on different data."""
-    again, other = make_shop(ShopSpec(NUM_USERS, NUM_ITEMS)), make_shop(ShopSpec(NUM_USERS, NUM_ITEMS, seed=1))
+    again, other = (
+        make_shop(ShopSpec(NUM_USERS, NUM_ITEMS)),
+        make_shop(ShopSpec(NUM_USERS, NUM_ITEMS, seed=1)),
+    )
     assert again.log.fingerprint() == shop.log.fingerprint() != other.log.fingerprint()
     np.testing.assert_array_equal(again.log.timestamps, shop.log.timestamps)
     assert again.items.columns == shop.items.columns
@@ -34,7 +45,9 @@ def test_corruption_swaps_the_share_and_leaves_interactions(shop: Shop, share: f
     assert not shop.corrupted.any()
     assert wrong.corrupted.shape == (NUM_USERS,) and wrong.corrupted.dtype == bool
     assert wrong.corrupted.sum() == round(share * NUM_USERS)
-    changed = np.array([before != after for before, after in zip(shop.user_texts, wrong.user_texts, strict=True)])
+    changed = np.array(
+        [before != after for before, after in zip(shop.user_texts, wrong.user_texts, strict=True)]
+    )
     assert not changed[~wrong.corrupted].any()
     # Short histories can share a text, and a swap between those does not show.
     unique = np.array([shop.user_texts.count(text) == 1 for text in shop.user_texts])
@@ -90,8 +103,12 @@ def test_items_are_readable_and_aligned(shop: Shop) -> None:
     assert shop.items.ids.dtype == np.int64
     columns = shop.items.columns
     assert set(columns) == {"title", "attributes", "price"}
-    for title, (brand, category, kind), price in zip(columns["title"], columns["attributes"], columns["price"], strict=True):
-        assert title.startswith(f"{brand} ") and f" {kind} " in title and kind in CATEGORIES[category]
+    for title, (brand, category, kind), price in zip(
+        columns["title"], columns["attributes"], columns["price"], strict=True
+    ):
+        assert (
+            title.startswith(f"{brand} ") and f" {kind} " in title and kind in CATEGORIES[category]
+        )
         assert any(f" {style} " in title for style in STYLES)
         assert price > 0
 
@@ -102,7 +119,9 @@ def test_repeat_rate_repeats() -> None:
     def repeated(rate: float) -> float:
         log = make_shop(ShopSpec(NUM_USERS, NUM_ITEMS, repeat_rate=rate)).log
         pairs = log.users.astype(np.int64) * log.num_items + log.items
-        return (log.num_interactions - len(np.unique(pairs))) / (log.num_interactions - log.num_users)
+        return (log.num_interactions - len(np.unique(pairs))) / (
+            log.num_interactions - log.num_users
+        )
 
     assert repeated(0.5) - repeated(0.0) > 0.3
 
@@ -110,13 +129,21 @@ def test_repeat_rate_repeats() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("num_users", 1), ("num_items", 0), ("mean_length", 2.0), ("mean_length", float("nan")),
-        ("repeat_rate", 1.0), ("repeat_rate", -0.1), ("corrupted_share", 1.1), ("seed", -1),
+        ("num_users", 1),
+        ("num_items", 0),
+        ("mean_length", 2.0),
+        ("mean_length", float("nan")),
+        ("repeat_rate", 1.0),
+        ("repeat_rate", -0.1),
+        ("corrupted_share", 1.1),
+        ("seed", -1),
     ],
-)  # fmt: skip
+)
 def test_bad_spec_is_one_line(name: str, value: float) -> None:
     """Unchecked, a bad number surfaces as a NumPy traceback far from the config key that holds it."""
     with pytest.raises(UserError) as caught:
         make_shop(ShopSpec(**{name: value}))  # type: ignore[arg-type]
     message = str(caught.value)
-    assert "\n" not in message and name in message and str(value) in message and "expected" in message
+    assert (
+        "\n" not in message and name in message and str(value) in message and "expected" in message
+    )

@@ -16,7 +16,15 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.moments import time_bounds
 from grasp_jax.data.negatives import exclusion_index
 from grasp_jax.data.packing import plan_packing
-from grasp_jax.data.split import Histories, Split, all_training, by_time, leave_one_out, make_split, without_sated
+from grasp_jax.data.split import (
+    Histories,
+    Split,
+    all_training,
+    by_time,
+    leave_one_out,
+    make_split,
+    without_sated,
+)
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.knowledge.text.prompts import History, user_prompt
 from grasp_jax.models.gate_queries import history_means, prefix_means, two_fold_means
@@ -26,13 +34,24 @@ from tests.refusal import assert_names, refusal
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)
 VALID, TEST = 10, 20
 ROWS = [  # user, item, time
-    (0, 1, 1), (0, 2, 9), (0, 3, 10), (0, 4, 12), (0, 5, 20), (0, 6, 25),  # in all three parts; 10 and 20 lie after the bounds
-    (1, 1, 3), (1, 2, 21),  # not in the window of validation
-    (2, 7, 11), (2, 1, 22),  # nothing before validation
+    (0, 1, 1),
+    (0, 2, 9),
+    (0, 3, 10),
+    (0, 4, 12),
+    (0, 5, 20),
+    (0, 6, 25),  # in all three parts; 10 and 20 lie after the bounds
+    (1, 1, 3),
+    (1, 2, 21),  # not in the window of validation
+    (2, 7, 11),
+    (2, 1, 22),  # nothing before validation
     (3, 8, 30),  # nothing before test
-    (4, 2, 5), (4, 3, 6), (4, 1, 7),  # nothing after training
-    (5, 2, 2), (5, 9, 15), (5, 0, 15),  # a tie: the first of the source is asked for
-]  # fmt: skip
+    (4, 2, 5),
+    (4, 3, 6),
+    (4, 1, 7),  # nothing after training
+    (5, 2, 2),
+    (5, 9, 15),
+    (5, 0, 15),  # a tie: the first of the source is asked for
+]
 
 
 def log_of(rows: list[tuple[int, int, int]], num_items: int = 10, unit: str = "") -> InteractionLog:
@@ -51,9 +70,20 @@ def test_split_by_hand() -> None:
     split = by_time(log, 10, VALID, TEST)
     assert windows(log, split.train) == [[1, 2], [1], [], [], [2, 3, 1], [2]]
     assert windows(log, split.valid) == windows(log, split.train)
-    assert split.valid.target.tolist() == [3, -1, 7, -1, -1, 9] and split.valid.evaluated.tolist() == [0, 5]
+    assert split.valid.target.tolist() == [
+        3,
+        -1,
+        7,
+        -1,
+        -1,
+        9,
+    ] and split.valid.evaluated.tolist() == [0, 5]
     assert windows(log, split.test) == [[1, 2, 3, 4], [1], [7], [], [2, 3, 1], [2, 9, 0]]
-    assert split.test.target.tolist() == [5, 2, 1, 8, -1, -1] and split.test.evaluated.tolist() == [0, 1, 2]
+    assert split.test.target.tolist() == [5, 2, 1, 8, -1, -1] and split.test.evaluated.tolist() == [
+        0,
+        1,
+        2,
+    ]
     assert split.train_lengths.tolist() == [2, 1, 0, 0, 3, 1]
     assert split.item_counts.tolist() == [0, 3, 3, 1, 0, 0, 0, 0, 0, 0]
 
@@ -62,8 +92,15 @@ def test_windows_keep_the_newest_items() -> None:
     """Would break long histories: as in leave-one-out, training keeps one more, whose last is only a target."""
     log = log_of([(0, item, item) for item in range(8)])
     split = by_time(log, 2, 5, 7)
-    assert windows(log, split.train) == [[2, 3, 4]] and windows(log, split.valid) == [[3, 4]] and windows(log, split.test) == [[5, 6]]
-    assert (split.valid.target[0], split.test.target[0]) == (5, 7) and split.train_lengths.tolist() == [5]
+    assert (
+        windows(log, split.train) == [[2, 3, 4]]
+        and windows(log, split.valid) == [[3, 4]]
+        and windows(log, split.test) == [[5, 6]]
+    )
+    assert (split.valid.target[0], split.test.target[0]) == (
+        5,
+        7,
+    ) and split.train_lengths.tolist() == [5]
 
 
 def test_who_is_not_evaluated_is_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,7 +114,10 @@ def test_who_is_not_evaluated_is_counted(caplog: pytest.LogCaptureFixture) -> No
     assert facts["unseen_in_training"] == 7 and facts["evaluated_users"] == 3
     with caplog.at_level(logging.INFO, "grasp_jax"):
         by_time(log_of(ROWS), 10, VALID, TEST)
-    assert "1 users have no interaction before 10" in caplog.text and "1 users have no interaction before 20" in caplog.text
+    assert (
+        "1 users have no interaction before 10" in caplog.text
+        and "1 users have no interaction before 20" in caplog.text
+    )
 
 
 @QUICK
@@ -87,10 +127,16 @@ def test_who_is_not_evaluated_is_counted(caplog: pytest.LogCaptureFixture) -> No
     st.integers(1, 11),
     st.integers(1, 11),
 )
-def test_split_equals_slicing(times: list[list[int]], max_length: int, valid: int, width: int) -> None:
+def test_split_equals_slicing(
+    times: list[list[int]], max_length: int, valid: int, width: int
+) -> None:
     """Would break some user among others: windows and targets are compared with Python's, ties included."""
     times = [[0, valid, valid + width], *times]
-    rows = [(user, (3 * user + k) % 10, time) for user, own in enumerate(times) for k, time in enumerate(own)]
+    rows = [
+        (user, (3 * user + k) % 10, time)
+        for user, own in enumerate(times)
+        for k, time in enumerate(own)
+    ]
     log = log_of(rows)
     split = by_time(log, max_length, valid, valid + width)
     counts = np.zeros(10, int)
@@ -102,8 +148,12 @@ def test_split_equals_slicing(times: list[list[int]], max_length: int, valid: in
         assert windows(log, split.train)[user] == train[-(max_length + 1) :]
         assert windows(log, split.valid)[user] == train[-max_length:]
         assert windows(log, split.test)[user] == before_test[-max_length:]
-        assert split.valid.target[user] == (before_test[len(train)] if len(before_test) > len(train) else -1)
-        assert split.test.target[user] == (own[len(before_test)][1] if len(own) > len(before_test) else -1)
+        assert split.valid.target[user] == (
+            before_test[len(train)] if len(before_test) > len(train) else -1
+        )
+        assert split.test.target[user] == (
+            own[len(before_test)][1] if len(own) > len(before_test) else -1
+        )
     assert split.item_counts.tolist() == counts.tolist()
 
 
@@ -133,19 +183,35 @@ def artefacts(log: InteractionLog) -> dict[str, object]:
 def test_nothing_later_is_seen() -> None:
     """Would break what the split is for: whatever happens from `valid_after` on, training is the same to the bit."""
     rng, before = np.random.default_rng(0), artefacts(log_of(ROWS))
-    needed = [(0, 10), (0, 20), (2, 11), (3, 30)]  # so that there are the same users, and some are evaluated
+    needed = [
+        (0, 10),
+        (0, 20),
+        (2, 11),
+        (3, 30),
+    ]  # so that there are the same users, and some are evaluated
     for _ in range(20):
         changed = []
         for user, item, time in ROWS:
             if time < VALID:
                 changed.append((user, item, time))
             elif (user, time) in needed or rng.random() < 0.5:
-                changed.append((user, int(rng.integers(10)), time if (user, time) in needed else int(rng.integers(VALID, 40))))
+                changed.append(
+                    (
+                        user,
+                        int(rng.integers(10)),
+                        time if (user, time) in needed else int(rng.integers(VALID, 40)),
+                    )
+                )
         assert artefacts(log_of(changed)) == before
         # What is asked from in the test has not seen the test.
-        of_test = [(user, item if time < TEST else int(rng.integers(10)), time) for user, item, time in ROWS]
+        of_test = [
+            (user, item if time < TEST else int(rng.integers(10)), time)
+            for user, item, time in ROWS
+        ]
         log, own = log_of(ROWS), log_of(of_test)
-        assert windows(own, by_time(own, 10, VALID, TEST).test) == windows(log, by_time(log, 10, VALID, TEST).test)
+        assert windows(own, by_time(own, 10, VALID, TEST).test) == windows(
+            log, by_time(log, 10, VALID, TEST).test
+        )
 
 
 def test_users_without_training_stop_nothing() -> None:
@@ -154,7 +220,12 @@ def test_users_without_training_stop_nothing() -> None:
     split = by_time(log, 10, VALID, TEST)
     assert plan_packing(split.train, np.flatnonzero(split.train.lengths > 1), 4).batch_size == 2
     everyone = pack_all_users(split.train, 4, "")
-    assert sorted(np.asarray(everyone.users)[np.asarray(everyone.users) >= 0].tolist()) == [0, 1, 4, 5]
+    assert sorted(np.asarray(everyone.users)[np.asarray(everyone.users) >= 0].tolist()) == [
+        0,
+        1,
+        4,
+        5,
+    ]
 
 
 def test_the_synthetic_shop_describes_training_alone() -> None:
@@ -171,7 +242,10 @@ def test_the_synthetic_shop_describes_training_alone() -> None:
         listed = shop.user_texts[user].partition("Bought lately: ")[2].rstrip(".")
         assert listed == ", ".join(bought[-8:])
     plain = make_shop(ShopSpec(60, 120))
-    assert plain.user_texts == make_shop(ShopSpec(60, 120), lambda log: leave_one_out(log, 10).train.end).user_texts
+    assert (
+        plain.user_texts
+        == make_shop(ShopSpec(60, 120), lambda log: leave_one_out(log, 10).train.end).user_texts
+    )
 
 
 def test_bounds_are_chosen_by_shares() -> None:
@@ -181,7 +255,9 @@ def test_bounds_are_chosen_by_shares() -> None:
     assert time_bounds(log, "50", "") == (50, 180) and time_bounds(log, 50, " 60 ") == (50, 60)
     floats = dataclasses.replace(log, timestamps=np.arange(20) / 4)
     assert time_bounds(floats, "0.6", "") == (0.6, 4.5)
-    assert time_bounds(log, "50.5", "") == (51, 180), "whole times from a fraction on are those from the next whole number on"
+    assert time_bounds(log, "50.5", "") == (51, 180), (
+        "whole times from a fraction on are those from the next whole number on"
+    )
 
 
 SECONDS = 1_700_000_000  # 2023-11-14 22:13:20 UTC
@@ -191,10 +267,17 @@ SECONDS = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 @pytest.mark.parametrize(
     "given",
     [
-        str(SECONDS), f"{SECONDS}000", f"{SECONDS}000000", f"{SECONDS}000000000", "2023-11-14T22:13:20", "2023-11-14 22:13:20Z",
-        "2023-11-15T00:13:20+02:00", "1.7e9", str(datetime.datetime(2023, 11, 14, 22, 13, 20)),
+        str(SECONDS),
+        f"{SECONDS}000",
+        f"{SECONDS}000000",
+        f"{SECONDS}000000000",
+        "2023-11-14T22:13:20",
+        "2023-11-14 22:13:20Z",
+        "2023-11-15T00:13:20+02:00",
+        "1.7e9",
+        str(datetime.datetime(2023, 11, 14, 22, 13, 20)),
     ],
-)  # fmt: skip
+)
 def test_points_in_time_in_every_spelling(unit: str, given: str) -> None:
     """Would split elsewhere than was meant: by a unit of another size, or hours away."""
     scale = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
@@ -206,15 +289,42 @@ def test_a_day_begins_at_midnight() -> None:
     """Would count a day's interactions to the day before."""
     day = 86_400
     log = log_of([(0, k, SECONDS // day * day + k * day // 2) for k in range(8)], unit="s")
-    assert time_bounds(log, "2023-11-15", "2023-11-16") == (SECONDS // day * day + day, SECONDS // day * day + 2 * day)
+    assert time_bounds(log, "2023-11-15", "2023-11-16") == (
+        SECONDS // day * day + day,
+        SECONDS // day * day + 2 * day,
+    )
 
 
 BAD = {
-    "no date": ("yesterday", "", ("config.data.valid_after: 'yesterday'", "expected a date such as 2024-01-31")),
-    "a day as a number": ("20231115", "", ("config.data.valid_after: '20231115'", "1970-08-23, before 1990")),
-    "before all": ("2023-01-01", "", ("config.data.valid_after: 2023-01-01 00:00:00", "nothing to train on", "from 2023-11-14 22:13:15")),
-    "not after": ("2023-11-14T22:13:20", "2023-11-14T22:13:20", ("config.data.test_after", "expected one after config.data.valid_after")),
-    "after all": ("2023-11-14T22:13:20", "2024-01-01", ("config.data.test_after: 2024-01-01", "nothing to test on")),
+    "no date": (
+        "yesterday",
+        "",
+        ("config.data.valid_after: 'yesterday'", "expected a date such as 2024-01-31"),
+    ),
+    "a day as a number": (
+        "20231115",
+        "",
+        ("config.data.valid_after: '20231115'", "1970-08-23, before 1990"),
+    ),
+    "before all": (
+        "2023-01-01",
+        "",
+        (
+            "config.data.valid_after: 2023-01-01 00:00:00",
+            "nothing to train on",
+            "from 2023-11-14 22:13:15",
+        ),
+    ),
+    "not after": (
+        "2023-11-14T22:13:20",
+        "2023-11-14T22:13:20",
+        ("config.data.test_after", "expected one after config.data.valid_after"),
+    ),
+    "after all": (
+        "2023-11-14T22:13:20",
+        "2024-01-01",
+        ("config.data.test_after: 2024-01-01", "nothing to test on"),
+    ),
 }
 
 
@@ -231,24 +341,54 @@ def test_data_that_cannot_be_split_by_time() -> None:
     config = DataConfig(split="time")
     untimed = build_log("untimed", np.zeros(5, int), np.arange(5))
     message = refusal(make_split, config, untimed)
-    assert_names(message, ("config.data.split: 'time' needs a timestamp column", "untimed", "config.data.columns.timestamp"))
+    assert_names(
+        message,
+        (
+            "config.data.split: 'time' needs a timestamp column",
+            "untimed",
+            "config.data.columns.timestamp",
+        ),
+    )
     dated = DataConfig(split="time", valid_after="2024-01-01")
-    assert_names(refusal(make_split, dated, log_of(ROWS)), ("config.data.valid_after: '2024-01-01'", "expected a number", "from 1 to 30"))
+    assert_names(
+        refusal(make_split, dated, log_of(ROWS)),
+        ("config.data.valid_after: '2024-01-01'", "expected a number", "from 1 to 30"),
+    )
     message = refusal(make_split, config, log_of([(0, k, 5) for k in range(9)] + [(1, 1, 4)]))
-    assert_names(message, ("config.data.test_after: 5, chosen by the share", "expected one after config.data.valid_after=5"))
+    assert_names(
+        message,
+        (
+            "config.data.test_after: 5, chosen by the share",
+            "expected one after config.data.valid_after=5",
+        ),
+    )
     config = DataConfig(split="time", valid_after="12", test_after="15")
-    assert_names(refusal(make_split, config, log_of([(0, 1, 1), (0, 2, 11), (0, 3, 16)])), ("no interaction lies between",))
+    assert_names(
+        refusal(make_split, config, log_of([(0, 1, 1), (0, 2, 11), (0, 3, 16)])),
+        ("no interaction lies between",),
+    )
     message = refusal(make_split, config, log_of([(0, 1, 1), (1, 2, 13), (2, 3, 16)]))
-    assert_names(message, ("config.data.valid_after: 12", "none of the users", "give another point in time"))
-    assert refusal(make_split, DataConfig(split="tim"), untimed) == "config.data.split: 'tim'; expected one of leave_one_out, time, none"
+    assert_names(
+        message, ("config.data.valid_after: 12", "none of the users", "give another point in time")
+    )
+    assert (
+        refusal(make_split, DataConfig(split="tim"), untimed)
+        == "config.data.split: 'tim'; expected one of leave_one_out, time, none"
+    )
 
 
 def test_everything_is_training() -> None:
     """Would break production: the last two interactions of everybody must be trained on, and nobody asked."""
     log = log_of(ROWS)
     split = make_split(DataConfig(split="none"), log)
-    assert windows(log, split.train) == [log.items[a:b].tolist() for a, b in zip(log.offsets[:-1], log.offsets[1:], strict=True)]
-    assert not len(split.valid.evaluated) and not len(split.test.evaluated) and (split.train.target == -1).all()
+    assert windows(log, split.train) == [
+        log.items[a:b].tolist() for a, b in zip(log.offsets[:-1], log.offsets[1:], strict=True)
+    ]
+    assert (
+        not len(split.valid.evaluated)
+        and not len(split.test.evaluated)
+        and (split.train.target == -1).all()
+    )
     assert split.item_counts.tolist() == np.bincount(log.items, minlength=10).tolist()
     assert split.train_lengths.tolist() == log.lengths.tolist()
     assert statistics(split, head_tail_groups(split))["evaluated_users"] == 0
@@ -258,14 +398,29 @@ def test_everything_is_training() -> None:
 def test_another_split_has_another_fingerprint() -> None:
     """Would use a bank, negatives or models of another split again; leave-one-out keeps the log's own."""
     log = log_of(ROWS)
-    splits: list[Split] = [by_time(log, 5, VALID, TEST), by_time(log, 5, VALID, 22), by_time(log, 5, 12, TEST), all_training(log, 5)]
+    splits: list[Split] = [
+        by_time(log, 5, VALID, TEST),
+        by_time(log, 5, VALID, 22),
+        by_time(log, 5, 12, TEST),
+        all_training(log, 5),
+    ]
     plain = leave_one_out(log, 5)
-    assert plain.fingerprint() == log.fingerprint() and len({split.fingerprint() for split in [plain, *splits]}) == 5
-    assert by_time(log, 9, VALID, TEST).fingerprint() == splits[0].fingerprint(), "windows are in the config"
+    assert (
+        plain.fingerprint() == log.fingerprint()
+        and len({split.fingerprint() for split in [plain, *splits]}) == 5
+    )
+    assert by_time(log, 9, VALID, TEST).fingerprint() == splits[0].fingerprint(), (
+        "windows are in the config"
+    )
     shifted = dataclasses.replace(log, timestamps=np.asarray(log.timestamps) + 1)
-    assert shifted.fingerprint() == log.fingerprint() and by_time(shifted, 5, VALID, TEST).fingerprint() != splits[0].fingerprint()
+    assert (
+        shifted.fingerprint() == log.fingerprint()
+        and by_time(shifted, 5, VALID, TEST).fingerprint() != splits[0].fingerprint()
+    )
     assert plain.cut_off == "training part of each history: all but the last two interactions"
-    assert len({split.cut_off for split in [plain, *splits]}) == 4, "the second differs in what is asked, not in training"
+    assert len({split.cut_off for split in [plain, *splits]}) == 4, (
+        "the second differs in what is asked, not in training"
+    )
 
 
 def test_who_has_had_nearly_everything_is_not_asked() -> None:
@@ -273,5 +428,11 @@ def test_who_has_had_nearly_everything_is_not_asked() -> None:
     rows = [(0, item, item) for item in range(9)] + [(1, 1, 1), (1, 2, 7), (1, 3, 8)]
     split = by_time(log_of(rows), 10, 6, 8)
     kept, count = without_sated(split, 5)
-    assert count == 1 and kept.valid.evaluated.tolist() == kept.test.evaluated.tolist() == [1] and kept.mode == "time"
-    assert without_sated(split, 1) == (split, 0) and without_sated(split, 9) == (split, 0), "nobody, or everybody"
+    assert (
+        count == 1
+        and kept.valid.evaluated.tolist() == kept.test.evaluated.tolist() == [1]
+        and kept.mode == "time"
+    )
+    assert without_sated(split, 1) == (split, 0) and without_sated(split, 9) == (split, 0), (
+        "nobody, or everybody"
+    )

@@ -23,7 +23,11 @@ NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC).timestamp()
 def times_of(values: Any, kind: pa.DataType | None = None) -> Times:
     """Of a column `when` of a table, on the first of June 2024."""
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
-    return time_column(Table(pathlib.Path("log.csv"), "CSV", {"when": pa.chunked_array([array])}, len(array)), "when", NOW)
+    return time_column(
+        Table(pathlib.Path("log.csv"), "CSV", {"when": pa.chunked_array([array])}, len(array)),
+        "when",
+        NOW,
+    )
 
 
 def refused(values: Any, *parts: str) -> None:
@@ -42,17 +46,27 @@ TIMES = {
     "date32": (pa.array(DAYS, pa.date32()), [1388534400 * SECOND] * 2 + [1388620800 * SECOND] * 2),
     "date64": (pa.array(DAYS, pa.date64()), [1388534400 * SECOND] * 2 + [1388620800 * SECOND] * 2),
     "timestamp ms": (pa.array(MOMENTS, pa.timestamp("ms")), [NOON, NOON, NOON + DAY, NOON + DAY]),
-    "timestamp ns": (pa.array(MOMENTS, pa.timestamp("ns")), [1000 * NOON] * 2 + [1000 * (NOON + DAY)] * 2),
-    "with a zone": (pa.array(MOMENTS, pa.timestamp("us", tz="UTC")), [NOON, NOON, NOON + DAY, NOON + DAY]),
+    "timestamp ns": (
+        pa.array(MOMENTS, pa.timestamp("ns")),
+        [1000 * NOON] * 2 + [1000 * (NOON + DAY)] * 2,
+    ),
+    "with a zone": (
+        pa.array(MOMENTS, pa.timestamp("us", tz="UTC")),
+        [NOON, NOON, NOON + DAY, NOON + DAY],
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", TIMES)
-def test_times_of_every_type_order_rows_and_ties_keep_the_files_order(tmp_path: pathlib.Path, kind: str) -> None:
+def test_times_of_every_type_order_rows_and_ties_keep_the_files_order(
+    tmp_path: pathlib.Path, kind: str
+) -> None:
     """Would break the order of histories for one type of time column, or shuffle interactions of one day."""
     times, expected = TIMES[kind]
     path = tmp_path / "log.parquet"
-    parquet.write_table(pa.table({"user": ["u"] * 4, "item": ["d", "c", "b", "a"], "timestamp": times}), path)
+    parquet.write_table(
+        pa.table({"user": ["u"] * 4, "item": ["d", "c", "b", "a"], "timestamp": times}), path
+    )
     log = read_log(path, "times", COLUMNS)
     assert log.item_ids[log.items].tolist() == ["c", "a", "d", "b"]
     assert log.timestamps is not None and log.timestamps.tolist() == expected
@@ -61,18 +75,27 @@ def test_times_of_every_type_order_rows_and_ties_keep_the_files_order(tmp_path: 
 @pytest.mark.parametrize("ending", ["tsv", "csv"])
 def test_dates_written_as_text(tmp_path: pathlib.Path, ending: str) -> None:
     """Would break if ISO dates in a text table were taken for strings, or ordered as such."""
-    rows = [("user", "item", "timestamp"), ("1", "5", "2014-01-02"), ("1", "6", "1999-12-31"), ("1", "7", "2014-01-01")]
+    rows = [
+        ("user", "item", "timestamp"),
+        ("1", "5", "2014-01-02"),
+        ("1", "6", "1999-12-31"),
+        ("1", "7", "2014-01-01"),
+    ]
     path = tmp_path / f"log.{ending}"
     path.write_text("".join(("\t" if ending == "tsv" else ",").join(row) + "\n" for row in rows))
     log = read_log(path, "dates", COLUMNS)
     assert log.item_ids[log.items].tolist() == [6, 7, 5]
-    assert log.timestamps is not None and log.timestamps.tolist() == [day * SECOND for day in (946598400, 1388534400, 1388620800)]
+    assert log.timestamps is not None and log.timestamps.tolist() == [
+        day * SECOND for day in (946598400, 1388534400, 1388620800)
+    ]
 
 
 def test_order_within_a_second(tmp_path: pathlib.Path) -> None:
     """Would break the order of histories where times are finer than a second."""
     path = tmp_path / "log.csv"
-    path.write_text("user,item,timestamp\na,later,2014-01-01T10:00:00.9\na,first,2014-01-01T10:00:00.1\n")
+    path.write_text(
+        "user,item,timestamp\na,later,2014-01-01T10:00:00.9\na,first,2014-01-01T10:00:00.1\n"
+    )
     log = read_log(path, "fine", COLUMNS)
     assert log.item_ids[log.items].tolist() == ["first", "later"]
 
@@ -99,7 +122,7 @@ SPELT = {
     "dots": ("{1:%d.%m.%Y %H:%M:%S}", "us", 10**6),
     "month first": ("{1:%m/%d/%Y %H:%M:%S}", "us", 10**6),
     "day first": ("{1:%d/%m/%Y %H:%M:%S}", "us", 10**6),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("spelling", SPELT)
@@ -107,22 +130,52 @@ def test_every_spelling_gives_the_same_moments(spelling: str) -> None:
     """Would break the order of histories for one spelling of time, or put moments elsewhere."""
     pattern, unit, per_second = SPELT[spelling]
     seconds = [FIRST, FIRST - 86_400 * 12, FIRST + 3600]
-    texts = [pattern.format(second, datetime.datetime.fromtimestamp(second, datetime.UTC)) for second in seconds]
-    for kind in (pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())):
+    texts = [
+        pattern.format(second, datetime.datetime.fromtimestamp(second, datetime.UTC))
+        for second in seconds
+    ]
+    for kind in (
+        pa.string(),
+        pa.large_string(),
+        pa.binary(),
+        pa.dictionary(pa.int8(), pa.string()),
+    ):
         found = times_of(texts if kind != pa.binary() else [text.encode() for text in texts], kind)
-        assert found.unit == unit and found.values.tolist() == [second * per_second for second in seconds]
+        assert found.unit == unit and found.values.tolist() == [
+            second * per_second for second in seconds
+        ]
     assert found.span() == "2023-11-08 to 2023-11-20"
 
 
 def test_offsets_and_fractions_of_a_second() -> None:
     """Would break the order of moments in several zones, or of two within a millisecond."""
-    texts = ["2023-11-20T18:13:20+09:00", "2023-11-20 04:13:20-05:00", "2023-11-20 09:13:20.5Z", "2023-11-20 14:58:20+0545"]
-    assert [value - 10**6 * FIRST for value in times_of(texts).values.tolist()] == [0, 0, 500_000, 0]
+    texts = [
+        "2023-11-20T18:13:20+09:00",
+        "2023-11-20 04:13:20-05:00",
+        "2023-11-20 09:13:20.5Z",
+        "2023-11-20 14:58:20+0545",
+    ]
+    assert [value - 10**6 * FIRST for value in times_of(texts).values.tolist()] == [
+        0,
+        0,
+        500_000,
+        0,
+    ]
     nanos = times_of(["2023-11-20 09:13:20.000000001", "2023-11-20 09:13:20.00000002"])
-    assert nanos.unit == "ns" and [value - 10**9 * FIRST for value in nanos.values.tolist()] == [1, 20]
-    parquet_nanos = times_of(pa.array([10**9 * FIRST + 1, 10**9 * FIRST], pa.timestamp("ns", tz="Asia/Tokyo")))
-    assert parquet_nanos.unit == "ns" and parquet_nanos.values.tolist() == [10**9 * FIRST + 1, 10**9 * FIRST]
-    refused(["2023-11-20T09:13:20Z", "2023-11-20T09:13:20"], "row 2", "without a time zone", "row 1")
+    assert nanos.unit == "ns" and [value - 10**9 * FIRST for value in nanos.values.tolist()] == [
+        1,
+        20,
+    ]
+    parquet_nanos = times_of(
+        pa.array([10**9 * FIRST + 1, 10**9 * FIRST], pa.timestamp("ns", tz="Asia/Tokyo"))
+    )
+    assert parquet_nanos.unit == "ns" and parquet_nanos.values.tolist() == [
+        10**9 * FIRST + 1,
+        10**9 * FIRST,
+    ]
+    refused(
+        ["2023-11-20T09:13:20Z", "2023-11-20T09:13:20"], "row 2", "without a time zone", "row 1"
+    )
 
 
 def test_numbers_of_every_type() -> None:
@@ -137,13 +190,24 @@ def test_numbers_of_every_type() -> None:
 def test_dates_in_json(tmp_path: pathlib.Path) -> None:
     """Would break JSON lines, whose dates are strings, or whose numbers are."""
     path = tmp_path / "log.jsonl"
-    for first, second in (("2023-11-20T09:13:20Z", "2023-11-20T09:13:19Z"), (str(FIRST), str(FIRST - 1)), (FIRST, FIRST - 0.5)):
-        rows = [{"user": 1, "item": item, "timestamp": when} for item, when in ((5, first), (6, second))]
+    for first, second in (
+        ("2023-11-20T09:13:20Z", "2023-11-20T09:13:19Z"),
+        (str(FIRST), str(FIRST - 1)),
+        (FIRST, FIRST - 0.5),
+    ):
+        rows = [
+            {"user": 1, "item": item, "timestamp": when} for item, when in ((5, first), (6, second))
+        ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         log = read_log(path, "json", COLUMNS)
         assert log.item_ids[log.items].tolist() == [6, 5]
-    path.write_text('{"user": 1, "item": 5, "timestamp": 3}\n{"user": 1, "item": 6, "timestamp": "4"}\n')
-    assert_names(refusal(read_log, path, "json", COLUMNS), (str(path), "row 2 has a string in 'timestamp'", "before it a number"))
+    path.write_text(
+        '{"user": 1, "item": 5, "timestamp": 3}\n{"user": 1, "item": 6, "timestamp": "4"}\n'
+    )
+    assert_names(
+        refusal(read_log, path, "json", COLUMNS),
+        (str(path), "row 2 has a string in 'timestamp'", "before it a number"),
+    )
 
 
 def test_small_numbers_are_an_order() -> None:
@@ -173,10 +237,17 @@ def test_dates_that_no_calendar_has_are_refused() -> None:
     refused(["2023-11-20 10:00", "2023-11-20 25:00"], "row 2", "no calendar or clock")
     refused(["2023-11-20", "1970-01-01"], "row 2", "before 1990")
     refused(["2023-11-20", "9999-12-31"], "row 2", "in the future")
-    refused(pa.array([datetime.date(2023, 11, 20), datetime.date(1970, 1, 1)]), "row 2", "before 1990")
+    refused(
+        pa.array([datetime.date(2023, 11, 20), datetime.date(1970, 1, 1)]), "row 2", "before 1990"
+    )
     refused(pa.array([FIRST, 10**14], pa.timestamp("s")), "row 2", "in the future")
     for word in ("yesterday", "NULL", "NaN", "inf", "0x10", "20 Nov 2023", "20.11.23"):
-        refused([str(FIRST), str(FIRST), word], "row 3", repr(word), "expected a number or a date such as")
+        refused(
+            [str(FIRST), str(FIRST), word],
+            "row 3",
+            repr(word),
+            "expected a number or a date such as",
+        )
     refused(["soon", "later"], "row 1", "'soon'")
     message = refusal(times_of, [str(FIRST), " "])
     assert_names(message, ("row 2 has no value in column 'when'", "fill it in or drop the row"))
@@ -186,11 +257,21 @@ def test_dates_that_no_calendar_has_are_refused() -> None:
 def test_days_and_months_are_told_apart_by_the_column() -> None:
     """Would break with American dates read as European ones: 05/12 is in May or in December."""
     found = times_of(["05/12/2023", "13/05/2023"])
-    assert np.diff(found.values).tolist() == [(datetime.date(2023, 5, 13) - datetime.date(2023, 12, 5)).days * 86_400 * 10**6]
+    assert np.diff(found.values).tolist() == [
+        (datetime.date(2023, 5, 13) - datetime.date(2023, 12, 5)).days * 86_400 * 10**6
+    ]
     assert "day, month, year" in found.note
-    assert "month, day, year" in times_of(["5/12/2023 3:04".replace(" 3", " 03"), "05/13/2023"]).note
+    assert (
+        "month, day, year" in times_of(["5/12/2023 3:04".replace(" 3", " 03"), "05/13/2023"]).note
+    )
     refused(["05/12/2023", "06/12/2023"], "row 1", "'05/12/2023'", "no row tells which")
-    refused(["13/12/2023", "12/13/2023"], "row 2", "'12/13/2023'", "row 1", "month first and the day first")
+    refused(
+        ["13/12/2023", "12/13/2023"],
+        "row 2",
+        "'12/13/2023'",
+        "row 1",
+        "month first and the day first",
+    )
 
 
 def test_a_missing_time_column_is_never_silent(tmp_path: pathlib.Path) -> None:
@@ -198,7 +279,13 @@ def test_a_missing_time_column_is_never_silent(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "log.csv"
     for name in ("event_time", "Time", "timestamp:float", "unixReviewTime", "Created At", "DATE"):
         path.write_text(f"user,item,{name}\n1,5,2\n1,6,1\n")
-        parts = (str(path), "no column 'timestamp'", f"config.data.columns.timestamp={name}", "columns.timestamp=''", f"user, item, {name}")
+        parts = (
+            str(path),
+            "no column 'timestamp'",
+            f"config.data.columns.timestamp={name}",
+            "columns.timestamp=''",
+            f"user, item, {name}",
+        )
         assert_names(refusal(read_log, path, "log", COLUMNS), parts)
         log = read_log(path, "log", COLUMNS | {"timestamp": name})
         assert log.item_ids[log.items].tolist() == [6, 5]
@@ -207,4 +294,12 @@ def test_a_missing_time_column_is_never_silent(tmp_path: pathlib.Path) -> None:
     path.write_text("user,item,price\n1,5,2\n1,6,1\n")
     assert read_log(path, "log", COLUMNS).timestamps is None
     message = refusal(read_log, path, "log", COLUMNS | {"timestamp": "tmie"})
-    assert_names(message, (str(path), "no column 'tmie'", "it has user, item, price", "config.data.columns.timestamp"))
+    assert_names(
+        message,
+        (
+            str(path),
+            "no column 'tmie'",
+            "it has user, item, price",
+            "config.data.columns.timestamp",
+        ),
+    )

@@ -22,7 +22,11 @@ from grasp_jax.trial import Trial, make_trial
 from tests.command_line import write_dataset
 
 EPOCHS, BATCH = 4, 16
-CELLS = [(method, backbone) for method in ("plain", "grasp") for backbone in ("sasrec", "bert4rec", "gru4rec")]
+CELLS = [
+    (method, backbone)
+    for method in ("plain", "grasp")
+    for backbone in ("sasrec", "bert4rec", "gru4rec")
+]
 compiled: list[str] = []
 
 
@@ -96,15 +100,24 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[contextlib.ExitStack]:
 
 def trained(trial: Trial, folder: pathlib.Path, guard: contextlib.ExitStack) -> Watched:
     records = Watched(folder / "metrics.jsonl", guard)
-    train(dataclasses.replace(trial.job, folder=folder, records=records), initial_snapshot(trial.model, trial.replicas, trial.data))
+    train(
+        dataclasses.replace(trial.job, folder=folder, records=records),
+        initial_snapshot(trial.model, trial.replicas, trial.data),
+    )
     return records
 
 
 @pytest.mark.parametrize(
-    ("method", "backbone", "select"), [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")]
+    ("method", "backbone", "select"),
+    [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")],
 )
 def test_an_epoch_neither_copies_in_secret_nor_compiles(
-    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, method: str, backbone: str, select: str
+    prepared: Prepared,
+    tmp_path: pathlib.Path,
+    guard: contextlib.ExitStack,
+    method: str,
+    backbone: str,
+    select: str,
 ) -> None:
     """Steps would wait for copies that nobody sees, or an epoch take seconds more for a shape or a constant that changes."""
     trial = make_trial(prepared, method, backbone)
@@ -112,11 +125,16 @@ def test_an_epoch_neither_copies_in_secret_nor_compiles(
     records = trained(trial, tmp_path, guard)
     assert list(records.compiled) == list(range(1, EPOCHS + 1))
     assert records.compiled[1] > 0, "nothing was counted"
-    assert len(compiled) == records.compiled[2], "validation and checkpoints of the later epochs included"
+    assert len(compiled) == records.compiled[2], (
+        "validation and checkpoints of the later epochs included"
+    )
 
 
 def test_a_hidden_copy_is_seen(
-    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared,
+    tmp_path: pathlib.Path,
+    guard: contextlib.ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The test above would pass whatever the loop does."""
     trial = make_trial(prepared, "plain", "gru4rec")
@@ -126,7 +144,10 @@ def test_a_hidden_copy_is_seen(
 
 
 def test_losses_are_read_while_the_next_steps_run(
-    prepared: Prepared, tmp_path: pathlib.Path, guard: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared,
+    tmp_path: pathlib.Path,
+    guard: contextlib.ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The device would stand idle after each dispatch until the host has read its losses; or they be read too late to stop."""
     happened: list[str] = []

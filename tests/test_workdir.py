@@ -50,7 +50,12 @@ def call(mode: str, config: Config, workdir: pathlib.Path, **flags: Any) -> None
     """What the command line does once its flags are read."""
     options = Options(**flags)
     check_workdir(config, workdir)
-    run_mode(mode, lambda: open_run(config, workdir, None, mode == "refresh", options.allow_older), workdir, options)
+    run_mode(
+        mode,
+        lambda: open_run(config, workdir, None, mode == "refresh", options.allow_older),
+        workdir,
+        options,
+    )
 
 
 def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -69,7 +74,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with data and the workdir "run" of plain and grasp; every epoch was saved."""
     folder = tmp_path_factory.mktemp("workdir")
     data = write_dataset(folder / "data")
-    call("all", config_of(data, model__method="plain,grasp", train__checkpoint_seconds=0.0), folder / "run")
+    call(
+        "all",
+        config_of(data, model__method="plain,grasp", train__checkpoint_seconds=0.0),
+        folder / "run",
+    )
     return folder
 
 
@@ -85,11 +94,21 @@ def both(folder: pathlib.Path, **changes: Any) -> Config:
 
 
 def in_another_order(text: str) -> str:
-    return "\n".join(sorted(text.splitlines(), key=lambda line: (int(line.split()[0]), -int(line.split()[1])))) + "\n"
+    return (
+        "\n".join(
+            sorted(
+                text.splitlines(), key=lambda line: (int(line.split()[0]), -int(line.split()[1]))
+            )
+        )
+        + "\n"
+    )
 
 
 def renumbered(text: str) -> str:
-    return "\n".join(f"{line.split()[0]} {41 - int(line.split()[1])}" for line in text.splitlines()) + "\n"
+    return (
+        "\n".join(f"{line.split()[0]} {41 - int(line.split()[1])}" for line in text.splitlines())
+        + "\n"
+    )
 
 
 def a_day_more(text: str) -> str:
@@ -103,23 +122,32 @@ def test_other_data_in_place_are_told(copy: pathlib.Path, change: Any, mode: str
     path = copy / "data" / "inter.txt"
     path.write_text(change(path.read_text()))
     message = refusal(call, mode, both(copy), copy / "run")
-    assert_names(message, (str(copy / "run"), "the data has changed since", "another --workdir", "--mode=refresh"))
+    assert_names(
+        message,
+        (str(copy / "run"), "the data has changed since", "another --workdir", "--mode=refresh"),
+    )
 
 
-def test_refresh_keeps_what_was_there(copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refresh_keeps_what_was_there(
+    copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Yesterday's results would be lost, or stand among today's."""
     path, before = copy / "data" / "inter.txt", (copy / "run" / "results.json").read_text()
     path.write_text(in_another_order(path.read_text()))
     call("refresh", both(copy), copy / "run")
     (aside,) = (copy / "run" / "earlier").iterdir()
     assert str(aside) in capsys.readouterr().out and (aside / "results.json").read_text() == before
-    assert {"checkpoints", "trials", "candidates", "knowledge", "metrics.jsonl"} <= {entry.name for entry in aside.iterdir()}
+    assert {"checkpoints", "trials", "candidates", "knowledge", "metrics.jsonl"} <= {
+        entry.name for entry in aside.iterdir()
+    }
     call("all", both(copy), copy / "other")
     assert rows(copy / "run") == rows(copy / "other") != json.loads(before)["rows"]
 
 
 @pytest.mark.parametrize("spelling", ["./data", "{}/../copy/data", "{}/data/inter.txt"])
-def test_the_same_file_by_another_path(copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+def test_the_same_file_by_another_path(
+    copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
     """The same data would count as another config."""
     monkeypatch.chdir(copy)
     before = rows(copy / "run")
@@ -127,7 +155,9 @@ def test_the_same_file_by_another_path(copy: pathlib.Path, monkeypatch: pytest.M
     assert rows(copy / "run") == before
 
 
-def test_a_half_trained_models_results_do_not_stay(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_half_trained_models_results_do_not_stay(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """Kill a training, look with --mode=evaluate, run the same command to its end: the numbers would be those of the look."""
     config = both(finished, train__checkpoint_seconds=0.0)
 
@@ -140,27 +170,52 @@ def test_a_half_trained_models_results_do_not_stay(finished: pathlib.Path, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Records, "append", dies)
         with pytest.raises(KeyboardInterrupt):
-            call("all", config_of(finished / "data", train__checkpoint_seconds=0.0), tmp_path / "run")
+            call(
+                "all", config_of(finished / "data", train__checkpoint_seconds=0.0), tmp_path / "run"
+            )
     call("evaluate", config_of(finished / "data"), tmp_path / "run")
     looked = rows(tmp_path / "run")
     call("all", config, tmp_path / "run")
-    assert rows(tmp_path / "run") == rows(finished / "run") and looked != rows(finished / "run")[: len(looked)]
+    assert (
+        rows(tmp_path / "run") == rows(finished / "run")
+        and looked != rows(finished / "run")[: len(looked)]
+    )
 
 
 def test_checkpoints_know_their_config(copy: pathlib.Path) -> None:
     """Without config.json another learning rate, or a bank of another K, would go on from the old models without a word."""
     (copy / "run" / "config.json").unlink()
     message = refusal(call, "all", both(copy, train__learning_rate=(1e-2,)), copy / "run")
-    assert_names(message, ("checkpoints", "train.learning_rate = [0.001] there and [0.01] here", "another --workdir"))
+    assert_names(
+        message,
+        ("checkpoints", "train.learning_rate = [0.001] there and [0.01] here", "another --workdir"),
+    )
     message = refusal(call, "recommend", both(copy, train__learning_rate=(1e-2,)), copy / "run")
     assert_names(message, ("checkpoints", "train.learning_rate"))
     (copy / "run" / "config.json").unlink(missing_ok=True)
-    call("prepare", both(copy, knowledge__num_neighbours=5, knowledge__path=str(copy / "other")), copy / "elsewhere")
-    message = refusal(call, "evaluate", config_of(copy / "data", model__method="grasp", knowledge__path=str(copy / "other")), copy / "run")
+    call(
+        "prepare",
+        both(copy, knowledge__num_neighbours=5, knowledge__path=str(copy / "other")),
+        copy / "elsewhere",
+    )
+    message = refusal(
+        call,
+        "evaluate",
+        config_of(copy / "data", model__method="grasp", knowledge__path=str(copy / "other")),
+        copy / "run",
+    )
     assert_names(message, ("num_neighbours=5", "needs 3"))
-    five = config_of(copy / "data", model__method="grasp", knowledge__num_neighbours=5, knowledge__path=str(copy / "other"))
+    five = config_of(
+        copy / "data",
+        model__method="grasp",
+        knowledge__num_neighbours=5,
+        knowledge__path=str(copy / "other"),
+    )
     for mode in ("all", "evaluate", "recommend"):
-        assert_names(refusal(call, mode, five, copy / "run"), ("checkpoints", "knowledge.num_neighbours = 3 there and 5 here"))
+        assert_names(
+            refusal(call, mode, five, copy / "run"),
+            ("checkpoints", "knowledge.num_neighbours = 3 there and 5 here"),
+        )
 
 
 def test_a_removed_bank_is_made_again_or_refused(copy: pathlib.Path) -> None:
@@ -174,17 +229,26 @@ def test_a_removed_bank_is_made_again_or_refused(copy: pathlib.Path) -> None:
     assert rows(copy / "run") == before
 
 
-def test_a_run_that_is_refused_claims_nothing(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_run_that_is_refused_claims_nothing(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """A mistyped value would make the workdir its own, and the right one be "another config"."""
-    message = refusal(call, "all", config_of(finished / "data", eval__num_negatives=39), tmp_path / "run")
-    assert_names(message, ("config.eval.num_negatives", "39", "expected at most", "40 in the catalogue"))
+    message = refusal(
+        call, "all", config_of(finished / "data", eval__num_negatives=39), tmp_path / "run"
+    )
+    assert_names(
+        message, ("config.eval.num_negatives", "39", "expected at most", "40 in the catalogue")
+    )
     assert not (tmp_path / "run").exists()
 
 
 def biggest(folder: pathlib.Path, name: str) -> pathlib.Path:
     """The file that holds the numbers of the newest snapshot, of "best" or "last"."""
     newest = max((folder / name).glob("[0-9]*"), key=lambda path: int(path.name))
-    return max((path for path in newest.rglob("d/*") if path.is_file()), key=lambda path: path.stat().st_size)
+    return max(
+        (path for path in newest.rglob("d/*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
 
 
 def test_a_damaged_best_is_found_in_last(copy: pathlib.Path) -> None:
@@ -197,7 +261,9 @@ def test_a_damaged_best_is_found_in_last(copy: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_where_both_are_damaged_serving_stops(copy: pathlib.Path, gone: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_both_are_damaged_serving_stops(
+    copy: pathlib.Path, gone: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An older model would be served and reported as if it were the newest. Told to, it is; and training goes on to the same end."""
     before, folder = rows(copy / "run"), copy / "run" / "checkpoints" / "plain-sasrec"
     for name in ("best", "last"):
@@ -206,7 +272,9 @@ def test_where_both_are_damaged_serving_stops(copy: pathlib.Path, gone: bool, ca
         if gone and path.parents[3].name.isdigit():
             shutil.rmtree(path.parents[3], ignore_errors=True)
     for mode in ("evaluate", "recommend"):
-        assert_names(refusal(call, mode, both(copy), copy / "run"), ("plain-sasrec", "--allow-older"))
+        assert_names(
+            refusal(call, mode, both(copy), copy / "run"), ("plain-sasrec", "--allow-older")
+        )
     assert_names(refusal(read_runs, str(copy / "run")), ("plain-sasrec", "--allow-older"))
     call("evaluate", both(copy), copy / "run", allow_older=True)
     assert "this older snapshot is used" in capsys.readouterr().out
@@ -216,8 +284,12 @@ def test_where_both_are_damaged_serving_stops(copy: pathlib.Path, gone: bool, ca
     assert rows(copy / "run") == before
 
 
-@pytest.mark.parametrize("name", ["candidates/test.npy", "candidates/valid.npy", "candidates/test.json"])
-def test_damaged_negatives_are_drawn_again(copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name", ["candidates/test.npy", "candidates/valid.npy", "candidates/test.json"]
+)
+def test_damaged_negatives_are_drawn_again(
+    copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A flipped byte would give other results and exit status 0."""
     before, path = rows(copy / "run"), copy / "run" / name
     content = path.read_bytes()
@@ -227,26 +299,45 @@ def test_damaged_negatives_are_drawn_again(copy: pathlib.Path, name: str, capsys
     assert rows(copy / "run") == before and path.read_bytes() == content
 
 
-@pytest.mark.parametrize("name", ["trials/plain-sasrec.json", "ranks/plain-sasrec-seed42-full.npz", "examples/plain-sasrec.json"])
-def test_damaged_results_are_measured_again(copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trials/plain-sasrec.json",
+        "ranks/plain-sasrec-seed42-full.npz",
+        "examples/plain-sasrec.json",
+    ],
+)
+def test_damaged_results_are_measured_again(
+    copy: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A digit that a disk has changed would be reported, and by the run after it believed."""
     before = rows(copy / "run")
     flip(copy / "run" / name)
-    assert_names(refusal(read_runs, str(copy / "run")), (str(copy / "run" / name).rsplit("/", 1)[1], "--mode=evaluate"))
+    assert_names(
+        refusal(read_runs, str(copy / "run")),
+        (str(copy / "run" / name).rsplit("/", 1)[1], "--mode=evaluate"),
+    )
     alone = config_of(copy / "data", model__method="grasp")
     call("all", alone, copy / "run")
-    assert "these results are not used" in capsys.readouterr().out and {row["method"] for row in rows(copy / "run")} == {"grasp"}
+    assert "these results are not used" in capsys.readouterr().out and {
+        row["method"] for row in rows(copy / "run")
+    } == {"grasp"}
     call("all", both(copy), copy / "run")
     assert rows(copy / "run") == before
 
 
-@pytest.mark.parametrize("name", ["results.json", "config.json", "metrics.jsonl", "data.json", "item_ids.npy"])
+@pytest.mark.parametrize(
+    "name", ["results.json", "config.json", "metrics.jsonl", "data.json", "item_ids.npy"]
+)
 def test_a_report_shows_only_what_was_written(copy: pathlib.Path, name: str) -> None:
     """A page for a paper would hold a number that was never measured."""
     read_runs(str(copy / "run"))
     path = copy / "run" / name
     content = path.read_text(encoding="latin-1")
-    path.write_text(content.replace("1", "3", 1) if name != "item_ids.npy" else content[:-1] + "x", encoding="latin-1")
+    path.write_text(
+        content.replace("1", "3", 1) if name != "item_ids.npy" else content[:-1] + "x",
+        encoding="latin-1",
+    )
     assert_names(refusal(read_runs, str(copy / "run")), (name,))
 
 
@@ -268,10 +359,15 @@ def test_records_of_a_killed_process(tmp_path: pathlib.Path) -> None:
     records.append({"epoch": 2, "loss": 0.25})
     assert [record["epoch"] for record in records.read()] == [1, 2]
     records.path.write_text(records.path.read_text().replace("0.25", "0.26"))
-    assert_names(refusal(records.read), (f"{records.path}:2", "not a line as it was written", "remove that line"))
+    assert_names(
+        refusal(records.read),
+        (f"{records.path}:2", "not a line as it was written", "remove that line"),
+    )
 
 
-def test_results_of_another_data_are_not_joined(copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_another_data_are_not_joined(
+    copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A trial that an earlier call left would stand beside this call's, though it was measured on other negatives."""
     run = open_run(both(copy), copy / "run")
     assert trial_results.finished(run, "plain", "sasrec") is not None
@@ -283,31 +379,47 @@ def test_results_of_another_data_are_not_joined(copy: pathlib.Path, capsys: pyte
 
 def test_what_killed_processes_left_is_removed(copy: pathlib.Path) -> None:
     """Every kill would leave a file or a snapshot of a gigabyte for ever."""
-    left = copy / "run" / "trials" / ".plain-sasrec.json.77-abc.partial", copy / "run" / "checkpoints" / "plain-sasrec" / "last"
+    left = (
+        copy / "run" / "trials" / ".plain-sasrec.json.77-abc.partial",
+        copy / "run" / "checkpoints" / "plain-sasrec" / "last",
+    )
     left[0].write_text("{")
     (left[1] / "9.orbax-checkpoint-tmp-3").mkdir()
     call("evaluate", both(copy), copy / "run")
     assert not left[0].exists() and not list(left[1].glob("*tmp*"))
 
 
-def test_two_processes_do_not_share_a_workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_two_processes_do_not_share_a_workdir(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     """Both would end with status 0, and the lines of both be in metrics.jsonl."""
     config = config_of(finished / "data")
     with only_one(tmp_path / "run" / LOCK, "wait"):
         message = refusal(call, "all", config, tmp_path / "run")
-    assert_names(message, (str(tmp_path / "run"), f"process {os.getpid()}", "wait for it or use another --workdir"))
+    assert_names(
+        message,
+        (str(tmp_path / "run"), f"process {os.getpid()}", "wait for it or use another --workdir"),
+    )
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-def test_a_first_snapshot_that_was_not_finished(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_snapshot_that_was_not_finished(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Killed before its manifest is written, a run could never go on; one whose snapshots lost theirs would train anew without a word."""
     tree = {"weights": np.arange(3.0)}
     checkpoints = Checkpoints(tmp_path / "last")
     checkpoints.save(4, tree, "hash")
     (tmp_path / "last" / "4" / MANIFEST).unlink()
-    assert checkpoints.restore(tree) is None and "training starts from the start" in capsys.readouterr().out
+    assert (
+        checkpoints.restore(tree) is None
+        and "training starts from the start" in capsys.readouterr().out
+    )
     record_newest(tmp_path, 4, "hash")
-    assert_names(refusal(checkpoints.restore, tree), ("last/4", "has no manifest.json", "no other checkpoint there is whole"))
+    assert_names(
+        refusal(checkpoints.restore, tree),
+        ("last/4", "has no manifest.json", "no other checkpoint there is whole"),
+    )
 
 
 def test_what_a_killed_preparation_left_is_removed(copy: pathlib.Path) -> None:
@@ -319,4 +431,8 @@ def test_what_a_killed_preparation_left_is_removed(copy: pathlib.Path) -> None:
     bank.with_name("knowledge.lock").write_text(json.dumps(dead))
     before = rows(copy / "run")
     call("evaluate", both(copy), copy / "run")
-    assert not (bank / "shards").exists() and not list((copy / "run").glob("knowledge.lock*")) and rows(copy / "run") == before
+    assert (
+        not (bank / "shards").exists()
+        and not list((copy / "run").glob("knowledge.lock*"))
+        and rows(copy / "run") == before
+    )

@@ -21,7 +21,12 @@ def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.I
     if kind == "flat":
         index = faiss.IndexFlatIP(vectors.shape[1])
     else:
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], leaves, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(vectors.shape[1]),
+            vectors.shape[1],
+            leaves,
+            faiss.METRIC_INNER_PRODUCT,
+        )
         index.train(vectors)
         index.nprobe = searched
     index.add(vectors)
@@ -42,7 +47,9 @@ def main() -> None:
     parser.add_argument("kind", choices=("flat", "ivf"))
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--neighbours", type=int, required=True)
-    parser.add_argument("--queries", type=int, required=True, help="rows to search for, drawn at random")
+    parser.add_argument(
+        "--queries", type=int, required=True, help="rows to search for, drawn at random"
+    )
     parser.add_argument("--leaves", type=int, required=True)
     parser.add_argument("--searched", type=int, required=True)
     given = parser.parse_args()

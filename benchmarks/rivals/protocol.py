@@ -67,7 +67,10 @@ class Data(NamedTuple):
         if split == "valid":
             return [everyone[user] for user in self.valid.users]
         newest = self.valid.candidates[:, :1]
-        return [np.concatenate([everyone[user], item]) for user, item in zip(self.test.users, newest, strict=True)]
+        return [
+            np.concatenate([everyone[user], item])
+            for user, item in zip(self.test.users, newest, strict=True)
+        ]
 
 
 class Report(NamedTuple):
@@ -121,7 +124,10 @@ class Course:
         better = self.valid_ndcg[-1] > best
         if better:
             self.best_epoch = len(self.valid_ndcg)
-        print(f"epoch {len(self.valid_ndcg)}: {train_seconds:.1f} s, validation NDCG@10 {100 * self.valid_ndcg[-1]:.2f}", flush=True)
+        print(
+            f"epoch {len(self.valid_ndcg)}: {train_seconds:.1f} s, validation NDCG@10 {100 * self.valid_ndcg[-1]:.2f}",
+            flush=True,
+        )
         return better
 
     @property
@@ -137,7 +143,14 @@ class Course:
     def report(self, seconds: float, ranks: np.ndarray, packages: Sequence[str]) -> Report:
         """For `seconds` from start to stop and the [n] test ranks of the best epoch's parameters, where nothing was compiled."""
         return Report(
-            versions(packages), self.epoch_seconds, self.valid_ndcg, self.best_epoch, 0.0, seconds, ranks.tolist(), peak_bytes()
+            versions(packages),
+            self.epoch_seconds,
+            self.valid_ndcg,
+            self.best_epoch,
+            0.0,
+            seconds,
+            ranks.tolist(),
+            peak_bytes(),
         )
 
 
@@ -167,8 +180,18 @@ def padded(histories: Sequence[np.ndarray], length: int, fill: int, left: bool) 
 
 def write(folder: pathlib.Path, settings: Settings, data: Data) -> None:
     """Leaves what `read` reads."""
-    arrays = {f"{name}_{field}": getattr(getattr(data, name), field) for name in ("valid", "test") for field in HeldOut._fields}
-    np.savez(folder / "data.npz", num_items=data.num_items, items=data.items, offsets=data.offsets, **arrays)
+    arrays = {
+        f"{name}_{field}": getattr(getattr(data, name), field)
+        for name in ("valid", "test")
+        for field in HeldOut._fields
+    }
+    np.savez(
+        folder / "data.npz",
+        num_items=data.num_items,
+        items=data.items,
+        offsets=data.offsets,
+        **arrays,
+    )
     (folder / "settings.json").write_text(json.dumps(settings._asdict()) + "\n", encoding="utf-8")
 
 
@@ -176,8 +199,13 @@ def read(folder: pathlib.Path) -> tuple[Settings, Data]:
     """What `write` left."""
     settings = Settings(**json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     with np.load(folder / "data.npz", allow_pickle=False) as stored:
-        held_out = {name: HeldOut(*(stored[f"{name}_{field}"] for field in HeldOut._fields)) for name in ("valid", "test")}
-        return settings, Data(int(stored["num_items"]), stored["items"], stored["offsets"], **held_out)
+        held_out = {
+            name: HeldOut(*(stored[f"{name}_{field}"] for field in HeldOut._fields))
+            for name in ("valid", "test")
+        }
+        return settings, Data(
+            int(stored["num_items"]), stored["items"], stored["offsets"], **held_out
+        )
 
 
 def write_report(path: pathlib.Path, report: Report) -> None:
@@ -192,10 +220,22 @@ def read_report(path: pathlib.Path) -> Report:
 
 def task() -> Task:
     """The command line's; --epochs takes the place of the settings' most epochs."""
-    parser = argparse.ArgumentParser(description="Trains on FOLDER as benchmarks/train.py asks, and writes OUT.json.")
+    parser = argparse.ArgumentParser(
+        description="Trains on FOLDER as benchmarks/train.py asks, and writes OUT.json."
+    )
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--epochs", type=int, default=0, help="stop after so many at the latest; 0: as the settings say")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=0,
+        help="stop after so many at the latest; 0: as the settings say",
+    )
     given = parser.parse_args()
     settings, data = read(given.folder)
-    return Task(given.folder, settings._replace(max_epochs=given.epochs or settings.max_epochs), data, given.out)
+    return Task(
+        given.folder,
+        settings._replace(max_epochs=given.epochs or settings.max_epochs),
+        data,
+        given.out,
+    )

@@ -29,7 +29,9 @@ EVALUATED_TOGETHER = 256
 class StoppedTrainer(Trainer):
     """RecBole's trainer with the benchmark's validation and early stop; it counts patience otherwise, so it is told when to stop."""
 
-    def __init__(self, config: Config, model: SASRec, course: Course, data: Data, rows: np.ndarray) -> None:
+    def __init__(
+        self, config: Config, model: SASRec, course: Course, data: Data, rows: np.ndarray
+    ) -> None:
         super().__init__(config, model)
         self.course, self.held_out, self.rows = course, data, rows
         self.best: dict[str, torch.Tensor] = {}
@@ -42,9 +44,13 @@ class StoppedTrainer(Trainer):
         return loss
 
     def _valid_epoch(self, *_: Any, **__: Any) -> tuple[float, dict[str, float]]:
-        if self.course.after_epoch(self.train_seconds, ranks(self.model, self.held_out, "valid", self.rows)):
+        if self.course.after_epoch(
+            self.train_seconds, ranks(self.model, self.held_out, "valid", self.rows)
+        ):
             self.best = copy.deepcopy(self.model.state_dict())
-        value = -1.0 if self.course.ends else float(len(self.course.valid_ndcg))  # with stopping_step 0 a lower value stops
+        value = (
+            -1.0 if self.course.ends else float(len(self.course.valid_ndcg))
+        )  # with stopping_step 0 a lower value stops
         return value, {"ndcg@10": self.course.valid_ndcg[-1]}
 
 
@@ -59,11 +65,19 @@ def write_files(folder: pathlib.Path, data: Data, length: int) -> int:
     parts = {"train": rows}
     for split in ("valid", "test"):
         held_out = getattr(data, split)
-        parts[split] = list(zip(held_out.users, data.histories(split), held_out.candidates[:, 0], strict=True))
+        parts[split] = list(
+            zip(held_out.users, data.histories(split), held_out.candidates[:, 0], strict=True)
+        )
     for split, part in parts.items():
-        lines = [f"{user}\t{' '.join(map(str, history[-length:]))}\t{item}\n" for user, history, item in part]
+        lines = [
+            f"{user}\t{' '.join(map(str, history[-length:]))}\t{item}\n"
+            for user, history, item in part
+        ]
         path = folder / NAME / f"{NAME}.{split}.inter"
-        path.write_text("user_id:token\titem_id_list:token_seq\titem_id:token\n" + "".join(lines), encoding="utf-8")
+        path.write_text(
+            "user_id:token\titem_id_list:token_seq\titem_id:token\n" + "".join(lines),
+            encoding="utf-8",
+        )
     return len(rows)
 
 
@@ -73,17 +87,43 @@ def config_of(folder: pathlib.Path, settings: Settings, steps: int, rows: int) -
         model="SASRec",
         dataset=NAME,
         config_dict={
-            "data_path": str(folder), "benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"],
-            "load_col": {"inter": ["user_id", "item_id_list", "item_id"]}, "MAX_ITEM_LIST_LENGTH": settings.max_length,
-            "eval_args": {"order": "TO", "group_by": "user", "split": {"LS": "valid_and_test"}, "mode": "full"},
-            "n_layers": settings.num_layers, "n_heads": settings.num_heads, "hidden_size": settings.features,
-            "inner_size": settings.features, "hidden_act": "relu", "hidden_dropout_prob": settings.dropout,
-            "attn_dropout_prob": settings.dropout, "loss_type": "BPR", "learning_rate": settings.learning_rate,
-            "train_batch_size": -(-rows // steps), "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "alpha": 1.0,
-            "dynamic": False, "candidate_num": 0}, "epochs": settings.max_epochs, "stopping_step": 0, "seed": settings.seed,
-            "reproducibility": True, "use_gpu": False, "state": "ERROR", "show_progress": False,
+            "data_path": str(folder),
+            "benchmark_filename": ["train", "valid", "test"],
+            "alias_of_item_id": ["item_id_list"],
+            "load_col": {"inter": ["user_id", "item_id_list", "item_id"]},
+            "MAX_ITEM_LIST_LENGTH": settings.max_length,
+            "eval_args": {
+                "order": "TO",
+                "group_by": "user",
+                "split": {"LS": "valid_and_test"},
+                "mode": "full",
+            },
+            "n_layers": settings.num_layers,
+            "n_heads": settings.num_heads,
+            "hidden_size": settings.features,
+            "inner_size": settings.features,
+            "hidden_act": "relu",
+            "hidden_dropout_prob": settings.dropout,
+            "attn_dropout_prob": settings.dropout,
+            "loss_type": "BPR",
+            "learning_rate": settings.learning_rate,
+            "train_batch_size": -(-rows // steps),
+            "train_neg_sample_args": {
+                "distribution": "uniform",
+                "sample_num": 1,
+                "alpha": 1.0,
+                "dynamic": False,
+                "candidate_num": 0,
+            },
+            "epochs": settings.max_epochs,
+            "stopping_step": 0,
+            "seed": settings.seed,
+            "reproducibility": True,
+            "use_gpu": False,
+            "state": "ERROR",
+            "show_progress": False,
         },
-    )  # fmt: skip
+    )
 
 
 def ranks(model: Any, data: Data, split: str, rows: np.ndarray) -> np.ndarray:
@@ -96,9 +136,15 @@ def ranks(model: Any, data: Data, split: str, rows: np.ndarray) -> np.ndarray:
         for begin in range(0, len(histories), EVALUATED_TOGETHER):
             own = histories[begin : begin + EVALUATED_TOGETHER]
             lengths = torch.tensor([min(len(history), model.max_seq_length) for history in own])
-            states = model.forward(torch.from_numpy(padded(own, model.max_seq_length, 0, left=False)), lengths)
+            states = model.forward(
+                torch.from_numpy(padded(own, model.max_seq_length, 0, left=False)), lengths
+            )
             asked = candidates[begin : begin + EVALUATED_TOGETHER]
-            scores.append((model.item_embedding(asked) @ states[:, :, None])[..., 0].masked_fill(asked == 0, -torch.inf))
+            scores.append(
+                (model.item_embedding(asked) @ states[:, :, None])[..., 0].masked_fill(
+                    asked == 0, -torch.inf
+                )
+            )
     return ranks_of(torch.cat(scores).numpy())
 
 
@@ -123,7 +169,9 @@ def main() -> None:
     trainer.fit(train_data, valid_data, verbose=False, saved=False)
     seconds = course.seconds()
     model.load_state_dict(trainer.best)
-    write_report(out, course.report(seconds, ranks(model, data, "test", ids), ("recbole", "torch", "numpy")))
+    write_report(
+        out, course.report(seconds, ranks(model, data, "test", ids), ("recbole", "torch", "numpy"))
+    )
 
 
 if __name__ == "__main__":

@@ -48,15 +48,26 @@ def interactions(data: Data) -> Dataset:
     """The training interactions; their place in time is their place in the log."""
     users = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
     moments = pd.to_datetime(np.arange(len(data.items)), unit="s")
-    frame = pd.DataFrame({Columns.User: users, Columns.Item: data.items, Columns.Weight: 1.0, Columns.Datetime: moments})
+    frame = pd.DataFrame(
+        {
+            Columns.User: users,
+            Columns.Item: data.items,
+            Columns.Weight: 1.0,
+            Columns.Datetime: moments,
+        }
+    )
     return Dataset.construct(frame)
 
 
 def ranks(module: Any, data: Data, split: str) -> np.ndarray:
     """[n] ranks of the targets of "valid" or "test" by RecTools' Lightning module."""
     preparator, model = module.data_preparator, module.torch_model
-    rows = np.zeros(data.num_items, np.int64)  # 0, the library's padding, for items it does not know
-    rows[preparator.get_known_item_ids().astype(np.int64)] = preparator.get_known_items_sorted_internal_ids()
+    rows = np.zeros(
+        data.num_items, np.int64
+    )  # 0, the library's padding, for items it does not know
+    rows[preparator.get_known_item_ids().astype(np.int64)] = (
+        preparator.get_known_items_sorted_internal_ids()
+    )
     known = [own[own > 0] for own in (rows[history] for history in data.histories(split))]
     candidates = rows[getattr(data, split).candidates]
     scores = []
@@ -64,10 +75,14 @@ def ranks(module: Any, data: Data, split: str) -> np.ndarray:
     with torch.no_grad():
         table = model.item_model.get_all_embeddings()
         for begin in range(0, len(known), EVALUATED_TOGETHER):
-            sessions = padded(known[begin : begin + EVALUATED_TOGETHER], preparator.session_max_len, 0, left=True)
+            sessions = padded(
+                known[begin : begin + EVALUATED_TOGETHER], preparator.session_max_len, 0, left=True
+            )
             states = model.encode_sessions({"x": torch.from_numpy(sessions)}, table)[:, -1]
             asked = torch.from_numpy(candidates[begin : begin + EVALUATED_TOGETHER])
-            scores.append((table[asked] @ states[:, :, None])[..., 0].masked_fill(asked == 0, -torch.inf))
+            scores.append(
+                (table[asked] @ states[:, :, None])[..., 0].masked_fill(asked == 0, -torch.inf)
+            )
     module.train()
     return ranks_of(torch.cat(scores).numpy())
 
@@ -77,15 +92,29 @@ def make_model(settings: Settings, stop: EarlyStop) -> SASRecModel:
 
     def trainer() -> Trainer:
         return Trainer(
-            max_epochs=settings.max_epochs, accelerator="cpu", devices=1, callbacks=[stop], logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            max_epochs=settings.max_epochs,
+            accelerator="cpu",
+            devices=1,
+            callbacks=[stop],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
 
     return SASRecModel(
-        n_blocks=settings.num_layers, n_heads=settings.num_heads, n_factors=settings.features, dropout_rate=settings.dropout,
-        session_max_len=settings.max_length, batch_size=settings.batch_size, loss="BCE", n_negatives=1, lr=settings.learning_rate,
-        item_net_block_types=(IdEmbeddingsItemNet,), get_trainer_func=trainer,
-    )  # fmt: skip
+        n_blocks=settings.num_layers,
+        n_heads=settings.num_heads,
+        n_factors=settings.features,
+        dropout_rate=settings.dropout,
+        session_max_len=settings.max_length,
+        batch_size=settings.batch_size,
+        loss="BCE",
+        n_negatives=1,
+        lr=settings.learning_rate,
+        item_net_block_types=(IdEmbeddingsItemNet,),
+        get_trainer_func=trainer,
+    )
 
 
 def main() -> None:
@@ -97,11 +126,16 @@ def main() -> None:
     seed_everything(settings.seed)
     model = make_model(settings, EarlyStop(Course(settings), data))
     model.fit(interactions(data))
-    stop = next(own for own in model.fit_trainer.callbacks if isinstance(own, EarlyStop))  # `fit` works on a copy of the trainer
+    stop = next(
+        own for own in model.fit_trainer.callbacks if isinstance(own, EarlyStop)
+    )  # `fit` works on a copy of the trainer
     seconds = stop.course.seconds()
     model.torch_model.load_state_dict(stop.best)
     tested = ranks(model.lightning_model, data, "test")
-    write_report(out, stop.course.report(seconds, tested, ("rectools", "pytorch-lightning", "torch", "numpy")))
+    write_report(
+        out,
+        stop.course.report(seconds, tested, ("rectools", "pytorch-lightning", "torch", "numpy")),
+    )
 
 
 if __name__ == "__main__":

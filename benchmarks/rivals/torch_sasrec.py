@@ -46,19 +46,30 @@ class Model(nn.Module):
     def __init__(self, settings: Settings, num_items: int) -> None:
         super().__init__()
         self.items = nn.Embedding(num_items + 1, settings.features, padding_idx=num_items)
-        self.backbone = SASRec(settings.features, settings.max_length, settings.num_layers, settings.num_heads, settings.dropout)
+        self.backbone = SASRec(
+            settings.features,
+            settings.max_length,
+            settings.num_layers,
+            settings.num_heads,
+            settings.dropout,
+        )
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter)
 
-    def loss(self, inputs: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, inputs: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> torch.Tensor:
         """Binary cross-entropy of positives and negatives [B, L], mean over the places that are filled."""
-        states, filled = self.backbone(self.items(inputs)), positive != self.items.num_embeddings - 1
+        states, filled = (
+            self.backbone(self.items(inputs)),
+            positive != self.items.num_embeddings - 1,
+        )
         of_positive = (states * self.items(positive)).sum(-1)[filled]
         of_negative = (states * self.items(negative)).sum(-1)[filled]
-        return F.binary_cross_entropy_with_logits(of_positive, torch.ones_like(of_positive)) + F.binary_cross_entropy_with_logits(
-            of_negative, torch.zeros_like(of_negative)
-        )
+        return F.binary_cross_entropy_with_logits(
+            of_positive, torch.ones_like(of_positive)
+        ) + F.binary_cross_entropy_with_logits(of_negative, torch.zeros_like(of_negative))
 
     def ranks(self, data: Data, split: str, length: int) -> np.ndarray:
         """[n] ranks of the targets of "valid" or "test"."""
@@ -69,8 +80,14 @@ class Model(nn.Module):
             for begin in range(0, len(histories), EVALUATED_TOGETHER):
                 own = histories[begin : begin + EVALUATED_TOGETHER]
                 newest = torch.tensor([min(len(history), length) - 1 for history in own])
-                states = self.backbone(self.items(torch.from_numpy(padded(own, length, data.num_items, left=False))))
-                asked = self.items(torch.from_numpy(candidates[begin : begin + EVALUATED_TOGETHER].astype(np.int64)))
+                states = self.backbone(
+                    self.items(torch.from_numpy(padded(own, length, data.num_items, left=False)))
+                )
+                asked = self.items(
+                    torch.from_numpy(
+                        candidates[begin : begin + EVALUATED_TOGETHER].astype(np.int64)
+                    )
+                )
                 scores.append((asked @ states[torch.arange(len(own)), newest, :, None])[..., 0])
         self.train()
         return ranks_of(torch.cat(scores).numpy())
@@ -83,7 +100,9 @@ def main() -> None:
     torch.manual_seed(settings.seed)
     course = Course(settings)
     model = Model(settings, data.num_items)
-    sequences = Sequences(data.training_histories(), data.num_items, settings.max_length, settings.seed)
+    sequences = Sequences(
+        data.training_histories(), data.num_items, settings.max_length, settings.seed
+    )
     loader = DataLoader(sequences, settings.batch_size, shuffle=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     best = copy.deepcopy(model.state_dict())
@@ -98,7 +117,10 @@ def main() -> None:
             best = copy.deepcopy(model.state_dict())
     seconds = course.seconds()
     model.load_state_dict(best)
-    write_report(out, course.report(seconds, model.ranks(data, "test", settings.max_length), ("torch", "numpy")))
+    write_report(
+        out,
+        course.report(seconds, model.ranks(data, "test", settings.max_length), ("torch", "numpy")),
+    )
 
 
 if __name__ == "__main__":

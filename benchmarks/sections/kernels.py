@@ -12,7 +12,13 @@ HEADER = ["median, ms", "p10, ms", "p90, ms", "speed-up", "temporary memory, MiB
 def attention(record: dict[str, Any]) -> Table:
     """Attention within the histories of packed rows."""
     body = [
-        [case["pass"], case["normaliser"], str(case["heads"]), name, *_figures(own, case["forms"]["einsum"])]
+        [
+            case["pass"],
+            case["normaliser"],
+            str(case["heads"]),
+            name,
+            *_figures(own, case["forms"]["einsum"]),
+        ]
         for case in record["cases"]
         for name, own in case["forms"].items()
     ]
@@ -22,7 +28,13 @@ def attention(record: dict[str, Any]) -> Table:
         f"{record['filled']:.0%} filled, D={sizes['features']}; outputs and gradients within {record['parity_limit']:.0e} of the "
         f"reference's. {machine_line(record)}"
     )
-    return Table("attention", "Attention over packed rows", ["pass", "weights", "heads", "form", *HEADER], body, note)
+    return Table(
+        "attention",
+        "Attention over packed rows",
+        ["pass", "weights", "heads", "form", *HEADER],
+        body,
+        note,
+    )
 
 
 def gru(record: dict[str, Any]) -> Table:
@@ -44,22 +56,37 @@ def gated_projection(record: dict[str, Any]) -> Table:
     """GRASP's first layer from the frozen tables by item id."""
     body = [
         [
-            row["shape"], row["dtype"], "forward, backward" if row["backward"] else "forward", row["form"],
-            *(f"{row[key]:.3f}" for key in (*TIMES, "limit_ms")), f"{row['share_of_limit']:.0%}",
+            row["shape"],
+            row["dtype"],
+            "forward, backward" if row["backward"] else "forward",
+            row["form"],
+            *(f"{row[key]:.3f}" for key in (*TIMES, "limit_ms")),
+            f"{row['share_of_limit']:.0%}",
         ]
         for row in record["rows"]
-    ]  # fmt: skip
+    ]
     note = (
         "`python -m benchmarks.gated_projection`: gather, gate and projection; the limit is the larger of operations and bytes over the "
         f"rates measured in the same run. {machine_line(record)}"
     )
-    header = ["shape", "type", "pass", "form", "median, ms", "p10, ms", "p90, ms", "limit, ms", "share of the limit"]
+    header = [
+        "shape",
+        "type",
+        "pass",
+        "form",
+        "median, ms",
+        "p10, ms",
+        "p90, ms",
+        "limit, ms",
+        "share of the limit",
+    ]
     return Table("gated_projection", "Gather, gate and projection", header, body, note)
 
 
 def _figures(own: dict[str, Any], base: dict[str, Any]) -> list[str]:
     memory = own["temporary_bytes"]
     return [
-        *(f"{own[key]:.3f}" for key in TIMES), f"{base['median_ms'] / own['median_ms']:.2f}",
+        *(f"{own[key]:.3f}" for key in TIMES),
+        f"{base['median_ms'] / own['median_ms']:.2f}",
         "unknown" if memory is None else f"{memory / 2**20:,.1f}",
-    ]  # fmt: skip
+    ]

@@ -16,7 +16,9 @@ def scaling(record: dict[str, Any]) -> list[Table]:
         f"what the planner says (in brackets). Memory is arguments and temporaries. {machine_line(record)}"
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
-    tables = [Table(f"scaling-{kind}", title, *show(record[kind]), note) for kind, title in kinds.items()]
+    tables = [
+        Table(f"scaling-{kind}", title, *show(record[kind]), note) for kind, title in kinds.items()
+    ]
     if record["processes"]:
         tables.append(_processes(record))
     return [*tables, _planned(record)]
@@ -37,16 +39,26 @@ def _planned(record: dict[str, Any]) -> Table:
     parts = list(record["planned"][0]["seconds"])
     body = [
         [
-            f"{row['data']} x {row['table']}, {row['users']}", f"{row['batch']:,}", f"{row['bytes'] / 1e9:.1f}",
-            *(f"{1e3 * row['seconds'][name]:.2f}" for name in parts), f"{1e3 * row['step_seconds']:.2f}",
+            f"{row['data']} x {row['table']}, {row['users']}",
+            f"{row['batch']:,}",
+            f"{row['bytes'] / 1e9:.1f}",
+            *(f"{1e3 * row['seconds'][name]:.2f}" for name in parts),
+            f"{1e3 * row['step_seconds']:.2f}",
             f"{row['batch'] / row['step_seconds'] / 1e6:.2f}",
         ]
         for row in record["planned"]
-    ]  # fmt: skip
+    ]
     note = (
         "Planned, not measured (`--mode=plan`): 10 million users, 1.2 million items, E=4096 in float16, 128 users a step on each "
         f"{record['sizes']['planned_device']}, eight to a host. A step is the longer of arithmetic and memory, then communication, then "
         "launches; or what comes from the host meanwhile, if that is longer."
     )
-    header = ["mesh, users' tables", "batch", "GB a device", *(f"{name}, ms" for name in parts), "a step, ms", "million users/s"]
+    header = [
+        "mesh, users' tables",
+        "batch",
+        "GB a device",
+        *(f"{name}, ms" for name in parts),
+        "a step, ms",
+        "million users/s",
+    ]
     return Table("planned", "What limits 32 devices", header, body, note)

@@ -10,34 +10,67 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
     """The sampled test beside an epoch, and the full ranking beside the equations as written."""
     body = [
         [
-            row["model"], f"{row['epoch_seconds']:.2f}", f"{row['evaluation_seconds']:.2f}", f"{row['share_of_epoch']:.1%}",
-            f"{row['prepared_once_seconds']:.1f}", f"{row['temporary_bytes'] / 2**20:,.0f}",
+            row["model"],
+            f"{row['epoch_seconds']:.2f}",
+            f"{row['evaluation_seconds']:.2f}",
+            f"{row['share_of_epoch']:.1%}",
+            f"{row['prepared_once_seconds']:.1f}",
+            f"{row['temporary_bytes'] / 2**20:,.0f}",
         ]
         for row in record["sampled"]
-    ]  # fmt: skip
+    ]
     first = record["sampled"][0]
     note = (
         f"`python -m benchmarks.evaluation`: {first['users']:,} users of {record['sizes']['data']}, {first['candidates']} candidates each, "
         f"E={record['sizes']['width']} where a model has text. Stored negatives and their gate logits are made once a run. "
         f"{machine_line(record)}"
     )
-    header = ["model", "one epoch, s", "test, s", "of an epoch", "prepared once, s", "temporary memory, MiB"]
-    tables = [Table("evaluation", "The test among 100 negatives, beside training", header, body, note)]
+    header = [
+        "model",
+        "one epoch, s",
+        "test, s",
+        "of an epoch",
+        "prepared once, s",
+        "temporary memory, MiB",
+    ]
+    tables = [
+        Table("evaluation", "The test among 100 negatives, beside training", header, body, note)
+    ]
     if full := record["full"]:
         rows = [
             [
-                name, f"{own['sampled_users']:,}", f"{1e3 * own['seconds_per_user']:,.2f}", f"{own['extrapolated_seconds']:,.0f}",
+                name,
+                f"{own['sampled_users']:,}",
+                f"{1e3 * own['seconds_per_user']:,.2f}",
+                f"{own['extrapolated_seconds']:,.0f}",
                 f"{own['extra_bytes'] / 2**20:,.0f}",
             ]
-            for name, own in (("factorised", full["factorised"]), ("as written", full["as_written"]))
-        ]  # fmt: skip
+            for name, own in (
+                ("factorised", full["factorised"]),
+                ("as written", full["as_written"]),
+            )
+        ]
         note = (
             f"Of the same run, GRASP: {full['users']:,} users by {full['items']:,} items, extrapolated from the users that were timed; "
             f"factorised it is {full['speed_up']:.1f} times as fast. Scores of the two agree within {full['largest_difference']:.0e} "
             "of the largest."
         )
-        header = ["scoring", "users timed", "ms a user", "all users, s (extrapolated)", "extra memory, MiB"]
-        tables.append(Table("evaluation_full", "The full catalogue, factorised and candidate by candidate", header, rows, note))
+        header = [
+            "scoring",
+            "users timed",
+            "ms a user",
+            "all users, s (extrapolated)",
+            "extra memory, MiB",
+        ]
+        tables.append(
+            Table(
+                "evaluation_full",
+                "The full catalogue, factorised and candidate by candidate",
+                header,
+                rows,
+                note,
+            )
+        )
     return tables
 
 
@@ -46,10 +79,19 @@ def retrieval(record: dict[str, Any]) -> Table:
     sizes, body = record["sizes"], []
     for row in record["ways"]:
         part = row["queries"] < row["rows"]
-        numbers = [f"{row['build_seconds']:,.1f}", f"{row['extrapolated_seconds']:,.1f}" + (" (extrapolated)" if part else "")]
-        speed = [f"{row['queries_per_second']:,.0f}", f"{row['recall']:.3f}", f"{row['share_of_limit']:.0%}"]
+        numbers = [
+            f"{row['build_seconds']:,.1f}",
+            f"{row['extrapolated_seconds']:,.1f}" + (" (extrapolated)" if part else ""),
+        ]
+        speed = [
+            f"{row['queries_per_second']:,.0f}",
+            f"{row['recall']:.3f}",
+            f"{row['share_of_limit']:.0%}",
+        ]
         memory = [f"{row['beside_vectors_bytes'] / 2**20:,.0f}"]
-        body.append([row["way"], f"{row['rows']:,}", f"{row['queries']:,}", *numbers, *speed, *memory])
+        body.append(
+            [row["way"], f"{row['rows']:,}", f"{row['queries']:,}", *numbers, *speed, *memory]
+        )
     flops = record["limits"]["flops"]["float32"]
     note = (
         f"`python -m benchmarks.retrieval`: the {sizes['neighbours']} neighbours of each row of a made-up table, E={sizes['width']} in "
@@ -59,7 +101,15 @@ def retrieval(record: dict[str, Any]) -> Table:
         "all rows scores a pair once for both, and so may pass it; extrapolated from a part of the rows it does not. "
         f"{machine_line(record)}"
     )
-    header = ["way", "rows", "queries", "build, s", "search of all rows, s", "queries/s", f"recall@{sizes['neighbours']}"]
+    header = [
+        "way",
+        "rows",
+        "queries",
+        "build, s",
+        "search of all rows, s",
+        "queries/s",
+        f"recall@{sizes['neighbours']}",
+    ]
     header += ["of the limit", "memory beside, MiB"]
     return Table("retrieval", "Neighbours of all rows", header, body, note)
 
@@ -69,7 +119,11 @@ def bank(record: dict[str, Any]) -> Table:
     sizes, recall, body = record["sizes"], record["recall"], []
     for stage in record["stages"]:
         leaves = stage["name"].removeprefix("index searched, ").removesuffix(" leaves")
-        numbers = [f"{stage['rows']:,}", f"{stage['seconds']:,.0f}", f"{stage['rows'] / stage['seconds']:,.0f}"]
+        numbers = [
+            f"{stage['rows']:,}",
+            f"{stage['seconds']:,.0f}",
+            f"{stage['rows'] / stage['seconds']:,.0f}",
+        ]
         found = f"{recall[leaves]:.3f}" if leaves in recall else ""
         body.append([stage["name"], *numbers, f"{stage['peak_memory_bytes'] / 2**30:.1f}", found])
     note = (
@@ -77,5 +131,12 @@ def bank(record: dict[str, Any]) -> Table:
         f"made-up vectors in clusters, written through shards. Then the {sizes['neighbours']} neighbours of a sample of rows, by the index "
         f"and exactly; a bank's index looks into {max(recall, key=int)} leaves. {machine_line(record)}"
     )
-    header = ["stage", "rows", "s", "rows/s", "peak memory so far, GiB", f"recall@{sizes['neighbours']}"]
+    header = [
+        "stage",
+        "rows",
+        "s",
+        "rows/s",
+        "peak memory so far, GiB",
+        f"recall@{sizes['neighbours']}",
+    ]
     return Table("bank", f"A knowledge bank of {sizes['rows']:,} rows", header, body, note)

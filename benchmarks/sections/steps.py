@@ -12,29 +12,54 @@ def step(record: dict[str, Any]) -> list[Table]:
     sizes, figures = record["sizes"], record["steps"]
     body = [
         [
-            row["name"], *(f"{1e3 * row[key]:,.2f}" for key in ("seconds_per_step", "p10", "p90")),
-            f"{row['seconds_per_step'] / figures[0]['seconds_per_step']:.1f}", f"{row['tokens_per_second']:,.0f}",
-            "unknown" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**20:,.0f}", f"{row['compile_seconds']:.1f}",
+            row["name"],
+            *(f"{1e3 * row[key]:,.2f}" for key in ("seconds_per_step", "p10", "p90")),
+            f"{row['seconds_per_step'] / figures[0]['seconds_per_step']:.1f}",
+            f"{row['tokens_per_second']:,.0f}",
+            "unknown"
+            if row["peak_memory_bytes"] is None
+            else f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+            f"{row['compile_seconds']:.1f}",
         ]
         for row in figures
-    ]  # fmt: skip
+    ]
     note = (
         f"`python -m benchmarks.step`: forward, backward and update of {sizes['batch_size']} users of {sizes['data']}, E={sizes['width']}, "
         f"L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['mlp']}, in interleaved rounds; losses of the first batch within "
         f"{record['parity']['largest_difference']:.0e}. Memory apart from the frozen tables. {machine_line(record)}"
     )
-    header = ["implementation", "median, ms", "p10, ms", "p90, ms", "times ours", "real tokens/s", "memory, MiB", "compile, s"]
+    header = [
+        "implementation",
+        "median, ms",
+        "p10, ms",
+        "p90, ms",
+        "times ours",
+        "real tokens/s",
+        "memory, MiB",
+        "compile, s",
+    ]
     growth = [
         [
-            f"{row['users']:,}", f"{row['steps']:,}", f"{row['tokens']:,}", f"{row['seconds']:.2f}",
+            f"{row['users']:,}",
+            f"{row['steps']:,}",
+            f"{row['tokens']:,}",
+            f"{row['seconds']:.2f}",
             f"{row['seconds_per_million_tokens']:.1f}",
         ]
         for row in record["growth"]
-    ]  # fmt: skip
+    ]
     by_users = ["users", "steps", "tokens", "s", "s a million tokens"]
     tables = [Table("step", "A training step of GRASP-SASRec", header, body, note)]
     if growth:
-        tables.append(Table("step_growth", "Its epoch by the number of users", by_users, growth, "Of the same run."))
+        tables.append(
+            Table(
+                "step_growth",
+                "Its epoch by the number of users",
+                by_users,
+                growth,
+                "Of the same run.",
+            )
+        )
     return tables
 
 
@@ -49,14 +74,20 @@ def profile(record: dict[str, Any]) -> list[Table]:
     )
     body = _shares(models) + _times(models) + _counts(models)
     header = ["stage", *(model["model"] for model in models)]
-    return [Table("profile", "Where a training step's time goes", header, body, note), *map(_longest, models)]
+    return [
+        Table("profile", "Where a training step's time goes", header, body, note),
+        *map(_longest, models),
+    ]
 
 
 def _shares(models: list[dict[str, Any]]) -> list[list[str]]:
     """A line for each stage."""
     lines = []
     for stage in dict.fromkeys(row["stage"] for row in models[0]["stages"]):
-        shares = [{row["backward"]: row["share"] for row in model["stages"] if row["stage"] == stage} for model in models]
+        shares = [
+            {row["backward"]: row["share"] for row in model["stages"] if row["stage"] == stage}
+            for model in models
+        ]
         lines.append([stage, *(f"{own[False]:.1%} + {own[True]:.1%}" for own in shares)])
     return lines
 
@@ -68,8 +99,16 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
         "the same under the profiler, ms": "traced_seconds_per_step",
         "of it busy, ms": "busy_seconds_per_step",
     }
-    lines = [[title, *(f"{1e3 * model[key]:.2f}" for model in models)] for title, key in milliseconds.items()]
-    lines.append(["by a neighbour's name", *(f"{model['attributed']['by_neighbour']:.1%}" for model in models)])
+    lines = [
+        [title, *(f"{1e3 * model[key]:.2f}" for model in models)]
+        for title, key in milliseconds.items()
+    ]
+    lines.append(
+        [
+            "by a neighbour's name",
+            *(f"{model['attributed']['by_neighbour']:.1%}" for model in models),
+        ]
+    )
     lines.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
     if "operations_per_step" in models[0]:
         lines.append(["operations", *(f"{model['operations_per_step']:,.0f}" for model in models)])
@@ -84,10 +123,22 @@ def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
         for own, model in zip(projects, models, strict=True)
     ]
     return [
-        ["GFLOP by XLA's count", *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models)],
-        ["GFLOP of project, counted", *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects)],
-        ["project: share of the limit", *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects)],
-        ["project's least time: share of the step", *("-" if own is None else f"{own:.1%}" for own in least)],
+        [
+            "GFLOP by XLA's count",
+            *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models),
+        ],
+        [
+            "GFLOP of project, counted",
+            *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects),
+        ],
+        [
+            "project: share of the limit",
+            *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects),
+        ],
+        [
+            "project's least time: share of the step",
+            *("-" if own is None else f"{own:.1%}" for own in least),
+        ],
     ]
 
 
@@ -105,4 +156,10 @@ def _longest(model: dict[str, Any]) -> Table:
         ]
         for row in model["operations"]
     ]
-    return Table("profile_top", f"The longest operations of {model['model']}", header, body, "Of the same run.")
+    return Table(
+        "profile_top",
+        f"The longest operations of {model['model']}",
+        header,
+        body,
+        "Of the same run.",
+    )

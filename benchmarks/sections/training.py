@@ -11,12 +11,19 @@ def train(record: dict[str, Any]) -> Table:
     """Training to the early-stopped model, ours and rivals'."""
     sizes, rows = record["sizes"], record["rows"]
     ours = rows[0]
-    versions = "; ".join(f"{row['implementation']}: {', '.join(f'{name} {of}' for name, of in row['versions'].items())}" for row in rows)
+    versions = "; ".join(
+        f"{row['implementation']}: {', '.join(f'{name} {of}' for name, of in row['versions'].items())}"
+        for row in rows
+    )
     shared = min(row["epochs"] for row in rows)  # epochs that all have done
     cut = "".join(
-        f" {row['implementation']} trained all {row['epochs']} epochs that it may." for row in rows if row["epochs"] == sizes["max_epochs"]
+        f" {row['implementation']} trained all {row['epochs']} epochs that it may."
+        for row in rows
+        if row["epochs"] == sizes["max_epochs"]
     )
-    alike = ", ".join(f"{100 * row['valid_ndcg'][shared - 1]:.2f} ({row['implementation']})" for row in rows)
+    alike = ", ".join(
+        f"{100 * row['valid_ndcg'][shared - 1]:.2f} ({row['implementation']})" for row in rows
+    )
     note = (
         f"`python -m benchmarks.train`: id-only SASRec on {sizes['data']}, {sizes['users']:,} users and {sizes['items']:,} items, "
         f"{sizes['evaluated']:,} users tested among 100 stored negatives; D={sizes['features']}, L={sizes['max_length']}, "

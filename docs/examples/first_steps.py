@@ -19,7 +19,13 @@ print(shop)
 # Any field of the config is an argument, checked as a flag of the command line is. `max_epochs` keeps this example short.
 
 # %%
-small = {"features": 16, "mlp": (32,), "knowledge__width": 32, "max_epochs": 5, "shared_negatives": 64}
+small = {
+    "features": 16,
+    "mlp": (32,),
+    "knowledge__width": 32,
+    "max_epochs": 5,
+    "shared_negatives": 64,
+}
 model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.3, **small)
 model.fit(shop)
 

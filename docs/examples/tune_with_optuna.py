@@ -34,6 +34,8 @@ def objective(trial: optuna.Trial) -> float:
 
 if __name__ == "__main__":
     SHOP = gj.Dataset.synthetic(num_users=300, num_items=200)
-    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_warmup_steps=5))
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_warmup_steps=5)
+    )
     study.optimize(objective, n_trials=10)
     print(study.best_params, study.best_value)

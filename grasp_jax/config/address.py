@@ -15,7 +15,9 @@ OF_ENVIRONMENT = "OPENAI_BASE_URL"  # what the official client goes by where no 
 EXAMPLE = "http://localhost:8000/v1"
 LONGEST_NAME = 64
 
-_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(/[A-Za-z0-9._~%+:/-]*)?")
+_ADDRESS = re.compile(
+    r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(/[A-Za-z0-9._~%+:/-]*)?"
+)
 _NO_SCHEME = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]*)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(
@@ -49,7 +51,9 @@ class Address(NamedTuple):
     is_openai: bool
 
 
-def check_endpoint(settings: Endpoint, where: str, environment: Mapping[str, str] = os.environ) -> None:
+def check_endpoint(
+    settings: Endpoint, where: str, environment: Mapping[str, str] = os.environ
+) -> None:
     """Checks what a section of the config says of an endpoint; shows nothing of it that may be a key.
 
     Args:
@@ -85,14 +89,22 @@ def check_address(address: Any, where: str) -> None:
     expected = f"expected an address such as {EXAMPLE}"
     text = str(address)
     if "@" in text:
-        raise UserError(f"{where}: an address with a name or a password, which is not shown; {expected}, and the key in the environment")
+        raise UserError(
+            f"{where}: an address with a name or a password, which is not shown; {expected}, and the key in the environment"
+        )
     if "?" in text or "#" in text:
-        raise UserError(f"{where}: an address with a query or a fragment, not shown; {expected}, and the key in the environment")
+        raise UserError(
+            f"{where}: an address with a query or a fragment, not shown; {expected}, and the key in the environment"
+        )
     if _KEY.search(text):
-        raise UserError(f"{where}: holds what looks like a key, which is not shown; {expected}, and the key in the environment")
+        raise UserError(
+            f"{where}: holds what looks like a key, which is not shown; {expected}, and the key in the environment"
+        )
     found = _ADDRESS.fullmatch(text)
     if not found or not 0 < int(found["port"] or 80) < 65_536:
-        raise UserError(f"{where}: {repr(text[:60]) if found or _NO_SCHEME.fullmatch(text) else 'no address'}; {expected}")
+        raise UserError(
+            f"{where}: {repr(text[:60]) if found or _NO_SCHEME.fullmatch(text) else 'no address'}; {expected}"
+        )
 
 
 def resolved(settings: Endpoint, environment: Mapping[str, str] = os.environ) -> Address:
@@ -121,5 +133,7 @@ def _is_name(given: Any, environment: Mapping[str, str]) -> bool:
         return True
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return False
-    mixed = any(map(str.isdigit, name)) and "_" not in name and len(name) >= 16  # as the keys of some clouds are
+    mixed = (
+        any(map(str.isdigit, name)) and "_" not in name and len(name) >= 16
+    )  # as the keys of some clouds are
     return name in environment or (name == name.upper() and not mixed)

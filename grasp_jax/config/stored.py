@@ -14,7 +14,9 @@ from grasp_jax.files import read_sealed, write_sealed
 
 CONFIG_FILE = "config.json"
 MEND = "use another --workdir or restore the file"
-EARLIER: dict[str, Any] = {  # fields that the first version's config.json lacks, and the values with which it behaved
+EARLIER: dict[
+    str, Any
+] = {  # fields that the first version's config.json lacks, and the values with which it behaved
     "data.max_missing_text": 0.05,
     "data.title_column": "title",
     "knowledge.text_columns": [],
@@ -71,7 +73,9 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
     if not path.exists():
         return
     saved = read_sealed(path, MEND, required=False)
-    added = EARLIER | {name: about.before for name, about in FIELDS.items() if about.before is not None}
+    added = EARLIER | {
+        name: about.before for name, about in FIELDS.items() if about.before is not None
+    }
     before, now = (added | identity(tree) for tree in (saved, config))
     differences = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"

@@ -55,7 +55,9 @@ class AmazonFilter:
     @property
     def identity(self) -> str:
         """Short hash of all options, part of the prepared data's name."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(
+            json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        ).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,11 @@ class AmazonConfig(tfds.core.BuilderConfig):  # type: ignore[misc]  # tfds has n
     """One part ("interactions" or "items") of a dump under one filter."""
 
     def __init__(self, options: AmazonFilter, part: str) -> None:
-        super().__init__(name=f"{options.category.lower()}_{part}_{options.identity}", version=VERSION, description=str(options))
+        super().__init__(
+            name=f"{options.category.lower()}_{part}_{options.identity}",
+            version=VERSION,
+            description=str(options),
+        )
         self.options = options
         self.part = part
 
@@ -86,7 +92,9 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     """Part "interactions": one example per user. Part "items": one example per item, in the row order that interactions refer to."""
 
     VERSION = tfds.core.Version(VERSION)
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put reviews_CATEGORY.json.gz and meta_CATEGORY.json.gz into manual_dir."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Put reviews_CATEGORY.json.gz and meta_CATEGORY.json.gz into manual_dir."
+    )
 
     def _info(self) -> tfds.core.DatasetInfo:
         if self.builder_config.part == "interactions":
@@ -98,12 +106,18 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
                 "low_rated": tfds.features.Tensor(shape=(None,), dtype=np.int64),
             }
         else:
-            features = {name: tfds.features.Text() for name in ("item", "title", *TEXT_FIELDS, *LIST_FIELDS)}
+            features = {
+                name: tfds.features.Text() for name in ("item", "title", *TEXT_FIELDS, *LIST_FIELDS)
+            }
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), homepage="https://jmcauley.ucsd.edu/data/amazon/", citation=CITATION
+            features=tfds.features.FeaturesDict(features),
+            homepage="https://jmcauley.ucsd.edu/data/amazon/",
+            citation=CITATION,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         reviews = read_reviews(pathlib.Path(dl_manager.manual_dir), self.builder_config.options)
         return {"train": self._generate_examples(reviews)}
 
@@ -112,13 +126,24 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
         if self.builder_config.part == "items":
             for key, item in enumerate(catalogue):
                 fields = reviews.metadata.get(str(item), {})
-                yield key, {"item": str(item), **{name: _storable(_text(fields, name)) for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)}}
+                yield (
+                    key,
+                    {
+                        "item": str(item),
+                        **{
+                            name: _storable(_text(fields, name))
+                            for name in ("title", *TEXT_FIELDS, *LIST_FIELDS)
+                        },
+                    },
+                )
             return
         users, first = np.unique(reviews.users, return_index=True)
         low_rated: dict[str, list[int]] = {}
         for user, item in zip(*reviews.low_rated, strict=True):
             low_rated.setdefault(str(user), []).append(int(np.searchsorted(catalogue, item)))
-        for key, (user, start, stop) in enumerate(zip(users, first, [*first[1:], len(rows)], strict=True)):
+        for key, (user, start, stop) in enumerate(
+            zip(users, first, [*first[1:], len(rows)], strict=True)
+        ):
             yield (
                 key,
                 {
@@ -131,7 +156,9 @@ class AmazonReviews(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
             )
 
 
-def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[InteractionLog, AttributeTable]:
+def read_amazon(
+    manual_dir: str, data_dir: str, options: AmazonFilter
+) -> tuple[InteractionLog, AttributeTable]:
     """Prepares both parts under `data_dir`, or opens them if the same options were prepared before.
 
     Raises:
@@ -140,7 +167,9 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
     find_dumps(pathlib.Path(manual_dir), options.category)
     examples = {}
     for part in ("items", "interactions"):
-        builder = AmazonReviews(data_dir=data_dir, config=AmazonConfig(options, part), file_format="array_record")
+        builder = AmazonReviews(
+            data_dir=data_dir, config=AmazonConfig(options, part), file_format="array_record"
+        )
         config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
         builder.download_and_prepare(download_config=config, file_format="array_record")
         examples[part] = list(builder.as_data_source(split="train"))
@@ -150,7 +179,12 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
         np.array([_str(example["item"]) for example in items]),
         {"title": [_str(example["title"]) or None for example in items]}
         | {name: [_str(example[name]) or None for example in items] for name in TEXT_FIELDS}
-        | {name: [[part for part in _str(example[name]).split(SEPARATOR) if part] for example in items] for name in LIST_FIELDS},
+        | {
+            name: [
+                [part for part in _str(example[name]).split(SEPARATOR) if part] for example in items
+            ]
+            for name in LIST_FIELDS
+        },
     )
     histories = sorted(examples["interactions"], key=lambda example: example["user"])
     lengths = [len(example["items"]) for example in histories]
@@ -158,7 +192,9 @@ def read_amazon(manual_dir: str, data_dir: str, options: AmazonFilter) -> tuple[
     rows = np.concatenate([example["items"] for example in histories])
     times = np.concatenate([example["timestamps"] for example in histories])
     low = [example["low_rated"] for example in histories]
-    low_users = np.repeat(np.array([_str(example["user"]) for example in histories]), list(map(len, low)))
+    low_users = np.repeat(
+        np.array([_str(example["user"]) for example in histories]), list(map(len, low))
+    )
     low_rated = (low_users, table.ids[np.concatenate(low)]) if len(low_users) else None
     log = build_log(options.category, users, table.ids[rows], times, table.ids, low_rated)
     return dataclasses.replace(log, time_unit="s"), table
@@ -171,7 +207,12 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
     low_users, low_items = [], []
     for number, record in read_records(reviews_path):
         try:
-            user, item, time, rating = record["reviewerID"], record["asin"], int(record["unixReviewTime"]), float(record["overall"])
+            user, item, time, rating = (
+                record["reviewerID"],
+                record["asin"],
+                int(record["unixReviewTime"]),
+                float(record["overall"]),
+            )
             if not (isinstance(user, str) and user and isinstance(item, str) and item):
                 raise ValueError("an id is not a string, or empty")
             (user + item).encode()  # JSON can hold half of a surrogate pair, which cannot be stored
@@ -179,7 +220,9 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
                 raise ValueError("rating or time is out of range")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             fields = "reviewerID, asin, overall, unixReviewTime"
-            raise UserError(f"{reviews_path}:{number}: not a review ({error!r}); expected {fields}") from None
+            raise UserError(
+                f"{reviews_path}:{number}: not a review ({error!r}); expected {fields}"
+            ) from None
         if rating >= options.min_rating:
             users.append(user)
             items.append(item)
@@ -188,13 +231,24 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
         else:
             low_users.append(user)
             low_items.append(item)
-    columns = [np.array(users, str), np.array(items, str), np.array(times, np.int64), np.array(ratings, np.float32)]
+    columns = [
+        np.array(users, str),
+        np.array(items, str),
+        np.array(times, np.int64),
+        np.array(ratings, np.float32),
+    ]
     order = np.lexsort((columns[2], columns[0]))
     columns = [column[order] for column in columns]
     if options.deduplicate:
         first = _first_of_equals(columns[:3])
         columns = [column[first] for column in columns]
-    keep = k_core(columns[0], columns[1], options.min_user_interactions, options.min_item_interactions, options.iterative)
+    keep = k_core(
+        columns[0],
+        columns[1],
+        options.min_user_interactions,
+        options.min_item_interactions,
+        options.iterative,
+    )
     columns = [column[keep] for column in columns]
     wanted = set(columns[1].tolist())
     metadata = {}
@@ -203,16 +257,24 @@ def read_reviews(folder: pathlib.Path, options: AmazonFilter) -> Reviews:
         if isinstance(item, str) and item in wanted:
             metadata[item] = record
     if options.require_title:
-        titled = np.array([bool(_text(metadata.get(item, {}), "title")) for item in columns[1].tolist()], bool)
+        titled = np.array(
+            [bool(_text(metadata.get(item, {}), "title")) for item in columns[1].tolist()], bool
+        )
         columns = [column[titled] for column in columns]
     if not len(columns[0]):
-        raise UserError(f"{reviews_path}: no review is left after filtering; loosen config.data.min_rating or config.data.amazon.*")
+        raise UserError(
+            f"{reviews_path}: no review is left after filtering; loosen config.data.min_rating or config.data.amazon.*"
+        )
     low = np.array(low_users, str), np.array(low_items, str)
     known = np.isin(low[0], columns[0]) & np.isin(low[1], columns[1])
-    return Reviews(columns[0], columns[1], columns[2], columns[3], metadata, (low[0][known], low[1][known]))
+    return Reviews(
+        columns[0], columns[1], columns[2], columns[3], metadata, (low[0][known], low[1][known])
+    )
 
 
-def k_core(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int, iterative: bool) -> np.ndarray:
+def k_core(
+    users: np.ndarray, items: np.ndarray, min_user: int, min_item: int, iterative: bool
+) -> np.ndarray:
     """[I] bool: interactions of users and items with enough of them, counted once or until nothing changes."""
     _, user_rows = np.unique(users, return_inverse=True)
     _, item_rows = np.unique(items, return_inverse=True)
@@ -242,7 +304,9 @@ def _text(fields: dict[str, Any], name: str) -> str:
         categories = fields.get("categories") or fields.get("category") or []
         if not isinstance(categories, list):
             categories = [categories]
-        flat = categories[0] if categories and isinstance(categories[0], list) else categories  # 2014: a list of paths
+        flat = (
+            categories[0] if categories and isinstance(categories[0], list) else categories
+        )  # 2014: a list of paths
         brand = [fields["brand"]] if fields.get("brand") else []
         return SEPARATOR.join(str(part) for part in [*brand, *flat])
     value = fields.get({"features": "feature"}.get(name, name))

@@ -18,11 +18,20 @@ def find_dumps(folder: pathlib.Path, category: str) -> tuple[pathlib.Path, pathl
       UserError: either is missing.
     """
     found = []
-    for names in ((f"reviews_{category}.json.gz", f"{category}.json.gz"), (f"meta_{category}.json.gz",)):
+    for names in (
+        (f"reviews_{category}.json.gz", f"{category}.json.gz"),
+        (f"meta_{category}.json.gz",),
+    ):
         path = next((folder / name for name in names if (folder / name).is_file()), None)
         if path is None:
-            held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) if folder.is_dir() else "nothing: it does not exist"
-            raise UserError(f"config.data.path: {folder} lacks {' or '.join(names)}; it holds {held or 'nothing'}")
+            held = (
+                ", ".join(sorted(entry.name for entry in folder.iterdir())[:8])
+                if folder.is_dir()
+                else "nothing: it does not exist"
+            )
+            raise UserError(
+                f"config.data.path: {folder} lacks {' or '.join(names)}; it holds {held or 'nothing'}"
+            )
         found.append(path)
     return found[0], found[1]
 
@@ -44,10 +53,14 @@ def read_records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 except ValueError:
                     record = _literal(line)
                 if not isinstance(record, dict):
-                    raise UserError(f"{path}:{number}: {line.strip()[:60]!r} is not a record; expected one JSON object per line")
+                    raise UserError(
+                        f"{path}:{number}: {line.strip()[:60]!r} is not a record; expected one JSON object per line"
+                    )
                 yield number, record
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged after line {number} ({error}); fetch the file again") from error
+        raise UserError(
+            f"{path}: damaged after line {number} ({error}); fetch the file again"
+        ) from error
 
 
 def _literal(line: str) -> Any:

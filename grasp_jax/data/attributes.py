@@ -65,7 +65,9 @@ def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = ""
     Raises:
       UserError: missing file, no rows, no id or title column, or an id that is null or repeated.
     """
-    from grasp_jax.data.tables import read_table  # which needs pyarrow, as texts that were made here do not
+    from grasp_jax.data.tables import (
+        read_table,
+    )  # which needs pyarrow, as texts that were made here do not
 
     return attributes_of(read_table(path), id_name, kind, title)
 
@@ -85,7 +87,9 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     notes = list(table.notes)
     settings = {"id": f"config.data.{kind}s_id_column", "title": "config.data.title_column"}
     wanted = {"id": id_name} | ({"title": title} if title else {})
-    used: dict[str, str | None] = {purpose: needed(names, name, settings[purpose], path) for purpose, name in wanted.items()}
+    used: dict[str, str | None] = {
+        purpose: needed(names, name, settings[purpose], path) for purpose, name in wanted.items()
+    }
     notes += renamed(used, wanted)
     own_id, own_title = str(used["id"]), used.get("title")
     ids = id_column(table, own_id, notes)
@@ -96,19 +100,29 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     if own_title and own_title != TITLE:
         if TITLE in called:
             if OTHER_TITLE in called:
-                raise UserError(f"{path}: columns {TITLE!r} and {OTHER_TITLE!r} beside config.data.title_column={own_title}; rename one")
+                raise UserError(
+                    f"{path}: columns {TITLE!r} and {OTHER_TITLE!r} beside config.data.title_column={own_title}; rename one"
+                )
             called[TITLE] = OTHER_TITLE
-            notes.append(f"column {TITLE!r} is called {OTHER_TITLE!r} in templates, for {own_title!r} is the title")
+            notes.append(
+                f"column {TITLE!r} is called {OTHER_TITLE!r} in templates, for {own_title!r} is the title"
+            )
         called[own_title] = TITLE
     columns = {new: values_of(table, old) for old, new in called.items()}
-    said = (f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows", *(f"{kind}s table: {note}" for note in notes))
+    said = (
+        f"{kind}s: {path} ({table.form}), {table.num_rows:,} rows",
+        *(f"{kind}s table: {note}" for note in notes),
+    )
     return AttributeTable(ids, columns, said)
 
 
 def aligned(table: AttributeTable, ids: np.ndarray) -> AttributeTable:
     """The rows of `ids`, in their order; attributes of an id that the table lacks are None."""
     rows = _rows(table, ids)
-    columns = {name: [None if row < 0 else values[row] for row in rows] for name, values in table.columns.items()}
+    columns = {
+        name: [None if row < 0 else values[row] for row in rows]
+        for name, values in table.columns.items()
+    }
     return AttributeTable(ids, columns, table.notes)
 
 
@@ -120,4 +134,8 @@ def lacking(table: AttributeTable, ids: np.ndarray) -> int:
 def _rows(table: AttributeTable, ids: np.ndarray) -> np.ndarray:
     """[n] row of each id, -1 where there is none; a whole number may be a string in the other file."""
     known = table.ids
-    return rows_of(known, ids) if known.dtype.kind == ids.dtype.kind else rows_of(known.astype(str), ids.astype(str))
+    return (
+        rows_of(known, ids)
+        if known.dtype.kind == ids.dtype.kind
+        else rows_of(known.astype(str), ids.astype(str))
+    )

@@ -8,11 +8,44 @@ from grasp_jax.errors import UserError
 Where = pathlib.Path | str  # with what a message begins: a file, or a frame in words
 DEFAULTS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 TIME_NAMES = {
-    "timestamp", "timestamps", "time", "times", "ts", "date", "datetime", "date_time", "day", "event_time", "eventtime", "event_timestamp",
-    "event_date", "unixreviewtime", "reviewtime", "created_at", "createdat", "created", "creation_time", "order_date", "order_time",
-    "purchase_date", "purchase_time", "unix_time", "unixtime", "epoch", "t_dat", "utc", "when", "occurred_at", "updated_at", "visit_time",
-    "click_time", "timestamp_ms", "time_ms", "invoicedate", "unix_timestamp",
-}  # fmt: skip
+    "timestamp",
+    "timestamps",
+    "time",
+    "times",
+    "ts",
+    "date",
+    "datetime",
+    "date_time",
+    "day",
+    "event_time",
+    "eventtime",
+    "event_timestamp",
+    "event_date",
+    "unixreviewtime",
+    "reviewtime",
+    "created_at",
+    "createdat",
+    "created",
+    "creation_time",
+    "order_date",
+    "order_time",
+    "purchase_date",
+    "purchase_time",
+    "unix_time",
+    "unixtime",
+    "epoch",
+    "t_dat",
+    "utc",
+    "when",
+    "occurred_at",
+    "updated_at",
+    "visit_time",
+    "click_time",
+    "timestamp_ms",
+    "time_ms",
+    "invoicedate",
+    "unix_timestamp",
+}
 
 
 def match(names: Collection[str], wanted: str) -> str | None:
@@ -36,10 +69,14 @@ def needed(names: Collection[str], wanted: str, setting: str, path: Where) -> st
       UserError: it is not there; names the columns that are, and the field to set.
     """
     if not wanted:
-        raise UserError(f"{path}: {setting} is empty; expected the name of one of its columns {listed(names)}")
+        raise UserError(
+            f"{path}: {setting} is empty; expected the name of one of its columns {listed(names)}"
+        )
     found = match(names, wanted)
     if found is None:
-        raise UserError(f"{path}: no column {wanted!r}; it has {listed(names)}; set {setting} to one of them")
+        raise UserError(
+            f"{path}: no column {wanted!r}; it has {listed(names)}; set {setting} to one of them"
+        )
     return found
 
 

@@ -14,8 +14,25 @@ from grasp_jax.data.sources import read_frames, read_source
 from grasp_jax.data.summary import ReadReport, summary_lines
 from grasp_jax.errors import UserError
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".csv.zst", ".tsv.zst", ".jsonl.zst")
-OF_FILES = ("source", "path", "interactions_file", "items_file", "users_file")  # settings that frames have no use for
+TABLE_SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".jsonl",
+    ".csv.gz",
+    ".tsv.gz",
+    ".jsonl.gz",
+    ".csv.zst",
+    ".tsv.zst",
+    ".jsonl.zst",
+)
+OF_FILES = (
+    "source",
+    "path",
+    "interactions_file",
+    "items_file",
+    "users_file",
+)  # settings that frames have no use for
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -55,7 +72,11 @@ class Dataset:
 
     @classmethod
     def from_frames(
-        cls, interactions: object, items: object | None = None, users: object | None = None, **options: object
+        cls,
+        interactions: object,
+        items: object | None = None,
+        users: object | None = None,
+        **options: object,
     ) -> "Dataset":
         """Takes tables in memory: of pandas (without the index), polars or pyarrow, any with the Arrow C stream protocol, or
         dictionaries of columns. The dataset is that of Parquet files of them, to the bit; nothing is written.
@@ -70,12 +91,16 @@ class Dataset:
           UserError: naming the field, or the frame and row, at fault.
         """
         if unfit := [name for name in OF_FILES if name in options]:
-            raise UserError(f"config.data.{unfit[0]}: given with frames, which are read in place of files; leave it out")
+            raise UserError(
+                f"config.data.{unfit[0]}: given with frames, which are read in place of files; leave it out"
+            )
         config = data_settings(options)
         return cls(*read_frames(config, interactions, items, users), config)
 
     @classmethod
-    def synthetic(cls, num_users: int = 3000, num_items: int = 1500, seed: int = 0, **options: object) -> "Dataset":
+    def synthetic(
+        cls, num_users: int = 3000, num_items: int = 1500, seed: int = 0, **options: object
+    ) -> "Dataset":
         """Makes the synthetic shop: a few seconds of data with text, the same for the same numbers.
 
         Args:
@@ -91,7 +116,9 @@ class Dataset:
         shop |= {name: options.pop(name) for name in SyntheticConfig().to_dict() if name in options}
         return load_dataset(data_settings({"source": "synthetic", "synthetic": shop, **options}))
 
-    def with_split(self, split: str, valid_after: object = "", test_after: object = "") -> "Dataset":
+    def with_split(
+        self, split: str, valid_after: object = "", test_after: object = ""
+    ) -> "Dataset":
         """The same data to be split otherwise; fields as of `config.data`.
 
         The synthetic shop describes its users anew: their texts must not tell what the split holds back.
@@ -99,7 +126,9 @@ class Dataset:
         Raises:
           UserError: naming the field at fault.
         """
-        config = data_settings({"split": split, "valid_after": valid_after, "test_after": test_after}, self.data)
+        config = data_settings(
+            {"split": split, "valid_after": valid_after, "test_after": test_after}, self.data
+        )
         if config == self.data:
             return self
         if self.texts.of_users is not None and (config.source == "synthetic" or not config.path):
@@ -142,7 +171,13 @@ class Dataset:
     def __repr__(self) -> str:
         items, users = self.texts.items, self.texts.users
         texts = [f"{len(items.columns)} columns of items" if items else ""]
-        texts.append("texts of users" if self.texts.of_users is not None else f"{len(users.columns)} of users" if users else "")
+        texts.append(
+            "texts of users"
+            if self.texts.of_users is not None
+            else f"{len(users.columns)} of users"
+            if users
+            else ""
+        )
         told = " and ".join(text for text in texts if text) or "no texts"
         sizes = f"{self.log.num_users:,} users, {self.log.num_items:,} items, {self.log.num_interactions:,} interactions"
         return f"Dataset({self.name!r}: {sizes}, {told})"
@@ -161,7 +196,9 @@ def known_tables(path: str) -> dict[str, str]:
     """The tables of items and users that a folder has under their usual names; none where there are several of a kind."""
     folder, found = pathlib.Path(path), {}
     for field, stem in (("items_file", "items"), ("users_file", "users")):
-        names = sorted(f"{stem}{suffix}" for suffix in TABLE_SUFFIXES if (folder / f"{stem}{suffix}").is_file())
+        names = sorted(
+            f"{stem}{suffix}" for suffix in TABLE_SUFFIXES if (folder / f"{stem}{suffix}").is_file()
+        )
         if path and len(names) == 1:
             found[field] = names[0]
     return found
@@ -173,5 +210,7 @@ def data_settings(options: Mapping[str, object], data: DataConfig | None = None)
     Raises:
       UserError: there is no such field, or the value is none for it.
     """
-    moments = {name: str(options[name]) for name in ("valid_after", "test_after") if name in options}
+    moments = {
+        name: str(options[name]) for name in ("valid_after", "test_after") if name in options
+    }
     return (data or DataConfig()).with_fields({**options, **moments})

@@ -60,7 +60,11 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
     if trailing:
         fields.append("")
     parsed = _parse(path, content, dialect, len(fields))
-    notes = [] if dialect.delimiter == delimiter else [f"fields are separated by {DELIMITERS[dialect.delimiter]}"]
+    notes = (
+        []
+        if dialect.delimiter == delimiter
+        else [f"fields are separated by {DELIMITERS[dialect.delimiter]}"]
+    )
     if dialect.quoted and dialect.delimiter == "\t":
         notes.append("quotation marks around fields are no part of them")
     if any(field != field.strip() for field in fields):
@@ -87,7 +91,10 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
 def refuse_data_as_header(table: Table, wanted: tuple[str, ...]) -> None:
     """Raises UserError where none of the wanted columns is there and what should be names are numbers: the file has no header."""
     names = list(table.columns)
-    if not set(wanted) & set(names) and (value := next((name for name in names if _NUMBER.fullmatch(name)), None)) is not None:
+    if (
+        not set(wanted) & set(names)
+        and (value := next((name for name in names if _NUMBER.fullmatch(name)), None)) is not None
+    ):
         raise UserError(
             f"{table.path}: the first row looks like data ({cut(value)} where a name should be: {listed(names)}); expected a header, "
             f"such as {','.join(wanted)}; add it as the first line"
@@ -98,7 +105,9 @@ def _dialect(path: pathlib.Path, content: bytes, delimiter: str) -> _Dialect:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: the file is UTF-16; save it as UTF-8")
     if content.startswith((b"\x1f\x8b", b"(\xb5/\xfd", b"PK\x03\x04")):
-        raise UserError(f"{path}: the file is compressed, or a spreadsheet; name it .csv.gz or .csv.zst as it may be, or save it as CSV")
+        raise UserError(
+            f"{path}: the file is compressed, or a spreadsheet; name it .csv.gz or .csv.zst as it may be, or save it as CSV"
+        )
     begin = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     while begin < len(content) and content[begin : begin + 1] in (b"\n", b"\r"):
         begin += 1
@@ -107,11 +116,17 @@ def _dialect(path: pathlib.Path, content: bytes, delimiter: str) -> _Dialect:
         header = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         shown = raw[max(0, error.start - 10) : error.start + 10]
-        raise UserError(f"{path}: the header has {shown!r}, which is not UTF-8 text; save the file as UTF-8") from None
+        raise UserError(
+            f"{path}: the header has {shown!r}, which is not UTF-8 text; save the file as UTF-8"
+        ) from None
     if "\0" in header:
-        raise UserError(f"{path}: the header has a zero byte; expected a text file with names of columns in its first line")
+        raise UserError(
+            f"{path}: the header has a zero byte; expected a text file with names of columns in its first line"
+        )
     if not header.strip():
-        raise UserError(f"{path}: the file has no header; expected names of columns in its first line")
+        raise UserError(
+            f"{path}: the file has no header; expected names of columns in its first line"
+        )
     if delimiter not in header:
         delimiter = max(DELIMITERS, key=lambda other: (header.count(other), other == delimiter))
     open_dialect = _Dialect(delimiter, delimiter != "\t", (), begin)
@@ -132,7 +147,9 @@ def _is_quoted(header: str, content: bytes, begin: int) -> bool:
         if not raw:
             break
         rows.append(raw.decode("utf-8", "replace").split("\t"))
-    return bool(rows) and any(all(map(_between_quotes, column)) for column in zip(*rows, strict=False))
+    return bool(rows) and any(
+        all(map(_between_quotes, column)) for column in zip(*rows, strict=False)
+    )
 
 
 def _between_quotes(field: str) -> bool:
@@ -142,7 +159,11 @@ def _between_quotes(field: str) -> bool:
 def _line(content: bytes, begin: int) -> tuple[bytes, int]:
     """The line that starts at a byte, without its end, and where the next one starts."""
     found = _LINE_END.search(content, begin)
-    return (content[begin:], len(content)) if found is None else (content[begin : found.start()], found.end())
+    return (
+        (content[begin:], len(content))
+        if found is None
+        else (content[begin : found.start()], found.end())
+    )
 
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -160,7 +181,9 @@ def _fields(line: str, dialect: _Dialect) -> list[str]:
 def _parse(path: pathlib.Path, content: bytes, dialect: _Dialect, width: int) -> pa.Table:
     rows = memoryview(content)[dialect.begin :]
     if not bytes(rows[:4096]).strip() and not bytes(rows).strip():
-        raise UserError(f"{path}: a header ({listed(dialect.fields)}) and no rows; expected one interaction or item a row")
+        raise UserError(
+            f"{path}: a header ({listed(dialect.fields)}) and no rows; expected one interaction or item a row"
+        )
     bad: list[pa.csv.InvalidRow] = []
 
     def remember(row: pa.csv.InvalidRow) -> str:
@@ -177,12 +200,19 @@ def _parse(path: pathlib.Path, content: bytes, dialect: _Dialect, width: int) ->
     )
     names = [str(position) for position in range(width)]  # the header's may repeat
     # Bytes, for what no one reads need not be text; an empty field is an empty one, and NA is an id like any other.
-    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+    )
     threads, block = True, BLOCK
     while True:
         read = pa.csv.ReadOptions(column_names=names, use_threads=threads, block_size=block)
         try:
-            return pa.csv.read_csv(pa.BufferReader(pa.py_buffer(rows)), read_options=read, parse_options=parse, convert_options=convert)
+            return pa.csv.read_csv(
+                pa.BufferReader(pa.py_buffer(rows)),
+                read_options=read,
+                parse_options=parse,
+                convert_options=convert,
+            )
         except pa.ArrowInvalid as error:
             if bad:
                 raise UserError(_of_another_length(path, bad[0])) from None
@@ -202,12 +232,18 @@ def _refuse_other_than_utf8(path: pathlib.Path, rows: memoryview) -> None:
     except UnicodeDecodeError as error:
         row = bytes(rows[: error.start]).count(b"\n") + 1
         shown = bytes(rows[max(0, error.start - 10) : error.start + 10])
-        raise UserError(f"{path}: row {row} has {shown!r}, which is not UTF-8 text; save the file as UTF-8") from None
+        raise UserError(
+            f"{path}: row {row} has {shown!r}, which is not UTF-8 text; save the file as UTF-8"
+        ) from None
 
 
 def _of_another_length(path: pathlib.Path, row: pa.csv.InvalidRow) -> str:
-    names_of_rows = "; the first field may be R's name of the row: write.table(..., row.names = FALSE)"
-    hint = names_of_rows if row.number == 1 and row.actual_columns == row.expected_columns + 1 else ""
+    names_of_rows = (
+        "; the first field may be R's name of the row: write.table(..., row.names = FALSE)"
+    )
+    hint = (
+        names_of_rows if row.number == 1 and row.actual_columns == row.expected_columns + 1 else ""
+    )
     shown = repr(row.text[:60])
     return f"{path}: row {row.number} has {row.actual_columns} fields, the header {row.expected_columns}: {shown}{hint or '; mend the row'}"
 
@@ -216,7 +252,9 @@ def _refuse_filled(path: pathlib.Path, column: pa.ChunkedArray, width: int) -> N
     lengths = pc.binary_length(column)
     if pc.max(lengths).as_py():
         row = pc.index(pc.greater(lengths, 0), True).as_py()
-        raise UserError(f"{path}: row {row + 1} has {width + 1} fields, the header {width}; name all columns in the header")
+        raise UserError(
+            f"{path}: row {row + 1} has {width + 1} fields, the header {width}; name all columns in the header"
+        )
 
 
 def _refuse_second_header(path: pathlib.Path, parsed: pa.Table, fields: tuple[str, ...]) -> None:
@@ -228,4 +266,6 @@ def _refuse_second_header(path: pathlib.Path, parsed: pa.Table, fields: tuple[st
         if not pc.any(same).as_py():
             return
     row = pc.index(same, True).as_py()
-    raise UserError(f"{path}: row {row + 1} is the header again ({listed(fields)}), as in files that were joined; drop that line")
+    raise UserError(
+        f"{path}: row {row + 1} is the header again ({listed(fields)}), as in files that were joined; drop that line"
+    )

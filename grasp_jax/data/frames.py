@@ -54,17 +54,33 @@ def table_of_frame(frame: object, name: str) -> Table:
     for key, length in lengths.items():
         first = next(iter(lengths))
         if length != lengths[first]:
-            raise UserError(f"{name}: column {key!r} has {length:,} rows, column {first!r} {lengths[first]:,}; expected as many in each")
-    return Table(name, library, columns, next(iter(lengths.values()), 0), repeated=frozenset(repeated), notes=notes)
+            raise UserError(
+                f"{name}: column {key!r} has {length:,} rows, column {first!r} {lengths[first]:,}; expected as many in each"
+            )
+    return Table(
+        name,
+        library,
+        columns,
+        next(iter(lengths.values()), 0),
+        repeated=frozenset(repeated),
+        notes=notes,
+    )
 
 
 def _is_of_pandas(frame: object) -> bool:
-    return any(kind.__module__.split(".")[0] == "pandas" and kind.__name__ == "DataFrame" for kind in type(frame).__mro__)
+    return any(
+        kind.__module__.split(".")[0] == "pandas" and kind.__name__ == "DataFrame"
+        for kind in type(frame).__mro__
+    )
 
 
 def _index_note(frame: Any) -> tuple[str, ...]:
     named = [str(level) for level in frame.index.names if level is not None]
-    return (f"the index ({', '.join(named)}) is not read; reset_index() makes columns of it",) if named else ()
+    return (
+        (f"the index ({', '.join(named)}) is not read; reset_index() makes columns of it",)
+        if named
+        else ()
+    )
 
 
 def _columns_of_pandas(frame: Any, name: str) -> Iterator[tuple[str, Column]]:
@@ -89,7 +105,9 @@ def _column(values: Any, key: str, name: str) -> Column:
         if isinstance(values, ArrowStream) and not _is_series_of_pandas(values):
             return _without_views(pa.chunked_array(values))
         array = pa.array(values, from_pandas=True)
-        return _without_views(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
+        return _without_views(
+            array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+        )
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         listed = _listed(values)
         if listed is None:
@@ -113,7 +131,10 @@ def _listed(values: object) -> list[Any] | None:
 
 
 def _is_missing(value: object) -> bool:
-    return (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
+    return (isinstance(value, float) and value != value) or type(value).__name__ in (
+        "NAType",
+        "NaTType",
+    )
 
 
 def _without_views(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -128,4 +149,6 @@ def _without_views(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values
     if not is_category:
         return values.cast(plain)
-    return pa.chunked_array([part.dictionary.cast(plain).take(part.indices) for part in values.chunks], plain)
+    return pa.chunked_array(
+        [part.dictionary.cast(plain).take(part.indices) for part in values.chunks], plain
+    )

@@ -30,7 +30,9 @@ def head_tail_groups(split: Split, tail_user_below: int = 0, tail_item_below: in
     users, items = split.train_lengths, split.item_counts
     tail_user_below = tail_user_below or _pareto_threshold(users)
     tail_item_below = tail_item_below or _pareto_threshold(items)
-    return Groups(users < tail_user_below, items < tail_item_below, tail_user_below, tail_item_below)
+    return Groups(
+        users < tail_user_below, items < tail_item_below, tail_user_below, tail_item_below
+    )
 
 
 def _pareto_threshold(counts: np.ndarray) -> int:
@@ -61,7 +63,9 @@ def statistics(split: Split, groups: Groups) -> dict[str, float | int | str]:
     facts |= {"split": split.mode, "users_without_training": int((split.train_lengths == 0).sum())}
     if split.bounds is None:
         return facts
-    for name, part, moment in zip(("valid", "test"), (split.valid, split.test), split.bounds, strict=True):
+    for name, part, moment in zip(
+        ("valid", "test"), (split.valid, split.test), split.bounds, strict=True
+    ):
         facts[f"{name}_after"] = shown(moment, log.time_unit)
         facts[f"{name}_users"] = len(part.evaluated)
         facts[f"{name}_users_without_history"] = int((part.target >= 0).sum()) - len(part.evaluated)

@@ -13,7 +13,19 @@ from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
 
 LONGEST = 512  # characters; NumPy gives every id of a column the room of the longest
-MISSING = {"na", "n/a", "nan", "<na>", "null", "none", "nil", "#n/a", "nat", "-", "?"}  # how programs spell a value they lack
+MISSING = {
+    "na",
+    "n/a",
+    "nan",
+    "<na>",
+    "null",
+    "none",
+    "nil",
+    "#n/a",
+    "nat",
+    "-",
+    "?",
+}  # how programs spell a value they lack
 _WANTED = "ids are whole numbers or strings"
 
 
@@ -35,7 +47,9 @@ def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.nda
         values: np.ndarray = array.to_numpy()
         if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
             row = int(values.argmax())
-            raise UserError(f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text")
+            raise UserError(
+                f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text"
+            )
         values = values.astype(np.int64)
         _refuse_minus_one(table, name, np.unique(values), values)
         return values
@@ -64,7 +78,9 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
 
     def row_of(bad: pa.Array | np.ndarray) -> int | None:
         """The first row, from 0, of a distinct value that is marked."""
-        places = np.flatnonzero(bad if isinstance(bad, np.ndarray) else bad.to_numpy(zero_copy_only=False))
+        places = np.flatnonzero(
+            bad if isinstance(bad, np.ndarray) else bad.to_numpy(zero_copy_only=False)
+        )
         return int(np.argmax(codes == places[0])) if len(places) else None
 
     found = encoded.dictionary
@@ -80,11 +96,15 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
             notes.append(f"blanks around the fields of column {name!r} are dropped")
         text = trimmed
         if pc.any(pc.match_substring_regex(text, '^".*"$')).as_py():
-            notes.append(f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id")
+            notes.append(
+                f"some fields of column {name!r} stand between quotation marks, which are kept as part of the id"
+            )
     if longest > LONGEST and (row := row_of(pc.greater(pc.utf8_length(text), LONGEST))) is not None:
         shown = text[int(codes[row])].as_py()
         long = f"an id of {len(shown):,} characters in column {name!r}, {shown[:40]!r}..."
-        raise UserError(f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?")
+        raise UserError(
+            f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?"
+        )
     if (row := row_of(pc.equal(text, ""))) is not None:
         raise UserError(no_value(table.path, row, name))
     if (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None:
@@ -115,11 +135,15 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
     return spelt
 
 
-def _refuse_spoilt_numbers(table: Table, name: str, text: pa.Array, row_of: Callable[[np.ndarray], int | None]) -> None:
+def _refuse_spoilt_numbers(
+    table: Table, name: str, text: pa.Array, row_of: Callable[[np.ndarray], int | None]
+) -> None:
     """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value."""
     whole = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]*)$").to_numpy(zero_copy_only=False)
     fraction = pc.match_substring_regex(text, r"^-?[0-9]+\.[0-9]+$").to_numpy(zero_copy_only=False)
-    missing = pc.is_in(pc.utf8_lower(text), pa.array(sorted(MISSING), pa.large_string())).to_numpy(zero_copy_only=False)
+    missing = pc.is_in(pc.utf8_lower(text), pa.array(sorted(MISSING), pa.large_string())).to_numpy(
+        zero_copy_only=False
+    )
     if (fraction | whole | missing).all():
         if fraction.any():
             row = int(row_of(fraction) or 0)

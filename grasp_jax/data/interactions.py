@@ -30,7 +30,9 @@ def log_of_table(
         refuse_data_as_header(table, (columns["user"], columns["item"]))
     used = _columns_used(tuple(table.columns), columns, min_rating, table.path)
     if not table.num_rows:
-        raise UserError(f"{table.path}: no interactions were read; expected at least one user-item row")
+        raise UserError(
+            f"{table.path}: no interactions were read; expected at least one user-item row"
+        )
     notes = [*table.notes, *renamed(used, columns)]
     users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
     times = time_column(table, used["timestamp"]) if used["timestamp"] else None
@@ -41,7 +43,9 @@ def log_of_table(
     low_rated = None if kept.all() else (users[~kept], items[~kept])
     values = None if times is None else times.values[rows]
     origin = Origin(str(table.path), rows)
-    log = build_log(name, users[rows], items[rows], values, catalogue, low_rated, max_missing, origin)
+    log = build_log(
+        name, users[rows], items[rows], values, catalogue, low_rated, max_missing, origin
+    )
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
         notes += [times.note] if times.note else []
@@ -49,9 +53,15 @@ def log_of_table(
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
         rows=len(users),
-        used=tuple((purpose, column) for purpose, column in used.items() if column and not (rated and purpose == "rating")),
+        used=tuple(
+            (purpose, column)
+            for purpose, column in used.items()
+            if column and not (rated and purpose == "rating")
+        ),
         ignored=_ignored(table.columns, used, rated),
-        order=_order_of_rows(table, columns) if times is None else f"by column {used['timestamp']!r}, {times.span()}",
+        order=_order_of_rows(table, columns)
+        if times is None
+        else f"by column {used['timestamp']!r}, {times.span()}",
         sample=sample_rows(users, items, None if times is None else times.shown()),
         low_rated=int((~kept).sum()),
         min_rating=min_rating,
@@ -72,7 +82,9 @@ def _columns_used(
     }
 
 
-def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str | None) -> tuple[str, ...]:
+def _ignored(
+    names: Collection[str], used: Mapping[str, str | None], rated: str | None
+) -> tuple[str, ...]:
     """Columns without effect, the one of ratings with the reason."""
     named = {column for column in used.values() if column}
     others = [column for column in names if column not in named]
@@ -80,5 +92,7 @@ def _ignored(names: Collection[str], used: Mapping[str, str | None], rated: str 
 
 
 def _order_of_rows(table: Table, columns: Mapping[str, str]) -> str:
-    reason = "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
+    reason = (
+        "no time column" if columns.get("timestamp") else "config.data.columns.timestamp is empty"
+    )
     return f"as in the {'frame' if isinstance(table.path, str) else 'file'} ({reason})"

@@ -57,15 +57,23 @@ def _fields(path: pathlib.Path, row: int, line: bytes) -> dict[str, Any]:
         if b"\\u" in line:  # half of a surrogate pair is no text, and no file can hold it
             json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; save the file as UTF-8") from None
+        raise UserError(
+            f"{where}: {line[error.start : error.start + 20]!r} is not UTF-8 text; save the file as UTF-8"
+        ) from None
     except UnicodeEncodeError:
-        raise UserError(f"{where} holds half of a surrogate pair, which is no text: {shown}") from None
+        raise UserError(
+            f"{where} holds half of a surrogate pair, which is no text: {shown}"
+        ) from None
     except RecursionError:
-        raise UserError(f"{where} is nested too deep: {shown}; expected an object of texts, numbers and lists") from None
+        raise UserError(
+            f"{where} is nested too deep: {shown}; expected an object of texts, numbers and lists"
+        ) from None
     except _Twice as error:
         raise UserError(f"{where} names {str(error)[:60]!r} twice: {shown}; drop one") from None
     except ValueError as error:
-        raise UserError(f"{where}: {one_line(error)}: {shown}; expected one JSON object a line") from None
+        raise UserError(
+            f"{where}: {one_line(error)}: {shown}; expected one JSON object a line"
+        ) from None
     if not isinstance(fields, dict):
         raise UserError(f"{where} is {shown}; expected one JSON object a line")
     return fields

@@ -72,7 +72,9 @@ class InteractionLog:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         arrays = [self.items, self.offsets, self.user_ids, self.item_ids]
-        if self.low_rated is not None and len(self.low_rated):  # only then, so that data without it keep their fingerprint
+        if self.low_rated is not None and len(
+            self.low_rated
+        ):  # only then, so that data without it keep their fingerprint
             arrays.append(self.low_rated)
         for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -152,7 +154,11 @@ def build_log(
 
 
 def _with_catalogue(
-    source: str, ids: np.ndarray, catalogue: np.ndarray, max_missing: float, first_row: Callable[[int], int]
+    source: str,
+    ids: np.ndarray,
+    catalogue: np.ndarray,
+    max_missing: float,
+    first_row: Callable[[int], int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """All item ids, the catalogue's first, and of each of `ids` (distinct, ascending) its row among them."""
     if ids.dtype.kind != catalogue.dtype.kind:
@@ -160,7 +166,9 @@ def _with_catalogue(
     ranked = np.sort(catalogue)
     repeated = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(repeated):
-        raise UserError(f"{source}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row")
+        raise UserError(
+            f"{source}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row"
+        )
     rows = rows_of(catalogue, ids)
     missing = np.flatnonzero(rows < 0)
     if len(missing) > max_missing * len(ids):
@@ -183,7 +191,9 @@ def rows_of(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where(known[place] == ids, place, -1)
 
 
-def _known_pairs(users: np.ndarray, items: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray) -> np.ndarray | None:
+def _known_pairs(
+    users: np.ndarray, items: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray
+) -> np.ndarray | None:
     """[J, 2] int32 distinct rows of the pairs whose user and item are known; None where there is none."""
     if items.dtype.kind != item_ids.dtype.kind:
         items = items.astype(str)
@@ -194,7 +204,10 @@ def _known_pairs(users: np.ndarray, items: np.ndarray, user_ids: np.ndarray, ite
 
 def distinct_items(log: InteractionLog) -> np.ndarray:
     """[N] int64 how many different items each user has interacted with."""
-    return np.bincount(distinct(log.users.astype(np.int64) * log.num_items + log.items) // log.num_items, minlength=log.num_users)
+    return np.bincount(
+        distinct(log.users.astype(np.int64) * log.num_items + log.items) // log.num_items,
+        minlength=log.num_users,
+    )
 
 
 def distinct(pairs: np.ndarray) -> np.ndarray:

@@ -12,10 +12,15 @@ from grasp_jax.errors import UserError
 
 EARLIEST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp())
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-SHARES = {"valid_after": (4, 5), "test_after": (9, 10)}  # of the interactions that lie before, where no point is given
+SHARES = {
+    "valid_after": (4, 5),
+    "test_after": (9, 10),
+}  # of the interactions that lie before, where no point is given
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
-_EXAMPLE = "expected a date such as 2024-01-31, a time such as 2024-01-31T10:30:00, or seconds since 1970"
+_EXAMPLE = (
+    "expected a date such as 2024-01-31, a time such as 2024-01-31T10:30:00, or seconds since 1970"
+)
 
 Moment = int | float  # in the unit of a log's timestamps
 
@@ -45,7 +50,9 @@ def shown(moment: Moment, unit: str) -> str:
         return f"{seconds:.4g} seconds after 1970"
 
 
-def time_bounds(log: InteractionLog, valid_after: object, test_after: object) -> tuple[Moment, Moment]:
+def time_bounds(
+    log: InteractionLog, valid_after: object, test_after: object
+) -> tuple[Moment, Moment]:
     """The points in time from which interactions are validation, and from which they are test.
 
     Args:
@@ -68,22 +75,37 @@ def time_bounds(log: InteractionLog, valid_after: object, test_after: object) ->
             "name it with config.data.columns.timestamp, or use leave_one_out"
         )
     given = {"valid_after": str(valid_after).strip(), "test_after": str(test_after).strip()}
-    valid, test = (_parsed(text, f"config.data.{field}", log) if text else _chosen(times, *SHARES[field]) for field, text in given.items())
+    valid, test = (
+        _parsed(text, f"config.data.{field}", log) if text else _chosen(times, *SHARES[field])
+        for field, text in given.items()
+    )
     low, high = times.min().item(), times.max().item()
     span = f"the interactions are from {shown(low, unit)} to {shown(high, unit)}"
 
     def refusal(field: str, moment: Moment, reason: str) -> UserError:
         how = "" if given[field] else ", chosen by the share of interactions before it"
-        return UserError(f"config.data.{field}: {shown(moment, unit)}{how}: {reason}; {span}; give another point in time")
+        return UserError(
+            f"config.data.{field}: {shown(moment, unit)}{how}: {reason}; {span}; give another point in time"
+        )
 
     if valid <= low:
-        raise refusal("valid_after", valid, "no interaction lies before it, so there is nothing to train on")
+        raise refusal(
+            "valid_after", valid, "no interaction lies before it, so there is nothing to train on"
+        )
     if test <= valid:
-        raise refusal("test_after", test, f"expected one after config.data.valid_after={shown(valid, unit)}")
+        raise refusal(
+            "test_after", test, f"expected one after config.data.valid_after={shown(valid, unit)}"
+        )
     if test > high:
-        raise refusal("test_after", test, "no interaction lies after it, so there is nothing to test on")
+        raise refusal(
+            "test_after", test, "no interaction lies after it, so there is nothing to test on"
+        )
     if not ((times >= valid) & (times < test)).any():
-        raise refusal("test_after", test, f"no interaction lies between config.data.valid_after={shown(valid, unit)} and it")
+        raise refusal(
+            "test_after",
+            test,
+            f"no interaction lies between config.data.valid_after={shown(valid, unit)} and it",
+        )
     return valid, test
 
 
@@ -104,9 +126,15 @@ def _parsed(text: str, field: str, log: InteractionLog) -> Moment:
             reason = f"for the timestamps of {log.name} count in no known unit: they go from {low} to {high}"
             raise UserError(f"{field}: {text[:60]!r}; expected a number, {reason}")
         return _in_type(fractions.Fraction(text), log.timestamps)
-    seconds = fractions.Fraction(text) / PER_SECOND[unit_of(abs(float(text)))] if is_number else _seconds(text, field)
+    seconds = (
+        fractions.Fraction(text) / PER_SECOND[unit_of(abs(float(text)))]
+        if is_number
+        else _seconds(text, field)
+    )
     if seconds < EARLIEST:
-        raise UserError(f"{field}: {text[:60]!r}, which is {day_of(float(seconds))}, before 1990; {_EXAMPLE}")
+        raise UserError(
+            f"{field}: {text[:60]!r}, which is {day_of(float(seconds))}, before 1990; {_EXAMPLE}"
+        )
     return _in_type(seconds * PER_SECOND[unit], log.timestamps)
 
 

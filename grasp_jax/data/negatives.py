@@ -55,7 +55,13 @@ def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> 
 
 
 def draw_negatives(
-    key: jax.Array, users: jax.Array, shifted: jax.Array, offsets: jax.Array, num_items: int, search_steps: int, per_position: int
+    key: jax.Array,
+    users: jax.Array,
+    shifted: jax.Array,
+    offsets: jax.Array,
+    num_items: int,
+    search_steps: int,
+    per_position: int,
 ) -> jax.Array:
     """Uniform draws from the catalogue minus each user's history.
 
@@ -74,13 +80,18 @@ def draw_negatives(
     return draw + _count_not_above(shifted, first, last, draw, search_steps)
 
 
-def _count_not_above(shifted: jax.Array, first: jax.Array, last: jax.Array, value: jax.Array, steps: int) -> jax.Array:
+def _count_not_above(
+    shifted: jax.Array, first: jax.Array, last: jax.Array, value: jax.Array, steps: int
+) -> jax.Array:
     """Number of entries of the ascending `shifted[first:last]` that are <= value, by bisection."""
     low, high = jnp.broadcast_to(first, value.shape), jnp.broadcast_to(last, value.shape)
     for _ in range(steps):
         middle = (low + high) // 2
         below = (low < high) & (shifted[middle] <= value)
-        low, high = jnp.where(below, middle + 1, low), jnp.where(below | (low >= high), high, middle)
+        low, high = (
+            jnp.where(below, middle + 1, low),
+            jnp.where(below | (low >= high), high, middle),
+        )
     return low - first
 
 
@@ -109,9 +120,14 @@ def draw_candidates(index: ExclusionIndex, users: np.ndarray, count: int, seed: 
     rng = np.random.default_rng([seed, 0xE7A1])
     drawn = np.full((len(users), count), -1, np.int64)
     for k in range(count):
-        top = available - count + k  # Floyd: draw from 0..top; on a repeat take top itself, which cannot have been drawn yet
+        top = (
+            available - count + k
+        )  # Floyd: draw from 0..top; on a repeat take top itself, which cannot have been drawn yet
         pick = rng.integers(0, top + 1)
         repeated = (drawn[:, :k] == pick[:, None]).any(axis=1)
         drawn[:, k] = np.where(repeated, top, pick)
-    shifted, low, high, value = (jnp.asarray(array, jnp.int32) for array in (index.shifted, first[:, None], last[:, None], drawn))
+    shifted, low, high, value = (
+        jnp.asarray(array, jnp.int32)
+        for array in (index.shifted, first[:, None], last[:, None], drawn)
+    )
     return np.asarray(value + _count_not_above(shifted, low, high, value, index.search_steps))

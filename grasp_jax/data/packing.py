@@ -37,7 +37,9 @@ class Packing:
     shares: int = 1
 
 
-def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> np.ndarray:
+def stratified_batches(
+    lengths: np.ndarray, users: np.ndarray, batch_size: int, rng: np.random.Generator | None
+) -> np.ndarray:
     """Deals users into batches that hold the same mix of long and short histories.
 
     Users are ordered by falling length (ties at random) and cut into B strata of S users; step s takes the s-th user of each
@@ -63,7 +65,9 @@ def stratified_batches(lengths: np.ndarray, users: np.ndarray, batch_size: int, 
     return strata.T
 
 
-def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_at: str = "", shares: int = 1) -> Packing:
+def plan_packing(
+    histories: Histories, users: np.ndarray, batch_size: int, mask_at: str = "", shares: int = 1
+) -> Packing:
     """Chooses rows that fit every batch: first-fit of the longest history of each stratum.
 
     The shape depends on the data alone, never on the epoch, so nothing recompiles and a resumed run repeats the same sums.
@@ -76,12 +80,22 @@ def plan_packing(histories: Histories, users: np.ndarray, batch_size: int, mask_
     batches = stratified_batches(lengths, users, batch_size, None)
     worst = np.where(batches[:1] >= 0, lengths[batches[:1]], 0)
     rows, _ = _first_fit(worst, row_length)
-    return Packing(batch_size, row_length, _up_to(int(rows.max()) + 1, shares), int(np.maximum(worst - 1, 0).sum()), shares)
+    return Packing(
+        batch_size,
+        row_length,
+        _up_to(int(rows.max()) + 1, shares),
+        int(np.maximum(worst - 1, 0).sum()),
+        shares,
+    )
 
 
 def pack(
-    histories: Histories, batches: np.ndarray, packing: Packing, mask_at: str = "", part: tuple[int, int] = (0, 1)
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    histories: Histories,
+    batches: np.ndarray,
+    packing: Packing,
+    mask_at: str = "",
+    part: tuple[int, int] = (0, 1),
+) -> tuple[np.ndarray, np.ndarray]:
     """Slots of each batch, and where each user's newest item, or the mask after it, lies.
 
     Args:
@@ -105,20 +119,24 @@ def pack(
     flat_lengths = lengths.ravel()
     step_of = np.repeat(np.arange(steps), batches.shape[1])
     begin = (step_of * num_rows + rows.ravel()) * packing.row_length + columns.ravel()
-    within = np.arange(flat_lengths.sum()) - np.repeat(np.cumsum(flat_lengths) - flat_lengths, flat_lengths)
+    within = np.arange(flat_lengths.sum()) - np.repeat(
+        np.cumsum(flat_lengths) - flat_lengths, flat_lengths
+    )
     first = histories.start[batches].ravel() - (mask_at == START)
     slots[np.repeat(begin, flat_lengths) + within] = np.repeat(first, flat_lengths) + within
     if mask_at:
         there = flat_lengths > 0
         place = begin if mask_at == START else begin + flat_lengths - 1
         slots[place[there]] = MASK_SLOT - batches.ravel()[there]
-    newest = np.where(lengths > 0, rows * packing.row_length + columns + lengths - 1, 0).astype(np.int32)
+    newest = np.where(lengths > 0, rows * packing.row_length + columns + lengths - 1, 0).astype(
+        np.int32
+    )
     return slots.reshape(steps, num_rows, packing.row_length), newest
 
 
 def pack_in_blocks(
     histories: Histories, users: np.ndarray, block: int, mask_at: str = "", shares: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All of `users` once, in blocks, as ranking wants them: [S, B] user rows (-1 for none), and the slots and places of `pack`.
 
     B and R are multiples of `shares`.

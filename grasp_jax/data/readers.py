@@ -12,8 +12,12 @@ from grasp_jax.data.summary import ReadReport, sample_rows
 from grasp_jax.errors import UserError
 
 _ENDINGS = ("tsv", "csv", "parquet", "jsonl")
-_PACKED = tuple(f"{ending}.{packing}" for ending in ("tsv", "csv", "jsonl") for packing in ("gz", "zst"))
-KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(f"interactions.{ending}" for ending in (*_ENDINGS, *_PACKED))
+_PACKED = tuple(
+    f"{ending}.{packing}" for ending in ("tsv", "csv", "jsonl") for packing in ("gz", "zst")
+)
+KNOWN_NAMES = ("inter.txt", "inter_time.tsv") + tuple(
+    f"interactions.{ending}" for ending in (*_ENDINGS, *_PACKED)
+)
 _IN_WORDS = "inter.txt, inter_time.tsv, interactions.tsv, interactions.csv, interactions.parquet, interactions.jsonl (.gz, .zst)"
 _PAIRS = "one 'user item' a line, whole numbers from 1"
 
@@ -27,10 +31,14 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
     if root.is_file() or _is_in_parts(root):
         return root
     if not root.is_dir():
-        raise UserError(f"config.data.path: {path} does not exist; expected a folder or an interaction file")
+        raise UserError(
+            f"config.data.path: {path} does not exist; expected a folder or an interaction file"
+        )
     if filename:
         if not ((root / filename).is_file() or _is_in_parts(root / filename)):
-            raise UserError(f"config.data.interactions_file: {root / filename} does not exist; the folder holds {_listing(root)}")
+            raise UserError(
+                f"config.data.interactions_file: {root / filename} does not exist; the folder holds {_listing(root)}"
+            )
         return root / filename
     if found := known_files(root):
         return found[0]
@@ -41,7 +49,9 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
 
 def known_files(root: pathlib.Path) -> list[pathlib.Path]:
     """The interaction files of a folder under their default names; the first is the one that is read."""
-    return [root / name for name in KNOWN_NAMES if (root / name).is_file() or _is_in_parts(root / name)]
+    return [
+        root / name for name in KNOWN_NAMES if (root / name).is_file() or _is_in_parts(root / name)
+    ]
 
 
 def _is_in_parts(path: pathlib.Path) -> bool:
@@ -79,20 +89,41 @@ def read_interactions(
             )
         pairs = _read_pairs(path)
         log = build_log(
-            name, pairs[:, 0], pairs[:, 1], catalogue=catalogue, max_missing=max_missing, origin=Origin(str(path))
+            name,
+            pairs[:, 0],
+            pairs[:, 1],
+            catalogue=catalogue,
+            max_missing=max_missing,
+            origin=Origin(str(path)),
         )
         return log, _report_of_pairs(path, pairs, columns)
-    from grasp_jax.data.interactions import log_of_table  # which need pyarrow, as a .txt file does not
+    from grasp_jax.data.interactions import (
+        log_of_table,
+    )  # which need pyarrow, as a .txt file does not
     from grasp_jax.data.tables import read_table
 
     return log_of_table(read_table(path), name, columns, min_rating, catalogue, max_missing)
 
 
-def _report_of_pairs(path: pathlib.Path, pairs: np.ndarray, columns: Mapping[str, str]) -> ReadReport:
-    given = [f"config.data.columns.{purpose}" for purpose, name in columns.items() if name and name != DEFAULTS.get(purpose)]
-    notes = (f"not used: {', '.join(given)}, for a .txt file has no names of columns",) if given else ()
+def _report_of_pairs(
+    path: pathlib.Path, pairs: np.ndarray, columns: Mapping[str, str]
+) -> ReadReport:
+    given = [
+        f"config.data.columns.{purpose}"
+        for purpose, name in columns.items()
+        if name and name != DEFAULTS.get(purpose)
+    ]
+    notes = (
+        (f"not used: {', '.join(given)}, for a .txt file has no names of columns",) if given else ()
+    )
     sample = sample_rows(pairs[:, 0], pairs[:, 1], None)
-    return ReadReport((f"{path} (text, {_PAIRS})",), len(pairs), order="as in the file (no time column)", sample=sample, notes=notes)
+    return ReadReport(
+        (f"{path} (text, {_PAIRS})",),
+        len(pairs),
+        order="as in the file (no time column)",
+        sample=sample,
+        notes=notes,
+    )
 
 
 def _read_pairs(path: pathlib.Path) -> np.ndarray:
@@ -100,7 +131,9 @@ def _read_pairs(path: pathlib.Path) -> np.ndarray:
     try:
         return _pairs_by_arrow(path)
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); give a file that may be read") from error
+        raise UserError(
+            f"{path}: not readable ({error.strerror}); give a file that may be read"
+        ) from error
 
 
 def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
@@ -114,7 +147,9 @@ def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
     options: dict[str, Any] = {
         "read_options": pa.csv.ReadOptions(column_names=["user", "item"]),
         "parse_options": pa.csv.ParseOptions(delimiter=" ", quote_char=False),
-        "convert_options": pa.csv.ConvertOptions(column_types={"user": pa.int64(), "item": pa.int64()}),
+        "convert_options": pa.csv.ConvertOptions(
+            column_types={"user": pa.int64(), "item": pa.int64()}
+        ),
     }
     try:
         table = pa.csv.read_csv(path, **options)
@@ -128,7 +163,10 @@ def _pairs_by_arrow(path: pathlib.Path) -> np.ndarray:
 
 def _only_digits(path: pathlib.Path) -> bool:
     with path.open("rb") as file:
-        return not any(block.translate(None, b"0123456789 \t\r\n") for block in iter(lambda: file.read(1 << 24), b""))
+        return not any(
+            block.translate(None, b"0123456789 \t\r\n")
+            for block in iter(lambda: file.read(1 << 24), b"")
+        )
 
 
 def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
@@ -140,24 +178,42 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
             try:
                 line = raw.decode("ascii")
             except UnicodeDecodeError:
-                raise UserError(f"{path}:{number}: {raw[:60]!r} is not text; expected two whole numbers, 'user item', per line") from None
+                raise UserError(
+                    f"{path}:{number}: {raw[:60]!r} is not text; expected two whole numbers, 'user item', per line"
+                ) from None
             fields = line.split()
             if not fields:
                 continue
             shown = repr(line.strip()[:60])
             if len(fields) != 2:
-                several = f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..." if _is_list(fields) else ""
-                raise UserError(f"{path}:{number}: {len(fields)} columns in {shown}; expected two, 'user item'{several}")
+                several = (
+                    f"; an item each: '{fields[0]} {fields[1]}', '{fields[0]} {fields[2]}', ..."
+                    if _is_list(fields)
+                    else ""
+                )
+                raise UserError(
+                    f"{path}:{number}: {len(fields)} columns in {shown}; expected two, 'user item'{several}"
+                )
             if not all(field.isdigit() for field in fields):
-                header = "a header has no place here, and " if number == 1 and not any(map(_has_digit, fields)) else ""
-                raise UserError(f"{path}:{number}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header")
+                header = (
+                    "a header has no place here, and "
+                    if number == 1 and not any(map(_has_digit, fields))
+                    else ""
+                )
+                raise UserError(
+                    f"{path}:{number}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header"
+                )
             if int(fields[0]) < 1 or int(fields[1]) < 1:
                 raise UserError(f"{path}:{number}: id 0 in {shown}; ids of this format start at 1")
             if max(int(fields[0]), int(fields[1])) > np.iinfo(np.int64).max:
-                raise UserError(f"{path}:{number}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header")
+                raise UserError(
+                    f"{path}:{number}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header"
+                )
             pairs.append((int(fields[0]), int(fields[1])))
     if not pairs:
-        raise UserError(f"{path}: no interactions; expected two whole numbers, 'user item', per line")
+        raise UserError(
+            f"{path}: no interactions; expected two whole numbers, 'user item', per line"
+        )
     return np.asarray(pairs, np.int64)
 
 
@@ -172,4 +228,8 @@ def _has_digit(field: str) -> bool:
 
 def _listing(folder: pathlib.Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
+    return (
+        ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        if names
+        else "nothing"
+    )

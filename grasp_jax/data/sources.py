@@ -8,7 +8,14 @@ from typing import NamedTuple
 import jax
 
 from grasp_jax.config import DataConfig
-from grasp_jax.data.attributes import AttributeTable, Texts, aligned, attributes_of, lacking, read_attributes
+from grasp_jax.data.attributes import (
+    AttributeTable,
+    Texts,
+    aligned,
+    attributes_of,
+    lacking,
+    read_attributes,
+)
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import find_interactions, known_files, read_interactions
 from grasp_jax.data.split import make_split
@@ -40,13 +47,17 @@ def read_source(config: DataConfig) -> Loaded:
     return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source](config)
 
 
-def read_frames(config: DataConfig, interactions: object, items: object | None, users: object | None) -> Loaded:
+def read_frames(
+    config: DataConfig, interactions: object, items: object | None, users: object | None
+) -> Loaded:
     """What frames hold, by the same checks as files; `frames.table_of_frame` says what a frame is.
 
     Raises:
       UserError: naming the frame and row, or the field, at fault.
     """
-    from grasp_jax.data.frames import table_of_frame  # which need pyarrow, as the synthetic shop does not
+    from grasp_jax.data.frames import (
+        table_of_frame,
+    )  # which need pyarrow, as the synthetic shop does not
     from grasp_jax.data.interactions import log_of_table
 
     table, item_texts, user_texts = table_of_frame(interactions, "interactions frame"), None, None
@@ -57,19 +68,27 @@ def read_frames(config: DataConfig, interactions: object, items: object | None, 
     columns, most = config.columns.to_dict(), config.max_missing_text
     log, report = log_of_table(table, config.name, columns, config.min_rating, catalogue, most)
     if users is not None:
-        user_texts = attributes_of(table_of_frame(users, "users frame"), config.users_id_column, "user")
+        user_texts = attributes_of(
+            table_of_frame(users, "users frame"), config.users_id_column, "user"
+        )
     return _with_texts(log, report, item_texts, user_texts)
 
 
 def _from_files(config: DataConfig) -> Loaded:
     if not config.path:
-        raise UserError("config.data.path is empty; give the folder or file of your interactions with --config.data.path=...")
+        raise UserError(
+            "config.data.path is empty; give the folder or file of your interactions with --config.data.path=..."
+        )
     path = find_interactions(config.path, config.interactions_file)
     items, users = None, None
     if config.items_file:
-        items = read_attributes(path.parent / config.items_file, config.items_id_column, "item", config.title_column)
+        items = read_attributes(
+            path.parent / config.items_file, config.items_id_column, "item", config.title_column
+        )
     columns, catalogue = config.columns.to_dict(), None if items is None else items.ids
-    log, report = read_interactions(path, config.name, columns, config.min_rating, catalogue, config.max_missing_text)
+    log, report = read_interactions(
+        path, config.name, columns, config.min_rating, catalogue, config.max_missing_text
+    )
     if config.users_file:
         users = read_attributes(path.parent / config.users_file, config.users_id_column, "user")
     loaded = _with_texts(log, report, items, users)
@@ -77,7 +96,12 @@ def _from_files(config: DataConfig) -> Loaded:
     return loaded._replace(report=dataclasses.replace(loaded.report, notes=notes))
 
 
-def _with_texts(log: InteractionLog, report: ReadReport, items: AttributeTable | None, users: AttributeTable | None) -> Loaded:
+def _with_texts(
+    log: InteractionLog,
+    report: ReadReport,
+    items: AttributeTable | None,
+    users: AttributeTable | None,
+) -> Loaded:
     """Attributes in the order of the log's rows, and in the report what lacks some."""
     notes = list(report.notes)
     if items is not None:
@@ -87,7 +111,9 @@ def _with_texts(log: InteractionLog, report: ReadReport, items: AttributeTable |
     if users is not None:
         notes += users.notes
         if strangers := lacking(AttributeTable(log.user_ids, {}), users.ids):
-            notes.append(f"users table: {strangers:,} of its rows are of users without interactions, and are not used")
+            notes.append(
+                f"users table: {strangers:,} of its rows are of users without interactions, and are not used"
+            )
         report = dataclasses.replace(report, without_attributes=lacking(users, log.user_ids))
         users = aligned(users, log.user_ids)
     return Loaded(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
@@ -96,10 +122,14 @@ def _with_texts(log: InteractionLog, report: ReadReport, items: AttributeTable |
 def _unread(config: DataConfig, path: pathlib.Path) -> list[str]:
     """What was given and is not used: other interaction files of the folder, and a name of a file inside what is a file itself."""
     if pathlib.Path(config.path) == path:
-        return [f"config.data.interactions_file={config.interactions_file} is not used, for config.data.path is a file"] * bool(
-            config.interactions_file
-        )
-    others = [] if config.interactions_file else [other.name for other in known_files(path.parent) if other != path]
+        return [
+            f"config.data.interactions_file={config.interactions_file} is not used, for config.data.path is a file"
+        ] * bool(config.interactions_file)
+    others = (
+        []
+        if config.interactions_file
+        else [other.name for other in known_files(path.parent) if other != path]
+    )
     return [f"also in the folder, and not read: {', '.join(others)}"] * bool(others)
 
 
@@ -107,20 +137,32 @@ def _from_shop(config: DataConfig) -> Loaded:
     options = config.synthetic.to_dict()
     bytes_per_row, cpu_items = options.pop("bytes_per_row"), options.pop("cpu_items")
     if bytes_per_row:
-        factor, reason = scale_factor(options["num_users"], options["num_items"], bytes_per_row, cpu_items)
-        options |= {name: max(100, int(options[name] * factor)) for name in ("num_users", "num_items")}
-        logger.info(f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items")
+        factor, reason = scale_factor(
+            options["num_users"], options["num_items"], bytes_per_row, cpu_items
+        )
+        options |= {
+            name: max(100, int(options[name] * factor)) for name in ("num_users", "num_items")
+        }
+        logger.info(
+            f"synthetic data at {factor:.4f} of full size ({reason}): {options['num_users']} users, {options['num_items']} items"
+        )
     # Its users are described from what they bought in training, whatever the split.
-    shop = make_shop(ShopSpec(name=config.name, **options), lambda log: make_split(config, log).train.end)
+    shop = make_shop(
+        ShopSpec(name=config.name, **options), lambda log: make_split(config, log).train.end
+    )
     made = f"a synthetic shop, made from seed {options['seed']}; no data of yours is in it"
     report = ReadReport((made,), order="by the time of purchase")
     return Loaded(shop.log, Texts(shop.items, of_users=shop.user_texts), report)
 
 
-def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: int) -> tuple[float, str]:
+def scale_factor(
+    num_users: int, num_items: int, bytes_per_row: int, cpu_items: int
+) -> tuple[float, str]:
     """The share of users and items that this machine takes, and what limits it."""
     device = jax.local_devices()[0]
-    memory = (device.memory_stats() or {}).get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = (device.memory_stats() or {}).get("bytes_limit") or os.sysconf(
+        "SC_PHYS_PAGES"
+    ) * os.sysconf("SC_PAGE_SIZE")
     by_memory = MEMORY_SHARE * memory / ((num_users + num_items) * bytes_per_row)
     by_time = cpu_items / num_items if device.platform == "cpu" else 1.0
     factor = min(1.0, by_memory, by_time)
@@ -130,15 +172,25 @@ def scale_factor(num_users: int, num_items: int, bytes_per_row: int, cpu_items: 
 
 
 def _from_amazon(config: DataConfig) -> Loaded:
-    from grasp_jax.data.amazon import AmazonFilter, read_amazon  # needs tensorflow-datasets, which files and the shop do not
+    from grasp_jax.data.amazon import (
+        AmazonFilter,
+        read_amazon,
+    )  # needs tensorflow-datasets, which files and the shop do not
 
     options = AmazonFilter(min_rating=config.min_rating, **config.amazon.to_dict())
     log, items = read_amazon(config.path, str(pathlib.Path(config.path) / "tfds"), options)
     report = ReadReport(
         files=(f"{config.path} (Amazon reviews, category {options.category})",),
-        used=(("user", "reviewerID"), ("item", "asin"), ("timestamp", "unixReviewTime"), ("rating", "overall")),
+        used=(
+            ("user", "reviewerID"),
+            ("item", "asin"),
+            ("timestamp", "unixReviewTime"),
+            ("rating", "overall"),
+        ),
         order="by column 'unixReviewTime'",
-        sample=sample_rows(log.user_ids[log.users[:SAMPLED_ROWS]], log.item_ids[log.items[:SAMPLED_ROWS]], None),
+        sample=sample_rows(
+            log.user_ids[log.users[:SAMPLED_ROWS]], log.item_ids[log.items[:SAMPLED_ROWS]], None
+        ),
         notes=(f"filtered: {options}",),
     )
     return Loaded(dataclasses.replace(log, name=config.name), Texts(items), report)

@@ -86,7 +86,9 @@ class Split:
         if self.mode == LEAVE_ONE_OUT:
             return self.log.fingerprint()
         ends = (self.train.end, self.valid.end, self.test.end)
-        return hashlib.sha256(f"{self.log.fingerprint()} {self.mode} {[_digest(end) for end in ends]}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.log.fingerprint()} {self.mode} {[_digest(end) for end in ends]}".encode()
+        ).hexdigest()
 
     @property
     def cut_off(self) -> str:
@@ -117,7 +119,9 @@ def make_split(config: DataConfig, log: InteractionLog, include_short_users: boo
     if config.split == LEAVE_ONE_OUT:
         return leave_one_out(log, config.max_length, include_short_users)
     if config.split == TIME:
-        return by_time(log, config.max_length, *time_bounds(log, config.valid_after, config.test_after))
+        return by_time(
+            log, config.max_length, *time_bounds(log, config.valid_after, config.test_after)
+        )
     if config.split == NONE:
         return all_training(log, config.max_length)
     raise UserError(f"config.data.split: {config.split!r}; expected one of {', '.join(MODES)}")
@@ -136,7 +140,9 @@ def leave_one_out(log: InteractionLog, max_length: int, include_short_users: boo
     stop = log.offsets[1:]
     enough = log.lengths >= MIN_EVALUATED_LENGTH
     if not enough.any():
-        raise UserError(f"{log.name}: no user has {MIN_EVALUATED_LENGTH} interactions, so nothing can be evaluated")
+        raise UserError(
+            f"{log.name}: no user has {MIN_EVALUATED_LENGTH} interactions, so nothing can be evaluated"
+        )
     evaluated = enough | ((log.lengths == 2) & include_short_users)
     train_end = np.where(enough, stop - 2, stop)
     valid_end = np.where(enough, stop - 2, stop - 1)
@@ -167,7 +173,9 @@ def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_afte
     """
     assert log.timestamps is not None
     begin, stop = log.offsets[:-1], log.offsets[1:]
-    train_end, valid_end = (begin + _counts(log, log.timestamps < bound) for bound in (valid_after, test_after))
+    train_end, valid_end = (
+        begin + _counts(log, log.timestamps < bound) for bound in (valid_after, test_after)
+    )
     split = Split(
         log=log,
         train=_windows(log, train_end, max_length + 1),
@@ -176,7 +184,10 @@ def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_afte
         mode=TIME,
         bounds=(valid_after, test_after),
     )
-    for field, part, moment in (("valid_after", split.valid, valid_after), ("test_after", split.test, test_after)):
+    for field, part, moment in (
+        ("valid_after", split.valid, valid_after),
+        ("test_after", split.test, test_after),
+    ):
         when = shown(moment, log.time_unit)
         if not len(part.evaluated):
             raise UserError(
@@ -184,7 +195,11 @@ def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_afte
                 f"asked there; give another point in time"
             )
         if unknown := int((part.target >= 0).sum()) - len(part.evaluated):
-            logger.info("%s users have no interaction before %s, and are not evaluated after it", f"{unknown:,}", when)
+            logger.info(
+                "%s users have no interaction before %s, and are not evaluated after it",
+                f"{unknown:,}",
+                when,
+            )
     return split
 
 
@@ -192,10 +207,14 @@ def all_training(log: InteractionLog, max_length: int) -> Split:
     """Everything is training and nobody is evaluated: for production, once a run with a validation has chosen the epochs."""
     stop = log.offsets[1:]
     nobody = _windows(log, stop, max_length)
-    return Split(log=log, train=_windows(log, stop, max_length + 1), valid=nobody, test=nobody, mode=NONE)
+    return Split(
+        log=log, train=_windows(log, stop, max_length + 1), valid=nobody, test=nobody, mode=NONE
+    )
 
 
-def _windows(log: InteractionLog, end: np.ndarray, length: int, asked: np.ndarray | None = None) -> Histories:
+def _windows(
+    log: InteractionLog, end: np.ndarray, length: int, asked: np.ndarray | None = None
+) -> Histories:
     """The newest `length` interactions before `end` [N]; what stands there is the target of the users who are `asked` [N] bool."""
     start = np.maximum(log.offsets[:-1], end - length)
     if asked is None:
@@ -226,10 +245,14 @@ def without_sated(split: Split, num_negatives: int) -> tuple[Split, int]:
         return split, 0
     logger.info(
         "%s users are not evaluated, for fewer than %d items are left that they have not had (config.eval.num_negatives); the first is %s",
-        f"{sated.sum():,}", num_negatives, log.user_ids[np.flatnonzero(sated)[0]],
-    )  # fmt: skip
+        f"{sated.sum():,}",
+        num_negatives,
+        log.user_ids[np.flatnonzero(sated)[0]],
+    )
 
     def without(part: Histories) -> Histories:
         return dataclasses.replace(part, target=np.where(sated, -1, part.target))
 
-    return dataclasses.replace(split, valid=without(split.valid), test=without(split.test)), int(sated.sum())
+    return dataclasses.replace(split, valid=without(split.valid), test=without(split.test)), int(
+        sated.sum()
+    )

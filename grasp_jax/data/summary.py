@@ -62,18 +62,26 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     by_length = dataset.data.split == LEAVE_ONE_OUT  # whom another split evaluates, it says itself
     short = int((log.lengths < shortest).sum()) if by_length else 0
     lines = [f"read: {file}" for file in report.files]
-    lines.append(f"  {report.rows or log.num_interactions:,} rows: {log.num_users:,} users, {log.num_items:,} items")
+    lines.append(
+        f"  {report.rows or log.num_interactions:,} rows: {log.num_users:,} users, {log.num_items:,} items"
+    )
     if report.used:
-        lines.append("  columns: " + ", ".join(f"{purpose} is {column!r}" for purpose, column in report.used))
+        lines.append(
+            "  columns: " + ", ".join(f"{purpose} is {column!r}" for purpose, column in report.used)
+        )
     if report.ignored:
         lines.append("  not read: " + _some(report.ignored))
     ties = _ties(log)
-    tied = f"; {ties:,} of the same user and time as another are in the file's order" if ties else ""
+    tied = (
+        f"; {ties:,} of the same user and time as another are in the file's order" if ties else ""
+    )
     lines.append(f"  order: {report.order}{tied}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
     if report.min_rating > 0:
-        lines.append(f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen")
+        lines.append(
+            f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
+        )
     empty = int((~bought).sum())
     for count, what in (
         (empty, "items were never bought"),
@@ -86,21 +94,30 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
     notes = [f"  note: {note}" for note in report.notes]
     room = MOST_LINES - len(lines)
     if len(notes) > room:
-        notes = [*notes[: room - 1], "  note: " + "; ".join(report.notes[room - 1 :])] if room > 0 else []
+        notes = (
+            [*notes[: room - 1], "  note: " + "; ".join(report.notes[room - 1 :])]
+            if room > 0
+            else []
+        )
     return [line[:MOST_CHARACTERS] for line in [*lines, *notes]]
 
 
 def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) -> tuple[str, ...]:
     """The first rows of a source as a summary shows them."""
     columns = [users, items] if times is None else [users, items, times]
-    return tuple(", ".join(str(column[row])[:40] for column in columns) for row in range(min(SAMPLED_ROWS, len(users))))
+    return tuple(
+        ", ".join(str(column[row])[:40] for column in columns)
+        for row in range(min(SAMPLED_ROWS, len(users)))
+    )
 
 
 def _ties(log: InteractionLog) -> int:
     """Interactions at the very time of the same user's last one."""
     if log.timestamps is None:
         return 0
-    return int(((log.timestamps[1:] == log.timestamps[:-1]) & (log.users[1:] == log.users[:-1])).sum())
+    return int(
+        ((log.timestamps[1:] == log.timestamps[:-1]) & (log.users[1:] == log.users[:-1])).sum()
+    )
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:

@@ -14,22 +14,123 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.errors import UserError
 
 CATEGORIES = {
-    "Hair Care": ("Shampoo", "Conditioner", "Hair Mask", "Hair Oil", "Hair Spray", "Styling Gel", "Dry Shampoo", "Scalp Serum"),
-    "Skin Care": ("Day Cream", "Night Cream", "Eye Cream", "Cleanser", "Toner", "Face Mask", "Sun Lotion", "Face Serum"),
-    "Make-up": ("Lipstick", "Mascara", "Eyeliner", "Foundation", "Blush", "Concealer", "Eyeshadow Palette", "Primer"),
-    "Bath and Body": ("Hand Cream", "Body Lotion", "Bath Salt", "Shower Gel", "Body Scrub", "Soap Bar", "Foot Balm", "Body Mist"),
-    "Fragrance": ("Eau de Parfum", "Eau de Toilette", "Cologne", "Perfume Oil", "Room Spray", "Scented Candle", "Solid Perfume", "Sachet"),
-    "Tools": ("Hair Brush", "Make-up Brush", "Curling Iron", "Tweezers", "Nail File", "Facial Roller", "Sponge Set", "Mirror"),
-    "Nails": ("Nail Polish", "Top Coat", "Base Coat", "Cuticle Oil", "Nail Stickers", "Polish Remover", "Gel Lamp", "Nail Kit"),
-    "Shaving": ("Razor", "Shaving Foam", "After Shave", "Beard Oil", "Beard Comb", "Trimmer", "Shaving Brush", "Alum Block"),
-}  # fmt: skip
+    "Hair Care": (
+        "Shampoo",
+        "Conditioner",
+        "Hair Mask",
+        "Hair Oil",
+        "Hair Spray",
+        "Styling Gel",
+        "Dry Shampoo",
+        "Scalp Serum",
+    ),
+    "Skin Care": (
+        "Day Cream",
+        "Night Cream",
+        "Eye Cream",
+        "Cleanser",
+        "Toner",
+        "Face Mask",
+        "Sun Lotion",
+        "Face Serum",
+    ),
+    "Make-up": (
+        "Lipstick",
+        "Mascara",
+        "Eyeliner",
+        "Foundation",
+        "Blush",
+        "Concealer",
+        "Eyeshadow Palette",
+        "Primer",
+    ),
+    "Bath and Body": (
+        "Hand Cream",
+        "Body Lotion",
+        "Bath Salt",
+        "Shower Gel",
+        "Body Scrub",
+        "Soap Bar",
+        "Foot Balm",
+        "Body Mist",
+    ),
+    "Fragrance": (
+        "Eau de Parfum",
+        "Eau de Toilette",
+        "Cologne",
+        "Perfume Oil",
+        "Room Spray",
+        "Scented Candle",
+        "Solid Perfume",
+        "Sachet",
+    ),
+    "Tools": (
+        "Hair Brush",
+        "Make-up Brush",
+        "Curling Iron",
+        "Tweezers",
+        "Nail File",
+        "Facial Roller",
+        "Sponge Set",
+        "Mirror",
+    ),
+    "Nails": (
+        "Nail Polish",
+        "Top Coat",
+        "Base Coat",
+        "Cuticle Oil",
+        "Nail Stickers",
+        "Polish Remover",
+        "Gel Lamp",
+        "Nail Kit",
+    ),
+    "Shaving": (
+        "Razor",
+        "Shaving Foam",
+        "After Shave",
+        "Beard Oil",
+        "Beard Comb",
+        "Trimmer",
+        "Shaving Brush",
+        "Alum Block",
+    ),
+}
 STYLES = (
-    "Lavender", "Rose", "Coconut", "Charcoal", "Aloe", "Vanilla", "Citrus", "Cedar", "Mint", "Honey", "Argan", "Jasmine", "Oat", "Sea Salt",
-    "Green Tea", "Cherry", "Sandalwood", "Peach", "Bamboo", "Ginger",
-)  # fmt: skip
+    "Lavender",
+    "Rose",
+    "Coconut",
+    "Charcoal",
+    "Aloe",
+    "Vanilla",
+    "Citrus",
+    "Cedar",
+    "Mint",
+    "Honey",
+    "Argan",
+    "Jasmine",
+    "Oat",
+    "Sea Salt",
+    "Green Tea",
+    "Cherry",
+    "Sandalwood",
+    "Peach",
+    "Bamboo",
+    "Ginger",
+)
 BRAND_HEADS = ("Lum", "Vel", "Nor", "Ari", "Sol", "Mira", "Cal", "Ter", "Ondi", "Bri")
 BRAND_TAILS = ("ora", "vane", "della", "wick", "essa", "mont")
-FINISHES = ("Gentle", "Intense", "Organic", "Travel", "Family", "Professional", "Classic", "Light", "Rich", "Daily")
+FINISHES = (
+    "Gentle",
+    "Intense",
+    "Organic",
+    "Travel",
+    "Family",
+    "Professional",
+    "Classic",
+    "Light",
+    "Rich",
+    "Daily",
+)
 MIN_LENGTH, MAX_LENGTH = 3, 200
 REMEMBERED = 20  # purchases back that a shopper avoids buying again by chance
 CANDIDATES = 16  # items a shopper looks at before choosing one
@@ -77,7 +178,9 @@ class _Catalogue:
     offsets: np.ndarray
 
 
-def make_shop(spec: ShopSpec, training_ends: Callable[[InteractionLog], np.ndarray] | None = None) -> Shop:
+def make_shop(
+    spec: ShopSpec, training_ends: Callable[[InteractionLog], np.ndarray] | None = None
+) -> Shop:
     """Makes the shop; the same for the same spec.
 
     Args:
@@ -97,11 +200,17 @@ def make_shop(spec: ShopSpec, training_ends: Callable[[InteractionLog], np.ndarr
     users = np.repeat(np.arange(1, spec.num_users + 1), lengths)
     # A purchase every one to thirty days after 1 January 2024.
     days = np.cumsum(rng.integers(1, 31, histories.shape), axis=1)
-    log = build_log(spec.name, users, histories[bought] + 1, 1_704_067_200 + 86_400 * days[bought], items.ids)
+    log = build_log(
+        spec.name, users, histories[bought] + 1, 1_704_067_200 + 86_400 * days[bought], items.ids
+    )
     log = dataclasses.replace(log, time_unit="s")
-    texts = _describe_users(log, items, catalogue, log.offsets[1:] - 2 if training_ends is None else training_ends(log))
+    texts = _describe_users(
+        log, items, catalogue, log.offsets[1:] - 2 if training_ends is None else training_ends(log)
+    )
     corrupted = np.zeros(spec.num_users, bool)
-    chosen = np.random.default_rng([spec.seed, 3]).permutation(spec.num_users)[: round(spec.corrupted_share * spec.num_users)]
+    chosen = np.random.default_rng([spec.seed, 3]).permutation(spec.num_users)[
+        : round(spec.corrupted_share * spec.num_users)
+    ]
     if len(chosen) > 1:
         corrupted[chosen] = True
         # Each takes the next one's text, so nobody keeps their own.
@@ -115,20 +224,29 @@ def _check(spec: ShopSpec) -> None:
     rules = {
         "num_users": (spec.num_users >= 2, "at least 2"),
         "num_items": (spec.num_items >= 100, "at least 100"),
-        "mean_length": (MIN_LENGTH < spec.mean_length <= MAX_LENGTH / 4, f"above {MIN_LENGTH} and at most {MAX_LENGTH // 4}"),
+        "mean_length": (
+            MIN_LENGTH < spec.mean_length <= MAX_LENGTH / 4,
+            f"above {MIN_LENGTH} and at most {MAX_LENGTH // 4}",
+        ),
         "repeat_rate": (0 <= spec.repeat_rate < 1, "from 0 to below 1"),
         "corrupted_share": (0 <= spec.corrupted_share <= 1, "from 0 to 1"),
         "seed": (spec.seed >= 0, "0 or more"),
     }
     for name, (holds, expected) in rules.items():
         if not holds:
-            raise UserError(f"config.data.synthetic.{name}: {getattr(spec, name)}; expected {expected}")
+            raise UserError(
+                f"config.data.synthetic.{name}: {getattr(spec, name)}; expected {expected}"
+            )
 
 
 def _make_catalogue(spec: ShopSpec, rng: np.random.Generator) -> _Catalogue:
     num_kinds = sum(map(len, CATEGORIES.values()))
     share = rng.dirichlet(np.full(num_kinds, 3.0))
-    kind = np.sort(np.concatenate([np.arange(num_kinds), rng.choice(num_kinds, spec.num_items - num_kinds, p=share)]))
+    kind = np.sort(
+        np.concatenate(
+            [np.arange(num_kinds), rng.choice(num_kinds, spec.num_items - num_kinds, p=share)]
+        )
+    )
     offsets = np.searchsorted(kind, np.arange(num_kinds + 1))
     style = rng.integers(len(STYLES), size=spec.num_items)
     brand = rng.integers(len(BRAND_HEADS) * len(BRAND_TAILS), size=spec.num_items)
@@ -138,11 +256,15 @@ def _make_catalogue(spec: ShopSpec, rng: np.random.Generator) -> _Catalogue:
 def shop_lengths(num_users: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
     """[N] interactions of each shopper: log-normal above the least, about `mean_length` on average."""
     extra = rng.lognormal(0.0, 1.0, num_users)
-    lengths: np.ndarray = np.minimum(MIN_LENGTH + np.floor((mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH)
+    lengths: np.ndarray = np.minimum(
+        MIN_LENGTH + np.floor((mean_length - MIN_LENGTH + 0.5) * extra / np.exp(0.5)), MAX_LENGTH
+    )
     return lengths.astype(int)
 
 
-def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _shop(
+    spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """[N, longest] item rows in order of purchase and [N] lengths; vectorised over users, one purchase at a time."""
     num_users, num_kinds = spec.num_users, len(catalogue.offsets) - 1
     lengths = shop_lengths(num_users, spec.mean_length, rng)
@@ -157,15 +279,25 @@ def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tu
         chance = rng.random(num_users)
         complement = kind // 8 * 8 + (kind + 1) % 8
         liked = liked_kinds[every, rng.choice(3, num_users, p=(0.6, 0.3, 0.1))]
-        kind = np.where(chance < 0.4, complement, np.where(chance < 0.95, liked, rng.integers(num_kinds, size=num_users)))
+        kind = np.where(
+            chance < 0.4,
+            complement,
+            np.where(chance < 0.95, liked, rng.integers(num_kinds, size=num_users)),
+        )
         # Which item: some candidates, popular ones more often (the density of n u^3 falls like rank^-2/3), then style and brand choose.
         first, count = catalogue.offsets[kind], np.diff(catalogue.offsets)[kind]
         rank = np.floor(count[:, None] * rng.random((num_users, CANDIDATES)) ** 3).astype(int)
         candidates = first[:, None] + rank
-        appeal = 3.5 * (catalogue.style[candidates] == liked_style) + rng.gumbel(size=candidates.shape)
-        appeal += 3.0 * (catalogue.brand[candidates][:, :, None] == liked_brands[:, None, :]).any(axis=2)
+        appeal = 3.5 * (catalogue.style[candidates] == liked_style) + rng.gumbel(
+            size=candidates.shape
+        )
+        appeal += 3.0 * (catalogue.brand[candidates][:, :, None] == liked_brands[:, None, :]).any(
+            axis=2
+        )
         lately = histories[:, None, max(0, t - REMEMBERED) : t]
-        appeal -= 100.0 * (candidates[:, :, None] == lately).any(axis=2)  # so that only `repeat_rate` makes purchases repeat
+        appeal -= 100.0 * (candidates[:, :, None] == lately).any(
+            axis=2
+        )  # so that only `repeat_rate` makes purchases repeat
         item = candidates[every, appeal.argmax(axis=1)]
         again = (rng.random(num_users) < spec.repeat_rate) & (t > 0)
         earlier = histories[every, (rng.random(num_users) * max(t, 1)).astype(int)]
@@ -177,16 +309,27 @@ def _shop(spec: ShopSpec, catalogue: _Catalogue, rng: np.random.Generator) -> tu
 def _describe_items(catalogue: _Catalogue, rng: np.random.Generator) -> AttributeTable:
     kinds = [(category, kind) for category, names in CATEGORIES.items() for kind in names]
     brands = [head + tail for head in BRAND_HEADS for tail in BRAND_TAILS]
-    finishes, sizes = rng.integers(len(FINISHES), size=len(catalogue.kind)), rng.integers(1, 21, size=len(catalogue.kind))
+    finishes, sizes = (
+        rng.integers(len(FINISHES), size=len(catalogue.kind)),
+        rng.integers(1, 21, size=len(catalogue.kind)),
+    )
     titles, attributes = [], []
-    for kind, style, brand, finish, size in zip(catalogue.kind, catalogue.style, catalogue.brand, finishes, sizes, strict=True):
-        titles.append(f"{brands[brand]} {FINISHES[finish]} {STYLES[style]} {kinds[kind][1]} {25 * size} ml")
+    for kind, style, brand, finish, size in zip(
+        catalogue.kind, catalogue.style, catalogue.brand, finishes, sizes, strict=True
+    ):
+        titles.append(
+            f"{brands[brand]} {FINISHES[finish]} {STYLES[style]} {kinds[kind][1]} {25 * size} ml"
+        )
         attributes.append([brands[brand], *kinds[kind]])
     prices = np.round(rng.lognormal(2.3, 0.6, len(titles)), 2).tolist()
-    return AttributeTable(np.arange(1, len(titles) + 1), {"title": titles, "attributes": attributes, "price": prices})
+    return AttributeTable(
+        np.arange(1, len(titles) + 1), {"title": titles, "attributes": attributes, "price": prices}
+    )
 
 
-def _describe_users(log: InteractionLog, items: AttributeTable, catalogue: _Catalogue, ends: np.ndarray) -> list[str]:
+def _describe_users(
+    log: InteractionLog, items: AttributeTable, catalogue: _Catalogue, ends: np.ndarray
+) -> list[str]:
     """What a language model might say of each shopper, from the training part of the history alone, up to `ends` [N]."""
     kinds = [kind for names in CATEGORIES.values() for kind in names]
     brands = [head + tail for head in BRAND_HEADS for tail in BRAND_TAILS]
@@ -199,8 +342,14 @@ def _describe_users(log: InteractionLog, items: AttributeTable, catalogue: _Cata
             continue
         kind, style, brand = (
             names[np.bincount(column[bought]).argmax()]
-            for names, column in ((kinds, catalogue.kind), (STYLES, catalogue.style), (brands, catalogue.brand))
+            for names, column in (
+                (kinds, catalogue.kind),
+                (STYLES, catalogue.style),
+                (brands, catalogue.brand),
+            )
         )
         listed = ", ".join(titles[item] for item in bought[-8:])
-        texts.append(f"This shopper mostly buys {kind}, likes {style} and trusts {brand}. Bought lately: {listed}.")
+        texts.append(
+            f"This shopper mostly buys {kind}, likes {style} and trusts {brand}. Bought lately: {listed}."
+        )
     return texts

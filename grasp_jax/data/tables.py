@@ -16,7 +16,13 @@ from grasp_jax.data.columns import Where, listed
 from grasp_jax.errors import UserError
 
 COMPRESSIONS = (".gz", ".zst")
-_FORMS = {".tsv": "TSV", ".csv": "CSV", ".jsonl": "JSON lines", ".json": "JSON lines", ".parquet": "Parquet"}
+_FORMS = {
+    ".tsv": "TSV",
+    ".csv": "CSV",
+    ".jsonl": "JSON lines",
+    ".json": "JSON lines",
+    ".parquet": "Parquet",
+}
 Column = Any  # pa.ChunkedArray or list[Any], which holds the values of JSON as Python has them
 
 
@@ -96,12 +102,22 @@ def read_table(path: pathlib.Path) -> Table:
             "(.tsv, .csv and .jsonl also as .gz or .zst)"
         )
     if not (path.is_file() or (ending == ".parquet" and path.is_dir())):
-        raise UserError(f"{path}: no such file" + (", but a folder; only .parquet may be one" if path.is_dir() else ""))
+        raise UserError(
+            f"{path}: no such file"
+            + (", but a folder; only .parquet may be one" if path.is_dir() else "")
+        )
     try:
         if ending == ".parquet":
             return _read_parquet(path)
         content = _content(path, compression)
-    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        zlib.error,
+        UnicodeDecodeError,
+        ValueError,
+    ) as error:
         raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
     form = _FORMS[ending] + (f", {compression[1:]}" if compression else "")
     if ending in (".jsonl", ".json"):
@@ -116,7 +132,9 @@ def number_column(table: Table, name: str) -> np.ndarray:
       UserError: a row without a finite number.
     """
     values = table.filled(name)
-    if not isinstance(values, list) and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    if not isinstance(values, list) and (
+        pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    ):
         return _finite(values.to_numpy().astype(np.float64), name, table.path)
     numbers = np.empty(len(values))
     for row, value in enumerate(values if isinstance(values, list) else values.to_pylist()):
@@ -126,7 +144,9 @@ def number_column(table: Table, name: str) -> np.ndarray:
             numbers[row] = float(value)
         except (TypeError, ValueError, OverflowError):
             shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-            raise UserError(f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number") from None
+            raise UserError(
+                f"{table.path}: row {row + 1} has {cut(shown)} in column {name!r}; expected a number"
+            ) from None
     return _finite(numbers, name, table.path)
 
 
@@ -168,12 +188,20 @@ def values_of(table: Table, name: str) -> list[Any]:
         listed_values: list[Any] = values.to_pylist()
         return listed_values
     except (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise UserError(f"{table.path}: column {name!r} of type {values.type} is not readable: {one_line(error)}") from error
+        raise UserError(
+            f"{table.path}: column {name!r} of type {values.type} is not readable: {one_line(error)}"
+        ) from error
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds strings or bytes."""
-    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string_view)
+    checks = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_string_view,
+    )
     return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
@@ -209,17 +237,37 @@ def _read_parquet(path: pathlib.Path) -> Table:
     if path.is_file():
         names = pa.parquet.ParquetFile(path).schema_arrow.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{path}: column {repeated[0]!r} stands twice in the header; rename one")
+            raise UserError(
+                f"{path}: column {repeated[0]!r} stands twice in the header; rename one"
+            )
         table, form = pa.parquet.read_table(path), "Parquet"
     else:
-        parts = sorted(part.name for part in path.rglob("*.parquet") if part.is_file() and not part.name.startswith((".", "_")))
+        parts = sorted(
+            part.name
+            for part in path.rglob("*.parquet")
+            if part.is_file() and not part.name.startswith((".", "_"))
+        )
         if not parts:
-            raise UserError(f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}")
-        table, form = pa.parquet.read_table(path), f"Parquet, {len(parts)} parts in the order of their names"
-    return Table(path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows)
+            raise UserError(
+                f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}"
+            )
+        table, form = (
+            pa.parquet.read_table(path),
+            f"Parquet, {len(parts)} parts in the order of their names",
+        )
+    return Table(
+        path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
+    )
 
 
-JSON_KINDS = {str: "string", int: "number", float: "number", bool: "truth value", list: "list", dict: "table"}
+JSON_KINDS = {
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "truth value",
+    list: "list",
+    dict: "table",
+}
 
 
 def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray:
@@ -227,22 +275,32 @@ def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray
     if len(found := {JSON_KINDS[kind] for kind in set(kinds)}) > 1:
         first = JSON_KINDS[kinds[0]]
         row = next(row for row, kind in enumerate(kinds) if JSON_KINDS[kind] != first)
-        raise UserError(f"{path}: row {row + 1} has a {JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike")
+        raise UserError(
+            f"{path}: row {row + 1} has a {JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike"
+        )
     if float in kinds:
         values = list(map(float, values))
     elif int in kinds:
-        beyond = next((row for row, value in enumerate(values) if not -(2**63) <= value < 2**63), -1)
+        beyond = next(
+            (row for row, value in enumerate(values) if not -(2**63) <= value < 2**63), -1
+        )
         if beyond >= 0:
-            raise UserError(f"{path}: row {beyond + 1}: {name} {cut(values[beyond])} is beyond 64 bits; write such values as text")
+            raise UserError(
+                f"{path}: row {beyond + 1}: {name} {cut(values[beyond])} is beyond 64 bits; write such values as text"
+            )
     try:
         return pa.chunked_array([pa.array(values)])
     except (pa.ArrowException, UnicodeEncodeError) as error:
         shown = ", ".join(sorted(found))
-        raise UserError(f"{path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}") from error
+        raise UserError(
+            f"{path}: column {name!r} holds a {shown}, which is not readable: {one_line(error)}"
+        ) from error
 
 
 def _finite(values: np.ndarray, name: str, path: Where) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise UserError(f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number")
+        raise UserError(
+            f"{path}: row {bad[0] + 1} has {name} {values[bad[0]]}; expected a finite number"
+        )
     return values

@@ -13,7 +13,9 @@ from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
 
-EPOCH_LIKE = 10**8  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
+EPOCH_LIKE = (
+    10**8
+)  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
 AHEAD = 86_400  # seconds that a time may lie in the future: clocks and zones differ
 APART = 100  # numbers so many times the median are of another unit
 _EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
@@ -24,7 +26,12 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _CLOCK = r"(?:[T ] ?(?P<clock>[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
 _ZONE = r" ?(?P<zone>Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = r"^(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})" + _CLOCK + _ZONE + "$"
-_LOCAL = r"^(?P<first>[0-9]{1,2})[./](?P<second>[0-9]{1,2})[./](?P<year>[0-9]{4}),?" + _CLOCK + _ZONE + "$"
+_LOCAL = (
+    r"^(?P<first>[0-9]{1,2})[./](?P<second>[0-9]{1,2})[./](?P<year>[0-9]{4}),?"
+    + _CLOCK
+    + _ZONE
+    + "$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,12 @@ class Times:
         if not self.unit:
             return np.array([str(value) for value in values])
         seconds = [value / PER_SECOND[self.unit] for value in values]
-        return np.array([datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S") for second in seconds])
+        return np.array(
+            [
+                datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+                for second in seconds
+            ]
+        )
 
 
 def time_column(table: Table, name: str, now: float | None = None) -> Times:
@@ -79,8 +91,13 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
         array = pc.cast(array, pa.float64() if kind.scale else pa.int64(), safe=False)
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
         values = array.to_numpy()
-        return _of_numbers(column, values if kind == pa.uint64() or values.dtype.kind == "f" else values.astype(np.int64))
-    raise UserError(f"{table.path}: column {name!r} has type {kind}; timestamps are numbers or dates; {_MEND}")
+        return _of_numbers(
+            column,
+            values if kind == pa.uint64() or values.dtype.kind == "f" else values.astype(np.int64),
+        )
+    raise UserError(
+        f"{table.path}: column {name!r} has type {kind}; timestamps are numbers or dates; {_MEND}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +110,13 @@ class _Column:
 
     def refusal(self, row: int, value: object, reason: str) -> UserError:
         """Of the value of a row, counted from 0."""
-        return UserError(f"{self.path}: row {row + 1} has {cut(value)} in column {self.name!r}, {reason}")
+        return UserError(
+            f"{self.path}: row {row + 1} has {cut(value)} in column {self.name!r}, {reason}"
+        )
 
-    def check_calendar(self, seconds: np.ndarray, shown: np.ndarray | pa.ChunkedArray, meaning: str = "") -> None:
+    def check_calendar(
+        self, seconds: np.ndarray, shown: np.ndarray | pa.ChunkedArray, meaning: str = ""
+    ) -> None:
         """Refuses times before 1990, such as the 0 of a missing one, and those in the future."""
         for bad, reason in (
             (seconds < EARLIEST, "before 1990, as a missing or mistaken time is"),
@@ -104,7 +125,9 @@ class _Column:
             if bad.any():
                 row = int(np.argmax(bad))
                 day = f"{meaning}{day_of(float(seconds[row]))}, "
-                raise self.refusal(row, shown[row], f"which is {day}{reason}; mend or drop the row; {_MEND}")
+                raise self.refusal(
+                    row, shown[row], f"which is {day}{reason}; mend or drop the row; {_MEND}"
+                )
 
 
 def _of_numbers(column: _Column, values: np.ndarray) -> Times:
@@ -119,14 +142,22 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Times:
         mixed = (magnitude >= EARLIEST) & (magnitude > APART * median)
         if mixed.any():
             row = int(np.argmax(mixed))
-            raise column.refusal(row, values[row], f"and half of the rows have at most {median:g}: mixed units; {_MEND}")
+            raise column.refusal(
+                row,
+                values[row],
+                f"and half of the rows have at most {median:g}: mixed units; {_MEND}",
+            )
         return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, "")
     unit = unit_of(median)
-    mixed = (magnitude > APART * median) | ((magnitude < median / APART) & (magnitude >= EPOCH_LIKE))
+    mixed = (magnitude > APART * median) | (
+        (magnitude < median / APART) & (magnitude >= EPOCH_LIKE)
+    )
     if mixed.any():
         row = int(np.argmax(mixed))
         mend = "seconds and milliseconds are mixed, or the like; write all in one unit"
-        raise column.refusal(row, values[row], f"and most rows are about {_typical(values, mixed)}: {mend}")
+        raise column.refusal(
+            row, values[row], f"and most rows are about {_typical(values, mixed)}: {mend}"
+        )
     column.check_calendar(values / PER_SECOND[unit], values, f"taken as {unit} since 1970 ")
     return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, unit)
 
@@ -141,7 +172,12 @@ def _of_dates(column: _Column, array: pa.ChunkedArray) -> Times:
     unit = array.type.unit
     counts = pc.cast(array, pa.int64()).to_numpy()
     seconds = counts / PER_SECOND[unit]
-    column.check_calendar(seconds, np.array([day_of(second) for second in seconds]) if _is_out(seconds, column.now) else counts)
+    column.check_calendar(
+        seconds,
+        np.array([day_of(second) for second in seconds])
+        if _is_out(seconds, column.now)
+        else counts,
+    )
     finest = "ns" if unit == "ns" else "us"
     return Times(counts * (PER_SECOND[finest] // PER_SECOND[unit]), finest)
 
@@ -154,7 +190,9 @@ def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
     if (empty := pc.index(text, "").as_py()) >= 0:
         raise UserError(no_value(column.path, int(empty), column.name))
-    if (whole := _whole_numbers(text)) is not None:  # by far the most common, and a pattern takes ten times as long
+    if (
+        whole := _whole_numbers(text)
+    ) is not None:  # by far the most common, and a pattern takes ten times as long
         return _of_numbers(column, whole)
     matched = {}
     for pattern in (_WHOLE, _NUMBER, _ISO, _LOCAL):
@@ -180,13 +218,17 @@ def _whole_numbers(text: pa.ChunkedArray) -> np.ndarray | None:
 
 def _of_whole(column: _Column, text: pa.ChunkedArray) -> Times:
     try:
-        return _of_numbers(column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.int64()).to_numpy())
+        return _of_numbers(
+            column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.int64()).to_numpy()
+        )
     except pa.ArrowInvalid:
         return _of_fraction(column, text)
 
 
 def _of_fraction(column: _Column, text: pa.ChunkedArray) -> Times:
-    return _of_numbers(column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.float64()).to_numpy())
+    return _of_numbers(
+        column, pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.float64()).to_numpy()
+    )
 
 
 def _of_iso(column: _Column, text: pa.ChunkedArray) -> Times:
@@ -198,17 +240,25 @@ def _of_iso(column: _Column, text: pa.ChunkedArray) -> Times:
 def _of_local(column: _Column, text: pa.ChunkedArray) -> Times:
     """Day first or month first, as the column's own dates show: some date must have a 13 or more."""
     parts = pc.extract_regex(text, _LOCAL)
-    first, second = (pc.cast(pc.struct_field(parts, name), pa.int64()).to_numpy() for name in ("first", "second"))
+    first, second = (
+        pc.cast(pc.struct_field(parts, name), pa.int64()).to_numpy() for name in ("first", "second")
+    )
     day_first, month_first = first > 12, second > 12
     if day_first.any() and month_first.any():
         a, b = int(np.argmax(day_first)), int(np.argmax(month_first))
-        raise column.refusal(b, text[b].as_py(), f"and row {a + 1} {cut(text[a].as_py())}: the month first and the day first; {_MEND}")
+        raise column.refusal(
+            b,
+            text[b].as_py(),
+            f"and row {a + 1} {cut(text[a].as_py())}: the month first and the day first; {_MEND}",
+        )
     if not (day_first.any() or month_first.any()):
         reason = "which may be day and month or month and day, and no row tells which"
         raise column.refusal(0, text[0].as_py(), f"{reason}; {_MEND}")
     month, day = ("second", "first") if day_first.any() else ("first", "second")
     padded = (pc.utf8_lpad(pc.struct_field(parts, name), 2, "0") for name in (month, day))
-    times = _of_parts(column, text, parts, _joined(pc.struct_field(parts, "year"), *padded, mark="-"))
+    times = _of_parts(
+        column, text, parts, _joined(pc.struct_field(parts, "year"), *padded, mark="-")
+    )
     order = "day, month, year" if day == "first" else "month, day, year"
     return dataclasses.replace(times, note=f"dates in column {column.name!r} are read as {order}")
 
@@ -217,7 +267,9 @@ def _joined(*parts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*parts, pa.scalar(mark, parts[0].type))
 
 
-def _of_parts(column: _Column, text: pa.ChunkedArray, parts: pa.ChunkedArray, day: pa.ChunkedArray) -> Times:
+def _of_parts(
+    column: _Column, text: pa.ChunkedArray, parts: pa.ChunkedArray, day: pa.ChunkedArray
+) -> Times:
     """Times of the groups of a match; `day` as 2024-01-31."""
     clock, fraction, zone = (pc.struct_field(parts, name) for name in ("clock", "fraction", "zone"))
     clock = pc.if_else(pc.equal(clock, ""), pa.scalar("00:00:00", clock.type), clock)
@@ -226,7 +278,9 @@ def _of_parts(column: _Column, text: pa.ChunkedArray, parts: pa.ChunkedArray, da
         seconds = pc.cast(pc.cast(moments, pa.timestamp("s")), pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         row = next(row for row, moment in enumerate(moments.to_pylist()) if not _exists(moment))
-        raise column.refusal(row, text[row].as_py(), f"which no calendar or clock has; {_MEND}") from None
+        raise column.refusal(
+            row, text[row].as_py(), f"which no calendar or clock has; {_MEND}"
+        ) from None
     seconds = seconds - _offsets(column, text, zone)
     column.check_calendar(seconds, text)
     nanoseconds = pc.cast(pc.utf8_rpad(fraction, 9, "0"), pa.int64()).to_numpy()
@@ -237,11 +291,18 @@ def _of_parts(column: _Column, text: pa.ChunkedArray, parts: pa.ChunkedArray, da
 
 def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> np.ndarray:
     """[rows] seconds that each local time is ahead of UTC; where no row says so, all are taken as UTC."""
-    zones = zone.combine_chunks().dictionary_encode() if isinstance(zone, pa.ChunkedArray) else zone.dictionary_encode()
+    zones = (
+        zone.combine_chunks().dictionary_encode()
+        if isinstance(zone, pa.ChunkedArray)
+        else zone.dictionary_encode()
+    )
     known = zones.dictionary.to_pylist()
     codes = zones.indices.to_numpy()
     if "" in known and len(known) > 1:
-        row, other = int(np.argmax(codes == known.index(""))), int(np.argmax(codes != known.index("")))
+        row, other = (
+            int(np.argmax(codes == known.index(""))),
+            int(np.argmax(codes != known.index(""))),
+        )
         reason = f"without a time zone, and row {other + 1} {cut(text[other].as_py())} with one"
         raise column.refusal(row, text[row].as_py(), f"{reason}; {_MEND}")
     ahead: np.ndarray = np.array([_seconds_ahead(zone) for zone in known], np.int64)[codes]

@@ -91,7 +91,9 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
     """
     num_items, top_n = audience.ranker.num_items, wanted.top_n
     if top_n > num_items:
-        raise UserError(f"config.recommend.top_n: {top_n}; expected at most {num_items}, for there are so many items")
+        raise UserError(
+            f"config.recommend.top_n: {top_n}; expected at most {num_items}, for there are so many items"
+        )
     batches, blocks = _blocks(audience, people, wanted.user_block)
     places = _places(audience, people, batches)
     seen = _left_out(audience, batches, places, wanted)
@@ -104,7 +106,9 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
         scores, items = on_host(top_items(ranker, block, left_out, item_block, top_n, allowed))
         filled = rows >= 0
         kept = scores[filled] != -np.inf  # what is left out comes last
-        yield Lists(places[step][filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept])
+        yield Lists(
+            places[step][filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept]
+        )
 
 
 def states_of(audience: Audience, people: np.ndarray, user_block: int) -> np.ndarray:
@@ -114,7 +118,9 @@ def states_of(audience: Audience, people: np.ndarray, user_block: int) -> np.nda
     found: np.ndarray | None = None
     for step, rows in enumerate(batches):
         ranker, block = audience.ranker.for_block(blocks[step])
-        states: np.ndarray = on_host(user_states(ranker, UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))))
+        states: np.ndarray = on_host(
+            user_states(ranker, UserBlock(*shared_out(audience.mesh, tuple(block), axis=0)))
+        )
         found = np.zeros((len(people), states.shape[1]), np.float32) if found is None else found
         filled = rows >= 0
         found[places[step][filled]] = states[filled]
@@ -122,10 +128,14 @@ def states_of(audience: Audience, people: np.ndarray, user_block: int) -> np.nda
     return found
 
 
-def _blocks(audience: Audience, people: np.ndarray, user_block: int) -> tuple[np.ndarray, Sequence[UserBlock]]:
+def _blocks(
+    audience: Audience, people: np.ndarray, user_block: int
+) -> tuple[np.ndarray, Sequence[UserBlock]]:
     """[S, B] rows of the audience, -1 for none, and each block packed."""
     mask_at: str = audience.ranker.model.backbone.mask_at
-    batches, slots, newest = pack_in_blocks(audience.histories, people, user_block, mask_at, audience.mesh.size)
+    batches, slots, newest = pack_in_blocks(
+        audience.histories, people, user_block, mask_at, audience.mesh.size
+    )
     queries = audience.queries[np.maximum(batches, 0)]
     return batches, [UserBlock(slots[s], newest[s], queries[s]) for s in range(len(batches))]
 
@@ -138,7 +148,9 @@ def _places(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.n
     return places
 
 
-def _left_out(audience: Audience, batches: np.ndarray, places: np.ndarray, wanted: Wanted) -> np.ndarray:
+def _left_out(
+    audience: Audience, batches: np.ndarray, places: np.ndarray, wanted: Wanted
+) -> np.ndarray:
     """[S, J, 2] pairs (row within the block, item) that may not be recommended."""
     found = np.repeat(NOBODY_SAW[None], len(batches), axis=0)
     if wanted.exclude_seen:
@@ -161,5 +173,7 @@ def _as_blocks(pairs: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _allowed(mesh: Mesh, allowed: np.ndarray | None, rows: np.ndarray) -> jax.Array | None:
     if allowed is None:
         return None
-    whole: jax.Array = everywhere(mesh, allowed if allowed.ndim == 1 else allowed[np.maximum(rows, 0)])
+    whole: jax.Array = everywhere(
+        mesh, allowed if allowed.ndim == 1 else allowed[np.maximum(rows, 0)]
+    )
     return whole

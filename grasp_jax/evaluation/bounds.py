@@ -53,7 +53,10 @@ def bounded_scores(
       states: o [B, D].
       logits: [B, C, 2] pair logits.
     """
-    gates, head = apply(model, params, SequenceModel.gates, logits), apply(model, params, SequenceModel.gated_head)
+    gates, head = (
+        apply(model, params, SequenceModel.gates, logits),
+        apply(model, params, SequenceModel.gated_head),
+    )
     assert gates is not None and head is not None
     scores, slack = near_scores(head, of_items, states, gates - head.rest)
     return scores + apply(model, params, SequenceModel.score_offset, states)[:, None], slack
@@ -88,6 +91,8 @@ def near_scores(
     most = jnp.abs(moved).max(axis=-1)
     curved = most**2 * jnp.einsum(f"bh,{items}h->bc", weights, of_items.spread, precision=EXACT)
     size = of_items.size[..., 0] + most * of_items.size[..., 1]
-    rounding = 0.5 * float(np.finfo(np.float32).eps) * sum(head.kernel.shape)  # of two sums, one after the other
+    rounding = (
+        0.5 * float(np.finfo(np.float32).eps) * sum(head.kernel.shape)
+    )  # of two sums, one after the other
     of_state = jnp.linalg.norm(states, axis=-1)[:, None] * jnp.linalg.norm(head.kernel)
     return score, curved + rounding * of_state * size

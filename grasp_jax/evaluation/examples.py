@@ -41,15 +41,21 @@ def example_users(split: Split, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([seed, 0xE8]).permutation(known)[:COUNT])
 
 
-def examples(ranker: Ranker, split: Split, shown: Shown, gates: np.ndarray | None) -> list[dict[str, Any]]:
+def examples(
+    ranker: Ranker, split: Split, shown: Shown, gates: np.ndarray | None
+) -> list[dict[str, Any]]:
     """History, truth and the top items of some users, as titles; `gates` [n, 3] of `target_gates`, or None."""
     if not len(shown.users):
         return []
-    batches, slots, newest = pack_in_blocks(split.test, shown.users, len(shown.users), ranker.model.backbone.mask_at)
+    batches, slots, newest = pack_in_blocks(
+        split.test, shown.users, len(shown.users), ranker.model.backbone.mask_at
+    )
     seen = seen_pairs(split.log, split.test, batches)
     own, block = ranker.for_block(UserBlock(slots[0], newest[0], shown.queries[batches[0]]))
     num_items, titles = split.log.num_items, shown.titles
-    scores, items = top_items(own, block, seen[0], min(ITEM_BLOCK, num_items), min(TOP_N, num_items - 1))
+    scores, items = top_items(
+        own, block, seen[0], min(ITEM_BLOCK, num_items), min(TOP_N, num_items - 1)
+    )
     found = []
     for user, best, values in zip(batches[0], *on_host((items, scores)), strict=True):
         window = split.log.items[split.test.start[user] : split.test.end[user]]
@@ -58,7 +64,10 @@ def examples(ranker: Ranker, split: Split, shown: Shown, gates: np.ndarray | Non
         if gates is not None:
             row = np.searchsorted(split.test.evaluated, user)
             of_user = dict(zip(GATES, np.round(gates[row].astype(float), 4).tolist(), strict=True))
-        top = [{"title": titles[item], "score": round(float(score), 3)} for item, score in zip(best, values, strict=True)]
+        top = [
+            {"title": titles[item], "score": round(float(score), 3)}
+            for item, score in zip(best, values, strict=True)
+        ]
         found.append(
             {
                 "user": str(split.log.user_ids[user]),
@@ -84,4 +93,6 @@ def target_gates(ranker: Ranker, evaluation: EvaluationSet) -> np.ndarray | None
     def gates_of(ranker: Ranker, logits: jax.Array) -> jax.Array | None:
         return apply(ranker.model, ranker.params, SequenceModel.gates, logits)
 
-    return in_user_order(on_host(gates_of(ranker, evaluation.candidate_logits[:, :, 0])), evaluation)
+    return in_user_order(
+        on_host(gates_of(ranker, evaluation.candidate_logits[:, :, 0])), evaluation
+    )

@@ -25,7 +25,11 @@ def ndcg_at_10(ranks: np.ndarray) -> float:
 
 
 def group_rows(
-    ranks: np.ndarray, users: np.ndarray, targets: np.ndarray, groups: Groups, labels: dict[str, Any]
+    ranks: np.ndarray,
+    users: np.ndarray,
+    targets: np.ndarray,
+    groups: Groups,
+    labels: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """One row for all users and one for each head and tail group that is not empty.
 

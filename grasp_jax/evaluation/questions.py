@@ -71,9 +71,14 @@ def _block_at(blocks: Blocks, step: jax.Array) -> tuple[UserBlock, jax.Array]:
 
 
 def evaluation_set(
-    histories: Histories, negatives: np.ndarray, gate_tables: Tables, user_block: int, mask_at: str = "", queries: np.ndarray | None = None,
+    histories: Histories,
+    negatives: np.ndarray,
+    gate_tables: Tables,
+    user_block: int,
+    mask_at: str = "",
+    queries: np.ndarray | None = None,
     mesh: Mesh | None = None,
-) -> EvaluationSet:  # fmt: skip
+) -> EvaluationSet:
     """Packs the histories of the evaluated users and caches the gate logits of their candidates.
 
     Args:
@@ -91,10 +96,14 @@ def evaluation_set(
     targets = histories.target[users]
     candidates = np.concatenate([targets[:, None], negatives], axis=1)[order]
     asked_with = np.maximum(batches, 0) if queries is None else queries[np.maximum(batches, 0)]
-    rows, candidates, slots, newest = shared_out(mesh, (asked_with.astype(np.int32), candidates, slots, newest), axis=1)
+    rows, candidates, slots, newest = shared_out(
+        mesh, (asked_with.astype(np.int32), candidates, slots, newest), axis=1
+    )
     logits = None
     if gate_tables:
-        logits = interaction_logits(gate_tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates)
+        logits = interaction_logits(
+            gate_tables, jnp.broadcast_to(rows[..., None], candidates.shape), candidates
+        )
         logits = shared_out(mesh, logits, axis=1)
     return EvaluationSet(
         users=users,

@@ -84,7 +84,9 @@ class Ranker:
     def for_block(self, block: UserBlock) -> tuple["Ranker", UserBlock]:
         """Where query tables are on the host: this ranker with the rows that a block asks for. Call outside of jit."""
         tables, queries = with_query_rows(self.tables, block.queries)
-        return dataclasses.replace(self, tables=tables), UserBlock(block.slots, block.newest, cast(jax.Array, queries))
+        return dataclasses.replace(self, tables=tables), UserBlock(
+            block.slots, block.newest, cast(jax.Array, queries)
+        )
 
     def expansion(self) -> Expansion | None:
         """What bounds of scores need of the whole catalogue; None for encoders without bounds."""
@@ -94,7 +96,9 @@ class Ranker:
     def states(self, block: UserBlock) -> UserStates:
         """States after the newest item of each user."""
         batch = gather_batch(self.data, block.slots)
-        states, normaliser = apply(self.model, self.params, SequenceModel.user_states, self.features, batch, block.newest)
+        states, normaliser = apply(
+            self.model, self.params, SequenceModel.user_states, self.features, batch, block.newest
+        )
         return UserStates(states, normaliser, block.queries)
 
     def logits(self, users: UserStates, items: jax.Array) -> jax.Array | None:
@@ -104,17 +108,43 @@ class Ranker:
     def scores(self, users: UserStates, items: jax.Array) -> jax.Array:
         """[B, C] scores of items [C] that all users share."""
         logits = self.logits(users, items)
-        return apply(self.model, self.params, SequenceModel.score_items, self.features[items], users.states, logits, users.normaliser)
+        return apply(
+            self.model,
+            self.params,
+            SequenceModel.score_items,
+            self.features[items],
+            users.states,
+            logits,
+            users.normaliser,
+        )
 
     def block_scores(self, users: UserStates, first: jax.Array, size: int) -> jax.Array:
         """[B, size] scores of the items `first .. first + size`."""
         block = jax.lax.dynamic_slice_in_dim(self.features, first, size)
         logits = self.logits(users, first + jnp.arange(size))
-        return apply(self.model, self.params, SequenceModel.score_items, block, users.states, logits, users.normaliser)
+        return apply(
+            self.model,
+            self.params,
+            SequenceModel.score_items,
+            block,
+            users.states,
+            logits,
+            users.normaliser,
+        )
 
-    def candidate_scores(self, users: UserStates, items: jax.Array, logits: jax.Array | None) -> jax.Array:
+    def candidate_scores(
+        self, users: UserStates, items: jax.Array, logits: jax.Array | None
+    ) -> jax.Array:
         """[B, C] scores of each user's own items [B, C], whose pair logits [B, C, 2] are at hand."""
-        return apply(self.model, self.params, SequenceModel.score_candidates, self.features[items], users.states, logits, users.normaliser)
+        return apply(
+            self.model,
+            self.params,
+            SequenceModel.score_candidates,
+            self.features[items],
+            users.states,
+            logits,
+            users.normaliser,
+        )
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -137,7 +167,12 @@ def user_states(ranker: Ranker, block: UserBlock) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("item_block", "top_n"))
 def top_items(
-    ranker: Ranker, block: UserBlock, seen: jax.Array, item_block: int, top_n: int, allowed: jax.Array | None = None
+    ranker: Ranker,
+    block: UserBlock,
+    seen: jax.Array,
+    item_block: int,
+    top_n: int,
+    allowed: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The best items of each user, by a running top-n over blocks of items.
 
@@ -155,12 +190,16 @@ def top_items(
     num_items = ranker.num_items
     users, num_users = ranker.states(block), block.newest.shape[0]
 
-    def merge(best: tuple[jax.Array, jax.Array], step: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def merge(
+        best: tuple[jax.Array, jax.Array], step: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         # The last block overlaps the one before it, so that no row is padded; what came before is masked.
         first = jnp.minimum(step * item_block, num_items - item_block)
         scores = ranker.block_scores(users, first, item_block)
         ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, num_users, first, item_block) | (ids < step * item_block)[None, :]
+        skip = (
+            seen_in_block(seen, num_users, first, item_block) | (ids < step * item_block)[None, :]
+        )
         if allowed is not None:
             skip |= ~jax.lax.dynamic_slice_in_dim(allowed, first, item_block, axis=-1)
         joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)

@@ -131,7 +131,12 @@ def sampled_ranks(ranker: Ranker, evaluation: EvaluationSet) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="item_block")
 def _full_ranks(
-    ranker: Ranker, expansion: Expansion | None, block: UserBlock, targets: jax.Array, seen: jax.Array, item_block: int
+    ranker: Ranker,
+    expansion: Expansion | None,
+    block: UserBlock,
+    targets: jax.Array,
+    seen: jax.Array,
+    item_block: int,
 ) -> jax.Array:
     """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
     num_items, num_users = ranker.num_items, block.newest.shape[0]
@@ -152,7 +157,9 @@ def _full_ranks(
 
         if expansion is None or logits is None:
             return total + by_scores(), None
-        near = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion)
+        near = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion
+        )
         bounded = bounded_scores(ranker.model, ranker.params, near, users.states, logits)
         contest = Contest(users, jnp.broadcast_to(ids, skip.shape), logits, threshold, skip)
         return total + count_by_bounds(ranker, contest, bounded, MOST_UNSURE, by_scores), None

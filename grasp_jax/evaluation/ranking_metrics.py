@@ -106,5 +106,7 @@ def _named(name: str, num_items: int) -> Metric:
     found = re.fullmatch(r"(\w+)@(\d+)", name)
     if found is None or found[1] not in METRICS or not 1 <= int(found[2]) <= num_items:
         known = ", ".join(f"{metric}@10" for metric in METRICS)
-        raise UserError(f"metrics: {name!r}; expected a function, or one of {known}, with a number from 1 to {num_items}")
+        raise UserError(
+            f"metrics: {name!r}; expected a function, or one of {known}, with a number from 1 to {num_items}"
+        )
     return lambda ranking: METRICS[found[1]](ranking, int(found[2]))

@@ -13,11 +13,19 @@ GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
 
 
 def save_results(
-    path: pathlib.Path, rows: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]],
+    path: pathlib.Path,
+    rows: Sequence[dict[str, Any]],
+    comparisons: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, str]],
     about: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """Writes `{"rows": [...], "comparisons": [...], "failed": [...], "about": {...}}`, sealed; values in 0..1."""
-    results = {"rows": list(rows), "comparisons": list(comparisons), "failed": list(failed), "about": about}
+    results = {
+        "rows": list(rows),
+        "comparisons": list(comparisons),
+        "failed": list(failed),
+        "about": about,
+    }
     write_sealed(path, results)
 
 
@@ -28,24 +36,47 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
     """
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        title = {"sampled100": "target among its stored negatives", "full": "target among the whole catalogue"}[protocol]
+        title = {
+            "sampled100": "target among its stored negatives",
+            "full": "target among the whole catalogue",
+        }[protocol]
         lines += ["", f"{protocol}: {title}; test, percent", ""]
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
         header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
         for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in rows):
-            ours = [row for row in rows if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)]
+            ours = [
+                row
+                for row in rows
+                if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)
+            ]
             overall = [row for row in ours if row["group"] == "all"]
-            chosen = [f"{overall[0]['dropout']:g}", f"{overall[0]['learning_rate']:g}" if "learning_rate" in overall[0] else "-"]
+            chosen = [
+                f"{overall[0]['dropout']:g}",
+                f"{overall[0]['learning_rate']:g}" if "learning_rate" in overall[0] else "-",
+            ]
             cells = [method, backbone, *chosen, *(_mean(overall, column) for column in COLUMNS)]
-            cells += [_mean([row for row in ours if row["group"] == group], "NDCG@10") for group in GROUP_COLUMNS]
+            cells += [
+                _mean([row for row in ours if row["group"] == group], "NDCG@10")
+                for group in GROUP_COLUMNS
+            ]
             body.append(cells)
-        body += [[trial["method"], trial["backbone"], "failed", *["-"] * (len(header) - 3)] for trial in failed]
+        body += [
+            [trial["method"], trial["backbone"], "failed", *["-"] * (len(header) - 3)]
+            for trial in failed
+        ]
         lines += _grid(header, body)
     return "\n".join(lines).strip()
 
 
-COMPARISON_HEADER = ("protocol", "backbone", "methods", "difference of NDCG@10", "95 % interval", "p (paired t-test, Holm)")
+COMPARISON_HEADER = (
+    "protocol",
+    "backbone",
+    "methods",
+    "difference of NDCG@10",
+    "95 % interval",
+    "p (paired t-test, Holm)",
+)
 
 
 def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -56,7 +87,16 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
         interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
         p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
         pair = f"{row['second']} less {row['first']}"
-        body.append([row["protocol"], row["backbone"], pair, f"{100 * row['difference']:+.2f}{mark}", interval, p_value])
+        body.append(
+            [
+                row["protocol"],
+                row["backbone"],
+                pair,
+                f"{100 * row['difference']:+.2f}{mark}",
+                interval,
+                p_value,
+            ]
+        )
     return body
 
 
@@ -83,4 +123,8 @@ def _mean(rows: Sequence[dict[str, Any]], column: str) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+    return (
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        + " |"
+    )

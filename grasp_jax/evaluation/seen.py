@@ -24,7 +24,9 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
     return pairs_of_blocks(batches.shape[0], steps[owners], rows[owners], items)
 
 
-def pairs_of_blocks(num_blocks: int, blocks: np.ndarray, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+def pairs_of_blocks(
+    num_blocks: int, blocks: np.ndarray, rows: np.ndarray, items: np.ndarray
+) -> np.ndarray:
     """[J'] blocks in ascending order, rows within them and items -> [S, J, 2] int32 (row, item), filled up with -1."""
     counts = np.bincount(blocks, minlength=num_blocks)
     padded = np.full((num_blocks, max(1, int(counts.max(initial=0))), 2), -1, np.int32)
@@ -33,7 +35,9 @@ def pairs_of_blocks(num_blocks: int, blocks: np.ndarray, rows: np.ndarray, items
     return padded
 
 
-def _seen(log: InteractionLog, histories: Histories, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _seen(
+    log: InteractionLog, histories: Histories, users: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Place in `users` (ascending) and item of all that each of them has seen or rated low; a target rated low is left out."""
     owners, flat = _ranges(log.offsets[users], histories.end[users])
     keys = owners * log.num_items + log.items[flat]

@@ -47,11 +47,18 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     pairs = list(itertools.combinations(gains, 2))
     differences = [np.asarray(gains[b]) - np.asarray(gains[a]) for a, b in pairs]
     # Users who are equal throughout leave nothing to test, and SciPy's statistic would be 0/0.
-    p_values = [float(stats.ttest_1samp(d, 0.0).pvalue) if np.ptp(d) > 0 else float(d[0] == 0) for d in differences]
-    intervals = bootstrap_intervals(np.stack(differences, axis=1), seed) if pairs else np.empty((0, 2))
+    p_values = [
+        float(stats.ttest_1samp(d, 0.0).pvalue) if np.ptp(d) > 0 else float(d[0] == 0)
+        for d in differences
+    ]
+    intervals = (
+        bootstrap_intervals(np.stack(differences, axis=1), seed) if pairs else np.empty((0, 2))
+    )
     return [
         Comparison(a, b, float(d.mean()), float(low), float(high), p)
-        for (a, b), d, (low, high), p in zip(pairs, differences, intervals, holm(p_values), strict=True)
+        for (a, b), d, (low, high), p in zip(
+            pairs, differences, intervals, holm(p_values), strict=True
+        )
     ]
 
 

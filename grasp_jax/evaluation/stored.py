@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import first_damaged, read_array, read_sealed, sha256, write_array, write_sealed
+from grasp_jax.files import (
+    first_damaged,
+    read_array,
+    read_sealed,
+    sha256,
+    write_array,
+    write_sealed,
+)
 from grasp_jax.log import logger
 from grasp_jax.provenance import difference
 
@@ -45,7 +52,9 @@ class StoredNegatives(NamedTuple):
             logger.warning(f"evaluation negatives: {error}")
             return None
         if found:
-            raise UserError(f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir")
+            raise UserError(
+                f"{self.path}: these evaluation negatives are of another run: {found}; use another --workdir"
+            )
         return stored
 
     def write(self, drawn: np.ndarray) -> None:
@@ -55,14 +64,22 @@ class StoredNegatives(NamedTuple):
           UserError: they are not, as where another version of NumPy draws otherwise.
         """
         try:
-            before = read_sealed(self.description, "")["files"].get(self.path.name) if self.description.exists() else None
+            before = (
+                read_sealed(self.description, "")["files"].get(self.path.name)
+                if self.description.exists()
+                else None
+            )
         except UserError:
             before = None  # the description is what was damaged
         write_array(self.path, drawn)
         checksum = sha256(self.path)
         if before not in (None, checksum):
-            raise UserError(f"{self.path}: drawn again, the evaluation negatives are others than before; use another --workdir")
-        write_sealed(self.description, {"made_from": self.made_from, "files": {self.path.name: checksum}})
+            raise UserError(
+                f"{self.path}: drawn again, the evaluation negatives are others than before; use another --workdir"
+            )
+        write_sealed(
+            self.description, {"made_from": self.made_from, "files": {self.path.name: checksum}}
+        )
 
     def checksum(self) -> str:
         """Of the stored file."""

@@ -31,9 +31,14 @@ Arrays = tuple[jax.Array, ...]
 
 
 def gated_projection_reference(
-    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    items: jax.Array,
+    items_similar: jax.Array,
+    ids: jax.Array,
+    gates: jax.Array,
+    own_kernel: jax.Array,
+    similar_kernel: jax.Array,
     bias: jax.Array,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """What `gated_projection` computes, with the gradients of autodiff; arguments and result are the same."""
 
     def rows(table: jax.Array) -> jax.Array:
@@ -42,17 +47,26 @@ def gated_projection_reference(
         return taken.astype(own_kernel.dtype)
 
     own = jnp.einsum("te,peh->pth", rows(items), own_kernel, preferred_element_type=jnp.float32)
-    similar = jnp.einsum("te,peh->pth", rows(items_similar), similar_kernel, preferred_element_type=jnp.float32)
+    similar = jnp.einsum(
+        "te,peh->pth", rows(items_similar), similar_kernel, preferred_element_type=jnp.float32
+    )
     g1, g2, g3 = gates.astype(jnp.float32).T[:, :, None]
-    x: jax.Array = g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
+    x: jax.Array = (
+        g1 * own[0] + g2 * similar[0] + g3 * (own[1] + similar[1]) + bias.astype(jnp.float32)
+    )
     return x
 
 
 @jax.custom_vjp
 def gated_projection(
-    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    items: jax.Array,
+    items_similar: jax.Array,
+    ids: jax.Array,
+    gates: jax.Array,
+    own_kernel: jax.Array,
+    similar_kernel: jax.Array,
     bias: jax.Array,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """First-layer output of T tokens, straight from the tables.
 
     Source: Eq. 4-5 of the paper, factorised as in `models.encoders.holistic`. Tables are frozen: they get no gradient, as behind
@@ -76,7 +90,11 @@ def gated_projection(
     _check(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
     num_tokens, hidden = ids.shape[0], own_kernel.shape[-1]
     columns = _block(hidden, TILE)
-    blocks = _filling(num_tokens, pl.cdiv(hidden, columns)), _step_over_width(items, own_kernel), columns
+    blocks = (
+        _filling(num_tokens, pl.cdiv(hidden, columns)),
+        _step_over_width(items, own_kernel),
+        columns,
+    )
     launch = _launcher(
         functools.partial(_forward_program, blocks),
         jax.ShapeDtypeStruct((num_tokens, hidden), jnp.float32),
@@ -93,17 +111,32 @@ def _forward(*arguments: jax.Array) -> tuple[jax.Array, Arrays]:
 
 def _backward(saved: Arrays, gradient: jax.Array) -> tuple[jax.Array | None, ...]:
     items, items_similar, ids, gates, own_kernel, similar_kernel, bias = saved
-    d_own, d_similar = _kernel_gradients(items, items_similar, ids, gates, gradient, own_kernel.dtype)
+    d_own, d_similar = _kernel_gradients(
+        items, items_similar, ids, gates, gradient, own_kernel.dtype
+    )
     d_gates = _gate_gradients(items, items_similar, ids, own_kernel, similar_kernel, gradient)
     # None for the tables is a symbolic zero: zeros would be arrays of their size.
-    return None, None, None, d_gates.astype(gates.dtype), d_own, d_similar, gradient.sum(axis=0).astype(bias.dtype)
+    return (
+        None,
+        None,
+        None,
+        d_gates.astype(gates.dtype),
+        d_own,
+        d_similar,
+        gradient.sum(axis=0).astype(bias.dtype),
+    )
 
 
 gated_projection.defvjp(_forward, _backward)
 
 
 def _kernel_gradients(
-    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, gradient: jax.Array, dtype: jnp.dtype
+    items: jax.Array,
+    items_similar: jax.Array,
+    ids: jax.Array,
+    gates: jax.Array,
+    gradient: jax.Array,
+    dtype: jnp.dtype,
 ) -> Sequence[jax.Array]:
     """dWa = sum_t g1 i^T d and so on: two arrays [2, E, H]. A program owns a tile of all four and goes over the tokens."""
     width, hidden = items.shape[1], gradient.shape[1]
@@ -121,7 +154,12 @@ def _kernel_gradients(
 
 
 def _gate_gradients(
-    items: jax.Array, items_similar: jax.Array, ids: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array, gradient: jax.Array
+    items: jax.Array,
+    items_similar: jax.Array,
+    ids: jax.Array,
+    own_kernel: jax.Array,
+    similar_kernel: jax.Array,
+    gradient: jax.Array,
 ) -> jax.Array:
     """dg1 = d . (i Wa) and so on, [T, 3] float32. Programs are those of the forward; each gives the share of its columns."""
     num_tokens, hidden = gradient.shape
@@ -138,7 +176,9 @@ def _gate_gradients(
     return of_columns.sum(axis=0).T
 
 
-def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_stages: int) -> Callable[..., Any]:
+def _launcher(
+    program: Callable[..., None], out_shape: Any, grid: tuple[int, int], num_stages: int
+) -> Callable[..., Any]:
     """The kernel as a function of arrays."""
     # Dead-code elimination never drops a pallas_call, whoever uses its result or not; a jit around it, it does.
     return jax.jit(
@@ -155,23 +195,45 @@ def _launcher(program: Callable[..., None], out_shape: Any, grid: tuple[int, int
 def _forward_program(blocks: tuple[int, int, int], *refs: Any) -> None:
     items, items_similar, ids, gates, own_kernel, similar_kernel, bias, out = refs
     tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
-    own, similar, both = _projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)
+    own, similar, both = _projections(
+        blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns
+    )
     g1, g2, g3 = (_gate(gates, tokens, part) for part in range(3))
-    offset = triton.load(bias.at[columns], mask=columns < bias.shape[0], other=0).astype(jnp.float32)
+    offset = triton.load(bias.at[columns], mask=columns < bias.shape[0], other=0).astype(
+        jnp.float32
+    )
     _store(out, tokens, columns, g1 * own + g2 * similar + g3 * both + offset[None, :])
 
 
 def _gate_gradient_program(
-    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, own_kernel: Any, similar_kernel: Any, gradient: Any, out: Any
+    blocks: tuple[int, int, int],
+    items: Any,
+    items_similar: Any,
+    ids: Any,
+    own_kernel: Any,
+    similar_kernel: Any,
+    gradient: Any,
+    out: Any,
 ) -> None:
     tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
     d = _load(gradient, tokens, columns)
-    for part, x in enumerate(_projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)):
-        triton.store(out.at[pl.program_id(1), part, tokens], (d * x).sum(axis=1), mask=tokens < out.shape[2])
+    for part, x in enumerate(
+        _projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)
+    ):
+        triton.store(
+            out.at[pl.program_id(1), part, tokens], (d * x).sum(axis=1), mask=tokens < out.shape[2]
+        )
 
 
 def _kernel_gradient_program(
-    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, gates: Any, gradient: Any, d_own: Any, d_similar: Any
+    blocks: tuple[int, int, int],
+    items: Any,
+    items_similar: Any,
+    ids: Any,
+    gates: Any,
+    gradient: Any,
+    d_own: Any,
+    d_similar: Any,
 ) -> None:
     width, columns = _own_range(0, blocks[1]), _own_range(1, blocks[2])
 
@@ -179,9 +241,14 @@ def _kernel_gradient_program(
         tokens = k * blocks[0] + jnp.arange(blocks[0])
         d = _load(gradient, tokens, columns)
         d1, d2, d3 = ((_gate(gates, tokens, part) * d).astype(d_own.dtype) for part in range(3))
-        i, ibar = (_rows(table, ids, tokens, width, d_own.dtype) for table in (items, items_similar))
+        i, ibar = (
+            _rows(table, ids, tokens, width, d_own.dtype) for table in (items, items_similar)
+        )
         pairs = ((i, d1), (i, d3), (ibar, d2), (ibar, d3))
-        return tuple(total + _product(rows, own, contract=0) for total, (rows, own) in zip(sums, pairs, strict=True))
+        return tuple(
+            total + _product(rows, own, contract=0)
+            for total, (rows, own) in zip(sums, pairs, strict=True)
+        )
 
     zero = jnp.zeros((blocks[1], blocks[2]), jnp.float32)
     da, dc, db, dd = jax.lax.fori_loop(0, pl.cdiv(ids.shape[0], blocks[0]), step, (zero,) * 4)
@@ -191,18 +258,30 @@ def _kernel_gradient_program(
 
 
 def _projections(
-    blocks: tuple[int, int, int], items: Any, items_similar: Any, ids: Any, own_kernel: Any, similar_kernel: Any, tokens: jax.Array,
+    blocks: tuple[int, int, int],
+    items: Any,
+    items_similar: Any,
+    ids: Any,
+    own_kernel: Any,
+    similar_kernel: Any,
+    tokens: jax.Array,
     columns: jax.Array,
-) -> Arrays:  # fmt: skip
+) -> Arrays:
     """Tiles of i Wa, ibar Wb and i Wc + ibar Wd, float32."""
 
     def step(k: jax.Array, sums: Arrays) -> Arrays:
         own, similar, both = sums
         width = k * blocks[1] + jnp.arange(blocks[1])
-        i, ibar = (_rows(table, ids, tokens, width, own_kernel.dtype) for table in (items, items_similar))
+        i, ibar = (
+            _rows(table, ids, tokens, width, own_kernel.dtype) for table in (items, items_similar)
+        )
         wa, wc = (_load(own_kernel, width, columns, part) for part in range(2))
         wb, wd = (_load(similar_kernel, width, columns, part) for part in range(2))
-        return own + _product(i, wa), similar + _product(ibar, wb), both + _product(i, wc) + _product(ibar, wd)
+        return (
+            own + _product(i, wa),
+            similar + _product(ibar, wb),
+            both + _product(i, wc) + _product(ibar, wd),
+        )
 
     zero = jnp.zeros((blocks[0], blocks[2]), jnp.float32)
     sums: Arrays = jax.lax.fori_loop(0, pl.cdiv(items.shape[1], blocks[1]), step, (zero,) * 3)
@@ -211,7 +290,9 @@ def _projections(
 
 def _product(left: jax.Array, right: jax.Array, contract: int = 1) -> jax.Array:
     """Matrix product over axis `contract` of `left` and axis 0 of `right`, summed in float32."""
-    return jax.lax.dot_general(left, right, (((contract,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        left, right, (((contract,), (0,)), ((), ())), preferred_element_type=jnp.float32
+    )
 
 
 def _rows(table: Any, ids: Any, tokens: jax.Array, width: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -221,21 +302,31 @@ def _rows(table: Any, ids: Any, tokens: jax.Array, width: jax.Array, dtype: jnp.
 
 
 def _gate(gates: Any, tokens: jax.Array, part: int) -> jax.Array:
-    return triton.load(gates.at[tokens, part], mask=tokens < gates.shape[0], other=0).astype(jnp.float32)[:, None]
+    return triton.load(gates.at[tokens, part], mask=tokens < gates.shape[0], other=0).astype(
+        jnp.float32
+    )[:, None]
 
 
 def _load(ref: Any, rows: jax.Array, columns: jax.Array, *lead: int) -> jax.Array:
     """`ref[*lead, rows, columns]` as a tile, zero outside of the array."""
     # Index arrays rather than slices: what they ask for outside of the array is never touched, interpreted or not.
-    return triton.load(ref.at[*lead, rows[:, None], columns[None, :]], mask=_inside(ref, rows, columns), other=0)
+    return triton.load(
+        ref.at[*lead, rows[:, None], columns[None, :]], mask=_inside(ref, rows, columns), other=0
+    )
 
 
 def _store(ref: Any, rows: jax.Array, columns: jax.Array, value: jax.Array, *lead: int) -> None:
-    triton.store(ref.at[*lead, rows[:, None], columns[None, :]], value.astype(ref.dtype), mask=_inside(ref, rows, columns))
+    triton.store(
+        ref.at[*lead, rows[:, None], columns[None, :]],
+        value.astype(ref.dtype),
+        mask=_inside(ref, rows, columns),
+    )
 
 
 def _inside(ref: Any, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    inside: jax.Array = ((rows >= 0) & (rows < ref.shape[-2]))[:, None] & (columns < ref.shape[-1])[None, :]
+    inside: jax.Array = ((rows >= 0) & (rows < ref.shape[-2]))[:, None] & (columns < ref.shape[-1])[
+        None, :
+    ]
     return inside
 
 
@@ -258,19 +349,42 @@ def _filling(size: int, others: int) -> int:
 
 
 def _step_over_width(items: jax.Array, own_kernel: jax.Array) -> int:
-    return _block(items.shape[1], STEP_BYTES // max(items.dtype.itemsize, own_kernel.dtype.itemsize))
+    return _block(
+        items.shape[1], STEP_BYTES // max(items.dtype.itemsize, own_kernel.dtype.itemsize)
+    )
 
 
 def _check(
-    items: jax.Array, items_similar: jax.Array, ids: jax.Array, gates: jax.Array, own_kernel: jax.Array, similar_kernel: jax.Array,
+    items: jax.Array,
+    items_similar: jax.Array,
+    ids: jax.Array,
+    gates: jax.Array,
+    own_kernel: jax.Array,
+    similar_kernel: jax.Array,
     bias: jax.Array,
-) -> None:  # fmt: skip
+) -> None:
     (num_tokens,), width, hidden = ids.shape, items.shape[1], bias.shape[0]
-    expected = {"items_similar": items.shape, "gates": (num_tokens, 3), "own_kernel": (2, width, hidden)}
+    expected = {
+        "items_similar": items.shape,
+        "gates": (num_tokens, 3),
+        "own_kernel": (2, width, hidden),
+    }
     expected["similar_kernel"] = expected["own_kernel"]
-    given = {"items_similar": items_similar, "gates": gates, "own_kernel": own_kernel, "similar_kernel": similar_kernel}
+    given = {
+        "items_similar": items_similar,
+        "gates": gates,
+        "own_kernel": own_kernel,
+        "similar_kernel": similar_kernel,
+    }
     for name, shape in expected.items():
         if given[name].shape != shape:
-            raise ValueError(f"{name} has shape {given[name].shape}; with ids, items and bias given, expected {shape}")
-    if own_kernel.dtype not in (jnp.float32, jnp.bfloat16) or similar_kernel.dtype != own_kernel.dtype:
-        raise ValueError(f"kernels are {own_kernel.dtype} and {similar_kernel.dtype}; expected both float32 or both bfloat16")
+            raise ValueError(
+                f"{name} has shape {given[name].shape}; with ids, items and bias given, expected {shape}"
+            )
+    if (
+        own_kernel.dtype not in (jnp.float32, jnp.bfloat16)
+        or similar_kernel.dtype != own_kernel.dtype
+    ):
+        raise ValueError(
+            f"kernels are {own_kernel.dtype} and {similar_kernel.dtype}; expected both float32 or both bfloat16"
+        )

@@ -16,12 +16,16 @@ from jax.experimental import pallas as pl
 from grasp_jax.kernels import backend
 
 BLOCK = 16  # rows: the least that a matrix product takes
-ON_CHIP = 2**16  # bytes of weights that a kernel holds: D=64 in float32; the smallest GPUs have 99 KiB for them and for all else
+ON_CHIP = (
+    2**16
+)  # bytes of weights that a kernel holds: D=64 in float32; the smallest GPUs have 99 KiB for them and for all else
 _NUM_STAGES = 1  # the loop carries a state, so there is nothing to load ahead of it
 _RESET, _UPDATE, _NEW = range(3)  # thirds of `from_input` and `recurrent`
 
 
-def gru(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array) -> jax.Array:
+def gru(
+    from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array
+) -> jax.Array:
     """States of one layer: r, z = sigmoid(x W + h U), n = tanh(x W_n + r (h U_n)), h' = (1 - z) n + z h, by kernels forward and backward.
 
     Args:
@@ -37,14 +41,20 @@ def gru(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: ja
     features = recurrent.shape[0]
     wide, many = max(16, pl.next_power_of_2(features)) - features, -rows % BLOCK
     # A kernel cannot slice a value, so the thirds get an axis of their own. Padded features have states of zero.
-    shares = jnp.pad(from_input.reshape(rows, length, 3, features), ((0, many), (0, 0), (0, 0), (0, wide)))
-    weights = jnp.pad(recurrent.reshape(features, 3, features).swapaxes(0, 1), ((0, 0), (0, wide), (0, wide)))
+    shares = jnp.pad(
+        from_input.reshape(rows, length, 3, features), ((0, many), (0, 0), (0, 0), (0, wide))
+    )
+    weights = jnp.pad(
+        recurrent.reshape(features, 3, features).swapaxes(0, 1), ((0, 0), (0, wide), (0, wide))
+    )
     begins = jnp.pad(first, ((0, many), (0, 0))).at[:, 0].set(True).astype(jnp.int32)
     states = _unroll(shares, weights.astype(from_input.dtype), begins, jnp.pad(start, (0, wide)))
     return states[:rows, :, :features]
 
 
-def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, unroll: int = 1) -> jax.Array:
+def gru_scan(
+    from_input: jax.Array, recurrent: jax.Array, first: jax.Array, start: jax.Array, unroll: int = 1
+) -> jax.Array:
     """What `gru` computes, as a scan over positions, `unroll` of them to an iteration, with the gradients of autodiff."""
     rows, _, width = from_input.shape
     features = width // 3
@@ -53,19 +63,27 @@ def gru_scan(from_input: jax.Array, recurrent: jax.Array, first: jax.Array, star
     def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         share, begins = inputs
         state = jnp.where(begins[:, None], start, state)
-        from_state = jnp.matmul(state.astype(recurrent.dtype), recurrent, preferred_element_type=jnp.float32)
-        r, z = jnp.split(jax.nn.sigmoid(share[:, : 2 * features] + from_state[:, : 2 * features]), 2, axis=1)
+        from_state = jnp.matmul(
+            state.astype(recurrent.dtype), recurrent, preferred_element_type=jnp.float32
+        )
+        r, z = jnp.split(
+            jax.nn.sigmoid(share[:, : 2 * features] + from_state[:, : 2 * features]), 2, axis=1
+        )
         n = jnp.tanh(share[:, 2 * features :] + r * from_state[:, 2 * features :])
         state = (1.0 - z) * n + z * state
         return state, state
 
     inputs = (from_input.astype(jnp.float32).swapaxes(0, 1), first.T)
-    states: jax.Array = jax.lax.scan(step, jnp.broadcast_to(start, (rows, features)), inputs, unroll=unroll)[1]
+    states: jax.Array = jax.lax.scan(
+        step, jnp.broadcast_to(start, (rows, features)), inputs, unroll=unroll
+    )[1]
     return states.swapaxes(0, 1)
 
 
 @jax.custom_vjp
-def _unroll(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array) -> jax.Array:
+def _unroll(
+    shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array
+) -> jax.Array:
     """States [R, L, D] of shares [R, L, 3, D], weights [3, D, D], begins [R, L] int32, which is 1 at the first position, and start [D].
 
     R is a multiple of BLOCK, D a power of two from 16 on; weights have the type of shares.
@@ -85,7 +103,9 @@ def _unroll(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax
     return states
 
 
-def _forward(shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(
+    shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     states = _unroll(shares, weights, begins, start)
     return states, (shares, weights, begins, start, states)
 
@@ -145,7 +165,9 @@ def _thirds(weights: Any) -> Callable[[int], jax.Array]:
     return [weights[third] for third in range(3)].__getitem__
 
 
-def _gates(from_input: list[jax.Array], from_state: list[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _gates(
+    from_input: list[jax.Array], from_state: list[jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """r, z and n of the thirds of x W and h U, each [BLOCK, D] float32."""
     r = jax.nn.sigmoid(from_input[_RESET] + from_state[_RESET])
     z = jax.nn.sigmoid(from_input[_UPDATE] + from_state[_UPDATE])
@@ -159,8 +181,13 @@ def _forward_kernel(shares: Any, weights: Any, begins: Any, start: Any, states: 
     def step(place: jax.Array, state: jax.Array) -> jax.Array:
         state = jnp.where(begins[:, place][:, None] > 0, initial, state)
         lowered = state.astype(weights.dtype)
-        from_state = [jnp.dot(lowered, third_of(third), preferred_element_type=jnp.float32) for third in range(3)]
-        _, z, n = _gates([shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state)
+        from_state = [
+            jnp.dot(lowered, third_of(third), preferred_element_type=jnp.float32)
+            for third in range(3)
+        ]
+        _, z, n = _gates(
+            [shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state
+        )
         state = (1.0 - z) * n + z * state
         states[:, place, :] = state
         return state
@@ -178,7 +205,9 @@ def _backward_kernel(*refs: Any) -> None:
         d_state, d_initial = carry
         place = length - 1 - back
         from_state = [from_states[:, place, third, :] for third in range(3)]
-        r, z, n = _gates([shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state)
+        r, z, n = _gates(
+            [shares[:, place, third, :].astype(jnp.float32) for third in range(3)], from_state
+        )
         d_state += d_states[:, place, :]
         d_new = d_state * (1.0 - z) * (1.0 - n * n)
         d_update = d_state * (earlier[:, place, :] - n) * z * (1.0 - z)
@@ -190,7 +219,9 @@ def _backward_kernel(*refs: Any) -> None:
         d_new_product[:, place, :] = d_product[_NEW]
         d_earlier = d_state * z
         for third in range(3):
-            d_earlier += jnp.dot(d_product[third], third_of(third).T, preferred_element_type=jnp.float32)
+            d_earlier += jnp.dot(
+                d_product[third], third_of(third).T, preferred_element_type=jnp.float32
+            )
         begin = begins[:, place][:, None] > 0
         return jnp.where(begin, 0.0, d_earlier), d_initial + jnp.where(begin, d_earlier, 0.0)
 

@@ -67,11 +67,18 @@ def packed_attention(
     _check(queries, keys, values, normaliser, dropout, seed)
     length, width = queries.shape[1], queries.shape[3]
     long, wide = -(-length // BLOCK) * BLOCK, max(16, pl.next_power_of_2(width))
-    queries, keys, values = (jnp.pad(given, ((0, 0), (0, long - length), (0, 0), (0, wide - width))) for given in (queries, keys, values))
+    queries, keys, values = (
+        jnp.pad(given, ((0, 0), (0, long - length), (0, 0), (0, wide - width)))
+        for given in (queries, keys, values)
+    )
     intervals = visible(jnp.pad(segments, ((0, 0), (0, long - length)), constant_values=-1), causal)
     form = Form(normaliser, dropout is not None, width**-0.5)
     rate = jnp.zeros(1) if dropout is None else jnp.asarray(dropout, jnp.float32).reshape(1)
-    word = jnp.zeros(1, jnp.uint32) if seed is None else jnp.asarray(seed).astype(jnp.uint32).reshape(1)
+    word = (
+        jnp.zeros(1, jnp.uint32)
+        if seed is None
+        else jnp.asarray(seed).astype(jnp.uint32).reshape(1)
+    )
     return _attend(form, queries, keys, values, intervals, word, rate)[:, :length, :, :width]
 
 
@@ -93,7 +100,10 @@ def packed_attention_reference(
     if causal:
         allowed &= jnp.tril(jnp.ones((length, length), bool))
     allowed = (allowed | jnp.eye(length, dtype=bool))[:, None]
-    scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys, preferred_element_type=jnp.float32) * width**-0.5
+    scores = (
+        jnp.einsum("rqnd,rknd->rnqk", queries, keys, preferred_element_type=jnp.float32)
+        * width**-0.5
+    )
     if normaliser == "softmax":
         weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
     else:
@@ -101,9 +111,16 @@ def packed_attention_reference(
     if dropout is not None and seed is not None:
         row, head, query, key = (
             jnp.arange(size).reshape(shape)
-            for size, shape in ((rows, (-1, 1, 1, 1)), (heads, (-1, 1, 1)), (length, (-1, 1)), (length, (1, -1)))
+            for size, shape in (
+                (rows, (-1, 1, 1, 1)),
+                (heads, (-1, 1, 1)),
+                (length, (-1, 1)),
+                (length, (1, -1)),
+            )
         )
-        weights *= keep_scale(hash_counters(seed, row, head, query, key), jax.lax.stop_gradient(dropout))
+        weights *= keep_scale(
+            hash_counters(seed, row, head, query, key), jax.lax.stop_gradient(dropout)
+        )
     return jnp.einsum("rnqk,rknd->rqnd", weights.astype(values.dtype), values)
 
 
@@ -118,30 +135,51 @@ def visible(segments: jax.Array, causal: bool) -> Intervals:
     last = jnp.concatenate([changes, edge], axis=1) | empty
     start = jax.lax.cummax(jnp.where(first, place, 0), axis=1)
     stop = jax.lax.cummin(jnp.where(last, place + 1, length), axis=1, reverse=True)
-    return Intervals(start, place + 1, place, stop) if causal else Intervals(start, stop, start, stop)
+    return (
+        Intervals(start, place + 1, place, stop) if causal else Intervals(start, stop, start, stop)
+    )
 
 
 def _check(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, normaliser: str, dropout: jax.Array | None, seed: jax.Array | None
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    normaliser: str,
+    dropout: jax.Array | None,
+    seed: jax.Array | None,
 ) -> None:
     if normaliser not in NORMALISERS:
         raise ValueError(f"normaliser {normaliser!r} is not one of {', '.join(NORMALISERS)}")
     if not queries.dtype == keys.dtype == values.dtype:
-        raise ValueError(f"queries, keys and values differ in type: {queries.dtype}, {keys.dtype}, {values.dtype}")
+        raise ValueError(
+            f"queries, keys and values differ in type: {queries.dtype}, {keys.dtype}, {values.dtype}"
+        )
     if dropout is not None and seed is None:
         raise ValueError("dropout needs a seed")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
-    form: Form, queries: jax.Array, keys: jax.Array, values: jax.Array, intervals: Intervals, seed: jax.Array, rate: jax.Array
+    form: Form,
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    intervals: Intervals,
+    seed: jax.Array,
+    rate: jax.Array,
 ) -> jax.Array:
     """`packed_attention` of padded arrays: L a multiple of BLOCK, d a power of two."""
     return _forward(form, queries, keys, values, intervals, seed, rate)[0]
 
 
 def _forward(
-    form: Form, queries: jax.Array, keys: jax.Array, values: jax.Array, intervals: Intervals, seed: jax.Array, rate: jax.Array
+    form: Form,
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    intervals: Intervals,
+    seed: jax.Array,
+    rate: jax.Array,
 ) -> tuple[jax.Array, Any]:
     rows, length, heads, _ = queries.shape
     specs = _Specs.of(queries.shape)
@@ -149,7 +187,15 @@ def _forward(
     if form.normaliser == "softmax":
         shapes.append(jax.ShapeDtypeStruct((rows, heads, length), jnp.float32))
         outputs.append(specs.own_sums)
-    inputs = [specs.scalar, specs.scalar, specs.own, specs.whole, specs.whole, specs.own_places, specs.own_places]
+    inputs = [
+        specs.scalar,
+        specs.scalar,
+        specs.own,
+        specs.whole,
+        specs.whole,
+        specs.own_places,
+        specs.own_places,
+    ]
     attended, *log_sums = _call(kernels.forward, form, queries.shape, inputs, outputs, shapes)(
         seed, rate, queries, keys, values, intervals.begin, intervals.end
     )
@@ -162,19 +208,55 @@ def _backward(form: Form, saved: Any, d_attended: jax.Array) -> tuple[Any, ...]:
     sums = []
     if form.normaliser == "softmax":
         # The sum over keys of weight times its gradient; dropout is on both sides of it and needs no second drawing.
-        products = jnp.einsum("rqnd,rqnd->rnq", attended, d_attended, preferred_element_type=jnp.float32)
+        products = jnp.einsum(
+            "rqnd,rqnd->rnq", attended, d_attended, preferred_element_type=jnp.float32
+        )
         sums = [*log_sums, products]
     places = [specs.own_places, specs.own_places]
     d_queries = _call(
-        kernels.query_gradient, form, queries.shape,
-        [specs.scalar, specs.scalar, specs.own, specs.whole, specs.whole, specs.own, *places, *[specs.own_sums] * len(sums)],
-        [specs.own], [jax.ShapeDtypeStruct(queries.shape, queries.dtype)],
-    )(seed, rate, queries, keys, values, d_attended, intervals.begin, intervals.end, *sums)  # fmt: skip
+        kernels.query_gradient,
+        form,
+        queries.shape,
+        [
+            specs.scalar,
+            specs.scalar,
+            specs.own,
+            specs.whole,
+            specs.whole,
+            specs.own,
+            *places,
+            *[specs.own_sums] * len(sums),
+        ],
+        [specs.own],
+        [jax.ShapeDtypeStruct(queries.shape, queries.dtype)],
+    )(seed, rate, queries, keys, values, d_attended, intervals.begin, intervals.end, *sums)
     d_keys, d_values = _call(
-        kernels.key_gradient, form, queries.shape,
-        [specs.scalar, specs.scalar, specs.whole, specs.own, specs.own, specs.whole, *places, *[specs.whole_sums] * len(sums)],
-        [specs.own, specs.own], [jax.ShapeDtypeStruct(given.shape, given.dtype) for given in (keys, values)],
-    )(seed, rate, queries, keys, values, d_attended, intervals.seen_begin, intervals.seen_end, *sums)  # fmt: skip
+        kernels.key_gradient,
+        form,
+        queries.shape,
+        [
+            specs.scalar,
+            specs.scalar,
+            specs.whole,
+            specs.own,
+            specs.own,
+            specs.whole,
+            *places,
+            *[specs.whole_sums] * len(sums),
+        ],
+        [specs.own, specs.own],
+        [jax.ShapeDtypeStruct(given.shape, given.dtype) for given in (keys, values)],
+    )(
+        seed,
+        rate,
+        queries,
+        keys,
+        values,
+        d_attended,
+        intervals.seen_begin,
+        intervals.seen_end,
+        *sums,
+    )
     return d_queries[0], d_keys, d_values, None, None, None
 
 
@@ -195,8 +277,12 @@ class _Specs(NamedTuple):
     def of(cls, shape: tuple[int, ...]) -> "_Specs":
         _, length, _, width = shape
         return cls(
-            own=pl.BlockSpec((None, BLOCK, None, width), lambda row, head, block: (row, block, head, 0)),
-            whole=pl.BlockSpec((None, length, None, width), lambda row, head, block: (row, 0, head, 0)),
+            own=pl.BlockSpec(
+                (None, BLOCK, None, width), lambda row, head, block: (row, block, head, 0)
+            ),
+            whole=pl.BlockSpec(
+                (None, length, None, width), lambda row, head, block: (row, 0, head, 0)
+            ),
             own_places=pl.BlockSpec((None, BLOCK), lambda row, head, block: (row, block)),
             own_sums=pl.BlockSpec((None, None, BLOCK), lambda row, head, block: (row, head, block)),
             whole_sums=pl.BlockSpec((None, None, length), lambda row, head, block: (row, head, 0)),
@@ -204,7 +290,14 @@ class _Specs(NamedTuple):
         )
 
 
-def _call(kernel: Callable[..., None], form: Form, shape: tuple[int, ...], inputs: Any, outputs: Any, shapes: Any) -> Callable[..., Any]:
+def _call(
+    kernel: Callable[..., None],
+    form: Form,
+    shape: tuple[int, ...],
+    inputs: Any,
+    outputs: Any,
+    shapes: Any,
+) -> Callable[..., Any]:
     """The kernel over all rows, heads and blocks of positions."""
     rows, length, heads, _ = shape
     return pl.pallas_call(

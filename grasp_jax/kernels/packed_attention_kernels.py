@@ -38,7 +38,9 @@ def forward(form: Form, *refs: Any) -> None:
     draw = _dropout(form, seed, rate)
     query = _places(pl.program_id(2))
 
-    def step(block: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def step(
+        block: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         total, highest, summed = carry
         stretch, key = pl.ds(block * BLOCK, BLOCK), _places(block)
         seen = (key[None, :] >= first[:, None]) & (key[None, :] < last[:, None])
@@ -47,13 +49,21 @@ def forward(form: Form, *refs: Any) -> None:
             higher = jnp.maximum(highest, jnp.max(jnp.where(seen, scores, _LOWEST), axis=1))
             weights = jnp.where(seen, jnp.exp(scores - higher[:, None]), 0.0)
             shrunk = jnp.exp(highest - higher)
-            total, highest, summed = total * shrunk[:, None], higher, summed * shrunk + jnp.sum(weights, axis=1)
+            total, highest, summed = (
+                total * shrunk[:, None],
+                higher,
+                summed * shrunk + jnp.sum(weights, axis=1),
+            )
         else:
             weights = jnp.where(seen, jax.nn.sigmoid(scores), 0.0)
         if draw is not None:
             weights *= draw(query[:, None], key[None, :])
         other = values[stretch, :]
-        return total + jnp.dot(weights.astype(other.dtype), other, preferred_element_type=jnp.float32), highest, summed
+        return (
+            total + jnp.dot(weights.astype(other.dtype), other, preferred_element_type=jnp.float32),
+            highest,
+            summed,
+        )
 
     start = (jnp.zeros(own.shape, jnp.float32), jnp.full(BLOCK, _LOWEST), jnp.zeros(BLOCK))
     total, highest, summed = jax.lax.fori_loop(*_blocks(first, last), step, start)
@@ -81,7 +91,9 @@ def query_gradient(form: Form, *refs: Any) -> None:
         if draw is not None:
             d_weights *= draw(query[:, None], key[None, :])
         d_scores = _score_gradient(form, weights, d_weights, own_sums)
-        return total + jnp.dot(d_scores.astype(other.dtype), other, preferred_element_type=jnp.float32)
+        return total + jnp.dot(
+            d_scores.astype(other.dtype), other, preferred_element_type=jnp.float32
+        )
 
     total = jax.lax.fori_loop(*_blocks(first, last), step, jnp.zeros(own.shape, jnp.float32))
     d_queries[...] = (total * form.scale).astype(d_queries.dtype)
@@ -138,7 +150,9 @@ def _weights(form: Form, scores: jax.Array, seen: jax.Array, sums: list[jax.Arra
     return jnp.where(seen, jax.nn.sigmoid(scores), 0.0)
 
 
-def _score_gradient(form: Form, weights: jax.Array, d_weights: jax.Array, sums: list[jax.Array]) -> jax.Array:
+def _score_gradient(
+    form: Form, weights: jax.Array, d_weights: jax.Array, sums: list[jax.Array]
+) -> jax.Array:
     if form.normaliser == "softmax":
         return weights * (d_weights - sums[1])
     return weights * (1.0 - weights) * d_weights

@@ -19,7 +19,9 @@ from grasp_jax.log import logger
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
 EXTRA_NAMES = (*(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS), "basis")
-INDEXES = tuple(f"{kind}_index" for kind in ("items", "users"))  # folders of approximate indexes, `search_scann.open_index`
+INDEXES = tuple(
+    f"{kind}_index" for kind in ("items", "users")
+)  # folders of approximate indexes, `search_scann.open_index`
 ENCODER = "encoder"  # folder of the fitted text encoder, `encoders.saved.SavedTextEncoder`
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
@@ -74,7 +76,10 @@ def making_of(folder: pathlib.Path) -> Iterator[None]:
     Raises:
       UserError: another does.
     """
-    with only_one(folder.with_name(folder.name + ".lock"), "it makes this knowledge bank; wait for it, or set config.knowledge.path"):
+    with only_one(
+        folder.with_name(folder.name + ".lock"),
+        "it makes this knowledge bank; wait for it, or set config.knowledge.path",
+    ):
         yield
 
 
@@ -84,7 +89,9 @@ def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
     mark = partial / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         if partial.exists():
-            logger.info(f"{partial}: texts or the encoder are others than those of the interrupted run, so it starts over")
+            logger.info(
+                f"{partial}: texts or the encoder are others than those of the interrupted run, so it starts over"
+            )
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
         mark.write_text(identity, encoding="utf-8")
@@ -107,7 +114,12 @@ def new_table(partial: pathlib.Path, name: str, shape: tuple[int, ...], dtype: s
     return table
 
 
-def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[str, Any], notes: dict[str, Any]) -> None:
+def save_bank(
+    folder: pathlib.Path,
+    tables: dict[str, np.ndarray],
+    recipe: dict[str, Any],
+    notes: dict[str, Any],
+) -> None:
     """Finishes a bank, whole or not at all: with one rename.
 
     Args:
@@ -126,7 +138,9 @@ def save_bank(folder: pathlib.Path, tables: dict[str, np.ndarray], recipe: dict[
             table.flush()
         else:
             np.save(path, table, allow_pickle=False)
-    of_encoder = [str(path.relative_to(partial)) for path in (partial / ENCODER).rglob("*") if path.is_file()]
+    of_encoder = [
+        str(path.relative_to(partial)) for path in (partial / ENCODER).rglob("*") if path.is_file()
+    ]
     written = checksums(partial, [*(f"{name}.npy" for name in names), *of_encoder])
     of_tables = {name: written[f"{name}.npy"] for name in names}
     manifest = {"format": FORMAT_VERSION, "recipe": recipe, "checksums": of_tables, "notes": notes}
@@ -141,7 +155,9 @@ def left_over(folder: pathlib.Path) -> list[pathlib.Path]:
     """What a bank was made of, such as shards, and a process that was killed has left in its folder; and that process's lock."""
     lock = folder.with_name(folder.name + ".lock")
     kept = {MANIFEST, ENCODER, *INDEXES, *(f"{name}.npy" for name in (*TABLES, *EXTRA_NAMES))}
-    return [path for path in folder.iterdir() if path.name not in kept] + ([lock] if lock.exists() else [])
+    return [path for path in folder.iterdir() if path.name not in kept] + (
+        [lock] if lock.exists() else []
+    )
 
 
 def remove_left_over(folder: pathlib.Path) -> None:
@@ -151,7 +167,12 @@ def remove_left_over(folder: pathlib.Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True, of_other: tuple[str, ...] = ()) -> KnowledgeBank:
+def load_bank(
+    folder: pathlib.Path,
+    recipe: dict[str, Any],
+    verify: bool = True,
+    of_other: tuple[str, ...] = (),
+) -> KnowledgeBank:
     """Opens a bank, memory-mapped, if it was made by `recipe`.
 
     Args:
@@ -163,27 +184,48 @@ def load_bank(folder: pathlib.Path, recipe: dict[str, Any], verify: bool = True,
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
-    other = "a bank of an earlier day must have been made with the same config; prepare anew without it"
-    mend = f"move {folder} away to prepare it anew" if not of_other else "name the folder of a whole bank"
+    other = (
+        "a bank of an earlier day must have been made with the same config; prepare anew without it"
+    )
+    mend = (
+        f"move {folder} away to prepare it anew"
+        if not of_other
+        else "name the folder of a whole bank"
+    )
     manifest = read_manifest(folder, mend)
     made_by = manifest["recipe"]
-    if "centre_from" in recipe and (noted := manifest.get("notes", {}).get("centre_from")):  # where earlier versions said it
+    if "centre_from" in recipe and (
+        noted := manifest.get("notes", {}).get("centre_from")
+    ):  # where earlier versions said it
         made_by = {"centre_from": os.path.realpath(os.path.expanduser(noted)), **made_by}
     for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "
-                + ("set config.knowledge.path to another folder, or use another --workdir" if not of_other else other)
+                + (
+                    "set config.knowledge.path to another folder, or use another --workdir"
+                    if not of_other
+                    else other
+                )
             )
     names = [*TABLES, *(name for name in EXTRA_NAMES if name in manifest["checksums"])]
     if missing := [name for name in TABLES if name not in manifest["checksums"]]:
         raise UserError(f"{folder / MANIFEST}: has no checksum of {missing[0]}; {mend}")
     of_encoder = manifest.get("encoder", {})
-    if verify and (damage := first_damaged(folder, {f"{name}.npy": manifest["checksums"][name] for name in names} | of_encoder)):
+    if verify and (
+        damage := first_damaged(
+            folder, {f"{name}.npy": manifest["checksums"][name] for name in names} | of_encoder
+        )
+    ):
         raise UserError(f"{damage}, by the checksum in {MANIFEST}; {mend}")
     tables = {name: _opened(folder / f"{name}.npy", mend) for name in names}
     extras = {name: tables.pop(name) for name in EXTRA_NAMES if name in tables}
-    return KnowledgeBank(**tables, manifest=manifest, extras=extras, encoder_folder=folder / ENCODER if of_encoder else None)
+    return KnowledgeBank(
+        **tables,
+        manifest=manifest,
+        extras=extras,
+        encoder_folder=folder / ENCODER if of_encoder else None,
+    )
 
 
 def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
@@ -198,15 +240,22 @@ def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
     """
     manifest = read_sealed(folder / MANIFEST, mend, required=False)
     if manifest.get("format") not in READABLE:
-        raise UserError(f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}")
-    if not isinstance(manifest.get("recipe"), dict) or not isinstance(manifest.get("checksums"), dict):
+        raise UserError(
+            f"{folder / MANIFEST}: format {manifest.get('format')}; this version reads {FORMAT_VERSION}; {mend}"
+        )
+    if not isinstance(manifest.get("recipe"), dict) or not isinstance(
+        manifest.get("checksums"), dict
+    ):
         raise UserError(f"{folder / MANIFEST}: has no recipe or no checksums; {mend}")
     return manifest
 
 
 def identity(manifest: dict[str, Any]) -> dict[str, Any]:
     """What tells the tables of one bank from those of another."""
-    return {"recipe": manifest["recipe"], "tables": {name: manifest["checksums"][name] for name in TABLES}}
+    return {
+        "recipe": manifest["recipe"],
+        "tables": {name: manifest["checksums"][name] for name in TABLES},
+    }
 
 
 def bank_width(folder: pathlib.Path) -> int | None:
@@ -219,4 +268,6 @@ def bank_width(folder: pathlib.Path) -> int | None:
 
 def _opened(path: pathlib.Path, mend: str) -> np.ndarray:
     table = read_array(path, mend, mmap_mode="r")
-    return table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it
+    return (
+        table.view(BFLOAT16) if table.dtype == np.dtype("V2") else table
+    )  # NumPy's format has no name for it

@@ -33,7 +33,14 @@ from grasp_jax.knowledge.bank import (
 from grasp_jax.knowledge.corruption import ITEMS, USERS, described_by
 from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
 from grasp_jax.knowledge.encoders.base import TextEncoder
-from grasp_jax.knowledge.encoders.geometry import Blocks, Geometry, mean_direction, principal_directions, to_rows, widths
+from grasp_jax.knowledge.encoders.geometry import (
+    Blocks,
+    Geometry,
+    mean_direction,
+    principal_directions,
+    to_rows,
+    widths,
+)
 from grasp_jax.knowledge.encoders.saved import MODEL, SavedTextEncoder
 from grasp_jax.knowledge.encoders.state import STATE
 from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
@@ -53,7 +60,9 @@ BLOCK = 4096  # rows taken over at a time
 Tables = dict[str, np.ndarray]
 
 
-def prepare_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> KnowledgeBank:
+def prepare_bank(
+    config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path
+) -> KnowledgeBank:
     """The bank for `split`: opened if `folder` holds it, made and saved otherwise.
 
     Args:
@@ -74,11 +83,22 @@ def prepare_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pa
             _encode_all(config, split, texts, work, encoder)
             tables = _finish(config, split, texts, work)
             _saved(config, split, texts, tables, encoder).save_around(work.encoder)
-            notes = {"seconds": round(time.perf_counter() - started, 1), "users": split.log.num_users, "items": split.log.num_items}
-            notes |= {name: value_of(config, name) for name in ("since", "centre_from") if value_of(config, name)}
+            notes = {
+                "seconds": round(time.perf_counter() - started, 1),
+                "users": split.log.num_users,
+                "items": split.log.num_items,
+            }
+            notes |= {
+                name: value_of(config, name)
+                for name in ("since", "centre_from")
+                if value_of(config, name)
+            }
             save_bank(folder, tables, recipe, notes)
     elif left_over(folder):
-        with contextlib.suppress(UserError, OSError), making_of(folder):  # unless somebody works there, or may not write
+        with (
+            contextlib.suppress(UserError, OSError),
+            making_of(folder),
+        ):  # unless somebody works there, or may not write
             remove_left_over(folder)
     return load_bank(folder, recipe, config.verify)
 
@@ -115,28 +135,43 @@ class Work(NamedTuple):
         return np.flatnonzero(self.kept[kind] < 0)
 
 
-def begin(config: KnowledgeConfig, split: Split, sources: Texts, recipe: dict[str, Any], folder: pathlib.Path) -> Work:
+def begin(
+    config: KnowledgeConfig,
+    split: Split,
+    sources: Texts,
+    recipe: dict[str, Any],
+    folder: pathlib.Path,
+) -> Work:
     """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
     log, old = split.log, _earlier(config, recipe)
     _check(config, split, sources, folder)
     texts, tables = describe(config, split, sources)
     tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
     tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
-    kept = {kind: np.full(count, -1) for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)}
+    kept = {
+        kind: np.full(count, -1)
+        for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)
+    }
     if config.since and old is not None:
         for kind in KINDS:
             kept[kind] = unchanged_rows(old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
-            logger.info(f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}")
+            logger.info(
+                f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}"
+            )
     return Work(texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, old)))
 
 
 def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathlib.Path) -> None:
     """Raises UserError for what would be found out only after all texts were paid for and encoded."""
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder")
+        raise UserError(
+            f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder"
+        )
     if encoder_class(config.encoder).reads_text:
         prompts_of(config, split, sources)
-    check_search(min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval)
+    check_search(
+        min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval
+    )
     for kind, field in _GROUP_FIELDS.items():
         row_groups(getattr(sources, kind), field, value_of(config, field))
 
@@ -152,14 +187,25 @@ def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -
         unit = _write_rows(config, kind, work, geometries[kind])
         field = _GROUP_FIELDS[kind]
         groups = row_groups(getattr(sources, kind), field, value_of(config, field))
-        if since is not None and config.retrieval == "exact" and groups is None and not config.exclude_copies:
-            neighbours = refreshed_neighbours(unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"])
+        if (
+            since is not None
+            and config.retrieval == "exact"
+            and groups is None
+            and not config.exclude_copies
+        ):
+            neighbours = refreshed_neighbours(
+                unit, config.num_neighbours, work.kept[kind], since.extras[f"{kind}_neighbours"]
+            )
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
-            neighbours = find_neighbours(config, kind, unit, groups, labels, partial / f"{kind}_index")
+            neighbours = find_neighbours(
+                config, kind, unit, groups, labels, partial / f"{kind}_index"
+            )
         tables[kind] = unit
         tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
-        mean_of_neighbours(unit, neighbours, tables[f"{kind}_similar"], config.pooling == "similarity")
+        mean_of_neighbours(
+            unit, neighbours, tables[f"{kind}_similar"], config.pooling == "similarity"
+        )
         tables |= {f"{kind}_centre": geometries[kind].centre, f"{kind}_neighbours": neighbours}
     if geometries["items"].basis is not None:
         tables["basis"] = geometries["items"].basis
@@ -176,13 +222,17 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     if not folder:
         return None
     if config.since and not encoder_class(config.encoder).reads_text:
-        raise UserError(f"--since: the encoder {config.encoder!r} encodes no texts, so nothing says which vectors are new; prepare anew")
+        raise UserError(
+            f"--since: the encoder {config.encoder!r} encodes no texts, so nothing says which vectors are new; prepare anew"
+        )
     bank = pathlib.Path(folder)
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
         bank = bank / "knowledge"  # of a workdir
     old = load_bank(bank, recipe, config.verify, of_other=OF_THE_DAY)
     if "items_centre" not in old.extras:
-        raise UserError(f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew")
+        raise UserError(
+            f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew"
+        )
     if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
         raise UserError(
             f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted anew would give all texts "
@@ -191,10 +241,16 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     return old
 
 
-def _identity(config: KnowledgeConfig, tables: Tables, kept: dict[str, np.ndarray], old: KnowledgeBank | None) -> str:
+def _identity(
+    config: KnowledgeConfig, tables: Tables, kept: dict[str, np.ndarray], old: KnowledgeBank | None
+) -> str:
     """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
     encoder = make_encoder(config)
-    made_by: Any = [config.encoder, encoder.recipe(), config.describer] if encoder.reads_text else encoder.recipe()["files"]
+    made_by: Any = (
+        [config.encoder, encoder.recipe(), config.describer]
+        if encoder.reads_text
+        else encoder.recipe()["files"]
+    )
     made_of = [made_by, config.corruption.to_dict() if config.corruption.kind != "none" else None]
     if old is not None and config.since and is_fitted(config.encoder):
         made_of.append(old.manifest["encoder"])  # yesterday's, which is not fitted anew
@@ -221,7 +277,9 @@ def _fitted(config: KnowledgeConfig, work: Work) -> TextEncoder:
     return encoder
 
 
-def _saved(config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables, encoder: TextEncoder) -> SavedTextEncoder:
+def _saved(
+    config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables, encoder: TextEncoder
+) -> SavedTextEncoder:
     """The encoder with all that is done before and after it."""
     return SavedTextEncoder(
         name=config.encoder,
@@ -235,7 +293,9 @@ def _saved(config: KnowledgeConfig, split: Split, sources: Texts, tables: Tables
     )
 
 
-def _encode_all(config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder) -> None:
+def _encode_all(
+    config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder
+) -> None:
     """Fills the shards that are missing."""
     if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
         return
@@ -246,7 +306,9 @@ def _encode_all(config: KnowledgeConfig, split: Split, sources: Texts, work: Wor
 
 
 @contextlib.contextmanager
-def _vectors(config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder) -> Iterator[dict[str, RowVectors]]:
+def _vectors(
+    config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder
+) -> Iterator[dict[str, RowVectors]]:
     """Rows -> vectors, of "items" and of "users"."""
     if not encoder.reads_text:
         titles = item_titles(sources.items) if sources.items is not None else None
@@ -257,14 +319,29 @@ def _vectors(config: KnowledgeConfig, split: Split, sources: Texts, work: Work, 
     def of_text(own: Sequence[str]) -> RowVectors:
         return lambda rows: encoder.encode([own[row] for row in rows])
 
-    with encoder.session({kind: [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items()}):
+    with encoder.session(
+        {kind: [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items()}
+    ):
         yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 
-def _of_file(config: KnowledgeConfig, kind: str, ids: np.ndarray, purpose: int, titles: Sequence[str] | None = None) -> RowVectors:
+def _of_file(
+    config: KnowledgeConfig,
+    kind: str,
+    ids: np.ndarray,
+    purpose: int,
+    titles: Sequence[str] | None = None,
+) -> RowVectors:
     """Vectors that were made elsewhere; with titles, an items table gave the order of the rows."""
     source = described_by(config.corruption, len(ids), purpose)
-    read = open_vectors(value_of(config, f"{kind}_file"), ids, value_of(config, f"{kind}_ids_file"), kind, titles is not None, titles)
+    read = open_vectors(
+        value_of(config, f"{kind}_file"),
+        ids,
+        value_of(config, f"{kind}_ids_file"),
+        kind,
+        titles is not None,
+        titles,
+    )
     return lambda rows: read(source[rows])
 
 
@@ -277,21 +354,35 @@ def _geometries(config: KnowledgeConfig, split: Split, work: Work) -> dict[str, 
     given = {kind: shard_width(work.shards, kind) for kind in KINDS if len(work.wanted(kind))}
     if work.old is not None:
         extras = work.old.extras
-        earlier = {kind: Geometry(np.asarray(extras[f"{kind}_centre"]), extras.get("basis")) for kind in KINDS}
+        earlier = {
+            kind: Geometry(np.asarray(extras[f"{kind}_centre"]), extras.get("basis"))
+            for kind in KINDS
+        }
         wide = len(earlier["items"].centre)
         for width in given.values():
             if widths(config, width)[0] != wide:
                 named = config.since or config.centre_from
-                raise UserError(f"{named}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew")
+                raise UserError(
+                    f"{named}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew"
+                )
         return earlier
     if len(set(given.values())) > 1:
-        raise UserError(f"item vectors are {given['items']} wide and user vectors {given['users']}; expected one width")
+        raise UserError(
+            f"item vectors are {given['items']} wide and user vectors {given['users']}; expected one width"
+        )
     read, kept = widths(config, given["items"])
-    blocks: dict[str, Blocks] = {kind: functools.partial(read_shards, work.shards, kind) for kind in KINDS}
-    centres = {kind: mean_direction(blocks[kind], read) if config.center else np.zeros(read, np.float32) for kind in KINDS}
+    blocks: dict[str, Blocks] = {
+        kind: functools.partial(read_shards, work.shards, kind) for kind in KINDS
+    }
+    centres = {
+        kind: mean_direction(blocks[kind], read) if config.center else np.zeros(read, np.float32)
+        for kind in KINDS
+    }
     basis = None
     if config.reduction.kind == "pca" or config.whiten:
-        basis = principal_directions(blocks["items"], split.item_counts > 0, centres["items"], kept, config.whiten)
+        basis = principal_directions(
+            blocks["items"], split.item_counts > 0, centres["items"], kept, config.whiten
+        )
     return {kind: Geometry(centre, basis) for kind, centre in centres.items()}
 
 

@@ -13,8 +13,14 @@ from grasp_jax.knowledge.encoders import make_encoder
 from grasp_jax.knowledge.text import columns, prompts
 
 OF_THE_DAY = (  # what differs between banks of one and the same recipe on two days
-    "source", "item_texts", "user_texts", "user_histories", "group_column_values", "user_group_column_values", "centre_from",
-)  # fmt: skip
+    "source",
+    "item_texts",
+    "user_texts",
+    "user_histories",
+    "group_column_values",
+    "user_group_column_values",
+    "centre_from",
+)
 
 
 def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str, Any]:
@@ -36,7 +42,12 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str
     for name, table in (("group_column", texts.items), ("user_group_column", texts.users)):
         if value_of(config, name):
             recipe[name] = value_of(config, name)
-            recipe[f"{name}_values"] = _hash(json.dumps(list(table.columns.get(value_of(config, name), ())) if table else [], default=str))
+            recipe[f"{name}_values"] = _hash(
+                json.dumps(
+                    list(table.columns.get(value_of(config, name), ())) if table else [],
+                    default=str,
+                )
+            )
     if config.centre_from:
         recipe["centre_from"] = os.path.realpath(os.path.expanduser(config.centre_from))
     if config.exclude_copies:
@@ -57,7 +68,11 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str
     if config.describer != "template":
         recipe["described_by"] = LANGUAGE_MODELS[config.describer].described_by(config)
     for kind in ("item", "user"):
-        recipe[f"{kind}_template"] = _hash(prompts.load_template(value_of(config, f"{kind}_template"), f"config.knowledge.{kind}_template"))
+        recipe[f"{kind}_template"] = _hash(
+            prompts.load_template(
+                value_of(config, f"{kind}_template"), f"config.knowledge.{kind}_template"
+            )
+        )
     for kind, table in (("item", texts.items), ("user", texts.users)):
         if table is not None:
             values = {name: list(values) for name, values in columns.cleaned(table).columns.items()}
@@ -69,7 +84,9 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str
     if texts.users is not None:
         recipe["held_back"] = sorted(held_back(config))
     # Ready-made texts, or the histories that the template is filled with, which config.data.max_length cuts.
-    recipe["user_histories"] = _hash("\n".join(texts.of_users if texts.of_users is not None else map(str, split.train.start)))
+    recipe["user_histories"] = _hash(
+        "\n".join(texts.of_users if texts.of_users is not None else map(str, split.train.start))
+    )
     return recipe
 
 

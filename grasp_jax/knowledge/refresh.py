@@ -17,11 +17,15 @@ BLOCK = 4096
 
 def text_hashes(texts: Sequence[str]) -> np.ndarray:
     """[rows, 2] uint64."""
-    joined = b"".join(hashlib.sha256(text.encode("utf-8", errors="replace")).digest()[:16] for text in texts)
+    joined = b"".join(
+        hashlib.sha256(text.encode("utf-8", errors="replace")).digest()[:16] for text in texts
+    )
     return np.frombuffer(joined, np.uint64).reshape(-1, 2)
 
 
-def unchanged_rows(old: KnowledgeBank, kind: str, ids: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def unchanged_rows(
+    old: KnowledgeBank, kind: str, ids: np.ndarray, hashes: np.ndarray
+) -> np.ndarray:
     """[rows] yesterday's row of each of today's ids whose text is the same, -1 for the others.
 
     Args:
@@ -34,14 +38,18 @@ def unchanged_rows(old: KnowledgeBank, kind: str, ids: np.ndarray, hashes: np.nd
       UserError: yesterday's bank does not say what it was made from.
     """
     if f"{kind}_ids" not in old.extras or f"{kind}_texts" not in old.extras:
-        raise UserError(f"--since: that bank holds no ids and text hashes of {kind}; it was made from files, or by an older version")
+        raise UserError(
+            f"--since: that bank holds no ids and text hashes of {kind}; it was made from files, or by an older version"
+        )
     row_of = {name: row for row, name in enumerate(old.extras[f"{kind}_ids"].tolist())}
     rows = np.array([row_of.get(name, -1) for name in ids.astype(str).tolist()], np.int64)
     same = (rows >= 0) & (np.asarray(old.extras[f"{kind}_texts"])[rows] == hashes).all(axis=1)
     return np.where(same, rows, -1)
 
 
-def refreshed_neighbours(unit_vectors: np.ndarray, k: int, kept: np.ndarray, old_neighbours: np.ndarray) -> np.ndarray:
+def refreshed_neighbours(
+    unit_vectors: np.ndarray, k: int, kept: np.ndarray, old_neighbours: np.ndarray
+) -> np.ndarray:
     """Exact [rows, K] neighbours of today, from those of yesterday.
 
     Args:
@@ -52,21 +60,30 @@ def refreshed_neighbours(unit_vectors: np.ndarray, k: int, kept: np.ndarray, old
     """
     today = np.full(len(old_neighbours), -1, np.int32)
     today[kept[kept >= 0]] = np.flatnonzero(kept >= 0)
-    found = np.where(kept[:, None] >= 0, today[np.asarray(old_neighbours)[kept]], -1).astype(np.int32)
+    found = np.where(kept[:, None] >= 0, today[np.asarray(old_neighbours)[kept]], -1).astype(
+        np.int32
+    )
     anew = (found < 0).any(axis=1)  # new rows, and those who lost a neighbour
     if anew.any():
         labels = np.arange(len(unit_vectors), dtype=np.int32)
         found[anew] = search_exact(unit_vectors, k, labels, rows=np.flatnonzero(anew))
     new, rest = np.flatnonzero(kept < 0), np.flatnonzero(~anew)
-    for start in range(0, len(rest), BLOCK) if len(new) else ():  # whoever a new row is nearer to than the farthest neighbour
+    for start in (
+        range(0, len(rest), BLOCK) if len(new) else ()
+    ):  # whoever a new row is nearer to than the farthest neighbour
         rows = rest[start : start + BLOCK]
         queries, ids = unit_vectors[rows].astype(np.float32), found[rows]
         scores = np.einsum("re,rke->rk", queries, unit_vectors[ids].astype(np.float32))
         for first in range(0, len(new), BLOCK):
             some = new[first : first + BLOCK]
-            scores = np.concatenate([scores, queries @ unit_vectors[some].astype(np.float32).T], axis=1)
+            scores = np.concatenate(
+                [scores, queries @ unit_vectors[some].astype(np.float32).T], axis=1
+            )
             ids = np.concatenate([ids, np.broadcast_to(some, (len(rows), len(some)))], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+            scores, ids = (
+                np.take_along_axis(scores, order, axis=1),
+                np.take_along_axis(ids, order, axis=1),
+            )
         found[rows] = ids
     return found

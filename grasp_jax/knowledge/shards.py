@@ -29,11 +29,19 @@ def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
 
 def missing_shards(folder: pathlib.Path, kind: str, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Number -> rows of the shards that are not there yet, or not as they were written."""
-    return {number: own for number, own in enumerate(shard_rows(rows)) if not _holds(shard_path(folder, kind, number), len(own))}
+    return {
+        number: own
+        for number, own in enumerate(shard_rows(rows))
+        if not _holds(shard_path(folder, kind, number), len(own))
+    }
 
 
 def fill_shards(
-    folder: pathlib.Path, kind: str, rows: np.ndarray, vectors_of: RowVectors, progress: Callable[[int], object] = lambda _: None
+    folder: pathlib.Path,
+    kind: str,
+    rows: np.ndarray,
+    vectors_of: RowVectors,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Writes the shards that are not there yet.
 
@@ -58,10 +66,14 @@ def fill_shards(
 def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> None:
     """Writes one shard, [n, E] of [n] rows, in one step."""
     if vectors.ndim != 2 or len(vectors) != len(rows):
-        raise UserError(f"{path.name}: the encoder gave vectors of shape {vectors.shape} for {len(rows)} texts; expected one row each")
+        raise UserError(
+            f"{path.name}: the encoder gave vectors of shape {vectors.shape} for {len(rows)} texts; expected one row each"
+        )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
-        raise UserError(f"{path.name}: the encoder's vector of row {rows[bad[0]]} holds a value that is not finite")
+        raise UserError(
+            f"{path.name}: the encoder's vector of row {rows[bad[0]]} holds a value that is not finite"
+        )
     write_arrays(path, vectors=np.asarray(vectors, np.float32))
 
 
@@ -73,7 +85,9 @@ def shard_width(folder: pathlib.Path, kind: str) -> int:
     """
     widths = {_shape(path)[-1] for path in folder.glob(f"{kind}-*.npz")}
     if len(widths) != 1:
-        raise UserError(f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them anew")
+        raise UserError(
+            f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them anew"
+        )
     return widths.pop()
 
 
@@ -98,10 +112,22 @@ def _read(path: pathlib.Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as stored:
             vectors: np.ndarray = stored["vectors"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path}: not as it was written ({error}); remove it, its texts are encoded again") from error
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise UserError(
+            f"{path}: not as it was written ({error}); remove it, its texts are encoded again"
+        ) from error
     if vectors.ndim != 2:
-        raise UserError(f"{path}: holds shape {vectors.shape}; expected a vector a row; remove it, its texts are encoded again")
+        raise UserError(
+            f"{path}: holds shape {vectors.shape}; expected a vector a row; remove it, its texts are encoded again"
+        )
     return vectors
 
 

@@ -20,7 +20,9 @@ from grasp_jax.knowledge.text.writer import TextWriter, history_columns
 SHOWN = 200  # characters of a sample
 
 
-def describe(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+def describe(
+    config: KnowledgeConfig, split: Split, sources: Texts
+) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
     Raises:
@@ -30,11 +32,18 @@ def describe(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[dic
         return {}, {}
     log, statuses = split.log, {}
     item_prompt, user_prompt = prompts_of(config, split, sources)
-    item_texts, statuses["items_status"] = DESCRIBERS[config.describer]("items", log.num_items, item_prompt, config)
+    item_texts, statuses["items_status"] = DESCRIBERS[config.describer](
+        "items", log.num_items, item_prompt, config
+    )
     user_texts = sources.of_users
     if user_texts is None:
-        user_texts, statuses["users_status"] = DESCRIBERS[config.describer]("users", log.num_users, user_prompt, config)
-    texts = {"items": corrupt_texts(config.corruption, item_texts, ITEMS), "users": corrupt_texts(config.corruption, user_texts, USERS)}
+        user_texts, statuses["users_status"] = DESCRIBERS[config.describer](
+            "users", log.num_users, user_prompt, config
+        )
+    texts = {
+        "items": corrupt_texts(config.corruption, item_texts, ITEMS),
+        "users": corrupt_texts(config.corruption, user_texts, USERS),
+    }
     return texts, {} if config.describer == "template" else statuses
 
 
@@ -92,7 +101,9 @@ def prompts_of(config: KnowledgeConfig, split: Split, sources: Texts) -> tuple[P
             f"config.knowledge.encoder={config.encoder!r} needs text, but config.data.items_file names no items table; "
             "give one, or bring vectors with encoder 'file', or train --config.model.method=plain"
         )
-    (of_items, item_field), (of_users, user_field) = (template_of(config, kind) for kind in ("item", "user"))
+    (of_items, item_field), (of_users, user_field) = (
+        template_of(config, kind) for kind in ("item", "user")
+    )
     items = columns.told(sources.items, config.text_columns, of_items)
     users = None if sources.users is None else columns.cleaned(sources.users)
     history = prompts.History(split.train, split.log.items, items)
@@ -140,26 +151,47 @@ def sample_prompts(config: KnowledgeConfig, split: Split, sources: Texts) -> lis
     of_items, of_users = prompts_of(unshared, split, sources)
     lines = [_items_usage(config, sources.items)]
     if sources.users is not None and sources.of_users is None:
-        lines.append(columns.usage("users", sources.users, columns.field_names(template_of(config, "user")[0]), held_back(config)))
-    examples = [f"item {split.log.item_ids[row]}: {of_items(row)}" for row in dict.fromkeys((0, split.log.num_items // 2))]
+        lines.append(
+            columns.usage(
+                "users",
+                sources.users,
+                columns.field_names(template_of(config, "user")[0]),
+                held_back(config),
+            )
+        )
+    examples = [
+        f"item {split.log.item_ids[row]}: {of_items(row)}"
+        for row in dict.fromkeys((0, split.log.num_items // 2))
+    ]
     row = split.log.num_users // 2
-    examples.append(f"a user: {of_users(row) if sources.of_users is None else sources.of_users[row]}")
+    examples.append(
+        f"a user: {of_users(row) if sources.of_users is None else sources.of_users[row]}"
+    )
     return lines + [_shortened(example) for example in examples]
 
 
 def _items_usage(config: KnowledgeConfig, items: AttributeTable) -> str:
     """Which columns of the items table are used, and what is left out of those."""
     template, _ = template_of(config, "item")
-    fields, made = columns.field_names(template), columns.made_of(items, config.text_columns, template)
+    fields, made = (
+        columns.field_names(template),
+        columns.made_of(items, config.text_columns, template),
+    )
     remarks = []
-    if lacking := [name for name in fields if name not in items.columns and not (name == columns.MADE and made)]:
+    if lacking := [
+        name for name in fields if name not in items.columns and not (name == columns.MADE and made)
+    ]:
         remarks.append(f"no such column, so left out: {', '.join(lacking)}")
     single = [name for name in prompts.single_fields(template) if name in items.columns]
     if count := columns.count_longer(items, single, prompts.MAX_SINGLE_CHARACTERS):
-        remarks.append(f"{count:,} values of more than {prompts.MAX_SINGLE_CHARACTERS} characters read as unknown")
+        remarks.append(
+            f"{count:,} values of more than {prompts.MAX_SINGLE_CHARACTERS} characters read as unknown"
+        )
     if count := columns.count_longer(items, made, columns.MAX_PART_CHARACTERS):
         remarks.append(f"{count:,} values are cut at {columns.MAX_PART_CHARACTERS} characters")
-    return columns.usage("items", items, columns.columns_read(items, config.text_columns, template), remarks=remarks)
+    return columns.usage(
+        "items", items, columns.columns_read(items, config.text_columns, template), remarks=remarks
+    )
 
 
 def _shortened(text: str) -> str:

@@ -27,7 +27,9 @@ class BatchStates(NamedTuple):
 class AuxiliaryLoss(nn.Module):
     """A loss that a method adds to that of the next item; its parameters are trained along and not read afterwards."""
 
-    def __call__(self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def __call__(
+        self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """The weighted loss [] of a batch.
 
         Args:

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 Tables: TypeAlias = Mapping[str, Any]  # frozen tables by name: arrays, or rows of `parallel.rows`
-Params: TypeAlias = Mapping[str, Any]  # parameters of one model, or of M with a leading axis, as flax nests them
+Params: TypeAlias = Mapping[
+    str, Any
+]  # parameters of one model, or of M with a leading axis, as flax nests them
 
 
 class PackedBatch(NamedTuple):

@@ -9,7 +9,9 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 
 
-def build_model(config: ModelConfig, method: str, backbone: str, sizes: ModelSizes, projection: str = "token") -> SequenceModel:
+def build_model(
+    config: ModelConfig, method: str, backbone: str, sizes: ModelSizes, projection: str = "token"
+) -> SequenceModel:
     """The model named by `method` and `backbone`.
 
     Args:

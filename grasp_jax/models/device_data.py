@@ -66,24 +66,33 @@ def interaction_logits(tables: Tables, users: Any, items: Any) -> Any:
     logits = np.empty((flat_users.size, 2), np.float32)
     for begin in range(0, flat_users.size, LOGIT_BLOCK):
         block = slice(begin, begin + LOGIT_BLOCK)
-        own = np.resize(flat_users[block], LOGIT_BLOCK), np.resize(flat_items[block], LOGIT_BLOCK)  # one shape; the last block repeats
+        own = (
+            np.resize(flat_users[block], LOGIT_BLOCK),
+            np.resize(flat_items[block], LOGIT_BLOCK),
+        )  # one shape; the last block repeats
         of_block, asked_with = with_query_rows(tables, own[0])
         logits[block] = on_host(_logits_of(of_block, asked_with, own[1]))[: len(flat_users[block])]
     return logits.reshape(*users.shape, 2)
 
 
-def with_query_rows(tables: Tables, queries: jax.Array | np.ndarray) -> tuple[Tables, jax.Array | np.ndarray]:
+def with_query_rows(
+    tables: Tables, queries: jax.Array | np.ndarray
+) -> tuple[Tables, jax.Array | np.ndarray]:
     """Tables that hold the query rows that are asked for, and the [...] queries as rows of them; as given where tables are on devices."""
     if not isinstance(tables.get("users"), HostRows):
         return tables, queries
     rows, places = np.unique(on_host(queries), return_inverse=True)
-    rows = np.pad(rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge")  # few shapes, so that little is compiled
-    return {**tables, **{name: tables[name].read(rows) for name in QUERY_TABLES}}, places.reshape(queries.shape).astype(np.int32)
+    rows = np.pad(
+        rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge"
+    )  # few shapes, so that little is compiled
+    return {**tables, **{name: tables[name].read(rows) for name in QUERY_TABLES}}, places.reshape(
+        queries.shape
+    ).astype(np.int32)
 
 
 def with_batch_queries(
     tables: Tables, batch: PackedBatch, num_users: int, rows: Mapping[str, jax.Array] | None
-) -> tuple[Tables, PackedBatch]:  # fmt: skip
+) -> tuple[Tables, PackedBatch]:
     """`with_query_rows` of a batch, within a step: rows of its users, where query tables are not on every device.
 
     Args:
@@ -93,20 +102,28 @@ def with_batch_queries(
     if not isinstance(tables.get("users"), ShardedRows | HostRows):
         return tables, batch
     none = np.iinfo(np.int32).max
-    users = jnp.unique(jnp.where(batch.segments >= 0, batch.segments, none), size=num_users, fill_value=none)
+    users = jnp.unique(
+        jnp.where(batch.segments >= 0, batch.segments, none), size=num_users, fill_value=none
+    )
     if rows is None:
         known = jnp.where(users == none, 0, users)
         rows = {name: tables[name][known] for name in QUERY_TABLES}
     rows = {name: repeated(tables[name].mesh, own) for name, own in rows.items()}
-    return {**tables, **rows}, batch._replace(queries=jnp.minimum(jnp.searchsorted(users, batch.queries), num_users - 1))
+    return {**tables, **rows}, batch._replace(
+        queries=jnp.minimum(jnp.searchsorted(users, batch.queries), num_users - 1)
+    )
 
 
 @jax.jit
 def _interaction_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     flat_users, flat_items = users.ravel(), items.ravel()
     padded = -(-flat_users.size // LOGIT_BLOCK) * LOGIT_BLOCK - flat_users.size
-    blocks = [jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)]
-    logits: jax.Array = jax.lax.map(lambda block: logits_of(tables, block[0], block[1]), tuple(blocks))
+    blocks = [
+        jnp.pad(flat, (0, padded)).reshape(-1, LOGIT_BLOCK) for flat in (flat_users, flat_items)
+    ]
+    logits: jax.Array = jax.lax.map(
+        lambda block: logits_of(tables, block[0], block[1]), tuple(blocks)
+    )
     return logits.reshape(-1, 2)[: flat_users.size].reshape(*users.shape, 2)
 
 
@@ -114,9 +131,13 @@ def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.A
     """Pair logits of all pairs of [B] query rows and [C] item rows: [B, C, 2]."""
     with jax.named_scope("gather"):
         queries = tables["users"][users], tables["users_similar"][users]
-    if isinstance(tables["items"], ShardedRows) and len(users) < len(items):  # B numbers of an item travel instead of 2E
+    if isinstance(tables["items"], ShardedRows) and len(users) < len(
+        items
+    ):  # B numbers of an item travel instead of 2E
 
-        def of_all(queries: tuple[jax.Array, jax.Array], own: jax.Array, similar: jax.Array) -> jax.Array:
+        def of_all(
+            queries: tuple[jax.Array, jax.Array], own: jax.Array, similar: jax.Array
+        ) -> jax.Array:
             return pair_logits(*queries, own, similar, "be,ce->cb")
 
         return from_rows(of_all, queries, _item_tables(tables), items).swapaxes(0, 1)
@@ -131,9 +152,17 @@ def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     queries = tables["users"], tables["users_similar"]
     if isinstance(tables["users"], ShardedRows):
         asked = users.ravel()
-        queries, users = (tables["users"][asked], tables["users_similar"][asked]), jnp.arange(users.size).reshape(users.shape)
+        queries, users = (
+            (tables["users"][asked], tables["users_similar"][asked]),
+            jnp.arange(users.size).reshape(users.shape),
+        )
 
-    def of_pairs(queries: tuple[jax.Array, jax.Array], own: jax.Array, similar: jax.Array, asked_with: jax.Array) -> jax.Array:
+    def of_pairs(
+        queries: tuple[jax.Array, jax.Array],
+        own: jax.Array,
+        similar: jax.Array,
+        asked_with: jax.Array,
+    ) -> jax.Array:
         with jax.named_scope("gather"):
             rows = queries[0][asked_with], queries[1][asked_with]
         return pair_logits(*rows, own, similar)

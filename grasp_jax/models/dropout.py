@@ -24,4 +24,6 @@ def for_each(module: nn.Module, run: Callable[..., jax.Array], *stacked: jax.Arr
     Laid one after the other, [n * R, ...], the second part's draws would depend on the number of rows, which is rounded up to what
     devices share.
     """
-    return nn.vmap(run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True})(module, *stacked)
+    return nn.vmap(
+        run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True}
+    )(module, *stacked)

@@ -58,4 +58,7 @@ def asked_with(kind: str, bank: Bank, split: Split) -> list[FrozenTable]:
         return [of_bank(bank, name) for name in USER_TABLES]
     if kind == "neighbours":
         return [of_bank(bank, "users_similar", name) for name in USER_TABLES]
-    return [FrozenTable(name, rows, Placement.USER_ROWS) for name, rows in query_tables(kind, bank, split).items()]
+    return [
+        FrozenTable(name, rows, Placement.USER_ROWS)
+        for name, rows in query_tables(kind, bank, split).items()
+    ]

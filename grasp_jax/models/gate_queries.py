@@ -21,7 +21,9 @@ QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
 BY_INTERACTION = ("two_fold", "prefix")
 
 
-def query_rows(kind: str, log: InteractionLog, interactions: np.ndarray, users: np.ndarray) -> np.ndarray:
+def query_rows(
+    kind: str, log: InteractionLog, interactions: np.ndarray, users: np.ndarray
+) -> np.ndarray:
     """Row of the query tables for asked interactions: flat index of each (the end of the history for what comes next) and its user."""
     return (interactions + users if kind in BY_INTERACTION else users).astype(np.int32)
 
@@ -33,7 +35,10 @@ def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dic
     if kind == "neighbours":
         return dict.fromkeys(("users", "users_similar"), bank["users_similar"])
     means = {"history": history_means, "two_fold": two_fold_means, "prefix": prefix_means}[kind]
-    return {name: unit(means(bank[of], split)) for name, of in (("users", "items"), ("users_similar", "items_similar"))}
+    return {
+        name: unit(means(bank[of], split))
+        for name, of in (("users", "items"), ("users_similar", "items_similar"))
+    }
 
 
 def history_means(items: np.ndarray, split: Split) -> np.ndarray:
@@ -45,13 +50,20 @@ def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
     """[I + N, E]: training items of even place are asked with the odd ones and the other way round; later items with all."""
     log, training = split.log, _in_training(split)
     place = np.arange(log.num_interactions) - log.offsets[log.users]
-    halves = [_sums(items, log.items, log.users, training & (place % 2 == half), log.num_users) for half in (0, 1)]
+    halves = [
+        _sums(items, log.items, log.users, training & (place % 2 == half), log.num_users)
+        for half in (0, 1)
+    ]
     rows = np.repeat(halves[0] + halves[1], log.lengths + 1, axis=0)
     asked = np.flatnonzero(training)
     for half in (0, 1):
         own, other = asked[place[asked] % 2 == half], asked[place[asked] % 2 != half]
-        again = _occurrences(log, other, own)  # bought twice: the asked item stands in the other half too
-        rows[own + log.users[own]] = halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
+        again = _occurrences(
+            log, other, own
+        )  # bought twice: the asked item stands in the other half too
+        rows[own + log.users[own]] = (
+            halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
+        )
     return rows
 
 
@@ -71,7 +83,12 @@ def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
     rows = np.zeros((log.num_interactions + log.num_users, items.shape[1]), np.float32)
     for user in range(log.num_users):
         begin, end = log.offsets[user], log.offsets[user + 1]
-        np.cumsum(items[log.items[begin:end]], axis=0, dtype=np.float32, out=rows[begin + user + 1 : end + user + 1])
+        np.cumsum(
+            items[log.items[begin:end]],
+            axis=0,
+            dtype=np.float32,
+            out=rows[begin + user + 1 : end + user + 1],
+        )
     return rows
 
 
@@ -87,7 +104,9 @@ def _in_training(split: Split) -> np.ndarray:
     return inside
 
 
-def _sums(vectors: np.ndarray, items: np.ndarray, users: np.ndarray, kept: np.ndarray, num_users: int) -> np.ndarray:
+def _sums(
+    vectors: np.ndarray, items: np.ndarray, users: np.ndarray, kept: np.ndarray, num_users: int
+) -> np.ndarray:
     sums = np.zeros((num_users, vectors.shape[1]), np.float32)
     np.add.at(sums, users[kept], vectors[items[kept]])
     return sums

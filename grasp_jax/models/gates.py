@@ -15,7 +15,11 @@ def sigmoid_attention(query: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def pair_logits(
-    users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array, subscripts: str = "...e,...e->..."
+    users: jax.Array,
+    users_similar: jax.Array,
+    items: jax.Array,
+    items_similar: jax.Array,
+    subscripts: str = "...e,...e->...",
 ) -> jax.Array:
     """The two logits (s1, s2) of user-item pairs; frozen tables make them data, computed once and kept as two floats.
 
@@ -87,7 +91,11 @@ def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
       [R, L, 3] log of the sum over the history that a position belongs to, itself and earlier positions.
     """
     length = segments.shape[1]
-    together = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, None, :] & jnp.tril(jnp.ones((length, length), bool))
+    together = (
+        (segments[:, :, None] == segments[:, None, :])
+        & (segments >= 0)[:, None, :]
+        & jnp.tril(jnp.ones((length, length), bool))
+    )
     spread = jnp.where(together[..., None], three_logits(logits)[:, None, :, :], -jnp.inf)
     return jnp.where(segments[..., None] >= 0, jax.nn.logsumexp(spread, axis=2), 0.0)
 

@@ -28,7 +28,9 @@ def _take_forward(rows: jax.Array, index: jax.Array) -> tuple[jax.Array, tuple[j
 def _take_backward(saved: tuple[jax.Array, int], gradient: jax.Array) -> tuple[jax.Array, None]:
     index, num_rows = saved
     order = jnp.argsort(index)
-    summed = jax.ops.segment_sum(gradient[order], index[order], num_segments=num_rows, indices_are_sorted=True)
+    summed = jax.ops.segment_sum(
+        gradient[order], index[order], num_segments=num_rows, indices_are_sorted=True
+    )
     return summed, None
 
 

@@ -24,7 +24,9 @@ def register_method(name: str, method: Method) -> None:
       UserError: the name is taken or no name, or the object is no `Method`.
     """
     if not isinstance(method, Method):
-        raise UserError(f"register_method: {method!r}; expected an object of a subclass of grasp_jax.models.methods.base.Method")
+        raise UserError(
+            f"register_method: {method!r}; expected an object of a subclass of grasp_jax.models.methods.base.Method"
+        )
     _register("register_method", METHODS, name, method)
 
 
@@ -35,13 +37,17 @@ def register_backbone(name: str, backbone: type[Backbone]) -> None:
       UserError: the name is taken or no name, or the object is no subclass of `Backbone`.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
-        raise UserError(f"register_backbone: {backbone!r}; expected a subclass of grasp_jax.models.backbones.base.Backbone")
+        raise UserError(
+            f"register_backbone: {backbone!r}; expected a subclass of grasp_jax.models.backbones.base.Backbone"
+        )
     _register("register_backbone", BACKBONES, name, backbone)
 
 
 def _register(call: str, known: dict[str, T], name: str, value: T) -> None:
     if not NAME.fullmatch(name):
-        raise UserError(f"{call}: {name!r}; expected a name of lower-case letters, digits and underscores")
+        raise UserError(
+            f"{call}: {name!r}; expected a name of lower-case letters, digits and underscores"
+        )
     if known.get(name, value) is not value and type(known[name]) is not type(value):
         raise UserError(f"{call}: {name!r} is taken; choose another name")
     known[name] = value

@@ -41,7 +41,9 @@ class SequenceModel(TrainingScores):
         """[..., D] -> [...]: what the last layer's bias adds to every score of a state."""
         return self.encoder.last_layer(states)[1]
 
-    def user_states(self, features: jax.Array, batch: PackedBatch, newest: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def user_states(
+        self, features: jax.Array, batch: PackedBatch, newest: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None]:
         """States after the newest item of each user.
 
         Args:
@@ -54,25 +56,40 @@ class SequenceModel(TrainingScores):
         """
         normaliser = self._history_normaliser(batch)
         vectors = self.encoder(features[batch.items], self.encoder.gates(batch.logits, normaliser))
-        states = self.backbone(self._hidden(vectors, batch.masked), batch.segments, batch.positions, None, newest)
+        states = self.backbone(
+            self._hidden(vectors, batch.masked), batch.segments, batch.positions, None, newest
+        )
         last_item = newest - 1 if self.backbone.bidirectional else newest
         return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
 
     def score_candidates(
-        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+        self,
+        features: jax.Array,
+        states: jax.Array,
+        logits: jax.Array | None,
+        normaliser: jax.Array | None,
     ) -> jax.Array:
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
         gates = self._candidate_gates(logits, normaliser)
         weights, offset = self.encoder.last_layer(states)
-        return jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates)) + offset[:, None]
+        return (
+            jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates))
+            + offset[:, None]
+        )
 
     def score_items(
-        self, features: jax.Array, states: jax.Array, logits: jax.Array | None, normaliser: jax.Array | None
+        self,
+        features: jax.Array,
+        states: jax.Array,
+        logits: jax.Array | None,
+        normaliser: jax.Array | None,
     ) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
         return self.encoder.score_all(features, states, self._candidate_gates(logits, normaliser))
 
-    def _candidate_gates(self, logits: jax.Array | None, normaliser: jax.Array | None) -> jax.Array | None:
+    def _candidate_gates(
+        self, logits: jax.Array | None, normaliser: jax.Array | None
+    ) -> jax.Array | None:
         """[B, C, 2] logits and [B, 3] denominators of the histories -> [B, C, 3]."""
         if normaliser is None or logits is None:
             return self.encoder.gates(logits)
@@ -87,7 +104,10 @@ def apply(
     **kwargs: Arguments.kwargs,
 ) -> Result:
     """`model.method(*args, **kwargs)` with the given parameters and no dropout; `method` is one of the class."""
-    bound = cast(Callable[Arguments, Result], functools.partial(model.apply, {"params": params}, method=method))
+    bound = cast(
+        Callable[Arguments, Result],
+        functools.partial(model.apply, {"params": params}, method=method),
+    )
     return bound(*args, **kwargs)
 
 

@@ -61,7 +61,9 @@ class TrainingScores(nn.Module):
 
     def setup(self) -> None:
         if self.backbone.mask_at:
-            self.mask_vector = self.param("mask_vector", nn.initializers.normal(0.02), (self.encoder.vector_width,))
+            self.mask_vector = self.param(
+                "mask_vector", nn.initializers.normal(0.02), (self.encoder.vector_width,)
+            )
 
     @property
     def copies(self) -> int:
@@ -78,7 +80,11 @@ class TrainingScores(nn.Module):
         return self.encoder.item_features(tables, ids)
 
     def training_features(
-        self, tables: Tables, batch: PackedBatch, negatives: Negatives, context: StepContext = NO_CONTEXT
+        self,
+        tables: Tables,
+        batch: PackedBatch,
+        negatives: Negatives,
+        context: StepContext = NO_CONTEXT,
     ) -> jax.Array:
         """`item_features` of the `rows_of_step`, [n, K, ...], by the cheaper of two equal ways."""
         rows = rows_of_step(batch, negatives, self.backbone.bidirectional)
@@ -125,37 +131,61 @@ class TrainingScores(nn.Module):
 
         states, items_at = self._training_states(inputs, batch, dropout)
         auxiliary: jax.Array | float = 0.0
-        if self.auxiliary is not None:  # of masked copies, the last is the one that is asked what ranking asks
+        if (
+            self.auxiliary is not None
+        ):  # of masked copies, the last is the one that is asked what ranking asks
             last_copy = BatchStates(items_at[-rows:], states[-rows:], batch.items[:rows], vectors)
             auxiliary = self.auxiliary(tables, last_copy, context)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         scored = ScoredStates(states, *self.encoder.last_layer(states))
-        positive = (scored.weights * jnp.roll(head, -self.ahead, axis=1)).sum(axis=-1) + scored.offset
+        positive = (scored.weights * jnp.roll(head, -self.ahead, axis=1)).sum(
+            axis=-1
+        ) + scored.offset
         gates = self._negative_gates(batch, targets, normaliser)
         if isinstance(targets.negatives, SharedNegatives):
             negative = self._shared_scores(batch, targets, parts.negatives, scored, gates)
         else:
-            own_head = self._head_input(tables, parts.negatives, targets.negatives.items.shape, gates, fused)
+            own_head = self._head_input(
+                tables, parts.negatives, targets.negatives.items.shape, gates, fused
+            )
             negative = _own_scores(targets, own_head, scored)
         places = targets.places
-        return PairScores(places.take(positive), negative, places.exist(batch.items.size), auxiliary)
+        return PairScores(
+            places.take(positive), negative, places.exist(batch.items.size), auxiliary
+        )
 
     def _gathers_itself(self, negatives: Negatives) -> bool:
         """Whether the encoder gathers rows by a kernel of its own: with ids in place of features, and nothing shared."""
-        return self.encoder.gathers_itself and self.projection == "token" and isinstance(negatives, OwnNegatives)
+        return (
+            self.encoder.gathers_itself
+            and self.projection == "token"
+            and isinstance(negatives, OwnNegatives)
+        )
 
     def _parts(
-        self, tables: Tables, batch: PackedBatch, negatives: Negatives, fused: bool, context: StepContext
+        self,
+        tables: Tables,
+        batch: PackedBatch,
+        negatives: Negatives,
+        fused: bool,
+        context: StepContext,
     ) -> ItemParts:
         """Features of the items of a step; their rows, if the encoder gathers itself."""
         if fused:
-            rows = in_shares(rows_of_step(batch, negatives, self.backbone.bidirectional), self.shares)
+            rows = in_shares(
+                rows_of_step(batch, negatives, self.backbone.bidirectional), self.shares
+            )
             return parts_of(rows, batch, negatives)
         return parts_of(self.training_features(tables, batch, negatives, context), batch, negatives)
 
     def _head_input(
-        self, tables: Tables, part: jax.Array, shape: tuple[int, ...], gates: jax.Array | None, fused: bool
+        self,
+        tables: Tables,
+        part: jax.Array,
+        shape: tuple[int, ...],
+        gates: jax.Array | None,
+        fused: bool,
     ) -> jax.Array:
         """Of one of `ItemParts`, laid out as `shape`: [*shape, H']."""
         if fused:
@@ -176,8 +206,12 @@ class TrainingScores(nn.Module):
         inputs = jnp.concatenate([vectors] * self.copies)
         if batch.replaced is not None and shown is not None:
             gates = self.encoder.gates(batch.replaced_logits, _first(normaliser, len(vectors)))
-            others = self.encoder.finish(self._head_input(tables, shown, batch.replaced.shape, gates, fused))
-            inputs = jnp.concatenate([jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors])
+            others = self.encoder.finish(
+                self._head_input(tables, shown, batch.replaced.shape, gates, fused)
+            )
+            inputs = jnp.concatenate(
+                [jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors]
+            )
         return self._hidden(inputs, batch.masked)
 
     def _training_states(
@@ -186,28 +220,44 @@ class TrainingScores(nn.Module):
         """States [copies * R, L, D], and the segments [copies * R, L] of the items that they were made of."""
         segments = batch.segments
         if not self.backbone.is_causal and not self.backbone.bidirectional:
-            segments = jnp.where(is_last(segments), -1, segments)  # the last item is only asked for, so nobody may look at it
+            segments = jnp.where(
+                is_last(segments), -1, segments
+            )  # the last item is only asked for, so nobody may look at it
         if self.copies == 1:
             states = self.backbone(inputs, segments, batch.positions, dropout)
         else:
-            parts = (x.reshape(self.copies, -1, *x.shape[1:]) for x in (inputs, segments, batch.positions))
+            parts = (
+                x.reshape(self.copies, -1, *x.shape[1:])
+                for x in (inputs, segments, batch.positions)
+            )
             each = for_each(self.backbone, lambda backbone, *part: backbone(*part, dropout), *parts)
             states = each.reshape(-1, *each.shape[2:])
         return states, self._of_items(batch._replace(segments=segments))
 
-    def _negative_gates(self, batch: PackedBatch, targets: Targets, normaliser: jax.Array | None) -> jax.Array | None:
+    def _negative_gates(
+        self, batch: PackedBatch, targets: Targets, normaliser: jax.Array | None
+    ) -> jax.Array | None:
         """[P, G, 3] or [P, S, 3] gates of users and negatives; None without gates."""
         logits = targets.negative_logits
         if normaliser is None or logits is None:
             return self.encoder.gates(logits)
         place = targets.places.places(batch.items.size)
-        before = jnp.maximum(place + self.ahead - 1, 0)  # the newest item that the asked one follows, if there is one
-        follows = (batch.positions.ravel()[place] + self.ahead > 0) & (self._of_items(batch).ravel()[before] >= 0)
+        before = jnp.maximum(
+            place + self.ahead - 1, 0
+        )  # the newest item that the asked one follows, if there is one
+        follows = (batch.positions.ravel()[place] + self.ahead > 0) & (
+            self._of_items(batch).ravel()[before] >= 0
+        )
         of_history = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
         return self.encoder.gates(logits, candidate_normaliser(logits, of_history[:, None]))
 
     def _shared_scores(
-        self, batch: PackedBatch, targets: Targets, features: jax.Array, scored: ScoredStates, gates: jax.Array | None
+        self,
+        batch: PackedBatch,
+        targets: Targets,
+        features: jax.Array,
+        scored: ScoredStates,
+        gates: jax.Array | None,
     ) -> jax.Array:
         """[P, S] scores of negatives that all targets share; -inf where one is the target."""
         scores = self.encoder.score_all(features, targets.places.take(scored.states), gates)
@@ -216,11 +266,19 @@ class TrainingScores(nn.Module):
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         """[R, L, D] with the mask vector where an item is hidden."""
-        return jnp.where(masked[..., None], self.mask_vector, vectors) if self.backbone.mask_at else vectors
+        return (
+            jnp.where(masked[..., None], self.mask_vector, vectors)
+            if self.backbone.mask_at
+            else vectors
+        )
 
     def _of_items(self, batch: PackedBatch) -> jax.Array:
         """Segments of real items; a mask before a history is none."""
-        return jnp.where(batch.masked, -1, batch.segments) if self.backbone.mask_at == START else batch.segments
+        return (
+            jnp.where(batch.masked, -1, batch.segments)
+            if self.backbone.mask_at == START
+            else batch.segments
+        )
 
     def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
         """[R, L, 3] softmax denominators of the histories up to each place; None for other gates."""

@@ -6,9 +6,23 @@ from typing import NamedTuple
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _BYTES = {
-    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
-_INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (\S.*?) ({'|'.join(KINDS)})(?:-start)?\(", re.MULTILINE)
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "f16": 2,
+    "bf16": 2,
+    "s32": 4,
+    "u32": 4,
+    "f32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
+_INSTRUCTION = re.compile(
+    rf"^\s*(?:ROOT )?%?[\w.-]+ = (\S.*?) ({'|'.join(KINDS)})(?:-start)?\(", re.MULTILINE
+)
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
@@ -46,8 +60,13 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
     for match in _INSTRUCTION.finditer(text):
         line = text[match.start() : text.find("\n", match.end())]
         name = re.search(r'op_name="([^"]*)"', line)
-        arrays = [math.prod(map(int, filter(None, shape.split(",")))) * _BYTES.get(kind, 4) for kind, shape in _ARRAY.findall(match[1])]
-        found.append(Collective(match[2], sum(arrays), _group(line, num_devices), name[1] if name else ""))
+        arrays = [
+            math.prod(map(int, filter(None, shape.split(",")))) * _BYTES.get(kind, 4)
+            for kind, shape in _ARRAY.findall(match[1])
+        ]
+        found.append(
+            Collective(match[2], sum(arrays), _group(line, num_devices), name[1] if name else "")
+        )
     return [one for one in found if one.group > 1]
 
 

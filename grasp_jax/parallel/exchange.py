@@ -20,7 +20,9 @@ from grasp_jax.parallel.mesh import ALL, TABLE
 Rows = tuple[jax.Array, ...]
 Compute = Callable[..., jax.Array]
 
-SPARE = 4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
+SPARE = (
+    4.0  # standard deviations of an even draw above its mean for which an exchange of rows has room
+)
 
 
 def slots(num_ids: int, devices: int, table: int) -> int:
@@ -42,13 +44,17 @@ def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
     def on_mesh(function: Callable[..., Any], num_shared: int, out: P) -> Callable[..., Any]:
         def run(operands: Any, rows: Any, *shared: jax.Array) -> Any:
             specs = (P(), P(TABLE), *[P(ALL)] * num_shared)
-            return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(operands, rows, *shared)
+            return jax.shard_map(
+                function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False
+            )(operands, rows, *shared)
 
         return run
 
     @jax.custom_vjp
     def exchanged(operands: Any, rows: Rows, ids: jax.Array, *sides: jax.Array) -> jax.Array:
-        found: jax.Array = on_mesh(device.forward, 1 + len(sides), P(ALL))(operands, rows, ids, *sides)
+        found: jax.Array = on_mesh(device.forward, 1 + len(sides), P(ALL))(
+            operands, rows, ids, *sides
+        )
         return found
 
     def exchanged_forward(operands: Any, rows: Any, *shared: jax.Array) -> tuple[jax.Array, Any]:
@@ -56,7 +62,9 @@ def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
 
     def exchanged_backward(saved: Any, gradient: jax.Array) -> Any:
         operands, rows, shared = saved
-        by_operands = on_mesh(device.backward, 1 + len(shared), P())(operands, rows, gradient, *shared)
+        by_operands = on_mesh(device.backward, 1 + len(shared), P())(
+            operands, rows, gradient, *shared
+        )
         return (by_operands, *[None] * (1 + len(shared)))
 
     exchanged.defvjp(exchanged_forward, exchanged_backward)
@@ -112,7 +120,11 @@ class _Device:
         room = self.room
         order, begin, counts, exchanges = self.sorted_by_owner(ids)
         owner = ids % self.shares
-        rank = jnp.zeros_like(ids).at[order].set(jnp.arange(ids.size) - begin[owner[order]], unique_indices=True)
+        rank = (
+            jnp.zeros_like(ids)
+            .at[order]
+            .set(jnp.arange(ids.size) - begin[owner[order]], unique_indices=True)
+        )
 
         def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             k, found = carry

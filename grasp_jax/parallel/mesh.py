@@ -31,7 +31,11 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
     devices, wanted = jax.devices(), data * table
     if wanted > len(devices):
         kind = devices[0].platform
-        more = f"; XLA_FLAGS=--xla_force_host_platform_device_count={wanted} emulates more" if kind == "cpu" else ""
+        more = (
+            f"; XLA_FLAGS=--xla_force_host_platform_device_count={wanted} emulates more"
+            if kind == "cpu"
+            else ""
+        )
         raise UserError(
             f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {len(devices)} together, for there are no more "
             f"devices ({kind}){more}"
@@ -41,7 +45,9 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
             f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, for that is how many devices "
             f"{jax.process_count()} processes have"
         )
-    return jax.make_mesh((data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted])
+    return jax.make_mesh(
+        (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted]
+    )
 
 
 def everywhere(mesh: Mesh, tree: Any) -> Any:
@@ -56,7 +62,9 @@ def shared_out(mesh: Mesh, tree: Any, axis: int, in_parts: bool = False) -> Any:
     """
     sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, ALL))
     if in_parts and not sharding.is_fully_addressable:
-        return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), tree)
+        return jax.tree.map(
+            functools.partial(jax.make_array_from_process_local_data, sharding), tree
+        )
     return jax.tree.map(lambda leaf: placed(leaf, sharding), tree)
 
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 from grasp_jax.parallel.exchange import slots
 
 FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
-LAUNCHES, LAUNCH_SECONDS = 300, 3e-6  # kernels of a step and the time of each on a GPU, however small it is
+LAUNCHES, LAUNCH_SECONDS = (
+    300,
+    3e-6,
+)  # kernels of a step and the time of each on a GPU, however small it is
 USABLE = 0.9  # of a device's memory
 MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -119,9 +122,17 @@ def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     return {
         "item tables": math.ceil(work.items / layout.table) * row,
         "user tables": math.ceil(work.users * share) * row,
-        "interactions": work.interactions * 5 * FLOAT + work.interactions * FLOAT + work.users * FLOAT,  # with logits; exclusions
-        "validation": math.ceil(work.evaluated / layout.devices) * (1 + work.candidates) * 3 * FLOAT,
-        "parameters": 4 * work.models * work.parameters * FLOAT,  # Adam's two moments, and the best so far
+        "interactions": work.interactions * 5 * FLOAT
+        + work.interactions * FLOAT
+        + work.users * FLOAT,  # with logits; exclusions
+        "validation": math.ceil(work.evaluated / layout.devices)
+        * (1 + work.candidates)
+        * 3
+        * FLOAT,
+        "parameters": 4
+        * work.models
+        * work.parameters
+        * FLOAT,  # Adam's two moments, and the best so far
     }
 
 
@@ -135,7 +146,11 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         "rows": work.models * rows,
         "items' numbers": work.models * 2 * ids * work.of_item * FLOAT,
         "hidden layer": work.models * 3 * ids * (work.hidden if work.width else 0) * FLOAT,
-        "backbone": work.models * work.layers * places * (16 * work.features + 4 * work.length) * FLOAT,
+        "backbone": work.models
+        * work.layers
+        * places
+        * (16 * work.features + 4 * work.length)
+        * FLOAT,
         "gradients": work.models * work.parameters * FLOAT,
         "users' rows": work.models * asked,
     }
@@ -149,13 +164,17 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     """
     others, of_all = (layout.table - 1) * (work.width > 0), (layout.devices - 1) / layout.devices
     negatives = layout.negatives(work)
-    ids, pairs = (slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives))
+    ids, pairs = (
+        slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives)
+    )
     row = 2.0 * work.batch * work.width * work.table_bytes
     each = {
         "item rows": others * ids * (2 * FLOAT + 2 * work.of_item * FLOAT),
         "logits": others * pairs * (2 * FLOAT + 2 * FLOAT),
         "gradients": 2 * of_all * work.parameters * FLOAT,
-        "users' rows": {"device": 0.0, "sharded": 2 * of_all * row, "host": of_all * row}[layout.users],
+        "users' rows": {"device": 0.0, "sharded": 2 * of_all * row, "host": of_all * row}[
+            layout.users
+        ],
     }
     return {name: work.models * sent for name, sent in each.items()}
 
@@ -167,27 +186,40 @@ def step_flops(work: Workload, layout: Layout) -> float:
     projection = 2 * 2 * ids * work.width * 4 * work.hidden
     logits = 2 * negatives * 2 * work.width
     last = 3 * 2 * ids * work.hidden * work.features * (work.width > 0)
-    backbone = 3 * work.layers * work.places * (2 * 6 * work.features**2 + 2 * 2 * work.length * work.features)
+    backbone = (
+        3
+        * work.layers
+        * work.places
+        * (2 * 6 * work.features**2 + 2 * 2 * work.length * work.features)
+    )
     return work.models * (projection + logits + last + backbone) / layout.devices
 
 
 def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:
     """Of the parts of a step: the roofline's, communication, users' rows that come from the host meanwhile, and launches."""
     held, sent = step_bytes(work, layout), sent_bytes(work, layout)
-    traffic = held["rows"] + 2 * sum(held.values())  # rows are read from their table, then all is written once and read once
+    traffic = held["rows"] + 2 * sum(
+        held.values()
+    )  # rows are read from their table, then all is written once and read once
     to_all = device.link if layout.devices <= device.per_host else device.network
-    by_table = device.link if layout.table <= device.per_host else device.network  # parts of a table are neighbours
+    by_table = (
+        device.link if layout.table <= device.per_host else device.network
+    )  # parts of a table are neighbours
     return {
         "arithmetic": step_flops(work, layout) / device.flops,
         "memory": traffic / device.bandwidth,
         "host": held["users' rows"] / layout.devices / device.host * (layout.users == "host"),
-        "communication": (sent["gradients"] + sent["users' rows"]) / to_all + (sent["item rows"] + sent["logits"]) / by_table,
+        "communication": (sent["gradients"] + sent["users' rows"]) / to_all
+        + (sent["item rows"] + sent["logits"]) / by_table,
         "launches": LAUNCHES * LAUNCH_SECONDS,
     }
 
 
 def total_seconds(parts: dict[str, float]) -> float:
-    return max(parts["host"], max(parts["arithmetic"], parts["memory"]) + parts["communication"] + parts["launches"])
+    return max(
+        parts["host"],
+        max(parts["arithmetic"], parts["memory"]) + parts["communication"] + parts["launches"],
+    )
 
 
 def total_bytes(work: Workload, layout: Layout) -> float:

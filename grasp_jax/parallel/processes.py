@@ -18,10 +18,25 @@ from grasp_jax.errors import UserError
 from grasp_jax.parallel.mesh import shared_out
 from grasp_jax.preemption import PREEMPTED, PREEMPTION
 
-__all__ = ["GO_ON", "PREEMPTED", "PREEMPTION", "SAVE", "STOP", "highest_wish", "is_main_process", "join", "main_process_first", "meet"]
+__all__ = [
+    "GO_ON",
+    "PREEMPTED",
+    "PREEMPTION",
+    "SAVE",
+    "STOP",
+    "highest_wish",
+    "is_main_process",
+    "join",
+    "main_process_first",
+    "meet",
+]
 
 ADDRESS, COUNT, PLACE = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-GO_ON, SAVE, STOP = 0, 1, 2  # what a process wishes for after a dispatch; the highest of all is done
+GO_ON, SAVE, STOP = (
+    0,
+    1,
+    2,
+)  # what a process wishes for after a dispatch; the highest of all is done
 
 
 def join() -> None:
@@ -35,9 +50,13 @@ def join() -> None:
     missing = [name for name in (COUNT, PLACE) if not os.environ.get(name, "").isdigit()]
     if missing:
         given = os.environ.get(missing[0])
-        raise UserError(f"{missing[0]}: {given!r} beside {ADDRESS}; expected a whole number, as launch/local.py sets it")
+        raise UserError(
+            f"{missing[0]}: {given!r} beside {ADDRESS}; expected a whole number, as launch/local.py sets it"
+        )
     address, count, place = os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ[PLACE])
-    jax.distributed.initialize(address, count, place, cluster_detection_method="deactivate")  # the launcher has said all there is to know
+    jax.distributed.initialize(
+        address, count, place, cluster_detection_method="deactivate"
+    )  # the launcher has said all there is to know
     if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what the first process says, it says for all
 
@@ -67,7 +86,9 @@ def highest_wish(mesh: Mesh, own: int) -> Any:
     """The highest wish of all processes, to be read by `on_host` once the devices have come so far."""
     if jax.process_count() == 1:
         return np.int32(own)
-    return _highest(shared_out(mesh, np.full(jax.local_device_count(), own, np.int32), axis=0, in_parts=True))
+    return _highest(
+        shared_out(mesh, np.full(jax.local_device_count(), own, np.int32), axis=0, in_parts=True)
+    )
 
 
 _highest = jax.jit(lambda wishes: wishes.max())

@@ -104,17 +104,29 @@ def shard_rows(mesh: Mesh, table: np.ndarray, dtype: Any, axes: tuple[str, ...])
     return ShardedRows(rows, len(table), mesh, axes)
 
 
-def from_all_rows(compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...]) -> jax.Array:
+def from_all_rows(
+    compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...]
+) -> jax.Array:
     """`compute(operands, *tables)` [V, ...] of whole tables; of sharded ones each device computes its own rows, and all get all."""
     first = tables[0]
     if not isinstance(first, ShardedRows):
         return compute(operands, *tables)
     computed = compute(operands, *(table.rows for table in tables))  # type: ignore[union-attr]
-    in_order = computed.reshape(first.shares, -1, *computed.shape[1:]).swapaxes(0, 1).reshape(computed.shape)[: first.num_rows]
+    in_order = (
+        computed.reshape(first.shares, -1, *computed.shape[1:])
+        .swapaxes(0, 1)
+        .reshape(computed.shape)[: first.num_rows]
+    )
     return repeated(first.mesh, in_order)
 
 
-def from_rows(compute: Callable[..., jax.Array], operands: Any, tables: tuple[Table, ...], ids: jax.Array, *sides: jax.Array) -> jax.Array:
+def from_rows(
+    compute: Callable[..., jax.Array],
+    operands: Any,
+    tables: tuple[Table, ...],
+    ids: jax.Array,
+    *sides: jax.Array,
+) -> jax.Array:
     """`compute(operands, *(table[ids] for table in tables), *sides)`, where the rows lie.
 
     Args:
@@ -132,5 +144,7 @@ def from_rows(compute: Callable[..., jax.Array], operands: Any, tables: tuple[Ta
     flat = [x.ravel() for x in (ids, *sides)]
     filled = [jnp.pad(x, (0, -x.size % first.mesh.size)) for x in flat]
     sharded = tuple(table.rows for table in tables)  # type: ignore[union-attr]
-    found = exchange(compute, first.mesh, slots(ids.size, first.mesh.size, first.shares))(operands, sharded, *filled)
+    found = exchange(compute, first.mesh, slots(ids.size, first.mesh.size, first.shares))(
+        operands, sharded, *filled
+    )
     return found[: ids.size].reshape(*ids.shape, *found.shape[1:])

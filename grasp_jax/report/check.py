@@ -31,9 +31,15 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
         if damage := first_damaged(workdir, stored["files"]):
             raise UserError(f"{damage}; {again}")
         if stored["epochs"] != records.checksum({"method": method, "backbone": backbone}):
-            raise UserError(f"{records.path}: the epochs of {path.stem} are not those of its results; {again}")
+            raise UserError(
+                f"{records.path}: the epochs of {path.stem} are not those of its results; {again}"
+            )
     for folder in sorted((workdir / "checkpoints").glob("*")):
         find_model(folder, allow_older)
     for path in sorted((workdir / "candidates").glob("*.json")):
-        if damage := first_damaged(path.parent, read_sealed(path, "run --mode=evaluate with this workdir again")["files"]):
-            raise UserError(f"{damage}; run --mode=evaluate with this workdir again, they are drawn from the same seed")
+        if damage := first_damaged(
+            path.parent, read_sealed(path, "run --mode=evaluate with this workdir again")["files"]
+        ):
+            raise UserError(
+                f"{damage}; run --mode=evaluate with this workdir again, they are drawn from the same seed"
+            )

@@ -10,9 +10,14 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "*": r
 
 def markdown(table: Table) -> str:
     """A Markdown table under its title; the best of a column is bold."""
-    rows = [[f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)] for r, row in enumerate(table.rows)]
+    rows = [
+        [f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
     lines = [table.header, ["---"] * len(table.header), *rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    body = "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
+    )
     return "\n\n".join(filter(None, [f"### {table.title}", table.note, body])) + "\n"
 
 
@@ -25,7 +30,10 @@ def latex(table: Table) -> str:
     def cell(r: int, c: int, text: str) -> str:
         return rf"\textbf{{{escape(text)}}}" if (r, c) in table.best else escape(text)
 
-    lines = [" & ".join(cell(r, c, text) for c, text in enumerate(row)) + r" \\" for r, row in enumerate(table.rows)]
+    lines = [
+        " & ".join(cell(r, c, text) for c, text in enumerate(row)) + r" \\"
+        for r, row in enumerate(table.rows)
+    ]
     return "\n".join(
         [
             r"\begin{table}",

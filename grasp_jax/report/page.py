@@ -54,10 +54,16 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: dict[str, str]) -> st
     ]
     if figures:
         body.append('<h2 id="figures">Figures</h2>')
-        body += ["<div class=figures>", *(f"<div>{figure(title, svg)}</div>" for title, svg in figures.items()), "</div>"]
+        body += [
+            "<div class=figures>",
+            *(f"<div>{figure(title, svg)}</div>" for title, svg in figures.items()),
+            "</div>",
+        ]
     if shown:
-        body.append('<h2 id="examples">Recommendations, side by side</h2><p>The newest items of a history (oldest first), what the user '
-                    "took next, and the top ten of two methods, items seen before left out.</p>")  # fmt: skip
+        body.append(
+            '<h2 id="examples">Recommendations, side by side</h2><p>The newest items of a history (oldest first), what the user '
+            "took next, and the top ten of two methods, items seen before left out.</p>"
+        )
         for run, chosen in shown:
             body += _examples(run, *chosen)
     return document("grasp_jax report", body)
@@ -67,7 +73,9 @@ def document(title: str, body: Sequence[str]) -> str:
     """A whole page around the parts of a body, which are HTML already."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
     )
 
 
@@ -95,12 +103,19 @@ def table_html(table: Table) -> str:
     """A table under its title and its note."""
     head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
     lines, before = [], None
-    blocks = len({row[0] for row in table.rows}) < len(table.rows)  # of rows that begin alike, told apart by a rule
+    blocks = len({row[0] for row in table.rows}) < len(
+        table.rows
+    )  # of rows that begin alike, told apart by a rule
     for r, row in enumerate(table.rows):
         marked = [
-            f'<td class="best">{_text(cell)}</td>' if (r, c) in table.best else f"<td>{_text(cell)}</td>" for c, cell in enumerate(row)
+            f'<td class="best">{_text(cell)}</td>'
+            if (r, c) in table.best
+            else f"<td>{_text(cell)}</td>"
+            for c, cell in enumerate(row)
         ]
-        lines.append(f"<tr{' class=first' if blocks and before not in (None, row[0]) else ''}>{''.join(marked)}</tr>")
+        lines.append(
+            f"<tr{' class=first' if blocks and before not in (None, row[0]) else ''}>{''.join(marked)}</tr>"
+        )
         before = row[0]
     return (
         f"<h3>{_text(table.title)}</h3><p class=note>{_text(table.note)}.</p>"
@@ -112,7 +127,9 @@ def _two_methods(run: Run) -> tuple[tuple[str, str], tuple[str, str]] | None:
     """The cells shown side by side: the first and the last method of a backbone that has two."""
     for backbone in dict.fromkeys(backbone for _, backbone in run.examples):
         ordered = [row["method"] for row in run.rows if row["backbone"] == backbone]
-        methods = [method for method in dict.fromkeys(ordered) if (method, backbone) in run.examples]
+        methods = [
+            method for method in dict.fromkeys(ordered) if (method, backbone) in run.examples
+        ]
         if len(methods) > 1:
             return (methods[0], backbone), (methods[-1], backbone)
     return None
@@ -124,12 +141,22 @@ def _examples(run: Run, first: tuple[str, str], second: tuple[str, str]) -> list
     for example in run.examples[first]:
         if example["user"] not in others:
             continue
-        columns = [f"<div><b>History</b><ol>{''.join(f'<li>{_text(title)}</li>' for title in example['history'])}</ol></div>"]
+        columns = [
+            f"<div><b>History</b><ol>{''.join(f'<li>{_text(title)}</li>' for title in example['history'])}</ol></div>"
+        ]
         for (method, backbone), shown in ((first, example), (second, others[example["user"]])):
-            listed = "".join(_recommended(k + 1, item, shown["place"]) for k, item in enumerate(shown["top"]))
+            listed = "".join(
+                _recommended(k + 1, item, shown["place"]) for k, item in enumerate(shown["top"])
+            )
             gates = shown.get("gates")
-            asked = f"<p>gates to what came next: {', '.join(f'{name} {value:.3f}' for name, value in gates.items())}</p>" if gates else ""
-            columns.append(f"<div><b>{_text(method)}-{_text(backbone)}</b><ol>{listed}</ol>{asked}</div>")
+            asked = (
+                f"<p>gates to what came next: {', '.join(f'{name} {value:.3f}' for name, value in gates.items())}</p>"
+                if gates
+                else ""
+            )
+            columns.append(
+                f"<div><b>{_text(method)}-{_text(backbone)}</b><ol>{listed}</ol>{asked}</div>"
+            )
         cards.append(
             f"<div class=card><h3>User {_text(example['user'])}</h3><p>took next: <span class=truth>{_text(example['truth'])}</span></p>"
             f"<div class=columns>{''.join(columns)}</div></div>"

@@ -5,10 +5,25 @@ import json
 import pathlib
 from typing import Any
 
-METHOD = {"plain": "backbone", "llminit": "LLMInit", "rlmrec_con": "RLMRec", "rlmrec_gen": "RLMRec", "llm_esr": "LLM-ESR", "grasp": "GRASP"}
+METHOD = {
+    "plain": "backbone",
+    "llminit": "LLMInit",
+    "rlmrec_con": "RLMRec",
+    "rlmrec_gen": "RLMRec",
+    "llm_esr": "LLM-ESR",
+    "grasp": "GRASP",
+}
 BACKBONE = {"sasrec": "SASRec", "bert4rec": "BERT4Rec", "gru4rec": "GRU4Rec"}
-DATASET = {"beauty": "Beauty", "beauty5": "Beauty", "fashion": "Fashion", "industry": "Industry-100K"}
-SAME_DATA = ("beauty", "fashion")  # beauty5 is another cut of the same reviews, and the industry set is not public
+DATASET = {
+    "beauty": "Beauty",
+    "beauty5": "Beauty",
+    "fashion": "Fashion",
+    "industry": "Industry-100K",
+}
+SAME_DATA = (
+    "beauty",
+    "fashion",
+)  # beauty5 is another cut of the same reviews, and the industry set is not public
 ABLATION = {
     "grasp": "grasp",
     "grasp_wo_attention": "without_attention",
@@ -27,21 +42,41 @@ def _tables() -> dict[str, Any]:
 
 def overall(dataset: str, method: str, backbone: str, metric: str) -> float | None:
     """A cell of Table 2 in percent; None where the paper has none."""
-    return _find("overall", metric, dataset=DATASET.get(dataset), method=METHOD.get(method), backbone=BACKBONE.get(backbone))
+    return _find(
+        "overall",
+        metric,
+        dataset=DATASET.get(dataset),
+        method=METHOD.get(method),
+        backbone=BACKBONE.get(backbone),
+    )
 
 
 def group(dataset: str, method: str, backbone: str, group: str, metric: str) -> float | None:
     """A cell of Table 3 in percent."""
-    return _find("groups", f"{group}/{metric}", dataset=DATASET.get(dataset), method=METHOD.get(method), backbone=BACKBONE.get(backbone))
+    return _find(
+        "groups",
+        f"{group}/{metric}",
+        dataset=DATASET.get(dataset),
+        method=METHOD.get(method),
+        backbone=BACKBONE.get(backbone),
+    )
 
 
 def ablation(dataset: str, method: str, backbone: str, metric: str) -> float | None:
     """A cell of Table 4 in percent."""
-    return _find("ablation", metric, dataset=DATASET.get(dataset), setting=ABLATION.get(method), backbone=BACKBONE.get(backbone))
+    return _find(
+        "ablation",
+        metric,
+        dataset=DATASET.get(dataset),
+        setting=ABLATION.get(method),
+        backbone=BACKBONE.get(backbone),
+    )
 
 
 def _find(table: str, metric: str, **wanted: str | None) -> float | None:
     if None in wanted.values():
         return None
-    rows = [row for row in _tables()[table] if all(row[key] == value for key, value in wanted.items())]
+    rows = [
+        row for row in _tables()[table] if all(row[key] == value for key, value in wanted.items())
+    ]
     return rows[0].get(metric) if rows else None

@@ -51,11 +51,15 @@ def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
     """
     names = [name for name in folders.split(",") if name]
     if not names:
-        raise UserError("--runs is empty; expected one or more workdirs of finished runs, comma separated")
+        raise UserError(
+            "--runs is empty; expected one or more workdirs of finished runs, comma separated"
+        )
     runs = [read_run(pathlib.Path(name), allow_older) for name in names]
     for k, run in enumerate(runs):
         if run.name in [other.name for other in runs[:k]]:
-            raise UserError(f"--runs: two folders are called {run.name}; rename one, for a report tells runs apart by that name")
+            raise UserError(
+                f"--runs: two folders are called {run.name}; rename one, for a report tells runs apart by that name"
+            )
     return runs
 
 
@@ -68,7 +72,10 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
         config=config,
         results=_read_results(folder / "results.json"),
         epochs=_read_epochs(folder / "metrics.jsonl"),
-        examples={_cell(path): _read_examples(path) for path in sorted((folder / "examples").glob("*.json"))},
+        examples={
+            _cell(path): _read_examples(path)
+            for path in sorted((folder / "examples").glob("*.json"))
+        },
         gates={_cell(path): _read_gates(path) for path in sorted((folder / "gates").glob("*.npz"))},
     )
 
@@ -76,28 +83,50 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
 AGAIN = "run --mode=evaluate with this workdir again"
 TEXT: tuple[type, ...] = (str,)
 NUMBER: tuple[type, ...] = (int, float)
-ROW = {"dataset": TEXT, "method": TEXT, "backbone": TEXT, "protocol": TEXT, "group": TEXT, "MRR": NUMBER}
+ROW = {
+    "dataset": TEXT,
+    "method": TEXT,
+    "backbone": TEXT,
+    "protocol": TEXT,
+    "group": TEXT,
+    "MRR": NUMBER,
+}
 ROW |= {f"{metric}@{k}": NUMBER for metric in ("NDCG", "HR") for k in (5, 10, 20)}
 COMPARISON = {name: TEXT for name in ("protocol", "backbone", "first", "second")}
 COMPARISON |= {name: NUMBER for name in ("difference", "low", "high", "p_value")}
 FAILED = {"method": TEXT, "backbone": TEXT, "reason": TEXT}
 EPOCH = {"method": TEXT, "backbone": TEXT, "epoch": NUMBER, "loss": NUMBER, "valid_ndcg@10": NUMBER}
-EXAMPLE = {"user": TEXT, "history": (list,), "truth": TEXT, "top": (list,), "place": (int, type(None))}
+EXAMPLE = {
+    "user": TEXT,
+    "history": (list,),
+    "truth": TEXT,
+    "top": (list,),
+    "place": (int, type(None)),
+}
 MACHINE = {"cores": NUMBER, "cpu": TEXT, "device": TEXT, "versions": (dict,), "command": TEXT}
 TABLE1 = {"dataset": TEXT, "users": NUMBER, "items": NUMBER, "interactions": NUMBER}
-CURVES = (("knowledge", "num_neighbours"), ("model", "features"), ("model", "gate_scale"), ("model", "gate_query"))
+CURVES = (
+    ("knowledge", "num_neighbours"),
+    ("model", "features"),
+    ("model", "gate_scale"),
+    ("model", "gate_query"),
+)
 
 
 def _need(where: str, entry: Any, fields: Mapping[str, tuple[type, ...]]) -> None:
     """Raises UserError where an entry is no object, lacks a field, or has another kind of value there; names all three."""
     if not isinstance(entry, dict):
-        raise UserError(f"{where}: {json.dumps(entry)[:40]}; expected an object with {', '.join(list(fields)[:4])}; {AGAIN}")
+        raise UserError(
+            f"{where}: {json.dumps(entry)[:40]}; expected an object with {', '.join(list(fields)[:4])}; {AGAIN}"
+        )
     for name, kinds in fields.items():
         if name not in entry:
             raise UserError(f"{where}: no {name!r} in {json.dumps(entry)[:60]}; {AGAIN}")
         if isinstance(entry[name], bool) or not isinstance(entry[name], kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
-            raise UserError(f"{where}: {name} is {json.dumps(entry[name])[:40]}; expected {expected}; {AGAIN}")
+            raise UserError(
+                f"{where}: {name} is {json.dumps(entry[name])[:40]}; expected {expected}; {AGAIN}"
+            )
 
 
 def _cell(path: pathlib.Path) -> tuple[str, str]:
@@ -109,15 +138,25 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     """A saved config; fields that a curve is drawn against and that its version did not have are as they were then, the defaults."""
     config = _object(path)
     if not all(isinstance(config.get(section), dict) for section in ("data", "knowledge", "model")):
-        raise UserError(f"{path}: not the config of a run; --runs names the workdirs of finished runs")
+        raise UserError(
+            f"{path}: not the config of a run; --runs names the workdirs of finished runs"
+        )
     defaults = Config()
     for section, name in CURVES:
         default = value_of(defaults, f"{section}.{name}")
         value = config[section].setdefault(name, default)
-        if isinstance(value, bool) or not isinstance(value, TEXT if isinstance(default, str) else NUMBER):
-            raise UserError(f"{path}: {section}.{name} is {json.dumps(value)[:40]}; expected a value such as {default!r}; restore the file")
+        if isinstance(value, bool) or not isinstance(
+            value, TEXT if isinstance(default, str) else NUMBER
+        ):
+            raise UserError(
+                f"{path}: {section}.{name} is {json.dumps(value)[:40]}; expected a value such as {default!r}; restore the file"
+            )
     if "corruption" in config["knowledge"]:
-        _need(f"{path}: knowledge.corruption", config["knowledge"]["corruption"], {"kind": TEXT, "share": NUMBER})
+        _need(
+            f"{path}: knowledge.corruption",
+            config["knowledge"]["corruption"],
+            {"kind": TEXT, "share": NUMBER},
+        )
     return config
 
 
@@ -127,12 +166,16 @@ def _read_results(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: holds no rows; {AGAIN}")
     for name, fields in (("rows", ROW), ("comparisons", COMPARISON), ("failed", FAILED)):
         if not isinstance(results[name], list):
-            raise UserError(f"{path}: {name} is {json.dumps(results[name])[:40]}; expected a list; {AGAIN}")
+            raise UserError(
+                f"{path}: {name} is {json.dumps(results[name])[:40]}; expected a list; {AGAIN}"
+            )
         for number, entry in enumerate(results[name], start=1):
             _need(f"{path}: {name}, entry {number}", entry, fields)
     for number, row in enumerate(results["rows"], start=1):
         if row["protocol"] not in PROTOCOLS:
-            raise UserError(f"{path}: rows, entry {number}: protocol {row['protocol']!r}; expected one of {', '.join(PROTOCOLS)}; {AGAIN}")
+            raise UserError(
+                f"{path}: rows, entry {number}: protocol {row['protocol']!r}; expected one of {', '.join(PROTOCOLS)}; {AGAIN}"
+            )
     _check_about(f"{path}: about", results["about"])
     return results
 
@@ -146,15 +189,21 @@ def _check_about(where: str, about: Any) -> None:
         if "commit" not in about:
             raise UserError(f"{where}: no 'commit'; {AGAIN}")
     counts = about.get("lengths", {})
-    if not isinstance(counts, dict) or not all(name.isdigit() and type(count) in NUMBER for name, count in counts.items()):
-        raise UserError(f"{where}: lengths is {json.dumps(counts)[:40]}; expected counts by length; {AGAIN}")
+    if not isinstance(counts, dict) or not all(
+        name.isdigit() and type(count) in NUMBER for name, count in counts.items()
+    ):
+        raise UserError(
+            f"{where}: lengths is {json.dumps(counts)[:40]}; expected counts by length; {AGAIN}"
+        )
 
 
 def _read_epochs(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
         records = Records(path).read()
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); --runs names the workdirs of finished runs") from error
+        raise UserError(
+            f"{path}: not readable ({error.strerror}); --runs names the workdirs of finished runs"
+        ) from error
     epochs = [record for record in records if record.get("event") == "epoch"]
     for number, record in enumerate(epochs, start=1):
         _need(f"{path}: epoch record {number}", record, EPOCH)
@@ -164,14 +213,20 @@ def _read_epochs(path: pathlib.Path) -> list[dict[str, Any]]:
 def _read_examples(path: pathlib.Path) -> list[dict[str, Any]]:
     found = _json(path)
     if not isinstance(found, list):
-        raise UserError(f"{path}: holds {json.dumps(found)[:40]}; expected a list of examples; {AGAIN}")
+        raise UserError(
+            f"{path}: holds {json.dumps(found)[:40]}; expected a list of examples; {AGAIN}"
+        )
     for number, example in enumerate(found, start=1):
         where = f"{path}: example {number}"
         _need(where, example, EXAMPLE)
         for item in example["top"]:
             _need(f"{where}: top", item, {"title": (*TEXT, type(None))})
         gates = example.get("gates") or {}
-        _need(f"{where}: gates", gates, dict.fromkeys(gates, NUMBER) if isinstance(gates, dict) else {"self": NUMBER})
+        _need(
+            f"{where}: gates",
+            gates,
+            dict.fromkeys(gates, NUMBER) if isinstance(gates, dict) else {"self": NUMBER},
+        )
     return found
 
 
@@ -193,10 +248,20 @@ def _read_gates(path: pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name]) for name in ("gates", "corrupted")}
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
-        raise UserError(f"{path}: not readable ({' '.join(str(error).split())[:160] or 'it is empty'}); {AGAIN}") from error
+        raise UserError(
+            f"{path}: not readable ({' '.join(str(error).split())[:160] or 'it is empty'}); {AGAIN}"
+        ) from error
     gates, corrupted = arrays["gates"], arrays["corrupted"]
-    if gates.ndim != 2 or gates.shape[1] != 3 or not len(gates) or gates.dtype.kind != "f" or not np.isfinite(gates).all():
-        raise UserError(f"{path}: gates is {gates.dtype} of shape {gates.shape}; expected finite numbers of shape (n, 3); {AGAIN}")
+    if (
+        gates.ndim != 2
+        or gates.shape[1] != 3
+        or not len(gates)
+        or gates.dtype.kind != "f"
+        or not np.isfinite(gates).all()
+    ):
+        raise UserError(
+            f"{path}: gates is {gates.dtype} of shape {gates.shape}; expected finite numbers of shape (n, 3); {AGAIN}"
+        )
     if corrupted.shape != gates.shape[:1] or corrupted.dtype != bool:
         said = f"corrupted is {corrupted.dtype} of shape {corrupted.shape}"
         raise UserError(f"{path}: {said}; expected bool of shape ({len(gates)},); {AGAIN}")

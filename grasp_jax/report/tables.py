@@ -43,17 +43,29 @@ def trials(run: Run) -> list[tuple[str, str]]:
     return list(dict.fromkeys((row["method"], row["backbone"]) for row in run.rows))
 
 
-def values(run: Run, method: str, backbone: str, protocol: str, group: str, metric: str) -> np.ndarray:
+def values(
+    run: Run, method: str, backbone: str, protocol: str, group: str, metric: str
+) -> np.ndarray:
     """[seeds] percent; empty where nothing was measured."""
     wanted = (method, backbone, protocol, group)
-    return 100 * np.array([row[metric] for row in run.rows if (row["method"], row["backbone"], row["protocol"], row["group"]) == wanted])
+    return 100 * np.array(
+        [
+            row[metric]
+            for row in run.rows
+            if (row["method"], row["backbone"], row["protocol"], row["group"]) == wanted
+        ]
+    )
 
 
 def overall(run: Run, protocol: str) -> Table:
     """Table 2: NDCG and HR, with what each method adds to its plain backbone, here and in the paper."""
     metrics = ("NDCG@5", "NDCG@10", "HR@5", "HR@10", "NDCG@20", "HR@20", "MRR")
-    with_paper = protocol == "sampled100" and any(paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in trials(run))
-    header = ["backbone", "method", *metrics, "over plain"] + (["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else [])
+    with_paper = protocol == "sampled100" and any(
+        paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in trials(run)
+    )
+    header = ["backbone", "method", *metrics, "over plain"] + (
+        ["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else []
+    )
     if with_paper and _dataset(run) in paper.SAME_DATA:
         header += ["difference NDCG@10", "difference HR@10"]
     body, numbers = [], []
@@ -62,18 +74,37 @@ def overall(run: Run, protocol: str) -> Table:
             own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
             line = [backbone, method, *map(spread, own), _over(run, method, backbone, protocol)]
             if with_paper:
-                theirs = [paper.overall(_dataset(run), method, backbone, metric) for metric in ("NDCG@10", "HR@10")]
+                theirs = [
+                    paper.overall(_dataset(run), method, backbone, metric)
+                    for metric in ("NDCG@10", "HR@10")
+                ]
                 plain = paper.overall(_dataset(run), "plain", backbone, "NDCG@10")
-                gain = None if theirs[0] is None or not plain or method == "plain" else 100 * (theirs[0] / plain - 1)
+                gain = (
+                    None
+                    if theirs[0] is None or not plain or method == "plain"
+                    else 100 * (theirs[0] / plain - 1)
+                )
                 line += [*map(_number, theirs), _percent(gain)]
                 if _dataset(run) in paper.SAME_DATA:
                     ours = [own[1].mean(), own[3].mean()]
-                    line += [MISSING if b is None else f"{a - b:+.2f}" for a, b in zip(ours, theirs, strict=True)]
+                    line += [
+                        MISSING if b is None else f"{a - b:+.2f}"
+                        for a, b in zip(ours, theirs, strict=True)
+                    ]
             body.append(line)
-            numbers.append([np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)])
+            numbers.append(
+                [np.nan, np.nan, *(value.mean() if len(value) else np.nan for value in own)]
+            )
     best = _best(numbers, [line[0] for line in body])
     for failed in run.results["failed"]:
-        body.append([failed["backbone"], failed["method"], f"failed: {failed['reason']}", *[""] * (len(header) - 3)])
+        body.append(
+            [
+                failed["backbone"],
+                failed["method"],
+                f"failed: {failed['reason']}",
+                *[""] * (len(header) - 3),
+            ]
+        )
     note = "Percent, test"
     if with_paper and _dataset(run) not in paper.SAME_DATA:
         note += "; the paper's figures are of another cut of the data: compare what is gained over plain"
@@ -83,10 +114,15 @@ def overall(run: Run, protocol: str) -> Table:
 def groups(run: Run, protocol: str) -> Table:
     """Table 3: NDCG@10 by tail and head of items and users."""
     header = ["backbone", "method"]
-    in_paper = [paper.group(_dataset(run), method, backbone, GROUPS[0], "NDCG@10") for method, backbone in trials(run)]
+    in_paper = [
+        paper.group(_dataset(run), method, backbone, GROUPS[0], "NDCG@10")
+        for method, backbone in trials(run)
+    ]
     shown_paper = protocol == "sampled100" and any(value is not None for value in in_paper)
     for group in GROUPS:
-        header += [group.replace("_", " ")] + ([f"paper, {group.replace('_', ' ')}"] if shown_paper else [])
+        header += [group.replace("_", " ")] + (
+            [f"paper, {group.replace('_', ' ')}"] if shown_paper else []
+        )
     body, numbers = [], []
     for backbone, methods in _by_backbone(run):
         for method in methods:
@@ -96,12 +132,21 @@ def groups(run: Run, protocol: str) -> Table:
                 line.append(spread(own))
                 row.append(own.mean() if len(own) else np.nan)
                 if shown_paper:
-                    line.append(_number(paper.group(_dataset(run), method, backbone, group, "NDCG@10")))
+                    line.append(
+                        _number(paper.group(_dataset(run), method, backbone, group, "NDCG@10"))
+                    )
                     row.append(np.nan)
             body.append(line)
             numbers.append(row)
     best = _best(numbers, [line[0] for line in body])
-    return Table(f"groups-{protocol}", f"NDCG@10 by group, {PROTOCOLS[protocol]}", header, body, "Percent, test", best)
+    return Table(
+        f"groups-{protocol}",
+        f"NDCG@10 by group, {PROTOCOLS[protocol]}",
+        header,
+        body,
+        "Percent, test",
+        best,
+    )
 
 
 def ablation(run: Run) -> Table:
@@ -117,11 +162,22 @@ def ablation(run: Run) -> Table:
             continue
         line = [backbone, method]
         for protocol in protocols:
-            own, whole = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "grasp"))
+            own, whole = (
+                values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "grasp")
+            )
             known = len(whole) and len(own) and method != "grasp"
-            line += [spread(own), _percent(100 * (own.mean() / whole.mean() - 1) if known else None)]
-        theirs, whole_theirs = (paper.ablation(_dataset(run), m, backbone, "NDCG@10") for m in (method, "grasp"))
-        change = None if theirs is None or not whole_theirs or method == "grasp" else 100 * (theirs / whole_theirs - 1)
+            line += [
+                spread(own),
+                _percent(100 * (own.mean() / whole.mean() - 1) if known else None),
+            ]
+        theirs, whole_theirs = (
+            paper.ablation(_dataset(run), m, backbone, "NDCG@10") for m in (method, "grasp")
+        )
+        change = (
+            None
+            if theirs is None or not whole_theirs or method == "grasp"
+            else 100 * (theirs / whole_theirs - 1)
+        )
         body.append([*line, _number(theirs), _percent(change)])
     return Table("ablation", "Ablations of GRASP", header, body, "Percent, test")
 
@@ -133,7 +189,10 @@ def mean_gates(run: Run) -> Table:
         for label, chosen in (("as written", ~stored["corrupted"]), ("wrong", stored["corrupted"])):
             if chosen.any():
                 gates = stored["gates"][chosen]
-                spread = [f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in zip(gates.mean(axis=0), gates.std(axis=0), strict=True)]
+                spread = [
+                    f"{mean:.4f} ± {deviation:.4f}"
+                    for mean, deviation in zip(gates.mean(axis=0), gates.std(axis=0), strict=True)
+                ]
                 body.append([backbone, method, label, *spread])
     header = ["backbone", "method", "description of the user", "self", "similar", "global"]
     return Table("gates", "Gates", header, body, "Mean and standard deviation over test users")
@@ -164,7 +223,11 @@ def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
 
 def _over(run: Run, method: str, backbone: str, protocol: str) -> str:
     own, plain = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "plain"))
-    return _percent(100 * (own.mean() / plain.mean() - 1) if len(plain) and len(own) and method != "plain" else None)
+    return _percent(
+        100 * (own.mean() / plain.mean() - 1)
+        if len(plain) and len(own) and method != "plain"
+        else None
+    )
 
 
 def _number(value: float | None) -> str:

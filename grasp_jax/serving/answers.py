@@ -66,7 +66,9 @@ def listed(ids: Ids) -> list[Hashable]:
     return np.atleast_1d(ids).tolist() if isinstance(ids, np.ndarray) else list(ids)
 
 
-def known_rows(catalogue: Catalogue, ids: Ids, what: str, unknown: Unknown = "popular") -> np.ndarray:
+def known_rows(
+    catalogue: Catalogue, ids: Ids, what: str, unknown: Unknown = "popular"
+) -> np.ndarray:
     """[n] int32 rows of the ids that the model knows; others are left out.
 
     Args:
@@ -84,22 +86,32 @@ def known_rows(catalogue: Catalogue, ids: Ids, what: str, unknown: Unknown = "po
     rows = [catalogue.rows.get(as_text(name), -1) for name in names]
     if unknown == "error" and -1 in rows:
         example = str(catalogue.ids[0])
-        raise UserError(f"{what}: no item has the id {names[rows.index(-1)]!r}; ids look like {example!r}; leave it out")
+        raise UserError(
+            f"{what}: no item has the id {names[rows.index(-1)]!r}; ids look like {example!r}; leave it out"
+        )
     return np.array([row for row in rows if row >= 0], np.int32)
 
 
-def rows_of_histories(catalogue: Catalogue, histories: Sequence[Ids], unknown: Unknown) -> list[np.ndarray]:
+def rows_of_histories(
+    catalogue: Catalogue, histories: Sequence[Ids], unknown: Unknown
+) -> list[np.ndarray]:
     """[n] int32 item rows of each history; says how many ids were not known.
 
     Raises:
       UserError: a history is no list, or an id is not known and must be.
     """
     if not is_list(histories):
-        raise UserError(f"histories: {histories!r}; expected a list with a list of item ids for each person")
-    found = [known_rows(catalogue, own, f"histories[{n}]", unknown) for n, own in enumerate(histories)]
+        raise UserError(
+            f"histories: {histories!r}; expected a list with a list of item ids for each person"
+        )
+    found = [
+        known_rows(catalogue, own, f"histories[{n}]", unknown) for n, own in enumerate(histories)
+    ]
     given = sum(map(len, histories))
     if missing := given - sum(map(len, found)):
-        logger.warning(f"{missing:,} of the {given:,} items in the histories are not known to the model and are passed over")
+        logger.warning(
+            f"{missing:,} of the {given:,} items in the histories are not known to the model and are passed over"
+        )
     return found
 
 
@@ -138,22 +150,36 @@ def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
     if people.audience is not None and len(served):
         place_of = np.full(num_people, -1)
         place_of[served] = np.arange(len(served))
-        inside = np.array([(place_of[n], item) for n, item in excluded if place_of[n] >= 0], np.int32)
+        inside = np.array(
+            [(place_of[n], item) for n, item in excluded if place_of[n] >= 0], np.int32
+        )
         own = allowed[served] if allowed is not None and allowed.ndim == 2 else allowed
         blocks = artifact.config.eval
-        wanted = Wanted(k, choice.exclude_seen, own, inside.reshape(-1, 2), blocks.user_block, blocks.item_block)
+        wanted = Wanted(
+            k, choice.exclude_seen, own, inside.reshape(-1, 2), blocks.user_block, blocks.item_block
+        )
         for lists in best_items(people.audience, people.rows, wanted):
-            for place, count, end in zip(lists.people, lists.counts, np.cumsum(lists.counts), strict=True):
-                answers[int(served[place])] = Answer(lists.items[end - count : end], lists.scores[end - count : end])
+            for place, count, end in zip(
+                lists.people, lists.counts, np.cumsum(lists.counts), strict=True
+            ):
+                answers[int(served[place])] = Answer(
+                    lists.items[end - count : end], lists.scores[end - count : end]
+                )
     others = np.flatnonzero(~people.known)
     if len(others):
-        logger.warning(f"{len(others):,} of {num_people:,} people have no known history and get the most popular items, with no score")
+        logger.warning(
+            f"{len(others):,} of {num_people:,} people have no known history and get the most popular items, with no score"
+        )
     order = np.argsort(-catalogue.counts, kind="stable")
     excluded_of: dict[int, list[int]] = {}
     for person, item in excluded:
         excluded_of.setdefault(person, []).append(item)
     for n in others.tolist():
-        kept = np.ones(len(order), bool) if allowed is None else (allowed if allowed.ndim == 1 else allowed[n]).copy()
+        kept = (
+            np.ones(len(order), bool)
+            if allowed is None
+            else (allowed if allowed.ndim == 1 else allowed[n]).copy()
+        )
         kept[excluded_of.get(n, [])] = False
         items = order[kept[order]][:k].astype(np.int32)
         answers[n] = Answer(items, np.full(len(items), np.nan, np.float32))
@@ -169,22 +195,32 @@ def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarra
     for n, own in enumerate(lists):
         allowed[n, known_rows(catalogue, own, "candidates", choice.unknown)] = True
     if not allowed.any():
-        raise UserError("candidates: none of them is an item that the model knows; give ids of the catalogue")
+        raise UserError(
+            "candidates: none of them is an item that the model knows; give ids of the catalogue"
+        )
     return allowed[0] if len(lists) == 1 and num_people != 1 else allowed
 
 
 def _pairs(catalogue: Catalogue, lists: Sequence[Ids], unknown: Unknown) -> list[tuple[int, int]]:
     """(person, item row) of everything that a list for each person leaves out."""
-    return [(n, int(row)) for n, own in enumerate(lists) for row in known_rows(catalogue, own, "exclude", unknown)]
+    return [
+        (n, int(row))
+        for n, own in enumerate(lists)
+        for row in known_rows(catalogue, own, "exclude", unknown)
+    ]
 
 
 def _for_each(given: IdLists, num_people: int, what: str) -> list[Ids]:
     """A list of lists as it is; one list of ids as the only one."""
     if not is_list(given):
-        raise UserError(f"{what}: {given!r}; expected a list of item ids, or such a list for each person")
+        raise UserError(
+            f"{what}: {given!r}; expected a list of item ids, or such a list for each person"
+        )
     nested = [is_list(own) for own in given]
     if not any(nested):
         return [cast(Ids, list(given))]
     if not all(nested) or len(given) != num_people:
-        raise UserError(f"{what}: {len(given)} lists for {num_people} people; expected one list of ids, or one for each person")
+        raise UserError(
+            f"{what}: {len(given)} lists for {num_people} people; expected one list of ids, or one for each person"
+        )
     return cast(list[Ids], list(given))

@@ -1,11 +1,11 @@
 """A saved model: what answering takes, and neither optimiser nor training data.
 
-    model.json     sealed: method, backbone, config, sizes, what it was made from, checksums of the rest
-    params.npz     parameters of one replica, by their path in the tree
-    features.npy   what the item encoder has made of every item
-    items.npz      ids, titles and training counts of the items
-    tables/        frozen knowledge, of models with gates alone
-    encoder/       templates and fitted text encoder, of models with text
+model.json     sealed: method, backbone, config, sizes, what it was made from, checksums of the rest
+params.npz     parameters of one replica, by their path in the tree
+features.npy   what the item encoder has made of every item
+items.npz      ids, titles and training counts of the items
+tables/        frozen knowledge, of models with gates alone
+encoder/       templates and fitted text encoder, of models with text
 """
 
 import dataclasses
@@ -23,7 +23,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import grasp_jax
 from grasp_jax.config import Config, to_json
 from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_array, write_arrays, write_sealed
+from grasp_jax.files import (
+    checksums,
+    first_damaged,
+    read_array,
+    read_sealed,
+    write_array,
+    write_arrays,
+    write_sealed,
+)
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods import METHODS
@@ -108,22 +116,30 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
       UserError: the folder holds something else.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
-        raise UserError(f"{folder}: holds other files and no saved model; name a new folder, or an empty one")
+        raise UserError(
+            f"{folder}: holds other files and no saved model; name a new folder, or an empty one"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)
     for left in ("tables", ENCODER):
         shutil.rmtree(folder / left, ignore_errors=True)
-    flat = {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()}
+    flat = {
+        "/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()
+    }
     write_arrays(folder / "params.npz", **flat)
     write_array(folder / "features.npy", artifact.features)
     items = artifact.catalogue
     columns = {f"column_{name}": values for name, values in items.columns.items()}
-    write_arrays(folder / "items.npz", ids=items.ids, titles=items.titles, counts=items.counts, **columns)
+    write_arrays(
+        folder / "items.npz", ids=items.ids, titles=items.titles, counts=items.counts, **columns
+    )
     for name, table in artifact.tables.items():
         write_array(folder / "tables" / f"{name}.npy", np.asarray(table))
     if artifact.encoder is not None:
         artifact.encoder.save(folder / ENCODER)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     content = {
         "format": FORMAT_VERSION,
         "version": grasp_jax.__version__,
@@ -145,16 +161,24 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
     """
     content = read_sealed(folder / MODEL_FILE, MEND)
     if content.get("format") != FORMAT_VERSION:
-        raise UserError(f"{folder / MODEL_FILE}: format {content.get('format')}; this version reads {FORMAT_VERSION}; {MEND}")
+        raise UserError(
+            f"{folder / MODEL_FILE}: format {content.get('format')}; this version reads {FORMAT_VERSION}; {MEND}"
+        )
     if content["method"] not in METHODS:
         known = ", ".join(METHODS)
-        raise UserError(f"{folder / MODEL_FILE}: method {content['method']!r}; known are {known}: register it before loading")
+        raise UserError(
+            f"{folder / MODEL_FILE}: method {content['method']!r}; known are {known}: register it before loading"
+        )
     if damage := first_damaged(folder, content["files"]):
         raise UserError(f"{damage}, by the checksum in {folder / MODEL_FILE}; {MEND}")
     with np.load(folder / "params.npz", allow_pickle=False) as stored:
         params = unflatten_dict({tuple(name.split("/")): stored[name] for name in stored.files})
     with np.load(folder / "items.npz", allow_pickle=False) as stored:
-        columns = {name.removeprefix("column_"): stored[name] for name in stored.files if name.startswith("column_")}
+        columns = {
+            name.removeprefix("column_"): stored[name]
+            for name in stored.files
+            if name.startswith("column_")
+        }
         catalogue = Catalogue(stored["ids"], stored["titles"], stored["counts"], columns)
     return Artifact(
         method=content["method"],
@@ -182,4 +206,6 @@ def on_host(tree: Any) -> Any:
 
 def _table(path: pathlib.Path) -> np.ndarray:
     table = read_array(path, MEND, "r")
-    return table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table  # NumPy's format has no name for it
+    return (
+        table.view(ml_dtypes.bfloat16) if table.dtype == np.dtype("V2") else table
+    )  # NumPy's format has no name for it

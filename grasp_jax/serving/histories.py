@@ -36,7 +36,10 @@ class OnDevice(NamedTuple):
 
 
 def audience_of_histories(
-    artifact: Artifact, histories: Sequence[np.ndarray], on_device: OnDevice, low_rated: Sequence[np.ndarray] | None = None
+    artifact: Artifact,
+    histories: Sequence[np.ndarray],
+    on_device: OnDevice,
+    low_rated: Sequence[np.ndarray] | None = None,
 ) -> Audience:
     """An audience of people with one item or more each.
 
@@ -65,24 +68,35 @@ def audience_of_histories(
         tables |= {name: jnp.asarray(table, dtype) for name, table in asked.items()}
     data = _device_data(log, query_rows(kind, log, places, log.users), tables)
     ranker = Ranker(artifact.model, on_device.params, data, tables, on_device.features)
-    return Audience(ranker, log, queries, whole_histories(log, artifact.config.data.max_length), make_mesh())
+    return Audience(
+        ranker, log, queries, whole_histories(log, artifact.config.data.max_length), make_mesh()
+    )
 
 
 def _pairs(rows: Sequence[np.ndarray]) -> np.ndarray:
     """[J, 2] int32 (person, item row) of a list of item rows for each person."""
     people = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
-    return np.stack([people, np.concatenate([np.empty(0, np.int64), *rows])], axis=1).astype(np.int32)
+    return np.stack([people, np.concatenate([np.empty(0, np.int64), *rows])], axis=1).astype(
+        np.int32
+    )
 
 
-def _device_data(log: InteractionLog, queries: np.ndarray, tables: Mapping[str, jax.Array]) -> DeviceData:
+def _device_data(
+    log: InteractionLog, queries: np.ndarray, tables: Mapping[str, jax.Array]
+) -> DeviceData:
     """The flat histories, filled up to few different sizes; an exclusion index is for training alone."""
     size = max(SHORTEST, 1 << (len(log.items) - 1).bit_length())
     items, users, asked = (
-        jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32) for array in (log.items, log.users, queries)
+        jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32)
+        for array in (log.items, log.users, queries)
     )
     nothing = jnp.zeros(1, jnp.int32)
     data = DeviceData(items, users, None, nothing, nothing, asked)
-    return data._replace(logits=jnp.asarray(interaction_logits(tables, asked, items))) if tables else data
+    return (
+        data._replace(logits=jnp.asarray(interaction_logits(tables, asked, items)))
+        if tables
+        else data
+    )
 
 
 def _query_tables(
@@ -90,7 +104,9 @@ def _query_tables(
 ) -> Mapping[str, np.ndarray]:
     """The tables "users" and "users_similar" of these people."""
     if kind not in ("user", "neighbours"):
-        everything = Histories(log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32))
+        everything = Histories(
+            log.offsets[:-1], log.offsets[1:], np.full(log.num_users, -1, np.int32)
+        )
         return query_tables(kind, artifact.tables, Split(log, everything, everything, everything))
     if artifact.encoder is None:
         raise UserError(
@@ -105,6 +121,10 @@ def _query_tables(
 def place(artifact: Artifact) -> OnDevice:
     """A saved model's arrays on the device, as `audience_of_histories` reads them."""
     dtype = jnp.dtype(artifact.config.model.table_dtype)
-    tables = {name: jnp.asarray(artifact.tables[name], dtype) for name in ("items", "items_similar") if name in artifact.tables}
+    tables = {
+        name: jnp.asarray(artifact.tables[name], dtype)
+        for name in ("items", "items_similar")
+        if name in artifact.tables
+    }
     params = jax.tree.map(jnp.asarray, dict(artifact.params))
     return OnDevice(params, jnp.asarray(artifact.features), tables)

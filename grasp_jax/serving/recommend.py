@@ -70,8 +70,14 @@ def write_recommendations(
             raise UserError(
                 f"config.recommend.exclude_seen: True, and none of the {len(of_users)} users has an item left; set it to False"
             )
-    none = [(str(log.user_ids[user]), f"has seen all {log.num_items} items") for user in sorted(nothing)]
-    served = Served(int((of_users == wanted.top_n).sum()), int(((of_users > 0) & (of_users < wanted.top_n)).sum()), [*skipped, *none])
+    none = [
+        (str(log.user_ids[user]), f"has seen all {log.num_items} items") for user in sorted(nothing)
+    ]
+    served = Served(
+        int((of_users == wanted.top_n).sum()),
+        int(((of_users > 0) & (of_users < wanted.top_n)).sum()),
+        [*skipped, *none],
+    )
     if is_main_process():
         _write_beside(path, served, made_from)
     return served

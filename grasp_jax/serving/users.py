@@ -66,17 +66,29 @@ def _column(path: pathlib.Path) -> list[str]:
     try:
         values = pa.parquet.read_table(path, columns=["user"])["user"].to_pylist()
     except OSError as error:
-        raise UserError(f"--users: {path}: not readable ({error.strerror or ' '.join(str(error).split())[:120]}); {MEND}") from error
+        raise UserError(
+            f"--users: {path}: not readable ({error.strerror or ' '.join(str(error).split())[:120]}); {MEND}"
+        ) from error
     except (pa.ArrowException, KeyError) as error:
-        raise UserError(f"--users: {path}: no column 'user' can be read ({' '.join(str(error).split())[:120]}); {MEND}") from error
+        raise UserError(
+            f"--users: {path}: no column 'user' can be read ({' '.join(str(error).split())[:120]}); {MEND}"
+        ) from error
     for row, value in enumerate(values, start=1):
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise UserError(f"--users: {path}: row {row}: user {value!r}; expected whole numbers or text")
+            raise UserError(
+                f"--users: {path}: row {row}: user {value!r}; expected whole numbers or text"
+            )
     return list(dict.fromkeys(map(str, values)))
 
 
 def _reason(name: str, row_of: dict[str, int], log: InteractionLog) -> str:
     stripped = name.strip()
-    if log.user_ids.dtype.kind == "i" and stripped.isascii() and stripped.isdigit() and len(stripped) < 20 and str(int(stripped)) in row_of:
+    if (
+        log.user_ids.dtype.kind == "i"
+        and stripped.isascii()
+        and stripped.isdigit()
+        and len(stripped) < 20
+        and str(int(stripped)) in row_of
+    ):
         return f"no user of the data, whose ids are whole numbers; {int(stripped)} is one"
     return "no user of the data"

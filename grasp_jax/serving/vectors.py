@@ -20,7 +20,9 @@ def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.nda
     a person whom the gates neither draw to an item nor keep from it (pair logits of 0).
     """
     blocks = [features[begin : begin + BLOCK] for begin in range(0, len(features), BLOCK)]
-    return np.concatenate([np.asarray(_vectors(artifact.model, params, block, artifact.gated)) for block in blocks])
+    return np.concatenate(
+        [np.asarray(_vectors(artifact.model, params, block, artifact.gated)) for block in blocks]
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("model", "gated"))
@@ -46,7 +48,9 @@ def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.nda
         near = unit[own] @ unit.T
         near[np.arange(len(own)), own] = -np.inf
         best = np.argpartition(-near, k - 1, axis=1)[:, :k]
-        order = np.take_along_axis(best, np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable"), axis=1)
+        order = np.take_along_axis(
+            best, np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable"), axis=1
+        )
         items.append(order)
         cosines.append(np.take_along_axis(near, order, axis=1))
     return np.concatenate(items), np.concatenate(cosines)

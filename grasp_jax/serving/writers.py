@@ -19,7 +19,9 @@ Write = Callable[[list[np.ndarray]], None]  # columns of one block of rows
 
 
 @contextlib.contextmanager
-def open_writer(path: pathlib.Path, suffix: str, numbers: tuple[bool, bool], made_from: Mapping[str, Any]) -> Iterator[Write]:
+def open_writer(
+    path: pathlib.Path, suffix: str, numbers: tuple[bool, bool], made_from: Mapping[str, Any]
+) -> Iterator[Write]:
     """Writes `COLUMNS` block by block.
 
     Args:
@@ -30,13 +32,21 @@ def open_writer(path: pathlib.Path, suffix: str, numbers: tuple[bool, bool], mad
     """
     if suffix == ".parquet":
         user, item = (pa.int64() if number else pa.string() for number in numbers)
-        schema = pa.schema([("user", user), ("rank", pa.int32()), ("item", item), ("score", pa.float32())])
+        schema = pa.schema(
+            [("user", user), ("rank", pa.int32()), ("item", item), ("score", pa.float32())]
+        )
         schema = schema.with_metadata({KEY: json.dumps(dict(made_from)).encode()})
         with pa.parquet.ParquetWriter(path, schema) as parquet:
-            yield lambda columns: parquet.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
+            yield lambda columns: parquet.write_table(
+                pa.table([pa.array(column) for column in columns], schema=schema)
+            )
         return
     with path.open("w", encoding="utf-8", newline="") as file:
-        yield _json_lines(file) if suffix == ".jsonl" else _separated(file, "\t" if suffix == ".tsv" else ",")
+        yield (
+            _json_lines(file)
+            if suffix == ".jsonl"
+            else _separated(file, "\t" if suffix == ".tsv" else ",")
+        )
 
 
 def _separated(file: TextIO, separator: str) -> Write:

@@ -40,7 +40,9 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, made_from: MadeFrom | None = None) -> None:
         self.folder, self._made_from, self._read_back = folder.absolute(), made_from, False
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT, enable_async_checkpointing=False, create=True
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, tree: Any, model: str = "") -> None:
@@ -63,16 +65,24 @@ class Checkpoints:
             if not self._read_back:
                 self._compare(step, tree)
             if is_main_process():
-                written = {"made_from": self._made_from or {}, "model": model, "files": _checksums(self.folder / str(step))}
+                written = {
+                    "made_from": self._made_from or {},
+                    "model": model,
+                    "files": _checksums(self.folder / str(step)),
+                }
                 write_sealed(self.folder / str(step) / MANIFEST, written)
             meet(f"saved {self.folder.name} {step}")
         except UserError:
             raise
         except Exception as error:
             if disk_is_full(error):
-                from_where = "starts over" if self.newest() is None else f"resumes from step {self.newest()}"
+                from_where = (
+                    "starts over" if self.newest() is None else f"resumes from step {self.newest()}"
+                )
                 mend = f"free space and run the same command again, it {from_where}"
-                raise UserError(f"{self.folder}: the disk is full, step {step} was not saved; {mend}") from error
+                raise UserError(
+                    f"{self.folder}: the disk is full, step {step} was not saved; {mend}"
+                ) from error
             raise
 
     def _compare(self, step: int, tree: Any) -> None:
@@ -80,17 +90,29 @@ class Checkpoints:
         reason = "other numbers came back"
         try:
             read = self._manager.restore(step, args=_like(tree))
-            same = all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in _local(tree, read))
+            same = all(
+                np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+                for a, b in _local(tree, read)
+            )
         except Exception as error:  # as in `restore`
             same, reason = False, " ".join(str(error).split())[:160]
         if not same:
-            raise UserError(f"{self.folder / str(step)}: what was saved cannot be read back ({reason}); use another --workdir")
+            raise UserError(
+                f"{self.folder / str(step)}: what was saved cannot be read back ({reason}); use another --workdir"
+            )
         self._read_back = True
 
     def newest(self) -> int | None:
         """Step of the newest checkpoint that was finished; None where there is none."""
         steps, all_of_them = self._manager.all_steps(), _without_manifests(self.folder.parent)
-        return max((step for step in steps if all_of_them or (self.folder / str(step) / MANIFEST).exists()), default=None)
+        return max(
+            (
+                step
+                for step in steps
+                if all_of_them or (self.folder / str(step) / MANIFEST).exists()
+            ),
+            default=None,
+        )
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved to its end.
@@ -107,7 +129,11 @@ class Checkpoints:
         for step in steps:
             try:
                 # Where nothing tells of damage, only reading does.
-                tree = self._read(step, _like(like)) if unverified else whole_manifest(self.folder / str(step))
+                tree = (
+                    self._read(step, _like(like))
+                    if unverified
+                    else whole_manifest(self.folder / str(step))
+                )
             except UserError as error:
                 damages.append(str(error))
                 continue
@@ -117,10 +143,14 @@ class Checkpoints:
                 logger.warning(f"{damages[0]}; going on from step {step}, the newest that is whole")
             return step, tree
         if damages and not (self.folder.parent / NEWEST).exists() and self.newest() is None:
-            logger.warning(f"{damages[0]}; nothing was saved before it, so training starts from the start")
+            logger.warning(
+                f"{damages[0]}; nothing was saved before it, so training starts from the start"
+            )
             return None
         if damages:
-            raise UserError(f"{damages[0]}; no other checkpoint there is whole; remove {self.folder.parent} to train from the start")
+            raise UserError(
+                f"{damages[0]}; no other checkpoint there is whole; remove {self.folder.parent} to train from the start"
+            )
         return None
 
     def _read(self, step: int, wanted: ocp.args.StandardRestore) -> Any:
@@ -128,7 +158,9 @@ class Checkpoints:
             return self._manager.restore(step, args=wanted)
         except Exception as error:  # Orbax and TensorStore raise many kinds; the checksums were right, so the form is not
             reason = " ".join(str(error).split())[:160]
-            raise UserError(f"{self.folder / str(step)}: cannot be read as this run's models ({reason}); use another --workdir") from error
+            raise UserError(
+                f"{self.folder / str(step)}: cannot be read as this run's models ({reason}); use another --workdir"
+            ) from error
 
     def read(self, step: int, like: Any) -> Any:
         """One checkpoint as a tree of the form of `like`; `whole_manifest` has looked at it before."""
@@ -197,14 +229,20 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
         except UserError as error:
             damages.append(str(error))
             continue
-        if recorded and (found.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)):
+        if recorded and (
+            found.manifest["model"] == recorded.get("model") or step > recorded.get("step", -1)
+        ):
             return found
         if not allow_older:
             break
-        logger.warning(f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged")
+        logger.warning(
+            f"{place / str(step)}: this older snapshot is used, as --allow-older says; newer ones are gone or damaged"
+        )
         return found
     if recorded and not damages:
-        damages.append(f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone")
+        damages.append(
+            f"{folder}: the snapshot of step {recorded.get('step')}, its newest, is gone"
+        )
     if damages:
         raise UserError(damages[0] if mend in damages[0] else f"{damages[0]}; {mend}")
     return None
@@ -222,7 +260,9 @@ def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
         except UserError:
             continue  # whoever reads the snapshot says so
         if found := difference(stored.get("made_from", {}), made_from):
-            raise UserError(f"{place / str(step)}: this checkpoint is of another run: {found}; use another --workdir")
+            raise UserError(
+                f"{place / str(step)}: this checkpoint is of another run: {found}; use another --workdir"
+            )
 
 
 def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
@@ -238,10 +278,19 @@ def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
       UserError: names the file that is not.
     """
     if not (folder / MANIFEST).exists():
-        raise UserError(f"{folder}: has no {MANIFEST}, so it was not saved to its end, or by an earlier version")
+        raise UserError(
+            f"{folder}: has no {MANIFEST}, so it was not saved to its end, or by an earlier version"
+        )
     manifest = read_sealed(folder / MANIFEST, "the snapshot is damaged")
-    if not isinstance(manifest.get("files"), dict) or not manifest["files"] or "made_from" not in manifest or "model" not in manifest:
-        raise UserError(f"{folder / MANIFEST}: lacks files, made_from or model; the snapshot is damaged")
+    if (
+        not isinstance(manifest.get("files"), dict)
+        or not manifest["files"]
+        or "made_from" not in manifest
+        or "model" not in manifest
+    ):
+        raise UserError(
+            f"{folder / MANIFEST}: lacks files, made_from or model; the snapshot is damaged"
+        )
     if damage := first_damaged(folder, manifest["files"]):
         raise UserError(f"{damage}; the snapshot is damaged")
     return manifest
@@ -249,14 +298,21 @@ def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
 
 def _without_manifests(folder: pathlib.Path) -> bool:
     """Whether the snapshots of a trial are of a version that wrote no manifests, and none was saved since."""
-    if (folder / NEWEST).exists() or any((place / str(step) / MANIFEST).exists() for step, place in _steps(folder)):
+    if (folder / NEWEST).exists() or any(
+        (place / str(step) / MANIFEST).exists() for step, place in _steps(folder)
+    ):
         return False
     return wrote_no_checksums(folder.parent.parent)
 
 
 def _steps(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     """(step, folder of its name) of every snapshot of a trial, newest first; of equals "best" first."""
-    found = [(int(path.name), folder / name) for name in FOLDERS for path in (folder / name).glob("*") if path.name.isdigit()]
+    found = [
+        (int(path.name), folder / name)
+        for name in FOLDERS
+        for path in (folder / name).glob("*")
+        if path.name.isdigit()
+    ]
     yield from sorted(found, key=lambda entry: (-entry[0], entry[1].name))
 
 
@@ -266,7 +322,9 @@ def _checksums(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _like(tree: Any) -> ocp.args.StandardRestore:
-    arrays = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf, tree)
+    arrays = jax.tree.map(
+        lambda leaf: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf, tree
+    )
     return ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays))
 
 

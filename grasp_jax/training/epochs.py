@@ -26,7 +26,9 @@ from grasp_jax.training.states import AllUsers
 from grasp_jax.training.targets import StepShape
 
 ORDER = 3  # purpose of the random stream that shuffles
-HOST_ROWS = 1 << 24  # numbers of query tables that a dispatch takes along from the host; two dispatches' are in memory
+HOST_ROWS = (
+    1 << 24
+)  # numbers of query tables that a dispatch takes along from the host; two dispatches' are in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +84,45 @@ def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> E
     by_seed = {}
     for seed in {replica.seed for replica in replicas}:
         rng = np.random.default_rng([seed, ORDER, epoch])
-        batches = stratified_batches(data.histories.lengths, data.users, data.packing.batch_size, rng)
-        slots, _ = pack(data.histories, batches, data.packing, data.mask_at, (jax.process_index(), jax.process_count()))
-        by_seed[seed] = slots, np.sort(np.where(batches < 0, len(data.histories.lengths), batches), axis=1)
+        batches = stratified_batches(
+            data.histories.lengths, data.users, data.packing.batch_size, rng
+        )
+        slots, _ = pack(
+            data.histories,
+            batches,
+            data.packing,
+            data.mask_at,
+            (jax.process_index(), jax.process_count()),
+        )
+        by_seed[seed] = (
+            slots,
+            np.sort(np.where(batches < 0, len(data.histories.lengths), batches), axis=1),
+        )
     slots, users = zip(*(by_seed[replica.seed] for replica in replicas), strict=True)
     return Epoch(np.stack(slots), np.stack(users))
 
 
 def dispatches(
     data: TrainingData, epoch: Epoch, first: int, steps: int
-) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array] | None]]:  # fmt: skip
+) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array] | None]]:
     """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and query rows.
 
     Where query tables are on the host, the rows of the dispatch after the one that is given are read meanwhile.
     """
-    read = {name: data.tables[name] for name in QUERY_TABLES if isinstance(data.tables.get(name), HostRows)}
+    read = {
+        name: data.tables[name]
+        for name in QUERY_TABLES
+        if isinstance(data.tables.get(name), HostRows)
+    }
     if read:
-        steps = max(1, min(steps, HOST_ROWS // (epoch.users[:, 0].size * sum(table.shape[1] for table in read.values()))))
+        steps = max(
+            1,
+            min(
+                steps,
+                HOST_ROWS
+                // (epoch.users[:, 0].size * sum(table.shape[1] for table in read.values())),
+            ),
+        )
 
     def ready(begin: int) -> tuple[int, jax.Array, dict[str, jax.Array] | None]:
         chunk = slice(begin, begin + steps)

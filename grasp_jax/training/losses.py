@@ -14,7 +14,9 @@ SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole bat
 
 def binary_cross_entropy(scores: PairScores) -> jax.Array:
     """Eq. 6, mean over pairs, the G negatives of a pair weighing as one; and the method's loss beside it."""
-    return _mean(jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores)
+    return _mean(
+        jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores
+    )
 
 
 def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
@@ -26,7 +28,9 @@ def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
     loss = total - scores.positive
     if smoothing:
         there = jnp.isfinite(scores.negative)
-        others = jnp.where(there, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(there.sum(axis=-1), 1)
+        others = jnp.where(there, scores.negative, 0.0).sum(axis=-1) / jnp.maximum(
+            there.sum(axis=-1), 1
+        )
         loss = (1.0 - smoothing) * loss + smoothing * (total - others)
     return _mean(loss, scores)
 
@@ -38,11 +42,17 @@ def generalised_bce(scores: PairScores, num_items: int, calibration: float) -> j
     """
     rate = scores.negative.shape[-1] / (num_items - 1)
     beta = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
-    return _mean(beta * jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).sum(axis=-1), scores)
+    return _mean(
+        beta * jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).sum(axis=-1),
+        scores,
+    )
 
 
 def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
-    return jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1) + scores.auxiliary
+    return (
+        jnp.where(scores.mask, losses, 0.0).sum() / jnp.maximum(scores.mask.sum(), 1)
+        + scores.auxiliary
+    )
 
 
 def choose_loss(name: str, config: TrainConfig, num_items: int) -> Loss:

@@ -42,12 +42,16 @@ class Records:
 
     def checksum(self, labels: dict[str, str]) -> int:
         """CRC-32 over the checksums of the lines that have these labels, such as method and backbone, in order."""
-        return zlib.crc32("".join(crc for record, crc in self._checked() if is_of(record, labels)).encode())
+        return zlib.crc32(
+            "".join(crc for record, crc in self._checked() if is_of(record, labels)).encode()
+        )
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops the lines that a resumed run will write again."""
         if self.writes and self.path.exists():
-            write_text(self.path, "".join(as_line(record) for record in self.read() if wanted(record)))
+            write_text(
+                self.path, "".join(as_line(record) for record in self.read() if wanted(record))
+            )
 
     def _checked(self) -> Iterable[tuple[dict[str, Any], str]]:
         if not self.path.exists():
@@ -58,11 +62,15 @@ class Records:
         if unverified:
             say_unverified(self.path)
         *lines, last = text.split("\n")
-        for number, line in enumerate(lines + ([last] if _whole(last, unverified) else []), start=1):
+        for number, line in enumerate(
+            lines + ([last] if _whole(last, unverified) else []), start=1
+        ):
             if not line:
                 continue
             if (record := _whole(line, unverified)) is None:
-                raise UserError(f"{self.path}:{number}: {line[:60]!r} is not a line as it was written; {mend}")
+                raise UserError(
+                    f"{self.path}:{number}: {line[:60]!r} is not a line as it was written; {mend}"
+                )
             yield record, str(record.pop(CRC))
 
 
@@ -88,7 +96,9 @@ def _whole(line: str, unverified: bool = False) -> dict[str, Any] | None:
         return None
     if unverified and isinstance(record, dict):
         return record | {CRC: _crc(record)}
-    if not isinstance(record, dict) or record.get(CRC) != _crc({name: value for name, value in record.items() if name != CRC}):
+    if not isinstance(record, dict) or record.get(CRC) != _crc(
+        {name: value for name, value in record.items() if name != CRC}
+    ):
         return None
     return record
 

@@ -33,10 +33,16 @@ class PerReplica(NamedTuple):
     learning_rate: jax.Array
 
 
-def per_replica(replicas: Sequence[Replica], put: Callable[[Any], Any] = jax.device_put) -> PerReplica:
+def per_replica(
+    replicas: Sequence[Replica], put: Callable[[Any], Any] = jax.device_put
+) -> PerReplica:
     """On the device, or where `put` puts arrays."""
     rates = np.array([(replica.dropout, replica.learning_rate) for replica in replicas], np.float32)
-    return PerReplica(_keys(put(np.array([replica.seed for replica in replicas]))), put(rates[:, 0]), put(rates[:, 1]))
+    return PerReplica(
+        _keys(put(np.array([replica.seed for replica in replicas]))),
+        put(rates[:, 0]),
+        put(rates[:, 1]),
+    )
 
 
 _keys = jax.jit(jax.vmap(jax.random.key))

@@ -57,7 +57,13 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
     checkpoints = Checkpoints(found.folder)
     restored = checkpoints.read_any(found.step)
     checkpoints.close()
-    return Earlier(workdir, restored["best_params"], restored["progress"]["best"], item_ids, found.manifest.get("made_from", {}))
+    return Earlier(
+        workdir,
+        restored["best_params"],
+        restored["progress"]["best"],
+        item_ids,
+        found.manifest.get("made_from", {}),
+    )
 
 
 def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
@@ -76,12 +82,20 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
     """
     best, folder = int(np.argmax(earlier.best)), earlier.workdir
     try:
-        return jax.tree_util.tree_map_with_path(lambda path, new, old: _carried(path, new, old[best], rows, folder), params, earlier.params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, new, old: _carried(path, new, old[best], rows, folder),
+            params,
+            earlier.params,
+        )
     except (ValueError, KeyError) as error:  # what jax says of trees that are not alike
-        raise UserError(f"config.train.start_from: {folder} holds another kind of model; expected the same config.model") from error
+        raise UserError(
+            f"config.train.start_from: {folder} holds another kind of model; expected the same config.model"
+        ) from error
 
 
-def _carried(path: Any, new: jax.Array, old: np.ndarray, rows: np.ndarray, folder: pathlib.Path) -> jax.Array:
+def _carried(
+    path: Any, new: jax.Array, old: np.ndarray, rows: np.ndarray, folder: pathlib.Path
+) -> jax.Array:
     """One parameter of all models: new [M, ...] and old [...]."""
     names = tuple(key.key for key in path)
     fits = old.shape == new.shape[1:]
@@ -109,13 +123,17 @@ def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
     """Folders in which the knowledge bank of an earlier run may lie."""
     folders = [workdir / "knowledge"]
     if (workdir / CONFIG_FILE).exists():
-        named = read_object(workdir / CONFIG_FILE, "config.train.start_from names this workdir").get("knowledge", {})
+        named = read_object(
+            workdir / CONFIG_FILE, "config.train.start_from names this workdir"
+        ).get("knowledge", {})
         if isinstance(named, dict) and named.get("path"):
             folders.append(pathlib.Path(str(named["path"])))
     return folders
 
 
-def check_basis(earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray) -> None:
+def check_basis(
+    earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray
+) -> None:
     """Makes sure that today's vectors mean what yesterday's meant to the earlier models.
 
     An encoder that is fitted anew to the texts, as `lsa` is unless --since keeps yesterday's, gives its directions anew; a model that
@@ -133,18 +151,30 @@ def check_basis(earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pa
     wanted = identity(bank.manifest)
     if earlier.made_from.get("bank") == wanted:
         return
-    field, encoder = f"config.train.start_from: {earlier.workdir}", bank.manifest["recipe"].get("encoder")
+    field, encoder = (
+        f"config.train.start_from: {earlier.workdir}",
+        bank.manifest["recipe"].get("encoder"),
+    )
     cure = "prepare today's bank with --since of the earlier one, whose encoder it keeps, or train without start_from"
     old = _earlier_items(earlier, bank_folders)
     if old is None:
         if is_fitted(str(encoder)):
-            raise UserError(f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted anew since; {cure}")
-        logger.warning(f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on")
+            raise UserError(
+                f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted anew since; {cure}"
+            )
+        logger.warning(
+            f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"
+        )
         return
     known = np.flatnonzero(rows >= 0)[:COMPARED]
-    before, now = (np.asarray(table[of_table], np.float32) for table, of_table in ((old, rows[known]), (bank.items, known)))
+    before, now = (
+        np.asarray(table[of_table], np.float32)
+        for table, of_table in ((old, rows[known]), (bank.items, known))
+    )
     if before.shape[1:] != now.shape[1:]:
-        raise UserError(f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}")
+        raise UserError(
+            f"{field}: its vectors are {before.shape[1]} wide, today's {now.shape[1]}; {cure}"
+        )
     lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(now, axis=1)
     cosines = (before * now).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
     if len(cosines) and (middle := float(np.median(cosines))) < SAME_BASIS:
@@ -158,11 +188,15 @@ def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndar
     """[V, E] the item vectors that earlier models were trained on; None where no folder has them any more."""
     for folder in folders:
         if (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder, "expected the knowledge bank of that run as it was written")
+            manifest = read_manifest(
+                folder, "expected the knowledge bank of that run as it was written"
+            )
             if not earlier.made_from or identity(manifest) == earlier.made_from.get("bank"):
                 return load_bank(folder, manifest["recipe"]).items
     return None
 
 
 COMPARED = 1000  # items whose vectors of two days are compared
-SAME_BASIS = 0.9  # median cosine; a centre that has moved costs a hundredth or two, another basis all of it
+SAME_BASIS = (
+    0.9  # median cosine; a centre that has moved costs a hundredth or two, another basis all of it
+)

@@ -24,7 +24,9 @@ class AllUsers(NamedTuple):
     users: jax.Array
 
 
-def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh | None = None) -> AllUsers:
+def pack_all_users(
+    histories: Histories, block: int, mask_at: str, mesh: Mesh | None = None
+) -> AllUsers:
     """Blocks of `block` users, packed as the backbone's `mask_at` says, shared out over the mesh; None: one device."""
     mesh = mesh or make_mesh()
     everyone = np.flatnonzero(histories.lengths > 0)
@@ -34,7 +36,12 @@ def pack_all_users(histories: Histories, block: int, mask_at: str, mesh: Mesh | 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_users"))
 def newest_states(
-    model: SequenceModel, params: Params, data: DeviceData, tables: Tables, everyone: AllUsers, num_users: int
+    model: SequenceModel,
+    params: Params,
+    data: DeviceData,
+    tables: Tables,
+    everyone: AllUsers,
+    num_users: int,
 ) -> jax.Array:
     """[N, D] states after each user's training history, of M models at once: [M, N, D]."""
 
@@ -42,12 +49,23 @@ def newest_states(
         features = apply(model, params, SequenceModel.item_features, tables)
 
         def block(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-            states: jax.Array = apply(model, params, SequenceModel.user_states, features, gather_batch(data, part[0]), part[1])[0]
+            states: jax.Array = apply(
+                model,
+                params,
+                SequenceModel.user_states,
+                features,
+                gather_batch(data, part[0]),
+                part[1],
+            )[0]
             return states
 
         states = jax.lax.map(block, (everyone.slots, everyone.newest))
         rows = jnp.where(everyone.users >= 0, everyone.users, num_users).ravel()
-        return jnp.zeros((num_users, states.shape[-1])).at[rows].set(states.reshape(-1, states.shape[-1]), mode="drop")
+        return (
+            jnp.zeros((num_users, states.shape[-1]))
+            .at[rows]
+            .set(states.reshape(-1, states.shape[-1]), mode="drop")
+        )
 
     found: jax.Array = jax.lax.map(of_one_model, params)
     return found

@@ -11,8 +11,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from grasp_jax.models.batch import PackedBatch, PairScores, Params, SharedNegatives, StepContext, Tables, Targets
-from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, logits_of, with_batch_queries
+from grasp_jax.models.batch import (
+    PackedBatch,
+    PairScores,
+    Params,
+    SharedNegatives,
+    StepContext,
+    Tables,
+    Targets,
+)
+from grasp_jax.models.device_data import (
+    DeviceData,
+    all_pair_logits,
+    gather_batch,
+    logits_of,
+    with_batch_queries,
+)
 from grasp_jax.models.sequence_model import SequenceModel, step_rows
 from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.training.losses import Loss
@@ -22,10 +36,14 @@ from grasp_jax.training.optim.forms import choose_optimiser
 from grasp_jax.training.replicas import PerReplica
 from grasp_jax.training.targets import StepShape, draw_targets
 
-SLOTS_AT_ONCE = 1 << 22  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
+SLOTS_AT_ONCE = (
+    1 << 22
+)  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
-QueryRows = Mapping[str, jax.Array]  # [B, E] rows of the query tables for the users of a step (`with_batch_queries`)
+QueryRows = Mapping[
+    str, jax.Array
+]  # [B, E] rows of the query tables for the users of a step (`with_batch_queries`)
 
 
 class TrainState(NamedTuple):
@@ -74,7 +92,13 @@ class Step:
     optimiser: Adam
 
     def inputs(
-        self, data: DeviceData, tables: Tables, slots: jax.Array, query_rows: QueryRows | None, key: jax.Array, step: jax.Array
+        self,
+        data: DeviceData,
+        tables: Tables,
+        slots: jax.Array,
+        query_rows: QueryRows | None,
+        key: jax.Array,
+        step: jax.Array,
     ) -> tuple[StepInputs, Tables]:
         """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
         with jax.named_scope("gather"):
@@ -85,10 +109,17 @@ class Step:
             if self.shape.deferred:
                 rows = step_rows(self.model, batch, targets.negatives).ravel()
                 ids = StepIds(*deferred_adam.distinct(rows, self.shape.num_items))
-        return StepInputs(batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids), tables
+        return StepInputs(
+            batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids
+        ), tables
 
     def take(
-        self, held: Held, inputs: StepInputs, tables: Tables, states: jax.Array | None, own: PerReplica
+        self,
+        held: Held,
+        inputs: StepInputs,
+        tables: Tables,
+        states: jax.Array | None,
+        own: PerReplica,
     ) -> tuple[Held, jax.Array]:
         """One step of one model: what it carries afterwards, and the loss [].
 
@@ -107,7 +138,12 @@ class Step:
             context = StepContext(id_rows=id_rows, states=states)
             given = tables, batch, targets, own.dropout, context
             random = {"dropout": inputs.dropout_key}
-            scores = cast(PairScores, self.model.apply({"params": params}, *given, method=SequenceModel.training_scores, rngs=random))
+            scores = cast(
+                PairScores,
+                self.model.apply(
+                    {"params": params}, *given, method=SequenceModel.training_scores, rngs=random
+                ),
+            )
             with jax.named_scope("loss"):
                 return self.loss(scores)
 
@@ -130,13 +166,19 @@ def with_gate_logits(
         else:
             logits = logits_of(tables, targets.queries[:, None], negatives.items)
         if batch.replaced is not None:
-            shown = logits_of(tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0))
+            shown = logits_of(
+                tables, batch.queries[: len(batch.replaced)], jnp.maximum(batch.replaced, 0)
+            )
             batch = batch._replace(replaced_logits=shown)
     return batch, targets._replace(negative_logits=logits)
 
 
 def make_train_steps(
-    model: SequenceModel, shape: StepShape, loss: Loss, epsilon: float = 1e-8, in_one_vector: bool | None = None
+    model: SequenceModel,
+    shape: StepShape,
+    loss: Loss,
+    epsilon: float = 1e-8,
+    in_one_vector: bool | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function `train_steps` (see there), S steps of M models with Adam; jit it with the state donated.
 
@@ -147,7 +189,11 @@ def make_train_steps(
       epsilon: Adam's.
       in_one_vector: whether Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
     """
-    joins = jax.default_backend() == "gpu" and model.shares == 1 if in_one_vector is None else in_one_vector
+    joins = (
+        jax.default_backend() == "gpu" and model.shares == 1
+        if in_one_vector is None
+        else in_one_vector
+    )
 
     def train_steps(
         state: TrainState,
@@ -223,7 +269,12 @@ def _scan(
 
 
 def _inputs_at_once(
-    step: Step, data: DeviceData, tables: Tables, slots: jax.Array, keys: jax.Array, numbers: jax.Array
+    step: Step,
+    data: DeviceData,
+    tables: Tables,
+    slots: jax.Array,
+    keys: jax.Array,
+    numbers: jax.Array,
 ) -> StepInputs | None:
     """[S, M] inputs of all steps: a few large operations, where in each step they would be many small ones; None where they are too many.
 
@@ -231,7 +282,11 @@ def _inputs_at_once(
     """
     shape, model = step.shape, step.model
     drawn = slots.size * (1 if shape.shared else shape.negatives)
-    if drawn > SLOTS_AT_ONCE or model.shares > 1 or isinstance(tables.get("users"), ShardedRows | HostRows):
+    if (
+        drawn > SLOTS_AT_ONCE
+        or model.shares > 1
+        or isinstance(tables.get("users"), ShardedRows | HostRows)
+    ):
         return None
 
     def inputs_of(slots: jax.Array, number: jax.Array, key: jax.Array) -> StepInputs:

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from grasp_jax.data.negatives import draw_negatives
 from grasp_jax.data.packing import Packing
-from grasp_jax.models.batch import EveryPlace, GatheredPlaces, OwnNegatives, PackedBatch, SharedNegatives, Targets
+from grasp_jax.models.batch import (
+    EveryPlace,
+    GatheredPlaces,
+    OwnNegatives,
+    PackedBatch,
+    SharedNegatives,
+    Targets,
+)
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.segments import is_last
 
@@ -67,11 +74,15 @@ def draw_targets(
       shape: static numbers.
     """
     if shape.mask_rate:
-        batch, asked = mask_batch(jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape)
+        batch, asked = mask_batch(
+            jax.random.fold_in(jax.random.fold_in(key, MASKS), step), batch, shape
+        )
         queries = batch.queries
     else:
         asked, queries = next_item_places(batch, shape), jnp.roll(batch.queries, -1, axis=1)
-    index = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(jnp.int32)
+    index = jnp.nonzero(asked.ravel(), size=shape.num_targets, fill_value=asked.size)[0].astype(
+        jnp.int32
+    )
     gathered = GatheredPlaces(index)
     users = jnp.maximum(gathered.take(batch.segments), 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
@@ -80,7 +91,9 @@ def draw_targets(
         return batch, Targets(gathered, users, gathered.take(queries), negatives)
     if isinstance(negatives, OwnNegatives):
         negatives = _at_every_place(negatives, index, asked.size, shape)
-    return batch, Targets(EveryPlace(asked), jnp.maximum(batch.segments.ravel(), 0), queries.ravel(), negatives)
+    return batch, Targets(
+        EveryPlace(asked), jnp.maximum(batch.segments.ravel(), 0), queries.ravel(), negatives
+    )
 
 
 def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
@@ -95,19 +108,29 @@ def _drawn_negatives(
 ) -> OwnNegatives | SharedNegatives:
     """Of [P] users; or of all, from the whole catalogue."""
     if shape.shared:
-        return SharedNegatives(jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32))
+        return SharedNegatives(
+            jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32)
+        )
     excluded = data.excluded, data.excluded_offsets
-    return OwnNegatives(draw_negatives(stream, users, *excluded, shape.num_items, shape.search_steps, shape.negatives))
+    return OwnNegatives(
+        draw_negatives(
+            stream, users, *excluded, shape.num_items, shape.search_steps, shape.negatives
+        )
+    )
 
 
-def _at_every_place(negatives: OwnNegatives, index: jax.Array, places: int, shape: StepShape) -> OwnNegatives:
+def _at_every_place(
+    negatives: OwnNegatives, index: jax.Array, places: int, shape: StepShape
+) -> OwnNegatives:
     """Negatives of the targets [P] at their places, and any item, but not one for all, where nothing is asked."""
     unasked = jnp.arange(places, dtype=jnp.int32) % shape.num_items
     spread = jnp.broadcast_to(unasked[:, None], (places, shape.negatives))
     return OwnNegatives(spread.at[index].set(negatives.items, mode="drop"))
 
 
-def mask_batch(key: jax.Array, batch: PackedBatch, shape: StepShape) -> tuple[PackedBatch, jax.Array]:
+def mask_batch(
+    key: jax.Array, batch: PackedBatch, shape: StepShape
+) -> tuple[PackedBatch, jax.Array]:
     """Two copies of [R, L] rows: with a share of the items hidden, and with the last item of each history hidden.
 
     Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short. With `mask_noise` some of the
@@ -119,7 +142,11 @@ def mask_batch(key: jax.Array, batch: PackedBatch, shape: StepShape) -> tuple[Pa
     hidden, replaced = somewhere, None
     if shape.mask_noise:
         kind = jax.random.uniform(jax.random.fold_in(key, 1), there.shape)
-        others = jax.random.randint(jax.random.fold_in(key, 2), there.shape, 0, shape.num_items, jnp.int32)
+        others = jax.random.randint(
+            jax.random.fold_in(key, 2), there.shape, 0, shape.num_items, jnp.int32
+        )
         replaced = jnp.where(somewhere & (kind < shape.mask_noise), others, -1)
         hidden = somewhere & (kind >= 2 * shape.mask_noise)
-    return twice._replace(masked=jnp.concatenate([hidden, last]), replaced=replaced), jnp.concatenate([somewhere, last])
+    return twice._replace(
+        masked=jnp.concatenate([hidden, last]), replaced=replaced
+    ), jnp.concatenate([somewhere, last])

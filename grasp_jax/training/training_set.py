@@ -80,18 +80,24 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     """
     split, mesh, kind = sources.split, sources.mesh, BACKBONES[backbone]
     mask_at = kind.from_config(config.model, 0).mask_at
-    training_mask_at = "" if kind.bidirectional else mask_at  # a bidirectional backbone gets its masks in the step
+    training_mask_at = (
+        "" if kind.bidirectional else mask_at
+    )  # a bidirectional backbone gets its masks in the step
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
     packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
 
     loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
-    shape, projection = step_shape(config, loss, packing, index, kind.bidirectional, split.log.num_items)
+    shape, projection = step_shape(
+        config, loss, packing, index, kind.bidirectional, split.log.num_items
+    )
     longest = max(packing.row_length, int(split.test.lengths.max()) + 1)
     sizes = ModelSizes(split.log.num_items, longest, sources.width, packing.batch_size, mesh.size)
     gated = METHODS[method].gated(config.model)
     data = TrainingData(
-        device=device_data(split, index, sources.tables if gated else {}, config.model.gate_query, mesh),
+        device=device_data(
+            split, index, sources.tables if gated else {}, config.model.gate_query, mesh
+        ),
         tables=sources.tables,
         start=METHODS[method].start,
         histories=split.train,
@@ -100,7 +106,9 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         shape=shape,
         loss=choose_loss(loss, config.train, split.log.num_items),
         valid=sources.valid,
-        everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh) if METHODS[method].reads_states else None,
+        everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh)
+        if METHODS[method].reads_states
+        else None,
         mask_at=training_mask_at,
         mesh=mesh,
         made_from=sources.made_from,
@@ -128,14 +136,20 @@ def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -
     has_negatives = np.diff(index.offsets) < split.log.num_items
     if not has_negatives.all():
         whole = f"all {split.log.num_items} items of the catalogue"
-        logger.info(f"{(~has_negatives).sum():,} users are not trained on, for they have had {whole}")
+        logger.info(
+            f"{(~has_negatives).sum():,} users are not trained on, for they have had {whole}"
+        )
     users = np.flatnonzero((split.train.lengths > (0 if one_item_users else 1)) & has_negatives)
     if not len(users):
-        raise UserError(f"{split.log.name}: no user has two training interactions, so there is nothing to train on")
+        raise UserError(
+            f"{split.log.name}: no user has two training interactions, so there is nothing to train on"
+        )
     return users
 
 
-def device_data(split: Split, index: ExclusionIndex, gate_tables: Tables, gate_query: str, mesh: Mesh) -> DeviceData:
+def device_data(
+    split: Split, index: ExclusionIndex, gate_tables: Tables, gate_query: str, mesh: Mesh
+) -> DeviceData:
     """Flat interactions and exclusion index on the devices, with the pair logits of every interaction where gates read them."""
     log = split.log
     queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
@@ -149,16 +163,31 @@ def device_data(split: Split, index: ExclusionIndex, gate_tables: Tables, gate_q
 
 
 def step_shape(
-    config: Config, loss: str, packing: Packing, index: ExclusionIndex, bidirectional: bool, num_items: int
+    config: Config,
+    loss: str,
+    packing: Packing,
+    index: ExclusionIndex,
+    bidirectional: bool,
+    num_items: int,
 ) -> tuple[StepShape, str]:
     """The static shape of a step, and how it projects items: "token" or "table"."""
     model, train = config.model, config.train
-    mask_rate, last_only, shared = model.mask_rate if bidirectional else 0.0, train.targets == "last", loss in SHARED
+    mask_rate, last_only, shared = (
+        model.mask_rate if bidirectional else 0.0,
+        train.targets == "last",
+        loss in SHARED,
+    )
     num_targets = count_targets(packing, mask_rate, last_only)
     negatives = train.shared_negatives if shared else train.negatives
-    num_ids = packing.num_rows * packing.row_length + (negatives if shared else num_targets * negatives)
-    projection = choose_projection(num_items, num_ids) if model.projection == "auto" else model.projection
-    every_place = packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
+    num_ids = packing.num_rows * packing.row_length + (
+        negatives if shared else num_targets * negatives
+    )
+    projection = (
+        choose_projection(num_items, num_ids) if model.projection == "auto" else model.projection
+    )
+    every_place = (
+        packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
+    )
     deferred = projection == "token" and defers(num_items, num_ids)
     shape = StepShape(
         num_items=num_items,

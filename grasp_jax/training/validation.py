@@ -16,7 +16,9 @@ from grasp_jax.training.replicas import one_of
 UNKNOWN = -1.0  # the score of a replica that was not validated
 
 
-def validate(model: SequenceModel, params: Any, data: TrainingData, active: np.ndarray) -> np.ndarray:
+def validate(
+    model: SequenceModel, params: Any, data: TrainingData, active: np.ndarray
+) -> np.ndarray:
     """Validation NDCG@10 by the protocol `data.select`.
 
     Args:
@@ -31,7 +33,9 @@ def validate(model: SequenceModel, params: Any, data: TrainingData, active: np.n
     assert data.valid is not None
     scores = np.full(len(jax.tree.leaves(params)[0]), UNKNOWN)
     for m in active:
-        scores[m] = ndcg_at_10(_ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data, data.valid))
+        scores[m] = ndcg_at_10(
+            _ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data, data.valid)
+        )
     return scores
 
 

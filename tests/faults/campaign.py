@@ -38,7 +38,12 @@ class Options:
     keep: bool
 
 
-def run_campaign(name: str, make: Callable[[Options], tuple[Sequence[str], Check]], count: int, verdict: str = "noticed") -> int:
+def run_campaign(
+    name: str,
+    make: Callable[[Options], tuple[Sequence[str], Check]],
+    count: int,
+    verdict: str = "noticed",
+) -> int:
     """Runs a campaign as its command line asks; returns the exit status.
 
     Args:
@@ -49,19 +54,36 @@ def run_campaign(name: str, make: Callable[[Options], tuple[Sequence[str], Check
     """
     parser = argparse.ArgumentParser(prog=f"python -m tests.faults.{name}")
     parser.add_argument("--quick", action="store_true", help=f"a seeded sample of {count} cases")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample and of every random choice")
-    parser.add_argument("--only", action="append", default=[], metavar="CASE", help="this case alone; may be given several times")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sample and of every random choice"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CASE",
+        help="this case alone; may be given several times",
+    )
     parser.add_argument("--cases", type=int, default=0, help="a seeded sample of so many cases")
     parser.add_argument("--keep", action="store_true", help="leave the folders of the cases")
-    parser.add_argument("--base", type=pathlib.Path, help="folder of finished runs to start from, kept for the next campaign")
+    parser.add_argument(
+        "--base",
+        type=pathlib.Path,
+        help="folder of finished runs to start from, kept for the next campaign",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
     given = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-"))
-    options = Options(given.quick, given.seed, (given.base or folder / "base").absolute(), folder, given.keep)
+    options = Options(
+        given.quick, given.seed, (given.base or folder / "base").absolute(), folder, given.keep
+    )
     try:
         names, check = make(options)
         size = given.cases or (count if given.quick else len(names))
-        print(f"{name}: {len(names)} cases in all; now {len(given.only) or min(size, len(names))}", flush=True)
+        print(
+            f"{name}: {len(names)} cases in all; now {len(given.only) or min(size, len(names))}",
+            flush=True,
+        )
         chosen = given.only or _sample(names, size, given.seed)
         return _report(name, run_cases(chosen, check, given.jobs), len(chosen), verdict, given)
     finally:
@@ -78,7 +100,13 @@ def _sample(names: Sequence[str], size: int, seed: int) -> list[str]:
     return [name for number, name in enumerate(names) if number in chosen]
 
 
-def _report(name: str, verdicts: Iterator[tuple[str, str]], total: int, verdict: str, given: argparse.Namespace) -> int:
+def _report(
+    name: str,
+    verdicts: Iterator[tuple[str, str]],
+    total: int,
+    verdict: str,
+    given: argparse.Namespace,
+) -> int:
     started = said = time.monotonic()
     failed = []
     for done, (case, wrong) in enumerate(verdicts, start=1):
@@ -87,10 +115,15 @@ def _report(name: str, verdicts: Iterator[tuple[str, str]], total: int, verdict:
             print(f"FAILED {case}: {wrong}", flush=True)
         if time.monotonic() - said > 10 or done == total:
             said = time.monotonic()
-            print(f"{name}: {done} of {total} cases, {len(failed)} failed, {said - started:.0f} s", flush=True)
+            print(
+                f"{name}: {done} of {total} cases, {len(failed)} failed, {said - started:.0f} s",
+                flush=True,
+            )
     for case, wrong in sorted(failed):
         quick = " --quick" if given.quick else ""
-        print(f"  {case}: {wrong}\n    python -m tests.faults.{name}{quick} --seed={given.seed} --only='{case}' --keep")
+        print(
+            f"  {case}: {wrong}\n    python -m tests.faults.{name}{quick} --seed={given.seed} --only='{case}' --keep"
+        )
     print(f"CAMPAIGN: {total - len(failed)} of {total} {verdict}", flush=True)
     return 1 if failed else 0
 
@@ -151,7 +184,9 @@ def _work(names: Sequence[str], check: Check, writes: int) -> None:
             try:
                 wrong = check(name)
             except Exception:
-                wrong = "the campaign itself failed: " + " | ".join(traceback.format_exc().splitlines()[-3:])
+                wrong = "the campaign itself failed: " + " | ".join(
+                    traceback.format_exc().splitlines()[-3:]
+                )
             os.write(writes, json.dumps(wrong).encode() + b"\n")
     finally:
         os._exit(0)

@@ -16,14 +16,43 @@ from tests.faults.program import call, command
 from tests.faults.workdir import make_base
 
 ODD = (
-    "", "nan", "inf", "-1", "0", "1", "2.5", "1e400", "99999999999999999999", "1_000", "0x10", "None", "True", "abc", "a,b", "()", "(1,)",
-    "(-1,)", "('a',)", "[1,[2]]", "{'a':1}", "../..", "é日本", "NEWLINE", "LONG", "/dev/null", "__import__('os')",
-)  # fmt: skip
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "0",
+    "1",
+    "2.5",
+    "1e400",
+    "99999999999999999999",
+    "1_000",
+    "0x10",
+    "None",
+    "True",
+    "abc",
+    "a,b",
+    "()",
+    "(1,)",
+    "(-1,)",
+    "('a',)",
+    "[1,[2]]",
+    "{'a':1}",
+    "../..",
+    "é日本",
+    "NEWLINE",
+    "LONG",
+    "/dev/null",
+    "__import__('os')",
+)
 WRITTEN = {"NEWLINE": "a\nb", "LONG": "x" * 5000}  # what these stand for
 OF_A_FIELD = 13  # drawn for each
 RUN = 60  # of the values that are taken, trained with; the quick form runs fewer
 QUICK_RUN, QUICK_PAIRS = 2, 98
-SLOW = ("data.source=", "knowledge.encoder=openai", "knowledge.describer=")  # these read other inputs than this dataset's
+SLOW = (
+    "data.source=",
+    "knowledge.encoder=openai",
+    "knowledge.describer=",
+)  # these read other inputs than this dataset's
 FIELDS = sorted(configuration.FIELDS)
 
 
@@ -36,10 +65,20 @@ def make(options: Options) -> tuple[list[str], Check]:
     def command_of(pair: str, workdir: pathlib.Path) -> list[str]:
         field, _, value = pair.partition("=")
         pair = f"{field}={WRITTEN.get(value, value)}"
-        return base.command("file", workdir, "all", "--config.model.method=grasp", "--config.train.max_epochs=1", f"--config.{pair}")
+        return base.command(
+            "file",
+            workdir,
+            "all",
+            "--config.model.method=grasp",
+            "--config.train.max_epochs=1",
+            f"--config.{pair}",
+        )
 
     def taken(pair: str) -> bool:
-        return not pair.startswith(SLOW) and call(command_of(pair, options.folder / "none"), entry=only_check).code == 0
+        return (
+            not pair.startswith(SLOW)
+            and call(command_of(pair, options.folder / "none"), entry=only_check).code == 0
+        )
 
     wanted, run = QUICK_RUN if options.quick else RUN, []
     for pair in chance.sample(pairs, len(pairs)):
@@ -57,7 +96,11 @@ def make(options: Options) -> tuple[list[str], Check]:
             shutil.rmtree(folder, ignore_errors=True)
         if wrong := outcome.fault(codes=(2,)):
             return wrong
-        if outcome.code and not runs and pair.split("=")[0].rpartition(".")[2] not in outcome.errors[0]:
+        if (
+            outcome.code
+            and not runs
+            and pair.split("=")[0].rpartition(".")[2] not in outcome.errors[0]
+        ):
             return f"refused without naming the field: {outcome.errors[0][:200]}"
         return "validation alone made the workdir" if left else ""
 

@@ -24,12 +24,17 @@ CHECKED = {
     "audit": ("audit",),
     "prepare": ("knowledge",),
 }  # mode -> what it answers for
-MODES = {"file": ("all", "evaluate", "recommend", "report", "prepare"), "text": ("all", "evaluate", "recommend", "report", "audit")}
+MODES = {
+    "file": ("all", "evaluate", "recommend", "report", "prepare"),
+    "text": ("all", "evaluate", "recommend", "report", "audit"),
+}
 PAGES = ("report", "audit")  # written anew by the modes of these names, and read by none
 
 
 def _flip(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :] if content else b"\0"
+    return (
+        content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :] if content else b"\0"
+    )
 
 
 WAYS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
@@ -56,7 +61,14 @@ def make(options: Options) -> tuple[list[str], Check]:
         setup, mode, way, shown = name.split(":")
         workdir = options.folder / f"{zlib.crc32(name.encode()):08x}" / setup  # a report names it
         shutil.copytree(base.workdir(setup), workdir)
-        touched = _damage(base, setup, workdir, way, _files(base, setup)[shown], random.Random(f"{options.seed}{name}"))
+        touched = _damage(
+            base,
+            setup,
+            workdir,
+            way,
+            _files(base, setup)[shown],
+            random.Random(f"{options.seed}{name}"),
+        )
         for page in PAGES:
             shutil.rmtree(workdir / page, ignore_errors=True)
         outcome = call(base.command(setup, workdir, mode))
@@ -72,15 +84,27 @@ def _files(base: Base, setup: str) -> dict[str, pathlib.PurePath]:
     """Name in a case -> file to damage; of the second setup only those that the first has otherwise."""
     workdir = base.workdir(setup)
     found = [path.relative_to(workdir) for path in sorted(workdir.rglob("*")) if path.is_file()]
-    of_others = (*PAGES, "recommendations.parquet", "checkpoints/plain-sasrec")  # read by nobody; as the other method's
+    of_others = (
+        *PAGES,
+        "recommendations.parquet",
+        "checkpoints/plain-sasrec",
+    )  # read by nobody; as the other method's
     found = [file for file in found if not str(file).startswith(of_others)]
     if setup != "file":
-        found = [file for file in found if str(file).startswith(("knowledge", "config.json", "data.json"))]
+        found = [
+            file
+            for file in found
+            if str(file).startswith(("knowledge", "config.json", "data.json"))
+        ]
     named, random_names = {}, re.compile(r"[0-9a-f]{32}")
     for file in found:
-        kin = [path for path in (workdir / file).parent.iterdir() if random_names.fullmatch(path.name)]
+        kin = [
+            path for path in (workdir / file).parent.iterdir() if random_names.fullmatch(path.name)
+        ]
         kin.sort(key=lambda path: (path.stat().st_size, path.read_bytes()))
-        named[str(file.with_name(f"#{kin.index(workdir / file)}") if workdir / file in kin else file)] = file
+        named[
+            str(file.with_name(f"#{kin.index(workdir / file)}") if workdir / file in kin else file)
+        ] = file
     return named
 
 
@@ -88,13 +112,24 @@ def _sibling(base: Base, setup: str, file: pathlib.PurePath) -> pathlib.PurePath
     """The next file of the same kind: in its folder with its ending, or of its name under another folder."""
     workdir = base.workdir(setup)
     kin = [*(workdir / file).parent.glob(f"*{file.suffix}"), *workdir.rglob(file.name)]
-    others = [path.relative_to(workdir) for path in sorted(set(kin)) if path.is_file() and path.relative_to(workdir) != file]
-    different = [other for other in others if (workdir / other).read_bytes() != (workdir / file).read_bytes()]
+    others = [
+        path.relative_to(workdir)
+        for path in sorted(set(kin))
+        if path.is_file() and path.relative_to(workdir) != file
+    ]
+    different = [
+        other for other in others if (workdir / other).read_bytes() != (workdir / file).read_bytes()
+    ]
     return next((other for other in different if other > file), different[0] if different else None)
 
 
 def _damage(
-    base: Base, setup: str, workdir: pathlib.Path, way: str, file: pathlib.PurePath, chance: random.Random
+    base: Base,
+    setup: str,
+    workdir: pathlib.Path,
+    way: str,
+    file: pathlib.PurePath,
+    chance: random.Random,
 ) -> list[pathlib.PurePath]:
     """Damages one file, or swaps two, and returns their names."""
     if way == SWAP:
@@ -112,14 +147,22 @@ def _damage(
     return [file]
 
 
-def _judged(workdir: pathlib.Path, mode: str, touched: list[pathlib.PurePath], outcome: Outcome, expected: dict[str, str]) -> str:
+def _judged(
+    workdir: pathlib.Path,
+    mode: str,
+    touched: list[pathlib.PurePath],
+    outcome: Outcome,
+    expected: dict[str, str],
+) -> str:
     """What is wrong with the outcome of a mode on a damaged workdir; empty if the damage was noticed or did not matter."""
     if wrong := outcome.fault(codes=(2,)):
         return wrong
     if outcome.code:
         named = any(names_file(outcome.errors[0], file) for file in touched)
         return "" if named else f"refused without naming the file: {outcome.errors[0][:200]}"
-    if mode == "all" and touched[0].name == "metrics.jsonl":  # what it said of past epochs is lost, and nothing else
+    if (
+        mode == "all" and touched[0].name == "metrics.jsonl"
+    ):  # what it said of past epochs is lost, and nothing else
         expected = {name: content for name, content in expected.items() if name != "metrics.jsonl"}
         parts = tuple(part for part in CHECKED[mode] if part != "epochs")
     else:
@@ -128,9 +171,15 @@ def _judged(workdir: pathlib.Path, mode: str, touched: list[pathlib.PurePath], o
         differing = differences(expected, digest(workdir, parts))
     except RuntimeError as error:
         return f"exit 0, and what it left is not readable: {error}"
-    said = [line for line in outcome.err.splitlines() if any(names_file(line, file) for file in touched)]
-    if differing and not (mode in PAGES and said):  # a page may lack what its run has lost, if it says so
-        return f"exit 0, silently different: {differing}" + (f" (it said: {said[0][:120]})" if said else "")
+    said = [
+        line for line in outcome.err.splitlines() if any(names_file(line, file) for file in touched)
+    ]
+    if differing and not (
+        mode in PAGES and said
+    ):  # a page may lack what its run has lost, if it says so
+        return f"exit 0, silently different: {differing}" + (
+            f" (it said: {said[0][:120]})" if said else ""
+        )
     return ""
 
 

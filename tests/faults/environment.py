@@ -21,13 +21,30 @@ from tests.faults.program import Outcome
 from tests.faults.workdir import Base, differences, digest, make_base
 
 PARTS = {
-    "all": ("rows", "ranks", "candidates", "epochs", "parameters"), "recommend": ("recommendations",), "prepare": ("knowledge",),
-    "evaluate": ("rows", "ranks"), "report": (),
-}  # fmt: skip
+    "all": ("rows", "ranks", "candidates", "epochs", "parameters"),
+    "recommend": ("recommendations",),
+    "prepare": ("knowledge",),
+    "evaluate": ("rows", "ranks"),
+    "report": (),
+}
 NO_READER = 141  # 128 + SIGPIPE, of a run whose output nobody reads
-LONG = ("--config.train.max_epochs=120", "--config.train.patience=100", "--config.model.method=plain", "--config.eval.full=False")
-SIZES = {"all": (0, 8, 60, 200, 500, 900), "prepare": (0, 3, 20), "recommend": (0, 2)}  # kB that are free, or that a file may have
-DISK = [f"{kind}:{mode}:{size}" for kind in ("disk", "limit") for mode, sizes in SIZES.items() for size in sizes]
+LONG = (
+    "--config.train.max_epochs=120",
+    "--config.train.patience=100",
+    "--config.model.method=plain",
+    "--config.eval.full=False",
+)
+SIZES = {
+    "all": (0, 8, 60, 200, 500, 900),
+    "prepare": (0, 3, 20),
+    "recommend": (0, 2),
+}  # kB that are free, or that a file may have
+DISK = [
+    f"{kind}:{mode}:{size}"
+    for kind in ("disk", "limit")
+    for mode, sizes in SIZES.items()
+    for size in sizes
+]
 READ_ONLY = ["readonly:all:fresh", *(f"readonly:{mode}:finished" for mode in PARTS)]
 HOMES = ["home:none", "home:missing", "home:readonly"]
 STREAMS = ["stdout:head", "stdout:closed", "stdout:full", "stderr:closed", "stdin:closed"]
@@ -39,12 +56,27 @@ PROCESSES = ["two:all", "two:recommend", "lock:killed"]
 class Running:
     """The program in a process of its own, with what surrounds it changed."""
 
-    def __init__(self, command: Sequence[str], folder: pathlib.Path, before: Callable[[], Any] | None = None, **changes: Any) -> None:
-        environment = {name: value for name, value in (os.environ | changes.pop("environment", {})).items() if value is not None}
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: pathlib.Path,
+        before: Callable[[], Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        environment = {
+            name: value
+            for name, value in (os.environ | changes.pop("environment", {})).items()
+            if value is not None
+        }
         self._files = [folder / f"{time.monotonic_ns()}.{name}" for name in ("out", "err")]
-        streams = {name: path.open("wb") for name, path in zip(("stdout", "stderr"), self._files, strict=True)} | changes
+        streams = {
+            name: path.open("wb")
+            for name, path in zip(("stdout", "stderr"), self._files, strict=True)
+        } | changes
         words = [sys.executable, "-m", "grasp_jax.main", *command]
-        self.process = subprocess.Popen(words, cwd=ROOT, env=environment, preexec_fn=before, **streams)
+        self.process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, preexec_fn=before, **streams
+        )
 
     def ended(self, seconds: float = 240) -> Outcome:
         """Waits for its end."""
@@ -53,7 +85,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = -self.process.wait() - 1000
-        return Outcome(code, *(path.read_text(encoding="utf-8", errors="replace") for path in self._files))
+        return Outcome(
+            code, *(path.read_text(encoding="utf-8", errors="replace") for path in self._files)
+        )
 
 
 def make(options: Options) -> tuple[list[str], Check]:
@@ -62,8 +96,12 @@ def make(options: Options) -> tuple[list[str], Check]:
     texts = [] if options.quick else ["ascii:all", "ascii:report", "ascii:bytes"]
     names = [*DISK, *READ_ONLY, *HOMES, *STREAMS, *texts, *SIGNALS, *PROCESSES]
     if not _may_mount(options.folder):
-        print("skipped: disk:*, readonly:* and home:readonly, for this user may mount nothing (limit:* stands for a full disk)")
-        names = [name for name in names if not name.startswith(("disk", "readonly", "home:readonly"))]
+        print(
+            "skipped: disk:*, readonly:* and home:readonly, for this user may mount nothing (limit:* stands for a full disk)"
+        )
+        names = [
+            name for name in names if not name.startswith(("disk", "readonly", "home:readonly"))
+        ]
 
     def check(name: str) -> str:
         kind, *details = name.split(":")
@@ -72,7 +110,9 @@ def make(options: Options) -> tuple[list[str], Check]:
         try:
             return _KINDS[kind](base, folder, *details)
         finally:
-            subprocess.run(["umount", "--lazy", folder / "disk"], check=False, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                ["umount", "--lazy", folder / "disk"], check=False, stderr=subprocess.DEVNULL
+            )
             if not options.keep:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,7 +122,9 @@ def make(options: Options) -> tuple[list[str], Check]:
 def _may_mount(folder: pathlib.Path) -> bool:
     place = folder / "mounted"
     place.mkdir()
-    tried = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=False, stderr=subprocess.DEVNULL)
+    tried = subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", place], check=False, stderr=subprocess.DEVNULL
+    )
     return tried.returncode == 0 and subprocess.run(["umount", place], check=False).returncode == 0
 
 
@@ -93,13 +135,17 @@ def _mounted(folder: pathlib.Path) -> pathlib.Path:
     return folder / "disk"
 
 
-def _same(base: Base, command: Sequence[str], workdir: pathlib.Path, mode: str, folder: pathlib.Path) -> str:
+def _same(
+    base: Base, command: Sequence[str], workdir: pathlib.Path, mode: str, folder: pathlib.Path
+) -> str:
     """Gives the same command again, with nothing in its way; what it then has otherwise than the base."""
     again = Running(command, folder).ended()
     if again.code:
         return f"the next run: {again.fault() or again.errors[0]}"
     try:
-        differing = differences(digest(base.workdir("file"), PARTS[mode]), digest(workdir, PARTS[mode]))
+        differing = differences(
+            digest(base.workdir("file"), PARTS[mode]), digest(workdir, PARTS[mode])
+        )
     except RuntimeError as error:
         return f"the next run left what is not readable: {error}"
     return differing and f"the next run differs: {differing}"
@@ -126,10 +172,21 @@ def _disk(base: Base, folder: pathlib.Path, mode: str, size: str) -> str:
 def _limit(base: Base, folder: pathlib.Path, mode: str, size: str) -> str:
     command, most = _begun(base, mode, folder / "file"), 1024 * int(size)
     before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # noqa: E731
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}  # files would be held to the limit as well
-    process = subprocess.Popen([sys.executable, "-m", "grasp_jax.main", *command], cwd=ROOT, preexec_fn=before, text=True, **pipes)
+    pipes = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }  # files would be held to the limit as well
+    process = subprocess.Popen(
+        [sys.executable, "-m", "grasp_jax.main", *command],
+        cwd=ROOT,
+        preexec_fn=before,
+        text=True,
+        **pipes,
+    )
     out, err = process.communicate()
-    return Outcome(process.returncode, out, err).fault(codes=(2,)) or _same(base, command, folder / "file", mode, folder)
+    return Outcome(process.returncode, out, err).fault(codes=(2,)) or _same(
+        base, command, folder / "file", mode, folder
+    )
 
 
 def _readonly(base: Base, folder: pathlib.Path, mode: str, state: str) -> str:
@@ -144,10 +201,18 @@ def _readonly(base: Base, folder: pathlib.Path, mode: str, state: str) -> str:
 
 
 def _home(base: Base, folder: pathlib.Path, state: str) -> str:
-    home: str | None = {"none": None, "missing": "/nonexistent/home", "readonly": str(folder / "disk")}[state]
+    home: str | None = {
+        "none": None,
+        "missing": "/nonexistent/home",
+        "readonly": str(folder / "disk"),
+    }[state]
     if state == "readonly":
         subprocess.run(["mount", "-o", "remount,ro", _mounted(folder)], check=True)
-    command = [flag for flag in base.command("file", folder / "file", "all") if "compilation_cache" not in flag]
+    command = [
+        flag
+        for flag in base.command("file", folder / "file", "all")
+        if "compilation_cache" not in flag
+    ]
     outcome = Running(command, folder, environment={"HOME": home}).ended()
     return outcome.fault(codes=()) or _same(base, command, folder / "file", "all", folder)
 
@@ -163,7 +228,9 @@ def _stdout(base: Base, folder: pathlib.Path, state: str) -> str:
             running = Running(command, folder, stdout=full)
     else:
         running = Running(command, folder, before=lambda: os.close(1))
-    return running.ended().fault(codes=(2, NO_READER)) or _same(base, command, folder / "file", "all", folder)
+    return running.ended().fault(codes=(2, NO_READER)) or _same(
+        base, command, folder / "file", "all", folder
+    )
 
 
 def _stderr(base: Base, folder: pathlib.Path, _: str) -> str:
@@ -186,7 +253,11 @@ def _ascii(base: Base, folder: pathlib.Path, mode: str) -> str:
     for each in ("all", "report") if mode == "report" else ("all",):
         command = base.command("text", folder / "crème", each)
         name = [] if each == "report" else ["--config.data.name=crème"]
-        if wrong := Running([*command, *name], folder, environment=narrow).ended().fault(codes=(2,) if mode == "bytes" else ()):
+        if (
+            wrong := Running([*command, *name], folder, environment=narrow)
+            .ended()
+            .fault(codes=(2,) if mode == "bytes" else ())
+        ):
             return wrong
     return ""
 
@@ -201,7 +272,9 @@ def _signal(base: Base, folder: pathlib.Path, name: str, moment: str) -> str:
     number = signal.Signals[f"SIG{name}"]
     running.process.send_signal(number)
     outcome = running.ended()
-    at_once = outcome.code == -number and not outcome.out and not outcome.err  # before Python has begun: nothing was done or said
+    at_once = (
+        outcome.code == -number and not outcome.out and not outcome.err
+    )  # before Python has begun: nothing was done or said
     wrong = "" if at_once else outcome.fault(codes=(130,) if name == "INT" else (75,))
     return wrong or _same(base, command, workdir, "all", folder)
 
@@ -222,7 +295,9 @@ def _two(base: Base, folder: pathlib.Path, mode: str) -> str:
     _until(first, lambda: any((folder / "file").glob("checkpoints/*/last/[0-9]*")))
     second = Running(command(folder / "file", mode), folder).ended()
     if first.process.poll() is not None:
-        return "the first run ended before the second: it is too short for this case to mean anything"
+        return (
+            "the first run ended before the second: it is too short for this case to mean anything"
+        )
     ended = first.ended()
     alone = Running(command(folder / "alone" / "file", "all"), folder).ended()
     if wrong := ended.fault(codes=()) or alone.fault(codes=()) or second.fault(codes=(2,)):
@@ -244,9 +319,18 @@ def _lock(base: Base, folder: pathlib.Path, _: str) -> str:
 
 
 _KINDS: dict[str, Callable[..., str]] = {
-    "disk": _disk, "limit": _limit, "readonly": _readonly, "home": _home, "stdout": _stdout, "stderr": _stderr, "stdin": _stdin,
-    "ascii": _ascii, "signal": _signal, "two": _two, "lock": _lock,
-}  # fmt: skip
+    "disk": _disk,
+    "limit": _limit,
+    "readonly": _readonly,
+    "home": _home,
+    "stdout": _stdout,
+    "stderr": _stderr,
+    "stdin": _stdin,
+    "ascii": _ascii,
+    "signal": _signal,
+    "two": _two,
+    "lock": _lock,
+}
 
 
 if __name__ == "__main__":

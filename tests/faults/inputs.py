@@ -44,18 +44,65 @@ MORE_MEMORY = 2 << 30  # that a small file may ask for
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp", "rating": "rating"}
 LABELS = ["0 to 2", "3 or more"]
 ROWS = [
-    (f"u{user}" if user % 2 else f"{user:03}", f"i{item}", 1_600_000_000 + 37 * user + 5 * item, 1 + item % 5)
+    (
+        f"u{user}" if user % 2 else f"{user:03}",
+        f"i{item}",
+        1_600_000_000 + 37 * user + 5 * item,
+        1 + item % 5,
+    )
     for user in range(1, 9)
     for item in range(user, user + 4)
 ]
-DIGITS = [("7" if user == "u7" else f"00{user.lstrip('u0')}", f"0{item[1:]}", *rest) for user, item, *rest in ROWS]  # 7 is not 007
+DIGITS = [
+    ("7" if user == "u7" else f"00{user.lstrip('u0')}", f"0{item[1:]}", *rest)
+    for user, item, *rest in ROWS
+]  # 7 is not 007
 NAMES = ("user", "item", "timestamp", "rating")
 ODD = (
-    b"\0", b"\xef\xbb\xbf", b"\xff", b"\xff\xfe", b'"', b"''", b"\n", b"\r\n", b"\r", b"\t", b",", b";", b" ", b"\xc2\xa0", b"nan", b"inf",
-    b"-inf", b"NA", b"null", b"true", b"1e400", b"-1", b"0", b"007", b"1.0", b"0x10", b"9" * 19, b"9" * 40, b"9" * 400, b"a" * 70_000,
-    b"[" * 10_000, b'{"a":' * 10_000, b"{}", b"[]", b"\\", b"\\u0000", b"\\ud800",
-    "é日本".encode(), "\u2028".encode(), b"=1+1", b"\x1a", b"#", b"\x1b[31m",
-)  # fmt: skip
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"\xff\xfe",
+    b'"',
+    b"''",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"\t",
+    b",",
+    b";",
+    b" ",
+    b"\xc2\xa0",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"NA",
+    b"null",
+    b"true",
+    b"1e400",
+    b"-1",
+    b"0",
+    b"007",
+    b"1.0",
+    b"0x10",
+    b"9" * 19,
+    b"9" * 40,
+    b"9" * 400,
+    b"a" * 70_000,
+    b"[" * 10_000,
+    b'{"a":' * 10_000,
+    b"{}",
+    b"[]",
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    "é日本".encode(),
+    "\u2028".encode(),
+    b"=1+1",
+    b"\x1a",
+    b"#",
+    b"\x1b[31m",
+)
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
@@ -67,7 +114,11 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 
 def _flip(content: bytes, chance: random.Random) -> bytes:
     at = chance.randrange(max(1, len(content)))
-    return content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :] if content else b"\0"
+    return (
+        content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
+        if content
+        else b"\0"
+    )
 
 
 def _cut(content: bytes, chance: random.Random) -> bytes:
@@ -121,8 +172,17 @@ def _lines(content: bytes, chance: random.Random) -> bytes:
 
 
 _MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    _flip, _cut, _twice, _odd, _odd, _truncated, _field, _field, _swapped, _lines,
-)  # fmt: skip
+    _flip,
+    _cut,
+    _twice,
+    _odd,
+    _odd,
+    _truncated,
+    _field,
+    _field,
+    _swapped,
+    _lines,
+)
 
 
 def _delimited(separator: str, rows: Sequence[tuple[Any, ...]] = ROWS) -> bytes:
@@ -145,7 +205,10 @@ def _array(array: np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-ITEMS = [{"item": f"i{item}", "title": f"Title {item}", "price": item / 2, "tags": ["a", "b"]} for item in range(1, 12)]
+ITEMS = [
+    {"item": f"i{item}", "title": f"Title {item}", "price": item / 2, "tags": ["a", "b"]}
+    for item in range(1, 12)
+]
 VECTORS = np.random.default_rng(0).standard_normal((11, 4)).astype(np.float32)
 IDS = np.arange(1, 12)
 
@@ -158,7 +221,10 @@ def _log() -> InteractionLog:
 def _interactions(path: pathlib.Path) -> Any:
     log = read_log(path, "case", COLUMNS)
     items = log.item_ids.astype(str)[log.items].tolist()
-    return {str(user): items[log.offsets[row] : log.offsets[row + 1]] for row, user in enumerate(log.user_ids.tolist())}
+    return {
+        str(user): items[log.offsets[row] : log.offsets[row + 1]]
+        for row, user in enumerate(log.user_ids.tolist())
+    }
 
 
 def _attributes(path: pathlib.Path) -> Any:
@@ -167,7 +233,9 @@ def _attributes(path: pathlib.Path) -> Any:
 
 def _vectors(path: pathlib.Path, ids_path: str = "") -> Any:
     vectors = np.asarray(open_vectors(str(path), IDS, ids_path, "item")(np.arange(len(IDS))))
-    assert vectors.shape[0] == len(IDS) and vectors.ndim == 2 and np.isfinite(vectors).all(), vectors.shape
+    assert vectors.shape[0] == len(IDS) and vectors.ndim == 2 and np.isfinite(vectors).all(), (
+        vectors.shape
+    )
 
 
 def _vector_ids(path: pathlib.Path) -> Any:
@@ -189,23 +257,53 @@ def _config(folder: pathlib.Path) -> bytes:
     return (folder / "config.json").read_bytes()
 
 
-_SHEET = ",".join(f'"{name}"' for name in HEADER) + "\n" + "".join(f"users,u{k},{LABELS[k % 2]},knows,says,{k % 3}\n" for k in range(9))
+_SHEET = (
+    ",".join(f'"{name}"' for name in HEADER)
+    + "\n"
+    + "".join(f"users,u{k},{LABELS[k % 2]},knows,says,{k % 3}\n" for k in range(9))
+)
 Reads = Callable[[pathlib.Path], Any]
 FORMATS: dict[str, tuple[str, bytes, Reads]] = {
-    "pairs": ("inter.txt", "".join(f"{user} {item}\n" for user in range(1, 9) for item in range(user, user + 5)).encode(), _interactions),
+    "pairs": (
+        "inter.txt",
+        "".join(
+            f"{user} {item}\n" for user in range(1, 9) for item in range(user, user + 5)
+        ).encode(),
+        _interactions,
+    ),
     "csv": ("interactions.csv", _delimited(","), _interactions),
     "digits": ("interactions.csv", _delimited(",", DIGITS), _interactions),
     "tsv": ("interactions.tsv", _delimited("\t"), _interactions),
-    "jsonl": ("interactions.jsonl", _json_lines([dict(zip(NAMES, row, strict=True)) for row in ROWS]), _interactions),
-    "parquet": ("interactions.parquet", _parquet(dict(zip(NAMES, zip(*ROWS, strict=True), strict=True))), _interactions),
+    "jsonl": (
+        "interactions.jsonl",
+        _json_lines([dict(zip(NAMES, row, strict=True)) for row in ROWS]),
+        _interactions,
+    ),
+    "parquet": (
+        "interactions.parquet",
+        _parquet(dict(zip(NAMES, zip(*ROWS, strict=True), strict=True))),
+        _interactions,
+    ),
     "items-jsonl": ("items.jsonl", _json_lines(ITEMS), _attributes),
-    "items-csv": ("items.csv", b"item,title,price\n" + b"".join(b"i%d,Title %d,%d.5\n" % (k, k, k) for k in range(1, 12)), _attributes),
-    "items-parquet": ("items.parquet", _parquet({name: [row[name] for row in ITEMS] for name in ITEMS[0]}), _attributes),
+    "items-csv": (
+        "items.csv",
+        b"item,title,price\n" + b"".join(b"i%d,Title %d,%d.5\n" % (k, k, k) for k in range(1, 12)),
+        _attributes,
+    ),
+    "items-parquet": (
+        "items.parquet",
+        _parquet({name: [row[name] for row in ITEMS] for name in ITEMS[0]}),
+        _attributes,
+    ),
     "users": ("users.txt", b"u1\n002\nu3\n004\n", lambda path: read_users(str(path), _log())),
     "npy": ("items.npy", _array(VECTORS), _vectors),
     "safetensors": ("items.safetensors", b"", _vectors),
     "vector-ids": ("ids.txt", "".join(f"{name}\n" for name in IDS[::-1]).encode(), _vector_ids),
-    "template": ("own.txt", b"An item called {title}[[, of {brand}]][[; tags: {tags}]].\n", lambda path: load_template(str(path))),
+    "template": (
+        "own.txt",
+        b"An item called {title}[[, of {brand}]][[; tags: {tags}]].\n",
+        lambda path: load_template(str(path)),
+    ),
     "workdir": ("config.json", b"", _workdir),
     "run": ("config.json", b"", _run),
     "ratings": ("sheet.csv", ("\ufeff" + _SHEET).encode(), lambda path: read_ratings(path, LABELS)),
@@ -242,9 +340,15 @@ UNCLEAR = {chr(code) for code in range(32)} - {"\n", "\t"} | set("\"'\x7f\x85\u2
 def _pairs(text: str) -> list[dict[str, str]] | None:
     rows = [line.split(" ") for line in text.split("\n") if line]
     numbers = [part for row in rows for part in row]
-    if any(len(row) != 2 for row in rows) or not all(part.isascii() and part.isdigit() and part[0] != "0" for part in numbers):
+    if any(len(row) != 2 for row in rows) or not all(
+        part.isascii() and part.isdigit() and part[0] != "0" for part in numbers
+    ):
         return None
-    return [{"user": user, "item": item, "timestamp": "0"} for user, item in rows] if max(map(len, numbers), default=0) < 19 else None
+    return (
+        [{"user": user, "item": item, "timestamp": "0"} for user, item in rows]
+        if max(map(len, numbers), default=0) < 19
+        else None
+    )
 
 
 def _is_time(value: str) -> bool:
@@ -252,16 +356,31 @@ def _is_time(value: str) -> bool:
 
 
 def _plain(name: str) -> bool:
-    return 0 < len(name) < 1000 and name == name.strip() and not name.startswith("#") and not set(name) & UNCLEAR and name.isprintable()
+    return (
+        0 < len(name) < 1000
+        and name == name.strip()
+        and not name.startswith("#")
+        and not set(name) & UNCLEAR
+        and name.isprintable()
+    )
 
 
 def _delimited_rows(text: str, separator: str) -> list[dict[str, str]] | None:
     lines = [line for line in text.split("\n") if line]
     rows = list(csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE))
-    if not rows or sorted(rows[0]) != sorted(NAMES) or any(len(row) != 4 for row in rows) or "\n\n" in text:
+    if (
+        not rows
+        or sorted(rows[0]) != sorted(NAMES)
+        or any(len(row) != 4 for row in rows)
+        or "\n\n" in text
+    ):
         return None
     found = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-    return found if all(_is_time(row["timestamp"]) and row["rating"].isdigit() for row in found) else None
+    return (
+        found
+        if all(_is_time(row["timestamp"]) and row["rating"].isdigit() for row in found)
+        else None
+    )
 
 
 def _json_rows(text: str) -> list[dict[str, str]] | None:
@@ -271,10 +390,16 @@ def _json_rows(text: str) -> list[dict[str, str]] | None:
             pairs = json.loads(line, object_pairs_hook=list)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(pairs, list) or [type(pair) for pair in pairs] != [tuple] * 4 or {name for name, _ in pairs} != set(NAMES):
+        if (
+            not isinstance(pairs, list)
+            or [type(pair) for pair in pairs] != [tuple] * 4
+            or {name for name, _ in pairs} != set(NAMES)
+        ):
             return None
         row = dict(pairs)
-        if [type(row[name]) for name in NAMES] != [str, str, int, int] or not _is_time(str(row["timestamp"])):
+        if [type(row[name]) for name in NAMES] != [str, str, int, int] or not _is_time(
+            str(row["timestamp"])
+        ):
             return None
         found.append({name: str(value) for name, value in row.items()})
     return found
@@ -328,10 +453,23 @@ def _judged(path: pathlib.Path, read: Reads, whole: bool) -> str:
     if "Traceback" in text:
         return f"a traceback on the way: {text.splitlines()[-1][:200]}"
     if "error: " in text:
-        return _fault_of_line(text[text.index("error: ") :]) or (f"a good file is refused: {text[:200]}" if whole else "")
-    expected = reference(path) if path.stem in ("inter", "interactions") and path.suffix != ".parquet" else None
+        return _fault_of_line(text[text.index("error: ") :]) or (
+            f"a good file is refused: {text[:200]}" if whole else ""
+        )
+    expected = (
+        reference(path)
+        if path.stem in ("inter", "interactions") and path.suffix != ".parquet"
+        else None
+    )
     if expected is not None and found != expected:
-        user = next((user for user in sorted(expected.keys() | found.keys()) if expected.get(user) != found.get(user)), "")
+        user = next(
+            (
+                user
+                for user in sorted(expected.keys() | found.keys())
+                if expected.get(user) != found.get(user)
+            ),
+            "",
+        )
         return f"read otherwise: {user[:40]!r} has {str(found.get(user))[:60]}, the file says {str(expected.get(user))[:60]}"
     return ""
 

@@ -19,7 +19,18 @@ from tests.faults.campaign import Check, Options, run_campaign
 from tests.faults.program import call
 from tests.faults.workdir import Base, differences, digest, listing, make_base
 
-CALLS = ("replace", "rename", "link", "symlink", "mkdir", "unlink", "remove", "rmdir", "truncate", "fsync")
+CALLS = (
+    "replace",
+    "rename",
+    "link",
+    "symlink",
+    "mkdir",
+    "unlink",
+    "remove",
+    "rmdir",
+    "truncate",
+    "fsync",
+)
 SCENES = {
     "file-all": ("file", "all", ("rows", "ranks", "candidates", "epochs", "parameters"), ()),
     "file-recommend": ("file", "recommend", ("recommendations",), ("recommendations.parquet",)),
@@ -32,7 +43,9 @@ QUICK = ("file-all",)
 class Killer:
     """Counts operations on files under a folder, and ends the process hard at one of them."""
 
-    def __init__(self, folder: pathlib.Path, at: int = -1, counted: pathlib.Path | None = None) -> None:
+    def __init__(
+        self, folder: pathlib.Path, at: int = -1, counted: pathlib.Path | None = None
+    ) -> None:
         self.folder, self.at, self.number, self.counted = str(folder), at, 0, counted
 
     def reached(self, what: str) -> bool:
@@ -74,14 +87,21 @@ class Killer:
 
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(path: Any, *rest: Any, **options: Any) -> Any:
-            if isinstance(path, int) or options.get("dir_fd") is not None or self._within(path) or (rest and self._within(rest[0])):
+            if (
+                isinstance(path, int)
+                or options.get("dir_fd") is not None
+                or self._within(path)
+                or (rest and self._within(rest[0]))
+            ):
                 self.point(f"before {name} {path}")
             return function(path, *rest, **options)
 
         return called
 
     def _within(self, path: Any) -> bool:
-        return isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(self.folder)
+        return isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(
+            self.folder
+        )
 
     @staticmethod
     def _die_half_way(handle: Any) -> None:
@@ -103,7 +123,9 @@ def make(options: Options) -> tuple[list[str], Check]:
         setup, mode, parts, _ = SCENES[scene]
         workdir = _fresh(base, scene, options.folder / scene)
         counted = options.folder / f"{scene}.operations"
-        outcome = call(base.command(setup, workdir, mode), before=Killer(workdir, counted=counted).install)
+        outcome = call(
+            base.command(setup, workdir, mode), before=Killer(workdir, counted=counted).install
+        )
         if outcome.code:
             sys.exit(f"{scene}: exit {outcome.code}: {outcome.err}")
         operations = counted.read_text().splitlines()
@@ -117,7 +139,11 @@ def make(options: Options) -> tuple[list[str], Check]:
         workdir = _fresh(base, scene, options.folder / name / setup)
         command = base.command(setup, workdir, mode)
         killed = call(command, before=Killer(workdir, at=int(number)).install)
-        wrong = "" if killed.code in (0, -signal.SIGKILL) else f"the killed run itself: {killed.fault() or killed.errors}"
+        wrong = (
+            ""
+            if killed.code in (0, -signal.SIGKILL)
+            else f"the killed run itself: {killed.fault() or killed.errors}"
+        )
         again = call(command)
         wrong = wrong or again.fault() or (f"the next run: {again.errors[0]}" if again.code else "")
         wrong = wrong or _compared(workdir, parts, *references[scene])
@@ -141,7 +167,9 @@ def _fresh(base: Base, scene: str, workdir: pathlib.Path) -> pathlib.Path:
     return workdir
 
 
-def _compared(workdir: pathlib.Path, parts: tuple[str, ...], expected: dict[str, str], files: set[str]) -> str:
+def _compared(
+    workdir: pathlib.Path, parts: tuple[str, ...], expected: dict[str, str], files: set[str]
+) -> str:
     """What a run that went on has otherwise than one that nobody killed."""
     try:
         differing = differences(expected, digest(workdir, parts))
@@ -157,7 +185,11 @@ def _compared(workdir: pathlib.Path, parts: tuple[str, ...], expected: dict[str,
 
 def _operation(folder: pathlib.Path, scene: str, number: int) -> str:
     lines = (folder / f"{scene}.operations").read_text().splitlines()
-    return lines[number - 1].split(" ", 1)[1].replace(str(folder), "") if number <= len(lines) else "at its end"
+    return (
+        lines[number - 1].split(" ", 1)[1].replace(str(folder), "")
+        if number <= len(lines)
+        else "at its end"
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def template(node: ast.expr, known: dict[str, ast.expr]) -> str:
             return text
         case ast.JoinedStr(values=parts):
             return "".join(template(part, known) for part in parts)
-        case ast.FormattedValue(value=ast.Name(id=name)) if isinstance(known.get(name), ast.Constant | ast.JoinedStr):
+        case ast.FormattedValue(value=ast.Name(id=name)) if isinstance(
+            known.get(name), ast.Constant | ast.JoinedStr
+        ):
             return template(known[name], {})
         case ast.FormattedValue(value=value):
             return "{" + _named(value) + "}"
@@ -55,7 +57,9 @@ def _named(node: ast.expr) -> str:
             return key
         case ast.Subscript(value=value) | ast.Starred(value=value):
             return _named(value)
-        case ast.Call(func=ast.Name(id="repr" | "str" | "min" | "max" | "sorted"), args=[first, *_]):
+        case ast.Call(
+            func=ast.Name(id="repr" | "str" | "min" | "max" | "sorted"), args=[first, *_]
+        ):
             return _named(first)
         case ast.Call(func=ast.Attribute(attr="join"), args=[listed]):
             return _named(listed)
@@ -73,8 +77,16 @@ def messages(path: pathlib.Path) -> list[str]:
     """Templates of a file's refusals in the order of its lines, each once."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     known = _set_once(tree)
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISED)
-    found = [template(call.args[0], known) for call in sorted(calls, key=lambda call: call.lineno) if call.args]
+    calls = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISED
+    )
+    found = [
+        template(call.args[0], known)
+        for call in sorted(calls, key=lambda call: call.lineno)
+        if call.args
+    ]
     return list(dict.fromkeys(" ".join(text.split()) for text in found))
 
 
@@ -83,26 +95,45 @@ def _set_once(tree: ast.Module) -> dict[str, ast.expr]:
     found: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
                 found.setdefault(name, []).append(value)
-            case ast.FunctionDef(name=name, body=[*_, ast.Return(value=ast.expr() as value)]) if len(node.body) <= 2:
+            case ast.FunctionDef(name=name, body=[*_, ast.Return(value=ast.expr() as value)]) if (
+                len(node.body) <= 2
+            ):
                 found.setdefault(name, []).append(value)
-    return {name: values[0] for name, values in found.items() if len(values) == 1 and isinstance(values[0], ast.Constant | ast.JoinedStr)}
+    return {
+        name: values[0]
+        for name, values in found.items()
+        if len(values) == 1 and isinstance(values[0], ast.Constant | ast.JoinedStr)
+    }
 
 
 def section() -> str:
     """What stands below the mark."""
     parts = []
     for path in sorted((ROOT / "grasp_jax").rglob("*.py")):
-        if found := [text for text in messages(path) if re.search(r"\w", re.sub(r"\{[^{}]*\}", "", text))]:  # else a message made elsewhere
-            rows = [f"| `{text.replace('|', chr(92) + '|').replace('`', chr(39))}` |" for text in found]
-            parts.append("\n".join([f"### {path.relative_to(ROOT)}", "", "| message |", "|---|", *rows]))
+        if found := [
+            text for text in messages(path) if re.search(r"\w", re.sub(r"\{[^{}]*\}", "", text))
+        ]:  # else a message made elsewhere
+            rows = [
+                f"| `{text.replace('|', chr(92) + '|').replace('`', chr(39))}` |" for text in found
+            ]
+            parts.append(
+                "\n".join([f"### {path.relative_to(ROOT)}", "", "| message |", "|---|", *rows])
+            )
     return f"{MARK}\n\n" + "\n\n".join(parts) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.messages")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is not up to date")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 1 where the page is not up to date",
+    )
     check = parser.parse_args().check
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else EMPTY
     head = before.partition(MARK)[0] if MARK in before else before.rstrip("\n") + "\n\n"

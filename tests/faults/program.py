@@ -18,7 +18,9 @@ from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling is most of the time that small programs take
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0"  # compiling is most of the time that small programs take
+)
 
 import jax
 import orbax.checkpoint as ocp
@@ -40,8 +42,14 @@ except ImportError:
     command = main  # type: ignore[assignment]  # a version in which one file parses flags and runs
 
 SECONDS = 240  # a run that takes longer hangs
-MOST_MEMORY = 24 << 30  # of addresses, most of which JAX never touches; without it a value gone wrong takes the machine along
-DOCUMENTED = (2, 75, 130)  # refused, preempted, Ctrl-C; 70, a fault of ours, is none that a campaign takes
+MOST_MEMORY = (
+    24 << 30
+)  # of addresses, most of which JAX never touches; without it a value gone wrong takes the machine along
+DOCUMENTED = (
+    2,
+    75,
+    130,
+)  # refused, preempted, Ctrl-C; 70, a fault of ours, is none that a campaign takes
 IMPORTED = (ocp, pyarrow, sklearn, grasp_jax)  # what the program imports when it comes to it
 
 
@@ -56,12 +64,16 @@ class Outcome:
     @property
     def errors(self) -> list[str]:
         """Lines that begin with `error: `."""
-        return [line for line in f"{self.out}\n{self.err}".splitlines() if line.startswith("error: ")]
+        return [
+            line for line in f"{self.out}\n{self.err}".splitlines() if line.startswith("error: ")
+        ]
 
     def fault(self, codes: Sequence[int] = DOCUMENTED) -> str:
         """What is wrong with how it ended; empty where it did its work, or refused it as documented."""
         if "Traceback (most recent call last)" in self.out + self.err:
-            lines = [line for line in self.err.splitlines() if line.strip()] or self.out.splitlines()
+            lines = [
+                line for line in self.err.splitlines() if line.strip()
+            ] or self.out.splitlines()
             return f"a traceback (exit {self.code}): {lines[-1][:200]}"
         if self.code == 0:
             return "exit 0 with an error line" if self.errors else ""
@@ -98,15 +110,27 @@ def call(
         for file in (out, err):
             file.seek(0)
             said.append(file.read().decode("utf-8", "replace"))
-    return Outcome(code, said[0], said[1] + (f"\nkilled after {seconds:.0f} s" if code == -signal.SIGALRM else ""))
+    return Outcome(
+        code,
+        said[0],
+        said[1] + (f"\nkilled after {seconds:.0f} s" if code == -signal.SIGALRM else ""),
+    )
 
 
-def _child(arguments: Sequence[str], entry: Callable[[Sequence[str]], None], before: Callable[[], Any], out: int, err: int) -> None:
+def _child(
+    arguments: Sequence[str],
+    entry: Callable[[Sequence[str]], None],
+    before: Callable[[], Any],
+    out: int,
+    err: int,
+) -> None:
     code = 1
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
+        )
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = ["grasp_jax/main.py", *arguments]
@@ -172,4 +196,7 @@ def _wait(process: int, seconds: float) -> int:
 
 def names_file(line: str, name: pathlib.PurePath) -> bool:
     """Whether an error names a file, given by its path within the workdir, or a folder that it lies in."""
-    return any("/".join(name.parts[:length]) in line for length in range(1, len(name.parts) + 1)) or name.stem in line
+    return (
+        any("/".join(name.parts[:length]) in line for length in range(1, len(name.parts) + 1))
+        or name.stem in line
+    )

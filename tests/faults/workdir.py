@@ -19,12 +19,20 @@ from tests.faults.program import apart, call
 
 OF_THE_DAY = ("commit", "seconds")  # of a row of results.json, and of the records
 COMMON = (
-    "--config.train.seeds=(1,)", "--config.train.max_epochs=2", "--config.train.checkpoint_seconds=0.0",
-    "--config.recommend.top_n=4", "--config.knowledge.width=16", "--config.knowledge.audit.sheet_rows=5",
-)  # fmt: skip
+    "--config.train.seeds=(1,)",
+    "--config.train.max_epochs=2",
+    "--config.train.checkpoint_seconds=0.0",
+    "--config.recommend.top_n=4",
+    "--config.knowledge.width=16",
+    "--config.knowledge.audit.sheet_rows=5",
+)
 SETUPS = {
     "file": ("--config.model.method=plain,grasp",),
-    "text": ("--config.knowledge.encoder=lsa", "--config.data.items_file=items.jsonl", "--config.model.method=grasp"),
+    "text": (
+        "--config.knowledge.encoder=lsa",
+        "--config.data.items_file=items.jsonl",
+        "--config.model.method=grasp",
+    ),
 }  # vectors from files, and texts that are described and encoded here
 
 
@@ -47,9 +55,17 @@ class Base:
         if mode == "report":
             return ["--mode=report", f"--runs={workdir}", f"--out={workdir / 'report'}"]
         cache = f"--config.compilation_cache={self.folder / 'compiled'}"
-        flags = [*arguments(self.data, workdir)[3:], *COMMON, *SETUPS[setup], cache, f"--mode={mode}"]
+        flags = [
+            *arguments(self.data, workdir)[3:],
+            *COMMON,
+            *SETUPS[setup],
+            cache,
+            f"--mode={mode}",
+        ]
         flags += [*(["--config.model.method=grasp"] if self.quick else []), *more]
-        return list({flag.split("=")[0]: flag for flag in flags}.values())  # of a flag given twice the last: tuples would add up
+        return list(
+            {flag.split("=")[0]: flag for flag in flags}.values()
+        )  # of a flag given twice the last: tuples would add up
 
 
 def make_base(folder: pathlib.Path, quick: bool = False) -> Base:
@@ -57,8 +73,18 @@ def make_base(folder: pathlib.Path, quick: bool = False) -> Base:
     base = Base(folder, quick)
     if not (base.data / "items.jsonl").exists():
         write_dataset(base.data)
-        titles = [{"item": item, "title": f"Crème {item}", "brand": f"brand {item % 4}", "price": item / 2} for item in range(1, 41)]
-        (base.data / "items.jsonl").write_text("".join(json.dumps(title) + "\n" for title in titles), encoding="utf-8")
+        titles = [
+            {
+                "item": item,
+                "title": f"Crème {item}",
+                "brand": f"brand {item % 4}",
+                "price": item / 2,
+            }
+            for item in range(1, 41)
+        ]
+        (base.data / "items.jsonl").write_text(
+            "".join(json.dumps(title) + "\n" for title in titles), encoding="utf-8"
+        )
     for setup in ["file"] if quick else SETUPS:
         finished = base.folder / f"{setup}.finished"
         if not finished.exists():
@@ -96,12 +122,21 @@ def _digest(workdir: pathlib.Path, parts: Sequence[str]) -> dict[str, str]:
 
 def _rows(workdir: pathlib.Path) -> dict[str, str]:
     results = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
-    kept = [{key: value for key, value in row.items() if key not in OF_THE_DAY} for row in results["rows"]]
-    return {"results.json rows": _hash(kept), "results.json comparisons": _hash(results["comparisons"])}
+    kept = [
+        {key: value for key, value in row.items() if key not in OF_THE_DAY}
+        for row in results["rows"]
+    ]
+    return {
+        "results.json rows": _hash(kept),
+        "results.json comparisons": _hash(results["comparisons"]),
+    }
 
 
 def _epochs(workdir: pathlib.Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     lines = [line for line in lines if line.get("event") == "epoch"]
     keys = ("method", "backbone", "seed", "epoch", "loss", "valid_ndcg@10")
     return {"metrics.jsonl": _hash([[line[key] for key in keys] for line in lines])}
@@ -111,8 +146,14 @@ def _arrays(workdir: pathlib.Path, folder: str) -> dict[str, str]:
     found = {}
     for path in sorted((workdir / folder).glob("*.np[yz]")):
         stored = np.load(path, allow_pickle=False)
-        arrays = {name: stored[name] for name in stored.files} if isinstance(stored, np.lib.npyio.NpzFile) else {"": stored}
-        found[f"{folder}/{path.name}"] = _hash([[name, array.dtype.str, array.tolist()] for name, array in arrays.items()])
+        arrays = (
+            {name: stored[name] for name in stored.files}
+            if isinstance(stored, np.lib.npyio.NpzFile)
+            else {"": stored}
+        )
+        found[f"{folder}/{path.name}"] = _hash(
+            [[name, array.dtype.str, array.tolist()] for name, array in arrays.items()]
+        )
     return found
 
 
@@ -120,27 +161,42 @@ def _parameters(workdir: pathlib.Path) -> dict[str, str]:
     """Of the newest checkpoint of each training."""
     found = {}
     for folder in sorted((workdir / "checkpoints").glob("*/last")):
-        newest = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+        newest = max(
+            (path for path in folder.iterdir() if path.name.isdigit()),
+            key=lambda path: int(path.name),
+        )
         content = hashlib.sha256()
-        for path, leaf in tree_leaves_with_path(ocp.StandardCheckpointer().restore(newest.absolute() / "default")):
+        for path, leaf in tree_leaves_with_path(
+            ocp.StandardCheckpointer().restore(newest.absolute() / "default")
+        ):
             content.update(keystr(path).encode() + np.asarray(leaf).tobytes())
         found[f"checkpoints/{folder.parent.name} {newest.name}"] = content.hexdigest()
     return found
 
 
 def _recommendations(workdir: pathlib.Path) -> dict[str, str]:
-    return {"recommendations.parquet": _hash(parquet.read_table(workdir / "recommendations.parquet").to_pydict())}
+    return {
+        "recommendations.parquet": _hash(
+            parquet.read_table(workdir / "recommendations.parquet").to_pydict()
+        )
+    }
 
 
 def _pages(folder: pathlib.Path) -> dict[str, str]:
     """Every file of a report or an audit, less the moment at which it was written."""
     kept = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {f"{folder.name}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    return {
+        f"{folder.name}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in kept
+    }
 
 
 _PARTS = {
     "rows": _rows,
-    **{folder: functools.partial(_arrays, folder=folder) for folder in ("ranks", "candidates", "knowledge")},
+    **{
+        folder: functools.partial(_arrays, folder=folder)
+        for folder in ("ranks", "candidates", "knowledge")
+    },
     "epochs": _epochs,
     "parameters": _parameters,
     "recommendations": _recommendations,
@@ -153,7 +209,11 @@ def _hash(content: object) -> str:
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     """The first few names whose content differs; empty where none does."""
-    named = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    named = [
+        name
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
     return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
 
 

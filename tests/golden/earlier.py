@@ -44,7 +44,9 @@ def served_and_resumed(folder: pathlib.Path) -> dict[str, Any]:
     recommended, said = {}, {}
     for method, backbone in CELLS:
         out = folder / f"{method}-{backbone}.parquet"
-        said[f"recommend {method}-{backbone}"] = _call(run, method, backbone, "recommend", f"--out={out}")
+        said[f"recommend {method}-{backbone}"] = _call(
+            run, method, backbone, "recommend", f"--out={out}"
+        )
         recommended[f"{method}-{backbone}"] = measure.columns_of(out)
     said["evaluate"] = _call(run, "plain,grasp_plus", "sasrec", "evaluate")
 
@@ -55,15 +57,30 @@ def served_and_resumed(folder: pathlib.Path) -> dict[str, Any]:
         shutil.rmtree(killed / name) if (killed / name).is_dir() else (killed / name).unlink()
     said["all"] = _call(killed, "plain", "gru4rec", "all")
     said["all again"] = _call(killed, "plain", "gru4rec", "all")
-    resumed = {"training": measure.training_of(killed, "plain", "gru4rec"), "ranks": measure.ranks_of(killed, "plain-gru4rec-")}
-    return {"recommended": recommended, "results": measure.results_of(run), "resumed": resumed, "said": said}
+    resumed = {
+        "training": measure.training_of(killed, "plain", "gru4rec"),
+        "ranks": measure.ranks_of(killed, "plain-gru4rec-"),
+    }
+    return {
+        "recommended": recommended,
+        "results": measure.results_of(run),
+        "resumed": resumed,
+        "said": said,
+    }
 
 
 def _call(workdir: pathlib.Path, method: str, backbone: str, mode: str, *more: str) -> str:
-    return measure.run_program([
-        *measure.flags_of(workdir, FIELDS | {"compilation_cache": str(workdir.parent / "compiled")}),
-        f"--config.model.method={method}", f"--config.model.backbone={backbone}", f"--mode={mode}", *more,
-    ])  # fmt: skip
+    return measure.run_program(
+        [
+            *measure.flags_of(
+                workdir, FIELDS | {"compilation_cache": str(workdir.parent / "compiled")}
+            ),
+            f"--config.model.method={method}",
+            f"--config.model.backbone={backbone}",
+            f"--mode={mode}",
+            *more,
+        ]
+    )
 
 
 def main() -> None:

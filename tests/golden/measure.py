@@ -20,9 +20,18 @@ import numpy as np
 from tests.command_line import CACHE
 
 METHODS = (
-    "plain", "llminit", "rlmrec_con", "rlmrec_gen", "llm_esr", "grasp", "grasp_wo_attention", "grasp_wo_similar", "grasp_wo_global",
-    "grasp_softmax", "grasp_plus",
-)  # fmt: skip
+    "plain",
+    "llminit",
+    "rlmrec_con",
+    "rlmrec_gen",
+    "llm_esr",
+    "grasp",
+    "grasp_wo_attention",
+    "grasp_wo_similar",
+    "grasp_wo_global",
+    "grasp_softmax",
+    "grasp_plus",
+)
 USERS = ("1", "2", "3", "40", "79", "80")  # for whom items are recommended
 SHOWN = 4  # rows of a table of floats that are kept
 MANY = 80  # rows of a table of integers
@@ -58,7 +67,11 @@ LARGE = {  # few ids a step and many items, so that Adam of the ID table is defe
 
 def _case(methods: str, backbones: str = "sasrec", **fields: Any) -> dict[str, Any]:
     """Settings of `measure`; a field's name has "__" for a dot."""
-    return {"methods": methods, "backbones": backbones, "fields": {name.replace("__", "."): value for name, value in fields.items()}}
+    return {
+        "methods": methods,
+        "backbones": backbones,
+        "fields": {name.replace("__", "."): value for name, value in fields.items()},
+    }
 
 
 OTHERS = ",".join(method for method in METHODS if method not in ("grasp", "grasp_plus"))
@@ -78,7 +91,9 @@ CASES = QUICK | {
     "deferred-adam": _case("plain,grasp_plus", **LARGE),
     "gate-learned": _case("grasp,grasp_plus", model__gate="learned", model__plus__gate="learned"),
     "gate-softmax": _case("grasp,grasp_plus", model__gate="softmax", model__plus__gate="softmax"),
-    "gate-paper": _case("grasp_plus", model__plus__gate="paper", model__gate_scale=2.0, model__gate_dropout=0.2),
+    "gate-paper": _case(
+        "grasp_plus", model__plus__gate="paper", model__gate_scale=2.0, model__gate_dropout=0.2
+    ),
     **{
         f"gate-query-{query}": _case("grasp", "sasrec,bert4rec", model__gate_query=query)
         for query in ("neighbours", "history", "two_fold", "prefix")
@@ -108,7 +123,9 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
         fields.setdefault("compilation_cache", os.environ.get(CACHE, f"{folder}/compiled"))
         flags = flags_of(workdir, fields)
         methods, backbones = settings["methods"], settings["backbones"]
-        run_program([*flags, f"--config.model.method={methods}", f"--config.model.backbone={backbones}"])
+        run_program(
+            [*flags, f"--config.model.method={methods}", f"--config.model.backbone={backbones}"]
+        )
         found = {"data": _data(workdir), "candidates": _candidates(workdir)}
         if (workdir / "knowledge").exists():
             found["knowledge"] = _knowledge(workdir / "knowledge")
@@ -130,7 +147,11 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def flags_of(workdir: pathlib.Path, fields: Mapping[str, Any]) -> list[str]:
     """The command line of the synthetic shop with these fields of the config."""
-    return ["--config=configs/quickstart.py", f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in fields.items())]
+    return [
+        "--config=configs/quickstart.py",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+    ]
 
 
 def run_program(flags: Sequence[str]) -> str:
@@ -151,7 +172,9 @@ def _data(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _candidates(workdir: pathlib.Path) -> dict[str, str]:
     """Hashes of the stored negatives."""
-    return {path.stem: _hash(np.load(path)) for path in sorted((workdir / "candidates").glob("*.npy"))}
+    return {
+        path.stem: _hash(np.load(path)) for path in sorted((workdir / "candidates").glob("*.npy"))
+    }
 
 
 def _knowledge(folder: pathlib.Path) -> dict[str, Any]:
@@ -160,16 +183,34 @@ def _knowledge(folder: pathlib.Path) -> dict[str, Any]:
     return {
         "recipe": json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["recipe"],
         "prompts": {name: _hash(tables[name]) for name in ("items_texts", "users_texts")},
-        "neighbours": {name: tables[name][:MANY].tolist() for name in ("items_neighbours", "users_neighbours")},
-        "tables": {name: _table(tables[name]) for name in ("items", "items_similar", "users", "users_similar", "items_centre")},
+        "neighbours": {
+            name: tables[name][:MANY].tolist() for name in ("items_neighbours", "users_neighbours")
+        },
+        "tables": {
+            name: _table(tables[name])
+            for name in ("items", "items_similar", "users", "users_similar", "items_centre")
+        },
     }
 
 
 def training_of(workdir: pathlib.Path, method: str, backbone: str) -> list[dict[str, Any]]:
     """Losses and validation scores, a record for each model and epoch."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    own = [line for line in lines if (line["event"], line["method"], line["backbone"]) == ("epoch", method, backbone)]
-    return [{name: line[name] for name in ("seed", "dropout", "learning_rate", "epoch", "loss", "valid_ndcg@10")} for line in own]
+    lines = [
+        json.loads(line)
+        for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    own = [
+        line
+        for line in lines
+        if (line["event"], line["method"], line["backbone"]) == ("epoch", method, backbone)
+    ]
+    return [
+        {
+            name: line[name]
+            for name in ("seed", "dropout", "learning_rate", "epoch", "loss", "valid_ndcg@10")
+        }
+        for line in own
+    ]
 
 
 def _checkpoints(folder: pathlib.Path) -> dict[str, Any]:
@@ -179,16 +220,27 @@ def _checkpoints(folder: pathlib.Path) -> dict[str, Any]:
 
     found = {}
     for last in sorted(folder.glob("*/last")):
-        newest = max((path for path in last.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        leaves = tree_leaves_with_path(ocp.StandardCheckpointer().restore(newest.absolute() / "default"))
+        newest = max(
+            (path for path in last.iterdir() if path.name.isdigit()),
+            key=lambda path: int(path.name),
+        )
+        leaves = tree_leaves_with_path(
+            ocp.StandardCheckpointer().restore(newest.absolute() / "default")
+        )
         arrays = {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
         content = hashlib.sha256()
         for name, array in arrays.items():
             content.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
         found[last.parent.name] = {
             "step": int(newest.name),
-            "keys": {name: f"{array.dtype.name}{list(array.shape)}" for name, array in arrays.items()},
-            "lengths": {name: _length(array) for name, array in arrays.items() if name.startswith("best_params/")},
+            "keys": {
+                name: f"{array.dtype.name}{list(array.shape)}" for name, array in arrays.items()
+            },
+            "lengths": {
+                name: _length(array)
+                for name, array in arrays.items()
+                if name.startswith("best_params/")
+            },
             "bits": content.hexdigest()[:32],
         }
     return found
@@ -215,7 +267,19 @@ def _gates(path: pathlib.Path) -> dict[str, Any] | None:
 def results_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Rows of results.json, less when and by which version they were made."""
     rows = json.loads((workdir / "results.json").read_text(encoding="utf-8"))["rows"]
-    kept = ("method", "backbone", "seed", "dropout", "protocol", "group", "n", "best_epoch", "NDCG@10", "HR@10", "MRR")
+    kept = (
+        "method",
+        "backbone",
+        "seed",
+        "dropout",
+        "protocol",
+        "group",
+        "n",
+        "best_epoch",
+        "NDCG@10",
+        "HR@10",
+        "MRR",
+    )
     return [{name: row[name] for name in kept} for row in rows]
 
 
@@ -229,7 +293,12 @@ def columns_of(path: pathlib.Path) -> dict[str, list[Any]]:
 def _table(array: np.ndarray) -> dict[str, Any]:
     """A table of floats in short; its hash is compared where every bit is to be the same."""
     form = f"{array.dtype.name}{list(array.shape)}"
-    return {"form": form, "length": _length(array), "first": array[:SHOWN].astype(float).tolist(), "bits": _hash(array)}
+    return {
+        "form": form,
+        "length": _length(array),
+        "first": array[:SHOWN].astype(float).tolist(),
+        "bits": _hash(array),
+    }
 
 
 def _length(array: np.ndarray) -> float:
@@ -237,20 +306,26 @@ def _length(array: np.ndarray) -> float:
 
 
 def _hash(array: np.ndarray) -> str:
-    return hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()[:32]
+    return hashlib.sha256(
+        f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes()
+    ).hexdigest()[:32]
 
 
 def prepare_process() -> None:
     """Imports what runs need, once, and sets their environment; before any run."""
     import tests.faults.program  # noqa: F401
 
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # compiling takes half of the time
+    os.environ["XLA_FLAGS"] += (
+        " --xla_cpu_use_fusion_emitters=false"  # compiling takes half of the time
+    )
 
 
 def main() -> None:
     prepare_process()
     out, *names = sys.argv[1:]
-    pathlib.Path(out).write_text(json.dumps({name: measure(CASES[name]) for name in names}), encoding="utf-8")
+    pathlib.Path(out).write_text(
+        json.dumps({name: measure(CASES[name]) for name in names}), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -36,20 +36,38 @@ def measured(names: Sequence[str]) -> dict[str, Any]:
         for out, log, share in zip(outs, logs, shares, strict=True):
             with log.open("w", encoding="utf-8") as file:
                 command = [sys.executable, "-m", "tests.golden.measure", str(out), *share]
-                started.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=file, stderr=file))
+                started.append(
+                    subprocess.Popen(
+                        command,
+                        cwd=ROOT,
+                        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+                        stdout=file,
+                        stderr=file,
+                    )
+                )
         codes = [process.wait() for process in started]
         for code, log in zip(codes, logs, strict=True):
             if code != 0:
-                raise RuntimeError(f"exit {code}: {log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
-        return {name: found for out in outs for name, found in json.loads(out.read_text(encoding="utf-8")).items()}
+                raise RuntimeError(
+                    f"exit {code}: {log.read_text(encoding='utf-8', errors='replace')[-3000:]}"
+                )
+        return {
+            name: found
+            for out in outs
+            for name, found in json.loads(out.read_text(encoding="utf-8")).items()
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.golden.write")
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE", help=f"one of {', '.join(CASES)}")
+    parser.add_argument(
+        "cases", nargs="*", choices=[*CASES, []], metavar="CASE", help=f"one of {', '.join(CASES)}"
+    )
     VALUES.mkdir(exist_ok=True)
     for name, found in measured(parser.parse_args().cases or list(CASES)).items():
-        (VALUES / f"{name}.json").write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+        (VALUES / f"{name}.json").write_text(
+            json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8"
+        )
         print(f"{VALUES / name}.json")
 
 

@@ -50,7 +50,9 @@ def category_column(config: KnowledgeConfig, items: AttributeTable | None) -> st
     return named or next((name for name in USUAL if name in columns), "")
 
 
-def agreement(column: str, values: Sequence[Any], neighbours: np.ndarray, sample: int, seed: int) -> Agreement | None:
+def agreement(
+    column: str, values: Sequence[Any], neighbours: np.ndarray, sample: int, seed: int
+) -> Agreement | None:
     """Agreement of drawn items with their neighbours; None where no item with a category has a neighbour.
 
     Args:
@@ -66,15 +68,27 @@ def agreement(column: str, values: Sequence[Any], neighbours: np.ndarray, sample
         return None
     rows = drawn(rows, sample, seed)
     found = np.asarray(neighbours[rows])
-    shared = np.array([[near != NONE and _share(values[row], values[near]) for near in own] for row, own in zip(rows, found, strict=True)])
+    shared = np.array(
+        [
+            [near != NONE and _share(values[row], values[near]) for near in own]
+            for row, own in zip(rows, found, strict=True)
+        ]
+    )
     there = np.isin(found, with_one)  # a neighbour without a category says nothing
     if not there[:, 0].any():
         return None
     rng = np.random.default_rng([seed, len(with_one)])
     first = rng.integers(len(with_one), size=sample)
     second = (first + rng.integers(1, max(len(with_one), 2), size=sample)) % len(with_one)
-    chance = [_share(values[with_one[a]], values[with_one[b]]) for a, b in zip(first, second, strict=True)]
-    return Agreement(column, float(shared[there[:, 0], 0].mean()), float(shared[there].mean()), float(np.mean(chance)))
+    chance = [
+        _share(values[with_one[a]], values[with_one[b]]) for a, b in zip(first, second, strict=True)
+    ]
+    return Agreement(
+        column,
+        float(shared[there[:, 0], 0].mean()),
+        float(shared[there].mean()),
+        float(np.mean(chance)),
+    )
 
 
 def _share(one: Any, other: Any) -> bool:

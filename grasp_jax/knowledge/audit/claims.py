@@ -56,7 +56,11 @@ def kept_share(attributes: str, text: str) -> float | None:
 
     Words of fewer than three letters and the commonest English ones do not count.
     """
-    wanted = {word for word in words(attributes) if word[0].isdigit() or (len(word) >= _SHORT and word not in _COMMON)}
+    wanted = {
+        word
+        for word in words(attributes)
+        if word[0].isdigit() or (len(word) >= _SHORT and word not in _COMMON)
+    }
     return len(wanted & set(words(text))) / len(wanted) if wanted else None
 
 
@@ -64,5 +68,9 @@ def _plain(token: str) -> str:
     if token[0].isdigit():
         return token.replace(",", "")
     decomposed = unicodedata.normalize("NFKD", token.replace("’", "'").casefold())
-    word = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).removesuffix("'s")
-    return word[:-1] if len(word) > _SHORT and word.endswith("s") and not word.endswith("ss") else word
+    word = "".join(
+        letter for letter in decomposed if not unicodedata.combining(letter)
+    ).removesuffix("'s")
+    return (
+        word[:-1] if len(word) > _SHORT and word.endswith("s") and not word.endswith("ss") else word
+    )

@@ -5,7 +5,9 @@ import numpy as np
 from grasp_jax.knowledge.audit.vectors import BLOCK, neighbour_cosines
 
 
-def cluster_labels(table: np.ndarray, neighbours: np.ndarray, texts: np.ndarray | None, least_cosine: float) -> np.ndarray:
+def cluster_labels(
+    table: np.ndarray, neighbours: np.ndarray, texts: np.ndarray | None, least_cosine: float
+) -> np.ndarray:
     """[rows] int32 number of each row's connected component.
 
     Only stored neighbours are looked at, so more near-duplicates than K, that are no copies, may fall into several clusters.
@@ -25,7 +27,9 @@ def cluster_labels(table: np.ndarray, neighbours: np.ndarray, texts: np.ndarray 
         row, column = np.nonzero(neighbour_cosines(table, neighbours[rows], rows) >= least_cosine)
         pairs.append(np.stack([rows[row], neighbours[rows[row], column]]))
     joined = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(joined.shape[1], np.int8), (joined[0], joined[1])), shape=(len(table), len(table)))
+    graph = coo_array(
+        (np.ones(joined.shape[1], np.int8), (joined[0], joined[1])), shape=(len(table), len(table))
+    )
     return np.asarray(connected_components(graph, directed=False)[1])
 
 

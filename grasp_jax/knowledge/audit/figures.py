@@ -31,11 +31,20 @@ def unsupported(audit: Audit) -> str | None:
     """Figure 1(c): descriptions with an unsupported claim against history length, by rule and as people judge, with 95 % intervals."""
     series: dict[str, dict[str, list[Point]]] = {}
     for kind, groups in audit.texts.items():
-        points = [(own.group, own.with_unsupported, *own.interval) for own in groups if own.with_unsupported is not None and own.interval]
+        points = [
+            (own.group, own.with_unsupported, *own.interval)
+            for own in groups
+            if own.with_unsupported is not None and own.interval
+        ]
         series.setdefault(kind, {})["names and numbers, by rule"] = points
     for own in audit.rated:
-        series.setdefault(own.kind, {}).setdefault("as people judge", []).append((own.group, own.rate, own.low, own.high))
-    shown = {kind: {label: points for label, points in of_kind.items() if points} for kind, of_kind in series.items()}
+        series.setdefault(own.kind, {}).setdefault("as people judge", []).append(
+            (own.group, own.rate, own.low, own.high)
+        )
+    shown = {
+        kind: {label: points for label, points in of_kind.items() if points}
+        for kind, of_kind in series.items()
+    }
     shown = {kind: of_kind for kind, of_kind in shown.items() if of_kind}
     if not shown:
         return None
@@ -46,21 +55,31 @@ def unsupported(audit: Audit) -> str | None:
             shares = 100 * np.array([point[1:] for point in points])
             places = [order.index(point[0]) + 0.08 * style for point in points]
             panel.line(axis, places, list(shares[:, 0]), style, label)
-            panel.axes[axis].vlines(places, shares[:, 1], shares[:, 2], color=COLOURS[style], linewidth=1)
+            panel.axes[axis].vlines(
+                places, shares[:, 1], shares[:, 2], color=COLOURS[style], linewidth=1
+            )
         _name_groups(panel, axis, order)
-        panel.axes[axis].set_ylim(bottom=-0.03 * panel.axes[axis].get_ylim()[1])  # a marker at 0 is whole
+        panel.axes[axis].set_ylim(
+            bottom=-0.03 * panel.axes[axis].get_ylim()[1]
+        )  # a marker at 0 is whole
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
     return panel.svg()
 
 
 def missing(audit: Audit) -> str | None:
     """NA, refusals and answers that did not come, against history length."""
-    if not any(own.na or own.refused or own.unanswered for groups in audit.texts.values() for own in groups):
+    if not any(
+        own.na or own.refused or own.unanswered for groups in audit.texts.values() for own in groups
+    ):
         return None
     panel = Panel(len(audit.texts))
     for axis, (kind, groups) in enumerate(audit.texts.items()):
-        for style, (label, name) in enumerate((("NA", "na"), ("refused", "refused"), ("no answer", "unanswered"))):
-            panel.line(axis, range(len(groups)), [100 * getattr(own, name) for own in groups], style, label)
+        for style, (label, name) in enumerate(
+            (("NA", "na"), ("refused", "refused"), ("no answer", "unanswered"))
+        ):
+            panel.line(
+                axis, range(len(groups)), [100 * getattr(own, name) for own in groups], style, label
+            )
         _name_groups(panel, axis, [own.group for own in groups])
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
     return panel.svg()
@@ -74,7 +93,15 @@ def lengths(audit: Audit) -> str | None:
     panel = Panel(len(shown))
     for axis, (kind, groups) in enumerate(shown.items()):
         low, middle, high = np.array([own.words for own in groups]).T
-        panel.axes[axis].fill_between(range(len(groups)), low, high, color=COLOURS[0], alpha=0.15, linewidth=0, label="middle 80 %")
+        panel.axes[axis].fill_between(
+            range(len(groups)),
+            low,
+            high,
+            color=COLOURS[0],
+            alpha=0.15,
+            linewidth=0,
+            label="middle 80 %",
+        )
         panel.line(axis, range(len(groups)), list(middle), 0, "median")
         _name_groups(panel, axis, [own.group for own in groups])
         panel.axes[axis].set_ylim(bottom=0)
@@ -107,8 +134,18 @@ def cosines(audit: Audit) -> str | None:
                 # Rounding may carry a cosine beyond 1, where the histogram would not see it.
                 heights, _ = np.histogram(np.clip(values, -1, 1), edges)
                 shares = 100 * heights / len(values)
-                panel.axes[axis].stairs(shares, edges, color=COLOURS[style], linestyle=LINES[style], linewidth=1.4, label=label)
-        smallest = min((values.min() for values in own.cosines if values is not None and len(values)), default=-1.0)
+                panel.axes[axis].stairs(
+                    shares,
+                    edges,
+                    color=COLOURS[style],
+                    linestyle=LINES[style],
+                    linewidth=1.4,
+                    label=label,
+                )
+        smallest = min(
+            (values.min() for values in own.cosines if values is not None and len(values)),
+            default=-1.0,
+        )
         panel.axes[axis].set_xlim(max(-1.0, smallest) - 0.05, 1.05)
         panel.name(axis, kind, "cosine", "share, %")
     return panel.svg()
@@ -116,7 +153,10 @@ def cosines(audit: Audit) -> str | None:
 
 def _with(audit: Audit, field: str) -> dict[str, list[GroupTexts]]:
     """The history groups that have a value, of the kinds that have such groups."""
-    found = {kind: [own for own in groups if getattr(own, field) is not None] for kind, groups in audit.texts.items()}
+    found = {
+        kind: [own for own in groups if getattr(own, field) is not None]
+        for kind, groups in audit.texts.items()
+    }
     return {kind: groups for kind, groups in found.items() if groups}
 
 
@@ -127,4 +167,7 @@ def _order(audit: Audit, kind: str, groups: Sequence[str]) -> list[str]:
 
 
 def _name_groups(panel: Panel, axis: int, labels: Sequence[str]) -> None:
-    panel.axes[axis].set_xticks(range(len(labels)), [label.replace(" to ", "–").replace(" or more", "+") for label in labels])
+    panel.axes[axis].set_xticks(
+        range(len(labels)),
+        [label.replace(" to ", "–").replace(" or more", "+") for label in labels],
+    )

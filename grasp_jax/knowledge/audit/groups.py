@@ -23,7 +23,10 @@ class HistoryGroups(NamedTuple):
 
     def occupied(self) -> list[tuple[str, np.ndarray]]:
         """(label, rows ascending) of the groups that have rows."""
-        members = [(label, np.flatnonzero(self.of_rows == group)) for group, label in enumerate(self.labels)]
+        members = [
+            (label, np.flatnonzero(self.of_rows == group))
+            for group, label in enumerate(self.labels)
+        ]
         return [(label, rows) for label, rows in members if len(rows)]
 
 
@@ -35,8 +38,14 @@ def history_groups(lengths: np.ndarray, starts: Sequence[int]) -> HistoryGroups:
       starts: where groups begin, ascending from 1.
     """
     edges = (0, *starts)
-    labels = [str(low) if high == low + 1 else f"{low} to {high - 1}" for low, high in itertools.pairwise(edges)]
-    return HistoryGroups([*labels, f"{edges[-1]} or more"], np.searchsorted(np.array(edges), lengths, side="right") - 1)
+    labels = [
+        str(low) if high == low + 1 else f"{low} to {high - 1}"
+        for low, high in itertools.pairwise(edges)
+    ]
+    return HistoryGroups(
+        [*labels, f"{edges[-1]} or more"],
+        np.searchsorted(np.array(edges), lengths, side="right") - 1,
+    )
 
 
 def drawn(rows: np.ndarray, count: int, *seed: int) -> np.ndarray:

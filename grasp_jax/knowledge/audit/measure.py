@@ -89,16 +89,28 @@ def measure(
     vectors = {subject.kind: measure_vectors(subject, bank, config.audit) for subject in subjects}
     if items is not None and column and "items_neighbours" in bank.extras:
         settings = config.audit
-        found = agreement(column, items.columns[column], bank.extras["items_neighbours"], settings.pairs, settings.seed)
+        found = agreement(
+            column,
+            items.columns[column],
+            bank.extras["items_neighbours"],
+            settings.pairs,
+            settings.seed,
+        )
         vectors["items"] = dataclasses.replace(vectors["items"], agreement=found)
-    texts = {subject.kind: measure_texts(subject, config.audit) for subject in subjects if subject.described is not None}
+    texts = {
+        subject.kind: measure_texts(subject, config.audit)
+        for subject in subjects
+        if subject.described is not None
+    }
     return Audit(bank.manifest["recipe"], config.audit.duplicate_cosine, texts, vectors, rated)
 
 
 def measure_vectors(subject: Subject, bank: KnowledgeBank, config: AuditConfig) -> Vectors:
     """The vectors of a subject; `config` is `config.knowledge.audit`."""
     table: np.ndarray = getattr(bank, subject.kind)
-    centre, neighbours, hashes = (bank.extras.get(f"{subject.kind}_{name}") for name in ("centre", "neighbours", "texts"))
+    centre, neighbours, hashes = (
+        bank.extras.get(f"{subject.kind}_{name}") for name in ("centre", "neighbours", "texts")
+    )
     found: list[np.ndarray] = []
     if neighbours is not None:
         found = clusters(cluster_labels(table, neighbours, hashes, config.duplicate_cosine))
@@ -106,9 +118,14 @@ def measure_vectors(subject: Subject, bank: KnowledgeBank, config: AuditConfig) 
         rows=len(table),
         width=bank.width,
         norms=norms(table),
-        cosines=cosines(table, None if "basis" in bank.extras else centre, neighbours, config.pairs, config.seed),
+        cosines=cosines(
+            table, None if "basis" in bank.extras else centre, neighbours, config.pairs, config.seed
+        ),
         cluster_sizes=None if neighbours is None else dict(Counter(len(rows) for rows in found)),
-        largest=[Cluster(len(rows), [_shown(subject, int(row)) for row in rows[:SHOWN_MEMBERS]]) for rows in found[:SHOWN_CLUSTERS]],
+        largest=[
+            Cluster(len(rows), [_shown(subject, int(row)) for row in rows[:SHOWN_MEMBERS]])
+            for rows in found[:SHOWN_CLUSTERS]
+        ],
     )
 
 

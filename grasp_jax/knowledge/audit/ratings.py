@@ -57,24 +57,40 @@ def read_ratings(path: pathlib.Path, labels: Collection[str]) -> list[Rating]:
     Raises:
       UserError: no such file, another encoding, a column that is missing, a kind, group or number that cannot be, or nothing judged.
     """
-    text = read_text(path, "--ratings takes a sheet that --mode=audit without it has written, saved as 'CSV UTF-8'")
+    text = read_text(
+        path,
+        "--ratings takes a sheet that --mode=audit without it has written, saved as 'CSV UTF-8'",
+    )
     first = text.split("\n", 1)[0]
     try:
-        lines = list(csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t", key=first.count)))
+        lines = list(
+            csv.reader(text.splitlines(keepends=True), delimiter=max(",;\t", key=first.count))
+        )
     except csv.Error as error:
-        raise UserError(f"--ratings: {path}: not readable CSV ({error}); save the sheet as 'CSV UTF-8'") from error
-    column = {name.split(":")[0].strip(): place for place, name in enumerate(lines[0])} if lines else {}
+        raise UserError(
+            f"--ratings: {path}: not readable CSV ({error}); save the sheet as 'CSV UTF-8'"
+        ) from error
+    column = (
+        {name.split(":")[0].strip(): place for place, name in enumerate(lines[0])} if lines else {}
+    )
     for name in ("kind", "group", UNSUPPORTED):
         if name not in column:
-            raise UserError(f"--ratings: {path}: no column {name!r}; expected the sheet of --mode=audit with its header line")
+            raise UserError(
+                f"--ratings: {path}: no column {name!r}; expected the sheet of --mode=audit with its header line"
+            )
     found = []
     for number, line in enumerate(lines[1:], start=2):
         if any(line):
-            cells = {name: line[place].strip() if place < len(line) else "" for name, place in column.items()}
+            cells = {
+                name: line[place].strip() if place < len(line) else ""
+                for name, place in column.items()
+            }
             if cells[UNSUPPORTED]:
                 found.append(_rating(cells, f"--ratings: {path}: row {number}", labels))
     if not found:
-        raise UserError(f"--ratings: {path}: nothing is judged; write numbers into the column {UNSUPPORTED!r}, 0 where all is supported")
+        raise UserError(
+            f"--ratings: {path}: nothing is judged; write numbers into the column {UNSUPPORTED!r}, 0 where all is supported"
+        )
     return found
 
 
@@ -88,7 +104,9 @@ def _rating(cells: dict[str, str], where: str, labels: Collection[str]) -> Ratin
         )
     number = cells[UNSUPPORTED]
     if not (number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS):
-        raise UserError(f"{where}: {UNSUPPORTED} {number[:40]!r}; expected a whole number from 0, or nothing if it was not judged")
+        raise UserError(
+            f"{where}: {UNSUPPORTED} {number[:40]!r}; expected a whole number from 0, or nothing if it was not judged"
+        )
     return Rating(cells["kind"], cells["group"], int(number))
 
 
@@ -97,9 +115,24 @@ def rated_groups(ratings: Sequence[Rating], labels: Sequence[str]) -> list[Rated
     made = []
     for kind in KINDS:
         for label in labels:
-            own = [rating.unsupported for rating in ratings if (rating.kind, rating.group) == (kind, label)]
+            own = [
+                rating.unsupported
+                for rating in ratings
+                if (rating.kind, rating.group) == (kind, label)
+            ]
             if own:
                 hits = sum(count > 0 for count in own)
                 low, high = wilson(hits, len(own))
-                made.append(RatedGroup(kind, label, len(own), hits, hits / len(own), low, high, statistics.fmean(own)))
+                made.append(
+                    RatedGroup(
+                        kind,
+                        label,
+                        len(own),
+                        hits,
+                        hits / len(own),
+                        low,
+                        high,
+                        statistics.fmean(own),
+                    )
+                )
     return made

@@ -34,8 +34,13 @@ def sheet_rows(subjects: Sequence[Subject], config: AuditConfig) -> list[tuple[s
       subjects: items and users.
       config: `config.knowledge.audit`.
     """
-    rows = [row for number, subject in enumerate(subjects) for row in _rows(subject, config, number)]
-    return [rows[place] for place in np.random.default_rng([config.seed, len(rows)]).permutation(len(rows))]
+    rows = [
+        row for number, subject in enumerate(subjects) for row in _rows(subject, config, number)
+    ]
+    return [
+        rows[place]
+        for place in np.random.default_rng([config.seed, len(rows)]).permutation(len(rows))
+    ]
 
 
 def _rows(subject: Subject, config: AuditConfig, number: int) -> list[tuple[str, ...]]:

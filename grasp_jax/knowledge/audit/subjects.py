@@ -60,7 +60,9 @@ def group_labels(config: KnowledgeConfig) -> list[str]:
     return history_groups(np.zeros(0, int), config.audit.history_groups).labels
 
 
-def make_subjects(config: KnowledgeConfig, split: Split, sources: Texts, bank: KnowledgeBank) -> list[Subject]:
+def make_subjects(
+    config: KnowledgeConfig, split: Split, sources: Texts, bank: KnowledgeBank
+) -> list[Subject]:
     """Items and users of a run; asks no endpoint for anything.
 
     Args:
@@ -74,7 +76,11 @@ def make_subjects(config: KnowledgeConfig, split: Split, sources: Texts, bank: K
     """
     require_answers(config, split, sources)
     texts, statuses = describe(config, split, sources)
-    of_prompts = dict(zip(("items", "users"), prompts_of(config, split, sources), strict=True)) if texts else {}
+    of_prompts = (
+        dict(zip(("items", "users"), prompts_of(config, split, sources), strict=True))
+        if texts
+        else {}
+    )
     known = _known(config, split, sources)
     ids = {"items": split.log.item_ids, "users": split.log.user_ids}
     lengths = {"items": split.item_counts, "users": split.train_lengths}
@@ -83,7 +89,11 @@ def make_subjects(config: KnowledgeConfig, split: Split, sources: Texts, bank: K
         described = None
         if texts:
             check_same_texts(bank, kind, texts[kind])
-            described = Descriptions(texts[kind], _statuses(texts[kind], statuses.get(f"{kind}_status")), of_prompts[kind])
+            described = Descriptions(
+                texts[kind],
+                _statuses(texts[kind], statuses.get(f"{kind}_status")),
+                of_prompts[kind],
+            )
         groups = history_groups(lengths[kind], config.audit.history_groups)
         made.append(Subject(kind, ids[kind], groups, known.get(kind), described))
     return made
@@ -100,11 +110,17 @@ def _known(config: KnowledgeConfig, split: Split, sources: Texts) -> dict[str, T
         return {}
     items = cleaned(sources.items)
     columns, windows, flat_items = items.columns, split.train, split.log.items
-    named = columns_read(sources.items, config.text_columns, prompts.load_template(config.item_template))
+    named = columns_read(
+        sources.items, config.text_columns, prompts.load_template(config.item_template)
+    )
     titles = prompts.item_titles(items)
     return {
-        "items": lambda row: ", ".join(part for name in named for part in as_list(columns[name][row])),
-        "users": lambda row: ", ".join(titles[item] for item in flat_items[windows.start[row] : windows.end[row]]),
+        "items": lambda row: ", ".join(
+            part for name in named for part in as_list(columns[name][row])
+        ),
+        "users": lambda row: ", ".join(
+            titles[item] for item in flat_items[windows.start[row] : windows.end[row]]
+        ),
     }
 
 

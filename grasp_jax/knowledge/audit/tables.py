@@ -28,11 +28,20 @@ def all_tables(audit: Audit) -> list[Table]:
 
 def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
     """Lengths, and rates of NA and refusals if there are any, by history length."""
-    header, note = [HISTORIES[kind], kind, "words, 10 %", "words, median", "words, 90 %"], "Quantiles of the number of words"
+    header, note = (
+        [HISTORIES[kind], kind, "words, 10 %", "words, median", "words, 90 %"],
+        "Quantiles of the number of words",
+    )
     missing = any(own.na or own.refused or own.unanswered for own in groups)
     body = []
     for own in groups:
-        body.append([own.group, f"{own.rows:,}", *([MISSING] * 3 if own.words is None else [f"{words:.0f}" for words in own.words])])
+        body.append(
+            [
+                own.group,
+                f"{own.rows:,}",
+                *([MISSING] * 3 if own.words is None else [f"{words:.0f}" for words in own.words]),
+            ]
+        )
         body[-1] += [_percent(share) for share in (own.na, own.refused, own.unanswered) if missing]
     if missing:
         header += ["NA", "refused", "no answer"]
@@ -47,10 +56,20 @@ def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
 
 def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
     """What descriptions keep and, where they are not the prompts themselves, claim without a source, by history length."""
-    header, compared = [HISTORIES[kind], "read", "known words kept", "less than half kept"], any(own.compared for own in groups)
-    known = "attributes that the template names" if kind == "items" else "titles in the training history"
+    header, compared = (
+        [HISTORIES[kind], "read", "known words kept", "less than half kept"],
+        any(own.compared for own in groups),
+    )
+    known = (
+        "attributes that the template names"
+        if kind == "items"
+        else "titles in the training history"
+    )
     note = f"Read: descriptions drawn at random. Known words are those of the {known}"
-    body = [[own.group, f"{own.read:,}", _percent(own.kept), _percent(own.mostly_lost)] for own in groups]
+    body = [
+        [own.group, f"{own.read:,}", _percent(own.kept), _percent(own.mostly_lost)]
+        for own in groups
+    ]
     if compared:
         header += ["compared", "claims", "claims without a source", "descriptions with one", "95 %"]
         note += (
@@ -59,15 +78,31 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
         )
         for line, own in zip(body, groups, strict=True):
             number = MISSING if own.claims is None else f"{own.claims:.1f}"
-            line += [f"{own.compared:,}", number, _percent(own.unsupported), _percent(own.with_unsupported), _interval(own.interval)]
+            line += [
+                f"{own.compared:,}",
+                number,
+                _percent(own.unsupported),
+                _percent(own.with_unsupported),
+                _interval(own.interval),
+            ]
     else:
         note += ". Every description is the prompt itself, so there is nothing that it could invent"
-    return Table(f"claims-{kind}", f"What descriptions of {kind} keep and claim", header, body, note)
+    return Table(
+        f"claims-{kind}", f"What descriptions of {kind} keep and claim", header, body, note
+    )
 
 
 def ratings(rated: Sequence[RatedGroup]) -> Table:
     """Figure 1(c): the rate of hallucination by history length, as people judge it."""
-    header = ["of", "history", "judged", "with an unsupported claim", "rate", "95 % (Wilson)", "unsupported claims, mean"]
+    header = [
+        "of",
+        "history",
+        "judged",
+        "with an unsupported claim",
+        "rate",
+        "95 % (Wilson)",
+        "unsupported claims, mean",
+    ]
     body = [
         [
             own.kind,
@@ -80,7 +115,13 @@ def ratings(rated: Sequence[RatedGroup]) -> Table:
         ]
         for own in rated
     ]
-    return Table("ratings", "Hallucination as people judge it", header, body, "Share of judged descriptions with an unsupported claim")
+    return Table(
+        "ratings",
+        "Hallucination as people judge it",
+        header,
+        body,
+        "Share of judged descriptions with an unsupported claim",
+    )
 
 
 def vectors(of_kinds: dict[str, Vectors]) -> Table:
@@ -100,16 +141,30 @@ def vectors(of_kinds: dict[str, Vectors]) -> Table:
     note = "The mean cosine of random pairs is the anisotropy: 0 where directions share nothing, 1 where all are one"
     if found:
         lines += [
-            (f"{found.column} in common", "nearest neighbour", lambda own: _percent(own.agreement.first if own.agreement else None)),
-            (f"{found.column} in common", "all K neighbours", lambda own: _percent(own.agreement.all if own.agreement else None)),
-            (f"{found.column} in common", "random pairs", lambda own: _percent(own.agreement.chance if own.agreement else None)),
+            (
+                f"{found.column} in common",
+                "nearest neighbour",
+                lambda own: _percent(own.agreement.first if own.agreement else None),
+            ),
+            (
+                f"{found.column} in common",
+                "all K neighbours",
+                lambda own: _percent(own.agreement.all if own.agreement else None),
+            ),
+            (
+                f"{found.column} in common",
+                "random pairs",
+                lambda own: _percent(own.agreement.chance if own.agreement else None),
+            ),
         ]
     else:
         note += (
             ". Whether neighbours are of one category is left out: the items table has no column category or categories, and "
             "config.knowledge.audit.category_column names no other"
         )
-    body = [[name, which, *(value(own) for own in of_kinds.values())] for name, which, value in lines]
+    body = [
+        [name, which, *(value(own) for own in of_kinds.values())] for name, which, value in lines
+    ]
     return Table("vectors", "Vectors", ["", "", *of_kinds], body, note)
 
 
@@ -122,8 +177,15 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
         high = SIZES[k + 1] - 1 if k + 1 < len(SIZES) else 0
         line = [f"{low} or more" if not high else str(low) if high == low else f"{low} to {high}"]
         for own in of_kinds.values():
-            sizes = {size: count for size, count in (own.cluster_sizes or {}).items() if size >= low and (not high or size <= high)}
-            line += [f"{sum(sizes.values()):,}", _percent(sum(size * count for size, count in sizes.items()) / own.rows)]
+            sizes = {
+                size: count
+                for size, count in (own.cluster_sizes or {}).items()
+                if size >= low and (not high or size <= high)
+            }
+            line += [
+                f"{sum(sizes.values()):,}",
+                _percent(sum(size * count for size, count in sizes.items()) / own.rows),
+            ]
         body.append(line)
     note = f"Rows that one text, or stored neighbours with a cosine from {least_cosine:g}, join, also through others"
     return Table("near-duplicates", "Near-duplicates", header, body, note)
@@ -131,8 +193,18 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
 
 def largest_clusters(of_kinds: dict[str, Vectors]) -> Table:
     """The largest clusters of near-duplicates, to be looked at."""
-    body = [[kind, " / ".join(one.examples), f"{one.rows:,}"] for kind, own in of_kinds.items() for one in own.largest]
-    return Table("largest-clusters", "The largest clusters", ["of", "what is known of the first rows", "rows"], body, "A few of each")
+    body = [
+        [kind, " / ".join(one.examples), f"{one.rows:,}"]
+        for kind, own in of_kinds.items()
+        for one in own.largest
+    ]
+    return Table(
+        "largest-clusters",
+        "The largest clusters",
+        ["of", "what is known of the first rows", "rows"],
+        body,
+        "A few of each",
+    )
 
 
 def _mean(values: np.ndarray | None) -> str:

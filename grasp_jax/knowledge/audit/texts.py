@@ -55,16 +55,25 @@ def measure_texts(subject: Subject, config: AuditConfig) -> list[GroupTexts]:
       config: `config.knowledge.audit`.
     """
     assert subject.described is not None
-    return [_group(subject, subject.described, label, rows, config) for label, rows in subject.groups.occupied()]
+    return [
+        _group(subject, subject.described, label, rows, config)
+        for label, rows in subject.groups.occupied()
+    ]
 
 
-def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarray, config: AuditConfig) -> GroupTexts:
+def _group(
+    subject: Subject, described: Descriptions, label: str, rows: np.ndarray, config: AuditConfig
+) -> GroupTexts:
     counts = np.bincount(described.statuses[rows], minlength=len(STATUSES)) / len(rows)
     share = dict(zip(STATUSES, counts.tolist(), strict=True))
     usable = rows[described.statuses[rows] == STATUSES.index("ok")]
     lengths = [len(described.texts[row].split()) for row in usable]
     read = drawn(usable, config.texts, config.seed, int(subject.groups.of_rows[rows[0]]))
-    shares = [] if subject.known_of is None else [kept_share(subject.known_of(int(row)), described.texts[row]) for row in read]
+    shares = (
+        []
+        if subject.known_of is None
+        else [kept_share(subject.known_of(int(row)), described.texts[row]) for row in read]
+    )
     kept = [value for value in shares if value is not None]
     counted = count_all(described, read)
     with_one, made = sum(one.unsupported > 0 for one in counted), sum(one.made for one in counted)
@@ -89,7 +98,11 @@ def _group(subject: Subject, described: Descriptions, label: str, rows: np.ndarr
 def count_all(described: Descriptions, rows: np.ndarray) -> list[Claims]:
     """Claims of the rows' descriptions, but for those that are the prompt itself."""
     prompts = {int(row): described.prompt_of(int(row)) for row in rows}
-    return [count_claims(described.texts[row], prompt) for row, prompt in prompts.items() if described.texts[row] != prompt]
+    return [
+        count_claims(described.texts[row], prompt)
+        for row, prompt in prompts.items()
+        if described.texts[row] != prompt
+    ]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -36,11 +36,27 @@ class Cosines(NamedTuple):
 def norms(table: np.ndarray) -> Norms:
     """Lengths of the rows of a [rows, E] table."""
     blocks = range(0, len(table), BLOCK)
-    lengths = np.concatenate([np.linalg.norm(table[start : start + BLOCK].astype(np.float32), axis=1) for start in blocks])
-    return Norms(float(lengths.min()), float(lengths.mean(dtype=np.float64)), float(lengths.max()), int((lengths == 0).sum()))
+    lengths = np.concatenate(
+        [
+            np.linalg.norm(table[start : start + BLOCK].astype(np.float32), axis=1)
+            for start in blocks
+        ]
+    )
+    return Norms(
+        float(lengths.min()),
+        float(lengths.mean(dtype=np.float64)),
+        float(lengths.max()),
+        int((lengths == 0).sum()),
+    )
 
 
-def cosines(table: np.ndarray, centre: np.ndarray | None, neighbours: np.ndarray | None, pairs: int, seed: int) -> Cosines:
+def cosines(
+    table: np.ndarray,
+    centre: np.ndarray | None,
+    neighbours: np.ndarray | None,
+    pairs: int,
+    seed: int,
+) -> Cosines:
     """Cosines of a bank's rows; the mean over random pairs is the anisotropy, 0 for directions that share nothing.
 
     Args:
@@ -61,11 +77,15 @@ def cosines(table: np.ndarray, centre: np.ndarray | None, neighbours: np.ndarray
         rows = [own[there] for own in rows]
         after.append(np.einsum("pe,pe->p", *rows))
         if put_back:
-            before.append(np.einsum("pe,pe->p", *(uncentred(own, np.asarray(centre)) for own in rows)))
+            before.append(
+                np.einsum("pe,pe->p", *(uncentred(own, np.asarray(centre)) for own in rows))
+            )
     nearest = np.empty(0, np.float32)
     if neighbours is not None:
         rows_drawn = drawn(np.flatnonzero(neighbours[:, 0] != NONE), pairs, seed)
-        rows_drawn = rows_drawn[[bool(np.any(table[row])) for row in rows_drawn]]  # a row without a vector is near to nothing
+        rows_drawn = rows_drawn[
+            [bool(np.any(table[row])) for row in rows_drawn]
+        ]  # a row without a vector is near to nothing
         nearest = neighbour_cosines(table, neighbours[rows_drawn, :1], rows_drawn)[:, 0]
     return Cosines(np.concatenate(before) if before else None, np.concatenate(after), nearest)
 
@@ -86,6 +106,9 @@ def neighbour_cosines(table: np.ndarray, neighbours: np.ndarray, rows: np.ndarra
     step = max(1, BLOCK // neighbours.shape[1])
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
-        own, near = table[rows[block]].astype(np.float32), table[np.maximum(neighbours[block], 0)].astype(np.float32)
+        own, near = (
+            table[rows[block]].astype(np.float32),
+            table[np.maximum(neighbours[block], 0)].astype(np.float32),
+        )
         found[block] = np.einsum("qe,qke->qk", own, near)
     return np.where(neighbours == NONE, np.float32(-1), found)

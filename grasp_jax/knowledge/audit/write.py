@@ -18,7 +18,9 @@ SHEET = "sheet.csv"
 TITLE = "How far the knowledge can be trusted"
 
 
-def write_audit(audit: Audit, sheet: Sequence[Sequence[str]], out: pathlib.Path) -> list[pathlib.Path]:
+def write_audit(
+    audit: Audit, sheet: Sequence[Sequence[str]], out: pathlib.Path
+) -> list[pathlib.Path]:
     """All files of an audit; returns their paths, the page first.
 
     Args:
@@ -34,17 +36,28 @@ def write_audit(audit: Audit, sheet: Sequence[Sequence[str]], out: pathlib.Path)
         check_unfilled(out / SHEET, sheet_text(sheet))
         texts[SHEET] = sheet_text(sheet)
     tables, figures, said = all_tables(audit), all_figures(audit), about(audit, len(sheet))
-    body = [f"<h1>{TITLE}</h1>", *(f"<p>{html.escape(line)}</p>" for line in said), *map(table_html, tables)]
+    body = [
+        f"<h1>{TITLE}</h1>",
+        *(f"<p>{html.escape(line)}</p>" for line in said),
+        *map(table_html, tables),
+    ]
     body += ["<h2>Figures</h2>", *(figure(title, svg) for title, svg in figures.items())]
     parts = [f"# {TITLE}\n", *(f"{line}\n" for line in said), *map(markdown, tables)]
     for table in tables:
-        safe = dataclasses.replace(table, rows=[[neutral(cell) for cell in row] for row in table.rows])
+        safe = dataclasses.replace(
+            table, rows=[[neutral(cell) for cell in row] for row in table.rows]
+        )
         texts[f"tables/{table.name}.csv"] = comma_separated(safe)
     for title, svg in figures.items():
         name = title.lower().replace(" ", "-")
         texts[f"figures/{name}.svg"] = svg
         parts.append(f"### {title}\n\n![{title}](figures/{name}.svg)\n")
-    texts = {"index.html": document(TITLE, body), "AUDIT.md": "\n".join(parts), "audit.json": as_json(audit), **texts}
+    texts = {
+        "index.html": document(TITLE, body),
+        "AUDIT.md": "\n".join(parts),
+        "audit.json": as_json(audit),
+        **texts,
+    }
     for name, text in texts.items():
         write_text(out / name, text)
     return [out / name for name in texts]
@@ -56,7 +69,9 @@ def about(audit: Audit, sheet_rows: int) -> list[str]:
     made = f"encoder {recipe['encoder']}, {recipe['num_neighbours']} neighbours"
     if "describer" in recipe:
         made += f", describer {recipe['describer']}"
-    lines = [f"Items and users by how much of them was seen in training. The knowledge bank: {made}."]
+    lines = [
+        f"Items and users by how much of them was seen in training. The knowledge bank: {made}."
+    ]
     if not audit.texts:
         lines.append("The vectors came from files, so there are no descriptions to audit.")
     elif sheet_rows:
@@ -64,7 +79,9 @@ def about(audit: Audit, sheet_rows: int) -> list[str]:
             f"{SHEET} has {sheet_rows} descriptions for people to judge. Its last column: {HOW_TO}. --ratings=SHEET reads it back."
         )
     elif not audit.rated:
-        lines.append("There is no sheet for people to judge: no usable description differs from its prompt.")
+        lines.append(
+            "There is no sheet for people to judge: no usable description differs from its prompt."
+        )
     return lines
 
 
@@ -73,7 +90,10 @@ def as_json(audit: Audit) -> str:
     tree = dataclasses.asdict(audit)
     for own in tree["vectors"].values():
         named = own["cosines"]._asdict()
-        own["cosines"] = {name: float(value.mean()) if value is not None and len(value) else None for name, value in named.items()}
+        own["cosines"] = {
+            name: float(value.mean()) if value is not None and len(value) else None
+            for name, value in named.items()
+        }
         own["norms"] = own["norms"]._asdict()
         own["agreement"] = own["agreement"] and own["agreement"]._asdict()
     return json.dumps(tree, indent=1) + "\n"

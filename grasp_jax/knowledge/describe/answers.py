@@ -56,7 +56,9 @@ class Answer(NamedTuple):
 
 def answer_key(prompt: str, model: str, parameters: dict[str, Any]) -> bytes:
     """16 bytes: the filled prompt holds template and fields, the parameters everything else that decides the answer."""
-    return hashlib.sha256(json.dumps([prompt, model, parameters], sort_keys=True).encode()).digest()[:16]
+    return hashlib.sha256(
+        json.dumps([prompt, model, parameters], sort_keys=True).encode()
+    ).digest()[:16]
 
 
 def as_line(key: bytes, answer: Answer) -> tuple[bytes, int]:
@@ -85,11 +87,15 @@ class AnswerCache:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "lock").open("w")
         except OSError as error:
-            raise UserError(f"{folder}: cannot keep answers here ({error.strerror}); name another folder") from error
+            raise UserError(
+                f"{folder}: cannot keep answers here ({error.strerror}); name another folder"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another process has these answers open; wait for it, or name another folder") from error
+            raise UserError(
+                f"{folder}: another process has these answers open; wait for it, or name another folder"
+            ) from error
         self._journal_path = folder / "journal.jsonl"
         self._pending: dict[bytes, Answer] = {}
         self._index()
@@ -188,7 +194,9 @@ class AnswerCache:
         with _disk_errors(self._journal_path):
             self._pending = _read_journal(self._journal_path)
         known = as_keys(list(self._pending))
-        for key in known[self._places(known) >= 0]:  # killed between a new shard and the emptied journal
+        for key in known[
+            self._places(known) >= 0
+        ]:  # killed between a new shard and the emptied journal
             del self._pending[key.tobytes()]
         self._fold()
 
@@ -197,21 +205,31 @@ class AnswerCache:
         while self._pending:
             taken = list(self._pending.items())[:SHARD_ANSWERS]
             checks = [as_line(key, answer)[1] for key, answer in taken]
-            columns = [[key for key, _ in taken], *zip(*(answer for _, answer in taken), strict=True), checks]
+            columns = [
+                [key for key, _ in taken],
+                *zip(*(answer for _, answer in taken), strict=True),
+                checks,
+            ]
             # After the last one's number, not their count: one that was moved away must not let another be overwritten.
             number = int(self._shards[-1].stem.removeprefix("answers-")) + 1 if self._shards else 0
             path = self.folder / f"answers-{number:06d}.parquet"
             partial = path.with_suffix(".partial")
             with _disk_errors(path):
                 try:
-                    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+                    arrays = [
+                        pa.array(column, kind)
+                        for column, kind in zip(columns, SCHEMA.types, strict=True)
+                    ]
                     pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), partial)
                     os.replace(partial, path)
                 finally:
                     partial.unlink(missing_ok=True)
             places = len(self._shards) * SHARD_ANSWERS + np.arange(len(taken))
             self._shards.append(path)
-            self._set_index(np.concatenate([self._keys, as_keys(columns[0])]), np.concatenate([self._place, places]))
+            self._set_index(
+                np.concatenate([self._keys, as_keys(columns[0])]),
+                np.concatenate([self._place, places]),
+            )
             for key, _ in taken:
                 del self._pending[key]
         with _disk_errors(self._journal_path), contextlib.suppress(FileNotFoundError):
@@ -233,7 +251,9 @@ def open_answers(folder: str) -> AnswerCache:
 def kept_keys(folder: pathlib.Path) -> set[bytes]:
     """Keys of all answers in a folder that no process has open; changes nothing there."""
     shards = [_shard_keys(path) for path in folder.glob("answers-*.parquet")]
-    return {key.tobytes() for keys in shards for key in keys} | _read_journal(folder / "journal.jsonl").keys()
+    return {key.tobytes() for keys in shards for key in keys} | _read_journal(
+        folder / "journal.jsonl"
+    ).keys()
 
 
 def _shard_keys(path: pathlib.Path) -> np.ndarray:
@@ -258,7 +278,9 @@ def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
             else:
                 damaged.append(number)
     if damaged:
-        logger.warning(f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); asked for again where it is needed")
+        logger.warning(
+            f"{path}: line {damaged[0]} is no whole answer ({len(damaged)} such lines); asked for again where it is needed"
+        )
     return found
 
 
@@ -266,7 +288,10 @@ def _parsed(line: bytes) -> tuple[bytes, Answer] | None:
     """Key and answer of a line of the journal; None where it is damaged. Earlier versions wrote no CRC."""
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         name, text, status, prompt_tokens, answer_tokens, *crc = json.loads(line.decode("utf-8"))
-        key, answer = bytes.fromhex(name), Answer(str(text), str(status), int(prompt_tokens), int(answer_tokens))
+        key, answer = (
+            bytes.fromhex(name),
+            Answer(str(text), str(status), int(prompt_tokens), int(answer_tokens)),
+        )
         if len(key) == 16 and crc in ([], [as_line(key, answer)[1]]):
             return key, answer
     return None
@@ -283,7 +308,9 @@ def _shard_errors(path: pathlib.Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: not a readable shard of answers ({reason}); move it away to ask anew") from error
+        raise UserError(
+            f"{path}: not a readable shard of answers ({reason}); move it away to ask anew"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -291,4 +318,6 @@ def _disk_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; the answers so far are kept, so make room and run again") from error
+        raise UserError(
+            f"{path}: {error.strerror or error}; the answers so far are kept, so make room and run again"
+        ) from error

@@ -10,7 +10,14 @@ import numpy as np
 from grasp_jax.config import DescribeConfig, KnowledgeConfig
 from grasp_jax.config.address import resolved
 from grasp_jax.knowledge.describe.answers import Answer, Keeps
-from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
+from grasp_jax.knowledge.describe.endpoint import (
+    CHARACTERS_PER_TOKEN,
+    Endpoint,
+    NoAnswer,
+    Rejected,
+    Usage,
+    work_off,
+)
 from grasp_jax.knowledge.describe.language_model import SYSTEM, LanguageModel
 from grasp_jax.knowledge.text.clean import clean, split_reference, status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
@@ -21,7 +28,9 @@ OTHER_ITEM = "the answer is another item's"
 def described_by(config: KnowledgeConfig) -> dict[str, Any]:
     """Model, and everything besides the prompt that an answer of it depends on; the settings are `config.describe`."""
     settings = config.describe
-    limit = "max_tokens" if settings.base_url else "max_completion_tokens"  # OpenAI's own models know the second alone
+    limit = (
+        "max_tokens" if settings.base_url else "max_completion_tokens"
+    )  # OpenAI's own models know the second alone
     return {
         "model": settings.model,
         "system": SYSTEM,
@@ -32,19 +41,30 @@ def described_by(config: KnowledgeConfig) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: KnowledgeConfig, label: str
-) -> Usage:  # fmt: skip
+    rows: np.ndarray,
+    keys: np.ndarray,
+    prompt_of: PromptOf,
+    cache: Keeps,
+    config: KnowledgeConfig,
+    label: str,
+) -> Usage:
     """As `LanguageModel.ask`, of the endpoint in `config.describe`.
 
     Raises:
       UserError: no key or a wrong one, an unknown model, an endpoint that is down. What was answered is in the cache.
     """
     usage = Usage()
-    options = {name: value for name, value in described_by(config).items() if name not in ("system", "max_characters")}
+    options = {
+        name: value
+        for name, value in described_by(config).items()
+        if name not in ("system", "max_characters")
+    }
 
     async def one(endpoint: Endpoint, row: int, retries: int) -> int:
         key = keys[row].tobytes()
-        answer = await _answer(endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries)
+        answer = await _answer(
+            endpoint, config.describe, prompt_of(int(row)), key.hex()[:8], options, retries
+        )
         cache.add(key, answer)
         usage.add(1, answer.prompt_tokens, answer.answer_tokens)
         return 1
@@ -55,12 +75,20 @@ def ask(
 
 
 async def _answer(
-    endpoint: Endpoint, config: DescribeConfig, prompt: str, reference: str, options: dict[str, Any], retries: int
+    endpoint: Endpoint,
+    config: DescribeConfig,
+    prompt: str,
+    reference: str,
+    options: dict[str, Any],
+    retries: int,
 ) -> Answer:
     """One answer, or why there is none."""
     messages = [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"{prompt}\n\nBegin your answer with the reference [{reference}]."},
+        {
+            "role": "user",
+            "content": f"{prompt}\n\nBegin your answer with the reference [{reference}].",
+        },
     ]
     body = {"messages": messages, **options}
 
@@ -69,7 +97,11 @@ async def _answer(
         if named and named != reference:
             raise NoAnswer(OTHER_ITEM)
         text, usage = clean(text, config.max_characters), response.get("usage")
-        return Answer(text, status_of(text), *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()))
+        return Answer(
+            text,
+            status_of(text),
+            *((int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else ()),
+        )
 
     tokens = (len(prompt) + len(SYSTEM)) / CHARACTERS_PER_TOKEN + config.max_tokens
     try:

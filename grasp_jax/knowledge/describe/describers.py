@@ -21,12 +21,16 @@ Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into
 LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}
 
 
-def by_template(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> Described:
+def by_template(
+    kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
+) -> Described:
     """The filled template is the text."""
     return [prompt_of(row) for row in range(num_rows)], np.zeros(num_rows, np.uint8)
 
 
-def by_language_model(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> Described:
+def by_language_model(
+    kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
+) -> Described:
     """What the language model `config.describer` answers; the template where it has nothing to say.
 
     Args:
@@ -65,17 +69,29 @@ def count_unanswered(num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
     if config.describer == "template":
         return 0
     with open_answers(config.describe.cache) as cache:
-        return len(cache.unanswered(keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))))
+        return len(
+            cache.unanswered(
+                keys_of(num_rows, prompt_of, LANGUAGE_MODELS[config.describer].described_by(config))
+            )
+        )
 
 
-def announcement(kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig) -> str:
+def announcement(
+    kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig
+) -> str:
     """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
     if not len(rows):
-        return f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
+        return (
+            f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
+        )
     model = LANGUAGE_MODELS[config.describer]
     usage = estimate(rows, prompt_of, config.describe.max_tokens)
     place = f"go to {where}" if (where := model.where(config)) else "stay on this machine"
-    price = f", cost at most {usage.cost(config.describe):,.2f}" if where and _has_prices(config.describe) else ""
+    price = (
+        f", cost at most {usage.cost(config.describe):,.2f}"
+        if where and _has_prices(config.describe)
+        else ""
+    )
     example = " ".join(prompt_of(int(rows[0])).split())[:200]
     return (
         f"describe {kind}: {len(rows):,} prompts for {num_rows:,} {kind} {place}, model {model.described_by(config)['model']}; about "
@@ -87,13 +103,19 @@ def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
     """What was asked and what it took, if anything was, and for how many rows the template had to stand in, if for any."""
     parts = []
     if usage.asked:
-        parts.append(f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers")
+        parts.append(
+            f"{usage.asked:,} prompts answered, {usage.prompt_tokens:,} tokens of prompts and {usage.answer_tokens:,} of answers"
+        )
         if LANGUAGE_MODELS[config.describer].where(config) and _has_prices(config.describe):
             parts.append(f"cost {usage.cost(config.describe):,.2f}")
     counts = np.bincount(statuses, minlength=len(STATUSES))[1:]
     if counts.any():
-        said = ", ".join(f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count)
-        parts.append(f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})")
+        said = ", ".join(
+            f"{count:,} {name}" for name, count in zip(STATUSES[1:], counts, strict=True) if count
+        )
+        parts.append(
+            f"the template's text stands in for {counts.sum():,} of {len(statuses):,} ({said})"
+        )
     return "; ".join(parts)
 
 

@@ -36,7 +36,12 @@ class Usage:
 
     def cost(self, config: DescribeConfig | EmbedConfig) -> float:
         """By the prices of the config, for a million tokens each."""
-        return float(self.prompt_tokens * config.price_prompt + self.answer_tokens * config.price_answer) / 1e6
+        return (
+            float(
+                self.prompt_tokens * config.price_prompt + self.answer_tokens * config.price_answer
+            )
+            / 1e6
+        )
 
 
 class Rejected(Exception):
@@ -65,26 +70,47 @@ class Endpoint:
             import aiolimiter
             import openai
         except ImportError as error:
-            raise UserError(f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'") from error
+            raise UserError(
+                f"an OpenAI-compatible endpoint needs the package {error.name}: pip install 'grasp-jax[text]'"
+            ) from error
         check_endpoint(config, f"config.{config.SECTION}")
         address = resolved(config)
         self.config, self.answered, self._errors = config, False, openai
         key = os.environ.get(config.key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise UserError(f"the environment's {config.key_variable} holds characters that no key has; set it to your key")
+            raise UserError(
+                f"the environment's {config.key_variable} holds characters that no key has; set it to your key"
+            )
         if not key and address.is_openai:
-            raise UserError(f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own")
+            raise UserError(
+                f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own"
+            )
         self._key = key
         # By aiohttp, for a request costs half the processor time that it costs by the default transport. A redirect would carry the
         # prompts to a host that nobody named.
         http_client = openai.DefaultAioHttpClient(follow_redirects=False)
-        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=address.url, timeout=config.timeout, http_client=http_client)
+        self._client = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=address.url,
+            timeout=config.timeout,
+            http_client=http_client,
+        )
         # Once for each number, for a copy of the client takes as long as a request.
-        self._retrying = functools.cache(lambda retries: self._client.with_options(max_retries=retries))
+        self._retrying = functools.cache(
+            lambda retries: self._client.with_options(max_retries=retries)
+        )
         self.where = address.url
         per_second = config.requests_per_minute / 60
-        self._requests = aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second)) if per_second else None
-        self._tokens = aiolimiter.AsyncLimiter(config.tokens_per_minute / 6, 10) if config.tokens_per_minute else None
+        self._requests = (
+            aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second))
+            if per_second
+            else None
+        )
+        self._tokens = (
+            aiolimiter.AsyncLimiter(config.tokens_per_minute / 6, 10)
+            if config.tokens_per_minute
+            else None
+        )
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -92,7 +118,13 @@ class Endpoint:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def call(self, request: Callable[[Any], Awaitable[Any]], tokens: float, retries: int, read: Callable[[Any], Any]) -> Any:
+    async def call(
+        self,
+        request: Callable[[Any], Awaitable[Any]],
+        tokens: float,
+        retries: int,
+        read: Callable[[Any], Any],
+    ) -> Any:
         """One request until it is answered.
 
         Args:
@@ -119,33 +151,52 @@ class Endpoint:
                 self.answered = True
                 return found
             except (errors.AuthenticationError, errors.PermissionDeniedError) as error:
-                refused = f"the key in {self.config.key_variable} is refused (status {error.status_code})"
+                refused = (
+                    f"the key in {self.config.key_variable} is refused (status {error.status_code})"
+                )
                 raise UserError(f"{self.where}: {refused}; nothing more was asked") from None
             except errors.NotFoundError as error:
-                raise UserError(f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}") from None
+                raise UserError(
+                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}"
+                ) from None
             except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
                 if self.answered:
                     raise Rejected from None
-                raise UserError(f"{self.where}: refused the first request: {self._say(error)}") from None
+                raise UserError(
+                    f"{self.where}: refused the first request: {self._say(error)}"
+                ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
                 if (status := getattr(error, "status_code", 0)) // 100 == 3:
-                    raise UserError(f"{self.where}: {_redirected(status, error.response)}") from None
+                    raise UserError(
+                        f"{self.where}: {_redirected(status, error.response)}"
+                    ) from None
                 kept = "what was answered is kept, run again to go on"
-                raise UserError(f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}") from None
+                raise UserError(
+                    f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}"
+                ) from None
             except (*MALFORMED, errors.APIResponseValidationError) as malformed:
-                reason = str(malformed) if isinstance(malformed, NoAnswer) else f"{type(malformed).__name__}, not the protocol's JSON"
+                reason = (
+                    str(malformed)
+                    if isinstance(malformed, NoAnswer)
+                    else f"{type(malformed).__name__}, not the protocol's JSON"
+                )
         raise NoAnswer(f"{self.where}: {retries + 1} times no answer to one request ({reason})")
 
     def _say(self, error: Exception) -> str:
         """The error in one line, without the key; its cause where it has one, for the client calls every failure to connect a time-out."""
         said = str(error.__cause__ or "") or str(error)
-        return redacted(" ".join((said.replace(self._key, "***") if self._key else said).split()))[:200]
+        return redacted(" ".join((said.replace(self._key, "***") if self._key else said).split()))[
+            :200
+        ]
 
 
 def _redirected(status: int, response: Any) -> str:
     """What a redirect means to the user; of its target no more than the host, for the rest may hold a key."""
     try:
-        target = urlsplit(response.headers.get("location", "")).hostname or "another path of the same host"
+        target = (
+            urlsplit(response.headers.get("location", "")).hostname
+            or "another path of the same host"
+        )
     except ValueError:
         target = "an address that is none"
     return f"redirects to {target} (status {status}), which is not followed, for prompts go where the config says alone; mend base_url"
@@ -180,7 +231,9 @@ def work_off(
                     for count, piece in enumerate(waiting, start=1):
                         bar.update(await one(endpoint, piece, retries))
                         tokens = usage.prompt_tokens + usage.answer_tokens
-                        bar.set_postfix_str(f"{tokens:,} tokens, cost {usage.cost(config):.2f}", refresh=False)
+                        bar.set_postfix_str(
+                            f"{tokens:,} tokens, cost {usage.cost(config):.2f}", refresh=False
+                        )
                         if count == limit:
                             return
 

@@ -19,7 +19,9 @@ from grasp_jax.knowledge.text.clean import clean, status_of
 from grasp_jax.knowledge.text.prompts import PromptOf
 from grasp_jax.progress import progress_bar
 
-WINDOW = 64  # batches among which prompts are sorted by length, so that little of a batch is padding
+WINDOW = (
+    64  # batches among which prompts are sorted by length, so that little of a batch is padding
+)
 
 Load = Callable[[KnowledgeConfig], contextlib.AbstractContextManager[Generate]]
 
@@ -43,9 +45,14 @@ def described_by(config: KnowledgeConfig) -> dict[str, Any]:
 
 
 def ask(
-    rows: np.ndarray, keys: np.ndarray, prompt_of: PromptOf, cache: Keeps, config: KnowledgeConfig, label: str,
+    rows: np.ndarray,
+    keys: np.ndarray,
+    prompt_of: PromptOf,
+    cache: Keeps,
+    config: KnowledgeConfig,
+    label: str,
     load: Load = loaded,
-) -> Usage:  # fmt: skip
+) -> Usage:
     """As `LanguageModel.ask`, of the model in `config.local`; a prompt too long for it is "rejected".
 
     Args:
@@ -65,7 +72,9 @@ def ask(
                 cache.add(keys[row].tobytes(), answer)
                 usage.add(1, answer.prompt_tokens, answer.answer_tokens)
             bar.update(len(batch))
-            bar.set_postfix_str(f"{usage.prompt_tokens + usage.answer_tokens:,} tokens", refresh=False)
+            bar.set_postfix_str(
+                f"{usage.prompt_tokens + usage.answer_tokens:,} tokens", refresh=False
+            )
     return usage
 
 
@@ -76,10 +85,16 @@ def _answer(made: Generated | None, max_characters: int) -> Answer:
     return Answer(text, status_of(text), made.prompt_tokens, made.answer_tokens)
 
 
-def batches(rows: Sequence[int] | np.ndarray, prompt_of: PromptOf, batch_size: int) -> Iterator[list[int]]:
+def batches(
+    rows: Sequence[int] | np.ndarray, prompt_of: PromptOf, batch_size: int
+) -> Iterator[list[int]]:
     """Rows, `batch_size` at a time, in windows sorted by length: the longest first, so that memory runs out at once or not at all."""
     for start in range(0, len(rows), WINDOW * batch_size):
-        window = sorted(map(int, rows[start : start + WINDOW * batch_size]), key=lambda row: len(prompt_of(row)), reverse=True)
+        window = sorted(
+            map(int, rows[start : start + WINDOW * batch_size]),
+            key=lambda row: len(prompt_of(row)),
+            reverse=True,
+        )
         for first in range(0, len(window), batch_size):
             yield window[first : first + batch_size]
 

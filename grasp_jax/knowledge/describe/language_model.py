@@ -34,7 +34,9 @@ class LanguageModel(NamedTuple):
 def keys_of(num_rows: int, prompt_of: PromptOf, described_by: dict[str, Any]) -> np.ndarray:
     """[n, 2] keys of the rows' answers; `described_by` as of a `LanguageModel`."""
     parameters = {name: value for name, value in described_by.items() if name != "model"}
-    return as_keys([answer_key(prompt_of(row), described_by["model"], parameters) for row in range(num_rows)])
+    return as_keys(
+        [answer_key(prompt_of(row), described_by["model"], parameters) for row in range(num_rows)]
+    )
 
 
 def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:
@@ -43,7 +45,9 @@ def estimate(rows: np.ndarray, prompt_of: PromptOf, max_tokens: int) -> Usage:
     return Usage(len(rows), letters // CHARACTERS_PER_TOKEN, len(rows) * max_tokens)
 
 
-def described(keys: np.ndarray, cache: AnswerCache, fallback: PromptOf) -> Iterator[tuple[str, str]]:
+def described(
+    keys: np.ndarray, cache: AnswerCache, fallback: PromptOf
+) -> Iterator[tuple[str, str]]:
     """(text, status) of every row; where the answer is of no use, the template's text and why."""
     for row, answer in enumerate(cache.read(keys)):
         yield (answer.text if answer.status == "ok" else fallback(row)), answer.status

@@ -21,7 +21,9 @@ class Generated(NamedTuple):
     answer_tokens: int
 
 
-Generate = Callable[[Sequence[str]], list[Generated | None]]  # prompts -> answers; None where a prompt is too long for the model
+Generate = Callable[
+    [Sequence[str]], list[Generated | None]
+]  # prompts -> answers; None where a prompt is too long for the model
 
 
 @contextlib.contextmanager
@@ -52,34 +54,50 @@ class LocalModel:
             import transformers
         except ImportError as error:
             needed = "config.knowledge.describer: 'transformers' needs the package of that name and torch"
-            raise UserError(f"{needed}: pip install 'grasp-jax[text]' ({error.name} is missing)") from error
+            raise UserError(
+                f"{needed}: pip install 'grasp-jax[text]' ({error.name} is missing)"
+            ) from error
         self._torch, self._batch_size = torch, config.local.batch_size
         device = config.local.device or ("cuda" if torch.cuda.is_available() else "cpu")
         safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with _loading(folder, "tokenizer"):
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                folder, padding_side="left", **safe
+            )
         if not self._tokenizer.chat_template:
-            raise UserError(f"{FIELD}: {str(folder)!r} has no chat template; expected an instruction-tuned model, not a base model")
+            raise UserError(
+                f"{FIELD}: {str(folder)!r} has no chat template; expected an instruction-tuned model, not a base model"
+            )
         with _loading(folder, f"model on {device!r}"):
             dtype = config.local.dtype
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, **safe
+            )
             self._model = model.to(device).eval()
         self._settle(config.describe)
         torch.manual_seed(config.seed)
         self._written = _conversation(self._tokenizer)
-        numbers = f"{model.num_parameters():,} parameters, {str(model.dtype).removeprefix('torch.')}"
+        numbers = (
+            f"{model.num_parameters():,} parameters, {str(model.dtype).removeprefix('torch.')}"
+        )
         logger.info(f"{folder.name}: {numbers}, on {model.device}")
 
     def _settle(self, settings: DescribeConfig) -> None:
         """Generation as the config has it and not as the folder would: greedy, or by temperature alone."""
         from transformers import GenerationConfig
 
-        ends = self._model.generation_config.eos_token_id  # often more of them than the tokenizer knows
+        ends = (
+            self._model.generation_config.eos_token_id
+        )  # often more of them than the tokenizer knows
         ends = self._tokenizer.eos_token_id if ends is None else ends
         self._ends: list[int] = [ends] if isinstance(ends, int) else list(ends or ())
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token_id = self._ends[0] if self._ends else 0
-        sampling = {"temperature": settings.temperature, "top_k": 0, "top_p": 1.0} if settings.temperature else {}
+        sampling = (
+            {"temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
+            if settings.temperature
+            else {}
+        )
         self._model.generation_config = GenerationConfig(
             max_new_tokens=settings.max_tokens,
             do_sample=bool(sampling),
@@ -97,25 +115,42 @@ class LocalModel:
           UserError: the batch does not fit into the device's memory.
         """
         conversations = [self._written(prompt) for prompt in prompts]
-        lengths = [len(ids) for ids in self._tokenizer(conversations, add_special_tokens=False)["input_ids"]]
+        lengths = [
+            len(ids)
+            for ids in self._tokenizer(conversations, add_special_tokens=False)["input_ids"]
+        ]
         fitting = [k for k, length in enumerate(lengths) if length <= self._most_tokens]
         answers: list[Generated | None] = [None] * len(prompts)
         if fitting:
-            for k, own in zip(fitting, self._tokens([conversations[k] for k in fitting]), strict=True):
-                answers[k] = Generated(self._tokenizer.decode(own, skip_special_tokens=True), lengths[k], len(own))
+            for k, own in zip(
+                fitting, self._tokens([conversations[k] for k in fitting]), strict=True
+            ):
+                answers[k] = Generated(
+                    self._tokenizer.decode(own, skip_special_tokens=True), lengths[k], len(own)
+                )
         return answers
 
     def _tokens(self, conversations: list[str]) -> list[list[int]]:
         """What the model writes after each, up to where it ends its turn."""
         torch = self._torch
-        inputs = self._tokenizer(conversations, padding=True, add_special_tokens=False, return_tensors="pt").to(self._model.device)
+        inputs = self._tokenizer(
+            conversations, padding=True, add_special_tokens=False, return_tensors="pt"
+        ).to(self._model.device)
         try:
             with torch.inference_mode():
                 tokens = self._model.generate(**inputs)[:, inputs["input_ids"].shape[1] :].tolist()
         except torch.OutOfMemoryError:
-            field, kept = "config.knowledge.local.batch_size", "what was answered is kept, run again to go on"
-            raise UserError(f"{field}: {self._batch_size} prompts at a time do not fit into the GPU; expected fewer; {kept}") from None
-        return [own[: next((k for k, token in enumerate(own) if token in self._ends), len(own))] for own in tokens]
+            field, kept = (
+                "config.knowledge.local.batch_size",
+                "what was answered is kept, run again to go on",
+            )
+            raise UserError(
+                f"{field}: {self._batch_size} prompts at a time do not fit into the GPU; expected fewer; {kept}"
+            ) from None
+        return [
+            own[: next((k for k, token in enumerate(own) if token in self._ends), len(own))]
+            for own in tokens
+        ]
 
     def release(self) -> None:
         """Lets the model go, and with it the GPU's memory."""
@@ -135,11 +170,19 @@ def _loading(folder: pathlib.Path, what: str) -> Iterator[None]:
 
 def _conversation(tokenizer: Any) -> Callable[[str], str]:
     """prompt -> the conversation as the model reads it. Control tokens that stand in a prompt are taken out: a title could end its turn."""
-    control = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special} | set(tokenizer.all_special_tokens)
-    pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
+    control = {
+        token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+    } | set(tokenizer.all_special_tokens)
+    pattern = re.compile(
+        "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)"
+    )
 
     def written(messages: list[dict[str, str]]) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False))
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
 
     def separate(prompt: str) -> list[dict[str, str]]:
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]

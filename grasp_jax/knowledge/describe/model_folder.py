@@ -20,14 +20,22 @@ def model_folder(name: str) -> pathlib.Path:
       UserError: it is no folder, or lacks its configuration or safetensors weights.
     """
     if not name:
-        raise UserError(f"{FIELD} is empty; give the folder of an instruction-tuned model, such as Qwen2.5-7B-Instruct")
+        raise UserError(
+            f"{FIELD} is empty; give the folder of an instruction-tuned model, such as Qwen2.5-7B-Instruct"
+        )
     folder = pathlib.Path(name).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{FIELD}: {name!r} is not a folder; expected one with a model's config.json, tokenizer and safetensors")
+        raise UserError(
+            f"{FIELD}: {name!r} is not a folder; expected one with a model's config.json, tokenizer and safetensors"
+        )
     if not (folder / "config.json").is_file():
-        raise UserError(f"{FIELD}: {name!r} has no config.json; expected the folder of a transformers model")
+        raise UserError(
+            f"{FIELD}: {name!r} has no config.json; expected the folder of a transformers model"
+        )
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{FIELD}: {name!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them")
+        raise UserError(
+            f"{FIELD}: {name!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them"
+        )
     return folder.resolve()
 
 
@@ -48,15 +56,27 @@ def check_sentence_folder(folder: pathlib.Path, where: str) -> None:
             modules = json.loads(read_text(folder / "modules.json", mend))
             inside |= {folder / module["path"] for module in modules}
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise UserError(f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {mend}") from error
+            raise UserError(
+                f"{folder / 'modules.json'}: damaged ({type(error).__name__}); {mend}"
+            ) from error
     for part in sorted(inside):
         if not part.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{folder / 'modules.json'}: the module {str(part)!r} lies outside the folder; expected one inside")
-        pickled = sorted(path.name for path in part.glob("*") if path.suffix in PICKLED and path.name != "training_args.bin")
+            raise UserError(
+                f"{folder / 'modules.json'}: the module {str(part)!r} lies outside the folder; expected one inside"
+            )
+        pickled = sorted(
+            path.name
+            for path in part.glob("*")
+            if path.suffix in PICKLED and path.name != "training_args.bin"
+        )
         if pickled and not any(part.glob("*.safetensors")):
-            raise UserError(f"{where}: {str(part / pickled[0])!r} may hold code and is not loaded; convert it to model.safetensors")
+            raise UserError(
+                f"{where}: {str(part / pickled[0])!r} may hold code and is not loaded; convert it to model.safetensors"
+            )
     if not any(path for part in inside for path in part.glob("*.safetensors")):
-        raise UserError(f"{where}: {str(folder)!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them")
+        raise UserError(
+            f"{where}: {str(folder)!r} has no *.safetensors; other weights may hold code and are not loaded, so convert them"
+        )
 
 
 def fingerprint(folder: pathlib.Path) -> str:
@@ -66,7 +86,11 @@ def fingerprint(folder: pathlib.Path) -> str:
       UserError: a file is not readable.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jinja", ".model", ".txt", *WEIGHTS)):
+    for path in sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".json", ".jinja", ".model", ".txt", *WEIGHTS)
+    ):
         try:
             size = path.stat().st_size
             digest.update(f"{path.relative_to(folder)} {size}\n".encode())
@@ -78,5 +102,7 @@ def fingerprint(folder: pathlib.Path) -> str:
                     file.seek(k * max(0, size - SAMPLE_BYTES) // (SAMPLES - 1))
                     digest.update(file.read(SAMPLE_BYTES))
         except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}); it is part of the model") from error
+            raise UserError(
+                f"{path}: not readable ({error.strerror}); it is part of the model"
+            ) from error
     return digest.hexdigest()[:16]

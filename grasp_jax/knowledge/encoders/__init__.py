@@ -30,7 +30,9 @@ def encoder_class(name: str) -> type[TextEncoder]:
       UserError: there is none.
     """
     if name not in ENCODERS:
-        raise UserError(f"config.knowledge.encoder: {name!r}; expected one of {', '.join(ENCODERS)}")
+        raise UserError(
+            f"config.knowledge.encoder: {name!r}; expected one of {', '.join(ENCODERS)}"
+        )
     return ENCODERS[name]
 
 

@@ -9,8 +9,21 @@ import numpy as np
 from grasp_jax.config import EmbedConfig
 from grasp_jax.config.address import resolved
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key, as_keys, open_answers
-from grasp_jax.knowledge.describe.endpoint import CHARACTERS_PER_TOKEN, Endpoint, NoAnswer, Rejected, Usage, work_off
+from grasp_jax.knowledge.describe.answers import (
+    Answer,
+    AnswerCache,
+    answer_key,
+    as_keys,
+    open_answers,
+)
+from grasp_jax.knowledge.describe.endpoint import (
+    CHARACTERS_PER_TOKEN,
+    Endpoint,
+    NoAnswer,
+    Rejected,
+    Usage,
+    work_off,
+)
 
 VECTOR = np.dtype("<f4")  # as kept
 
@@ -38,7 +51,9 @@ def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) ->
     """[n, E] float32 of texts; those that the cache lacks are asked for."""
     keys = keys_of(texts, config)
     ask(texts, keys, cache, config, "encode")
-    return np.stack([np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)])
+    return np.stack(
+        [np.frombuffer(base64.b64decode(answer.text), VECTOR) for answer in cache.read(keys)]
+    )
 
 
 def as_answer(vector: np.ndarray) -> Answer:
@@ -48,10 +63,14 @@ def as_answer(vector: np.ndarray) -> Answer:
 
 def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
     """[n, 2] keys of the vectors of texts."""
-    return as_keys([answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts])
+    return as_keys(
+        [answer_key(text, config.model, {"dimensions": config.dimensions}) for text in texts]
+    )
 
 
-def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str) -> Usage:
+def ask(
+    texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str
+) -> Usage:
     """Asks for the vectors that the cache lacks."""
     rows, usage = cache.unanswered(keys), Usage()
 
@@ -70,7 +89,9 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Embe
             widths = sorted({len(vector or ()) for vector in vectors})
             if len(widths) > 1 or (config.dimensions and widths != [config.dimensions]):
                 wide = f"vectors of {' and '.join(map(str, widths))} numbers"
-                raise UserError(f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}")
+                raise UserError(
+                    f"{endpoint.where}: {wide}; config.knowledge.embed.dimensions asks for {config.dimensions or 'one width'}"
+                )
             numbers = np.array(vectors, VECTOR)
             if not np.isfinite(numbers).all():
                 raise NoAnswer("a vector that holds no finite number")
@@ -79,7 +100,9 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Embe
 
         try:
             found = await endpoint.call(
-                lambda client: client.embeddings.create(model=config.model, input=wanted, encoding_format="float", **options),
+                lambda client: client.embeddings.create(
+                    model=config.model, input=wanted, encoding_format="float", **options
+                ),
                 sum(map(len, wanted)) / CHARACTERS_PER_TOKEN,
                 retries,
                 read,
@@ -95,11 +118,20 @@ def ask(texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: Embe
         return len(batch)
 
     if len(rows):
-        work_off(config, batches(rows, texts, config.batch_texts, config.batch_tokens), one, usage, len(rows), label)
+        work_off(
+            config,
+            batches(rows, texts, config.batch_texts, config.batch_tokens),
+            one,
+            usage,
+            len(rows),
+            label,
+        )
     return usage
 
 
-def batches(rows: np.ndarray, texts: Sequence[str], most_texts: int, most_tokens: int) -> Iterator[np.ndarray]:
+def batches(
+    rows: np.ndarray, texts: Sequence[str], most_texts: int, most_tokens: int
+) -> Iterator[np.ndarray]:
     """Rows in order, so many texts and about so many tokens at a time; a longer text stands alone."""
     batch: list[int] = []
     tokens = 0.0

@@ -42,7 +42,9 @@ def mean_direction(blocks: Blocks, width: int) -> np.ndarray:
     return (total / max(count, 1)).astype(np.float32)
 
 
-def principal_directions(blocks: Blocks, used: np.ndarray, centre: np.ndarray, width: int, whiten: bool) -> np.ndarray:
+def principal_directions(
+    blocks: Blocks, used: np.ndarray, centre: np.ndarray, width: int, whiten: bool
+) -> np.ndarray:
     """[E', width] float32 directions of largest variance; with `whiten` scaled so that the variance along each is the same.
 
     Args:
@@ -59,7 +61,9 @@ def principal_directions(blocks: Blocks, used: np.ndarray, centre: np.ndarray, w
         begin += len(block)
     variances, directions = np.linalg.eigh(covariance / max(used.sum(), 1))
     variances, directions = variances[::-1][:width], directions[:, ::-1][:, :width]
-    directions = directions * np.where(np.abs(directions).max(axis=0) == directions.max(axis=0), 1, -1)  # eigh leaves the sign open
+    directions = directions * np.where(
+        np.abs(directions).max(axis=0) == directions.max(axis=0), 1, -1
+    )  # eigh leaves the sign open
     if whiten:
         directions = directions / np.sqrt(np.maximum(variances, SMALLEST * variances[0]))
     return directions.astype(np.float32)
@@ -75,7 +79,9 @@ def widths(config: KnowledgeConfig, given: int) -> tuple[int, int]:
         return given, given
     kept = config.reduction.width
     if kept > given:
-        raise UserError(f"config.knowledge.reduction.width: {kept}; the encoder's vectors have {given} numbers; expected at most that")
+        raise UserError(
+            f"config.knowledge.reduction.width: {kept}; the encoder's vectors have {given} numbers; expected at most that"
+        )
     return (kept, kept) if config.reduction.kind == "truncate" else (given, kept)
 
 

@@ -61,12 +61,17 @@ class LsaEncoder(TextEncoder):
         """Settings, terms, frequencies and directions."""
         if self._tfidf is None or self._directions is None:
             raise RuntimeError("fit the encoder before it is saved")
-        write_state(folder, "lsa", self.recipe(), {**self._tfidf.arrays(), "directions": self._directions})
+        write_state(
+            folder, "lsa", self.recipe(), {**self._tfidf.arrays(), "directions": self._directions}
+        )
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> Self:
         """As `TextEncoder.load`."""
         state = read_state(folder, "lsa")
         encoder = cls(state.settings["width"], state.settings["seed"])
-        encoder._tfidf, encoder._directions = TfIdf.from_arrays(state.arrays), state.arrays["directions"]
+        encoder._tfidf, encoder._directions = (
+            TfIdf.from_arrays(state.arrays),
+            state.arrays["directions"],
+        )
         return encoder

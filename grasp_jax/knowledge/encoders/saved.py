@@ -65,12 +65,16 @@ class SavedTextEncoder:
             )
         state = read_state(folder, KIND)
         content, basis = state.settings, state.arrays.get("basis")
-        geometry = {kind: Geometry(np.array(state.arrays[f"{kind}_centre"]), basis) for kind in ROWS}
+        geometry = {
+            kind: Geometry(np.array(state.arrays[f"{kind}_centre"]), basis) for kind in ROWS
+        }
         name = content["encoder"]
         return cls(
             name=name,
             encoder=encoder_class(name).load(folder / MODEL),
-            writer=TextWriter.from_json(content["writer"]) if content["writer"] is not None else None,
+            writer=TextWriter.from_json(content["writer"])
+            if content["writer"] is not None
+            else None,
             geometry=geometry,
             num_neighbours=content["num_neighbours"],
             by_similarity=content["by_similarity"],
@@ -139,14 +143,20 @@ class SavedTextEncoder:
         """
         self._say_of_describer()
         if self.brought_along:
-            self._say("texts of users came with the data; a new user's is made by the template, and may read otherwise")
-        return self.rows_of("users", self.encoder.encode(self._writer().user_texts(histories, items, profiles)))
+            self._say(
+                "texts of users came with the data; a new user's is made by the template, and may read otherwise"
+            )
+        return self.rows_of(
+            "users", self.encoder.encode(self._writer().user_texts(histories, items, profiles))
+        )
 
     def rows_of(self, kind: str, vectors: np.ndarray) -> np.ndarray:
         """[n, E] float32 rows of a bank's "items" or "users" from the encoder's vectors, or from vectors made elsewhere."""
         return to_rows(np.asarray(vectors, np.float32), self.geometry[kind])
 
-    def similar(self, rows: np.ndarray, table: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+    def similar(
+        self, rows: np.ndarray, table: np.ndarray, allowed: np.ndarray | None = None
+    ) -> np.ndarray:
         """[n, E] float32 means of each row's K nearest rows of a table, as `bank.users_similar` is of `bank.users`.
 
         Args:
@@ -163,12 +173,16 @@ class SavedTextEncoder:
     def _writer(self) -> TextWriter:
         if self.writer is None:
             self.encoder.encode([])  # says why there are no texts
-            raise UserError(f"the encoder {self.name!r} has no templates; prepare the knowledge bank anew")
+            raise UserError(
+                f"the encoder {self.name!r} has no templates; prepare the knowledge bank anew"
+            )
         return self.writer
 
     def _say_of_describer(self) -> None:
         if self.describer != "template":
-            self._say(f"the describer {self.describer!r} wrote the bank's texts; a new text is the filled template itself")
+            self._say(
+                f"the describer {self.describer!r} wrote the bank's texts; a new text is the filled template itself"
+            )
 
     def _say(self, message: str) -> None:
         """A warning, once."""

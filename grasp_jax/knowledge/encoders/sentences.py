@@ -39,7 +39,11 @@ class SentenceEncoder(TextEncoder):
     def recipe(self) -> dict[str, object]:
         """The model and how it is asked; a folder goes by what is in it, wherever it stands."""
         settings = self.settings
-        asked = {"prefix": settings.prefix, "pooling": settings.pooling, "max_tokens": settings.max_tokens}
+        asked = {
+            "prefix": settings.prefix,
+            "pooling": settings.pooling,
+            "max_tokens": settings.max_tokens,
+        }
         return {"sentence": {"model": _content(settings.model) or settings.model, **asked}}
 
     @contextlib.contextmanager
@@ -55,7 +59,9 @@ class SentenceEncoder(TextEncoder):
         cut, count = self._cut
         if cut:
             limit = model.max_seq_length
-            logger.info(f"encode: {cut:,} of {count:,} texts are longer than the {limit} tokens that the model reads; cut")
+            logger.info(
+                f"encode: {cut:,} of {count:,} texts are longer than the {limit} tokens that the model reads; cut"
+            )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[n, E] float32.
@@ -68,7 +74,11 @@ class SentenceEncoder(TextEncoder):
         self._cut = [self._cut[0] + count_cut(model, prefixed), self._cut[1] + len(texts)]
         # A copy is encoded once: faster, and equal to the last bit whatever its batch.
         different = list(dict.fromkeys(prefixed))
-        options = {"batch_size": self.settings.batch_size, "show_progress_bar": False, "convert_to_numpy": True}
+        options = {
+            "batch_size": self.settings.batch_size,
+            "show_progress_bar": False,
+            "convert_to_numpy": True,
+        }
         vectors = model.encode(different, **options)
         row_of = {text: row for row, text in enumerate(different)}
         return np.asarray(vectors, np.float32)[[row_of[text] for text in prefixed]]
@@ -76,7 +86,11 @@ class SentenceEncoder(TextEncoder):
     def save(self, folder: pathlib.Path) -> None:
         """The settings, and the fingerprint of a model's folder; the model itself stays where it is."""
         content = self._content or _content(self.settings.model)
-        write_state(folder, "sentence_transformers", {"sentence": self.settings.to_dict(), "content": content})
+        write_state(
+            folder,
+            "sentence_transformers",
+            {"sentence": self.settings.to_dict(), "content": content},
+        )
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> Self:
@@ -95,8 +109,14 @@ class SentenceEncoder(TextEncoder):
         """Raises UserError where the folder is gone that a saved encoder names, or holds another model now."""
         found = _content(self.settings.model)
         if self._content and found != self._content:
-            said = "holds another model than the knowledge bank was made with" if found else "is not a folder any more"
-            raise UserError(f"{self.settings.model}: {said}; put that model back there, or prepare the bank anew")
+            said = (
+                "holds another model than the knowledge bank was made with"
+                if found
+                else "is not a folder any more"
+            )
+            raise UserError(
+                f"{self.settings.model}: {said}; put that model back there, or prepare the bank anew"
+            )
 
 
 def _content(model: str) -> str:
@@ -108,7 +128,9 @@ def _content(model: str) -> str:
 def load_model(config: SentenceConfig) -> Any:
     """The model; `config.max_tokens` shortens what it reads, `config.pooling` changes what is made of its tokens."""
     if not config.model:
-        raise UserError("config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5")
+        raise UserError(
+            "config.knowledge.sentence.model is empty; give a model folder, or a name such as BAAI/bge-base-en-v1.5"
+        )
     folder = pathlib.Path(config.model).expanduser()
     if folder.is_dir():
         check_sentence_folder(folder, "config.knowledge.sentence.model")
@@ -121,11 +143,18 @@ def load_model(config: SentenceConfig) -> Any:
         ) from error
     try:
         # Of a hub's model, too, no weights but safetensors; for those of small modules the package itself refuses pickled code.
-        safe: dict[str, Any] = {"trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
-        model = SentenceTransformer(str(folder) if folder.is_dir() else config.model, device=config.device or None, **safe)
+        safe: dict[str, Any] = {
+            "trust_remote_code": False,
+            "model_kwargs": {"use_safetensors": True},
+        }
+        model = SentenceTransformer(
+            str(folder) if folder.is_dir() else config.model, device=config.device or None, **safe
+        )
     except Exception as error:  # the hub's and the file system's errors are of a dozen kinds
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}") from error
+        raise UserError(
+            f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}"
+        ) from error
     if config.max_tokens:
         model.max_seq_length = config.max_tokens
     if config.pooling != "model":
@@ -139,7 +168,9 @@ def _pool(model: Any, mode: str) -> None:
 
     places = [name for name, module in model.named_children() if isinstance(module, Pooling)]
     if not places:
-        raise UserError(f"config.knowledge.sentence.pooling: {mode!r}, but this model pools in a way of its own; use 'model'")
+        raise UserError(
+            f"config.knowledge.sentence.pooling: {mode!r}, but this model pools in a way of its own; use 'model'"
+        )
     for name in places:
         model._modules[name] = Pooling(model._modules[name].embedding_dimension, mode)
 
@@ -150,4 +181,8 @@ def count_cut(model: Any, texts: Sequence[str], block: int = 1024) -> int:
     if not limit:
         return 0
     blocks = (list(texts[start : start + block]) for start in range(0, len(texts), block))
-    return sum(len(ids) > limit for part in blocks for ids in tokenizer(part, truncation=False, verbose=False)["input_ids"])
+    return sum(
+        len(ids) > limit
+        for part in blocks
+        for ids in tokenizer(part, truncation=False, verbose=False)["input_ids"]
+    )

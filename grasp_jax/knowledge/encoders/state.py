@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.files import checksums, first_damaged, read_array, read_sealed, write_array, write_sealed
+from grasp_jax.files import (
+    checksums,
+    first_damaged,
+    read_array,
+    read_sealed,
+    write_array,
+    write_sealed,
+)
 
 STATE = "state.json"
 FORMAT_VERSION = 1
@@ -27,7 +34,10 @@ class State(NamedTuple):
 
 
 def write_state(
-    folder: pathlib.Path, kind: str, settings: Mapping[str, object], arrays: Mapping[str, np.ndarray] | None = None
+    folder: pathlib.Path,
+    kind: str,
+    settings: Mapping[str, object],
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a state; `STATE` comes last, so a folder that has it is whole.
 
@@ -55,11 +65,15 @@ def read_state(folder: pathlib.Path, kind: str | None = None) -> State:
     """
     content = read_content(folder)
     if kind is not None and content["kind"] != kind:
-        raise UserError(f"{folder / STATE}: the state of {content['kind']!r}; expected that of {kind!r}; {MEND}")
+        raise UserError(
+            f"{folder / STATE}: the state of {content['kind']!r}; expected that of {kind!r}; {MEND}"
+        )
     if damage := first_damaged(folder, content["files"]):
         raise UserError(f"{damage}, by the checksum in {folder / STATE}; {MEND}")
     names = [name.removesuffix(".npy") for name in content["files"]]
-    return State(content["settings"], {name: read_array(folder / f"{name}.npy", MEND, "r") for name in names})
+    return State(
+        content["settings"], {name: read_array(folder / f"{name}.npy", MEND, "r") for name in names}
+    )
 
 
 def read_content(folder: pathlib.Path) -> dict[str, Any]:

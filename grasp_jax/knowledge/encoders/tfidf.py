@@ -38,13 +38,20 @@ class TfIdf:
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        options = {"ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True, "max_features": MAX_TERMS}
+        options = {
+            "ngram_range": (1, 2),
+            "min_df": 2,
+            "sublinear_tf": True,
+            "max_features": MAX_TERMS,
+        }
         vectoriser = TfidfVectorizer(**options, dtype=np.float32)
         try:
             matrix = vectoriser.fit_transform(texts)
         except ValueError as error:  # scikit-learn's "empty vocabulary" and "no terms remain"
             raise UserError(too_little_text(len(texts))) from error
-        return cls(vectoriser.get_feature_names_out().tolist(), vectoriser.idf_.astype(np.float32)), matrix
+        return cls(
+            vectoriser.get_feature_names_out().tolist(), vectoriser.idf_.astype(np.float32)
+        ), matrix
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "TfIdf":
@@ -68,7 +75,10 @@ class TfIdf:
             counts += found.values()
             ends.append(len(columns))
         shape = len(texts), len(self.terms)
-        matrix = csr_matrix((np.array(counts, np.float32), np.array(columns, np.int32), np.array(ends, np.int32)), shape=shape)
+        matrix = csr_matrix(
+            (np.array(counts, np.float32), np.array(columns, np.int32), np.array(ends, np.int32)),
+            shape=shape,
+        )
         matrix.sort_indices()
         matrix.data = (np.log(matrix.data) + np.float32(1)) * self.idf[matrix.indices]
         rows = np.repeat(np.arange(len(texts)), np.diff(matrix.indptr))

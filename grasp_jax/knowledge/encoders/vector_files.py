@@ -16,7 +16,12 @@ MEND = "expected an array of floats, .npy or .safetensors, one row each"
 
 
 def open_vectors(
-    path: str, ids: np.ndarray, ids_path: str, kind: str, ordered: bool = False, titles: Sequence[str] | None = None
+    path: str,
+    ids: np.ndarray,
+    ids_path: str,
+    kind: str,
+    ordered: bool = False,
+    titles: Sequence[str] | None = None,
 ) -> RowVectors:
     """Opens a file of vectors, looks at every value once, and prints whose the first two rows and the last are.
 
@@ -40,7 +45,9 @@ def open_vectors(
         raise UserError(
             f"config.knowledge.{kind}_ids_file is empty, and {_uncertain(ids, kind)}; name a file with one id per row of {path}"
         )
-    rows = _rows_of(ids, ids_path, path, len(vectors), kind) if ids_path else np.arange(len(vectors))
+    rows = (
+        _rows_of(ids, ids_path, path, len(vectors), kind) if ids_path else np.arange(len(vectors))
+    )
     if len(rows) != len(ids):
         raise UserError(
             f"{path}: {len(rows)} rows, but the data has {len(ids)} {kind}s; expected one row per {kind} in id order, "
@@ -48,17 +55,25 @@ def open_vectors(
         )
     logger.info(whose_rows(path, rows, ids, kind, titles))
     read: RowVectors = lambda wanted: np.asarray(vectors[rows[wanted]], np.float32)  # noqa: E731
-    blocks = (np.arange(start, min(start + CHECKED, len(rows))) for start in range(0, len(rows), CHECKED))
-    bad = np.concatenate([np.empty(0, np.int64), *(block[~np.isfinite(read(block)).all(axis=1)] for block in blocks)])
+    blocks = (
+        np.arange(start, min(start + CHECKED, len(rows))) for start in range(0, len(rows), CHECKED)
+    )
+    bad = np.concatenate(
+        [np.empty(0, np.int64), *(block[~np.isfinite(read(block)).all(axis=1)] for block in blocks)]
+    )
     if len(bad):
         first = read(bad[:1])[0]
         value = first[~np.isfinite(first)][0]
         row = f"row {rows[bad[0]]}, counted from 0, ({kind} {ids[bad[0]]})"
-        raise UserError(f"{path}: {row} holds {value}; expected finite numbers; {len(bad)} such rows")
+        raise UserError(
+            f"{path}: {row} holds {value}; expected finite numbers; {len(bad)} such rows"
+        )
     return read
 
 
-def whose_rows(path: str, rows: np.ndarray, ids: np.ndarray, kind: str, titles: Sequence[str] | None = None) -> str:
+def whose_rows(
+    path: str, rows: np.ndarray, ids: np.ndarray, kind: str, titles: Sequence[str] | None = None
+) -> str:
     """One line that says whose vectors the first two and the last rows of a file are, for the user to compare.
 
     Args:
@@ -66,9 +81,13 @@ def whose_rows(path: str, rows: np.ndarray, ids: np.ndarray, kind: str, titles: 
       rows: [rows] each id's row in the file.
       ids: [rows] of the log.
     """
-    of_row = np.argsort(rows)  # in the file's order, without the rows of ids that the log does not have
+    of_row = np.argsort(
+        rows
+    )  # in the file's order, without the rows of ids that the log does not have
     known = [k for k in dict.fromkeys((0, 1, len(ids) - 1)) if k < len(ids)]
-    named = [f"its row {rows[own]:,} is {kind} {ids[own]}{_title(titles, own)}" for own in of_row[known]]
+    named = [
+        f"its row {rows[own]:,} is {kind} {ids[own]}{_title(titles, own)}" for own in of_row[known]
+    ]
     return f"{path}: counted from 0, {'; '.join(named)}"
 
 
@@ -82,18 +101,30 @@ def _uncertain(ids: np.ndarray, kind: str) -> str:
     numbers = sorted(name for name in ids[:10_000].tolist() if name.isdecimal())
     if len(numbers) < min(len(ids), 10_000):
         return stand
-    swapped = next((f": {a!r} before {b!r}" for a, b in itertools.pairwise(numbers) if int(a) > int(b)), "")
+    swapped = next(
+        (f": {a!r} before {b!r}" for a, b in itertools.pairwise(numbers) if int(a) > int(b)), ""
+    )
     return f"{stand}, though they are all numbers{swapped}"
 
 
 def _read_vectors(path: str, kind: str) -> np.ndarray:
     if not path:
-        raise UserError(f"config.knowledge.{kind}_file is empty; the encoder 'file' needs a .npy or .safetensors file of {kind} vectors")
+        raise UserError(
+            f"config.knowledge.{kind}_file is empty; the encoder 'file' needs a .npy or .safetensors file of {kind} vectors"
+        )
     if not pathlib.Path(path).is_file():
-        raise UserError(f"config.knowledge.{kind}_file: {path} does not exist; expected a .npy or .safetensors file")
-    vectors = _read_tensor(path) if path.endswith(".safetensors") else read_array(pathlib.Path(path), MEND, "r")
+        raise UserError(
+            f"config.knowledge.{kind}_file: {path} does not exist; expected a .npy or .safetensors file"
+        )
+    vectors = (
+        _read_tensor(path)
+        if path.endswith(".safetensors")
+        else read_array(pathlib.Path(path), MEND, "r")
+    )
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise UserError(f"{path}: shape {vectors.shape} and type {vectors.dtype}; expected a 2-d array of floats, one row per {kind}")
+        raise UserError(
+            f"{path}: shape {vectors.shape} and type {vectors.dtype}; expected a 2-d array of floats, one row per {kind}"
+        )
     return vectors
 
 
@@ -103,25 +134,35 @@ def _read_tensor(path: str) -> np.ndarray:
     try:
         tensors = load_file(path)
     except Exception as error:  # safetensors raises a dozen kinds for a damaged file
-        raise UserError(f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {MEND}") from error
+        raise UserError(
+            f"{path}: not a readable .safetensors file ({' '.join(str(error).split())[:160]}); {MEND}"
+        ) from error
     if "embeddings" not in tensors and len(tensors) != 1:
-        raise UserError(f"{path}: several tensors and none is called 'embeddings', or none at all: {', '.join(sorted(tensors)) or 'none'}")
+        raise UserError(
+            f"{path}: several tensors and none is called 'embeddings', or none at all: {', '.join(sorted(tensors)) or 'none'}"
+        )
     return tensors["embeddings"] if "embeddings" in tensors else next(iter(tensors.values()))
 
 
 def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: str) -> np.ndarray:
     """The row of each id in the file of vectors; blanks around an id are none of it."""
     if not pathlib.Path(ids_path).is_file():
-        raise UserError(f"config.knowledge.{kind}_ids_file: {ids_path} does not exist; expected one id per line")
+        raise UserError(
+            f"config.knowledge.{kind}_ids_file: {ids_path} does not exist; expected one id per line"
+        )
     text = read_text(pathlib.Path(ids_path), f"expected the {kind} ids of {path}, one per line")
     given = [line.strip() for line in text.rstrip().split("\n")]
     if len(given) != num_vectors:
         heading = f"; is {given[0]!r} a heading?" if len(given) == num_vectors + 1 else ""
-        raise UserError(f"{ids_path}: {len(given)} ids for the {num_vectors} rows of {path}; expected one each{heading}")
+        raise UserError(
+            f"{ids_path}: {len(given)} ids for the {num_vectors} rows of {path}; expected one each{heading}"
+        )
     row_of: dict[str, int] = {}
     for row, name in enumerate(given):
         if not name:
-            raise UserError(f"{ids_path}: line {row + 1} is empty; expected the {kind} id of that row of {path}")
+            raise UserError(
+                f"{ids_path}: line {row + 1} is empty; expected the {kind} id of that row of {path}"
+            )
         if row_of.setdefault(name, row) != row:
             raise UserError(
                 f"{ids_path}: {kind} {name} stands twice, on lines {row_of[name] + 1} and {row + 1}; remove one, and its vector"
@@ -129,7 +170,9 @@ def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: 
     wanted = [name.strip() for name in ids.astype(str).tolist()]
     missing = [name for name in wanted if name not in row_of]
     if missing:
-        raise UserError(f"{ids_path}: no line for {kind} {missing[0]} ({len(missing)} such {kind}s); every {kind} needs a vector")
+        raise UserError(
+            f"{ids_path}: no line for {kind} {missing[0]} ({len(missing)} such {kind}s); every {kind} needs a vector"
+        )
     if len(set(wanted)) < len(wanted):
         raise UserError(
             f"{ids_path}: two {kind} ids of the data differ by blanks around them alone; mend the data, or give vectors in order"

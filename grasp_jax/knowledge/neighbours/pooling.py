@@ -8,7 +8,12 @@ BLOCK = 1024
 SEARCHED = 65_536  # rows of a table that are compared at a time
 
 
-def mean_of_neighbours(unit_vectors: np.ndarray, neighbours: np.ndarray, pooled: np.ndarray, by_similarity: bool = False) -> None:
+def mean_of_neighbours(
+    unit_vectors: np.ndarray,
+    neighbours: np.ndarray,
+    pooled: np.ndarray,
+    by_similarity: bool = False,
+) -> None:
     """Mean pooling of Eq. 2, in blocks so that no [rows, K, E] array exists; 0 for a row without neighbours.
 
     Args:
@@ -22,10 +27,14 @@ def mean_of_neighbours(unit_vectors: np.ndarray, neighbours: np.ndarray, pooled:
         block = slice(start, start + BLOCK)
         there = neighbours[block] != NONE
         found = unit_vectors[np.maximum(neighbours[block], 0)].astype(np.float32)
-        pooled[block] = weighted_mean(unit_vectors[block].astype(np.float32), found, there, by_similarity)
+        pooled[block] = weighted_mean(
+            unit_vectors[block].astype(np.float32), found, there, by_similarity
+        )
 
 
-def weighted_mean(queries: np.ndarray, found: np.ndarray, there: np.ndarray, by_similarity: bool) -> np.ndarray:
+def weighted_mean(
+    queries: np.ndarray, found: np.ndarray, there: np.ndarray, by_similarity: bool
+) -> np.ndarray:
     """[n, E] means of neighbours.
 
     Args:
@@ -38,11 +47,15 @@ def weighted_mean(queries: np.ndarray, found: np.ndarray, there: np.ndarray, by_
     if by_similarity:
         weights = np.maximum(np.einsum("re,rke->rk", queries, found), 0.0) * there
         weights = np.where(weights.any(axis=1, keepdims=True), weights, there)
-    means: np.ndarray = np.einsum("rk,rke->re", weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), found)
+    means: np.ndarray = np.einsum(
+        "rk,rke->re", weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12), found
+    )
     return means
 
 
-def nearest_of(queries: np.ndarray, table: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+def nearest_of(
+    queries: np.ndarray, table: np.ndarray, k: int, allowed: np.ndarray | None = None
+) -> np.ndarray:
     """[n, K] int32 rows of a table that are nearest to each query, `NONE` where fewer are allowed; NumPy, for a few queries.
 
     Args:

@@ -13,9 +13,13 @@ from grasp_jax.progress import progress_bar
 
 
 def find_neighbours(
-    config: KnowledgeConfig, kind: str, unit: np.ndarray, groups: np.ndarray | None, labels: np.ndarray | None,
+    config: KnowledgeConfig,
+    kind: str,
+    unit: np.ndarray,
+    groups: np.ndarray | None,
+    labels: np.ndarray | None,
     index: pathlib.Path,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """[rows, K] neighbours.
 
     Args:
@@ -30,7 +34,9 @@ def find_neighbours(
       UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
     """
     with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
-        found = top_neighbours(unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index)
+        found = top_neighbours(
+            unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index
+        )
     if config.retrieval != "exact":
         measured = recall(unit, found, labels, config.recall_sample, groups)
         logger.info(
@@ -61,7 +67,9 @@ def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndar
         known = "no such table" if table is None else ", ".join(table.columns)
         raise UserError(f"config.knowledge.{field}: {column!r}; the data has {known}")
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(str(value), len(numbers)) for value in table.columns[column]])
+    return np.array(
+        [numbers.setdefault(str(value), len(numbers)) for value in table.columns[column]]
+    )
 
 
 def same_text(hashes: np.ndarray | None, unit: np.ndarray) -> np.ndarray:
@@ -69,4 +77,6 @@ def same_text(hashes: np.ndarray | None, unit: np.ndarray) -> np.ndarray:
     if hashes is not None:
         return np.unique(hashes, axis=0, return_inverse=True)[1].astype(np.int32)
     numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(hash(row.tobytes()), len(numbers)) for row in unit], np.int32)
+    return np.array(
+        [numbers.setdefault(hash(row.tobytes()), len(numbers)) for row in unit], np.int32
+    )

@@ -42,7 +42,10 @@ def top_neighbours(
     """
     rows = len(unit_vectors)
     check_search(rows, k, method)
-    if not all(np.isfinite(unit_vectors[start : start + CHECKED]).all() for start in range(0, rows, CHECKED)):
+    if not all(
+        np.isfinite(unit_vectors[start : start + CHECKED]).all()
+        for start in range(0, rows, CHECKED)
+    ):
         raise UserError("neighbours: the vectors hold a value that is not finite")
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     if groups is None:
@@ -66,7 +69,9 @@ def top_neighbours(
 def check_search(rows: int, k: int, method: str) -> None:
     """Raises UserError where K neighbours of so many rows cannot be found by this method."""
     if not 1 <= k < rows:
-        raise UserError(f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows")
+        raise UserError(
+            f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows"
+        )
     if method not in ("exact", "scann"):
         raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
     if method == "scann":
@@ -74,8 +79,13 @@ def check_search(rows: int, k: int, method: str) -> None:
 
 
 def recall(
-    unit_vectors: np.ndarray, found: np.ndarray, labels: np.ndarray | None, sample: int, groups: np.ndarray | None = None, seed: int = 0
-) -> float:  # fmt: skip
+    unit_vectors: np.ndarray,
+    found: np.ndarray,
+    labels: np.ndarray | None,
+    sample: int,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> float:
     """Share of the true neighbours of `sample` random rows that `found` [rows, K] has; 1 where no group was searched approximately."""
     rows, k = found.shape
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
@@ -88,7 +98,9 @@ def recall(
     for group in np.unique(groups[sampled]):
         members, own = np.flatnonzero(groups == group), sampled[groups[sampled] == group]
         vectors = unit_vectors if len(members) == rows else unit_vectors[members]
-        true = search_exact(vectors, min(k, len(members) - 1), labels[members], rows=np.searchsorted(members, own))
+        true = search_exact(
+            vectors, min(k, len(members) - 1), labels[members], rows=np.searchsorted(members, own)
+        )
         there = true != NONE
         hits += ((members[true][:, :, None] == found[own][:, None, :]).any(axis=2) & there).sum()
         asked += there.sum()
@@ -96,9 +108,13 @@ def recall(
 
 
 def _search(
-    unit_vectors: np.ndarray, k: int, method: str, labels: np.ndarray, progress: Callable[[int], object] | None,
+    unit_vectors: np.ndarray,
+    k: int,
+    method: str,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None,
     index: pathlib.Path | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     if method == "exact":
         return search_exact(unit_vectors, k, labels, progress)
     found = search_scann(unit_vectors, k, labels, progress, index)

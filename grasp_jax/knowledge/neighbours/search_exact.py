@@ -24,8 +24,12 @@ Labelled = tuple[jax.Array, jax.Array]  # [n, E] vectors and [n] their labels
 
 
 def search_exact(
-    unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None, rows: np.ndarray | None = None
-) -> np.ndarray:  # fmt: skip
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
     """The K nearest rows with another label.
 
     Args:
@@ -46,12 +50,18 @@ def search_exact(
         return np.empty((0, k), np.int32)
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     scored = min(SCORED_QUERIES, -(-len(rows) // mesh.size))
-    query_block = mesh.size * scored * max(1, min(QUERY_BLOCK // scored, -(-len(rows) // (mesh.size * scored))))
+    query_block = (
+        mesh.size
+        * scored
+        * max(1, min(QUERY_BLOCK // scored, -(-len(rows) // (mesh.size * scored))))
+    )
     key_block = min(KEY_BLOCK, count)
     merge = _merge(mesh, scored)
     found = np.empty((len(rows), k), np.int32)
     for start in range(0, len(rows), query_block):
-        own = rows[np.minimum(np.arange(start, start + query_block), len(rows) - 1)]  # the last block repeats a row: one shape for all
+        own = rows[
+            np.minimum(np.arange(start, start + query_block), len(rows) - 1)
+        ]  # the last block repeats a row: one shape for all
         queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
         query_labels = jax.device_put(labels[own], spread)
         best = jax.device_put(_nothing(query_block, k), spread)
@@ -67,19 +77,30 @@ def search_exact(
     return found
 
 
-def _among_all(unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None, mesh: Mesh) -> np.ndarray:
+def _among_all(
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None,
+    mesh: Mesh,
+) -> np.ndarray:
     """`search_exact` for every row: half the products, for those of two blocks serve the rows of both."""
     count = len(unit_vectors)
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     blocks = -(-count // (mesh.size * QUERY_BLOCK))
     pieces = -(-count // (blocks * mesh.size * SCORED_QUERIES))
-    scored = GROUP * -(-count // (blocks * mesh.size * pieces * GROUP))  # blocks of one size, with next to no padding
+    scored = GROUP * -(
+        -count // (blocks * mesh.size * pieces * GROUP)
+    )  # blocks of one size, with next to no padding
     size = mesh.size * pieces * scored
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
     best = [jax.device_put(_nothing(size, k), everywhere) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
     for own in range(blocks):
-        vectors, own_labels = _block(unit_vectors, own * size, size), _block(labels, own * size, size)
+        vectors, own_labels = (
+            _block(unit_vectors, own * size, size),
+            _block(labels, own * size, size),
+        )
         queries, query_labels = jax.device_put((vectors, own_labels), spread)
         nearest = jax.device_put(best[own], spread)
         for other in range(own, blocks):
@@ -91,7 +112,13 @@ def _among_all(unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: C
                 key_labels = jax.device_put(_block(labels, other * size, size), everywhere)
                 jax.block_until_ready(nearest)  # no more than one block waits
                 nearest, best[other] = merge_both(
-                    nearest, best[other], (queries, query_labels), (keys, key_labels), own * size, other * size, count
+                    nearest,
+                    best[other],
+                    (queries, query_labels),
+                    (keys, key_labels),
+                    own * size,
+                    other * size,
+                    count,
                 )
             done += 1
             if progress:
@@ -114,12 +141,21 @@ def _block(table: np.ndarray, begin: int, size: int) -> np.ndarray:
 
 
 def _scores(
-    queries: jax.Array, query_labels: jax.Array, keys: jax.Array, key_labels: jax.Array, key_ids: jax.Array, count: jax.Array
-) -> jax.Array:  # fmt: skip
+    queries: jax.Array,
+    query_labels: jax.Array,
+    keys: jax.Array,
+    key_labels: jax.Array,
+    key_ids: jax.Array,
+    count: jax.Array,
+) -> jax.Array:
     """[Q, E] and [K, E] -> [Q, K] cosines, -inf for a key with the query's label and for padding."""
     # In full float32: a GPU would take its short form of it, and the bank depend on the machine.
     scores = jnp.einsum("qe,ke->qk", queries, keys, precision=jax.lax.Precision.HIGHEST)
-    return jnp.where((key_labels[None, :] == query_labels[:, None]) | (key_ids[None, :] >= count), -jnp.inf, scores)
+    return jnp.where(
+        (key_labels[None, :] == query_labels[:, None]) | (key_ids[None, :] >= count),
+        -jnp.inf,
+        scores,
+    )
 
 
 def _best_of(scores: jax.Array, ids: jax.Array, k: int) -> Best:
@@ -136,7 +172,9 @@ def _best_of_columns(scores: jax.Array, ids: jax.Array, k: int) -> Best:
     grouped = scores.reshape(-1, GROUP, scores.shape[1])
     _, groups = jax.lax.top_k(grouped.max(axis=1).T, min(k, len(grouped)))
     groups = jnp.sort(groups, axis=1)  # of equals the first row comes first
-    near = grouped[groups[:, :, None], jnp.arange(GROUP), jnp.arange(scores.shape[1])[:, None, None]].reshape(len(groups), -1)
+    near = grouped[
+        groups[:, :, None], jnp.arange(GROUP), jnp.arange(scores.shape[1])[:, None, None]
+    ].reshape(len(groups), -1)
     best, places = jax.lax.top_k(near, min(k, near.shape[1]))
     rows = jnp.take_along_axis(groups, places // GROUP, axis=1) * GROUP + places % GROUP
     return best, ids[rows]
@@ -154,18 +192,33 @@ def _merge(mesh: Mesh, scored: int) -> Callable[..., Best]:
     """Puts the best of a block of keys among the best so far, `scored` of a device's queries at a time."""
 
     def part(
-        best: Best, queries: jax.Array, query_labels: jax.Array, keys: jax.Array, key_labels: jax.Array, begin: jax.Array, count: jax.Array
-    ) -> Best:  # fmt: skip
+        best: Best,
+        queries: jax.Array,
+        query_labels: jax.Array,
+        keys: jax.Array,
+        key_labels: jax.Array,
+        begin: jax.Array,
+        count: jax.Array,
+    ) -> Best:
         ids = begin + jnp.arange(len(keys), dtype=jnp.int32)
 
         def some(own: tuple[Best, jax.Array, jax.Array]) -> Best:
             best, vectors, labels = own
-            return _joined(best, _best_of(_scores(vectors, labels, keys, key_labels, ids, count), ids, best[0].shape[1]))
+            return _joined(
+                best,
+                _best_of(
+                    _scores(vectors, labels, keys, key_labels, ids, count), ids, best[0].shape[1]
+                ),
+            )
 
         return _whole(jax.lax.map(some, _in_pieces((best, queries, query_labels), scored)))
 
     over, whole = P("queries"), P()
-    return jax.jit(jax.shard_map(part, mesh=mesh, in_specs=(over, over, over, whole, whole, whole, whole), out_specs=over))
+    return jax.jit(
+        jax.shard_map(
+            part, mesh=mesh, in_specs=(over, over, over, whole, whole, whole, whole), out_specs=over
+        )
+    )
 
 
 @functools.cache
@@ -173,9 +226,15 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
     """As `_merge`, and puts the best of the queries among the best so far of each key, whose rows come after theirs."""
 
     def part(
-        best: Best, queries: jax.Array, query_labels: jax.Array, query_ids: jax.Array, keys: jax.Array, key_labels: jax.Array,
-        key_begin: jax.Array, count: jax.Array,
-    ) -> tuple[Best, Best]:  # fmt: skip
+        best: Best,
+        queries: jax.Array,
+        query_labels: jax.Array,
+        query_ids: jax.Array,
+        keys: jax.Array,
+        key_labels: jax.Array,
+        key_begin: jax.Array,
+        count: jax.Array,
+    ) -> tuple[Best, Best]:
         key_ids = key_begin + jnp.arange(len(keys), dtype=jnp.int32)
 
         def some(own: tuple[Best, jax.Array, jax.Array, jax.Array]) -> tuple[Best, Best]:
@@ -183,19 +242,36 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
             scores, k = _scores(vectors, labels, keys, key_labels, key_ids, count), best[0].shape[1]
             return _joined(best, _best_of(scores, key_ids, k)), _best_of_columns(scores, ids, k)
 
-        nearest, of_keys = jax.lax.map(some, _in_pieces((best, queries, query_labels, query_ids), scored))
+        nearest, of_keys = jax.lax.map(
+            some, _in_pieces((best, queries, query_labels, query_ids), scored)
+        )
         return _whole(nearest), of_keys
 
     over, whole = P("queries"), P()
-    sharded = jax.shard_map(part, mesh=mesh, in_specs=(over, over, over, over, whole, whole, whole, whole), out_specs=over)
+    sharded = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(over, over, over, over, whole, whole, whole, whole),
+        out_specs=over,
+    )
 
     def both(
-        best: Best, best_of_keys: Best, asked: Labelled, keyed: Labelled, begin: jax.Array, key_begin: jax.Array, count: jax.Array
-    ) -> tuple[Best, Best]:  # fmt: skip
+        best: Best,
+        best_of_keys: Best,
+        asked: Labelled,
+        keyed: Labelled,
+        begin: jax.Array,
+        key_begin: jax.Array,
+        count: jax.Array,
+    ) -> tuple[Best, Best]:
         (queries, query_labels), (keys, key_labels) = asked, keyed
         ids = begin + jnp.arange(len(queries), dtype=jnp.int32)
-        nearest, of_keys = sharded(best, queries, query_labels, ids, keys, key_labels, key_begin, count)
-        side_by_side = jax.tree.map(lambda pieces: jnp.moveaxis(pieces, 0, 1).reshape(len(keys), -1), of_keys)
+        nearest, of_keys = sharded(
+            best, queries, query_labels, ids, keys, key_labels, key_begin, count
+        )
+        side_by_side = jax.tree.map(
+            lambda pieces: jnp.moveaxis(pieces, 0, 1).reshape(len(keys), -1), of_keys
+        )
         return nearest, _joined(best_of_keys, side_by_side)
 
     return jax.jit(both, out_shardings=(NamedSharding(mesh, over), NamedSharding(mesh, whole)))

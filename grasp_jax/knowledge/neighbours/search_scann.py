@@ -20,8 +20,12 @@ PICKLE = "scann_docids.pkl"  # what ScaNN would load, and we never do
 
 
 def search_scann(
-    unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None, index: pathlib.Path | None = None
-) -> np.ndarray:  # fmt: skip
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None = None,
+    index: pathlib.Path | None = None,
+) -> np.ndarray:
     """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label. The index stays in the folder `index`."""
     searcher = build(unit_vectors, k + 1 + SPARE)
     if index is not None:
@@ -31,15 +35,23 @@ def search_scann(
 
 
 def search_built(
-    searcher: Any, unit_vectors: np.ndarray, k: int, labels: np.ndarray, progress: Callable[[int], object] | None = None
-) -> np.ndarray:  # fmt: skip
+    searcher: Any,
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None = None,
+) -> np.ndarray:
     """`search_scann` with the searcher that `build` has made for K + 1 + `SPARE` neighbours of the same rows."""
     rows = len(unit_vectors)
     found = np.empty((rows, k), np.int32)
     for start in range(0, rows, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, rows)
-        ids, distances = searcher.search_batched_parallel(unit_vectors[start:stop].astype(np.float32))
-        found[start:stop] = drop_same(ids.astype(np.int64), distances, labels, labels[start:stop], k)
+        ids, distances = searcher.search_batched_parallel(
+            unit_vectors[start:stop].astype(np.float32)
+        )
+        found[start:stop] = drop_same(
+            ids.astype(np.int64), distances, labels, labels[start:stop], k
+        )
         if progress:
             progress(stop - start)
     return found
@@ -50,11 +62,21 @@ def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
     rows = len(unit_vectors)
     leaves, searched = leaves_of(rows)
     vectors = np.asarray(unit_vectors, np.float32)
-    builder = import_scann().scann_ops_pybind.builder(vectors, min(num_neighbours, rows), "dot_product")
+    builder = import_scann().scann_ops_pybind.builder(
+        vectors, min(num_neighbours, rows), "dot_product"
+    )
     if rows < TREE_ROWS:
         return builder.score_brute_force().build()
-    builder = builder.tree(num_leaves=leaves, num_leaves_to_search=searched, training_sample_size=min(rows, TRAINING_ROWS))
-    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(20 * num_neighbours).build()
+    builder = builder.tree(
+        num_leaves=leaves,
+        num_leaves_to_search=searched,
+        training_sample_size=min(rows, TRAINING_ROWS),
+    )
+    return (
+        builder.score_ah(2, anisotropic_quantization_threshold=0.2)
+        .reorder(20 * num_neighbours)
+        .build()
+    )
 
 
 def leaves_of(rows: int) -> tuple[int, int]:
@@ -69,7 +91,10 @@ def save_index(searcher: Any, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True)
     searcher.serialize(str(folder), relative_path=True)
     (folder / PICKLE).unlink(missing_ok=True)
-    (folder / "SHA256SUMS").write_text("".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())), encoding="utf-8")
+    (folder / "SHA256SUMS").write_text(
+        "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())),
+        encoding="utf-8",
+    )
 
 
 def open_index(folder: pathlib.Path) -> Any:
@@ -80,18 +105,29 @@ def open_index(folder: pathlib.Path) -> Any:
     """
     library = import_scann()
     with contextlib.suppress(OSError, ValueError):
-        written = [line.split("  ") for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
-        if not (folder / PICKLE).exists() and all(sha256(folder / name) == checksum for checksum, name in written):
+        written = [
+            line.split("  ")
+            for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+        ]
+        if not (folder / PICKLE).exists() and all(
+            sha256(folder / name) == checksum for checksum, name in written
+        ):
             return library.scann_ops_pybind.load_searcher(str(folder), assets_backcompat_shim=False)
-    raise UserError(f"{folder}: no index, or not as it was written; prepare the bank anew with config.knowledge.retrieval='scann'")
+    raise UserError(
+        f"{folder}: no index, or not as it was written; prepare the bank anew with config.knowledge.retrieval='scann'"
+    )
 
 
-def drop_same(ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+def drop_same(
+    ids: np.ndarray, distances: np.ndarray, labels: np.ndarray, own: np.ndarray, k: int
+) -> np.ndarray:
     """Leaves the first K of [n, m] ids with another label than the row's own, -1 where there are fewer; ScaNN pads with distance NaN."""
     unusable = ~np.isfinite(distances)
     unusable |= labels[np.where(unusable, 0, ids)] == own[:, None]
     order = np.argsort(unusable, axis=1, kind="stable")[:, :k]
-    found = np.where(np.take_along_axis(unusable, order, axis=1), -1, np.take_along_axis(ids, order, axis=1))
+    found = np.where(
+        np.take_along_axis(unusable, order, axis=1), -1, np.take_along_axis(ids, order, axis=1)
+    )
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
 
 
@@ -104,5 +140,7 @@ def import_scann() -> Any:
     try:
         import scann
     except ImportError as error:
-        raise UserError("config.knowledge.retrieval: 'scann' needs the package scann (Linux x86 only); use 'exact'") from error
+        raise UserError(
+            "config.knowledge.retrieval: 'scann' needs the package scann (Linux x86 only); use 'exact'"
+        ) from error
     return scann

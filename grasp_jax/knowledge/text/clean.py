@@ -3,10 +3,17 @@
 import re
 import unicodedata
 
-STATUSES = ("ok", "na", "refused", "rejected", "mismatch")  # only the text of the first is used; "rejected" is the endpoint's doing
+STATUSES = (
+    "ok",
+    "na",
+    "refused",
+    "rejected",
+    "mismatch",
+)  # only the text of the first is used; "rejected" is the endpoint's doing
 _NOTHING = {"", "na", "n/a", "none", "null", "not available", "not applicable", "unknown"}
 _REFUSAL = re.compile(
-    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|as an ai\b", re.IGNORECASE
+    r"(i'?m|i am) (so )?(sorry|unable|not able)|sorry[,.]|(unfortunately, )?i (cannot|can'?t|won'?t)|as an ai\b",
+    re.IGNORECASE,
 )
 _REFERENCE = re.compile(r"\s*\[([0-9a-f]{8})\][\s:.,-]*")
 
@@ -16,7 +23,11 @@ def clean(raw: str, max_characters: int) -> str:
     head = raw[: 4 * max_characters]  # of an endless answer no more is looked at
     whole = unicodedata.normalize("NFC", head)
     # What is not printable is what Unicode calls Other or Separator, but for the space itself.
-    visible = whole if whole.isprintable() else "".join(character if character.isprintable() else " " for character in whole)
+    visible = (
+        whole
+        if whole.isprintable()
+        else "".join(character if character.isprintable() else " " for character in whole)
+    )
     text = " ".join(visible.split())
     if len(text) <= max_characters:
         return text

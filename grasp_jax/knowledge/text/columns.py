@@ -10,7 +10,9 @@ from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
 
 MADE = "attributes"  # the template's field that stands for all columns of text
-MAX_PART_CHARACTERS = 500  # of one column in it, so that a long description leaves room for the others
+MAX_PART_CHARACTERS = (
+    500  # of one column in it, so that a long description leaves room for the others
+)
 SAMPLE = 1000  # values by which the kind of a column is told
 FIELD = "config.knowledge.text_columns"
 
@@ -19,13 +21,19 @@ _TAGS = (
     "li link meta nobr ol p pre s script section small span strike strong style sub sup table tbody td th thead tr tt u ul video wbr"
 )  # and no others: in some catalogues a brand stands between < and >
 _MARKUP = re.compile(
-    rf"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->|</?(?:{_TAGS.replace(' ', '|')})(?:\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL
+    rf"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->|</?(?:{_TAGS.replace(' ', '|')})(?:\s[^<>]*)?/?>",
+    re.IGNORECASE | re.DOTALL,
 )
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")  # with its semicolon: "R&notes" is text
+_ENTITY = re.compile(
+    r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+)  # with its semicolon: "R&notes" is text
 _OTHER_BLANKS = re.compile(r"[^\S ]")  # tabs, line breaks, hard spaces
 _ADDRESS = re.compile(r"(https?://|www\.)\S+|\S+\.(jpe?g|png|gif|webp|svg|mp4|pdf)", re.IGNORECASE)
 _CODE = re.compile(r"(?=\S*\d)[\w.:/+=-]+")
-_ID_NAME = re.compile(r"(.*_)?(id|ids|asin|isbn|sku|ean|upc|gtin|uuid|url|urls|link|links|image|images)", re.IGNORECASE)
+_ID_NAME = re.compile(
+    r"(.*_)?(id|ids|asin|isbn|sku|ean|upc|gtin|uuid|url|urls|link|links|image|images)",
+    re.IGNORECASE,
+)
 _FIELD_NAME = re.compile(r"\{(\w+)\}")
 
 
@@ -36,7 +44,10 @@ def field_names(template: str) -> list[str]:
 
 def cleaned(table: AttributeTable) -> AttributeTable:
     """The table with `clean_text` of every text in it."""
-    return AttributeTable(table.ids, {name: [_clean_value(value) for value in values] for name, values in table.columns.items()})
+    return AttributeTable(
+        table.ids,
+        {name: [_clean_value(value) for value in values] for name, values in table.columns.items()},
+    )
 
 
 def told(table: AttributeTable, text_columns: Sequence[str], template: str) -> AttributeTable:
@@ -58,7 +69,10 @@ def with_made(table: AttributeTable, names: Sequence[str]) -> AttributeTable:
     """The table cleaned, and with a column `attributes` made of the named ones; without it where none are named."""
     columns = dict(cleaned(table).columns)
     if names:
-        columns[MADE] = [_joined(names, values) for values in zip(*(columns[name] for name in names), strict=True)]
+        columns[MADE] = [
+            _joined(names, values)
+            for values in zip(*(columns[name] for name in names), strict=True)
+        ]
     return AttributeTable(table.ids, columns)
 
 
@@ -70,25 +84,46 @@ def made_of(table: AttributeTable, text_columns: Sequence[str], template: str) -
     """
     named = field_names(template)
     # A flag gives 'brand,category' as one name.
-    asked = [part for name in text_columns for part in ([name] if name in table.columns else [own.strip() for own in name.split(",")])]
+    asked = [
+        part
+        for name in text_columns
+        for part in ([name] if name in table.columns else [own.strip() for own in name.split(",")])
+    ]
     for name in asked:
         if name not in table.columns:
-            raise UserError(f"{FIELD}: {name!r} is no column of the items table; it has {', '.join(table.columns)}")
+            raise UserError(
+                f"{FIELD}: {name!r} is no column of the items table; it has {', '.join(table.columns)}"
+            )
         if MADE not in named and name not in named:
-            raise UserError(f"{FIELD}: {name!r} has no place in config.knowledge.item_template; expected a template with {{{MADE}}}")
+            raise UserError(
+                f"{FIELD}: {name!r} has no place in config.knowledge.item_template; expected a template with {{{MADE}}}"
+            )
     if MADE not in named or (MADE in table.columns and asked in ([], [MADE])):
         return []
     others = [name for name in asked or table.columns if name == MADE or name not in named]
-    return others if asked else [name for name in others if not why_no_text(name, table.columns[name])]
+    return (
+        others if asked else [name for name in others if not why_no_text(name, table.columns[name])]
+    )
 
 
 def columns_read(table: AttributeTable, text_columns: Sequence[str], template: str) -> list[str]:
     """Columns of the table that a text holds, in the template's order; errors as of `made_of`."""
     made = made_of(table, text_columns, template)
-    return [part for name in field_names(template) for part in (made if name == MADE and made else [name]) if part in table.columns]
+    return [
+        part
+        for name in field_names(template)
+        for part in (made if name == MADE and made else [name])
+        if part in table.columns
+    ]
 
 
-def usage(kind: str, table: AttributeTable, used: Sequence[str], held_back: Collection[str] = (), remarks: Sequence[str] = ()) -> str:
+def usage(
+    kind: str,
+    table: AttributeTable,
+    used: Sequence[str],
+    held_back: Collection[str] = (),
+    remarks: Sequence[str] = (),
+) -> str:
     """One line: what texts are made of, and which columns are not in them, and why.
 
     Args:
@@ -101,7 +136,10 @@ def usage(kind: str, table: AttributeTable, used: Sequence[str], held_back: Coll
     shown = [name for name in used if name not in held_back]
     parts = [f"text from {', '.join(shown) or 'no column'}"]
     rest = [name for name in table.columns if name not in used and name not in held_back]
-    unused = [f"{name} ({reason})" if (reason := why_no_text(name, table.columns[name])) else name for name in rest]
+    unused = [
+        f"{name} ({reason})" if (reason := why_no_text(name, table.columns[name])) else name
+        for name in rest
+    ]
     if unused:
         parts.append(f"not used: {', '.join(unused)}")
     if kept := [name for name in table.columns if name in held_back]:
@@ -111,7 +149,9 @@ def usage(kind: str, table: AttributeTable, used: Sequence[str], held_back: Coll
 
 def count_longer(table: AttributeTable, names: Iterable[str], most: int) -> int:
     """How many values of the named columns have more than `most` characters."""
-    return sum(len(", ".join(as_list(value))) > most for name in names for value in table.columns[name])
+    return sum(
+        len(", ".join(as_list(value))) > most for name in names for value in table.columns[name]
+    )
 
 
 def why_no_text(name: str, values: Iterable[Any]) -> str:
@@ -124,7 +164,10 @@ def why_no_text(name: str, values: Iterable[Any]) -> str:
         return "no text"
     if _most(bool(_ADDRESS.fullmatch(part)) for part in parts):
         return "addresses"
-    if _ID_NAME.fullmatch(name) or (len(set(parts)) > 0.9 * len(parts) > 1 and _most(bool(_CODE.fullmatch(part)) for part in parts)):
+    if _ID_NAME.fullmatch(name) or (
+        len(set(parts)) > 0.9 * len(parts) > 1
+        and _most(bool(_CODE.fullmatch(part)) for part in parts)
+    ):
         return "ids"
     return "" if _most(any(map(str.isalpha, part)) for part in parts) else "no words"
 
@@ -134,8 +177,14 @@ def clean_text(text: str) -> str:
     plain = text
     if "&" in text or "<" in text:
         for _ in range(2):  # some catalogues are escaped twice
-            plain = _MARKUP.sub(" ", _ENTITY.sub(lambda entity: html.unescape(entity.group()), plain))
-    return " ".join(plain.split()) if plain != text or _OTHER_BLANKS.search(text) or text.isspace() else text
+            plain = _MARKUP.sub(
+                " ", _ENTITY.sub(lambda entity: html.unescape(entity.group()), plain)
+            )
+    return (
+        " ".join(plain.split())
+        if plain != text or _OTHER_BLANKS.search(text) or text.isspace()
+        else text
+    )
 
 
 def as_list(value: Any) -> list[str]:
@@ -158,11 +207,17 @@ def _clean_value(value: Any) -> Any:
 def _joined(names: Sequence[str], values: Sequence[Any]) -> str:
     """'brand: Acme; categories: Hair, Oil' of the columns that are known."""
     said = ((name, ", ".join(as_list(value))) for name, value in zip(names, values, strict=True))
-    return "; ".join(("" if name == MADE else f"{name.replace('_', ' ')}: ") + _cut(text) for name, text in said if text)
+    return "; ".join(
+        ("" if name == MADE else f"{name.replace('_', ' ')}: ") + _cut(text)
+        for name, text in said
+        if text
+    )
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_PART_CHARACTERS else text[:MAX_PART_CHARACTERS].rsplit(" ", 1)[0]
+    return (
+        text if len(text) <= MAX_PART_CHARACTERS else text[:MAX_PART_CHARACTERS].rsplit(" ", 1)[0]
+    )
 
 
 def _most(given: Iterable[bool]) -> bool:

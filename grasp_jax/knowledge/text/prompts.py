@@ -45,8 +45,14 @@ def load_template(name: str, where: str = "template") -> str:
         raise UserError(f"{where}: {name[:200]!r} is neither a file nor one of {known}")
     template = read_text(path, f"it is {where}").strip()
     if not field_names(template):
-        said = f"{template[:40]!r} names no field, so all texts would be the same" if template else "the file is empty"
-        raise UserError(f"{path}: {said}; expected text with fields such as {{title}}, for it is {where}")
+        said = (
+            f"{template[:40]!r} names no field, so all texts would be the same"
+            if template
+            else "the file is empty"
+        )
+        raise UserError(
+            f"{path}: {said}; expected text with fields such as {{title}}, for it is {where}"
+        )
     return template
 
 
@@ -69,7 +75,9 @@ def check_fields(template: str, available: Mapping[str, Any], where: str) -> Non
     if missing:
         known = ", ".join(sorted(available)) or "no fields"
         mend = "take it out, or put it into a [[clause]], which may be empty"
-        raise UserError(f"{where}: the template names {missing[0]!r}, but the data has {known}; {mend}")
+        raise UserError(
+            f"{where}: the template names {missing[0]!r}, but the data has {known}; {mend}"
+        )
 
 
 def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | None = None) -> str:
@@ -80,7 +88,10 @@ def fill(template: str, fields: Mapping[str, Any], long: Mapping[str, str] | Non
         whole = long or {}
         if name:
             return whole[name] if name in whole else _single(fields.get(name))
-        joined = {name: whole.get(name) or ", ".join(as_list(fields.get(name))) for name in _FIELD.findall(inner)}
+        joined = {
+            name: whole.get(name) or ", ".join(as_list(fields.get(name)))
+            for name in _FIELD.findall(inner)
+        }
         if not all(joined.values()):
             return ""
         return _FIELD.sub(lambda field: joined[field.group(1)], inner)[:MAX_CLAUSE_CHARACTERS]
@@ -103,7 +114,11 @@ class History(NamedTuple):
 
 
 def user_prompt(
-    template: str, history: History, users: AttributeTable | None = None, held_back: Collection[str] = (), where: str = "user template"
+    template: str,
+    history: History,
+    users: AttributeTable | None = None,
+    held_back: Collection[str] = (),
+    where: str = "user template",
 ) -> PromptOf:
     """The prompt of a user, by row, from the training window alone.
 
@@ -125,7 +140,9 @@ def user_prompt(
         fields = {name: attributes[name][row] for name in shown}
         long = {"titles": ", ".join(titles[item] for item in bought)[-MAX_HISTORY_CHARACTERS:]}
         if detailed:
-            long["purchases"] = "; ".join(_purchase(history.items, item) for item in bought)[-MAX_HISTORY_CHARACTERS:]
+            long["purchases"] = "; ".join(_purchase(history.items, item) for item in bought)[
+                -MAX_HISTORY_CHARACTERS:
+            ]
         return fill(template, fields, long)
 
     return prompt
@@ -133,7 +150,11 @@ def user_prompt(
 
 def _purchase(items: AttributeTable, item: int) -> str:
     """Title, category and price of an item, as far as they are known."""
-    known = (_single(items.columns[name][item]) for name in ("title", "category", "price") if name in items.columns)
+    known = (
+        _single(items.columns[name][item])
+        for name in ("title", "category", "price")
+        if name in items.columns
+    )
     return ", ".join(value for value in known if value != UNKNOWN) or UNKNOWN
 
 

@@ -51,8 +51,12 @@ class TextWriter:
         for row, given in enumerate(attributes):
             if not known & set(given):
                 found = ", ".join(given) or "no columns"
-                raise UserError(f"item {row}, counted from 0: has {found}; expected some of {', '.join(self.item_columns)}")
-        names = {*self.item_columns, *self.made_of, *single_fields(self.item_template)} - ({MADE} if self.made_of else set())
+                raise UserError(
+                    f"item {row}, counted from 0: has {found}; expected some of {', '.join(self.item_columns)}"
+                )
+        names = {*self.item_columns, *self.made_of, *single_fields(self.item_template)} - (
+            {MADE} if self.made_of else set()
+        )
         columns = {name: [given.get(name) for given in attributes] for name in sorted(names)}
         table = with_made(AttributeTable(np.arange(len(attributes)), columns), self.made_of)
         prompt_of = item_prompt(self.item_template, table)
@@ -76,22 +80,37 @@ class TextWriter:
         """
         if TITLE not in items:
             found = ", ".join(items) or "no columns"
-            raise UserError(f"texts of users: the items have {found}; expected {', '.join(self.history_columns)}")
+            raise UserError(
+                f"texts of users: the items have {found}; expected {', '.join(self.history_columns)}"
+            )
         bought = [np.asarray(history, np.int64) for history in histories]
         ends = np.cumsum([0, *map(len, bought)])
-        rows, flat = np.unique(np.concatenate([np.empty(0, np.int64), *bought]), return_inverse=True)
+        rows, flat = np.unique(
+            np.concatenate([np.empty(0, np.int64), *bought]), return_inverse=True
+        )
         named = [name for name in self.history_columns if name in items]
         columns = {name: [items[name][row] for row in rows.tolist()] for name in named}
-        cut = np.maximum(ends[:-1], ends[1:] - self.longest_history) if self.longest_history is not None else ends[:-1]
+        cut = (
+            np.maximum(ends[:-1], ends[1:] - self.longest_history)
+            if self.longest_history is not None
+            else ends[:-1]
+        )
         windows = Histories(cut, ends[1:], np.full(len(bought), -1, np.int32))
         history = History(windows, flat, with_made(AttributeTable(rows, columns), ()))
         prompt_of = user_prompt(self.user_template, history, self._people(len(bought), profiles))
         return [prompt_of(row) for row in range(len(bought))]
 
-    def _people(self, count: int, profiles: Sequence[Mapping[str, object]] | None) -> AttributeTable:
+    def _people(
+        self, count: int, profiles: Sequence[Mapping[str, object]] | None
+    ) -> AttributeTable:
         """What may be told of users; of columns that the template names besides, nothing."""
-        unknown: dict[str, list[Any]] = {name: [None] * count for name in single_fields(self.user_template) - set(OF_HISTORY)}
-        told = {name: [given.get(name) for given in profiles or [{}] * count] for name in self.user_columns}
+        unknown: dict[str, list[Any]] = {
+            name: [None] * count for name in single_fields(self.user_template) - set(OF_HISTORY)
+        }
+        told = {
+            name: [given.get(name) for given in profiles or [{}] * count]
+            for name in self.user_columns
+        }
         return with_made(AttributeTable(np.arange(count), unknown | told), ())
 
     def to_json(self) -> dict[str, object]:
@@ -103,7 +122,10 @@ class TextWriter:
         """What `to_json` gave; names that a later version has added are left out."""
         names = {field.name for field in dataclasses.fields(cls)}
         known = {name: value for name, value in content.items() if name in names}
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in known.items()
+        }
         return cls(**values)
 
 

@@ -29,6 +29,12 @@ class BERT4Rec(SASRec):
     def from_config(cls, config: ModelConfig, max_length: int) -> "BERT4Rec":
         """As `SASRec.from_config`; `config.causal` is SASRec's alone."""
         return cls(
-            config.features, max_length, config.num_layers, config.num_heads, dtype=jnp.dtype(config.dtype), block=config.block,
-            padded_length=config.padded_length, kernels=config.kernels,
-        )  # fmt: skip
+            config.features,
+            max_length,
+            config.num_layers,
+            config.num_heads,
+            dtype=jnp.dtype(config.dtype),
+            block=config.block,
+            padded_length=config.padded_length,
+            kernels=config.kernels,
+        )

@@ -28,7 +28,9 @@ class CrossAttention(nn.Module):
         v = nn.Dense(self.features, use_bias=False, name="value")(values).reshape(split)
         scores = jnp.einsum("rqnd,rknd->rnqk", q, k) / jnp.sqrt(jnp.float32(split[-1]))
         weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1)
-        return nn.Dense(self.features, name="out")(jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape))
+        return nn.Dense(self.features, name="out")(
+            jnp.einsum("rnqk,rknd->rqnd", weights, v).reshape(queries.shape)
+        )
 
 
 class DualView(Backbone):
@@ -67,21 +69,32 @@ class DualView(Backbone):
 
     @nn.compact
     def __call__(
-        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        self,
+        vectors: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        dropout: jax.Array | None = None,
         places: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; of [B] `places` alone, [B, 2D]."""
         own, text = jnp.split(vectors, 2, axis=-1)
         if self.with_positions:
-            table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
+            table = self.param(
+                "positions", nn.initializers.xavier_normal(), (self.max_length, self.features)
+            )
             place = table[jnp.clip(positions, 0, self.max_length - 1)]
-            own, text = (Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout) for view in (own, text))
+            own, text = (
+                Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout)
+                for view in (own, text)
+            )
         allowed = attention_mask(segments, self.causal)
         crossed = [
             CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),
             CrossAttention(self.features, self.num_heads, name="id_to_text")(own, text, allowed),
         ]
         views = for_each(
-            self.backbone, lambda backbone, view: backbone(view, segments, positions, dropout, places), jnp.stack(crossed)
-        )  # fmt: skip
+            self.backbone,
+            lambda backbone, view: backbone(view, segments, positions, dropout, places),
+            jnp.stack(crossed),
+        )
         return jnp.concatenate([*views], axis=-1)

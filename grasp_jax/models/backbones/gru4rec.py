@@ -47,33 +47,58 @@ class GRU4Rec(Backbone):
     @classmethod
     def from_config(cls, config: ModelConfig, max_length: int) -> "GRU4Rec":
         """The backbone of a config's `model` section; a recurrent state has no longest history."""
-        return cls(config.features, config.gru_layers, jnp.dtype(config.dtype), config.start_token, config.padded_length, config.kernels)
+        return cls(
+            config.features,
+            config.gru_layers,
+            jnp.dtype(config.dtype),
+            config.start_token,
+            config.padded_length,
+            config.kernels,
+        )
 
     @nn.compact
     def __call__(
-        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        self,
+        vectors: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        dropout: jax.Array | None = None,
         places: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
         `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise). With
         [B] `places`, row * L + column, states of those alone: [B, D].
         """
-        unroll = gru if self.kernels == "pallas" or (self.kernels == "auto" and not backend.interpret()) else gru_scan
+        unroll = (
+            gru
+            if self.kernels == "pallas" or (self.kernels == "auto" and not backend.interpret())
+            else gru_scan
+        )
         x, padding = vectors, jnp.zeros((0, self.features))
         if self.padded_length:
-            vector = jax.lax.stop_gradient(self.param("padding", nn.initializers.normal(0.02), (self.features,)))
+            vector = jax.lax.stop_gradient(
+                self.param("padding", nn.initializers.normal(0.02), (self.features,))
+            )
             padding = jnp.broadcast_to(vector, (self.padded_length, self.features))
             if self.start_token:
                 x = jnp.where((positions == 0)[..., None], vector, x)
         for layer in range(self.num_layers):
             x = Dropout()(x, dropout)
             # The input's share of the gates needs no state, so it leaves the loop over positions.
-            dense = nn.Dense(3 * self.features, use_bias=False, dtype=self.dtype, name=f"input_{layer}")
-            recurrent = self.param(f"recurrent_{layer}", nn.initializers.orthogonal(), (self.features, 3 * self.features))
+            dense = nn.Dense(
+                3 * self.features, use_bias=False, dtype=self.dtype, name=f"input_{layer}"
+            )
+            recurrent = self.param(
+                f"recurrent_{layer}",
+                nn.initializers.orthogonal(),
+                (self.features, 3 * self.features),
+            )
             start = jnp.zeros(self.features)
             if self.padded_length:
-                padding = unroll(dense(padding)[None], recurrent, jnp.zeros((1, self.padded_length), bool), start)[0]
+                padding = unroll(
+                    dense(padding)[None], recurrent, jnp.zeros((1, self.padded_length), bool), start
+                )[0]
                 start = padding[-1]
             x = unroll(dense(x), recurrent, positions == 0, start)
         return x if places is None else x.reshape(-1, self.features)[places]

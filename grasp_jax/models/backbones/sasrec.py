@@ -51,9 +51,14 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, queries: jax.Array, values: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None = None,
+        self,
+        queries: jax.Array,
+        values: jax.Array,
+        segments: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None = None,
         places: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given.
 
         With [B] `places`, queries are of those places only, [1, B, D].
@@ -66,29 +71,50 @@ class SelfAttention(nn.Module):
         head_width = self.features // self.num_heads
 
         def project(x: jax.Array, name: str) -> jax.Array:
-            y = nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name=name)(x)
+            y = nn.Dense(
+                self.features,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.xavier_normal(),
+                name=name,
+            )(x)
             return y.reshape(*x.shape[:-1], self.num_heads, head_width)
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
         if self.kernels == "pallas" and places is None:
             seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
-            attended = packed_attention(q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed)
+            attended = packed_attention(
+                q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed
+            )
         else:
-            allowed = attention_mask(segments, self.causal) if places is None else mask_at_places(segments, self.causal, places)
+            allowed = (
+                attention_mask(segments, self.causal)
+                if places is None
+                else mask_at_places(segments, self.causal, places)
+            )
             attended = self._attend(q, k, v, allowed, dropout, padding)
-        return nn.Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out")(
-            attended.reshape(queries.shape)
-        )
+        return nn.Dense(
+            self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out"
+        )(attended.reshape(queries.shape))
 
     def _attend(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array, dropout: jax.Array | None, padding: jax.Array | None
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        allowed: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None,
     ) -> jax.Array:
         """All pairs of a row, where `allowed` [R, queries, keys]."""
-        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(q.shape[-1]))
+        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(
+            jnp.float32(q.shape[-1])
+        )
         if padding is not None:
             allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
-        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -1e9), axis=-1).astype(
+            self.dtype
+        )
         kept = Dropout()(weights, dropout)
         if padding is not None:  # of so many equal keys dropout leaves the mean
             kept = kept.at[..., -1].set(weights[..., -1])
@@ -128,22 +154,38 @@ class SASRec(Backbone):
     def from_config(cls, config: ModelConfig, max_length: int) -> "SASRec":
         """The backbone of a config's `model` section, for histories of up to `max_length` items."""
         return cls(
-            config.features, max_length, config.num_layers, config.num_heads, config.causal, jnp.dtype(config.dtype), config.block,
-            config.padded_length, config.kernels,
-        )  # fmt: skip
+            config.features,
+            max_length,
+            config.num_layers,
+            config.num_heads,
+            config.causal,
+            jnp.dtype(config.dtype),
+            config.block,
+            config.padded_length,
+            config.kernels,
+        )
 
     @nn.compact
     def __call__(
-        self, vectors: jax.Array, segments: jax.Array, positions: jax.Array, dropout: jax.Array | None = None,
+        self,
+        vectors: jax.Array,
+        segments: jax.Array,
+        positions: jax.Array,
+        dropout: jax.Array | None = None,
         places: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
         `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise). `places` are [B] places, row * L +
         column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
         """
-        table = self.param("positions", nn.initializers.xavier_normal(), (self.max_length, self.features))
-        x = vectors * jnp.sqrt(jnp.float32(self.features)) + table[jnp.clip(positions, 0, self.max_length - 1)]
+        table = self.param(
+            "positions", nn.initializers.xavier_normal(), (self.max_length, self.features)
+        )
+        x = (
+            vectors * jnp.sqrt(jnp.float32(self.features))
+            + table[jnp.clip(positions, 0, self.max_length - 1)]
+        )
         x = Dropout()(x, dropout).astype(self.dtype)
         padding = None
         if self.padded_length:
@@ -158,7 +200,12 @@ class SASRec(Backbone):
         return states if places is None else states[0]
 
     def _published(
-        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, places: jax.Array | None
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None,
+        places: jax.Array | None,
     ) -> jax.Array:
         """A block of SASRec's own: normalised queries are what attention is added to."""
         normalised = nn.LayerNorm(epsilon=1e-8)(rows_at_places(x, places))
@@ -168,14 +215,23 @@ class SASRec(Backbone):
         return (x + Dropout()(self._dense(self.features)(hidden), dropout)).astype(self.dtype)
 
     def _prenorm(
-        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None, padding: jax.Array | None, places: jax.Array | None
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None,
+        places: jax.Array | None,
     ) -> jax.Array:
         """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
         normalised = nn.RMSNorm()(x)
-        attended = self._attention()(rows_at_places(normalised, places), normalised, segments, dropout, padding, places)
+        attended = self._attention()(
+            rows_at_places(normalised, places), normalised, segments, dropout, padding, places
+        )
         x = rows_at_places(x, places) + Dropout()(attended, dropout)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
-        return (x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)).astype(self.dtype)
+        return (
+            x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)
+        ).astype(self.dtype)
 
     def _attention(self) -> SelfAttention:
         return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)

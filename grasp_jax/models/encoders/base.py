@@ -64,7 +64,9 @@ class ItemEncoder(nn.Module):
         """Whether `gathered_head_input` stands for `item_features` and `head_input` in training, where negatives are each target's own."""
         return False
 
-    def item_features(self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """What is needed of items before a user is known.
 
         Args:
@@ -85,7 +87,9 @@ class ItemEncoder(nn.Module):
         """[count] bool: which occurrences of items keep their ID vector in this step."""
         return jnp.ones(count, bool)
 
-    def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> jax.Array | None:
+    def gates(
+        self, logits: jax.Array | None, normaliser: jax.Array | None = None
+    ) -> jax.Array | None:
         """[..., 2] pair logits and [..., 3] softmax denominators -> [..., 3] gates; None without gates."""
         return None
 
@@ -105,7 +109,9 @@ class ItemEncoder(nn.Module):
         """States o [..., D] -> weights [..., H'] and offset [...] with `o . vector = weights . head_input + offset`."""
         return states, jnp.zeros(states.shape[:-1])
 
-    def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
+    def score_all(
+        self, features: jax.Array, states: jax.Array, gates: jax.Array | None
+    ) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], states [B, D] and gates [B, C, 3] -> [B, C]."""
         return jnp.einsum("bd,cd->bc", states, features)
 

@@ -33,19 +33,25 @@ class DualViewEncoder(ItemEncoder):
 
     def setup(self) -> None:
         init = nn.initializers.lecun_normal()
-        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.view))
+        self.table = self.param(
+            "table", nn.initializers.xavier_normal(), (self.num_items, self.view)
+        )
         self.down = self.param("down", init, (self.width, self.width // 2))
         self.down_bias = self.param("down_bias", nn.initializers.zeros, (self.width // 2,))
         self.out = self.param("out", init, (self.width // 2, self.view))
         self.out_bias = self.param("out_bias", nn.initializers.zeros, (self.view,))
 
-    def item_features(self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """[...] item rows -> [..., 2D]; the whole catalogue for None."""
         adapter = self.down @ self.out, self.down_bias @ self.out + self.out_bias
         text = (tables["items"],)
         if ids is None:
             return jnp.concatenate([self.table, from_all_rows(_adapted, adapter, text)], axis=-1)
-        return jnp.concatenate([id_rows(self.table, ids, context), from_rows(_adapted, adapter, text, ids)], axis=-1)
+        return jnp.concatenate(
+            [id_rows(self.table, ids, context), from_rows(_adapted, adapter, text, ids)], axis=-1
+        )
 
 
 def _adapted(adapter: tuple[jax.Array, jax.Array], text: jax.Array) -> jax.Array:

@@ -23,7 +23,9 @@ from grasp_jax.parallel.rows import from_all_rows, from_rows
 GELU_CURVATURE = 0.797885  # the largest, of the tanh form: at 0, where it is sqrt(2 / pi)
 
 
-def holistic_attention(users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array) -> jax.Array:
+def holistic_attention(
+    users: jax.Array, users_similar: jax.Array, items: jax.Array, items_similar: jax.Array
+) -> jax.Array:
     """Eq. 4 as written: [..., E] each -> [..., 4E], [self | similar | global]. The plain reference, gate "paper"."""
     joined_users = jnp.concatenate([users, users_similar], axis=-1)
     joined_items = jnp.concatenate([items, items_similar], axis=-1)
@@ -101,25 +103,39 @@ class HolisticEncoder(ItemEncoder):
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,))
-        self.own_kernel = self.param("own_kernel", init, (2, self.width, sizes[0]))  # Wa, Wc: act on i
-        self.similar_kernel = self.param("similar_kernel", init, (2, self.width, sizes[0]))  # Wb, Wd: act on ibar
+        init = nn.initializers.variance_scaling(
+            1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=(0,)
+        )
+        self.own_kernel = self.param(
+            "own_kernel", init, (2, self.width, sizes[0])
+        )  # Wa, Wc: act on i
+        self.similar_kernel = self.param(
+            "similar_kernel", init, (2, self.width, sizes[0])
+        )  # Wb, Wd: act on ibar
         self.first_bias = self.param("first_bias", nn.initializers.zeros, (sizes[0],))
         self.layers = [nn.Dense(size, dtype=self.dtype) for size in sizes[1:]]
         if self.gate == "learned":
             self.temperature = self.param("temperature", nn.initializers.ones, (3,))
             self.gate_bias = self.param("gate_bias", nn.initializers.zeros, (3,))
 
-    def item_features(self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """What is needed of items before a user is known, [..., 3, H] (or [..., H], see `project`); of the whole catalogue for None."""
         rows, kernels = (tables["items"], tables["items_similar"]), self._first_kernels()
-        return from_all_rows(self._projected, kernels, rows) if ids is None else from_rows(self._projected, kernels, rows, ids)
+        return (
+            from_all_rows(self._projected, kernels, rows)
+            if ids is None
+            else from_rows(self._projected, kernels, rows, ids)
+        )
 
     def project(self, items: jax.Array, items_similar: jax.Array) -> jax.Array:
         """Rows i and ibar, [..., E] each -> [..., 3, H]: Wa i, Wb ibar and Wc i + Wd ibar; their sum [..., H] for the gate "none"."""
         return self._projected(self._first_kernels(), items, items_similar)
 
-    def _projected(self, kernels: tuple[jax.Array, jax.Array], items: jax.Array, items_similar: jax.Array) -> jax.Array:
+    def _projected(
+        self, kernels: tuple[jax.Array, jax.Array], items: jax.Array, items_similar: jax.Array
+    ) -> jax.Array:
         (wa, wc), (wb, wd) = kernels
         if self.gate == "none":
             own_part, similar_part, global_part = self.keep
@@ -129,19 +145,30 @@ class HolisticEncoder(ItemEncoder):
         own = self._product(items, jnp.concatenate([wa, wc], axis=-1))
         similar = self._product(items_similar, jnp.concatenate([wb, wd], axis=-1))
         half = wa.shape[-1]
-        return jnp.stack([own[..., :half], similar[..., :half], own[..., half:] + similar[..., half:]], axis=-2)
+        return jnp.stack(
+            [own[..., :half], similar[..., :half], own[..., half:] + similar[..., half:]], axis=-2
+        )
 
     def _product(self, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jnp.einsum("...e,eh->...h", rows.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "...e,eh->...h",
+            rows.astype(self.dtype),
+            kernel.astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
 
-    def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> jax.Array | None:
+    def gates(
+        self, logits: jax.Array | None, normaliser: jax.Array | None = None
+    ) -> jax.Array | None:
         """[..., 2] pair logits -> [..., 3] gates; None for the gate "none"."""
         if self.gate == "none" or logits is None:
             return None
         if self.gate == "paper":
             logits = self.scale * logits
         if self.gate_dropout and self.has_rng("dropout") and self.gate != "softmax":
-            kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.gate_dropout, (*logits.shape[:-1], 1))
+            kept = jax.random.bernoulli(
+                self.make_rng("dropout"), 1.0 - self.gate_dropout, (*logits.shape[:-1], 1)
+            )
             logits = jnp.where(kept, logits, 0.0)
         if self.gate == "learned":
             gates = pair_gates("learned", logits, self.temperature, self.gate_bias)
@@ -160,7 +187,14 @@ class HolisticEncoder(ItemEncoder):
         """`head_input` of item rows [...] and gates [..., 3], by a kernel that stores neither rows [..., E] nor projections."""
         own_kernel, similar_kernel = (kernel.astype(self.dtype) for kernel in self._first_kernels())
         flat = ids.ravel(), gates.reshape(-1, 3)
-        x = gated_projection(tables["items"], tables["items_similar"], *flat, own_kernel, similar_kernel, self.first_bias)
+        x = gated_projection(
+            tables["items"],
+            tables["items_similar"],
+            *flat,
+            own_kernel,
+            similar_kernel,
+            self.first_bias,
+        )
         return self._hidden_layers(x.reshape(*ids.shape, -1))
 
     def _hidden_layers(self, x: jax.Array) -> jax.Array:
@@ -182,10 +216,15 @@ class HolisticEncoder(ItemEncoder):
         """States o [..., D] -> weights [..., H'] and offset [...] with `o.i_all = weights . head_input + offset`."""
         if not self.hidden:
             return states, jnp.zeros(states.shape[:-1])
-        kernel, bias = self.layers[-1].variables["params"]["kernel"], self.layers[-1].variables["params"]["bias"]
+        kernel, bias = (
+            self.layers[-1].variables["params"]["kernel"],
+            self.layers[-1].variables["params"]["bias"],
+        )
         return jnp.einsum("...d,hd->...h", states, kernel), states @ bias
 
-    def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
+    def score_all(
+        self, features: jax.Array, states: jax.Array, gates: jax.Array | None
+    ) -> jax.Array:
         """Scores of all pairs of B users and C items: [C, 3, H], states [B, D] and gates [B, C, 3] -> [B, C].
 
         Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
@@ -193,11 +232,18 @@ class HolisticEncoder(ItemEncoder):
         """
         weights, offset = self.last_layer(states)
         if gates is None:
-            return jnp.einsum("bh,ch->bc", weights, self.head_input(features, None)) + offset[:, None]
+            return (
+                jnp.einsum("bh,ch->bc", weights, self.head_input(features, None)) + offset[:, None]
+            )
         if len(self.hidden) > 1:
-            return jnp.einsum("bh,bch->bc", weights, self.head_input(features[None], gates)) + offset[:, None]
+            return (
+                jnp.einsum("bh,bch->bc", weights, self.head_input(features[None], gates))
+                + offset[:, None]
+            )
         act = gelu if self.hidden else (lambda x: x)
-        own, similar, both = features.transpose(1, 2, 0)  # [H, C] each: summed over H, the major axis, the loop over C vectorises
+        own, similar, both = features.transpose(
+            1, 2, 0
+        )  # [H, C] each: summed over H, the major axis, the loop over C vectorises
 
         @jax.checkpoint  # nor kept for a backward pass
         def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -29,8 +29,12 @@ class IdEncoder(ItemEncoder):
         return self.features
 
     def setup(self) -> None:
-        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.features))
+        self.table = self.param(
+            "table", nn.initializers.xavier_normal(), (self.num_items, self.features)
+        )
 
-    def item_features(self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """[...] item rows -> [..., D]; the whole table for None."""
         return self.table if ids is None else id_rows(self.table, ids, context)

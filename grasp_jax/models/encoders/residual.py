@@ -48,9 +48,13 @@ class ResidualEncoder(ItemEncoder):
         return self.id_dropout > 0
 
     def setup(self) -> None:
-        self.table = self.param("table", nn.initializers.xavier_normal(), (self.num_items, self.vector_width))
+        self.table = self.param(
+            "table", nn.initializers.xavier_normal(), (self.num_items, self.vector_width)
+        )
 
-    def item_features(self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables."""
         trust, table = tables["trust"], self.table
         if ids is not None:
@@ -66,7 +70,9 @@ class ResidualEncoder(ItemEncoder):
             return jnp.ones(count, bool)
         return jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, (count,))
 
-    def gates(self, logits: jax.Array | None, normaliser: jax.Array | None = None) -> jax.Array | None:
+    def gates(
+        self, logits: jax.Array | None, normaliser: jax.Array | None = None
+    ) -> jax.Array | None:
         """Gates of the text; the residual has none."""
         return self.text.gates(logits, normaliser)
 
@@ -84,7 +90,9 @@ class ResidualEncoder(ItemEncoder):
         weights, offset = self.text.last_layer(states)
         return jnp.concatenate([weights, states], axis=-1), offset
 
-    def score_all(self, features: jax.Array, states: jax.Array, gates: jax.Array | None) -> jax.Array:
+    def score_all(
+        self, features: jax.Array, states: jax.Array, gates: jax.Array | None
+    ) -> jax.Array:
         """Scores of all pairs: [C, F + D], [B, D] -> [B, C]."""
         text, residual = self._parts(features)
         return self.text.score_all(text, states, gates) + jnp.einsum("bd,cd->bc", states, residual)

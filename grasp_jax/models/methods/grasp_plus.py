@@ -46,4 +46,7 @@ class GRASPPlus(Method):
         """Items, their neighbours' means, and the "trust" n / (n + c) of each item."""
         n, c = facts.item_counts, facts.config.plus.id_trust
         trust = n / (n + c) if c else n >= 0
-        return [*(of_bank(bank, name) for name in ITEM_TABLES), FrozenTable("trust", trust.astype("float32"))]
+        return [
+            *(of_bank(bank, name) for name in ITEM_TABLES),
+            FrozenTable("trust", trust.astype("float32")),
+        ]

@@ -36,12 +36,16 @@ class Distillation(AuxiliaryLoss):
     num_users: int
     weight: float
 
-    def __call__(self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def __call__(
+        self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """Weighted mean squared error; 0 while no user has a state to learn from."""
         if context.states is None:
             return jnp.zeros(())
         places, users, there = newest_places(batch.segments, self.num_users)
-        teachers = jax.lax.stop_gradient(context.states[tables["similar_users"][users]].mean(axis=1))
+        teachers = jax.lax.stop_gradient(
+            context.states[tables["similar_users"][users]].mean(axis=1)
+        )
         newest = batch.states.reshape(-1, batch.states.shape[-1])[places]
         error = ((newest - teachers) ** 2).mean(axis=-1)
         return self.weight * jnp.where(there, error, 0.0).sum() / jnp.maximum(there.sum(), 1)

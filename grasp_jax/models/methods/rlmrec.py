@@ -48,9 +48,13 @@ class Alignment(AuxiliaryLoss):
 
     def _mlp(self) -> nn.Sequential:
         out = self.features if self.kind == CONTRASTIVE else self.width
-        return nn.Sequential([nn.Dense((self.features + self.width) // 2), nn.leaky_relu, nn.Dense(out)])
+        return nn.Sequential(
+            [nn.Dense((self.features + self.width) // 2), nn.leaky_relu, nn.Dense(out)]
+        )
 
-    def __call__(self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT) -> jax.Array:
+    def __call__(
+        self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
         """The weighted loss."""
         there = (batch.segments >= 0).ravel()
         places, users, is_user = newest_places(batch.segments, self.num_users)
@@ -60,12 +64,16 @@ class Alignment(AuxiliaryLoss):
         of_items = self._contrast(self.item_mlp, vectors, tables["item_text"][items], items, there)
         return self.weight * (of_users + of_items)
 
-    def _contrast(self, mlp: nn.Module, vectors: jax.Array, text: jax.Array, ids: jax.Array, valid: jax.Array) -> jax.Array:
+    def _contrast(
+        self, mlp: nn.Module, vectors: jax.Array, text: jax.Array, ids: jax.Array, valid: jax.Array
+    ) -> jax.Array:
         a, b = (vectors, mlp(text)) if self.kind == CONTRASTIVE else (mlp(vectors), text)
         return info_nce(a, b, ids, valid, self.temperature)
 
 
-def info_nce(a: jax.Array, b: jax.Array, ids: jax.Array, valid: jax.Array, temperature: float) -> jax.Array:
+def info_nce(
+    a: jax.Array, b: jax.Array, ids: jax.Array, valid: jax.Array, temperature: float
+) -> jax.Array:
     """Contrast of [n, width] rows by cosine: each `a` against its own `b` and those of other ids; mean over the valid rows."""
     a, b = (x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-8) for x in (a, b))
     logits = (a @ b.T) / temperature
@@ -106,4 +114,6 @@ class RLMRec(Plain):
         """`Alignment` with the config's temperature and weight."""
         options = config.rlmrec
         weight = {CONTRASTIVE: options.con_weight, GENERATIVE: options.gen_weight}[self.kind]
-        return Alignment(self.kind, config.features, sizes.width, sizes.num_users, options.temperature, weight)
+        return Alignment(
+            self.kind, config.features, sizes.width, sizes.num_users, options.temperature, weight
+        )

@@ -73,11 +73,15 @@ class Adam:
         assert not isinstance(held.params, Joined)
         return Read(held.params)
 
-    def loss_params(self, held: Held, trained: Params, ids: StepIds | None) -> tuple[Params, jax.Array | None]:
+    def loss_params(
+        self, held: Held, trained: Params, ids: StepIds | None
+    ) -> tuple[Params, jax.Array | None]:
         """The parameters that the model is given, and the [T, D] ID vectors of the step's items (`StepContext.id_rows`) or None."""
         return trained, None
 
-    def apply(self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate) -> Held:
+    def apply(
+        self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
+    ) -> Held:
         """One step of Adam along the gradient of `read.trained`."""
         return self._move(held, gradient, learning_rate)
 

@@ -48,19 +48,35 @@ def _tail_sums() -> np.ndarray:
     return sums.astype(np.float32)
 
 
-def without_table(params: Params, adam: optax.ScaleByAdamState) -> tuple[Params, optax.ScaleByAdamState, DeferredTable]:
+def without_table(
+    params: Params, adam: optax.ScaleByAdamState
+) -> tuple[Params, optax.ScaleByAdamState, DeferredTable]:
     """Takes the table out of the parameters and of Adam's state; all its rows are up to date."""
-    (params, table), (mu, first), (nu, second) = (pop_table(tree) for tree in (params, adam.mu, adam.nu))
+    (params, table), (mu, first), (nu, second) = (
+        pop_table(tree) for tree in (params, adam.mu, adam.nu)
+    )
     rows = jnp.concatenate([table, first, second], axis=-1)
-    return params, adam._replace(mu=mu, nu=nu), DeferredTable(rows, jnp.full(len(rows), adam.count, jnp.int32))
+    return (
+        params,
+        adam._replace(mu=mu, nu=nu),
+        DeferredTable(rows, jnp.full(len(rows), adam.count, jnp.int32)),
+    )
 
 
 def with_table(
-    params: Params, adam: optax.ScaleByAdamState, table: DeferredTable, learning_rate: Rate, epsilon: float
-) -> tuple[Params, optax.ScaleByAdamState]:  # fmt: skip
+    params: Params,
+    adam: optax.ScaleByAdamState,
+    table: DeferredTable,
+    learning_rate: Rate,
+    epsilon: float,
+) -> tuple[Params, optax.ScaleByAdamState]:
     """Brings all rows up to date and puts the table back."""
-    parts = jnp.split(_catch_up(table.rows, table.updated, adam.count, learning_rate, epsilon), 3, axis=-1)
-    params, mu, nu = (put_table(tree, part) for tree, part in zip((params, adam.mu, adam.nu), parts, strict=True))
+    parts = jnp.split(
+        _catch_up(table.rows, table.updated, adam.count, learning_rate, epsilon), 3, axis=-1
+    )
+    params, mu, nu = (
+        put_table(tree, part) for tree, part in zip((params, adam.mu, adam.nu), parts, strict=True)
+    )
     return params, adam._replace(mu=mu, nu=nu)
 
 
@@ -97,33 +113,56 @@ def parameters(rows: jax.Array) -> jax.Array:
     return rows[:, : rows.shape[1] // 3]
 
 
-def read_rows(table: DeferredTable, rows: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float) -> jax.Array:
+def read_rows(
+    table: DeferredTable, rows: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float
+) -> jax.Array:
     """[U, 3D] up-to-date parameters and moments of the [U] rows after `steps` steps; rows out of bounds read as 0."""
     read = table.rows.at[rows].get(mode="fill", fill_value=0.0)
-    return _catch_up(read, table.updated.at[rows].get(mode="fill", fill_value=0), steps, learning_rate, epsilon)
+    return _catch_up(
+        read, table.updated.at[rows].get(mode="fill", fill_value=0), steps, learning_rate, epsilon
+    )
 
 
 def update_rows(
-    table: DeferredTable, rows: jax.Array, read: jax.Array, gradient: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float
-) -> DeferredTable:  # fmt: skip
+    table: DeferredTable,
+    rows: jax.Array,
+    read: jax.Array,
+    gradient: jax.Array,
+    steps: jax.Array,
+    learning_rate: Rate,
+    epsilon: float,
+) -> DeferredTable:
     """Adam's step number `steps` on the rows that `read_rows` gave, with their [U, D] gradient; rows out of bounds are dropped."""
     parameters, first, second = jnp.split(read, 3, axis=-1)
     first = B1 * first + (1 - B1) * gradient
     second = B2 * second + (1 - B2) * gradient**2
-    correction_1, correction_2 = 1 - B1 ** steps.astype(jnp.float32), 1 - B2 ** steps.astype(jnp.float32)
-    parameters -= learning_rate * (first / correction_1) / (jnp.sqrt(second / correction_2) + epsilon)
+    correction_1, correction_2 = (
+        1 - B1 ** steps.astype(jnp.float32),
+        1 - B2 ** steps.astype(jnp.float32),
+    )
+    parameters -= (
+        learning_rate * (first / correction_1) / (jnp.sqrt(second / correction_2) + epsilon)
+    )
     new = jnp.concatenate([parameters, first, second], axis=-1)
     return DeferredTable(
-        table.rows.at[rows].set(new, mode="drop", unique_indices=True), table.updated.at[rows].set(steps, mode="drop", unique_indices=True)
+        table.rows.at[rows].set(new, mode="drop", unique_indices=True),
+        table.updated.at[rows].set(steps, mode="drop", unique_indices=True),
     )
 
 
-def _catch_up(rows: jax.Array, updated: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float) -> jax.Array:
+def _catch_up(
+    rows: jax.Array, updated: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float
+) -> jax.Array:
     """What dense Adam makes of rows [U, 3D] without a gradient from step `updated` [U] to `steps` []."""
     parameters, first, second = jnp.split(rows, 3, axis=-1)
     behind = (steps - updated).astype(jnp.float32)[:, None]
     sums = jnp.asarray(_tail_sums())
-    moved = sums[jnp.minimum(updated, SETTLED)][:, None] - DECAY**behind * sums[jnp.minimum(steps, SETTLED)]
+    moved = (
+        sums[jnp.minimum(updated, SETTLED)][:, None]
+        - DECAY**behind * sums[jnp.minimum(steps, SETTLED)]
+    )
     seen = jnp.maximum(updated, 1).astype(jnp.float32)[:, None]
-    parameters -= learning_rate * first / (jnp.sqrt(second) + epsilon * jnp.sqrt(1 - B2**seen)) * moved
+    parameters -= (
+        learning_rate * first / (jnp.sqrt(second) + epsilon * jnp.sqrt(1 - B2**seen)) * moved
+    )
     return jnp.concatenate([parameters, B1**behind * first, B2**behind * second], axis=-1)

@@ -28,7 +28,9 @@ class AdamInOneVector(Adam):
 
     def end(self, held: Held, learning_rate: jax.Array) -> tuple[Params, optax.ScaleByAdamState]:
         """Takes them apart."""
-        part = _in_each(jax.vmap(functools.partial(one_vector.part, like=self.like)), held.params, held.adam)
+        part = _in_each(
+            jax.vmap(functools.partial(one_vector.part, like=self.like)), held.params, held.adam
+        )
         return super().end(part, learning_rate)
 
     def read(self, held: Held, ids: StepIds | None, learning_rate: Rate) -> Read:
@@ -36,7 +38,9 @@ class AdamInOneVector(Adam):
         assert isinstance(held.params, Joined)
         return Read(one_vector.part(held.params, self.like))
 
-    def apply(self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate) -> Held:
+    def apply(
+        self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
+    ) -> Held:
         """Of the joined gradient."""
         return self._move(held, one_vector.join(gradient), learning_rate)
 
@@ -68,23 +72,33 @@ class AdamBesideIdTable(Adam):
         assert held.table is not None and ids is not None
         trained = self.rest.read(held, ids, learning_rate).trained
         with jax.named_scope("gather"):
-            rows = deferred_adam.read_rows(held.table, ids.rows, held.adam.count, learning_rate, self.epsilon)
+            rows = deferred_adam.read_rows(
+                held.table, ids.rows, held.adam.count, learning_rate, self.epsilon
+            )
         return Read(deferred_adam.put_table(trained, deferred_adam.parameters(rows)), rows)
 
-    def loss_params(self, held: Held, trained: Params, ids: StepIds | None) -> tuple[Params, jax.Array | None]:
+    def loss_params(
+        self, held: Held, trained: Params, ids: StepIds | None
+    ) -> tuple[Params, jax.Array | None]:
         """The model reads ID vectors of the step's items alone."""
         assert held.table is not None and ids is not None
         params, vectors = deferred_adam.pop_table(trained)
         with jax.named_scope("gather"):
             id_rows = vectors[ids.places]
-        return deferred_adam.put_table(params, deferred_adam.parameters(held.table.rows)), id_rows  # flax wants it there; nobody reads it
+        return deferred_adam.put_table(
+            params, deferred_adam.parameters(held.table.rows)
+        ), id_rows  # flax wants it there; nobody reads it
 
-    def apply(self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate) -> Held:
+    def apply(
+        self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
+    ) -> Held:
         """Of the rows that were read, and of all other parameters."""
         assert held.table is not None and read.rows is not None and ids is not None
         gradient, of_rows = deferred_adam.pop_table(gradient)
         steps = held.adam.count + 1
-        table = deferred_adam.update_rows(held.table, ids.rows, read.rows, of_rows, steps, learning_rate, self.epsilon)
+        table = deferred_adam.update_rows(
+            held.table, ids.rows, read.rows, of_rows, steps, learning_rate, self.epsilon
+        )
         return self.rest.apply(held, read, gradient, ids, learning_rate)._replace(table=table)
 
 
@@ -105,6 +119,8 @@ def choose_optimiser(params: Params, epsilon: float, in_one_vector: bool, defers
     return AdamBesideIdTable(adam) if defers else adam
 
 
-def _in_each(change: Callable[[Any], Any], params: Params | Joined, adam: optax.ScaleByAdamState) -> Held:
+def _in_each(
+    change: Callable[[Any], Any], params: Params | Joined, adam: optax.ScaleByAdamState
+) -> Held:
     """Parameters and both moments changed in the same way."""
     return Held(change(params), adam._replace(mu=change(adam.mu), nu=change(adam.nu)))

@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-LARGEST = 1 << 20  # numbers of a leaf that is copied into the vector; larger ones keep the device busy on their own
+LARGEST = (
+    1 << 20
+)  # numbers of a leaf that is copied into the vector; larger ones keep the device busy on their own
 
 Tree = TypeVar("Tree")
 
@@ -34,7 +36,10 @@ def join(tree: object) -> Joined:
     """The leaves of a tree of arrays of one type."""
     leaves = jax.tree.leaves(tree)
     small = [leaf.ravel() for leaf in leaves if _is_small(leaf)]
-    return Joined(jnp.concatenate(small) if small else jnp.zeros(0), [leaf for leaf in leaves if not _is_small(leaf)])
+    return Joined(
+        jnp.concatenate(small) if small else jnp.zeros(0),
+        [leaf for leaf in leaves if not _is_small(leaf)],
+    )
 
 
 def part(joined: Joined, like: Tree) -> Tree:
