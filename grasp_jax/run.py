@@ -337,7 +337,7 @@ def seconds(run: Run) -> dict[str, float]:
     epochs = {
         (r["method"], r["backbone"], r["epoch"]): r
         for r in run.records.read()
-        if r["event"] == "epoch"
+        if r["event"] in ("epoch", "refit")
     }
     for record in epochs.values():  # models trained together share an epoch's seconds
         totals["train"] += record["train_seconds"]
