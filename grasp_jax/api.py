@@ -15,7 +15,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +36,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.evaluation.ranking_metrics import Metric
 from grasp_jax.frames import Frame, as_frame, rows_as_frame
-from grasp_jax.log import logger, show_progress
+from grasp_jax.log import show_progress
 from grasp_jax.paths import check_folder
 from grasp_jax.serving import histories as people
 from grasp_jax.serving.answers import (
@@ -46,14 +46,12 @@ from grasp_jax.serving.answers import (
     People,
     Unknown,
     answer,
-    as_text,
-    is_list,
     known_rows,
-    listed,
     rows_of_histories,
 )
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.histories import OnDevice
+from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
 if TYPE_CHECKING:  # what training takes is imported when something is trained
@@ -106,6 +104,7 @@ class Recommender:
         self._fitted: Fitted | None = None
         self._artifact: Artifact | None = None
         self._placed: OnDevice | None = None
+        self._item_vectors: np.ndarray | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -165,7 +164,8 @@ class Recommender:
         compiled.keep(config.compilation_cache)
         self._fitted = fit(config, folder, dataset, listeners)
         self._temporary = temporary  # an earlier one goes only now
-        self.config, self._dataset, self._artifact, self._placed = config, dataset, None, None
+        self.config, self._dataset = config, dataset
+        self._artifact = self._placed = self._item_vectors = None
         if refit:
             self._fitted = refit_of(self._fitted, listeners)
         return self
@@ -395,7 +395,7 @@ class Recommender:
             raise UserError(
                 "users: a saved model holds no users; give histories=, or load it with dataset="
             )
-        names, found = _users_of(dataset, users, unknown)
+        names, found = users_of_data(dataset, users, unknown)
         if self._fitted is not None:
             return People(names, found >= 0, self._fitted.audience, found[found >= 0])
         log = dataset.log
@@ -424,57 +424,23 @@ class Recommender:
         known = np.array([len(own) > 0 for own in histories], bool)
         if not known.any():
             return People(names, known, None, np.empty(0, np.int64))
-        if self._placed is None:
-            self._placed = people.place(self.artifact)
         own = [history for history in histories if len(history)]
         low = (
             None
             if disliked is None
             else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
         )
-        audience = people.audience_of_histories(self.artifact, own, self._placed, low)
+        audience = people.audience_of_histories(self.artifact, own, self._on_device(), low)
         return People(names, known, audience, np.arange(len(own)))
 
     def _vectors(self) -> np.ndarray:
+        """[V, D] `item_vectors`, computed once."""
+        if self._item_vectors is None:
+            placed = self._on_device()
+            self._item_vectors = item_vectors(self.artifact, placed.params, placed.features)
+        return self._item_vectors
+
+    def _on_device(self) -> OnDevice:
         if self._placed is None:
             self._placed = people.place(self.artifact)
-        return item_vectors(self.artifact, self._placed.params, self._placed.features)
-
-
-def _users_of(
-    dataset: Dataset, users: Ids | None, unknown: Unknown
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of users as asked for, each once, and the row of each in the data, -1 for unknown ones.
-
-    Raises:
-      UserError: no list of ids, or an unknown id that must be known.
-    """
-    if users is None:
-        return dataset.user_ids, np.arange(dataset.log.num_users)
-    if not is_list(users):
-        raise UserError(f"users: {users!r}; expected a list of user ids")
-    given = listed(users)
-    if nested := [name for name in given if is_list(name)]:
-        raise UserError(
-            f"users: {nested[0]!r} in the list; expected ids of users; lists of items are given as histories="
-        )
-    row_of = {str(name): row for row, name in enumerate(dataset.log.user_ids.tolist())}
-    by_text: dict[str, Hashable] = {}
-    for name in given:
-        by_text.setdefault(as_text(name), name)
-    once = list(by_text.values())
-    if len(once) < len(given):
-        logger.warning(
-            f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once"
-        )
-    found = np.array([row_of.get(text, -1) for text in by_text], np.int64)
-    if (found < 0).any():
-        first = once[int(np.flatnonzero(found < 0)[0])]
-        if unknown == "error":
-            raise UserError(
-                f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
-            )
-        logger.warning(
-            f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"
-        )
-    return np.array(once, dtype=object if len({type(name) for name in once}) > 1 else None), found
+        return self._placed

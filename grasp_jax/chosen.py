@@ -1,7 +1,6 @@
 """Which of a run's trained models answers, and over whose histories."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,8 +108,8 @@ def artifact_of(chosen: Chosen) -> Artifact:
     trial, run, bank = chosen.trial, chosen.trial.run, chosen.trial.prepared.bank
     ranker, method = chosen.ranker, METHODS[chosen.trial.method]
     encoder, columns, tables = None, {}, {}
-    if bank is not None and method.needs_bank:
-        encoder = saved_encoder(run.bank_folder)
+    if bank is not None and method.needs_bank and bank.encoder_folder is not None:
+        encoder = SavedTextEncoder.load(bank.encoder_folder)
     if method.gated(trial.config.model):
         assert bank is not None
         tables = {"items": bank.items, "items_similar": bank.items_similar, "users": bank.users}
@@ -136,9 +135,3 @@ def artifact_of(chosen: Chosen) -> Artifact:
         encoder=encoder,
         made_from=chosen.made_from,
     )
-
-
-def saved_encoder(bank_folder: pathlib.Path) -> SavedTextEncoder | None:
-    """The text encoder of a knowledge bank; None where the bank was made without texts, or by a version that saved none."""
-    folder = bank_folder / "encoder"
-    return SavedTextEncoder.load(folder) if folder.is_dir() else None

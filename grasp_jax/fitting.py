@@ -115,7 +115,7 @@ def open_finished(
         (name, of)
         for name in (METHODS if method is None else names(method))
         for of in (BACKBONES if backbone is None else names(backbone))
-        if find_model(workdir / "checkpoints" / f"{name}-{of}")
+        if find_model(checkpoint_folder(workdir, name, of))
     ]
     if not there:
         wanted = "-".join(part for part in (method, backbone) if part) or "model"
@@ -147,7 +147,7 @@ def _refitted(workdir: pathlib.Path, dataset: Dataset, wanted: tuple[str, str]) 
             f"{workdir}: the refit is of {others}, not of {'-'.join(wanted)}, and is not used; refit again"
         )
         return None
-    if find_model(checkpoint_folder(run, *wanted)) is None:
+    if find_model(checkpoint_folder(workdir, *wanted)) is None:
         return None
     trial = make_trial(prepare(run), *wanted)
     snapshot, epochs = trained(trial), trial.config.train.max_epochs

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.chosen import audience_of, choose
-from grasp_jax.config import Config, check_workdir
+from grasp_jax.config import Config
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
 from grasp_jax.data.summary import summary_lines
@@ -18,6 +18,7 @@ from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import Wanted
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
+from grasp_jax.fitting import fit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
 from grasp_jax.knowledge.audit.sheet import sheet_rows
@@ -35,7 +36,7 @@ from grasp_jax.planning import plan_lines
 from grasp_jax.refit import refit_config, refit_workdir
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
-from grasp_jax.run import Prepared, Run, check, claim, open_run, prepare, seconds
+from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.serving.users import read_users
 from grasp_jax.training.checkpoint import hash_of_model
@@ -181,14 +182,9 @@ def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
     print(f"model: {chosen.trial.name}, {chosen.why}; nothing is held back now")
-    again = open_run(
-        refit_config(run, chosen), refit_workdir(run), run.dataset, allow_older=run.allow_older
-    )
-    check_workdir(again.config, again.workdir)
-    train(again, options)
-    print(
-        f"the model for production is in {again.workdir}: --mode=recommend --workdir={again.workdir}"
-    )
+    workdir = refit_workdir(run)
+    fit(refit_config(run, chosen), workdir, run.dataset)
+    print(f"the model for production is in {workdir}: --mode=recommend --workdir={workdir}")
 
 
 def audit(run: Run, options: Options) -> None:

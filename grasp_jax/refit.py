@@ -35,18 +35,14 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
     trial, progress = chosen.trial, chosen.snapshot.progress
     epochs = max(1, round(float(np.mean(progress.best_epoch[chosen.replicas]))))
     replica = trial.replicas[chosen.replica]
-    settled = trial.config.with_fields(
+    return trial.config.with_fields(
         {
             "data.split": "none",
-            "model.method": trial.method,
-            "model.backbone": trial.backbone,
             "model.dropout": (replica.dropout,),
             "train.learning_rate": (replica.learning_rate,),
             "train.seeds": (replica.seed,),
             "train.max_epochs": epochs,
             "knowledge.path": "",  # a bank of its own, WORKDIR/refit/knowledge: users' texts tell of all interactions now
             "knowledge.since": "",
-            "by_method": {},
         }
     )
-    return settled

@@ -86,7 +86,7 @@ class Trial:
     @property
     def folder(self) -> pathlib.Path:
         """Of its checkpoints."""
-        return checkpoint_folder(self.run, self.method, self.backbone)
+        return checkpoint_folder(self.run.workdir, self.method, self.backbone)
 
     def ranker(self, snapshot: Snapshot, replica: int) -> Ranker:
         """The best model of one replica."""
@@ -94,9 +94,9 @@ class Trial:
         return Ranker.of(self.model, params, self.data.device, self.data.tables)
 
 
-def checkpoint_folder(run: Run, method: str, backbone: str) -> pathlib.Path:
+def checkpoint_folder(workdir: pathlib.Path, method: str, backbone: str) -> pathlib.Path:
     """Where the checkpoints of a trial are."""
-    return run.workdir / "checkpoints" / f"{method}-{backbone}"
+    return workdir / "checkpoints" / f"{method}-{backbone}"
 
 
 def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:

@@ -152,7 +152,7 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
     try:
         evaluated, made_from = _read(run, method, backbone)
         if model is None and (
-            found := find_model(checkpoint_folder(run, method, backbone), run.allow_older)
+            found := find_model(checkpoint_folder(run.workdir, method, backbone), run.allow_older)
         ):
             model = found.manifest.get("model")
         wanted = results_made_from(run, method, model)

@@ -37,7 +37,7 @@ class Config(Section):
     compilation_cache: str = field(
         "~/.cache/grasp_jax",
         TEXT,
-        "Folder of compiled programs; empty compiles anew in every process.",
+        "Folder of compiled programs; empty: every process compiles again.",
         NOTHING,
     )
     mesh: MeshConfig = MeshConfig()

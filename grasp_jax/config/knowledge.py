@@ -126,7 +126,7 @@ class KnowledgeConfig(Section):
     since: str = field(
         "",
         TEXT,
-        "A bank of an earlier day, of which what is unchanged is kept; also --since=BANK.",
+        "Folder of an earlier knowledge bank: rows of unchanged texts come from it; also --since.",
         NOTHING,
     )
     centre_from: str = field(

@@ -33,7 +33,7 @@ class LlmEsrConfig(Section):
     similar_users: int = field(
         10, SIZE, "Users with the nearest text whose states are distilled from."
     )
-    alpha: float = field(0.1, WEIGHT, "Weight of the distillation beside Eq. 6.")
+    alpha: float = field(0.1, WEIGHT, "Weight of the distillation loss, added to Eq. 6.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,10 @@ class RlmRecConfig(Section):
     """The methods rlmrec_con and rlmrec_gen."""
 
     SECTION: ClassVar[str] = "model.rlmrec"
-    con_weight: float = field(0.01, WEIGHT, "Weight of rlmrec_con's alignment beside Eq. 6.")
-    gen_weight: float = field(0.1, WEIGHT, "Weight of rlmrec_gen's alignment beside Eq. 6.")
+    con_weight: float = field(
+        0.01, WEIGHT, "Weight of rlmrec_con's alignment loss, added to Eq. 6."
+    )
+    gen_weight: float = field(0.1, WEIGHT, "Weight of rlmrec_gen's alignment loss, added to Eq. 6.")
     temperature: float = field(
         0.2, Real(1e-6, 1e6), "By which cosines are divided in the alignment."
     )
@@ -108,7 +110,7 @@ class ModelConfig(Section):
         "paper", GATES, "How much text a user takes in, Eq. 3: paper | learned | none | softmax."
     )
     gate_scale: float = field(
-        1.0, LENGTH, "Factor of the logits of the gate paper, beside its 1 / sqrt(E)."
+        1.0, LENGTH, "With gate=paper: factor of the logits, on top of 1 / sqrt(E)."
     )
     gate_query: str = field(
         "user",

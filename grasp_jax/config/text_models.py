@@ -27,10 +27,9 @@ from grasp_jax.config.fields import BANK, NOTHING, Section, field
 
 
 @dataclasses.dataclass(frozen=True)
-class DescribeConfig(Section):
-    """The describer `openai`; `transformers` reads what concerns answers, and the cache, too."""
+class EndpointConfig(Section):
+    """What every OpenAI-compatible endpoint is asked by; base of its sections."""
 
-    SECTION: ClassVar[str] = "knowledge.describe"
     base_url: str = field(
         "",
         ADDRESS,
@@ -38,18 +37,9 @@ class DescribeConfig(Section):
         "itself.",
         NOTHING,
     )
-    model: str = field("gpt-4o-mini", NAME, "Name of the model at that address.", BANK)
     key_variable: str = field(
         "OPENAI_API_KEY", VARIABLE, "Name of the environment variable that holds the key.", NOTHING
     )
-    temperature: float = field(
-        0.0, Real(0, 100), "Randomness of the answers; 0 takes the likeliest token.", BANK
-    )
-    max_tokens: int = field(300, Whole(1, 10**6), "Length of an answer, at most, in tokens.", BANK)
-    max_characters: int = field(
-        4000, Whole(1, 10**8), "Length from which an answer is cut, in characters.", BANK
-    )
-    concurrency: int = field(32, REQUESTS, "Requests in flight at once.", NOTHING)
     requests_per_minute: int = field(
         0, COUNT_OR_NONE, "Requests a minute, at most; 0 sets no limit.", NOTHING
     )
@@ -58,6 +48,22 @@ class DescribeConfig(Section):
     )
     timeout: float = field(60.0, SECONDS, "How long an answer is waited for, in seconds.", NOTHING)
     retries: int = field(8, RETRIES, "How often a failed request is sent again.", NOTHING)
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribeConfig(EndpointConfig):
+    """The describer `openai`; `transformers` reads what concerns answers, and the cache, too."""
+
+    SECTION: ClassVar[str] = "knowledge.describe"
+    model: str = field("gpt-4o-mini", NAME, "Name of the model at that address.", BANK)
+    temperature: float = field(
+        0.0, Real(0, 100), "Randomness of the answers; 0 takes the likeliest token.", BANK
+    )
+    max_tokens: int = field(300, Whole(1, 10**6), "Length of an answer, at most, in tokens.", BANK)
+    max_characters: int = field(
+        4000, Whole(1, 10**8), "Length from which an answer is cut, in characters.", BANK
+    )
+    concurrency: int = field(32, REQUESTS, "Requests in flight at once.", NOTHING)
     price_prompt: float = field(
         0.0, PRICE, "Price of a million tokens of prompts, for the estimate of cost.", NOTHING
     )
@@ -120,21 +126,11 @@ class SentenceConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedConfig(Section):
+class EmbedConfig(EndpointConfig):
     """The encoder `openai`, an embeddings endpoint."""
 
     SECTION: ClassVar[str] = "knowledge.embed"
-    base_url: str = field(
-        "",
-        ADDRESS,
-        "Address of an OpenAI-compatible server, http://localhost:8000/v1; empty for OpenAI "
-        "itself.",
-        NOTHING,
-    )
     model: str = field("text-embedding-3-small", NAME, "Name of the model at that address.", BANK)
-    key_variable: str = field(
-        "OPENAI_API_KEY", VARIABLE, "Name of the environment variable that holds the key.", NOTHING
-    )
     dimensions: int = field(
         0,
         SIZE_OR_NONE,
@@ -144,14 +140,6 @@ class EmbedConfig(Section):
     batch_texts: int = field(256, SIZE, "Texts of a request, at most.", NOTHING)
     batch_tokens: int = field(16_000, Whole(1, 10**8), "Tokens of a request, at most.", NOTHING)
     concurrency: int = field(8, REQUESTS, "Requests in flight at once.", NOTHING)
-    requests_per_minute: int = field(
-        0, COUNT_OR_NONE, "Requests a minute, at most; 0 sets no limit.", NOTHING
-    )
-    tokens_per_minute: int = field(
-        0, COUNT_OR_NONE, "Tokens a minute, at most; 0 sets no limit.", NOTHING
-    )
-    timeout: float = field(60.0, SECONDS, "How long an answer is waited for, in seconds.", NOTHING)
-    retries: int = field(8, RETRIES, "How often a failed request is sent again.", NOTHING)
     price_prompt: float = field(
         0.0, PRICE, "Price of a million tokens of texts, for the estimate of cost.", NOTHING
     )

@@ -63,13 +63,13 @@ class TrainConfig(Section):
             "one or more different positive numbers that a float32 holds",
             _learning_rates,
         ),
-        "Of Adam; of several, all are trained, beside the dropouts, and validation chooses.",
+        "Of Adam. Of several, each is trained with each dropout, and validation chooses.",
     )
     one_item_users: bool = field(
         False,
         SWITCH,
-        "Whether backbones with a mask also train on users with one training item, which is asked "
-        "for from the mask alone.",
+        "Whether backbones with a mask also train on users with one training item: the mask alone "
+        "predicts it.",
     )
     targets: str = field(
         "every",
@@ -108,7 +108,7 @@ class EvalConfig(Section):
     SECTION: ClassVar[str] = "eval"
     seed: int = field(42, SEED, "Of the negatives and of the users that are drawn.")
     num_negatives: int = field(
-        100, Whole(1, 2**24), "Of the sampled protocol: items beside the target."
+        100, Whole(1, 2**24), "Items that the target is ranked among, in the sampled protocol."
     )
     include_short_users: bool = field(
         False, SWITCH, "Whether users whose history is too short to train on are evaluated too."

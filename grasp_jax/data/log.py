@@ -61,6 +61,11 @@ class InteractionLog:
         """[I] int32 user row of each interaction."""
         return np.repeat(np.arange(self.num_users, dtype=np.int32), self.lengths)
 
+    @functools.cached_property
+    def user_rows(self) -> dict[str, int]:
+        """Row of each user by its id as text; made once, for a service asks for it at every call."""
+        return {str(name): row for row, name in enumerate(self.user_ids.tolist())}
+
     def fingerprint(self) -> str:
         """SHA-256 of everything a model or a knowledge bank can depend on; order within a user is part of it, times are not.
 

@@ -1,15 +1,19 @@
-"""Whom --users asks for: ids of a file, one a line, and which of them the data do not know."""
+"""Users by their ids: those of a file that --users names, or of a list; and which of them the data do not have."""
 
 import pathlib
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_text
+from grasp_jax.log import logger
+from grasp_jax.serving.answers import Ids, Unknown, as_text, is_list, listed
 
 MEND = "--users takes one user id per line, as UTF-8 text, or a .parquet file with a column 'user'"
 
@@ -37,7 +41,7 @@ def read_users(path: str | None, log: InteractionLog) -> Selection:
     wanted = _ids(pathlib.Path(path))
     if not wanted:
         raise UserError(f"--users: {path} is empty; {MEND}")
-    row_of = {name: row for row, name in enumerate(log.user_ids.astype(str).tolist())}
+    row_of = log.user_rows
     rows: dict[int, None] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
@@ -92,3 +96,41 @@ def _reason(name: str, row_of: dict[str, int], log: InteractionLog) -> str:
     ):
         return f"no user of the data, whose ids are whole numbers; {int(stripped)} is one"
     return "no user of the data"
+
+
+def users_of_data(
+    dataset: Dataset, users: Ids | None, unknown: Unknown
+) -> tuple[np.ndarray, np.ndarray]:
+    """The users of a list, each once, and the row of each in the data, -1 for one that the data do not have.
+
+    Raises:
+      UserError: no list of ids, or an unknown id that must be known.
+    """
+    if users is None:
+        return dataset.user_ids, np.arange(dataset.log.num_users)
+    if not is_list(users):
+        raise UserError(f"users: {users!r}; expected a list of user ids")
+    given = listed(users)
+    if nested := [name for name in given if is_list(name)]:
+        raise UserError(
+            f"users: {nested[0]!r} in the list; expected ids of users; lists of items are given as histories="
+        )
+    by_text: dict[str, Hashable] = {}
+    for name in given:
+        by_text.setdefault(as_text(name), name)
+    once = list(by_text.values())
+    if len(once) < len(given):
+        logger.warning(
+            f"{len(given) - len(once):,} of {len(given):,} users stand in the list twice and are answered once"
+        )
+    found = np.array([dataset.log.user_rows.get(text, -1) for text in by_text], np.int64)
+    if (found < 0).any():
+        first = once[int(np.flatnonzero(found < 0)[0])]
+        if unknown == "error":
+            raise UserError(
+                f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
+            )
+        logger.warning(
+            f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"
+        )
+    return np.array(once, dtype=object if len({type(name) for name in once}) > 1 else None), found
