@@ -14,7 +14,6 @@ SAME = (
     "eval.full",
     "eval.seed",
     "eval.num_negatives",
-    "eval.exclude_seen",
     "eval.full_users",
     "eval.include_short_users",
     "data.split",

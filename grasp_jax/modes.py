@@ -263,9 +263,13 @@ def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
         trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
-        for protocol in next(iter(trials.values())).gains:
+        for protocol in dict.fromkeys(name for trial in trials.values() for name in trial.gains):
             comparisons = compare(
-                {method: trial.gains[protocol] for method, trial in trials.items()}
+                {
+                    method: trial.gains[protocol]
+                    for method, trial in trials.items()
+                    if protocol in trial.gains
+                }
             )
             rows += [
                 {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}

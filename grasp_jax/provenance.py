@@ -16,20 +16,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from grasp_jax.config import flatten
+from grasp_jax.config import flatten, upgraded
 
 MadeFrom = Mapping[str, Any]
 
 
 def difference(stored: MadeFrom, wanted: MadeFrom) -> str:
     """The first thing that differs between what an artefact was made from and what a run has; empty where nothing does."""
-    before, now = flatten(dict(stored)), flatten(_plain(wanted))
+    before, now = (flatten(_by_this_version(tree)) for tree in (dict(stored), _plain(wanted)))
     for name in sorted(
         before.keys() | now.keys(), key=lambda name: (_ORDER.index(name.split(".")[0]), name)
     ):
         if before.get(name) != now.get(name):
             return _said(name, before.get(name), now.get(name))
     return ""
+
+
+def _by_this_version(tree: dict[str, Any]) -> dict[str, Any]:
+    """A description whose config has the fields of this version."""
+    config = tree.get("config")
+    return tree | {"config": upgraded(config)} if isinstance(config, Mapping) else tree
 
 
 _ORDER = ("data", "config", "bank", "model", "negatives")

@@ -155,7 +155,7 @@ def open_run(
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
     split = make_split(config.data, dataset.log, config.eval.include_short_users)
     split, _ = without_sated(split, config.eval.num_negatives)
-    groups = head_tail_groups(split, config.data.tail_user_below, config.data.tail_item_below)
+    groups = head_tail_groups(split, data.tail_user_below, data.tail_item_below, config.eval.groups)
     return Run(config, workdir, dataset, split, groups, allow_older)
 
 

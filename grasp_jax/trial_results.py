@@ -13,9 +13,10 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.evaluation.examples import Shown, example_users, examples, target_gates
 from grasp_jax.evaluation.metrics import group_rows
+from grasp_jax.evaluation.protocols import FULL, SAMPLED, UNSEEN
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
+from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
 from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.evaluation.significance import ndcg_gains
@@ -34,6 +35,9 @@ from grasp_jax.trial import Trial, checkpoint_folder, preferred_replicas
 from grasp_jax.workdir import read_trial_file, trial_file
 
 Ranks = dict[str, tuple[EvaluationSet, np.ndarray]]  # by protocol
+AGAIN = (
+    "run --mode=evaluate --config.model.method={} --config.model.backbone={} to measure it again"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Evaluated:
     """Test results of one trial.
 
     Attributes:
-      rows: of `results.json`, for both protocols, all groups and each seed.
-      gains: per protocol [n] NDCG@10 of each user, mean over seeds; methods of one run have the same users in the same order.
+      rows: of `results.json`, for every protocol, all groups and each seed.
+      gains: per protocol [S, n] NDCG@10 of each seed and user; methods of one run have the same users in the same order.
     """
 
     rows: list[dict[str, Any]]
@@ -50,7 +54,7 @@ class Evaluated:
 
 
 def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
-    """Test results of a trial by both protocols; rows, ranks, examples and gates are stored in the workdir.
+    """Test results of a trial by every protocol; rows, ranks, examples and gates are stored in the workdir.
 
     Raises:
       UserError: nothing was held back to test on.
@@ -63,10 +67,15 @@ def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
             trial.prepared, "test", trial.method, trial.backbone, config.full_users
         )
     rows: list[dict[str, Any]] = []
+    seen = _seen(trial, ranking) if ranking is not None else None
     for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
         ranker, seed = trial.ranker(snapshot, replica), trial.replicas[replica].seed
         labels = row_labels(trial, snapshot, replica)
-        for protocol, (evaluation, values) in _test_ranks(trial, ranker, test, ranking).items():
+        ranks: Ranks = {SAMPLED: (test, sampled_ranks(ranker, test))}
+        if ranking is not None and seen is not None:
+            found = _full(trial, ranker, ranking, seen)
+            ranks |= {FULL: (ranking, found.full), UNSEEN: (ranking, found.unseen)}
+        for protocol, (evaluation, values) in ranks.items():
             if is_main_process():
                 users = run.split.log.user_ids[evaluation.users]
                 write_arrays(_ranks_file(run, trial.name, seed, protocol), user=users, rank=values)
@@ -95,22 +104,17 @@ def row_labels(trial: Trial, snapshot: Snapshot, replica: int) -> dict[str, Any]
     }
 
 
-def _test_ranks(
-    trial: Trial, ranker: Ranker, test: EvaluationSet, ranking: EvaluationSet | None
-) -> Ranks:
-    """Ranks of the targets among stored negatives, and of those of `ranking` among all items."""
-    ranks: Ranks = {"sampled100": (test, sampled_ranks(ranker, test))}
-    if ranking is not None:
-        ranks["full"] = (ranking, _full(trial, ranker, ranking))
-    return ranks
+def _seen(trial: Trial, ranking: EvaluationSet) -> np.ndarray:
+    """[S, J, 2] what test users have had before the target."""
+    split = trial.run.split
+    return seen_pairs(split.log, split.test, ranking.batches)
 
 
-def _full(trial: Trial, ranker: Ranker, ranking: EvaluationSet) -> np.ndarray:
-    """[n] int32 ranks among all items."""
-    config, split = trial.run.config.eval, trial.run.split
-    seen = seen_pairs(split.log, split.test, ranking.batches) if config.exclude_seen else None
+def _full(trial: Trial, ranker: Ranker, ranking: EvaluationSet, seen: np.ndarray) -> FullRanks:
+    """Ranks among all items, and among those that users have not had."""
+    item_block = trial.run.config.eval.item_block
     with progress_bar(len(ranking.users), f"{trial.method}: full ranking", "user") as bar:
-        return full_ranks(ranker, ranking, config.item_block, seen, bar.update)
+        return full_ranks(ranker, ranking, item_block, seen, bar.update)
 
 
 def _store_rows(trial: Trial, snapshot: Snapshot, rows: list[dict[str, Any]]) -> None:
@@ -145,10 +149,9 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
     Returns:
       None where it was never measured, or is to be measured again: its files are damaged, which is said, or were made from something else.
     """
-    path = trial_file(run.workdir, method, backbone)
+    path, at_hand = trial_file(run.workdir, method, backbone), model is not None
     if not path.exists():
         return None
-    again = f"run --mode=evaluate --config.model.method={method} --config.model.backbone={backbone} to measure it again"
     try:
         evaluated, made_from = _read(run, method, backbone)
         if model is None and (
@@ -158,19 +161,35 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
         wanted = results_made_from(run, method, model)
         if model is None:
             made_from = {name: value for name, value in made_from.items() if name != "model"}
-        reason = difference(made_from, wanted)
+        reason = difference(made_from, wanted) or _lacking(run, evaluated, made_from, at_hand)
     except UserError as error:
         reason = str(error)
     if reason:
-        logger.warning(f"{path}: these results are not used: {reason}; {again}")
+        logger.warning(
+            f"{path}: these results are not used: {reason}; {AGAIN.format(method, backbone)}"
+        )
         return None
     return evaluated
+
+
+def _lacking(run: Run, evaluated: Evaluated, made_from: dict[str, Any], at_hand: bool) -> str:
+    """Why results of an earlier version are none of this one's protocols, or could have more now that the model is at hand."""
+    if made_from.get("config", {}).get("eval.exclude_seen"):
+        return f"an earlier version called {FULL} what is {UNSEEN} now"
+    if (
+        at_hand
+        and run.config.eval.full
+        and FULL in evaluated.gains
+        and UNSEEN not in evaluated.gains
+    ):
+        return f"an earlier version did not rank by {UNSEEN}"
+    return ""
 
 
 def extra_rows(
     trial: Trial, snapshot: Snapshot, metrics: Sequence[str | Metric]
 ) -> list[dict[str, Any]]:
-    """Rows of further metrics of all users by the full ranking, one for each seed; none without metrics.
+    """Rows of further metrics of all users by both full rankings, one each for every seed; none without metrics.
 
     Raises:
       UserError: a metric that is none.
@@ -179,35 +198,30 @@ def extra_rows(
         return []
     run, config = trial.run, trial.run.config.eval
     test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone, config.full_users)
-    rows = []
+    rows, seen = [], _seen(trial, test)
     for replica in preferred_replicas(trial.replicas, snapshot.progress.best):
         ranker = trial.ranker(snapshot, replica)
-        ranks = _full(trial, ranker, test)
-        ranking = Ranking(
-            ranks,
-            test.users,
-            test.targets,
-            run.split.item_counts,
-            _top_of(trial, ranker, test.users),
-        )
-        labels = row_labels(trial, snapshot, replica) | {
-            "protocol": "full",
-            "group": "all",
-            "n": len(ranks),
-        }
-        rows.append(labels | measured(ranking, metrics))
+        found = _full(trial, ranker, test, seen)
+        for protocol, ranks in ((FULL, found.full), (UNSEEN, found.unseen)):
+            top = _top_of(trial, ranker, test.users, exclude_seen=protocol == UNSEEN)
+            ranking = Ranking(ranks, test.users, test.targets, run.split.item_counts, top)
+            labels = row_labels(trial, snapshot, replica)
+            labels |= {"protocol": protocol, "group": "all", "n": len(ranks)}
+            rows.append(labels | measured(ranking, metrics))
     return rows
 
 
-def _top_of(trial: Trial, ranker: Ranker, users: np.ndarray) -> Callable[[int], np.ndarray]:
-    """k -> [n, k] items that test users would be shown, seen ones left out where the test leaves them out."""
+def _top_of(
+    trial: Trial, ranker: Ranker, users: np.ndarray, exclude_seen: bool
+) -> Callable[[int], np.ndarray]:
+    """k -> [n, k] items that test users would be shown."""
     run, config = trial.run, trial.run.config.eval
     queries = run.queries(trial.method, run.split.test.end)
     audience = Audience(ranker, run.split.log, queries, run.split.test, trial.prepared.mesh)
 
     @functools.cache
     def top(k: int) -> np.ndarray:
-        wanted = Wanted(k, config.exclude_seen, None, None, config.user_block, config.item_block)
+        wanted = Wanted(k, exclude_seen, None, None, config.user_block, config.item_block)
         found = np.zeros((len(users), k), np.int64)
         for lists in best_items(audience, users, wanted):
             ends = np.cumsum(lists.counts)
@@ -238,8 +252,8 @@ def _read(run: Run, method: str, backbone: str) -> tuple[Evaluated, dict[str, An
                 allow_pickle=False,
             ) as ranks:
                 gains.setdefault(row["protocol"], []).append(ndcg_gains(ranks["rank"]))
-    means = {protocol: np.mean(seeds, axis=0) for protocol, seeds in gains.items()}
-    return Evaluated(stored["rows"], means), stored["made_from"]
+    by_seed = {protocol: np.stack(seeds) for protocol, seeds in gains.items()}
+    return Evaluated(stored["rows"], by_seed), stored["made_from"]
 
 
 def _store_examples(trial: Trial, ranker: Ranker, test: EvaluationSet) -> None:

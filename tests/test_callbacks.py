@@ -229,16 +229,16 @@ def test_training_without_a_validation_set_lasts_as_long_as_told(
     assert saved["step"] == EPOCHS * job.steps_per_epoch
 
 
-@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("protocol", ["full", "full_unseen"])
 def test_epochs_are_compared_by_full_ranking(
-    tiny: Tiny, tmp_path: pathlib.Path, exclude_seen: bool
+    tiny: Tiny, tmp_path: pathlib.Path, protocol: str
 ) -> None:
     """Epochs would be chosen among a hundred items while the whole catalogue is served; or each
     epoch's validation compile anew."""
     valid = tiny.job.data.valid
     assert valid is not None
-    seen = seen_pairs(tiny.log, tiny.histories, valid.batches) if exclude_seen else None
-    changes = {"select": "full", "item_block": 16, "valid_seen": seen}
+    seen = seen_pairs(tiny.log, tiny.histories, valid.batches)
+    changes = {"select": protocol, "item_block": 16, "valid_seen": seen}
     job, counts = tiny.job_in(tmp_path, **changes), {}
 
     def count(record: EpochRecord) -> None:
@@ -247,11 +247,13 @@ def test_epochs_are_compared_by_full_ranking(
     trained = train(job, start(job), [count])
     data: TrainingData = job.data
     lines = job.records.read()
-    assert {line["valid_protocol"] for line in lines} == {"full"}
+    assert {line["valid_protocol"] for line in lines} == {protocol}
     for m in range(len(job.replicas)):
         params = one_of(trained.state.params, m)
         ranks = full_ranks(Ranker.of(job.model, params, data.device, data.tables), valid, 16, seen)
-        assert lines[m - 2]["valid_ndcg@10"] == ndcg_at_10(ranks)
+        own, other = ranks if protocol == "full" else ranks[::-1]
+        assert lines[m - 2]["valid_ndcg@10"] == ndcg_at_10(own)
+        assert (own != other).any()
     assert counts[1] > 0 and counts[2] == counts[EPOCHS]
 
 

@@ -14,13 +14,18 @@ from grasp_jax.config import (
     CONFIG_FILE,
     FIELDS,
     Config,
+    EvalConfig,
+    as_changes,
     check_workdir,
     default_config,
     flatten,
+    identity,
     names,
     read_config,
     resolve_field,
     save_config,
+    to_json,
+    unknown_field,
     value_of,
 )
 from grasp_jax.config.checks import Choice
@@ -32,6 +37,7 @@ from grasp_jax.knowledge.encoders.geometry import REDUCTIONS
 from grasp_jax.models.gate_queries import BY_INTERACTION, QUERIES
 from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.plan import DEVICES
+from grasp_jax.provenance import difference
 from tests.refusal import assert_names, refusal
 
 CONFIGS = sorted(
@@ -415,6 +421,42 @@ def test_fields_that_came_later(tmp_path: pathlib.Path) -> None:
         check_workdir, Config(), tmp_path
     )
     assert read_config(tmp_path) == as_then
+
+
+@pytest.mark.parametrize(
+    ("before", "select"),
+    [
+        ((False, "full"), "full"),
+        ((True, "full"), "full_unseen"),
+        ((True, "sampled100"), "sampled100"),
+    ],
+)
+def test_a_field_that_is_gone(
+    tmp_path: pathlib.Path, before: tuple[bool, str], select: str
+) -> None:
+    """Workdirs and saved models with `eval.exclude_seen` could not be opened, or epochs be chosen by another ranking than then."""
+    tree = to_json(Config())
+    tree["eval"] |= dict(zip(("exclude_seen", "select"), before, strict=True))
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(tree))
+    as_then = changed("eval.select", select)
+    assert read_config(tmp_path) == Config.from_dict(as_changes(tree)) == as_then
+    check_workdir(as_then, tmp_path)
+    made_from = {"config": identity(as_then) | {"eval.exclude_seen": before[0]}}
+    if before[1] == "full":
+        made_from["config"]["eval.select"] = "full"
+    assert not difference(made_from, {"config": identity(as_then)})
+    other = "full" if select == "full_unseen" else "full_unseen"
+    assert difference(made_from, {"config": identity(changed("eval.select", other))})
+
+
+def test_who_gives_a_field_that_is_gone_is_told_what_replaced_it() -> None:
+    """A user of an earlier version would be told to mean another field of a like name."""
+    for said in (
+        refusal(Config().with_fields, {"eval.exclude_seen": True}),
+        refusal(EvalConfig().with_fields, {"exclude_seen": True}),
+        unknown_field("eval.exclude_seen"),
+    ):
+        assert_names(said, ("config.eval.exclude_seen: no such field any more", "full_unseen"))
 
 
 def test_what_is_audited_may_change(tmp_path: pathlib.Path) -> None:

@@ -240,7 +240,7 @@ def test_pairs_are_compared_on_the_same_users(model: gj.Recommender, shop: gj.Da
     other = gj.Recommender(method="plain", dropout=0.6, **SMALL)
     rows = gj.compare([model, other], shop)
     assert (
-        rows["protocol"].tolist() == ["sampled100", "full"]
+        rows["protocol"].tolist() == ["sampled100", "full", "full_unseen"]
         and ((rows["p_value"] >= 0) & (rows["p_value"] <= 1)).all()
     )
     others = gj.Recommender(method="plain", **(SMALL | {"num_negatives": 10})).fit(shop)

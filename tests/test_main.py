@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.files import disk_is_full, read_sealed, write_sealed
 from grasp_jax.models.methods import METHODS
 from tests.command_line import arguments, one_line_error, run, write_dataset
@@ -29,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pat
 def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Path]) -> None:
     """Would break readers of results.json: names, protocols, groups, seeds, and values in 0..1."""
     rows = json.loads((trained[1] / "results.json").read_text())["rows"]
-    assert {row["protocol"] for row in rows} == {"sampled100", "full"}
+    assert {row["protocol"] for row in rows} == set(PROTOCOLS)
     assert {row["seed"] for row in rows} == {1, 2}
     assert {"all", "tail_item", "head_item"} <= {row["group"] for row in rows}
     for row in rows:
@@ -109,10 +110,10 @@ def test_trials_of_the_papers_tables(
         for row in results["rows"]
         if row["group"] == "all" and row["n"] == 70
     }
-    assert found == {(m, b, p) for m in methods for b in backbones for p in ("sampled100", "full")}
+    assert found == {(m, b, p) for m in methods for b in backbones for p in PROTOCOLS}
     pairs = len(methods) * (len(methods) - 1) // 2
     assert (
-        len(results["comparisons"]) == 2 * len(backbones) * pairs
+        len(results["comparisons"]) == 3 * len(backbones) * pairs
         and "p (paired t-test, Holm)" in result.stdout
     )
     assert {path.stem for path in (tmp_path / "run" / "examples").iterdir()} == {
@@ -191,10 +192,8 @@ def test_validation_and_full_ranking_on_some_users(
     for folder in (before, before.parent / "some"):
         rows = json.loads((folder / "results.json").read_text())["rows"]
         counts[folder] = {row["protocol"]: row["n"] for row in rows if row["group"] == "all"}
-    assert counts[before] == {"sampled100": 60, "full": 60} and counts[before.parent / "some"] == {
-        "sampled100": 60,
-        "full": 30,
-    }
+    assert counts[before] == {"sampled100": 60, "full": 60, "full_unseen": 60}
+    assert counts[before.parent / "some"] == {"sampled100": 60, "full": 30, "full_unseen": 30}
 
 
 BAD_FILES = {

@@ -17,7 +17,7 @@ from grasp_jax.evaluation.bounds import expansion
 from grasp_jax.evaluation.metrics import CUTOFFS, metrics
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.ranker import Ranker, UserBlock
-from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
+from grasp_jax.evaluation.ranking import FullRanks, full_ranks, sampled_ranks
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.models.batch import PackedBatch
 from grasp_jax.models.device_data import DeviceData, logits_of
@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
     def full(
         self, seen: np.ndarray | None, item_block: int = ITEM_BLOCK, progress: Any = None
-    ) -> np.ndarray:
+    ) -> FullRanks:
         return full_ranks(self.ranker, self.evaluation, item_block, seen, progress)
 
     @property
@@ -164,8 +164,8 @@ def test_ranks_equal_brute_force(setting: Maker, name: str) -> None:
     s = setting(name)
     sampled, full, fresh = brute_force(s, all_scores(s))
     np.testing.assert_array_equal(s.sampled(), sampled)
-    np.testing.assert_array_equal(s.full(s.seen), fresh)
-    np.testing.assert_array_equal(s.full(np.full_like(s.seen, -1)), full)
+    np.testing.assert_array_equal(s.full(s.seen), [full, fresh])
+    np.testing.assert_array_equal(s.full(np.full_like(s.seen, -1)), [full, full])
     assert (fresh < full).any() and full.std() > 5
     # What the comparison above is meant to cover is there.
     assert s.evaluation.batches.shape[0] > 1 and (s.evaluation.batches < 0).any()
@@ -183,9 +183,9 @@ def test_item_block_changes_nothing(setting: Maker) -> None:
     _, full, fresh = brute_force(s, all_scores(s))
     for item_block in (40, 41, 1000):
         np.testing.assert_array_equal(
-            s.full(s.seen, item_block), fresh, err_msg=f"item_block={item_block}"
+            s.full(s.seen, item_block), [full, fresh], err_msg=f"item_block={item_block}"
         )
-    np.testing.assert_array_equal(s.full(None, 40), full)
+    np.testing.assert_array_equal(s.full(None, 40), [full, full])
 
 
 @pytest.mark.parametrize("most", [0, 3])
@@ -194,14 +194,14 @@ def test_what_bounds_leave_open_is_scored(
 ) -> None:
     """Ranks would depend on how many items of a block may be open before all of it is scored."""
     s = setting("hidden")
-    sampled, _, fresh = brute_force(s, all_scores(s))
+    sampled, full, fresh = brute_force(s, all_scores(s))
     for constant, compiled in (
         ("MOST_UNSURE", ranking._full_ranks),
         ("MOST_UNSURE_NEGATIVES", ranking._sampled_ranks),
     ):
         monkeypatch.setattr(ranking, constant, most)
         compiled.clear_cache()
-    np.testing.assert_array_equal(s.full(s.seen), fresh)
+    np.testing.assert_array_equal(s.full(s.seen), [full, fresh])
     np.testing.assert_array_equal(s.sampled(), sampled)
 
 
@@ -223,17 +223,18 @@ def test_ties_are_pessimistic(setting: Maker) -> None:
     scores = all_scores(s)
     sampled, full, fresh = brute_force(s, scores)
     np.testing.assert_array_equal(s.sampled(), sampled)
-    np.testing.assert_array_equal(s.full(np.full_like(s.seen, -1)), full)
-    np.testing.assert_array_equal(s.full(s.seen), fresh)
+    np.testing.assert_array_equal(s.full(s.seen), [full, fresh])
+    tied = scores == np.take_along_axis(scores, s.evaluation.targets[:, None], axis=1)
+    assert any(tied[row, s.history(user)].any() for row, user in enumerate(s.evaluation.users))
     above = (scores > np.take_along_axis(scores, s.evaluation.targets[:, None], axis=1)).sum(axis=1)
     assert (full >= above + np.where(s.evaluation.targets == 40, 0, 3)).all()
 
 
 @pytest.mark.parametrize("name", ["plain", "hidden"])
 def test_constant_model_scores_zero(setting: Maker, name: str) -> None:
-    """The oldest way to a good-looking metric: a model to which all items are equal must score 0 at every cutoff, in both protocols."""
+    """The oldest way to a good-looking metric: a model to which all items are equal must score 0 at every cutoff, in every protocol."""
     s = setting(name, constant=True)
-    for ranks in (s.sampled(), s.full(np.full_like(s.seen, -1)), s.full(s.seen)):
+    for ranks in (s.sampled(), *s.full(s.seen)):
         row = metrics(ranks)
         assert {row[f"{metric}@{k}"] for metric in ("HR", "NDCG") for k in CUTOFFS} == {0.0}
 
@@ -243,7 +244,13 @@ def test_not_a_number_ranks_last(setting: Maker) -> None:
     s = setting("plain")
     s = s._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, s.params))
     assert (s.sampled() == NUM_NEGATIVES).all()
-    assert (s.full(np.full_like(s.seen, -1)) == s.split.log.num_items - 1).all()
+    full, unseen = s.full(s.seen)
+    assert (full == s.split.log.num_items - 1).all()
+    had = [
+        len(set(s.history(user).tolist()) - {target})
+        for user, target in zip(s.evaluation.users, s.evaluation.targets, strict=True)
+    ]
+    np.testing.assert_array_equal(unseen, full - had)
 
 
 def test_one_item_that_is_not_a_number_counts_as_higher(setting: Maker) -> None:
@@ -256,7 +263,7 @@ def test_one_item_that_is_not_a_number_counts_as_higher(setting: Maker) -> None:
     assert np.isnan(scores[:, 40]).all() and np.isfinite(np.delete(scores, 40, axis=1)).all()
     sampled, full, _ = brute_force(broken, scores)
     np.testing.assert_array_equal(broken.sampled(), sampled)
-    np.testing.assert_array_equal(broken.full(np.full_like(s.seen, -1)), full)
+    np.testing.assert_array_equal(broken.full(None).full, full)
     assert (full >= brute_force(s, before)[1]).all() and (full > brute_force(s, before)[1]).any()
 
 

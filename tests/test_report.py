@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.runs import Run, read_runs
@@ -53,7 +54,7 @@ def workdir(
         | {"MRR": value, "n": 5}
         for method, value in methods.items()
         for s, seed in enumerate(SEEDS)
-        for protocol in ("sampled100", "full")
+        for protocol in PROTOCOLS
         for group in GROUPS
     ]
     names = list(methods)

@@ -1,19 +1,24 @@
 """Leave-one-out, head and tail groups, and the statistics of the paper's Table 1."""
 
 import pathlib
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grasp_jax.data.groups import head_tail_groups, statistics
+from configs import beauty, fashion
+from grasp_jax.config import ColumnsConfig, Config
+from grasp_jax.data.groups import head_tail_groups, paper_counts, statistics
 from grasp_jax.data.log import InteractionLog, build_log
+from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.split import Histories, Split, leave_one_out
 from tests.logs import read_log
 from tests.refusal import refusal
 
-PAPER_BEAUTY = pathlib.Path(__file__).parents[2] / "shared" / "data" / "paper_beauty" / "inter.txt"
+DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+PAPER_BEAUTY = DATA / "paper_beauty" / "inter.txt"
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)
 
 
@@ -229,3 +234,49 @@ def test_paper_beauty_has_the_papers_numbers() -> None:
     assert (facts["users"], facts["items"], facts["interactions"]) == (52_204, 57_289, 394_908)
     assert facts["unseen_in_training"] == 5_804 and facts["evaluated_users"] == 52_204 - 460 - 1_246
     assert len(leave_one_out(log, 100, include_short_users=True).test.evaluated) == 52_204 - 460
+
+
+def test_groups_of_the_paper_count_as_its_code() -> None:
+    """Table 3 would stand beside other groups than the paper's: test histories, and different users of an item over all splits."""
+    items = [0, 1, 2, 0, 0, 0, 3, 1, 2, 4]
+    log = build_log("x", np.array([1, 1, 1, 1, 2, 2, 2, 3, 3, 4]), np.array(items))
+    split = leave_one_out(log, 2)  # the windows, which are cut, decide nothing
+    lengths, users_of_items = paper_counts(split)
+    assert lengths.tolist() == [3, 2, 1, 0]
+    assert users_of_items.tolist() == [2, 2, 2, 1, 1]  # item 0 four times, by two users
+    groups = head_tail_groups(split, 3, 2, "paper")
+    assert groups.tail_user.tolist() == [False, True, True, True]
+    assert groups.tail_item.tolist() == [False, False, False, True, True]
+    pareto = head_tail_groups(split, counted="paper")
+    assert (pareto.tail_user_below, pareto.tail_item_below) == (4, 3)
+    assert head_tail_groups(split).tail_item.tolist() != groups.tail_item.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "users", "items", "ours"),
+    [
+        ("beauty", beauty, 0.8203, 0.1925, (0.848, 0.358)),
+        ("fashion", fashion, 0.5647, 0.2849, (0.855, 0.483)),
+    ],
+)
+def test_groups_have_the_shares_of_the_papers_tables(
+    name: str, config: ModuleType, users: float, items: float, ours: tuple[float, float]
+) -> None:
+    """From overall, tail and head figures follows which share of the test users, all of them, are of the tail.
+
+    Medians over the rows and metrics of Tables 2 and 3: 0.820 and 0.1925 on Beauty, 0.5647 and 0.2847 on Fashion.
+    """
+    path = DATA / f"paper_{name}" / "inter.txt"
+    if not path.exists():
+        pytest.skip("the paper's data are not here")
+    own = Config.from_dict(config.get_config().to_dict())
+    log = read_interactions(path, name, ColumnsConfig().to_dict())[0]
+    split = leave_one_out(log, own.data.max_length)
+    below = own.data.tail_user_below, own.data.tail_item_below
+    last = log.items[log.offsets[1:] - 1]
+    groups = head_tail_groups(split, *below, own.eval.groups)
+    shares = groups.tail_user.mean(), groups.tail_item[last].mean()
+    np.testing.assert_allclose(shares, [users, items], atol=5e-5)
+    groups, tested = head_tail_groups(split, *below), split.test.evaluated
+    shares = groups.tail_user[tested].mean(), groups.tail_item[split.test.target[tested]].mean()
+    np.testing.assert_allclose(shares, ours, atol=5e-4)

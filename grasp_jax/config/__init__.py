@@ -33,12 +33,14 @@ from grasp_jax.config.knowledge import (
 from grasp_jax.config.model import LlmEsrConfig, ModelConfig, PlusConfig, RlmRecConfig
 from grasp_jax.config.stored import (
     CONFIG_FILE,
+    as_changes,
     check_workdir,
     identity,
     matters,
     read_config,
     save_config,
     to_json,
+    upgraded,
 )
 from grasp_jax.config.text_models import DescribeConfig, EmbedConfig, LocalConfig, SentenceConfig
 from grasp_jax.config.training import (
@@ -82,6 +84,7 @@ __all__ = [
     "SyntheticConfig",
     "TablesConfig",
     "TrainConfig",
+    "as_changes",
     "check_workdir",
     "default_config",
     "field",
@@ -95,5 +98,6 @@ __all__ = [
     "save_config",
     "to_json",
     "unknown_field",
+    "upgraded",
     "value_of",
 ]

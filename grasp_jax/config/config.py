@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from grasp_jax.config.checks import TEXT, shown
 from grasp_jax.config.data import AUTO, SOURCES, DataConfig
-from grasp_jax.config.fields import NOTHING, About, Section, field, fields_of, flatten
+from grasp_jax.config.fields import NOTHING, REPLACED, About, Section, field, fields_of, flatten
 from grasp_jax.config.knowledge import KnowledgeConfig
 from grasp_jax.config.model import KERNELS, ModelConfig
 from grasp_jax.config.rules import RULES
@@ -214,6 +214,8 @@ def unknown_field(name: str, where: str = "config") -> str:
         ]
         shown_of = ", ".join([*within[:8], *["..."] * (len(within) > 8)])
         return f"{where}.{name}: a section, no field; it has {shown_of}"
+    if name in REPLACED:
+        return f"{where}.{name}: no such field any more; {REPLACED[name]}"
     section, _, last = name.rpartition(".")
     beside = [
         known.removeprefix(f"{section}.")

@@ -13,6 +13,10 @@ from grasp_jax.config.checks import Check
 from grasp_jax.errors import UserError
 
 T = TypeVar("T")
+REPLACED = {  # fields of earlier versions, and what stands in their place
+    "eval.exclude_seen": "every test has both rankings now, protocols full and full_unseen; for "
+    "validation set config.eval.select=full_unseen",
+}
 
 
 class Affects(enum.Enum):
@@ -95,6 +99,8 @@ class Section:
         for name, value in flatten(changes).items():
             head, _, rest = name.partition(".")
             full = f"{where}.{self.SECTION}.{name}" if self.SECTION else f"{where}.{name}"
+            if (own_name := f"{self.SECTION}.{name}") in REPLACED:
+                raise UserError(f"{full}: no such field any more; {REPLACED[own_name]}")
             if head not in own or (rest == "") == isinstance(getattr(self, head), Section):
                 raise UserError(f"{full}: no such field; expected one of {', '.join(own)}")
             if rest:

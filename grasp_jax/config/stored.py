@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.config.checks import Folder
-from grasp_jax.config.config import FIELDS, Config
+from grasp_jax.config.config import FIELDS, OTHERWISE, Config
 from grasp_jax.config.fields import NOTHING, flatten
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, write_sealed
@@ -40,6 +40,24 @@ def matters(name: str) -> bool:
     return not beside or any(about.affects is not NOTHING for about in beside)
 
 
+def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by their full names, as this version has them, of a config that an earlier one wrote.
+
+    `eval.exclude_seen` is gone: where validation chose by a full ranking without seen items,
+    `eval.select` says so now; of the test both rankings are measured.
+    """
+    fields = flatten(tree)
+    if fields.pop("eval.exclude_seen", False) and fields.get("eval.select") == "full":
+        fields["eval.select"] = "full_unseen"
+    return fields
+
+
+def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Config.with_fields` takes, of the JSON of a config of this or an earlier version."""
+    otherwise = {name: tree[name] for name in OTHERWISE if name in tree}
+    return upgraded({name: tree[name] for name in tree if name not in OTHERWISE}) | otherwise
+
+
 def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     """Every field of a config that a result may depend on, by its full name, as plain JSON.
 
@@ -51,7 +69,7 @@ def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
     """
     tree = to_json(config) if isinstance(config, Config) else config
     fields: dict[str, Any] = {}
-    for name, value in flatten(tree).items():
+    for name, value in upgraded(tree).items():
         about = FIELDS.get(name)
         if not matters(name) or (
             about is not None and about.before is not None and value == about.before
@@ -114,7 +132,7 @@ def read_config(workdir: pathlib.Path) -> Config:
         return (
             Config()
             .with_fields(added)
-            .with_fields({name: saved[name] for name in saved if name != "checksum"})
+            .with_fields(as_changes({name: saved[name] for name in saved if name != "checksum"}))
         )
     except UserError as error:
         raise UserError(f"{path}: of another version: {error}") from error

@@ -113,16 +113,22 @@ class EvalConfig(Section):
     include_short_users: bool = field(
         False, SWITCH, "Whether users whose history is too short to train on are evaluated too."
     )
-    exclude_seen: bool = field(
-        False, SWITCH, "Whether the full ranking leaves out what the user has had."
+    full: bool = field(
+        True, SWITCH, "Whether the whole catalogue is ranked, too: protocols full and full_unseen."
     )
-    full: bool = field(True, SWITCH, "Whether the whole catalogue is ranked, too.")
     select: str = field(
         "full",
-        Choice("full", "sampled100"),
-        "Protocol whose NDCG@10 validation chooses by: full, the whole catalogue, as it is served "
-        "| sampled100, the paper's.",
+        Choice("full", "full_unseen", "sampled100"),
+        "Protocol whose NDCG@10 validation chooses by: full, the whole catalogue | full_unseen, "
+        "the same without what the user has had, as it is served | sampled100, the paper's.",
         before="sampled100",
+    )
+    groups: str = field(
+        "training",
+        Choice("training", "paper"),
+        "What makes users and items tail: training, their training interactions | paper, as the "
+        "code of LLM-ESR: an item's users over all splits, and the length of a test history.",
+        before="training",
     )
     valid_users: int = field(
         0, COUNT_OR_NONE, "Users, drawn once, on which an epoch is validated; 0 for all."

@@ -2,11 +2,16 @@
 
 Ties are pessimistic: the rank is the number of other candidates that score at least as high, so a constant model scores 0. A score
 that is not a number counts as at least as high.
+
+One pass over the catalogue gives two ranks: among all items, and among those that the user has not had before the target. The second
+is the first less the seen items that score at least as high. The target itself is in neither count, so one that the user has had
+before can be ranked like any other: repeats are answers, and only what stands in their way is left out.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +46,7 @@ class Contest:
       logits: [B, C, 2] their pair logits.
       threshold: [B, 1] the least score that counts as higher than the target's.
       skip: [B, C] bool, items that do not count; or False.
+      seen: [B, C] bool, items that are counted a second time, by themselves; None: of no interest.
     """
 
     users: UserStates
@@ -48,6 +54,27 @@ class Contest:
     logits: jax.Array
     threshold: jax.Array
     skip: jax.Array | bool
+    seen: jax.Array | None = None
+
+
+class FullRanks(NamedTuple):
+    """[n] int32 ranks of the targets, from 0.
+
+    Attributes:
+      full: among all items.
+      unseen: among those that the user has not had before the target.
+    """
+
+    full: np.ndarray
+    unseen: np.ndarray
+
+
+def tally(higher: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """How many of [B, C] items are marked, and how many of these are seen: [B, 2], or [B, 1] where `seen` is None."""
+    counts = [higher.sum(axis=1)]
+    if seen is not None:
+        counts.append((higher & seen).sum(axis=1))
+    return jnp.stack(counts, axis=1)
 
 
 def count_by_bounds(
@@ -57,7 +84,7 @@ def count_by_bounds(
     most: int,
     by_scores: Callable[[], jax.Array],
 ) -> jax.Array:
-    """How many items score a user's threshold or more: [B].
+    """How many items score a user's threshold or more, and how many of these are seen: as `tally`.
 
     Args:
       ranker: the model.
@@ -78,7 +105,10 @@ def count_by_bounds(
         items = jnp.take_along_axis(contest.items, places, axis=1)
         logits = jnp.take_along_axis(contest.logits, places[..., None], axis=1)
         rescored = ranker.candidate_scores(contest.users._replace(normaliser=None), items, logits)
-        return (higher & ~contest.skip).sum(axis=1) + (~(rescored < threshold) & there).sum(axis=1)
+        seen = None if contest.seen is None else jnp.take_along_axis(contest.seen, places, axis=1)
+        return tally(higher & ~contest.skip, contest.seen) + tally(
+            ~(rescored < threshold) & there, seen
+        )
 
     counts: jax.Array = jax.lax.cond(unsure.sum(axis=1).max() <= most, by_bounds, by_scores)
     return counts
@@ -104,14 +134,14 @@ def _sampled_ranks(ranker: Ranker, evaluation: Blocks) -> jax.Array:
         def by_scores() -> jax.Array:
             together = _users_at_once(len(users.states), items.shape[1] * ranker.features[0].size)
             scores: jax.Array = jax.lax.map(one_user, (items, logits, users), batch_size=together)
-            return (~(scores < threshold)).sum(axis=1)
+            return tally(~(scores < threshold), None)
 
         if expansion is None or logits is None:
-            return by_scores()
+            return by_scores()[:, 0]
         own = jax.tree.map(lambda leaf: leaf[items], expansion)
         bounded = bounded_scores(ranker.model, ranker.params, own, users.states, logits)
         contest = Contest(users, items, logits, threshold, False)
-        return count_by_bounds(ranker, contest, bounded, MOST_UNSURE_NEGATIVES, by_scores)
+        return count_by_bounds(ranker, contest, bounded, MOST_UNSURE_NEGATIVES, by_scores)[:, 0]
 
     ranks: jax.Array = jax.lax.map(block, evaluation)
     return ranks
@@ -138,7 +168,7 @@ def _full_ranks(
     seen: jax.Array,
     item_block: int,
 ) -> jax.Array:
-    """[B] ranks of one block of users over all items, item block by item block; what bounds decide is not scored."""
+    """[B, 2] ranks of one block of users among all items and how many seen items are part of them; what bounds decide is not scored."""
     num_items, num_users = ranker.num_items, block.newest.shape[0]
     users = ranker.states(block)
     threshold = lowest_tie(jnp.diagonal(ranker.scores(users, targets)))
@@ -147,13 +177,13 @@ def _full_ranks(
         # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
         first = jnp.minimum(step * item_block, num_items - item_block)
         ids = first + jnp.arange(item_block)
-        skip = seen_in_block(seen, num_users, first, item_block)
-        skip |= (ids[None, :] == targets[:, None]) | (ids < step * item_block)[None, :]
+        skip = (ids[None, :] == targets[:, None]) | (ids < step * item_block)[None, :]
+        known = seen_in_block(seen, num_users, first, item_block)
         logits = ranker.logits(users, ids)
 
         def by_scores() -> jax.Array:
             scores = ranker.block_scores(users, first, item_block)
-            return (~(scores < threshold) & ~skip).sum(axis=1)
+            return tally(~(scores < threshold) & ~skip, known)
 
         if expansion is None or logits is None:
             return total + by_scores(), None
@@ -161,11 +191,11 @@ def _full_ranks(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, item_block), expansion
         )
         bounded = bounded_scores(ranker.model, ranker.params, near, users.states, logits)
-        contest = Contest(users, jnp.broadcast_to(ids, skip.shape), logits, threshold, skip)
+        contest = Contest(users, jnp.broadcast_to(ids, skip.shape), logits, threshold, skip, known)
         return total + count_by_bounds(ranker, contest, bounded, MOST_UNSURE, by_scores), None
 
     steps = jnp.arange(-(-num_items // item_block))
-    return jax.lax.scan(count, jnp.zeros(num_users, jnp.int32), steps)[0]
+    return jax.lax.scan(count, jnp.zeros((num_users, 2), jnp.int32), steps)[0]
 
 
 def full_ranks(
@@ -174,25 +204,26 @@ def full_ranks(
     item_block: int,
     seen: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """[n] int32 ranks of the targets among all items.
+) -> FullRanks:
+    """Ranks of the targets among all items, and among those that their users have not had.
 
     Args:
       ranker: the model.
       evaluation: the users and their targets.
       item_block: items scored at once.
-      seen: [S, J, 2] from `seen_pairs`, items that do not count (never the target itself); None: all count.
+      seen: [S, J, 2] from `seen_pairs`, what users have had; None: nothing, and both ranks are the same.
       progress: called with the number of users after each block.
     """
     expansion = ranker.expansion()
     item_block = min(item_block, ranker.num_items)
-    ranks = []
+    counts = []
     for step, rows in enumerate(evaluation.batches):
         block, targets = evaluation.block(step)
         own, block = ranker.for_block(block)
-        left_out = jax.device_put(NOBODY_SAW if seen is None else seen[step])
-        ranks.append(_full_ranks(own, expansion, block, targets, left_out, item_block))
+        known = jax.device_put(NOBODY_SAW if seen is None else seen[step])
+        counts.append(_full_ranks(own, expansion, block, targets, known, item_block))
         if progress:
-            ranks[-1].block_until_ready()
+            counts[-1].block_until_ready()
             progress(int((rows >= 0).sum()))
-    return in_user_order(np.stack(on_host(ranks)), evaluation)
+    full, seen_above = in_user_order(np.stack(on_host(counts)), evaluation).T
+    return FullRanks(full, full - seen_above)

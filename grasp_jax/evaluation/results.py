@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.evaluation.protocols import EXPLAINED
 from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
@@ -36,11 +37,7 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
     """
     lines = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        title = {
-            "sampled100": "target among its stored negatives",
-            "full": "target among the whole catalogue",
-        }[protocol]
-        lines += ["", f"{protocol}: {title}; test, percent", ""]
+        lines += ["", f"{protocol}: {EXPLAINED[protocol]}; test, percent", ""]
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
         header += [f"NDCG@10 {group.replace('_', ' ')}s" for group in GROUP_COLUMNS]
         body = []
@@ -51,6 +48,8 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
                 if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)
             ]
             overall = [row for row in ours if row["group"] == "all"]
+            if not overall:  # measured by a version that had fewer protocols
+                continue
             chosen = [
                 f"{overall[0]['dropout']:g}",
                 f"{overall[0]['learning_rate']:g}" if "learning_rate" in overall[0] else "-",

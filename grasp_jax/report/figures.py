@@ -9,7 +9,8 @@ import numpy as np
 
 from grasp_jax.config import identity
 from grasp_jax.errors import UserError
-from grasp_jax.report.runs import PROTOCOLS, Run
+from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")

@@ -47,8 +47,8 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: dict[str, str]) -> st
         sections.append('<a href="#examples">Recommendations</a>')
     body = [
         "<h1>Sequential recommendation with world knowledge</h1>",
-        "<p>Test results of grasp_jax runs. NDCG, HR and MRR in percent; the target stands among 100 stored negatives or the whole "
-        "catalogue, ties count against the model. The best of each backbone is shaded.</p>",
+        "<p>Test results of grasp_jax runs. NDCG, HR and MRR in percent; the target stands among 100 stored negatives, the whole "
+        "catalogue, or the catalogue less what the user has had; ties count against the model. The best of each backbone is shaded.</p>",
         f"<nav>{' '.join(sections)}</nav>",
         *(part for run, tables in runs for part in _run(run, tables)),
     ]

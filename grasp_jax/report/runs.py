@@ -10,11 +10,10 @@ import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, Config, value_of
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
 from grasp_jax.files import read_object, read_text
 from grasp_jax.report.check import check_finished
 from grasp_jax.training.records import Records
-
-PROTOCOLS = {"sampled100": "100 stored negatives", "full": "whole catalogue"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +66,14 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
     """One workdir; examples and gates may be missing."""
     config = _read_config(folder / CONFIG_FILE)
     check_finished(folder, allow_older)
+    results = _read_results(folder / "results.json")
+    if config.get("eval", {}).get("exclude_seen"):  # as versions before 0.3 called it
+        for entry in [*results["rows"], *results["comparisons"]]:
+            entry["protocol"] = UNSEEN if entry["protocol"] == FULL else entry["protocol"]
     return Run(
         name=folder.resolve().name,
         config=config,
-        results=_read_results(folder / "results.json"),
+        results=results,
         epochs=_read_epochs(folder / "metrics.jsonl"),
         examples={
             _cell(path): _read_examples(path)

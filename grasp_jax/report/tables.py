@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
 from grasp_jax.report import paper
-from grasp_jax.report.runs import PROTOCOLS, Run
+from grasp_jax.report.runs import Run
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"

@@ -21,7 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import grasp_jax
-from grasp_jax.config import Config, to_json
+from grasp_jax.config import Config, as_changes, to_json
 from grasp_jax.errors import UserError
 from grasp_jax.files import (
     checksums,
@@ -183,7 +183,7 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
     return Artifact(
         method=content["method"],
         backbone=content["backbone"],
-        config=Config.from_dict(content["config"]),
+        config=Config.from_dict(as_changes(content["config"])),
         sizes=ModelSizes(**content["sizes"]),
         params=params,
         features=read_array(folder / "features.npy", MEND, "r"),

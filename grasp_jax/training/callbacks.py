@@ -49,7 +49,7 @@ class EpochRecord:
       epoch: counted from 1.
       loss: mean over the epoch's steps.
       valid_score: validation NDCG@10, between 0 and 1; None without a validation set.
-      valid_protocol: "sampled100" or "full"; "none" without a validation set.
+      valid_protocol: of `evaluation.protocols`; "none" without a validation set.
       best: the best `valid_score` so far; None without a validation set.
       tokens_per_second: interactions read in a second, of all replicas together.
       train_seconds: of training, all replicas together.

@@ -49,9 +49,9 @@ class TrainingData:
       mask_at: where packed histories have a mask; a bidirectional backbone gets its masks in the step.
       mesh: devices that share out a batch, on which all arrays lie.
       made_from: describes all of that (`provenance`), and is stored with checkpoints.
-      select: protocol by whose NDCG@10 epochs are compared, "sampled100" or "full".
-      item_block: items that "full" scores at once.
-      valid_seen: `evaluation.seen_pairs` of the validation set, which "full" leaves out; None: none.
+      select: protocol by whose NDCG@10 epochs are compared, of `evaluation.protocols`.
+      item_block: items that are scored at once where the whole catalogue is ranked.
+      valid_seen: `evaluation.seen_pairs` of the validation set, which "full_unseen" leaves out; None for other protocols.
     """
 
     device: DeviceData

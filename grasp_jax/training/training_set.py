@@ -14,6 +14,7 @@ from grasp_jax.data.negatives import ExclusionIndex, exclusion_index
 from grasp_jax.data.packing import Packing, plan_packing
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
+from grasp_jax.evaluation.protocols import UNSEEN
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.log import logger
@@ -121,8 +122,8 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
 
 
 def _seen_in_validation(config: Config, sources: Sources) -> np.ndarray | None:
-    """What users have seen, where the full ranking by which epochs are compared leaves it out."""
-    if sources.valid is None or config.eval.select != "full" or not config.eval.exclude_seen:
+    """What users have seen, where the ranking by which epochs are compared leaves it out."""
+    if sources.valid is None or config.eval.select != UNSEEN:
         return None
     return seen_pairs(sources.split.log, sources.split.valid, sources.valid.batches)
 

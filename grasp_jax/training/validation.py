@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.evaluation.protocols import SAMPLED, UNSEEN
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
@@ -41,6 +42,7 @@ def validate(
 
 def _ranks(ranker: Ranker, data: TrainingData, valid: EvaluationSet) -> np.ndarray:
     """[n] int32 ranks of the validation targets by one replica."""
-    if data.select == "full":
-        return full_ranks(ranker, valid, data.item_block, data.valid_seen)
-    return sampled_ranks(ranker, valid)
+    if data.select == SAMPLED:
+        return sampled_ranks(ranker, valid)
+    ranks = full_ranks(ranker, valid, data.item_block, data.valid_seen)
+    return ranks.unseen if data.select == UNSEEN else ranks.full
