@@ -21,15 +21,17 @@ SAME = (
 
 
 def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
-    """Every pair of recommenders on the same test users: paired t-tests with Holm's correction, and bootstrap intervals.
+    """Every pair of recommenders on the same test users: paired tests with Holm's correction, and bootstrap intervals.
+
+    Users are the sample, and of recommenders with several seeds the seeds, too.
 
     Args:
-      models: two or more; several seeds of one are averaged by user.
+      models: two or more.
       dataset: models that are not fitted yet are fitted on it.
 
     Returns:
       A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second less the first's),
-      low and high (95 % interval) and p_value.
+      low and high (95 % interval), p_value, and seeds (of the one that has fewer; with 1 nothing is known of how far seeds part).
 
     Raises:
       UserError: fewer than two models, one that is not fitted, or models that were tested on different data or by different rules.

@@ -21,6 +21,7 @@ from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Histories, Split, make_split, without_sated
+from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
 from grasp_jax.evaluation.stored import StoredNegatives
@@ -215,6 +216,11 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
     """The knowledge bank of a run, made if there is none yet; None where no method reads text."""
     if not run.needs_bank:
         return None
+    if run.config.data.ties == SHUFFLE and run.knowledge.user_file and num_tied(run.split.log):
+        logger.warning(
+            "config.data.ties: 'shuffle' with users' vectors of config.knowledge.user_file: if their texts were written from the file's "
+            "order, they may tell items that are held out now; write them anew from the training part, or ask without users' texts"
+        )
     from grasp_jax.knowledge.prepare import (
         prepare_bank,
     )  # needs pyarrow, which training on ids does not

@@ -114,7 +114,7 @@ def test_trials_of_the_papers_tables(
     pairs = len(methods) * (len(methods) - 1) // 2
     assert (
         len(results["comparisons"]) == 3 * len(backbones) * pairs
-        and "p (paired t-test, Holm)" in result.stdout
+        and "p (paired test, Holm)" in result.stdout
     )
     assert {path.stem for path in (tmp_path / "run" / "examples").iterdir()} == {
         f"{m}-{b}" for m in methods for b in backbones

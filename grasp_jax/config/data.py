@@ -131,6 +131,14 @@ class DataConfig(Section):
         Real(0, 1e9),
         "Rows with a lower rating are not trained on, and their items still count as seen.",
     )
+    ties: str = field(
+        "file",
+        Choice("file", "shuffle"),
+        "Order of a user's interactions at the same time: file, as they stand | shuffle, random by "
+        "user, item and data.ties_seed.",
+        before="file",
+    )
+    ties_seed: int = field(0, SEED, "Of data.ties=shuffle.", before=0)
     max_length: int = field(
         100, SIZE, "L, the newest interactions of a history that a model reads."
     )

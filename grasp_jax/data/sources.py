@@ -21,6 +21,7 @@ from grasp_jax.data.readers import find_interactions, known_files, read_interact
 from grasp_jax.data.split import make_split
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
+from grasp_jax.data.ties import FILE, num_tied, ties_as
 from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
@@ -44,7 +45,8 @@ def read_source(config: DataConfig) -> Loaded:
     source = config.source
     if source == "auto":
         source = "files" if config.path else "synthetic"
-    return {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source](config)
+    read = {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source]
+    return _with_ties(config, read(config))
 
 
 def read_frames(
@@ -71,7 +73,18 @@ def read_frames(
         user_texts = attributes_of(
             table_of_frame(users, "users frame"), config.users_id_column, "user"
         )
-    return _with_texts(log, report, item_texts, user_texts)
+    return _with_ties(config, _with_texts(log, report, item_texts, user_texts))
+
+
+def _with_ties(config: DataConfig, loaded: Loaded) -> Loaded:
+    """Interactions of one user at one time in the order that the config wants; of the shop, whose times all differ, nothing changes."""
+    log = ties_as(loaded.log, config.ties, config.ties_seed)
+    tied, report = num_tied(log), loaded.report
+    if tied:
+        order = "the file's" if config.ties == FILE else f"a random (seed {config.ties_seed})"
+        told = f"{report.order}; {tied:,} of the same user and time as another are in {order} order"
+        report = dataclasses.replace(report, order=told)
+    return loaded._replace(log=log, report=report)
 
 
 def _from_files(config: DataConfig) -> Loaded:

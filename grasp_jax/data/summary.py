@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import LEAVE_ONE_OUT, MIN_EVALUATED_LENGTH
 
 if TYPE_CHECKING:  # a dataset has a report
@@ -71,11 +70,7 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
         )
     if report.ignored:
         lines.append("  not read: " + _some(report.ignored))
-    ties = _ties(log)
-    tied = (
-        f"; {ties:,} of the same user and time as another are in the file's order" if ties else ""
-    )
-    lines.append(f"  order: {report.order}{tied}")
+    lines.append(f"  order: {report.order}")
     if report.sample:
         lines.append("  first rows (user, item, time): " + "; ".join(report.sample))
     if report.min_rating > 0:
@@ -108,15 +103,6 @@ def sample_rows(users: np.ndarray, items: np.ndarray, times: np.ndarray | None) 
     return tuple(
         ", ".join(str(column[row])[:40] for column in columns)
         for row in range(min(SAMPLED_ROWS, len(users)))
-    )
-
-
-def _ties(log: InteractionLog) -> int:
-    """Interactions at the very time of the same user's last one."""
-    if log.timestamps is None:
-        return 0
-    return int(
-        ((log.timestamps[1:] == log.timestamps[:-1]) & (log.users[1:] == log.users[:-1])).sum()
     )
 
 

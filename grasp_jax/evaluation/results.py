@@ -74,7 +74,7 @@ COMPARISON_HEADER = (
     "methods",
     "difference of NDCG@10",
     "95 % interval",
-    "p (paired t-test, Holm)",
+    "p (paired test, Holm)",
 )
 
 

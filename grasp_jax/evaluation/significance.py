@@ -1,10 +1,16 @@
-"""Whether one method ranks better than another: paired t-tests over users with Holm's correction, and bootstrap intervals."""
+"""Whether one method ranks better than another: paired tests with Holm's correction, and bootstrap intervals, over users and seeds.
+
+With one seed each, a paired t-test over users and intervals of resampled users. With several, what a difference is worth also hangs on
+the seeds, which are few: `grasp_jax.evaluation.users_and_seeds`.
+"""
 
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from grasp_jax.evaluation.users_and_seeds import interval_of_pair, p_value_of_pair
 
 RESAMPLES, BLOCK = 2000, 100
 LEVEL = 0.95
@@ -17,8 +23,9 @@ class Comparison:
     Attributes:
       first, second: their names.
       difference: mean of second minus first.
-      low, high: bootstrap interval of the difference, 95 %.
-      p_value: two-sided paired t-test over users, after Holm's correction over all pairs compared together.
+      low, high: bootstrap interval of the difference, 95 %, users resampled and, where a method has several, seeds.
+      p_value: two-sided paired test over users and seeds, after Holm's correction over all pairs compared together.
+      seeds: of the method that has fewer; with 1 nothing is known of how results move with the seed.
     """
 
     first: str
@@ -27,6 +34,7 @@ class Comparison:
     low: float
     high: float
     p_value: float
+    seeds: int = 1
 
 
 def ndcg_gains(ranks: np.ndarray, cutoff: int = 10) -> np.ndarray:
@@ -39,27 +47,25 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     """Every pair of methods.
 
     Args:
-      gains: per method [n] a number for each user, of the same users in the same order; several seeds are averaged by user before.
+      gains: per method [n] a number for each user, or [S, n] for each of its S seeds; of the same users in the same order.
       seed: of the bootstrap.
     """
-    from scipy import stats
-
-    pairs = list(itertools.combinations(gains, 2))
-    differences = [np.asarray(gains[b]) - np.asarray(gains[a]) for a, b in pairs]
-    # Users who are equal throughout leave nothing to test, and SciPy's statistic would be 0/0.
-    p_values = [
-        float(stats.ttest_1samp(d, 0.0).pvalue) if np.ptp(d) > 0 else float(d[0] == 0)
-        for d in differences
-    ]
-    intervals = (
-        bootstrap_intervals(np.stack(differences, axis=1), seed) if pairs else np.empty((0, 2))
+    by_seed = {name: np.atleast_2d(np.asarray(own, np.float64)) for name, own in gains.items()}
+    pairs = list(itertools.combinations(by_seed, 2))
+    means = {name: own.mean(axis=0) for name, own in by_seed.items()}
+    differences = [means[b] - means[a] for a, b in pairs]
+    draws = (
+        bootstrap_means(np.stack(differences, axis=1), seed).T
+        if pairs
+        else np.empty((0, RESAMPLES))
     )
-    return [
-        Comparison(a, b, float(d.mean()), float(low), float(high), p)
-        for (a, b), d, (low, high), p in zip(
-            pairs, differences, intervals, holm(p_values), strict=True
-        )
-    ]
+    found = []
+    p_values = holm([p_value_of_pair(by_seed[a], by_seed[b]) for a, b in pairs])
+    for (a, b), d, own, p in zip(pairs, differences, draws, p_values, strict=True):
+        low, high = interval_of_pair(by_seed[a], by_seed[b], own, LEVEL, seed)
+        fewest = min(len(by_seed[a]), len(by_seed[b]))
+        found.append(Comparison(a, b, float(d.mean()), low, high, p, fewest))
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -74,7 +80,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Percentile intervals of the means of the columns of [n, k] values, users drawn with replacement: [k, 2].
+    """Percentile intervals of the means of the columns of [n, k] values, users drawn with replacement: [k, 2]."""
+    means = bootstrap_means(values, seed)
+    return np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+
+
+def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[RESAMPLES, k] means of the columns of [n, k] values, users drawn with replacement.
 
     A resample is how often each user is in it; one serves all columns.
     """
@@ -84,4 +96,4 @@ def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
     for first in range(0, RESAMPLES, BLOCK):
         drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(BLOCK)]
         means[first : first + BLOCK] = np.stack(drawn) @ values / count
-    return np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+    return means

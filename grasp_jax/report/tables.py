@@ -201,7 +201,10 @@ def mean_gates(run: Run) -> Table:
 
 def significance(run: Run) -> Table:
     """Every pair of methods of a backbone."""
-    note = "Percent points; * below 5 % after the correction over all pairs of a backbone; bootstrap interval"
+    note = (
+        "Percent points; * below 5 % after the correction over all pairs of a backbone; bootstrap interval over users and, of several, "
+        "seeds"
+    )
     body = comparison_rows(run.results["comparisons"])
     return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
 
