@@ -3,14 +3,17 @@
 import dataclasses
 import datetime
 import logging
+import pathlib
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grasp_jax.config import DataConfig
+from configs import beauty5
+from grasp_jax.config import Config, DataConfig
 from grasp_jax.data.attributes import AttributeTable
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.groups import head_tail_groups, statistics
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.moments import time_bounds
@@ -31,6 +34,7 @@ from grasp_jax.models.gate_queries import history_means, prefix_means, two_fold_
 from grasp_jax.training.states import pack_all_users
 from tests.refusal import assert_names, refusal
 
+BEAUTY5 = pathlib.Path(__file__).parents[2] / "shared" / "data" / "beauty5"
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)
 VALID, TEST = 10, 20
 ROWS = [  # user, item, time
@@ -436,3 +440,15 @@ def test_who_has_had_nearly_everything_is_not_asked() -> None:
     assert without_sated(split, 1) == (split, 0) and without_sated(split, 9) == (split, 0), (
         "nobody, or everybody"
     )
+
+
+@pytest.mark.skipif(not BEAUTY5.exists(), reason="Beauty is not here")
+def test_the_days_of_beauty5_are_those_of_eight_and_nine_tenths() -> None:
+    """The main table's global split would train on much more or less than it says."""
+    config = Config.from_dict(beauty5.get_config("time").to_dict())
+    log = Dataset.read(BEAUTY5, interactions_file="inter_time.tsv", items_file="").log
+    split = make_split(config.data, log)
+    assert log.timestamps is not None and split.bounds is not None
+    shares = [float((log.timestamps < bound).mean()) for bound in split.bounds]
+    np.testing.assert_allclose(shares, [0.8, 0.9], atol=0.002)
+    assert min(len(split.valid.evaluated), len(split.test.evaluated)) > 5_000
