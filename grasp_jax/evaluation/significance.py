@@ -81,8 +81,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """Percentile intervals of the means of the columns of [n, k] values, users drawn with replacement: [k, 2]."""
-    means = bootstrap_means(values, seed)
-    return np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+    bounds = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    intervals: np.ndarray = np.quantile(bootstrap_means(values, seed), bounds, axis=0).T
+    return intervals
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -33,6 +33,10 @@ METHODS = (
     "grasp_plus",
 )
 USERS = ("1", "2", "3", "40", "79", "80")  # for whom items are recommended
+PROTOCOLS = (
+    "sampled100",
+    "full",
+)  # "full_unseen" is "full" less seen items: test_ranks.py has its oracle
 SHOWN = 4  # rows of a table of floats that are kept
 MANY = 80  # rows of a table of integers
 SHOP = {  # a shop of 80 users and 120 items, the fewest that there may be; 4 epochs of 5 steps are 20 losses' means
@@ -250,6 +254,8 @@ def ranks_of(workdir: pathlib.Path, begin: str) -> dict[str, list[int]]:
     """Ranks of the test items, by protocol and seed; and the users that they are of."""
     found: dict[str, list[int]] = {}
     for path in sorted((workdir / "ranks").glob(f"{begin}*.npz")):
+        if path.stem.rpartition("-")[2] not in PROTOCOLS:
+            continue
         with np.load(path) as stored:
             found["users"] = stored["user"].tolist()
             found[path.stem.removeprefix(begin)] = stored["rank"].tolist()
@@ -280,7 +286,7 @@ def results_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
         "HR@10",
         "MRR",
     )
-    return [{name: row[name] for name in kept} for row in rows]
+    return [{name: row[name] for name in kept} for row in rows if row["protocol"] in PROTOCOLS]
 
 
 def columns_of(path: pathlib.Path) -> dict[str, list[Any]]:
