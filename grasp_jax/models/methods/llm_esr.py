@@ -91,6 +91,7 @@ class LLMESR(Method):
             )
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> DualView:
-        """Cross-attention before the shared backbone."""
+        """Cross-attention before the shared backbone, whose input stage, if it can go, stands before the cross-attention instead."""
         causal = not backbone.bidirectional and config.causal
-        return DualView(backbone, config.features, max_length, causal, backbone.adds_positions)
+        layers = backbone.without_input_stage()
+        return DualView(layers or backbone, config.features, max_length, causal, layers is not None)
