@@ -67,7 +67,17 @@ class RlmRecConfig(Section):
     )
     gen_weight: float = field(0.1, WEIGHT, "Weight of rlmrec_gen's alignment loss, added to Eq. 6.")
     temperature: float = field(
-        0.2, Real(1e-6, 1e6), "By which cosines are divided in the alignment."
+        0.2, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_con's alignment."
+    )
+    gen_temperature: float = field(
+        0.5, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_gen's alignment.", before=0.2
+    )
+    user_negatives: str = field(
+        "batch",
+        Choice("batch", "all"),
+        "Whose texts rlmrec_con tells a user's own from: the users of the batch | all users, as "
+        "its code does, at the price of all their texts in each step.",
+        before="batch",
     )
 
 
