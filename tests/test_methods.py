@@ -91,3 +91,24 @@ def test_llminit_starts_from_principal_components() -> None:
     assert_names(
         message, (f"config.model.features: {WIDTH + 1}", f"at most {WIDTH}", "principal components")
     )
+
+
+@pytest.mark.parametrize("method", ["llminit", "llm_esr"])
+def test_start_from_raw_vectors_is_scikit_learns(method: str) -> None:
+    """The source's start would be out of reach: PCA of the vectors as they are, which it centres and nobody normalises."""
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(0)
+    raw = (rng.standard_normal((ITEMS, WIDTH)) * np.geomspace(4, 0.5, WIDTH) + 2).astype(np.float32)
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    bank = {"items": unit, "users": np.asarray(unit_rows(1, 20))}
+    for choice, vectors in (("raw", raw), ("normalised", unit)):
+        config = model_config().with_fields(
+            {"start_components": choice, "llm_esr.similar_users": 3}
+        )
+        declared = METHODS[method].tables(bank, Facts(config, np.ones(ITEMS), lambda: raw))
+        (start,) = [table.rows for table in declared if table.name == "start"]
+        expected = PCA(FEATURES, svd_solver="full").fit_transform(vectors.astype(np.float64))
+        sign = np.sign((start * expected).sum(axis=0))  # which solvers choose in their own ways
+        np.testing.assert_allclose(start * sign, expected, rtol=1e-3, atol=1e-3)
+    assert model_config().start_components == "normalised"

@@ -156,6 +156,13 @@ class ModelConfig(Section):
         "Of bert4rec: 0.1 shows a tenth of the hidden items as another, and a tenth as they are "
         "(BERT, LLM-ESR).",
     )
+    start_components: str = field(
+        "normalised",
+        Choice("normalised", "raw"),
+        "What the ID tables of llminit and llm_esr start from principal components of: normalised, "
+        "the bank's rows | raw, the vectors that the encoder gave, as LLM-ESR's code does.",
+        before="normalised",
+    )
     llm_esr: LlmEsrConfig = LlmEsrConfig()
     plus: PlusConfig = PlusConfig()
     rlmrec: RlmRecConfig = RlmRecConfig()
