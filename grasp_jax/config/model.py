@@ -69,8 +69,8 @@ class RlmRecConfig(Section):
     temperature: float = field(
         0.2, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_con's alignment."
     )
-    gen_temperature: float = field(
-        0.5, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_gen's alignment.", before=0.2
+    gen_temperature: float = field(  # was 0.2, in another loss: workdirs of other methods go on
+        0.5, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_gen's alignment.", before=0.5
     )
     user_negatives: str = field(
         "batch",
