@@ -7,6 +7,7 @@ to keep; `claim` then makes it the config's own.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -244,11 +245,19 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
         assert prepared.bank is not None
         bank = prepared.bank.tables
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
-        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
+        raw_items = functools.partial(_raw_items, prepared.bank)
+        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, raw_items))]
         if METHODS[method].gated(config):
             declared += asked_with(config.gate_query, bank, split)
         prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
     return prepared.tables[method]
+
+
+def _raw_items(bank: KnowledgeBank) -> np.ndarray:
+    """[V, E] item vectors as the encoder gave them."""
+    from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
+
+    return raw_item_vectors(bank)
 
 
 def _on_devices(prepared: Prepared, table: FrozenTable) -> PlacedRows:

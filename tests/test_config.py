@@ -619,3 +619,16 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     with pytest.raises(UserError, match="expected one backbone before @llm_esr"):
         of("sasrec,gru4rec@llm_esr")
     assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"
+
+
+def test_the_papers_protocol() -> None:
+    """A run that is told as the paper's would stop earlier, see less of a history, or have other seeds."""
+    config = checked(importlib.import_module("configs.beauty5").get_config("paper").to_dict())
+    assert (config.train.learning_rate, config.train.patience) == ((1e-3,), 20)
+    assert (config.train.batch_size, config.data.max_length) == (128, 100)
+    assert config.train.seeds == (42, 43, 44) and config.model.features == 64
+    assert (config.eval.num_negatives, config.eval.valid_users) == (100, 0)
+    assert config.eval.select == "sampled100" and config.model.gate == "paper"
+    assert (config.knowledge.encoder, config.knowledge.item_file) == ("file", "minilm_items.npy")
+    with pytest.raises(UserError, match="expected lsa, minilm, paper or endpoint"):
+        importlib.import_module("configs.beauty5").get_config("papers")

@@ -9,6 +9,7 @@ import pytest
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.models.auxiliary import BatchStates
+from grasp_jax.models.backbones.bert4rec import BERT4Rec
 from grasp_jax.models.backbones.dual_view import DualView
 from grasp_jax.models.backbones.gru4rec import GRU4Rec
 from grasp_jax.models.backbones.sasrec import SASRec
@@ -92,8 +93,135 @@ def test_cross_attention_equals_one_user_at_a_time(causal: bool, with_positions:
             )
 
 
+def norm(weights: Any, x: np.ndarray) -> np.ndarray:
+    """LayerNorm over the last axis."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-8)
+    return scaled * weights["scale"] + weights["bias"]
+
+
+def dense(weights: Any, x: np.ndarray) -> np.ndarray:
+    return x @ weights["kernel"] + weights.get("bias", 0)
+
+
+def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """[T, D] queries, keys and values of a head, and [T, T] what is hidden."""
+    scores = np.where(hidden, -1e9, q @ k.T / np.sqrt(q.shape[-1]))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True) @ v
+
+
+def authors_states(
+    weights: Any, history: np.ndarray, length: int, causal: bool, num_layers: int
+) -> np.ndarray:
+    """`log2feats` of LLM-ESR's DualLLMSASRec and DualLLMBert4Rec and the `forward` of its backbones, for one user, in their order.
+
+    https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py, models/SASRec.py, models/utils.py. Positions count from 1 there, and
+    padding, which stands before the history, has the vector of 0; no state of an item reads that one.
+
+    Args:
+      weights: parameters of `DualView`.
+      history: [n, 2D] ID vectors beside adapted text vectors.
+      length: T, to which the history is padded.
+      causal: whether attention looks backwards only, as it does not there.
+      num_layers: of the backbone.
+    """
+    padding = length - len(history)
+    is_padding = np.arange(length) < padding
+    later = np.triu(np.ones((length, length), bool), 1) if causal else np.zeros((length,) * 2, bool)
+    seqs = np.concatenate([np.zeros((padding, 2 * FEATURES)), history])
+    place = np.concatenate(
+        [np.full((padding, FEATURES), 7.0), weights["positions"][: len(history)]]
+    )
+    id_seqs, llm_seqs = np.split(seqs, 2, axis=1)
+    id_seqs = id_seqs * FEATURES**0.5 + place
+    llm_seqs = llm_seqs * FEATURES**0.5 + place
+
+    def cross(own: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        q, k, v = dense(own["query"], x), dense(own["key"], y), dense(own["value"], y)
+        heads = [slice(0, FEATURES // 2), slice(FEATURES // 2, None)]
+        out = [attend(q[:, h], k[:, h], v[:, h], is_padding[None] | later) for h in heads]
+        return dense(own["out"], np.concatenate(out, axis=1))
+
+    def backbone(seqs: np.ndarray) -> np.ndarray:
+        own = weights["backbone"]
+        seqs = seqs * ~is_padding[:, None]
+        for layer in range(num_layers):
+            heads = own[f"SelfAttention_{layer}"]
+            queries = norm(own[f"LayerNorm_{2 * layer}"], seqs)
+            q, k, v = dense(heads["query"], queries), *(dense(heads[n], seqs) for n in KEY_VALUE)
+            seqs = queries + dense(heads["out"], attend(q, k, v, later))  # padding is not hidden
+            seqs = norm(own[f"LayerNorm_{2 * layer + 1}"], seqs)
+            hidden = np.maximum(dense(own[f"Dense_{2 * layer}"], seqs), 0)
+            seqs = seqs + dense(own[f"Dense_{2 * layer + 1}"], hidden)
+            seqs = seqs * ~is_padding[:, None]
+        return norm(own[f"LayerNorm_{2 * num_layers}"], seqs)
+
+    id_feats = backbone(cross(weights["text_to_id"], llm_seqs, id_seqs))
+    llm_feats = backbone(cross(weights["id_to_text"], id_seqs, llm_seqs))
+    return np.concatenate([id_feats, llm_feats], axis=1)[padding:]
+
+
+KEY_VALUE = ("key", "value")
+
+
 @pytest.mark.parametrize(
-    "backbone", [GRU4Rec(FEATURES), SASRec(FEATURES, 8)], ids=["gru4rec", "sasrec"]
+    ("backbone", "causal", "padded"),
+    [("sasrec", True, 0), ("sasrec", False, 9), ("bert4rec", False, 0), ("bert4rec", False, 9)],
+)
+def test_one_pass_equals_the_authors_code(backbone: str, causal: bool, padded: int) -> None:
+    """Views would be scaled, get positions or drop out twice, or not at all: once before they meet and again in the backbone."""
+    fields = {
+        "features": FEATURES,
+        "causal": causal,
+        "padded_length": padded,
+        "backbone": backbone,
+    }
+    config = ModelConfig().with_fields(fields)
+    named = {"sasrec": SASRec, "bert4rec": BERT4Rec}[backbone].from_config(config, 8)
+    model = METHODS["llm_esr"].around_backbone(named, config, 8)
+    vectors = np.asarray(jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 2 * FEATURES)))
+    params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"]
+    assert "positions" in params and "positions" not in params["backbone"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
+    )
+    found = np.asarray(
+        jax.jit(model.apply)({"params": params}, vectors, jnp.asarray(SEGMENTS), POSITIONS)
+    )
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    for row, segments in enumerate(SEGMENTS):
+        for segment in np.unique(segments[segments >= 0]):
+            own = segments == segment
+            expected = authors_states(
+                exact, vectors[row, own].astype(np.float64), padded or own.sum(), causal, 2
+            )
+            np.testing.assert_allclose(found[row, own], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", [SASRec(FEATURES, 8), BERT4Rec(FEATURES, 8)])
+def test_layers_alone_drop_nothing_of_their_input(backbone: SASRec) -> None:
+    """Of the views a share of 1 - (1 - p)^2 would be gone, not p, for they drop out before they meet."""
+    vectors = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, FEATURES))
+    moved = []
+    for model in (backbone, backbone.without_input_stage()):
+        params = jax.jit(model.init)(jax.random.key(0), vectors, SEGMENTS, POSITIONS)
+        silent = jax.tree.map(  # attention and both dense layers add nothing, so that no dropout of theirs is seen
+            lambda leaf: leaf if leaf.ndim == 1 else 0 * leaf, params
+        )
+        still, training = (
+            model.apply(silent, vectors, SEGMENTS, POSITIONS, rate, rngs={"dropout": key})
+            for rate, key in ((None, jax.random.key(2)), (0.5, jax.random.key(2)))
+        )
+        moved.append(float(jnp.abs(still - training).max()))
+    assert moved[0] > 0.1 and moved[1] == 0
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [GRU4Rec(FEATURES), SASRec(FEATURES, 8, input_stage=False)],
+    ids=["gru4rec", "sasrec"],
 )
 def test_states_of_asked_places(backbone: Any) -> None:
     """Ranking would read the text view at another place than the ID view."""

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.models.auxiliary import BatchStates
 from grasp_jax.models.encoders.holistic import HolisticEncoder, holistic_attention
 from grasp_jax.models.gates import pair_logits
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts, ModelSizes
 from grasp_jax.models.methods.llminit import principal_components
-from grasp_jax.models.methods.rlmrec import Alignment, info_nce
 from tests.refusal import assert_names, refusal
 
 WIDTH, FEATURES, PAIRS, ITEMS = 12, 5, 9, 40
@@ -95,72 +93,22 @@ def test_llminit_starts_from_principal_components() -> None:
     )
 
 
-def contrast_by_hand(a: np.ndarray, b: np.ndarray, ids: list[int], temperature: float) -> float:
-    """InfoNCE in float64, row by row; rows of one id are no negatives of each other."""
-    a, b = (
-        x / np.linalg.norm(x, axis=1, keepdims=True)
-        for x in (np.asarray(a, np.float64), np.asarray(b, np.float64))
-    )
-    losses = []
-    for k, own in enumerate(ids):
-        others = [a[k] @ b[j] / temperature for j, other in enumerate(ids) if other != own]
-        positive = a[k] @ b[k] / temperature
-        losses.append(np.log(np.exp([*others, positive]).sum()) - positive)
-    return float(np.mean(losses))
+@pytest.mark.parametrize("method", ["llminit", "llm_esr"])
+def test_start_from_raw_vectors_is_scikit_learns(method: str) -> None:
+    """The source's start would be out of reach: PCA of the vectors as they are, which it centres and nobody normalises."""
+    from sklearn.decomposition import PCA
 
-
-def test_contrast_by_hand() -> None:
-    """RLMRec would push the same item's two occurrences apart, or pull toward empty places."""
-    a, b = np.asarray(unit_rows(1, 6)), np.asarray(2 * unit_rows(2, 6))
-    ids = [3, 5, 3, 7, 8, 0]
-    valid = np.array([True] * 5 + [False])
-    found = info_nce(jnp.asarray(a), jnp.asarray(b), jnp.asarray(ids), jnp.asarray(valid), 0.2)
-    np.testing.assert_allclose(found, contrast_by_hand(a[:5], b[:5], ids[:5], 0.2), rtol=1e-5)
-    alone = info_nce(
-        jnp.asarray(a[:1]), jnp.asarray(b[:1]), jnp.asarray([1]), jnp.asarray([True]), 0.2
-    )
-    assert float(alone) == 0.0, "one user has nobody to be told apart from"
-
-
-@pytest.mark.parametrize("kind", ["con", "gen"])
-def test_alignment_is_of_newest_states_and_of_items(kind: str) -> None:
-    """RLMRec would align another state than the one that ranks, or skip users, items or the way between D and E."""
-    segments = np.array([[4, 4, 4, 9, -1], [2, 7, 7, 7, 7]])
-    items = np.array([[1, 2, 3, 2, 0], [5, 1, 6, 7, 8]])
-    packed = [jnp.asarray(segments), jnp.asarray(items)]
-    states, vectors = (
-        np.asarray(jax.random.normal(jax.random.key(k), (2, 5, FEATURES))) for k in (1, 2)
-    )
-    tables = {"user_text": unit_rows(3, 10), "item_text": unit_rows(4, 10)}
-    module = Alignment(kind, FEATURES, WIDTH, 6, 0.2, 0.5)  # two more places than users
-
-    def batch(states: Any, vectors: Any) -> BatchStates:
-        return BatchStates(packed[0], states, packed[1], vectors)
-
-    params = jax.jit(module.init)(jax.random.key(0), tables, batch(states, vectors))
-    loss, gradient = jax.jit(
-        jax.value_and_grad(lambda p, s, v: module.apply(p, tables, batch(s, v)), argnums=(0, 1, 2))
-    )(params, states, vectors)
-    bound = module.bind(params)
-    newest = [(0, 2), (0, 3), (1, 0), (1, 4)]
-    own = np.stack([states[place] for place in newest])
-    text = np.asarray(tables["user_text"])[[4, 9, 2, 7]]
-    there = segments >= 0
-    item_text = np.asarray(tables["item_text"])[items[there]]
-    up = kind == "gen"
-    of_users = contrast_by_hand(
-        bound.user_mlp(own) if up else own, text if up else bound.user_mlp(text), [4, 9, 2, 7], 0.2
-    )
-    of_items = contrast_by_hand(
-        bound.item_mlp(vectors[there]) if up else vectors[there],
-        item_text if up else bound.item_mlp(item_text),
-        items[there].tolist(),
-        0.2,
-    )
-    np.testing.assert_allclose(loss, 0.5 * (of_users + of_items), rtol=1e-4)
-    touched = {
-        tuple(place)
-        for place in np.argwhere(np.abs(np.asarray(gradient[1])).max(axis=-1) > 0).tolist()
-    }
-    assert touched == set(newest)
-    assert all(np.abs(np.asarray(leaf)).max() > 0 for leaf in jax.tree.leaves(gradient[0]))
+    rng = np.random.default_rng(0)
+    raw = (rng.standard_normal((ITEMS, WIDTH)) * np.geomspace(4, 0.5, WIDTH) + 2).astype(np.float32)
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    bank = {"items": unit, "users": np.asarray(unit_rows(1, 20))}
+    for choice, vectors in (("raw", raw), ("normalised", unit)):
+        config = model_config().with_fields(
+            {"start_components": choice, "llm_esr.similar_users": 3}
+        )
+        declared = METHODS[method].tables(bank, Facts(config, np.ones(ITEMS), lambda: raw))
+        (start,) = [table.rows for table in declared if table.name == "start"]
+        expected = PCA(FEATURES, svd_solver="full").fit_transform(vectors.astype(np.float64))
+        sign = np.sign((start * expected).sum(axis=0))  # which solvers choose in their own ways
+        np.testing.assert_allclose(start * sign, expected, rtol=1e-3, atol=1e-3)
+    assert model_config().start_components == "normalised"

@@ -67,7 +67,17 @@ class RlmRecConfig(Section):
     )
     gen_weight: float = field(0.1, WEIGHT, "Weight of rlmrec_gen's alignment loss, added to Eq. 6.")
     temperature: float = field(
-        0.2, Real(1e-6, 1e6), "By which cosines are divided in the alignment."
+        0.2, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_con's alignment."
+    )
+    gen_temperature: float = field(  # was 0.2, in another loss: workdirs of other methods go on
+        0.5, Real(1e-6, 1e6), "By which cosines are divided in rlmrec_gen's alignment.", before=0.5
+    )
+    user_negatives: str = field(
+        "batch",
+        Choice("batch", "all"),
+        "Whose texts rlmrec_con tells a user's own from: the users of the batch | all users, as "
+        "its code does, at the price of all their texts in each step.",
+        before="batch",
     )
 
 
@@ -145,6 +155,13 @@ class ModelConfig(Section):
         Real(0, 0.5, "a share from 0 to 0.5, for it is taken twice"),
         "Of bert4rec: 0.1 shows a tenth of the hidden items as another, and a tenth as they are "
         "(BERT, LLM-ESR).",
+    )
+    start_components: str = field(
+        "normalised",
+        Choice("normalised", "raw"),
+        "What the ID tables of llminit and llm_esr start from principal components of: normalised, "
+        "the bank's rows | raw, the vectors that the encoder gave, as LLM-ESR's code does.",
+        before="normalised",
     )
     llm_esr: LlmEsrConfig = LlmEsrConfig()
     plus: PlusConfig = PlusConfig()

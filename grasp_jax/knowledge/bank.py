@@ -18,7 +18,11 @@ from grasp_jax.log import logger
 
 TABLES = ("items", "items_similar", "users", "users_similar")
 EXTRAS = ("ids", "texts", "centre", "neighbours", "status")  # of items and of users, as "items_ids"
-EXTRA_NAMES = (*(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS), "basis")
+EXTRA_NAMES = (
+    *(f"{kind}_{name}" for kind in ("items", "users") for name in EXTRAS),
+    "items_lengths",
+    "basis",
+)
 INDEXES = tuple(
     f"{kind}_index" for kind in ("items", "users")
 )  # folders of approximate indexes, `search_scann.open_index`
@@ -41,7 +45,8 @@ class KnowledgeBank:
       manifest: recipe (fingerprint of the data, templates, encoder, E, K, cut-off, row order), counts and checksums.
       extras: what a later bank can be made from, for "items" and "users" each: "_ids" [rows] str, "_texts" [rows, 2] uint64 hashes,
         "_centre" [E] what was taken out of unit rows, "_neighbours" [rows, K], and where a model wrote the texts "_status" [rows] uint8,
-        how each came about (`clean.STATUSES`); "basis" [E', E], the directions that were kept.
+        how each came about (`clean.STATUSES`); "items_lengths" [V, 2], what was divided out of item vectors (`knowledge.raw`);
+        "basis" [E', E], the directions that were kept.
       encoder_folder: what `SavedTextEncoder.load` opens; None in a bank of an earlier version, which has none.
     """
 

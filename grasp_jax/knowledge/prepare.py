@@ -47,6 +47,7 @@ from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
 from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
 from grasp_jax.knowledge.neighbours.retrieve import find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.neighbours.search import check_search
+from grasp_jax.knowledge.raw import LENGTHS, item_lengths
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
 from grasp_jax.knowledge.refresh import refreshed_neighbours, text_hashes, unchanged_rows
 from grasp_jax.knowledge.shards import fill_shards, missing_shards, read_shards, shard_width
@@ -207,6 +208,10 @@ def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -
             unit, neighbours, tables[f"{kind}_similar"], config.pooling == "similarity"
         )
         tables |= {f"{kind}_centre": geometries[kind].centre, f"{kind}_neighbours": neighbours}
+    earlier = work.old.extras.get(LENGTHS) if work.old is not None else None
+    lengths = item_lengths(work.shards, work.kept["items"], geometries["items"].centre, earlier)
+    if lengths is not None:
+        tables[LENGTHS] = lengths
     if geometries["items"].basis is not None:
         tables["basis"] = geometries["items"].basis
     return tables

@@ -4,8 +4,23 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
+from grasp_jax.models.batch import NO_CONTEXT, OwnNegatives, StepContext, Tables, Targets
+
+
+class DrawnItems(NamedTuple):
+    """Negatives that a step has drawn, one for each of n places.
+
+    Attributes:
+      items: [n] int32 item rows.
+      vectors: [n, D] their vectors.
+      exist: [n] bool; False for those of targets that there are not.
+    """
+
+    items: jax.Array
+    vectors: jax.Array
+    exist: jax.Array
 
 
 class BatchStates(NamedTuple):
@@ -16,12 +31,30 @@ class BatchStates(NamedTuple):
       states: [R, L, D] states of the backbone.
       items: [R, L] int32 item rows.
       vectors: [R, L, D] their vectors.
+      negatives: drawn beside them; None where an item's vector depends on the user.
     """
 
     segments: jax.Array
     states: jax.Array
     items: jax.Array
     vectors: jax.Array
+    negatives: DrawnItems | None = None
+
+
+def drawn_items(targets: Targets, vectors: jax.Array, places: int) -> DrawnItems:
+    """The first negative of each target or, of those that all targets share, at most `places`.
+
+    Args:
+      targets: of the step.
+      vectors: [P * G, D] or [G, D] of all its negatives, in their order.
+      places: R * L.
+    """
+    items = targets.negatives.items
+    if isinstance(targets.negatives, OwnNegatives):
+        first = vectors.reshape(*items.shape, -1)[:, 0]
+        return DrawnItems(items[:, 0], first, targets.places.exist(places))
+    items = items[:places]
+    return DrawnItems(items, vectors[: len(items)], jnp.ones(len(items), bool))
 
 
 class AuxiliaryLoss(nn.Module):

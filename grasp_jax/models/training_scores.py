@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.data.packing import START
-from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates
+from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, drawn_items
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.batch import (
     NO_CONTEXT,
@@ -134,7 +134,12 @@ class TrainingScores(nn.Module):
         if (
             self.auxiliary is not None
         ):  # of masked copies, the last is the one that is asked what ranking asks
-            last_copy = BatchStates(items_at[-rows:], states[-rows:], batch.items[:rows], vectors)
+            drawn = None
+            if not self.encoder.gated:
+                drawn = drawn_items(targets, self.encoder(parts.negatives, None), batch.items.size)
+            last_copy = BatchStates(
+                items_at[-rows:], states[-rows:], batch.items[:rows], vectors, drawn
+            )
             auxiliary = self.auxiliary(tables, last_copy, context)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.

@@ -15,11 +15,9 @@ class Backbone(nn.Module):
 
     Attributes of the class:
       bidirectional: items are hidden behind a mask in training, and the state at a mask predicts the item that it hides.
-      adds_positions: whether it scales its input by sqrt(D) and adds a vector of each position to it.
     """
 
     bidirectional: ClassVar[bool] = False
-    adds_positions: ClassVar[bool] = True
 
     @property
     def is_causal(self) -> bool:
@@ -30,6 +28,13 @@ class Backbone(nn.Module):
     def mask_at(self) -> str:
         """Where histories have a mask that is no item: "" (nowhere), or START or END of `data.packing`."""
         return ""
+
+    def without_input_stage(self) -> "Backbone | None":
+        """The same layers over vectors that are scaled by sqrt(D), have their positions and have dropped out already.
+
+        None where the backbone does not do that itself, or cannot leave it out: then nobody else may do it before.
+        """
+        return None
 
     @classmethod
     def from_config(cls, config: ModelConfig, max_length: int) -> "Backbone":

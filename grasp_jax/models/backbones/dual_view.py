@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.models.backbones.base import Backbone
-from grasp_jax.models.backbones.sasrec import attention_mask
-from grasp_jax.models.dropout import Dropout, for_each
+from grasp_jax.models.backbones.sasrec import attention_mask, embedded, position_table
+from grasp_jax.models.dropout import for_each
 
 
 class CrossAttention(nn.Module):
@@ -36,12 +36,15 @@ class CrossAttention(nn.Module):
 class DualView(Backbone):
     """Cross-attention in front of a backbone that is shared by both views.
 
+    As in LLM-ESR's code (https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py) each view is scaled by sqrt(D), gets the vectors
+    of positions and drops out once, before the views meet; what they make of each other enters the layers of the backbone as it is.
+
     Attributes:
-      backbone: D wide.
+      backbone: D wide; without an input stage of its own, if `with_positions`.
       features: D.
       max_length: number of position embeddings.
       causal: whether the cross-attention looks backwards only; like the backbone.
-      with_positions: scale the views by sqrt(D) and add positions before they meet, as LLM-ESR's code does but for GRU4Rec.
+      with_positions: whether there is that stage before the views meet; LLM-ESR's GRU4Rec has none.
       num_heads: of the cross-attention.
     """
 
@@ -79,14 +82,8 @@ class DualView(Backbone):
         """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; of [B] `places` alone, [B, 2D]."""
         own, text = jnp.split(vectors, 2, axis=-1)
         if self.with_positions:
-            table = self.param(
-                "positions", nn.initializers.xavier_normal(), (self.max_length, self.features)
-            )
-            place = table[jnp.clip(positions, 0, self.max_length - 1)]
-            own, text = (
-                Dropout()(view * jnp.sqrt(jnp.float32(self.features)) + place, dropout)
-                for view in (own, text)
-            )
+            table = self.param("positions", *position_table(self.max_length, self.features))
+            own, text = embedded([own, text], table, positions, dropout)
         allowed = attention_mask(segments, self.causal)
         crossed = [
             CrossAttention(self.features, self.num_heads, name="text_to_id")(text, own, allowed),

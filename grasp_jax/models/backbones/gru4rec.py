@@ -1,7 +1,5 @@
 """GRU4Rec (Hidasi et al., 2016, arXiv 1511.06939) over packed rows: the state is reset where a history begins."""
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -36,8 +34,6 @@ class GRU4Rec(Backbone):
     start_token: bool = False
     padded_length: int = 0
     kernels: str = "xla"
-
-    adds_positions: ClassVar[bool] = False
 
     @property
     def mask_at(self) -> str:

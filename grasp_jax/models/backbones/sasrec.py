@@ -3,9 +3,12 @@
 A row holds several users' histories end to end; attention stays within a segment and, by default, looks only backwards.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.kernels.packed_attention import packed_attention
@@ -38,6 +41,27 @@ def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.
 def rows_at_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
     """What is at [B] places, row * L + column, as one row: [R, L, ...] -> [1, B, ...]; all of x for None."""
     return x if places is None else x.reshape(-1, *x.shape[2:])[places][None]
+
+
+def position_table(max_length: int, features: int) -> tuple[Initializer, tuple[int, int]]:
+    """How the vectors of positions begin, and the shape of their table."""
+    return nn.initializers.xavier_normal(), (max_length, features)
+
+
+def embedded(
+    views: Sequence[jax.Array], table: jax.Array, positions: jax.Array, dropout: jax.Array | None
+) -> list[jax.Array]:
+    """What SASRec's layers begin with: item vectors times sqrt(D), plus those of their positions, of which some drop out.
+
+    Args:
+      views: [R, L, D] vectors, of one or several views of the items.
+      table: [places, D] vectors of positions.
+      positions: [R, L] int32.
+      dropout: [] the rate, or None.
+    """
+    place = table[jnp.clip(positions, 0, len(table) - 1)]
+    scale = jnp.sqrt(jnp.float32(table.shape[1]))
+    return [Dropout()(view * scale + place, dropout) for view in views]
 
 
 class SelfAttention(nn.Module):
@@ -133,6 +157,8 @@ class SASRec(Backbone):
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
       kernels: "xla", or "pallas" for `kernels.packed_attention`, which knows no padding and draws dropout by its own bits.
+      input_stage: whether item vectors are scaled by sqrt(D), get the vector of their position and drop out before the first block;
+        False where what comes before has done so (`without_input_stage`).
     """
 
     features: int
@@ -144,11 +170,16 @@ class SASRec(Backbone):
     block: str = "sasrec"
     padded_length: int = 0
     kernels: str = "xla"
+    input_stage: bool = True
 
     @property
     def is_causal(self) -> bool:
         """`causal`."""
         return self.causal
+
+    def without_input_stage(self) -> "SASRec":
+        """`input_stage` is False."""
+        return self.clone(input_stage=False)
 
     @classmethod
     def from_config(cls, config: ModelConfig, max_length: int) -> "SASRec":
@@ -179,14 +210,11 @@ class SASRec(Backbone):
         `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise). `places` are [B] places, row * L +
         column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
         """
-        table = self.param(
-            "positions", nn.initializers.xavier_normal(), (self.max_length, self.features)
-        )
-        x = (
-            vectors * jnp.sqrt(jnp.float32(self.features))
-            + table[jnp.clip(positions, 0, self.max_length - 1)]
-        )
-        x = Dropout()(x, dropout).astype(self.dtype)
+        x = vectors
+        if self.input_stage:
+            table = self.param("positions", *position_table(self.max_length, self.features))
+            (x,) = embedded([vectors], table, positions, dropout)
+        x = x.astype(self.dtype)
         padding = None
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)

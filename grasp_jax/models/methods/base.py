@@ -1,7 +1,7 @@
 """What a method adds to a backbone."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -40,10 +40,12 @@ class Facts:
     Attributes:
       config: the `model` section.
       item_counts: [V] training interactions of each item.
+      raw_items: [V, E] item vectors as the encoder gave them, made when asked for.
     """
 
     config: ModelConfig
     item_counts: np.ndarray
+    raw_items: Callable[[], np.ndarray] | None = None
 
 
 class Method:

@@ -21,7 +21,7 @@ from grasp_jax.models.batch import NO_CONTEXT, Params, StepContext, Tables
 from grasp_jax.models.encoders.dual_view import DualViewEncoder
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
-from grasp_jax.models.methods.llminit import principal_components, start_from_components
+from grasp_jax.models.methods.llminit import components_to_start_from, start_from_components
 from grasp_jax.models.segments import newest_places
 
 
@@ -67,7 +67,7 @@ class LLMESR(Method):
         similar = top_neighbours(users, min(facts.config.llm_esr.similar_users, len(users) - 1))
         return [
             of_bank(bank, "items"),
-            FrozenTable("start", principal_components(bank["items"], facts.config.features)),
+            components_to_start_from(bank, facts),
             FrozenTable("similar_users", similar),
         ]
 
@@ -91,6 +91,7 @@ class LLMESR(Method):
             )
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> DualView:
-        """Cross-attention before the shared backbone."""
+        """Cross-attention before the shared backbone, whose input stage, if it can go, stands before the cross-attention instead."""
         causal = not backbone.bidirectional and config.causal
-        return DualView(backbone, config.features, max_length, causal, backbone.adds_positions)
+        layers = backbone.without_input_stage()
+        return DualView(layers or backbone, config.features, max_length, causal, layers is not None)

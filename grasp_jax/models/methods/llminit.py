@@ -1,6 +1,8 @@
 """LLMInit (Harte et al., 2023; Hu et al., 2024): the ID table starts as the first D principal components of the item text vectors.
 
-Everything after the start is the plain backbone. LLM-ESR's public code takes the components as scikit-learn gives them, and so do we.
+Everything after the start is the plain backbone. LLM-ESR's public code (https://github.com/liuqidong07/LLM-ESR, data/pca.ipynb) takes the
+components as scikit-learn gives them, and so do we: of the bank's rows, or as that code of the vectors as the encoder gave them
+(`model.start_components`). Rows have length one before and after their mean is taken out, raw vectors are centred by scikit-learn alone.
 """
 
 from collections.abc import Sequence
@@ -33,6 +35,19 @@ def principal_components(items: np.ndarray, features: int) -> np.ndarray:
     return components.astype(np.float32)
 
 
+def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
+    """The table "start" [V, D], of the bank's rows or of raw vectors, as `model.start_components` says.
+
+    Raises:
+      UserError: as `principal_components`, or there are no raw vectors.
+    """
+    items = bank["items"]
+    if facts.config.start_components == "raw":
+        assert facts.raw_items is not None
+        items = facts.raw_items()
+    return FrozenTable("start", principal_components(items, facts.config.features))
+
+
 def start_from_components(params: Params, tables: Tables) -> Params:
     """Parameters whose ID table is the frozen "start"."""
     return {**params, "encoder": {**params["encoder"], "table": tables["start"]}}
@@ -45,7 +60,7 @@ class LLMInit(Plain):
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """The principal components."""
-        return [FrozenTable("start", principal_components(bank["items"], facts.config.features))]
+        return [components_to_start_from(bank, facts)]
 
     def start(self, params: Params, tables: Tables) -> Params:
         """The ID table from text."""

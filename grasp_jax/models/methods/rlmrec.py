@@ -1,8 +1,13 @@
 """RLMRec (Ren et al., 2024, arXiv 2310.15950): ID embeddings, pulled toward the text of their users and items by an alignment loss.
 
 `con` maps text vectors down to D and contrasts them with the representations; `gen` maps representations up to E and contrasts them
-with the text (their Eq. 8-12; both maximise the same bound on mutual information). Their graph encoder is a sequence backbone here: a
-user's representation is the state that ranks the next item. Their `gen` also hides nodes of the graph, which a sequence does not have.
+with the text (their Eq. 8-12; both maximise the same bound on mutual information). Losses are those of the public code
+(https://github.com/HKUDS/RLMRec, encoder/models/general_cf/lightgcn_plus.py and lightgcn_gene.py): one projection for users and items;
+`con` has a contrast of users, one of positive and one of negative items; `gen` has one, in which users and items meet each other.
+
+Their graph encoder is a sequence backbone here: a user's representation is the state that ranks the next item, positive items are those
+of the histories, and negative ones those that the step has drawn. Their `gen` also hides nodes of the graph, which a sequence does not
+have, and looks at the hidden ones alone; here it looks at the users and items of a batch, each once.
 """
 
 import dataclasses
@@ -21,8 +26,44 @@ from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, ModelSizes
 from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.segments import newest_places
+from grasp_jax.parallel.rows import from_all_rows
 
 CONTRASTIVE, GENERATIVE = "con", "gen"
+
+
+def info_nce(
+    own: jax.Array, text: jax.Array, others: jax.Array, among: jax.Array, temperature: float
+) -> jax.Array:
+    """Contrast by cosine of each row with its text, -log(exp(own . text / t) / sum_j exp(own . others_j / t)).
+
+    Args:
+      own: [n, width] representations.
+      text: [n, width], row by row theirs.
+      others: [m, width] texts that the sum goes over; the row's own is one of them.
+      among: [m] bool, which of them exist.
+      temperature: t.
+
+    Returns:
+      [n] losses.
+    """
+    own, text, others = (
+        x / jnp.sqrt(1e-8 + (x**2).sum(axis=-1, keepdims=True))  # a text may be all zeros
+        for x in (own, text, others)
+    )
+    logits = jnp.where(among, own @ others.T / temperature, -1e9)
+    positive = (own * text).sum(axis=-1) / temperature
+    return jax.nn.logsumexp(logits, axis=1) - positive
+
+
+def mean_where(losses: jax.Array, exist: jax.Array) -> jax.Array:
+    """[n] losses -> [] mean of those that exist; 0 where none does."""
+    return jnp.where(exist, losses, 0.0).sum() / jnp.maximum(exist.sum(), 1)
+
+
+def is_first(ids: jax.Array, exist: jax.Array) -> jax.Array:
+    """[n] ids -> [n] bool: those that exist and have no earlier one that is the same."""
+    same = (ids[:, None] == ids[None, :]) & exist[None, :]
+    return exist & ~jnp.tril(same, -1).any(axis=1)
 
 
 class Alignment(AuxiliaryLoss):
@@ -34,6 +75,7 @@ class Alignment(AuxiliaryLoss):
       num_users: B, users of a batch.
       temperature: of the contrast.
       weight: of the loss beside Eq. 6.
+      among_all_users: whether `con` tells a user's text from those of all users, or from those of the batch.
     """
 
     kind: str
@@ -42,45 +84,58 @@ class Alignment(AuxiliaryLoss):
     num_users: int
     temperature: float
     weight: float
+    among_all_users: bool = False
 
     def setup(self) -> None:
-        self.user_mlp, self.item_mlp = self._mlp(), self._mlp()
-
-    def _mlp(self) -> nn.Sequential:
+        init = nn.initializers.xavier_uniform()
         out = self.features if self.kind == CONTRASTIVE else self.width
-        return nn.Sequential(
-            [nn.Dense((self.features + self.width) // 2), nn.leaky_relu, nn.Dense(out)]
+        self.mlp = nn.Sequential(
+            [
+                nn.Dense((self.features + self.width) // 2, kernel_init=init),
+                nn.leaky_relu,
+                nn.Dense(out, kernel_init=init),
+            ]
         )
 
     def __call__(
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
         """The weighted loss."""
+        losses = {CONTRASTIVE: self._contrastive, GENERATIVE: self._generative}[self.kind]
+        return self.weight * losses(tables, batch)
+
+    def _contrastive(self, tables: Tables, batch: BatchStates) -> jax.Array:
+        """The sum of three means: over users, over the items of their histories, and over negatives."""
+        newest, users, is_user = self._users(batch)
+        text = self.mlp(tables["user_text"][users])
+        everyone, among = text, is_user
+        if self.among_all_users:
+            everyone = from_all_rows(lambda mlp, rows: mlp(rows), self.mlp, (tables["user_text"],))
+            among = jnp.ones(len(everyone), bool)
+        loss = mean_where(info_nce(newest, text, everyone, among, self.temperature), is_user)
         there = (batch.segments >= 0).ravel()
+        of_items = [(batch.items.ravel(), batch.vectors.reshape(-1, self.features), there)]
+        if batch.negatives is not None:
+            of_items.append(batch.negatives)
+        for items, vectors, exist in of_items:
+            text = self.mlp(tables["item_text"][items])
+            loss += mean_where(info_nce(vectors, text, text, exist, self.temperature), exist)
+        return loss
+
+    def _generative(self, tables: Tables, batch: BatchStates) -> jax.Array:
+        """The mean over users and items of the batch, each told from all of them."""
+        newest, users, is_user = self._users(batch)
+        items = batch.items.ravel()
+        is_item = is_first(items, (batch.segments >= 0).ravel())
+        rows = jnp.concatenate([newest, batch.vectors.reshape(-1, self.features)])
+        text = jnp.concatenate([tables["user_text"][users], tables["item_text"][items]])
+        exist = jnp.concatenate([is_user, is_item])
+        return mean_where(info_nce(self.mlp(rows), text, text, exist, self.temperature), exist)
+
+    def _users(self, batch: BatchStates) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[B, D] newest states, [B] user rows, and [B] bool, whether there is such a user."""
         places, users, is_user = newest_places(batch.segments, self.num_users)
-        newest = batch.states.reshape(-1, self.features)[places]
-        of_users = self._contrast(self.user_mlp, newest, tables["user_text"][users], users, is_user)
-        items, vectors = batch.items.ravel(), batch.vectors.reshape(-1, self.features)
-        of_items = self._contrast(self.item_mlp, vectors, tables["item_text"][items], items, there)
-        return self.weight * (of_users + of_items)
-
-    def _contrast(
-        self, mlp: nn.Module, vectors: jax.Array, text: jax.Array, ids: jax.Array, valid: jax.Array
-    ) -> jax.Array:
-        a, b = (vectors, mlp(text)) if self.kind == CONTRASTIVE else (mlp(vectors), text)
-        return info_nce(a, b, ids, valid, self.temperature)
-
-
-def info_nce(
-    a: jax.Array, b: jax.Array, ids: jax.Array, valid: jax.Array, temperature: float
-) -> jax.Array:
-    """Contrast of [n, width] rows by cosine: each `a` against its own `b` and those of other ids; mean over the valid rows."""
-    a, b = (x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-8) for x in (a, b))
-    logits = (a @ b.T) / temperature
-    other = (ids[:, None] != ids[None, :]) & valid[None, :]
-    own = jnp.diagonal(logits)
-    denominator = jnp.logaddexp(jax.nn.logsumexp(jnp.where(other, logits, -jnp.inf), axis=1), own)
-    return jnp.where(valid, denominator - own, 0.0).sum() / jnp.maximum(valid.sum(), 1)
+        return batch.states.reshape(-1, self.features)[places], users, is_user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +168,16 @@ class RLMRec(Plain):
     def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> Alignment:
         """`Alignment` with the config's temperature and weight."""
         options = config.rlmrec
-        weight = {CONTRASTIVE: options.con_weight, GENERATIVE: options.gen_weight}[self.kind]
+        temperature, weight = {
+            CONTRASTIVE: (options.temperature, options.con_weight),
+            GENERATIVE: (options.gen_temperature, options.gen_weight),
+        }[self.kind]
         return Alignment(
-            self.kind, config.features, sizes.width, sizes.num_users, options.temperature, weight
+            self.kind,
+            config.features,
+            sizes.width,
+            sizes.num_users,
+            temperature,
+            weight,
+            options.user_negatives == "all",
         )
