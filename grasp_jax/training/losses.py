@@ -1,14 +1,20 @@
 """Losses over scored pairs; `config.train.loss` names one, and "auto" is the method's own."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from grasp_jax.config import TrainConfig
 from grasp_jax.models.batch import PairScores
+from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
+from grasp_jax.training.cross_entropy import CrossEntropy
 
-Loss = Callable[[PairScores], jax.Array]
+Loss = Callable[[Any], jax.Array]  # of `models.batch.Scores`, those that it is computed of
+CATALOGUE = "ce"  # the loss that reads all items, and draws none
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
 
 
@@ -55,9 +61,25 @@ def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
     )
 
 
-def choose_loss(name: str, config: TrainConfig, num_items: int) -> Loss:
-    """The function behind "bce", "softmax" or "gbce", with the parameters of the `train` section."""
+def choose_loss(
+    name: str,
+    config: TrainConfig,
+    num_items: int,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+) -> Loss:
+    """The function behind "ce", "bce", "softmax" or "gbce".
+
+    Args:
+      name: of the loss.
+      config: the `train` section.
+      num_items: V.
+      dtype: of factors of matrix products, `config.model.dtype`.
+      mesh: devices that share out the work.
+    """
+    core = CrossEntropy(config.label_smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {
+        CATALOGUE: functools.partial(catalogue_cross_entropy, core=core, towers=config.towers),
         "bce": binary_cross_entropy,
         "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing),
         "gbce": lambda scores: generalised_bce(scores, num_items, config.gbce_calibration),

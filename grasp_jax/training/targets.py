@@ -15,6 +15,7 @@ from grasp_jax.models.batch import (
     PackedBatch,
     SharedNegatives,
     Targets,
+    WholeCatalogue,
 )
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.segments import is_last
@@ -36,6 +37,7 @@ class StepShape(NamedTuple):
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
       num_users: B, which only those steps need whose query tables are not on every device.
       every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
+      catalogue: every item is a negative, and none is drawn.
       shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
     """
 
@@ -50,6 +52,7 @@ class StepShape(NamedTuple):
     deferred: bool = False
     num_users: int = 0
     every_place: bool = False
+    catalogue: bool = False
 
 
 def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -> int:
@@ -86,7 +89,9 @@ def draw_targets(
     gathered = GatheredPlaces(index)
     users = jnp.maximum(gathered.take(batch.segments), 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
-    negatives = _drawn_negatives(stream, users, data, shape)
+    negatives = (
+        WholeCatalogue() if shape.catalogue else _drawn_negatives(stream, users, data, shape)
+    )
     if not shape.every_place:
         return batch, Targets(gathered, users, gathered.take(queries), negatives)
     if isinstance(negatives, OwnNegatives):

@@ -29,7 +29,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.losses import CATALOGUE, SHARED, choose_loss
 from grasp_jax.training.optim.deferred_adam import defers
 from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import pack_all_users
@@ -104,7 +104,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         users=users,
         packing=packing,
         shape=shape,
-        loss=choose_loss(loss, config.train, split.log.num_items),
+        loss=choose_loss(loss, config.train, split.log.num_items, config.model.dtype, mesh),
         valid=sources.valid,
         everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh)
         if METHODS[method].reads_states
@@ -178,13 +178,14 @@ def step_shape(
         loss in SHARED,
     )
     num_targets = count_targets(packing, mask_rate, last_only)
-    negatives = train.shared_negatives if shared else train.negatives
+    catalogue = loss == CATALOGUE  # reads every item
+    negatives = train.shared_negatives if shared else 0 if catalogue else train.negatives
     num_ids = packing.num_rows * packing.row_length + (
         negatives if shared else num_targets * negatives
     )
-    projection = (
-        choose_projection(num_items, num_ids) if model.projection == "auto" else model.projection
-    )
+    projection = "table" if catalogue else model.projection
+    if projection == "auto":
+        projection = choose_projection(num_items, num_ids)
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
@@ -201,6 +202,7 @@ def step_shape(
         deferred=deferred,
         num_users=packing.batch_size,
         every_place=every_place,
+        catalogue=catalogue,
     )
     return shape, projection
 
