@@ -77,7 +77,7 @@ def inputs_of(own: TrainingSet, tables: Any, key: int = 7) -> Any:
     params = jax.jit(own.model.init)(jax.random.key(0), tables, plain)["params"]
     rng = np.random.default_rng(3)
     noise = lambda leaf: 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)  # noqa: E731
-    return batch, targets, jax.tree.map(lambda leaf: np.asarray(leaf) + noise(leaf), params)
+    return batch, targets, jax.tree.map(lambda leaf: jnp.asarray(leaf + noise(leaf)), params)
 
 
 def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: Any) -> Any:

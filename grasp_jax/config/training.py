@@ -92,6 +92,18 @@ class TrainConfig(Section):
     shared_negatives: int = field(
         512, Whole(1, 2**24), "Of softmax and gbce: negatives that a batch draws."
     )
+    negatives_drawn: str = field(
+        "uniform",
+        Choice("uniform", "popularity", "in_batch"),
+        "Of softmax: how its negatives are drawn: uniform over the catalogue | popularity, as often "
+        "as they occur in training | in_batch, the targets of the batch, whatever their number.",
+    )
+    logq: str = field(
+        "auto",
+        Choice("auto", "on", "off"),
+        "Of softmax: whether the log of how often an item is expected among the negatives is taken "
+        "off its score; auto: unless they are uniform.",
+    )
     label_smoothing: float = field(
         0.0,
         BELOW_ONE,

@@ -91,9 +91,15 @@ class OwnNegatives(NamedTuple):
 
 
 class SharedNegatives(NamedTuple):
-    """Negatives that all targets share: [G] int32 item rows; one that is the target itself scores -inf."""
+    """Negatives that all targets share; one that is the target itself scores -inf.
+
+    Attributes:
+      items: [G] int32 item rows.
+      correction: [G] what is taken off their scores, infinity for one that there is not; or None.
+    """
 
     items: jax.Array
+    correction: jax.Array | None = None
 
 
 Negatives: TypeAlias = OwnNegatives | SharedNegatives
@@ -122,12 +128,22 @@ class Targets(NamedTuple):
 
 
 class PairScores(NamedTuple):
-    """Scores of training pairs: positive [P], negative [P, G] (-inf: none); `mask` [P]: pairs that exist; `auxiliary` []: a loss beside."""
+    """Scores of training pairs.
+
+    Attributes:
+      positive: [P].
+      negative: [P, G]; -inf: none.
+      mask: [P] pairs that exist.
+      auxiliary: [] a loss beside.
+      towers: scores by each of several products of which these are the sum (`ItemEncoder.towers`), without the loss beside; of shared
+        negatives alone.
+    """
 
     positive: jax.Array
     negative: jax.Array
     mask: jax.Array
     auxiliary: jax.Array | float = 0.0
+    towers: tuple["PairScores", ...] = ()
 
 
 class CatalogueScores(NamedTuple):

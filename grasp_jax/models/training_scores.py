@@ -101,8 +101,11 @@ class TrainingScores(CatalogueTraining):
             axis=-1
         ) + scored.offset
         gates = self._negative_gates(batch, targets, normaliser)
+        towers: tuple[PairScores, ...] = ()
         if isinstance(targets.negatives, SharedNegatives):
-            negative = self._shared_scores(batch, targets, parts.negatives, scored, gates)
+            known = self.encoder.score_all(parts.negatives, targets.places.take(states), gates)
+            negative = self._corrected(batch, targets, known)
+            towers = self._towers(batch, targets, parts.negatives, vectors.own, states)
         else:
             own_head = self._head_input(
                 tables, parts.negatives, targets.negatives.items.shape, gates, fused
@@ -110,7 +113,7 @@ class TrainingScores(CatalogueTraining):
             negative = _own_scores(targets, own_head, scored)
         places = targets.places
         return PairScores(
-            places.take(positive), negative, places.exist(batch.items.size), auxiliary
+            places.take(positive), negative, places.exist(batch.items.size), auxiliary, towers
         )
 
     def _gathers_itself(self, negatives: Negatives) -> bool:
@@ -177,19 +180,35 @@ class TrainingScores(CatalogueTraining):
         of_history = self._normaliser_before(batch, targets, normaliser)
         return self.encoder.gates(logits, candidate_normaliser(logits, of_history[:, None]))
 
-    def _shared_scores(
+    def _corrected(self, batch: PackedBatch, targets: Targets, scores: jax.Array) -> jax.Array:
+        """[P, S] scores of negatives that all targets share, with their correction; -inf where one is the target."""
+        assert isinstance(targets.negatives, SharedNegatives)
+        if targets.negatives.correction is not None:
+            scores = scores - targets.negatives.correction
+        wanted = self._wanted(batch, targets)
+        return jnp.where(targets.negatives.items == wanted[:, None], -jnp.inf, scores)
+
+    def _towers(
         self,
         batch: PackedBatch,
         targets: Targets,
         features: jax.Array,
-        scored: ScoredStates,
-        gates: jax.Array | None,
-    ) -> jax.Array:
-        """[P, S] scores of negatives that all targets share; -inf where one is the target."""
-        assert isinstance(targets.negatives, SharedNegatives)
-        scores = self.encoder.score_all(features, targets.places.take(scored.states), gates)
-        wanted = self._wanted(batch, targets)
-        return jnp.where(targets.negatives.items == wanted[:, None], -jnp.inf, scores)
+        vectors: jax.Array,
+        states: jax.Array,
+    ) -> tuple[PairScores, ...]:
+        """Scores by each of several towers, of shared negatives' features [S, ...], the histories' vectors [R, L, D] and states."""
+        if self.encoder.towers == 1:
+            return ()
+        asked = jnp.roll(jnp.concatenate([vectors] * self.copies), -self.ahead, axis=1)
+        places, exist = targets.places, targets.places.exist(batch.items.size)
+        parts = (
+            jnp.split(x, self.encoder.towers, axis=-1)
+            for x in (places.take(states), places.take(asked), self.encoder(features, None))
+        )
+        return tuple(
+            PairScores((o * own).sum(axis=-1), self._corrected(batch, targets, o @ others.T), exist)
+            for o, own, others in zip(*parts, strict=True)
+        )
 
     def __call__(self, tables: Tables, batch: PackedBatch) -> Scores:
         """Touches every parameter, for initialisation."""
