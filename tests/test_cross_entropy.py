@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from grasp_jax.models.batch import BlockScores, CatalogueScores
+from grasp_jax.parallel.blocks import rows_of_block
 from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
-from grasp_jax.training.cross_entropy import CrossEntropy, rows_of_block
+from grasp_jax.training.cross_entropy import CrossEntropy
 from tests.command_line import ROOT
 
 TARGETS, ITEMS, WIDTH = 23, 41, 6

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.models.batch import BlockScores, CatalogueScores
-from grasp_jax.training.cross_entropy import CrossEntropy, rows_of_block
-
-NUMBERS_OF_PAIR = 12  # that gates need: two logits, their three forms, three gates, a score, and gradients of some
+from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
+from grasp_jax.training.cross_entropy import CrossEntropy
 
 
 def catalogue_cross_entropy(
@@ -45,7 +44,7 @@ def _in_blocks(scores: BlockScores, weights: jax.Array, smoothing: float) -> jax
     count = len(scores.targets)
     example = jax.tree.map(lambda x: x[:1], scores.rows)
     num_items = jax.eval_shape(scores.score, example).shape[1]
-    rows = rows_of_block(count, NUMBERS_OF_PAIR * num_items, jax.default_backend())
+    rows = rows_of_block(count, ARRAYS_OF_GATES * num_items, jax.default_backend())
     blocks = math.ceil(count / rows)
     index = jnp.arange(blocks * rows).reshape(blocks, rows)
 

@@ -10,7 +10,6 @@ On a mesh the catalogue is cut along the axis "table" and targets along "data": 
 
 import dataclasses
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -18,23 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from grasp_jax.parallel.blocks import rows_of_block
 from grasp_jax.parallel.mesh import ALL, DATA, TABLE
-
-FLOAT = 4
-# Bytes of a block of scores. On a CPU one that stays in its cache is fastest (at 12,101 items 8 MiB take 52 ms where 44 MiB take 90), but
-# each block reads and writes the gradient of all items, so that it should have 128 targets; beyond the limit it must not be.
-CACHED_BYTES, FEWEST, LIMIT_BYTES = 8 << 20, 128, 128 << 20
-ACCELERATOR_BYTES = 256 << 20
-
-
-def rows_of_block(num_targets: int, num_items: int, backend: str) -> int:
-    """How many targets are scored at a time; of equal blocks."""
-    row = FLOAT * num_items
-    rows = ACCELERATOR_BYTES // row
-    if backend == "cpu":
-        rows = min(max(CACHED_BYTES // row, FEWEST), LIMIT_BYTES // row)
-    blocks = math.ceil(num_targets / max(rows, 1))
-    return math.ceil(num_targets / blocks)
 
 
 class Summed(NamedTuple):
