@@ -67,6 +67,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices
     )
     with_text = METHODS[method].needs_bank
+    loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
     return Workload(
         users=len(sizes.lengths),
         items=sizes.items,
@@ -82,7 +83,9 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         rows=packing.num_rows,
         length=packing.row_length,
         pairs=packing.num_pairs,
-        negatives=config.train.negatives,
+        negatives=0 if loss == "ce" else config.train.negatives,
+        catalogue=loss == "ce",
+        gated=METHODS[method].gated(config.model),
         models=len(config.train.seeds)
         * len(config.train.learning_rate)
         * len(config.model.dropout),

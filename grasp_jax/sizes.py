@@ -16,7 +16,7 @@ from grasp_jax.config import Config, names, value_of
 from grasp_jax.data.split import Split
 from grasp_jax.errors import UserError
 from grasp_jax.models.methods import METHODS
-from grasp_jax.training.losses import SHARED
+from grasp_jax.training.losses import CATALOGUE, SHARED
 
 FLOAT = 4  # bytes of float32 and int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
@@ -60,7 +60,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
     for method in names(config.model.method):
         own = config.for_method(method)
         loss = METHODS[method].loss if own.train.loss == "auto" else own.train.loss
-        if loss in SHARED and own.train.shared_negatives > items:
+        if draws_shared(loss, own) and own.train.shared_negatives > items:
             raise UserError(
                 f"config.train.shared_negatives: {own.train.shared_negatives}, which {method} draws for its loss {loss}; expected at most "
                 f"{items}, for the data has so many items"
@@ -134,10 +134,19 @@ def training_needs(config: Config, split: Split, method: str, width: int) -> lis
         "model.padded_length",
     )
     of_replicas = ("train.seeds", "train.learning_rate", "model.dropout")
-    if loss in SHARED:  # a logit of every target and shared negative
+    if loss == CATALOGUE:  # vectors of all items and their gradient
+        logits = Need(
+            "the vectors of all items",
+            replicas * 2 * items * model.features * FLOAT,
+            ("model.features", *of_replicas),
+        )
+    elif loss in SHARED:  # a logit of every target and shared negative
         logits = Need(
             "a step's scores",
-            replicas * tokens * train.shared_negatives * FLOAT,
+            replicas
+            * tokens
+            * (train.shared_negatives if draws_shared(loss, config) else 1)
+            * FLOAT,
             ("train.shared_negatives", "train.batch_size"),
         )
     else:  # the id of each negative of each target
@@ -165,6 +174,12 @@ def training_needs(config: Config, split: Split, method: str, width: int) -> lis
             ("train.steps_per_dispatch", "train.batch_size", *of_replicas),
         ),
     ]
+
+
+def draws_shared(loss: str, config: Config) -> bool:
+    """Whether a batch draws `train.shared_negatives`."""
+    in_batch = loss == "softmax" and config.train.negatives_drawn == "in_batch"
+    return loss in SHARED and not in_batch
 
 
 def parameters(config: Config, method: str, width: int, items: int) -> float:

@@ -1,9 +1,9 @@
 """Trains, evaluates and recommends on one device and on several, and compares; with devices emulated, so in a process of its own.
 
-    python -m tests.mesh_trials FOLDER plain-sasrec:8x1:device grasp-gru4rec:2x4:host ...
+    python -m tests.mesh_trials FOLDER plain-sasrec:8x1:device grasp-gru4rec:2x4:host plain-sasrec-ce:2x4:device ...
 
-FOLDER/data is of `tests.command_line.write_dataset`. A trial is METHOD-BACKBONE:DATAxTABLE:USERS, with `config.mesh` and
-`config.tables.users`. Prints a line for each trial, and "all equal".
+FOLDER/data is of `tests.command_line.write_dataset`. A trial is METHOD-BACKBONE:DATAxTABLE:USERS or METHOD-BACKBONE-LOSS:..., with
+`config.mesh` and `config.tables.users`. Prints a line for each trial, and "all equal".
 """
 
 import dataclasses
@@ -46,7 +46,11 @@ def prepared(
             "knowledge.item_file": "items.npy",
             "knowledge.user_file": "users.npy",
             "knowledge.num_neighbours": 3,
-            **dict(zip(("model.method", "model.backbone"), trial.split("-"), strict=True)),
+            **dict(
+                zip(
+                    ("model.method", "model.backbone", "train.loss"), trial.split("-"), strict=False
+                )
+            ),
             "model.mask_noise": 0.1,
             "model.features": 8,
             "model.mlp": (16,),

@@ -18,6 +18,7 @@ def test_eight_devices_compute_what_one_does(tmp_path: pathlib.Path) -> None:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     trials = ["plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host", "llm_esr-bert4rec:1x4:device"]
+    trials += ["plain-sasrec-ce:2x4:device", "grasp_plus-bert4rec-ce:2x2:device"]
     command = [sys.executable, "-m", "tests.mesh_trials", str(tmp_path), *trials]
     result = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False

@@ -18,6 +18,8 @@ from grasp_jax.parallel.plan import (
     Workload,
     sent_bytes,
     smallest_layout,
+    step_bytes,
+    step_flops,
     table_bytes,
     total_bytes,
 )
@@ -64,6 +66,25 @@ def test_bytes_by_hand() -> None:
     sent = sent_bytes(WORK, Layout(2, 4))
     assert sent["item rows"] == 3 * slots(2 * 4 * 24, 8, 4) * (2 + 2 * 3 * 16) * 4
     assert sent["gradients"] == 2 * 7 / 8 * WORK.parameters * 4
+
+
+def test_bytes_of_a_whole_catalogue_by_hand() -> None:
+    """A plan would not know that each target meets every item: 70 x 301 scores and exponentials, and vectors with their gradient."""
+    ids = WORK._replace(width=0, negatives=0, catalogue=True)
+    alone, without = (
+        step_bytes(work, Layout(1, 1)) for work in (ids, WORK._replace(width=0, negatives=0))
+    )
+    assert alone["scores"] == 2 * 70 * 301 * 4 and without["scores"] == 0
+    assert alone["items' numbers"] == 2 * 301 * 4 * 4
+    assert step_flops(ids, Layout(1, 1)) - step_flops(
+        ids._replace(catalogue=False), Layout(1, 1)
+    ) == pytest.approx(6 * 70 * 301 * 4)
+    shared = step_bytes(ids, Layout(2, 4))
+    assert shared["scores"] == 2 * 48 * 76 * 4  # half of 4 x 24 places, a fourth of the items
+    text = step_bytes(WORK._replace(negatives=0, catalogue=True), Layout(1, 1))
+    assert text["items' numbers"] - alone["items' numbers"] == 5 * 301 * 16 * 4
+    large = ids._replace(items=10**7, pairs=1000)
+    assert step_bytes(large, Layout(1, 1))["scores"] <= 2 * (256 << 20)
 
 
 def test_smallest_mesh() -> None:

@@ -84,6 +84,8 @@ def test_what_is_refused(split: Split, fault: str) -> None:
 def test_shared_negatives_that_nobody_draws(split: Split) -> None:
     """The default would keep methods that do not share negatives from small data."""
     check(split, GB, model__method="plain,grasp", train__shared_negatives=5000)
+    for fields in ({"train__loss": "ce"}, {"train__negatives_drawn": "in_batch"}):
+        check(split, GB, model__method="grasp_plus", train__shared_negatives=5000, **fields)
 
 
 def test_parameters_are_counted_by_hand() -> None:

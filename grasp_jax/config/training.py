@@ -76,13 +76,38 @@ class TrainConfig(Section):
         Choice("every", "last"),
         "Positions of a history that causal backbones are trained on.",
     )
-    loss: str = field("auto", Choice("auto", "bce", "softmax", "gbce"), "auto is the method's own.")
+    loss: str = field(
+        "auto",
+        Choice("auto", "bce", "softmax", "gbce", "ce"),
+        "auto is the method's own | ce, cross-entropy over the whole catalogue | softmax, over "
+        "negatives that a batch shares.",
+    )
+    towers: str = field(
+        "each",
+        Choice("each", "sum", "both"),
+        "Of ce and softmax, where a method's score is a sum of several products (towers): the sum "
+        "of the losses of each | the loss of the summed score | both.",
+    )
     negatives: int = field(1, Whole(1, 2**20), "Of bce: negatives that each target draws.")
     shared_negatives: int = field(
         512, Whole(1, 2**24), "Of softmax and gbce: negatives that a batch draws."
     )
+    negatives_drawn: str = field(
+        "uniform",
+        Choice("uniform", "popularity", "in_batch"),
+        "Of softmax: how its negatives are drawn: uniform over the catalogue | popularity, as often "
+        "as they occur in training | in_batch, the targets of the batch, whatever their number.",
+    )
+    logq: str = field(
+        "auto",
+        Choice("auto", "on", "off"),
+        "Of softmax: whether the log of how often an item is expected among the negatives is taken "
+        "off its score; auto: unless they are uniform.",
+    )
     label_smoothing: float = field(
-        0.0, BELOW_ONE, "Of softmax: share of the target that is spread over the negatives."
+        0.0,
+        BELOW_ONE,
+        "Of ce and softmax: share of the target that is spread over the other items or negatives.",
     )
     gbce_calibration: float = field(0.75, Real(0, 1, "a number from 0 to 1"), "t of gbce.")
     max_epochs: int = field(

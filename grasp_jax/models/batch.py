@@ -3,7 +3,7 @@
 Legend: R rows of L places, B users, P targets, G negatives, of each target or shared by all, V items, D width of the backbone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -91,12 +91,22 @@ class OwnNegatives(NamedTuple):
 
 
 class SharedNegatives(NamedTuple):
-    """Negatives that all targets share: [G] int32 item rows; one that is the target itself scores -inf."""
+    """Negatives that all targets share; one that is the target itself scores -inf.
+
+    Attributes:
+      items: [G] int32 item rows.
+      correction: [G] what is taken off their scores, infinity for one that there is not; or None.
+    """
 
     items: jax.Array
+    correction: jax.Array | None = None
 
 
 Negatives: TypeAlias = OwnNegatives | SharedNegatives
+
+
+class WholeCatalogue(NamedTuple):
+    """In place of negatives: every item that is not the target."""
 
 
 class Targets(NamedTuple):
@@ -106,31 +116,80 @@ class Targets(NamedTuple):
       places: where: the state there is asked for the next item or, behind a mask, for the hidden one.
       users: [P] int32 user rows.
       queries: [P] int32 rows of the query tables.
-      negatives: item rows that the target is to outscore.
+      negatives: item rows that the target is to outscore; or all.
       negative_logits: [P, G, 2] pair logits of users and negatives, or None without gates.
     """
 
     places: GatheredPlaces | EveryPlace
     users: jax.Array
     queries: jax.Array
-    negatives: Negatives
+    negatives: Negatives | WholeCatalogue
     negative_logits: jax.Array | None = None
 
 
 class PairScores(NamedTuple):
-    """Scores of training pairs: positive [P], negative [P, G] (-inf: none); `mask` [P]: pairs that exist; `auxiliary` []: a loss beside."""
+    """Scores of training pairs.
+
+    Attributes:
+      positive: [P].
+      negative: [P, G]; -inf: none.
+      mask: [P] pairs that exist.
+      auxiliary: [] a loss beside.
+      towers: scores by each of several products of which these are the sum (`ItemEncoder.towers`), without the loss beside; of shared
+        negatives alone.
+    """
 
     positive: jax.Array
     negative: jax.Array
     mask: jax.Array
     auxiliary: jax.Array | float = 0.0
+    towers: tuple["PairScores", ...] = ()
+
+
+class CatalogueScores(NamedTuple):
+    """Scores of each target's state and each item of the catalogue, which no array holds: `states @ items.T`.
+
+    Attributes:
+      states: [P, D].
+      items: [V, D] vectors.
+      targets: [P] int32 item rows.
+      mask: [P] targets that exist.
+      auxiliary: [] a loss beside.
+      towers: parts of equal width, side by side, of which states and vectors are made (`ItemEncoder.towers`).
+    """
+
+    states: jax.Array
+    items: jax.Array
+    targets: jax.Array
+    mask: jax.Array
+    auxiliary: jax.Array | float = 0.0
+    towers: int = 1
+
+
+class BlockScores(NamedTuple):
+    """Scores of each target and each item of the catalogue, where an item's vector depends on the user: a function of some targets.
+
+    Attributes:
+      score: from some rows of `rows` to the scores [p, V] of their targets.
+      rows: a tree of arrays [P, ...].
+      targets, mask, auxiliary: as of `CatalogueScores`.
+    """
+
+    score: Callable[[Any], jax.Array]
+    rows: Any
+    targets: jax.Array
+    mask: jax.Array
+    auxiliary: jax.Array | float = 0.0
+
+
+Scores: TypeAlias = PairScores | CatalogueScores | BlockScores
 
 
 class StepContext(NamedTuple):
     """What only a training step knows, and encoders and auxiliary losses may read; all None outside of training.
 
     Attributes:
-      keep_ids: [T] bool, which occurrences of items keep their ID vector (`ItemEncoder.keep_ids`).
+      keep_ids: [T] bool, which occurrences of items, or [V] which items keep their ID vector (`ItemEncoder.keep_ids`).
       id_rows: [T, D] ID vectors of the items that are asked for, where the step keeps the table elsewhere (`training.optim.deferred`).
       states: [N, D] newest states of all users at the start of the epoch, for methods with `reads_states`.
     """

@@ -27,6 +27,7 @@ class DeviceData(NamedTuple):
       excluded: [J] int32 and
       excluded_offsets: [N+1] int32, the `ExclusionIndex` of the training items.
       queries: [I] int32 row of the query tables ("users") that each interaction is asked with, or None: that of its user.
+      popularity: [V] int32 training interactions of each item and all before it, or None where no draw reads them.
     """
 
     items: jax.Array
@@ -35,6 +36,7 @@ class DeviceData(NamedTuple):
     excluded: jax.Array
     excluded_offsets: jax.Array
     queries: jax.Array | None = None
+    popularity: jax.Array | None = None
 
 
 def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:

@@ -2,13 +2,10 @@
 
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.data.packing import START
-from grasp_jax.models.auxiliary import AuxiliaryLoss, BatchStates, drawn_items
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.auxiliary import drawn_items
 from grasp_jax.models.batch import (
     NO_CONTEXT,
     GatheredPlaces,
@@ -16,17 +13,18 @@ from grasp_jax.models.batch import (
     OwnNegatives,
     PackedBatch,
     PairScores,
+    Scores,
     SharedNegatives,
     StepContext,
     Tables,
     Targets,
+    WholeCatalogue,
 )
-from grasp_jax.models.dropout import for_each
-from grasp_jax.models.encoders.base import ItemEncoder
-from grasp_jax.models.gates import candidate_normaliser, history_normaliser
+from grasp_jax.models.catalogue_scores import CatalogueTraining
+from grasp_jax.models.gates import candidate_normaliser
 from grasp_jax.models.projection import take_rows
-from grasp_jax.models.segments import is_last
 from grasp_jax.models.step_items import ItemParts, in_shares, parts_of, rows_of_step
+from grasp_jax.models.step_states import HistoryVectors
 
 
 class ScoredStates(NamedTuple):
@@ -42,42 +40,8 @@ class ScoredStates(NamedTuple):
     offset: jax.Array
 
 
-class TrainingScores(nn.Module):
-    """Item encoder and backbone, as training reads them.
-
-    Attributes:
-      encoder: what an item's vector is.
-      backbone: what is made of the vectors of a history.
-      projection: "token" or "table", see `models.projection`.
-      auxiliary: the method's loss beside that of the next item, or None.
-      shares: devices that share out a batch.
-    """
-
-    encoder: ItemEncoder
-    backbone: Backbone
-    projection: str = "token"
-    auxiliary: AuxiliaryLoss | None = None
-    shares: int = 1
-
-    def setup(self) -> None:
-        if self.backbone.mask_at:
-            self.mask_vector = self.param(
-                "mask_vector", nn.initializers.normal(0.02), (self.encoder.vector_width,)
-            )
-
-    @property
-    def copies(self) -> int:
-        """Of each history in training: a bidirectional backbone sees two, masked in different ways."""
-        return 2 if self.backbone.bidirectional else 1
-
-    @property
-    def ahead(self) -> int:
-        """How many places after its target's state an item stands: the next one, or the one that is hidden there."""
-        return 0 if self.backbone.bidirectional else 1
-
-    def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
-        """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] vectors; all V for None."""
-        return self.encoder.item_features(tables, ids)
+class TrainingScores(CatalogueTraining):
+    """Item encoder and backbone, as training reads them; `StepStates` has the attributes."""
 
     def training_features(
         self,
@@ -107,8 +71,8 @@ class TrainingScores(nn.Module):
         targets: Targets,
         dropout: jax.Array | None = None,
         context: StepContext = NO_CONTEXT,
-    ) -> PairScores:
-        """Scores of each target and of its negatives.
+    ) -> Scores:
+        """Scores of each target, and of its negatives or of the whole catalogue.
 
         Args:
           tables: frozen knowledge.
@@ -117,6 +81,8 @@ class TrainingScores(nn.Module):
           dropout: [] the rate, or None.
           context: of the training step.
         """
+        if isinstance(targets.negatives, WholeCatalogue):
+            return self.catalogue_scores(tables, batch, targets, dropout, context)
         fused = self._gathers_itself(targets.negatives)
         parts = self._parts(tables, batch, targets.negatives, fused, context)
         normaliser = self._history_normaliser(batch)
@@ -125,22 +91,14 @@ class TrainingScores(nn.Module):
         rows = batch.items.shape[0] // self.copies
         gates = self.encoder.gates(_first(batch.logits, rows), _first(normaliser, rows))
         head = self._head_input(tables, parts.history, (rows, batch.items.shape[1]), gates, fused)
-        vectors = self.encoder.finish(head)
+        shown = self._shown(tables, batch, parts.shown, _first(normaliser, rows), fused)
+        vectors = HistoryVectors(self.encoder.finish(head), shown)
         head = jnp.concatenate([head] * self.copies)
-        inputs = self._inputs(tables, batch, vectors, parts.shown, normaliser, fused)
-
-        states, items_at = self._training_states(inputs, batch, dropout)
-        auxiliary: jax.Array | float = 0.0
-        if (
-            self.auxiliary is not None
-        ):  # of masked copies, the last is the one that is asked what ranking asks
-            drawn = None
-            if not self.encoder.gated:
-                drawn = drawn_items(targets, self.encoder(parts.negatives, None), batch.items.size)
-            last_copy = BatchStates(
-                items_at[-rows:], states[-rows:], batch.items[:rows], vectors, drawn
-            )
-            auxiliary = self.auxiliary(tables, last_copy, context)
+        drawn = None
+        if self.auxiliary is not None and not self.encoder.gated:
+            drawn = drawn_items(targets, self.encoder(parts.negatives, None), batch.items.size)
+        given = tables, batch, vectors, dropout, context
+        states, auxiliary = self._states_and_auxiliary(*given, drawn)
 
         # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
         scored = ScoredStates(states, *self.encoder.last_layer(states))
@@ -148,8 +106,11 @@ class TrainingScores(nn.Module):
             axis=-1
         ) + scored.offset
         gates = self._negative_gates(batch, targets, normaliser)
+        towers: tuple[PairScores, ...] = ()
         if isinstance(targets.negatives, SharedNegatives):
-            negative = self._shared_scores(batch, targets, parts.negatives, scored, gates)
+            known = self.encoder.score_all(parts.negatives, targets.places.take(states), gates)
+            negative = self._corrected(batch, targets, known)
+            towers = self._towers(batch, targets, parts.negatives, vectors.own, states)
         else:
             own_head = self._head_input(
                 tables, parts.negatives, targets.negatives.items.shape, gates, fused
@@ -157,7 +118,7 @@ class TrainingScores(nn.Module):
             negative = _own_scores(targets, own_head, scored)
         places = targets.places
         return PairScores(
-            places.take(positive), negative, places.exist(batch.items.size), auxiliary
+            places.take(positive), negative, places.exist(batch.items.size), auxiliary, towers
         )
 
     def _gathers_itself(self, negatives: Negatives) -> bool:
@@ -198,46 +159,21 @@ class TrainingScores(nn.Module):
             return self.encoder.gathered_head_input(tables, part.reshape(shape), gates)
         return self.encoder.head_input(part.reshape(*shape, *part.shape[1:]), gates)
 
-    def _inputs(
+    def _shown(
         self,
         tables: Tables,
         batch: PackedBatch,
-        vectors: jax.Array,
         shown: jax.Array | None,
         normaliser: jax.Array | None,
         fused: bool,
-    ) -> jax.Array:
-        """What the backbone reads of all copies, [copies * R, L, D]: `vectors`, or in the first copy what is shown in place of them."""
-        inputs = jnp.concatenate([vectors] * self.copies)
-        if batch.replaced is not None and shown is not None:
-            gates = self.encoder.gates(batch.replaced_logits, _first(normaliser, len(vectors)))
-            others = self.encoder.finish(
-                self._head_input(tables, shown, batch.replaced.shape, gates, fused)
-            )
-            inputs = jnp.concatenate(
-                [jnp.where((batch.replaced >= 0)[..., None], others, vectors), vectors]
-            )
-        return self._hidden(inputs, batch.masked)
-
-    def _training_states(
-        self, inputs: jax.Array, batch: PackedBatch, dropout: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """States [copies * R, L, D], and the segments [copies * R, L] of the items that they were made of."""
-        segments = batch.segments
-        if not self.backbone.is_causal and not self.backbone.bidirectional:
-            segments = jnp.where(
-                is_last(segments), -1, segments
-            )  # the last item is only asked for, so nobody may look at it
-        if self.copies == 1:
-            states = self.backbone(inputs, segments, batch.positions, dropout)
-        else:
-            parts = (
-                x.reshape(self.copies, -1, *x.shape[1:])
-                for x in (inputs, segments, batch.positions)
-            )
-            each = for_each(self.backbone, lambda backbone, *part: backbone(*part, dropout), *parts)
-            states = each.reshape(-1, *each.shape[2:])
-        return states, self._of_items(batch._replace(segments=segments))
+    ) -> jax.Array | None:
+        """[R, L, D] vectors of the items that the first copy shows in place of others; None where there are none."""
+        if batch.replaced is None or shown is None:
+            return None
+        gates = self.encoder.gates(batch.replaced_logits, normaliser)
+        return self.encoder.finish(
+            self._head_input(tables, shown, batch.replaced.shape, gates, fused)
+        )
 
     def _negative_gates(
         self, batch: PackedBatch, targets: Targets, normaliser: jax.Array | None
@@ -246,52 +182,40 @@ class TrainingScores(nn.Module):
         logits = targets.negative_logits
         if normaliser is None or logits is None:
             return self.encoder.gates(logits)
-        place = targets.places.places(batch.items.size)
-        before = jnp.maximum(
-            place + self.ahead - 1, 0
-        )  # the newest item that the asked one follows, if there is one
-        follows = (batch.positions.ravel()[place] + self.ahead > 0) & (
-            self._of_items(batch).ravel()[before] >= 0
-        )
-        of_history = jnp.where(follows[:, None], normaliser.reshape(-1, 3)[before], -jnp.inf)
+        of_history = self._normaliser_before(batch, targets, normaliser)
         return self.encoder.gates(logits, candidate_normaliser(logits, of_history[:, None]))
 
-    def _shared_scores(
+    def _corrected(self, batch: PackedBatch, targets: Targets, scores: jax.Array) -> jax.Array:
+        """[P, S] scores of negatives that all targets share, with their correction; -inf where one is the target."""
+        assert isinstance(targets.negatives, SharedNegatives)
+        if targets.negatives.correction is not None:
+            scores = scores - targets.negatives.correction
+        wanted = self._wanted(batch, targets)
+        return jnp.where(targets.negatives.items == wanted[:, None], -jnp.inf, scores)
+
+    def _towers(
         self,
         batch: PackedBatch,
         targets: Targets,
         features: jax.Array,
-        scored: ScoredStates,
-        gates: jax.Array | None,
-    ) -> jax.Array:
-        """[P, S] scores of negatives that all targets share; -inf where one is the target."""
-        scores = self.encoder.score_all(features, targets.places.take(scored.states), gates)
-        wanted = targets.places.take(jnp.roll(batch.items, -self.ahead, axis=1))
-        return jnp.where(targets.negatives.items == wanted[:, None], -jnp.inf, scores)
-
-    def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
-        """[R, L, D] with the mask vector where an item is hidden."""
-        return (
-            jnp.where(masked[..., None], self.mask_vector, vectors)
-            if self.backbone.mask_at
-            else vectors
+        vectors: jax.Array,
+        states: jax.Array,
+    ) -> tuple[PairScores, ...]:
+        """Scores by each of several towers, of shared negatives' features [S, ...], the histories' vectors [R, L, D] and states."""
+        if self.encoder.towers == 1:
+            return ()
+        asked = jnp.roll(jnp.concatenate([vectors] * self.copies), -self.ahead, axis=1)
+        places, exist = targets.places, targets.places.exist(batch.items.size)
+        parts = (
+            jnp.split(x, self.encoder.towers, axis=-1)
+            for x in (places.take(states), places.take(asked), self.encoder(features, None))
+        )
+        return tuple(
+            PairScores((o * own).sum(axis=-1), self._corrected(batch, targets, o @ others.T), exist)
+            for o, own, others in zip(*parts, strict=True)
         )
 
-    def _of_items(self, batch: PackedBatch) -> jax.Array:
-        """Segments of real items; a mask before a history is none."""
-        return (
-            jnp.where(batch.masked, -1, batch.segments)
-            if self.backbone.mask_at == START
-            else batch.segments
-        )
-
-    def _history_normaliser(self, batch: PackedBatch) -> jax.Array | None:
-        """[R, L, 3] softmax denominators of the histories up to each place; None for other gates."""
-        if not self.encoder.normalises_gates or batch.logits is None:
-            return None
-        return history_normaliser(batch.logits, self._of_items(batch))
-
-    def __call__(self, tables: Tables, batch: PackedBatch) -> PairScores:
+    def __call__(self, tables: Tables, batch: PackedBatch) -> Scores:
         """Touches every parameter, for initialisation."""
         row, negative = jnp.zeros(1, jnp.int32), batch.items[:1, :1]
         logits = None if batch.logits is None else batch.logits[:1, :1]

@@ -8,6 +8,7 @@ program that overlaps them, and a lower one for each part.
 import math
 from typing import NamedTuple
 
+from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
 from grasp_jax.parallel.exchange import slots
 
 FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
@@ -15,6 +16,7 @@ LAUNCHES, LAUNCH_SECONDS = (
     300,
     3e-6,
 )  # kernels of a step and the time of each on a GPU, however small it is
+FEATURE_COPIES = 5  # of a hidden layer of all items, with what its backward pass reads and makes; as XLA compiles it
 USABLE = 0.9  # of a device's memory
 MESHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -61,6 +63,8 @@ class Workload(NamedTuple):
       rows, length: R rows of L places, packed.
       pairs, negatives: P targets, and G negatives of each; several devices compute negatives at every place.
       models: M trained together.
+      catalogue: each target meets every item (`config.train.loss` is "ce"), and no negatives are drawn; G is 0.
+      gated: item vectors depend on the user.
     """
 
     users: int
@@ -79,6 +83,8 @@ class Workload(NamedTuple):
     pairs: int
     negatives: int
     models: int = 1
+    catalogue: bool = False
+    gated: bool = False
 
     @property
     def places(self) -> int:
@@ -141,10 +147,14 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
     ids = places + negatives
     rows = 2 * ids * work.width * work.table_bytes
+    all_items, scores = catalogue_bytes(work, layout)
+    if work.catalogue:  # histories read vectors of items that are computed where rows lie
+        rows, ids = 0, 0
     asked = 0.0 if layout.users == "device" else 2.0 * work.batch * work.width * work.table_bytes
     return {
         "rows": work.models * rows,
-        "items' numbers": work.models * 2 * ids * work.of_item * FLOAT,
+        "items' numbers": work.models * (2 * ids * work.of_item * FLOAT + all_items),
+        "scores": work.models * scores,
         "hidden layer": work.models * 3 * ids * (work.hidden if work.width else 0) * FLOAT,
         "backbone": work.models
         * work.layers
@@ -154,6 +164,27 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         "gradients": work.models * work.parameters * FLOAT,
         "users' rows": work.models * asked,
     }
+
+
+def catalogue_bytes(work: Workload, layout: Layout) -> tuple[float, float]:
+    """Of a step whose targets meet every item: what it holds of all items, and of a block of scores; 0 where negatives are drawn.
+
+    Vectors of all items are on every device, with their gradient; a hidden layer is shared out. A block has scores and their
+    exponentials, of the items of this device. With gates there are no vectors of items but features, and of each pair of a block
+    `ARRAYS_OF_GATES` numbers.
+    """
+    if not work.catalogue:
+        return 0.0, 0.0
+    targets = work.pairs if layout.devices == 1 else work.places
+    if work.gated:
+        rows = rows_of_block(targets, ARRAYS_OF_GATES * work.items, "gpu")
+        pairs = ARRAYS_OF_GATES * rows * work.items
+        features = FEATURE_COPIES * work.items * work.of_item
+        return FLOAT * features / layout.devices, FLOAT * pairs / layout.devices
+    here = math.ceil(work.items / layout.table)
+    hidden = FEATURE_COPIES * here * work.hidden * (work.width > 0)
+    rows = rows_of_block(math.ceil(targets / layout.data), here, "gpu")
+    return FLOAT * (2.0 * work.items * work.features + hidden), FLOAT * 2.0 * rows * here
 
 
 def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
@@ -168,8 +199,14 @@ def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives)
     )
     row = 2.0 * work.batch * work.width * work.table_bytes
+    item_rows: float = others * ids * (2 * FLOAT + 2 * work.of_item * FLOAT)
+    if work.catalogue:  # features of all items go everywhere, and gradients come back; states go along "table", and come back
+        width = (work.of_item if work.gated else work.hidden) * (work.width > 0)
+        everywhere = work.items * width * ((layout.table - 1) / layout.table + 2 * of_all)
+        states = 2 * (layout.table - 1) * work.places / layout.devices * work.features
+        item_rows = FLOAT * (everywhere + states)
     each = {
-        "item rows": others * ids * (2 * FLOAT + 2 * work.of_item * FLOAT),
+        "item rows": item_rows,
         "logits": others * pairs * (2 * FLOAT + 2 * FLOAT),
         "gradients": 2 * of_all * work.parameters * FLOAT,
         "users' rows": {"device": 0.0, "sharded": 2 * of_all * row, "host": of_all * row}[
@@ -183,7 +220,11 @@ def step_flops(work: Workload, layout: Layout) -> float:
     """Of matrix products on a device: projections forward and their kernels' gradient, logits, and the backbone three times."""
     negatives = layout.negatives(work)
     ids = work.places + negatives
+    if work.catalogue:
+        ids = work.items
     projection = 2 * 2 * ids * work.width * 4 * work.hidden
+    targets = work.pairs if layout.devices == 1 else work.places
+    scores = 3 * 2 * targets * work.items * work.features * work.catalogue
     logits = 2 * negatives * 2 * work.width
     last = 3 * 2 * ids * work.hidden * work.features * (work.width > 0)
     backbone = (
@@ -192,7 +233,7 @@ def step_flops(work: Workload, layout: Layout) -> float:
         * work.places
         * (2 * 6 * work.features**2 + 2 * 2 * work.length * work.features)
     )
-    return work.models * (projection + logits + last + backbone) / layout.devices
+    return work.models * (projection + logits + last + backbone + scores) / layout.devices
 
 
 def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, float]:

@@ -72,6 +72,8 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         masked=batch.masked,
         places=targets.places.places(batch.items.size),
         exist=targets.places.exist(batch.items.size),
-        negatives=targets.negatives.items,
+        negatives=getattr(
+            targets.negatives, "items", np.zeros(0, np.int32)
+        ),  # none of a loss over all
     )
     return f"its batch is in {path}"

@@ -1,14 +1,21 @@
 """Losses over scored pairs; `config.train.loss` names one, and "auto" is the method's own."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from grasp_jax.config import TrainConfig
 from grasp_jax.models.batch import PairScores
+from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
+from grasp_jax.training.cross_entropy import CrossEntropy
 
-Loss = Callable[[PairScores], jax.Array]
+Loss = Callable[[Any], jax.Array]  # of `models.batch.Scores`, those that it is computed of
+LOWEST = -1e30
+CATALOGUE = "ce"  # the loss that reads all items, and draws none
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
 
 
@@ -19,12 +26,25 @@ def binary_cross_entropy(scores: PairScores) -> jax.Array:
     )
 
 
-def sampled_softmax(scores: PairScores, smoothing: float = 0.0) -> jax.Array:
+def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "each") -> jax.Array:
     """Cross-entropy of the target among itself and its negatives.
 
-    `smoothing` moves that share of the target's weight evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
+    Args:
+      scores: of pairs.
+      smoothing: share of the target's weight that is moved evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
+      towers: of scores that are a sum, "each" (the sum of the loss of each), "sum" (of the summed score) or "both".
     """
-    total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(scores.negative, axis=-1))
+    each = scores.towers if towers != "sum" else ()
+    if not each:
+        return _softmax(scores, smoothing)
+    loss = jnp.stack([_softmax(tower, smoothing) for tower in each]).sum()
+    return loss + (_softmax(scores, smoothing) if towers == "both" else scores.auxiliary)
+
+
+def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
+    # A number far below all, in place of -inf: with -inf alone, as where a batch has but one target, gradients would be NaN.
+    negative = jnp.maximum(scores.negative, LOWEST)
+    total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive
     if smoothing:
         there = jnp.isfinite(scores.negative)
@@ -55,11 +75,27 @@ def _mean(losses: jax.Array, scores: PairScores) -> jax.Array:
     )
 
 
-def choose_loss(name: str, config: TrainConfig, num_items: int) -> Loss:
-    """The function behind "bce", "softmax" or "gbce", with the parameters of the `train` section."""
+def choose_loss(
+    name: str,
+    config: TrainConfig,
+    num_items: int,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+) -> Loss:
+    """The function behind "ce", "bce", "softmax" or "gbce".
+
+    Args:
+      name: of the loss.
+      config: the `train` section.
+      num_items: V.
+      dtype: of factors of matrix products, `config.model.dtype`.
+      mesh: devices that share out the work.
+    """
+    core = CrossEntropy(config.label_smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {
+        CATALOGUE: functools.partial(catalogue_cross_entropy, core=core, towers=config.towers),
         "bce": binary_cross_entropy,
-        "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing),
+        "softmax": lambda scores: sampled_softmax(scores, config.label_smoothing, config.towers),
         "gbce": lambda scores: generalised_bce(scores, num_items, config.gbce_calibration),
     }
     return losses[name]

@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.batch import (
+    OwnNegatives,
     PackedBatch,
-    PairScores,
     Params,
+    Scores,
     SharedNegatives,
     StepContext,
     Tables,
     Targets,
+    WholeCatalogue,
 )
 from grasp_jax.models.device_data import (
     DeviceData,
@@ -107,6 +109,7 @@ class Step:
             batch, targets = draw_targets(key, step, data, batch, self.shape)
             ids = None
             if self.shape.deferred:
+                assert not isinstance(targets.negatives, WholeCatalogue)
                 rows = step_rows(self.model, batch, targets.negatives).ravel()
                 ids = StepIds(*deferred_adam.distinct(rows, self.shape.num_items))
         return StepInputs(
@@ -139,7 +142,7 @@ class Step:
             given = tables, batch, targets, own.dropout, context
             random = {"dropout": inputs.dropout_key}
             scores = cast(
-                PairScores,
+                Scores,
                 self.model.apply(
                     {"params": params}, *given, method=SequenceModel.training_scores, rngs=random
                 ),
@@ -160,10 +163,10 @@ def with_gate_logits(
     if not model.gated:
         return batch, targets
     with jax.named_scope("gate"):
-        negatives = targets.negatives
+        negatives, logits = targets.negatives, None
         if isinstance(negatives, SharedNegatives):
             logits = all_pair_logits(tables, targets.queries, negatives.items)
-        else:
+        elif isinstance(negatives, OwnNegatives):  # of all items, `catalogue_scores` makes them
             logits = logits_of(tables, targets.queries[:, None], negatives.items)
         if batch.replaced is not None:
             shown = logits_of(
@@ -281,7 +284,7 @@ def _inputs_at_once(
     Nor where query rows must be read for each batch, or devices share out its rows.
     """
     shape, model = step.shape, step.model
-    drawn = slots.size * (1 if shape.shared else shape.negatives)
+    drawn = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
     if (
         drawn > SLOTS_AT_ONCE
         or model.shares > 1

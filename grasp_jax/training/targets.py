@@ -11,13 +11,15 @@ from grasp_jax.data.packing import Packing
 from grasp_jax.models.batch import (
     EveryPlace,
     GatheredPlaces,
+    Negatives,
     OwnNegatives,
     PackedBatch,
-    SharedNegatives,
     Targets,
+    WholeCatalogue,
 )
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.segments import is_last
+from grasp_jax.training.shared_negatives import shared_negatives
 
 NEGATIVES, MASKS = 1, 4  # purposes of random streams: fold_in(fold_in(seed, purpose), step)
 
@@ -36,7 +38,10 @@ class StepShape(NamedTuple):
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
       num_users: B, which only those steps need whose query tables are not on every device.
       every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
-      shared: one draw of negatives, uniform over the catalogue, serves all places; only the target itself is left out of them.
+      catalogue: every item is a negative, and none is drawn.
+      shared: one draw of negatives serves all places; only the target itself is left out of them.
+      drawn: how shared ones are, `config.train.negatives_drawn`.
+      logq: whether their scores are corrected for it.
     """
 
     num_items: int
@@ -50,6 +55,9 @@ class StepShape(NamedTuple):
     deferred: bool = False
     num_users: int = 0
     every_place: bool = False
+    catalogue: bool = False
+    drawn: str = "uniform"
+    logq: bool = False
 
 
 def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -> int:
@@ -86,7 +94,15 @@ def draw_targets(
     gathered = GatheredPlaces(index)
     users = jnp.maximum(gathered.take(batch.segments), 0)
     stream = jax.random.fold_in(jax.random.fold_in(key, NEGATIVES), step)
-    negatives = _drawn_negatives(stream, users, data, shape)
+    negatives: Negatives | WholeCatalogue
+    if shape.catalogue:
+        negatives = WholeCatalogue()
+    elif shape.shared:
+        wanted = jnp.roll(batch.items, 0 if shape.mask_rate else -1, axis=1)
+        exist = gathered.exist(asked.size)
+        negatives = shared_negatives(stream, gathered.take(wanted), exist, data.popularity, shape)
+    else:
+        negatives = _own_negatives(stream, users, data, shape)
     if not shape.every_place:
         return batch, Targets(gathered, users, gathered.take(queries), negatives)
     if isinstance(negatives, OwnNegatives):
@@ -103,14 +119,10 @@ def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
     return asked & jnp.roll(last, -1, axis=1) if shape.last_only else asked
 
 
-def _drawn_negatives(
+def _own_negatives(
     stream: jax.Array, users: jax.Array, data: DeviceData, shape: StepShape
-) -> OwnNegatives | SharedNegatives:
-    """Of [P] users; or of all, from the whole catalogue."""
-    if shape.shared:
-        return SharedNegatives(
-            jax.random.randint(stream, (shape.negatives,), 0, shape.num_items, jnp.int32)
-        )
+) -> OwnNegatives:
+    """Of [P] users."""
     excluded = data.excluded, data.excluded_offsets
     return OwnNegatives(
         draw_negatives(

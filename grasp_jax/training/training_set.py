@@ -30,7 +30,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.losses import SHARED, choose_loss
+from grasp_jax.training.losses import CATALOGUE, SHARED, choose_loss
 from grasp_jax.training.optim.deferred_adam import defers
 from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import pack_all_users
@@ -97,7 +97,12 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     gated = METHODS[method].gated(config.model)
     data = TrainingData(
         device=device_data(
-            split, index, sources.tables if gated else {}, config.model.gate_query, mesh
+            split,
+            index,
+            sources.tables if gated else {},
+            config.model.gate_query,
+            mesh,
+            by_popularity=shape.drawn != "uniform",
         ),
         tables=sources.tables,
         start=METHODS[method].start,
@@ -105,7 +110,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         users=users,
         packing=packing,
         shape=shape,
-        loss=choose_loss(loss, config.train, split.log.num_items),
+        loss=choose_loss(loss, config.train, split.log.num_items, config.model.dtype, mesh),
         valid=sources.valid,
         everyone=pack_all_users(split.train, config.eval.user_block, mask_at, mesh)
         if METHODS[method].reads_states
@@ -149,14 +154,24 @@ def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -
 
 
 def device_data(
-    split: Split, index: ExclusionIndex, gate_tables: Tables, gate_query: str, mesh: Mesh
+    split: Split,
+    index: ExclusionIndex,
+    gate_tables: Tables,
+    gate_query: str,
+    mesh: Mesh,
+    by_popularity: bool = False,
 ) -> DeviceData:
-    """Flat interactions and exclusion index on the devices, with the pair logits of every interaction where gates read them."""
+    """Flat interactions and exclusion index on the devices, with the pair logits of every interaction where gates read them.
+
+    `by_popularity`: and how often items were bought, which draws of negatives read.
+    """
     log = split.log
     queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
     flat = {"items": log.items, "users": log.users, "queries": queries}
     excluded = {"excluded": index.shifted, "excluded_offsets": index.offsets}
-    device = DeviceData(**everywhere(mesh, flat | excluded), logits=None)
+    popular = np.cumsum(split.item_counts, dtype=np.int32)
+    known = flat | excluded | ({"popularity": popular} if by_popularity else {})
+    device = DeviceData(**everywhere(mesh, known), logits=None)
     if gate_tables:
         logits = interaction_logits(gate_tables, device.queries, device.items)
         device = device._replace(logits=everywhere(mesh, logits))
@@ -179,13 +194,17 @@ def step_shape(
         loss in SHARED,
     )
     num_targets = count_targets(packing, mask_rate, last_only)
-    negatives = train.shared_negatives if shared else train.negatives
+    catalogue = loss == CATALOGUE  # reads every item
+    drawn = train.negatives_drawn if loss == "softmax" else "uniform"
+    negatives = train.shared_negatives if shared else 0 if catalogue else train.negatives
+    negatives = num_targets if drawn == "in_batch" else negatives
+    logq = train.logq == "on" or (train.logq == "auto" and drawn != "uniform")
     num_ids = packing.num_rows * packing.row_length + (
         negatives if shared else num_targets * negatives
     )
-    projection = (
-        choose_projection(num_items, num_ids) if model.projection == "auto" else model.projection
-    )
+    projection = "table" if catalogue else model.projection
+    if projection == "auto":
+        projection = choose_projection(num_items, num_ids)
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
@@ -202,6 +221,9 @@ def step_shape(
         deferred=deferred,
         num_users=packing.batch_size,
         every_place=every_place,
+        catalogue=catalogue,
+        drawn=drawn,
+        logq=logq and loss == "softmax",
     )
     return shape, projection
 

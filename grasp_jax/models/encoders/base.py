@@ -60,6 +60,11 @@ class ItemEncoder(nn.Module):
         return False
 
     @property
+    def towers(self) -> int:
+        """In how many equal parts, side by side, vectors and states stand, of which a score is the sum of products (`train.towers`)."""
+        return 1
+
+    @property
     def gathers_itself(self) -> bool:
         """Whether `gathered_head_input` stands for `item_features` and `head_input` in training, where negatives are each target's own."""
         return False
@@ -83,9 +88,9 @@ class ItemEncoder(nn.Module):
         """`head_input` of item rows [...] and gates [..., 3], straight from the tables."""
         raise NotImplementedError
 
-    def keep_ids(self, count: int) -> jax.Array:
-        """[count] bool: which occurrences of items keep their ID vector in this step."""
-        return jnp.ones(count, bool)
+    def keep_ids(self, count: int | None) -> jax.Array:
+        """[count] bool: which occurrences of items keep their ID vector in this step; for None [V], which items do."""
+        return jnp.ones(1 if count is None else count, bool)
 
     def gates(
         self, logits: jax.Array | None, normaliser: jax.Array | None = None

@@ -20,7 +20,8 @@ class ResidualEncoder(ItemEncoder):
     Attributes:
       text: encoder of the text.
       num_items: V.
-      id_dropout: share of the items' occurrences in a training batch that go without their ID vector.
+      id_dropout: share of the items' occurrences in a training batch that go without their ID vector; where the loss is over the whole
+        catalogue, share of the items, each in all that a step reads of it.
     """
 
     text: HolisticEncoder
@@ -64,8 +65,9 @@ class ResidualEncoder(ItemEncoder):
             trust = trust * context.keep_ids
         return jnp.concatenate([text, trust[..., None] * table], axis=-1)
 
-    def keep_ids(self, count: int) -> jax.Array:
-        """[count] bool: which occurrences of items keep their ID vector; all of them where nothing is dropped."""
+    def keep_ids(self, count: int | None) -> jax.Array:
+        """[count] bool: which occurrences of items, or for None [V], which items keep their ID vector; all where nothing is dropped."""
+        count = self.num_items if count is None else count
         if not self.has_rng("dropout"):
             return jnp.ones(count, bool)
         return jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.id_dropout, (count,))
