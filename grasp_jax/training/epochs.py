@@ -52,6 +52,7 @@ class TrainingData:
       select: protocol by whose NDCG@10 epochs are compared, "sampled100" or "full".
       item_block: items that "full" scores at once.
       valid_seen: `evaluation.seen_pairs` of the validation set, which "full" leaves out; None: none.
+      trained: `Method.trained`, whether there is anything to learn.
     """
 
     device: DeviceData
@@ -70,6 +71,7 @@ class TrainingData:
     select: str = "sampled100"
     item_block: int = 4096
     valid_seen: np.ndarray | None = None
+    trained: bool = True
 
 
 class Epoch(NamedTuple):
