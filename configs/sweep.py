@@ -2,6 +2,7 @@
 
     python -m grasp_jax.main --config=configs/sweep.py:table2 --config.data.path=FOLDER --workdir=runs/table2
     python -m grasp_jax.main --config=configs/sweep.py:table4 --config.data.path=FOLDER --workdir=runs/table4
+    python -m grasp_jax.main --config=configs/sweep.py:baselines --config.data.path=FOLDER --workdir=runs/baselines
 
 FOLDER is that of `configs/beauty5.py:minilm`. Some trials only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
 the same workdir. A point of a curve is a run of its own:
@@ -23,6 +24,7 @@ from grasp_jax.errors import UserError
 
 TABLES = {
     "table2": "plain,llminit,rlmrec_con,rlmrec_gen,llm_esr,grasp,grasp_plus",
+    "baselines": "popularity,semantic_neighbours,plain,sasrec_ce,gsasrec,id_text_sum,id_text_concat,unisrec,unisrec_id",
     "table4": "grasp,grasp_wo_attention,grasp_wo_similar,grasp_wo_global,grasp_softmax",
 }
 POINTS = ("neighbours", "features", "gate", "corrupt", "plus", "encoder")
@@ -44,6 +46,7 @@ ID_DROPOUT, TEXT_DROPOUT = (
     (0.5,),
     (0.2,),
 )  # as validation on SASRec preferred for plain and for grasp; the others follow
+WITH_IDS = ("plain", "sasrec_ce", "id_text_sum", "id_text_concat", "unisrec_id")
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
 
@@ -65,12 +68,16 @@ def get_config(variant: str = "table2") -> ConfigDict:
         config.by_method = {
             **{
                 method: {"model": {"dropout": ID_DROPOUT}}
-                for method in ("plain", "llminit", "rlmrec_con", "rlmrec_gen")
+                for method in (*WITH_IDS, "llminit", "rlmrec_con", "rlmrec_gen")
             },
             **{
                 method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")
             },  # 1e-3 needs twice the epochs
             "grasp_plus": {"model": {"dropout": (0.3,)}},
+            "gsasrec": {
+                "model": {"dropout": ID_DROPOUT},
+                "train": {"shared_negatives": 256},
+            },  # as many as its paper has
         }
     try:
         _set_point(config, name, value)

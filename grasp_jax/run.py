@@ -29,9 +29,9 @@ from grasp_jax.evaluation.stored import StoredNegatives
 from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.log import logger
-from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.frozen import FrozenTable, Placement, asked_with
+from grasp_jax.models.build import build_backbone
+from grasp_jax.models.frozen import Bank, FrozenTable, Placement, asked_with
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
@@ -239,11 +239,11 @@ def prepare(run: Run) -> Prepared:
 
 def frozen_tables(prepared: Prepared, method: str) -> Tables:
     """The frozen tables of a method, placed as `config.mesh` and `config.tables` say."""
-    if not METHODS[method].needs_bank:
-        return {}
     if method not in prepared.tables:
-        assert prepared.bank is not None
-        bank = prepared.bank.tables
+        bank: Bank = {}
+        if METHODS[method].needs_bank:
+            assert prepared.bank is not None
+            bank = prepared.bank.tables
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
         raw_items = functools.partial(_raw_items, prepared.bank)
         declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, raw_items))]
@@ -283,8 +283,8 @@ def _placed(prepared: Prepared, table: FrozenTable, dtype: np.dtype) -> PlacedRo
 
 
 def mask_at(config: Config, method: str, backbone: str) -> str:
-    """Where the backbone has a mask at each history."""
-    return BACKBONES[backbone].from_config(config.for_method(method).model, 0).mask_at
+    """Where the backbone of a method has a mask at each history."""
+    return build_backbone(config.for_method(method).model, method, backbone).mask_at
 
 
 def evaluation_of(

@@ -22,10 +22,15 @@ FLOAT = 4  # bytes of float32 and int32
 OF_TRAINING = 5  # float arrays as large as the parameters: they, their gradient, Adam's two moments, and the best so far
 WITH_IDS = (
     "plain",
+    "sasrec_ce",
+    "gsasrec",
     "llminit",
     "rlmrec_con",
     "rlmrec_gen",
     "llm_esr",
+    "id_text_sum",
+    "id_text_concat",
+    "unisrec_id",
     "grasp_plus",
 )  # methods that train a vector of each item
 

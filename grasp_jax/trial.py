@@ -143,7 +143,8 @@ def _initial(trial: Trial) -> Snapshot:
     """Where training starts: at random, or from an earlier run's models."""
     config, data = trial.config.train, trial.data
     initial = initial_snapshot(trial.model, trial.replicas, data)
-    if not config.start_from or Checkpoints(trial.folder / "last").newest() is not None:
+    from_earlier = config.start_from and data.trained
+    if not from_earlier or Checkpoints(trial.folder / "last").newest() is not None:
         return initial
     workdir = pathlib.Path(config.start_from).expanduser()
     earlier = read_earlier(workdir, trial.name, trial.run.allow_older)

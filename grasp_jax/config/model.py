@@ -81,6 +81,35 @@ class RlmRecConfig(Section):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class SemanticNeighboursConfig(Section):
+    """The method semantic_neighbours, of which nothing is trained."""
+
+    SECTION: ClassVar[str] = "model.semantic_neighbours"
+    decay: float = field(
+        0.3,
+        Real(0, 1, "a number from 0 to 1"),
+        "Weight of an item of the history beside that of the item after it: 1 for their mean, 0 "
+        "for the newest alone.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class UniSRecConfig(Section):
+    """The methods unisrec and unisrec_id."""
+
+    SECTION: ClassVar[str] = "model.unisrec"
+    experts: int = field(8, SIZE, "Experts of the adaptor.")
+    adaptor_dropout: float = field(
+        0.2,
+        BELOW_ONE,
+        "Share of the numbers of a text vector that the adaptor's training leaves out.",
+    )
+    cosine_temperature: float = field(
+        0.07, Real(1e-6, 1e6), "By which the cosine of a state and an item is divided."
+    )
+
+
 def _widths(widths: Sequence[float]) -> bool:
     return all(1 <= width <= SIZE.high for width in widths) and len(widths) <= LAYERS.high
 
@@ -166,6 +195,8 @@ class ModelConfig(Section):
     llm_esr: LlmEsrConfig = LlmEsrConfig()
     plus: PlusConfig = PlusConfig()
     rlmrec: RlmRecConfig = RlmRecConfig()
+    semantic_neighbours: SemanticNeighboursConfig = SemanticNeighboursConfig()
+    unisrec: UniSRecConfig = UniSRecConfig()
     num_heads: int = field(1, SIZE, "Heads of attention, a divisor of D.")
     causal: bool = field(True, SWITCH, "Whether sasrec's states see the past alone.")
     dropout: tuple[float, ...] = field(

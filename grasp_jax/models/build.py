@@ -4,9 +4,24 @@ import dataclasses
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
+
+
+def build_backbone(
+    config: ModelConfig, method: str, backbone: str, max_length: int = 0
+) -> Backbone:
+    """What makes states in a model of `method`, of the backbone that a config names.
+
+    Args:
+      config: the `model` section.
+      method, backbone: in `METHODS` and `BACKBONES`.
+      max_length: longest packed history; 0 where only its properties are asked for.
+    """
+    named = BACKBONES[backbone].from_config(config, max_length)
+    return METHODS[method].around_backbone(named, config, max_length)
 
 
 def build_model(
@@ -23,10 +38,9 @@ def build_model(
     if config.kernels == "auto" and sizes.shares > 1:  # no kernel is cut into parts
         config = dataclasses.replace(config, kernels="xla")
     chosen = METHODS[method]
-    named = BACKBONES[backbone].from_config(config, sizes.max_length)
     return SequenceModel(
         encoder=chosen.encoder(config, sizes),
-        backbone=chosen.around_backbone(named, config, sizes.max_length),
+        backbone=build_backbone(config, method, backbone, sizes.max_length),
         projection=projection,
         auxiliary=chosen.auxiliary(config, sizes),
         shares=sizes.shares,

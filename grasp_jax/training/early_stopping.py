@@ -45,6 +45,10 @@ class Progress(NamedTuple):
         """The state before the first epoch of models [M] that were trained earlier and score so now."""
         return self._replace(best=scores.astype(np.float32))
 
+    def with_nothing_to_train(self) -> "Progress":
+        """The same, with all models at their end."""
+        return self._replace(stopped=np.ones_like(self.stopped))
+
     def after_epoch(self, scores: np.ndarray, patience: int) -> tuple["Progress", np.ndarray]:
         """Counts one finished epoch.
 
@@ -97,13 +101,17 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
       stop_wanted: whether a callback asked to stop.
     """
     best = int(progress.best.argmax())
-    if len(progress.active) == 0:
+    if len(progress.active) == 0 and int(progress.epoch) == 0:
+        reason = "there is nothing to train"
+    elif len(progress.active) == 0:
         reason = f"no better validation NDCG@10 for {patience} epochs"
     elif stop_wanted:
         reason = "a callback asked to stop"
     else:
         reason = "reached train.max_epochs"
-    if progress.best[best] >= 0:
+    if progress.best[best] >= 0 and progress.epoch == 0:
+        reason += f" (validation NDCG@10 {100 * progress.best[best]:.2f})"
+    elif progress.best[best] >= 0:
         reason += f" (best {100 * progress.best[best]:.2f} at epoch {progress.best_epoch[best]})"
     return f"stopped after epoch {progress.epoch}: {reason}"
 

@@ -52,6 +52,7 @@ class TrainingData:
       select: protocol by whose NDCG@10 epochs are compared, of `evaluation.protocols`.
       item_block: items that are scored at once where the whole catalogue is ranked.
       valid_seen: `evaluation.seen_pairs` of the validation set, which "full_unseen" leaves out; None for other protocols.
+      trained: `Method.trained`, whether there is anything to learn.
     """
 
     device: DeviceData
@@ -70,6 +71,7 @@ class TrainingData:
     select: str = "sampled100"
     item_block: int = 4096
     valid_seen: np.ndarray | None = None
+    trained: bool = True
 
 
 class Epoch(NamedTuple):

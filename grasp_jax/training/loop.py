@@ -97,24 +97,27 @@ def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
     """What training goes on from, the newest checkpoint or `start`; drops records of later epochs.
 
     A model that was trained before, of `config.start_from`, is epoch 0: what follows must be better
-    to be kept.
+    to be kept. So is one that has nothing to learn, and nothing follows.
     """
     resumed = saver.resume(start)
     done = -1 if resumed is None else int(resumed.progress.epoch)
     job.records.keep(lambda record: not (is_of(record, job.labels) and record["epoch"] > done))
     if resumed is not None:
         return resumed
-    if not job.config.start_from:
+    if not job.config.start_from and job.data.trained:
         return start
     saver.note_better()
     if job.data.valid is not None:
-        scores = validate(job.model, start.state.params, job.data, start.progress.active)
+        scores = validate(job.model, start.state.params, job.data, start.progress)
         start = start._replace(progress=start.progress.starting_from(scores))
         listed = [float(score) for score in scores]
         described = {"valid_ndcg@10": listed, "valid_protocol": job.data.select}
         job.records.append({"event": "start", **job.labels, "epoch": 0, **described})
-        best = f"has validation NDCG@10 {100 * scores.max():.2f}"
-        logger.info(f"{job.name}: the model that it starts from {best}")
+        if job.data.trained:
+            best = f"has validation NDCG@10 {100 * scores.max():.2f}"
+            logger.info(f"{job.name}: the model that it starts from {best}")
+    if not job.data.trained:
+        start = start._replace(progress=start.progress.with_nothing_to_train())
     saver.save(0, start)
     return start
 
@@ -155,7 +158,7 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
         scores = np.full(len(job.replicas), UNKNOWN)
         progress, better = progress.after_unvalidated_epoch()
     else:
-        scores = validate(job.model, params, job.data, progress.active)
+        scores = validate(job.model, params, job.data, progress)
         progress, better = progress.after_epoch(scores, job.config.patience)
     best_params = snapshot.best_params
     if better.any():

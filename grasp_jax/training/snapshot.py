@@ -40,7 +40,7 @@ def initial_snapshot(
 
     def initial(key: jax.Array, device: DeviceData, tables: Tables) -> tuple[Any, Any]:
         nothing = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)
-        params = model.init(key, tables, gather_batch(device, nothing))["params"]
+        params = model.init(key, tables, gather_batch(device, nothing)).get("params", {})
         params = data.start(params, tables)
         return params, optax.scale_by_adam().init(params)
 

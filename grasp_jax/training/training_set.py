@@ -18,9 +18,8 @@ from grasp_jax.evaluation.protocols import UNSEEN
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.log import logger
-from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.build import build_model
+from grasp_jax.models.build import build_backbone, build_model
 from grasp_jax.models.device_data import DeviceData, interaction_logits
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
@@ -79,8 +78,9 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     Raises:
       UserError: no user has two training interactions.
     """
-    split, mesh, kind = sources.split, sources.mesh, BACKBONES[backbone]
-    mask_at = kind.from_config(config.model, 0).mask_at
+    split, mesh = sources.split, sources.mesh
+    kind = build_backbone(config.model, method, backbone)
+    mask_at = kind.mask_at
     training_mask_at = (
         "" if kind.bidirectional else mask_at
     )  # a bidirectional backbone gets its masks in the step
@@ -121,9 +121,10 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         select=config.eval.select,
         item_block=config.eval.item_block,
         valid_seen=_seen_in_validation(config, sources),
+        trained=METHODS[method].trained,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
-    return TrainingSet(model, sizes, replicas_of(config), data)
+    return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
 
 
 def _seen_in_validation(config: Config, sources: Sources) -> np.ndarray | None:
@@ -228,7 +229,9 @@ def step_shape(
     return shape, projection
 
 
-def replicas_of(config: Config) -> list[Replica]:
-    """Every seed with every dropout and learning rate."""
-    rates = itertools.product(config.train.learning_rate, config.model.dropout)
+def replicas_of(config: Config, trained: bool = True) -> list[Replica]:
+    """Every seed with every dropout and learning rate; with the first of those alone, if nothing is trained by them."""
+    rates = [*itertools.product(config.train.learning_rate, config.model.dropout)]
+    if not trained:
+        rates = rates[:1]
     return [Replica(seed, dropout, rate) for rate, dropout in rates for seed in config.train.seeds]

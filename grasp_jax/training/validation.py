@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from grasp_jax.evaluation.metrics import ndcg_at_10
@@ -11,6 +10,7 @@ from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.training.early_stopping import Progress
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.replicas import one_of
 
@@ -18,7 +18,7 @@ UNKNOWN = -1.0  # the score of a replica that was not validated
 
 
 def validate(
-    model: SequenceModel, params: Any, data: TrainingData, active: np.ndarray
+    model: SequenceModel, params: Any, data: TrainingData, progress: Progress
 ) -> np.ndarray:
     """Validation NDCG@10 by the protocol `data.select`.
 
@@ -26,14 +26,14 @@ def validate(
       model: the module.
       params: of M replicas, leaves [M, ...].
       data: with the validation set, which must be there.
-      active: indices of the replicas to be validated.
+      progress: says which replicas are to be validated, those that are active.
 
     Returns:
       [M] scores, `UNKNOWN` for replicas that are not active.
     """
     assert data.valid is not None
-    scores = np.full(len(jax.tree.leaves(params)[0]), UNKNOWN)
-    for m in active:
+    scores = np.full(len(progress.stopped), UNKNOWN)
+    for m in progress.active:
         scores[m] = ndcg_at_10(
             _ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data, data.valid)
         )

@@ -55,11 +55,14 @@ class Method:
     `METHODS`: it must have `encoder`, and the defaults of the rest are a method that reads no text, has no gates and no loss of its own.
 
     Attributes of the class:
+      trained: whether there is anything to learn. Where there is not, nothing is trained: the model is validated as it is, saved, and
+        answers as any other.
       needs_bank: whether it reads text, so that a knowledge bank must be prepared.
       reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
-      loss: "bce", "softmax" or "gbce" of `training.losses`, where `config.train.loss` is "auto".
+      loss: "bce", "softmax", "gbce" or "ce" of `training.losses`, where `config.train.loss` is "auto".
     """
 
+    trained: ClassVar[bool] = True
     needs_bank: ClassVar[bool] = False
     reads_states: ClassVar[bool] = False
     loss: ClassVar[str] = "bce"
@@ -81,7 +84,7 @@ class Method:
         """The frozen tables that the encoder and the auxiliary loss read, but for the query tables of gates (`frozen.asked_with`).
 
         Args:
-          bank: the four tables of the knowledge bank, by name.
+          bank: the four tables of the knowledge bank, by name; empty for a method that reads no text.
           facts: the `model` section and how often items were bought.
         """
         return ()
@@ -107,7 +110,7 @@ class Method:
         """
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
-        """What turns item vectors into states: the backbone, or a module that holds it.
+        """What turns item vectors into states: the backbone, a module that holds it, or one that takes its place.
 
         Args:
           backbone: the one that the config names.

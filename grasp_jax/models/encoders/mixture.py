@@ -1,0 +1,100 @@
+"""UniSRec's adaptor of text vectors (Hou et al., KDD 2022, arXiv 2206.05941, Eq. 1-4): whitening by several experts, mixed by gates.
+
+Expert k is a parametric whitening, (x - b_k) W_k, and the gates are softmax(x W_g + noise), with noise of a learned width in training
+alone. With the public code (https://github.com/RUCAIBox/UniSRec) we take what the paper leaves open: the start of the parameters, the
+width softplus(x W_n) + 0.01 of the noise, and dropout on the input of the experts, though not of the gates.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
+from grasp_jax.models.encoders.base import ItemEncoder
+from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.unit import unit
+from grasp_jax.parallel.rows import from_all_rows, from_rows
+
+LEAST_NOISE = 1e-2
+SPREAD = 0.02  # standard deviation of what matrices start from
+
+
+class MixtureEncoder(ItemEncoder):
+    """Item vectors of length 1: the direction of the adapted text, or of its sum with a trained ID vector.
+
+    Attributes:
+      num_items: V.
+      width: E.
+      features: D.
+      experts: K.
+      dropout: share of the numbers of a text row that a training step leaves out, the same for all experts.
+      row_norm: length of the text rows x.
+      with_ids: whether an ID vector is added.
+    """
+
+    num_items: int
+    width: int
+    features: int
+    experts: int = 8
+    dropout: float = 0.2
+    row_norm: float = 1.0
+    with_ids: bool = False
+
+    @property
+    def vector_width(self) -> int:
+        """D."""
+        return self.features
+
+    def setup(self) -> None:
+        normal, zeros = nn.initializers.normal(SPREAD), nn.initializers.zeros
+        shape = (self.experts, self.width, self.features)
+        self.whitening = self.param("whitening", normal, shape)
+        self.centre = self.param("centre", zeros, (self.experts, self.width))
+        self.gate = self.param("gate", zeros, (self.width, self.experts))
+        self.noise = self.param("noise", zeros, (self.width, self.experts))
+        if self.with_ids:
+            self.table = self.param("table", normal, (self.num_items, self.features))
+
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
+        """[...] item rows -> [..., D]; the whole catalogue for None."""
+        whitened, gate, noise = jnp.split(self._of_rows(tables, ids), self._ends, axis=-1)
+        if self.has_rng("dropout"):
+            drawn = jax.random.normal(self.make_rng("dropout"), gate.shape)
+            gate = gate + drawn * (jax.nn.softplus(noise) + LEAST_NOISE)
+        each = whitened.reshape(*gate.shape, self.features)
+        vectors = (jax.nn.softmax(gate)[..., None] * each).sum(axis=-2)
+        if self.with_ids:
+            vectors += self.table if ids is None else id_rows(self.table, ids, context)
+        return unit(vectors)
+
+    @property
+    def _ends(self) -> list[int]:
+        """Where the outputs of the experts end, and the logits of the gates."""
+        end = self.experts * self.features
+        return [end, end + self.experts]
+
+    def _of_rows(self, tables: Tables, ids: jax.Array | None) -> jax.Array:
+        """[..., K D + 2 K]: the experts' outputs, the logits of the gates, and what their noise is as wide as."""
+        stacked = self.whitening.swapaxes(0, 1).reshape(self.width, -1)
+        offset = jnp.einsum("ke,ked->kd", self.centre, self.whitening).ravel()
+        gates = jnp.concatenate([self.gate, self.noise], axis=1)
+        operands = stacked, offset, gates, jnp.float32(self.row_norm)
+        items = tables["items"]
+        if self.dropout and self.has_rng("dropout"):  # `check` sees to it that no rows are sharded
+            rows = items if ids is None else items[ids]
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout, rows.shape)
+            return _adapted(operands, rows, keep / (1.0 - self.dropout))
+        if ids is None:
+            return from_all_rows(_adapted, operands, (items,))
+        return from_rows(_adapted, operands, (items,), ids)
+
+
+def _adapted(
+    operands: tuple[jax.Array, ...], text: jax.Array, kept: jax.Array | float = 1.0
+) -> jax.Array:
+    """Of text rows [..., E], whose numbers are multiplied by `kept` before experts see them."""
+    stacked, offset, gates, length = operands
+    rows = length * text.astype(jnp.float32)
+    return jnp.concatenate([(rows * kept) @ stacked - offset, rows @ gates], axis=-1)

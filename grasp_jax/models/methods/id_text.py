@@ -1,0 +1,34 @@
+"""ID and text by the plainest means: added, or concatenated and mapped to D (`encoders.id_text`); trained by cross-entropy."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+from grasp_jax.config import ModelConfig
+from grasp_jax.models.encoders.id_text import IdTextEncoder
+from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
+from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+
+
+@dataclasses.dataclass(frozen=True)
+class IdText(Method):
+    """An ID vector and a linear map of text.
+
+    Attributes:
+      concatenates: whether they are concatenated rather than added.
+    """
+
+    concatenates: bool = False
+
+    needs_bank: ClassVar[bool] = True
+    loss: ClassVar[str] = "ce"
+
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> IdTextEncoder:
+        """`IdTextEncoder` of the config's fields."""
+        return IdTextEncoder(
+            sizes.num_items, sizes.width, config.features, config.row_norm, self.concatenates
+        )
+
+    def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
+        """Item text."""
+        return [of_bank(bank, "items")]

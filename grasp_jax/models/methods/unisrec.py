@@ -1,0 +1,66 @@
+"""UniSRec (Hou et al., KDD 2022, arXiv 2206.05941): text by whitening and a mixture of experts, scores by cosine, cross-entropy.
+
+As its public code (https://github.com/RUCAIBox/UniSRec) trains it on one data set: of text alone ("inductive"), or of text and ID
+vectors added ("transductive"). Its pre-training on other domains is not done, and with it go its two contrastive losses.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+from grasp_jax.config import Config, ModelConfig
+from grasp_jax.errors import UserError
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.cosine import CosineStates
+from grasp_jax.models.encoders.mixture import MixtureEncoder
+from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
+from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+
+
+@dataclasses.dataclass(frozen=True)
+class UniSRec(Method):
+    """Adapted text.
+
+    Attributes:
+      with_ids: whether ID vectors are added to it.
+    """
+
+    with_ids: bool = False
+
+    needs_bank: ClassVar[bool] = True
+    loss: ClassVar[str] = "ce"
+
+    def encoder(self, config: ModelConfig, sizes: ModelSizes) -> MixtureEncoder:
+        """`MixtureEncoder` of the config's fields."""
+        own = config.unisrec
+        return MixtureEncoder(
+            num_items=sizes.num_items,
+            width=sizes.width,
+            features=config.features,
+            experts=own.experts,
+            dropout=own.adaptor_dropout,
+            row_norm=config.row_norm,
+            with_ids=self.with_ids,
+        )
+
+    def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
+        """Item text."""
+        return [of_bank(bank, "items")]
+
+    def check(self, config: Config) -> None:
+        """Text rows that lie on other devices come back adapted, so nothing can be left out of them.
+
+        Raises:
+          UserError: the adaptor's dropout on a mesh that cuts item tables.
+        """
+        if config.mesh.table > 1 and config.model.unisrec.adaptor_dropout:
+            raise UserError(
+                f"config.model.unisrec.adaptor_dropout: {config.model.unisrec.adaptor_dropout} with mesh.table={config.mesh.table}, "
+                "which cuts the text that it drops out of; expected 0"
+            )
+
+    def around_backbone(
+        self, backbone: Backbone, config: ModelConfig, max_length: int
+    ) -> CosineStates:
+        """States of length 1, over the temperature."""
+        return CosineStates(backbone, config.unisrec.cosine_temperature)
