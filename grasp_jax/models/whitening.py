@@ -1,4 +1,4 @@
-"""Text vectors as the input of a network: directions in which texts differ little are blown up, half-way to those in which they differ much.
+"""Text vectors as the input of a network: directions in which texts differ little are blown up, half-way to the others.
 
 Sentence encoders put most of the variance in few directions (arXiv 2011.05864; WhitenRec, arXiv 2402.17152), which name the department
 and hardly the item. Whitening wholly makes noise as loud as meaning; dividing by a power of the standard deviation is the way between.
