@@ -64,7 +64,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
     for method in names(config.model.method):
         own = config.for_method(method)
-        loss = METHODS[method].loss if own.train.loss == "auto" else own.train.loss
+        loss = METHODS[method].loss_of(own)
         if draws_shared(loss, own) and own.train.shared_negatives > items:
             raise UserError(
                 f"config.train.shared_negatives: {own.train.shared_negatives}, which {method} draws for its loss {loss}; expected at most "
@@ -121,7 +121,7 @@ def training_needs(config: Config, split: Split, method: str, width: int) -> lis
         lengths
     )  # of a batch: packed rows hold the mean, for batches are dealt alike
     places = batch * model.padded_length if model.padded_length else tokens
-    loss = METHODS[method].loss if train.loss == "auto" else train.loss
+    loss = METHODS[method].loss_of(config)
     steps = min(train.steps_per_dispatch, math.ceil(split.log.num_users / batch))
     # Arrays of D numbers that the backward pass reads again of a place and layer; of a backbone from outside nothing is known.
     per_block = {

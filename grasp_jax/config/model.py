@@ -16,6 +16,7 @@ from grasp_jax.config.checks import (
     Choice,
     Numbers,
     Real,
+    Whole,
 )
 from grasp_jax.config.fields import NOTHING, Section, field
 
@@ -41,6 +42,27 @@ class PlusConfig(Section):
     """The method grasp_plus; configs/sweep.py:plus= changes one at a time."""
 
     SECTION: ClassVar[str] = "model.plus"
+    fusion: str = field(
+        "late",
+        Choice("late", "early"),
+        "late, an ID tower and a text tower with states of their own, whose scores are added | "
+        "early, text vectors and ID vectors are added, before one backbone.",
+        before="early",
+    )
+    id_towers: int = field(1, Whole(0, 8), "Of late fusion: ID towers.")
+    text_towers: int = field(1, Whole(0, 8), "Of late fusion: text towers.")
+    text_dropout: float = field(
+        0.3,
+        BELOW_ONE,
+        "Of late fusion: dropout of the text towers; model.dropout is the ID towers'.",
+    )
+    text_whitening: float = field(
+        0.5,
+        Real(0, 1, "a number from 0 to 1"),
+        "Of late fusion: power of the standard deviation by which text vectors are divided along "
+        "each principal direction; 1 whitens, 0 does not.",
+    )
+    text_norm: float = field(16.0, LENGTH, "Of late fusion: length of text vectors, on average.")
     gate: str = field("none", GATES, "As model.gate.")
     row_norm: float = field(3.0, LENGTH, "As model.row_norm.")
     id_residual: bool = field(

@@ -88,7 +88,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
     packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
 
-    loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
+    loss = METHODS[method].loss_of(config)
     shape, projection = step_shape(
         config, loss, packing, index, kind.bidirectional, split.log.num_items
     )

@@ -49,6 +49,7 @@ SHOP = {  # a shop of 80 users and 120 items, the fewest that there may be; 4 ep
     "model.mlp": (16,),
     "model.num_layers": 1,
     "model.llm_esr.similar_users": 3,
+    "model.plus.fusion": "early",
     "train.batch_size": 16,
     "train.learning_rate": 3e-3,
     "train.max_epochs": 4,
@@ -103,6 +104,7 @@ CASES = QUICK | {
         for query in ("neighbours", "history", "two_fold", "prefix")
     },
     "table-bfloat16": _case("grasp,grasp_plus", model__table_dtype="bfloat16"),
+    "towers": _case("grasp_plus", "sasrec,bert4rec,gru4rec", model__plus__fusion="late"),
     "four-at-once": _case("plain,grasp", train__seeds=(1, 2), model__dropout=(0.1, 0.4)),
     "bert4rec-noise": _case("plain", "bert4rec", model__mask_noise=0.1, train__one_item_users=True),
 }

@@ -76,6 +76,15 @@ class Method:
         """
         raise NotImplementedError
 
+    def default_loss(self, config: ModelConfig) -> str:
+        """The loss where `config.train.loss` is "auto": `loss`, unless the `model` section makes another of it."""
+        return self.loss
+
+    def loss_of(self, config: Config) -> str:
+        """The name of the loss that a config trains the method with."""
+        named = config.train.loss
+        return self.default_loss(config.model) if named == "auto" else named
+
     def gated(self, config: ModelConfig) -> bool:
         """Whether the encoder has gates (`ItemEncoder.gated`), as the `model` section has it: then there are query tables as well."""
         return False

@@ -1,31 +1,45 @@
 """Our own: GRASP's text with other parts, each a field of `config.model.plus` or `config.train`.
 
-Text knowledge as in GRASP, without the gates, which hardly move as published; an ID residual that is trusted as far as an item has been
-seen; and a softmax over negatives that the whole batch shares.
+By default late fusion: an ID tower and a text tower, each with a backbone and a loss of its own, whose scores are added
+(`encoders.towers`). With `fusion="early"`, an item has one vector, of text as in GRASP and an ID residual that is trusted as far as the
+item has been seen (`encoders.residual`).
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
-from grasp_jax.config import ModelConfig
+from grasp_jax.config import Config, ModelConfig
+from grasp_jax.errors import UserError
+from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
-from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, of_bank
+from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
+from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.whitening import partly_whitened
 
 
 class GRASPPlus(Method):
-    """Text, and an ID residual."""
+    """Text and IDs, fused late or early."""
 
     needs_bank: ClassVar[bool] = True
-    loss: ClassVar[str] = "softmax"
+
+    def default_loss(self, config: ModelConfig) -> str:
+        """Cross-entropy of each tower; of one vector, softmax over shared negatives."""
+        return "ce" if config.plus.fusion == "late" else "softmax"
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> ItemEncoder:
-        """`ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
+        """`TowerEncoder`; of early fusion `ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
         plus = config.plus
+        if plus.fusion == "late":
+            towers = plus.id_towers, plus.text_towers
+            hidden = config.mlp[0] if config.mlp else 0
+            return TowerEncoder(sizes.num_items, sizes.width, config.features, *towers, hidden)
         text = HolisticEncoder(
             width=sizes.width,
             features=config.features,
@@ -39,14 +53,44 @@ class GRASPPlus(Method):
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 
     def gated(self, config: ModelConfig) -> bool:
-        """Unless the gate is "none"."""
-        return bool(config.plus.gate != "none")
+        """Of early fusion, unless the gate is "none"."""
+        return config.plus.fusion == "early" and bool(config.plus.gate != "none")
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """Items, their neighbours' means, and the "trust" n / (n + c) of each item."""
-        n, c = facts.item_counts, facts.config.plus.id_trust
+        """Of late fusion the text, partly whitened; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
+        plus = facts.config.plus
+        if plus.fusion == "late":
+            text = partly_whitened(bank["items"], plus.text_whitening, plus.text_norm)
+            return [FrozenTable(TEXT, text, Placement.ITEM_ROWS)] if plus.text_towers else []
+        n, c = facts.item_counts, plus.id_trust
         trust = n / (n + c) if c else n >= 0
         return [
             *(of_bank(bank, name) for name in ITEM_TABLES),
-            FrozenTable("trust", trust.astype("float32")),
+            FrozenTable("trust", trust.astype(np.float32)),
         ]
+
+    def check(self, config: Config) -> None:
+        """Late fusion has a tower at least, and one hidden layer.
+
+        Raises:
+          UserError: naming the field.
+        """
+        plus = config.model.plus
+        if plus.fusion == "early":
+            return
+        if not plus.id_towers + plus.text_towers:
+            raise UserError(
+                "config.model.plus.id_towers and text_towers: 0; expected one tower at least"
+            )
+        if len(config.model.mlp) != 1:
+            raise UserError(
+                f"config.model.mlp: {config.model.mlp}; expected one width, of the text tower's hidden layer, as (256,)"
+            )
+
+    def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
+        """Of late fusion one backbone for each tower."""
+        plus = config.plus
+        if plus.fusion == "early":
+            return backbone
+        ids: list[float | None] = [None] * plus.id_towers
+        return Towers(backbone, (*ids, *[plus.text_dropout] * plus.text_towers))

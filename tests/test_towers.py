@@ -1,0 +1,126 @@
+"""Late fusion: towers that know nothing of each other, and a score that is the sum of what they say."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grasp_jax.config import Config
+from grasp_jax.errors import UserError
+from grasp_jax.models.backbones.sasrec import SASRec
+from grasp_jax.models.backbones.towers import Towers
+from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.whitening import partly_whitened
+from tests.test_backbones import POSITIONS, SEGMENTS
+
+ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
+
+
+def randomised(params: Any) -> Any:
+    """Parameters of which none is zero or alike."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), params
+    )
+
+
+@pytest.mark.parametrize(("id_towers", "text_towers"), [(1, 1), (2, 0), (0, 2), (2, 1)])
+def test_vector_is_ids_beside_texts(id_towers: int, text_towers: int) -> None:
+    """A vector would hold another item's ID, or a text tower another's layers."""
+    text = np.random.default_rng(1).standard_normal((ITEMS, WIDTH)).astype(np.float32)
+    module = TowerEncoder(ITEMS, WIDTH, FEATURES, id_towers, text_towers, HIDDEN)
+    tables = {TEXT: jnp.asarray(text)}
+    params = randomised(module.init(jax.random.key(0), tables, method="item_features")["params"])
+    ids = np.array([[3, 40], [3, 0]])
+    found = module.apply({"params": params}, tables, jnp.asarray(ids), method="item_features")
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    expected = [exact["table"][ids]] if id_towers else []
+    for tower in range(text_towers):
+        x = text[ids] @ exact["first"][tower] + exact["first_bias"][tower]
+        act = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        expected.append(act @ exact["last"][tower])
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=-1), rtol=1e-4, atol=1e-4)
+    whole = module.apply({"params": params}, tables, method="item_features")
+    np.testing.assert_allclose(whole[ids], found, rtol=1e-5, atol=1e-5)
+    assert module.vector_width == module.towers * FEATURES == found.shape[-1]
+
+
+def test_states_of_towers_are_those_of_backbones_alone() -> None:
+    """A tower would see the other's vectors, share its parameters, or read dropout of the other's rate."""
+    model = Towers(SASRec(FEATURES, 8), (None, 0.0))
+    shape = (*SEGMENTS.shape, 2 * FEATURES)
+    vectors = np.array(jax.random.normal(jax.random.key(1), shape))
+    params = randomised(model.init(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"])
+    assert set(params) == {"tower0", "tower1"}
+
+    def states(vectors: Any, dropout: Any = None) -> Any:
+        random = {"dropout": jax.random.key(2)}
+        given = vectors, SEGMENTS, POSITIONS, dropout
+        return model.apply({"params": params}, *given, rngs=random)
+
+    both = states(vectors)
+    for k, view in enumerate(np.split(vectors, 2, axis=-1)):
+        alone = SASRec(FEATURES, 8).apply(
+            {"params": params[f"tower{k}"]}, view, SEGMENTS, POSITIONS
+        )
+        np.testing.assert_array_equal(both[..., k * FEATURES : (k + 1) * FEATURES], alone)
+    dropped = states(vectors, jnp.float32(0.5))
+    np.testing.assert_allclose(dropped[..., FEATURES:], both[..., FEATURES:], rtol=1e-6)
+    assert np.abs(dropped[..., :FEATURES] - both[..., :FEATURES]).max() > 0.1
+
+
+def test_partly_whitened_equals_its_definition() -> None:
+    """Rows would be divided by the wrong power, or an item without text would get one."""
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((200, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1]).astype(np.float32)
+    rows[7] = 0.0
+    there = np.arange(200) != 7
+    for exponent in (0.0, 0.5, 1.0):
+        found = partly_whitened(rows, exponent, 4.0).astype(np.float64)
+        assert not found[7].any()
+        np.testing.assert_allclose(np.mean((found[there] ** 2).sum(axis=1)), 16.0, rtol=1e-5)
+        _, sd, turn = np.linalg.svd(rows[there].astype(np.float64), full_matrices=False)
+        expected = rows @ turn.T / sd**exponent
+        expected *= 4.0 / np.sqrt((expected[there] ** 2).sum(axis=1).mean())
+        np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-4, atol=1e-4)
+    turned = partly_whitened(rows, 0.0, 1.0)
+    cosines = [
+        a[3:6] @ a[9:12].T / np.outer(*(np.linalg.norm(x, axis=1) for x in (a[3:6], a[9:12])))
+        for a in (turned, rows)
+    ]
+    np.testing.assert_allclose(*cosines, rtol=1e-4, atol=1e-5)
+
+
+def test_towers_that_are_switched_off_are_not_there() -> None:
+    """The controls, one tower or two of a kind, would read text all the same, or be trained by another loss."""
+    method, config = METHODS["grasp_plus"], Config()
+    bank = {name: np.eye(4, 3, dtype=np.float32) for name in ("items", "items_similar")}
+
+    def tables(**fields: Any) -> list[str]:
+        changed = config.with_fields(
+            {f"model.plus.{name}": value for name, value in fields.items()}
+        )
+        given = method.tables(bank, Facts(changed.model, np.arange(4)))
+        return [table.name for table in given]
+
+    assert tables() == [TEXT] and tables(text_towers=0, id_towers=2) == []
+    assert tables(fusion="early") == ["items", "items_similar", "trust"]
+    assert method.loss_of(config) == "ce"
+    assert method.loss_of(config.with_fields({"model.plus.fusion": "early"})) == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"model.plus.id_towers": 0, "model.plus.text_towers": 0}, "one tower at least"),
+        ({"model.mlp": ()}, "config.model.mlp: ()"),
+    ],
+)
+def test_refuses_what_late_fusion_cannot_be(fields: dict[str, Any], expected: str) -> None:
+    """A model without towers, or without the hidden layer, would fail in the middle of the first step."""
+    with pytest.raises(UserError, match=expected.replace("(", r"\(").replace(")", r"\)")):
+        METHODS["grasp_plus"].check(Config().with_fields(fields))
