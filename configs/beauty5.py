@@ -56,7 +56,9 @@ def get_config(variant: str = "lsa") -> ConfigDict:
         config.data.valid_after, config.data.test_after = VALID_AFTER, TEST_AFTER
         config.eval.select = "full"
     elif variant != "lsa":
-        raise UserError(f"configs/beauty5.py:{variant}: expected lsa, minilm, paper, endpoint or time")
+        raise UserError(
+            f"configs/beauty5.py:{variant}: expected lsa, minilm, paper, endpoint or time"
+        )
     return paper(config) if variant == "paper" else config
 
 

@@ -67,7 +67,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
         histories, np.flatnonzero(sizes.training > 1), config.train.batch_size, shares=devices
     )
     with_text = METHODS[method].needs_bank
-    loss = METHODS[method].loss if config.train.loss == "auto" else config.train.loss
+    loss = METHODS[method].loss_of(config)
     return Workload(
         users=len(sizes.lengths),
         items=sizes.items,

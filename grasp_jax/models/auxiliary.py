@@ -6,7 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.batch import NO_CONTEXT, OwnNegatives, StepContext, Tables, Targets
+from grasp_jax.models.batch import (
+    NO_CONTEXT,
+    OwnNegatives,
+    StepContext,
+    Tables,
+    Targets,
+    WholeCatalogue,
+)
 
 
 class DrawnItems(NamedTuple):
@@ -49,6 +56,7 @@ def drawn_items(targets: Targets, vectors: jax.Array, places: int) -> DrawnItems
       vectors: [P * G, D] or [G, D] of all its negatives, in their order.
       places: R * L.
     """
+    assert not isinstance(targets.negatives, WholeCatalogue)
     items = targets.negatives.items
     if isinstance(targets.negatives, OwnNegatives):
         first = vectors.reshape(*items.shape, -1)[:, 0]

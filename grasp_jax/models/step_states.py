@@ -122,7 +122,9 @@ class StepStates(nn.Module):
         if self.auxiliary is None:
             return states, 0.0
         # Of masked copies, the last is the one that is asked what ranking asks.
-        last_copy = BatchStates(items_at[-rows:], states[-rows:], batch.items[:rows], vectors.own, drawn)
+        last_copy = BatchStates(
+            items_at[-rows:], states[-rows:], batch.items[:rows], vectors.own, drawn
+        )
         return states, self.auxiliary(tables, last_copy, context)
 
     def _inputs(self, batch: PackedBatch, vectors: HistoryVectors) -> jax.Array:
