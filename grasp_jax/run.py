@@ -246,15 +246,17 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
             bank = prepared.bank.tables
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
         raw_items = functools.partial(_raw_items, prepared.bank)
-        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, raw_items))]
+        facts = Facts(config, split.item_counts, raw_items, split)
+        declared = [*METHODS[method].tables(bank, facts)]
         if METHODS[method].gated(config):
             declared += asked_with(config.gate_query, bank, split)
         prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
     return prepared.tables[method]
 
 
-def _raw_items(bank: KnowledgeBank) -> np.ndarray:
+def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:
     """[V, E] item vectors as the encoder gave them."""
+    assert bank is not None
     from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
 
     return raw_item_vectors(bank)

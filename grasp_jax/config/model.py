@@ -62,6 +62,12 @@ class PlusConfig(Section):
         "Of late fusion: power of the standard deviation by which text vectors are divided along "
         "each principal direction; 1 whitens, 0 does not.",
     )
+    text_trust: str = field(
+        "full",
+        Choice("learned", "full"),
+        "Of late fusion: learned, a text counts as far as it agrees with those of items bought next "
+        "to it, which stand in for the rest | full, texts are believed.",
+    )
     text_norm: float = field(16.0, LENGTH, "Of late fusion: length of text vectors, on average.")
     gate: str = field("none", GATES, "As model.gate.")
     row_norm: float = field(3.0, LENGTH, "As model.row_norm.")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -58,6 +59,8 @@ class CrossEntropy:
         """
         shared = self.mesh is not None and self.mesh.size > 1
         run = self._on_mesh if shared else functools.partial(self._on_device, num_items=len(items))
+        if jax.default_backend() == "cpu" and not shared:  # of several models one after the other,
+            run = sequential_vmap(run)  # for blocks of all together do not stay in the cache
 
         @jax.custom_vjp
         def loss(

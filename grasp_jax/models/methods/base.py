@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from grasp_jax.config import Config, ModelConfig
+from grasp_jax.data.split import Split
 from grasp_jax.models.auxiliary import AuxiliaryLoss
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.batch import Params, Tables
@@ -41,11 +42,13 @@ class Facts:
       config: the `model` section.
       item_counts: [V] training interactions of each item.
       raw_items: [V, E] item vectors as the encoder gave them, made when asked for.
+      split: whose training part tables may be made of; None where there is none at hand.
     """
 
     config: ModelConfig
     item_counts: np.ndarray
     raw_items: Callable[[], np.ndarray] | None = None
+    split: Split | None = None
 
 
 class Method:

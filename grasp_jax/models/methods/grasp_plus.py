@@ -21,6 +21,7 @@ from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.text_trust import believed_text, text_trust
 from grasp_jax.models.whitening import partly_whitened
 
 
@@ -60,8 +61,12 @@ class GRASPPlus(Method):
         """Of late fusion the text, partly whitened; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
         plus = facts.config.plus
         if plus.fusion == "late":
+            if not plus.text_towers:
+                return []
             text = partly_whitened(bank["items"], plus.text_whitening, plus.text_norm)
-            return [FrozenTable(TEXT, text, Placement.ITEM_ROWS)] if plus.text_towers else []
+            if plus.text_trust == "learned" and facts.split is not None:
+                text = believed_text(text, text_trust(text, facts.split))
+            return [FrozenTable(TEXT, text, Placement.ITEM_ROWS)]
         n, c = facts.item_counts, plus.id_trust
         trust = n / (n + c) if c else n >= 0
         return [
