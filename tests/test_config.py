@@ -247,7 +247,7 @@ REFUSED = {
     "model.num_heads": (3, "3; expected a divisor of model.features=64"),
     "model.method": (
         "plain, magic",
-        "'magic'; expected one or several, comma separated, of plain, llminit, rlmrec_con",
+        "'magic'; expected one or several, comma separated, of popularity, semantic_neighbours, plain",
     ),
     "model.backbone": (
         "rnn",
