@@ -5,7 +5,8 @@ import pytest
 
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.models.text_trust import believed_text, companions, text_trust
+from grasp_jax.models.company import companions, company_of, company_text
+from grasp_jax.models.text_trust import text_trust
 
 SUBJECTS, ITEMS, USERS, LENGTH, WIDTH = (
     16,
@@ -71,19 +72,16 @@ def test_company_is_of_training_alone_and_never_the_item_itself() -> None:
     np.fill_diagonal(expected, 0.0)
     root = 1.0 / np.sqrt(np.maximum(expected.sum(axis=1), 1e-12))
     np.testing.assert_allclose(near, root[:, None] * expected * root, rtol=1e-6, atol=1e-9)
-    before = text_trust(text, split).company[5]
-    text[5] = rng.standard_normal(WIDTH) * np.linalg.norm(text[5])
-    np.testing.assert_allclose(text_trust(text, split).company[5], before, atol=1e-5)
+    rows = text / np.linalg.norm(text, axis=1, keepdims=True)
+    before = company_of(rows, companions(split))[5]
+    rows[5] = -rows[5]
+    np.testing.assert_allclose(company_of(rows, companions(split))[5], before, atol=1e-5)
 
 
-def test_believed_text_is_between_the_text_and_its_company() -> None:
-    """An item that nobody believes would keep its wrong text, or lose its length."""
-    rng = np.random.default_rng(2)
-    split, text = shop(rng)
-    found = text_trust(text, split)
-    believed = believed_text(text, found._replace(trust=np.zeros(ITEMS, np.float32)))
-    np.testing.assert_allclose(
-        np.linalg.norm(believed, axis=1), np.linalg.norm(text, axis=1), rtol=1e-4
-    )
-    believed = believed_text(text, found._replace(trust=np.ones(ITEMS, np.float32)))
-    np.testing.assert_allclose(believed, text, rtol=1e-6)
+def test_company_text_is_that_of_one_hop_and_of_two() -> None:
+    """Another graph, or rows of another length than those that they stand beside."""
+    split, text = shop(np.random.default_rng(2))
+    near = companions(split).toarray()
+    expected = near @ text + 2.0 * near @ near @ text
+    expected *= 3.0 / np.sqrt((expected**2).sum(axis=1).mean())
+    np.testing.assert_allclose(company_text(text, split, 3.0), expected, rtol=1e-4, atol=1e-4)

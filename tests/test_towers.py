@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
@@ -99,16 +101,19 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
     """The controls, one tower or two of a kind, would read text all the same, or be trained by another loss."""
     method, config = METHODS["grasp_plus"], Config()
     bank = {name: np.eye(4, 3, dtype=np.float32) for name in ("items", "items_similar")}
+    two = InteractionLog("x", np.arange(1), np.arange(4), np.arange(4), np.array([0, 4]))
+    split = leave_one_out(two, 4)
 
     def tables(**fields: Any) -> list[str]:
         changed = config.with_fields(
             {f"model.plus.{name}": value for name, value in fields.items()}
         )
-        given = method.tables(bank, Facts(changed.model, np.arange(4)))
-        return [table.name for table in given]
+        given = method.tables(bank, Facts(changed.model, np.arange(4), split=split))
+        return [f"{table.name} {table.rows.shape[1:]}" for table in given]
 
-    assert tables() == [TEXT] and tables(text_towers=0, id_towers=2) == []
-    assert tables(fusion="early") == ["items", "items_similar", "trust"]
+    assert tables() == [f"{TEXT} (6,)"] and tables(text_towers=0, id_towers=2) == []
+    assert tables(company=False, text_width=2, text_trust="learned") == [f"{TEXT} (2,)"]
+    assert tables(fusion="early") == ["items (3,)", "items_similar (3,)", "trust ()"]
     assert method.loss_of(config) == "ce"
     assert method.loss_of(config.with_fields({"model.plus.fusion": "early"})) == "softmax"
 

@@ -66,7 +66,16 @@ class PlusConfig(Section):
         "full",
         Choice("learned", "full"),
         "Of late fusion: learned, a text counts as far as it agrees with those of items bought next "
-        "to it, which stand in for the rest | full, texts are believed.",
+        "to it | full, texts are believed.",
+    )
+    company: bool = field(
+        True,
+        SWITCH,
+        "Of late fusion: whether text towers also read the mean text of the items bought next to "
+        "an item.",
+    )
+    text_width: int = field(
+        384, SIZE, "Of late fusion: principal directions of the text that towers read, at most."
     )
     text_norm: float = field(16.0, LENGTH, "Of late fusion: length of text vectors, on average.")
     gate: str = field("none", GATES, "As model.gate.")

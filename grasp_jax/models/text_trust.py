@@ -11,11 +11,11 @@ import numpy as np
 from scipy import sparse
 
 from grasp_jax.data.split import Split
+from grasp_jax.models.company import companions, company_of
 
 WINDOW = (
     3  # places of a history within which items keep company, a pair that is d apart counts 1 / d
 )
-SECOND_HOP = 2.0  # weight of the company's company, which is what little is known of items that were bought once
 DRAWS = 3  # random texts of each item
 STEPS = 25  # of Newton's method
 RIDGE = 1e-3
@@ -27,12 +27,10 @@ class TextTrust(NamedTuple):
 
     Attributes:
       trust: [V] float32, probability that an item's text is right; for items without company, the share of all texts that are.
-      company: [V, E] float32 texts of the company, of length one; zeros without company.
       share_right: of all texts.
     """
 
     trust: np.ndarray
-    company: np.ndarray
     share_right: float
 
 
@@ -48,54 +46,14 @@ def text_trust(text: np.ndarray, split: Split, seed: int = 0) -> TextTrust:
     rng = np.random.default_rng(seed)
     rows = text / np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-12)
     known = (np.asarray(near.sum(axis=1)).ravel() > 0) & (np.abs(rows).max(axis=1) > 0)
-    company = _company(rows, near)
+    company = company_of(rows, near)
     drawn = [rows[rng.permutation(len(rows))] for _ in range(DRAWS)]
     agreement = [_agreement(x, company) for x in (rows, *drawn)]
     log_ratio = _log_ratio(agreement, near, known)
     share = _share_wrong(log_ratio, known)
     trust = np.where(known, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)
     # Once and no more: company weighed by this trust would hold traces of the text that it is to judge, and agree with a wrong one.
-    return TextTrust(trust.astype(np.float32), company.astype(np.float32), 1.0 - share)
-
-
-def believed_text(text: np.ndarray, found: TextTrust) -> np.ndarray:
-    """[V, E] float32: an item's text as far as it is believed and, for the rest, that of its company, as long as the text."""
-    length = np.linalg.norm(text, axis=1, keepdims=True)
-    trust = found.trust[:, None]
-    mixed: np.ndarray = trust * text + (1.0 - trust) * length * found.company
-    return mixed.astype(np.float32)
-
-
-def companions(split: Split) -> sparse.csr_matrix:
-    """[V, V] symmetric weights of items that stand near each other in training, each divided by the root of both items' sums."""
-    starts, ends = split.log.offsets[:-1], split.train.end
-    users = np.repeat(np.arange(len(starts)), split.log.lengths)
-    place = np.arange(split.log.num_interactions)
-    in_training = place < ends[users]
-    pairs = []
-    for distance in range(1, WINDOW + 1):
-        first = np.flatnonzero(in_training[distance:] & (users[distance:] == users[:-distance]))
-        pair = split.log.items[first], split.log.items[first + distance]
-        different = pair[0] != pair[1]
-        pairs.append(
-            (pair[0][different], pair[1][different], np.full(different.sum(), 1.0 / distance))
-        )
-    row, column, weight = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    shape = split.log.num_items, split.log.num_items
-    near = sparse.csr_matrix((weight, (row, column)), shape=shape)
-    near = (near + near.T).tocsr()
-    degree = np.asarray(near.sum(axis=1)).ravel()
-    root = sparse.diags(1.0 / np.sqrt(np.maximum(degree, 1e-12)))
-    scaled: sparse.csr_matrix = (root @ near @ root).tocsr()
-    return scaled
-
-
-def _company(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray:
-    """[V, E] texts of the company and of its company, of length one; an item's own text never comes back to it."""
-    first = near @ rows
-    returned = np.asarray(near.multiply(near).sum(axis=1)).ravel()
-    company = first + SECOND_HOP * (near @ first - returned[:, None] * rows)
-    return company / np.maximum(np.linalg.norm(company, axis=1, keepdims=True), 1e-12)
+    return TextTrust(trust.astype(np.float32), 1.0 - share)
 
 
 def _agreement(rows: np.ndarray, company: np.ndarray) -> np.ndarray:

@@ -15,13 +15,14 @@ from grasp_jax.config import Config, ModelConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
+from grasp_jax.models.company import company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
-from grasp_jax.models.text_trust import believed_text, text_trust
+from grasp_jax.models.text_trust import text_trust
 from grasp_jax.models.whitening import partly_whitened
 
 
@@ -39,8 +40,9 @@ class GRASPPlus(Method):
         plus = config.plus
         if plus.fusion == "late":
             towers = plus.id_towers, plus.text_towers
+            width = min(sizes.width, plus.text_width) * (2 if plus.company else 1)
             hidden = config.mlp[0] if config.mlp else 0
-            return TowerEncoder(sizes.num_items, sizes.width, config.features, *towers, hidden)
+            return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden)
         text = HolisticEncoder(
             width=sizes.width,
             features=config.features,
@@ -63,10 +65,7 @@ class GRASPPlus(Method):
         if plus.fusion == "late":
             if not plus.text_towers:
                 return []
-            text = partly_whitened(bank["items"], plus.text_whitening, plus.text_norm)
-            if plus.text_trust == "learned" and facts.split is not None:
-                text = believed_text(text, text_trust(text, facts.split))
-            return [FrozenTable(TEXT, text, Placement.ITEM_ROWS)]
+            return [FrozenTable(TEXT, _text_input(bank["items"], facts), Placement.ITEM_ROWS)]
         n, c = facts.item_counts, plus.id_trust
         trust = n / (n + c) if c else n >= 0
         return [
@@ -99,3 +98,22 @@ class GRASPPlus(Method):
             return backbone
         ids: list[float | None] = [None] * plus.id_towers
         return Towers(backbone, (*ids, *[plus.text_dropout] * plus.text_towers))
+
+
+def _text_input(items: np.ndarray, facts: Facts) -> np.ndarray:
+    """[V, E'] or, with company, [V, 2E']: what text towers read of each item.
+
+    Args:
+      items: [V, E] rows of the bank.
+      facts: with the split, for trust and company.
+    """
+    plus = facts.config.plus
+    text = partly_whitened(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
+    own, parts = text, []
+    if plus.text_trust == "learned" and facts.split is not None:
+        own = text * text_trust(text, facts.split).trust[:, None]
+    parts.append(own)
+    if plus.company:
+        assert facts.split is not None
+        parts.append(company_text(text, facts.split, plus.text_norm))
+    return np.concatenate(parts, axis=1)
