@@ -13,7 +13,7 @@ from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
-from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import COMPANY, TEXT, TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.whitening import partly_whitened
@@ -30,21 +30,23 @@ def randomised(params: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(("id_towers", "text_towers"), [(1, 1), (2, 0), (0, 2), (2, 1)])
-def test_vector_is_ids_beside_texts(id_towers: int, text_towers: int) -> None:
+@pytest.mark.parametrize("towers", [(1, 1, 1), (2, 0, 0), (0, 2, 0), (2, 1, 2)])
+def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
     """A vector would hold another item's ID, or a text tower another's layers."""
-    text = np.random.default_rng(1).standard_normal((ITEMS, WIDTH)).astype(np.float32)
-    module = TowerEncoder(ITEMS, WIDTH, FEATURES, id_towers, text_towers, HIDDEN)
-    tables = {TEXT: jnp.asarray(text)}
+    text, company = np.random.default_rng(1).standard_normal((2, ITEMS, WIDTH))
+    module = TowerEncoder(ITEMS, WIDTH, FEATURES, *towers, HIDDEN)
+    tables = {TEXT: jnp.float32(text), COMPANY: jnp.float32(company)}
     params = randomised(module.init(jax.random.key(0), tables, method="item_features")["params"])
     ids = np.array([[3, 40], [3, 0]])
     found = module.apply({"params": params}, tables, jnp.asarray(ids), method="item_features")
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    expected = [exact["table"][ids]] if id_towers else []
-    for tower in range(text_towers):
-        x = text[ids] @ exact["first"][tower] + exact["first_bias"][tower]
+    expected = [exact["table"][ids]] if towers[0] else []
+    both = np.concatenate([text, company], axis=1)
+    read = [(f"text{k}", text) for k in range(towers[1])]
+    for name, rows in (*read, *((f"company{k}", both) for k in range(towers[2]))):
+        x = rows[ids] @ exact[f"{name}_first"] + exact[f"{name}_bias"]
         act = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-        expected.append(act @ exact["last"][tower])
+        expected.append(act @ exact[f"{name}_last"])
     np.testing.assert_allclose(found, np.concatenate(expected, axis=-1), rtol=1e-4, atol=1e-4)
     whole = module.apply({"params": params}, tables, method="item_features")
     np.testing.assert_allclose(whole[ids], found, rtol=1e-5, atol=1e-5)
@@ -111,8 +113,9 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
         given = method.tables(bank, Facts(changed.model, np.arange(4), split=split))
         return [f"{table.name} {table.rows.shape[1:]}" for table in given]
 
-    assert tables() == [f"{TEXT} (6,)"] and tables(text_towers=0, id_towers=2) == []
-    assert tables(company=False, text_width=2, text_trust="learned") == [f"{TEXT} (2,)"]
+    assert tables() == [f"{TEXT} (3,)", f"{COMPANY} (3,)"]
+    assert tables(text_towers=0, company_towers=0, id_towers=2) == []
+    assert tables(company_towers=0, text_width=2, text_trust="learned") == [f"{TEXT} (2,)"]
     assert tables(fusion="early") == ["items (3,)", "items_similar (3,)", "trust ()"]
     assert method.loss_of(config) == "ce"
     assert method.loss_of(config.with_fields({"model.plus.fusion": "early"})) == "softmax"
@@ -121,7 +124,10 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"model.plus.id_towers": 0, "model.plus.text_towers": 0}, "one tower at least"),
+        (
+            {f"model.plus.{kind}_towers": 0 for kind in ("id", "text", "company")},
+            "one tower at least",
+        ),
         ({"model.mlp": ()}, "config.model.mlp: ()"),
     ],
 )

@@ -45,16 +45,21 @@ class PlusConfig(Section):
     fusion: str = field(
         "late",
         Choice("late", "early"),
-        "late, an ID tower and a text tower with states of their own, whose scores are added | "
+        "late, towers with states of their own, of IDs and of text, whose scores are added | "
         "early, text vectors and ID vectors are added, before one backbone.",
         before="early",
     )
     id_towers: int = field(1, Whole(0, 8), "Of late fusion: ID towers.")
     text_towers: int = field(1, Whole(0, 8), "Of late fusion: text towers.")
+    company_towers: int = field(
+        1,
+        Whole(0, 8),
+        "Of late fusion: towers that read, beside the text, that of the items bought next to an item.",
+    )
     text_dropout: float = field(
         0.3,
         BELOW_ONE,
-        "Of late fusion: dropout of the text towers; model.dropout is the ID towers'.",
+        "Of late fusion: dropout of all towers but the ID towers, whose is model.dropout.",
     )
     text_whitening: float = field(
         0.5,
@@ -67,12 +72,6 @@ class PlusConfig(Section):
         Choice("learned", "full"),
         "Of late fusion: learned, a text counts as far as it agrees with those of items bought next "
         "to it | full, texts are believed.",
-    )
-    company: bool = field(
-        True,
-        SWITCH,
-        "Of late fusion: whether text towers also read the mean text of the items bought next to "
-        "an item.",
     )
     text_width: int = field(
         384, SIZE, "Of late fusion: principal directions of the text that towers read, at most."

@@ -1,8 +1,8 @@
-"""Late fusion: an ID vector and a text vector of an item, side by side, each for a state of its own.
+"""Late fusion: ID, text and company vectors of an item, side by side, each for a state of its own.
 
-A score is the sum of what the towers say, `o_id . e + o_text . t`, one product of vectors as wide as all towers. Each tower is trained
-by its own loss (`config.train.towers`), so that neither can lean on the other: added as *vectors*, before one backbone, IDs drown what
-text knows of rare items, and text what IDs know of frequent ones.
+A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. Each tower is
+trained by its own loss (`config.train.towers`), so that none can lean on another: added as *vectors*, before one backbone, IDs drown
+what text knows of rare items, and text what IDs know of frequent ones.
 """
 
 import flax.linen as nn
@@ -15,17 +15,18 @@ from grasp_jax.models.encoders.holistic import gelu
 from grasp_jax.models.encoders.id_table import id_rows
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
-TEXT = "text_input"  # the frozen table [V, E] that text towers read
+TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
 
 
 class TowerEncoder(ItemEncoder):
-    """Item vectors [ID | ... | text | ...], each D wide.
+    """Item vectors [ID | ... | text | ... | company | ...], each D wide.
 
     Attributes:
       num_items: V.
-      width: E.
+      width: E, of either table.
       features: D, of one tower.
-      id_towers, text_towers: how many of each; a text tower is a network with one hidden layer.
+      id_towers, text_towers, company_towers: how many of each. Text towers read the text, company towers that and the company's; both are
+        networks with one hidden layer.
       hidden: H, width of the hidden layer.
     """
 
@@ -34,12 +35,13 @@ class TowerEncoder(ItemEncoder):
     features: int
     id_towers: int = 1
     text_towers: int = 1
+    company_towers: int = 1
     hidden: int = 256
 
     @property
     def towers(self) -> int:
         """All of them."""
-        return self.id_towers + self.text_towers
+        return self.id_towers + self.text_towers + self.company_towers
 
     @property
     def vector_width(self) -> int:
@@ -50,15 +52,19 @@ class TowerEncoder(ItemEncoder):
         if self.id_towers:
             shape = self.num_items, self.id_towers * self.features
             self.table = self.param("table", nn.initializers.normal(0.02), shape)
-        if self.text_towers:
-            init = nn.initializers.lecun_normal(batch_axis=(0,))
-            count = self.text_towers
-            self.first = self.param("first", init, (count, self.width, self.hidden))
-            self.first_bias = self.param("first_bias", nn.initializers.zeros, (count, self.hidden))
-            small = nn.initializers.variance_scaling(
-                0.1, "fan_in", "normal", batch_axis=(0,)
-            )  # of scores that start near zero, as the ID tower's do
-            self.last = self.param("last", small, (count, self.hidden, self.features))
+        self.text = [self._network(f"text{k}", self.width) for k in range(self.text_towers)]
+        self.company = [
+            self._network(f"company{k}", 2 * self.width) for k in range(self.company_towers)
+        ]
+
+    def _network(self, name: str, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Kernel and bias of the hidden layer, and the last kernel, small, so that scores start near zero as the ID tower's do."""
+        small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        return (
+            self.param(f"{name}_first", nn.initializers.lecun_normal(), (width, self.hidden)),
+            self.param(f"{name}_bias", nn.initializers.zeros, (self.hidden,)),
+            self.param(f"{name}_last", small, (self.hidden, self.features)),
+        )
 
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
@@ -67,21 +73,21 @@ class TowerEncoder(ItemEncoder):
         parts = []
         if self.id_towers:
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
-        if self.text_towers:
-            weights, rows = (self.first, self.first_bias, self.last), (tables[TEXT],)
+        read = [(self.text, (TEXT,)), (self.company, (TEXT, COMPANY))]
+        for network, names in [
+            (network, names) for networks, names in read for network in networks
+        ]:
+            rows = tuple(tables[name] for name in names)
             parts.append(
-                from_all_rows(_text_vectors, weights, rows)
+                from_all_rows(_text_vectors, network, rows)
                 if ids is None
-                else from_rows(_text_vectors, weights, rows, ids)
+                else from_rows(_text_vectors, network, rows, ids)
             )
         return jnp.concatenate(parts, axis=-1)
 
 
-def _text_vectors(weights: tuple[jax.Array, jax.Array, jax.Array], text: jax.Array) -> jax.Array:
-    """[..., E] -> [..., text towers * D]."""
-    first, bias, last = weights
-    text = text.astype(jnp.float32)
-    each = [
-        gelu(text @ w1 + b1) @ w2 for w1, b1, w2 in zip(first, bias, last, strict=True)
-    ]  # one product each: a CPU is slower over an axis of few towers
-    return jnp.concatenate(each, axis=-1)
+def _text_vectors(network: tuple[jax.Array, jax.Array, jax.Array], *text: jax.Array) -> jax.Array:
+    """[..., E] of each table -> [..., D]."""
+    first, bias, last = network
+    hidden = jnp.concatenate(text, axis=-1).astype(jnp.float32) @ first
+    return gelu(hidden + bias) @ last

@@ -1,8 +1,8 @@
 """Our own: GRASP's text with other parts, each a field of `config.model.plus` or `config.train`.
 
-By default late fusion: an ID tower and a text tower, each with a backbone and a loss of its own, whose scores are added
-(`encoders.towers`). With `fusion="early"`, an item has one vector, of text as in GRASP and an ID residual that is trusted as far as the
-item has been seen (`encoders.residual`).
+By default late fusion (`encoders.towers`): towers of IDs, of text, and of text beside that of what is bought next to an item, each with a
+backbone and a loss of its own, whose scores are added. With `fusion="early"`, an item has one vector, of text as in GRASP and an ID
+residual that is trusted as far as the item has been seen (`encoders.residual`).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from grasp_jax.models.company import company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
-from grasp_jax.models.encoders.towers import TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import COMPANY, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 from grasp_jax.models.text_trust import text_trust
@@ -39,8 +39,8 @@ class GRASPPlus(Method):
         """`TowerEncoder`; of early fusion `ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
         plus = config.plus
         if plus.fusion == "late":
-            towers = plus.id_towers, plus.text_towers
-            width = min(sizes.width, plus.text_width) * (2 if plus.company else 1)
+            towers = plus.id_towers, plus.text_towers, plus.company_towers
+            width = min(sizes.width, plus.text_width)
             hidden = config.mlp[0] if config.mlp else 0
             return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden)
         text = HolisticEncoder(
@@ -60,12 +60,10 @@ class GRASPPlus(Method):
         return config.plus.fusion == "early" and bool(config.plus.gate != "none")
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """Of late fusion the text, partly whitened; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
+        """Of late fusion what `_texts` makes; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
         plus = facts.config.plus
         if plus.fusion == "late":
-            if not plus.text_towers:
-                return []
-            return [FrozenTable(TEXT, _text_input(bank["items"], facts), Placement.ITEM_ROWS)]
+            return _texts(bank["items"], facts)
         n, c = facts.item_counts, plus.id_trust
         trust = n / (n + c) if c else n >= 0
         return [
@@ -82,9 +80,9 @@ class GRASPPlus(Method):
         plus = config.model.plus
         if plus.fusion == "early":
             return
-        if not plus.id_towers + plus.text_towers:
+        if not plus.id_towers + plus.text_towers + plus.company_towers:
             raise UserError(
-                "config.model.plus.id_towers and text_towers: 0; expected one tower at least"
+                "config.model.plus: id_towers, text_towers and company_towers are 0; expected one tower at least"
             )
         if len(config.model.mlp) != 1:
             raise UserError(
@@ -97,23 +95,26 @@ class GRASPPlus(Method):
         if plus.fusion == "early":
             return backbone
         ids: list[float | None] = [None] * plus.id_towers
-        return Towers(backbone, (*ids, *[plus.text_dropout] * plus.text_towers))
+        texts = [plus.text_dropout] * (plus.text_towers + plus.company_towers)
+        return Towers(backbone, (*ids, *texts))
 
 
-def _text_input(items: np.ndarray, facts: Facts) -> np.ndarray:
-    """[V, E'] or, with company, [V, 2E']: what text towers read of each item.
+def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
+    """The [V, E'] tables that towers read: the text, as far as it is believed, and that of the company.
 
     Args:
       items: [V, E] rows of the bank.
       facts: with the split, for trust and company.
     """
     plus = facts.config.plus
+    if not plus.text_towers + plus.company_towers:
+        return []
     text = partly_whitened(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
-    own, parts = text, []
-    if plus.text_trust == "learned" and facts.split is not None:
-        own = text * text_trust(text, facts.split).trust[:, None]
-    parts.append(own)
-    if plus.company:
-        assert facts.split is not None
-        parts.append(company_text(text, facts.split, plus.text_norm))
-    return np.concatenate(parts, axis=1)
+    tables, split = {TEXT: text}, facts.split
+    if plus.text_trust == "learned":
+        assert split is not None
+        tables[TEXT] = text * text_trust(text, split).trust[:, None]
+    if plus.company_towers:
+        assert split is not None
+        tables[COMPANY] = company_text(text, split, plus.text_norm)
+    return [FrozenTable(name, rows, Placement.ITEM_ROWS) for name, rows in tables.items()]
