@@ -32,7 +32,7 @@ def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Pat
     rows = json.loads((trained[1] / "results.json").read_text())["rows"]
     assert {row["protocol"] for row in rows} == set(PROTOCOLS)
     assert {row["seed"] for row in rows} == {1, 2}
-    assert {"all", "tail_item", "head_item"} <= {row["group"] for row in rows}
+    assert {"all", "tail_user", "head_item"} <= {row["group"] for row in rows}
     for row in rows:
         assert (row["dataset"], row["method"], row["backbone"], row["split"]) == (
             "fashion",
