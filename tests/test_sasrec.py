@@ -1,6 +1,7 @@
 """The packed SASRec: who sees whom, and its numbers against a NumPy oracle."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -196,7 +197,13 @@ def test_forward_equals_a_numpy_oracle() -> None:
 
 @pytest.mark.parametrize(
     ("block", "causal", "padded_length"),
-    [("sasrec", True, 0), ("sasrec", False, 7), ("prenorm", True, 7), ("prenorm", False, 0)],
+    [
+        ("sasrec", True, 0),
+        ("sasrec", False, 7),
+        ("prenorm", True, 7),
+        ("prenorm", False, 0),
+        ("gpt", True, 0),
+    ],
 )
 def test_states_of_asked_places(block: str, causal: bool, padded_length: int) -> None:
     """Ranking would see other states than training: of a few places alone, also where a user's number comes again in another row."""
@@ -217,9 +224,26 @@ def rms_norm(x: np.ndarray, params: dict) -> np.ndarray:
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * params["scale"]
 
 
-def test_prenorm_equals_a_numpy_oracle() -> None:
-    """The pre-norm block would normalise in another place, or gate with another function, than RMSNorm, attention, RMSNorm, SwiGLU."""
-    model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block="prenorm")
+def swiglu(x: np.ndarray, first: dict, second: dict) -> np.ndarray:
+    gate, value = np.split(dense(x, first), 2, axis=-1)
+    return dense(gate / (1 + np.exp(-gate)) * value, second)
+
+
+def gelu_layer(x: np.ndarray, first: dict, second: dict) -> np.ndarray:
+    x = dense(x, first)
+    assert x.shape[-1] == 4 * FEATURES
+    return dense(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))), second)
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "norm", "layer_of"),
+    [("prenorm", "RMSNorm", rms_norm, swiglu), ("gpt", "LayerNorm", layer_norm, gelu_layer)],
+)
+def test_pre_norm_blocks_equal_a_numpy_oracle(
+    block: str, kind: str, norm: Callable, layer_of: Callable
+) -> None:
+    """A pre-norm block would normalise in another place, or have another function, than its source."""
+    model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block=block)
     arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
     rng = np.random.default_rng(1)
     params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
@@ -232,10 +256,7 @@ def test_prenorm_equals_a_numpy_oracle() -> None:
         vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
         x = vectors * np.sqrt(FEATURES) + exact["positions"][: len(vectors)]
         for layer in range(2):
-            attention, y = (
-                exact[f"SelfAttention_{layer}"],
-                rms_norm(x, exact[f"RMSNorm_{2 * layer}"]),
-            )
+            attention, y = exact[f"SelfAttention_{layer}"], norm(x, exact[f"{kind}_{2 * layer}"])
             attended = np.zeros_like(x)
             for t in range(len(x)):
                 weights = np.exp(
@@ -245,13 +266,10 @@ def test_prenorm_equals_a_numpy_oracle() -> None:
                 )
                 attended[t] = (weights / weights.sum()) @ dense(y[: t + 1], attention["value"])
             x = x + dense(attended, attention["out"])
-            hidden = dense(
-                rms_norm(x, exact[f"RMSNorm_{2 * layer + 1}"]), exact[f"Dense_{2 * layer}"]
-            )
-            gate, value = hidden[:, :FEATURES], hidden[:, FEATURES:]
-            x = x + dense(gate / (1 + np.exp(-gate)) * value, exact[f"Dense_{2 * layer + 1}"])
+            layers = exact[f"Dense_{2 * layer}"], exact[f"Dense_{2 * layer + 1}"]
+            x = x + layer_of(norm(x, exact[f"{kind}_{2 * layer + 1}"]), *layers)
         np.testing.assert_allclose(
-            states[user == SEGMENTS], rms_norm(x, exact["RMSNorm_4"]), rtol=1e-4, atol=1e-4
+            states[user == SEGMENTS], norm(x, exact[f"{kind}_4"]), rtol=1e-4, atol=1e-4
         )
 
 
