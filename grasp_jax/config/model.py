@@ -199,8 +199,9 @@ class ModelConfig(Section):
     num_layers: int = field(2, LAYERS, "Layers of sasrec and bert4rec.")
     block: str = field(
         "sasrec",
-        Choice("sasrec", "prenorm"),
-        "Layer of sasrec and bert4rec: sasrec | prenorm, with RMSNorm and SwiGLU.",
+        Choice("sasrec", "prenorm", "gpt"),
+        "Layer of sasrec and bert4rec: sasrec | prenorm, with RMSNorm and SwiGLU | gpt, with LayerNorm "
+        "before attention and before a GELU layer four times as wide.",
     )
     padded_length: int = field(
         0,

@@ -155,7 +155,8 @@ class SASRec(Backbone):
       causal: False reproduces LLM-ESR, whose mask is switched off (docs/deviations.md).
       dtype: compute type; parameters and normalisation are float32.
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
-      block: "sasrec", or "prenorm": RMSNorm before attention and before a SwiGLU layer (docs/deviations.md).
+      block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
+        GELU layer of width 4D (docs/deviations.md).
       kernels: "xla", or "pallas" for `kernels.packed_attention`, which knows no padding and draws dropout by its own bits.
       input_stage: whether item vectors are scaled by sqrt(D), get the vector of their position and drop out before the first block;
         False where what comes before has done so (`without_input_stage`).
@@ -219,11 +220,12 @@ class SASRec(Backbone):
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
-        step = {"sasrec": self._published, "prenorm": self._prenorm}[self.block]
+        blocks = {"sasrec": self._published, "prenorm": self._prenorm, "gpt": self._gpt}
+        step = blocks[self.block]
         for _ in range(self.num_layers - 1):
             x = step(x, segments, dropout, padding, None)
         x = step(x, segments, dropout, padding, places)
-        norm = nn.LayerNorm(epsilon=1e-8) if self.block == "sasrec" else nn.RMSNorm()
+        norm = nn.RMSNorm() if self.block == "prenorm" else nn.LayerNorm(epsilon=1e-8)
         states: jax.Array = norm(x).astype(jnp.float32)
         return states if places is None else states[0]
 
@@ -260,6 +262,24 @@ class SASRec(Backbone):
         return (
             x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)
         ).astype(self.dtype)
+
+    def _gpt(
+        self,
+        x: jax.Array,
+        segments: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None,
+        places: jax.Array | None,
+    ) -> jax.Array:
+        """A block of GPT-2 (Radford et al., 2019): LayerNorm before attention and before a layer of width 4D with GELU."""
+        normalised = nn.LayerNorm(epsilon=1e-8)(x)
+        attended = self._attention()(
+            rows_at_places(normalised, places), normalised, segments, dropout, padding, places
+        )
+        x = rows_at_places(x, places) + Dropout()(attended, dropout)
+        hidden = nn.gelu(self._dense(4 * self.features)(nn.LayerNorm(epsilon=1e-8)(x)))
+        hidden = self._dense(self.features)(Dropout()(hidden, dropout))
+        return (x + Dropout()(hidden, dropout)).astype(self.dtype)
 
     def _attention(self) -> SelfAttention:
         return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)

@@ -1,0 +1,36 @@
+"""Every method on Amazon Beauty 5-core with given text vectors, by one protocol: each by its published loss, or all by cross-entropy.
+
+    python -m grasp_jax.main --config=configs/compare.py:published --config.data.path=FOLDER --workdir=runs/published
+    python -m grasp_jax.main --config=configs/compare.py:ce --config.data.path=FOLDER --workdir=runs/ce
+
+FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, so that what is left between rows is
+the method. Epochs and dropout are chosen by validation on the whole catalogue without what a user has had (`full_unseen`), from the same two
+rates for every method; nothing is chosen on test. One row: `--config.model.method=llm_esr`, on the same workdir. Five seeds:
+`--config.train.seeds=(42,43,44,45,46)`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import beauty5
+from grasp_jax.errors import UserError
+
+METHODS = (
+    "popularity,semantic_neighbours,plain,gsasrec,llminit,rlmrec_con,rlmrec_gen,llm_esr,"
+    "id_text_sum,id_text_concat,unisrec,unisrec_id,grasp,grasp_plus"
+)
+DROPOUT = (0.3, 0.5)  # for every method
+
+
+def get_config(variant: str = "published") -> ConfigDict:
+    """`variant` is "published", each method's own loss, or "ce", the same for all."""
+    if variant not in ("published", "ce"):
+        raise UserError(f"configs/compare.py:{variant}: expected published or ce")
+    config = beauty5.get_config("minilm")
+    config.model.method = METHODS
+    config.model.dropout = DROPOUT
+    config.train.patience = 5
+    config.eval.select = "full_unseen"
+    config.eval.valid_users = 0
+    if variant == "ce":
+        config.train.loss = "ce"
+    return config
