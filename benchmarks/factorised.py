@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.workload import memory_beside_tables
 from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.models.batch import OwnNegatives
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.training.epochs import TrainingData, make_epoch
 from grasp_jax.training.replicas import one_of, per_replica
@@ -112,6 +113,7 @@ class FactorisedStep:
         _, targets = draw_targets(
             self.per_replica.keys[0], jnp.int32(step), self.data.device, batch, self.data.shape
         )
+        assert isinstance(targets.negatives, OwnNegatives)  # of the losses that are timed here
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))
         drawn[np.asarray(targets.places.places(size))[asked]] = np.asarray(targets.negatives.items)[

@@ -183,16 +183,15 @@ def _last_and_best(run: Run) -> tuple[float, float]:
 
 
 def parts() -> Page:
-    """grasp_plus with one part changed, beside grasp_plus and GRASP."""
+    """grasp_plus with one part changed, beside grasp_plus; a part of early fusion beside early fusion, where that was run."""
     runs, _ = _read("parts")
-    whole = {run.name: run for run in runs}["plus-as_it_is"]
+    by_name = {run.name: run for run in runs}
     columns = [
         ("sampled100", "all"),
         ("sampled100", "tail_item"),
         ("full", "all"),
         ("full", "tail_item"),
     ]
-    own = [values(whole, "grasp_plus", "sasrec", *column, "NDCG@10").mean() for column in columns]
     body = []
     for part in ("as_it_is", *(name for name in sweep.PLUS if name != "as_it_is")):
         for run in runs:
@@ -201,7 +200,11 @@ def parts() -> Page:
                     values(run, "grasp_plus", "sasrec", *column, "NDCG@10").mean()
                     for column in columns
                 ]
-                change = "" if part == "as_it_is" else f"{100 * (line[0] / own[0] - 1):+.1f} %"
+                early = sweep.EARLY.items() <= sweep.PLUS[part].items() and part != "early_fusion"
+                whole = by_name["plus-as_it_is"]
+                whole = by_name.get("plus-early_fusion", whole) if early else whole
+                own = values(whole, "grasp_plus", "sasrec", *columns[0], "NDCG@10").mean()
+                change = "" if part == "as_it_is" else f"{100 * (line[0] / own - 1):+.1f} %"
                 body.append(
                     [
                         part.replace("_", " "),

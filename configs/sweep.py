@@ -28,24 +28,34 @@ TABLES = {
     "table4": "grasp,grasp_wo_attention,grasp_wo_similar,grasp_wo_global,grasp_softmax",
 }
 POINTS = ("neighbours", "features", "gate", "corrupt", "plus", "encoder")
+EARLY: dict[str, Any] = {"model.plus.fusion": "early"}
 PLUS: dict[str, dict[str, Any]] = {
     "as_it_is": {},
-    "no_id_residual": {"model.plus.id_residual": False},
-    "ids_trusted_fully": {"model.plus.id_trust": 0.0},
-    "no_id_dropout": {"model.plus.id_dropout": 0.0},
-    "row_norm_1": {"model.plus.row_norm": 1.0},
+    "no_id_tower": {"model.plus.id_towers": 0},
+    "no_text_tower": {"model.plus.text_towers": 0},
+    "no_company_tower": {"model.plus.company_towers": 0},
+    "learned_text_trust": {"model.plus.text_trust": "learned"},
+    "not_whitened": {"model.plus.text_whitening": 0.0},
+    "wholly_whitened": {"model.plus.text_whitening": 1.0},
+    "loss_of_the_sum": {"train.towers": "sum"},
     "bce": {"train.loss": "bce"},
     "gbce": {"train.loss": "gbce"},
     "label_smoothing": {"train.label_smoothing": 0.1},
-    "similarity_pooling": {"knowledge.pooling": "similarity"},
     "not_centred": {"knowledge.center": False},
     "prenorm": {"model.block": "prenorm"},
+    "early_fusion": EARLY,
+    "no_id_residual": EARLY | {"model.plus.id_residual": False},
+    "ids_trusted_fully": EARLY | {"model.plus.id_trust": 0.0},
+    "no_id_dropout": EARLY | {"model.plus.id_dropout": 0.0},
+    "row_norm_1": EARLY | {"model.plus.row_norm": 1.0},
+    "similarity_pooling": EARLY | {"knowledge.pooling": "similarity"},
 }
 PROMPTS = {"titles": "titled_item", "categories": "listed_item"}
 ID_DROPOUT, TEXT_DROPOUT = (
     (0.5,),
     (0.2,),
 )  # as validation on SASRec preferred for plain and for grasp; the others follow
+EARLY_DROPOUT = (0.3,)  # of grasp_plus, where text and IDs share a backbone
 WITH_IDS = ("plain", "sasrec_ce", "id_text_sum", "id_text_concat", "unisrec_id")
 GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
 
@@ -64,6 +74,7 @@ def get_config(variant: str = "table2") -> ConfigDict:
     config.model.method = TABLES.get(name, "grasp")
     config.model.backbone = "sasrec,gru4rec,bert4rec" if name == "table2" else "sasrec"
     config.model.dropout = TEXT_DROPOUT
+    early = name == "plus" and EARLY.items() <= PLUS.get(value, {}).items()
     with config.unlocked():
         config.by_method = {
             **{
@@ -73,7 +84,7 @@ def get_config(variant: str = "table2") -> ConfigDict:
             **{
                 method: {"train": {"learning_rate": 3e-3}} for method in TABLES["table4"].split(",")
             },  # 1e-3 needs twice the epochs
-            "grasp_plus": {"model": {"dropout": (0.3,)}},
+            "grasp_plus": {"model": {"dropout": EARLY_DROPOUT if early else ID_DROPOUT}},
             "gsasrec": {
                 "model": {"dropout": ID_DROPOUT},
                 "train": {"shared_negatives": 256},

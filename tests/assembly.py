@@ -27,7 +27,7 @@ def assembled(
     """
     config = Config().with_fields(fields)
     split = leave_one_out(log, config.data.max_length)
-    width = tables["items"].shape[1] if "items" in tables else 0
+    width = next((tables[name].shape[1] for name in ("items", "text") if name in tables), 0)
     return training_set(config, method, backbone, Sources(split, tables, width, make_mesh(), None))
 
 

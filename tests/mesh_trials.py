@@ -137,7 +137,7 @@ def assert_work_is_shared(one: Trial, many: Trial) -> None:
 
 def assert_rows_are_shared(trial: Trial) -> None:
     """A device holds its part of the item tables: 1 / n of the rows, rounded up."""
-    for name in ("items", "items_similar"):
+    for name in ("items", "items_similar", "text", "company"):
         if name in trial.data.tables:
             table = trial.data.tables[name]
             assert {part.data.shape[0] for part in table.rows.addressable_shards} == {

@@ -35,6 +35,7 @@ MODELS = {
     "gated": ("grasp", "sasrec", (10,), "learned"),
     "softmax": ("grasp", "sasrec", (), "softmax"),
     "gated plus": ("grasp_plus", "bert4rec", (10,), "learned"),
+    "towers": ("grasp_plus", "sasrec", (10,), "none"),
 }
 
 
@@ -50,13 +51,14 @@ def made(
         "mlp": mlp,
         "gate": gate,
         "plus.gate": gate,
+        "plus.fusion": "late" if name == "towers" else "early",
         "plus.id_dropout": 0.0,
         "llm_esr.similar_users": 3,
         "mask_noise": 0.2,
     }
     config = ModelConfig().with_fields(model)
     split = leave_one_out(log, LENGTH)
-    declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
+    declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, split=split))]
     declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
     tables = {table.name: jnp.asarray(table.rows) for table in declared}
     train = {"loss": "ce", "batch_size": 6, "label_smoothing": 0.1}
@@ -93,7 +95,7 @@ def test_loss_and_gradient_equal_those_of_all_scores(
 
     The reference asks every target about every item, as negatives of its own.
     """
-    own, tables = made(name, small_log, unit_tables)
+    own, tables = made(name, small_log, unit_tables, train__towers="sum")
     batch, targets, params = inputs_of(own, tables)
     assert isinstance(targets.negatives, WholeCatalogue)
     num_items = small_log.num_items
@@ -127,7 +129,7 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["plain", "plus", "bert4rec", "gated plus"])
+@pytest.mark.parametrize("name", ["plain", "plus", "bert4rec", "gated plus", "towers"])
 def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tables: Any) -> None:
     """Steps would not run, a model's loss not fall or be another's; the last target of each user alone where that is asked for."""
     changes = {"model__plus__id_dropout": 0.3, "model__dropout": (0.1,)}

@@ -630,5 +630,5 @@ def test_the_papers_protocol() -> None:
     assert (config.eval.num_negatives, config.eval.valid_users) == (100, 0)
     assert config.eval.select == "sampled100" and config.model.gate == "paper"
     assert (config.knowledge.encoder, config.knowledge.item_file) == ("file", "minilm_items.npy")
-    with pytest.raises(UserError, match="expected lsa, minilm, paper or endpoint"):
+    with pytest.raises(UserError, match="expected lsa, minilm, best, paper, endpoint or time"):
         importlib.import_module("configs.beauty5").get_config("papers")

@@ -117,7 +117,7 @@ def test_residual_is_left_out_in_training_alone(unit_tables: dict[str, jax.Array
 def test_trust_and_switches() -> None:
     """n / (n + c) would be of other counts, or a switched-off part still be there."""
     config, method, sizes = (
-        ModelConfig(),
+        ModelConfig().with_fields({"plus.fusion": "early"}),
         METHODS["grasp_plus"],
         ModelSizes(num_items=2, max_length=4, width=3),
     )

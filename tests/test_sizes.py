@@ -48,7 +48,11 @@ TOO_MUCH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("config.eval.num_negatives: 1000; expected at most 999", "1000 items"),
     ),
     "shared negatives beyond it": (
-        {"model__method": "grasp_plus", "train__shared_negatives": 1001},
+        {
+            "model__method": "grasp_plus",
+            "model__plus__fusion": "early",
+            "train__shared_negatives": 1001,
+        },
         ("config.train.shared_negatives: 1001", "grasp_plus", "softmax", "expected at most 1000"),
     ),
     "a wide model": (
@@ -85,6 +89,7 @@ def test_shared_negatives_that_nobody_draws(split: Split) -> None:
     """The default would keep methods that do not share negatives from small data."""
     check(split, GB, model__method="plain,grasp", train__shared_negatives=5000)
     for fields in ({"train__loss": "ce"}, {"train__negatives_drawn": "in_batch"}):
+        fields |= {"model__plus__fusion": "early"}
         check(split, GB, model__method="grasp_plus", train__shared_negatives=5000, **fields)
 
 

@@ -45,6 +45,7 @@ MODELS = {
     "llm_esr": ("llm_esr", (), "paper"),
     "plus": ("grasp_plus", (10,), "none"),
     "gated plus": ("grasp_plus", (10,), "learned"),
+    "towers": ("grasp_plus", (10,), "none"),
 }
 
 
@@ -77,10 +78,11 @@ def setting(small_log: InteractionLog, unit_tables: dict[str, jax.Array]) -> Any
             "mlp": mlp,
             "gate": gate,
             "plus.gate": gate,
+            "plus.fusion": "late" if name == "towers" else "early",
             "llm_esr.similar_users": 3,
         }
         config = ModelConfig().with_fields(fields)
-        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts))]
+        declared = [*METHODS[method].tables(bank, Facts(config, split.item_counts, split=split))]
         declared += asked_with("user", bank, split) if METHODS[method].gated(config) else []
         tables = {table.name: jnp.asarray(table.rows) for table in declared}
         train = {"loss": "bce", "batch_size": BATCH, "negatives": NEGATIVES}
@@ -204,7 +206,9 @@ def test_no_batch_has_more_pairs_than_planned(setting: Any) -> None:
     assert max(counts) <= len(s.targets.places.flat)
 
 
-@pytest.mark.parametrize("name", ["plain", "hidden", "softmax", "llm_esr", "plus", "gated plus"])
+@pytest.mark.parametrize(
+    "name", ["plain", "hidden", "softmax", "llm_esr", "plus", "gated plus", "towers"]
+)
 def test_training_score_is_the_serving_score_after_the_prefix(
     setting: Any, scores_of: Any, name: str
 ) -> None:

@@ -13,9 +13,6 @@ from scipy import sparse
 from grasp_jax.data.split import Split
 from grasp_jax.models.company import companions, company_of
 
-WINDOW = (
-    3  # places of a history within which items keep company, a pair that is d apart counts 1 / d
-)
 DRAWS = 3  # random texts of each item
 STEPS = 25  # of Newton's method
 RIDGE = 1e-3

@@ -25,6 +25,7 @@ FIELDS = {
     "model.features": 8,
     "model.mlp": (8,),
     "model.num_layers": 1,
+    "model.plus.fusion": "early",  # as it was then
     "train.batch_size": 16,
     "train.max_epochs": 3,
     "train.shared_negatives": 20,
