@@ -65,6 +65,13 @@ class TrainConfig(Section):
         ),
         "Of Adam. Of several, each is trained with each dropout, and validation chooses.",
     )
+    weight_decay: float = field(
+        0.0,
+        Real(0, 1000),
+        "Of AdamW, decoupled: of each matrix and ID vector, learning rate x this share is taken off "
+        "in a step; not of biases and norms. Above 0 a step updates the whole ID table.",
+        before=0.0,
+    )
     one_item_users: bool = field(
         False,
         SWITCH,

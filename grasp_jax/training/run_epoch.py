@@ -78,7 +78,8 @@ class TrainedEpoch:
 
 def compile_steps(job: TrainingJob) -> CompiledSteps:
     """The function of many steps, and the replicas' rates and keys on the devices."""
-    train_steps = make_train_steps(job.model, job.data.shape, job.data.loss)
+    decay = job.config.weight_decay
+    train_steps = make_train_steps(job.model, job.data.shape, job.data.loss, weight_decay=decay)
     inputs = per_replica(job.replicas, functools.partial(everywhere, job.data.mesh))
     return CompiledSteps(jax.jit(train_steps, donate_argnums=0), inputs)
 

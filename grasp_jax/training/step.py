@@ -182,6 +182,7 @@ def make_train_steps(
     loss: Loss,
     epsilon: float = 1e-8,
     in_one_vector: bool | None = None,
+    weight_decay: float = 0.0,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function `train_steps` (see there), S steps of M models with Adam; jit it with the state donated.
 
@@ -191,6 +192,7 @@ def make_train_steps(
       loss: of `training.losses`.
       epsilon: Adam's.
       in_one_vector: whether Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
+      weight_decay: of `train.weight_decay`; not with a shape whose ID table is deferred.
     """
     joins = (
         jax.default_backend() == "gpu" and model.shares == 1
@@ -221,7 +223,7 @@ def make_train_steps(
           The new state, and the losses [S, M].
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
-        optimiser = choose_optimiser(state.params, epsilon, joins, defers)
+        optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser)
         numbers = first_step + jnp.arange(slots.shape[1])
         return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)

@@ -209,7 +209,8 @@ def step_shape(
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
-    deferred = projection == "token" and defers(num_items, num_ids)
+    # Decay moves every row at every step, so that there is nothing to put off.
+    deferred = projection == "token" and defers(num_items, num_ids) and not train.weight_decay
     shape = StepShape(
         num_items=num_items,
         search_steps=index.search_steps,

@@ -54,9 +54,15 @@ class Adam:
     `begin` and `end` are of M models at once, whose leaves have a leading axis M; all else is of one model, within `vmap`.
     """
 
-    def __init__(self, epsilon: float) -> None:
-        """`epsilon`: what is added to the root of the second moment."""
+    def __init__(self, epsilon: float, decay: Params | Joined | None = None) -> None:
+        """With its constants.
+
+        Args:
+          epsilon: what is added to the root of the second moment.
+          decay: of one model, a tree like the parameters as `Held` has them, rates of `weight_decay`; None: no decay.
+        """
         self.epsilon = epsilon
+        self.decay = decay
         self._adam = optax.scale_by_adam(eps=epsilon)
 
     def begin(self, params: Params, adam: optax.ScaleByAdamState) -> Held:
@@ -87,5 +93,9 @@ class Adam:
 
     def _move(self, held: Held, gradient: Params | Joined, learning_rate: Rate) -> Held:
         direction, adam = self._adam.update(gradient, held.adam)
+        if self.decay is not None:  # decoupled: the moments have not seen it
+            direction = jax.tree.map(
+                lambda way, leaf, rate: way + rate * leaf, direction, held.params, self.decay
+            )
         params = jax.tree.map(lambda leaf, way: leaf - learning_rate * way, held.params, direction)
         return held._replace(params=params, adam=adam)

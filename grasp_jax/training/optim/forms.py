@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from grasp_jax.models.batch import Params
@@ -12,14 +13,26 @@ from grasp_jax.training.optim import deferred_adam, one_vector
 from grasp_jax.training.optim.adam import Adam, Held, Read, StepIds
 from grasp_jax.training.optim.deferred_adam import Rate
 from grasp_jax.training.optim.one_vector import Joined
+from grasp_jax.training.optim.weight_decay import decay_rates
 
 
 class AdamInOneVector(Adam):
     """Adam on the small parameters side by side (`one_vector`)."""
 
-    def __init__(self, epsilon: float, like: Params) -> None:
-        """`like`: shapes of the parameters of one model."""
-        super().__init__(epsilon)
+    def __init__(self, epsilon: float, like: Params, decay: Params | None = None) -> None:
+        """For parameters of one form.
+
+        Args:
+          epsilon: of Adam.
+          like: shapes of the parameters of one model.
+          decay: of each of them, the rate of its weight decay; None: none decays.
+        """
+        filled = None  # a rate for each number
+        if decay is not None:
+            filled = one_vector.join(
+                jax.tree.map(lambda leaf, rate: jnp.full(leaf.shape, rate), like, decay)
+            )
+        super().__init__(epsilon, filled)
         self.like = like
 
     def begin(self, params: Params, adam: optax.ScaleByAdamState) -> Held:
@@ -102,7 +115,9 @@ class AdamBesideIdTable(Adam):
         return self.rest.apply(held, read, gradient, ids, learning_rate)._replace(table=table)
 
 
-def choose_optimiser(params: Params, epsilon: float, in_one_vector: bool, defers: bool) -> Adam:
+def choose_optimiser(
+    params: Params, epsilon: float, in_one_vector: bool, defers: bool, weight_decay: float = 0.0
+) -> Adam:
     """The form of Adam for parameters of M models.
 
     Args:
@@ -110,12 +125,14 @@ def choose_optimiser(params: Params, epsilon: float, in_one_vector: bool, defers
       epsilon: of Adam.
       in_one_vector: join the small parameters.
       defers: keep the ID table apart; there must be one.
+      weight_decay: of matrices and tables (`weight_decay`); with it nothing is kept apart.
     """
+    if defers and weight_decay:
+        raise ValueError("weight decay moves every row of the ID table at every step")
     rest = deferred_adam.pop_table(params)[0] if defers else params
-    adam = Adam(epsilon)
-    if in_one_vector:
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rest)
-        adam = AdamInOneVector(epsilon, like)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rest)
+    decay = decay_rates(like, weight_decay) if weight_decay else None
+    adam = AdamInOneVector(epsilon, like, decay) if in_one_vector else Adam(epsilon, decay)
     return AdamBesideIdTable(adam) if defers else adam
 
 

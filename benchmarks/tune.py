@@ -1,0 +1,159 @@
+"""Dropout, learning rate, weight decay and loss of each method, chosen by validation with the same budget: python -m benchmarks.tune
+
+    python -m benchmarks.tune --config=configs/beauty5.py:minilm --data=FOLDER --methods=plain,llm_esr,grasp_plus --trials=30 \
+        --out=runs/tune
+
+Optuna's TPE sampler proposes, an extra: pip install '.[tune]'. Run it again and it goes on. Each trial stays as
+OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items, seconds, versions and commit. No trial
+is tested.
+`--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce` what losses there are to choose from.
+"""
+
+import argparse
+import ast
+import importlib.metadata
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.record import run, table
+from benchmarks.tuning import (
+    SPACE,
+    Numbers,
+    OneOf,
+    Propose,
+    Search,
+    Setting,
+    Space,
+    Tried,
+    as_flags,
+    best_of,
+    rounded,
+    search,
+)
+from grasp_jax.config import Config, names, resolve_source
+from grasp_jax.config_file import load_config
+from grasp_jax.data.dataset import load_dataset
+from grasp_jax.errors import UserError
+from grasp_jax.paths import check_folder
+
+
+def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:
+    """Proposals of Optuna's TPE (Bergstra et al., 2011), of which the first ten are random; and Optuna's version.
+
+    A sampler is made for each trial, of `seed` and the trial's number: a search that was stopped proposes as one that was not.
+
+    Raises:
+      UserError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError(
+            "benchmarks.tune: Optuna is not installed, which proposes the settings; install it by pip install '.[tune]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions: dict[str, Any] = {}
+    for name, values in space.items():
+        distributions[name] = (
+            optuna.distributions.FloatDistribution(
+                values.low, values.high, log=values.log, step=values.step or None
+            )
+            if isinstance(values, Numbers)
+            else optuna.distributions.CategoricalDistribution(values.values)
+        )
+
+    def propose(number: int, before: Sequence[Tried]) -> Setting:
+        sampler = optuna.samplers.TPESampler(seed=1000 * seed + number)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial in before:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=trial.setting, distributions=distributions, value=trial.validation
+                )
+            )
+        return rounded(study.ask(distributions).params)
+
+    return propose, {"optuna": importlib.metadata.version("optuna")}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.tune", description=(__doc__ or "").split(": python -m")[0]
+    )
+    made.add_argument("--config", required=True, help="a file of configs/, FILE.py or FILE.py:NAME")
+    made.add_argument("--data", default="", help="config.data.path")
+    made.add_argument("--methods", default="", help="comma separated; default: those of the config")
+    made.add_argument("--losses", default=",".join(SPACE["train.loss"].values))  # type: ignore[union-attr]
+    made.add_argument("--trials", type=int, default=30, help="of each method")
+    made.add_argument("--seed", type=int, default=0, help="of the proposals")
+    made.add_argument("--set", action="append", default=[], help="FIELD=VALUE, for all trials")
+    made.add_argument("--out", type=pathlib.Path, required=True, help="folder of the trials")
+    return made
+
+
+def config_of(given: argparse.Namespace) -> Config:
+    """The config that the flags name.
+
+    Raises:
+      UserError: a file or field that does not exist, or a value that it cannot have.
+    """
+    changes: dict[str, Any] = {"data.path": given.data} if given.data else {}
+    for text in given.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set={text}: expected FIELD=VALUE, such as train.max_epochs=50")
+        try:
+            changes[name.removeprefix("config.")] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[name.removeprefix("config.")] = value
+    config = Config.from_dict(load_config(given.config).to_dict()).with_fields(changes)
+    return resolve_source(config, changes)
+
+
+def space_of(losses: str) -> Space:
+    """What is searched, with these losses.
+
+    Raises:
+      UserError: a name that is no loss.
+    """
+    for loss in names(losses):
+        Config().with_fields({"train.loss": loss})
+    return {**SPACE, "train.loss": OneOf(tuple(names(losses)))}
+
+
+def summary(found: dict[str, list[Tried]]) -> str:
+    """The best of each method, as a table and as flags."""
+    best = {method: best_of(tried) for method, tried in found.items() if tried}
+    rows = [
+        (
+            method,
+            f"{100 * own.validation:.2f}",
+            str(own.facts["number"]),
+            str(len(found[method])),
+            f"{sum(trial.facts['seconds'] for trial in found[method]):,.0f}",
+        )
+        for method, own in best.items()
+    ]
+    header = ("method", "validation NDCG@10", "of trial", "trials", "seconds of all")
+    flags = [as_flags(method, own.setting) for method, own in best.items()]
+    return "\n".join([table(header, rows), "", *flags])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Searches, and prints the best setting of each method."""
+    given = parser().parse_args(arguments)
+    if given.trials < 1:
+        raise UserError(f"--trials: {given.trials}; expected a positive number")
+    space = space_of(given.losses)
+    propose, versions = optuna_proposals(space, given.seed)  # before data are read
+    config, folder = config_of(given), check_folder(str(given.out), "--out")
+    sampler = f"optuna's TPE, seed {given.seed}"
+    wanted = Search(config, load_dataset(config.data), space, propose, sampler, versions, folder)
+    methods = names(given.methods or config.model.method)
+    print(summary(search(wanted, methods, given.trials)))
+
+
+if __name__ == "__main__":
+    run(main)

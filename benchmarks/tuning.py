@@ -1,0 +1,223 @@
+"""A search with one budget for each method: the space, the trials on disk, and the loop that goes on where it was stopped.
+
+A trial is one training by the front door at one setting, measured on validation users by the whole catalogue without what they have had
+(`full_unseen`); no test interaction is read. What is asked for next is a function of a number and of the trials before it, so a search
+that was stopped asks for what it would have asked for. `benchmarks.tune` has Optuna's.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.api import Recommender
+from grasp_jax.config import Config, identity
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.errors import TrainingDiverged, UserError
+from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.machine import machine
+from grasp_jax.models.methods import METHODS
+from grasp_jax.provenance import difference
+from grasp_jax.training.callbacks import Callback, TrainingSummary
+
+PROTOCOL = "full_unseen"
+MEND = "restore the file, or remove it to have the trial trained again"
+Setting = dict[str, Any]  # values of fields by their full names
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Numbers from low to high: in steps of `step`, if that is above 0, else any; uniform, or uniform in the logarithm."""
+
+    low: float
+    high: float
+    step: float = 0.0
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of these values, which have no order."""
+
+    values: tuple[Any, ...]
+
+
+Space = Mapping[str, Numbers | OneOf]
+SPACE: Space = {
+    "model.dropout": Numbers(0.0, 0.7, step=0.1),
+    "train.learning_rate": Numbers(3e-4, 1e-2, log=True),
+    "train.weight_decay": OneOf((0.0, 0.01, 0.1, 1.0)),
+    "train.loss": OneOf(("bce", "softmax", "ce")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A trial that has ended.
+
+    Attributes:
+      setting: fields and their values.
+      validation: NDCG@10 by `PROTOCOL` of the best epoch, the mean over seeds; 0 where training diverged.
+      facts: everything else that is kept: method, number, epochs, seconds, machine, versions, commit.
+    """
+
+    setting: Setting
+    validation: float
+    facts: Mapping[str, Any]
+
+
+Propose = Callable[[int, Sequence[Tried]], Setting]  # number of a trial, and those before it
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is searched, on what, and where trials go.
+
+    Attributes:
+      base: the other fields; one method or several.
+      dataset: the data.
+      space: what is chosen, the same for each method.
+      propose: makes settings.
+      sampler: what makes them, in words, with its seed.
+      versions: of what makes them, kept with each trial.
+      folder: of METHOD/trial-NUMBER.json.
+    """
+
+    base: Config
+    dataset: Dataset
+    space: Space
+    propose: Propose
+    sampler: str
+    versions: Mapping[str, str]
+    folder: pathlib.Path
+
+
+def search(wanted: Search, methods: Sequence[str], trials: int) -> dict[str, list[Tried]]:
+    """Trains each method `trials` times, less the trials that are kept; in turns, so that one who stops it has given each as many.
+
+    Returns:
+      All trials of each method, in order.
+
+    Raises:
+      UserError: a method that has nothing to train, or a folder that belongs to another search.
+    """
+    bases = {method: _base(wanted, method) for method in methods}
+    for method, base in bases.items():
+        _check_study(wanted, method, base)
+    found: dict[str, list[Tried]] = {method: [] for method in methods}
+    for number in range(trials):
+        for method, base in bases.items():
+            before = found[method]
+            path = wanted.folder / method / f"trial-{number:03d}.json"
+            if not path.exists():
+                setting = wanted.propose(number, before)
+                _keep(path, _trained(wanted, base, path, setting))
+            before.append(read_trial(path))
+    return found
+
+
+def best_of(tried: Sequence[Tried]) -> Tried:
+    """The trial that validation prefers; of equal ones the first."""
+    return max(tried, key=lambda trial: trial.validation)
+
+
+def as_flags(method: str, setting: Setting) -> str:
+    """A setting as arguments of the command line."""
+    named = {"model.method": method} | setting
+    return " ".join(f"--config.{name}={value}" for name, value in named.items())
+
+
+def read_trial(path: pathlib.Path) -> Tried:
+    """A trial that was kept.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    content = read_sealed(path, MEND)
+    return Tried(content.pop("setting"), content.pop("validation"), content)
+
+
+def rounded(setting: Setting) -> Setting:
+    """Numbers to four digits, as they are printed, so that flags give the very model that was measured."""
+    return {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in setting.items()
+    }
+
+
+def _keep(path: pathlib.Path, tried: Tried) -> None:
+    write_sealed(path, {"setting": tried.setting, "validation": tried.validation, **tried.facts})
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # its workdir
+
+
+def _base(wanted: Search, method: str) -> Config:
+    """The config of a method's trials, but for what is searched."""
+    if method not in METHODS or not METHODS[method].trained:
+        known = ", ".join(name for name, kind in METHODS.items() if kind.trained)
+        raise UserError(
+            f"--methods: {method!r} has nothing to tune; expected some of {known}, comma separated"
+        )
+    own = dataclasses.replace(wanted.base.for_method(method), by_method={})
+    bank = own.knowledge.path or str(wanted.folder / "knowledge")  # made once for all trials
+    return own.with_fields(
+        {"model.method": method, "eval.select": PROTOCOL, "knowledge.path": bank}
+    )
+
+
+def _check_study(wanted: Search, method: str, base: Config) -> None:
+    """Writes METHOD/study.json, or compares with the one that is there."""
+    fields = {name: value for name, value in identity(base).items() if name not in wanted.space}
+    space = {name: dataclasses.asdict(values) for name, values in wanted.space.items()}
+    study = {
+        "data": wanted.dataset.fingerprint,
+        "config": {**fields, "tune.sampler": wanted.sampler, "tune.space": space},
+    }
+    path = wanted.folder / method / "study.json"
+    if not path.exists():
+        write_sealed(path, study)
+    elif other := difference(read_sealed(path, "use another --out or restore the file"), study):
+        raise UserError(f"{path}: the trials are of another search: {other}; use another --out")
+
+
+class _Summary(Callback):
+    """Holds how a training ended."""
+
+    ended: TrainingSummary | None = None
+
+    def on_train_end(self, summary: TrainingSummary) -> None:
+        self.ended = summary
+
+
+def _trained(wanted: Search, base: Config, path: pathlib.Path, setting: Setting) -> Tried:
+    """Trains one setting; a training that was stopped goes on in the trial's workdir, and `seconds` are then those since."""
+    method, number = base.model.method, int(path.stem.removeprefix("trial-"))
+    summary, began, failed = _Summary(), time.perf_counter(), ""
+    try:
+        model = Recommender(config=base.with_fields(setting))
+        model.fit(wanted.dataset, workdir=path.with_suffix(""), callbacks=[summary])
+    except TrainingDiverged as error:
+        failed = str(error)
+    ended = summary.ended
+    best = [score for score in ended.best if score is not None] if ended is not None else []
+    if not best and not failed:
+        raise UserError(
+            f"data.split: {base.data.split!r} holds nothing back to choose by; expected another one"
+        )
+    facts = {
+        "method": method,
+        "backbone": base.model.backbone,
+        "number": number,
+        "protocol": PROTOCOL,
+        "seeds": list(base.train.seeds),
+        "epochs": 0 if ended is None else ended.epochs,
+        "best_epochs": [] if ended is None else list(ended.best_epochs),
+        "seconds": round(time.perf_counter() - began, 1),
+        "failed": failed,
+        "sampler": wanted.sampler,
+        "machine": machine() | {"versions": machine()["versions"] | dict(wanted.versions)},
+    }
+    return Tried(setting, float(np.mean(best)) if best else 0.0, facts)

@@ -1,0 +1,135 @@
+"""Decoupled weight decay against optax's AdamW: which parameters, in which forms of Adam, and from the config to the step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import grasp_jax as gj
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.training import training_set
+from grasp_jax.training.optim import one_vector
+from grasp_jax.training.optim.forms import choose_optimiser
+from grasp_jax.training.optim.weight_decay import decay_rates
+from tests.assembly import assembled
+
+RATES, DECAY, STEPS = np.float32([1e-2, 3e-2]), 0.3, 25  # of two models
+DECAYS = {  # what a model holds, and whether it decays
+    "encoder": {"table": True, "centre": False},
+    "backbone": {
+        "norm": {"scale": False, "bias": False},
+        "dense": {"kernel": True, "bias": False},
+        "positions": True,
+    },
+    "mask_vector": False,
+    "down_bias": False,
+    "own_kernel": True,
+}
+SHAPES = {
+    "table": (7, 3),
+    "centre": (2, 3),
+    "kernel": (3, 4),
+    "positions": (5, 3),
+    "own_kernel": (2, 3, 4),
+}
+
+
+def of_shapes(rng: np.random.Generator) -> Any:
+    """[2, ...] numbers of two models, in the form of `DECAYS`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: rng.normal(size=(2, *SHAPES.get(path[-1].key, (3,)))).astype(np.float32),
+        DECAYS,
+    )
+
+
+def test_matrices_and_tables_decay() -> None:
+    """Biases, norms and the centres of UniSRec's adaptor would be drawn to zero, or the ID table be left out."""
+    one = jax.tree.map(lambda leaf: leaf[0], of_shapes(np.random.default_rng(0)))
+    assert jax.tree.map(bool, decay_rates(one, DECAY)) == DECAYS
+    assert set(jax.tree.leaves(decay_rates(one, DECAY))) == {0.0, DECAY}
+
+
+@pytest.mark.parametrize(
+    ("joined", "largest"), [(False, 0), (True, 1000), (True, 12), (True, 0)], ids=str
+)
+def test_every_form_is_adamw(joined: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, which joins small parameters, would train another model; `largest` of 12 leaves some outside of the vector."""
+    monkeypatch.setattr(one_vector, "LARGEST", largest)
+    rng = np.random.default_rng(1)
+    params, gradients = of_shapes(rng), [of_shapes(rng) for _ in range(STEPS)]
+
+    @jax.jit
+    def ours(params: Any, gradients: Any) -> Any:
+        optimiser = choose_optimiser(params, 1e-8, joined, False, DECAY)
+        held = optimiser.begin(params, jax.vmap(optax.scale_by_adam().init)(params))
+
+        def step(held: Any, gradient: Any) -> Any:
+            def of_one(held: Any, gradient: Any, rate: Any) -> Any:
+                read = optimiser.read(held, None, rate)
+                return optimiser.apply(held, read, gradient, None, rate)
+
+            return jax.vmap(of_one)(held, gradient, RATES), None
+
+        held, _ = jax.lax.scan(step, held, gradients)
+        return optimiser.end(held, jnp.asarray(RATES))[0]
+
+    found = ours(params, jax.tree.map(lambda *leaves: np.stack(leaves), *gradients))
+    for m, rate in enumerate(RATES):
+        expected = jax.tree.map(lambda leaf, m=m: leaf[m], params)
+        adamw = optax.adamw(float(rate), weight_decay=DECAY, mask=DECAYS)
+        state = adamw.init(expected)
+        for gradient in gradients:
+            own = jax.tree.map(lambda leaf, m=m: leaf[m], gradient)
+            updates, state = adamw.update(own, state, expected)
+            expected = optax.apply_updates(expected, updates)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a[m], b, rtol=1e-5, atol=1e-6)
+
+
+def test_without_decay_nothing_is_added() -> None:
+    """The default would compute, and so round, otherwise than Adam did."""
+    params = of_shapes(np.random.default_rng(0))
+    assert choose_optimiser(params, 1e-8, False, False).decay is None
+
+
+def test_the_id_table_is_not_deferred(
+    small_log: InteractionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that no step reads would not decay in a large catalogue."""
+    monkeypatch.setattr(training_set, "defers", lambda items, ids: True)
+    fields: dict[str, Any] = {"train.loss": "bce", "model.projection": "token"}
+    for decay in (0.0, DECAY):
+        made = assembled(small_log, {}, "plain", "sasrec", fields | {"train.weight_decay": decay})
+        assert made.data.shape.deferred == (decay == 0)
+    with pytest.raises(ValueError, match="every row"):
+        choose_optimiser(of_shapes(np.random.default_rng(0)), 1e-8, False, True, DECAY)
+
+
+def test_the_field_reaches_the_step() -> None:
+    """`train.weight_decay` would say nothing: where rate x decay is 1, one step leaves Adam's own movement of a matrix, and no more."""
+    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+    rate, largest = 1e-3, {}
+    for decay in (0.0, 1 / rate):
+        model = gj.Recommender(
+            method="plain",
+            features=8,
+            num_layers=1,
+            max_epochs=1,
+            batch_size=128,
+            learning_rate=rate,
+            weight_decay=decay,
+            num_negatives=10,
+        ).fit(shop)
+        assert model._fitted is not None
+        params = model._fitted.validated.snapshot.best_params
+        largest[decay] = {
+            jax.tree_util.keystr(path): float(np.abs(leaf).max())
+            for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+        }
+    for name, size in largest[1 / rate].items():
+        if size > 1.01 * rate:
+            assert size == pytest.approx(largest[0.0][name], rel=1e-6) and name.endswith("scale']")
+    assert largest[0.0]["['encoder']['table']"] > 10 * rate
