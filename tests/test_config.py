@@ -621,6 +621,25 @@ def test_protocols_of_the_papers_data(name: str, backbone: str) -> None:
     assert of("gru4rec,bert4rec").model.backbone == "gru4rec,bert4rec"
 
 
+@pytest.mark.parametrize("variant", ["published", "ce"])
+def test_comparison_of_every_method(variant: str) -> None:
+    """A row would be chosen by another protocol, or one of them keep a loss of its own where all are to have the same."""
+    compare = importlib.import_module("configs.compare")
+    config = checked(compare.get_config(variant).to_dict())
+    assert set(names(config.model.method)) <= set(METHODS) and config.eval.select == "full_unseen"
+    assert config.train.loss == ("ce" if variant == "ce" else "auto")
+    with pytest.raises(UserError, match=r"compare\.py:best: expected published or ce"):
+        compare.get_config("best")
+
+
+def test_our_best_row() -> None:
+    """It would be another model than `grasp_plus` by late fusion, or be chosen among stored negatives."""
+    config = checked(importlib.import_module("configs.beauty5").get_config("best").to_dict())
+    assert (config.model.method, config.model.plus.fusion) == ("grasp_plus", "late")
+    assert (config.eval.select, config.eval.valid_users) == ("full_unseen", 0)
+    assert config.knowledge.item_file == "minilm_items.npy"
+
+
 def test_the_papers_protocol() -> None:
     """A run that is told as the paper's would stop earlier, see less of a history, or have other seeds."""
     config = checked(importlib.import_module("configs.beauty5").get_config("paper").to_dict())

@@ -273,6 +273,42 @@ def test_pre_norm_blocks_equal_a_numpy_oracle(
         )
 
 
+def test_gpt_block_equals_a_numpy_oracle() -> None:
+    """The block would normalise after a layer, as SASRec's, or be another than LayerNorm, attention, LayerNorm, GELU of width 4D."""
+    model = SASRec(FEATURES, MAX_LENGTH, 2, 1, block="gpt")
+    arguments = item_vectors(), jnp.asarray(SEGMENTS), jnp.asarray(POSITIONS)
+    rng = np.random.default_rng(1)
+    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf + 0.3 * rng.standard_normal(leaf.shape), np.float32), params
+    )
+    states = np.asarray(forward(model, params, *arguments))
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    for user in np.unique(SEGMENTS[SEGMENTS >= 0]):
+        vectors = np.asarray(item_vectors(), np.float64)[user == SEGMENTS]
+        x = vectors * np.sqrt(FEATURES) + exact["positions"][: len(vectors)]
+        for layer in range(2):
+            attention, y = (
+                exact[f"SelfAttention_{layer}"],
+                layer_norm(x, exact[f"LayerNorm_{2 * layer}"]),
+            )
+            attended = np.zeros_like(x)
+            for t in range(len(x)):
+                logits = dense(y[t], attention["query"]) @ dense(y[: t + 1], attention["key"]).T
+                weights = np.exp(logits / np.sqrt(FEATURES))
+                attended[t] = (weights / weights.sum()) @ dense(y[: t + 1], attention["value"])
+            x = x + dense(attended, attention["out"])
+            hidden = layer_norm(x, exact[f"LayerNorm_{2 * layer + 1}"])
+            hidden = dense(hidden, exact[f"Dense_{2 * layer}"])
+            assert hidden.shape[-1] == 4 * FEATURES
+            act = 0.5 * hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
+            x = x + dense(act, exact[f"Dense_{2 * layer + 1}"])
+        np.testing.assert_allclose(
+            states[user == SEGMENTS], layer_norm(x, exact["LayerNorm_4"]), rtol=1e-4, atol=1e-4
+        )
+
+
 def test_heads_matter() -> None:
     """`num_heads` would be ignored: two heads of the same parameters are another function."""
     one, two = (
