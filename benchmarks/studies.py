@@ -294,6 +294,40 @@ def curves() -> Page:
     )
 
 
+def ahead() -> Page:
+    """Methods by one loss and one protocol: the best ID-only model, and late fusion."""
+    runs, _ = _read("ahead")
+    protocols = ("full_unseen", "full", "sampled100")
+    body = []
+    for run in runs:
+        for method, backbone in trials(run):
+            line = [method, str(len(_seeds(run, method)))]
+            for protocol in protocols:
+                line += [
+                    spread(values(run, method, backbone, protocol, "all", metric))
+                    for metric in METRICS
+                ]
+            line.append(
+                spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10"))
+            )
+            line.append(f"{run.results['about']['seconds']['train'] / 60:.0f}")
+            body.append(line)
+    names = [f"{protocol} {metric}" for protocol in protocols for metric in METRICS]
+    header = ["method", "seeds", *names, "full_unseen NDCG@10, tail items", "minutes of one core"]
+    return _page(
+        Table(
+            "ahead",
+            "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent",
+            header,
+            body,
+        )
+    )
+
+
+def _seeds(run: Run, method: str) -> set[int]:
+    return {row["seed"] for row in run.rows if row["method"] == method}
+
+
 def robustness() -> Page:
     """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
     runs, moved = _read("robustness")
@@ -358,6 +392,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "table4": ("studies.md", table4),
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
+    "ahead": ("studies.md", ahead),
     "encoders": ("studies.md", encoders),
 }
 

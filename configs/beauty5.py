@@ -71,6 +71,9 @@ def best(config: ConfigDict) -> ConfigDict:
     """With what validation on the whole catalogue chose for late fusion (docs/results.md)."""
     config.model.method = "grasp_plus"
     config.model.dropout = (0.5,)
+    config.train.batch_size = 256  # all items are encoded once a step
+    config.train.learning_rate = (2e-3,)
+    config.train.max_epochs = 40
     config.train.patience = 5
     config.eval.select = "full_unseen"
     config.eval.valid_users = 0
