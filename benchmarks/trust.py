@@ -1,0 +1,97 @@
+"""How well learned trust tells wrong texts from right ones: a share of items gets another's text, and trust is asked which.
+
+    python -m benchmarks.trust --data=FOLDER [--quick] [--out=JSON]
+
+FOLDER is that of `configs/beauty5.py:minilm`. The area under the ROC curve is the chance that a right text is trusted more than
+a wrong one, by how often items were bought in training. No time is taken.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arguments import parser_of
+from benchmarks.record import Contention, keep, run, table
+from grasp_jax.config import Config
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.split import Split, make_split
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.models.text_trust import text_trust
+from grasp_jax.models.whitening import partly_whitened
+
+SHARES = (0.0, 0.25, 0.5, 1.0)  # of items with another's text
+BOUGHT = {"1": (1, 1), "3": (3, 3), "5": (5, 5), "5 or more": (5, 1 << 30)}
+SEED = 0
+
+
+def area(trust: np.ndarray, right: np.ndarray) -> float:
+    """The area under the ROC curve: ties count half."""
+    ordered = np.sort(trust[~right])
+    below = np.searchsorted(ordered, trust[right], "left")
+    up_to = np.searchsorted(ordered, trust[right], "right")
+    return float((below + up_to).mean() / (2 * len(ordered)))
+
+
+def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
+    """Trust where `share` of the items have the text of another of them.
+
+    Args:
+      vectors: [V, E] as an encoder gave them.
+      split: with the training histories.
+      share: from 0 to 1.
+    """
+    rng, config = np.random.default_rng(SEED), Config().model.plus
+    wrong = rng.random(len(vectors)) < share
+    rows, given = np.flatnonzero(wrong), vectors.copy()
+    given[rows] = vectors[rng.permutation(rows)]
+    unit = unit_rows(given)
+    centred = unit_rows(unit - unit.mean(axis=0))
+    text = partly_whitened(centred, config.text_whitening, config.text_norm)
+    found, counts = text_trust(text, split), split.item_counts
+    areas = {}
+    for name, (least, most) in BOUGHT.items():
+        group = (counts >= least) & (counts <= most)
+        if 0 < share < 1:
+            areas[name] = area(found.trust[group], ~wrong[group])
+    return {
+        "share_wrong": share,
+        "believed_share_wrong": 1.0 - found.share_right,
+        "mean_trust_of_right": float(found.trust[~wrong].mean()) if share < 1 else None,
+        "mean_trust_of_wrong": float(found.trust[wrong].mean()) if share > 0 else None,
+        "area_by_times_bought": areas,
+    }
+
+
+def main() -> None:
+    """Prints the areas and keeps them."""
+    parser = parser_of("trust", __doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder")
+    given, contention = parser.parse_args(), Contention()
+    dataset = Dataset.read(given.data)
+    split = make_split(Config().data, dataset.log)
+    vectors = np.load(given.data / "minilm_items.npy").astype(np.float32)
+    shares = SHARES[1:2] if given.quick else SHARES
+    measured = [measure(vectors, split, share) for share in shares]
+    rows = []
+    for one in measured:
+        trusts = [one["mean_trust_of_right"], one["mean_trust_of_wrong"]]
+        numbers = [
+            one["believed_share_wrong"],
+            *trusts,
+            *map(one["area_by_times_bought"].get, BOUGHT),
+        ]
+        rows.append(
+            [f"{one['share_wrong']:.0%}", *("-" if x is None else f"{x:.2f}" for x in numbers)]
+        )
+    header = ["wrong", "believed", "trust, right", "trust, wrong"]
+    print(table([*header, *(f"area, bought {name}" for name in BOUGHT)], rows))
+    areas = [
+        one["area_by_times_bought"]["5 or more"] for one in measured if one["area_by_times_bought"]
+    ]
+    found = f"area of items bought five times or more: {', '.join(f'{x:.3f}' for x in areas)}"
+    keep("trust", {"runs": measured}, contention, given, found)
+
+
+if __name__ == "__main__":
+    run(main)
