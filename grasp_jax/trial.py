@@ -29,6 +29,7 @@ from grasp_jax.training.replicas import Replica, one_of
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
 from grasp_jax.training.start_from import (
     check_basis,
+    check_fitted_text,
     earlier_banks,
     earlier_rows,
     read_earlier,
@@ -151,6 +152,9 @@ def _initial(trial: Trial) -> Snapshot:
     rows = earlier_rows(trial.run.split.log.item_ids, earlier.item_ids)
     if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
         check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
+        own = trial.run.config.for_method(trial.method).model
+        if METHODS[trial.method].fits_text(own):
+            check_fitted_text(earlier, trial.prepared.bank, trial.method)
     params = everywhere(data.mesh, start_from(initial.state.params, earlier, rows))
     logger.info(
         f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"

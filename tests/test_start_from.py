@@ -11,10 +11,12 @@ import pytest
 from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
+from grasp_jax.models.methods import METHODS
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
 from grasp_jax.training.start_from import (
     Earlier,
     check_basis,
+    check_fitted_text,
     earlier_rows,
     read_earlier,
     start_from,
@@ -167,6 +169,20 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
         )
     else:
         check_basis(earlier, other, [tmp_path / "gone"], rows)
+
+
+def test_text_in_fitted_directions_goes_with_its_bank_alone(tmp_path: pathlib.Path) -> None:
+    """Directions of largest variance swap or turn round with a few more items: late fusion would misread its text, and say nothing."""
+    items = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    monday, tuesday = (a_bank(tmp_path / day, "openai", items) for day in ("monday", "tuesday"))
+    about = {"bank": identity(monday.manifest)}
+    earlier = Earlier(tmp_path, {}, np.zeros(1), np.empty(0, str), about)
+    check_fitted_text(earlier, monday, "grasp_plus")
+    message = refusal(check_fitted_text, earlier, tuesday, "grasp_plus")
+    assert_names(message, ("config.train.start_from", "grasp_plus", "fusion=early"))
+    late, early = Config().model, Config().with_fields({"model.plus.fusion": "early"}).model
+    assert METHODS["grasp_plus"].fits_text(late)
+    assert not METHODS["grasp_plus"].fits_text(early) and not METHODS["llm_esr"].fits_text(late)
 
 
 def records(workdir: pathlib.Path, event: str) -> list[dict]:

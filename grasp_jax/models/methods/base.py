@@ -88,6 +88,10 @@ class Method:
         named = config.train.loss
         return self.default_loss(config.model) if named == "auto" else named
 
+    def fits_text(self, config: ModelConfig) -> bool:
+        """Whether tables are the text in directions that are fitted to the items at hand: then a model reads those of no other day."""
+        return False
+
     def gated(self, config: ModelConfig) -> bool:
         """Whether the encoder has gates (`ItemEncoder.gated`), as the `model` section has it: then there are query tables as well."""
         return False

@@ -55,6 +55,11 @@ class GRASPPlus(Method):
         )
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 
+    def fits_text(self, config: ModelConfig) -> bool:
+        """Of late fusion, if there are towers of text (`partly_whitened`)."""
+        plus = config.plus
+        return plus.fusion == "late" and plus.text_towers + plus.company_towers > 0
+
     def gated(self, config: ModelConfig) -> bool:
         """Of early fusion, unless the gate is "none"."""
         return config.plus.fusion == "early" and bool(config.plus.gate != "none")
