@@ -193,8 +193,8 @@ def check_fitted_text(earlier: Earlier, bank: KnowledgeBank, method: str) -> Non
     if earlier.made_from.get("bank") != identity(bank.manifest):
         raise UserError(
             f"config.train.start_from: {earlier.workdir}: its knowledge bank is another than today's, and {method} reads text in "
-            "directions that are fitted to all items of a bank, so its text towers would misread today's; train without start_from, or with "
-            "config.model.plus.fusion=early"
+            "directions that are fitted to all items of a bank, so its text towers would misread today's; "
+            "train without start_from, or with config.model.plus.fusion=early"
         )
 
 
