@@ -22,6 +22,7 @@ SMALL = {
     "model.features": 8,
     "model.num_layers": 1,
     "train.max_epochs": 2,
+    "train.shared_negatives": 50,
     "train.seeds": (42,),
     "eval.num_negatives": 20,
 }
