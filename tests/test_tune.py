@@ -22,6 +22,7 @@ SMALL = {
     "model.features": 8,
     "model.num_layers": 1,
     "train.max_epochs": 2,
+    "train.shared_negatives": 50,
     "train.seeds": (42,),
     "eval.num_negatives": 20,
 }
@@ -89,9 +90,7 @@ def test_a_folder_belongs_to_one_search(
     )
 
 
-def test_what_a_method_has_otherwise_gives_way(
-    tmp_path: pathlib.Path, untrained: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_method_has_otherwise_gives_way(tmp_path: pathlib.Path) -> None:
     """`by_method` of the config would overrule each trial, and all trials be of one setting."""
     search = wanted(tmp_path, by_method={"plain": {"model": {"dropout": (0.5,), "features": 16}}})
     base = tuning._base(search, "plain").with_fields({"model.dropout": 0.1})
