@@ -34,6 +34,7 @@ def paper_config() -> Config:
             "model": {"method": METHOD, "backbone": BACKBONE, "dropout": 0.5},
             "train.seeds": (42, 43, 44),
             "eval.select": "sampled100",
+            "eval.groups": "paper",
         }
     )
 

@@ -18,6 +18,7 @@ from tests.golden.write import VALUES, measured
 NAMES = list(CASES if os.environ.get("GRASP_JAX_GOLDEN") == "all" else QUICK)
 EXACT = bool(os.environ.get("GRASP_JAX_GOLDEN_EXACT"))
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
+NO_GRADIENT = "/key/bias"  # a softmax does not see it, so Adam makes steps of the rounding of zeros
 
 
 def differences(expected: Any, found: Any, exact: bool = False, where: str = "") -> Iterator[str]:
@@ -33,7 +34,7 @@ def differences(expected: Any, found: Any, exact: bool = False, where: str = "")
         if missing := sorted(expected.keys() ^ found.keys()):
             yield f"{where}: {', '.join(missing)} on one side only"
         for name in sorted(expected.keys() & found.keys()):
-            if name != "bits" or exact:
+            if exact or (name != "bits" and not f"{where}/{name}".endswith(NO_GRADIENT)):
                 yield from differences(expected[name], found[name], exact, f"{where}/{name}")
     elif (
         isinstance(expected, list)

@@ -49,34 +49,43 @@ class PlusConfig(Section):
         "early, text vectors and ID vectors are added, before one backbone.",
         before="early",
     )
-    id_towers: int = field(1, Whole(0, 8), "Of late fusion: ID towers.")
-    text_towers: int = field(1, Whole(0, 8), "Of late fusion: text towers.")
+    id_towers: int = field(1, Whole(0, 8), "Of late fusion: ID towers.", before=1)
+    text_towers: int = field(1, Whole(0, 8), "Of late fusion: text towers.", before=1)
     company_towers: int = field(
         1,
         Whole(0, 8),
         "Of late fusion: towers that read, beside the text, that of the items bought next to an item.",
+        before=1,
     )
     text_dropout: float = field(
         0.3,
         BELOW_ONE,
         "Of late fusion: dropout of all towers but the ID towers, whose is model.dropout.",
+        before=0.3,
     )
     text_whitening: float = field(
         0.5,
         Real(0, 1, "a number from 0 to 1"),
         "Of late fusion: power of the standard deviation by which text vectors are divided along "
         "each principal direction; 1 whitens, 0 does not.",
+        before=0.5,
     )
     text_trust: str = field(
         "full",
         Choice("learned", "full"),
         "Of late fusion: learned, a text counts as far as it agrees with those of items bought next "
         "to it | full, texts are believed.",
+        before="full",
     )
     text_width: int = field(
-        384, SIZE, "Of late fusion: principal directions of the text that towers read, at most."
+        384,
+        SIZE,
+        "Of late fusion: principal directions of the text that towers read, at most.",
+        before=384,
     )
-    text_norm: float = field(16.0, LENGTH, "Of late fusion: length of text vectors, on average.")
+    text_norm: float = field(
+        16.0, LENGTH, "Of late fusion: length of text vectors, on average.", before=16.0
+    )
     gate: str = field("none", GATES, "As model.gate.")
     row_norm: float = field(3.0, LENGTH, "As model.row_norm.")
     id_residual: bool = field(
@@ -127,6 +136,7 @@ class SemanticNeighboursConfig(Section):
         Real(0, 1, "a number from 0 to 1"),
         "Weight of an item of the history beside that of the item after it: 1 for their mean, 0 "
         "for the newest alone.",
+        before=0.3,
     )
 
 
@@ -135,14 +145,15 @@ class UniSRecConfig(Section):
     """The methods unisrec and unisrec_id."""
 
     SECTION: ClassVar[str] = "model.unisrec"
-    experts: int = field(8, SIZE, "Experts of the adaptor.")
+    experts: int = field(8, SIZE, "Experts of the adaptor.", before=8)
     adaptor_dropout: float = field(
         0.2,
         BELOW_ONE,
         "Share of the numbers of a text vector that the adaptor's training leaves out.",
+        before=0.2,
     )
     cosine_temperature: float = field(
-        0.07, Real(1e-6, 1e6), "By which the cosine of a state and an item is divided."
+        0.07, Real(1e-6, 1e6), "By which the cosine of a state and an item is divided.", before=0.07
     )
 
 

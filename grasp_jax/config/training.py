@@ -94,6 +94,7 @@ class TrainConfig(Section):
         Choice("each", "sum", "both"),
         "Of ce and softmax, where a method's score is a sum of several products (towers): the sum "
         "of the losses of each | the loss of the summed score | both.",
+        before="each",
     )
     negatives: int = field(1, Whole(1, 2**20), "Of bce: negatives that each target draws.")
     shared_negatives: int = field(
@@ -104,12 +105,14 @@ class TrainConfig(Section):
         Choice("uniform", "popularity", "in_batch"),
         "Of softmax: how its negatives are drawn: uniform over the catalogue | popularity, as often "
         "as they occur in training | in_batch, the targets of the batch, whatever their number.",
+        before="uniform",
     )
     logq: str = field(
         "auto",
         Choice("auto", "on", "off"),
         "Of softmax: whether the log of how often an item is expected among the negatives is taken "
         "off its score; auto: unless they are uniform.",
+        before="auto",
     )
     label_smoothing: float = field(
         0.0,
