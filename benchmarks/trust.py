@@ -17,6 +17,7 @@ from grasp_jax.config import Config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import Split, make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.models.company import companions
 from grasp_jax.models.text_trust import text_trust
 from grasp_jax.models.whitening import partly_whitened
 
@@ -48,7 +49,7 @@ def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
     unit = unit_rows(given)
     centred = unit_rows(unit - unit.mean(axis=0))
     text = partly_whitened(centred, config.text_whitening, config.text_norm)
-    found, counts = text_trust(text, split), split.item_counts
+    found, counts = text_trust(text, companions(split)), split.item_counts
     areas = {}
     for name, (least, most) in BOUGHT.items():
         group = (counts >= least) & (counts <= most)

@@ -5,7 +5,7 @@ import pytest
 
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import Split, leave_one_out
-from grasp_jax.models.company import companions, company_of, company_text
+from grasp_jax.models.company import companions, company_text, company_without_own
 from grasp_jax.models.text_trust import text_trust
 
 SUBJECTS, ITEMS, USERS, LENGTH, WIDTH = (
@@ -44,7 +44,7 @@ def test_trust_is_low_where_texts_are_wrong(wrong_share: float) -> None:
     wrong = rng.random(ITEMS) < wrong_share
     rows = np.flatnonzero(wrong)
     text[rows] = text[rng.permutation(rows)]
-    found = text_trust(text, split)
+    found = text_trust(text, companions(split))
     assert abs(found.share_right - (1 - wrong_share)) < 0.2  # of 400 items, two standard deviations
     if wrong_share < 1:
         assert found.trust[~wrong].mean() > 0.75
@@ -73,9 +73,9 @@ def test_company_is_of_training_alone_and_never_the_item_itself() -> None:
     root = 1.0 / np.sqrt(np.maximum(expected.sum(axis=1), 1e-12))
     np.testing.assert_allclose(near, root[:, None] * expected * root, rtol=1e-6, atol=1e-9)
     rows = text / np.linalg.norm(text, axis=1, keepdims=True)
-    before = company_of(rows, companions(split))[5]
+    before = company_without_own(rows, companions(split))[5]
     rows[5] = -rows[5]
-    np.testing.assert_allclose(company_of(rows, companions(split))[5], before, atol=1e-5)
+    np.testing.assert_allclose(company_without_own(rows, companions(split))[5], before, atol=1e-5)
 
 
 def test_company_text_is_that_of_one_hop_and_of_two() -> None:
@@ -84,4 +84,6 @@ def test_company_text_is_that_of_one_hop_and_of_two() -> None:
     near = companions(split).toarray()
     expected = near @ text + 2.0 * near @ near @ text
     expected *= 3.0 / np.sqrt((expected**2).sum(axis=1).mean())
-    np.testing.assert_allclose(company_text(text, split, 3.0), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        company_text(text, companions(split), 3.0), expected, rtol=1e-4, atol=1e-4
+    )

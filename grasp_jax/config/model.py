@@ -54,37 +54,41 @@ class PlusConfig(Section):
     company_towers: int = field(
         1,
         Whole(0, 8),
-        "Of late fusion: towers that read, beside the text, that of the items bought next to an item.",
+        "Of late fusion: towers that read two texts of an item, its own and the mean of the items that "
+        "users bought shortly before or after it.",
         before=1,
     )
     text_dropout: float = field(
         0.3,
         BELOW_ONE,
-        "Of late fusion: dropout of all towers but the ID towers, whose is model.dropout.",
+        "Of late fusion: dropout rate of text towers and company towers; ID towers have model.dropout.",
         before=0.3,
     )
     text_whitening: float = field(
         0.5,
         Real(0, 1, "a number from 0 to 1"),
-        "Of late fusion: power of the standard deviation by which text vectors are divided along "
-        "each principal direction; 1 whitens, 0 does not.",
+        "Of late fusion: each principal direction of the text vectors is divided by its standard "
+        "deviation to this power; 1 is whitening, 0 changes nothing.",
         before=0.5,
     )
     text_trust: str = field(
         "full",
         Choice("learned", "full"),
-        "Of late fusion: learned, a text counts as far as it agrees with those of items bought next "
-        "to it | full, texts are believed.",
+        "Of late fusion: full, every text counts in full | learned, a text counts less if it is unlike "
+        "the texts of the items that users bought shortly before or after.",
         before="full",
     )
     text_width: int = field(
         384,
         SIZE,
-        "Of late fusion: principal directions of the text that towers read, at most.",
+        "Of late fusion: towers read at most this many principal directions of the text vectors.",
         before=384,
     )
     text_norm: float = field(
-        16.0, LENGTH, "Of late fusion: length of text vectors, on average.", before=16.0
+        16.0,
+        LENGTH,
+        "Of late fusion: root mean square length of the text vectors that towers read.",
+        before=16.0,
     )
     gate: str = field("none", GATES, "As model.gate.")
     row_norm: float = field(3.0, LENGTH, "As model.row_norm.")

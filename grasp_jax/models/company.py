@@ -8,13 +8,12 @@ import numpy as np
 from scipy import sparse
 
 from grasp_jax.data.split import Split
+from grasp_jax.knowledge.encoders.geometry import unit_rows
 
-WINDOW = (
-    3  # places of a history within which items keep company, a pair that is d apart counts 1 / d
-)
-SECOND_HOP = (
-    2.0  # weight of the company's company, which is what is known of items that were bought once
-)
+# Items keep company within so many places of a history; a pair that is d apart counts 1 / d.
+WINDOW = 3
+# Weight of the company's company, which is most of what is known of items that were bought once.
+SECOND_HOP = 2.0
 
 
 def companions(split: Split) -> sparse.csr_matrix:
@@ -41,15 +40,14 @@ def companions(split: Split) -> sparse.csr_matrix:
     return scaled
 
 
-def company_text(text: np.ndarray, split: Split, length: float) -> np.ndarray:
-    """[V, E] float32 texts of the company and, with `SECOND_HOP`, of its company; `length` long in the root mean square.
+def company_text(text: np.ndarray, near: sparse.csr_matrix, length: float) -> np.ndarray:
+    """[V, E] float32 texts of the company and, with `SECOND_HOP`, of its company, by way of which an item's own text comes back to it.
 
     Args:
       text: [V, E].
-      split: whose training histories are read.
-      length: of the rows that are not zero.
+      near: [V, V] from `companions`.
+      length: root mean square length of the rows that are returned; zeros do not count.
     """
-    near = companions(split)
     found = near @ text
     found = found + SECOND_HOP * (near @ found)
     there = max(int((np.abs(found).max(axis=1) > 0).sum()), 1)
@@ -58,10 +56,14 @@ def company_text(text: np.ndarray, split: Split, length: float) -> np.ndarray:
     return scaled
 
 
-def company_of(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray:
-    """[V, E] texts of the company and of its company, of length one; an item's own text never comes back to it."""
+def company_without_own(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray:
+    """[V, E] directions of the same texts, less the item's own where it comes back: what may judge that text.
+
+    Args:
+      rows: [V, E] texts.
+      near: [V, V] from `companions`.
+    """
     first = near @ rows
     returned = np.asarray(near.multiply(near).sum(axis=1)).ravel()
     company = first + SECOND_HOP * (near @ first - returned[:, None] * rows)
-    unit: np.ndarray = company / np.maximum(np.linalg.norm(company, axis=1, keepdims=True), 1e-12)
-    return unit
+    return unit_rows(company)

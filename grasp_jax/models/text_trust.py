@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from grasp_jax.data.split import Split
-from grasp_jax.models.company import companions, company_of
+from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.models.company import company_without_own
 
 DRAWS = 3  # random texts of each item
 STEPS = 25  # of Newton's method
 RIDGE = 1e-3
-ROUNDS = 1
 
 
 class TextTrust(NamedTuple):
@@ -31,25 +30,25 @@ class TextTrust(NamedTuple):
     share_right: float
 
 
-def text_trust(text: np.ndarray, split: Split, seed: int = 0) -> TextTrust:
-    """Trust in texts by the training part of a split.
+def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> TextTrust:
+    """Trust in texts by the company that items keep in training.
 
     Args:
       text: [V, E] vectors whose mean is near zero, as rows of a bank and `partly_whitened` are; zeros where there is no text.
-      split: whose training histories are read.
+      near: [V, V] from `company.companions`.
       seed: of the random texts.
     """
-    near = companions(split)
     rng = np.random.default_rng(seed)
-    rows = text / np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-12)
+    rows = unit_rows(text)
     known = (np.asarray(near.sum(axis=1)).ravel() > 0) & (np.abs(rows).max(axis=1) > 0)
-    company = company_of(rows, near)
+    company = company_without_own(rows, near)
     drawn = [rows[rng.permutation(len(rows))] for _ in range(DRAWS)]
     agreement = [_agreement(x, company) for x in (rows, *drawn)]
     log_ratio = _log_ratio(agreement, near, known)
     share = _share_wrong(log_ratio, known)
     trust = np.where(known, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)
-    # Once and no more: company weighed by this trust would hold traces of the text that it is to judge, and agree with a wrong one.
+    # This is not iterated: trust in an item's companions depends on how they agree with its text, so company weighed by that trust
+    # would agree with a wrong text too.
     return TextTrust(trust.astype(np.float32), 1.0 - share)
 
 
@@ -63,10 +62,9 @@ def _log_ratio(
     agreement: list[np.ndarray], near: sparse.csr_matrix, known: np.ndarray
 ) -> list[np.ndarray]:
     """log p(agreement | own text) / p(agreement | random text) of each [V], by logistic regression on it and on the company's size."""
-    companions_of = np.log1p(np.diff(near.indptr))
+    size = np.log1p(np.diff(near.indptr))
 
     def features(agreed: np.ndarray) -> np.ndarray:
-        size = companions_of
         columns = [np.ones_like(agreed), size, agreed, agreed * size, agreed**2, agreed**2 * size]
         return np.stack(columns, axis=1)
 
@@ -86,7 +84,11 @@ def _log_ratio(
 
 
 def _share_wrong(log_ratio: list[np.ndarray], known: np.ndarray) -> float:
-    """Share of own texts that are as random ones: those below the random ones' lowest quarter, where hardly a right text is, four times."""
+    """Share of own texts that are as random ones are.
+
+    Hardly a right text is below the first quartile of random ones, so of the own ones there, which are a quarter of the wrong, it is four
+    times the share.
+    """
     if not known.any():
         return 0.0
     drawn = np.concatenate([part[known] for part in log_ratio[1:]])

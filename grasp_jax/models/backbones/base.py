@@ -62,3 +62,28 @@ class Backbone(nn.Module):
           o [R, L, D] float32; with `places`, [B, D].
         """
         raise NotImplementedError
+
+
+class AroundBackbone(Backbone):
+    """A backbone that holds another, and sees histories as that one does.
+
+    Attributes:
+      backbone: the one that it holds.
+    """
+
+    backbone: Backbone
+
+    @property
+    def bidirectional(self) -> bool:  # type: ignore[override]
+        """As the backbone."""
+        return self.backbone.bidirectional
+
+    @property
+    def is_causal(self) -> bool:
+        """As the backbone."""
+        return self.backbone.is_causal
+
+    @property
+    def mask_at(self) -> str:
+        """As the backbone's."""
+        return self.backbone.mask_at

@@ -2,11 +2,11 @@
 
 import jax
 
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.base import AroundBackbone
 from grasp_jax.models.unit import unit
 
 
-class CosineStates(Backbone):
+class CosineStates(AroundBackbone):
     """A backbone's states o as o / |o| / temperature; with item vectors of length 1 a score is a cosine over the temperature.
 
     Attributes:
@@ -14,23 +14,7 @@ class CosineStates(Backbone):
       temperature: by which cosines are divided.
     """
 
-    backbone: Backbone
     temperature: float
-
-    @property
-    def bidirectional(self) -> bool:  # type: ignore[override]
-        """As the backbone."""
-        return self.backbone.bidirectional
-
-    @property
-    def is_causal(self) -> bool:
-        """As the backbone."""
-        return self.backbone.is_causal
-
-    @property
-    def mask_at(self) -> str:
-        """As the backbone's."""
-        return self.backbone.mask_at
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.base import AroundBackbone
 from grasp_jax.models.backbones.sasrec import attention_mask, embedded, position_table
 from grasp_jax.models.dropout import for_each
 
@@ -33,7 +33,7 @@ class CrossAttention(nn.Module):
         )
 
 
-class DualView(Backbone):
+class DualView(AroundBackbone):
     """Cross-attention in front of a backbone that is shared by both views.
 
     As in LLM-ESR's code (https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py) each view is scaled by sqrt(D), gets the vectors
@@ -48,7 +48,6 @@ class DualView(Backbone):
       num_heads: of the cross-attention.
     """
 
-    backbone: Backbone
     features: int
     max_length: int
     causal: bool
@@ -56,19 +55,9 @@ class DualView(Backbone):
     num_heads: int = 2
 
     @property
-    def bidirectional(self) -> bool:  # type: ignore[override]
-        """As the backbone."""
-        return self.backbone.bidirectional
-
-    @property
     def is_causal(self) -> bool:
         """`causal`."""
         return self.causal
-
-    @property
-    def mask_at(self) -> str:
-        """As the backbone's."""
-        return self.backbone.mask_at
 
     @nn.compact
     def __call__(

@@ -253,11 +253,7 @@ class SASRec(Backbone):
         places: jax.Array | None,
     ) -> jax.Array:
         """A block as in today's language models (RMSNorm: arXiv 1910.07467; SwiGLU: arXiv 2002.05202)."""
-        normalised = nn.RMSNorm()(x)
-        attended = self._attention()(
-            rows_at_places(normalised, places), normalised, segments, dropout, padding, places
-        )
-        x = rows_at_places(x, places) + Dropout()(attended, dropout)
+        x = self._attended(x, nn.RMSNorm()(x), segments, dropout, padding, places)
         gate, value = jnp.split(self._dense(2 * self.features)(nn.RMSNorm()(x)), 2, axis=-1)
         return (
             x + Dropout()(self._dense(self.features)(jax.nn.silu(gate) * value), dropout)
@@ -272,14 +268,24 @@ class SASRec(Backbone):
         places: jax.Array | None,
     ) -> jax.Array:
         """A block of GPT-2 (Radford et al., 2019): LayerNorm before attention and before a layer of width 4D with GELU."""
-        normalised = nn.LayerNorm(epsilon=1e-8)(x)
-        attended = self._attention()(
-            rows_at_places(normalised, places), normalised, segments, dropout, padding, places
-        )
-        x = rows_at_places(x, places) + Dropout()(attended, dropout)
+        x = self._attended(x, nn.LayerNorm(epsilon=1e-8)(x), segments, dropout, padding, places)
         hidden = nn.gelu(self._dense(4 * self.features)(nn.LayerNorm(epsilon=1e-8)(x)))
         hidden = self._dense(self.features)(Dropout()(hidden, dropout))
         return (x + Dropout()(hidden, dropout)).astype(self.dtype)
+
+    def _attended(
+        self,
+        x: jax.Array,
+        normalised: jax.Array,
+        segments: jax.Array,
+        dropout: jax.Array | None,
+        padding: jax.Array | None,
+        places: jax.Array | None,
+    ) -> jax.Array:
+        """The first half of a pre-norm block: x, at `places` if they are given, and what its normalised rows attend to."""
+        queries = rows_at_places(normalised, places)
+        attended = self._attention()(queries, normalised, segments, dropout, padding, places)
+        return rows_at_places(x, places) + Dropout()(attended, dropout)
 
     def _attention(self) -> SelfAttention:
         return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.base import AroundBackbone
 
 
-class Towers(Backbone):
+class Towers(AroundBackbone):
     """States of several backbones, side by side.
 
     Attributes:
@@ -17,23 +17,7 @@ class Towers(Backbone):
       dropouts: of each tower its rate of dropout, or None for the rate that the config's `model.dropout` gives.
     """
 
-    backbone: Backbone
     dropouts: Sequence[float | None]
-
-    @property
-    def bidirectional(self) -> bool:  # type: ignore[override]
-        """As the backbone."""
-        return self.backbone.bidirectional
-
-    @property
-    def is_causal(self) -> bool:
-        """As the backbone."""
-        return self.backbone.is_causal
-
-    @property
-    def mask_at(self) -> str:
-        """As the backbone's."""
-        return self.backbone.mask_at
 
     @nn.compact
     def __call__(

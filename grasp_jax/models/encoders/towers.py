@@ -73,16 +73,14 @@ class TowerEncoder(ItemEncoder):
         parts = []
         if self.id_towers:
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
-        read = [(self.text, (TEXT,)), (self.company, (TEXT, COMPANY))]
-        for network, names in [
-            (network, names) for networks, names in read for network in networks
-        ]:
-            rows = tuple(tables[name] for name in names)
-            parts.append(
-                from_all_rows(_text_vectors, network, rows)
-                if ids is None
-                else from_rows(_text_vectors, network, rows, ids)
-            )
+        for networks, names in ((self.text, (TEXT,)), (self.company, (TEXT, COMPANY))):
+            rows = tuple(tables[name] for name in names if networks)
+            for network in networks:
+                parts.append(
+                    from_all_rows(_text_vectors, network, rows)
+                    if ids is None
+                    else from_rows(_text_vectors, network, rows, ids)
+                )
         return jnp.concatenate(parts, axis=-1)
 
 

@@ -15,7 +15,7 @@ from grasp_jax.config import Config, ModelConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
-from grasp_jax.models.company import company_text
+from grasp_jax.models.company import companions, company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
@@ -41,7 +41,7 @@ class GRASPPlus(Method):
         if plus.fusion == "late":
             towers = plus.id_towers, plus.text_towers, plus.company_towers
             width = min(sizes.width, plus.text_width)
-            hidden = config.mlp[0] if config.mlp else 0
+            (hidden,) = config.mlp  # `check` sees to it
             return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden)
         text = HolisticEncoder(
             width=sizes.width,
@@ -115,11 +115,12 @@ def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
     if not plus.text_towers + plus.company_towers:
         return []
     text = partly_whitened(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
-    tables, split = {TEXT: text}, facts.split
-    if plus.text_trust == "learned":
-        assert split is not None
-        tables[TEXT] = text * text_trust(text, split).trust[:, None]
-    if plus.company_towers:
-        assert split is not None
-        tables[COMPANY] = company_text(text, split, plus.text_norm)
+    tables = {TEXT: text}
+    if plus.text_trust == "learned" or plus.company_towers:
+        assert facts.split is not None
+        near = companions(facts.split)
+        if plus.text_trust == "learned":
+            tables[TEXT] = text * text_trust(text, near).trust[:, None]
+        if plus.company_towers:
+            tables[COMPANY] = company_text(text, near, plus.text_norm)
     return [FrozenTable(name, rows, Placement.ITEM_ROWS) for name, rows in tables.items()]
