@@ -295,13 +295,14 @@ def curves() -> Page:
 
 
 def ahead() -> Page:
-    """Methods by one loss and one protocol: the best ID-only model, and late fusion."""
+    """Methods by one protocol, what is trained by one loss: without training, by IDs alone, and late fusion."""
     runs, _ = _read("ahead")
     protocols = ("full_unseen", "full", "sampled100")
     body = []
     for run in runs:
         for method, backbone in trials(run):
-            line = [method, str(len(_seeds(run, method)))]
+            name = run.name.removeprefix("ahead-") if method == "grasp_plus" else method
+            line = [name.replace("_", " "), str(len(_seeds(run, method)))]
             for protocol in protocols:
                 line += [
                     spread(values(run, method, backbone, protocol, "all", metric))
@@ -310,10 +311,11 @@ def ahead() -> Page:
             line.append(
                 spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10"))
             )
-            line.append(f"{run.results['about']['seconds']['train'] / 60:.0f}")
+            seconds = run.results["about"]["seconds"]["train"]
+            line.append(f"{seconds / 60:.0f} x {run.results['about']['cores']}")
             body.append(line)
     names = [f"{protocol} {metric}" for protocol in protocols for metric in METRICS]
-    header = ["method", "seeds", *names, "full_unseen NDCG@10, tail items", "minutes of one core"]
+    header = ["method", "seeds", *names, "full_unseen NDCG@10, tail items", "minutes x cores"]
     return _page(
         Table(
             "ahead",
