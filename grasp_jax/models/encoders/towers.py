@@ -1,7 +1,7 @@
 """Late fusion: ID, text and company vectors of an item, side by side, each for a state of its own.
 
-A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. By default each tower
-is trained by its own loss (`config.train.towers`), so that none can lean on another.
+A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. By default each
+tower is trained by its own loss (`config.train.towers`), so that none can lean on another.
 """
 
 import flax.linen as nn
