@@ -129,7 +129,7 @@ def test_size_of_a_block(targets: int, items: int, backend: str, most_bytes: int
     assert rows >= min(27, targets) or rows == 1
 
 
-def as_scores(mask: np.ndarray, towers: int) -> CatalogueScores:
+def as_scores(mask: np.ndarray, *towers: int) -> CatalogueScores:
     states, items, targets, _ = drawn()
     return CatalogueScores(
         jnp.asarray(states, jnp.float32),
@@ -155,11 +155,11 @@ def test_towers(kind: str) -> None:
         ),
     }
     expected = of["sum"] + of["each"] if kind == "both" else of[kind]
-    found = catalogue_cross_entropy(as_scores(mask, 2), CrossEntropy(), kind)
+    found = catalogue_cross_entropy(as_scores(mask, 3, 3), CrossEntropy(), kind)
     np.testing.assert_allclose(found, expected + 0.5, rtol=1e-5)
-    one = catalogue_cross_entropy(as_scores(mask, 1), CrossEntropy(), kind)
+    one = catalogue_cross_entropy(as_scores(mask), CrossEntropy(), kind)
     np.testing.assert_allclose(one, of["sum"] + 0.5, rtol=1e-5)
-    nobody = catalogue_cross_entropy(as_scores(np.zeros(TARGETS, bool), 2), CrossEntropy(), kind)
+    nobody = catalogue_cross_entropy(as_scores(np.zeros(TARGETS, bool), 3, 3), CrossEntropy(), kind)
     np.testing.assert_allclose(nobody, 0.5)
 
 

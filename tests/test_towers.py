@@ -50,7 +50,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(found, np.concatenate(expected, axis=-1), rtol=1e-4, atol=1e-4)
     whole = module.apply({"params": params}, tables, method="item_features")
     np.testing.assert_allclose(whole[ids], found, rtol=1e-5, atol=1e-5)
-    assert module.vector_width == module.towers * FEATURES == found.shape[-1]
+    assert module.vector_width == sum(module.towers) == found.shape[-1]
 
 
 def test_states_of_towers_are_those_of_backbones_alone() -> None:

@@ -90,6 +90,26 @@ class PlusConfig(Section):
         "Of late fusion: root mean square length of the text vectors that towers read.",
         before=16.0,
     )
+    match_weight: float = field(
+        5.0,
+        Real(0, 1e6),
+        "Of late fusion: weight of the cosine of an item's text with the texts of the history, which "
+        "nobody trains; 0 leaves it out.",
+        before=0.0,
+    )
+    match_rare: float = field(
+        4.0,
+        Real(0, 1e6),
+        "Of late fusion: how many times that weight is added to it for an item without training "
+        "interactions; half of that with 3 of them, a quarter with 9.",
+        before=4.0,
+    )
+    match_decay: float = field(
+        0.6,
+        Real(0, 1, "a number from 0 to 1"),
+        "Of that cosine: weight of an item of the history beside that of the item after it.",
+        before=0.6,
+    )
     gate: str = field("none", GATES, "As model.gate.")
     row_norm: float = field(3.0, LENGTH, "As model.row_norm.")
     id_residual: bool = field(

@@ -30,6 +30,12 @@ def _epochs(config: Config, where: str) -> None:
             f"{where}.train.max_epochs: {config.train.max_epochs!r}; expected a positive number; "
             "0 wants train.start_from"
         )
+    if 0 < config.train.decay_epochs < config.train.max_epochs:
+        raise UserError(
+            f"{where}.train.max_epochs: {config.train.max_epochs} with "
+            f"train.decay_epochs={config.train.decay_epochs}, after which the learning rate is 0; "
+            f"expected at most {config.train.decay_epochs}"
+        )
 
 
 def _reduction(config: Config, where: str) -> None:

@@ -65,6 +65,13 @@ class TrainConfig(Section):
         ),
         "Of Adam. Of several, each is trained with each dropout, and validation chooses.",
     )
+    decay_epochs: int = field(
+        0,
+        Whole(0, 10**6),
+        "Epochs in which learning rates fall evenly to 0, step by step, at most max_epochs of which "
+        "are trained; 0: they stay as they are.",
+        before=0,
+    )
     weight_decay: float = field(
         0.0,
         Real(0, 1000),

@@ -3,11 +3,12 @@
 Legend: R rows of L places, B users, P targets, G negatives, of each target or shared by all, V items, D width of the backbone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Tables: TypeAlias = Mapping[str, Any]  # frozen tables by name: arrays, or rows of `parallel.rows`
 Params: TypeAlias = Mapping[
@@ -155,7 +156,7 @@ class CatalogueScores(NamedTuple):
       targets: [P] int32 item rows.
       mask: [P] targets that exist.
       auxiliary: [] a loss beside.
-      towers: parts of equal width, side by side, of which states and vectors are made (`ItemEncoder.towers`).
+      towers: widths of the first parts of states and vectors, which losses of their own may train (`ItemEncoder.towers`).
     """
 
     states: jax.Array
@@ -163,7 +164,13 @@ class CatalogueScores(NamedTuple):
     targets: jax.Array
     mask: jax.Array
     auxiliary: jax.Array | float = 0.0
-    towers: int = 1
+    towers: tuple[int, ...] = ()
+
+
+def parts_of_towers(x: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
+    """[..., D] -> the first parts of it, [..., width] each; what comes after them is left out."""
+    ends = np.cumsum(widths)
+    return [x[..., end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
 class BlockScores(NamedTuple):

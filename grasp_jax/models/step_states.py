@@ -48,7 +48,7 @@ class StepStates(nn.Module):
     def setup(self) -> None:
         if self.backbone.mask_at:
             self.mask_vector = self.param(
-                "mask_vector", nn.initializers.normal(0.02), (self.encoder.vector_width,)
+                "mask_vector", nn.initializers.normal(0.02), (self.encoder.mask_width,)
             )
 
     @property
@@ -87,11 +87,10 @@ class StepStates(nn.Module):
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
         """[R, L, D] with the mask vector where an item is hidden."""
-        return (
-            jnp.where(masked[..., None], self.mask_vector, vectors)
-            if self.backbone.mask_at
-            else vectors
-        )
+        if not self.backbone.mask_at:
+            return vectors
+        rest = vectors.shape[-1] - self.mask_vector.shape[-1]
+        return jnp.where(masked[..., None], jnp.pad(self.mask_vector, (0, rest)), vectors)
 
     def _of_items(self, batch: PackedBatch) -> jax.Array:
         """Segments of real items; a mask before a history is none."""

@@ -19,6 +19,7 @@ from grasp_jax.models.batch import (
     Tables,
     Targets,
     WholeCatalogue,
+    parts_of_towers,
 )
 from grasp_jax.models.catalogue_scores import CatalogueTraining
 from grasp_jax.models.gates import candidate_normaliser
@@ -202,12 +203,13 @@ class TrainingScores(CatalogueTraining):
         states: jax.Array,
     ) -> tuple[PairScores, ...]:
         """Scores by each of several towers, of shared negatives' features [S, ...], the histories' vectors [R, L, D] and states."""
-        if self.encoder.towers == 1:
+        widths = self.encoder.towers
+        if not widths:
             return ()
         asked = jnp.roll(jnp.concatenate([vectors] * self.copies), -self.ahead, axis=1)
         places, exist = targets.places, targets.places.exist(batch.items.size)
         parts = (
-            jnp.split(x, self.encoder.towers, axis=-1)
+            parts_of_towers(x, widths)
             for x in (places.take(states), places.take(asked), self.encoder(features, None))
         )
         return tuple(

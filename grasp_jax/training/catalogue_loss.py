@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.models.batch import BlockScores, CatalogueScores
+from grasp_jax.models.batch import BlockScores, CatalogueScores, parts_of_towers
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
 from grasp_jax.training.cross_entropy import CrossEntropy
 
@@ -32,9 +32,9 @@ def catalogue_cross_entropy(
 def _products(scores: CatalogueScores, towers: str) -> list[tuple[jax.Array, jax.Array]]:
     """States and items of each cross-entropy."""
     whole = [(scores.states, scores.items)]
-    if scores.towers == 1 or towers == "sum":
+    if not scores.towers or towers == "sum":
         return whole
-    parts = (jnp.split(x, scores.towers, axis=-1) for x in whole[0])
+    parts = (parts_of_towers(x, scores.towers) for x in whole[0])
     each = list(zip(*parts, strict=True))
     return each if towers == "each" else each + whole
 

@@ -78,8 +78,13 @@ class TrainedEpoch:
 
 def compile_steps(job: TrainingJob) -> CompiledSteps:
     """The function of many steps, and the replicas' rates and keys on the devices."""
-    decay = job.config.weight_decay
-    train_steps = make_train_steps(job.model, job.data.shape, job.data.loss, weight_decay=decay)
+    train_steps = make_train_steps(
+        job.model,
+        job.data.shape,
+        job.data.loss,
+        weight_decay=job.config.weight_decay,
+        decay_steps=job.config.decay_epochs * job.steps_per_epoch,
+    )
     inputs = per_replica(job.replicas, functools.partial(everywhere, job.data.mesh))
     return CompiledSteps(jax.jit(train_steps, donate_argnums=0), inputs)
 

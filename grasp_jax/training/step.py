@@ -86,12 +86,14 @@ class Step:
       shape: static numbers.
       loss: of the scores.
       optimiser: Adam, in one of its forms.
+      decay_steps: in which learning rates fall evenly to 0; 0: they stay as they are.
     """
 
     model: SequenceModel
     shape: StepShape
     loss: Loss
     optimiser: Adam
+    decay_steps: int = 0
 
     def inputs(
         self,
@@ -115,6 +117,16 @@ class Step:
         return StepInputs(
             batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids
         ), tables
+
+    def rates(self, per_replica: PerReplica, number: jax.Array) -> PerReplica:
+        """With the learning rates of step `number`, counted over all epochs.
+
+        Source: the linear decay of Defazio et al., 2023, arXiv 2310.07831.
+        """
+        if not self.decay_steps:
+            return per_replica
+        left = jnp.maximum(1.0 - number / self.decay_steps, 0.0)
+        return per_replica._replace(learning_rate=per_replica.learning_rate * left)
 
     def take(
         self,
@@ -183,6 +195,7 @@ def make_train_steps(
     epsilon: float = 1e-8,
     in_one_vector: bool | None = None,
     weight_decay: float = 0.0,
+    decay_steps: int = 0,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """The function `train_steps` (see there), S steps of M models with Adam; jit it with the state donated.
 
@@ -193,7 +206,10 @@ def make_train_steps(
       epsilon: Adam's.
       in_one_vector: whether Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
       weight_decay: of `train.weight_decay`; not with a shape whose ID table is deferred.
+      decay_steps: of `Step`; not with such a shape either, for rows that were put off are moved by one rate.
     """
+    if shape.deferred and decay_steps:
+        raise ValueError("an ID table that is deferred has one learning rate for all steps")
     joins = (
         jax.default_backend() == "gpu" and model.shares == 1
         if in_one_vector is None
@@ -224,7 +240,7 @@ def make_train_steps(
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
-        step = Step(model, shape._replace(deferred=defers), loss, optimiser)
+        step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
         return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)
 
@@ -264,7 +280,8 @@ def _scan(
         held: Held, of_step: tuple[jax.Array, QueryRows | None, StepInputs | None, jax.Array]
     ) -> tuple[Held, jax.Array]:
         slots, rows, inputs, number = of_step
-        return models(held, state.states, slots, rows, inputs, per_replica, number)
+        own = step.rates(per_replica, number)
+        return models(held, state.states, slots, rows, inputs, own, number)
 
     by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
     begun = step.optimiser.begin(state.params, state.adam)

@@ -209,8 +209,9 @@ def step_shape(
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
-    # Decay moves every row at every step, so that there is nothing to put off.
-    deferred = projection == "token" and defers(num_items, num_ids) and not train.weight_decay
+    # With weight decay every row moves at every step; and rows that are put off are moved by one rate.
+    every_row = bool(train.weight_decay or train.decay_epochs)
+    deferred = projection == "token" and defers(num_items, num_ids) and not every_row
     shape = StepShape(
         num_items=num_items,
         search_steps=index.search_steps,

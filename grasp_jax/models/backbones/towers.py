@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from grasp_jax.models.backbones.base import AroundBackbone
+from grasp_jax.models.backbones.fixed import PooledHistory
+from grasp_jax.models.batch import parts_of_towers
 
 
 class Towers(AroundBackbone):
@@ -14,10 +16,14 @@ class Towers(AroundBackbone):
 
     Attributes:
       backbone: what each tower has a copy of, D wide.
+      features: D, of one tower.
       dropouts: of each tower its rate of dropout, or None for the rate that the config's `model.dropout` gives.
+      match_decay: of `PooledHistory`, which makes the state of the text that comes after the towers, if there is any.
     """
 
+    features: int
     dropouts: Sequence[float | None]
+    match_decay: float = 1.0
 
     @nn.compact
     def __call__(
@@ -28,11 +34,16 @@ class Towers(AroundBackbone):
         dropout: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Item vectors [R, L, n * D] -> states [R, L, n * D]; of [B] `places` alone, [B, n * D]."""
-        views = jnp.split(vectors, len(self.dropouts), axis=-1)
+        """Item vectors [R, L, n * D + E] -> states [R, L, n * D + E]; of [B] `places` alone, [B, n * D + E]."""
+        widths = [self.features] * len(self.dropouts)
+        views = parts_of_towers(vectors, widths)
         states = []
         for k, (view, own) in enumerate(zip(views, self.dropouts, strict=True)):
             rate = dropout if own is None or dropout is None else jnp.float32(own)
             tower = self.backbone.clone(parent=self, name=f"tower{k}")
             states.append(tower(view, segments, positions, rate, places))
+        text = vectors[..., sum(widths) :]
+        if text.shape[-1]:
+            pooled = PooledHistory(self.match_decay)
+            states.append(pooled(text, segments, positions, None, places))
         return jnp.concatenate(states, axis=-1)

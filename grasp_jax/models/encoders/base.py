@@ -60,9 +60,17 @@ class ItemEncoder(nn.Module):
         return False
 
     @property
-    def towers(self) -> int:
-        """In how many equal parts, side by side, vectors and states stand, of which a score is the sum of products (`train.towers`)."""
-        return 1
+    def towers(self) -> tuple[int, ...]:
+        """Widths of the first parts of vectors and states, each of which has a loss of its own where `train.towers` says so.
+
+        A score is the sum of the products of all parts, these and what comes after them.
+        """
+        return ()
+
+    @property
+    def mask_width(self) -> int:
+        """How many of a vector's numbers a mask trains in place of an item's; the others are 0 there."""
+        return self.vector_width
 
     @property
     def gathers_itself(self) -> bool:

@@ -1,8 +1,12 @@
 """Late fusion: ID, text and company vectors of an item, side by side, each for a state of its own.
 
 A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. By default each
-tower is trained by its own loss (`config.train.towers`), so that none can lean on another.
+tower is trained by its own loss (`config.train.towers`), so that none can lean on another. After the towers comes what nobody trains: the
+text itself, one long and weighed (`models.text_match`), for the cosine of an item with a history.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,13 +16,15 @@ from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import gelu
 from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
+MATCH = "match"  # frozen table [V, 1]: weights of the cosine
 
 
 class TowerEncoder(ItemEncoder):
-    """Item vectors [ID | ... | text | ... | company | ...], each D wide.
+    """Item vectors [ID | ... | text | ... | company | ... | match], each D wide, the match E.
 
     Attributes:
       num_items: V.
@@ -27,6 +33,7 @@ class TowerEncoder(ItemEncoder):
       id_towers, text_towers, company_towers: how many of each. Text towers read the text, company towers that and the company's; both are
         networks with one hidden layer.
       hidden: H, width of the hidden layer.
+      matches: whether the text itself comes after the towers.
     """
 
     num_items: int
@@ -36,16 +43,22 @@ class TowerEncoder(ItemEncoder):
     text_towers: int = 1
     company_towers: int = 1
     hidden: int = 256
+    matches: bool = False
 
     @property
-    def towers(self) -> int:
-        """All of them."""
-        return self.id_towers + self.text_towers + self.company_towers
+    def towers(self) -> tuple[int, ...]:
+        """D for each of them."""
+        return (self.features,) * (self.id_towers + self.text_towers + self.company_towers)
+
+    @property
+    def mask_width(self) -> int:
+        """D times the number of towers: a hidden item has no text."""
+        return sum(self.towers)
 
     @property
     def vector_width(self) -> int:
-        """D times the number of towers."""
-        return self.towers * self.features
+        """Of all parts."""
+        return self.mask_width + (self.width if self.matches else 0)
 
     def setup(self) -> None:
         if self.id_towers:
@@ -72,14 +85,18 @@ class TowerEncoder(ItemEncoder):
         parts = []
         if self.id_towers:
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
-        for networks, names in ((self.text, (TEXT,)), (self.company, (TEXT, COMPANY))):
-            rows = tuple(tables[name] for name in names if networks)
-            for network in networks:
-                parts.append(
-                    from_all_rows(_text_vectors, network, rows)
-                    if ids is None
-                    else from_rows(_text_vectors, network, rows, ids)
-                )
+        read: list[tuple[Callable[..., jax.Array], Any, tuple[str, ...]]] = [
+            *((_text_vectors, network, (TEXT,)) for network in self.text),
+            *((_text_vectors, network, (TEXT, COMPANY)) for network in self.company),
+            *([(_match_vectors, (), (TEXT, MATCH))] if self.matches else []),
+        ]
+        for vectors_of, network, names in read:
+            rows = tuple(tables[name] for name in names)
+            parts.append(
+                from_all_rows(vectors_of, network, rows)
+                if ids is None
+                else from_rows(vectors_of, network, rows, ids)
+            )
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -88,3 +105,8 @@ def _text_vectors(network: tuple[jax.Array, jax.Array, jax.Array], *text: jax.Ar
     first, bias, last = network
     hidden = jnp.concatenate(text, axis=-1).astype(jnp.float32) @ first
     return gelu(hidden + bias) @ last
+
+
+def _match_vectors(_: tuple[()], text: jax.Array, weights: jax.Array) -> jax.Array:
+    """[..., E] and [..., 1] -> [..., E]."""
+    return weights * unit(text.astype(jnp.float32))

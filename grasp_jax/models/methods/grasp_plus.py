@@ -11,7 +11,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config import Config, ModelConfig
+from grasp_jax.config import Config, ModelConfig, PlusConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
@@ -19,9 +19,10 @@ from grasp_jax.models.company import companions, company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
-from grasp_jax.models.encoders.towers import COMPANY, TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.text_trust import text_trust
 from grasp_jax.models.whitening import partly_whitened
 
@@ -42,7 +43,8 @@ class GRASPPlus(Method):
             towers = plus.id_towers, plus.text_towers, plus.company_towers
             width = min(sizes.width, plus.text_width)
             (hidden,) = config.mlp  # `check` sees to it
-            return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden)
+            matches = plus.match_weight > 0
+            return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden, matches)
         text = HolisticEncoder(
             width=sizes.width,
             features=config.features,
@@ -57,8 +59,7 @@ class GRASPPlus(Method):
 
     def fits_text(self, config: ModelConfig) -> bool:
         """Of late fusion, if there are towers of text (`partly_whitened`)."""
-        plus = config.plus
-        return plus.fusion == "late" and plus.text_towers + plus.company_towers > 0
+        return config.plus.fusion == "late" and _reads_text(config.plus)
 
     def gated(self, config: ModelConfig) -> bool:
         """Of early fusion, unless the gate is "none"."""
@@ -101,26 +102,36 @@ class GRASPPlus(Method):
             return backbone
         ids: list[float | None] = [None] * plus.id_towers
         texts = [plus.text_dropout] * (plus.text_towers + plus.company_towers)
-        return Towers(backbone, (*ids, *texts))
+        return Towers(backbone, config.features, (*ids, *texts), plus.match_decay)
+
+
+def _reads_text(plus: PlusConfig) -> bool:
+    """Whether late fusion has more than ID towers."""
+    return bool(plus.text_towers or plus.company_towers or plus.match_weight)
 
 
 def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
-    """The [V, E'] tables that towers read: the text, as far as it is believed, and that of the company.
+    """The tables that towers read, [V, E'] the text, as far as it is believed, and that of the company; and [V, 1] weights of the match.
 
     Args:
       items: [V, E] rows of the bank.
       facts: with the split, for trust and company.
     """
     plus = facts.config.plus
-    if not plus.text_towers + plus.company_towers:
+    if not _reads_text(plus):
         return []
     text = partly_whitened(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
     tables = {TEXT: text}
+    if plus.match_weight:
+        tables[MATCH] = match_weights(facts.item_counts, plus.match_weight, plus.match_rare)
     if plus.text_trust == "learned" or plus.company_towers:
         assert facts.split is not None
         near = companions(facts.split)
         if plus.text_trust == "learned":
-            tables[TEXT] = text * text_trust(text, near).trust[:, None]
+            trust = text_trust(text, near).trust[:, None]
+            tables[TEXT] = text * trust
+            if plus.match_weight:
+                tables[MATCH] = tables[MATCH] * trust
         if plus.company_towers:
             tables[COMPANY] = company_text(text, near, plus.text_norm)
     return [FrozenTable(name, rows, Placement.ITEM_ROWS) for name, rows in tables.items()]
