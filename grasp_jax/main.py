@@ -40,6 +40,7 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
     status = status or _ended(
         sys.stdout.flush if sys.stdout else lambda: None
     )  # a full disk behind `> file` shows here at the latest
+    PREEMPTION.finish()
     sys.exit(status or (NO_READER if reader_gone() else 0))
 
 

@@ -31,6 +31,14 @@ class Preemption:
         ):  # a shell starts background jobs so, and means it
             signal.signal(signal.SIGINT, self._told)
 
+    def finish(self) -> None:
+        """A run that has said how it ended is past stopping.
+
+        While Python ends it takes signal handlers away, and a signal would end the process with a status that says otherwise.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
     def _told(self, number: int, _: FrameType | None) -> None:
         again = self.wished and number == signal.SIGINT
         self.wished = True

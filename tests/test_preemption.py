@@ -100,6 +100,18 @@ def test_signals_before_jax_is_there(number: int, status: int, tmp_path: pathlib
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_after_the_end_changes_nothing(name: str) -> None:
+    """A run that has done its work would be told as killed, and a scheduler start it again."""
+    program = (
+        "import atexit, os, signal\nfrom grasp_jax import main\n"
+        f"def late():\n    os.kill(os.getpid(), signal.{name})\n    print('ended', flush=True)\n"
+        "main._start = lambda _: atexit.register(late)\nmain.run()\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
 def test_a_reader_that_goes_ends_nothing() -> None:
     """`| head -1` would kill hours of training with a traceback; the work is done and the status says that nobody read it."""
     program = (

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import grasp_jax as gj
 from grasp_jax.config import Config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import Towers
-from grasp_jax.models.encoders.towers import COMPANY, TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import partly_whitened
 from tests.test_backbones import POSITIONS, SEGMENTS
 
@@ -55,7 +57,7 @@ def test_vector_is_ids_beside_texts(towers: tuple[int, int, int]) -> None:
 
 def test_states_of_towers_are_those_of_backbones_alone() -> None:
     """A tower would see the other's vectors, share its parameters, or read dropout of the other's rate."""
-    model = Towers(SASRec(FEATURES, 8), (None, 0.0))
+    model = Towers(SASRec(FEATURES, 8), FEATURES, (None, 0.0))
     shape = (*SEGMENTS.shape, 2 * FEATURES)
     vectors = np.array(jax.random.normal(jax.random.key(1), shape))
     params = randomised(model.init(jax.random.key(0), vectors, SEGMENTS, POSITIONS)["params"])
@@ -75,6 +77,54 @@ def test_states_of_towers_are_those_of_backbones_alone() -> None:
     dropped = states(vectors, jnp.float32(0.5))
     np.testing.assert_allclose(dropped[..., FEATURES:], both[..., FEATURES:], rtol=1e-6)
     assert np.abs(dropped[..., :FEATURES] - both[..., :FEATURES]).max() > 0.1
+
+
+def test_match_is_a_weighed_cosine_with_the_history() -> None:
+    """Rare items would not be helped, a wrong text count in full, or an item of another history be read."""
+    rng = np.random.default_rng(3)
+    counts, trust = np.array([0, 1, 3, 9, 1000]), rng.uniform(size=(5, 1))
+    weights = match_weights(counts, 2.0, 4.0)
+    np.testing.assert_allclose(weights[:, 0], [10, 8, 6, 4, 2], rtol=0.02)
+    text, rows = rng.standard_normal((5, WIDTH)), np.array([[0, 1, 2, 3], [4, 4, 1, 0]])
+    module = TowerEncoder(5, WIDTH, FEATURES, 1, 0, 0, HIDDEN, matches=True)
+    tables = {TEXT: jnp.float32(text), MATCH: jnp.float32(weights * trust)}
+    params = module.init(jax.random.key(0), tables, method="item_features")["params"]
+    assert set(params) == {"table"} and module.towers == (FEATURES,)
+    vectors = module.apply({"params": params}, tables, method="item_features")
+    assert vectors.shape[-1] == module.vector_width == FEATURES + WIDTH
+    own = weights * trust * text / np.linalg.norm(text, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors[:, FEATURES:], own, rtol=1e-4, atol=1e-5)
+
+    segments, positions = np.array([[7, 7, 7, 9], [2, 2, -1, -1]]), np.array([[0, 1, 2, 0]] * 2)
+    model = Towers(SASRec(FEATURES, 8), FEATURES, (None,), match_decay=0.5)
+    held = model.init(jax.random.key(0), vectors[rows], segments, positions)
+    states = model.apply(held, vectors[rows], segments, positions)[..., FEATURES:]
+    expected = 0.25 * own[0] + 0.5 * own[1] + own[2]
+    np.testing.assert_allclose(
+        states[0, 2], expected / np.linalg.norm(expected), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(states[0, 3], own[3] / np.linalg.norm(own[3]), rtol=1e-4, atol=1e-5)
+    places = model.apply(held, vectors[rows], segments, positions, None, jnp.int32([2, 5]))
+    np.testing.assert_allclose(
+        places[:, FEATURES:], np.stack([states[0, 2], states[1, 1]]), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("backbone", ["sasrec", "bert4rec", "gru4rec"])
+def test_state_of_the_match_is_that_of_the_history(backbone: str) -> None:
+    """BERT4Rec's mask would be a text that points somewhere, and be added to every history's."""
+    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+    fields = {"method": "grasp_plus", "features": 8, "num_layers": 1, "num_heads": 1, "mlp": (8,)}
+    model = gj.Recommender(**fields, backbone=backbone, max_epochs=1, num_negatives=10).fit(shop)
+    items = model.item_vectors()
+    text = {item: vector[24:] for item, vector in zip(items["item"], items["vector"], strict=True)}
+    history = list(items["item"][:3])
+    state = model.user_vectors(histories=[history])["vector"][0]
+    pooled = 0.36 * text[history[0]] + 0.6 * text[history[1]] + text[history[2]]
+    np.testing.assert_allclose(state[24:], pooled / np.linalg.norm(pooled), rtol=1e-4, atol=1e-5)
+    best = model.recommend(histories=[history], k=1, exclude_seen=False)
+    row = list(items["item"]).index(best["item"][0])
+    assert best["score"][0] == pytest.approx(float(state @ items["vector"][row]), rel=1e-4)
 
 
 def test_partly_whitened_equals_its_definition() -> None:
@@ -113,9 +163,14 @@ def test_towers_that_are_switched_off_are_not_there() -> None:
         given = method.tables(bank, Facts(changed.model, np.arange(4), split=split))
         return [f"{table.name} {table.rows.shape[1:]}" for table in given]
 
-    assert tables() == [f"{TEXT} (3,)", f"{COMPANY} (3,)"]
-    assert tables(text_towers=0, company_towers=0, id_towers=2) == []
-    assert tables(company_towers=0, text_width=2, text_trust="learned") == [f"{TEXT} (2,)"]
+    text, match, company = f"{TEXT} (3,)", f"{MATCH} (1,)", f"{COMPANY} (3,)"
+    assert tables() == [text, match, company]
+    assert tables(match_weight=0.0) == [text, company]
+    only_ids = {"text_towers": 0, "company_towers": 0, "id_towers": 2}
+    assert tables(**only_ids) == [text, match]
+    assert tables(**only_ids, match_weight=0.0) == []
+    learned = {"company_towers": 0, "text_width": 2, "text_trust": "learned"}
+    assert tables(**learned, match_weight=0.0) == [f"{TEXT} (2,)"]
     assert tables(fusion="early") == ["items (3,)", "items_similar (3,)", "trust ()"]
     assert method.loss_of(config) == "ce"
     assert method.loss_of(config.with_fields({"model.plus.fusion": "early"})) == "softmax"
