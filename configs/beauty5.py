@@ -71,10 +71,11 @@ def best(config: ConfigDict) -> ConfigDict:
     """With what validation on the whole catalogue chose for late fusion (docs/results.md)."""
     config.model.method = "grasp_plus"
     config.model.dropout = (0.5,)
-    config.train.batch_size = 256  # all items are encoded once a step
+    config.model.plus.text_width = 192  # all items are encoded once a step; 384 takes twice as long
+    config.train.batch_size = 128
     config.train.learning_rate = (2e-3,)
-    config.train.max_epochs = 40
-    config.train.patience = 5
+    config.train.max_epochs = config.train.decay_epochs = 20
+    config.train.patience = 20
     config.eval.select = "full_unseen"
     config.eval.valid_users = 0
     return config

@@ -3,10 +3,10 @@
     python -m grasp_jax.main --config=configs/compare.py:published --config.data.path=FOLDER --workdir=runs/published
     python -m grasp_jax.main --config=configs/compare.py:ce --config.data.path=FOLDER --workdir=runs/ce
 
-FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, so that what is left between rows
-is the method. Epochs and dropout are chosen by validation on the whole catalogue without what a user has had (`full_unseen`), from the same
-two rates for every method; nothing is chosen on test. One row: `--config.model.method=llm_esr`, on the same workdir. Five seeds:
-`--config.train.seeds=(42,43,44,45,46)`.
+FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, for 20 epochs in which the learning
+rate falls to 0, so that what is left between rows is the method. Epochs and dropout are chosen by validation on the whole catalogue without
+what a user has had (`full_unseen`), from the same two rates for every method; nothing is chosen on test. One row:
+`--config.model.method=llm_esr`, on the same workdir. Five seeds: `--config.train.seeds=(42,43,44,45,46)`.
 """
 
 from ml_collections import ConfigDict
@@ -33,4 +33,8 @@ def get_config(variant: str = "published") -> ConfigDict:
     config.eval.valid_users = 0
     if variant == "ce":
         config.train.loss = "ce"
+        config.train.learning_rate = (2e-3,)
+        config.train.max_epochs = config.train.decay_epochs = 20
+        config.train.patience = 20
+        config.model.plus.text_width = 192  # as configs/beauty5.py:best
     return config
