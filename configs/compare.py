@@ -3,9 +3,9 @@
     python -m grasp_jax.main --config=configs/compare.py:published --config.data.path=FOLDER --workdir=runs/published
     python -m grasp_jax.main --config=configs/compare.py:ce --config.data.path=FOLDER --workdir=runs/ce
 
-FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, for 20 epochs in which the learning
-rate falls to 0, so that what is left between rows is the method. Epochs and dropout are chosen by validation on the whole catalogue without
-what a user has had (`full_unseen`), from the same two rates for every method; nothing is chosen on test. One row:
+FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, for 20 epochs in which the
+learning rate falls to 0, so that what is left between rows is the method. Epochs and dropout are chosen by validation on the whole
+catalogue without what a user has had (`full_unseen`), from the same two rates for every method; nothing is chosen on test. One row:
 `--config.model.method=llm_esr`, on the same workdir. Five seeds: `--config.train.seeds=(42,43,44,45,46)`.
 """
 
