@@ -2,9 +2,9 @@
 
     python -m benchmarks.departments --data=FOLDER --out=SHOPS
 
-FOLDER is that of `configs/beauty5.py`. SHOPS/NAME gets the interactions with the items of a department, users and items with at least three
-of them (repeated until nothing changes), in the order of the whole, and the items' titles and attributes. No vectors: those of users were made
-of purchases in all departments, some of which a shop holds back. `configs/beauty5.py` reads such a folder.
+FOLDER is that of `configs/beauty5.py`. SHOPS/NAME gets the interactions with the items of a department, in the order of the whole, of users
+and items with at least three of them (repeated until nothing changes), and the items' titles and attributes. It gets no vectors: those of
+users were made of purchases in all departments, some of which a shop holds back. `configs/beauty5.py` reads such a folder.
 """
 
 import argparse

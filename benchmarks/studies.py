@@ -27,9 +27,20 @@ from grasp_jax.report.tables import Table, ablation, trials, values
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 METRICS = ("NDCG@10", "HR@10")
+PROTOCOLS = ("full_unseen", "full", "sampled100")
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
-EPOCH = ("method", "backbone", "seed", "dropout", "learning_rate", "epoch", "loss", "valid_ndcg@10")
+EPOCH = (
+    "method",
+    "backbone",
+    "seed",
+    "dropout",
+    "learning_rate",
+    "epoch",
+    "loss",
+    "valid_ndcg@10",
+    "train_seconds",
+)
 FOLDERS = re.compile(
     r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
 )  # of an absolute path, all but the last two parts
@@ -297,33 +308,83 @@ def curves() -> Page:
 def ahead() -> Page:
     """Methods by one protocol, what is trained by one loss: without training, by IDs alone, and late fusion."""
     runs, _ = _read("ahead")
-    protocols = ("full_unseen", "full", "sampled100")
     body = []
     for run in runs:
         for method, backbone in trials(run):
             name = run.name.removeprefix("ahead-") if method == "grasp_plus" else method
-            line = [name.replace("_", " "), str(len(_seeds(run, method)))]
-            for protocol in protocols:
-                line += [
-                    spread(values(run, method, backbone, protocol, "all", metric))
-                    for metric in METRICS
-                ]
-            line.append(
-                spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10"))
-            )
-            seconds = run.results["about"]["seconds"]["train"]
-            line.append(f"{seconds / 60:.0f} x {run.results['about']['cores']}")
-            body.append(line)
-    names = [f"{protocol} {metric}" for protocol in protocols for metric in METRICS]
-    header = ["method", "seeds", *names, "full_unseen NDCG@10, tail items", "minutes x cores"]
-    return _page(
-        Table(
-            "ahead",
-            "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent",
-            header,
-            body,
+            minutes = f"{_minutes(run, method):.0f} x {run.results['about']['cores']}"
+            body.append([*_by_protocol(run, method, backbone, name), minutes])
+    header = [*BY_PROTOCOL, "minutes x cores"]
+    title = "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent"
+    return _page(Table("ahead", title, header, body))
+
+
+def wrong() -> Page:
+    """Late fusion with learned trust where a share of the texts is another's, beside what reads no text."""
+    runs, _ = _read("wrong")
+    runs = sorted(runs, key=lambda run: run.config["knowledge"]["corruption"]["share"])
+    body = [
+        _by_protocol(
+            run,
+            "grasp_plus",
+            "sasrec",
+            f"learned trust, {100 * run.config['knowledge']['corruption']['share']:.0f} % wrong",
         )
-    )
+        for run in runs
+    ]
+    without = {"sasrec_ce": "no text (sasrec ce)", "grasp_plus": "full trust, none wrong"}
+    for run in _read("ahead")[0]:
+        for method, name in without.items():
+            if run.name == "ahead-grasp_plus":
+                body.append(_by_protocol(run, method, "sasrec", name))
+    title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
+    return _page(Table("wrong", title, list(BY_PROTOCOL), body))
+
+
+def shops() -> Page:
+    """The settings of `configs/beauty5.py:best` on shops and vectors that they were not chosen on."""
+    tables = []
+    for run in _read("shops")[0]:
+        body = [
+            _by_protocol(run, method, backbone, method.replace("_", " "))
+            for method, backbone in trials(run)
+        ]
+        title = TITLES[run.name]
+        tables.append(Table(run.name, title, list(BY_PROTOCOL), body))
+    return _page(*tables)
+
+
+BY_PROTOCOL = (
+    "method",
+    "seeds",
+    *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in METRICS),
+    "full_unseen NDCG@10, tail items",
+)
+TITLES = {
+    "shop-skin": "The department Skin Care, `lsa` vectors; percent",
+    "shop-hair": "The department Hair Care, `lsa` vectors; percent",
+    "ties": "Amazon Beauty 5-core, MiniLM vectors, interactions of a user on the same day in random order; percent",
+}
+
+
+def _by_protocol(run: Run, method: str, backbone: str, name: str) -> list[str]:
+    """A line of `BY_PROTOCOL`."""
+    line = [name.replace("_", " "), str(len(_seeds(run, method)))]
+    for protocol in PROTOCOLS:
+        line += [
+            spread(values(run, method, backbone, protocol, "all", metric)) for metric in METRICS
+        ]
+    line.append(spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10")))
+    return line
+
+
+def _minutes(run: Run, method: str) -> float:
+    """Of training one model, validation left out."""
+    seconds: dict[int, float] = {}
+    own = [record for record in run.epochs if record["method"] == method]
+    for record in own:  # of models that train together, each has the seconds of all
+        seconds[record["epoch"]] = record["train_seconds"]
+    return sum(seconds.values()) / 60 / max(len({record["seed"] for record in own}), 1)
 
 
 def _seeds(run: Run, method: str) -> set[int]:
@@ -395,6 +456,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
+    "wrong": ("studies.md", wrong),
+    "shops": ("studies.md", shops),
     "encoders": ("studies.md", encoders),
 }
 
