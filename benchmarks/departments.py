@@ -10,7 +10,6 @@ users were made of purchases in all departments, some of which a shop holds back
 import argparse
 import json
 import pathlib
-import sys
 
 import numpy as np
 
@@ -67,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
