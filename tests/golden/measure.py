@@ -104,7 +104,15 @@ CASES = QUICK | {
         for query in ("neighbours", "history", "two_fold", "prefix")
     },
     "table-bfloat16": _case("grasp,grasp_plus", model__table_dtype="bfloat16"),
-    "towers": _case("grasp_plus", "sasrec,bert4rec,gru4rec", model__plus__fusion="late"),
+    "towers": _case(
+        "grasp_plus",
+        "sasrec,bert4rec,gru4rec",
+        model__plus__fusion="late",
+        model__plus__match_weight=0.0,
+    ),
+    "towers-match": _case(
+        "grasp_plus", "sasrec,bert4rec", model__plus__fusion="late", train__decay_epochs=4
+    ),
     "four-at-once": _case("plain,grasp", train__seeds=(1, 2), model__dropout=(0.1, 0.4)),
     "bert4rec-noise": _case("plain", "bert4rec", model__mask_noise=0.1, train__one_item_users=True),
 }
