@@ -236,6 +236,7 @@ REFUSED = {
     "model.table_dtype": ("int8", "'int8'; expected one of float32, float16, bfloat16"),
     "model.projection": ("both", "'both'; expected one of auto, token, table"),
     "data.max_length": (0, "0; expected a positive number"),
+    "data.synthetic.num_items": (50, "50; expected at least 100"),
     "train.learning_rate": ((), "(); expected one or more different positive numbers"),
     "eval.num_negatives": (-100, "-100; expected a positive number"),
     "recommend.top_n": (0, "0; expected a positive number"),

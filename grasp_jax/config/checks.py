@@ -70,6 +70,8 @@ class Number(Check):
             return self.what
         if value > self.high:
             return f"at most {self.high:,.15g}"
+        if value > 0 and self.low > 0:
+            return f"at least {self.low:,.15g}"
         return "a positive number" if self.low > 0 else "a number from 0"
 
 
