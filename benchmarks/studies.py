@@ -307,13 +307,14 @@ def curves() -> Page:
 
 def ahead() -> Page:
     """Methods by one protocol, what is trained by one loss: without training, by IDs alone, and late fusion."""
-    runs, _ = _read("ahead")
     body = []
-    for run in runs:
-        for method, backbone in trials(run):
-            name = run.name.removeprefix("ahead-") if method == "grasp_plus" else method
-            minutes = f"{_minutes(run, method):.0f} x {run.results['about']['cores']}"
-            body.append([*_by_protocol(run, method, backbone, name), minutes])
+    for name, runs in _by_name(_read("ahead")[0]).items():
+        for method, backbone in trials(runs[0]):
+            named = name.removeprefix("ahead-") if method == "grasp_plus" else method
+            minutes = np.mean([_minutes(run, method) for run in runs])
+            cores = runs[0].results["about"]["cores"]
+            line = _by_protocol(_together(runs), method, backbone, named)
+            body.append([*line, f"{minutes:.0f} x {cores}"])
     header = [*BY_PROTOCOL, "minutes x cores"]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent"
     return _page(Table("ahead", title, header, body))
@@ -332,11 +333,11 @@ def wrong() -> Page:
         )
         for run in runs
     ]
-    without = {"sasrec_ce": "no text (sasrec ce)", "grasp_plus": "full trust, none wrong"}
-    for run in _read("ahead")[0]:
-        for method, name in without.items():
-            if run.name == "ahead-grasp_plus":
-                body.append(_by_protocol(run, method, "sasrec", name))
+    without = {"sasrec_ce": "no text (sasrec ce)", "grasp_plus": "full trust, 0 % wrong"}
+    for runs in _by_name(_read("ahead")[0]).values():
+        for method, backbone in trials(runs[0]):
+            if method in without and runs[0].name.startswith(f"ahead-{method}"):
+                body.append(_by_protocol(_together(runs), method, backbone, without[method]))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     return _page(Table("wrong", title, list(BY_PROTOCOL), body))
 
@@ -376,6 +377,21 @@ def _by_protocol(run: Run, method: str, backbone: str, name: str) -> list[str]:
         ]
     line.append(spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10")))
     return line
+
+
+def _by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but the seed, NAME-seedN, by their name without it."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(re.sub(r"-seed\d+$", "", run.name), []).append(run)
+    return found
+
+
+def _together(runs: Sequence[Run]) -> Run:
+    """One run with the results of all."""
+    first = runs[0]
+    rows = [row for run in runs for row in run.rows]
+    return Run(first.name, first.config, first.results | {"rows": rows}, first.epochs, {}, {})
 
 
 def _minutes(run: Run, method: str) -> float:
