@@ -13,8 +13,11 @@ import pyarrow.parquet
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.config import read_config
 from grasp_jax.files import read_sealed, write_sealed
 from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.modes import Options, run_mode
+from grasp_jax.run import open_run
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.export import (
     FILES,
@@ -79,8 +82,13 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def plain(shop: gj.Dataset) -> gj.Recommender:
-    return gj.Recommender(method="plain", **SMALL).fit(shop)
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("export") / "run"
+
+
+@pytest.fixture(scope="module")
+def plain(shop: gj.Dataset, workdir: pathlib.Path) -> gj.Recommender:
+    return gj.Recommender(method="plain", **SMALL).fit(shop, workdir)
 
 
 def blocks_of_page() -> list[str]:
@@ -127,9 +135,8 @@ def test_answers_elsewhere(
     method: str, backbone: str, shop: gj.Dataset, bank: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """A program would answer otherwise than the model, for another size of batch, or not without this package."""
-    model = gj.Recommender(
-        method=method, backbone=backbone, knowledge__path=str(bank), **SMALL
-    ).fit(shop)
+    own: dict[str, Any] = {"knowledge__path": str(bank), **SMALL}
+    model = gj.Recommender(method=method, backbone=backbone, **own).fit(shop)
     folder = tmp_path / "exported"
     assert model.export(folder, k=K) <= TOLERANCE["float32"]
     gated, asked, ids = model.artifact.gated, [], model.artifact.catalogue.ids
@@ -137,11 +144,12 @@ def test_answers_elsewhere(
     for people, histories in zip(batches(), names, strict=True):
         newest = [own[-9:] for own in people]
         lengths = np.array([len(own) for own in newest], np.int32)
-        own = {"histories": filled_up(newest, 5), "lengths": lengths, "seen": filled_up(people, -1)}
+        batch = {"histories": filled_up(newest, 5), "lengths": lengths}
+        batch |= {"seen": filled_up(people, -1)}
         if gated:
             vectors = model.query_vectors(histories)
-            own |= {name: np.stack(vectors[name]) for name in ("text_vector", "similar_vector")}
-        asked.append(own)
+            batch |= {name: np.stack(vectors[name]) for name in ("text_vector", "similar_vector")}
+        asked.append(batch)
     worst = 0.0
     for histories, (scores, rows) in zip(
         names, answers_elsewhere(folder, asked, gated), strict=True
@@ -192,6 +200,18 @@ def test_a_folder_says_what_it_is(plain: gj.Recommender, tmp_path: pathlib.Path)
     with pytest.raises(ValueError, match="refining shapes"):  # L <= 9
         longer = np.zeros((1, 10), np.int32)
         model.states.call(model.parameters, vectors, longer, np.array([10], np.int32))
+
+
+def test_the_command_line_exports_the_model_that_answers(
+    plain: gj.Recommender, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--mode=export` would write another model than Python, or nowhere."""
+    config = read_config(workdir).with_fields({"recommend.top_n": 7})
+    run_mode("export", lambda: open_run(config, workdir), workdir, Options())
+    model = read_export(workdir / "export")
+    assert model.manifest["sizes"]["k"] == 7
+    assert model.manifest["made_from"]["model"] == plain.artifact.made_from["model"]
+    assert f"{workdir / 'export'}: its scores differ" in capsys.readouterr().out
 
 
 def test_other_folders_and_damage_are_refused(
