@@ -1,5 +1,6 @@
 """An exported model answers in a process that does not have this package, by the lines of docs/export.md, as the model itself does."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -27,6 +28,7 @@ from grasp_jax.serving.export import (
     filled_up,
     read_export,
 )
+from grasp_jax.serving.histories import check_one_query
 from tests.refusal import assert_names, refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -197,6 +199,11 @@ def test_a_folder_says_what_it_is(plain: gj.Recommender, tmp_path: pathlib.Path)
     history = np.arange(3, dtype=np.int32)[None]
     found = model.states.call(model.parameters, vectors, history, np.array([3], np.int32))
     np.testing.assert_allclose(found[0], saved, rtol=1e-4, atol=1e-6)
+    more = np.concatenate([vectors, vectors * np.float32(2.0)])  # items that the model never saw
+    scores, rows = model.top_k.call(found, more, np.array([[5, -1]], np.int32))
+    right = np.where(np.arange(200) == 5, -np.inf, np.asarray(found[0]) @ more.T)
+    np.testing.assert_allclose(scores[0], np.sort(right)[::-1][:100], rtol=1e-4, atol=1e-6)
+    assert np.asarray(rows).max() >= 100
     with pytest.raises(ValueError, match="refining shapes"):  # L <= 9
         longer = np.zeros((1, 10), np.int32)
         model.states.call(model.parameters, vectors, longer, np.array([10], np.int32))
@@ -242,6 +249,26 @@ def test_other_folders_and_damage_are_refused(
     known = [plain.artifact.catalogue.ids[:1].tolist()]
     assert_names(refusal(plain.query_vectors, known), ("plain has no gates", "gated method"))
     assert_names(refusal(gj.Recommender().export, tmp_path / "new"), ("nothing is trained yet",))
+
+
+def test_what_cannot_be_exported(
+    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model would be exported that answers otherwise, or stop with a traceback of jax."""
+    config = plain.artifact.config.with_fields({"model.gate_query": "prefix"})
+    asks_otherwise = dataclasses.replace(plain.artifact, config=config)
+    assert_names(
+        refusal(check_one_query, asks_otherwise),
+        ("config.model.gate_query: 'prefix'", "neighbours"),
+    )
+    monkeypatch.setitem(sys.modules, "jax._src.export.serialization", None)
+    assert_names(refusal(plain.export, tmp_path / "new"), ("pip install flatbuffers",))
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("grasp_jax.serving.export._difference", lambda *_: 0.25)
+    message = refusal(plain.export, tmp_path / "new")
+    assert_names(message, (str(tmp_path / "new"), "differ", "2.5e-01", "at most 1e-05"))
+    assert not (tmp_path / "new" / MANIFEST).exists()
 
 
 def test_answers_that_differ_are_found() -> None:
