@@ -50,6 +50,7 @@ from grasp_jax.serving.answers import (
     rows_of_histories,
 )
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
+from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
@@ -277,6 +278,27 @@ class Recommender:
         states = states_of(selected.audience, selected.rows, self.artifact.config.eval.user_block)
         return as_frame({"user": selected.names, "vector": list(states)})
 
+    def query_vectors(self, histories: Sequence[Ids]) -> Frame:
+        """Of a gated model, what its gates compare items with, as an exported model must be given it.
+
+        Args:
+          histories: a list of item ids for each person, oldest first, of which one item at least is known.
+
+        Returns:
+          A frame with columns user (place in the list, from 0), text_vector and similar_vector, [E] float32 each.
+
+        Raises:
+          UserError: the model has no gates, no item of a person is known, or no encoder can write the text of a user.
+        """
+        rows = rows_of_histories(self.artifact.catalogue, histories, "popular")
+        if empty := [n for n, own in enumerate(rows) if not len(own)]:
+            raise UserError(
+                f"query_vectors: no item of histories[{empty[0]}] is known; leave out people without a known item"
+            )
+        vectors = people.query_vectors(self.artifact, rows)
+        columns = dict(zip(("text_vector", "similar_vector"), map(list, vectors), strict=True))
+        return as_frame({"user": np.arange(len(rows)), **columns})
+
     def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:
         """Tests the model: a frame with the rows of results.json, one for each protocol, seed and group of users and items.
 
@@ -300,6 +322,23 @@ class Recommender:
           UserError: nothing was fitted, or the folder holds something else.
         """
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
+
+    def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
+        """Writes into a folder what answers with jax and numpy alone: docs/export.md.
+
+        The folder is read again, and its answers are compared with those of the model.
+
+        Args:
+          folder: new, empty, or of an earlier export, which is replaced.
+          k: items for each person that the exported program gives; of smaller catalogues all of them.
+
+        Returns:
+          The largest difference of a score that was found, as a share of the person's largest score.
+
+        Raises:
+          UserError: nothing was fitted, the folder holds something else, the gates ask otherwise at each place, or answers differ.
+        """
+        return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
 
     @classmethod
     def load(

@@ -54,7 +54,9 @@ flags.DEFINE_string(
 flags.DEFINE_string("ratings", None, "audit: the sheet of an earlier audit, filled in by people.")
 flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma separated.")
 flags.DEFINE_string(
-    "out", None, "recommend: a file .parquet, .csv, .tsv or .jsonl; report and audit: a folder."
+    "out",
+    None,
+    "recommend: a file .parquet, .csv, .tsv or .jsonl; export, report and audit: a folder.",
 )
 
 
@@ -62,12 +64,12 @@ MODES_OF = {  # the modes that read a flag; those that are not here all modes re
     "config": (*MODES, "plan"),
     "workdir": (*MODES, "plan"),
     "dry-run": ("prepare",),
-    "allow-older": ("evaluate", "recommend", "report", "all", "train", "refit"),
+    "allow-older": ("evaluate", "recommend", "export", "report", "all", "train", "refit"),
     "since": ("all", "prepare", "train", "refresh"),
     "users": ("recommend",),
     "ratings": ("audit",),
     "runs": ("report",),
-    "out": ("recommend", "audit", "report"),
+    "out": ("recommend", "export", "audit", "report"),
 }
 
 

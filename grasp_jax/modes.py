@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from grasp_jax.chosen import audience_of, choose
+from grasp_jax.chosen import artifact_of, audience_of, choose
 from grasp_jax.config import Config
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
@@ -37,6 +38,7 @@ from grasp_jax.refit import refit_config, refit_workdir
 from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
+from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.serving.users import read_users
 from grasp_jax.training.checkpoint import hash_of_model
@@ -187,6 +189,19 @@ def refit(run: Run, options: Options) -> None:
     print(f"the model for production is in {workdir}: --mode=recommend --workdir={workdir}")
 
 
+def export(run: Run, options: Options) -> None:
+    """Writes the trained model that validation prefers as programs that need jax and numpy alone."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"
+        )
+    out = check_folder(options.out or str(run.workdir / "export"), "--out")
+    chosen = choose(prepare(run))
+    print(f"model: {chosen.trial.name}, {chosen.why}")
+    difference = export_artifact(artifact_of(chosen), out, run.config.recommend.top_n)
+    print(f"{out}: its scores differ from the model's own by {difference:.0e} at most, relatively")
+
+
 def audit(run: Run, options: Options) -> None:
     """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
@@ -284,6 +299,7 @@ MODES: dict[str, Callable[[Run, Options], None]] = {
     "train": train,
     "evaluate": evaluate,
     "recommend": recommend,
+    "export": export,
     "audit": audit,
     "refit": refit,
     "refresh": everything,  # of a run that sets aside what was made from other data

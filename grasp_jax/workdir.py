@@ -42,6 +42,7 @@ MADE = (  # what a run makes, in the order in which it is set aside: results fir
     "recommendations.parquet",
     "recommendations.about.json",
     "recommendations.skipped.csv",
+    "export",
     "refit",
     "trials",
     "cells",

@@ -13,8 +13,8 @@ from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.models.batch import Params
-from grasp_jax.models.device_data import DeviceData, interaction_logits
-from grasp_jax.models.gate_queries import query_rows, query_tables
+from grasp_jax.models.device_data import QUERY_TABLES, DeviceData, interaction_logits
+from grasp_jax.models.gate_queries import BY_INTERACTION, query_rows, query_tables
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.serving.artifact import Artifact
 
@@ -40,6 +40,7 @@ def audience_of_histories(
     histories: Sequence[np.ndarray],
     on_device: OnDevice,
     low_rated: Sequence[np.ndarray] | None = None,
+    queries: Sequence[np.ndarray] | None = None,
 ) -> Audience:
     """An audience of people with one item or more each.
 
@@ -48,29 +49,74 @@ def audience_of_histories(
       histories: of each person, item rows, oldest first.
       on_device: its arrays.
       low_rated: of each person, rows of the items that were rated low, which count as seen; None: nothing.
+      queries: of a gated model, `query_vectors` of these people; None: they are made.
 
     Raises:
       UserError: gates read the text of a user, and the model has no encoder that could write it.
     """
-    offsets = np.cumsum([0, *map(len, histories)])
-    flat = np.concatenate([np.empty(0, np.int32), *histories]).astype(np.int32)
-    people = np.arange(len(histories))
-    low = None if low_rated is None else _pairs(low_rated)
-    log = InteractionLog("histories", people, artifact.catalogue.ids, flat, offsets, low_rated=low)
-    kind, queries, tables = "user", people.astype(np.int32), {}
+    log = _log(artifact, histories, low_rated)
+    people, flat, offsets = np.arange(len(histories)), log.items, log.offsets
+    kind, asked_with, tables = "user", people.astype(np.int32), {}
     places = np.arange(len(flat))
     if artifact.gated:
         kind = artifact.config.model.gate_query
-        queries = query_rows(kind, log, offsets[1:], people)
+        asked_with = query_rows(kind, log, offsets[1:], people)
         dtype = jnp.dtype(artifact.config.model.table_dtype)
-        asked = _query_tables(artifact, kind, histories, log)
+        asked = (
+            dict(zip(QUERY_TABLES, queries, strict=True))
+            if queries is not None
+            else _query_tables(artifact, kind, histories, log)
+        )
         tables = dict(on_device.tables)
         tables |= {name: jnp.asarray(table, dtype) for name, table in asked.items()}
     data = _device_data(log, query_rows(kind, log, places, log.users), tables)
     ranker = Ranker(artifact.model, on_device.params, data, tables, on_device.features)
     return Audience(
-        ranker, log, queries, whole_histories(log, artifact.config.data.max_length), make_mesh()
+        ranker, log, asked_with, whole_histories(log, artifact.config.data.max_length), make_mesh()
     )
+
+
+def query_vectors(artifact: Artifact, histories: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What the gates of a model compare items with: [n, E] float32 of each person's text, and of the texts of similar users.
+
+    Args:
+      artifact: a gated model.
+      histories: of each person, item rows, oldest first.
+
+    Raises:
+      UserError: the model has no gates, they ask otherwise at each place of a history, or it has no encoder that could write a text.
+    """
+    if not artifact.gated:
+        raise UserError(
+            f"query_vectors: {artifact.method} has no gates; expected a gated method, such as grasp: others need no text of a user"
+        )
+    check_one_query(artifact)
+    kind = artifact.config.model.gate_query
+    tables = _query_tables(artifact, kind, histories, _log(artifact, histories))
+    return [np.asarray(tables[name], np.float32) for name in QUERY_TABLES]
+
+
+def check_one_query(artifact: Artifact) -> None:
+    """Raises UserError where gates ask with other vectors at each place of a history."""
+    kind = artifact.config.model.gate_query
+    if kind in BY_INTERACTION:
+        raise UserError(
+            f"config.model.gate_query: {kind!r} asks otherwise at each place of a history; expected user, neighbours or history, for which "
+            "a person has one pair of vectors that an exported model can be given"
+        )
+
+
+def _log(
+    artifact: Artifact,
+    histories: Sequence[np.ndarray],
+    low_rated: Sequence[np.ndarray] | None = None,
+) -> InteractionLog:
+    """Histories of item rows as the interactions of people 0, 1, ...; arguments as of `audience_of_histories`."""
+    offsets = np.cumsum([0, *map(len, histories)])
+    flat = np.concatenate([np.empty(0, np.int32), *histories]).astype(np.int32)
+    low = None if low_rated is None else _pairs(low_rated)
+    people = np.arange(len(histories))
+    return InteractionLog("histories", people, artifact.catalogue.ids, flat, offsets, low_rated=low)
 
 
 def _pairs(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,288 @@
+"""A folder from which a trained model answers with jax and numpy alone: two programs, their arrays and the items.
+
+states.stablehlo        histories -> states, `programs.states_of`
+top_k.stablehlo         states -> the best items, `programs.top_k_of`
+parameters.safetensors  by their path in the tree
+items.safetensors       `Answering.items`: the item vectors of a model without gates
+items.parquet           row, id, title and training interactions of each item
+manifest.json           sealed: what this is, how to call the programs, checksums of the rest; written last
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import safetensors.numpy
+from jax import export
+
+import grasp_jax
+from grasp_jax.errors import UserError
+from grasp_jax.files import checksums, first_damaged, read_sealed, replacing, write_sealed
+from grasp_jax.serving.answers import Answer, Choice, People, answer
+from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.histories import audience_of_histories, place
+from grasp_jax.serving.programs import (
+    PLATFORMS,
+    PRECISION,
+    QUERIES,
+    VECTORS,
+    Answering,
+    Arrays,
+    Programs,
+    answering,
+    programs,
+    without_kernels,
+)
+
+MANIFEST = "manifest.json"
+STATES, TOP_K = "states.stablehlo", "top_k.stablehlo"
+PARAMETERS, ITEMS, TABLE = "parameters.safetensors", "items.safetensors", "items.parquet"
+FILES = (STATES, TOP_K, PARAMETERS, ITEMS, TABLE)
+KIND, FORMAT_VERSION = "grasp_jax export", 1
+MEND = "copy the whole folder again, or export the model again"
+TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}  # of the largest score, by `config.model.dtype`
+HISTORY = "int32 item rows, oldest first from the left; what stands behind the length of a history is not read"
+ARGUMENTS = {  # of the programs, by whether the model is gated
+    (STATES, False): ("parameters", "vectors", "histories", "lengths"),
+    (STATES, True): ("parameters", "items", "histories", "lengths", *QUERIES),
+    (TOP_K, False): ("states", "vectors", "seen"),
+    (TOP_K, True): ("parameters", "states", "items", "seen"),
+}
+
+
+class ExportedModel(NamedTuple):
+    """What `read_export` finds in a folder.
+
+    Attributes:
+      manifest: content of `MANIFEST`.
+      states, top_k: the programs.
+      parameters, items: arrays by name, as the programs take them.
+    """
+
+    manifest: Mapping[str, Any]
+    states: export.Exported
+    top_k: export.Exported
+    parameters: Arrays
+    items: Arrays
+
+    @property
+    def gated(self) -> bool:
+        """Whether the programs read the text vectors of people."""
+        return VECTORS not in self.items
+
+    def ask(
+        self, histories: Sequence[np.ndarray], queries: Sequence[np.ndarray] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[B, k] scores and item rows for histories of item rows, without the items of the histories; with gates, `query_vectors`."""
+        newest = [own[-self.manifest["sizes"]["max_history"] :] for own in histories]
+        lengths = np.array([len(own) for own in newest], np.int32)
+        asked = filled_up(newest, 0), lengths, *queries
+        items = self.items if self.gated else self.items[VECTORS]
+        person = self.states.call(self.parameters, items, *asked)
+        given = (self.parameters, person) if self.gated else (person,)
+        scores, rows = jax.device_get(self.top_k.call(*given, items, filled_up(histories, -1)))
+        return scores, rows
+
+
+def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
+    """[B, longest] int32: lists of numbers from the left."""
+    whole = np.full((len(rows), max(map(len, rows))), with_what, np.int32)
+    for line, own in zip(whole, rows, strict=True):
+        line[: len(own)] = own
+    return whole
+
+
+def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> float:
+    """Writes the folder, reads it again and compares its answers with those of the package.
+
+    Args:
+      artifact: the model.
+      folder: new, empty, or of an earlier export, which is replaced.
+      k: items for each person that the program gives, at most; of small catalogues all.
+
+    Returns:
+      The largest difference of a score, as a share of the person's largest one.
+
+    Raises:
+      UserError: `k` is none, the folder holds something else, the model cannot be exported, a package is missing, or answers differ.
+    """
+    k = min(Choice(k).k, len(artifact.catalogue.ids))
+    _check_free(folder)
+    artifact = without_kernels(artifact)
+    with jax.default_matmul_precision(PRECISION):
+        of = answering(artifact)
+        made = programs(of, k)
+        _write(artifact, of, made, folder)
+        found, allowed = _difference(artifact, folder), TOLERANCE[artifact.config.model.dtype]
+    if not found <= allowed:
+        (folder / MANIFEST).unlink()
+        raise UserError(
+            f"{folder}: exported scores differ from the model's own by {found:.1e} of the largest; expected at most {allowed:.0e}; do not "
+            "serve this folder, and report it with method, backbone and the version of jax"
+        )
+    return found
+
+
+def read_export(folder: pathlib.Path) -> ExportedModel:
+    """Opens an exported model.
+
+    Raises:
+      UserError: there is none, a later version wrote it, or a file is not as it was written.
+    """
+    manifest = read_sealed(folder / MANIFEST, MEND)
+    if (manifest.get("kind"), manifest.get("format")) != (KIND, FORMAT_VERSION):
+        raise UserError(
+            f"{folder / MANIFEST}: {manifest.get('kind')!r} of format {manifest.get('format')}; expected {KIND!r} of format "
+            f"{FORMAT_VERSION}; {MEND}"
+        )
+    if damage := first_damaged(folder, manifest["files"]):
+        raise UserError(f"{damage}, by the checksum in {folder / MANIFEST}; {MEND}")
+    states, top_k = (
+        export.deserialize(bytearray((folder / name).read_bytes())) for name in (STATES, TOP_K)
+    )
+    parameters, items = (safetensors.numpy.load_file(folder / name) for name in (PARAMETERS, ITEMS))
+    return ExportedModel(manifest, states, top_k, parameters, items)
+
+
+def _check_free(folder: pathlib.Path) -> None:
+    """Raises UserError for a folder with files that no export has written."""
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(UserError):
+        if read_sealed(folder / MANIFEST, MEND).get("kind") == KIND:
+            return
+    if any(path.name not in FILES for path in folder.iterdir()):  # those alone: one was interrupted
+        raise UserError(
+            f"{folder}: holds other files and no exported model; name a new folder, or an empty one"
+        )
+
+
+def _write(artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Path) -> None:
+    try:
+        contents = {STATES: made.states.serialize(), TOP_K: made.top_k.serialize()}
+    except ImportError as error:
+        raise UserError(
+            f"export: the Python package flatbuffers is missing, and jax writes programs with it ({error}); pip install flatbuffers"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, content in contents.items():
+        with replacing(folder / name) as partial:
+            partial.write_bytes(content)
+    for name, arrays in ((PARAMETERS, of.parameters), (ITEMS, of.items)):
+        with replacing(folder / name) as partial:
+            safetensors.numpy.save_file(arrays, partial)
+    with replacing(folder / TABLE) as partial:
+        pa.parquet.write_table(_table(artifact.catalogue), partial)
+    write_sealed(
+        folder / MANIFEST,
+        _manifest(artifact, of, made) | {"files": checksums(folder, FILES)},
+    )
+
+
+def _table(items: Catalogue) -> pa.Table:
+    """Rows of the items, with what they are called."""
+    columns = {
+        "row": np.arange(len(items.ids), dtype=np.int32),
+        "id": items.ids,
+        "title": items.titles,
+        "count": items.counts.astype(np.int64),
+    }
+    return pa.table({name: pa.array(values.tolist()) for name, values in columns.items()})
+
+
+def _manifest(artifact: Artifact, of: Answering, made: Programs) -> dict[str, Any]:
+    """All of `MANIFEST` but the checksums."""
+    gated, vectors = of.model.gated, of.items.get(VECTORS)
+    (_, k), (width, *_) = made.top_k.out_avals[0].shape, made.states.out_avals[0].shape[1:]
+    sizes = {"items": len(artifact.catalogue.ids), "width": width, "k": k}
+    sizes |= {"max_history": of.max_history}
+    sizes |= {"text_width": of.items["items"].shape[1]} if gated else {}
+    return {
+        "kind": KIND,
+        "format": FORMAT_VERSION,
+        "version": grasp_jax.__version__,
+        "jax": jax.__version__,
+        "platforms": list(PLATFORMS),
+        "method": artifact.method,
+        "backbone": artifact.backbone,
+        "dot_product": not gated,
+        "unit_vectors": vectors is not None and _are_unit(vectors),
+        "sizes": sizes,
+        "histories": HISTORY,
+        "programs": {
+            name: {
+                "arguments": _described(ARGUMENTS[name, gated], program),
+                "results": jax.tree.unflatten(
+                    program.out_tree, list(map(_shape, program.out_avals))
+                ),
+            }
+            for name, program in ((STATES, made.states), (TOP_K, made.top_k))
+        },
+        "made_from": dict(artifact.made_from),
+    }
+
+
+def _are_unit(vectors: np.ndarray) -> bool:
+    return bool(np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-4))
+
+
+def _described(names: Sequence[str], program: export.Exported) -> dict[str, Any]:
+    """Type and shape of each argument; of a dictionary, of each of its arrays."""
+    given, _ = jax.tree.unflatten(program.in_tree, list(map(_shape, program.in_avals)))
+    return dict(zip(names, given, strict=True))
+
+
+def _shape(argument: Any) -> str:
+    return f"{argument.dtype}[{', '.join(map(str, argument.shape))}]"
+
+
+def _difference(artifact: Artifact, folder: pathlib.Path) -> float:
+    """Between the answers of a folder and of the package, for some histories of the model's own items; infinite where lists differ."""
+    model, num_items = read_export(folder), len(artifact.catalogue.ids)
+    rng, longest = np.random.default_rng(0), artifact.config.data.max_length
+    lengths = [1, 2, 3, 5, max(1, longest - 1), longest, longest + 3]
+    histories = [rng.integers(0, num_items, length).astype(np.int32) for length in lengths]
+    worst = 0.0
+    for people in (histories, histories[3:4]):
+        queries: list[np.ndarray] = []
+        if artifact.gated:  # text vectors of any users, for an encoder may be slow or cost money
+            users = rng.integers(0, len(artifact.tables["users"]), (2, len(people)))
+            queries = [np.asarray(artifact.tables["users"][own], np.float32) for own in users]
+        audience = audience_of_histories(artifact, people, place(artifact), queries=queries)
+        everybody = np.arange(len(people))
+        known = People(everybody, np.ones(len(people), bool), audience, everybody)
+        answers = answer(artifact, known, Choice(model.manifest["sizes"]["k"]))
+        for own, scores, rows in zip(answers, *model.ask(people, queries), strict=True):
+            allowed = TOLERANCE[artifact.config.model.dtype]
+            worst = max(worst, difference(own, scores, rows, allowed))
+    return worst
+
+
+def difference(own: Answer, scores: np.ndarray, rows: np.ndarray, allowed: float) -> float:
+    """The largest difference of two lists of scores, as a share of the largest score.
+
+    Args:
+      own: the right answer, n items.
+      scores, rows: [k] of an exported model, -inf from n on.
+      allowed: difference below which items may have changed places.
+
+    Returns:
+      The difference; infinity where items differ whose scores do not nearly tie, or their numbers.
+    """
+    n = len(own.items)
+    if not n or n > len(scores):
+        return 0.0 if n == len(scores) or not np.isfinite(scores).any() else np.inf
+    if not np.isfinite(scores[:n]).all() or np.isfinite(scores[n:]).any():
+        return np.inf
+    largest = max(float(np.abs(own.scores).max()), np.finfo(np.float32).tiny)
+    steps = np.concatenate([[np.inf], -np.diff(own.scores) / largest, [0.0]])
+    ties = np.minimum(steps[:-1], steps[1:]) <= allowed  # the last may tie with one that is cut off
+    if not (ties | (own.items == rows[:n])).all():
+        return np.inf
+    return float(np.abs(own.scores - scores[:n]).max() / largest)

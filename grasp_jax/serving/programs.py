@@ -1,0 +1,298 @@
+"""A trained model as two programs that need neither this package nor the shape of a batch (`jax.export`).
+
+`states` reads histories, `top_k` ranks the catalogue for what `states` gives. Parameters and items are arguments of both, so that a
+program is small, and a catalogue with other rows is served by the same program.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
+
+from grasp_jax.data.packing import END, START
+from grasp_jax.models.batch import NO_CONTEXT, PackedBatch, StepContext, Tables
+from grasp_jax.models.encoders.base import ItemEncoder
+from grasp_jax.models.gates import pair_logits
+from grasp_jax.models.sequence_model import SequenceModel, apply
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.histories import check_one_query, place
+from grasp_jax.serving.vectors import item_vectors
+
+PLATFORMS = ("cpu", "cuda")
+PRECISION = "highest"  # a GPU would round the operands of float32 products to 10 bits
+VECTORS = "vectors"
+QUERIES = ("text_vector", "similar_vector")  # what gates read of a person
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+Person: TypeAlias = (
+    Any  # [b, D] states; of gated models a dictionary of these and of what gates read
+)
+
+
+class GivenVectors(ItemEncoder):
+    """Item vectors that are made already.
+
+    Attributes:
+      width: their length.
+      hidden_width: `mask_width` of the encoder that made them.
+    """
+
+    width: int
+    hidden_width: int
+
+    @property
+    def vector_width(self) -> int:
+        """`width`."""
+        return self.width
+
+    @property
+    def mask_width(self) -> int:
+        """`hidden_width`."""
+        return self.hidden_width
+
+    def item_features(
+        self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
+    ) -> jax.Array:
+        """Those of the table "vectors"; [...] item rows -> [..., width]."""
+        vectors: jax.Array = tables[VECTORS] if ids is None else tables[VECTORS][ids]
+        return vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class Answering:
+    """What answers are computed from, and no more.
+
+    Attributes:
+      model: encoder and backbone; without gates the encoder hands on the exported vectors.
+      parameters: by their path in the tree, joined by "/".
+      items: what is known of each item, [V, ...] float32: "vectors" [V, D] or, of a gated model, "features" [V, ...] and the text vectors
+        "items" and "items_similar" [V, E], by which gates compare it with a person.
+      max_history: items of a history that the model reads.
+      query_dtype: type to which a gated model rounds the text vectors of people.
+    """
+
+    model: SequenceModel
+    parameters: Arrays
+    items: Arrays
+    max_history: int
+    query_dtype: str
+
+
+def without_kernels(artifact: Artifact) -> Artifact:
+    """The same model with the kernels that every device has."""
+    config = artifact.config.with_fields({"model.kernels": "xla"})
+    return dataclasses.replace(artifact, config=config)
+
+
+def answering(artifact: Artifact) -> Answering:
+    """Takes from a model what its programs read.
+
+    Raises:
+      UserError: its gates ask with other vectors at each place of a history.
+    """
+    config = artifact.config
+    if artifact.gated:
+        check_one_query(artifact)
+    placed = place(artifact)
+    params = {name: tree for name, tree in artifact.params.items() if name != "auxiliary"}
+    model = artifact.model.clone(auxiliary=None)
+    if artifact.gated:
+        items: dict[str, Any] = {"features": placed.features, **placed.tables}
+    else:
+        vectors = item_vectors(artifact, placed.params, placed.features)
+        model = model.clone(encoder=GivenVectors(vectors.shape[1], model.encoder.mask_width))
+        params.pop("encoder", None)
+        items = {VECTORS: vectors}
+    return Answering(
+        model,
+        {"/".join(path): np.ascontiguousarray(leaf) for path, leaf in flatten_dict(params).items()},
+        {name: np.ascontiguousarray(rows, np.float32) for name, rows in items.items()},
+        config.data.max_length,
+        config.model.table_dtype,
+    )
+
+
+class Programs(NamedTuple):
+    """What `jax.export` makes of a model: `states` and `top_k`, and the symbols of their shapes."""
+
+    states: export.Exported
+    top_k: export.Exported
+
+
+def programs(of: Answering, k: int) -> Programs:
+    """Both programs, for any number b of people, L of places, V of items and S of items to leave out.
+
+    Args:
+      of: the model.
+      k: items for each person, fixed in the program, at most V; the best n < k are the first n of them.
+    """
+    parameters = jax.tree.map(_like, of.parameters)
+    b, length, num_items = export.symbolic_shape("b, L, V", constraints=[f"L <= {of.max_history}"])
+    asked = [_argument((b, length), np.int32), _argument((b,), np.int32)]
+    if of.model.gated:
+        asked += [_argument((b, of.items["items"].shape[1]), np.float32)] * 2
+    with jax.default_matmul_precision(PRECISION):
+        states = _exported(states_of(of), parameters, _items(of, num_items), *asked)
+        b, num_items, seen = export.symbolic_shape("b, V, S", constraints=[f"V >= {k}"])
+        person = jax.tree.unflatten(
+            states.out_tree, [_argument((b, *out.shape[1:]), out.dtype) for out in states.out_avals]
+        )
+        first = (parameters, person) if of.model.gated else (person,)
+        items, left_out = _items(of, num_items), _argument((b, seen), np.int32)
+        return Programs(states, _exported(top_k_of(of, k), *first, items, left_out))
+
+
+def states_of(of: Answering) -> Callable[..., Person]:
+    """The function of `Programs.states`.
+
+    Without gates (parameters, vectors [V, D], items [b, L] int32, lengths [b] int32) -> states [b, D]. Histories begin at the left, oldest
+    item first, one item at least; what stands behind the length of each does not matter. With gates the second argument is the dictionary
+    `Answering.items`, two more are the text vectors "users" and "users_similar" [b, E] of the people, and a dictionary is given.
+    """
+    model = of.model
+
+    def of_one(
+        params: Any, features: jax.Array, items: jax.Array, length: jax.Array, logits: Any
+    ) -> Any:
+        batch, newest = one_history(model.backbone.mask_at, items, length, logits)
+        states, normaliser = apply(
+            model, params, SequenceModel.user_states, features, batch, newest[None]
+        )
+        return states[0], None if normaliser is None else normaliser[0]
+
+    def of_people(params: Any, features: jax.Array, *rows: Any) -> Any:
+        of_row = jax.vmap(of_one, (None, None, 0, 0, 0))
+        return of_row(params, features, *rows)
+
+    def ungated(
+        parameters: Any, vectors: jax.Array, items: jax.Array, lengths: jax.Array
+    ) -> Person:
+        return of_people(_nested(parameters), vectors, items, lengths, None)[0]
+
+    def gated(
+        parameters: Any,
+        catalogue: Mapping[str, jax.Array],
+        items: jax.Array,
+        lengths: jax.Array,
+        text_vector: jax.Array,
+        similar_vector: jax.Array,
+    ) -> Person:
+        person = dict(zip(QUERIES, (text_vector, similar_vector), strict=True))
+        own, similar = _rounded(of, person)
+        bought = catalogue["items"][items], catalogue["items_similar"][items]
+        logits = pair_logits(own, similar, *bought, subscripts="be,ble->bl")
+        states, normaliser = of_people(
+            _nested(parameters), catalogue["features"], items, lengths, logits
+        )
+        person |= {"states": states}
+        return person if normaliser is None else person | {"normaliser": normaliser}
+
+    return gated if model.gated else ungated
+
+
+def one_history(
+    mask_at: str, items: jax.Array, length: jax.Array, logits: jax.Array | None
+) -> tuple[PackedBatch, jax.Array]:
+    """A history as the only one of a packed row.
+
+    Args:
+      mask_at: `Backbone.mask_at`.
+      items: [L] int32 item rows, oldest first, from the left.
+      length: [] int32 how many of them there are.
+      logits: [L, 2] their pair logits, or None without gates.
+
+    Returns:
+      The batch, of one row of L places or, with a mask, L + 1; and the [] place whose state is asked for.
+    """
+    around = (int(mask_at == START), int(mask_at == END))
+    items = jnp.pad(items, around)
+    column = jnp.arange(items.shape[0])
+    newest = length - 1 + sum(around)
+    filled = column <= newest
+    masked = (column == (0 if mask_at == START else newest)) & bool(mask_at)
+    batch = PackedBatch(
+        items=jnp.where(filled & ~masked, items, 0)[None],
+        segments=jnp.where(filled, 0, -1)[None],
+        positions=jnp.where(filled, column, 0)[None],
+        logits=None if logits is None else jnp.pad(logits, (around, (0, 0)))[None],
+        masked=masked[None],
+        queries=jnp.zeros_like(column)[None],
+    )
+    return batch, newest
+
+
+def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The function of `Programs.top_k`.
+
+    Without gates (states [b, D], vectors [V, D], seen [b, S] int32 item rows to leave out, -1 for none) -> scores [b, k] float32 in falling
+    order, -inf for what is left out, and item rows [b, k] int32. With gates (parameters, what `states` gives, `Answering.items`, seen).
+    """
+
+    def best(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+        people = jnp.arange(scores.shape[0])[:, None]
+        there = jnp.where(seen < 0, scores.shape[1], seen)  # past the end, where nothing is set
+        scores = scores.at[people, there].set(-jnp.inf, mode="drop")
+        found, rows = jax.lax.top_k(scores, k)
+        return found, rows.astype(jnp.int32)
+
+    def ungated(
+        states: jax.Array, vectors: jax.Array, seen: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return best(states @ vectors.T, seen)
+
+    def gated(
+        parameters: Any,
+        person: Mapping[str, jax.Array],
+        catalogue: Mapping[str, jax.Array],
+        seen: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        own, similar = _rounded(of, person)
+        bought = catalogue["items"], catalogue["items_similar"]
+        logits = pair_logits(own, similar, *bought, subscripts="be,ve->bv")
+        scores = apply(
+            of.model,
+            _nested(parameters),
+            SequenceModel.score_items,
+            catalogue["features"],
+            person["states"],
+            logits,
+            person.get("normaliser"),
+        )
+        return best(scores, seen)
+
+    return gated if of.model.gated else ungated
+
+
+def _rounded(of: Answering, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Text vectors of people as the tables of the model hold them."""
+    own, similar = (person[name].astype(jnp.dtype(of.query_dtype)) for name in QUERIES)
+    return own, similar
+
+
+def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
+    return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+
+
+def _items(of: Answering, num_items: Any) -> Any:
+    """What a program is told of V items, as `Answering.items`; without gates their vectors alone."""
+    each = {
+        name: _argument((num_items, *rows.shape[1:]), rows.dtype) for name, rows in of.items.items()
+    }
+    return each if of.model.gated else each[VECTORS]
+
+
+def _argument(shape: tuple[Any, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+
+
+def _like(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    return _argument(array.shape, array.dtype)
+
+
+def _nested(parameters: Mapping[str, jax.Array]) -> Any:
+    return unflatten_dict({tuple(name.split("/")): leaf for name, leaf in parameters.items()})

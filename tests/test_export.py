@@ -1,0 +1,284 @@
+"""An exported model answers in a process that does not have this package, by the lines of docs/export.md, as the model itself does."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import grasp_jax as gj
+from grasp_jax.config import read_config
+from grasp_jax.files import read_sealed, write_sealed
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.modes import Options, run_mode
+from grasp_jax.run import open_run
+from grasp_jax.serving.answers import Answer
+from grasp_jax.serving.export import (
+    FILES,
+    MANIFEST,
+    TOLERANCE,
+    difference,
+    filled_up,
+    read_export,
+)
+from grasp_jax.serving.histories import check_one_query
+from tests.refusal import assert_names, refusal
+
+ROOT = pathlib.Path(__file__).parent.parent
+K = 12
+SMALL: dict[str, Any] = {
+    "features": 8,
+    "mlp": (8,),
+    "num_layers": 1,
+    "knowledge__width": 8,
+    "num_neighbours": 3,
+    "similar_users": 3,
+    "max_epochs": 1,
+    "batch_size": 64,
+    "shared_negatives": 32,
+    "num_negatives": 20,
+    "learning_rate": 1e-2,
+    "max_length": 9,
+}
+QUICK = [("plain", "sasrec"), ("grasp_plus", "bert4rec"), ("grasp", "gru4rec")]
+OTHERS = ["grasp_softmax", "grasp_wo_attention", "llm_esr", "popularity", "semantic_neighbours"]
+EVERY = [(method, name) for method in ("plain", "grasp_plus", "grasp") for name in BACKBONES]
+LATER = [pair for pair in EVERY if pair not in QUICK] + [(name, "sasrec") for name in OTHERS]
+SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in LATER]
+
+BEFORE = """
+import sys
+sys.path.append({!r})
+ABSENT = ("grasp_jax", "flax", "safetensors", "pyarrow", "pandas")
+sys.modules.update(dict.fromkeys(ABSENT))  # to import one of them is an error now
+"""
+AFTERWARDS = """
+asked = np.load("asked.npz")
+answers = {}
+for n in range(sum(name.startswith("lengths") for name in asked)):
+    queries = {name.removesuffix(f"_{n}"): asked[name] for name in asked if name.endswith(f"_{n}")}
+    histories, lengths, seen = (queries[name] for name in ("histories", "lengths", "seen"))
+    exec(LINES)
+    answers |= {f"scores_{n}": np.asarray(scores), f"rows_{n}": np.asarray(rows)}
+np.savez("answers.npz", **answers)
+assert not any(sys.modules[name] for name in ABSENT)
+"""
+
+
+@pytest.fixture(scope="module")
+def shop() -> gj.Dataset:
+    return gj.Dataset.synthetic(num_users=100, num_items=100)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """One knowledge bank for all of them."""
+    return tmp_path_factory.mktemp("banks") / "bank"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("export") / "run"
+
+
+@pytest.fixture(scope="module")
+def plain(shop: gj.Dataset, workdir: pathlib.Path) -> gj.Recommender:
+    return gj.Recommender(method="plain", **SMALL).fit(shop, workdir)
+
+
+def blocks_of_page() -> list[str]:
+    """The Python of docs/export.md: of export, loading, arrays, asking without gates, query vectors, asking with gates."""
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def answers_elsewhere(
+    folder: pathlib.Path, asked: list[dict[str, np.ndarray]], gated: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scores and rows of batches, by a process with nothing of this package on its path; the folder is called "exported"."""
+    _, loading, arrays, ungated, _, with_queries = blocks_of_page()
+    lines = with_queries if gated else ungated
+    if gated:  # of the two people whom the page asks for
+        nothing = np.zeros((2, asked[0]["text_vector"].shape[1]), np.float32)
+        np.savez(folder.parent / "queries.npz", text_vector=nothing, similar_vector=nothing)
+    kept = "\n".join(line for line in lines.splitlines() if "np.load" not in line)
+    np.savez(
+        folder.parent / "asked.npz",
+        **{f"{name}_{n}": array for n, own in enumerate(asked) for name, array in own.items()},
+    )
+    site = str(
+        pathlib.Path(flatbuffers.__file__).parent.parent
+    )  # wherever this process has it from
+    program = f"{BEFORE.format(site)}\n{loading}\n{arrays}\n{lines}\nLINES = {kept!r}\n{AFTERWARDS}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], cwd=folder.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(folder.parent / "answers.npz") as found:
+        return [(found[f"scores_{n}"], found[f"rows_{n}"]) for n in range(len(asked))]
+
+
+def batches() -> list[list[np.ndarray]]:
+    """Item rows of people: several of few items, one alone, and some with more items than the model reads."""
+    rng = np.random.default_rng(3)
+    lengths = [[1, 2, 5], [7], [1, 9, 9, 14, 30]]
+    return [[rng.integers(0, 100, n).astype(np.int32) for n in each] for each in lengths]
+
+
+@pytest.mark.parametrize(("method", "backbone"), [*QUICK, *SLOW])
+def test_answers_elsewhere(
+    method: str, backbone: str, shop: gj.Dataset, bank: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A program would answer otherwise than the model, for another size of batch, or not without this package."""
+    own: dict[str, Any] = {"knowledge__path": str(bank), **SMALL}
+    model = gj.Recommender(method=method, backbone=backbone, **own).fit(shop)
+    folder = tmp_path / "exported"
+    assert model.export(folder, k=K) <= TOLERANCE["float32"]
+    gated, asked, ids = model.artifact.gated, [], model.artifact.catalogue.ids
+    names = [[ids[own].tolist() for own in people] for people in batches()]
+    for people, histories in zip(batches(), names, strict=True):
+        newest = [own[-9:] for own in people]
+        lengths = np.array([len(own) for own in newest], np.int32)
+        batch = {"histories": filled_up(newest, 5), "lengths": lengths}
+        batch |= {"seen": filled_up(people, -1)}
+        if gated:
+            vectors = model.query_vectors(histories)
+            batch |= {name: np.stack(vectors[name]) for name in ("text_vector", "similar_vector")}
+        asked.append(batch)
+    worst = 0.0
+    for histories, (scores, rows) in zip(
+        names, answers_elsewhere(folder, asked, gated), strict=True
+    ):
+        assert scores.shape == rows.shape == (len(histories), K)
+        frame = model.recommend(histories=histories, k=K)
+        for person, expected in frame.groupby("user"):
+            places = np.array([model.artifact.catalogue.rows[str(i)] for i in expected["item"]])
+            right = Answer(places, expected["score"].to_numpy())
+            worst = max(worst, difference(right, scores[person], rows[person], 1e-5))
+    print(f"{method}-{backbone}: largest relative difference {worst:.1e}")
+    assert worst <= 1e-5
+    manifest = read_sealed(folder / MANIFEST, "")
+    assert manifest["dot_product"] is not gated and manifest["sizes"]["items"] == 100
+    if not gated:  # neither the encoder nor its tables, whatever the method reads
+        exported = read_export(folder)
+        assert set(exported.items) == {"vectors"}
+        assert all(
+            name.split("/")[0] in ("backbone", "mask_vector") for name in exported.parameters
+        )
+
+
+def test_a_folder_says_what_it_is(plain: gj.Recommender, tmp_path: pathlib.Path) -> None:
+    """Nobody could tell an item's id, how to call a program, or whether a vector database may serve the model."""
+    plain.export(tmp_path / "exported", k=1000)
+    assert {path.name for path in (tmp_path / "exported").iterdir()} == {MANIFEST, *FILES}
+    manifest = json.loads((tmp_path / "exported" / MANIFEST).read_text())
+    assert manifest["programs"]["states.stablehlo"]["arguments"]["vectors"] == "float32[V, 8]"
+    assert manifest["programs"]["states.stablehlo"]["results"] == "float32[b, 8]"
+    assert manifest["programs"]["top_k.stablehlo"]["results"] == [
+        "float32[b, 100]",
+        "int32[b, 100]",
+    ]
+    assert manifest["sizes"] == {"items": 100, "width": 8, "k": 100, "max_history": 9}
+    assert manifest["dot_product"] and not manifest["unit_vectors"]
+    assert manifest["made_from"] == plain.artifact.made_from
+    table = pyarrow.parquet.read_table(tmp_path / "exported" / "items.parquet").to_pydict()
+    items = plain.artifact.catalogue
+    assert table["row"] == list(range(100)) and table["id"] == items.ids.tolist()
+    assert table["title"] == items.titles.tolist() and table["count"] == items.counts.tolist()
+    model = read_export(tmp_path / "exported")
+    vectors = np.stack(plain.item_vectors()["vector"])
+    np.testing.assert_allclose(model.items["vectors"], vectors, rtol=1e-6)
+    saved = plain.user_vectors(histories=[items.ids[:3].tolist()])["vector"][0]
+    history = np.arange(3, dtype=np.int32)[None]
+    found = model.states.call(model.parameters, vectors, history, np.array([3], np.int32))
+    np.testing.assert_allclose(found[0], saved, rtol=1e-4, atol=1e-6)
+    more = np.concatenate([vectors, vectors * np.float32(2.0)])  # items that the model never saw
+    scores, rows = model.top_k.call(found, more, np.array([[5, -1]], np.int32))
+    right = np.where(np.arange(200) == 5, -np.inf, np.asarray(found[0]) @ more.T)
+    np.testing.assert_allclose(scores[0], np.sort(right)[::-1][:100], rtol=1e-4, atol=1e-6)
+    assert np.asarray(rows).max() >= 100
+    with pytest.raises(ValueError, match="refining shapes"):  # L <= 9
+        longer = np.zeros((1, 10), np.int32)
+        model.states.call(model.parameters, vectors, longer, np.array([10], np.int32))
+
+
+def test_the_command_line_exports_the_model_that_answers(
+    plain: gj.Recommender, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--mode=export` would write another model than Python, or nowhere."""
+    config = read_config(workdir).with_fields({"recommend.top_n": 7})
+    run_mode("export", lambda: open_run(config, workdir), workdir, Options())
+    model = read_export(workdir / "export")
+    assert model.manifest["sizes"]["k"] == 7
+    assert model.manifest["made_from"]["model"] == plain.artifact.made_from["model"]
+    assert f"{workdir / 'export'}: its scores differ" in capsys.readouterr().out
+
+
+def test_other_folders_and_damage_are_refused(
+    plain: gj.Recommender, tmp_path: pathlib.Path
+) -> None:
+    """Files of something else would be overwritten, an export that was cut short block its place, or a changed bit be served."""
+    folder = tmp_path / "exported"
+    plain.export(folder, k=5)
+    (folder / MANIFEST).unlink()
+    plain.export(folder, k=5)
+    (folder / "notes.txt").write_text("mine")
+    plain.export(folder, k=6)
+    assert (folder / "notes.txt").exists() and read_export(folder).manifest["sizes"]["k"] == 6
+    content = bytearray((folder / FILES[2]).read_bytes())
+    content[-3] ^= 1
+    (folder / FILES[2]).write_bytes(content)
+    assert_names(
+        refusal(read_export, folder), (str(folder / FILES[2]), "copy the whole folder again")
+    )
+    (folder / MANIFEST).write_text("{}")
+    assert_names(refusal(read_export, folder), (str(folder / MANIFEST), "checksum"))
+    assert_names(refusal(plain.export, folder), (str(folder), "holds other files"))
+    write_sealed(tmp_path / "bank" / MANIFEST, {"kind": "bank"})
+    assert_names(refusal(plain.export, tmp_path / "bank"), ("holds other files",))
+    assert_names(refusal(read_export, tmp_path / "bank"), ("'bank'", "expected 'grasp_jax export'"))
+    assert_names(refusal(plain.export, tmp_path / "new", k=0), ("k: 0",))
+    assert_names(refusal(plain.query_vectors, [["no item"]]), ("histories[0]",))
+    known = [plain.artifact.catalogue.ids[:1].tolist()]
+    assert_names(refusal(plain.query_vectors, known), ("plain has no gates", "gated method"))
+    assert_names(refusal(gj.Recommender().export, tmp_path / "new"), ("nothing is trained yet",))
+
+
+def test_what_cannot_be_exported(
+    plain: gj.Recommender, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model would be exported that answers otherwise, or stop with a traceback of jax."""
+    config = plain.artifact.config.with_fields({"model.gate_query": "prefix"})
+    asks_otherwise = dataclasses.replace(plain.artifact, config=config)
+    assert_names(
+        refusal(check_one_query, asks_otherwise),
+        ("config.model.gate_query: 'prefix'", "neighbours"),
+    )
+    monkeypatch.setitem(sys.modules, "jax._src.export.serialization", None)
+    assert_names(refusal(plain.export, tmp_path / "new"), ("pip install flatbuffers",))
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("grasp_jax.serving.export._difference", lambda *_: 0.25)
+    message = refusal(plain.export, tmp_path / "new")
+    assert_names(message, (str(tmp_path / "new"), "differ", "2.5e-01", "at most 1e-05"))
+    assert not (tmp_path / "new" / MANIFEST).exists()
+
+
+def test_answers_that_differ_are_found() -> None:
+    """A wrong program would pass its check, or a right one fail it because two items tie."""
+    own = Answer(np.array([3, 1, 2]), np.array([2.0, 1.0, 0.5], np.float32))
+    scores = np.array([2.0, 1.0, 0.5, -np.inf], np.float32)
+    assert difference(own, scores, np.array([3, 1, 2, 0]), 1e-5) == 0
+    assert difference(own, scores, np.array([1, 3, 2, 0]), 1e-5) == np.inf
+    assert difference(own, scores + np.float32(0.1), np.array([3, 1, 2, 0]), 1e-5) > 0.04
+    assert difference(own, np.where(scores < 0, 0.1, scores), np.array([3, 1, 2, 0]), 1) == np.inf
+    assert difference(own, scores[:2], np.array([3, 1]), 1e-5) == np.inf
+    tied = Answer(np.array([3, 1]), np.array([1.0, 1.0], np.float32))
+    assert difference(tied, np.ones(2, np.float32), np.array([1, 3]), 1e-5) == 0
