@@ -312,10 +312,9 @@ def ahead() -> Page:
         for method, backbone in trials(runs[0]):
             named = name.removeprefix("ahead-") if method == "grasp_plus" else method
             minutes = np.mean([_minutes(run, method) for run in runs])
-            cores = runs[0].results["about"]["cores"]
             line = _by_protocol(_together(runs), method, backbone, named)
-            body.append([*line, f"{minutes:.0f} x {cores}"])
-    header = [*BY_PROTOCOL, "minutes x cores"]
+            body.append([*line, f"{minutes:.0f}"])
+    header = [*BY_PROTOCOL, "minutes of training"]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent"
     return _page(Table("ahead", title, header, body))
 
