@@ -34,6 +34,7 @@ PLUS: dict[str, dict[str, Any]] = {
     "no_id_tower": {"model.plus.id_towers": 0},
     "no_text_tower": {"model.plus.text_towers": 0},
     "no_company_tower": {"model.plus.company_towers": 0},
+    "no_match": {"model.plus.match_weight": 0.0},
     "learned_text_trust": {"model.plus.text_trust": "learned"},
     "not_whitened": {"model.plus.text_whitening": 0.0},
     "wholly_whitened": {"model.plus.text_whitening": 1.0},

@@ -324,7 +324,7 @@ class Recommender:
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
 
     def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
-        """Writes into a folder what answers with jax and numpy alone: docs/export.md.
+        """Writes into a folder what answers with jax, numpy and flatbuffers alone: docs/export.md.
 
         The folder is read again, and its answers are compared with those of the model.
 

@@ -190,7 +190,7 @@ def refit(run: Run, options: Options) -> None:
 
 
 def export(run: Run, options: Options) -> None:
-    """Writes the trained model that validation prefers as programs that need jax and numpy alone."""
+    """Writes the trained model that validation prefers as programs that need jax, numpy and flatbuffers alone."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"

@@ -100,14 +100,15 @@ class PlusConfig(Section):
     match_rare: float = field(
         4.0,
         Real(0, 1e6),
-        "Of late fusion: how many times that weight is added to it for an item without training "
-        "interactions; half of that with 3 of them, a quarter with 9.",
+        "Of late fusion: more weight for rare items: match_weight * (1 + match_rare * 3 / (n + 3)) for "
+        "an item with n training interactions.",
         before=4.0,
     )
     match_decay: float = field(
         0.6,
         Real(0, 1, "a number from 0 to 1"),
-        "Of that cosine: weight of an item of the history beside that of the item after it.",
+        "Of late fusion: weight of each item of the history in that cosine, as a multiple of the next "
+        "newer item's: 1 weighs all alike, 0 reads the newest alone.",
         before=0.6,
     )
     gate: str = field("none", GATES, "As model.gate.")

@@ -68,8 +68,8 @@ class TrainConfig(Section):
     decay_epochs: int = field(
         0,
         Whole(0, 10**6),
-        "Epochs in which learning rates fall evenly to 0, step by step, at most max_epochs of which "
-        "are trained; 0: they stay as they are.",
+        "Epochs over which learning rates fall linearly to 0, max_epochs or more; with more, training "
+        "ends before they reach 0. 0: they are constant.",
         before=0,
     )
     weight_decay: float = field(

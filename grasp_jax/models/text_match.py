@@ -1,7 +1,7 @@
 """How much the nearness of texts counts in a score, item by item: more for items that training has hardly seen.
 
-The cosine of an item's text with the texts of a history, which nobody trains, ranks rare items far better than towers do: cross-entropy
-teaches these that rare items are seldom the answer. A score in which it counts more for rare items has both.
+Towers that are trained by cross-entropy rank rare items low, for they are seldom the answer. The cosine of an item's text with the texts
+of a history does not depend on how often the item was bought, so it gets more weight for rare items (docs/studies.md).
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ HALF = 3.0
 
 
 def match_weights(counts: np.ndarray, weight: float, rare: float) -> np.ndarray:
-    """[V, 1] float32: `weight` for items that are bought often, and 1 + `rare` times as much for those that nobody has bought.
+    """[V, 1] float32: `weight` for items that are bought often, up to (1 + `rare`) times `weight` for items that nobody bought.
 
     Args:
       counts: [V] training interactions.

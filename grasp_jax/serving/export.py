@@ -1,4 +1,4 @@
-"""A folder from which a trained model answers with jax and numpy alone: two programs, their arrays and the items.
+"""A folder from which a trained model answers with jax, numpy and flatbuffers alone: two programs, their arrays and the items.
 
 states.stablehlo        histories -> states, `programs.states_of`
 top_k.stablehlo         states -> the best items, `programs.top_k_of`

@@ -86,7 +86,7 @@ class Step:
       shape: static numbers.
       loss: of the scores.
       optimiser: Adam, in one of its forms.
-      decay_steps: in which learning rates fall evenly to 0; 0: they stay as they are.
+      decay_steps: over which learning rates fall linearly to 0; 0: they are constant.
     """
 
     model: SequenceModel
@@ -119,7 +119,7 @@ class Step:
         ), tables
 
     def rates(self, per_replica: PerReplica, number: jax.Array) -> PerReplica:
-        """With the learning rates of step `number`, counted over all epochs.
+        """With the learning rates of step `number`, counted over all epochs: times 1 - number / decay_steps, at least 0.
 
         Source: the linear decay of Defazio et al., 2023, arXiv 2310.07831.
         """

@@ -18,7 +18,7 @@ class Towers(AroundBackbone):
       backbone: what each tower has a copy of, D wide.
       features: D, of one tower.
       dropouts: of each tower its rate of dropout, or None for the rate that the config's `model.dropout` gives.
-      match_decay: of `PooledHistory`, which makes the state of the text that comes after the towers, if there is any.
+      match_decay: `decay` of `PooledHistory`, which makes the history's side of the match, the text after the towers, if there is any.
     """
 
     features: int

@@ -2,7 +2,7 @@
 
 A score is the sum of what the towers say, `o_id . e + o_text . t + ...`, one product of vectors as wide as all towers. By default each
 tower is trained by its own loss (`config.train.towers`), so that none can lean on another. After the towers comes what nobody trains: the
-text itself, one long and weighed (`models.text_match`), for the cosine of an item with a history.
+text itself, scaled to length 1 and times its weight (`models.text_match`), for the cosine of an item with a history.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ MATCH = "match"  # frozen table [V, 1]: weights of the cosine
 
 
 class TowerEncoder(ItemEncoder):
-    """Item vectors [ID | ... | text | ... | company | ... | match], each D wide, the match E.
+    """Item vectors [ID | ... | text | ... | company | ... | match], each D wide, and the match E.
 
     Attributes:
       num_items: V.
