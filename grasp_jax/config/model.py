@@ -95,7 +95,7 @@ class PlusConfig(Section):
         Real(0, 1e6),
         "Of late fusion: weight of the cosine of an item's text with the texts of the history, which "
         "nobody trains; 0 leaves it out.",
-        before=0.0,
+        before=5.0,  # of early fusion, which all earlier workdirs have, it says nothing
     )
     match_rare: float = field(
         4.0,
