@@ -363,7 +363,6 @@ BY_PROTOCOL = (
 TITLES = {
     "shop-skin": "The department Skin Care, `lsa` vectors; percent",
     "shop-hair": "The department Hair Care, `lsa` vectors; percent",
-    "ties": "Amazon Beauty 5-core, MiniLM vectors, interactions of a user on the same day in random order; percent",
 }
 
 

@@ -52,6 +52,7 @@ from grasp_jax.serving.answers import (
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import OnDevice
+from grasp_jax.serving.programs import QUERIES
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
@@ -296,7 +297,7 @@ class Recommender:
                 f"query_vectors: no item of histories[{empty[0]}] is known; leave out people without a known item"
             )
         vectors = people.query_vectors(self.artifact, rows)
-        columns = dict(zip(("text_vector", "similar_vector"), map(list, vectors), strict=True))
+        columns = dict(zip(QUERIES, map(list, vectors), strict=True))
         return as_frame({"user": np.arange(len(rows)), **columns})
 
     def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:

@@ -1,4 +1,4 @@
-"""Learning rates that fall evenly to 0: each step's, from a config to the parameters, over dispatches and epochs."""
+"""Learning rates that fall linearly to 0: each step's, from a config to the parameters, over dispatches and epochs."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def rate(decay_steps: int, number: int) -> float:
     return float(rates[0])
 
 
-def test_rates_fall_evenly() -> None:
+def test_rates_fall_linearly() -> None:
     """A training would end with the wrong rate, or a rate below 0 climb its loss."""
     for number in range(8):
         assert rate(8, number) == pytest.approx(0.1 * (8 - number) / 8, rel=1e-6)
