@@ -8,117 +8,26 @@ A study's runs are points of `configs/sweep.py`; the pages and their words are w
 
 import json
 import pathlib
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-
-from benchmarks.record import RESULTS, save
+from benchmarks.record import RESULTS
+from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
+from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
 from configs import sweep
 from grasp_jax.evaluation.results import spread
 from grasp_jax.files import write_text
 from grasp_jax.report import figures
-from grasp_jax.report.formats import markdown
-from grasp_jax.report.runs import Run, read_run
+from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, ablation, trials, values
 
-Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-METRICS = ("NDCG@10", "HR@10")
-PROTOCOLS = ("full_unseen", "full", "sampled100")
 ORDER = ("plain", "grasp", "grasp_plus")  # of rows
-GROUPS = ("all", "tail_item", "head_item", "tail_user")
-EPOCH = (
-    "method",
-    "backbone",
-    "seed",
-    "dropout",
-    "learning_rate",
-    "epoch",
-    "loss",
-    "valid_ndcg@10",
-    "train_seconds",
-)
-FOLDERS = re.compile(
-    r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
-)  # of an absolute path, all but the last two parts
-ROW = (
-    "dataset",
-    "method",
-    "backbone",
-    "seed",
-    "dropout",
-    "learning_rate",
-    "best_epoch",
-    "commit",
-    "protocol",
-    "group",
-    "n",
-    *METRICS,
-)
-
-
-def keep(name: str, folders: Sequence[str]) -> None:
-    """Adds finished workdirs to the study, in place of kept runs of the same names."""
-    path = _path(name)
-    kept = {
-        run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])
-    }
-    for folder in folders:
-        run = _kept(read_run(pathlib.Path(folder)))
-        kept[run["name"]] = json.loads(
-            FOLDERS.sub("", json.dumps(run))
-        )  # where files lie on this machine tells a reader nothing
-    save(path, {"runs": list(kept.values())})
-
-
-def _kept(run: Run) -> dict[str, Any]:
-    rows = [{key: row.get(key) for key in ROW} for row in run.rows if row["group"] in GROUPS]
-    about = {
-        key: value
-        for key, value in run.results["about"].items()
-        if key not in ("lengths", "table1")
-    }
-    return {
-        "name": run.name,
-        "config": run.config | {"data": run.config["data"] | {"path": ""}},
-        "results": {"rows": rows, "comparisons": run.results["comparisons"], "about": about},
-        "epochs": [{key: record.get(key) for key in EPOCH} for record in run.epochs],
-        "gates": [
-            {
-                "method": method,
-                "backbone": backbone,
-                "wrong": wrong,
-                "n": len(own),
-                "mean": own.mean(0).tolist(),
-                "std": own.std(0).tolist(),
-            }
-            for (method, backbone), stored in run.gates.items()
-            for wrong in (False, True)
-            if len(own := stored["gates"][stored["corrupted"] == wrong].astype(np.float64))
-        ],
-    }
-
-
-def _read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
-    """The kept runs, and the mean gates of each by its name."""
-    stored = json.loads(_path(name).read_text())["runs"]
-    runs = [
-        Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {})
-        for run in stored
-    ]
-    return runs, {run["name"]: run["gates"] for run in stored}
-
-
-def _path(name: str) -> pathlib.Path:
-    return RESULTS / f"study-{name}.json"
 
 
 def gates() -> Page:
     """Every query and temperature: what training reaches, what validation says, how far the gates move."""
-    runs, moved = _read("gates")
+    runs, moved = read("gates")
     order = sorted(
         runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"])
     )
@@ -148,7 +57,7 @@ def gates() -> Page:
         "test, tail items",
         "spread of the gates",
     ]
-    return _page(
+    return page(
         Table("gates", "Queries and temperatures", header, body),
         gates=figures.gate_temperature(runs),
     )
@@ -157,7 +66,7 @@ def gates() -> Page:
 def plus_attention() -> Page:
     """grasp_plus with the gates that the study found worth having, beside grasp_plus without them, by each loss that was tried."""
     body = []
-    for run in _read("plus_attention")[0]:
+    for run in read("plus_attention")[0]:
         model, train = run.config["model"], run.config["train"]
         loss = (
             "bce"
@@ -181,9 +90,7 @@ def plus_attention() -> Page:
         "full",
         "full, tail items",
     ]
-    return _page(
-        Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body)
-    )
+    return page(Table("plus_attention", "grasp_plus with and without gates, NDCG@10", header, body))
 
 
 def _last_and_best(run: Run) -> tuple[float, float]:
@@ -195,7 +102,7 @@ def _last_and_best(run: Run) -> tuple[float, float]:
 
 def parts() -> Page:
     """grasp_plus with one part changed, beside grasp_plus; a part of early fusion beside early fusion, where that was run."""
-    runs, _ = _read("parts")
+    runs, _ = read("parts")
     by_name = {run.name: run for run in runs}
     columns = [
         ("sampled100", "all"),
@@ -233,12 +140,12 @@ def parts() -> Page:
         "full, tail items",
         "sampled, change",
     ]
-    return _page(Table("parts", "NDCG@10, percent", header, body))
+    return page(Table("parts", "NDCG@10, percent", header, body))
 
 
 def table4() -> Page:
     """GRASP less its parts."""
-    return _page(ablation(_read("table4")[0][0]))
+    return page(ablation(read("table4")[0][0]))
 
 
 def encoders() -> Page:
@@ -247,7 +154,7 @@ def encoders() -> Page:
     if (path := RESULTS / "table2.json").exists():
         ids_alone = Run("table2", {}, json.loads(path.read_text()), [], {}, {})
         body.append(["none", "", "plain", *_ndcg(ids_alone, "plain", "sasrec")])
-    for run in _read("encoders")[0]:
+    for run in read("encoders")[0]:
         knowledge = run.config["knowledge"]
         prompt = next(
             name
@@ -265,7 +172,7 @@ def encoders() -> Page:
         "full",
         "full, tail items",
     ]
-    return _page(
+    return page(
         Table(
             "encoders",
             "NDCG@10, percent",
@@ -285,7 +192,7 @@ def _ndcg(run: Run, method: str, backbone: str) -> list[str]:
 
 def curves() -> Page:
     """Figure 4: K and D."""
-    runs, _ = _read("curves")
+    runs, _ = read("curves")
     body = []
     for letter in figures.CURVES:
         for value, run in (
@@ -300,114 +207,14 @@ def curves() -> Page:
     table = Table(
         "curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body
     )
-    return _page(
+    return page(
         table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D")
     )
 
 
-def ahead() -> Page:
-    """Methods by one protocol, what is trained by one loss: without training, by IDs alone, and late fusion."""
-    body = []
-    for name, runs in _by_name(_read("ahead")[0]).items():
-        for method, backbone in trials(runs[0]):
-            named = name.removeprefix("ahead-") if method == "grasp_plus" else method
-            minutes = np.mean([_minutes(run, method) for run in runs])
-            line = _by_protocol(_together(runs), method, backbone, named)
-            body.append([*line, f"{minutes:.0f}"])
-    header = [*BY_PROTOCOL, "minutes of training"]
-    title = "Amazon Beauty 5-core, MiniLM vectors, SASRec, cross-entropy; percent"
-    return _page(Table("ahead", title, header, body))
-
-
-def wrong() -> Page:
-    """Late fusion with learned trust where a share of the texts is another's, beside what reads no text."""
-    runs, _ = _read("wrong")
-    runs = sorted(runs, key=lambda run: run.config["knowledge"]["corruption"]["share"])
-    body = [
-        _by_protocol(
-            run,
-            "grasp_plus",
-            "sasrec",
-            f"learned trust, {100 * run.config['knowledge']['corruption']['share']:.0f} % wrong",
-        )
-        for run in runs
-    ]
-    without = {"sasrec_ce": "no text (sasrec ce)", "grasp_plus": "full trust, 0 % wrong"}
-    for runs in _by_name(_read("ahead")[0]).values():
-        for method, backbone in trials(runs[0]):
-            if method in without and runs[0].name.startswith(f"ahead-{method}"):
-                body.append(_by_protocol(_together(runs), method, backbone, without[method]))
-    title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
-    return _page(Table("wrong", title, list(BY_PROTOCOL), body))
-
-
-def shops() -> Page:
-    """The settings of `configs/beauty5.py:best` on shops and vectors that they were not chosen on."""
-    tables = []
-    for run in _read("shops")[0]:
-        body = [
-            _by_protocol(run, method, backbone, method.replace("_", " "))
-            for method, backbone in trials(run)
-        ]
-        title = TITLES[run.name]
-        tables.append(Table(run.name, title, list(BY_PROTOCOL), body))
-    return _page(*tables)
-
-
-BY_PROTOCOL = (
-    "method",
-    "seeds",
-    *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in METRICS),
-    "full_unseen NDCG@10, tail items",
-)
-TITLES = {
-    "shop-skin": "The department Skin Care, `lsa` vectors; percent",
-    "shop-hair": "The department Hair Care, `lsa` vectors; percent",
-}
-
-
-def _by_protocol(run: Run, method: str, backbone: str, name: str) -> list[str]:
-    """A line of `BY_PROTOCOL`."""
-    line = [name.replace("_", " "), str(len(_seeds(run, method)))]
-    for protocol in PROTOCOLS:
-        line += [
-            spread(values(run, method, backbone, protocol, "all", metric)) for metric in METRICS
-        ]
-    line.append(spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10")))
-    return line
-
-
-def _by_name(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in nothing but the seed, NAME-seedN, by their name without it."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(re.sub(r"-seed\d+$", "", run.name), []).append(run)
-    return found
-
-
-def _together(runs: Sequence[Run]) -> Run:
-    """One run with the results of all."""
-    first = runs[0]
-    rows = [row for run in runs for row in run.rows]
-    return Run(first.name, first.config, first.results | {"rows": rows}, first.epochs, {}, {})
-
-
-def _minutes(run: Run, method: str) -> float:
-    """Of training one model, validation left out."""
-    seconds: dict[int, float] = {}
-    own = [record for record in run.epochs if record["method"] == method]
-    for record in own:  # of models that train together, each has the seconds of all
-        seconds[record["epoch"]] = record["train_seconds"]
-    return sum(seconds.values()) / 60 / max(len({record["seed"] for record in own}), 1)
-
-
-def _seeds(run: Run, method: str) -> set[int]:
-    return {row["seed"] for row in run.rows if row["method"] == method}
-
-
 def robustness() -> Page:
     """Wrong descriptions: NDCG@10 overall and of tail users, and the gates of users with and without a wrong description."""
-    runs, moved = _read("robustness")
+    runs, moved = read("robustness")
     order = sorted(
         runs,
         key=lambda run: (
@@ -443,7 +250,7 @@ def robustness() -> Page:
         "similar",
         "global",
     ]
-    return _page(
+    return page(
         Table("robustness", "Sampled NDCG@10, percent", header, body),
         Table(
             "gates",
@@ -456,12 +263,6 @@ def robustness() -> Page:
     )
 
 
-def _page(*tables: Table, **drawn: str | None) -> Page:
-    there = {name: svg for name, svg in drawn.items() if svg is not None}
-    links = [f"![{name}](figures/{name}.svg)\n" for name in there]
-    return "\n".join([*links, *map(markdown, tables)]).strip(), there
-
-
 STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "gates": ("attention-and-leakage.md", gates),
     "plus_attention": ("attention-and-leakage.md", plus_attention),
@@ -470,22 +271,32 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
+    "headline": ("../README.md", headline),
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
+    "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
 }
 
 
+RECORDS = {"headline": "ahead"}  # of what is drawn from another study's runs
+
+
+def has_runs(name: str) -> bool:
+    """Whether runs were kept that a page is written from."""
+    return path_of(RECORDS.get(name, name)).exists()
+
+
 def write_pages() -> None:
     """Rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->` for every study that has kept runs."""
-    for name, (page, make) in STUDIES.items():
-        if _path(name).exists():
+    for name, (document, make) in STUDIES.items():
+        if has_runs(name):
             begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
             text, drawn = make()
             for figure, svg in drawn.items():
                 write_text(DOCS / "figures" / f"{figure}.svg", svg)
-            head, rest = (DOCS / page).read_text(encoding="utf-8").split(begin)
-            write_text(DOCS / page, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+            head, rest = (DOCS / document).read_text(encoding="utf-8").split(begin)
+            write_text(DOCS / document, f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
-from benchmarks import studies
-from tests.test_report import workdir
+from benchmarks import studies, study_intervals, study_late_fusion, study_records
+from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.report.tables import trials, values
+from tests.test_report import SEEDS, workdir
 
 
 @pytest.fixture
 def pages(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """Empty results, and a page by hand that has places for the gates' study and the robustness study."""
-    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(study_records, "RESULTS", tmp_path)
     monkeypatch.setattr(studies, "DOCS", tmp_path / "docs")
     (tmp_path / "docs").mkdir()
     for page in {page for page, _ in studies.STUDIES.values()}:
@@ -33,7 +36,9 @@ def test_a_page_says_what_the_kept_runs_measured(
     tmp_path: pathlib.Path, pages: pathlib.Path
 ) -> None:
     """A figure would come from another run, or the words around it be lost."""
-    studies.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3), gate_run(tmp_path / "b", 8.0, 0.4)])
+    study_records.keep(
+        "gates", [gate_run(tmp_path / "a", 1.0, 0.3), gate_run(tmp_path / "b", 8.0, 0.4)]
+    )
     studies.write_pages()
     text = (pages / "attention-and-leakage.md").read_text()
     assert (
@@ -46,9 +51,9 @@ def test_a_page_says_what_the_kept_runs_measured(
 
 def test_a_run_kept_again_replaces_itself(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
     """A repeated run would stand twice, or the other runs of the study be dropped."""
-    studies.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3)])
-    studies.keep("gates", [gate_run(tmp_path / "b", 8.0, 0.4)])
-    studies.keep("gates", [gate_run(tmp_path / "again" / "a", 1.0, 0.2)])
+    study_records.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3)])
+    study_records.keep("gates", [gate_run(tmp_path / "b", 8.0, 0.4)])
+    study_records.keep("gates", [gate_run(tmp_path / "again" / "a", 1.0, 0.2)])
     stored = json.loads((tmp_path / "study-gates.json").read_text())["runs"]
     assert [(run["name"], run["results"]["rows"][0]["NDCG@10"]) for run in stored] == [
         ("a", 0.2),
@@ -63,7 +68,7 @@ def test_robustness_tells_wrong_descriptions_apart(
     for share, value in ((0.0, 0.4), (0.5, 0.3)):
         config = {"knowledge.corruption.kind": "swap", "knowledge.corruption.share": share}
         folder = workdir(tmp_path / f"p{share}", {"grasp": value, "llm_esr": value - 0.1}, **config)
-        studies.keep("robustness", [folder])
+        study_records.keep("robustness", [folder])
     text, _ = studies.robustness()
     assert "| swap | 50 % | 30.50 ± 0.71 | 20.50 ± 0.71 | 30.50 ± 0.71 | 20.50 ± 0.71 |" in text
     assert text.count("| wrong |") == 2 and text.count("| as written |") == 2
@@ -72,7 +77,7 @@ def test_robustness_tells_wrong_descriptions_apart(
 def test_committed_pages_are_those_of_the_committed_runs() -> None:
     """A page would show figures that no kept run has."""
     for name, (page, make) in studies.STUDIES.items():
-        if studies._path(name).exists():
+        if studies.has_runs(name):
             text = (studies.DOCS / page).read_text(encoding="utf-8")
             assert make()[0] in text, (
                 f"{page}: {name} is not what `python -m benchmarks.studies` writes"
@@ -85,6 +90,58 @@ def test_where_files_lay_is_not_kept(tmp_path: pathlib.Path, pages: pathlib.Path
         "knowledge.sentence.model": "/home/somebody/models/minilm/model",
         "data.items_file": "../shared/items.jsonl",
     }
-    studies.keep("encoders", [workdir(tmp_path / "a", {"grasp": 0.3}, **given)])
+    study_records.keep("encoders", [workdir(tmp_path / "a", {"grasp": 0.3}, **given)])
     kept = (tmp_path / "study-encoders.json").read_text()
     assert "minilm/model" in kept and "somebody" not in kept and "../shared/items.jsonl" in kept
+
+
+def test_seeds_of_one_row_in_two_runs_are_one_row(
+    tmp_path: pathlib.Path, pages: pathlib.Path
+) -> None:
+    """A variant of grasp_plus would be averaged with another one, or each seed get a row of its own."""
+    given = {"train.loss": "ce"}
+    study_records.keep(
+        "ahead",
+        [
+            workdir(tmp_path / "ahead-best-seed42", {"grasp_plus": 0.3, "llm_esr": 0.1}, **given),
+            workdir(tmp_path / "ahead-best-seed43", {"grasp_plus": 0.5}, **given),
+            workdir(tmp_path / "ahead-no_match", {"grasp_plus": 0.2}, **given),
+            workdir(tmp_path / "ahead-published", {"llm_esr": 0.4}),
+        ],
+    )
+    runs = study_late_fusion.merged(study_records.read("ahead")[0])
+    means = {
+        trial: values(run, *trials(run)[0], "full", "all", "NDCG@10").mean()
+        for trial, run in runs.items()
+    }
+    assert means == pytest.approx(
+        {
+            ("best", "cross-entropy"): 40.5,
+            ("llm_esr", "cross-entropy"): 10.5,
+            ("no_match", "cross-entropy"): 20.5,
+            ("llm_esr", "BCE"): 40.5,
+        }
+    )
+
+
+def test_differences_are_those_of_the_ranks(tmp_path: pathlib.Path) -> None:
+    """A row would be compared with another baseline or protocol, or with a sign the wrong way round."""
+    rng = np.random.default_rng(0)
+    folders, ranks = [], {}
+    for method in ("sasrec_ce", "llm_esr"):
+        folders.append(workdir(tmp_path / method, {method: 0.3}, **{"train.loss": "ce"}))
+        (tmp_path / method / "ranks").mkdir(exist_ok=True)
+        for protocol in study_records.PROTOCOLS:
+            for seed in SEEDS:
+                own = ranks[method, protocol, seed] = rng.integers(0, 30, 400)
+                name = f"{method}-sasrec-seed{seed}-{protocol}.npz"
+                np.savez(tmp_path / method / "ranks" / name, rank=own)
+    found = study_intervals.differences(folders)
+    assert list(found) == ["llm_esr cross-entropy"]
+    for protocol in ("full", "sampled100"):
+        base, own = (
+            np.mean([ndcg_at_10(ranks[method, protocol, seed]) for seed in SEEDS])
+            for method in ("sasrec_ce", "llm_esr")
+        )
+        difference, low, high = found["llm_esr cross-entropy"][protocol]
+        assert difference == pytest.approx(100 * (own - base)) and low < difference < high

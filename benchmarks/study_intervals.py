@@ -1,0 +1,65 @@
+"""How far each row of the study `ahead` is from SASRec by cross-entropy, with intervals over users and seeds.
+
+    python -m benchmarks.study_intervals runs/ahead-*
+
+Reads the rank of every test user, which finished workdirs hold and the committed records do not, and keeps the differences as
+benchmarks/results/study-ahead-against.json, from where `python -m benchmarks.studies` takes them.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.record import save
+from benchmarks.study_late_fusion import BASELINE, LOSSES, Trial, label, loss
+from benchmarks.study_records import PROTOCOLS, path_of
+from grasp_jax.evaluation.significance import compare, ndcg_gains
+from grasp_jax.report.runs import read_run
+
+Gains = dict[Trial, dict[str, list[np.ndarray]]]  # by row, protocol and seed: [n] NDCG@10
+
+
+def differences(folders: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """By row and protocol: NDCG@10 less that of SASRec by cross-entropy in percent, lower and upper end of its 95 % interval.
+
+    Args:
+      folders: finished workdirs; seeds of one row may be in several.
+    """
+    gains = _gains(folders)
+    base = gains[BASELINE, LOSSES["ce"]]
+    found: dict[str, dict[str, list[float]]] = {}
+    for (name, by), own in gains.items():
+        if name != BASELINE:
+            found[f"{name} {by}".strip()] = {
+                protocol: _difference(np.stack(base[protocol]), np.stack(own[protocol]))
+                for protocol in PROTOCOLS
+            }
+    return found
+
+
+def _difference(base: np.ndarray, own: np.ndarray) -> list[float]:
+    result = compare({"base": base, "own": own})[0]
+    return [100 * value for value in (result.difference, result.low, result.high)]
+
+
+def _gains(folders: Sequence[str]) -> Gains:
+    gains: Gains = {}
+    for folder in map(pathlib.Path, folders):
+        run = read_run(folder)
+        for row in run.rows:
+            if row["group"] != "all":
+                continue
+            method, seed, protocol = row["method"], row["seed"], row["protocol"]
+            stored = folder / "ranks" / f"{method}-{row['backbone']}-seed{seed}-{protocol}.npz"
+            with np.load(stored, allow_pickle=False) as ranks:
+                by_protocol = gains.setdefault((label(run.name, method), loss(run, method)), {})
+                by_protocol.setdefault(protocol, []).append(ndcg_gains(ranks["rank"]))
+    return gains
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m benchmarks.study_intervals WORKDIR ...")
+    save(path_of("ahead-against"), {"differences": differences(sys.argv[1:])})

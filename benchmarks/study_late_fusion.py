@@ -1,0 +1,238 @@
+"""The pages on late fusion: every method by one protocol, wrong texts, other shops, and other ways to split and order the data.
+
+A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN where its seeds were trained in several runs. The variant names a row of
+`grasp_plus`, which stands in many forms; other rows are called by their method.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
+from grasp_jax.evaluation.results import spread
+from grasp_jax.models.methods import METHODS
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import Table, trials, values
+
+OURS, BASELINE = "grasp_plus", "sasrec_ce"
+BY_PROTOCOL = (
+    "method",
+    "loss",
+    "seeds",
+    *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in METRICS),
+    "full_unseen NDCG@10, tail items",
+)
+LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
+BY_GROUP = {"tail_item": "tail items", "head_item": "head items", "tail_user": "tail users"}
+SHOPS = {
+    "shop-skin": "The department Skin Care, `lsa` vectors; percent",
+    "shop-hair": "The department Hair Care, `lsa` vectors; percent",
+}
+SPLITS = {
+    "split-time": "Split by two days for everybody, `lsa` vectors; percent",
+    "split-ties": "Interactions of a user on one day in random order, MiniLM vectors; percent",
+}
+HEADLINE = {
+    ("semantic_neighbours", ""): "cosine of texts, not trained (`semantic_neighbours`)",
+    ("plain", "BCE"): "plain SASRec by its published loss, IDs alone (`plain`)",
+    ("sasrec_ce", "cross-entropy"): "plain SASRec by cross-entropy, IDs alone (`sasrec_ce`)",
+    ("grasp", "cross-entropy"): "GRASP (`grasp`)",
+    ("llm_esr", "cross-entropy"): "LLM-ESR (`llm_esr`)",
+    ("unisrec_id", "cross-entropy"): "UniSRec with IDs (`unisrec_id`)",
+    ("id_text_sum", "cross-entropy"): "ID vector plus projected text (`id_text_sum`)",
+    ("three_id_towers", "cross-entropy"): "control: three ID towers, no text",
+    ("id_and_match", "cross-entropy"): "one ID tower and the match",
+    ("grasp_plus", "cross-entropy"): "**`grasp_plus`** (`configs/beauty5.py:best`)",
+}
+HEADLINE_COLUMNS = {
+    "full catalogue, seen items left out: NDCG@10 / HR@10": ("full_unseen", "all", METRICS),
+    "the same, tail items: NDCG@10": ("full_unseen", "tail_item", METRICS[:1]),
+    "full catalogue: NDCG@10 / HR@10": ("full", "all", METRICS),
+    "among 100 negatives: NDCG@10 / HR@10": ("sampled100", "all", METRICS),
+}
+Trial = tuple[str, str]  # label and loss of a row
+
+
+def label(run: str, method: str) -> str:
+    """What a row is called: the method, or of `grasp_plus` the variant that the run is named after."""
+    variant = re.sub(r"^[a-z]+-|-seed\d+$", "", run)
+    return variant if method == OURS else method
+
+
+def loss(run: Run, method: str) -> str:
+    """The loss that a method was trained by; "" if it is not trained."""
+    if not METHODS[method].trained:
+        return ""
+    named = run.config["train"]["loss"]
+    own = "ce" if method == OURS else METHODS[method].loss
+    return LOSSES[own if named == "auto" else named]
+
+
+def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
+    """What was measured of each label by each loss, in the order of the runs; seeds of several runs together."""
+    found: dict[Trial, list[tuple[Run, str]]] = {}
+    for run in runs:
+        for method, _ in trials(run):
+            found.setdefault((label(run.name, method), loss(run, method)), []).append((run, method))
+    return {trial: _together(parts) for trial, parts in found.items()}
+
+
+def _together(parts: Sequence[tuple[Run, str]]) -> Run:
+    """One run with the rows and epochs of a method in several."""
+    first = parts[0][0]
+    rows = [row for run, method in parts for row in run.rows if row["method"] == method]
+    epochs = [
+        record | {"run": run.name}
+        for run, method in parts
+        for record in run.epochs
+        if record["method"] == method
+    ]
+    return Run(first.name, first.config, first.results | {"rows": rows}, epochs, {}, {})
+
+
+def ahead() -> Page:
+    """Methods by one protocol: without training, by IDs alone, with text, and late fusion; then the same by groups."""
+    found = merged(read("ahead")[0])
+    path = path_of("ahead-against")
+    against = json.loads(path.read_text())["differences"] if path.exists() else {}
+    body, groups = [], []
+    for (name, by), run in found.items():
+        method, backbone = trials(run)[0]
+        difference = against.get(f"{name} {by}".strip(), {}).get("full_unseen")
+        over = (
+            ""
+            if difference is None
+            else f"{difference[0]:+.2f} [{difference[1]:+.2f}, {difference[2]:+.2f}]"
+        )
+        line = _by_protocol(run, method, backbone, name, by)
+        body.append([*line, over, f"{_minutes(run):.0f}"])
+        groups.append(
+            [_words(name), by]
+            + [
+                spread(values(run, method, backbone, protocol, group, "NDCG@10"))
+                for protocol in ("full_unseen", "sampled100")
+                for group in BY_GROUP
+            ]
+        )
+    header = [*BY_PROTOCOL, "full_unseen NDCG@10 less SASRec's", "minutes of training"]
+    title = "Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
+    note = "In brackets: 95 % interval over users, and over seeds where there are several"
+    of_groups = ["method", "loss"] + [
+        f"{protocol}, {name}"
+        for protocol in ("full_unseen", "sampled100")
+        for name in BY_GROUP.values()
+    ]
+    return page(
+        Table("ahead", title, header, body, note if against else ""),
+        Table("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
+    )
+
+
+def wrong() -> Page:
+    """Late fusion with learned trust, and LLM-ESR, where a share of the texts is another's, beside what reads no text."""
+    runs = sorted(read("wrong")[0], key=lambda run: (trials(run)[0][0] != OURS, _share(run)))
+    body = []
+    for run in runs:
+        method, backbone = trials(run)[0]
+        trust = ", learned trust" if run.config["model"]["plus"]["text_trust"] == "learned" else ""
+        name = f"{method}{trust if method == OURS else ''}, {100 * _share(run):.0f} % wrong"
+        body.append(_by_protocol(run, method, backbone, name, loss(run, method)))
+    named = {
+        BASELINE: "sasrec_ce, no text",
+        OURS: "grasp_plus, full trust, 0 % wrong",
+        "llm_esr": "llm_esr, 0 % wrong",
+    }
+    for (name, by), run in merged(read("ahead")[0]).items():
+        if name in named and by == LOSSES["ce"]:
+            body.append(_by_protocol(run, *trials(run)[0], named[name], by))
+    title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
+    return page(Table("wrong", title, list(BY_PROTOCOL), body))
+
+
+def shops() -> Page:
+    """The settings of `configs/beauty5.py:best` on shops and vectors that they were not chosen on."""
+    return _one_table_a_run("shops", SHOPS)
+
+
+def splits() -> Page:
+    """The same settings where the data is split by time, and where the order within a day is drawn."""
+    return _one_table_a_run("splits", SPLITS)
+
+
+def _one_table_a_run(study: str, titles: dict[str, str]) -> Page:
+    tables = []
+    for run in read(study)[0]:
+        body = [
+            _by_protocol(run, method, backbone, method, loss(run, method))
+            for method, backbone in trials(run)
+        ]
+        tables.append(Table(run.name, titles[run.name], list(BY_PROTOCOL), body))
+    return page(*tables)
+
+
+def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> list[str]:
+    """A line of `BY_PROTOCOL`."""
+    seeds = {row["seed"] for row in run.rows if row["method"] == method}
+    line = [_words(name), by, str(len(seeds)) if by else ""]
+    for protocol in PROTOCOLS:
+        line += [
+            _spread(values(run, method, backbone, protocol, "all", metric), by)
+            for metric in METRICS
+        ]
+    return [
+        *line,
+        _spread(values(run, method, backbone, "full_unseen", "tail_item", "NDCG@10"), by),
+    ]
+
+
+def _spread(seeds: np.ndarray, by: str) -> str:
+    """Mean and deviation over seeds; what is not trained has no seeds."""
+    return spread(seeds if by else seeds[:1])
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _share(run: Run) -> float:
+    share: float = run.config["knowledge"]["corruption"]["share"]
+    return share
+
+
+def _minutes(run: Run) -> float:
+    """Of training one model, validation left out."""
+    seconds: dict[tuple[str, int], float] = {}
+    for record in run.epochs:  # of models that train together, each has the seconds of all
+        seconds[record["run"], record["epoch"]] = record["train_seconds"]
+    return sum(seconds.values()) / 60 / max(len({record["seed"] for record in run.epochs}), 1)
+
+
+def headline() -> Page:
+    """The rows of `ahead` that tell most, means over seeds; the best NDCG@10 of each column is bold."""
+    found = merged(read("ahead")[0])
+    rows = {trial: name for trial, name in HEADLINE.items() if trial in found}
+    means = {
+        trial: [
+            [
+                values(found[trial], *trials(found[trial])[0], protocol, group, metric).mean()
+                for metric in metrics
+            ]
+            for protocol, group, metrics in HEADLINE_COLUMNS.values()
+        ]
+        for trial in rows
+    }
+    body = [
+        [
+            name,
+            str(len({row["seed"] for row in found[trial].rows})) if trial[1] else "",
+            *(" / ".join(f"{value:.2f}" for value in cell) for cell in means[trial]),
+        ]
+        for trial, name in rows.items()
+    ]
+    first = np.array([[cell[0] for cell in cells] for cells in means.values()])  # NDCG@10
+    best = frozenset((int(row), column + 2) for column, row in enumerate(first.argmax(axis=0)))
+    title = "Amazon Beauty 5-core, MiniLM vectors, SASRec: test, percent"
+    header = ["method", "seeds", *HEADLINE_COLUMNS]
+    return page(Table("headline", title, header, body, best=best))

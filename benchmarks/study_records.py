@@ -1,0 +1,109 @@
+"""What is kept of a study's runs, in a form small enough to commit, and read back."""
+
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import RESULTS, save
+from grasp_jax.report.formats import markdown
+from grasp_jax.report.runs import Run, read_run
+from grasp_jax.report.tables import Table
+
+Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
+METRICS = ("NDCG@10", "HR@10")
+PROTOCOLS = ("full_unseen", "full", "sampled100")
+GROUPS = ("all", "tail_item", "head_item", "tail_user")
+EPOCH = (
+    "method",
+    "backbone",
+    "seed",
+    "dropout",
+    "learning_rate",
+    "epoch",
+    "loss",
+    "valid_ndcg@10",
+    "train_seconds",
+)
+FOLDERS = re.compile(
+    r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
+)  # of an absolute path, all but the last two parts
+ROW = (
+    "dataset",
+    "method",
+    "backbone",
+    "seed",
+    "dropout",
+    "learning_rate",
+    "best_epoch",
+    "commit",
+    "protocol",
+    "group",
+    "n",
+    *METRICS,
+)
+
+
+def keep(name: str, folders: Sequence[str]) -> None:
+    """Adds finished workdirs to the study, in place of kept runs of the same names."""
+    path = path_of(name)
+    kept = {
+        run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])
+    }
+    for folder in folders:
+        run = _kept(read_run(pathlib.Path(folder)))
+        kept[run["name"]] = json.loads(
+            FOLDERS.sub("", json.dumps(run))
+        )  # where files lie on this machine tells a reader nothing
+    save(path, {"runs": list(kept.values())})
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    rows = [{key: row.get(key) for key in ROW} for row in run.rows if row["group"] in GROUPS]
+    about = {
+        key: value
+        for key, value in run.results["about"].items()
+        if key not in ("lengths", "table1")
+    }
+    return {
+        "name": run.name,
+        "config": run.config | {"data": run.config["data"] | {"path": ""}},
+        "results": {"rows": rows, "comparisons": run.results["comparisons"], "about": about},
+        "epochs": [{key: record.get(key) for key in EPOCH} for record in run.epochs],
+        "gates": [
+            {
+                "method": method,
+                "backbone": backbone,
+                "wrong": wrong,
+                "n": len(own),
+                "mean": own.mean(0).tolist(),
+                "std": own.std(0).tolist(),
+            }
+            for (method, backbone), stored in run.gates.items()
+            for wrong in (False, True)
+            if len(own := stored["gates"][stored["corrupted"] == wrong].astype(np.float64))
+        ],
+    }
+
+
+def read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
+    """The kept runs, and the mean gates of each by its name."""
+    stored = json.loads(path_of(name).read_text())["runs"]
+    runs = [
+        Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {})
+        for run in stored
+    ]
+    return runs, {run["name"]: run["gates"] for run in stored}
+
+
+def path_of(name: str) -> pathlib.Path:
+    return RESULTS / f"study-{name}.json"
+
+
+def page(*tables: Table, **drawn: str | None) -> Page:
+    there = {name: svg for name, svg in drawn.items() if svg is not None}
+    links = [f"![{name}](figures/{name}.svg)\n" for name in there]
+    return "\n".join([*links, *map(markdown, tables)]).strip(), there
