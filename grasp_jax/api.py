@@ -53,6 +53,7 @@ from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, 
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.programs import QUERIES
+from grasp_jax.serving.represent import Represented, represent, source_of
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
@@ -340,6 +341,37 @@ class Recommender:
           UserError: nothing was fitted, the folder holds something else, the gates ask otherwise at each place, or answers differ.
         """
         return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
+
+    def represent(self, folder: str | os.PathLike[str]) -> Represented:
+        """Writes the vectors of all users and items as Parquet, for a downstream model; of an earlier call's folder what changed alone.
+
+        Args:
+          folder: new, empty, or of an earlier call; `serving.represent` says what is in it.
+
+        Returns:
+          How many users were computed, how many kept the vector that they had, and of how many nothing is known.
+
+        Raises:
+          UserError: nothing was fitted, a loaded model was given no dataset, or the folder holds something else.
+        """
+        path = check_folder(os.fspath(folder), "represent")
+        artifact = self.artifact
+        fitted = self._fitted
+        dataset = fitted.dataset if fitted is not None else self._dataset
+        if dataset is None:
+            raise UserError("represent: a saved model holds no users; load it with dataset=")
+        block = artifact.config.eval.user_block
+
+        def states(rows: np.ndarray) -> np.ndarray:
+            if fitted is not None:
+                return states_of(fitted.audience, rows, block)
+            selected = self._people(dataset.user_ids[rows], None, "popular")
+            found = np.full((len(rows), self._vectors().shape[1]), np.nan, np.float32)
+            if selected.audience is not None:
+                found[selected.known] = states_of(selected.audience, selected.rows, block)
+            return found
+
+        return represent(source_of(artifact, dataset.log, states, self._vectors()), path)
 
     @classmethod
     def load(

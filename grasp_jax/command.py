@@ -56,7 +56,7 @@ flags.DEFINE_string("runs", None, "report: workdirs of finished runs, comma sepa
 flags.DEFINE_string(
     "out",
     None,
-    "recommend: a file .parquet, .csv, .tsv or .jsonl; export, report and audit: a folder.",
+    "recommend: a file .parquet, .csv, .tsv or .jsonl; export, represent, report and audit: a folder.",
 )
 
 
@@ -64,12 +64,21 @@ MODES_OF = {  # the modes that read a flag; those that are not here all modes re
     "config": (*MODES, "plan"),
     "workdir": (*MODES, "plan"),
     "dry-run": ("prepare",),
-    "allow-older": ("evaluate", "recommend", "export", "report", "all", "train", "refit"),
+    "allow-older": (
+        "evaluate",
+        "recommend",
+        "export",
+        "represent",
+        "report",
+        "all",
+        "train",
+        "refit",
+    ),
     "since": ("all", "prepare", "train", "refresh"),
     "users": ("recommend",),
     "ratings": ("audit",),
     "runs": ("report",),
-    "out": ("recommend", "export", "audit", "report"),
+    "out": ("recommend", "export", "represent", "audit", "report"),
 }
 
 

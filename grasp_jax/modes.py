@@ -16,7 +16,7 @@ from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
 from grasp_jax.data.summary import summary_lines
 from grasp_jax.errors import TrainingDiverged, UserError
-from grasp_jax.evaluation.audience import Wanted
+from grasp_jax.evaluation.audience import Wanted, states_of
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.fitting import fit
@@ -39,8 +39,12 @@ from grasp_jax.report.runs import read_runs
 from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
 from grasp_jax.serving.export import export_artifact
+from grasp_jax.serving.histories import place
 from grasp_jax.serving.recommend import write_recommendations
+from grasp_jax.serving.represent import represent as write_representations
+from grasp_jax.serving.represent import source_of
 from grasp_jax.serving.users import read_users
+from grasp_jax.serving.vectors import item_vectors
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.trial import make_trial, train_trial, trained
 from grasp_jax.trial_results import Evaluated, evaluate_trial, finished
@@ -202,6 +206,29 @@ def export(run: Run, options: Options) -> None:
     print(f"{out}: its scores differ from the model's own by {difference:.0e} at most, relatively")
 
 
+def represent(run: Run, options: Options) -> None:
+    """Writes the vectors of all users and items, by the trained model that validation prefers; of a folder that is there what changed."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"--mode=represent: started with {jax.process_count()} processes; expected one, for one process writes the files"
+        )
+    out = check_folder(options.out or str(run.workdir / "representations"), "--out")
+    chosen = choose(prepare(run))
+    print(f"model: {chosen.trial.name}, {chosen.why}")
+    artifact, audience = artifact_of(chosen), audience_of(chosen)
+    placed = place(artifact)
+    source = source_of(
+        artifact,
+        run.dataset.log,
+        lambda rows: states_of(audience, rows, run.config.eval.user_block),
+        item_vectors(artifact, placed.params, placed.features),
+    )
+    done = write_representations(source, out)
+    print(
+        f"{out}: {done.computed:,} users computed, {done.kept:,} kept; {len(source.item_ids):,} items"
+    )
+
+
 def audit(run: Run, options: Options) -> None:
     """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
@@ -300,6 +327,7 @@ MODES: dict[str, Callable[[Run, Options], None]] = {
     "evaluate": evaluate,
     "recommend": recommend,
     "export": export,
+    "represent": represent,
     "audit": audit,
     "refit": refit,
     "refresh": everything,  # of a run that sets aside what was made from other data

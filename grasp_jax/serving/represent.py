@@ -1,0 +1,249 @@
+"""Representations of users and items as Parquet, for a downstream model such as a click model (arXiv 2511.20177, Appendix A.4).
+
+representations.json                 sealed: the model, when it was written, D, and a checksum of every file
+items.parquet                        item, interactions (in training), vector [D] float32
+users/shard-00003-of-00016.parquet   user, interactions, history (a fingerprint of what the model read), vector [D] float32
+checks/shard-00003.json              sealed: the shard's checksum, by which an interrupted run knows that it is whole
+
+A user's shard is a hash of the id, so it stays the same from day to day. Written again into the same folder, a user whose history and
+model are the same keeps the vector; a shard in which all are the same is not touched. So an interrupted run goes on where it was, and a
+day's run costs what changed that day.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.split import Histories
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import whole_histories
+from grasp_jax.files import read_sealed, replacing, sha256, write_sealed
+from grasp_jax.log import logger
+from grasp_jax.progress import progress_bar
+from grasp_jax.serving.artifact import Artifact
+
+MANIFEST, ITEMS, SHARDS, CHECKS = "representations.json", "items.parquet", "users", "checks"
+KEY = b"grasp_jax"  # of a Parquet file's key-value metadata: the model, as JSON
+USERS_OF_A_SHARD = 100_000  # of a new folder; bounds what is in memory at once
+MEND = "remove the folder, and everything is computed again"
+States = Callable[[np.ndarray], np.ndarray]
+
+
+class Represented(NamedTuple):
+    """How many users were computed, how many kept the vector that they had, and of how many nothing is known, who get no row."""
+
+    computed: int
+    kept: int
+    unknown: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What representations are made of.
+
+    Attributes:
+      user_ids: [N] int64 or str.
+      interactions: [N] how many each user has.
+      histories: [N] uint64 `history_fingerprints`.
+      states: [n] rows of users -> [n, D] float32, NaN for those of whom the model knows nothing.
+      item_ids: [V] int64 or str.
+      item_counts: [V] training interactions.
+      item_vectors: [V, D] float32.
+      model: what the vectors are made from (`provenance`).
+    """
+
+    user_ids: np.ndarray
+    interactions: np.ndarray
+    histories: np.ndarray
+    states: States
+    item_ids: np.ndarray
+    item_counts: np.ndarray
+    item_vectors: np.ndarray
+    model: Mapping[str, Any]
+
+
+def source_of(
+    artifact: Artifact, log: InteractionLog, states: States, vectors: np.ndarray
+) -> Source:
+    """The users of a log, by a model.
+
+    Args:
+      artifact: the model.
+      log: its users, whose items the model may know in part.
+      states: see `Source`.
+      vectors: [V, D] float32 `serving.vectors.item_vectors`.
+    """
+    read = whole_histories(log, artifact.config.data.max_length)
+    catalogue = artifact.catalogue
+    model = {"method": artifact.method, "backbone": artifact.backbone, **artifact.made_from}
+    return Source(
+        log.user_ids,
+        log.lengths,
+        history_fingerprints(log, read),
+        states,
+        catalogue.ids,
+        catalogue.counts,
+        vectors,
+        model,
+    )
+
+
+def represent(source: Source, folder: pathlib.Path) -> Represented:
+    """Brings a folder of representations up to date.
+
+    Args:
+      source: users, items and the model.
+      folder: new, empty, or of earlier representations.
+
+    Raises:
+      UserError: the folder holds something else, or a file that is not as it was written.
+    """
+    num_shards = _shards_of(folder, len(source.user_ids))
+    shards = (hash_of_ids(source.user_ids) % num_shards).astype(np.int64)
+    order = np.argsort(shards, kind="stable")
+    bounds = np.searchsorted(shards[order], np.arange(num_shards + 1))
+    names = [f"{SHARDS}/shard-{k:05d}-of-{num_shards:05d}.parquet" for k in range(num_shards)]
+    totals = np.zeros(3, np.int64)
+    with progress_bar(len(order), "represent", "user") as bar:
+        for name, begin, end in zip(names, bounds[:-1], bounds[1:], strict=True):
+            totals += _write_shard(source, order[begin:end], folder / name)
+            bar.update(int(end - begin))
+    items = {"item": source.item_ids, "interactions": source.item_counts}
+    _write(folder / ITEMS, _table(items, source.item_vectors, source.model))
+    write_sealed(
+        folder / MANIFEST,
+        {
+            "model": dict(source.model),
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "width": int(source.item_vectors.shape[1]),
+            "users": int(totals[:2].sum()),
+            "items": len(source.item_ids),
+            "shards": num_shards,
+            "files": {name: _checked(folder / name) for name in names}
+            | {ITEMS: sha256(folder / ITEMS)},
+        },
+    )
+    return Represented(*totals.tolist())
+
+
+def _shards_of(folder: pathlib.Path, num_users: int) -> int:
+    """How many shards a folder has, or is to have."""
+    if (folder / MANIFEST).is_file():
+        return int(read_sealed(folder / MANIFEST, MEND)["shards"])
+    left = sorted((folder / SHARDS).glob("shard-*-of-*.parquet"))  # of an interrupted first run
+    if left:
+        return int(left[0].stem.rpartition("-")[2])
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SHARDS).is_dir():
+        raise UserError(
+            f"{folder}: holds other files and no representations; name a new folder, or an empty one"
+        )
+    return max(1, -(-num_users // USERS_OF_A_SHARD))
+
+
+def _write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    """Brings one shard up to date, of the users `rows`; how many were computed, kept and unknown."""
+    histories = source.histories[rows]
+    there, vectors = _kept(path, source, rows)
+    changed = np.flatnonzero(there < 0)
+    if not len(changed) and len(vectors) == len(rows):
+        return np.array([0, len(rows), 0])
+    states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)
+    states[there >= 0] = vectors[there[there >= 0]]
+    if len(changed):
+        states[changed] = source.states(rows[changed])
+    known: np.ndarray = np.asarray(~np.isnan(states).any(axis=1))
+    columns = {
+        "user": source.user_ids[rows[known]],
+        "interactions": source.interactions[rows[known]],
+        "history": histories[known],
+    }
+    _write(path, _table(columns, states[known], source.model))
+    write_sealed(_check_of(path), {"sha256": sha256(path)})
+    computed = int(known[changed].sum())
+    return np.array([computed, int(known.sum()) - computed, int((~known).sum())])
+
+
+def _kept(path: pathlib.Path, source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the stored shard each user's vector stands, -1 for one that must be computed, and the stored vectors."""
+    nothing = np.full(len(rows), -1), np.zeros((0, source.item_vectors.shape[1]), np.float32)
+    if not path.is_file():
+        return nothing
+    if not _check_of(path).is_file() or _checked(path) != sha256(path):
+        logger.warning(f"{path}: is not as it was written; its users are computed again")
+        return nothing
+    stored = pa.parquet.read_table(path)
+    vectors = stored["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    names, histories = stored["user"].to_pylist(), stored["history"].to_numpy()
+    if stored.schema.metadata[KEY] != _as_json(source.model) or not names:
+        return nothing
+    place = {name: n for n, name in enumerate(names)}
+    found = np.array([place.get(name, -1) for name in source.user_ids[rows].tolist()], np.int64)
+    same = np.asarray(histories[found] == source.histories[rows])
+    return np.where((found >= 0) & same, found, -1), vectors.reshape(len(names), -1)
+
+
+def _table(
+    columns: Mapping[str, np.ndarray], vectors: np.ndarray, model: Mapping[str, Any]
+) -> pa.Table:
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    arrays["vector"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table(arrays).replace_schema_metadata({KEY: _as_json(model)})
+
+
+def _as_json(model: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(model), sort_keys=True).encode()
+
+
+def _write(path: pathlib.Path, table: pa.Table) -> None:
+    with replacing(path) as partial:
+        pa.parquet.write_table(table, partial)
+
+
+def _check_of(shard: pathlib.Path) -> pathlib.Path:
+    number = shard.stem.partition("-of-")[0]
+    return shard.parent.parent / CHECKS / f"{number}.json"
+
+
+def _checked(shard: pathlib.Path) -> str:
+    """The checksum of a shard when it was written."""
+    return str(read_sealed(_check_of(shard), MEND)["sha256"])
+
+
+def hash_of_ids(ids: np.ndarray) -> np.ndarray:
+    """[n] uint64 of ids, the same on every machine and day."""
+    if ids.dtype.kind == "i":
+        return _mixed(ids.astype(np.uint64))
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids.tolist()]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarray:
+    """[N] uint64, equal where a user's items and their order are; items count by id, so that rows may move from day to day."""
+    items = hash_of_ids(log.item_ids)[log.items]
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    place = np.arange(len(log.items))
+    read = (place >= histories.start[users]) & (place < histories.end[users])
+    from_end = (histories.end[users] - place).astype(np.uint64)
+    terms = np.where(read, _mixed(items + _mixed(from_end)), np.uint64(0))
+    totals = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])  # wraps around
+    found: np.ndarray = totals[log.offsets[1:]] - totals[log.offsets[:-1]]
+    return found
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): spreads whole numbers over all 64 bits."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
