@@ -48,6 +48,7 @@ from grasp_jax.serving.answers import (
     answer,
     known_rows,
     rows_of_histories,
+    rows_of_users,
 )
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
@@ -471,15 +472,7 @@ class Recommender:
         if self._fitted is not None:
             return People(names, found >= 0, self._fitted.audience, found[found >= 0])
         log = dataset.log
-        own = [
-            log.items[log.offsets[row] : log.offsets[row + 1]]
-            if row >= 0
-            else np.empty(0, np.int32)
-            for row in found
-        ]
-        rows = rows_of_histories(
-            self.artifact.catalogue, [log.item_ids[items] for items in own], "popular"
-        )
+        rows = rows_of_users(self.artifact.catalogue, log, found)
         low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
         disliked = [log.item_ids[low[low[:, 0] == row, 1]] for row in found]
         return self._strangers(

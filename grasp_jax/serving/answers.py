@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from grasp_jax.data.log import InteractionLog
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Audience, Wanted, best_items
 from grasp_jax.log import logger
@@ -107,12 +108,33 @@ def rows_of_histories(
     found = [
         known_rows(catalogue, own, f"histories[{n}]", unknown) for n, own in enumerate(histories)
     ]
-    given = sum(map(len, histories))
+    _say_passed_over(sum(map(len, histories)), found)
+    return found
+
+
+def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
+    """[n] int32 item rows of the history of each user of a log, of whose items the model may know a part; says how many it does not.
+
+    Args:
+      catalogue: the items of the model.
+      log: interactions of users.
+      users: rows of the log, -1 for somebody who is not in it.
+    """
+    names = log.item_ids.tolist()
+    row_of = np.array([catalogue.rows.get(as_text(name), -1) for name in names], np.int32)
+    begin, end = log.offsets[users], log.offsets[users + 1]
+    end = np.where(users < 0, begin, end)
+    own = [row_of[log.items[first:last]] for first, last in zip(begin, end, strict=True)]
+    found = [rows[rows >= 0] for rows in own]
+    _say_passed_over(sum(map(len, own)), found)
+    return found
+
+
+def _say_passed_over(given: int, found: Sequence[np.ndarray]) -> None:
     if missing := given - sum(map(len, found)):
         logger.warning(
             f"{missing:,} of the {given:,} items in the histories are not known to the model and are passed over"
         )
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
