@@ -31,7 +31,9 @@ from grasp_jax.config import (
     value_of,
 )
 from grasp_jax.config_checks import check_config
+from grasp_jax.data.attributes import attributes_of
 from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.data.frames import table_of_frame
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import states_of
 from grasp_jax.evaluation.ranking_metrics import Metric
@@ -53,6 +55,7 @@ from grasp_jax.serving.answers import (
 from grasp_jax.serving.artifact import Artifact, is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import OnDevice
+from grasp_jax.serving.new_items import ITEM, add_items
 from grasp_jax.serving.programs import QUERIES
 from grasp_jax.serving.represent import Represented, represent, source_of
 from grasp_jax.serving.users import users_of_data
@@ -281,6 +284,33 @@ class Recommender:
         states = states_of(selected.audience, selected.rows, self.artifact.config.eval.user_block)
         return as_frame({"user": selected.names, "vector": list(states)})
 
+    def add_items(self, items: object, vectors: np.ndarray | None = None) -> int:
+        """Takes in items that the model was not trained with, by their texts; nothing is trained.
+
+        `recommend`, `similar_items`, `item_vectors`, `save` and `export` know them from then on; `evaluate` measures the trained model.
+
+        Args:
+          items: a frame as `Dataset.from_frames` takes it, with the columns that the data's items had.
+          vectors: [n, at least E], of a model whose vectors came from files: what the same program has made of these items; the column of
+            titles may then be missing.
+
+        Returns:
+          How many were added.
+
+        Raises:
+          UserError: the model reads no text of items, the frame is not readable, an id is known already or stands twice, or an item has no
+            text.
+        """
+        table, data = table_of_frame(items, "items frame"), self.artifact.config.data
+        title = data.title_column
+        if vectors is not None and title not in table.columns:
+            title = ""
+        known = attributes_of(table, data.items_id_column, "item", title)
+        columns: dict[str, Sequence[object]] = {**known.columns, ITEM: known.ids.tolist()}
+        self._artifact = add_items(self.artifact, columns, vectors)
+        self._placed = self._item_vectors = None
+        return len(known.ids)
+
     def query_vectors(self, histories: Sequence[Ids]) -> Frame:
         """Of a gated model, what its gates compare items with, as an exported model must be given it.
 
@@ -470,7 +500,10 @@ class Recommender:
             )
         names, found = users_of_data(dataset, users, unknown)
         if self._fitted is not None:
-            return People(names, found >= 0, self._fitted.audience, found[found >= 0])
+            audience = self._fitted.audience
+            if len(self.artifact.catalogue.ids) > audience.log.num_items:
+                audience = people.with_new_items(audience, self.artifact, self._on_device())
+            return People(names, found >= 0, audience, found[found >= 0])
         log = dataset.log
         rows = rows_of_users(self.artifact.catalogue, log, found)
         low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated

@@ -11,7 +11,7 @@ from grasp_jax.evaluation.audience import Audience, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.methods import METHODS
-from grasp_jax.run import Prepared
+from grasp_jax.run import Prepared, facts_of
 from grasp_jax.serving.artifact import Artifact, Catalogue, on_host
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot
@@ -134,4 +134,19 @@ def artifact_of(chosen: Chosen) -> Artifact:
         tables=tables,
         encoder=encoder,
         made_from=chosen.made_from,
+        fitted={} if encoder is None else _fitted(trial),
     )
+
+
+def _fitted(trial: Trial) -> dict[str, np.ndarray]:
+    """What new items are read by, as `Artifact.fitted` has it; of a method with text."""
+    run, bank, method = trial.run, trial.prepared.bank, METHODS[trial.method]
+    assert bank is not None
+    found = dict(method.fitted(bank.tables, facts_of(trial.prepared, trial.method)))
+    if "items_similar" in trial.data.tables:
+        if not method.gated(trial.config.model):
+            found["neighbours"] = bank.items
+        texts, column = run.dataset.texts.items, run.config.knowledge.group_column
+        if column and texts is not None:
+            found["groups"] = np.array([str(value) for value in texts.columns[column]])
+    return found

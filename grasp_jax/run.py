@@ -245,13 +245,18 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
             assert prepared.bank is not None
             bank = prepared.bank.tables
         config, split = prepared.run.config.for_method(method).model, prepared.run.split
-        raw_items = functools.partial(_raw_items, prepared.bank)
-        facts = Facts(config, split.item_counts, raw_items, split)
-        declared = [*METHODS[method].tables(bank, facts)]
+        declared = [*METHODS[method].tables(bank, facts_of(prepared, method))]
         if METHODS[method].gated(config):
             declared += asked_with(config.gate_query, bank, split)
         prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
     return prepared.tables[method]
+
+
+def facts_of(prepared: Prepared, method: str) -> Facts:
+    """What the tables of a method may depend on besides the bank."""
+    config, split = prepared.run.config.for_method(method).model, prepared.run.split
+    raw_items = functools.partial(_raw_items, prepared.bank)
+    return Facts(config, split.item_counts, raw_items, split)
 
 
 def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:

@@ -21,6 +21,11 @@ def partly_whitened(rows: np.ndarray, exponent: float, length: float) -> np.ndar
     Returns:
       [V, E] float32; a function of the order of the rows in rounding alone.
     """
+    return turned(rows, whitening_turn(rows, exponent, length))
+
+
+def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarray:
+    """[E, E] float64 what `partly_whitened` multiplies rows with, whose arguments these are: other items' rows can be turned likewise."""
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     for begin in range(0, len(rows), ROWS):
         part = np.asarray(rows[begin : begin + ROWS], np.float64)
@@ -34,7 +39,12 @@ def partly_whitened(rows: np.ndarray, exponent: float, length: float) -> np.ndar
     )
     kept = variances ** (1.0 - exponent)
     scale = length / np.sqrt(max(kept.sum(), np.finfo(np.float64).tiny))
-    turn = directions * variances ** (-exponent / 2.0) * scale
+    turn: np.ndarray = directions * variances ** (-exponent / 2.0) * scale
+    return turn
+
+
+def turned(rows: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """[n, E] rows and an [E, E'] turn -> [n, E'] float32."""
     return np.concatenate(
         [
             (np.asarray(rows[begin : begin + ROWS], np.float64) @ turn).astype(np.float32)

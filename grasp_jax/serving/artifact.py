@@ -5,6 +5,7 @@ params.npz     parameters of one replica, by their path in the tree
 features.npy   what the item encoder has made of every item
 items.npz      ids, titles and training counts of the items
 tables/        frozen knowledge, of models with gates alone
+fitted/        what was fitted to the items, by which new ones are read, of models with text
 encoder/       templates and fitted text encoder, of models with text
 """
 
@@ -39,7 +40,7 @@ from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 
 MODEL_FILE = "model.json"
-ENCODER = "encoder"
+ENCODER, FITTED = "encoder", "fitted"
 FORMAT_VERSION = 1
 MEND = "copy the whole folder again, or save the model again"
 
@@ -80,7 +81,9 @@ class Artifact:
       tables: by name, of a gated model: "items", "items_similar" [V, E], and "users" [N, E], among which
         the neighbours of new people are found.
       encoder: makes rows of new texts; None for models without text, or whose bank has none.
-      made_from: what the model was made from (`provenance`).
+      made_from: what the model was made from (`provenance`); with "added_items", how many items came later.
+      fitted: what new items are read by (`new_items`): `Method.fitted` by name; "neighbours" [V, E], text vectors of the items, where the
+        method reads neighbours and has no gates; "groups" [V] str, where neighbours are of the item's own group.
     """
 
     method: str
@@ -93,6 +96,7 @@ class Artifact:
     tables: Mapping[str, np.ndarray]
     encoder: SavedTextEncoder | None
     made_from: Mapping[str, Any]
+    fitted: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def gated(self) -> bool:
@@ -121,7 +125,7 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)
-    for left in ("tables", ENCODER):
+    for left in ("tables", FITTED, ENCODER):
         shutil.rmtree(folder / left, ignore_errors=True)
     flat = {
         "/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(artifact.params).items()
@@ -133,8 +137,9 @@ def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
     write_arrays(
         folder / "items.npz", ids=items.ids, titles=items.titles, counts=items.counts, **columns
     )
-    for name, table in artifact.tables.items():
-        write_array(folder / "tables" / f"{name}.npy", np.asarray(table))
+    for part, arrays in (("tables", artifact.tables), (FITTED, artifact.fitted)):
+        for name, table in arrays.items():
+            write_array(folder / part / f"{name}.npy", np.asarray(table))
     if artifact.encoder is not None:
         artifact.encoder.save(folder / ENCODER)
     files = sorted(
@@ -188,9 +193,10 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
         params=params,
         features=read_array(folder / "features.npy", MEND, "r"),
         catalogue=catalogue,
-        tables={path.stem: _table(path) for path in sorted((folder / "tables").glob("*.npy"))},
+        tables=_tables(folder / "tables"),
         encoder=SavedTextEncoder.load(folder / ENCODER) if (folder / ENCODER).is_dir() else None,
         made_from=content["made_from"],
+        fitted=_tables(folder / FITTED),
     )
 
 
@@ -202,6 +208,10 @@ def is_saved_model(folder: pathlib.Path) -> bool:
 def on_host(tree: Any) -> Any:
     """A tree of NumPy arrays."""
     return jax.tree.map(np.asarray, jax.device_get(tree))
+
+
+def _tables(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    return {path.stem: _table(path) for path in sorted(folder.glob("*.npy"))}
 
 
 def _table(path: pathlib.Path) -> np.ndarray:

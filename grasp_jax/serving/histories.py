@@ -1,5 +1,6 @@
 """People whom training never saw: an audience from nothing but the items that each of them has had."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -74,6 +75,15 @@ def audience_of_histories(
     return Audience(
         ranker, log, asked_with, whole_histories(log, artifact.config.data.max_length), make_mesh()
     )
+
+
+def with_new_items(audience: Audience, artifact: Artifact, on_device: OnDevice) -> Audience:
+    """The same people before a catalogue with further items, which come last."""
+    ranker = audience.ranker
+    tables = {**ranker.tables, **(on_device.tables if artifact.gated else {})}
+    ranker = dataclasses.replace(ranker, tables=tables, features=on_device.features)
+    log = dataclasses.replace(audience.log, item_ids=artifact.catalogue.ids)
+    return dataclasses.replace(audience, ranker=ranker, log=log)
 
 
 def query_vectors(artifact: Artifact, histories: Sequence[np.ndarray]) -> list[np.ndarray]:

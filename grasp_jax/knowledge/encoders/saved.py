@@ -122,8 +122,12 @@ class SavedTextEncoder:
           UserError: the bank was made from vectors and not from texts, an item has none of the columns,
             or what the encoder raises.
         """
+        return self.rows_of("items", self.item_vectors(attributes))
+
+    def item_vectors(self, attributes: Sequence[Mapping[str, object]]) -> np.ndarray:
+        """[n, at least E] float32 as the encoder gives them, from which `rows_of` makes rows; arguments and errors as of `encode_items`."""
         self._say_of_describer()
-        return self.rows_of("items", self.encoder.encode(self._writer().item_texts(attributes)))
+        return np.asarray(self.encoder.encode(self._writer().item_texts(attributes)), np.float32)
 
     def encode_users(
         self,

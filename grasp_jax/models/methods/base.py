@@ -1,7 +1,7 @@
 """What a method adds to a backbone."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,8 @@ from grasp_jax.models.auxiliary import AuxiliaryLoss
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
-from grasp_jax.models.frozen import Bank, FrozenTable
+from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable
+from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,23 @@ class Method:
           facts: the `model` section and how often items were bought.
         """
         return ()
+
+    def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
+        """Arrays that were fitted to the catalogue, by which `of_new_items` reads new texts; saved with the model.
+
+        Args:
+          bank, facts: as of `tables`.
+        """
+        return {}
+
+    def of_new_items(self, texts: NewTexts) -> ReadOfNew:
+        """What the encoder reads of items that the model was not trained with; by default their rows and those of their neighbours.
+
+        Raises:
+          UserError: the method makes no item vectors of texts.
+        """
+        rows = dict(zip(ITEM_TABLES, (texts.items, texts.items_similar), strict=True))
+        return ReadOfNew({name: table for name, table in rows.items() if table is not None})
 
     def start(self, params: Params, tables: Tables) -> Params:
         """The parameters that one model starts from, of freshly drawn ones; within jit."""

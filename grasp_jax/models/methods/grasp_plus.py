@@ -5,7 +5,7 @@ backbone and a loss of its own, whose scores are added. With `fusion="early"`, a
 residual that is trusted as far as the item has been seen (`encoders.residual`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -22,9 +22,10 @@ from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.text_trust import text_trust
-from grasp_jax.models.whitening import partly_whitened
+from grasp_jax.models.whitening import partly_whitened, turned, whitening_turn
 
 
 class GRASPPlus(Method):
@@ -70,12 +71,44 @@ class GRASPPlus(Method):
         plus = facts.config.plus
         if plus.fusion == "late":
             return _texts(bank["items"], facts)
-        n, c = facts.item_counts, plus.id_trust
-        trust = n / (n + c) if c else n >= 0
         return [
             *(of_bank(bank, name) for name in ITEM_TABLES),
-            FrozenTable("trust", trust.astype(np.float32)),
+            FrozenTable("trust", _id_trust(facts.item_counts, plus)),
         ]
+
+    def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
+        """Of late fusion "turn" [E, E'], from rows to what towers read, and where trust is learned, "share_right" [], of all texts."""
+        plus = facts.config.plus
+        if plus.fusion == "early" or not _reads_text(plus):
+            return {}
+        turn = whitening_turn(bank["items"], plus.text_whitening, plus.text_norm)
+        found = {"turn": turn[:, : plus.text_width]}
+        if plus.text_trust == "learned":
+            assert facts.split is not None
+            text = turned(bank["items"], found["turn"])
+            found["share_right"] = np.array(text_trust(text, companions(facts.split)).share_right)
+        return found
+
+    def of_new_items(self, texts: NewTexts) -> ReadOfNew:
+        """As of items that nobody bought in training: no ID, no company, and the weight of the match of rare items.
+
+        Raises:
+          UserError: an earlier version saved the model, or it has ID towers alone.
+        """
+        plus, new = texts.config.plus, np.zeros(len(texts.items), np.int64)
+        if plus.fusion == "early":
+            read = super().of_new_items(texts)
+            return ReadOfNew({**read.tables, "trust": _id_trust(new, plus)})
+        if not _reads_text(plus):
+            raise UserError(
+                "add_items: this grasp_plus has ID towers alone and reads no text; train a model on data with these items"
+            )
+        text = turned(texts.items, texts.fitted_array("turn"))
+        weights = match_weights(new, plus.match_weight, plus.match_rare)
+        if plus.text_trust == "learned":  # of items without company
+            trust = texts.fitted_array("share_right").astype(np.float32)
+            text, weights = text * trust, weights * trust
+        return ReadOfNew({TEXT: text, COMPANY: np.zeros_like(text), MATCH: weights})
 
     def check(self, config: Config) -> None:
         """Late fusion has a tower at least, and one hidden layer.
@@ -103,6 +136,13 @@ class GRASPPlus(Method):
         ids: list[float | None] = [None] * plus.id_towers
         texts = [plus.text_dropout] * (plus.text_towers + plus.company_towers)
         return Towers(backbone, config.features, (*ids, *texts), plus.match_decay)
+
+
+def _id_trust(counts: np.ndarray, plus: PlusConfig) -> np.ndarray:
+    """[V] float32 n / (n + c) of items with n training interactions."""
+    n, c = counts, plus.id_trust
+    trust = n / (n + c) if c else n >= 0
+    return trust.astype(np.float32)
 
 
 def _reads_text(plus: PlusConfig) -> bool:

@@ -4,7 +4,7 @@ The ID table starts from principal components of the text, as LLMInit's. Self-di
 user's newest state and the mean newest state of the 10 users with the nearest text, which takes no gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
@@ -21,7 +21,13 @@ from grasp_jax.models.batch import NO_CONTEXT, Params, StepContext, Tables
 from grasp_jax.models.encoders.dual_view import DualViewEncoder
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
-from grasp_jax.models.methods.llminit import components_to_start_from, start_from_components
+from grasp_jax.models.methods.llminit import (
+    components_to_start_from,
+    fitted_components,
+    start_from_components,
+    start_of_new,
+)
+from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.segments import newest_places
 
 
@@ -74,6 +80,14 @@ class LLMESR(Method):
     def start(self, params: Params, tables: Tables) -> Params:
         """The ID table from text."""
         return start_from_components(params, tables)
+
+    def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
+        """Of the components that the ID table starts from."""
+        return fitted_components(bank, facts)
+
+    def of_new_items(self, texts: NewTexts) -> ReadOfNew:
+        """Text, and ID vectors where training starts from; errors as of `start_of_new`."""
+        return super().of_new_items(texts)._replace(ids=start_of_new(texts))
 
     def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> Distillation:
         """`Distillation` with the config's alpha."""

@@ -5,8 +5,8 @@ components as scikit-learn gives them, and so do we: of the bank's rows, or as t
 (`model.start_components`). Rows have length one before and after their mean is taken out, raw vectors are centred by scikit-learn alone.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.plain import Plain
+from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 
 def principal_components(items: np.ndarray, features: int) -> np.ndarray:
@@ -23,16 +24,21 @@ def principal_components(items: np.ndarray, features: int) -> np.ndarray:
     Raises:
       UserError: there are fewer items or text dimensions than components.
     """
+    items = np.asarray(items, np.float32)
+    components: np.ndarray = _analysis(items, features).fit_transform(items)
+    return components.astype(np.float32)
+
+
+def _analysis(items: np.ndarray, features: int) -> Any:
+    """What finds the components; errors as of `principal_components`."""
     from sklearn.decomposition import PCA
 
-    items = np.asarray(items, np.float32)
     if features > min(items.shape):
         raise UserError(
             f"config.model.features: {features}; the ID table starts from principal components, at most {min(items.shape)} "
             f"for item vectors of shape {items.shape}"
         )
-    components: np.ndarray = PCA(features, svd_solver="covariance_eigh").fit_transform(items)
-    return components.astype(np.float32)
+    return PCA(features, svd_solver="covariance_eigh")
 
 
 def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
@@ -41,11 +47,35 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     Raises:
       UserError: as `principal_components`, or there are no raw vectors.
     """
-    items = bank["items"]
-    if facts.config.start_components == "raw":
-        assert facts.raw_items is not None
-        items = facts.raw_items()
-    return FrozenTable("start", principal_components(items, facts.config.features))
+    return FrozenTable("start", principal_components(_vectors(bank, facts), facts.config.features))
+
+
+def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
+    """The same components, by which `start_of_new` reads new items; errors likewise."""
+    items = np.asarray(_vectors(bank, facts), np.float32)
+    found = _analysis(items, facts.config.features).fit(items)
+    return {"start_mean": found.mean_, "start_directions": found.components_.T}
+
+
+def start_of_new(texts: NewTexts) -> np.ndarray:
+    """[n, D] where the ID vectors of new items would have started from.
+
+    Raises:
+      UserError: an earlier version saved the model.
+    """
+    mean, directions = (texts.fitted_array(f"start_{name}") for name in ("mean", "directions"))
+    raw = texts.config.start_components == "raw"
+    vectors = texts.raw[:, : len(mean)] if raw else texts.items
+    start: np.ndarray = (vectors - mean) @ directions
+    return start.astype(np.float32)
+
+
+def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
+    """[V, E] what the components are of."""
+    if facts.config.start_components != "raw":
+        return bank["items"]
+    assert facts.raw_items is not None
+    return facts.raw_items()
 
 
 def start_from_components(params: Params, tables: Tables) -> Params:
@@ -65,3 +95,11 @@ class LLMInit(Plain):
     def start(self, params: Params, tables: Tables) -> Params:
         """The ID table from text."""
         return start_from_components(params, tables)
+
+    def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
+        """`fitted_components`."""
+        return fitted_components(bank, facts)
+
+    def of_new_items(self, texts: NewTexts) -> ReadOfNew:
+        """ID vectors where training starts from; errors as of `start_of_new`."""
+        return ReadOfNew({}, start_of_new(texts))

@@ -25,6 +25,7 @@ from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
 from grasp_jax.models.methods.base import Facts, ModelSizes
 from grasp_jax.models.methods.plain import Plain
+from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.segments import newest_places
 from grasp_jax.parallel.rows import from_all_rows
 
@@ -164,6 +165,13 @@ class RLMRec(Plain):
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """Users' and items' own vectors; RLMRec reads no neighbours."""
         return [of_bank(bank, "users", "user_text"), of_bank(bank, "items", "item_text")]
+
+    def of_new_items(self, texts: NewTexts) -> ReadOfNew:
+        """Raises UserError: texts take part in the loss alone, and an item is its ID vector."""
+        raise UserError(
+            f"add_items: rlmrec_{self.kind} reads texts in training alone, and its items are trained ID vectors, which a new item does not "
+            "have; train a model on data with these items, or use a method whose items are made of text, such as grasp_plus"
+        )
 
     def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> Alignment:
         """`Alignment` with the config's temperature and weight."""

@@ -1,0 +1,57 @@
+"""Items that a model was not trained with: what is known of them, and what an item encoder reads of that.
+
+A new item has a text and no history. What training would have given it alone, an ID vector, it does not have: that vector is zero
+(docs/deviations.md), unless the method says where an ID vector starts from.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from grasp_jax.config import ModelConfig
+from grasp_jax.errors import UserError
+
+
+class NewTexts(NamedTuple):
+    """What is known of n new items.
+
+    Attributes:
+      items: [n, E] float32 rows, in the space of `bank.items`.
+      items_similar: [n, E] float32 means of their neighbours among the items that the model was trained with; None for methods that read
+        none.
+      raw: [n, at least E] float32 vectors as the encoder gave them.
+      fitted: `Method.fitted` of the model.
+      config: the `model` section.
+    """
+
+    items: np.ndarray
+    items_similar: np.ndarray | None
+    raw: np.ndarray
+    fitted: Mapping[str, np.ndarray]
+    config: ModelConfig
+
+    def fitted_array(self, name: str) -> np.ndarray:
+        """One of `fitted`.
+
+        Raises:
+          UserError: an earlier version saved the model, without it.
+        """
+        if name not in self.fitted:
+            raise UserError(
+                f"add_items: the saved model lacks {name!r}, which new texts are read by, for an earlier version saved it; load the "
+                "workdir of its run with this version and save it again"
+            )
+        return self.fitted[name]
+
+
+class ReadOfNew(NamedTuple):
+    """What an item encoder reads of n new items.
+
+    Attributes:
+      tables: frozen tables by name, [n, ...], as `Method.tables` has them for the catalogue.
+      ids: [n, D] ID vectors; None: zeros.
+    """
+
+    tables: Mapping[str, np.ndarray]
+    ids: np.ndarray | None = None

@@ -1,0 +1,328 @@
+"""Items that a trained model has never seen, from their texts: encoded as training encoded, with nothing trained and nothing restarted.
+
+A new item gets a text and no history: no training interactions, no company, and an ID vector only where the method says where ID vectors
+start from. Its neighbours are items that the model was trained with, so the order in which items are added does not matter, and what was
+there before does not change.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.ranker import item_features
+from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
+from grasp_jax.models.build import build_model
+from grasp_jax.models.frozen import ITEM_TABLES
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.new_items import NewTexts
+from grasp_jax.serving.answers import as_text, is_list, listed
+from grasp_jax.serving.artifact import Artifact, Catalogue
+
+ITEM, TITLE = "item", "title"
+BLOCK = 1024  # items encoded, and compared with all others, at a time
+FEWEST = 16  # items that a program is compiled for; more take the next power of two
+ADDED = "added_items"  # of `Artifact.made_from`
+A_COPY = 1.0 - 1e-6  # cosine from which two texts are the same
+
+
+def add_items(
+    artifact: Artifact,
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    vectors: np.ndarray | None = None,
+) -> Artifact:
+    """A model that knows further items; the given one stays as it is.
+
+    Args:
+      artifact: the model.
+      columns: "item" (ids), "title", and whatever else the saved encoder's template reads, [n] each; None where unknown. Other columns are
+        not read. With `vectors` the ids are enough.
+      vectors: [n, at least E] in place of texts: what the program that made the vectors of the other items makes of these.
+
+    Returns:
+      The model with n more rows, which come last: in the catalogue, with no training interactions, the features and, of a gated model, the
+      tables "items" and "items_similar".
+
+    Raises:
+      UserError: the model reads no text of items, an id is known already or stands twice, a column is missing or of another length, an
+        item has no text, or what the encoder raises.
+    """
+    method = METHODS[artifact.method]
+    if not method.needs_bank:
+        raise UserError(
+            f"add_items: the method {artifact.method} reads no text, so it has nothing to tell a new item by; use a method with text, such "
+            "as grasp_plus, or train on data with these items"
+        )
+    if artifact.encoder is None:
+        raise UserError(
+            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, for an earlier version made it; prepare "
+            "the bank again with this version and train on it"
+        )
+    given = _checked(artifact, columns, vectors is not None)
+    count = len(given[ITEM])
+    if vectors is not None:
+        vectors = _checked_vectors(vectors, count, len(artifact.encoder.geometry["items"].centre))
+    if not count:
+        return artifact
+    parts = [
+        _added(artifact, given, vectors, np.arange(begin, min(begin + BLOCK, count)))
+        for begin in range(0, count, BLOCK)
+    ]
+    return _joined(artifact, _catalogue(artifact, given), parts)
+
+
+def trained_items(artifact: Artifact) -> int:
+    """How many of its items, the first ones, the model was trained with."""
+    return len(artifact.catalogue.ids) - int(artifact.made_from.get(ADDED, 0))
+
+
+def _checked(
+    artifact: Artifact, columns: Mapping[str, Sequence[Any] | np.ndarray], has_vectors: bool
+) -> dict[str, list[Any]]:
+    """Columns as lists of one length, with None where a value is missing; ids as text.
+
+    Raises:
+      UserError: as `add_items`.
+    """
+    given = {name: _values(values) for name, values in columns.items() if is_list(values)}
+    for name, values in columns.items():
+        if name not in given:
+            raise UserError(f"add_items: column {name!r} is {values!r}; expected a list of values")
+    if ITEM not in given:
+        found = ", ".join(map(repr, columns)) or "nothing"
+        raise UserError(
+            f"add_items: there is no column 'item' among {found}; expected the ids of the new items there"
+        )
+    for name, values in given.items():
+        if len(values) != len(given[ITEM]):
+            raise UserError(
+                f"add_items: column {name!r} has {len(values):,} values, column 'item' {len(given[ITEM]):,}; expected as many in each"
+            )
+    given[ITEM] = _checked_ids(artifact.catalogue, given[ITEM])
+    if has_vectors:
+        return given
+    assert artifact.encoder is not None
+    if not artifact.encoder.encoder.reads_text:
+        raise UserError(
+            f"add_items: the vectors of this model's items came from a file (config.knowledge.encoder={artifact.encoder.name!r}), so a "
+            f"text cannot be encoded; give vectors=, an array of {len(given[ITEM])} rows that the same program has made of the new items"
+        )
+    read = artifact.encoder.item_columns
+    if TITLE not in given:
+        raise UserError(
+            f"add_items: there is no column 'title' among {', '.join(map(repr, given))}; the texts of items are made of {', '.join(read)}"
+        )
+    for row, item in enumerate(given[ITEM]):
+        if all(given[name][row] in (None, "", []) for name in read if name in given):
+            raise UserError(
+                f"add_items: row {row + 1}, item {item!r}, has no text in {', '.join(name for name in read if name in given)}; expected a "
+                "title at least; fill it in or leave the item out"
+            )
+    return given
+
+
+def _values(values: Sequence[Any] | np.ndarray) -> list[Any]:
+    """Python values, None where one is missing."""
+    return [
+        None if value is None or value != value else value for value in map(_plain, listed(values))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
+    """Ids as text, none known and none twice."""
+    numbers = catalogue.ids.dtype.kind == "i"
+    found: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
+        if not text.strip() or len(text.splitlines()) > 1:
+            raise UserError(
+                f"add_items: row {row + 1} has {name!r} in column 'item'; expected an id, which looks like {str(catalogue.ids[0])!r} here"
+            )
+        if numbers and not _is_number(text):
+            raise UserError(
+                f"add_items: row {row + 1} has the id {text!r}; expected a whole number, as all items of this model have, such as "
+                f"{catalogue.ids[0]}; give new items such ids, or train on data with ids as text"
+            )
+        if text in catalogue.rows:
+            raise UserError(
+                f"add_items: row {row + 1}: the model knows an item {text!r} already; leave it out: texts of known items are not changed"
+            )
+        if text in found:
+            raise UserError(
+                f"add_items: row {row + 1}: the id {text!r} stands in row {found[text] + 1} too; remove one of them"
+            )
+        found[text] = row
+    return list(found)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number within 64 bits, in its usual spelling."""
+    try:
+        number = int(text)
+    except ValueError:
+        return False
+    return str(number) == text and -(2**63) <= number < 2**63
+
+
+def _checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
+    """[n, at least E] float32.
+
+    Raises:
+      UserError: it is no such array, or holds values that are not finite.
+    """
+    try:
+        rows = np.asarray(vectors, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"add_items: vectors are not numbers ({' '.join(str(error).split())[:120]}); expected an array [{count}, {width}]"
+        ) from error
+    if rows.ndim != 2 or len(rows) != count or rows.shape[1] < width:
+        raise UserError(
+            f"add_items: vectors have the shape {rows.shape}; expected {count} rows of {width} numbers, one row for each item"
+        )
+    if bad := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
+        raise UserError(
+            f"add_items: row {bad[0] + 1} of vectors holds a value that is not finite; encode that item again, or leave it out"
+        )
+    return rows
+
+
+def _added(
+    artifact: Artifact,
+    given: Mapping[str, list[Any]],
+    vectors: np.ndarray | None,
+    rows: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Of some of the new items: "features", "table", their ID vectors, "items", and "items_similar" where the method reads neighbours."""
+    encoder, config = artifact.encoder, artifact.config
+    assert encoder is not None
+    if vectors is None:
+        read = [name for name in encoder.item_columns if name in given]
+        raw = encoder.item_vectors([{name: given[name][row] for name in read} for row in rows])
+    else:
+        raw = vectors[rows]
+    items = _rounded(encoder.rows_of("items", raw), config.knowledge.dtype)
+    similar = _similar(artifact, encoder, items, [given.get(config.knowledge.group_column), rows])
+    texts = NewTexts(items, similar, raw, artifact.fitted, config.model)
+    found = {**_made(artifact, texts), "items": items}
+    return found if similar is None else {**found, "items_similar": similar}
+
+
+def _rounded(rows: np.ndarray, dtype: str) -> np.ndarray:
+    """As the tables of a bank are."""
+    rounded: np.ndarray = rows.astype(jnp.dtype(dtype)).astype(np.float32)
+    return rounded
+
+
+def _similar(
+    artifact: Artifact,
+    encoder: SavedTextEncoder,
+    items: np.ndarray,
+    groups: Sequence[Any],
+) -> np.ndarray | None:
+    """[n, E] means of the neighbours among the items that the model was trained with; None where the method reads none."""
+    knowledge = artifact.config.knowledge
+    table = artifact.tables["items"] if artifact.gated else artifact.fitted.get("neighbours")
+    if table is None:
+        return None
+    table, allowed = table[: trained_items(artifact)], None
+    if "groups" in artifact.fitted:
+        values, rows = groups
+        own = [str(values[row] if values else None) for row in rows]
+        allowed = np.array(own)[:, None] == artifact.fitted["groups"][None, : len(table)]
+    if knowledge.exclude_copies:
+        other = items @ np.asarray(table, np.float32).T < A_COPY
+        allowed = other if allowed is None else allowed & other
+    return _rounded(encoder.similar(items, table, allowed), knowledge.dtype)
+
+
+def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
+    """Of the new items "features", [n, ...], what the item encoder makes of them, and "table" [n, D], their ID vectors where there are any.
+
+    Raises:
+      UserError: as `Method.of_new_items`, or the encoder reads a table that this does not give.
+    """
+    read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
+    size = max(FEWEST, 1 << (count - 1).bit_length())
+    params, own = dict(artifact.params), artifact.params.get("encoder", {})
+    found = {}
+    if "table" in own:
+        ids = np.zeros((size, *own["table"].shape[1:]), np.float32)
+        if read.ids is not None:
+            ids[:count] = read.ids
+        params["encoder"], found["table"] = {**own, "table": ids}, ids[:count]
+    of_bank = dict.fromkeys(ITEM_TABLES, jnp.dtype(artifact.config.model.table_dtype))
+    tables = {
+        name: jnp.asarray(_filled_up(rows, size), of_bank.get(name, jnp.float32))
+        for name, rows in read.tables.items()
+    }
+    sizes = dataclasses.replace(artifact.sizes, num_items=size)
+    model = build_model(artifact.config.model, artifact.method, artifact.backbone, sizes)
+    try:
+        found["features"] = np.asarray(item_features(model, params, tables))[:count]
+    except KeyError as error:
+        raise UserError(
+            f"add_items: the method {artifact.method} reads the table {error.args[0]!r} and does not say what it is for new items; give it "
+            "`Method.of_new_items`"
+        ) from error
+    return found
+
+
+def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
+    """[n, ...] -> [size, ...], with zeros."""
+    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
+    """The items with the new ones behind them."""
+    old, ids = artifact.catalogue, given[ITEM]
+    numbers = old.ids.dtype.kind == "i"
+    new_ids = np.array([int(name) for name in ids], np.int64) if numbers else np.array(ids)
+    titles = given.get(TITLE) or ids
+    columns = {
+        name: np.concatenate(
+            [values, np.array([str(value or "") for value in given.get(name) or [""] * len(ids)])]
+        )
+        for name, values in old.columns.items()
+    }
+    return Catalogue(
+        np.concatenate([old.ids, new_ids]),
+        np.concatenate([old.titles, np.array([str(title or "unknown") for title in titles])]),
+        np.concatenate([old.counts, np.zeros(len(ids), old.counts.dtype)]),
+        columns,
+    )
+
+
+def _joined(
+    artifact: Artifact, catalogue: Catalogue, parts: Sequence[Mapping[str, np.ndarray]]
+) -> Artifact:
+    """The model with the rows of the new items."""
+    count = len(catalogue.ids) - len(artifact.catalogue.ids)
+
+    def behind(rows: np.ndarray, name: str) -> np.ndarray:
+        """Rows of the model, and those of the new items, in the type of the former."""
+        return np.concatenate([rows, *(part[name].astype(rows.dtype) for part in parts)])
+
+    tables = {
+        name: behind(table, name) if name in ITEM_TABLES else table
+        for name, table in artifact.tables.items()
+    }
+    params, own = dict(artifact.params), artifact.params.get("encoder", {})
+    if "table" in own:
+        params["encoder"] = {**own, "table": behind(own["table"], "table")}
+    return dataclasses.replace(
+        artifact,
+        sizes=dataclasses.replace(artifact.sizes, num_items=artifact.sizes.num_items + count),
+        params=params,
+        features=behind(artifact.features, "features"),
+        catalogue=catalogue,
+        tables=tables,
+        made_from={**artifact.made_from, ADDED: artifact.made_from.get(ADDED, 0) + count},
+    )
