@@ -19,7 +19,7 @@ from grasp_jax.data.split import Split, make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.models.company import companions
 from grasp_jax.models.text_trust import text_trust
-from grasp_jax.models.whitening import partly_whitened
+from grasp_jax.models.whitening import turned, whitening_turn
 
 SHARES = (0.0, 0.25, 0.5, 1.0)  # of items with another's text
 BOUGHT = {"1": (1, 1), "3": (3, 3), "5": (5, 5), "5 or more": (5, 1 << 30)}
@@ -48,7 +48,7 @@ def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
     given[rows] = vectors[rng.permutation(rows)]
     unit = unit_rows(given)
     centred = unit_rows(unit - unit.mean(axis=0))
-    text = partly_whitened(centred, config.text_whitening, config.text_norm)
+    text = turned(centred, whitening_turn(centred, config.text_whitening, config.text_norm))
     found, counts = text_trust(text, companions(split)), split.item_counts
     areas = {}
     for name, (least, most) in BOUGHT.items():

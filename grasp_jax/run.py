@@ -40,6 +40,7 @@ from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
 from grasp_jax.sizes import check_sizes
 from grasp_jax.timing import compile_seconds
+from grasp_jax.training.inherited import inherited_turn
 from grasp_jax.training.records import Records
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
@@ -254,9 +255,17 @@ def frozen_tables(prepared: Prepared, method: str) -> Tables:
 
 def facts_of(prepared: Prepared, method: str) -> Facts:
     """What the tables of a method may depend on besides the bank."""
-    config, split = prepared.run.config.for_method(method).model, prepared.run.split
-    raw_items = functools.partial(_raw_items, prepared.bank)
-    return Facts(config, split.item_counts, raw_items, split)
+    run = prepared.run
+    config, raw_items = run.config.for_method(method), functools.partial(_raw_items, prepared.bank)
+    return Facts(config.model, run.split.item_counts, raw_items, run.split, _turn(run, method))
+
+
+def _turn(run: Run, method: str) -> np.ndarray | None:
+    """`Facts.turn` of a run that trains on from an earlier one."""
+    config = run.config.for_method(method)
+    if not config.train.start_from or not METHODS[method].fits_text(config.model):
+        return None
+    return inherited_turn(run.workdir, pathlib.Path(config.train.start_from).expanduser(), method)
 
 
 def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:

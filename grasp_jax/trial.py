@@ -16,20 +16,20 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import everywhere
-from grasp_jax.parallel.processes import PREEMPTION
+from grasp_jax.parallel.processes import PREEMPTION, is_main_process
 from grasp_jax.provenance import difference
-from grasp_jax.run import Prepared, Run, claim, evaluation_of, frozen_tables
+from grasp_jax.run import Prepared, Run, claim, evaluation_of, facts_of, frozen_tables
 from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.inherited import keep_turn
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.replicas import Replica, one_of
 from grasp_jax.training.snapshot import Snapshot, initial_snapshot
 from grasp_jax.training.start_from import (
     check_basis,
-    check_fitted_text,
     earlier_banks,
     earlier_rows,
     read_earlier,
@@ -136,6 +136,9 @@ def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> S
     initial = _initial(trial)
     check_made_from(trial.folder, trial.data.made_from or {})
     claim(trial.run)
+    turn = facts_of(trial.prepared, trial.method).turn
+    if turn is not None and is_main_process():
+        keep_turn(trial.run.workdir, trial.method, turn)
     with PREEMPTION.saving():
         return train(trial.job, initial, callbacks)
 
@@ -152,9 +155,6 @@ def _initial(trial: Trial) -> Snapshot:
     rows = earlier_rows(trial.run.split.log.item_ids, earlier.item_ids)
     if METHODS[trial.method].needs_bank and trial.prepared.bank is not None:
         check_basis(earlier, trial.prepared.bank, earlier_banks(workdir), rows)
-        own = trial.run.config.for_method(trial.method).model
-        if METHODS[trial.method].fits_text(own):
-            check_fitted_text(earlier, trial.prepared.bank, trial.method)
     params = everywhere(data.mesh, start_from(initial.state.params, earlier, rows))
     logger.info(
         f"{trial.name}: starts from {workdir}, which knows {(rows >= 0).sum():,} of {len(rows):,} items"

@@ -1,7 +1,9 @@
 """Today's training starts from yesterday's models, by the ids of items and not by their rows."""
 
+import dataclasses
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,15 @@ import pytest
 from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
+from grasp_jax.models.encoders.towers import TEXT
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.whitening import turned
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
+from grasp_jax.training.inherited import inherited_turn, keep_turn
 from grasp_jax.training.start_from import (
     Earlier,
     check_basis,
-    check_fitted_text,
     earlier_rows,
     read_earlier,
     start_from,
@@ -171,18 +176,51 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
         check_basis(earlier, other, [tmp_path / "gone"], rows)
 
 
-def test_text_in_fitted_directions_goes_with_its_bank_alone(tmp_path: pathlib.Path) -> None:
+def test_text_is_read_in_the_directions_of_the_first_day(tmp_path: pathlib.Path) -> None:
     """Directions of largest variance swap or turn round with a few more items: late fusion would misread its text, and say nothing."""
-    items = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-    monday, tuesday = (a_bank(tmp_path / day, "openai", items) for day in ("monday", "tuesday"))
-    about = {"bank": identity(monday.manifest)}
-    earlier = Earlier(tmp_path, {}, np.zeros(1), np.empty(0, str), about)
-    check_fitted_text(earlier, monday, "grasp_plus")
-    message = refusal(check_fitted_text, earlier, tuesday, "grasp_plus")
-    assert_names(message, ("config.train.start_from", "grasp_plus", "fusion=early"))
-    late, early = Config().model, Config().with_fields({"model.plus.fusion": "early"}).model
-    assert METHODS["grasp_plus"].fits_text(late)
-    assert not METHODS["grasp_plus"].fits_text(early) and not METHODS["llm_esr"].fits_text(late)
+    rng = np.random.default_rng(0)
+    items = rng.normal(size=(40, 8)).astype(np.float32)
+    late = Config().with_fields({"model.method": "grasp_plus", "model.plus.text_width": 5})
+    method = METHODS["grasp_plus"]
+    first = method.text_turn(items, late.model)
+    assert first is not None and first.shape == (8, 5)
+    for day, rows in (("monday", items), ("tuesday", items[:30] + 1), ("wednesday", items[10:])):
+        a_bank(tmp_path / day / "knowledge", "openai", rows)
+        claim(tmp_path / day, late, build_log(day, np.array([1, 1]), np.array(["a", "b"])))
+    monday, tuesday, wednesday = (tmp_path / day for day in ("monday", "tuesday", "wednesday"))
+    for earlier, today in ((monday, tuesday), (tuesday, wednesday)):
+        turn = inherited_turn(today, earlier, "grasp_plus")
+        np.testing.assert_array_equal(turn, first)
+        keep_turn(today, "grasp_plus", turn)
+    shutil.rmtree(tuesday)
+    np.testing.assert_array_equal(inherited_turn(wednesday, tuesday, "grasp_plus"), first)
+
+    facts = Facts(late.model, np.ones(30), split=None, turn=first)
+    late_alone = dataclasses.replace(late.model.plus, company_towers=0)
+    facts = dataclasses.replace(facts, config=dataclasses.replace(late.model, plus=late_alone))
+    text = next(
+        table for table in method.tables({"items": items[10:]}, facts) if table.name == TEXT
+    )
+    np.testing.assert_array_equal(text.rows, turned(items[10:], first))
+    np.testing.assert_array_equal(method.fitted({"items": items[10:]}, facts)["turn"], first)
+
+    early = Config().with_fields({"model.plus.fusion": "early"}).model
+    assert method.fits_text(late.model) and not method.fits_text(early)
+    assert method.text_turn(items, early) is None and not METHODS["llm_esr"].fits_text(late.model)
+
+
+def test_directions_that_are_lost_are_not_guessed(tmp_path: pathlib.Path) -> None:
+    """Networks would read texts along directions that they were not trained for."""
+    monday, tuesday = tmp_path / "monday", tmp_path / "tuesday"
+    claim(monday, Config(), build_log("monday", np.array([1, 1]), np.array(["a", "b"])))
+    message = refusal(inherited_turn, tuesday, monday, "grasp_plus")
+    assert_names(message, ("config.train.start_from", str(monday), "bank is gone", "grasp_plus"))
+    keep_turn(monday, "grasp_plus", np.ones((3, 2)))
+    path = monday / "inherited" / "grasp_plus.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert_names(refusal(inherited_turn, tuesday, monday, "grasp_plus"), (str(path), "restore"))
 
 
 def records(workdir: pathlib.Path, event: str) -> list[dict]:

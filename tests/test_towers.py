@@ -18,7 +18,7 @@ from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.text_match import match_weights
-from grasp_jax.models.whitening import partly_whitened
+from grasp_jax.models.whitening import turned, whitening_turn
 from tests.test_backbones import POSITIONS, SEGMENTS
 
 ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
@@ -127,24 +127,24 @@ def test_state_of_the_match_is_that_of_the_history(backbone: str) -> None:
     assert best["score"][0] == pytest.approx(float(state @ items["vector"][row]), rel=1e-4)
 
 
-def test_partly_whitened_equals_its_definition() -> None:
+def test_whitening_in_part_equals_its_definition() -> None:
     """Rows would be divided by the wrong power, or an item without text would get one."""
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((200, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1]).astype(np.float32)
     rows[7] = 0.0
     there = np.arange(200) != 7
     for exponent in (0.0, 0.5, 1.0):
-        found = partly_whitened(rows, exponent, 4.0).astype(np.float64)
+        found = turned(rows, whitening_turn(rows, exponent, 4.0)).astype(np.float64)
         assert not found[7].any()
         np.testing.assert_allclose(np.mean((found[there] ** 2).sum(axis=1)), 16.0, rtol=1e-5)
         _, sd, turn = np.linalg.svd(rows[there].astype(np.float64), full_matrices=False)
         expected = rows @ turn.T / sd**exponent
         expected *= 4.0 / np.sqrt((expected[there] ** 2).sum(axis=1).mean())
         np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-4, atol=1e-4)
-    turned = partly_whitened(rows, 0.0, 1.0)
+    alone = turned(rows, whitening_turn(rows, 0.0, 1.0))
     cosines = [
         a[3:6] @ a[9:12].T / np.outer(*(np.linalg.norm(x, axis=1) for x in (a[3:6], a[9:12])))
-        for a in (turned, rows)
+        for a in (alone, rows)
     ]
     np.testing.assert_allclose(*cosines, rtol=1e-4, atol=1e-5)
 

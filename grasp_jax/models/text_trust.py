@@ -34,7 +34,7 @@ def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> Text
     """Trust in texts by the company that items keep in training.
 
     Args:
-      text: [V, E] vectors whose mean is near zero, as rows of a bank and `partly_whitened` are; zeros where there is no text.
+      text: [V, E] vectors whose mean is near zero, as rows of a bank and turned rows (`whitening_turn`) are; zeros where there is no text.
       near: [V, V] from `company.companions`.
       seed: of the random texts.
     """

@@ -10,22 +10,17 @@ SMALLEST = 1e-6  # of the largest variance: smaller ones are noise, and are not 
 ROWS = 1 << 16  # that are turned at a time, so that no second table in float64 is made
 
 
-def partly_whitened(rows: np.ndarray, exponent: float, length: float) -> np.ndarray:
-    """Rows along their principal directions, each direction divided by its standard deviation to the power `exponent`.
+def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarray:
+    """What turns rows along their principal directions, and divides each by its standard deviation to the power `exponent`.
 
     Args:
       rows: [V, E], whose mean is near zero, as a bank's is; it is not taken out, so that a row of zeros, an item without text, stays zeros.
       exponent: 0 turns the rows and no more, 1 is whitening.
-      length: root mean square length of the rows that are returned; zeros do not count.
+      length: root mean square length of the rows that are turned; zeros do not count.
 
     Returns:
-      [V, E] float32; a function of the order of the rows in rounding alone.
+      [E, E] float64 for `turned`; a function of the order of the rows in rounding alone.
     """
-    return turned(rows, whitening_turn(rows, exponent, length))
-
-
-def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarray:
-    """[E, E] float64 what `partly_whitened` multiplies rows with, whose arguments these are: other items' rows can be turned likewise."""
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     for begin in range(0, len(rows), ROWS):
         part = np.asarray(rows[begin : begin + ROWS], np.float64)

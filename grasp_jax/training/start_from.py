@@ -184,20 +184,6 @@ def check_basis(
         )
 
 
-def check_fitted_text(earlier: Earlier, bank: KnowledgeBank, method: str) -> None:
-    """Makes sure that a model whose text is turned to directions of its items (`Method.fits_text`) goes on with the same knowledge.
-
-    Raises:
-      UserError: the knowledge bank is another.
-    """
-    if earlier.made_from.get("bank") != identity(bank.manifest):
-        raise UserError(
-            f"config.train.start_from: {earlier.workdir}: its knowledge bank is another than today's, and {method} reads text in "
-            "directions that are fitted to all items of a bank, so its text towers would misread today's; "
-            "train without start_from, or with config.model.plus.fusion=early"
-        )
-
-
 def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndarray | None:
     """[V, E] the item vectors that earlier models were trained on; None where no folder has them any more."""
     for folder in folders:

@@ -44,12 +44,14 @@ class Facts:
       item_counts: [V] training interactions of each item.
       raw_items: [V, E] item vectors as the encoder gave them, made when asked for.
       split: whose training part tables may be made of; None where there is none at hand.
+      turn: [E, E'] `Method.text_turn` of the run that training goes on from; None: that of the items at hand.
     """
 
     config: ModelConfig
     item_counts: np.ndarray
     raw_items: Callable[[], np.ndarray] | None = None
     split: Split | None = None
+    turn: np.ndarray | None = None
 
 
 class Method:
@@ -90,8 +92,12 @@ class Method:
         return self.default_loss(config.model) if named == "auto" else named
 
     def fits_text(self, config: ModelConfig) -> bool:
-        """Whether tables are the text in directions that are fitted to the items at hand: then a model reads those of no other day."""
+        """Whether tables are the text in directions that are fitted to the items (`text_turn`): a model reads those of no other day."""
         return False
+
+    def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
+        """[E, E'] by which tables turn rows of items [V, E] into directions that are fitted to them; None where there are none."""
+        return None
 
     def gated(self, config: ModelConfig) -> bool:
         """Whether the encoder has gates (`ItemEncoder.gated`), as the `model` section has it: then there are query tables as well."""

@@ -25,7 +25,7 @@ from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.text_trust import text_trust
-from grasp_jax.models.whitening import partly_whitened, turned, whitening_turn
+from grasp_jax.models.whitening import turned, whitening_turn
 
 
 class GRASPPlus(Method):
@@ -59,8 +59,15 @@ class GRASPPlus(Method):
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 
     def fits_text(self, config: ModelConfig) -> bool:
-        """Of late fusion, if there are towers of text (`partly_whitened`)."""
+        """Of late fusion, if there are towers of text (`whitening_turn`)."""
         return config.plus.fusion == "late" and _reads_text(config.plus)
+
+    def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
+        """[E, E'] from rows to what towers read (`whitening_turn`); None of early fusion, and where nothing reads text."""
+        plus = config.plus
+        if not self.fits_text(config):
+            return None
+        return whitening_turn(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
 
     def gated(self, config: ModelConfig) -> bool:
         """Of early fusion, unless the gate is "none"."""
@@ -81,8 +88,7 @@ class GRASPPlus(Method):
         plus = facts.config.plus
         if plus.fusion == "early" or not _reads_text(plus):
             return {}
-        turn = whitening_turn(bank["items"], plus.text_whitening, plus.text_norm)
-        found = {"turn": turn[:, : plus.text_width]}
+        found = {"turn": _turn(bank["items"], facts)}
         if plus.text_trust == "learned":
             assert facts.split is not None
             text = turned(bank["items"], found["turn"])
@@ -150,6 +156,13 @@ def _reads_text(plus: PlusConfig) -> bool:
     return bool(plus.text_towers or plus.company_towers or plus.match_weight)
 
 
+def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:
+    """`GRASPPlus.text_turn`: of the run that training goes on from, or of the items."""
+    turn = GRASPPlus().text_turn(items, facts.config) if facts.turn is None else facts.turn
+    assert turn is not None
+    return turn
+
+
 def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
     """The tables that towers read, [V, E'] the text, as far as it is believed, and that of the company; and [V, 1] weights of the match.
 
@@ -160,7 +173,7 @@ def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
     plus = facts.config.plus
     if not _reads_text(plus):
         return []
-    text = partly_whitened(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
+    text = turned(items, _turn(items, facts))
     tables = {TEXT: text}
     if plus.match_weight:
         tables[MATCH] = match_weights(facts.item_counts, plus.match_weight, plus.match_rare)

@@ -1,0 +1,67 @@
+"""The directions in which an earlier run's models read text, for a run that trains on from them with another day's knowledge.
+
+Methods that fit such directions to the items (`Method.text_turn`) would fit others to another day's items, and their networks would misread
+every text. So a run with `config.train.start_from` reads today's texts in the directions of the first run of the chain, and keeps them as
+WORKDIR/inherited/METHOD.npz for the run after it.
+"""
+
+import pathlib
+
+import numpy as np
+
+from grasp_jax.config import read_config
+from grasp_jax.errors import UserError
+from grasp_jax.files import write_arrays
+from grasp_jax.knowledge.bank import MANIFEST, load_bank, read_manifest
+from grasp_jax.models.methods import METHODS
+from grasp_jax.training.start_from import earlier_banks
+
+FOLDER, TURN = "inherited", "turn"
+
+
+def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) -> np.ndarray:
+    """[E, E'] `Method.text_turn` that a run keeps.
+
+    Args:
+      workdir: of the run.
+      earlier: of the run that it trains on from.
+      method: one that fits directions.
+
+    Raises:
+      UserError: the earlier run's are not known any more, or a file is damaged.
+    """
+    for folder in (workdir, earlier):
+        if (path := _path(folder, method)).is_file():
+            return _read(path)
+    for folder in earlier_banks(earlier):
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder, "expected the knowledge bank of that run as written")
+            items = load_bank(folder, manifest["recipe"]).items
+            turn = METHODS[method].text_turn(items, read_config(earlier).for_method(method).model)
+            assert turn is not None
+            return turn
+    raise UserError(
+        f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are not known; "
+        "keep the bank until the next day has trained, or train without start_from"
+    )
+
+
+def keep_turn(workdir: pathlib.Path, method: str, turn: np.ndarray) -> None:
+    """Writes what `inherited_turn` reads, unless it is there."""
+    if not _path(workdir, method).is_file():
+        write_arrays(_path(workdir, method), **{TURN: turn})
+
+
+def _path(workdir: pathlib.Path, method: str) -> pathlib.Path:
+    return workdir / FOLDER / f"{method}.npz"
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            turn: np.ndarray = stored[TURN]
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
+        raise UserError(
+            f"{path}: not readable ({' '.join(str(error).split())[:120]}); restore the file, or train without start_from"
+        ) from error
+    return turn
