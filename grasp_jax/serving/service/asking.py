@@ -78,7 +78,7 @@ def _rows_for_each(asked: Recommend, what: str, count: int, snapshot: Snapshot) 
     given = getattr(asked, what)
     if given is None:
         return [None] * count
-    if not isinstance(given[0], list):
+    if not given or not isinstance(given[0], list):
         return [known_rows(snapshot.catalogue, given, what, asked.unknown)] * count
     if len(given) != count:
         raise Refused(

@@ -47,12 +47,12 @@ def _an_id(value: Any) -> Any:
 
 def _id_lists(value: Any) -> Any:
     """One list of ids, or one list for each person."""
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         raise ValueError("expected a list of ids, or a list of such lists, one for each person")
     nested = [isinstance(own, list) for own in value]
     if any(nested) and not all(nested):
         raise ValueError("has ids and lists; expected ids alone, or one list for each person")
-    for own in value if all(nested) else [value]:
+    for own in value if any(nested) else [value]:
         for name in own:
             if not is_id(name):
                 raise ValueError(f"holds {shown(name)}; {AN_ID}")
@@ -203,9 +203,10 @@ def line_of(error: ValidationError, fields: list[str]) -> str:
         return f"{shown(place)}: no such field; expected some of {', '.join(fields)}"
     if kind == "missing":
         return f"{place}: is missing; expected some of {', '.join(fields)}"
-    said = _SAID.get(kind, first["msg"].removeprefix("Value error, ")).format(
-        **first.get("ctx", {})
-    )
+    if kind in _SAID:
+        said = _SAID[kind].format(**first.get("ctx", {}))
+    else:
+        said = first["msg"].removeprefix("Value error, ")
     given = f" {shown(first['input'])};" if said.startswith("expected") else ""
     return f"{place or 'the body'}:{given} {said}"
 
@@ -216,7 +217,7 @@ def shown(value: object) -> str:
         text = repr(value[:SHOWN])
         return f"{text}..." if len(value) > SHOWN else text
     if isinstance(value, list | dict):
-        return f"a {'list' if isinstance(value, list) else 'object'} of {len(value)}"
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _INT64:
         return "a whole number of more than 64 bits"
     if value is None or isinstance(value, bool):
@@ -249,6 +250,8 @@ def _check_limits(asked: Body, limits: Limits) -> None:
                     limits.history,
                     "give the newest items of the person",
                 )
+            if asked.candidates == []:
+                raise Refused(422, "candidates: an empty list; expected ids, or leave it out")
             for name in ("candidates", "exclude"):
                 given = getattr(asked, name) or []
                 count = sum(len(own) if isinstance(own, list) else 1 for own in given)
