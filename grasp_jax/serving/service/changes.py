@@ -61,11 +61,11 @@ def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
 
 
 def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Columns of a table of items: ids as the catalogue has them, everything else as text, empty where it is missing."""
+    """Columns of a table of items, of dtype object, None where a value is missing; ids as the catalogue has them."""
     names = dict.fromkeys(name for item in items for name in item)
-    columns = {name: np.array([_text(item.get(name)) for item in items]) for name in names}
-    if snapshot.catalogue.ids.dtype.kind in "iu":
-        columns["item"] = np.array([int(as_text(item["item"])) for item in items], np.int64)
+    columns = {name: _column([item.get(name) for item in items]) for name in names}
+    kind: type = int if snapshot.catalogue.ids.dtype.kind in "iu" else str
+    columns["item"] = _column([kind(as_text(item["item"])) for item in items])
     return columns
 
 
@@ -76,8 +76,10 @@ def with_removed(snapshot: Snapshot, earlier: Snapshot) -> Snapshot:
     return dataclasses.replace(snapshot, removed=snapshot.removed | rows) if rows else snapshot
 
 
-def _text(value: object) -> str:
-    return "" if value is None else as_text(value)
+def _column(values: Sequence[object]) -> np.ndarray:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
 
 
 def _is_number(name: str) -> bool:

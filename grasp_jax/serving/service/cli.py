@@ -24,7 +24,7 @@ OF_LIMITS = {  # flags, in the order of --help
     "history": "items of a history, at most",
     "body_bytes": "bytes of a body, at most",
     "body_seconds": "seconds in which a body must have come",
-    "queue": "people who may wait for an answer",
+    "queue": "people who may wait for an answer, and requests in flight",
     "seconds": "seconds until an answer; later ones are 503",
 }
 

@@ -35,9 +35,17 @@ class Shapes(NamedTuple):
     pool: int
     width: int
 
-    def batch(self, people: int) -> int:
-        """The smallest batch for so many people."""
-        return next(size for size in self.batch_sizes if size >= people)
+    def batches(self, people: int) -> list[int]:
+        """Sizes of batches that answer so many people together, none of them less than half full but for a smallest one."""
+        found = []
+        while people > 0:
+            size = max(
+                (size for size in self.batch_sizes if size <= 2 * people),
+                default=self.batch_sizes[0],
+            )
+            found.append(size)
+            people -= size
+        return found
 
     def length(self, items: int) -> int:
         """The smallest length for a history of so many items."""

@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready")  # paths that need no token
+ALWAYS = (*OPEN, "/metrics")  # and those that are answered however many others wait
 ROUTES = (
     *OPEN,
     "/recommend",
@@ -42,6 +43,7 @@ class Guard:
         self.app, self.service = app, service
         token = service.settings.token
         self._token = None if token is None else token.encode("ascii")
+        self._in_flight = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -63,6 +65,7 @@ class Guard:
                 ]
             await send(message)
 
+        self._in_flight += 1
         try:
             self._check(scope)
             body = await self._body(scope, receive)
@@ -74,6 +77,8 @@ class Guard:
                 self.service.log.fault(error, request=request)
             if not status:
                 await refuse(error, noting)
+        finally:
+            self._in_flight -= 1
         seconds, route = time.perf_counter() - started, _route(scope)
         self.service.metrics.requests.labels(route, str(status)).inc()
         self.service.metrics.seconds.labels(route).observe(seconds)
@@ -87,7 +92,7 @@ class Guard:
             self.service.log.event("request", milliseconds=round(1000 * seconds, 2), **facts)
 
     def _check(self, scope: Message) -> None:
-        """Raises Refused for a request without the token, or with a body that is not JSON."""
+        """Raises Refused for a request without the token, one too many, or one with a body that is not JSON."""
         headers = dict(scope["headers"])
         if self._token is not None and scope["path"] not in OPEN:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -97,6 +102,10 @@ class Guard:
                     401,
                     "authorization: missing or wrong; expected 'Bearer ' and the token of the service",
                 )
+        room = self.service.settings.limits.queue
+        if self._in_flight > room and scope["path"] not in ALWAYS:
+            self.service.metrics.refused.labels("requests").inc()
+            raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
         if scope["method"] not in WITH_BODY:
             return
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()

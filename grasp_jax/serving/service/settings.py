@@ -24,7 +24,7 @@ class Limits:
       new_items: items of a `PUT /items`.
       body_bytes: size of a body.
       body_seconds: time in which a body must have come.
-      queue: people who wait for an answer, over all requests.
+      queue: people who wait for an answer, over all requests; and requests in flight.
       changes: requests that wait to change items.
       seconds: time until an answer, from when the body is there.
     """
@@ -36,7 +36,7 @@ class Limits:
     new_items: int = 1000
     body_bytes: int = 1 << 20
     body_seconds: float = 5.0
-    queue: int = 1024
+    queue: int = 512
     changes: int = 16
     seconds: float = 5.0
 

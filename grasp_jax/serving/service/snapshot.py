@@ -95,14 +95,20 @@ class Snapshot:
         return self, length, masked
 
     def answer(self, people: Sequence[Person]) -> list[Answer]:
-        """The best items of people of one `group`, at most so many as the largest batch.
+        """The best items of people of one `group`.
 
         Raises:
           UserError: gates read the text of a user, and the model has no encoder that could write it.
         """
+        found: list[Answer] = []
+        for size in self.programs.shapes.batches(len(people)):
+            found += self._answer_batch(people[len(found) : len(found) + size], size)
+        return found
+
+    def _answer_batch(self, people: Sequence[Person], size: int) -> list[Answer]:
+        """Of at most `size` people, by programs of that batch."""
         shapes = self.programs.shapes
         length, masked = self._kind(people[0])
-        size = shapes.batch(len(people))
         newest = [person.history[-length:] for person in people]
         histories = np.zeros((size, length), np.int32)
         histories[: len(people), : max(map(len, newest))] = filled_up(newest, 0)
@@ -130,11 +136,15 @@ class Snapshot:
         return _answers(found, len(people))
 
     def nearest(self, rows: Sequence[int]) -> list[Answer]:
-        """The items nearest to each of some items, and their cosines; at most so many as the largest batch."""
-        size = self.programs.shapes.batch(len(rows))
-        asked = np.zeros(size, np.int32)
-        asked[: len(rows)] = rows
-        return _answers(self.programs.similar[size](self.unit, asked, self.is_open), len(rows))
+        """The items nearest to each of some items, and their cosines."""
+        found: list[Answer] = []
+        for size in self.programs.shapes.batches(len(rows)):
+            part = rows[len(found) : len(found) + size]
+            asked = np.zeros(size, np.int32)
+            asked[: len(part)] = part
+            cosines = self.programs.similar[size](self.unit, asked, self.is_open)
+            found += _answers(cosines, len(part))
+        return found
 
     def most_popular(self, k: int, left_out: np.ndarray, allowed: np.ndarray | None) -> Answer:
         """For people of whom nothing is known, as `answers.answer` has it: without scores."""
