@@ -645,6 +645,10 @@ def load_of(port: int, folder: pathlib.Path) -> Any:
     return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
 
 
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
 def refused_start(process: "subprocess.Popen[str]") -> str:
     """The one line with which a process ended."""
     _, said = process.communicate(timeout=60)
@@ -655,7 +659,7 @@ def refused_start(process: "subprocess.Popen[str]") -> str:
 def test_a_process_of_its_own(folders: pathlib.Path) -> None:
     """The program would not start, answer before it is ready, or end with an error; or refuse a start with a traceback."""
     with serve(
-        str(folders / "saved"), "--port=0", "--batch-sizes=1,4", "--body-seconds=0.5"
+        str(folders / "saved"), "--port=0", "--batch-sizes=1,4", "--body-seconds=2"
     ) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
@@ -681,17 +685,27 @@ def test_a_process_of_its_own(folders: pathlib.Path) -> None:
             measured = load_of(port, folders)
             assert set(measured["statuses"]) == {"200"} and measured["left_over"] == 0
             assert 0 < measured["p50_ms"] <= measured["p99_ms"]
-            with socket.create_connection(("127.0.0.1", port)) as slow:  # a body that never comes
-                slow.sendall(
-                    b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
-                )
-                slow.settimeout(10)
-                assert b"408" in slow.recv(4096)
+            begin = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            with connected(port) as head, connected(port) as body, connected(port) as long:
+                head.sendall(begin)  # and no more
+                body.sendall(begin + b"content-length: 99\r\n\r\n{")
+                assert b" 408 " in body.recv(4096) and head.recv(4096) == b""
+                with contextlib.suppress(OSError):
+                    for _ in range(20):
+                        long.sendall(b"x: " + b"y" * (1 << 16) + b"\r\n")
+                assert client.get("/ready").status_code == 200
             said = refused_start(taken)
             assert_names(said, (f"--port={port}", "in use", "name another"))
             said = refused_start(nothing)
             assert_names(said, (str(folders / "nothing"), "neither a saved model"))
-            process.send_signal(signal.SIGTERM)
+            last = b'{"histories": [[5]], "k": 3}'
+            with connected(port) as late:  # a request that has begun
+                late.sendall(begin + b"content-length: %d\r\n\r\n" % len(last) + last[:9])
+                time.sleep(0.3)
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+                late.sendall(last[9:])
+                assert b" 200 " in late.recv(4096)
             rest, said = process.communicate(timeout=30)
             assert process.returncode == 0, said
             assert json.loads(rest.splitlines()[-1])["event"] == "stopped"

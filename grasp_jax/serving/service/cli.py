@@ -23,7 +23,7 @@ OF_LIMITS = {  # flags, in the order of --help
     "people": "users or histories of a request, at most",
     "history": "items of a history, at most",
     "body_bytes": "bytes of a body, at most",
-    "body_seconds": "seconds in which a body must have come",
+    "body_seconds": "seconds in which a head must have come, and then a body",
     "queue": "people who may wait for an answer, and requests in flight",
     "seconds": "seconds until an answer; later ones are 503",
 }

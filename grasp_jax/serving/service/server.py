@@ -16,6 +16,7 @@ from grasp_jax.main import FAULT, REFUSED
 from grasp_jax.serving.histories import check_one_query
 from grasp_jax.serving.service.app import create_app
 from grasp_jax.serving.service.metrics import JsonLines
+from grasp_jax.serving.service.protocol import connections
 from grasp_jax.serving.service.service import Service
 from grasp_jax.serving.service.settings import Settings
 from grasp_jax.serving.service.source import Source, open_source
@@ -92,7 +93,7 @@ def _made(service: Service, source: Source) -> _Server:
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=GRACE,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=connections(service.settings.limits.body_seconds),
     )
     server = _Server(config)
     return server

@@ -23,7 +23,7 @@ class Limits:
       listed: ids of `candidates` or `exclude`, over all of its lists.
       new_items: items of a `PUT /items`.
       body_bytes: size of a body.
-      body_seconds: time in which a body must have come.
+      body_seconds: time in which the head of a request must have come, and then its body.
       queue: people who wait for an answer, over all requests; and requests in flight.
       changes: requests that wait to change items.
       seconds: time until an answer, from when the body is there.
