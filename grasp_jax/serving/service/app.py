@@ -1,0 +1,144 @@
+"""The routes of a service, as FastAPI has them; everything else is in files that know nothing of it."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+import grasp_jax
+from grasp_jax.errors import UserError
+from grasp_jax.serving.service.guard import Guard
+from grasp_jax.serving.service.requests import (
+    Body,
+    NewItems,
+    Recommend,
+    Refused,
+    Reload,
+    Similar,
+    read,
+)
+from grasp_jax.serving.service.service import Service
+
+Asked = TypeVar("Asked", bound=Body)
+REFUSED = {
+    "description": "bad input, or too much at once; one line says what and how to mend it",
+    "content": {"application/json": {"example": {"error": "k: 0; expected ..."}}},
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {422: REFUSED, 503: REFUSED}
+
+
+def create_app(
+    service: Service, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+) -> FastAPI:
+    """The routes.
+
+    Args:
+      service: what answers.
+      start, stop: called when the server starts, before the first request, and when the last one was answered.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await start()
+        yield
+        await stop()
+
+    app = FastAPI(
+        title="grasp-serve",
+        description="Recommendations of a model of grasp_jax.",
+        version=grasp_jax.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, service=service)
+    app.add_exception_handler(HTTPException, _as_line)
+    app.add_exception_handler(UserError, _as_line)
+
+    async def asked(kind: type[Asked], request: Request) -> Asked:
+        return read(kind, await request.body(), service.settings.limits)
+
+    @app.post("/recommend", responses=RESPONSES, openapi_extra=_body_of(Recommend))
+    async def recommend(request: Request) -> Response:
+        """The best items of each user, or of each person given by a history."""
+        return _json(await service.recommend(await asked(Recommend, request)))
+
+    @app.post("/similar", responses=RESPONSES, openapi_extra=_body_of(Similar))
+    async def similar(request: Request) -> Response:
+        """The items nearest to each item, by the cosine of their vectors."""
+        return _json(await service.similar(await asked(Similar, request)))
+
+    @app.put("/items", responses=RESPONSES, openapi_extra=_body_of(NewItems))
+    async def put_items(request: Request) -> Response:
+        """Adds items by their texts; they are recommended from now on. Removed items come back as they were."""
+        return _json(await service.add(await asked(NewItems, request)))
+
+    @app.delete("/items/{name:path}", responses=RESPONSES)
+    async def delete_item(name: str) -> Response:
+        """Recommends an item no more."""
+        return _json(await service.remove(name))
+
+    @app.post("/reload", responses=RESPONSES, openapi_extra=_body_of(Reload))
+    async def reload(request: Request) -> Response:
+        """Loads the model of the same path again, or of another one; the old one answers until then."""
+        body = await request.body()
+        return _json(await service.reload(read(Reload, body or b"{}", service.settings.limits)))
+
+    @app.get("/health")
+    async def health() -> Response:
+        """Whether the process answers."""
+        return _json({"status": "ok"})
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Whether the model answers: 200, or 503 while it is loaded and when the service stops."""
+        about: dict[str, Any] = {"status": service.state}
+        if service.state != "ready":
+            return _json(about, 503)
+        snapshot = service.served.snapshot
+        artifact = snapshot.artifact
+        about |= {
+            "model": snapshot.number,
+            "method": artifact.method,
+            "backbone": artifact.backbone,
+        }
+        about |= {"items": len(snapshot.by_popularity), "users": service.served.users is not None}
+        return _json(about)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _as_line(request: Request, error: Exception) -> Response:
+    """What is wrong with a request, in one line."""
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):
+        path = request.url.path[:60]
+        methods = (error.headers or {}).get("allow", (error.headers or {}).get("Allow", ""))
+        headers = {"allow": methods} if methods else {}
+        said = {
+            404: f"{path!r}: no such path; /docs lists all",
+            405: f"{request.method} {path!r}: expected {methods or 'another method'}",
+        }.get(error.status_code, str(error.detail))
+        return _json({"error": said}, error.status_code, headers)
+    status = error.status if isinstance(error, Refused) else 422
+    headers = {"retry-after": "1"} if status == 503 else {}
+    return _json({"error": str(error)}, status, headers)
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode("utf-8", "replace"), status, headers, media_type="application/json")
+
+
+def _body_of(kind: type[Body]) -> dict[str, Any]:
+    """The body of a route for the OpenAPI page; it is read by `requests.read`, which knows the limits."""
+    schema = kind.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,156 @@
+"""A bounded queue of questions, and the one thread that answers them, as many at once as are waiting."""
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+Question = TypeVar("Question")
+Found = TypeVar("Found")
+
+
+class Overloaded(Exception):
+    """The queue has no room."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Ticket(Generic[Found]):
+    """The questions of one request.
+
+    Attributes:
+      future: gets all answers together.
+      answers: so far.
+      missing: how many are still to come.
+      deadline: `time.monotonic` after which nobody waits any more.
+    """
+
+    future: "Future[list[Found]]"
+    answers: list[Any]
+    missing: int
+    deadline: float
+
+
+@dataclasses.dataclass(eq=False)
+class _Entry(Generic[Question, Found]):
+    """A question, its place in its request, and its group."""
+
+    ticket: _Ticket[Found]
+    place: int
+    question: Question
+    group: Hashable
+
+
+class Batcher(Generic[Question, Found]):
+    """Answers questions in batches.
+
+    While one batch is answered others gather, so that under load batches are large and without load nobody waits for company.
+
+    Args:
+      group: of a question; those of equal groups are answered together.
+      answer: answers questions of one group, `most` at most.
+      most: questions of a batch.
+      room: questions that may wait.
+      seen: told the size of each batch, for metrics.
+    """
+
+    def __init__(
+        self,
+        group: Callable[[Question], Hashable],
+        answer: Callable[[Sequence[Question]], list[Found]],
+        most: int,
+        room: int,
+        seen: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._group, self._answer, self._most, self._room, self._seen = (
+            group,
+            answer,
+            most,
+            room,
+            seen,
+        )
+        self._queue: collections.deque[_Entry[Question, Found]] = collections.deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Questions in the queue."""
+        return len(self._queue)
+
+    def submit(self, questions: Sequence[Question], seconds: float) -> "Future[list[Found]]":
+        """All answers of a request, in the order of its questions; after so many seconds they are dropped.
+
+        Raises:
+          Overloaded: there is no room for all of them, or the batcher was stopped.
+        """
+        ticket: _Ticket[Found] = _Ticket(
+            Future(), [None] * len(questions), len(questions), time.monotonic() + seconds
+        )
+        if not questions:
+            ticket.future.set_result([])
+            return ticket.future
+        entries = [
+            _Entry(ticket, n, question, self._group(question))
+            for n, question in enumerate(questions)
+        ]
+        with self._changed:
+            if self._stopped or len(self._queue) + len(questions) > self._room:
+                raise Overloaded
+            self._queue.extend(entries)
+            self._changed.notify()
+        return ticket.future
+
+    def stop(self) -> None:
+        """Answers what waits, takes nothing new, and ends the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._stopped:
+                    self._changed.wait()
+                if not self._queue:
+                    return
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._most))]
+            groups: dict[Hashable, list[_Entry[Question, Found]]] = {}
+            now = time.monotonic()
+            for entry in taken:
+                if entry.ticket.deadline < now:
+                    entry.ticket.future.cancel()
+                if not entry.ticket.future.done():
+                    groups.setdefault(entry.group, []).append(entry)
+            for entries in groups.values():
+                self._answer_group(entries)
+
+    def _answer_group(self, entries: list[_Entry[Question, Found]]) -> None:
+        self._seen(len(entries))
+        try:
+            answers = self._answer([entry.question for entry in entries])
+        except BaseException as error:  # whatever it is, others must still be answered
+            for entry in entries:
+                _settle(entry.ticket, error)
+            return
+        for entry, answer in zip(entries, answers, strict=True):
+            ticket = entry.ticket
+            ticket.answers[entry.place] = answer
+            ticket.missing -= 1
+            if not ticket.missing:
+                _settle(ticket, None)
+
+
+def _settle(ticket: _Ticket[Found], error: BaseException | None) -> None:
+    """Sets the result of a future that nobody has given up."""
+    if ticket.future.done() or not ticket.future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        ticket.future.set_result(ticket.answers)
+    else:
+        ticket.future.set_exception(error)

@@ -1,0 +1,91 @@
+"""Items that come and go while a model is served."""
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.serving.answers import as_text
+from grasp_jax.serving.service.placing import with_items
+from grasp_jax.serving.service.requests import Refused, shown
+from grasp_jax.serving.service.snapshot import Snapshot
+
+Item = dict[str, Any]
+
+
+def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], list[int]]:
+    """Items that are new, and rows of those that were removed and come back as they were.
+
+    Raises:
+      Refused: an id is given twice, is recommended already, or is of another kind than the ids of the catalogue.
+    """
+    catalogue, numbers = snapshot.catalogue, snapshot.catalogue.ids.dtype.kind in "iu"
+    seen: set[str] = set()
+    new, again = [], []
+    for n, item in enumerate(items):
+        name = as_text(item["item"])
+        if name in seen:
+            raise Refused(422, f"items[{n}]: the id {shown(name)} is given twice; leave one out")
+        seen.add(name)
+        row = catalogue.rows.get(name)
+        if row is not None and row not in snapshot.removed:
+            raise Refused(
+                409,
+                f"items[{n}]: an item with the id {shown(name)} is recommended already; leave it out",
+            )
+        if row is not None:
+            again.append(row)
+            continue
+        if numbers and not _is_number(name):
+            raise Refused(
+                422,
+                f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
+            )
+        new.append(item)
+    return new, again
+
+
+def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
+    """The same with new items; encodes their texts.
+
+    Raises:
+      UserError: the method of the model reads no text, or the texts cannot be encoded.
+    """
+    try:
+        add_items = importlib.import_module("grasp_jax.serving.new_items").add_items
+    except ModuleNotFoundError:
+        raise Refused(422, "items: this method cannot take new items") from None
+    return with_items(snapshot, add_items(snapshot.artifact, columns_of(items, snapshot)))
+
+
+def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarray]:
+    """Columns of a table of items, of dtype object, None where a value is missing; ids as the catalogue has them."""
+    names = dict.fromkeys(name for item in items for name in item)
+    columns = {name: _column([item.get(name) for item in items]) for name in names}
+    kind: type = int if snapshot.catalogue.ids.dtype.kind in "iu" else str
+    columns["item"] = _column([kind(as_text(item["item"])) for item in items])
+    return columns
+
+
+def with_removed(snapshot: Snapshot, earlier: Snapshot) -> Snapshot:
+    """The same without the items that had been removed from an earlier one, by their ids."""
+    names = [as_text(earlier.catalogue.ids[row]) for row in earlier.removed]
+    rows = {snapshot.catalogue.rows[name] for name in names if name in snapshot.catalogue.rows}
+    return dataclasses.replace(snapshot, removed=snapshot.removed | rows) if rows else snapshot
+
+
+def _column(values: Sequence[object]) -> np.ndarray:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
+def _is_number(name: str) -> bool:
+    return (
+        name.removeprefix("-").isdecimal()
+        and name.isascii()
+        and str(int(name)) == name
+        and abs(int(name)) < 2**63
+    )

@@ -1,0 +1,140 @@
+"""`grasp-serve MODEL_OR_WORKDIR --port=N`: recommendations by HTTP. docs/serving.md says how to ask."""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from grasp_jax.errors import UserError
+from grasp_jax.main import FAULT, REFUSED, explained
+from grasp_jax.outlets import open_outlets
+from grasp_jax.serving.service.settings import (
+    TOKEN,
+    Limits,
+    Settings,
+    check_reach,
+    read_token,
+)
+
+PORT = 8000
+OF_LIMITS = {  # flags, in the order of --help
+    "k": "items of an answer, at most",
+    "people": "users or histories of a request, at most",
+    "history": "items of a history, at most",
+    "body_bytes": "bytes of a body, at most",
+    "body_seconds": "seconds in which a head must have come, and then a body",
+    "queue": "people who may wait for an answer, and requests in flight",
+    "seconds": "seconds until an answer; later ones are 503",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raises UserError in place of leaving."""
+        raise UserError(f"{message}; grasp-serve --help lists the flags")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    usual = Limits()
+    made = _Parser(prog="grasp-serve", description="Recommendations of a trained model by HTTP.")
+    made.add_argument("model", help="folder of a saved model, or the workdir of a finished run")
+    made.add_argument("--port", type=int, default=PORT, help="0: any free one, which the log names")
+    made.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; the loopback by default"
+    )
+    made.add_argument("--data", help="folder of interactions, for the users of a saved model")
+    made.add_argument("--models", help="folder below which POST /reload may name a model")
+    made.add_argument(
+        "--insecure",
+        action="store_true",
+        help=f"listen for other machines without a token in {TOKEN}",
+    )
+    made.add_argument(
+        "--batch-sizes", default="1,8,64", help="people answered at once; each size is compiled"
+    )
+    made.add_argument(
+        "--lengths",
+        default="16,64",
+        help="lengths of histories that are compiled, besides the model's own",
+    )
+    made.add_argument("--quiet", action="store_true", help="no log line for each request")
+    for name, about in OF_LIMITS.items():
+        default = getattr(usual, name)
+        flag = f"--{name.replace('_', '-')}"
+        made.add_argument(flag, type=type(default), default=default, help=f"{about} ({default})")
+    return made
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """What the flags and the environment say.
+
+    Raises:
+      UserError: a flag cannot be meant.
+    """
+    token = read_token()
+    check_reach(given.host, token, given.insecure)
+    if not 0 <= given.port < 65536:
+        raise UserError(f"--port: {given.port}; expected a whole number from 0 to 65535")
+    models = pathlib.Path(given.models) if given.models is not None else None
+    if models is not None and not models.is_dir():
+        raise UserError(
+            f"--models: {given.models!r} is no folder; expected the one that models lie in"
+        )
+    limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
+    return Settings(
+        limits=limits,
+        batch_sizes=_numbers(given.batch_sizes, "--batch-sizes"),
+        lengths=_numbers(given.lengths, "--lengths"),
+        token=token,
+        models=models,
+        log_requests=not given.quiet,
+    )
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 4096 for part in parts):
+        raise UserError(f"{flag}: {text!r}; expected whole numbers from 1 to 4096, such as 1,8,64")
+    return tuple(sorted(set(map(int, parts))))
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: 0 when it was told to stop, 2 for bad input, 70 for a fault of ours."""
+    open_outlets()
+    sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
+
+
+def _status(arguments: Sequence[str]) -> int:
+    try:
+        given = parser().parse_args(arguments)
+        settings = settings_of(given)
+        try:
+            from grasp_jax.serving.service.server import serve
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
+            ) from error
+        return serve(pathlib.Path(given.model), given.data, settings, (given.host, given.port))
+    except UserError as error:
+        return _failed(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        if refusal := explained(error):
+            return _failed(refusal, REFUSED)
+        reason = " ".join(str(error).split())[:300]
+        return _failed(
+            f"unexpected {type(error).__name__}: {reason}; this is a fault of grasp_jax, not of your input",
+            FAULT,
+        )
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    run()

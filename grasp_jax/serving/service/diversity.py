@@ -1,0 +1,36 @@
+"""Lists whose items are less alike: maximal marginal relevance."""
+
+import numpy as np
+
+from grasp_jax.serving.answers import Answer
+
+
+def diversified(answer: Answer, unit: np.ndarray, k: int, diversity: float) -> Answer:
+    """Picks k items one after the other, each with the largest (1 - d) * relevance - d * likeness.
+
+    Relevance is the score, from 0 of the last item of the pool to 1 of the first; likeness is the largest cosine with an item that was
+    picked before (Carbonell and Goldstein, 1998).
+
+    Args:
+      answer: the pool, best first, more than k items if there are.
+      unit: [V, D] item vectors of length one.
+      k: items to pick, at most.
+      diversity: d, from 0 (the first k) to 1.
+
+    Returns:
+      The items in the order in which they were picked, with their own scores.
+    """
+    if diversity == 0 or len(answer.items) < 2 or not np.isfinite(answer.scores).all():
+        return Answer(answer.items[:k], answer.scores[:k])
+    scores = answer.scores.astype(np.float64)
+    spread = scores[0] - scores[-1]
+    relevance = (scores - scores[-1]) / spread if spread > 0 else np.ones(len(scores))
+    vectors = unit[answer.items]
+    picked = [0]
+    likeness = vectors @ vectors[0]
+    for _ in range(min(k, len(scores)) - 1):
+        worth = (1 - diversity) * relevance - diversity * likeness
+        worth[picked] = -np.inf
+        picked.append(int(np.argmax(worth)))
+        likeness = np.maximum(likeness, vectors @ vectors[picked[-1]])
+    return Answer(answer.items[picked], answer.scores[picked])

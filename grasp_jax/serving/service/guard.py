@@ -1,0 +1,194 @@
+"""What stands before every route: token, size and time of bodies, one line for each fault, metrics and log."""
+
+import asyncio
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from grasp_jax.errors import UserError
+from grasp_jax.serving.service.requests import Refused
+from grasp_jax.serving.service.service import Service
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+OPEN = ("/health", "/ready")  # paths that need no token
+ALWAYS = (*OPEN, "/metrics")  # and those that are answered however many others wait
+ROUTES = (
+    *OPEN,
+    "/recommend",
+    "/similar",
+    "/items",
+    "/reload",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+)
+WITH_BODY = ("POST", "PUT", "PATCH")
+
+
+class Gone(Exception):
+    """The caller hung up before the body was whole."""
+
+
+class Guard:
+    """An ASGI middleware around the routes of a service."""
+
+    def __init__(self, app: App, service: Service) -> None:
+        self.app, self.service = app, service
+        token = service.settings.token
+        self._token = None if token is None else token.encode("ascii")
+        self._in_flight = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+                return
+            await self.app(scope, receive, send)
+            return
+        started, status, request = time.perf_counter(), 0, uuid.uuid4().hex[:12]
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request.encode()),
+                ]
+            await send(message)
+
+        self._in_flight += 1
+        try:
+            self._check(scope)
+            body = await self._body(scope, receive)
+            await self.app(scope, _replayed(body, receive), noting)
+        except Gone:
+            status = 499  # nobody reads an answer; a status that others use for this too
+        except Exception as error:
+            if not isinstance(error, UserError):
+                self.service.log.fault(error, request=request)
+            if not status:
+                await refuse(error, noting)
+        finally:
+            self._in_flight -= 1
+        seconds, route = time.perf_counter() - started, _route(scope)
+        self.service.metrics.requests.labels(route, str(status)).inc()
+        self.service.metrics.seconds.labels(route).observe(seconds)
+        if self.service.settings.log_requests:
+            facts = {
+                "request": request,
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+            }
+            self.service.log.event("request", milliseconds=round(1000 * seconds, 2), **facts)
+
+    def _check(self, scope: Message) -> None:
+        """Raises Refused for a request without the token, one too many, or one with a body that is not JSON."""
+        headers = dict(scope["headers"])
+        if self._token is not None and scope["path"] not in OPEN:
+            kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+            right = hmac.compare_digest(given.strip(), self._token)
+            if kind.lower() != b"bearer" or not right:
+                raise Refused(
+                    401,
+                    "authorization: missing or wrong; expected 'Bearer ' and the token of the service",
+                )
+        room = self.service.settings.limits.queue
+        if self._in_flight > room and scope["path"] not in ALWAYS:
+            self.service.metrics.refused.labels("requests").inc()
+            raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
+        if scope["method"] not in WITH_BODY:
+            return
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if kind != b"application/json" and headers.get(b"content-length") != b"0":
+            raise Refused(415, "content-type: expected application/json")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Refused(415, "content-encoding: expected a body that is not compressed")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise Refused(400, "content-length: expected a whole number")
+        self._check_size(int(length[:19]))
+
+    def _check_size(self, size: int) -> None:
+        limit = self.service.settings.limits.body_bytes
+        if size > limit:
+            raise Refused(413, f"the body: more than {limit:,} bytes; send several requests")
+
+    async def _body(self, scope: Message, receive: Receive) -> bytes:
+        """The whole body of a request that has one.
+
+        Raises:
+          Refused: it is too large, or comes too slowly.
+          Gone: the caller hung up.
+        """
+        if scope["method"] not in WITH_BODY:
+            return b""
+        seconds, parts, size = self.service.settings.limits.body_seconds, [], 0
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    self._check_size(size)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Refused(
+                408, f"the body: not whole after {seconds:g} s; send it faster, or less at once"
+            ) from None
+
+
+async def refuse(error: Exception, send: Send) -> None:
+    """Answers with one line; of a fault of ours nothing but that it is one."""
+    status = (
+        error.status if isinstance(error, Refused) else 422 if isinstance(error, UserError) else 500
+    )
+    said = (
+        str(error)
+        if isinstance(error, UserError)
+        else "a fault of the service, not of the request; its log says more under the x-request-id of this answer"
+    )
+    body = json.dumps({"error": said}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += {
+        401: [(b"www-authenticate", b"Bearer")],
+        503: [(b"retry-after", b"1")],
+        408: [(b"connection", b"close")],  # what comes later of the body is not the next request
+        413: [(b"connection", b"close")],
+    }.get(status, [])
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Gives the body, and then what really comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _route(scope: Message) -> str:
+    """The path without ids, as metrics and log name it."""
+    path: str = scope["path"]
+    if path.startswith("/items/"):
+        return "/items/{id}"
+    return path if path in ROUTES else "other"

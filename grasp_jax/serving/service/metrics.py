@@ -1,0 +1,97 @@
+"""Counters of a service for Prometheus, and its log: one JSON object a line, without ids, items or texts of anybody."""
+
+import contextlib
+import json
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TextIO
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """What `GET /metrics` shows, in a registry of its own."""
+
+    def __init__(self) -> None:
+        own = self.registry = CollectorRegistry()
+        ProcessCollector(registry=own)
+        PlatformCollector(registry=own)
+        self.requests = Counter(
+            "grasp_serve_requests", "requests answered", ["route", "status"], registry=own
+        )
+        self.seconds = Histogram(
+            "grasp_serve_request_seconds",
+            "time from a request's first line to the end of its answer",
+            ["route"],
+            buckets=SECONDS,
+            registry=own,
+        )
+        self.batches = Histogram(
+            "grasp_serve_batch_size", "questions answered at once", buckets=BATCHES, registry=own
+        )
+        self.refused = Counter(
+            "grasp_serve_overload", "requests turned away with 503", ["reason"], registry=own
+        )
+        self.waiting = Gauge("grasp_serve_waiting", "people in the queue", registry=own)
+        self.items = Gauge("grasp_serve_items", "items that may be recommended", registry=own)
+        self.model = Gauge(
+            "grasp_serve_model",
+            "1 for the first model served, one more for each loaded since",
+            registry=own,
+        )
+
+    def page(self) -> bytes:
+        """In the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+
+class JsonLines(logging.Handler):
+    """Writes events and the messages of loggers as JSON, one a line.
+
+    Args:
+      stream: where to; None: what `sys.stdout` is at that moment.
+      clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__()
+        self._stream, self._clock, self._lock = stream, clock, threading.Lock()
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Writes one line; a stream that nobody reads any more ends nothing."""
+        line = {"time": round(self._clock(), 3), "level": level, "event": name, **facts}
+        text = json.dumps(line, ensure_ascii=True, default=str)
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            print(text, file=self._stream or sys.stdout, flush=True)
+
+    def fault(self, error: BaseException, **facts: object) -> None:
+        """An error of ours: its kind and the lines of code it came through; its text may hold a user's data and is left out."""
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+        self.event("fault", "error", kind=type(error).__name__, where=where, **facts)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A logger's message."""
+        if record.exc_info and record.exc_info[1] is not None:
+            self.fault(record.exc_info[1], logger=record.name)
+        else:
+            self.event(
+                "message", record.levelname.lower(), logger=record.name, text=record.getMessage()
+            )

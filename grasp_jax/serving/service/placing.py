@@ -1,0 +1,175 @@
+"""Snapshots of a model: placed on the device with its programs compiled, and written anew with more items."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.histories import place
+from grasp_jax.serving.programs import VECTORS, answering, without_kernels
+from grasp_jax.serving.service.fixed_programs import (
+    LEFT_OUT,
+    WRITTEN,
+    FixedPrograms,
+    Shapes,
+    blocks,
+    capacity_for,
+    compile_programs,
+    key_of,
+)
+from grasp_jax.serving.service.snapshot import Snapshot
+from grasp_jax.serving.vectors import item_vectors
+
+
+def shapes_of(
+    artifact: Artifact, batch_sizes: tuple[int, ...], lengths: tuple[int, ...], most_items: int
+) -> Shapes:
+    """Which shapes a model is compiled for.
+
+    Args:
+      artifact: the model.
+      batch_sizes: people at once, ascending.
+      lengths: of histories, besides the longest that the model reads.
+      most_items: of an answer.
+    """
+    longest, num_items = artifact.config.data.max_length, len(artifact.catalogue.ids)
+    shorter = tuple(sorted({length for length in lengths if length < longest}))
+    capacity = capacity_for(num_items)
+    return Shapes(batch_sizes, (*shorter, longest), capacity, min(most_items, capacity), 0)
+
+
+def take_snapshot(
+    artifact: Artifact,
+    shapes: Shapes,
+    earlier: Snapshot | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Snapshot | None:
+    """Places a model on the device and compiles its programs, unless those of an earlier snapshot fit.
+
+    Args:
+      artifact: the model.
+      shapes: of `shapes_of`; the width is found here.
+      earlier: what was served before.
+      goes_on: as of `compile_programs`.
+
+    Returns:
+      The snapshot with every program run once, or None where `goes_on` said so.
+
+    Raises:
+      UserError: gates ask with other vectors at each place of a history.
+    """
+    artifact = without_kernels(artifact)
+    of, placed = answering(artifact), place(artifact)
+    vectors = (
+        item_vectors(artifact, placed.params, placed.features)
+        if artifact.gated
+        else of.items[VECTORS]
+    )
+    shapes = shapes._replace(width=vectors.shape[1])
+    programs: FixedPrograms | None
+    if earlier is not None and earlier.programs.key == key_of(of, shapes):
+        programs = earlier.programs
+    else:
+        programs = compile_programs(of, shapes, goes_on)
+    if programs is None:
+        return None
+    items: dict[str, jax.Array] = {
+        name: _filled(rows, shapes.capacity) for name, rows in of.items.items()
+    }
+    made = Snapshot(
+        artifact=artifact,
+        base=artifact,
+        params=placed.params,
+        programs=programs,
+        parameters={name: jnp.asarray(array) for name, array in of.parameters.items()},
+        items=items if artifact.gated else items[VECTORS],
+        unit=_filled(_unit(vectors), shapes.capacity),
+        removed=frozenset(),
+        number=1 if earlier is None else earlier.number + 1,
+    )
+    _vectors_of_new(made, artifact.features[:1])  # compiled now, and not at the first new item
+    return _warm(made)
+
+
+def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
+    """The same model with more items; compiles only where the catalogue has no room for them.
+
+    Args:
+      snapshot: what is served.
+      artifact: its artifact with rows after the last one.
+    """
+    first, last = len(snapshot.catalogue.ids), len(artifact.catalogue.ids)
+    if last > snapshot.programs.shapes.capacity:
+        larger = snapshot.programs.shapes._replace(capacity=capacity_for(last))
+        grown = take_snapshot(artifact, larger)
+        assert grown is not None
+        return dataclasses.replace(grown, removed=snapshot.removed, number=snapshot.number)
+    vectors = _vectors_of_new(snapshot, artifact.features[first:last])
+    given: Any = vectors
+    if artifact.gated:
+        dtype = jnp.dtype(artifact.config.model.table_dtype)
+        given = {"features": np.asarray(artifact.features[first:last], np.float32)}
+        for name in ("items", "items_similar"):
+            rounded = np.asarray(artifact.tables[name][first:last]).astype(dtype)
+            given[name] = rounded.astype(np.float32)
+    whole = (snapshot.items, snapshot.unit)
+    leaves, structure = jax.tree.flatten((given, _unit(vectors)))
+    nowhere = snapshot.programs.shapes.capacity
+    for begin, block in zip(
+        range(first, last, WRITTEN), zip(*map(blocks, leaves), strict=True), strict=True
+    ):
+        at = np.arange(begin, begin + WRITTEN, dtype=np.int32)
+        at[at >= last] = nowhere
+        whole = snapshot.programs.write(whole, jax.tree.unflatten(structure, block), at)
+    items, unit = whole
+    return dataclasses.replace(snapshot, artifact=artifact, items=items, unit=unit)
+
+
+def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
+    """[n, D] vectors of items that have come later, always made of as many rows at once."""
+    base = snapshot.base
+    made = [
+        item_vectors(base, snapshot.params, jnp.asarray(block))
+        for block in blocks(np.asarray(features))
+    ]
+    return np.concatenate(made)[: len(features)]
+
+
+def _warm(snapshot: Snapshot) -> Snapshot:
+    """Runs every program once, for the first call of each takes longer; and has at hand what is made when it is first read."""
+    shapes, programs = snapshot.programs.shapes, snapshot.programs
+    for (b, length), states in programs.states.items():
+        asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
+        if snapshot.artifact.gated:
+            asked += [np.zeros((b, snapshot.items["items"].shape[1]), np.float32)] * 2
+        person = states(snapshot.parameters, snapshot.items, *asked)
+        for masked in (False, True):
+            left_out = (
+                np.zeros((b, shapes.capacity), bool)
+                if masked
+                else np.full((b, LEFT_OUT), -1, np.int32)
+            )
+            found = programs.best[b, masked](
+                snapshot.parameters, person, snapshot.items, snapshot.is_open, left_out
+            )
+            jax.block_until_ready(found)
+        snapshot.nearest([0] * b)
+    snapshot.catalogue.rows  # noqa: B018  made by being read
+    snapshot.by_popularity  # noqa: B018
+    snapshot.unit_rows  # noqa: B018
+    return snapshot
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length one, as `vectors.nearest_items` compares them."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _filled(rows: np.ndarray, capacity: int) -> jax.Array:
+    """[V, ...] rows filled up with zeros, on the device."""
+    return jnp.asarray(np.pad(rows, [(0, capacity - len(rows)), *[(0, 0)] * (rows.ndim - 1)]))

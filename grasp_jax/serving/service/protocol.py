@@ -1,0 +1,64 @@
+"""HTTP connections whose requests have a head of bounded size that comes in bounded time; uvicorn has no such limits with httptools."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LONGEST_HEAD = 512 * 1024  # bytes until a head is whole; what is read at once may hold a body too
+
+
+class BoundedHead(HttpToolsProtocol):
+    """A connection."""
+
+    head_seconds = 5.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first head must come now."""
+        super().connection_made(transport)
+        self._in_head, self._head_bytes = True, 0
+        self._head_timer: asyncio.TimerHandle | None = self._started()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what has come, or ends the connection."""
+        if self._in_head:
+            self._head_timer = self._head_timer or self._started()
+            self._head_bytes += len(data)
+            if self._head_bytes > LONGEST_HEAD:
+                self.send_400_response("The head of the request is too long.")
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._stopped()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The next request may begin; its head has time from its first byte on."""
+        super().on_message_complete()
+        self._in_head, self._head_bytes = True, 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stopped()
+        super().connection_lost(exc)
+
+    def _started(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _stopped(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def connections(head_seconds: float) -> Any:
+    """The class of connections whose heads have so much time."""
+    return type("BoundedHead", (BoundedHead,), {"head_seconds": head_seconds})

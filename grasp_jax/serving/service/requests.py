@@ -1,0 +1,270 @@
+"""What may stand in the body of a request, and the one line that says what is wrong with one."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from grasp_jax.errors import UserError
+from grasp_jax.serving.service.settings import Limits
+
+LONGEST_ID = 512
+LONGEST_TEXT = 10_000  # characters of a title or another column
+SHOWN = 60  # characters of a value in a message
+AN_ID = f"expected an id: text of 1 to {LONGEST_ID} characters, or a whole number"
+_INT64 = 2**63
+_ID_SCHEMA = {"anyOf": [{"type": "string", "maxLength": LONGEST_ID}, {"type": "integer"}]}
+_LIST_SCHEMA = {"type": "array", "items": _ID_SCHEMA}
+
+
+class Refused(UserError):
+    """A request that is not answered; `status` is that of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def is_id(value: object) -> bool:
+    """Whether a value of JSON may be an id."""
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST_ID
+    return isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
+
+
+def _an_id(value: Any) -> Any:
+    if not is_id(value):
+        raise ValueError(AN_ID)
+    return value
+
+
+def _id_lists(value: Any) -> Any:
+    """One list of ids, or one list for each person."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of ids, or a list of such lists, one for each person")
+    nested = [isinstance(own, list) for own in value]
+    if any(nested) and not all(nested):
+        raise ValueError("has ids and lists; expected ids alone, or one list for each person")
+    for own in value if any(nested) else [value]:
+        for name in own:
+            if not is_id(name):
+                raise ValueError(f"holds {shown(name)}; {AN_ID}")
+    return value
+
+
+def _a_new_item(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError('expected an object such as {"item": "B00A", "title": "Green soap"}')
+    for needed in ("item", "title"):
+        if needed not in value:
+            raise ValueError(f'has no "{needed}"; expected "item", "title" and any further columns')
+    if not is_id(value["item"]):
+        raise ValueError(f'"item" is {shown(value["item"])}; {AN_ID}')
+    for name, text in value.items():
+        if len(name) > LONGEST_ID or not name.isprintable():
+            raise ValueError(f"has the column {shown(name)}; expected a name of the items table")
+        if name == "item":
+            continue
+        if isinstance(text, str) and len(text) > LONGEST_TEXT:
+            raise ValueError(
+                f'"{name}" has {len(text):,} characters; expected at most {LONGEST_TEXT:,}'
+            )
+        if isinstance(text, bool) or not isinstance(text, str | int | float | None):
+            raise ValueError(f'"{name}" is {shown(text)}; expected text, a number or null')
+        if isinstance(text, int) and not -_INT64 <= text < _INT64:
+            raise ValueError(f'"{name}" is too large; expected text, a number or null')
+    if not isinstance(value["title"], str) or not value["title"].strip():
+        raise ValueError(f'"title" is {shown(value["title"])}; expected text')
+    return value
+
+
+Id: TypeAlias = Annotated[Any, AfterValidator(_an_id), WithJsonSchema(_ID_SCHEMA)]
+IdLists: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_id_lists),
+    WithJsonSchema({"anyOf": [_LIST_SCHEMA, {"type": "array", "items": _LIST_SCHEMA}]}),
+]
+NewItem: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_a_new_item),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["item", "title"],
+            "properties": {"item": _ID_SCHEMA, "title": {"type": "string"}},
+            "additionalProperties": {
+                "anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]
+            },
+        }
+    ),
+]
+
+
+class Body(BaseModel):
+    """A JSON object without other fields; numbers are no text, and text is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Recommend(Body):
+    """Of `POST /recommend`; fields as of `Recommender.recommend`."""
+
+    users: list[Id] | None = Field(None, min_length=1, description="ids of users of the data")
+    histories: list[list[Id]] | None = Field(
+        None, min_length=1, description="in place of users: item ids of each person, oldest first"
+    )
+    k: int = Field(10, ge=1, description="items for each person, at most")
+    candidates: IdLists | None = Field(None, description="item ids to choose from")
+    exclude: IdLists | None = Field(None, description="item ids that are left out")
+    exclude_seen: bool = Field(True, description="leave out what the person has had")
+    diversity: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="0: the best items; 1: items as unlike each other as can be",
+    )
+    unknown: Literal["popular", "error"] = Field(
+        "popular", description="pass over unknown ids, or refuse them"
+    )
+
+
+class Similar(Body):
+    """Of `POST /similar`."""
+
+    items: list[Id] = Field(min_length=1, description="item ids")
+    k: int = Field(10, ge=1, description="items for each, at most")
+
+
+class NewItems(Body):
+    """Of `PUT /items`."""
+
+    items: list[NewItem] = Field(min_length=1, description="id, title and further columns of each")
+
+
+class Reload(Body):
+    """Of `POST /reload`."""
+
+    path: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="a folder below --models; none: the same path again",
+    )
+
+
+Asked = TypeVar("Asked", bound=Body)
+_SAID = {  # pydantic's kinds of errors in our words
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "int_parsing_size": "expected a whole number of 64 bits",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
+    "string_too_short": "expected text that is not empty",
+    "string_too_long": "expected at most {max_length} characters",
+    "list_type": "expected a list",
+    "too_short": "expected {min_length} entry at least",
+    "model_type": "expected a JSON object",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "literal_error": "expected {expected}",
+}
+
+
+def read(kind: type[Asked], body: bytes, limits: Limits) -> Asked:
+    """The body of a request.
+
+    Raises:
+      Refused: it is no JSON, or has fields or values that it may not have, or more than a limit allows.
+    """
+    try:
+        asked = kind.model_validate_json(body)
+    except ValidationError as error:
+        raise Refused(422, line_of(error, list(kind.model_fields))) from None
+    _check_limits(asked, limits)
+    return asked
+
+
+def line_of(error: ValidationError, fields: list[str]) -> str:
+    """What is wrong with a body, in one line: the first of its errors."""
+    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    place, kind = _path(first["loc"]), first["type"]
+    if kind == "json_invalid":
+        return f'the body: {first["msg"]}; expected a JSON object such as {{"{fields[0]}": ...}}'
+    if kind == "extra_forbidden":
+        return f"{shown(place)}: no such field; expected some of {', '.join(fields)}"
+    if kind == "missing":
+        return f"{place}: is missing; expected some of {', '.join(fields)}"
+    if kind in _SAID:
+        said = _SAID[kind].format(**first.get("ctx", {}))
+    else:
+        said = first["msg"].removeprefix("Value error, ")
+    given = f" {shown(first['input'])};" if said.startswith("expected") else ""
+    return f"{place or 'the body'}:{given} {said}"
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut short."""
+    if isinstance(value, str):
+        text = repr(value[:SHOWN])
+        return f"{text}..." if len(value) > SHOWN else text
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _INT64:
+        return "a whole number of more than 64 bits"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value)[:SHOWN]
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    """("histories", 0, 2) -> histories[0][2]."""
+    return "".join(
+        f"[{place}]" if isinstance(place, int) else f"{'.' if n else ''}{place}"
+        for n, place in enumerate(places)
+    )
+
+
+def _check_limits(asked: Body, limits: Limits) -> None:
+    match asked:
+        case Recommend():
+            people = [given for given in (asked.users, asked.histories) if given is not None]
+            if len(people) != 1:
+                raise Refused(
+                    422,
+                    "users, histories: expected one of them, a list of user ids or of lists of item ids",
+                )
+            _at_most("people", len(people[0]), limits.people, "send several requests")
+            for n, own in enumerate(asked.histories or []):
+                _at_most(
+                    f"histories[{n}]",
+                    len(own),
+                    limits.history,
+                    "give the newest items of the person",
+                )
+            if asked.candidates == []:
+                raise Refused(422, "candidates: an empty list; expected ids, or leave it out")
+            for name in ("candidates", "exclude"):
+                given = getattr(asked, name) or []
+                count = sum(len(own) if isinstance(own, list) else 1 for own in given)
+                _at_most(name, count, limits.listed, "send several requests")
+            _at_most("k", asked.k, limits.k, "ask for fewer items")
+        case Similar():
+            _at_most("items", len(asked.items), limits.people, "send several requests")
+            _at_most("k", asked.k, limits.k, "ask for fewer items")
+        case NewItems():
+            _at_most("items", len(asked.items), limits.new_items, "send several requests")
+
+
+def _at_most(name: str, given: int, limit: int, mend: str) -> None:
+    if given > limit:
+        number = f"{given:,}" if given < _INT64 else "a number of more than 64 bits"
+        raise Refused(422, f"{name}: {number}; expected at most {limit:,}; {mend}")

@@ -1,0 +1,148 @@
+"""The process of a service: a socket, the model, the server, and an orderly end."""
+
+import asyncio
+import logging
+import pathlib
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from grasp_jax.errors import UserError
+from grasp_jax.log import logger
+from grasp_jax.main import FAULT, REFUSED
+from grasp_jax.serving.histories import check_one_query
+from grasp_jax.serving.service.app import create_app
+from grasp_jax.serving.service.metrics import JsonLines
+from grasp_jax.serving.service.protocol import connections
+from grasp_jax.serving.service.service import Service
+from grasp_jax.serving.service.settings import Settings
+from grasp_jax.serving.service.source import Source, open_source
+
+BACKLOG = 2048
+GRACE = 30  # seconds in which requests in flight are answered after SIGTERM
+
+
+class _Server(uvicorn.Server):
+    """A server that the first model may stop."""
+
+    status = 0
+
+
+def serve(
+    path: pathlib.Path, data: str | None, settings: Settings, address: tuple[str, int]
+) -> int:
+    """Serves until SIGTERM or Ctrl-C; the exit status.
+
+    Args:
+      path: of a saved model or a workdir.
+      data: a folder whose users a saved model is to know.
+      settings: of the service.
+      address: host and port.
+
+    Raises:
+      UserError: the address is taken or not of this machine, or there is no model that could be served.
+    """
+    _end_at_once()
+    log = _log()
+    with _listening(*address) as listening:
+        source = open_source(path, data)
+        if source.artifact.gated:
+            check_one_query(source.artifact)
+        service = Service(settings, path, data, log)
+        server = _made(service, source)
+        host, port = listening.getsockname()[:2]
+        log.event("listening", host=host, port=port, token=settings.token is not None)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # which the server raises again at its end
+        signal.signal(signal.SIGINT, lambda *_: None)
+        server.run([listening])
+    log.event("stopped", status=server.status)
+    return server.status
+
+
+def _made(service: Service, source: Source) -> _Server:
+    """The server, which loads the model in a thread once it listens."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def load() -> None:
+        try:
+            if await asyncio.to_thread(service.load, source):
+                service.log.event("ready", items=len(service.served.snapshot.by_popularity))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            server.status, server.should_exit = REFUSED, True
+        except Exception as error:
+            service.log.fault(error)
+            server.status, server.should_exit = FAULT, True
+
+    async def start() -> None:
+        tasks.add(asyncio.create_task(load()))
+
+    async def stop() -> None:
+        await asyncio.to_thread(service.stop)
+        await asyncio.gather(*tasks)
+
+    app = create_app(service, start, stop)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        backlog=BACKLOG,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=GRACE,
+        http=connections(service.settings.limits.body_seconds),
+    )
+    server = _Server(config)
+    return server
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket on the address.
+
+    Raises:
+      UserError: another process has the port, or the address is not of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"--host={host}: no such address ({error}); expected one of this machine"
+        ) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise UserError(
+            f"--host={host} --port={port}: cannot be listened on ({error.strerror}); stop what has the port, or name another"
+        ) from error
+    return listening
+
+
+def _end_at_once() -> None:
+    """Until the server listens, SIGTERM ends the process in order, with status 0."""
+
+    def ended(_: int, __: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, ended)
+
+
+def _log() -> JsonLines:
+    """Everything that libraries and this package say, as JSON."""
+    log = JsonLines()
+    for name in ("uvicorn", "uvicorn.error", logger.name):
+        of = logging.getLogger(name)
+        of.handlers, of.propagate = [log], False
+    logging.getLogger("uvicorn.error").propagate = True  # to "uvicorn", which writes it once
+    logging.getLogger("uvicorn.error").handlers = []
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logger.setLevel(logging.WARNING)
+    return log

@@ -1,0 +1,320 @@
+"""The service without HTTP: the model that is served, the queue before it, and what changes it while it is asked."""
+
+import asyncio
+import contextlib
+import pathlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from grasp_jax.errors import UserError
+from grasp_jax.serving.answers import Answer, as_text
+from grasp_jax.serving.service.asking import listed, people_of, rows_of_similar
+from grasp_jax.serving.service.batching import Batcher, Overloaded
+from grasp_jax.serving.service.changes import check_new, with_new_items, with_removed
+from grasp_jax.serving.service.diversity import diversified
+from grasp_jax.serving.service.metrics import JsonLines, Metrics
+from grasp_jax.serving.service.placing import shapes_of, take_snapshot
+from grasp_jax.serving.service.requests import NewItems, Recommend, Refused, Reload, Similar, shown
+from grasp_jax.serving.service.settings import Settings
+from grasp_jax.serving.service.snapshot import Person, Snapshot
+from grasp_jax.serving.service.source import Source, UsersOfData, open_source
+
+
+class Question(NamedTuple):
+    """What the queue holds: a person, or the row of an item whose neighbours are asked for; and the model that answers."""
+
+    snapshot: Snapshot
+    about: Person | int
+
+
+class Served(NamedTuple):
+    """What answers now."""
+
+    snapshot: Snapshot
+    users: UsersOfData | None
+
+
+class Service:
+    """Answers requests from the moment when its model is ready.
+
+    Args:
+      settings: what it allows.
+      path: of the model, for `reload`.
+      data: a folder whose users a saved model is to know.
+      log: where its events go.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: pathlib.Path,
+        data: str | None = None,
+        log: JsonLines | None = None,
+    ) -> None:
+        self.settings, self.metrics, self.log = settings, Metrics(), log or JsonLines()
+        self._path, self._data = path, data
+        self._served: Served | None = None
+        self._stopping = threading.Event()
+        self._changes, self._waiting_changes, self._reloading = asyncio.Lock(), 0, False
+        self._added: dict[
+            str, dict[str, Any]
+        ] = {}  # items that came by PUT, by id, for the next model
+        self._batcher: Batcher[Question, Answer] = Batcher(
+            _group,
+            _answer,
+            settings.batch_sizes[-1],
+            settings.limits.queue,
+            self.metrics.batches.observe,
+        )
+        self.metrics.waiting.set_function(lambda: self._batcher.waiting)
+
+    @property
+    def state(self) -> str:
+        """ "loading", "ready" or "stopping"."""
+        if self._stopping.is_set():
+            return "stopping"
+        return "loading" if self._served is None else "ready"
+
+    @property
+    def served(self) -> Served:
+        """What answers now.
+
+        Raises:
+          Refused: nothing yet, or nothing any more.
+        """
+        if self._served is None or self._stopping.is_set():
+            self.metrics.refused.labels(self.state).inc()
+            raise Refused(503, f"the service is {self.state}; ask again in a moment")
+        return self._served
+
+    def load(self, source: Source) -> bool:
+        """Places the first model and compiles for it, which takes seconds; False where the service was stopped meanwhile.
+
+        Raises:
+          UserError: the model cannot be served.
+        """
+        served = self._take(source, None)
+        if served is not None:
+            self._serve(served)
+        return served is not None
+
+    def stop(self) -> None:
+        """Answers what waits, and takes nothing new."""
+        self._stopping.set()
+        self._batcher.stop()
+
+    async def recommend(self, asked: Recommend) -> dict[str, Any]:
+        """The answer to `POST /recommend`.
+
+        Raises:
+          UserError: an id is not known and must be; `Refused` with 503 where too many wait.
+        """
+        snapshot, users = self.served
+        people = people_of(asked, snapshot, users)
+        questions = [
+            Question(snapshot, whose.person) for whose in people if len(whose.person.history)
+        ]
+        answers = iter(await self._ask(questions))
+        results = []
+        for whose in people:
+            known = len(whose.person.history) > 0
+            if known:
+                answer = next(answers)
+                if asked.diversity:
+                    answer = await asyncio.to_thread(
+                        diversified, answer, snapshot.unit_rows, asked.k, asked.diversity
+                    )
+                answer = Answer(answer.items[: asked.k], answer.scores[: asked.k])
+            else:
+                answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
+            result = {"user": whose.name, "by": "model" if known else "popularity"}
+            result |= {"passed_over": whose.passed_over} if whose.passed_over else {}
+            results.append(result | {"items": listed(answer, snapshot)})
+        return {"model": snapshot.number, "results": results}
+
+    async def similar(self, asked: Similar) -> dict[str, Any]:
+        """The answer to `POST /similar`.
+
+        Raises:
+          Refused: an item is not known, or too many wait.
+        """
+        snapshot = self.served.snapshot
+        rows = rows_of_similar(asked, snapshot)
+        answers = await self._ask([Question(snapshot, row) for row in rows])
+        cut = [Answer(own.items[: asked.k], own.scores[: asked.k]) for own in answers]
+        results = [
+            {"item": name, "similar": listed(own, snapshot, "cosine")}
+            for name, own in zip(asked.items, cut, strict=True)
+        ]
+        return {"model": snapshot.number, "results": results}
+
+    async def add(self, asked: NewItems) -> dict[str, Any]:
+        """The answer to `PUT /items`: they are recommended from now on, all of them or none.
+
+        Raises:
+          UserError: an id is known or given twice, or the method of the model reads no text.
+        """
+        async with self._changing():
+            snapshot, users = self.served
+            new, again = check_new(asked.items, snapshot)
+            changed = snapshot.with_again(again)
+            if new:
+                changed = await asyncio.to_thread(with_new_items, changed, new)
+            self._added |= {as_text(item["item"]): item for item in new}
+            self._serve(Served(changed, users))
+            self.log.event("items_added", new=len(new), again=len(again))
+            return {"added": len(new), "restored": len(again), "items": len(changed.by_popularity)}
+
+    async def remove(self, name: str) -> dict[str, Any]:
+        """The answer to `DELETE /items/{id}`: it is not recommended any more.
+
+        Raises:
+          Refused: no item has the id, or it was removed before.
+        """
+        async with self._changing():
+            snapshot, users = self.served
+            row = snapshot.catalogue.rows.get(name)
+            if row is None:
+                example = str(snapshot.catalogue.ids[0])
+                raise Refused(
+                    404, f"items: no item has the id {shown(name)}; ids look like {example!r}"
+                )
+            if row in snapshot.removed:
+                raise Refused(
+                    404, f"items: {shown(name)} was removed before; PUT /items brings it back"
+                )
+            changed = snapshot.without(row)
+            self._serve(Served(changed, users))
+            self.log.event("item_removed")
+            return {"removed": 1, "items": len(changed.by_popularity)}
+
+    async def reload(self, asked: Reload) -> dict[str, Any]:
+        """The answer to `POST /reload`: a model is loaded beside the old one, which answers until then.
+
+        Items that came by PUT are added to the new model where it does not know them, and removed ones stay removed.
+
+        Raises:
+          UserError: another reload goes on, the path may not be named, or the model cannot be loaded; the old one goes on.
+        """
+        if self._reloading:
+            raise Refused(409, "reload: another one goes on; ask again when it is done")
+        path = self._path if asked.path is None else below(self.settings.models, asked.path)
+        self._reloading = True
+        try:
+            async with self._changing():
+                old, added = self.served.snapshot, list(self._added.values())
+                served, left = await asyncio.to_thread(self._replacement, path, old, added)
+                self._path = path
+                self._serve(served)
+        finally:
+            self._reloading = False
+        about: dict[str, Any] = {
+            "model": served.snapshot.number,
+            "items": len(served.snapshot.by_popularity),
+        }
+        self.log.event("reloaded", **about)
+        return about | ({"warning": left} if left else {})
+
+    def _replacement(
+        self, path: pathlib.Path, old: Snapshot, added: Sequence[dict[str, Any]]
+    ) -> tuple[Served, str]:
+        """The model of a path with the changes of items that were made here, and why some could not be made."""
+        served = self._take(open_source(path, self._data), old)
+        if served is None:
+            raise Refused(503, "the service is stopping; the model was not loaded")
+        snapshot, left = served.snapshot, ""
+        new = [item for item in added if as_text(item["item"]) not in snapshot.catalogue.rows]
+        if new:
+            try:
+                snapshot = with_new_items(snapshot, new)
+            except UserError as error:
+                left = f"{len(new)} items that had been added are not in the new model: {error}"
+        return served._replace(snapshot=with_removed(snapshot, old)), left
+
+    def _take(self, source: Source, old: Snapshot | None) -> Served | None:
+        settings = self.settings
+        shapes = shapes_of(
+            source.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
+        )
+        snapshot = take_snapshot(source.artifact, shapes, old, lambda: not self._stopping.is_set())
+        return None if snapshot is None else Served(snapshot, source.users)
+
+    def _serve(self, served: Served) -> None:
+        served.snapshot.is_open  # noqa: B018  made by being read, and not by the next request
+        self.metrics.items.set(len(served.snapshot.by_popularity))
+        self.metrics.model.set(served.snapshot.number)
+        self._served = served
+
+    async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
+        """All answers, or 503."""
+        seconds = self.settings.limits.seconds
+        try:
+            future: Future[list[Answer]] = self._batcher.submit(questions, seconds)
+        except Overloaded:
+            self.metrics.refused.labels("queue").inc()
+            raise Refused(
+                503, f"{self._batcher.waiting} people wait already; ask again in a moment"
+            ) from None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not future.cancelled():
+                raise  # the caller has gone
+            self.metrics.refused.labels("time").inc()
+            raise Refused(503, f"no answer within {seconds:g} s; ask again in a moment") from None
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """While one request changes what is served; others wait, but not many and not long."""
+        limits = self.settings.limits
+        if self._waiting_changes >= limits.changes:
+            self.metrics.refused.labels("changes").inc()
+            raise Refused(503, f"{limits.changes} changes wait already; ask again in a moment")
+        self._waiting_changes += 1
+        try:
+            await asyncio.wait_for(self._changes.acquire(), limits.seconds)
+        except TimeoutError:
+            self.metrics.refused.labels("changes").inc()
+            raise Refused(503, "another change goes on; ask again in a moment") from None
+        finally:
+            self._waiting_changes -= 1
+        try:
+            yield
+        finally:
+            self._changes.release()
+
+
+def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
+    """A folder that a request names, below the one that the service was given for that.
+
+    Raises:
+      Refused: there is no such folder, or the name leads out of it.
+    """
+    if root is None:
+        raise Refused(
+            403,
+            "path: the service was started without --models=FOLDER; send {} to load the same path again",
+        )
+    try:
+        whole = (root / name).resolve()
+        inside = whole.is_relative_to(root.resolve()) and whole.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    if not inside:
+        raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
+    return whole
+
+
+def _group(question: Question) -> Any:
+    if isinstance(question.about, Person):
+        return question.snapshot.group(question.about)
+    return question.snapshot, "similar"
+
+
+def _answer(questions: Sequence[Question]) -> list[Answer]:
+    snapshot = questions[0].snapshot
+    if isinstance(questions[0].about, Person):
+        return snapshot.answer([own.about for own in questions if isinstance(own.about, Person)])
+    return snapshot.nearest([own.about for own in questions if isinstance(own.about, int)])

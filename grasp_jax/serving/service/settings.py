@@ -1,0 +1,116 @@
+"""What a service allows, and how it is reached."""
+
+import dataclasses
+import ipaddress
+import os
+import pathlib
+from collections.abc import Mapping
+
+from grasp_jax.errors import UserError
+
+TOKEN = "GRASP_SERVE_TOKEN"  # environment variable with the bearer token
+SHORTEST_TOKEN = 16  # characters; a shorter one can be guessed
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request may ask, and how many may wait.
+
+    Attributes:
+      k: items of an answer.
+      people: users or histories of a request, and items of `/similar`.
+      history: items of a history.
+      listed: ids of `candidates` or `exclude`, over all of its lists.
+      new_items: items of a `PUT /items`.
+      body_bytes: size of a body.
+      body_seconds: time in which the head of a request must have come, and then its body.
+      queue: people who wait for an answer, over all requests; and requests in flight.
+      changes: requests that wait to change items.
+      seconds: time until an answer, from when the body is there.
+    """
+
+    k: int = 100
+    people: int = 256
+    history: int = 1000
+    listed: int = 20_000
+    new_items: int = 1000
+    body_bytes: int = 1 << 20
+    body_seconds: float = 5.0
+    queue: int = 512
+    changes: int = 16
+    seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a limit below 1, or a time that is not above 0."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < float("inf") or (field.type is int and value < 1):
+                raise UserError(
+                    f"--{field.name}: {value}; expected a number above 0, the limit of the service"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A service.
+
+    Attributes:
+      limits: what requests may ask.
+      batch_sizes: people answered at once, ascending; other numbers are filled up.
+      lengths: lengths to which histories are filled up, besides the longest that the model reads.
+      token: bearer token that requests must bring; None: none is needed.
+      models: folder below which `POST /reload` may name a model; None: it may name none.
+      log_requests: whether each request leaves a line.
+    """
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    batch_sizes: tuple[int, ...] = (1, 8, 64)
+    lengths: tuple[int, ...] = (16, 64)
+    token: str | None = dataclasses.field(default=None, repr=False)
+    models: pathlib.Path | None = None
+    log_requests: bool = True
+
+
+def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The token of the environment; None where there is none. What is wrong with it is said without it.
+
+    Raises:
+      UserError: it is too short, or has characters that a header cannot carry.
+    """
+    token = environment.get(TOKEN)
+    if token is None:
+        return None
+    if len(token) < SHORTEST_TOKEN:
+        raise UserError(
+            f"{TOKEN}: {len(token)} characters; expected at least {SHORTEST_TOKEN}, such as of `openssl rand -hex 24`; unset it to "
+            "serve without a token"
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise UserError(
+            f"{TOKEN}: has blanks or characters that are not printable ASCII; expected such as of `openssl rand -hex 24`"
+        )
+    return token
+
+
+def check_reach(host: str, token: str | None, insecure: bool) -> None:
+    """Refuses to let other machines ask a service that anybody may ask.
+
+    Raises:
+      UserError: the host is none, or is not the loopback and there is no token.
+    """
+    if not host.strip():
+        raise UserError("--host: empty; expected an address such as 127.0.0.1 or 0.0.0.0")
+    if is_loopback(host) or token is not None or insecure:
+        return
+    raise UserError(
+        f"--host={host}: other machines could ask without a token; set {TOKEN} in the environment, or add --insecure where something else "
+        "keeps strangers out"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,194 @@
+"""A model as it is served at one moment: nothing in it changes, so that requests in flight end with the model they began with."""
+
+import dataclasses
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.serving.answers import Answer
+from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.export import filled_up
+from grasp_jax.serving.histories import query_vectors
+from grasp_jax.serving.service.fixed_programs import LEFT_OUT, FixedPrograms
+
+NO_ROWS = np.empty(0, np.int32)
+
+
+class Person(NamedTuple):
+    """Whose next item is asked for.
+
+    Attributes:
+      history: [n] int32 item rows, oldest first, one at least.
+      left_out: [m] int32 item rows that are not wanted.
+      allowed: item rows to choose from; None: all.
+      queries: of a gated model, two text vectors [E]; None: they are made of the history.
+    """
+
+    history: np.ndarray
+    left_out: np.ndarray = NO_ROWS
+    allowed: np.ndarray | None = None
+    queries: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A served model.
+
+    Attributes:
+      artifact: with all items that are known now.
+      base: as it was loaded, without items that came later; its encoder makes the vectors of those.
+      params: parameters of `base` on the device.
+      programs: compiled.
+      parameters: what programs read of the parameters, on the device.
+      items: what programs read of items, filled up to the capacity, on the device.
+      unit: [C, D] float32 item vectors of length one, on the device.
+      removed: rows that are not recommended.
+      number: 1 for the first model of a service, one more for each that is loaded.
+    """
+
+    artifact: Artifact
+    base: Artifact
+    params: Any
+    programs: FixedPrograms
+    parameters: Mapping[str, jax.Array]
+    items: Any
+    unit: jax.Array
+    removed: frozenset[int]
+    number: int
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All items, those that are removed too."""
+        return self.artifact.catalogue
+
+    @functools.cached_property
+    def served(self) -> np.ndarray:
+        """[C] bool: rows that may be recommended."""
+        found: np.ndarray = np.arange(self.programs.shapes.capacity) < len(self.catalogue.ids)
+        found[list(self.removed)] = False
+        return found
+
+    @functools.cached_property
+    def is_open(self) -> jax.Array:
+        """`served` on the device."""
+        return jnp.asarray(self.served)
+
+    @functools.cached_property
+    def unit_rows(self) -> np.ndarray:
+        """[C, D] `unit` on the host; on a CPU the same memory."""
+        return np.asarray(self.unit)
+
+    @functools.cached_property
+    def by_popularity(self) -> np.ndarray:
+        """[V] rows that may be recommended, the most bought ones first."""
+        order = np.argsort(-self.catalogue.counts, kind="stable").astype(np.int32)
+        kept: np.ndarray = order[self.served[order]]
+        return kept
+
+    def group(self, person: Person) -> Hashable:
+        """Equal for people whom one call of the programs can answer."""
+        length, masked = self._kind(person)
+        return self, length, masked
+
+    def answer(self, people: Sequence[Person]) -> list[Answer]:
+        """The best items of people of one `group`.
+
+        Raises:
+          UserError: gates read the text of a user, and the model has no encoder that could write it.
+        """
+        found: list[Answer] = []
+        for size in self.programs.shapes.batches(len(people)):
+            found += self._answer_batch(people[len(found) : len(found) + size], size)
+        return found
+
+    def _answer_batch(self, people: Sequence[Person], size: int) -> list[Answer]:
+        """Of at most `size` people, by programs of that batch."""
+        shapes = self.programs.shapes
+        length, masked = self._kind(people[0])
+        newest = [person.history[-length:] for person in people]
+        histories = np.zeros((size, length), np.int32)
+        histories[: len(people), : max(map(len, newest))] = filled_up(newest, 0)
+        lengths = np.ones(size, np.int32)
+        lengths[: len(people)] = [len(own) for own in newest]
+        queries = [_rows(own, size) for own in self._queries(people)] if self.artifact.gated else []
+        left_out: np.ndarray
+        if masked:
+            left_out = np.zeros((size, shapes.capacity), bool)
+            for line, person in zip(left_out, people, strict=False):
+                if person.allowed is not None:
+                    line[:] = True
+                    line[person.allowed] = False
+                line[person.left_out] = True
+        else:
+            left_out = np.full((size, LEFT_OUT), -1, np.int32)
+            for line, person in zip(left_out, people, strict=False):
+                line[: len(person.left_out)] = person.left_out
+        known = self.programs.states[size, length](
+            self.parameters, self.items, histories, lengths, *queries
+        )
+        found = self.programs.best[size, masked](
+            self.parameters, known, self.items, self.is_open, left_out
+        )
+        return _answers(found, len(people))
+
+    def nearest(self, rows: Sequence[int]) -> list[Answer]:
+        """The items nearest to each of some items, and their cosines."""
+        found: list[Answer] = []
+        for size in self.programs.shapes.batches(len(rows)):
+            part = rows[len(found) : len(found) + size]
+            asked = np.zeros(size, np.int32)
+            asked[: len(part)] = part
+            cosines = self.programs.similar[size](self.unit, asked, self.is_open)
+            found += _answers(cosines, len(part))
+        return found
+
+    def most_popular(self, k: int, left_out: np.ndarray, allowed: np.ndarray | None) -> Answer:
+        """For people of whom nothing is known, as `answers.answer` has it: without scores."""
+        order = self.by_popularity
+        if allowed is not None:
+            order = order[np.isin(order, allowed)]
+        first = order[: k + len(left_out)]
+        items = first[~np.isin(first, left_out)][:k]
+        return Answer(items, np.full(len(items), np.nan, np.float32))
+
+    def without(self, row: int) -> "Snapshot":
+        """The same, but one item is not recommended any more; histories may still hold it."""
+        return dataclasses.replace(self, removed=self.removed | {row})
+
+    def with_again(self, rows: Sequence[int]) -> "Snapshot":
+        """The same, with removed items recommended again."""
+        return dataclasses.replace(self, removed=self.removed - set(rows))
+
+    def _kind(self, person: Person) -> tuple[int, bool]:
+        """Length to which the history is filled up, and whether what is left out is given as a mask."""
+        shapes = self.programs.shapes
+        length = shapes.length(min(len(person.history), shapes.lengths[-1]))
+        return length, person.allowed is not None or len(person.left_out) > LEFT_OUT
+
+    def _queries(self, people: Sequence[Person]) -> list[np.ndarray]:
+        """[n, E] float32 each, of a gated model."""
+        unknown = [n for n, person in enumerate(people) if person.queries is None]
+        made = query_vectors(self.artifact, [people[n].history for n in unknown]) if unknown else []
+        found = []
+        for which in range(2):
+            given = [person.queries[which] if person.queries else NO_ROWS for person in people]
+            for own, n in enumerate(unknown):
+                given[n] = made[which][own]
+            found.append(given)
+        return [np.stack(own).astype(np.float32) for own in found]
+
+
+def _rows(rows: np.ndarray, size: int) -> np.ndarray:
+    """[n, E] rows filled up to so many."""
+    return np.pad(rows, ((0, size - len(rows)), (0, 0)))
+
+
+def _answers(found: tuple[jax.Array, jax.Array], count: int) -> list[Answer]:
+    """Scores and rows [b, pool] of a program, less what is left out."""
+    scores, rows = jax.device_get(found)
+    finite = (scores != -np.inf).sum(axis=1)
+    return [Answer(rows[n, : finite[n]], scores[n, : finite[n]]) for n in range(count)]

@@ -1,0 +1,118 @@
+"""What a service is started on: a saved model or a workdir, and the users that it knows by their ids."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from grasp_jax import compiled
+from grasp_jax.api import Recommender
+from grasp_jax.config import CONFIG_FILE
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.errors import UserError
+from grasp_jax.fitting import Fitted
+from grasp_jax.models.device_data import QUERY_TABLES
+from grasp_jax.models.gate_queries import query_tables
+from grasp_jax.serving.artifact import Artifact, Catalogue, is_saved_model, load_artifact
+
+
+class Known(NamedTuple):
+    """What is known of a user.
+
+    Attributes:
+      history: [n] int32 item rows of the model, oldest first.
+      disliked: [m] int32 item rows that were rated low.
+      queries: of a gated model, text vectors [E] of the user; None: they are made of the history.
+    """
+
+    history: np.ndarray
+    disliked: np.ndarray
+    queries: tuple[np.ndarray, np.ndarray] | None
+
+
+class UsersOfData:
+    """The users of a dataset, with items by the rows of a model.
+
+    Args:
+      dataset: the data.
+      catalogue: the items of the model; items that it does not know are passed over.
+      queries: text vectors of all users, [N, E] each, of a gated model that was trained on these data.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        queries: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self._log, self._queries = dataset.log, queries
+        names = map(str, self._log.item_ids.tolist())
+        self._row_of_item = np.array([catalogue.rows.get(name, -1) for name in names], np.int32)
+        low = self._log.low_rated
+        low = np.empty((0, 2), np.int32) if low is None else low
+        self._low = low[np.argsort(low[:, 0], kind="stable")]
+        self.example = str(self._log.user_ids[0])
+        self._log.user_rows  # noqa: B018  made by being read
+
+    def find(self, name: str) -> Known | None:
+        """A user by the id as text; None for one that the data do not have."""
+        row = self._log.user_rows.get(name)
+        if row is None:
+            return None
+        first, last = np.searchsorted(self._low[:, 0], [row, row + 1])
+        queries = None
+        if self._queries is not None:
+            own, similar = (np.asarray(self._queries[name][row]) for name in QUERY_TABLES)
+            queries = own, similar
+        history = self._log.items[self._log.offsets[row] : self._log.offsets[row + 1]]
+        return Known(self._rows(history), self._rows(self._low[first:last, 1]), queries)
+
+    def _rows(self, items: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = self._row_of_item[items]
+        known: np.ndarray = rows[rows >= 0]
+        return known
+
+
+class Source(NamedTuple):
+    """A model and its users; None where only histories can be asked for."""
+
+    artifact: Artifact
+    users: UsersOfData | None
+
+
+def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
+    """Opens a saved model, or the workdir of a finished run.
+
+    Args:
+      folder: of either.
+      data: a folder of interactions, whose users a saved model is to know.
+
+    Raises:
+      UserError: the folder is neither, a file in it is not as it was written, or the data cannot be read.
+    """
+    if is_saved_model(folder):
+        artifact = load_artifact(folder)
+        compiled.keep(artifact.config.compilation_cache)
+        users = None if data is None else UsersOfData(Dataset.read(data), artifact.catalogue)
+        return Source(artifact, users)
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{folder}: neither a saved model (model.json) nor the workdir of a run (config.json); name one of them"
+        )
+    model = Recommender.load(folder, None if data is None else Dataset.read(data))
+    fitted, artifact = model.fitted_on(None), model.artifact
+    return Source(
+        artifact, UsersOfData(fitted.dataset, artifact.catalogue, _queries_of(fitted, artifact))
+    )
+
+
+def _queries_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
+    """Text vectors of the users that a gated model was trained on; None for others."""
+    trial = fitted.serving.trial
+    bank = trial.prepared.bank
+    if bank is None or not artifact.gated:
+        return None
+    tables = {"users": bank.users, "users_similar": bank.users_similar}
+    tables |= {"items": bank.items, "items_similar": bank.items_similar}
+    return query_tables(trial.config.model.gate_query, tables, trial.run.split)
