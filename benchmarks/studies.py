@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import cold_study
 from benchmarks.record import RESULTS, save
 from configs import sweep
 from grasp_jax.evaluation.results import spread
@@ -473,6 +474,10 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
     "encoders": ("studies.md", encoders),
+    "cold": (
+        "studies.md",
+        lambda: _page(*cold_study.tables(json.loads(_path("cold").read_text()))),
+    ),
 }
 
 
@@ -490,7 +495,10 @@ def write_pages() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        if sys.argv[1] not in STUDIES or len(sys.argv) < 3:
-            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(STUDIES)} WORKDIR ...]")
+        of_workdirs = [
+            name for name in STUDIES if name != "cold"
+        ]  # which `cold_items` keeps itself
+        if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
+            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
         keep(sys.argv[1], sys.argv[2:])
     write_pages()
