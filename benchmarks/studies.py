@@ -11,6 +11,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
+from benchmarks import cold_study
 from benchmarks.record import RESULTS
 from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
@@ -263,6 +264,11 @@ def robustness() -> Page:
     )
 
 
+def cold() -> Page:
+    """Items that came after training, among all items."""
+    return page(*cold_study.tables(json.loads(path_of("cold").read_text())))
+
+
 STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "gates": ("attention-and-leakage.md", gates),
     "plus_attention": ("attention-and-leakage.md", plus_attention),
@@ -276,6 +282,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "shops": ("studies.md", shops),
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
+    "cold": ("studies.md", cold),
 }
 
 
@@ -301,7 +308,8 @@ def write_pages() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        if sys.argv[1] not in STUDIES or len(sys.argv) < 3:
-            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(STUDIES)} WORKDIR ...]")
+        of_workdirs = [name for name in STUDIES if name not in (*RECORDS, "cold")]
+        if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
+            sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
         keep(sys.argv[1], sys.argv[2:])
     write_pages()

@@ -46,15 +46,26 @@ LEARNED = {"text_trust": "learned", "plus__text_width": 6}
 RAW = {"start_components": "raw"}
 WITHOUT_IDS = [
     ("semantic_neighbours", {}),
-    ("unisrec", {}),
     ("grasp", {"exclude_copies": True}),
-    ("grasp", {"group_column": "brand", "knowledge__pooling": "similarity"}),
-    ("grasp_wo_attention", {"knowledge__dtype": "float16"}),
     ("grasp_plus", EARLY),
     ("grasp_plus", {"id_towers": 0, **LEARNED}),
 ]
-ZERO_IDS = [("id_text_sum", {}), ("id_text_concat", {}), ("unisrec_id", {}), ("grasp_plus", {})]
-FROM_TEXT = [("llminit", {}), ("llminit", RAW), ("llm_esr", {})]
+ZERO_IDS = [("id_text_concat", {}), ("grasp_plus", {})]
+FROM_TEXT = [("llminit", RAW), ("llm_esr", {})]
+# The same in other methods and settings.
+LATER: dict[str, list[Any]] = {
+    "without": [
+        ("unisrec", {}),
+        ("grasp", {"group_column": "brand", "knowledge__pooling": "similarity"}),
+        ("grasp_wo_attention", {"knowledge__dtype": "float16"}),
+    ],
+    "zero": [("id_text_sum", {}), ("unisrec_id", {})],
+    "from text": [("llminit", {})],
+}
+SLOW = {
+    kind: [pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+    for kind, pairs in LATER.items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +156,7 @@ def added_again(artifact: Artifact, shop: gj.Dataset) -> Artifact:
     return add_items(without(artifact, rows), columns_of(shop, rows))
 
 
-@pytest.mark.parametrize(("method", "options"), WITHOUT_IDS)
+@pytest.mark.parametrize(("method", "options"), [*WITHOUT_IDS, *SLOW["without"]])
 def test_items_become_what_they_were(
     made: Make, shop: gj.Dataset, method: str, options: dict[str, Any]
 ) -> None:
@@ -161,7 +172,7 @@ def test_items_become_what_they_were(
                 np.testing.assert_allclose(again.tables[name][-1], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "options"), ZERO_IDS)
+@pytest.mark.parametrize(("method", "options"), [*ZERO_IDS, *SLOW["zero"]])
 def test_what_training_alone_gives_is_zero(
     made: Make, shop: gj.Dataset, method: str, options: dict[str, Any]
 ) -> None:
@@ -186,7 +197,7 @@ def _tables(made: Make, method: str, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("method", "options"), FROM_TEXT)
+@pytest.mark.parametrize(("method", "options"), [*FROM_TEXT, *SLOW["from text"]])
 def test_ids_that_start_from_text_start_there(
     made: Make, shop: gj.Dataset, method: str, options: dict[str, Any]
 ) -> None:
@@ -225,7 +236,7 @@ def gated(made: Make, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def test_front_door(gated: pathlib.Path, shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
-    """A twin of an item that nobody bought has its scores; what is added is recommended, saved, loaded and exported."""
+    """A twin of an item that nobody bought has its scores; what is added is recommended, saved and loaded."""
     model = gj.Recommender.load(gated)
     twin = columns_of(shop, [NEVER[0]]) | {"item": ["twin"], "price": [3.5]}
     assert model.add_items(pa.table(twin)) == 1
@@ -238,10 +249,6 @@ def test_front_door(gated: pathlib.Path, shop: gj.Dataset, tmp_path: pathlib.Pat
             assert own["twin"] == pytest.approx(own[f"i{NEVER[0]}"], abs=1e-6)
         assert one.similar_items(["twin"], k=1)["similar"].tolist() == [f"i{NEVER[0]}"]
         assert len(one.item_vectors()) == NUM_ITEMS + 1
-    model.export(tmp_path / "exported", k=5)
-    exported = read_export(tmp_path / "exported")
-    assert exported.manifest["sizes"]["items"] == NUM_ITEMS + 1
-    assert exported.manifest["made_from"][ADDED] == 1
 
 
 def _saved(model: gj.Recommender, folder: pathlib.Path) -> gj.Recommender:
@@ -249,8 +256,8 @@ def _saved(model: gj.Recommender, folder: pathlib.Path) -> gj.Recommender:
     return gj.Recommender.load(folder)
 
 
-def test_users_of_the_data_are_shown_new_items(shop: gj.Dataset) -> None:
-    """A fitted model answers over its own data: there too the new item is ranked, and not the last item of training in its place."""
+def test_users_of_the_data_are_shown_new_items(shop: gj.Dataset, tmp_path: pathlib.Path) -> None:
+    """A fitted model answers over its own data: there too the new item is ranked, and not the last one of training; and it is exported."""
     model = gj.Recommender(method="semantic_neighbours", **SMALL).fit(shop)
     assert (
         model.add_items({"item": ["new"], "title": ["soap soap soap soap"], "brand": [None]}) == 1
@@ -264,6 +271,10 @@ def test_users_of_the_data_are_shown_new_items(shop: gj.Dataset) -> None:
     assert dict(zip(own["item"], own["score"], strict=True)) == pytest.approx(
         dict(zip(direct["item"], direct["score"], strict=True)), abs=1e-5
     )
+    model.export(tmp_path / "exported", k=5)
+    exported = read_export(tmp_path / "exported")
+    assert exported.manifest["sizes"]["items"] == NUM_ITEMS + 1
+    assert exported.manifest["made_from"][ADDED] == 1
 
 
 def test_given_vectors(shop: gj.Dataset, tmp_path: pathlib.Path) -> None:

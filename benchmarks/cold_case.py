@@ -1,0 +1,165 @@
+"""What cold items are measured on: a shop as it was on one day, the items that it listed later, and what people bought after another day.
+
+Items that nobody bought before the first day, `valid_after` of a split by time, are not in the catalogue that is trained on: neither their
+texts (which an encoder, whitening directions, means and neighbours would be fitted to) nor their rows (which training would draw as
+negatives, and so learn that nobody buys them) are there. They come by `add_items` afterwards.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.moments import shown, time_bounds
+from grasp_jax.errors import UserError
+
+K = 10
+ITEM = "item"
+GROUPS = ("new", "known", "all")  # of purchases, by what was bought
+METRICS = (f"Recall@{K}", f"NDCG@{K}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A shop before and after.
+
+    Attributes:
+      known: what may be trained on: all interactions with the items that were bought before `valid_after`, split by time.
+      whole: the shop with all items, split by the same days.
+      new: columns of the items that `known` lacks, as `add_items` takes them.
+      rows: [V] rows in `whole` of the items of `known`, then [n] of the new ones.
+      purchases: what is asked for.
+      counts: [V + n] purchases before `test_after`, in the order of `rows`.
+      days: `valid_after` and `test_after`, in words.
+    """
+
+    known: Dataset
+    whole: Dataset
+    new: dict[str, list[Any]]
+    rows: np.ndarray
+    purchases: "Purchases"
+    counts: np.ndarray
+    days: tuple[str, str]
+
+    @property
+    def num_new(self) -> int:
+        """n."""
+        return len(self.new[ITEM])
+
+
+@dataclasses.dataclass(frozen=True)
+class Purchases:
+    """T purchases of people who had something before.
+
+    Attributes:
+      people: [T] user rows.
+      histories: of each, ids of what the person had had by then, oldest first.
+      targets: [T] id of what was bought, as text.
+      cold: [T] bool, whether that is a new item.
+    """
+
+    people: np.ndarray
+    histories: Sequence[np.ndarray]
+    targets: np.ndarray
+    cold: np.ndarray
+
+
+def make_case(shop: Dataset) -> Case:
+    """The case of a shop with times and texts: 80 and 90 % of the interactions are before the two days.
+
+    Raises:
+      UserError: there are no times or texts, or no item is new.
+    """
+    log, texts = shop.log, shop.texts.items
+    if log.timestamps is None or texts is None:
+        lacking = "times" if log.timestamps is None else "items table"
+        raise UserError(
+            f"--data: {shop.name} has no {lacking}; expected items that come later, told by their texts"
+        )
+    begin, end = time_bounds(log, "", "")
+    is_new = np.bincount(log.items[log.timestamps < begin], minlength=log.num_items) == 0
+    if not is_new.any():
+        day = shown(begin, log.time_unit)
+        raise UserError(
+            f"--data: {shop.name}: every item was bought before {day}; expected items that come later"
+        )
+    old, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
+    columns = {ITEM: log.item_ids.tolist(), **texts.columns}
+    options = {"split": "time", "valid_after": str(begin), "test_after": str(end)}
+    kept = ~is_new[log.items]
+    interactions = {
+        "user": log.user_ids[log.users[kept]].tolist(),
+        "item": log.item_ids[log.items[kept]].tolist(),
+        "timestamp": log.timestamps[kept].tolist(),
+    }
+    known = Dataset.from_frames(interactions, _of_rows(columns, old), name=shop.name, **options)
+    assert (known.log.item_ids == log.item_ids[old]).all()
+    rows = np.concatenate([old, new])
+    counts = np.bincount(log.items[log.timestamps < end], minlength=log.num_items)[rows]
+    return Case(
+        known,
+        shop.with_split(**options),
+        _of_rows(columns, new),
+        rows,
+        _purchases(log, log.timestamps >= end, is_new),
+        counts,
+        (shown(begin, log.time_unit), shown(end, log.time_unit)),
+    )
+
+
+def _of_rows(columns: dict[str, Sequence[Any]], rows: np.ndarray) -> dict[str, list[Any]]:
+    return {name: [values[row] for row in rows.tolist()] for name, values in columns.items()}
+
+
+def _purchases(log: InteractionLog, later: np.ndarray, is_new: np.ndarray) -> Purchases:
+    """Those of the interactions `later` [I] before which their users have others; `is_new` [V]."""
+    owners = log.users
+    places = np.flatnonzero(later & (np.arange(log.num_interactions) > log.offsets[owners]))
+    histories = [
+        log.item_ids[log.items[log.offsets[owners[place]] : place]] for place in places.tolist()
+    ]
+    bought = log.items[places]
+    return Purchases(owners[places], histories, log.item_ids[bought].astype(str), is_new[bought])
+
+
+def measures_of(
+    purchases: Purchases, shown_ids: Sequence[np.ndarray], new: set[str]
+) -> dict[str, Any]:
+    """Recall@10 and NDCG@10 by what was bought, with standard errors over users, and how many of the items shown are new; no percent.
+
+    Args:
+      purchases: T of them.
+      shown_ids: of each, ids of the ten best items as text, best first.
+      new: ids of the new items.
+    """
+    places = [
+        np.flatnonzero(own == target)
+        for own, target in zip(shown_ids, purchases.targets, strict=True)
+    ]
+    rank = np.array([int(own[0]) if len(own) else -1 for own in places])
+    hit = rank >= 0
+    gains = dict(
+        zip(METRICS, (hit.astype(float), hit / np.log2(np.maximum(rank, 0) + 2.0)), strict=True)
+    )
+    groups = dict(
+        zip(GROUPS, (purchases.cold, ~purchases.cold, np.ones(len(rank), bool)), strict=True)
+    )
+    found: dict[str, Any] = {
+        "share_new": float(np.mean([item in new for own in shown_ids for item in own]))
+    }
+    for name, group in groups.items():
+        people = purchases.people[group]
+        found[name] = {"purchases": int(group.sum()), "users": len(np.unique(people))}
+        for metric, gain in gains.items():
+            found[name][metric] = float(gain[group].mean())
+            found[name][f"{metric} error"] = _error(gain[group], people)
+    return found
+
+
+def _error(gain: np.ndarray, people: np.ndarray) -> float:
+    """Standard error of the mean, where purchases of one user are not independent."""
+    apart = np.bincount(people, weights=gain - gain.mean())
+    return float(np.sqrt((apart**2).sum()) / len(gain))

@@ -1,0 +1,132 @@
+"""Items that training has never seen, ranked among all: python -m benchmarks.cold_items
+
+    python -m benchmarks.cold_items --data=FOLDER --workdir=runs/cold
+    python -m benchmarks.cold_items --data=FOLDER --workdir=runs/cold-hair --methods=semantic_neighbours,grasp_plus --epochs=2 --quick
+
+FOLDER is that of `configs/beauty5.py`, or of a shop of `benchmarks.departments`. With `--vectors=minilm` items have the vectors of
+`minilm_items.npy` there; by default (`lsa`) an encoder is fitted to the texts of what was on sale on the first day.
+`benchmarks/cold_case.py` says what is held back. A killed run goes on in the same workdir. The table is kept beside those of other shops,
+and `python -m benchmarks.studies` writes it into docs/studies.md.
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arguments import names_of, parser_of
+from benchmarks.cold_case import GROUPS, ITEM, METRICS, Case, make_case, measures_of
+from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
+from benchmarks.record import RESULTS, Contention, keep, run, table
+from grasp_jax.api import Recommender
+from grasp_jax.config import Config
+from grasp_jax.config_file import load_config
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.new_items import add_items
+
+METHODS = ("popularity", "semantic_neighbours", "sasrec_ce", "grasp", "grasp_plus")
+WITH_IDS = ("sasrec_ce", "grasp_plus")
+GRASP: dict[str, Any] = {
+    "model.dropout": (0.2,),
+    "train.learning_rate": (3e-3,),
+}  # as configs/sweep.py
+
+
+def config_of(method: str, epochs: int, seed: int, vectors: Mapping[str, str]) -> Config:
+    """Settings of `configs/beauty5.py:best`, but for data, vectors, epochs and seed.
+
+    Args:
+      method, epochs, seed: of the training.
+      vectors: fields of `vector_files`; empty for vectors of an own `lsa` encoder.
+    """
+    config = Config.from_dict(load_config("configs/beauty5.py:best").to_dict())
+    fields: dict[str, Any] = {"model.method": method, "train.seeds": (seed,)}
+    fields |= {"train.max_epochs": epochs, "train.decay_epochs": epochs}
+    fields |= {"data.interactions_file": "", "data.items_file": ""}  # of what is given in memory
+    fields |= {"knowledge.item_file": "", "knowledge.user_file": "", "knowledge.encoder": "lsa"}
+    return config.with_fields(fields | (GRASP if method == "grasp" else {}) | dict(vectors))
+
+
+def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
+    """Models with the new items by the name of their line; trains what is not trained yet."""
+    vectors, files, count = None, {}, case.num_new
+    if given.vectors == "minilm":
+        whole = np.load(given.data / "minilm_items.npy")
+        vectors = whole[case.rows[-count:]]
+        of_known = vector_files(case.known, whole[case.rows[:-count]], given.workdir / "known")
+        of_whole = vector_files(case.whole, whole, given.workdir / "whole")
+        files = {"known": of_known, "whole": of_whole}
+
+    def trained(method: str, shop: str) -> Artifact:
+        config = config_of(method, given.epochs, given.seed, files.get(shop, {}))
+        folder = given.workdir / f"{method}-{shop}"
+        return Recommender(config).fit(getattr(case, shop), folder).artifact
+
+    semantic = add_items(trained("semantic_neighbours", "known"), case.new, vectors)
+    lines: dict[str, Artifact] = {}
+    for method in given.methods:
+        model = trained(method, "known")
+        lines |= variants(method, model, case, np.asarray(semantic.features), vectors)
+    for method in given.in_catalogue:
+        lines |= in_catalogue(method, trained(method, "whole"), case)
+    return lines
+
+
+def main() -> None:
+    """Trains, measures, prints and keeps."""
+    parser = parser_of("cold_items", __doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
+    parser.add_argument("--vectors", choices=("lsa", "minilm"), default="lsa")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument(
+        "--in-catalogue",
+        default="",
+        help="methods to train with the new items in the catalogue too",
+    )
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=42)
+    given, contention = parser.parse_args(), Contention()
+    given.methods = names_of(parser, "--methods", given.methods, METHODS)
+    if given.in_catalogue:
+        given.in_catalogue = names_of(parser, "--in-catalogue", given.in_catalogue, WITH_IDS)
+    case = make_case(Dataset.read(given.data, interactions_file="inter_time.tsv"))
+    new = {str(item) for item in case.new[ITEM]}
+    measured = [
+        {"line": name, **measures_of(case.purchases, shown(artifact, case), new)}
+        for name, artifact in lines_of(given, case).items()
+    ]
+    columns = [(group, metric) for group in GROUPS for metric in METRICS]
+    body = [
+        [own["line"], *(f"{100 * own[group][metric]:.2f}" for group, metric in columns)]
+        for own in measured
+    ]
+    print(table(["", *(f"{group} {metric}" for group, metric in columns)], body))
+    found = {
+        "name": f"{given.data.name}-{given.vectors}",
+        "epochs": given.epochs,
+        "seed": given.seed,
+        "valid_after": case.days[0],
+        "test_after": case.days[1],
+        "items": len(case.rows),
+        "new_items": case.num_new,
+        "measured": measured,
+    }
+    given.out = given.out or (None if given.quick else RESULTS / "study-cold.json")
+    best = max(measured, key=lambda own: float(own["new"][METRICS[1]]))
+    said = f"{case.num_new} of {len(case.rows):,} items are new; of new items the best {METRICS[1]} has: {best['line']}"
+    keep("study-cold", {"runs": beside(given.out, found)}, contention, given, said)
+
+
+def beside(path: pathlib.Path | None, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run and those of other names that a file keeps already."""
+    kept = json.loads(path.read_text())["runs"] if path is not None and path.exists() else []
+    return [*(run for run in kept if run["name"] != found["name"]), found]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,41 @@
+"""The tables of new items that `benchmarks.cold_items` has kept, for docs/studies.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.cold_case import GROUPS, METRICS
+from grasp_jax.report.tables import Table
+
+SHOPS = {
+    "beauty5": "Amazon Beauty 5-core",
+    "skin": "the department Skin Care",
+    "hair": "the department Hair Care",
+    "makeup": "the department Makeup",
+}
+VECTORS = {"lsa": "`lsa` vectors", "minilm": "MiniLM vectors"}
+
+
+def tables(kept: Mapping[str, Any]) -> list[Table]:
+    """A table for each shop and kind of vectors; percent, with standard errors of what is new."""
+    return [_table(run) for run in kept["runs"]]
+
+
+def _table(run: Mapping[str, Any]) -> Table:
+    shop, _, vectors = run["name"].rpartition("-")
+    first = run["measured"][0]
+    title = (
+        f"New items: {SHOPS.get(shop, shop)}, {VECTORS.get(vectors, vectors)}, {run['epochs']} epochs; {run['new_items']} of "
+        f"{run['items']:,} items are new, {first['new']['purchases']:,} of {first['all']['purchases']:,} purchases are of them; percent"
+    )
+    header = ["", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
+    rows = [_line(own) for own in run["measured"]]
+    return Table("cold", title, [*header, "new among items shown"], rows)
+
+
+def _line(own: Mapping[str, Any]) -> list[str]:
+    def number(group: str, metric: str) -> str:
+        value = f"{100 * own[group][metric]:.2f}"
+        return value if group != "new" else f"{value} ± {100 * own[group][f'{metric} error']:.2f}"
+
+    cells: Sequence[str] = [number(group, metric) for group in GROUPS for metric in METRICS]
+    return [own["line"].replace("_", " "), *cells, f"{100 * own['share_new']:.1f}"]

@@ -1,0 +1,151 @@
+"""The measure of new items: nothing of them reaches training, and what is counted is counted right."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import grasp_jax as gj
+from benchmarks import cold_study
+from benchmarks.cold_case import Case, make_case, measures_of
+from benchmarks.cold_items import beside, config_of
+from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
+from grasp_jax.data.split import make_split
+from grasp_jax.serving.new_items import add_items
+from tests.refusal import assert_names, refusal
+
+DAY = 86_400
+START = 1_400_000_000
+WORDS = ("red", "blue", "mild", "strong", "soap", "cream", "oil", "brush", "comb", "fine")
+SMALL = {"num_negatives": 20, "knowledge__width": 8, "num_neighbours": 3, "max_length": 9}
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    """Forty users buy for a hundred days; from the last twenty days on, two of the sixty items."""
+    rng = np.random.default_rng(0)
+    users, days = np.repeat(np.arange(40), 10), np.sort(rng.integers(0, 100, (40, 10)), axis=1)
+    items = rng.integers(0, 58, 400)
+    late = (days.ravel() >= 90) & (rng.random(400) < 0.5)
+    items[late] = rng.integers(58, 60, late.sum())
+    titles = [" ".join(rng.choice(WORDS, 4)) for _ in range(60)]
+    shop = gj.Dataset.from_frames(
+        {"user": users, "item": items + 1, "timestamp": START + DAY * days.ravel()},
+        {"item": np.arange(1, 61), "title": titles},
+    )
+    return make_case(shop)
+
+
+def test_training_sees_nothing_of_new_items(case: Case) -> None:
+    """Their texts would enter the encoder and the neighbours, their rows the negatives, and later purchases the counts."""
+    new = set(case.new["item"])
+    assert {59, 60} <= new and case.num_new == len(new)
+    known, whole = case.known, case.whole
+    assert not new & set(known.item_ids.tolist())
+    assert known.texts.items is not None and len(known.texts.items.columns["title"]) == 60 - len(
+        new
+    )
+    split = make_split(known.data, known.log)
+    for user, (begin, end) in enumerate(zip(known.log.offsets, split.train.end, strict=False)):
+        times = known.log.timestamps[begin:end]
+        assert (times < split.bounds[0]).all(), user
+    assert set(known.item_ids[split.item_counts == 0].tolist()) == set()
+    assert make_split(whole.data, whole.log).bounds == split.bounds
+    everything = whole.item_ids[case.rows].tolist()
+    assert everything == [*known.item_ids.tolist(), *case.new["item"]]
+
+
+def test_people_are_asked_for_what_came_next(case: Case) -> None:
+    """A history would hold what is asked for, or a purchase be asked twice or not at all."""
+    log, purchases = case.whole.log, case.purchases
+    _, end = make_split(case.whole.data, log).bounds
+    asked = 0
+    for place in range(log.num_interactions):
+        owner = log.users[place]
+        if log.timestamps[place] < end or place == log.offsets[owner]:
+            continue
+        history = log.item_ids[log.items[log.offsets[owner] : place]]
+        np.testing.assert_array_equal(purchases.histories[asked], history)
+        target = log.item_ids[log.items[place]]
+        assert purchases.targets[asked] == str(target) and purchases.people[asked] == owner
+        assert purchases.cold[asked] == (target in case.new["item"])
+        asked += 1
+    assert asked == len(purchases.targets) and purchases.cold.any() and not purchases.cold.all()
+    earlier = (log.items == case.rows[0]) & (log.timestamps < end)
+    assert case.counts[0] == earlier.sum()
+
+
+def test_measures_by_hand(case: Case) -> None:
+    """The first place counts 1 and the third 1/2, and a list without the target counts nothing; each group has its own mean."""
+    purchases = case.purchases
+    lists = [np.array(["none"] * 10, object) for _ in purchases.targets]
+    first, third = np.flatnonzero(purchases.cold)[0], np.flatnonzero(~purchases.cold)[0]
+    lists[first][0], lists[third][2] = purchases.targets[first], purchases.targets[third]
+    found = measures_of(purchases, lists, {str(item) for item in case.new["item"]})
+    new, known = purchases.cold.sum(), (~purchases.cold).sum()
+    assert found["new"]["Recall@10"] == pytest.approx(1 / new)
+    assert found["new"]["NDCG@10"] == pytest.approx(1 / new)
+    assert found["known"]["Recall@10"] == pytest.approx(1 / known)
+    assert found["known"]["NDCG@10"] == pytest.approx(0.5 / known)
+    assert found["all"]["NDCG@10"] == pytest.approx(1.5 / (new + known))
+    assert found["share_new"] == pytest.approx(1 / (10 * (new + known)))
+
+
+def test_new_items_come_by_add_items(case: Case, tmp_path: pathlib.Path) -> None:
+    """The table would measure another way than the one that people use."""
+    config = config_of("semantic_neighbours", 1, 0, {})
+    model = gj.Recommender(config, **SMALL).fit(case.known)
+    added = add_items(model.artifact, case.new)
+    text = np.asarray(added.features)
+    lines = variants("semantic_neighbours", model.artifact, case, text, None)
+    told = shown(lines["semantic_neighbours"], case)
+    assert model.add_items(case.new) == case.num_new
+    answers = model.recommend(histories=case.purchases.histories[:5], k=10)
+    for person in range(5):
+        own = answers[answers["user"] == person]["item"].astype(str).tolist()
+        assert own == told[person].tolist()
+    assert any(item in {"59", "60"} for own in told for item in own)
+    kept = measures_of(case.purchases, told, {str(item) for item in case.new["item"]})
+    run = {"name": "hair-lsa", "epochs": 1, "new_items": 2, "items": 60}
+    (table,) = cold_study.tables({"runs": [run | {"measured": [{"line": "a_b", **kept}]}]})
+    assert table.rows[0][0] == "a b" and "Hair Care" in table.title
+    assert len(table.rows[0]) == len(table.header)
+
+
+def test_other_ways_change_new_items_alone(case: Case) -> None:
+    """A variant that moved an item of training would be compared with another model."""
+    config = config_of("popularity", 1, 0, {})
+    model = gj.Recommender(config, **SMALL).fit(case.known).artifact
+    lines = variants("popularity", model, case, np.empty(0), None)
+    counted = lines["popularity until the test"]
+    assert counted.features[:, 0].tolist() == case.counts.tolist()
+    assert counted.catalogue.ids[-case.num_new :].tolist() == case.new["item"]
+    whole = gj.Recommender(config, **SMALL).fit(case.whole).artifact
+    as_it_is, without = in_catalogue("popularity", whole, case).values()
+    changed = (as_it_is.features != without.features).any(axis=1)
+    names = set(whole.catalogue.ids[changed].tolist())
+    assert names <= set(case.new["item"])
+
+
+def test_users_of_given_vectors_are_told_nothing_of_later(
+    case: Case, tmp_path: pathlib.Path
+) -> None:
+    """A user's vector made of the whole history would hold what is asked for."""
+    vectors = np.random.default_rng(0).normal(size=(len(case.known.item_ids), 4))
+    fields = vector_files(case.known, vectors, tmp_path / "vectors")
+    users, log = np.load(fields["knowledge.user_file"]), case.known.log
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    end = make_split(case.known.data, log).train.end[3]
+    expected = unit[log.items[log.offsets[3] : end]].mean(axis=0)
+    np.testing.assert_allclose(users[3], expected, atol=1e-6)
+
+
+def test_a_shop_that_cannot_be_asked(tmp_path: pathlib.Path) -> None:
+    """Without times nothing is later; and a run that is kept again replaces itself."""
+    interactions = {"user": [1, 1, 1, 2, 2, 2], "item": [1, 2, 3, 1, 2, 3]}
+    shop = gj.Dataset.from_frames(interactions, {"item": [1, 2, 3], "title": ["a", "b", "c"]})
+    assert_names(refusal(make_case, shop), ("times", "expected"))
+    path = tmp_path / "kept.json"
+    path.write_text('{"runs": [{"name": "a", "seed": 1}, {"name": "b", "seed": 1}]}')
+    again = beside(path, {"name": "a", "seed": 2})
+    assert again == [{"name": "b", "seed": 1}, {"name": "a", "seed": 2}]
