@@ -148,7 +148,7 @@ BAD: dict[str, Bad] = {
     # HTTP
     "another path": Bad("GET", "/recommendations", None, 404, "no such path; /docs lists all", {}),
     "another method": Bad("GET", "/recommend", None, 405, "expected POST", {}),
-    "DELETE of all": Bad("DELETE", "/items", None, 405, "expected PUT", {}),
+    "DELETE of all": Bad("DELETE", "/items", None, 405, "expected GET, PUT", {}),
     "PATCH": Bad("PATCH", "/recommend", b"{}", 405, "expected POST"),
     "no type": Bad("POST", "/recommend", b"{}", 415, "expected application/json", {}),
     "a form": Bad(

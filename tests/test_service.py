@@ -711,3 +711,59 @@ def test_a_process_of_its_own(folders: pathlib.Path) -> None:
             assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
         finally:
             process.kill()
+
+
+def test_items_are_found_by_words_of_their_titles(running: Running) -> None:
+    """The page's search would miss items, or show those that nobody buys first."""
+    catalogue = running.service.served.snapshot.catalogue
+    word = catalogue.titles[0].split()[0]
+    found = running.client.get("/items", params={"search": f" {word.upper()} ", "k": 30}).json()
+    expected = {
+        str(name)
+        for name, title in zip(catalogue.ids, catalogue.titles, strict=True)
+        if word.casefold() in title.casefold()
+    }
+    assert {str(item["item"]) for item in found["items"]} == expected
+    counts = [item["interactions"] for item in found["items"]]
+    assert counts == sorted(counts, reverse=True)
+    by_id = running.client.get("/items", params={"search": str(catalogue.ids[3])}).json()["items"]
+    assert catalogue.ids[3] in [item["item"] for item in by_id]
+    for bad in (
+        {"search": ""},
+        {"search": "x" * 300},
+        {"search": "a", "k": "-1"},
+        {"search": "a", "k": 31},
+    ):
+        answer = running.client.get("/items", params=bad)
+        assert answer.status_code == 422 and "expected" in answer.json()["error"]
+
+
+def test_an_answer_says_which_items_of_the_history_it_is_like(running: Running) -> None:
+    """The reason that people read would be of another item."""
+    history = [5, 9, 5, 70]
+    result = running.post("/recommend", histories=[history], k=4, why=2)["results"][0]
+    snapshot = running.service.served.snapshot
+    unit, rows = snapshot.unit_rows, snapshot.catalogue.rows
+    for item in result["items"]:
+        cosines = {
+            own: float(unit[rows[str(item["item"])]] @ unit[rows[str(own)]]) for own in set(history)
+        }
+        best = sorted(cosines, key=lambda own: -cosines[own])[:2]
+        assert [own["item"] for own in item["why"]] == best
+        assert [own["cosine"] for own in item["why"]] == pytest.approx(
+            [cosines[own] for own in best], abs=1e-6
+        )
+    assert "why" not in running.post("/recommend", histories=[history])["results"][0]["items"][0]
+
+
+def test_the_page_needs_no_token_and_nothing_from_elsewhere(folders: pathlib.Path) -> None:
+    """The page could not ask for the token; or it would send what people look at to others."""
+    made = Running(folders / "saved", _with(token=SECRET))
+    answer = made.client.get("/")
+    assert (
+        answer.status_code == 200
+        and "connect-src 'self'" in answer.headers["content-security-policy"]
+    )
+    assert "//" not in answer.text.replace("// ", "").replace("http://www.w3.org", "")
+    assert made.client.get("/items", params={"search": "soap"}).status_code == 401
+    made.service.stop()

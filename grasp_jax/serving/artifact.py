@@ -66,6 +66,11 @@ class Catalogue:
         """Row of each id, as text."""
         return {str(name): row for row, name in enumerate(self.ids.tolist())}
 
+    @functools.cached_property
+    def folded_titles(self) -> list[str]:
+        """[V] titles without case, to search in."""
+        return [title.casefold() for title in self.titles.tolist()]
+
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 import grasp_jax
 from grasp_jax.errors import UserError
@@ -20,10 +22,17 @@ from grasp_jax.serving.service.requests import (
     Reload,
     Similar,
     read,
+    shown,
 )
 from grasp_jax.serving.service.service import Service
 
 Asked = TypeVar("Asked", bound=Body)
+PAGE = pathlib.Path(__file__).with_name("page.html")
+OF_PAGE = {  # it loads nothing from elsewhere, and nobody else may frame it
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "cache-control": "no-cache",
+}
 REFUSED = {
     "description": "bad input, or too much at once; one line says what and how to mend it",
     "content": {"application/json": {"example": {"error": "k: 0; expected ..."}}},
@@ -70,6 +79,18 @@ def create_app(
     async def similar(request: Request) -> Response:
         """The items nearest to each item, by the cosine of their vectors."""
         return _json(await service.similar(await asked(Similar, request)))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """A page to try the model with; it asks the other routes."""
+        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
+
+    @app.get("/items", responses=RESPONSES)
+    async def find_items(search: str = "", k: str = "10") -> Response:
+        """Items whose titles hold every word of the search, the most bought ones first."""
+        if not (k.isascii() and k.isdigit() and len(k) < 10):
+            raise Refused(422, f"k: {shown(k)}; expected a whole number")
+        return _json(await service.find(search, int(k)))
 
     @app.put("/items", responses=RESPONSES, openapi_extra=_body_of(NewItems))
     async def put_items(request: Request) -> Response:
@@ -121,7 +142,7 @@ async def _as_line(request: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
         path = request.url.path[:60]
-        methods = (error.headers or {}).get("allow", (error.headers or {}).get("Allow", ""))
+        methods = _methods(request) if error.status_code == 405 else ""
         headers = {"allow": methods} if methods else {}
         said = {
             404: f"{path!r}: no such path; /docs lists all",
@@ -131,6 +152,14 @@ async def _as_line(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, Refused) else 422
     headers = {"retry-after": "1"} if status == 503 else {}
     return _json({"error": str(error)}, status, headers)
+
+
+def _methods(request: Request) -> str:
+    """What a path may be asked with, over all routes that have it."""
+    routes: list[Any] = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL
+    ]
+    return ", ".join(sorted({method for route in routes for method in route.methods}))
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

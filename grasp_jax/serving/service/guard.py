@@ -17,8 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-OPEN = ("/health", "/ready")  # paths that need no token
-ALWAYS = (*OPEN, "/metrics")  # and those that are answered however many others wait
+PROBES = ("/health", "/ready")
+OPEN = (*PROBES, "/")  # paths that need no token; the page holds nothing of the model
+ALWAYS = (*PROBES, "/metrics")  # and those that are answered however many others wait
 ROUTES = (
     *OPEN,
     "/recommend",

@@ -130,6 +130,12 @@ class Recommend(Body):
         le=1.0,
         description="0: the best items; 1: items as unlike each other as can be",
     )
+    why: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="with each item, so many items of the history whose vectors are most like its own",
+    )
     unknown: Literal["popular", "error"] = Field(
         "popular", description="pass over unknown ids, or refuse them"
     )

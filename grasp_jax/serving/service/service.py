@@ -14,6 +14,7 @@ from grasp_jax.serving.service.asking import listed, people_of, rows_of_similar
 from grasp_jax.serving.service.batching import Batcher, Overloaded
 from grasp_jax.serving.service.changes import check_new, with_new_items, with_removed
 from grasp_jax.serving.service.diversity import diversified
+from grasp_jax.serving.service.finding import items_with, most_alike
 from grasp_jax.serving.service.metrics import JsonLines, Metrics
 from grasp_jax.serving.service.placing import shapes_of, take_snapshot
 from grasp_jax.serving.service.requests import NewItems, Recommend, Refused, Reload, Similar, shown
@@ -131,8 +132,23 @@ class Service:
                 answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
             result = {"user": whose.name, "by": "model" if known else "popularity"}
             result |= {"passed_over": whose.passed_over} if whose.passed_over else {}
-            results.append(result | {"items": listed(answer, snapshot)})
+            items = listed(answer, snapshot)
+            if asked.why and known:
+                for item, row in zip(items, answer.items.tolist(), strict=True):
+                    item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
+            results.append(result | {"items": items})
         return {"model": snapshot.number, "results": results}
+
+    async def find(self, words: str, k: int) -> dict[str, Any]:
+        """The answer to `GET /items`: items whose titles hold the words.
+
+        Raises:
+          Refused: there are no words, or k is not within its limits.
+        """
+        snapshot, most = self.served.snapshot, self.settings.limits.k
+        if not 1 <= k <= most:
+            raise Refused(422, f"k: {k}; expected a whole number from 1 to {most}")
+        return {"items": await asyncio.to_thread(items_with, words, k, snapshot)}
 
     async def similar(self, asked: Similar) -> dict[str, Any]:
         """The answer to `POST /similar`.

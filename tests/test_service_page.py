@@ -1,0 +1,129 @@
+"""The page of the service in a real browser: search, history, recommendations, why, and a new item."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import grasp_jax as gj
+from tests.test_export import SMALL
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--disable-sync",
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a service of a model that reads text."""
+    folder = tmp_path_factory.mktemp("page")
+    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+    gj.Recommender(method="llm_esr", **SMALL).fit(shop).save(folder / "model")
+    command = ["-m", "grasp_jax.serving.service.cli", "--port=0", "--batch-sizes=1", "--lengths=4"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command, str(folder / "model")],
+            stderr=log,
+            stdout=log,
+            env=os.environ,
+        )
+    try:
+        yield _ready(process, folder / "log")
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def _ready(process: subprocess.Popen[bytes], log: pathlib.Path) -> str:
+    """The address that the log names, once the model answers."""
+    import re
+
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        if port := re.search(r'"port": (\d+)', log.read_text()):
+            address = f"http://127.0.0.1:{port[1]}/"
+            try:
+                urllib.request.urlopen(f"{address}ready").close()
+                return address
+            except OSError:
+                pass
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """The page, in a new browser."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        opened, faults = browser.new_page(), []
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        opened.on(
+            "console", lambda said: faults.append(said.text) if said.type == "error" else None
+        )
+        opened.goto(address)
+        yield opened
+        browser.close()
+        assert not faults
+
+
+def titles(page: Any, of: str) -> list[str]:
+    return [str(text) for text in page.locator(f"{of} .title").all_text_contents()]
+
+
+def test_a_history_is_made_by_keyboard_and_answered(page: Any) -> None:
+    """Search, keyboard or answers would not work, and no other test would see it."""
+    page.locator("#list li").first.wait_for()
+    assert "bought most often" in page.text_content("#list")
+    page.fill("#search", "ml")  # in many titles
+    page.locator("#found li").nth(1).wait_for()
+    second = page.locator("#found li").nth(1).text_content()
+    page.press("#search", "ArrowDown")
+    page.press("#search", "Enter")
+    page.locator("#list .why", has_text="most like").first.wait_for()
+    assert titles(page, "#history") == [second]
+    assert second not in titles(page, "#list") and len(titles(page, "#list")) == 10
+    page.check("#again")
+    page.locator("#list .title", has_text=second).wait_for()
+    page.click("#history button")
+    page.locator("#list .why", has_text="bought most often").first.wait_for()
+    assert not titles(page, "#history")
+
+
+def test_a_new_item_is_found_and_recommended(page: Any) -> None:
+    """An item would be listed, and nobody find it."""
+    page.locator("#list .title").first.wait_for()
+    best = titles(page, "#list")[0]
+    page.click("summary")
+    page.fill("#new-id", "987654")
+    page.fill("#new-title", f"{best} Refill")
+    page.click("#new button")
+    page.locator("#listed", has_text="101 items").wait_for()
+    page.fill("#search", "refill")
+    page.locator("#found li", has_text="Refill").wait_for()
+    page.press("#search", "Enter")
+    assert titles(page, "#history") == [f"{best} Refill"]
+    page.locator("#list .why", has_text="Refill").first.wait_for()
+    page.fill("#new-id", "987654")
+    page.fill("#new-title", "twice")
+    page.click("#new button")
+    page.locator("#listed", has_text="987654").wait_for()
