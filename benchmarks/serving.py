@@ -199,7 +199,7 @@ def measure(port: int, bodies: pathlib.Path, seconds: float, quick: bool) -> dic
         "rising": rising,
         "largest_per_second": largest,
         "at_half": by_own_client(port, bodies, seconds, 128, largest / 2),
-        "overload": by_own_client(port, bodies, seconds, OVERLOAD),
+        "overload": by_own_client(port, bodies, max(seconds, 8.0), OVERLOAD),
         "after": by_own_client(port, bodies, min(seconds, 5), 8),
     }
 
