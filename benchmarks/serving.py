@@ -199,7 +199,7 @@ def measure(port: int, bodies: pathlib.Path, seconds: float, quick: bool) -> dic
         "rising": rising,
         "largest_per_second": largest,
         "at_half": by_own_client(port, bodies, seconds, 128, largest / 2),
-        "overload": by_own_client(port, bodies, seconds, OVERLOAD),
+        "overload": by_own_client(port, bodies, max(seconds, 8.0), OVERLOAD),
         "after": by_own_client(port, bodies, min(seconds, 5), 8),
     }
 
@@ -231,8 +231,7 @@ def row_of(found: dict[str, Any]) -> list[str]:
     return [
         f"{found['service']}, {found['items']:,} items",
         f"{found['largest_per_second']:,.0f}",
-        f"{half['p50_ms']:.1f}",
-        f"{half['p99_ms']:.1f}",
+        *("-" if half[name] is None else f"{half[name]:.1f}" for name in ("p50_ms", "p99_ms")),
         json.dumps(half["statuses"]),
         json.dumps(over),
         f"{found['peak_bytes'] / 2**20:,.0f}",
@@ -276,10 +275,12 @@ def _ratio(measured: Sequence[dict[str, Any]]) -> str:
     rates: dict[int, list[float]] = {}
     for found in measured:
         rates.setdefault(found["items"], []).append(found["largest_per_second"])
-    parts = [
-        f"{own[0] / own[1]:.1f}x at {items:,} items" if len(own) > 1 else f"no rival at {items:,}"
-        for items, own in rates.items()
-    ]
+    parts = []
+    for items, own in rates.items():
+        if len(own) < 2 or not own[1]:
+            parts.append(f"nothing to compare with at {items:,} items")
+        else:
+            parts.append(f"{own[0] / own[1]:.1f}x at {items:,} items")
     return (
         f"grasp-serve answers so many times the requests of FastAPI and PyTorch: {', '.join(parts)}"
     )

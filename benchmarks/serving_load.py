@@ -16,6 +16,7 @@ import resource
 import time
 from collections.abc import Sequence
 
+GRACE = 5.0  # seconds in which requests that have begun are waited for
 HEAD = "POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 
 
@@ -27,7 +28,7 @@ class Load:
         self.times: list[float] = []
         self.requests = [HEAD.format(len(body)).encode() + body for body in bodies]
         self.statuses: collections.Counter[str] = collections.Counter()
-        self.sent = 0
+        self.sent = self.open = 0
 
     async def ask(self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
         """One request; the status of its answer."""
@@ -54,12 +55,14 @@ class Load:
                     due = await asyncio.wait_for(jobs.get(), max(0.01, end - due))
                 except TimeoutError:
                     break
+            self.open += due >= begin
             try:
                 stream = stream or await asyncio.open_connection("127.0.0.1", self.port)
                 status = await self.ask(stream)
             except (OSError, asyncio.IncompleteReadError, StopIteration):
                 status, stream = "broken", None
             if due >= begin:
+                self.open -= 1
                 self.statuses[status] += 1
                 self.times.append(time.perf_counter() - due)
         if stream is not None:
@@ -81,7 +84,11 @@ class Load:
                 if (pause := due - time.perf_counter()) > 0:
                     await asyncio.sleep(pause)
                 jobs.put_nowait(due)
-        await asyncio.gather(*asking)
+        _, late = await asyncio.wait(asking, timeout=max(0.0, end + GRACE - time.perf_counter()))
+        for task in late:
+            task.cancel()
+        self.statuses["none"] = self.open  # nobody waits longer for these
+        await asyncio.gather(*asking, return_exceptions=True)
         self.times.sort()
         good = self.statuses["200"]
         return {

@@ -20,7 +20,7 @@ from grasp_jax.serving.service.placing import shapes_of, take_snapshot
 from grasp_jax.serving.service.requests import NewItems, Recommend, Refused, Reload, Similar, shown
 from grasp_jax.serving.service.settings import Settings
 from grasp_jax.serving.service.snapshot import Person, Snapshot
-from grasp_jax.serving.service.source import Source, UsersOfData, open_source
+from grasp_jax.serving.service.source import Source, UsersOfData, below, open_source
 
 
 class Question(NamedTuple):
@@ -300,27 +300,6 @@ class Service:
             yield
         finally:
             self._changes.release()
-
-
-def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
-    """A folder that a request names, below the one that the service was given for that.
-
-    Raises:
-      Refused: there is no such folder, or the name leads out of it.
-    """
-    if root is None:
-        raise Refused(
-            403,
-            "path: the service was started without --models=FOLDER; send {} to load the same path again",
-        )
-    try:
-        whole = (root / name).resolve()
-        inside = whole.is_relative_to(root.resolve()) and whole.is_dir()
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
-        raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
-    return whole
 
 
 def _group(question: Question) -> Any:

@@ -15,6 +15,7 @@ from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
 from grasp_jax.serving.artifact import Artifact, Catalogue, is_saved_model, load_artifact
+from grasp_jax.serving.service.requests import Refused, shown
 
 
 class Known(NamedTuple):
@@ -105,6 +106,27 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
     return Source(
         artifact, UsersOfData(fitted.dataset, artifact.catalogue, _queries_of(fitted, artifact))
     )
+
+
+def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
+    """A folder that a request names, below the one that the service was given for that.
+
+    Raises:
+      Refused: there is no such folder, or the name leads out of it.
+    """
+    if root is None:
+        raise Refused(
+            403,
+            "path: the service was started without --models=FOLDER; send {} to load the same path again",
+        )
+    try:
+        whole = (root / name).resolve()
+        inside = whole.is_relative_to(root.resolve()) and whole.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    if not inside:
+        raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
+    return whole
 
 
 def _queries_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
