@@ -1,5 +1,6 @@
 """Small random data that several test files share."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -11,11 +12,14 @@ import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import print_messages
+from tests.command_line import QUICK
 
 # Compiling is most of the time that small programs take, here and in processes that tests start.
-QUICK = "--xla_backend_optimization_level=0"
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+
+# Tracing makes many objects and little garbage: collected at Python's usual pace it takes a tenth longer.
+gc.set_threshold(100_000, 50, 100)
 
 # And what one process has compiled, no other of the session compiles again.
 COMPILED = os.environ.setdefault(

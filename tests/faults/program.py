@@ -16,11 +16,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.command_line import QUICK
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0"  # compiling is most of the time that small programs take
-)
+os.environ["XLA_FLAGS"] = QUICK
 
 import jax
 import orbax.checkpoint as ocp

@@ -331,10 +331,6 @@ def prepare_process() -> None:
     """Imports what runs need, once, and sets their environment; before any run."""
     import tests.faults.program  # noqa: F401
 
-    os.environ["XLA_FLAGS"] += (
-        " --xla_cpu_use_fusion_emitters=false"  # compiling takes half of the time
-    )
-
 
 def main() -> None:
     prepare_process()
