@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 
 import jax
@@ -20,6 +21,10 @@ if QUICK not in os.environ.get("XLA_FLAGS", ""):
 
 # Tracing makes many objects and little garbage: collected at Python's usual pace it takes a tenth longer.
 gc.set_threshold(100_000, 50, 100)
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the programs whose answer to it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # And what one process has compiled, no other of the session compiles again.
 COMPILED = os.environ.setdefault(

@@ -4,6 +4,7 @@ Everything is imported here once; a run is a fork of this process, which has not
 """
 
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -40,6 +41,9 @@ try:
     from grasp_jax import command
 except ImportError:
     command = main  # type: ignore[assignment]  # a version in which one file parses flags and runs
+
+gc.freeze()  # what is imported stays, and no fork copies its pages to look at it
+gc.set_threshold(100_000, 50, 100)  # as in tests/conftest.py
 
 SECONDS = 240  # a run that takes longer hangs
 MOST_MEMORY = (
