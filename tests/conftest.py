@@ -38,17 +38,23 @@ print_messages()  # as the command line does: what tests read is what its users 
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_golden",
-    "test_faults",
-    "test_main",
     "test_mesh",
     "test_processes",
-    "test_resume",
+    "test_golden",
+    "test_contract",
+    "test_main",
     "test_workdir",
-    "test_transfers",
-    "test_plan",
-    "test_start_from",
+    "test_step",
+    "test_front_door",
+    "test_faults",
+    "test_resume",
+    "test_backbones",
     "test_benchmarks",
+    "test_export",
+    "test_towers",
+    "test_transfers",
+    "test_start_from",
+    "test_plan",
 )
 
 
@@ -59,7 +65,7 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take a minute or more come first: begun last, one core would wait for the other."""
+    """Files that take a quarter of a minute or more come first: begun last, one core would wait for the other."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
