@@ -1,5 +1,6 @@
 """A tiny dataset on disk and the program run on it as a user would: in a process of its own."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -7,8 +8,11 @@ import sys
 
 import numpy as np
 
+from tests.fork_server import ForkServer
+
 ROOT = pathlib.Path(__file__).parent.parent
 CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # compiles in half of the time
 
 
 def write_dataset(
@@ -59,7 +63,18 @@ def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs to the end; output as text."""
+    """Runs to the end; output as text.
+
+    The program itself is run by a fork of a process that has imported it. `run_afresh` starts Python.
+    """
+    program = [sys.executable, "-m", "grasp_jax.main"]
+    if command[:3] != program or environment or not _fork_will_do():
+        return run_afresh(command, **environment)
+    return _server(_read_by_imports()).call(command[3:])
+
+
+def run_afresh(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a new process to the end, imports and all; output as text."""
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -69,6 +84,23 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
         timeout=600,
         check=False,
     )
+
+
+def _fork_will_do() -> bool:
+    """Not beside a GPU, which the forks do not use, nor where Python does not fork safely."""
+    return sys.platform == "linux" and not pathlib.Path("/dev/nvidia0").exists()
+
+
+def _read_by_imports() -> tuple[tuple[str, str], ...]:
+    """The variables that a server, once started, would not hear of."""
+    begin = ("JAX_", "XLA_", "PYTHON", "OMP_")
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(begin)))
+
+
+@functools.lru_cache(maxsize=2)
+def _server(variables: tuple[tuple[str, str], ...]) -> ForkServer:
+    """One for each environment; of most sessions there is one."""
+    return ForkServer(ROOT)
 
 
 def one_line_error(result: subprocess.CompletedProcess[str]) -> str:

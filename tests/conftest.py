@@ -1,7 +1,9 @@
 """Small random data that several test files share."""
 
+import gc
 import os
 import shutil
+import signal
 import tempfile
 
 import jax
@@ -11,11 +13,18 @@ import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import print_messages
+from tests.command_line import QUICK
 
 # Compiling is most of the time that small programs take, here and in processes that tests start.
-QUICK = "--xla_backend_optimization_level=0"
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+
+# Tracing makes many objects and little garbage: collected at Python's usual pace it takes a tenth longer.
+gc.set_threshold(100_000, 50, 100)
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, and so would be the programs whose answer to it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # And what one process has compiled, no other of the session compiles again.
 COMPILED = os.environ.setdefault(
@@ -29,17 +38,23 @@ print_messages()  # as the command line does: what tests read is what its users 
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_golden",
-    "test_faults",
-    "test_main",
     "test_mesh",
     "test_processes",
-    "test_resume",
+    "test_golden",
+    "test_contract",
+    "test_main",
     "test_workdir",
-    "test_transfers",
-    "test_plan",
-    "test_start_from",
+    "test_step",
+    "test_front_door",
+    "test_faults",
+    "test_resume",
+    "test_backbones",
     "test_benchmarks",
+    "test_export",
+    "test_towers",
+    "test_transfers",
+    "test_start_from",
+    "test_plan",
 )
 
 
@@ -50,7 +65,7 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take a minute or more come first: begun last, one core would wait for the other."""
+    """Files that take a quarter of a minute or more come first: begun last, one core would wait for the other."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

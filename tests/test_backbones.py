@@ -189,9 +189,9 @@ def test_noise_among_the_masks(
     batch = first_batch(small_log, shortest=2)[0]
     rows, there = len(batch.items), np.asarray(batch.segments) >= 0
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE, mask_noise=0.2)
-    counts = np.zeros(3)
+    counts, mask = np.zeros(3), jax.jit(lambda key: mask_batch(key, batch, shape))
     for k in range(40):
-        twice, asked = jax.jit(lambda key: mask_batch(key, batch, shape))(jax.random.key(k))
+        twice, asked = mask(jax.random.key(k))
         masked, replaced = np.asarray(twice.masked[:rows]), np.asarray(twice.replaced) >= 0
         first = np.asarray(asked[:rows])
         assert (

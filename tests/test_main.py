@@ -183,6 +183,7 @@ def test_validation_and_full_ranking_on_some_users(
     """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for."""
     data, before = trained
     flags = (
+        "--config.model.method=plain",
         "--config.eval.valid_users=20",
         "--config.eval.full_users=30",
         "--config.train.max_epochs=1",

@@ -103,14 +103,16 @@ def tied(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return vectors, labels, np.argsort(-scores, axis=1, kind="stable")[:, :K]
 
 
-@pytest.mark.parametrize("query_block, scored", [(8192, 1024), (64, 32), (64, 16), (1, 1)])
+@pytest.mark.parametrize(
+    "rows, query_block, scored", [(333, 8192, 1024), (333, 64, 32), (333, 64, 16), (63, 1, 1)]
+)
 def test_of_equals_the_first_row_comes_first(
-    query_block: int, scored: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, query_block: int, scored: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bank would depend on the size of the blocks, or on which side of a pair of blocks a row stands."""
     monkeypatch.setattr(search_exact, "QUERY_BLOCK", query_block)
     monkeypatch.setattr(search_exact, "SCORED_QUERIES", scored)
-    vectors, labels, expected = tied(333)
+    vectors, labels, expected = tied(rows)
     assert np.array_equal(search_exact.search_exact(vectors, K, labels), expected)
 
 

@@ -15,7 +15,7 @@ from grasp_jax import main
 from grasp_jax.errors import UserError
 from grasp_jax.outlets import NO_READER, Outlet
 from grasp_jax.preemption import INTERRUPTED, PREEMPTED
-from tests.command_line import ROOT, one_line_error, run
+from tests.command_line import ROOT, one_line_error, run, run_afresh
 
 LIGHT = "import os, signal, sys\nfrom grasp_jax.preemption import PREEMPTION\nPREEMPTION.listen()\n"
 
@@ -91,7 +91,7 @@ def test_signals_before_jax_is_there(number: int, status: int, tmp_path: pathlib
         if line.endswith(" absl\n"):  # ours have come before it, JAX comes after it
             break
     process.send_signal(number)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=600)[1]
     assert (
         process.returncode == status
         and "the same command goes on" in errors
@@ -229,7 +229,7 @@ def test_outlets_write_as_files_do() -> None:
 def test_help_is_no_failure_and_lists_the_flags(tmp_path: pathlib.Path) -> None:
     """A script that asks for help would see a failure; the flags live in another module than the program."""
     started = time.monotonic()
-    result = run([sys.executable, "-m", "grasp_jax.main", "--help"])
+    result = run_afresh([sys.executable, "-m", "grasp_jax.main", "--help"])
     assert (
         result.returncode == 0 and "--users" in result.stdout and "docs/errors.md" in result.stdout
     ), result.stderr
@@ -239,7 +239,7 @@ def test_help_is_no_failure_and_lists_the_flags(tmp_path: pathlib.Path) -> None:
 def test_several_faults_of_one_start(tmp_path: pathlib.Path) -> None:
     """Whether the light start hands on what the flags' own module raises."""
     line = one_line_error(
-        run(
+        run_afresh(
             [
                 sys.executable,
                 "-m",

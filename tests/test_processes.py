@@ -14,7 +14,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.parallel.processes import PREEMPTED, join
 from tests.command_line import ROOT, arguments, run, write_dataset
 
-EPOCHS = 12  # 48 steps
+EPOCHS = 8  # 32 steps
 FLAGS = (
     f"--config.train.max_epochs={EPOCHS}",
     "--config.train.steps_per_dispatch=1",
@@ -45,7 +45,7 @@ def epochs(workdir: pathlib.Path) -> list[dict]:
 
 def when_trained(process: subprocess.Popen, workdir: pathlib.Path, count: int) -> None:
     """Waits until so many epochs of both models are in the records."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     while len(epochs(workdir)) < 2 * count:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
@@ -74,15 +74,15 @@ def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
     told = subprocess.Popen(launched(data, workdir), **pipes)
     when_trained(told, workdir, 2)
     told.send_signal(signal.SIGTERM)
-    _, errors = told.communicate(timeout=60)
+    _, errors = told.communicate(timeout=300)
     assert told.returncode == PREEMPTED and "preempted after" in errors, errors
 
     killed = subprocess.Popen(launched(data, workdir), **pipes)
-    when_trained(killed, workdir, 6)
+    when_trained(killed, workdir, 4)
     both = children(killed)
     began = time.monotonic()
     subprocess.run(["kill", "-9", str(both[1])], check=True)
-    output, errors = killed.communicate(timeout=60)
+    output, errors = killed.communicate(timeout=300)
     assert killed.returncode == 128 + signal.SIGKILL and time.monotonic() - began < 30, errors
     assert "resumed after" in output
     assert not [pid for pid in both if pathlib.Path(f"/proc/{pid}").exists()]

@@ -85,8 +85,8 @@ def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
         "--config.train.max_epochs=4",
         "--config.train.checkpoint_seconds=0.0",
     )  # each epoch is saved
-    for folder in (workdir, whole_run):
-        assert run(arguments(data, folder, *short)).returncode == 0
+    assert run(arguments(data, workdir, *short)).returncode == 0
+    shutil.copytree(workdir, whole_run)
     newest = newest_checkpoint(workdir)
     for path in newest.rglob("*"):
         if path.is_file() and "/d/" in str(path):

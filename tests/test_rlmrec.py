@@ -258,10 +258,16 @@ def test_a_step_aligns_the_negatives_that_it_draws(
     slots = make_epoch(made.data, made.replicas, 0).slots[0][0]
     batch = gather_batch(made.data.device, jnp.asarray(slots))
     key = jax.random.key(7)
-    params = made.model.init(jax.random.key(0), tables, batch)["params"]
+    params = jax.jit(made.model.init)(jax.random.key(0), tables, batch)["params"]
     masked, targets = draw_targets(key, 0, made.data.device, batch, made.data.shape)
-    model.apply({"params": params}, tables, masked, targets, method=SequenceModel.training_scores)
-    (found,) = [batch.negatives for batch in seen]
+
+    def aligned() -> Any:
+        score = SequenceModel.training_scores
+        model.apply({"params": params}, tables, masked, targets, method=score)
+        (own,) = [batch.negatives for batch in seen]
+        return own
+
+    found = jax.jit(aligned)()
     assert found is not None
     items = np.asarray(targets.negatives.items)
     if loss == "bce":

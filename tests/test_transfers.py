@@ -27,6 +27,13 @@ CELLS = [
     for method in ("plain", "grasp")
     for backbone in ("sasrec", "bert4rec", "gru4rec")
 ]
+CASES = [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")]
+QUICK = [  # each method, backbone and way to validate
+    ("plain", "sasrec", "full"),
+    ("grasp", "bert4rec", "full"),
+    ("grasp", "gru4rec", "full"),
+    ("grasp", "sasrec", "sampled100"),
+]
 compiled: list[str] = []
 
 
@@ -109,7 +116,7 @@ def trained(trial: Trial, folder: pathlib.Path, guard: contextlib.ExitStack) -> 
 
 @pytest.mark.parametrize(
     ("method", "backbone", "select"),
-    [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")],
+    [pytest.param(*cell, marks=() if cell in QUICK else pytest.mark.slow) for cell in CASES],
 )
 def test_an_epoch_neither_copies_in_secret_nor_compiles(
     prepared: Prepared,

@@ -4,6 +4,7 @@ Everything is imported here once; a run is a fork of this process, which has not
 """
 
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -16,11 +17,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.command_line import QUICK
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0"  # compiling is most of the time that small programs take
-)
+os.environ["XLA_FLAGS"] = QUICK
 
 import jax
 import orbax.checkpoint as ocp
@@ -40,6 +41,9 @@ try:
     from grasp_jax import command
 except ImportError:
     command = main  # type: ignore[assignment]  # a version in which one file parses flags and runs
+
+gc.freeze()  # what is imported stays, and no fork copies its pages to look at it
+gc.set_threshold(100_000, 50, 100)  # as in tests/conftest.py
 
 SECONDS = 240  # a run that takes longer hangs
 MOST_MEMORY = (
