@@ -126,7 +126,10 @@ def _purchases(log: InteractionLog, later: np.ndarray, is_new: np.ndarray) -> Pu
 
 
 def measures_of(
-    purchases: Purchases, shown_ids: Sequence[np.ndarray], new: set[str]
+    purchases: Purchases,
+    shown_ids: Sequence[np.ndarray],
+    new: set[str],
+    reference: Sequence[np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Recall@10 and NDCG@10 by what was bought, with standard errors over users, and how many of the items shown are new; no percent.
 
@@ -134,29 +137,36 @@ def measures_of(
       purchases: T of them.
       shown_ids: of each, ids of the ten best items as text, best first.
       new: ids of the new items.
+      reference: what another model shows: then "METRIC less" has the mean difference from it, with an error of its own.
     """
-    places = [
-        np.flatnonzero(own == target)
-        for own, target in zip(shown_ids, purchases.targets, strict=True)
-    ]
-    rank = np.array([int(own[0]) if len(own) else -1 for own in places])
-    hit = rank >= 0
-    gains = dict(
-        zip(METRICS, (hit.astype(float), hit / np.log2(np.maximum(rank, 0) + 2.0)), strict=True)
-    )
-    groups = dict(
-        zip(GROUPS, (purchases.cold, ~purchases.cold, np.ones(len(rank), bool)), strict=True)
-    )
+    groups = (purchases.cold, ~purchases.cold, np.ones(len(purchases.cold), bool))
+    gains, others = _gains(purchases, shown_ids), {}
+    if reference is not None:
+        others = _gains(purchases, reference)
     found: dict[str, Any] = {
         "share_new": float(np.mean([item in new for own in shown_ids for item in own]))
     }
-    for name, group in groups.items():
+    for name, group in zip(GROUPS, groups, strict=True):
         people = purchases.people[group]
         found[name] = {"purchases": int(group.sum()), "users": len(np.unique(people))}
         for metric, gain in gains.items():
             found[name][metric] = float(gain[group].mean())
             found[name][f"{metric} error"] = _error(gain[group], people)
+            if metric in others:
+                less = (gain - others[metric])[group]
+                found[name][f"{metric} less"] = float(less.mean())
+                found[name][f"{metric} less error"] = _error(less, people)
     return found
+
+
+def _gains(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """[T] of each metric."""
+    pairs = zip(shown_ids, purchases.targets, strict=True)
+    places = [np.flatnonzero(own == target) for own, target in pairs]
+    rank = np.array([int(own[0]) if len(own) else -1 for own in places])
+    hit = rank >= 0
+    each = (hit.astype(float), hit / np.log2(np.maximum(rank, 0) + 2.0))
+    return dict(zip(METRICS, each, strict=True))
 
 
 def _error(gain: np.ndarray, people: np.ndarray) -> float:

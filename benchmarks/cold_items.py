@@ -29,6 +29,7 @@ from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.new_items import add_items
 
 METHODS = ("popularity", "semantic_neighbours", "sasrec_ce", "grasp", "grasp_plus")
+REFERENCE = "grasp_plus"  # from which differences are taken
 WITH_IDS = ("sasrec_ce", "grasp_plus")
 GRASP: dict[str, Any] = {
     "model.dropout": (0.2,),
@@ -96,9 +97,10 @@ def main() -> None:
         given.in_catalogue = names_of(parser, "--in-catalogue", given.in_catalogue, WITH_IDS)
     case = make_case(Dataset.read(given.data, interactions_file="inter_time.tsv"))
     new = {str(item) for item in case.new[ITEM]}
+    told = {name: shown(artifact, case) for name, artifact in lines_of(given, case).items()}
     measured = [
-        {"line": name, **measures_of(case.purchases, shown(artifact, case), new)}
-        for name, artifact in lines_of(given, case).items()
+        {"line": name, **measures_of(case.purchases, own, new, told.get(REFERENCE))}
+        for name, own in told.items()
     ]
     columns = [(group, metric) for group in GROUPS for metric in METRICS]
     body = [

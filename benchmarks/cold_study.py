@@ -29,7 +29,8 @@ def _table(run: Mapping[str, Any]) -> Table:
     )
     header = ["", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
     rows = [_line(own) for own in run["measured"]]
-    return Table("cold", title, [*header, "new among items shown"], rows)
+    less = f"new {METRICS[1]}, less that of grasp plus"
+    return Table("cold", title, [*header, less, "new among items shown"], rows)
 
 
 def _line(own: Mapping[str, Any]) -> list[str]:
@@ -38,4 +39,7 @@ def _line(own: Mapping[str, Any]) -> list[str]:
         return value if group != "new" else f"{value} ± {100 * own[group][f'{metric} error']:.2f}"
 
     cells: Sequence[str] = [number(group, metric) for group in GROUPS for metric in METRICS]
-    return [own["line"].replace("_", " "), *cells, f"{100 * own['share_new']:.1f}"]
+    less = ""
+    if f"{METRICS[1]} less" in own["new"] and own["line"] != "grasp_plus":
+        less = number("new", f"{METRICS[1]} less")
+    return [own["line"].replace("_", " "), *cells, less, f"{100 * own['share_new']:.1f}"]

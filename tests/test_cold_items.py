@@ -89,6 +89,15 @@ def test_measures_by_hand(case: Case) -> None:
     assert found["known"]["NDCG@10"] == pytest.approx(0.5 / known)
     assert found["all"]["NDCG@10"] == pytest.approx(1.5 / (new + known))
     assert found["share_new"] == pytest.approx(1 / (10 * (new + known)))
+    without = [own if place != first else own[1:] for place, own in enumerate(lists)]
+    less = measures_of(purchases, without, set(), lists)
+    assert less["new"]["NDCG@10 less"] == pytest.approx(-1 / new)
+    assert less["known"]["NDCG@10 less"] == less["known"]["NDCG@10 less error"] == 0.0
+    # One user alone differs, so all of the error is that user's: the deviation of one of n from the mean.
+    apart = np.bincount(purchases.people[purchases.cold])
+    owner = purchases.people[first]
+    deviations = apart / new - (np.arange(len(apart)) == owner)
+    assert less["new"]["NDCG@10 less error"] == pytest.approx(np.sqrt((deviations**2).sum()) / new)
 
 
 def test_new_items_come_by_add_items(case: Case, tmp_path: pathlib.Path) -> None:
