@@ -6,10 +6,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test test-slow faults lint bench text-model clean
+.PHONY: help quickstart serve-demo test test-slow faults lint bench text-model clean
 
 help:
 	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
+	@echo "make serve-demo   serve the quickstart's model, with a page to try it: http://127.0.0.1:8000 (trains it first if need be)"
 	@echo "make test         run the tests"
 	@echo "make test-slow    run the long tests that make test leaves out"
 	@echo "make faults       kill, damage, mutate and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
@@ -44,6 +45,11 @@ rival-%: benchmarks/rivals/%.txt $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+serve-demo: $(VENV)/.installed
+	@[ -f runs/quickstart/results.json ] || $(MAKE) --no-print-directory quickstart
+	@echo "Open http://127.0.0.1:8000 when the log says ready; Ctrl-C ends it."
+	@$(BIN)/grasp-serve runs/quickstart --port=8000 --quiet
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder

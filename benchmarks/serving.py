@@ -212,7 +212,7 @@ def commands_of(
     Raises:
       UserError: the rival is not installed for a run that is to be kept.
     """
-    own = [sys.executable, "-m", "grasp_jax.serving.service.cli", str(folder), f"--port={port}"]
+    own = [sys.executable, "-m", "grasp_jax.serving.http.cli", str(folder), f"--port={port}"]
     commands = {"grasp-serve": [*own, "--quiet"]}
     if RIVAL.exists():
         rival = [str(RIVAL), "-m", "benchmarks.rivals.torch_service", f"--port={port}"]

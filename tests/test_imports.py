@@ -30,7 +30,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("modes", "api"),
     ("command", "comparison"),
     ("main", "__init__"),
-    ("serving.service",),  # opens workdirs as the front door does, and ends as the program does
+    ("serving.http",),  # opens workdirs as the front door does, and ends as the program does
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 

@@ -24,12 +24,12 @@ import pytest
 from starlette.testclient import TestClient
 
 import grasp_jax as gj
-from grasp_jax.serving.service.app import create_app
-from grasp_jax.serving.service.metrics import JsonLines
-from grasp_jax.serving.service.placing import with_items
-from grasp_jax.serving.service.service import Service
-from grasp_jax.serving.service.settings import Limits, Settings
-from grasp_jax.serving.service.source import open_source
+from grasp_jax.serving.http.app import create_app
+from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.placing import with_items
+from grasp_jax.serving.http.service import Service
+from grasp_jax.serving.http.settings import Limits, Settings
+from grasp_jax.serving.http.source import open_source
 from tests.bad_requests import BAD, JSON, Bad
 from tests.refusal import assert_names
 from tests.test_export import SMALL
@@ -361,7 +361,7 @@ def test_a_fault_of_ours_says_nothing_to_strangers(
         raise RuntimeError("password 1234")
 
     with monkeypatch.context() as patched:
-        patched.setattr("grasp_jax.serving.service.snapshot.Snapshot.answer", broken)
+        patched.setattr("grasp_jax.serving.http.snapshot.Snapshot.answer", broken)
         answer = running.client.post("/recommend", json={"histories": [[1]]})
     assert answer.status_code == 500 and "a fault of the service" in answer.json()["error"]
     assert "1234" not in answer.text and "1234" not in running.lines.getvalue()
@@ -514,7 +514,7 @@ def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
 
 
 def serve(*flags: str, **environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "grasp_jax.serving.service.cli", *flags]
+    command = [sys.executable, "-m", "grasp_jax.serving.http.cli", *flags]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, env=os.environ | environment, stdout=pipe, stderr=pipe, text=True

@@ -37,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("page")
     shop = gj.Dataset.synthetic(num_users=100, num_items=100)
     gj.Recommender(method="llm_esr", **SMALL).fit(shop).save(folder / "model")
-    command = ["-m", "grasp_jax.serving.service.cli", "--port=0", "--batch-sizes=1", "--lengths=4"]
+    command = ["-m", "grasp_jax.serving.http.cli", "--port=0", "--batch-sizes=1", "--lengths=4"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, *command, str(folder / "model")],

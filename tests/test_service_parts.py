@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from grasp_jax.serving.answers import Answer
-from grasp_jax.serving.service.batching import Batcher, Overloaded
-from grasp_jax.serving.service.cli import parser, settings_of
-from grasp_jax.serving.service.diversity import diversified
-from grasp_jax.serving.service.fixed_programs import Shapes
-from grasp_jax.serving.service.server import GRACE
-from grasp_jax.serving.service.settings import TOKEN, read_token
+from grasp_jax.serving.http.batching import Batcher, Overloaded
+from grasp_jax.serving.http.cli import parser, settings_of
+from grasp_jax.serving.http.diversity import diversified
+from grasp_jax.serving.http.fixed_programs import Shapes
+from grasp_jax.serving.http.server import GRACE
+from grasp_jax.serving.http.settings import TOKEN, read_token
 from tests.refusal import assert_names, refusal
 
 SECRET = "a-token-of-a-test-0123456789"

@@ -13,8 +13,8 @@ from starlette.routing import Match
 
 import grasp_jax
 from grasp_jax.errors import UserError
-from grasp_jax.serving.service.guard import Guard
-from grasp_jax.serving.service.requests import (
+from grasp_jax.serving.http.guard import Guard
+from grasp_jax.serving.http.requests import (
     Body,
     NewItems,
     Recommend,
@@ -24,7 +24,7 @@ from grasp_jax.serving.service.requests import (
     read,
     shown,
 )
-from grasp_jax.serving.service.service import Service
+from grasp_jax.serving.http.service import Service
 
 Asked = TypeVar("Asked", bound=Body)
 PAGE = pathlib.Path(__file__).with_name("page.html")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.serving.answers import Answer, as_text, known_rows
-from grasp_jax.serving.service.requests import Recommend, Refused, Similar, shown
-from grasp_jax.serving.service.snapshot import NO_ROWS, Person, Snapshot
-from grasp_jax.serving.service.source import UsersOfData
+from grasp_jax.serving.http.requests import Recommend, Refused, Similar, shown
+from grasp_jax.serving.http.snapshot import NO_ROWS, Person, Snapshot
+from grasp_jax.serving.http.source import UsersOfData
 
 
 class Whose(NamedTuple):

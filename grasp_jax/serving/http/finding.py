@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.serving.service.requests import Refused, shown
-from grasp_jax.serving.service.snapshot import Snapshot
+from grasp_jax.serving.http.requests import Refused, shown
+from grasp_jax.serving.http.snapshot import Snapshot
 
 LONGEST_SEARCH = 200  # characters
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.histories import place
-from grasp_jax.serving.programs import VECTORS, answering, without_kernels
-from grasp_jax.serving.service.fixed_programs import (
+from grasp_jax.serving.http.fixed_programs import (
     LEFT_OUT,
     WRITTEN,
     FixedPrograms,
@@ -21,7 +20,8 @@ from grasp_jax.serving.service.fixed_programs import (
     compile_programs,
     key_of,
 )
-from grasp_jax.serving.service.snapshot import Snapshot
+from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.programs import VECTORS, answering, without_kernels
 from grasp_jax.serving.vectors import item_vectors
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from grasp_jax.serving.answers import as_text
-from grasp_jax.serving.service.placing import with_items
-from grasp_jax.serving.service.requests import Refused, shown
-from grasp_jax.serving.service.snapshot import Snapshot
+from grasp_jax.serving.http.placing import with_items
+from grasp_jax.serving.http.requests import Refused, shown
+from grasp_jax.serving.http.snapshot import Snapshot
 
 Item = dict[str, Any]
 

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from grasp_jax.errors import UserError
-from grasp_jax.serving.service.settings import Limits
+from grasp_jax.serving.http.settings import Limits
 
 LONGEST_ID = 512
 LONGEST_TEXT = 10_000  # characters of a title or another column

@@ -15,7 +15,7 @@ from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
 from grasp_jax.serving.artifact import Artifact, Catalogue, is_saved_model, load_artifact
-from grasp_jax.serving.service.requests import Refused, shown
+from grasp_jax.serving.http.requests import Refused, shown
 
 
 class Known(NamedTuple):

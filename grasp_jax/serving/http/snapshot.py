@@ -13,7 +13,7 @@ from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.export import filled_up
 from grasp_jax.serving.histories import query_vectors
-from grasp_jax.serving.service.fixed_programs import LEFT_OUT, FixedPrograms
+from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms
 
 NO_ROWS = np.empty(0, np.int32)
 

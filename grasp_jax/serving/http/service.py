@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 from grasp_jax.errors import UserError
 from grasp_jax.serving.answers import Answer, as_text
-from grasp_jax.serving.service.asking import listed, people_of, rows_of_similar
-from grasp_jax.serving.service.batching import Batcher, Overloaded
-from grasp_jax.serving.service.changes import check_new, with_new_items, with_removed
-from grasp_jax.serving.service.diversity import diversified
-from grasp_jax.serving.service.finding import items_with, most_alike
-from grasp_jax.serving.service.metrics import JsonLines, Metrics
-from grasp_jax.serving.service.placing import shapes_of, take_snapshot
-from grasp_jax.serving.service.requests import NewItems, Recommend, Refused, Reload, Similar, shown
-from grasp_jax.serving.service.settings import Settings
-from grasp_jax.serving.service.snapshot import Person, Snapshot
-from grasp_jax.serving.service.source import Source, UsersOfData, below, open_source
+from grasp_jax.serving.http.asking import listed, people_of, rows_of_similar
+from grasp_jax.serving.http.batching import Batcher, Overloaded
+from grasp_jax.serving.http.changes import check_new, with_new_items, with_removed
+from grasp_jax.serving.http.diversity import diversified
+from grasp_jax.serving.http.finding import items_with, most_alike
+from grasp_jax.serving.http.metrics import JsonLines, Metrics
+from grasp_jax.serving.http.placing import shapes_of, take_snapshot
+from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, Reload, Similar, shown
+from grasp_jax.serving.http.settings import Settings
+from grasp_jax.serving.http.snapshot import Person, Snapshot
+from grasp_jax.serving.http.source import Source, UsersOfData, below, open_source
 
 
 class Question(NamedTuple):

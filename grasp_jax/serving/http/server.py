@@ -14,12 +14,12 @@ from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 from grasp_jax.main import FAULT, REFUSED
 from grasp_jax.serving.histories import check_one_query
-from grasp_jax.serving.service.app import create_app
-from grasp_jax.serving.service.metrics import JsonLines
-from grasp_jax.serving.service.protocol import connections
-from grasp_jax.serving.service.service import Service
-from grasp_jax.serving.service.settings import Settings
-from grasp_jax.serving.service.source import Source, open_source
+from grasp_jax.serving.http.app import create_app
+from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.protocol import connections
+from grasp_jax.serving.http.service import Service
+from grasp_jax.serving.http.settings import Settings
+from grasp_jax.serving.http.source import Source, open_source
 
 BACKLOG = 2048
 GRACE = 30  # seconds in which requests in flight are answered after SIGTERM

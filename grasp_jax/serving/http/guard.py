@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from grasp_jax.errors import UserError
-from grasp_jax.serving.service.requests import Refused
-from grasp_jax.serving.service.service import Service
+from grasp_jax.serving.http.requests import Refused
+from grasp_jax.serving.http.service import Service
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from grasp_jax.errors import UserError
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.outlets import open_outlets
-from grasp_jax.serving.service.settings import (
+from grasp_jax.serving.http.settings import (
     TOKEN,
     Limits,
     Settings,
@@ -111,7 +111,7 @@ def _status(arguments: Sequence[str]) -> int:
         given = parser().parse_args(arguments)
         settings = settings_of(given)
         try:
-            from grasp_jax.serving.service.server import serve
+            from grasp_jax.serving.http.server import serve
         except ModuleNotFoundError as error:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
