@@ -1,5 +1,6 @@
 """Late fusion: towers that know nothing of each other, and a score that is the sum of what they say."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from grasp_jax.models.backbones.towers import Towers
 from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.methods.llminit import principal_components
+from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import turned, whitening_turn
 from tests.test_backbones import POSITIONS, SEGMENTS
@@ -192,3 +195,28 @@ def test_refuses_what_late_fusion_cannot_be(fields: dict[str, Any], expected: st
     """A model without towers, or without the hidden layer, would fail in the middle of the first step."""
     with pytest.raises(UserError, match=expected.replace("(", r"\(").replace(")", r"\)")):
         METHODS["grasp_plus"].check(Config().with_fields(fields))
+
+
+def test_id_vectors_start_from_text_where_it_is_wanted() -> None:
+    """The ID towers would start at random all the same, or in other directions than llminit's; or a new item in none."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((30, 12)).astype(np.float32)
+    bank = {"items": items, "items_similar": items}
+    given = {"model.plus.id_start": "text", "model.plus.id_towers": 2, "model.features": 4}
+    model = Config().with_fields({**given, "model.plus.company_towers": 0}).model
+    method, facts = METHODS["grasp_plus"], Facts(model, np.ones(30, np.int64))
+    tables = {table.name: jnp.asarray(table.rows) for table in method.tables(bank, facts)}
+    fresh = {"encoder": {"table": jnp.zeros((30, 8)), "text0_bias": jnp.ones(3)}}
+    started = method.start(fresh, tables)
+    expected = principal_components(items, 4)
+    np.testing.assert_array_equal(started["encoder"]["table"], np.tile(expected, 2))
+    assert started["encoder"]["text0_bias"] is fresh["encoder"]["text0_bias"]
+    fitted = method.fitted(bank, facts)
+    read = method.of_new_items(NewTexts(items[:5], None, items[:5], fitted, model))
+    np.testing.assert_allclose(read.ids, np.tile(expected[:5], 2), atol=1e-5)
+
+    usual = dataclasses.replace(model, plus=dataclasses.replace(model.plus, id_start="random"))
+    facts = Facts(usual, np.ones(30, np.int64))
+    tables = {table.name: table.rows for table in method.tables(bank, facts)}
+    assert "start" not in tables and method.start(fresh, tables) is fresh
+    assert "start_mean" not in method.fitted(bank, facts)

@@ -58,6 +58,13 @@ class PlusConfig(Section):
         "users bought shortly before or after it.",
         before=1,
     )
+    id_start: str = field(
+        "random",
+        Choice("random", "text"),
+        "What the ID vectors of late fusion start from: random numbers | text, the principal components of the "
+        "text vectors, as in llminit (start_components).",
+        before="random",
+    )
     text_dropout: float = field(
         0.3,
         BELOW_ONE,

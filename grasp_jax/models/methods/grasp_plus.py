@@ -15,6 +15,7 @@ from grasp_jax.config import Config, ModelConfig, PlusConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.backbones.towers import Towers
+from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.company import companions, company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
@@ -22,6 +23,13 @@ from grasp_jax.models.encoders.residual import ResidualEncoder
 from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
+from grasp_jax.models.methods.llminit import (
+    START,
+    components_to_start_from,
+    fitted_components,
+    start_from_components,
+    start_of_new,
+)
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.text_trust import text_trust
@@ -77,18 +85,27 @@ class GRASPPlus(Method):
         """Of late fusion what `_texts` makes; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
         plus = facts.config.plus
         if plus.fusion == "late":
-            return _texts(bank["items"], facts)
+            tables = _texts(bank["items"], facts)
+            return [*tables, _start(bank, facts)] if _starts_from_text(plus) else tables
         return [
             *(of_bank(bank, name) for name in ITEM_TABLES),
             FrozenTable("trust", _id_trust(facts.item_counts, plus)),
         ]
 
+    def start(self, params: Params, tables: Tables) -> Params:
+        """The ID table from text, where `id_start` says so."""
+        return start_from_components(params, tables) if START in tables else params
+
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
-        """Of late fusion "turn" [E, E'], from rows to what towers read, and where trust is learned, "share_right" [], of all texts."""
+        """Of late fusion "turn" [E, E'], from rows to what towers read; where trust is learned, "share_right" [], of all texts; and of
+        ID vectors that start from text `fitted_components`.
+        """
         plus = facts.config.plus
         if plus.fusion == "early" or not _reads_text(plus):
             return {}
         found = {"turn": _turn(bank["items"], facts)}
+        if _starts_from_text(plus):
+            found |= fitted_components(bank, facts)
         if plus.text_trust == "learned":
             assert facts.split is not None
             text = turned(bank["items"], found["turn"])
@@ -96,7 +113,7 @@ class GRASPPlus(Method):
         return found
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """As of items that nobody bought in training: no ID, no company, and the weight of the match of rare items.
+        """As of items that nobody bought in training: no company, and the weight of the match of rare items; no ID, or where it starts.
 
         Raises:
           UserError: an earlier version saved the model, or it has ID towers alone.
@@ -114,7 +131,8 @@ class GRASPPlus(Method):
         if plus.text_trust == "learned":  # of items without company
             trust = texts.fitted_array("share_right").astype(np.float32)
             text, weights = text * trust, weights * trust
-        return ReadOfNew({TEXT: text, COMPANY: np.zeros_like(text), MATCH: weights})
+        ids = np.tile(start_of_new(texts), plus.id_towers) if _starts_from_text(plus) else None
+        return ReadOfNew({TEXT: text, COMPANY: np.zeros_like(text), MATCH: weights}, ids)
 
     def check(self, config: Config) -> None:
         """Late fusion has a tower at least, and one hidden layer.
@@ -152,8 +170,20 @@ def _id_trust(counts: np.ndarray, plus: PlusConfig) -> np.ndarray:
 
 
 def _reads_text(plus: PlusConfig) -> bool:
-    """Whether late fusion has more than ID towers."""
-    return bool(plus.text_towers or plus.company_towers or plus.match_weight)
+    """Whether late fusion has more than ID towers that start at random."""
+    return bool(
+        plus.text_towers or plus.company_towers or plus.match_weight or _starts_from_text(plus)
+    )
+
+
+def _starts_from_text(plus: PlusConfig) -> bool:
+    return plus.id_start == "text" and plus.id_towers > 0
+
+
+def _start(bank: Bank, facts: Facts) -> FrozenTable:
+    """[V, D of all ID towers] what the ID vectors start from; each tower from the same."""
+    one = components_to_start_from(bank, facts)
+    return FrozenTable(START, np.tile(one.rows, facts.config.plus.id_towers))
 
 
 def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:

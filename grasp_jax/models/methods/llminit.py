@@ -17,6 +17,8 @@ from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.plain import Plain
 from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
+START = "start"  # frozen table [V, D]
+
 
 def principal_components(items: np.ndarray, features: int) -> np.ndarray:
     """[V, E] item vectors -> [V, D].
@@ -47,7 +49,7 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     Raises:
       UserError: as `principal_components`, or there are no raw vectors.
     """
-    return FrozenTable("start", principal_components(_vectors(bank, facts), facts.config.features))
+    return FrozenTable(START, principal_components(_vectors(bank, facts), facts.config.features))
 
 
 def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
@@ -80,7 +82,7 @@ def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
 
 def start_from_components(params: Params, tables: Tables) -> Params:
     """Parameters whose ID table is the frozen "start"."""
-    return {**params, "encoder": {**params["encoder"], "table": tables["start"]}}
+    return {**params, "encoder": {**params["encoder"], "table": tables[START]}}
 
 
 class LLMInit(Plain):
