@@ -36,14 +36,14 @@ SPLITS = {
 }
 HEADLINE = {
     ("semantic_neighbours", ""): "cosine of texts, not trained (`semantic_neighbours`)",
-    ("plain", "BCE"): "plain SASRec by its published loss, IDs alone (`plain`)",
-    ("sasrec_ce", "cross-entropy"): "plain SASRec by cross-entropy, IDs alone (`sasrec_ce`)",
-    ("grasp", "cross-entropy"): "GRASP (`grasp`)",
     ("llm_esr", "cross-entropy"): "LLM-ESR (`llm_esr`)",
-    ("unisrec_id", "cross-entropy"): "UniSRec with IDs (`unisrec_id`)",
-    ("id_text_sum", "cross-entropy"): "ID vector plus projected text (`id_text_sum`)",
+    ("sasrec_ce", "cross-entropy"): "plain SASRec, IDs alone (`sasrec_ce`)",
     ("three_id_towers", "cross-entropy"): "control: three ID towers, no text",
+    ("id_text_sum", "cross-entropy"): "ID vector plus a linear map of the text (`id_text_sum`)",
+    ("llminit", "cross-entropy"): "LLMInit: ID vectors that start from text (`llminit`)",
+    ("no_match", "cross-entropy"): "`grasp_plus` without the match",
     ("id_and_match", "cross-entropy"): "one ID tower and the match",
+    ("two_towers", "cross-entropy"): "two towers and the match, IDs start from text",
     ("grasp_plus", "cross-entropy"): "**`grasp_plus`** (`configs/beauty5.py:best`)",
 }
 HEADLINE_COLUMNS = {
@@ -98,7 +98,7 @@ def ahead() -> Page:
     path = path_of("ahead-against")
     against = json.loads(path.read_text())["differences"] if path.exists() else {}
     body, groups = [], []
-    for (name, by), run in found.items():
+    for (name, by), run in sorted(found.items(), key=lambda entry: _main_metric(entry[1])):
         method, backbone = trials(run)[0]
         difference = against.get(f"{name} {by}".strip(), {}).get("full_unseen")
         over = (
@@ -128,6 +128,11 @@ def ahead() -> Page:
         Table("ahead", title, header, body, note if against else ""),
         Table("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
     )
+
+
+def _main_metric(run: Run) -> float:
+    """NDCG@10 without seen items, percent."""
+    return float(values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean())
 
 
 def wrong() -> Page:
