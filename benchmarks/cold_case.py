@@ -140,9 +140,9 @@ def measures_of(
       reference: what another model shows: then "METRIC less" has the mean difference from it, with an error of its own.
     """
     groups = (purchases.cold, ~purchases.cold, np.ones(len(purchases.cold), bool))
-    gains, others = _gains(purchases, shown_ids), {}
+    gains, others = gains_of(purchases, shown_ids), {}
     if reference is not None:
-        others = _gains(purchases, reference)
+        others = gains_of(purchases, reference)
     found: dict[str, Any] = {
         "share_new": float(np.mean([item in new for own in shown_ids for item in own]))
     }
@@ -159,8 +159,13 @@ def measures_of(
     return found
 
 
-def _gains(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """[T] of each metric."""
+def gains_of(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """[T] of each metric, no percent.
+
+    Args:
+      purchases: T of them.
+      shown_ids: of each, ids of the ten best items as text, best first.
+    """
     pairs = zip(shown_ids, purchases.targets, strict=True)
     places = [np.flatnonzero(own == target) for own, target in pairs]
     rank = np.array([int(own[0]) if len(own) else -1 for own in places])

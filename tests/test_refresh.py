@@ -11,7 +11,7 @@ import pytest
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
-from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.data.split import Split, all_training, leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders import ENCODERS
@@ -161,6 +161,24 @@ def test_refreshed_bank_equals_one_made_anew(
     )  # nothing changed: nothing is encoded
     assert len(CALLS) == 2
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
+
+
+def test_a_split_that_has_moved_on_keeps_what_is_unchanged(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a split by time the training part ends later every day, and no bank could be refreshed."""
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
+    monday, tuesday = day(False), day(True)
+    monday.split = all_training(monday.split.log, 100)
+    assert monday.split.cut_off != tuesday.split.cut_off
+    make(monday, tmp_path / "monday")
+    CALLS.clear()
+    since = str(tmp_path / "monday")
+    refreshed = make(tuesday, tmp_path / "tuesday", since=since)
+    assert CALLS[0][0] == 2 and CALLS[0][1] > 30  # nearly all users' texts are of other items now
+    anew = make(tuesday, tmp_path / "anew", centre_from=since)
+    for name in ("items", "users", "users_similar"):
+        np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6)
 
 
 def test_what_cannot_be_refreshed_is_refused(

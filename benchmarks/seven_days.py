@@ -1,0 +1,210 @@
+"""Seven days of a shop: a model that trains on from yesterday's for a few epochs, beside one that is trained from nothing every day.
+
+    python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=2]
+
+A "day" is a span of calendar days at the end of the data, so that enough is bought in it. On each, three models are asked what people buy
+that day, with what they had bought before: one of the first day that nobody touches, one that goes on from the day before
+(`train.start_from`, and `knowledge.since` for its texts), and one that is trained from nothing. All read the shop as it was that morning;
+validation is the day before. Times are of the whole call, from reading frames to a model that answers. Trained models are kept in the
+workdir, with their times, and not trained again.
+"""
+
+import itertools
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.arguments import parser_of
+from benchmarks.cold_case import METRICS, Purchases, gains_of
+from benchmarks.cold_items import config_of
+from benchmarks.record import Contention, keep, run, table
+from grasp_jax.api import Recommender
+from grasp_jax.config import Config
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.errors import UserError
+from grasp_jax.files import write_text
+
+WAYS = ("first day's model", "trained on", "from nothing")
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class Day(NamedTuple):
+    """One day.
+
+    Attributes:
+      shop: what was known in the morning, split so that the day before is validation.
+      purchases: of the day.
+    """
+
+    shop: Dataset
+    purchases: Purchases
+
+
+def days_of(shop: Dataset, count: int, span: int) -> list[Day]:
+    """The last days of a shop.
+
+    Args:
+      shop: with times that are dates, and an items table.
+      count: of days.
+      span: calendar days that make one of them.
+
+    Raises:
+      UserError: there are no dates or texts.
+    """
+    log = shop.log
+    if log.timestamps is None or not log.time_unit or shop.texts.items is None:
+        raise UserError(
+            f"--data: {shop.name}: expected interactions with dates, and an items table"
+        )
+    step = span * 86_400 * PER_SECOND[log.time_unit]
+    end = int(log.timestamps.max()) + 1
+    edges = [end - step * left for left in range(count, -1, -1)]
+    return [
+        Day(_known(shop, begin, begin - step), _bought(log, begin, after))
+        for begin, after in itertools.pairwise(edges)
+    ]
+
+
+def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
+    """What happened before `begin`, with the items that were bought by then."""
+    log, texts = shop.log, shop.texts.items
+    assert log.timestamps is not None and texts is not None
+    kept = log.timestamps < begin
+    items = np.unique(log.items[kept])
+    interactions = {
+        "user": log.user_ids[log.users[kept]].tolist(),
+        "item": log.item_ids[log.items[kept]].tolist(),
+        "timestamp": log.timestamps[kept].tolist(),
+    }
+    columns = {"item": log.item_ids.tolist(), **texts.columns}
+    known = {name: [values[row] for row in items.tolist()] for name, values in columns.items()}
+    # The last moment of the data is "test": nothing is measured on it, and nothing else is held back.
+    options = {"split": "time", "valid_after": str(valid_after), "test_after": str(begin - 1)}
+    return Dataset.from_frames(interactions, known, name=shop.name, **options)
+
+
+def _bought(log: InteractionLog, begin: int, end: int) -> Purchases:
+    """What people bought in a time who had something before it; what they had is that of the morning."""
+    assert log.timestamps is not None
+    owners = log.users
+    places = np.flatnonzero((log.timestamps >= begin) & (log.timestamps < end))
+    before = np.bincount(owners[log.timestamps < begin], minlength=log.num_users)
+    places = places[before[owners[places]] > 0]
+    histories = [
+        log.item_ids[log.items[log.offsets[user] : log.offsets[user] + before[user]]]
+        for user in owners[places].tolist()
+    ]
+    known = np.bincount(log.items[log.timestamps < begin], minlength=log.num_items) > 0
+    bought = log.items[places]
+    return Purchases(owners[places], histories, log.item_ids[bought].astype(str), ~known[bought])
+
+
+def answers(model: Recommender, purchases: Purchases) -> list[np.ndarray]:
+    """Of each purchase, ids of the ten best items that the person has not had."""
+    frame = model.recommend(histories=purchases.histories, k=10)
+    users, items = np.asarray(frame["user"]), np.asarray(frame["item"]).astype(str)
+    bounds = np.searchsorted(users, np.arange(len(purchases.histories) + 1))
+    return [items[begin:end] for begin, end in itertools.pairwise(bounds)]
+
+
+def trained(config: Config, shop: Dataset, workdir: pathlib.Path) -> tuple[Recommender, float]:
+    """A model and the seconds that it took; of a model that is there those that are written beside it."""
+    note = workdir / "seconds.json"
+    begin = time.perf_counter()
+    model = Recommender(config).fit(shop, workdir)
+    seconds = time.perf_counter() - begin
+    if note.exists():
+        return model, float(json.loads(note.read_text()))
+    write_text(note, json.dumps(seconds))
+    return model, seconds
+
+
+def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Config:
+    """The config of a day that goes on from the one before."""
+    fields: dict[str, Any] = {
+        "train.start_from": str(before),
+        "knowledge.since": str(before / "knowledge"),
+        "train.max_epochs": epochs,
+        "train.decay_epochs": epochs,
+        "train.learning_rate": (rate,),
+    }
+    return config.with_fields(fields)
+
+
+def main() -> None:
+    """Trains, measures, prints and keeps."""
+    parser = parser_of("seven_days", __doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
+    parser.add_argument("--method", default="grasp_plus")
+    parser.add_argument("--days", type=int, default=7)
+    parser.add_argument("--span", type=int, default=7, help="calendar days that make a day")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--daily-epochs", type=int, default=2)
+    parser.add_argument("--daily-rate", type=float, default=5e-4, help="learning rate of a day")
+    given, contention = parser.parse_args(), Contention()
+    shop = Dataset.read(given.data, interactions_file="inter_time.tsv")
+    config = config_of(given.method, given.epochs, 42, {})
+    found: list[dict[str, Any]] = []
+    for number, day in enumerate(days_of(shop, given.days, given.span)):
+        fresh, cost = trained(config, day.shop, given.workdir / f"day{number}-from-nothing")
+        here = given.workdir / f"day{number}-trained-on"
+        if number == 0:
+            first, on, on_cost, before = fresh, fresh, cost, given.workdir / "day0-from-nothing"
+        else:
+            own = daily(config, before, given.daily_epochs, given.daily_rate)
+            on, on_cost = trained(own, day.shop, here)
+            before = here
+        models = dict(zip(WAYS, ((first, 0.0), (on, on_cost), (fresh, cost)), strict=True))
+        for way, (model, seconds) in models.items():
+            gains = gains_of(day.purchases, answers(model, day.purchases))
+            measured = {name: float(own.mean()) for name, own in gains.items()}
+            about = {"day": number, "way": way, "purchases": len(day.purchases.targets)}
+            found.append({**about, "seconds": seconds, **measured})
+            print(f"day {number}, {way}: NDCG@10 {100 * measured[METRICS[1]]:.2f}, {seconds:.0f} s")
+    later = [row for row in found if row["day"] > 0]
+    means = {way: _means([row for row in later if row["way"] == way]) for way in WAYS}
+    print(
+        table(
+            ["", "NDCG@10", "Recall@10", "seconds a day"],
+            [
+                [
+                    way,
+                    f"{100 * own[METRICS[1]]:.2f}",
+                    f"{100 * own[METRICS[0]]:.2f}",
+                    f"{own['seconds']:.0f}",
+                ]
+                for way, own in means.items()
+            ],
+        )
+    )
+    going, anew = means[WAYS[1]], means[WAYS[2]]
+    said = (
+        f"trained on: {100 * (going[METRICS[1]] / anew[METRICS[1]] - 1):+.1f} % of the NDCG@10 from nothing, in "
+        f"{100 * going['seconds'] / anew['seconds']:.0f} % of its time"
+    )
+    facts = {
+        "data": given.data.name,
+        "settings": {
+            name: getattr(given, name)
+            for name in ("method", "days", "span", "epochs", "daily_epochs", "daily_rate")
+        },
+    }
+    keep("seven_days", facts | {"days": found, "means": means}, contention, given, said)
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Over days, each purchase counting alike."""
+    weights = np.array([row["purchases"] for row in rows], float)
+    found = {
+        name: float(np.average([row[name] for row in rows], weights=weights)) for name in METRICS
+    }
+    return found | {"seconds": float(np.mean([row["seconds"] for row in rows]))}
+
+
+if __name__ == "__main__":
+    run(main)
