@@ -141,11 +141,11 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     found: dict[str, int] = {}
     for row, name in enumerate(ids):
         text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
-        if not text.strip() or len(text.splitlines()) > 1:
+        if not text.strip() or text.splitlines() != [text] or "\0" in text:
             raise UserError(
                 f"add_items: row {row + 1} has {name!r} in column 'item'; expected an id, which looks like {str(catalogue.ids[0])!r} here"
             )
-        if numbers and not _is_number(text):
+        if numbers and not is_number(text):
             raise UserError(
                 f"add_items: row {row + 1} has the id {text!r}; expected a whole number, as all items of this model have, such as "
                 f"{catalogue.ids[0]}; give new items such ids, or train on data with ids as text"
@@ -162,7 +162,7 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     return list(found)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether it is a whole number within 64 bits, in its usual spelling."""
     try:
         number = int(text)

@@ -46,7 +46,7 @@ class Limits:
             value = getattr(self, field.name)
             if not 0 < value < float("inf") or (field.type is int and value < 1):
                 raise UserError(
-                    f"--{field.name}: {value}; expected a number above 0, the limit of the service"
+                    f"--{field.name.replace('_', '-')}: {value}; expected a number above 0, the limit of the service"
                 )
 
 
