@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import grasp_jax as gj
 from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
@@ -29,6 +30,7 @@ from grasp_jax.training.start_from import (
 from grasp_jax.workdir import claim
 from tests.command_line import arguments, one_line_error, run, write_dataset
 from tests.refusal import assert_names, refusal
+from tests.test_export import SMALL
 
 ROWS = np.array(
     [2, -1, 0, 1]
@@ -274,3 +276,25 @@ def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
         )
     )
     assert_names(error, ("config.train.start_from", "nowhere"))
+
+
+@pytest.mark.slow
+def test_a_refit_reads_texts_by_the_encoder_of_its_run(tmp_path: pathlib.Path) -> None:
+    """The refit of a run that trains on from another would fit its text encoder anew, and refuse the earlier model that it starts from."""
+    shop = gj.Dataset.synthetic(num_users=60, num_items=100)
+    log = shop.log
+    users, items = np.repeat(shop.user_ids, log.lengths), shop.item_ids[log.items]
+    first = items <= 50
+
+    def days(kept: np.ndarray, count: int) -> gj.Dataset:
+        texts = {"item": shop.item_ids[:count], "title": shop.titles[:count]}
+        return gj.Dataset.from_frames({"user": users[kept], "item": items[kept]}, texts)
+
+    options = {**SMALL, "method": "id_text_sum"}
+    gj.Recommender(**options).fit(days(first, 50), tmp_path / "monday")
+    monday = str(tmp_path / "monday")
+    tuesday = gj.Recommender(**options, start_from=monday, since=monday)
+    tuesday.fit(days(items > 0, 100), tmp_path / "tuesday", refit=True)
+    encoders = (tmp_path / "tuesday" / part / "knowledge" / "encoder" for part in ("", "refit"))
+    states = [(folder / "model" / "directions.npy").read_bytes() for folder in encoders]
+    assert states[0] == states[1]

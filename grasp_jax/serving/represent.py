@@ -29,6 +29,7 @@ from grasp_jax.evaluation.audience import whole_histories
 from grasp_jax.files import read_sealed, replacing, sha256, write_sealed
 from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
+from grasp_jax.serving.answers import row_of_items
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.new_items import trained_items
 
@@ -106,8 +107,7 @@ def source_of(
 
 def _known_items(log: InteractionLog, catalogue: Catalogue) -> InteractionLog:
     """The log without the interactions that the model passes over."""
-    known = np.array([str(name) in catalogue.rows for name in log.item_ids.tolist()], bool)
-    kept = known[log.items]
+    kept = (row_of_items(catalogue, log) >= 0)[log.items]
     offsets = np.concatenate([[0], np.cumsum(kept)])[log.offsets]
     return dataclasses.replace(log, items=log.items[kept], offsets=offsets, timestamps=None)
 

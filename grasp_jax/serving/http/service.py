@@ -60,7 +60,9 @@ class Service:
         self._stopping = threading.Event()
         self._changes, self._waiting_changes, self._reloading = asyncio.Lock(), 0, False
         self._added: dict[str, Item] = {}  # items that came by PUT, by id, for the next model
-        self._removed: set[str] = set()  # ids that no model is to recommend, known to this one or not
+        self._removed: set[str] = (
+            set()
+        )  # ids that no model is to recommend, known to this one or not
         self._batcher: Batcher[Question, Answer] = Batcher(
             _group,
             _answer,
@@ -224,9 +226,7 @@ class Service:
         self.log.event("reloaded", **about)
         return about | ({"warning": left} if left else {})
 
-    def _replacement(
-        self, path: pathlib.Path, old: Snapshot
-    ) -> tuple[Served, str]:
+    def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
         """The model of a path with the changes of items that were made here, and why some could not be made."""
         served = self._take(open_source(path, self._data), old)
         if served is None:
@@ -295,9 +295,7 @@ class Service:
             self._changes.release()
 
 
-def _by_model(
-    asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot
-) -> dict[str, Any]:
+def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
     """The result of a person with a known item; `answer` may hold more items than were asked for."""
     answer = diversified(answer, snapshot.unit_rows, asked.k, asked.diversity)
     items = listed(answer, snapshot)
