@@ -53,12 +53,12 @@ def add_items(
     method = METHODS[artifact.method]
     if not method.needs_bank:
         raise UserError(
-            f"add_items: the method {artifact.method} reads no text, so it has nothing to tell a new item by; use a method with text, such "
+            f"add_items: the method {artifact.method} reads no text, so it knows nothing of a new item; use a method with text, such "
             "as grasp_plus, or train on data with these items"
         )
     if artifact.encoder is None:
         raise UserError(
-            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, for an earlier version made it; prepare "
+            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, because an earlier version made it; prepare "
             "the bank again with this version and train on it"
         )
     given = _checked(artifact, columns, vectors is not None)
@@ -269,7 +269,7 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
         found["features"] = np.asarray(item_features(model, params, tables))[:count]
     except KeyError as error:
         raise UserError(
-            f"add_items: the method {artifact.method} reads the table {error.args[0]!r} and does not say what it is for new items; give it "
+            f"add_items: the method {artifact.method} reads the table {error.args[0]!r} and does not say what it is for new items; define "
             "`Method.of_new_items`"
         ) from error
     return found

@@ -42,7 +42,7 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
             return turn
     raise UserError(
         f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are not known; "
-        "keep the bank until the next day has trained, or train without start_from"
+        "restore the folder of the bank, or train without start_from"
     )
 
 

@@ -80,7 +80,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     models = pathlib.Path(given.models) if given.models is not None else None
     if models is not None and not models.is_dir():
         raise UserError(
-            f"--models: {given.models!r} is no folder; expected the one that models lie in"
+            f"--models: {given.models!r} is no folder; expected the folder that holds the models; create it, or name another"
         )
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(

@@ -205,10 +205,10 @@ class Service:
         Items that came by PUT are added to the new model where it does not know them, and removed ones stay removed.
 
         Raises:
-          UserError: another reload goes on, the path may not be named, or the model cannot be loaded; the old one goes on.
+          UserError: another reload is running, the path may not be named, or the model cannot be loaded; the old one stays.
         """
         if self._reloading:
-            raise Refused(409, "reload: another one goes on; ask again when it is done")
+            raise Refused(409, "reload: another one is running; ask again when it has finished")
         path = self._path if asked.path is None else below(self.settings.models, asked.path)
         self._reloading = True
         try:
@@ -286,7 +286,7 @@ class Service:
             await asyncio.wait_for(self._changes.acquire(), limits.seconds)
         except TimeoutError:
             self.metrics.refused.labels("changes").inc()
-            raise Refused(503, "another change goes on; ask again in a moment") from None
+            raise Refused(503, "another change or a reload is running; ask again in a moment") from None
         finally:
             self._waiting_changes -= 1
         try:

@@ -82,12 +82,12 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
         return None
     if len(token) < SHORTEST_TOKEN:
         raise UserError(
-            f"{TOKEN}: {len(token)} characters; expected at least {SHORTEST_TOKEN}, such as of `openssl rand -hex 24`; unset it to "
+            f"{TOKEN}: {len(token)} characters; expected at least {SHORTEST_TOKEN}, for example from `openssl rand -hex 24`; unset it to "
             "serve without a token"
         )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UserError(
-            f"{TOKEN}: has blanks or characters that are not printable ASCII; expected such as of `openssl rand -hex 24`"
+            f"{TOKEN}: has blanks or characters that are not printable ASCII; set another, for example from `openssl rand -hex 24`"
         )
     return token
 
