@@ -19,7 +19,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.whitening import turned
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
-from grasp_jax.training.inherited import inherited_turn, keep_turn
+from grasp_jax.training.inherited import check_turn, inherited_turn, keep_turn
 from grasp_jax.training.start_from import (
     Earlier,
     check_basis,
@@ -223,6 +223,21 @@ def test_directions_that_are_lost_are_not_guessed(tmp_path: pathlib.Path) -> Non
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert_names(refusal(inherited_turn, tuesday, monday, "grasp_plus"), (str(path), "restore"))
+
+
+def test_other_directions_than_the_first_days_are_refused(tmp_path: pathlib.Path) -> None:
+    """Another width of texts would end in a traceback, and another whitening be given and not used."""
+    late = Config().with_fields({"model.method": "grasp_plus", "model.plus.text_width": 5})
+    claim(tmp_path / "monday", late, build_log("monday", np.array([1, 1]), np.array(["a", "b"])))
+    turn, monday = np.ones((8, 5)), tmp_path / "monday"
+    check_turn(turn, 8, "grasp_plus", late.model, monday)
+    message = refusal(check_turn, turn, 9, "grasp_plus", late.model, monday)
+    assert_names(message, ("start_from", str(monday), "8", "9", "--since"))
+    for name, value in (("text_width", 4), ("text_whitening", 0.125), ("text_norm", 7.5)):
+        other = late.with_fields({f"model.plus.{name}": value}).model
+        message = refusal(check_turn, turn, 8, "grasp_plus", other, monday)
+        assert_names(message, (f"config.model.plus.{name}", str(value), str(monday), "expected"))
+        check_turn(turn, 8, "grasp_plus", other, tmp_path / "gone")
 
 
 def records(workdir: pathlib.Path, event: str) -> list[dict]:

@@ -58,8 +58,8 @@ def add_items(
         )
     if artifact.encoder is None:
         raise UserError(
-            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, because an earlier version made it; prepare "
-            "the bank again with this version and train on it"
+            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, because an earlier version made it; "
+            "prepare the bank again with this version and train on it"
         )
     given = _checked(artifact, columns, vectors is not None)
     count = len(given[ITEM])

@@ -286,7 +286,9 @@ class Service:
             await asyncio.wait_for(self._changes.acquire(), limits.seconds)
         except TimeoutError:
             self.metrics.refused.labels("changes").inc()
-            raise Refused(503, "another change or a reload is running; ask again in a moment") from None
+            raise Refused(
+                503, "another change or a reload is running; ask again in a moment"
+            ) from None
         finally:
             self._waiting_changes -= 1
         try:
