@@ -403,7 +403,10 @@ class Recommender:
                 found[selected.known] = states_of(selected.audience, selected.rows, block)
             return found
 
-        return represent(source_of(artifact, dataset.log, states, self._vectors()), path)
+        source = source_of(
+            artifact, dataset.log, states, self._vectors(), texts_of_bank=fitted is not None
+        )
+        return represent(source, path)
 
     @classmethod
     def load(

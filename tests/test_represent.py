@@ -273,3 +273,16 @@ def test_other_added_items_are_another_model(model: gj.Recommender) -> None:
         for change in (0.0, 1.0)
     )
     assert first != second and first.keys() == second.keys()
+
+
+def test_texts_of_the_bank_and_of_histories_are_told_apart(model: gj.Recommender) -> None:
+    """With gates a run and the model saved from it give a user other vectors, which would stand in one column."""
+    log = model._fitted.dataset.log  # type: ignore[union-attr]
+    vectors = np.stack(list(model.item_vectors()["vector"]))
+
+    def about(method: str, texts_of_bank: bool) -> object:
+        artifact = dataclasses.replace(model.artifact, method=method)
+        return module.source_of(artifact, log, lambda rows: rows, vectors, texts_of_bank).model
+
+    assert about("grasp", True) != about("grasp", False)
+    assert about("plain", True) == about("plain", False)

@@ -5,9 +5,9 @@ items.parquet                        item, interactions (in training), vector [D
 users/shard-00003-of-00016.parquet   user, interactions, history (a fingerprint of what the model read), vector [D] float32
 checks/shard-00003.json              sealed: the shard's checksum, by which an interrupted run knows that it is whole
 
-A user's shard is a hash of the id, so it stays the same from day to day. Written again into the same folder, a user whose history and
-model are the same keeps the vector; a shard in which all are the same is not touched. So an interrupted run goes on where it was, and a
-day's run costs what changed that day.
+A hash of the user's id decides the shard, so it stays the same from day to day. A later call on the same folder keeps the vector of a user
+whose model and history are the same, and leaves the file of a shard alone where no row has changed. So a call continues an interrupted one,
+and a day's call costs what changed that day.
 """
 
 import dataclasses
@@ -74,7 +74,11 @@ class Source:
 
 
 def source_of(
-    artifact: Artifact, log: InteractionLog, states: States, vectors: np.ndarray
+    artifact: Artifact,
+    log: InteractionLog,
+    states: States,
+    vectors: np.ndarray,
+    texts_of_bank: bool = False,
 ) -> Source:
     """The users of a log, by a model.
 
@@ -83,6 +87,7 @@ def source_of(
       log: its users, whose items the model may know in part.
       states: see `Source`.
       vectors: [V, D] float32 `serving.vectors.item_vectors`.
+      texts_of_bank: of a gated model, whether users' texts are those of the knowledge bank, and not written of the histories in the log.
     """
     catalogue = artifact.catalogue
     known = _known_items(log, catalogue)
@@ -91,6 +96,8 @@ def source_of(
         known, longest
     )  # gates read the text of a user, which tells of all items
     model = {"method": artifact.method, "backbone": artifact.backbone, **artifact.made_from}
+    if artifact.gated:
+        model["user_texts"] = "knowledge bank" if texts_of_bank else "histories"
     if len(catalogue.ids) > (trained := trained_items(artifact)):
         model["added_vectors"] = hashlib.sha256(vectors[trained:].tobytes()).hexdigest()
     return Source(
