@@ -82,6 +82,10 @@ def settings_of(given: argparse.Namespace) -> Settings:
         raise UserError(
             f"--models: {given.models!r} is no folder; expected the folder that holds the models; create it, or name another"
         )
+    if given.data is not None and not pathlib.Path(given.data).expanduser().exists():
+        raise UserError(
+            f"--data: {given.data!r} does not exist; expected a folder or a file of interactions"
+        )
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(
         limits=limits,
