@@ -49,6 +49,7 @@ from grasp_jax.serving.answers import (
     Unknown,
     answer,
     known_rows,
+    low_rated_of,
     rows_of_histories,
     rows_of_users,
 )
@@ -402,7 +403,10 @@ class Recommender:
                 found[selected.known] = states_of(selected.audience, selected.rows, block)
             return found
 
-        return represent(source_of(artifact, dataset.log, states, self._vectors()), path)
+        source = source_of(
+            artifact, dataset.log, states, self._vectors(), texts_of_bank=fitted is not None
+        )
+        return represent(source, path)
 
     @classmethod
     def load(
@@ -506,11 +510,7 @@ class Recommender:
             return People(names, found >= 0, audience, found[found >= 0])
         log = dataset.log
         rows = rows_of_users(self.artifact.catalogue, log, found)
-        low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
-        disliked = [log.item_ids[low[low[:, 0] == row, 1]] for row in found]
-        return self._strangers(
-            names, rows, [known_rows(self.artifact.catalogue, ids, "low rated") for ids in disliked]
-        )
+        return self._strangers(names, rows, low_rated_of(self.artifact.catalogue, log, found))
 
     def _strangers(
         self,

@@ -222,6 +222,7 @@ def represent(run: Run, options: Options) -> None:
         run.dataset.log,
         lambda rows: states_of(audience, rows, run.config.eval.user_block),
         item_vectors(artifact, placed.params, placed.features),
+        texts_of_bank=True,
     )
     done = write_representations(source, out)
     print(

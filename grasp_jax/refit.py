@@ -7,6 +7,8 @@ import numpy as np
 from grasp_jax.chosen import Chosen
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.encoders import is_fitted
+from grasp_jax.models.methods import METHODS
 from grasp_jax.run import Run
 
 FOLDER = "refit"  # within the workdir of the validated run
@@ -35,6 +37,11 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
     trial, progress = chosen.trial, chosen.snapshot.progress
     epochs = max(1, round(float(np.mean(progress.best_epoch[chosen.replicas]))))
     replica = trial.replicas[chosen.replica]
+    keeps_encoder = (
+        trial.config.train.start_from
+        and METHODS[trial.method].needs_bank
+        and is_fitted(trial.config.knowledge.encoder)
+    )
     return trial.config.with_fields(
         {
             "data.split": "none",
@@ -43,6 +50,7 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
             "train.seeds": (replica.seed,),
             "train.max_epochs": epochs,
             "knowledge.path": "",  # a bank of its own, WORKDIR/refit/knowledge: users' texts tell of all interactions now
-            "knowledge.since": "",
+            # a model that is trained on from an earlier one must read texts as that one did, and so by the same encoder
+            "knowledge.since": str(run.bank_folder) if keeps_encoder else "",
         }
     )

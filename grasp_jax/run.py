@@ -40,7 +40,7 @@ from grasp_jax.parallel.processes import is_main_process, main_process_first
 from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
 from grasp_jax.sizes import check_sizes
 from grasp_jax.timing import compile_seconds
-from grasp_jax.training.inherited import inherited_turn
+from grasp_jax.training.inherited import check_turn, inherited_turn
 from grasp_jax.training.records import Records
 
 SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
@@ -257,15 +257,20 @@ def facts_of(prepared: Prepared, method: str) -> Facts:
     """What the tables of a method may depend on besides the bank."""
     run = prepared.run
     config, raw_items = run.config.for_method(method), functools.partial(_raw_items, prepared.bank)
-    return Facts(config.model, run.split.item_counts, raw_items, run.split, _turn(run, method))
+    return Facts(config.model, run.split.item_counts, raw_items, run.split, _turn(prepared, method))
 
 
-def _turn(run: Run, method: str) -> np.ndarray | None:
+def _turn(prepared: Prepared, method: str) -> np.ndarray | None:
     """`Facts.turn` of a run that trains on from an earlier one."""
+    run = prepared.run
     config = run.config.for_method(method)
     if not config.train.start_from or not METHODS[method].fits_text(config.model):
         return None
-    return inherited_turn(run.workdir, pathlib.Path(config.train.start_from).expanduser(), method)
+    earlier = pathlib.Path(config.train.start_from).expanduser()
+    turn = inherited_turn(run.workdir, earlier, method)
+    assert prepared.bank is not None
+    check_turn(turn, prepared.bank.items.shape[1], method, config.model, earlier)
+    return turn
 
 
 def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:

@@ -76,7 +76,7 @@ BAD: dict[str, Bad] = {
     "an unknown user": recommend(
         {"users": ["nobody"], "unknown": "error"}, "'nobody' is no user", 404
     ),
-    "too many people": recommend({"histories": [["1"]] * 21}, "people: 21; expected at most 20"),
+    "too many people": recommend({"histories": [["1"]] * 21}, "histories: 21; expected at most 20"),
     "a flat history": recommend({"histories": ["1", "2"]}, "histories[0]: '1'; expected a list"),
     "a history null": recommend({"histories": [["1"], None]}, "histories[1]: null; expected a list"),
     "an item nan": text('{"histories": [["1", NaN]]}', "histories[0][1]: nan; expected an id"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
@@ -100,7 +101,9 @@ def test_the_next_day_computes_what_changed_and_equals_a_whole_run(
     assert yesterday.represent(tmp_path / "daily").computed == NUM_USERS
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "daily" / "users").iterdir()}
     found = later.represent(tmp_path / "daily")
-    assert found == Represented(computed=3, kept=NUM_USERS - 3, unknown=1)  # u3, u7, new
+    assert found == Represented(
+        computed=2, kept=NUM_USERS - 2, unknown=1
+    )  # u3 and new; u7's further item is not read
     assert later.represent(tmp_path / "whole").computed == NUM_USERS  # one has left, one is new
     assert_same(read(tmp_path / "daily"), read(tmp_path / "whole"))
     assert later.represent(tmp_path / "daily").computed == 0
@@ -184,3 +187,102 @@ def test_fingerprints_tell_histories_apart_and_do_not_depend_on_rows() -> None:
     assert len(set(found)) == 4
     moved = fingerprints([[2, 3, 1]], np.array([*"zcab"]))
     assert moved[0] == found[0]
+
+
+def test_only_what_the_model_reads_decides(
+    model: gj.Recommender, rows: list[tuple[str, str, int]], tmp_path: pathlib.Path
+) -> None:
+    """A vector would be kept although an item that the model reads has changed behind one that it does not know."""
+    model.save(tmp_path / "model")
+    strange = [("old", f"i{item}", item) for item in range(12)]
+    strange += [("old", "unknown", 50 + n) for n in range(9)]
+
+    def loaded(today: list[tuple[str, str, int]]) -> gj.Recommender:
+        return gj.Recommender.load(tmp_path / "model", gj.Dataset.from_frames(frame(today)))
+
+    loaded([*rows, *strange]).represent(tmp_path / "out")
+    changed = [(user, "i30" if item == "i11" else item, time) for user, item, time in strange]
+    today = loaded([*rows, *changed])
+    assert today.represent(tmp_path / "out").computed == 1
+    today.represent(tmp_path / "whole")
+    assert_same(read(tmp_path / "out"), read(tmp_path / "whole"))
+
+
+def test_the_number_of_interactions_is_todays(
+    model: gj.Recommender, rows: list[tuple[str, str, int]], tmp_path: pathlib.Path
+) -> None:
+    """A click model would read yesterday's number where the newest items are the same."""
+    model.save(tmp_path / "model")
+
+    def interactions(count: int) -> list[int]:
+        today = [*rows, *(("again", "i1", n) for n in range(count))]
+        data = gj.Dataset.from_frames(frame(today))
+        gj.Recommender.load(tmp_path / "model", data).represent(tmp_path / "out")
+        tables = map(pa.parquet.read_table, sorted((tmp_path / "out" / "users").iterdir()))
+        table = pa.concat_tables(tables)
+        return table.filter(pa.compute.field("user") == "again")["interactions"].to_pylist()
+
+    assert [interactions(20), interactions(21)] == [[20], [21]]
+
+
+def test_a_shard_with_an_unknown_user_is_left_alone(
+    model: gj.Recommender, rows: list[tuple[str, str, int]], tmp_path: pathlib.Path
+) -> None:
+    """Copies of a folder, such as in a bucket, would be sent again every day."""
+    model.save(tmp_path / "model")
+    data = gj.Dataset.from_frames(frame([*rows, ("lost", "unknown", 1)]))
+    loaded = gj.Recommender.load(tmp_path / "model", data)
+    assert loaded.represent(tmp_path / "out").unknown == 1
+    before = {path: path.stat().st_ino for path in (tmp_path / "out" / "users").iterdir()}
+    assert loaded.represent(tmp_path / "out") == Represented(0, NUM_USERS, 1)
+    assert before == {path: path.stat().st_ino for path in (tmp_path / "out" / "users").iterdir()}
+
+
+def test_a_shard_without_users_is_written_too(
+    model: gj.Recommender, tmp_path: pathlib.Path
+) -> None:
+    """A folder of many shards, interrupted, would not take a day with few users."""
+    log = model._fitted.dataset.log  # type: ignore[union-attr]
+    vectors = np.stack(list(model.item_vectors()["vector"]))
+    source = module.source_of(model.artifact, log, lambda rows: vectors[rows % 40], vectors)
+    one = np.arange(1)
+    few = dataclasses.replace(
+        source,
+        user_ids=source.user_ids[one],
+        interactions=source.interactions[one],
+        histories=source.histories[one],
+    )
+    module.represent(source, tmp_path / "out")
+    (tmp_path / "out" / module.MANIFEST).unlink()
+    for part, ending in (("users", "parquet"), ("checks", "json")):
+        for path in sorted((tmp_path / "out" / part).glob(f"*.{ending}"))[1:]:
+            path.unlink()
+    assert sum(module.represent(few, tmp_path / "out")) == 1
+    assert len(list((tmp_path / "out" / "users").iterdir())) == 4
+    assert len(read(tmp_path / "out")) == 1
+
+
+def test_other_added_items_are_another_model(model: gj.Recommender) -> None:
+    """Vectors of users would be kept of a model that knew other new items."""
+    log = model._fitted.dataset.log  # type: ignore[union-attr]
+    vectors = np.stack(list(model.item_vectors()["vector"]))
+    made_from = {**model.artifact.made_from, "added_items": 1}
+    artifact = dataclasses.replace(model.artifact, made_from=made_from)
+    first, second = (
+        module.source_of(artifact, log, lambda rows: vectors[rows], vectors + change).model
+        for change in (0.0, 1.0)
+    )
+    assert first != second and first.keys() == second.keys()
+
+
+def test_texts_of_the_bank_and_of_histories_are_told_apart(model: gj.Recommender) -> None:
+    """With gates a run and the model saved from it give a user other vectors, which would stand in one column."""
+    log = model._fitted.dataset.log  # type: ignore[union-attr]
+    vectors = np.stack(list(model.item_vectors()["vector"]))
+
+    def about(method: str, texts_of_bank: bool) -> object:
+        artifact = dataclasses.replace(model.artifact, method=method)
+        return module.source_of(artifact, log, lambda rows: rows, vectors, texts_of_bank).model
+
+    assert about("grasp", True) != about("grasp", False)
+    assert about("plain", True) == about("plain", False)

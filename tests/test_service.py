@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -27,9 +28,11 @@ import grasp_jax as gj
 from grasp_jax.serving.http.app import create_app
 from grasp_jax.serving.http.metrics import JsonLines
 from grasp_jax.serving.http.placing import with_items
+from grasp_jax.serving.http.requests import Recommend
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.settings import Limits, Settings
 from grasp_jax.serving.http.source import open_source
+from grasp_jax.serving.new_items import add_items
 from tests.bad_requests import BAD, JSON, Bad
 from tests.refusal import assert_names
 from tests.test_export import SMALL
@@ -51,8 +54,8 @@ class Running:
         self.app = create_app(self.service, _nothing, _nothing)
         self.client = TestClient(self.app, raise_server_exceptions=True)
 
-    def post(self, path: str, **body: Any) -> Any:
-        answer = self.client.post(path, json=body)
+    def post(self, route: str, /, **body: Any) -> Any:
+        answer = self.client.post(route, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -189,9 +192,29 @@ def test_gated_models_answer_for_histories_and_users(shop: gj.Dataset, gated: pa
     running.service.stop()
 
 
+def test_only_who_needs_a_text_fails_without_its_encoder(
+    shop: gj.Dataset, gated: pathlib.Path
+) -> None:
+    """A history whose text cannot be written would take users of the data along that are answered in the same batch."""
+    source = open_source(gated)
+    artifact = dataclasses.replace(source.artifact, encoder=None)
+    service = Service(_with(batch_sizes=(8,), lengths=()), gated, log=JsonLines(io.StringIO()))
+    assert service.load(source._replace(artifact=artifact))
+    user = shop.user_ids[7].item()
+
+    async def both() -> list[Any]:
+        asked = [Recommend(histories=[[5, 9]] * 3), Recommend(users=[user] * 3)]
+        return await asyncio.gather(*map(service.recommend, asked), return_exceptions=True)
+
+    for _ in range(3):  # the first of them to come may be answered alone
+        refused, found = asyncio.run(both())
+        assert "no saved text encoder" in str(refused)
+        assert [own["by"] for own in found["results"]] == ["model"] * 3
+    service.stop()
+
+
 def test_a_new_item_is_recommended_by_its_text(gated: pathlib.Path) -> None:
     """A new item would be served with another score than from Python, be lost by a reload, or be half added."""
-    new_items = pytest.importorskip("grasp_jax.serving.new_items")
     running = Running(gated, _with(batch_sizes=(4,), lengths=()))
     item = {"item": 5000, "title": running.service.served.snapshot.catalogue.titles[4]}
     half = running.client.put("/items", json={"items": [item, {"item": 5, "title": "known"}]})
@@ -200,7 +223,7 @@ def test_a_new_item_is_recommended_by_its_text(gated: pathlib.Path) -> None:
     assert answer.json() == {"added": 1, "restored": 0, "items": 101}, answer.text
     model = gj.Recommender.load(gated)
     columns = {name: np.array([value]) for name, value in item.items()}
-    model._artifact = new_items.add_items(model.artifact, columns)
+    model._artifact = add_items(model.artifact, columns)
     asked = [[5, 9, 5000], [40]]
     for _ in range(2):
         found = running.post("/recommend", histories=asked, k=30)
@@ -390,6 +413,26 @@ def test_removed_items_come_back_as_they_were(folders: pathlib.Path, model: gj.R
     answer = running.client.put("/items", json={"items": items}).json()
     assert answer == {"added": 0, "restored": 2, "items": 100}
     assert running.post("/recommend", **asked)["results"] == before
+    running.service.stop()
+
+
+def test_removed_items_stay_removed_over_a_model_without_them(
+    shop: gj.Dataset, folders: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """An item that may not be sold would be recommended again after a detour over another model."""
+    kept = shop.log.items != shop.log.num_items - 1
+    users = np.repeat(shop.user_ids, shop.log.lengths)[kept]
+    smaller = gj.Dataset.from_frames({"user": users, "item": shop.item_ids[shop.log.items[kept]]})
+    gj.Recommender(method="plain", **SMALL).fit(smaller).save(tmp_path / "smaller")
+    shutil.copytree(folders / "saved", tmp_path / "saved")
+    running = Running(tmp_path / "saved", _with(models=tmp_path, batch_sizes=(2,), lengths=()))
+    last = shop.item_ids[-1].item()
+    assert running.client.delete(f"/items/{last}").status_code == 200
+    running.post("/reload", path="smaller")
+    assert running.client.delete(f"/items/{last}").status_code == 404
+    assert running.post("/reload", path="saved")["items"] == 99
+    running.client.put("/items", json={"items": [{"item": last, "title": "as it was"}]})
+    assert running.post("/reload", path="saved")["items"] == 100
     running.service.stop()
 
 

@@ -108,6 +108,8 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refused("--port=http"), ("--port", "http"))
     assert_names(refused("--batch-sizes=1,x"), ("--batch-sizes: '1,x'",))
     assert_names(refused("--queue=0"), ("--queue: 0", "above 0"))
+    assert_names(refused("--body-bytes=0"), ("--body-bytes: 0", "above 0"))
+    assert_names(refused("--data=nowhere"), ("--data: 'nowhere'", "expected a folder"))
     assert_names(refused("--seconds=nan"), ("--seconds: nan",))
     assert_names(refused("--models=nowhere-at-all"), ("--models: 'nowhere-at-all'",))
     assert_names(refused("--colour=red"), ("--colour=red", "--help"))

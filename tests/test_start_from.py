@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import grasp_jax as gj
 from grasp_jax.config import Config
 from grasp_jax.data.log import build_log
 from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_bank
@@ -18,7 +19,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.whitening import turned
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
-from grasp_jax.training.inherited import inherited_turn, keep_turn
+from grasp_jax.training.inherited import check_turn, inherited_turn, keep_turn
 from grasp_jax.training.start_from import (
     Earlier,
     check_basis,
@@ -29,6 +30,7 @@ from grasp_jax.training.start_from import (
 from grasp_jax.workdir import claim
 from tests.command_line import arguments, one_line_error, run, write_dataset
 from tests.refusal import assert_names, refusal
+from tests.test_export import SMALL
 
 ROWS = np.array(
     [2, -1, 0, 1]
@@ -223,6 +225,21 @@ def test_directions_that_are_lost_are_not_guessed(tmp_path: pathlib.Path) -> Non
     assert_names(refusal(inherited_turn, tuesday, monday, "grasp_plus"), (str(path), "restore"))
 
 
+def test_other_directions_than_the_first_days_are_refused(tmp_path: pathlib.Path) -> None:
+    """Another width of texts would end in a traceback, and another whitening be given and not used."""
+    late = Config().with_fields({"model.method": "grasp_plus", "model.plus.text_width": 5})
+    claim(tmp_path / "monday", late, build_log("monday", np.array([1, 1]), np.array(["a", "b"])))
+    turn, monday = np.ones((8, 5)), tmp_path / "monday"
+    check_turn(turn, 8, "grasp_plus", late.model, monday)
+    message = refusal(check_turn, turn, 9, "grasp_plus", late.model, monday)
+    assert_names(message, ("start_from", str(monday), "8", "9", "--since"))
+    for name, value in (("text_width", 4), ("text_whitening", 0.125), ("text_norm", 7.5)):
+        other = late.with_fields({f"model.plus.{name}": value}).model
+        message = refusal(check_turn, turn, 8, "grasp_plus", other, monday)
+        assert_names(message, (f"config.model.plus.{name}", str(value), str(monday), "expected"))
+        check_turn(turn, 8, "grasp_plus", other, tmp_path / "gone")
+
+
 def records(workdir: pathlib.Path, event: str) -> list[dict]:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["event"] == event]
@@ -274,3 +291,25 @@ def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
         )
     )
     assert_names(error, ("config.train.start_from", "nowhere"))
+
+
+@pytest.mark.slow
+def test_a_refit_reads_texts_by_the_encoder_of_its_run(tmp_path: pathlib.Path) -> None:
+    """The refit of a run that trains on from another would fit its text encoder anew, and refuse the earlier model that it starts from."""
+    shop = gj.Dataset.synthetic(num_users=60, num_items=100)
+    log = shop.log
+    users, items = np.repeat(shop.user_ids, log.lengths), shop.item_ids[log.items]
+    first = items <= 50
+
+    def days(kept: np.ndarray, count: int) -> gj.Dataset:
+        texts = {"item": shop.item_ids[:count], "title": shop.titles[:count]}
+        return gj.Dataset.from_frames({"user": users[kept], "item": items[kept]}, texts)
+
+    options = {**SMALL, "method": "id_text_sum"}
+    gj.Recommender(**options).fit(days(first, 50), tmp_path / "monday")
+    monday = str(tmp_path / "monday")
+    tuesday = gj.Recommender(**options, start_from=monday, since=monday)
+    tuesday.fit(days(items > 0, 100), tmp_path / "tuesday", refit=True)
+    encoders = (tmp_path / "tuesday" / part / "knowledge" / "encoder" for part in ("", "refit"))
+    states = [(folder / "model" / "directions.npy").read_bytes() for folder in encoders]
+    assert states[0] == states[1]

@@ -2,9 +2,10 @@
 
     python docs/examples/click_model.py
 
-The recommender is trained on all but each user's last interaction. The click model then learns which of an item that the user took next and
-nine others, drawn as often as they are bought, was taken: from popularity and the length of the history alone, or also from the score, the
-cosine and the two vectors. Half of the users train it, the other half test it. AUC and log loss have 95 % intervals over users.
+The recommender is trained on all but each user's last interaction. The click model then sees ten items for each user: the one that the user
+took next, and nine others, drawn in proportion to how often they are bought. It learns which one was taken: from popularity and the length
+of the history alone, or also from the score, the cosine and the two vectors. Half of the users train it, the other half test it. AUC and
+log loss have 95 % intervals over users.
 """
 
 import pathlib

@@ -16,6 +16,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
+EVERYTHING = "training part of each history: all interactions"  # `Split.cut_off` of "none"
 MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test; of leave-one-out
 
 
@@ -96,7 +97,7 @@ class Split:
         if self.mode == LEAVE_ONE_OUT:
             return "training part of each history: all but the last two interactions"
         if self.bounds is None:
-            return "training part of each history: all interactions"
+            return EVERYTHING
         moment = shown(self.bounds[0], self.log.time_unit)
         return f"training part of each history: interactions before {moment} ({_digest(self.train.end)[:16]})"
 

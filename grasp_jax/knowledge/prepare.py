@@ -16,7 +16,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.data.attributes import Texts
-from grasp_jax.data.split import Split
+from grasp_jax.data.split import EVERYTHING, Split
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
     ENCODER,
@@ -233,7 +233,9 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     bank = pathlib.Path(folder)
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
         bank = bank / "knowledge"  # of a workdir
-    old = load_bank(bank, recipe, config.verify, of_other=OF_THE_DAY)
+    # where nothing is held back, an earlier bank knows nothing that this one may not know
+    cut_off = ("cut_off",) if recipe["cut_off"] == EVERYTHING else ()
+    old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(
             f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew"

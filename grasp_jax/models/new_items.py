@@ -39,7 +39,7 @@ class NewTexts(NamedTuple):
         """
         if name not in self.fitted:
             raise UserError(
-                f"add_items: the saved model lacks {name!r}, which new texts are read by, for an earlier version saved it; load the "
+                f"add_items: the saved model lacks {name!r}, which add_items needs, because an earlier version saved it; load the "
                 "workdir of its run with this version and save it again"
             )
         return self.fitted[name]

@@ -120,14 +120,29 @@ def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) 
       log: interactions of users.
       users: rows of the log, -1 for somebody who is not in it.
     """
-    names = log.item_ids.tolist()
-    row_of = np.array([catalogue.rows.get(as_text(name), -1) for name in names], np.int32)
+    row_of = row_of_items(catalogue, log)
     begin, end = log.offsets[users], log.offsets[users + 1]
     end = np.where(users < 0, begin, end)
     own = [row_of[log.items[first:last]] for first, last in zip(begin, end, strict=True)]
     found = [rows[rows >= 0] for rows in own]
     _say_passed_over(sum(map(len, own)), found)
     return found
+
+
+def low_rated_of(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
+    """[n] int32 item rows of what each user of a log has rated low, of the items that the model knows; arguments as of `rows_of_users`."""
+    low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
+    low = low[np.argsort(low[:, 0], kind="stable")]
+    rows = row_of_items(catalogue, log)[low[:, 1]]
+    bounds = np.searchsorted(low[:, 0], np.stack([users, users + 1]))
+    own = [rows[first:last] for first, last in bounds.T]
+    return [items[items >= 0] for items in own]
+
+
+def row_of_items(catalogue: Catalogue, log: InteractionLog) -> np.ndarray:
+    """[items of the log] int32 their rows in the model, -1 for one that it does not know."""
+    names = log.item_ids.tolist()
+    return np.array([catalogue.rows.get(as_text(name), -1) for name in names], np.int32)
 
 
 def _say_passed_over(given: int, found: Sequence[np.ndarray]) -> None:

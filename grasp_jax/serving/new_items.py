@@ -53,13 +53,13 @@ def add_items(
     method = METHODS[artifact.method]
     if not method.needs_bank:
         raise UserError(
-            f"add_items: the method {artifact.method} reads no text, so it has nothing to tell a new item by; use a method with text, such "
+            f"add_items: the method {artifact.method} reads no text, so it knows nothing of a new item; use a method with text, such "
             "as grasp_plus, or train on data with these items"
         )
     if artifact.encoder is None:
         raise UserError(
-            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, for an earlier version made it; prepare "
-            "the bank again with this version and train on it"
+            f"add_items: the knowledge bank of this {artifact.method} has no saved text encoder, because an earlier version made it; "
+            "prepare the bank again with this version and train on it"
         )
     given = _checked(artifact, columns, vectors is not None)
     count = len(given[ITEM])
@@ -141,11 +141,11 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     found: dict[str, int] = {}
     for row, name in enumerate(ids):
         text = "" if name is None or isinstance(name, bool | list | dict) else as_text(name)
-        if not text.strip() or len(text.splitlines()) > 1:
+        if not text.strip() or text.splitlines() != [text] or "\0" in text:
             raise UserError(
                 f"add_items: row {row + 1} has {name!r} in column 'item'; expected an id, which looks like {str(catalogue.ids[0])!r} here"
             )
-        if numbers and not _is_number(text):
+        if numbers and not is_number(text):
             raise UserError(
                 f"add_items: row {row + 1} has the id {text!r}; expected a whole number, as all items of this model have, such as "
                 f"{catalogue.ids[0]}; give new items such ids, or train on data with ids as text"
@@ -162,7 +162,7 @@ def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
     return list(found)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether it is a whole number within 64 bits, in its usual spelling."""
     try:
         number = int(text)
@@ -269,7 +269,7 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
         found["features"] = np.asarray(item_features(model, params, tables))[:count]
     except KeyError as error:
         raise UserError(
-            f"add_items: the method {artifact.method} reads the table {error.args[0]!r} and does not say what it is for new items; give it "
+            f"add_items: the method {artifact.method} reads the table {error.args[0]!r} and does not say what it is for new items; define "
             "`Method.of_new_items`"
         ) from error
     return found

@@ -5,9 +5,9 @@ items.parquet                        item, interactions (in training), vector [D
 users/shard-00003-of-00016.parquet   user, interactions, history (a fingerprint of what the model read), vector [D] float32
 checks/shard-00003.json              sealed: the shard's checksum, by which an interrupted run knows that it is whole
 
-A user's shard is a hash of the id, so it stays the same from day to day. Written again into the same folder, a user whose history and
-model are the same keeps the vector; a shard in which all are the same is not touched. So an interrupted run goes on where it was, and a
-day's run costs what changed that day.
+A hash of the user's id decides the shard, so it stays the same from day to day. A later call on the same folder keeps the vector of a user
+whose model and history are the same, and leaves the file of a shard alone where no row has changed. So a call continues an interrupted one,
+and a day's call costs what changed that day.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ from grasp_jax.evaluation.audience import whole_histories
 from grasp_jax.files import read_sealed, replacing, sha256, write_sealed
 from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
-from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.answers import row_of_items
+from grasp_jax.serving.artifact import Artifact, Catalogue
+from grasp_jax.serving.new_items import trained_items
 
 MANIFEST, ITEMS, SHARDS, CHECKS = "representations.json", "items.parquet", "users", "checks"
 KEY = b"grasp_jax"  # of a Parquet file's key-value metadata: the model, as JSON
@@ -72,7 +74,11 @@ class Source:
 
 
 def source_of(
-    artifact: Artifact, log: InteractionLog, states: States, vectors: np.ndarray
+    artifact: Artifact,
+    log: InteractionLog,
+    states: States,
+    vectors: np.ndarray,
+    texts_of_bank: bool = False,
 ) -> Source:
     """The users of a log, by a model.
 
@@ -81,20 +87,36 @@ def source_of(
       log: its users, whose items the model may know in part.
       states: see `Source`.
       vectors: [V, D] float32 `serving.vectors.item_vectors`.
+      texts_of_bank: of a gated model, whether users' texts are those of the knowledge bank, and not written of the histories in the log.
     """
-    read = whole_histories(log, artifact.config.data.max_length)
     catalogue = artifact.catalogue
+    known = _known_items(log, catalogue)
+    longest = len(known.items) if artifact.gated else artifact.config.data.max_length
+    read = whole_histories(
+        known, longest
+    )  # gates read the text of a user, which tells of all items
     model = {"method": artifact.method, "backbone": artifact.backbone, **artifact.made_from}
+    if artifact.gated:
+        model["user_texts"] = "knowledge bank" if texts_of_bank else "histories"
+    if len(catalogue.ids) > (trained := trained_items(artifact)):
+        model["added_vectors"] = hashlib.sha256(vectors[trained:].tobytes()).hexdigest()
     return Source(
         log.user_ids,
         log.lengths,
-        history_fingerprints(log, read),
+        history_fingerprints(known, read),
         states,
         catalogue.ids,
         catalogue.counts,
         vectors,
         model,
     )
+
+
+def _known_items(log: InteractionLog, catalogue: Catalogue) -> InteractionLog:
+    """The log without the interactions that the model passes over."""
+    kept = (row_of_items(catalogue, log) >= 0)[log.items]
+    offsets = np.concatenate([[0], np.cumsum(kept)])[log.offsets]
+    return dataclasses.replace(log, items=log.items[kept], offsets=offsets, timestamps=None)
 
 
 def represent(source: Source, folder: pathlib.Path) -> Represented:
@@ -151,44 +173,48 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
 
 def _write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Brings one shard up to date, of the users `rows`; how many were computed, kept and unknown."""
-    histories = source.histories[rows]
-    there, vectors = _kept(path, source, rows)
+    there, stored = _kept(path, source, rows)
     changed = np.flatnonzero(there < 0)
-    if not len(changed) and len(vectors) == len(rows):
-        return np.array([0, len(rows), 0])
     states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)
-    states[there >= 0] = vectors[there[there >= 0]]
+    if stored is not None:
+        vectors = stored["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        states[there >= 0] = vectors.reshape(stored.num_rows, -1)[there[there >= 0]]
     if len(changed):
         states[changed] = source.states(rows[changed])
     known: np.ndarray = np.asarray(~np.isnan(states).any(axis=1))
     columns = {
         "user": source.user_ids[rows[known]],
         "interactions": source.interactions[rows[known]],
-        "history": histories[known],
+        "history": source.histories[rows[known]],
     }
-    _write(path, _table(columns, states[known], source.model))
-    write_sealed(_check_of(path), {"sha256": sha256(path)})
     computed = int(known[changed].sum())
+    table = _table(columns, states[known], source.model)
+    if stored is None or not stored.equals(table):
+        _write(path, table)
+        write_sealed(_check_of(path), {"sha256": sha256(path)})
     return np.array([computed, int(known.sum()) - computed, int((~known).sum())])
 
 
-def _kept(path: pathlib.Path, source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the stored shard each user's vector stands, -1 for one that must be computed, and the stored vectors."""
-    nothing = np.full(len(rows), -1), np.zeros((0, source.item_vectors.shape[1]), np.float32)
+def _kept(
+    path: pathlib.Path, source: Source, rows: np.ndarray
+) -> tuple[np.ndarray, pa.Table | None]:
+    """Where in the stored shard each user's vector stands, -1 for one that must be computed, and the stored table of the same model."""
+    nothing = np.full(len(rows), -1)
     if not path.is_file():
-        return nothing
+        return nothing, None
     if not _check_of(path).is_file() or _checked(path) != sha256(path):
         logger.warning(f"{path}: is not as it was written; its users are computed again")
-        return nothing
+        return nothing, None
     stored = pa.parquet.read_table(path)
-    vectors = stored["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    names, histories = stored["user"].to_pylist(), stored["history"].to_numpy()
-    if stored.schema.metadata[KEY] != _as_json(source.model) or not names:
-        return nothing
-    place = {name: n for n, name in enumerate(names)}
+    if stored.schema.metadata[KEY] != _as_json(source.model):
+        return nothing, None
+    histories = stored["history"].to_numpy()
+    place = {name: n for n, name in enumerate(stored["user"].to_pylist())}
     found = np.array([place.get(name, -1) for name in source.user_ids[rows].tolist()], np.int64)
-    same = np.asarray(histories[found] == source.histories[rows])
-    return np.where((found >= 0) & same, found, -1), vectors.reshape(len(names), -1)
+    there = np.flatnonzero(found >= 0)
+    same = there[histories[found[there]] == source.histories[rows[there]]]
+    nothing[same] = found[same]
+    return nothing, stored
 
 
 def _table(

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from grasp_jax.config import read_config
+from grasp_jax.config import CONFIG_FILE, ModelConfig, read_config
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_arrays
 from grasp_jax.knowledge.bank import MANIFEST, load_bank, read_manifest
@@ -17,6 +17,7 @@ from grasp_jax.models.methods import METHODS
 from grasp_jax.training.start_from import earlier_banks
 
 FOLDER, TURN = "inherited", "turn"
+DECIDING = ("text_width", "text_whitening", "text_norm")  # fields of `config.model.plus`
 
 
 def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) -> np.ndarray:
@@ -42,8 +43,40 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
             return turn
     raise UserError(
         f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are not known; "
-        "keep the bank until the next day has trained, or train without start_from"
+        "restore the folder of the bank, or train without start_from"
     )
+
+
+def check_turn(
+    turn: np.ndarray, width: int, method: str, config: ModelConfig, earlier: pathlib.Path
+) -> None:
+    """Makes sure that a run can read its texts in inherited directions, and would have found such ones itself.
+
+    Args:
+      turn: [E, E'] `inherited_turn`.
+      width: E of the run's knowledge bank.
+      method: one that fits directions.
+      config: the `model` section of the run.
+      earlier: workdir of the run that it trains on from; its config is compared if it is still there.
+
+    Raises:
+      UserError: the bank is of another width, or a field that decides the directions has changed.
+    """
+    if len(turn) != width:
+        raise UserError(
+            f"config.train.start_from: {earlier}: its text vectors are {len(turn)} wide, those of this run {width}; prepare the knowledge "
+            "bank with --since of the earlier one, or train without start_from"
+        )
+    if not (earlier / CONFIG_FILE).is_file():
+        return
+    before = read_config(earlier).for_method(method).model.plus
+    for name in DECIDING:
+        then, now = getattr(before, name), getattr(config.plus, name)
+        if then != now:
+            raise UserError(
+                f"config.model.plus.{name}: {now}; the run of config.train.start_from, {earlier}, has {then}; expected the same value, or "
+                "train without start_from"
+            )
 
 
 def keep_turn(workdir: pathlib.Path, method: str, turn: np.ndarray) -> None:

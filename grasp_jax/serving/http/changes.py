@@ -1,8 +1,7 @@
 """Items that come and go while a model is served."""
 
 import dataclasses
-import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from grasp_jax.serving.answers import as_text
 from grasp_jax.serving.http.placing import with_items
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
+from grasp_jax.serving.new_items import add_items, is_number
 
 Item = dict[str, Any]
 
@@ -38,7 +38,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
         if row is not None:
             again.append(row)
             continue
-        if numbers and not _is_number(name):
+        if numbers and not is_number(name):
             raise Refused(
                 422,
                 f"items[{n}]: the id {shown(name)}; ids of this catalogue are whole numbers of 64 bits",
@@ -53,10 +53,13 @@ def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
     Raises:
       UserError: the method of the model reads no text, or the texts cannot be encoded.
     """
-    try:
-        add_items = importlib.import_module("grasp_jax.serving.new_items").add_items
-    except ModuleNotFoundError:
-        raise Refused(422, "items: this method cannot take new items") from None
+    encoder = snapshot.artifact.encoder
+    if encoder is not None and not encoder.encoder.reads_text:
+        raise Refused(
+            422,
+            "items: the vectors of this model's items came from a file, so a text cannot be encoded; add the items in Python by "
+            "model.add_items(frame, vectors=...), save the model, and POST /reload",
+        )
     return with_items(snapshot, add_items(snapshot.artifact, columns_of(items, snapshot)))
 
 
@@ -69,9 +72,8 @@ def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarra
     return columns
 
 
-def with_removed(snapshot: Snapshot, earlier: Snapshot) -> Snapshot:
-    """The same without the items that had been removed from an earlier one, by their ids."""
-    names = [as_text(earlier.catalogue.ids[row]) for row in earlier.removed]
+def with_removed(snapshot: Snapshot, names: Collection[str]) -> Snapshot:
+    """The same without the items of these ids; an id that it does not know is passed over."""
     rows = {snapshot.catalogue.rows[name] for name in names if name in snapshot.catalogue.rows}
     return dataclasses.replace(snapshot, removed=snapshot.removed | rows) if rows else snapshot
 
@@ -80,12 +82,3 @@ def _column(values: Sequence[object]) -> np.ndarray:
     column = np.empty(len(values), object)
     column[:] = values
     return column
-
-
-def _is_number(name: str) -> bool:
-    return (
-        name.removeprefix("-").isdecimal()
-        and name.isascii()
-        and str(int(name)) == name
-        and abs(int(name)) < 2**63
-    )

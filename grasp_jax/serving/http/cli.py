@@ -80,7 +80,11 @@ def settings_of(given: argparse.Namespace) -> Settings:
     models = pathlib.Path(given.models) if given.models is not None else None
     if models is not None and not models.is_dir():
         raise UserError(
-            f"--models: {given.models!r} is no folder; expected the one that models lie in"
+            f"--models: {given.models!r} is no folder; expected the folder that holds the models; create it, or name another"
+        )
+    if given.data is not None and not pathlib.Path(given.data).expanduser().exists():
+        raise UserError(
+            f"--data: {given.data!r} does not exist; expected a folder or a file of interactions"
         )
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(

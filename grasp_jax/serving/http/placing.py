@@ -140,7 +140,7 @@ def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
 
 
 def _warm(snapshot: Snapshot) -> Snapshot:
-    """Runs every program once, for the first call of each takes longer; and has at hand what is made when it is first read."""
+    """Runs every program once, for the first call of each takes longer."""
     shapes, programs = snapshot.programs.shapes, snapshot.programs
     for (b, length), states in programs.states.items():
         asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
@@ -158,9 +158,6 @@ def _warm(snapshot: Snapshot) -> Snapshot:
             )
             jax.block_until_ready(found)
         snapshot.nearest([0] * b)
-    snapshot.catalogue.rows  # noqa: B018  made by being read
-    snapshot.by_popularity  # noqa: B018
-    snapshot.unit_rows  # noqa: B018
     return snapshot
 
 

@@ -248,7 +248,8 @@ def _check_limits(asked: Body, limits: Limits) -> None:
                     422,
                     "users, histories: expected one of them, a list of user ids or of lists of item ids",
                 )
-            _at_most("people", len(people[0]), limits.people, "send several requests")
+            name = "users" if asked.users is not None else "histories"
+            _at_most(name, len(people[0]), limits.people, "send several requests")
             for n, own in enumerate(asked.histories or []):
                 _at_most(
                     f"histories[{n}]",

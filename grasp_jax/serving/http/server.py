@@ -121,7 +121,7 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UserError(
-            f"--host={host} --port={port}: cannot be listened on ({error.strerror}); stop what has the port, or name another"
+            f"--host={host} --port={port}: cannot listen there ({error.strerror}); stop the program that uses the port, or name another"
         ) from error
     return listening
 

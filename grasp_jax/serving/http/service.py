@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from grasp_jax.errors import UserError
 from grasp_jax.serving.answers import Answer, as_text
-from grasp_jax.serving.http.asking import listed, people_of, rows_of_similar
+from grasp_jax.serving.http.asking import Whose, listed, people_of, rows_of_similar
 from grasp_jax.serving.http.batching import Batcher, Overloaded
-from grasp_jax.serving.http.changes import check_new, with_new_items, with_removed
+from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
 from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.finding import items_with, most_alike
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
@@ -59,9 +59,10 @@ class Service:
         self._served: Served | None = None
         self._stopping = threading.Event()
         self._changes, self._waiting_changes, self._reloading = asyncio.Lock(), 0, False
-        self._added: dict[
-            str, dict[str, Any]
-        ] = {}  # items that came by PUT, by id, for the next model
+        self._added: dict[str, Item] = {}  # items that came by PUT, by id, for the next model
+        self._removed: set[str] = (
+            set()
+        )  # ids that no model is to recommend, known to this one or not
         self._batcher: Batcher[Question, Answer] = Batcher(
             _group,
             _answer,
@@ -120,23 +121,13 @@ class Service:
         answers = iter(await self._ask(questions))
         results = []
         for whose in people:
-            known = len(whose.person.history) > 0
-            if known:
-                answer = next(answers)
-                if asked.diversity:
-                    answer = await asyncio.to_thread(
-                        diversified, answer, snapshot.unit_rows, asked.k, asked.diversity
-                    )
-                answer = Answer(answer.items[: asked.k], answer.scores[: asked.k])
+            if not len(whose.person.history):
+                result = _by_popularity(asked, whose, snapshot)
+            elif asked.diversity or asked.why:  # others are answered meanwhile
+                result = await asyncio.to_thread(_by_model, asked, whose, next(answers), snapshot)
             else:
-                answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
-            result = {"user": whose.name, "by": "model" if known else "popularity"}
-            result |= {"passed_over": whose.passed_over} if whose.passed_over else {}
-            items = listed(answer, snapshot)
-            if asked.why and known:
-                for item, row in zip(items, answer.items.tolist(), strict=True):
-                    item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
-            results.append(result | {"items": items})
+                result = _by_model(asked, whose, next(answers), snapshot)
+            results.append(result)
         return {"model": snapshot.number, "results": results}
 
     async def find(self, words: str, k: int) -> dict[str, Any]:
@@ -179,7 +170,8 @@ class Service:
             if new:
                 changed = await asyncio.to_thread(with_new_items, changed, new)
             self._added |= {as_text(item["item"]): item for item in new}
-            self._serve(Served(changed, users))
+            self._removed -= {as_text(item["item"]) for item in asked.items}
+            await asyncio.to_thread(self._serve, Served(changed, users))
             self.log.event("items_added", new=len(new), again=len(again))
             return {"added": len(new), "restored": len(again), "items": len(changed.by_popularity)}
 
@@ -202,7 +194,8 @@ class Service:
                     404, f"items: {shown(name)} was removed before; PUT /items brings it back"
                 )
             changed = snapshot.without(row)
-            self._serve(Served(changed, users))
+            self._removed.add(name)
+            await asyncio.to_thread(self._serve, Served(changed, users))
             self.log.event("item_removed")
             return {"removed": 1, "items": len(changed.by_popularity)}
 
@@ -212,18 +205,18 @@ class Service:
         Items that came by PUT are added to the new model where it does not know them, and removed ones stay removed.
 
         Raises:
-          UserError: another reload goes on, the path may not be named, or the model cannot be loaded; the old one goes on.
+          UserError: another reload is running, the path may not be named, or the model cannot be loaded; the old one stays.
         """
         if self._reloading:
-            raise Refused(409, "reload: another one goes on; ask again when it is done")
+            raise Refused(409, "reload: another one is running; ask again when it has finished")
         path = self._path if asked.path is None else below(self.settings.models, asked.path)
         self._reloading = True
         try:
             async with self._changing():
-                old, added = self.served.snapshot, list(self._added.values())
-                served, left = await asyncio.to_thread(self._replacement, path, old, added)
+                old = self.served.snapshot
+                served, left = await asyncio.to_thread(self._replacement, path, old)
                 self._path = path
-                self._serve(served)
+                await asyncio.to_thread(self._serve, served)
         finally:
             self._reloading = False
         about: dict[str, Any] = {
@@ -233,21 +226,19 @@ class Service:
         self.log.event("reloaded", **about)
         return about | ({"warning": left} if left else {})
 
-    def _replacement(
-        self, path: pathlib.Path, old: Snapshot, added: Sequence[dict[str, Any]]
-    ) -> tuple[Served, str]:
+    def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
         """The model of a path with the changes of items that were made here, and why some could not be made."""
         served = self._take(open_source(path, self._data), old)
         if served is None:
             raise Refused(503, "the service is stopping; the model was not loaded")
         snapshot, left = served.snapshot, ""
-        new = [item for item in added if as_text(item["item"]) not in snapshot.catalogue.rows]
+        new = [item for name, item in self._added.items() if name not in snapshot.catalogue.rows]
         if new:
             try:
                 snapshot = with_new_items(snapshot, new)
             except UserError as error:
                 left = f"{len(new)} items that had been added are not in the new model: {error}"
-        return served._replace(snapshot=with_removed(snapshot, old)), left
+        return served._replace(snapshot=with_removed(snapshot, self._removed)), left
 
     def _take(self, source: Source, old: Snapshot | None) -> Served | None:
         settings = self.settings
@@ -258,8 +249,10 @@ class Service:
         return None if snapshot is None else Served(snapshot, source.users)
 
     def _serve(self, served: Served) -> None:
-        served.snapshot.is_open  # noqa: B018  made by being read, and not by the next request
-        self.metrics.items.set(len(served.snapshot.by_popularity))
+        """From now on; what is made when it is first read is made here, and not by the next request."""
+        snapshot = served.snapshot
+        snapshot.is_open, snapshot.unit_rows, snapshot.catalogue.rows  # noqa: B018
+        self.metrics.items.set(len(snapshot.by_popularity))
         self.metrics.model.set(served.snapshot.number)
         self._served = served
 
@@ -293,13 +286,36 @@ class Service:
             await asyncio.wait_for(self._changes.acquire(), limits.seconds)
         except TimeoutError:
             self.metrics.refused.labels("changes").inc()
-            raise Refused(503, "another change goes on; ask again in a moment") from None
+            raise Refused(
+                503, "another change or a reload is running; ask again in a moment"
+            ) from None
         finally:
             self._waiting_changes -= 1
         try:
             yield
         finally:
             self._changes.release()
+
+
+def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
+    """The result of a person with a known item; `answer` may hold more items than were asked for."""
+    answer = diversified(answer, snapshot.unit_rows, asked.k, asked.diversity)
+    items = listed(answer, snapshot)
+    if asked.why:
+        for item, row in zip(items, answer.items.tolist(), strict=True):
+            item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
+    return _result(whose, "model", items)
+
+
+def _by_popularity(asked: Recommend, whose: Whose, snapshot: Snapshot) -> dict[str, Any]:
+    """The result of a person of whom nothing is known."""
+    answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
+    return _result(whose, "popularity", listed(answer, snapshot))
+
+
+def _result(whose: Whose, by: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    passed_over = {"passed_over": whose.passed_over} if whose.passed_over else {}
+    return {"user": whose.name, "by": by, **passed_over, "items": items}
 
 
 def _group(question: Question) -> Any:

@@ -46,7 +46,7 @@ class Limits:
             value = getattr(self, field.name)
             if not 0 < value < float("inf") or (field.type is int and value < 1):
                 raise UserError(
-                    f"--{field.name}: {value}; expected a number above 0, the limit of the service"
+                    f"--{field.name.replace('_', '-')}: {value}; expected a number above 0, the limit of the service"
                 )
 
 
@@ -82,12 +82,12 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
         return None
     if len(token) < SHORTEST_TOKEN:
         raise UserError(
-            f"{TOKEN}: {len(token)} characters; expected at least {SHORTEST_TOKEN}, such as of `openssl rand -hex 24`; unset it to "
+            f"{TOKEN}: {len(token)} characters; expected at least {SHORTEST_TOKEN}, for example from `openssl rand -hex 24`; unset it to "
             "serve without a token"
         )
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UserError(
-            f"{TOKEN}: has blanks or characters that are not printable ASCII; expected such as of `openssl rand -hex 24`"
+            f"{TOKEN}: has blanks or characters that are not printable ASCII; set another, for example from `openssl rand -hex 24`"
         )
     return token
 

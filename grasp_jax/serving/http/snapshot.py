@@ -92,7 +92,12 @@ class Snapshot:
     def group(self, person: Person) -> Hashable:
         """Equal for people whom one call of the programs can answer."""
         length, masked = self._kind(person)
-        return self, length, masked
+        return (
+            self,
+            length,
+            masked,
+            person.queries is None,
+        )  # to write a text may fail, for those alone who need it
 
     def answer(self, people: Sequence[Person]) -> list[Answer]:
         """The best items of people of one `group`.

@@ -14,6 +14,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.fitting import Fitted
 from grasp_jax.models.device_data import QUERY_TABLES
 from grasp_jax.models.gate_queries import query_tables
+from grasp_jax.serving.answers import row_of_items
 from grasp_jax.serving.artifact import Artifact, Catalogue, is_saved_model, load_artifact
 from grasp_jax.serving.http.requests import Refused, shown
 
@@ -48,8 +49,7 @@ class UsersOfData:
         queries: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._log, self._queries = dataset.log, queries
-        names = map(str, self._log.item_ids.tolist())
-        self._row_of_item = np.array([catalogue.rows.get(name, -1) for name in names], np.int32)
+        self._row_of_item = row_of_items(catalogue, self._log)
         low = self._log.low_rated
         low = np.empty((0, 2), np.int32) if low is None else low
         self._low = low[np.argsort(low[:, 0], kind="stable")]
