@@ -1,6 +1,7 @@
 """A bank of today from a bank of yesterday is the one that would be made anew."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -11,7 +12,7 @@ import pytest
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable, Texts
 from grasp_jax.data.log import build_log
-from grasp_jax.data.split import Split, all_training, leave_one_out
+from grasp_jax.data.split import Split, by_time, ends_no_later, leave_one_out
 from grasp_jax.knowledge import prepare
 from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders import ENCODERS
@@ -163,22 +164,46 @@ def test_refreshed_bank_equals_one_made_anew(
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
 
 
-def test_a_split_that_has_moved_on_keeps_what_is_unchanged(
+def test_a_split_by_time_that_has_moved_on_keeps_what_is_unchanged(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a split by time the training part ends later every day, and no bank could be refreshed."""
+    """No bank could be refreshed, for the training part ends later every day; or texts of a later day would be known on an earlier one."""
     monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
     monday, tuesday = day(False), day(True)
-    monday.split = all_training(monday.split.log, 100)
-    assert monday.split.cut_off != tuesday.split.cut_off
+    for shop, until in ((monday, 4), (tuesday, 5)):
+        log = shop.split.log
+        places = np.arange(len(log.items)) - np.repeat(log.offsets[:-1], log.lengths)
+        timed = dataclasses.replace(log, timestamps=places.astype(np.int64))
+        shop.split = by_time(timed, 100, until, until + 1)
     make(monday, tmp_path / "monday")
     CALLS.clear()
     since = str(tmp_path / "monday")
     refreshed = make(tuesday, tmp_path / "tuesday", since=since)
-    assert CALLS[0][0] == 2 and CALLS[0][1] > 30  # nearly all users' texts are of other items now
+    assert CALLS[0][0] == 2
     anew = make(tuesday, tmp_path / "anew", centre_from=since)
     for name in ("items", "users", "users_similar"):
         np.testing.assert_allclose(getattr(refreshed, name), getattr(anew, name), atol=1e-6)
+    message = refusal(make, monday, tmp_path / "back", since=str(tmp_path / "tuesday"))
+    assert_names(message, ("cut_off", "before 5", "before 4"))
+
+
+def test_an_earlier_bank_may_not_know_more() -> None:
+    """An encoder or a centre that was fitted to what is held out now would tell it."""
+    until = "training part of each history: interactions before {} (0a)".format
+    less, more = until("2014-03-07 00:00:00"), until("2014-05-13 00:00:00")
+    everything, but_two = (
+        f"training part of each history: all {part}interactions".replace(
+            "but ", "but the last two "
+        )
+        for part in ("", "but ")
+    )
+    assert ends_no_later(less, more) and not ends_no_later(more, less)
+    assert ends_no_later(until(9), until(10)) and not ends_no_later(until(10), until(9))
+    assert ends_no_later(more, everything) and not ends_no_later(everything, more)
+    assert ends_no_later(but_two, but_two) and not ends_no_later(everything, but_two)
+    assert not ends_no_later(but_two, less) and not ends_no_later(
+        less, until("4 seconds after 1970")
+    )
 
 
 def test_what_cannot_be_refreshed_is_refused(

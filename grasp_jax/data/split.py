@@ -17,6 +17,7 @@ from grasp_jax.log import logger
 
 LEAVE_ONE_OUT, TIME, NONE = MODES = ("leave_one_out", "time", "none")
 EVERYTHING = "training part of each history: all interactions"  # `Split.cut_off` of "none"
+UNTIL = "training part of each history: interactions before "  # and of "time", with the moment
 MIN_EVALUATED_LENGTH = 3  # one interaction each for training, validation and test; of leave-one-out
 
 
@@ -99,7 +100,20 @@ class Split:
         if self.bounds is None:
             return EVERYTHING
         moment = shown(self.bounds[0], self.log.time_unit)
-        return f"training part of each history: interactions before {moment} ({_digest(self.train.end)[:16]})"
+        return f"{UNTIL}{moment} ({_digest(self.train.end)[:16]})"
+
+
+def ends_no_later(earlier: str, now: str) -> bool:
+    """Whether an earlier day's training part, as `Split.cut_off` says it, holds nothing that today's may not know."""
+    if now == EVERYTHING or earlier == now:
+        return True
+    if not (earlier.startswith(UNTIL) and now.startswith(UNTIL)):
+        return False
+    before, after = (cut.removeprefix(UNTIL).rpartition(" (")[0] for cut in (earlier, now))
+    try:
+        return float(before) <= float(after)  # times that are only an order
+    except ValueError:
+        return len(before) == len(after) and before <= after  # dates, year first
 
 
 def _digest(ends: np.ndarray) -> str:

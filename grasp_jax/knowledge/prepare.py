@@ -16,7 +16,7 @@ import numpy as np
 
 from grasp_jax.config import KnowledgeConfig, value_of
 from grasp_jax.data.attributes import Texts
-from grasp_jax.data.split import EVERYTHING, Split
+from grasp_jax.data.split import Split, ends_no_later
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.bank import (
     ENCODER,
@@ -27,6 +27,7 @@ from grasp_jax.knowledge.bank import (
     load_bank,
     making_of,
     new_table,
+    read_manifest,
     remove_left_over,
     save_bank,
 )
@@ -233,8 +234,9 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     bank = pathlib.Path(folder)
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
         bank = bank / "knowledge"  # of a workdir
-    # where nothing is held back, an earlier bank knows nothing that this one may not know
-    cut_off = ("cut_off",) if recipe["cut_off"] == EVERYTHING else ()
+    made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]
+    moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
+    cut_off = ("cut_off",) if moved_on else ()  # a later end would tell what is held back now
     old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(

@@ -14,7 +14,6 @@ from grasp_jax.knowledge.text import columns, prompts
 
 OF_THE_DAY = (  # what differs between banks of one and the same recipe on two days
     "source",
-    "cut_off",  # a split by time moves on; users whose text that changes are encoded again
     "item_texts",
     "user_texts",
     "user_histories",
