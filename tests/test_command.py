@@ -36,7 +36,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
             ("--since goes with --mode=all, prepare, train, refresh, not with --mode=evaluate",),
         ),
         (("--runs=a", "--mode=train"), ("--runs goes with --mode=report",)),
-        (("--out=a", "--mode=train"), ("--out goes with --mode=recommend, export, audit, report",)),
+        (
+            ("--out=a", "--mode=train"),
+            ("--out goes with --mode=recommend, export, represent, audit, report",),
+        ),
         (("--ratings=a",), ("--ratings goes with --mode=audit, not with --mode=all",)),
         (("--dry-run", "--mode=train"), ("--dry-run goes with --mode=prepare",)),
         (("--workdir=a", "--mode=report"), ("--workdir goes with", "not with --mode=report")),

@@ -37,6 +37,8 @@ from grasp_jax.training.targets import StepShape, draw_targets
 from tests.assembly import assembled, sharpened
 
 BATCH, NEGATIVES, LENGTH = 6, 3, 8  # a length shorter than the longest histories
+# As users compile, unlike most tests (conftest): without it two programs of the same sums may round the last bit otherwise.
+ALIKE = {"xla_cpu_use_fusion_emitters": True}
 MODELS = {
     "plain": ("plain", (), "paper"),
     "linear": ("grasp", (), "paper"),
@@ -385,7 +387,8 @@ class Run(NamedTuple):
 def three_models(setting: Any) -> Run:
     s = setting("linear")
     # Adam's default epsilon turns rounding noise in a gradient that is zero in theory into whole steps.
-    steps = jax.jit(make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2))
+    made = make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2)
+    steps = jax.jit(made, compiler_options=ALIKE)
     params = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, leaf + 0.1]), s.params)
     slots = s.slots[np.array([[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]])]
     keys = jax.vmap(jax.random.key)(jnp.array([42, 43, 44]))
@@ -499,7 +502,7 @@ def test_inputs_made_at_once_are_those_of_each_step(
         assert ("= sort[" in str(loop.params["jaxpr"])) == (
             not at_once
         )  # of the ids that a step reads
-        ended.append(traced.lower().compile()(state, *rest))
+        ended.append(traced.lower().compile(ALIKE)(state, *rest))
     for a, b in zip(*map(jax.tree.leaves, ended), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 

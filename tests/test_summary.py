@@ -71,9 +71,8 @@ def test_a_stranger_sees_what_was_read(folder: pathlib.Path) -> None:
         ),
     )
     assert len(lines) <= MOST_LINES and all(len(line) <= 200 for line in lines)
-    assert "phone" not in text and "30" not in text.replace("2023", ""), (
-        "nothing personal but ids and times"
-    )
+    told = text.replace(str(folder), "").replace("2023", "")
+    assert "phone" not in told and "30" not in told, "nothing personal but ids and times"
 
 
 def test_the_order_of_the_file_is_said(tmp_path: pathlib.Path) -> None:
