@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from grasp_jax.chosen import artifact_of, audience_of, choose
+from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose
 from grasp_jax.config import Config
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
@@ -157,11 +157,17 @@ def everything(run: Run, options: Options) -> None:
         raise TrainingDiverged(f"{len(failed)} of {len(run.trials)} trials failed; {reasons}")
 
 
+def _chosen(run: Run) -> Chosen:
+    """The trained model that validation prefers; says which it is."""
+    chosen = choose(prepare(run))
+    print(f"model: {chosen.trial.name}, {chosen.why}")
+    return chosen
+
+
 def recommend(run: Run, options: Options) -> None:
     """Writes the top items of every user, by the trained model that validation prefers."""
     selected = read_users(options.users, run.split.log)
-    chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}")
+    chosen = _chosen(run)
     path, part = pathlib.Path(options.out or run.workdir / "recommendations.parquet"), run.config
     wanted = Wanted(
         part.recommend.top_n,
@@ -200,8 +206,7 @@ def export(run: Run, options: Options) -> None:
             f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"
         )
     out = check_folder(options.out or str(run.workdir / "export"), "--out")
-    chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}")
+    chosen = _chosen(run)
     difference = export_artifact(artifact_of(chosen), out, run.config.recommend.top_n)
     print(f"{out}: its scores differ from the model's own by {difference:.0e} at most, relatively")
 
@@ -213,8 +218,7 @@ def represent(run: Run, options: Options) -> None:
             f"--mode=represent: started with {jax.process_count()} processes; expected one, for one process writes the files"
         )
     out = check_folder(options.out or str(run.workdir / "representations"), "--out")
-    chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}")
+    chosen = _chosen(run)
     artifact, audience = artifact_of(chosen), audience_of(chosen)
     placed = place(artifact)
     source = source_of(

@@ -261,16 +261,25 @@ def test_diversity(running: Running) -> None:
     assert likeness(all_of_it) < likeness(some) < likeness(plain)
 
 
-def test_nothing_is_compiled_once_it_is_ready(running: Running) -> None:
-    """A request of a new shape would wait a second for the compiler, and all others behind it."""
-    compiled: list[str] = []
+@contextlib.contextmanager
+def compilations(kind: str) -> Iterator[list[str]]:
+    """Events of JAX whose names hold `kind`, as they happen."""
+    found: list[str] = []
 
     def heard(event: str, seconds: float, **_: Any) -> None:
-        if "compile" in event:
-            compiled.append(event)
+        if kind in event:
+            found.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+
+
+def test_nothing_is_compiled_once_it_is_ready(running: Running) -> None:
+    """A request of a new shape would wait a second for the compiler, and all others behind it."""
+    with compilations("compile") as compiled:
         rng = np.random.default_rng(4)
         for count in (1, 2, 3, 8, 20):
             for longest in (2, 6, 90):
@@ -281,8 +290,6 @@ def test_nothing_is_compiled_once_it_is_ready(running: Running) -> None:
         assert not compiled
         jax.jit(lambda x: x * 3 + len(compiled))(np.arange(7))
         assert compiled  # else the listener hears nothing
-    finally:
-        jax.monitoring.unregister_event_duration_listener(heard)
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -454,18 +461,9 @@ def test_new_items_find_room_without_a_compiler(running: Running) -> None:
             "features": more("features", np.asarray(artifact.features)),
         }
     )
-    compiled: list[str] = []
-
-    def heard(event: str, seconds: float, **_: Any) -> None:
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(heard)
-    try:
+    with compilations("backend_compile") as compiled:
         new = with_items(old, grown)
         near = new.nearest([4])[0]
-    finally:
-        jax.monitoring.unregister_event_duration_listener(heard)
     assert not compiled and new.programs is old.programs
     assert (near.scores[:29] > 0.9999).all() and (near.items[:29] >= 100).all()  # copies of item 4
     assert len(new.by_popularity) == 400 and len(old.by_popularity) == 100
