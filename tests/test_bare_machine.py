@@ -24,7 +24,7 @@ MISSING = (
     "pyarrow",
     "tqdm",
     "safetensors",
-    "matplotlib",
+    "jinja2",
 )
 
 
