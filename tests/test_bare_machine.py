@@ -23,6 +23,7 @@ MISSING = (
     "sklearn",
     "pyarrow",
     "tqdm",
+    "rich",
     "safetensors",
     "jinja2",
 )

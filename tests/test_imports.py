@@ -8,7 +8,7 @@ import grasp_jax
 
 PACKAGE = pathlib.Path(grasp_jax.__file__).parent
 ROOMS = (  # in the order of DESIGN's house: what stands later may import what stands earlier
-    ("errors", "log", "outlets", "timing", "machine", "frames"),
+    ("errors", "log", "board", "outlets", "timing", "machine", "frames"),
     ("files", "locks", "paths", "progress"),
     ("preemption",),
     ("config",),
@@ -23,6 +23,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("sizes", "serving", "report"),
     ("knowledge.audit",),  # a report on texts
     ("run",),
+    ("opening",),
     ("trial",),
     ("chosen", "trial_results"),
     ("refit",),

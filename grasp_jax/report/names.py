@@ -7,7 +7,7 @@ from grasp_jax.config import identity
 from grasp_jax.report.runs import Run
 
 COLUMNS = ("model.method", "model.backbone")  # which tables show in columns of their own
-MOST_FIELDS = 3
+MOST_FIELDS, MOST_LETTERS = 3, 30
 
 
 def run_labels(runs: Sequence[Run]) -> dict[str, str]:
@@ -50,4 +50,4 @@ def _of_one_dataset(dataset: str, runs: Sequence[Run]) -> dict[str, str]:
 def _said(key: str, value: Any) -> str:
     """A field without its section, as in "num_neighbours 5"."""
     shown = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return f"{key.split('.', 1)[-1]} {shown or 'none'}"
+    return f"{key.split('.', 1)[-1]} {shown[:MOST_LETTERS] or 'none'}"

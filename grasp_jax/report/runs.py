@@ -12,8 +12,8 @@ from grasp_jax.config import CONFIG_FILE, Config, value_of
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
 from grasp_jax.evaluation.significance import ndcg_gains
-from grasp_jax.files import read_object, read_text
-from grasp_jax.report.check import check_finished
+from grasp_jax.files import CHECKSUM, read_object, read_text
+from grasp_jax.report.check import READ_FILE, check_finished
 from grasp_jax.training.records import Records
 
 
@@ -90,7 +90,6 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
     )
 
 
-READ_FILE = "read.json"  # of a workdir: `modes` writes it beside results.json
 AGAIN = "run --mode=evaluate with this workdir again"
 TEXT: tuple[type, ...] = (str,)
 NUMBER: tuple[type, ...] = (int, float)
@@ -148,6 +147,7 @@ def _cell(path: pathlib.Path) -> tuple[str, str]:
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     """A saved config; fields that a curve is drawn against and that its version did not have are as they were then, the defaults."""
     config = _object(path)
+    config.pop(CHECKSUM, None)  # of the file, no field
     if not all(isinstance(config.get(section), dict) for section in ("data", "knowledge", "model")):
         raise UserError(
             f"{path}: not the config of a run; --runs names the workdirs of finished runs"

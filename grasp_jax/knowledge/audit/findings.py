@@ -126,8 +126,8 @@ def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
             _finding(NEAR, near, f"{_percent(near)} of the {kind} are near-duplicates of another.")
         )
     if own.cosines.after is not None and len(own.cosines.after):
-        mean = float(np.mean(own.cosines.after))
-        text = f"Two {kind} drawn at random have a mean cosine of {mean:.2f}."
+        mean = abs(float(np.mean(own.cosines.after)))
+        text = f"Two {kind} drawn at random have a cosine of {mean:.2f} on average."
         found.append(_finding(ANISOTROPY, mean, text, unit=""))
     if own.agreement is not None and own.agreement.chance:
         times = own.agreement.first / own.agreement.chance
