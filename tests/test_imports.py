@@ -15,6 +15,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("config_file", "compiled", "earlier_version", "provenance"),
     ("kernels", "parallel"),
     ("data",),
+    ("setup",),
     ("knowledge",),
     ("models",),
     ("config_checks", "planning", "workdir"),
