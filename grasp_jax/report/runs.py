@@ -287,8 +287,8 @@ def _read_gains(
     for row in rows:
         if row["group"] != "all" or "seed" not in row:
             continue
-        name = f"{row['method']}-{row['backbone']}-seed{row['seed']}-{row['protocol']}.npz"
-        own = _read_ranks(folder / name) if (folder / name).is_file() else None
+        path = folder / f"{row['method']}-{row['backbone']}-seed{row['seed']}-{row['protocol']}.npz"
+        own = _read_ranks(path) if path.is_file() else None
         found.setdefault((row["method"], row["backbone"], row["protocol"]), []).append(own)
     whole = {
         trial: [own for own in seeds if own is not None]
