@@ -16,7 +16,7 @@ SHOP = {  # what was tuned on it, and says nothing of other data
     "train": {
         "learning_rate": (2e-3,),
         "max_epochs": 25,
-        "patience": 3,
+        "patience": 5,
     },  # two minutes on two cores
     "model": {
         "dropout": (0.3,),

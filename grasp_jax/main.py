@@ -52,10 +52,11 @@ def _of_a_thread(unraised: Any) -> None:
 
 
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
-    if main is None and sys.argv[1:2] == ["init"]:
-        from grasp_jax.setup.command import main as init
+    if main is None and sys.argv[1:2] in (["init"], ["convert"]):
+        from grasp_jax.setup import command as init
+        from grasp_jax.setup import convert
 
-        init(sys.argv[2:])
+        (init if sys.argv[1] == "init" else convert).main(sys.argv[2:])
         return
     from absl import app, flags, logging
 

@@ -14,6 +14,7 @@ import pytest
 
 from grasp_jax.config import Config
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.files import write_sealed
 from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
 from grasp_jax.report.names import run_labels
@@ -291,6 +292,20 @@ def test_curves_join_runs_that_differ_in_one_field(tmp_path: pathlib.Path) -> No
     assert [[run.name for run in family] for family in together] == [["c0.1", "c0.5", "guser1.0"]]
     assert "Wrong descriptions" in drawn(read_runs(",".join(wrong)))
     assert "Wrong descriptions" not in drawn(read_runs(",".join(gates)))
+
+
+def test_a_checksum_is_no_field(tmp_path: pathlib.Path) -> None:
+    """Every run of today has another checksum in its config, and no two would stand on one curve, or have it for a name."""
+    for k in (5, 10):
+        folder = pathlib.Path(
+            workdir(tmp_path / f"k{k}", {"grasp": 0.3}, **{"knowledge.num_neighbours": k})
+        )
+        config = json.loads((folder / "config.json").read_text())
+        write_sealed(folder / "config.json", config)
+        write_sealed(folder / "results.json", json.loads((folder / "results.json").read_text()))
+    runs = read_runs(f"{tmp_path / 'k5'},{tmp_path / 'k10'}")
+    assert [[k for k, _ in family] for family in curve_families(runs, "K")] == [[5, 10]]
+    assert run_labels(runs)["k5"] == "fashion, num_neighbours 5"
 
 
 def test_faults_are_one_line(tmp_path: pathlib.Path) -> None:
