@@ -109,12 +109,12 @@ def train(run: Run, options: Options) -> None:
 
 def evaluate(run: Run, options: Options) -> None:
     """Measures the trained models on the test items and writes results.json."""
-    prepared = prepare(run)
+    read, prepared = opening(run), prepare(run)
     evaluated = {}
     for method, backbone in run.trials:
         trial = make_trial(prepared, method, backbone)
         evaluated[method, backbone] = evaluate_trial(trial, trained(trial))
-    _report(run, evaluated, opening(run))
+    _report(run, evaluated, read)
 
 
 def everything(run: Run, options: Options) -> None:
@@ -316,6 +316,10 @@ def _report(
         "seconds: "
         + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items())
     )
+    if len(evaluated) > 1:
+        print(
+            f"a page to compare them: --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
+        )
 
 
 def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:

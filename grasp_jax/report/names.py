@@ -23,6 +23,12 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
     return {run.name: labels[run.name] for run in runs}
 
 
+def within(dataset: str, label: str) -> str:
+    """A run's label without its dataset, as it stands in parentheses behind a method."""
+    rest = label.removeprefix(dataset).strip(", ")
+    return rest[1:-1] if rest.startswith("(") and rest.endswith(")") else rest or label
+
+
 def dataset_of(run: Run) -> str:
     """What the run's data are called."""
     return str(run.rows[0]["dataset"])

@@ -8,7 +8,7 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.report.cards import cards
 from grasp_jax.report.figures import LEARNING, LENGTHS, gates_title
 from grasp_jax.report.joined import Joined, Row, joined
-from grasp_jax.report.names import dataset_of, run_labels
+from grasp_jax.report.names import dataset_of, run_labels, within
 from grasp_jax.report.plot import COLOURS, Figure
 from grasp_jax.report.render import anchor, drawn, render
 from grasp_jax.report.runs import Run
@@ -78,9 +78,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
     sections += [("pairs", "Differences")] if pairs else []
     sections += [("learning", "Learning curves")] if LEARNING in figures else []
     sections += [("across", "Across runs")] if across else []
-    for shown in examples:
-        told = f", {shown['label']}" if several else ""
-        sections.append((shown["anchor"], f"Recommendations{told}"))
+    sections += [(examples[0]["anchor"], "Recommendations")] if examples else []
     return render(
         "report.html",
         TITLE,
@@ -107,9 +105,7 @@ def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, A
         own = [run for run in runs if dataset_of(run) == dataset]
         rows, comparisons, failed = [], [], []
         for run in own:
-            told = (
-                f" ({labels[run.name].removeprefix(dataset).strip(', ')})" if len(own) > 1 else ""
-            )
+            told = f" ({within(dataset, labels[run.name])})" if len(own) > 1 else ""
             rows += [row | {"method": row["method"] + told} for row in run.rows]
             comparisons += [
                 pair | {side: pair[side] + told for side in ("first", "second")}
@@ -167,7 +163,7 @@ def _plot(
     for row, low, high in zip(rows, lows, highs, strict=True):
         name = f"{row.method}, {row.backbone}" if len(backbones) > 1 else row.method
         if len(runs) > 1:
-            name += f" ({row.run.removeprefix(dataset).strip(', ') or row.run})"
+            name += f" ({within(dataset, row.run)})"
         interval = "" if row.interval.low is None else f" [{low:.2f}, {high:.2f}]"
         shown.append(
             {
