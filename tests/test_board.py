@@ -136,3 +136,26 @@ def test_the_start_of_a_run_is_short() -> None:
     assert len(lines) == 15 and lines[-3:] == ["dataset", "items", "prompt 0"]
     assert lines[11] == "  and 4 more notes: --mode=prepare shows them"
     assert len(long.lines()) == 22 and Opening(["a"], ["b"], []).first_lines() == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_a_run_in_a_terminal(tmp_path: pathlib.Path) -> None:
+    """The table would not follow the trials, or a line of the run be lost in it."""
+    flags = [
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.model.method=plain,grasp",
+        "--config.model.features=8",
+        "--config.knowledge.width=16",
+        "--config.train.max_epochs=2",
+        "--config.data.synthetic.num_users=70",
+        "--config.data.synthetic.num_items=130",
+    ]
+    program = f"import sys; sys.argv = ['main', *{flags!r}]; from grasp_jax.main import run; run()"
+    said = on_a_terminal(program)
+    last = said[said.rindex("trial  ") :]
+    rows = [line for line in last.splitlines() if line.lstrip().startswith(("plain-", "grasp-"))]
+    assert len(rows) == 2 and all("2 of 2" in row and "done" in row for row in rows), last
+    assert "trial 2 of 2: grasp-sasrec" in said and "full ranking 100 %" in said
+    assert last.index("points of NDCG@10") < last.index("target among its stored negatives")
+    assert "all done in" in last

@@ -164,7 +164,7 @@ def test_the_quickstart_is_what_its_record_was_made_with() -> None:
         "model.dropout": (0.3,),
         "model.row_norm": 16.0,
         "train.learning_rate": (2e-3,),
-        "train.max_epochs": 25,
+        "train.max_epochs": 60,
         "train.patience": 5,
         "eval.select": "sampled100",
     }
