@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help quickstart serve-demo test test-slow faults lint bench text-model clean
 
 help:
-	@echo "make quickstart   train and evaluate on a small synthetic dataset, into runs/quickstart"
+	@echo "make quickstart   compare three methods on a small synthetic dataset, into runs/quickstart, and write a comparison page (two minutes)"
 	@echo "make serve-demo   serve the quickstart's model, with a page to try it: http://127.0.0.1:8000 (trains it first if need be)"
 	@echo "make test         run the tests"
 	@echo "make test-slow    run the long tests that make test leaves out"
@@ -45,6 +45,8 @@ rival-%: benchmarks/rivals/%.txt $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+	@$(BIN)/python -m grasp_jax.main --mode=report --runs=runs/quickstart --out=runs/quickstart/report
+	@echo "Next: make serve-demo serves the best of these models with a page to try it; grasp-jax init FOLDER writes a config for your own files."
 
 serve-demo: $(VENV)/.installed
 	@[ -f runs/quickstart/results.json ] || $(MAKE) --no-print-directory quickstart

@@ -1,7 +1,8 @@
 """`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend|audit]`.
 
 `--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left. `--mode=plan` needs no workdir: it prints what
-a config needs of devices, and trains nothing. Any field of the config: `--config.a.b=value`. Exit statuses: `docs/errors.md`.
+a config needs of devices, and trains nothing. `grasp-jax init FOLDER` writes a config for the files of a folder. Any field of the
+config: `--config.a.b=value`. Exit statuses: `docs/errors.md`.
 """
 
 # From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in
@@ -51,6 +52,12 @@ def _of_a_thread(unraised: Any) -> None:
 
 
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
+    if main is None and sys.argv[1:2] in (["init"], ["convert"]):
+        from grasp_jax.setup import command as init
+        from grasp_jax.setup import convert
+
+        (init if sys.argv[1] == "init" else convert).main(sys.argv[2:])
+        return
     from absl import app, flags, logging
 
     from grasp_jax import command
