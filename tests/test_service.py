@@ -255,7 +255,7 @@ def test_diversity(running: Running) -> None:
     snapshot = running.service.served.snapshot
 
     def likeness(items: list[int]) -> float:
-        rows = snapshot.unit_rows[[snapshot.catalogue.rows[str(item)] for item in items]]
+        rows = snapshot.unit(np.array([snapshot.catalogue.rows[str(item)] for item in items]))
         return float((rows @ rows.T).sum())
 
     assert likeness(all_of_it) < likeness(some) < likeness(plain)
@@ -675,7 +675,8 @@ def test_an_answer_says_which_items_of_the_history_it_is_like(running: Running) 
     history = [5, 9, 5, 70]
     result = running.post("/recommend", histories=[history], k=4, why=2)["results"][0]
     snapshot = running.service.served.snapshot
-    unit, rows = snapshot.unit_rows, snapshot.catalogue.rows
+    rows = snapshot.catalogue.rows
+    unit = snapshot.unit(np.arange(len(rows)))
     for item in result["items"]:
         cosines = {
             own: float(unit[rows[str(item["item"])]] @ unit[rows[str(own)]]) for own in set(history)

@@ -25,9 +25,13 @@ def test_maximal_marginal_relevance_by_hand() -> None:
     unit = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     pool = Answer(np.array([0, 1, 2]), np.array([3.0, 2.9, 1.0], np.float32))
     # after item 0: item 1 is worth .5 * .95 - .5 * 1 < 0; item 2 is worth .5 * 0 - .5 * 0 = 0
-    assert diversified(pool, unit, 2, 0.5).items.tolist() == [0, 2]
-    assert diversified(pool, unit, 2, 0.1).items.tolist() == [0, 1]
-    assert diversified(pool, unit, 3, 0.5).scores.tolist() == [3.0, 1.0, np.float32(2.9)]
+    assert diversified(pool, unit.__getitem__, 2, 0.5).items.tolist() == [0, 2]
+    assert diversified(pool, unit.__getitem__, 2, 0.1).items.tolist() == [0, 1]
+    assert diversified(pool, unit.__getitem__, 3, 0.5).scores.tolist() == [
+        3.0,
+        1.0,
+        np.float32(2.9),
+    ]
 
 
 def test_a_batch_that_fails_fails_alone() -> None:

@@ -14,6 +14,7 @@ from grasp_jax.serving.http.fixed_programs import (
     LEFT_OUT,
     WRITTEN,
     FixedPrograms,
+    Placed,
     Shapes,
     blocks,
     capacity_for,
@@ -77,17 +78,22 @@ def take_snapshot(
         programs = compile_programs(of, shapes, goes_on)
     if programs is None:
         return None
+    inverse = _filled(_inverse(vectors), shapes.capacity)
     items: dict[str, jax.Array] = {
-        name: _filled(rows, shapes.capacity) for name, rows in of.items.items()
+        name: _filled(of.items.pop(name), shapes.capacity) for name in list(of.items)
     }
+    catalogue = (
+        Placed(items, _filled(vectors, shapes.capacity), inverse)
+        if artifact.gated
+        else Placed(items[VECTORS], None, inverse)
+    )
     made = Snapshot(
         artifact=artifact,
         base=artifact,
         params=placed.params,
         programs=programs,
         parameters={name: jnp.asarray(array) for name, array in of.parameters.items()},
-        items=items if artifact.gated else items[VECTORS],
-        unit=_filled(_unit(vectors), shapes.capacity),
+        placed=catalogue,
         removed=frozenset(),
         number=1 if earlier is None else earlier.number + 1,
     )
@@ -116,8 +122,9 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         for name in ("items", "items_similar"):
             rounded = np.asarray(artifact.tables[name][first:last]).astype(dtype)
             given[name] = rounded.astype(np.float32)
-    whole = (snapshot.items, snapshot.unit)
-    leaves, structure = jax.tree.flatten((given, _unit(vectors)))
+    whole = snapshot.placed
+    new = Placed(given, vectors if artifact.gated else None, _inverse(vectors))
+    leaves, structure = jax.tree.flatten(new)
     nowhere = snapshot.programs.shapes.capacity
     for begin, block in zip(
         range(first, last, WRITTEN), zip(*map(blocks, leaves), strict=True), strict=True
@@ -125,8 +132,7 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         at = np.arange(begin, begin + WRITTEN, dtype=np.int32)
         at[at >= last] = nowhere
         whole = snapshot.programs.write(whole, jax.tree.unflatten(structure, block), at)
-    items, unit = whole
-    return dataclasses.replace(snapshot, artifact=artifact, items=items, unit=unit)
+    return dataclasses.replace(snapshot, artifact=artifact, placed=whole)
 
 
 def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
@@ -145,8 +151,8 @@ def _warm(snapshot: Snapshot) -> Snapshot:
     for (b, length), states in programs.states.items():
         asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
         if snapshot.artifact.gated:
-            asked += [np.zeros((b, snapshot.items["items"].shape[1]), np.float32)] * 2
-        person = states(snapshot.parameters, snapshot.items, *asked)
+            asked += [np.zeros((b, snapshot.placed.items["items"].shape[1]), np.float32)] * 2
+        person = states(snapshot.parameters, snapshot.placed.items, *asked)
         for masked in (False, True):
             left_out = (
                 np.zeros((b, shapes.capacity), bool)
@@ -154,17 +160,17 @@ def _warm(snapshot: Snapshot) -> Snapshot:
                 else np.full((b, LEFT_OUT), -1, np.int32)
             )
             found = programs.best[b, masked](
-                snapshot.parameters, person, snapshot.items, snapshot.is_open, left_out
+                snapshot.parameters, person, snapshot.placed.items, snapshot.is_open, left_out
             )
             jax.block_until_ready(found)
         snapshot.nearest([0] * b)
     return snapshot
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one, as `vectors.nearest_items` compares them."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+def _inverse(vectors: np.ndarray) -> np.ndarray:
+    """[n] float32 one over the length of each row, as `vectors.nearest_items` has it."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return np.asarray(1.0 / np.maximum(lengths, 1e-12), np.float32)
 
 
 def _filled(rows: np.ndarray, capacity: int) -> jax.Array:

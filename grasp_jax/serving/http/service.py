@@ -251,7 +251,7 @@ class Service:
     def _serve(self, served: Served) -> None:
         """From now on; what is made when it is first read is made here, and not by the next request."""
         snapshot = served.snapshot
-        snapshot.is_open, snapshot.unit_rows, snapshot.catalogue.rows  # noqa: B018
+        snapshot.is_open, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
         self.metrics.items.set(len(snapshot.by_popularity))
         self.metrics.model.set(served.snapshot.number)
         self._served = served
@@ -299,7 +299,7 @@ class Service:
 
 def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
     """The result of a person with a known item; `answer` may hold more items than were asked for."""
-    answer = diversified(answer, snapshot.unit_rows, asked.k, asked.diversity)
+    answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
     items = listed(answer, snapshot)
     if asked.why:
         for item, row in zip(items, answer.items.tolist(), strict=True):

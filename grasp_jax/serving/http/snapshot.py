@@ -13,7 +13,7 @@ from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.export import filled_up
 from grasp_jax.serving.histories import query_vectors
-from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms
+from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms, Placed
 
 NO_ROWS = np.empty(0, np.int32)
 
@@ -44,8 +44,7 @@ class Snapshot:
       params: parameters of `base` on the device.
       programs: compiled.
       parameters: what programs read of the parameters, on the device.
-      items: what programs read of items, filled up to the capacity, on the device.
-      unit: [C, D] float32 item vectors of length one, on the device.
+      placed: the items, filled up to the capacity, on the device.
       removed: rows that are not recommended.
       number: 1 for the first model of a service, one more for each that is loaded.
     """
@@ -55,8 +54,7 @@ class Snapshot:
     params: Any
     programs: FixedPrograms
     parameters: Mapping[str, jax.Array]
-    items: Any
-    unit: jax.Array
+    placed: Placed
     removed: frozenset[int]
     number: int
 
@@ -78,9 +76,15 @@ class Snapshot:
         return jnp.asarray(self.served)
 
     @functools.cached_property
-    def unit_rows(self) -> np.ndarray:
-        """[C, D] `unit` on the host; on a CPU the same memory."""
-        return np.asarray(self.unit)
+    def vectors(self) -> np.ndarray:
+        """[C, D] item vectors on the host; on a CPU the same memory."""
+        return np.asarray(self.placed.vectors)
+
+    def unit(self, rows: np.ndarray) -> np.ndarray:
+        """[n, D] vectors of length one of item rows [n]."""
+        vectors: np.ndarray = self.vectors[rows]
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors / np.maximum(lengths, 1e-12)
 
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
@@ -133,10 +137,10 @@ class Snapshot:
             for line, person in zip(left_out, people, strict=False):
                 line[: len(person.left_out)] = person.left_out
         known = self.programs.states[size, length](
-            self.parameters, self.items, histories, lengths, *queries
+            self.parameters, self.placed.items, histories, lengths, *queries
         )
         found = self.programs.best[size, masked](
-            self.parameters, known, self.items, self.is_open, left_out
+            self.parameters, known, self.placed.items, self.is_open, left_out
         )
         return _answers(found, len(people))
 
@@ -147,7 +151,8 @@ class Snapshot:
             part = rows[len(found) : len(found) + size]
             asked = np.zeros(size, np.int32)
             asked[: len(part)] = part
-            cosines = self.programs.similar[size](self.unit, asked, self.is_open)
+            vectors, inverse = self.placed.vectors, self.placed.inverse
+            cosines = self.programs.similar[size](vectors, inverse, asked, self.is_open)
             found += _answers(cosines, len(part))
         return found
 
