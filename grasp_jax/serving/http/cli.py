@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from grasp_jax.errors import UserError
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.outlets import open_outlets
+from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
     Limits,
@@ -18,6 +19,7 @@ from grasp_jax.serving.http.settings import (
 )
 
 PORT = 8000
+RECALL = 0.95
 OF_LIMITS = {  # flags, in the order of --help
     "k": "items of an answer, at most",
     "people": "users or histories of a request, at most",
@@ -59,6 +61,17 @@ def parser() -> argparse.ArgumentParser:
         default="16,64",
         help="lengths of histories that are compiled, besides the model's own",
     )
+    made.add_argument(
+        "--approximate",
+        action="store_true",
+        help="find items by ScaNN, for catalogues of hundreds of thousands of items",
+    )
+    made.add_argument(
+        "--recall",
+        type=float,
+        default=RECALL,
+        help=f"share of the ten best items that approximate search must find ({RECALL})",
+    )
     made.add_argument("--quiet", action="store_true", help="no log line for each request")
     for name, about in OF_LIMITS.items():
         default = getattr(usual, name)
@@ -86,6 +99,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
         raise UserError(
             f"--data: {given.data!r} does not exist; expected a folder or a file of interactions"
         )
+    if not 0 < given.recall <= 1:
+        raise UserError(
+            f"--recall: {given.recall:g}; expected a share above 0 and up to 1, such as {RECALL}"
+        )
+    if given.approximate:
+        check_approximate()
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(
         limits=limits,
@@ -94,6 +113,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         token=token,
         models=models,
         log_requests=not given.quiet,
+        recall=given.recall if given.approximate else None,
     )
 
 

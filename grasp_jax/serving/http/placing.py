@@ -113,7 +113,9 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         larger = snapshot.programs.shapes._replace(capacity=capacity_for(last))
         grown = take_snapshot(artifact, larger)
         assert grown is not None
-        return dataclasses.replace(grown, removed=snapshot.removed, number=snapshot.number)
+        return dataclasses.replace(
+            grown, removed=snapshot.removed, number=snapshot.number, index=snapshot.index
+        )
     vectors = _vectors_of_new(snapshot, artifact.features[first:last])
     given: Any = vectors
     if artifact.gated:

@@ -13,6 +13,7 @@ from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.export import filled_up
 from grasp_jax.serving.histories import query_vectors
+from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms, Placed
 
 NO_ROWS = np.empty(0, np.int32)
@@ -47,6 +48,7 @@ class Snapshot:
       placed: the items, filled up to the capacity, on the device.
       removed: rows that are not recommended.
       number: 1 for the first model of a service, one more for each that is loaded.
+      index: for approximate search; None: answers are exact.
     """
 
     artifact: Artifact
@@ -57,6 +59,7 @@ class Snapshot:
     placed: Placed
     removed: frozenset[int]
     number: int
+    index: Index | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -124,6 +127,17 @@ class Snapshot:
         lengths = np.ones(size, np.int32)
         lengths[: len(people)] = [len(own) for own in newest]
         queries = [_rows(own, size) for own in self._queries(people)] if self.artifact.gated else []
+        known = self.programs.states[size, length](
+            self.parameters, self.placed.items, histories, lengths, *queries
+        )
+        if self.index is not None and not masked:
+            states = np.asarray(known)[: len(people)]
+            served, unwanted = (
+                self.served[: len(self.catalogue.ids)],
+                [own.left_out for own in people],
+            )
+            if found := self.index.answer(states, self.vectors, served, unwanted, shapes.pool):
+                return found
         left_out: np.ndarray
         if masked:
             left_out = np.zeros((size, shapes.capacity), bool)
@@ -136,13 +150,10 @@ class Snapshot:
             left_out = np.full((size, LEFT_OUT), -1, np.int32)
             for line, person in zip(left_out, people, strict=False):
                 line[: len(person.left_out)] = person.left_out
-        known = self.programs.states[size, length](
-            self.parameters, self.placed.items, histories, lengths, *queries
-        )
-        found = self.programs.best[size, masked](
+        best = self.programs.best[size, masked](
             self.parameters, known, self.placed.items, self.is_open, left_out
         )
-        return _answers(found, len(people))
+        return _answers(best, len(people))
 
     def nearest(self, rows: Sequence[int]) -> list[Answer]:
         """The items nearest to each of some items, and their cosines."""
