@@ -21,8 +21,8 @@ def top_k(scores: jax.Array, k: int) -> Best:
     """As `jax.lax.top_k` of [b, n]."""
     groups = scores.shape[1] // GROUP
     if groups <= k:
-        found: Best = tuple(jax.lax.top_k(scores, k))
-        return found
+        best, places = jax.lax.top_k(scores, k)
+        return best, places
     whole, rest = scores[:, : groups * GROUP], scores[:, groups * GROUP :]
     grouped = whole.reshape(len(scores), groups, GROUP)
     leading = _leading(grouped.max(axis=-1), k)

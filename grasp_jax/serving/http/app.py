@@ -41,13 +41,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {422: REFUSED, 503: REFUSED}
 
 
 def create_app(
-    service: Service, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+    service: Service,
+    start: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+    second: Service | None = None,
 ) -> FastAPI:
     """The routes.
 
     Args:
       service: what answers.
       start, stop: called when the server starts, before the first request, and when the last one was answered.
+      second: another model that the page shows beside the first; None: there is none.
     """
 
     @contextlib.asynccontextmanager
@@ -68,8 +72,9 @@ def create_app(
     app.add_exception_handler(UserError, _as_line)
 
     add_answers(app, service)
+    add_comparison(app, service, second)
     add_changes(app, service)
-    add_probes(app, service)
+    add_probes(app, service, second)
     return app
 
 
@@ -99,6 +104,19 @@ def add_answers(app: FastAPI, service: Service) -> None:
         return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
 
 
+def add_comparison(app: FastAPI, service: Service, second: Service | None) -> None:
+    """The route that asks the second model."""
+
+    @app.post("/compare", responses=RESPONSES, openapi_extra=_body_of(Recommend))
+    async def compare(request: Request) -> Response:
+        """What the model of --compare recommends; requests and answers are those of /recommend."""
+        if second is None:
+            raise Refused(
+                404, "compare: there is no second model; start the service with --compare=FOLDER"
+            )
+        return _json(await second.recommend(await _asked(Recommend, request, service)))
+
+
 def add_changes(app: FastAPI, service: Service) -> None:
     """Routes that change what is recommended."""
 
@@ -119,7 +137,7 @@ def add_changes(app: FastAPI, service: Service) -> None:
         return _json(await service.reload(read(Reload, body or b"{}", service.settings.limits)))
 
 
-def add_probes(app: FastAPI, service: Service) -> None:
+def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
     """Routes that say how the service is."""
 
     @app.get("/health")
@@ -130,25 +148,30 @@ def add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/ready")
     async def ready() -> Response:
         """Whether the model answers: 200, or 503 while it is loaded and when the service stops."""
-        about: dict[str, Any] = {"status": service.state}
-        if service.state != "ready":
-            return _json(about, 503)
-        snapshot = service.served.snapshot
-        artifact = snapshot.artifact
-        about |= {
-            "model": snapshot.number,
-            "method": artifact.method,
-            "backbone": artifact.backbone,
-        }
-        about |= {"items": len(snapshot.by_popularity), "users": service.served.users is not None}
-        about["search"] = "exact" if snapshot.index is None else "approximate"
-        about["recall"] = 1.0 if snapshot.index is None else snapshot.index.recall
-        return _json(about)
+        loading = [own.state for own in (service, second) if own and own.state != "ready"]
+        if loading:
+            return _json({"status": loading[0]}, 503)
+        about = {"status": "ready", **_about(service)}
+        return _json(about | ({} if second is None else {"compare": _about(second)}))
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _about(service: Service) -> dict[str, Any]:
+    """The model that a service has."""
+    snapshot, users = service.served
+    return {
+        "model": snapshot.number,
+        "method": snapshot.artifact.method,
+        "backbone": snapshot.artifact.backbone,
+        "items": len(snapshot.by_popularity),
+        "users": users is not None,
+        "search": "exact" if snapshot.index is None else "approximate",
+        "recall": 1.0 if snapshot.index is None else snapshot.index.recall,
+    }
 
 
 async def _asked(kind: type[Asked], request: Request, service: Service) -> Asked:

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; the loopback by default"
     )
+    made.add_argument("--compare", help="a second model, which the page shows beside the first one")
     made.add_argument("--data", help="folder of interactions, for the users of a saved model")
     made.add_argument("--models", help="folder below which POST /reload may name a model")
     made.add_argument(
@@ -140,7 +141,9 @@ def _status(arguments: Sequence[str]) -> int:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
-        return serve(pathlib.Path(given.model), given.data, settings, (given.host, given.port))
+        compare = None if given.compare is None else pathlib.Path(given.compare)
+        address = given.host, given.port
+        return serve(pathlib.Path(given.model), given.data, settings, address, compare)
     except UserError as error:
         return _failed(str(error), REFUSED)
     except KeyboardInterrupt:

@@ -58,7 +58,7 @@ class Shapes(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A catalogue on the device, filled up to C rows.
+    """A catalogue on the device, filled up to C rows; or the shapes of one, or rows that are to be written into one.
 
     Attributes:
       items: what programs read of items, as `programs.scores_of` takes it; without gates their vectors.
@@ -67,8 +67,8 @@ class Placed(NamedTuple):
     """
 
     items: Any
-    alone: jax.Array | None
-    inverse: jax.Array
+    alone: Any
+    inverse: Any
 
     @property
     def vectors(self) -> jax.Array:

@@ -23,6 +23,7 @@ ALWAYS = (*PROBES, "/metrics")  # and those that are answered however many other
 ROUTES = (
     *OPEN,
     "/recommend",
+    "/compare",
     "/similar",
     "/items",
     "/reload",

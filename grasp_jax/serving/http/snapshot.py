@@ -87,7 +87,8 @@ class Snapshot:
         """[n, D] vectors of length one of item rows [n]."""
         vectors: np.ndarray = self.vectors[rows]
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        return vectors / np.maximum(lengths, 1e-12)
+        found: np.ndarray = vectors / np.maximum(lengths, 1e-12)
+        return found
 
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
