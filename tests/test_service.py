@@ -689,6 +689,26 @@ def test_an_answer_says_which_items_of_the_history_it_is_like(running: Running) 
     assert "why" not in running.post("/recommend", histories=[history])["results"][0]["items"][0]
 
 
+def test_a_second_model_answers_beside_the_first(folders: pathlib.Path, running: Running) -> None:
+    """The page would show one model twice, or ask a model that is not there."""
+    refused = running.client.post("/compare", json={"histories": [[5]]})
+    assert refused.status_code == 404 and "--compare=FOLDER" in refused.json()["error"]
+    other = Running(folders / "saved", _with(batch_sizes=(1,), lengths=()))
+    asked = {"histories": [[5, 9]], "k": 4}
+    assert other.client.delete("/items/40").status_code == 200
+    app = create_app(running.service, _nothing, _nothing, other.service)
+    client = TestClient(app)
+    for route, by in (("/recommend", running), ("/compare", other)):
+        assert client.post(route, json=asked).json() == by.post("/recommend", **asked)
+    about = client.get("/ready").json()
+    assert about["items"] == 100 and about["compare"]["items"] == 99
+    assert "compare" not in running.client.get("/ready").json()
+    bad = client.post("/compare", json={"histories": [[5]], "k": 0})
+    assert bad.status_code == 422 and "k: 0" in bad.json()["error"]
+    other.service.stop()
+    assert client.get("/ready").status_code == 503
+
+
 def test_the_page_needs_no_token_and_nothing_from_elsewhere(folders: pathlib.Path) -> None:
     """The page could not ask for the token; or it would send what people look at to others."""
     made = Running(folders / "saved", _with(token=SECRET))

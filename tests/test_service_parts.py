@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from grasp_jax.serving.answers import Answer
+from grasp_jax.serving.artifact import Catalogue
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.diversity import diversified
@@ -126,3 +127,19 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refusal(read_token, {TOKEN: "with blanks in between"}), ("blanks",))
     monkeypatch.setenv(TOKEN, SECRET)
     assert settings_of(parser().parse_args(["model", "--host=0.0.0.0"])).token == SECRET
+
+
+def test_items_that_come_later_have_rows_behind_the_others() -> None:
+    """A new item would be found by the row of another, where what was found of the old ones is kept."""
+    old = Catalogue(np.array([7, 5]), np.array(["Red", "Blue"]), np.array([1, 4]), {})
+    more = Catalogue(np.array([9]), np.array(["A longer TITLE"]), np.array([0]), {})
+    fresh = old.followed_by(more)
+    assert old.rows == {"7": 0, "5": 1} and old.folded_titles == ["red", "blue"]
+    kept = old.followed_by(more)
+    assert {"rows", "folded_titles"} <= vars(kept).keys() and "rows" not in vars(fresh)
+    for both in (fresh, kept):
+        assert both.rows == {"7": 0, "5": 1, "9": 2}
+        assert both.folded_titles == ["red", "blue", "a longer title"]
+        assert both.titles.tolist() == ["Red", "Blue", "A longer TITLE"]
+        assert both.by_count.tolist() == [1, 0, 2]
+    assert old.rows == {"7": 0, "5": 1}

@@ -25,6 +25,8 @@ from grasp_jax.serving.http.snapshot import Snapshot
 from grasp_jax.serving.programs import VECTORS, answering, without_kernels
 from grasp_jax.serving.vectors import item_vectors
 
+ALIGNED = 64  # bytes
+
 
 def shapes_of(
     artifact: Artifact, batch_sizes: tuple[int, ...], lengths: tuple[int, ...], most_items: int
@@ -64,12 +66,11 @@ def take_snapshot(
       UserError: gates ask with other vectors at each place of a history.
     """
     artifact = without_kernels(artifact)
-    of, placed = answering(artifact), place(artifact)
-    vectors = (
-        item_vectors(artifact, placed.params, placed.features)
-        if artifact.gated
-        else of.items[VECTORS]
-    )
+    placed = place(artifact)
+    params, of = placed.params, answering(artifact, placed)
+    alone = item_vectors(artifact, params, placed.features) if artifact.gated else None
+    del placed  # features are as large as the vectors that were made of them
+    vectors = of.items[VECTORS] if alone is None else alone
     shapes = shapes._replace(width=vectors.shape[1])
     programs: FixedPrograms | None
     if earlier is not None and earlier.programs.key == key_of(of, shapes):
@@ -79,18 +80,19 @@ def take_snapshot(
     if programs is None:
         return None
     inverse = _filled(_inverse(vectors), shapes.capacity)
+    del vectors
     items: dict[str, jax.Array] = {
         name: _filled(of.items.pop(name), shapes.capacity) for name in list(of.items)
     }
     catalogue = (
-        Placed(items, _filled(vectors, shapes.capacity), inverse)
-        if artifact.gated
-        else Placed(items[VECTORS], None, inverse)
+        Placed(items[VECTORS], None, inverse)
+        if alone is None
+        else Placed(items, _filled(alone, shapes.capacity), inverse)
     )
     made = Snapshot(
         artifact=artifact,
         base=artifact,
-        params=placed.params,
+        params=params,
         programs=programs,
         parameters={name: jnp.asarray(array) for name, array in of.parameters.items()},
         placed=catalogue,
@@ -176,5 +178,12 @@ def _inverse(vectors: np.ndarray) -> np.ndarray:
 
 
 def _filled(rows: np.ndarray, capacity: int) -> jax.Array:
-    """[V, ...] rows filled up with zeros, on the device."""
-    return jnp.asarray(np.pad(rows, [(0, capacity - len(rows)), *[(0, 0)] * (rows.ndim - 1)]))
+    """[V, ...] rows filled up with zeros, on the device; on a CPU in memory that is not copied, for it begins where XLA wants it."""
+    shape = (capacity, *rows.shape[1:])
+    size = rows.dtype.itemsize * int(np.prod(shape))
+    room = np.empty(size + ALIGNED, np.uint8)
+    begin = -room.ctypes.data % ALIGNED
+    whole = room[begin : begin + size].view(rows.dtype).reshape(shape)
+    whole[: len(rows)] = rows
+    whole[len(rows) :] = 0
+    return jnp.asarray(whole)

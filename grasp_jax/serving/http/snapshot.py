@@ -93,7 +93,7 @@ class Snapshot:
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
         """[V] rows that may be recommended, the most bought ones first."""
-        order = np.argsort(-self.catalogue.counts, kind="stable").astype(np.int32)
+        order = self.catalogue.by_count
         kept: np.ndarray = order[self.served[order]]
         return kept
 
