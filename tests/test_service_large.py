@@ -17,8 +17,8 @@ from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.indexing import with_index
 from tests.refusal import assert_names, refusal
+from tests.running_service import Running, assert_equal, with_settings
 from tests.test_export import SMALL
-from tests.test_service import Running, _with, assert_equal
 
 ITEMS = 700  # in 1,536 rows, those of new items among them
 
@@ -54,7 +54,7 @@ def running(
 ) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("large") / "saved"
     model.save(folder)
-    made = Running(folder, _with(batch_sizes=(1, 8), lengths=()))
+    made = Running(folder, with_settings(batch_sizes=(1, 8), lengths=()))
     yield made
     made.service.stop()
 
@@ -115,7 +115,7 @@ def test_blocks_of_a_gated_model(
     """Gates would be asked with the texts of another block."""
     gj.Recommender(method="grasp", backbone="gru4rec", **SMALL).fit(shop, tmp_path / "run")
     model = gj.Recommender.load(tmp_path / "run")
-    made = Running(tmp_path / "run", _with(batch_sizes=(8,), lengths=()))
+    made = Running(tmp_path / "run", with_settings(batch_sizes=(8,), lengths=()))
     assert_names(
         refusal(with_index, made.service.served.snapshot, 0.9, []),
         ("--approximate", "grasp", "gates"),
@@ -136,7 +136,7 @@ def approximate(
     model.save(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_scann, "TREE_ROWS", 1)
-        made = Running(folder, _with(batch_sizes=(8,), lengths=(), recall=0.95))
+        made = Running(folder, with_settings(batch_sizes=(8,), lengths=(), recall=0.95))
     yield made
     made.service.stop()
 
