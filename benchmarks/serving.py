@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -155,7 +156,7 @@ def under_change(
 ) -> dict[str, dict[str, Any]]:
     """Statuses and times of requests while the model is loaded again, and while items go and come back."""
     item = json.loads(bodies.read_text(encoding="utf-8").splitlines()[0])["histories"][0][0]
-    removed = [("DELETE", f"/items/{item}", None)]
+    removed = [("DELETE", f"/items/{urllib.parse.quote(str(item), safe='')}", None)]
     back = [("PUT", "/items", {"items": [{"item": item, "title": "again"}]})]
     found = {}
     for name, changes in (("reload", [("POST", "/reload", {})]), ("items", 3 * (removed + back))):
