@@ -15,6 +15,8 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import print_messages
 from tests.command_line import QUICK
 
+pytest.register_assert_rewrite("tests.running_service")  # before a test imports it
+
 # Compiling is most of the time that small programs take, here and in processes that tests start.
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
