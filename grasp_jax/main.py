@@ -1,7 +1,21 @@
-"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend|audit]`.
+"""Trains, evaluates and uses sequential recommenders that read text: `grasp-jax`, or `python -m grasp_jax.main`.
 
-`--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left. `--mode=plan` needs no workdir: it prints what
-a config needs of devices, and trains nothing. Any field of the config: `--config.a.b=value`. Exit statuses: `docs/errors.md`.
+A first run on a synthetic shop, then recommendations for all its users; later calls read the config from the workdir:
+
+    grasp-jax --config=configs/quickstart.py --workdir=runs/quickstart
+    grasp-jax --workdir=runs/quickstart --mode=recommend --out=recommendations.csv
+
+Your own data, other methods, and any other field of the config (docs/config.md):
+
+    grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
+    grasp-jax --config=configs/quickstart.py --workdir=runs/two --config.model.method=sasrec_ce,grasp_plus
+
+Without a run: compare finished ones, and say what a config needs of devices:
+
+    grasp-jax --mode=report --runs=runs/mine,runs/two --out=report
+    grasp-jax --config=configs/industry.py --mode=plan
+
+All modes: docs/command-line.md. Exit statuses and messages: docs/errors.md.
 """
 
 # From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in
@@ -16,6 +30,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.log import print_messages
 from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
@@ -51,6 +66,10 @@ def _of_a_thread(unraised: Any) -> None:
 
 
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
+    if "--version" in sys.argv[1:]:
+        print(f"grasp-jax {__version__}")
+        return
+    sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also for `grasp-jax`
     from absl import app, flags, logging
 
     from grasp_jax import command
