@@ -5,6 +5,7 @@ python -m benchmarks.readme_tables
 
 import json
 import pathlib
+import textwrap
 from typing import Any
 
 from benchmarks import results_words
@@ -243,7 +244,10 @@ def _step(record: dict[str, Any]) -> str:
 
 def _describing(record: dict[str, Any]) -> str:
     machine, sizes, runs = record["machine"], record["sizes"], record["runs"]
-    header = "| run | answers | requests | most in flight | kills | asked again | of them though kept | answers/s | of what is allowed |"
+    header = (
+        "| run | answers | requests | most in flight | kills | requested again | of these, stored already | answers/s | "
+        "share of the limit |"
+    )
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     for name, run in runs.items():
         keys = (
@@ -265,20 +269,19 @@ def _describing(record: dict[str, Any]) -> str:
             + " |"
         )
     rates = {
-        "ours": runs["well_behaved"]["rounds"],
-        "a bare asyncio client, which looks at no answer,": record["bare_client_rounds"],
+        "this client": runs["well_behaved"]["rounds"],
+        "a bare asyncio client, which checks no answer,": record["bare_client_rounds"],
     }
     spread = "; ".join(
         f"{who} {', '.join(f'{rate:.0f}' for rate in own)}" for who, own in rates.items()
     )
-    return (
-        f"{sizes['items']:,} items and {sizes['users']} users, {sizes['concurrency']} requests in flight, {sizes['think']:g} s to think:\n"
-        f"the server allows {record['allowed_per_second']:.0f} requests a second. {machine['cores']} cores of {machine['cpu']}, of which\n"
-        f"other processes used {record['cores_used_by_others'] or 0:.1f} meanwhile; client and server share the rest, and rates move\n"
-        f"with it. Answers a second by the well-behaved server, round by round in turn: {spread}. The median stands below.\n\n"
-        + "\n".join(lines)
-        + "\n"
+    text = (
+        f"{sizes['items']:,} items and {sizes['users']} users, {sizes['concurrency']} requests in flight, {sizes['think']:g} s for each "
+        f"answer: the server allows {record['allowed_per_second']:.0f} requests a second. {machine['cores']} cores of {machine['cpu']}; "
+        f"other processes used {record['cores_used_by_others'] or 0:.1f} cores meanwhile, and client and server shared the rest. Answers a "
+        f"second by the server that behaves well, in three rounds in turn: {spread}. The table has the median."
     )
+    return textwrap.fill(text, 140, break_on_hyphens=False) + "\n\n" + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
