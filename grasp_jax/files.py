@@ -47,7 +47,7 @@ def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new file beside `path`, which takes its place at the end; no other process has one of the same name."""
+    """A new file next to `path`, which replaces it at the end; no other process has one of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
     UNFINISHED.add(partial)
@@ -196,7 +196,7 @@ def read_text(path: pathlib.Path, mend: str) -> str:
 
 
 def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarray:
-    """An `.npy` file; its header is compared with its size before memory is asked for.
+    """An `.npy` file; its header is compared with its size before memory is allocated.
 
     Raises:
       UserError: the file is missing, or is not a whole array.

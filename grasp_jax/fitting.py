@@ -26,7 +26,7 @@ from grasp_jax.workdir import working_alone
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained model beside the data that it was trained on.
+    """A trained model with the data that it was trained on.
 
     Attributes:
       dataset: the data.

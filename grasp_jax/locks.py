@@ -1,7 +1,7 @@
 """One process at a time in a folder, also where the folder is on a file system that several hosts share.
 
 The lock is a file that says who holds it. Its holder touches it every half minute; it may be taken over where its process has died (on the
-same host) or has not touched it for ten minutes (on another one, whose processes cannot be asked for).
+same host) or has not touched it for ten minutes (on another one, whose processes cannot be looked up).
 """
 
 import contextlib

@@ -64,6 +64,6 @@ def show_progress(stream: TextIO | None = None) -> None:
     if logger.handlers or logger.level != logging.NOTSET or root_shows:
         return
     print_messages(stream)
-    if root.handlers:  # which go on getting warnings; progress is ours to show
+    if root.handlers:  # they still get warnings; progress is shown by this package
         logger.handlers[-1].addFilter(lambda record: record.levelno < logging.WARNING)
         logger.addHandler(_ToRoot(logging.WARNING))

@@ -88,7 +88,7 @@ def _ended(work: Callable[[], Any]) -> int:
     except UserError as error:
         return _failed(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
         return _failed(refusal) if (refusal := explained(error)) else _unexpected(error)

@@ -186,14 +186,14 @@ def recommend(run: Run, options: Options) -> None:
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
         print(
-            f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}"
+            f"{len(served.skipped)} ids get no recommendations, the first is {served.skipped[0][0]!r}; reasons: {why}"
         )
 
 
 def refit(run: Run, options: Options) -> None:
     """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}; nothing is held back now")
+    print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
     workdir = refit_workdir(run)
     fit(refit_config(run, chosen), workdir, run.dataset)
     print(f"the model for production is in {workdir}: --mode=recommend --workdir={workdir}")
@@ -212,7 +212,7 @@ def export(run: Run, options: Options) -> None:
 
 
 def represent(run: Run, options: Options) -> None:
-    """Writes the vectors of all users and items, by the trained model that validation prefers; of a folder that is there what changed."""
+    """Writes the vectors of all users and items, by the trained model that validation prefers; in an existing folder, the changed ones."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=represent: started with {jax.process_count()} processes; expected one, for one process writes the files"
@@ -263,7 +263,7 @@ def report(options: Options) -> None:
 
 
 def plan(config: Config, workdir: str | None) -> None:
-    """Prints what a step of the config holds, moves and computes on each device, and the fewest devices that hold it."""
+    """Prints the memory, traffic and arithmetic of a step on each device, and the fewest devices with enough memory."""
     folder = pathlib.Path(config.knowledge.path or pathlib.Path(workdir or "") / "knowledge")
     print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
 
