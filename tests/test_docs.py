@@ -319,3 +319,16 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
     there = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert listed == there
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_no_line_becomes_a_list_by_accident(path: pathlib.Path) -> None:
+    """A sentence that is wrapped before "2. " or "- " would be shown as a new point of a list."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    before = ""
+    for line in text.splitlines():
+        number = re.match(r"\s*(\d+)\. ", line)
+        if number and before.strip() and not re.match(r"\s*(\d+\.|\||#)", before):
+            follows = re.match(r"\s{2,}\S", before) and not line.startswith("  ")
+            assert follows, f"{name_of(path)}: {line[:60]}"
+        before = line
