@@ -56,9 +56,9 @@ def training(record: Record) -> Comparison:
         f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
         best["epoch_seconds"] / ours["epoch_seconds"],
         machine(record),
-        f"All {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes; the rivals were stopped after {shared} epochs."
-        f"{others} They compute "
-        f"{record['sizes']['max_length']} positions for each history, and most histories here are far shorter. "
+        f"All {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes; the rivals were stopped after "
+        f"{shared} epochs.{others} They compute {record['sizes']['max_length']} positions for each history, and most histories "
+        f"here are far shorter. "
         f"Validation NDCG@10 after {shared} epochs: {alike}.",
     )
 
