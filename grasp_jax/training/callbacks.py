@@ -2,8 +2,8 @@
 
     recommender.fit(shop, callbacks=[lambda record: print(record.epoch, record.valid_score)])
 
-Of several processes the first one alone calls. After a resume the epochs since the newest
-checkpoint are trained, and told, again.
+With several processes only the first one calls callbacks. After a resume the epochs since the newest
+checkpoint are trained again, and callbacks are called for them again.
 """
 
 import contextlib
