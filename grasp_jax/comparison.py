@@ -31,7 +31,7 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
 
     Returns:
       A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second less the first's),
-      low and high (95 % interval), p_value, and seeds (the smaller number of the two; with 1 nothing is known about the difference between seeds).
+      low and high (95 % interval), p_value, and seeds (the smaller number of the two).
 
     Raises:
       UserError: fewer than two models, one that is not fitted, or models that were tested on different data or by different rules.
