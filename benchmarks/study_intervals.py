@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.record import save
-from benchmarks.study_late_fusion import BASELINE, LOSSES, Trial, label, loss
+from benchmarks.study_late_fusion import BASELINE, LOSSES, Trial, by_trial
 from benchmarks.study_records import PROTOCOLS, path_of
 from grasp_jax.evaluation.significance import compare, ndcg_gains
 from grasp_jax.report.runs import read_run
@@ -46,16 +46,19 @@ def _difference(base: np.ndarray, own: np.ndarray) -> list[float]:
 
 def _gains(folders: Sequence[str]) -> Gains:
     gains: Gains = {}
-    for folder in map(pathlib.Path, folders):
-        run = read_run(folder)
-        for row in run.rows:
-            if row["group"] != "all":
-                continue
-            method, seed, protocol = row["method"], row["seed"], row["protocol"]
-            stored = folder / "ranks" / f"{method}-{row['backbone']}-seed{seed}-{protocol}.npz"
-            with np.load(stored, allow_pickle=False) as ranks:
-                by_protocol = gains.setdefault((label(run.name, method), loss(run, method)), {})
-                by_protocol.setdefault(protocol, []).append(ndcg_gains(ranks["rank"]))
+    runs = {
+        read.name: (path, read) for path in map(pathlib.Path, folders) for read in [read_run(path)]
+    }
+    for trial, parts in by_trial([run for _, run in runs.values()]).items():
+        for run, method in parts:
+            for row in run.rows:
+                if row["group"] != "all" or row["method"] != method:
+                    continue
+                protocol = row["protocol"]
+                name = f"{method}-{row['backbone']}-seed{row['seed']}-{protocol}.npz"
+                with np.load(runs[run.name][0] / "ranks" / name, allow_pickle=False) as ranks:
+                    by_protocol = gains.setdefault(trial, {})
+                    by_protocol.setdefault(protocol, []).append(ndcg_gains(ranks["rank"]))
     return gains
 
 

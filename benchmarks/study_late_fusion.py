@@ -70,13 +70,49 @@ def loss(run: Run, method: str) -> str:
     return LOSSES[own if named == "auto" else named]
 
 
-def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
-    """What was measured of each label by each loss, in the order of the runs; seeds of several runs together."""
+def by_trial(runs: Sequence[Run]) -> dict[Trial, list[tuple[Run, str]]]:
+    """The runs of each label by each loss, with the method's name there.
+
+    Of runs with different dropout those stay whose rate validation prefers. A run that has tried several rates has rows of its best alone,
+    so the best of all is among the rates of the rows.
+    """
     found: dict[Trial, list[tuple[Run, str]]] = {}
     for run in runs:
         for method, _ in trials(run):
             found.setdefault((label(run.name, method), loss(run, method)), []).append((run, method))
-    return {trial: _together(parts) for trial, parts in found.items()}
+    return {trial: _of_best_dropout(parts) for trial, parts in found.items()}
+
+
+def _of_best_dropout(parts: Sequence[tuple[Run, str]]) -> list[tuple[Run, str]]:
+    rates = [dropout(run, method) for run, method in parts]
+    if len(set(rates)) == 1:
+        return list(parts)
+    scores: dict[float, list[float]] = {}
+    for part, rate in zip(parts, rates, strict=True):
+        scores.setdefault(rate, []).extend(_validation(*part, rate))
+    best = max(scores, key=lambda rate: np.mean(scores[rate]))
+    return [part for part, rate in zip(parts, rates, strict=True) if rate == best]
+
+
+def dropout(run: Run, method: str) -> float:
+    """Of the model that was tested."""
+    rate: float = next(row["dropout"] for row in run.rows if row["method"] == method)
+    return rate
+
+
+def _validation(run: Run, method: str, rate: float) -> list[float]:
+    """Best validation NDCG@10 of each seed."""
+    best: dict[int, float] = {}
+    for record in run.epochs:
+        if (record["method"], record["dropout"]) == (method, rate):
+            seed = record["seed"]
+            best[seed] = max(best.get(seed, 0.0), record["valid_ndcg@10"])
+    return list(best.values())
+
+
+def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
+    """What was measured of each label by each loss, in the order of the runs; seeds of several runs together."""
+    return {trial: _together(parts) for trial, parts in by_trial(runs).items()}
 
 
 def _together(parts: Sequence[tuple[Run, str]]) -> Run:
@@ -107,7 +143,8 @@ def ahead() -> Page:
             else f"{difference[0]:+.2f} [{difference[1]:+.2f}, {difference[2]:+.2f}]"
         )
         line = _by_protocol(run, method, backbone, name, by)
-        body.append([*line, over, f"{_minutes(run):.0f}"])
+        rate = f"{dropout(run, method):g}" if by else ""
+        body.append([*line, over, rate, f"{_minutes(run):.0f}"])
         groups.append(
             [_words(name), by]
             + [
@@ -116,7 +153,7 @@ def ahead() -> Page:
                 for group in BY_GROUP
             ]
         )
-    header = [*BY_PROTOCOL, "full_unseen NDCG@10 less SASRec's", "minutes of training"]
+    header = [*BY_PROTOCOL, "full_unseen NDCG@10 less SASRec's", "dropout", "minutes of training"]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     note = "In brackets: 95 % interval over users, and over seeds where there are several"
     of_groups = ["method", "loss"] + [

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import studies, study_intervals, study_late_fusion, study_records
 from grasp_jax.evaluation.metrics import ndcg_at_10
+from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 from tests.test_report import SEEDS, workdir
 
@@ -122,6 +123,30 @@ def test_seeds_of_one_row_in_two_runs_are_one_row(
             ("llm_esr", "BCE"): 40.5,
         }
     )
+
+
+def test_rows_are_of_the_dropout_that_validation_prefers() -> None:
+    """The test would choose the rate, or a row be the mean over models of different rates."""
+
+    def tried(name: str, rate: float, valid: float, test: float) -> Run:
+        row = {"method": "llminit", "backbone": "sasrec", "dropout": rate, "seed": 42}
+        rates = [rate, rate - 0.1]  # the run has tried another, which is worse
+        epochs = [
+            {**row, "dropout": each, "epoch": k, "valid_ndcg@10": valid - 0.01 * k - n}
+            for n, each in enumerate(rates)
+            for k in range(2)
+        ]
+        rows = [{**row, "protocol": "full", "group": "all", "NDCG@10": test}]
+        return Run(name, {"train": {"loss": "ce"}}, {"rows": rows}, epochs, {}, {})
+
+    runs = [
+        tried("ahead-llminit", 0.5, 0.3, 0.9),
+        tried("ahead-dropouts", 0.7, 0.4, 0.1),
+        tried("ahead-llminit-seed43", 0.5, 0.2, 0.8),
+    ]
+    ((trial, run),) = study_late_fusion.merged(runs).items()
+    assert trial == ("llminit", "cross-entropy")
+    assert [row["NDCG@10"] for row in run.rows] == [0.1]
 
 
 def test_differences_are_those_of_the_ranks(tmp_path: pathlib.Path) -> None:

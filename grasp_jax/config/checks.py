@@ -150,6 +150,27 @@ class Choice(Check):
             raise UserError(f"{where}: {shown(value)}; expected one of {', '.join(self.names)}")
 
 
+class Joined(Check):
+    """A word, or several names joined by +.
+
+    Attributes:
+      words: what may stand alone.
+      names: what may be joined; each at most once.
+    """
+
+    def __init__(self, words: Sequence[str], names: Sequence[str]) -> None:
+        self.words, self.names = words, names
+
+    def __call__(self, where: str, value: Any, default: object) -> None:
+        TEXT(where, value, default)
+        parts = value.split("+")
+        joined = set(parts) <= set(self.names) and len(set(parts)) == len(parts)
+        if value not in self.words and not joined:
+            raise UserError(
+                f"{where}: {shown(value)}; expected {' or '.join(self.words)}, or some of {', '.join(self.names)}, joined by +"
+            )
+
+
 class Texts(Check):
     """A tuple of texts, such as names of columns."""
 

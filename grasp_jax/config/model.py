@@ -14,6 +14,7 @@ from grasp_jax.config.checks import (
     TEXT,
     WEIGHT,
     Choice,
+    Joined,
     Numbers,
     Real,
     Whole,
@@ -22,6 +23,7 @@ from grasp_jax.config.fields import NOTHING, Section, field
 
 KERNELS = Choice("auto", "xla", "pallas")
 GATES = Choice("paper", "learned", "none", "softmax")
+PARTS = ("id", "text", "company", "match")  # of late fusion
 QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")
 QUERIES_BY_INTERACTION = ("two_fold", "prefix")
 
@@ -96,6 +98,14 @@ class PlusConfig(Section):
         LENGTH,
         "Of late fusion: root mean square length of the text vectors that towers read.",
         before=16.0,
+    )
+    parts: str = field(
+        "validated",
+        Joined(("validated", "all"), PARTS),
+        "Of late fusion: the parts whose scores are added, some of id, text, company and match, joined by +, such as "
+        "id+text | all | validated, all but those without which validation is better, by more than two standard "
+        "errors, when training has ended.",
+        before="all",
     )
     match_weight: float = field(
         5.0,

@@ -32,6 +32,7 @@ from grasp_jax.training.callbacks import (
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.epochs import Epoch, make_epoch
 from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.parts import without_harmful_parts
 from grasp_jax.training.records import is_of
 from grasp_jax.training.run_epoch import TrainedEpoch, compile_steps, run_epoch
 from grasp_jax.training.saving import Saver
@@ -83,6 +84,8 @@ def train(
                 job.records.append(record.as_line())
             stop_wanted = listeners.epoch(records)
             ends = stop_wanted or not snapshot.progress.goes_on(config.max_epochs)
+            if ends:
+                snapshot = _choose_parts(job, saver, snapshot)
             _save_if_due(job, saver, snapshot, trained.wish, ends)
             shown.epoch_done(
                 int(snapshot.progress.epoch), _shown(trained, snapshot.progress, active)
@@ -165,6 +168,14 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
         saver.note_better()
         best_params = _keep_better(best_params, params, everywhere(job.data.mesh, better))
     return Snapshot(snapshot.state, best_params, progress), scores
+
+
+def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:
+    """Leaves out what validation is better without, at the end of training."""
+    chosen = without_harmful_parts(job, snapshot)
+    if chosen is not snapshot:
+        saver.note_better()
+    return chosen
 
 
 @jax.jit

@@ -6,7 +6,6 @@ import numpy as np
 
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.evaluation.protocols import SAMPLED, UNSEEN
-from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.ranking import full_ranks, sampled_ranks
 from grasp_jax.models.sequence_model import SequenceModel
@@ -35,13 +34,15 @@ def validate(
     scores = np.full(len(progress.stopped), UNKNOWN)
     for m in progress.active:
         scores[m] = ndcg_at_10(
-            _ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data, data.valid)
+            validation_ranks(Ranker.of(model, one_of(params, m), data.device, data.tables), data)
         )
     return scores
 
 
-def _ranks(ranker: Ranker, data: TrainingData, valid: EvaluationSet) -> np.ndarray:
-    """[n] int32 ranks of the validation targets by one replica."""
+def validation_ranks(ranker: Ranker, data: TrainingData) -> np.ndarray:
+    """[n] int32 ranks of the validation targets by one replica, by the protocol `data.select`."""
+    valid = data.valid
+    assert valid is not None
     if data.select == SAMPLED:
         return sampled_ranks(ranker, valid)
     ranks = full_ranks(ranker, valid, data.item_block, data.valid_seen)

@@ -10,6 +10,8 @@ from grasp_jax.models.backbones.base import AroundBackbone
 from grasp_jax.models.backbones.fixed import PooledHistory
 from grasp_jax.models.batch import parts_of_towers
 
+PART_WEIGHTS = "part_weights"  # [P] by which the states of each part are multiplied
+
 
 class Towers(AroundBackbone):
     """States of several backbones, side by side.
@@ -19,11 +21,15 @@ class Towers(AroundBackbone):
       features: D, of one tower.
       dropouts: of each tower its rate of dropout, or None for the rate that the config's `model.dropout` gives.
       match_decay: `decay` of `PooledHistory`, which makes the history's side of the match, the text after the towers, if there is any.
+      kinds: name of each tower, and of the match where there is one, as `config.model.PARTS` has them. Empty: all count, always.
+      counted: the names of those that count outside of training; None: all, until `training.parts` chooses.
     """
 
     features: int
     dropouts: Sequence[float | None]
     match_decay: float = 1.0
+    kinds: Sequence[str] = ()
+    counted: Sequence[str] | None = None
 
     @nn.compact
     def __call__(
@@ -46,4 +52,13 @@ class Towers(AroundBackbone):
         if text.shape[-1]:
             pooled = PooledHistory(self.match_decay)
             states.append(pooled(text, segments, positions, None, places))
+        if self.kinds:
+            weights = self.param(PART_WEIGHTS, self._counted_at_start)
+            if dropout is None:  # each tower is trained as if it were alone
+                states = [weight * state for weight, state in zip(weights, states, strict=True)]
         return jnp.concatenate(states, axis=-1)
+
+    def _counted_at_start(self, _: jax.Array) -> jax.Array:
+        """[P] float32: 1 for the parts that count, else 0. Training leaves it as it is."""
+        counted = self.kinds if self.counted is None else self.counted
+        return jnp.array([float(kind in counted) for kind in self.kinds], jnp.float32)

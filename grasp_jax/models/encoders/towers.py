@@ -19,6 +19,7 @@ from grasp_jax.models.encoders.id_table import id_rows
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
+ID = "id"  # the part of the score that reads no table
 TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
 MATCH = "match"  # frozen table [V, 1]: weights of the cosine
 

@@ -20,7 +20,7 @@ from grasp_jax.models.company import companions, company_text
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import HolisticEncoder
 from grasp_jax.models.encoders.residual import ResidualEncoder
-from grasp_jax.models.encoders.towers import COMPANY, MATCH, TEXT, TowerEncoder
+from grasp_jax.models.encoders.towers import COMPANY, ID, MATCH, TEXT, TowerEncoder
 from grasp_jax.models.frozen import ITEM_TABLES, Bank, FrozenTable, Placement, of_bank
 from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 from grasp_jax.models.methods.llminit import (
@@ -151,15 +151,35 @@ class GRASPPlus(Method):
             raise UserError(
                 f"config.model.mlp: {config.model.mlp}; expected one width, of the text tower's hidden layer, as (256,)"
             )
+        named = set(plus.parts.split("+")) - {"all", "validated"}
+        if missing := sorted(named - set(_parts(plus))):
+            raise UserError(
+                f"config.model.plus.parts: {plus.parts!r} names {missing[0]}, which this model lacks; "
+                f"expected some of {', '.join(dict.fromkeys(_parts(plus)))}"
+            )
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
         """Of late fusion one backbone for each tower."""
         plus = config.plus
         if plus.fusion == "early":
             return backbone
-        ids: list[float | None] = [None] * plus.id_towers
-        texts = [plus.text_dropout] * (plus.text_towers + plus.company_towers)
-        return Towers(backbone, config.features, (*ids, *texts), plus.match_decay)
+        kinds = _parts(plus)
+        rates = {ID: None, TEXT: plus.text_dropout, COMPANY: plus.text_dropout}
+        dropouts = tuple(rates[kind] for kind in kinds if kind != MATCH)
+        return Towers(
+            backbone,
+            config.features,
+            dropouts,
+            plus.match_decay,
+            () if plus.parts == "all" else kinds,
+            None if plus.parts == "validated" else tuple(plus.parts.split("+")),
+        )
+
+
+def _parts(plus: PlusConfig) -> tuple[str, ...]:
+    """The parts of a late fusion's score: the name of each tower, then the match."""
+    towers = (ID,) * plus.id_towers + (TEXT,) * plus.text_towers + (COMPANY,) * plus.company_towers
+    return towers + ((MATCH,) if plus.match_weight else ())
 
 
 def _id_trust(counts: np.ndarray, plus: PlusConfig) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""Which parts of late fusion's score count, chosen by validation when training has ended.
+
+Each tower is trained by a loss of its own, so a tower whose texts are wrong still adds its score to those of the others. Leaving it out
+needs no training: its state is multiplied by 0 (`models.backbones.towers`).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation.significance import ndcg_gains
+from grasp_jax.log import logger
+from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
+from grasp_jax.models.sequence_model import SequenceModel
+from grasp_jax.parallel.mesh import everywhere
+from grasp_jax.training.job import TrainingJob
+from grasp_jax.training.replicas import Replica, one_of
+from grasp_jax.training.snapshot import Snapshot
+from grasp_jax.training.validation import validation_ranks
+
+STANDARD_ERRORS = 2.0  # by which validation must be better without a part
+
+
+def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
+    """The best parameters of each replica, with the weight 0 for the parts that `parts_to_keep` leaves out.
+
+    Models without parts, with named parts (`config.model.plus.parts`) or without validation stay as they are.
+    """
+    backbone, data = job.model.backbone, job.data
+    if not isinstance(backbone, Towers) or not backbone.kinds or backbone.counted is not None:
+        return snapshot
+    if data.valid is None:
+        return snapshot
+    kinds = tuple(dict.fromkeys(backbone.kinds))
+    before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
+    weights = np.ones_like(before)
+    for m, replica in enumerate(job.replicas):
+        gains = functools.cache(functools.partial(_gains, job, one_of(snapshot.best_params, m)))
+        kept = parts_to_keep(kinds, gains)
+        weights[m] = [kind in kept for kind in backbone.kinds]
+        if kept != kinds:
+            _say(job, int(snapshot.progress.epoch), replica, (kinds, kept), gains)
+    if np.array_equal(weights, before):
+        return snapshot
+    best_params = _with_weights(snapshot.best_params, everywhere(data.mesh, jnp.asarray(weights)))
+    return snapshot._replace(best_params=best_params)
+
+
+def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
+    """The names of the parts that count in one trained model; none for a model without parts, or where all count always."""
+    backbone = model.backbone
+    if not isinstance(backbone, Towers) or not backbone.kinds:
+        return ()
+    weights = np.asarray(params["backbone"][PART_WEIGHTS])
+    counted = [kind for kind, weight in zip(backbone.kinds, weights, strict=True) if weight]
+    return tuple(dict.fromkeys(counted))
+
+
+def parts_to_keep(
+    kinds: tuple[str, ...], gains: Callable[[tuple[str, ...]], np.ndarray]
+) -> tuple[str, ...]:
+    """Backward elimination: leaves out the part without which validation gains most, as long as the gain is beyond noise.
+
+    Args:
+      kinds: names of all parts.
+      gains: from the names of some parts to [n] NDCG@10 of each validation user by these parts alone.
+
+    Returns:
+      The names of what is kept, in their order; one at least.
+    """
+    kept = kinds
+    while len(kept) > 1:
+        fewer = [tuple(kind for kind in kept if kind != out) for out in kept]
+        better = {parts: gains(parts) - gains(kept) for parts in fewer}
+        best = max(fewer, key=lambda parts: better[parts].mean())
+        difference = better[best]
+        error = difference.std() / np.sqrt(len(difference))
+        if difference.mean() <= STANDARD_ERRORS * error:
+            break
+        kept = best
+    return kept
+
+
+def _gains(job: TrainingJob, params: Any, counted: tuple[str, ...]) -> np.ndarray:
+    """[n] validation NDCG@10 of each user by one replica, of which some parts count."""
+    kinds = job.model.backbone.kinds
+    weights = jnp.array([float(kind in counted) for kind in kinds], jnp.float32)
+    ranker = Ranker.of(
+        job.model,
+        _with_weights(params, everywhere(job.data.mesh, weights)),
+        job.data.device,
+        job.data.tables,
+    )
+    return ndcg_gains(validation_ranks(ranker, job.data))
+
+
+def _with_weights(params: Any, weights: Any) -> Any:
+    """Parameters with other weights of the parts."""
+    return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
+
+
+def _say(
+    job: TrainingJob,
+    epoch: int,
+    replica: Replica,
+    parts: tuple[tuple[str, ...], tuple[str, ...]],
+    gains: Callable[[tuple[str, ...]], np.ndarray],
+) -> None:
+    """Tells the log and the records what is left out, and what that is worth; `parts` are all, and those that are kept."""
+    kinds, kept = parts
+    before, after = float(gains(kinds).mean()), float(gains(kept).mean())
+    left_out = [kind for kind in kinds if kind not in kept]
+    job.records.append(
+        {
+            "event": "parts",
+            **job.labels,
+            **dataclasses.asdict(replica),
+            "epoch": epoch,
+            "left_out": left_out,
+            "valid_ndcg@10": [before, after],
+        }
+    )
+    logger.info(
+        f"{job.name}, {replica.name}: validation NDCG@10 is {100 * after:.2f} without {' and '.join(left_out)}, "
+        f"{100 * before:.2f} with all parts; the model that answers leaves {'it' if len(left_out) == 1 else 'them'} out"
+    )
