@@ -38,7 +38,7 @@ def quality() -> str:
         "**Better rankings.** On Amazon Beauty 5-core, over the whole catalogue without the items that a user has had, "
         f"`grasp_plus` has an NDCG@10 of {ours:.2f} %. SASRec without text has {sasrec:.2f} % by the same loss "
         f"(+{_ahead(ours, sasrec)} %), and LLMInit, the best published way to use texts of those that we ran, {llminit:.2f} % "
-        f"(+{_ahead(ours, llminit)} %). Validation chose our settings; for SASRec and LLMInit it chose the dropout only. "
+        f"(+{_ahead(ours, llminit)} %). Validation chose our settings; the other methods got less tuning. "
         "[All rows, intervals and limits](docs/studies.md#late-fusion-beside-id-only-models)."
     )
 
