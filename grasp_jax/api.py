@@ -1,4 +1,4 @@
-"""The front door: a recommender in a few lines of Python.
+"""`Recommender`: train a recommender and get its answers in a few lines of Python.
 
     import grasp_jax as gj
 
@@ -358,7 +358,7 @@ class Recommender:
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
 
     def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
-        """Writes into a folder what answers with jax, numpy and flatbuffers alone: docs/export.md.
+        """Writes a folder that answers with only jax, numpy and flatbuffers installed: docs/export.md.
 
         The folder is read again, and its answers are compared with those of the model.
 
@@ -375,7 +375,7 @@ class Recommender:
         return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
 
     def represent(self, folder: str | os.PathLike[str]) -> Represented:
-        """Writes the vectors of all users and items as Parquet, for a downstream model; of an earlier call's folder what changed alone.
+        """Writes the vectors of all users and items as Parquet, for a downstream model; in the folder of an earlier call only what changed.
 
         Args:
           folder: new, empty, or of an earlier call; `serving.represent` says what is in it.
@@ -452,7 +452,7 @@ class Recommender:
 
     @property
     def artifact(self) -> Artifact:
-        """What answers are computed from.
+        """The trained model from which answers are computed.
 
         Raises:
           UserError: nothing was fitted or loaded yet.
@@ -518,7 +518,7 @@ class Recommender:
         histories: list[np.ndarray],
         disliked: list[np.ndarray] | None = None,
     ) -> People:
-        """People whom the trained model's data do not hold, with item rows of what each has had, and of what each has rated low."""
+        """People who are not in the data of the trained model, with the item rows of what each has had and of what each has rated low."""
         known = np.array([len(own) > 0 for own in histories], bool)
         if not known.any():
             return People(names, known, None, np.empty(0, np.int64))

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, read with their faults named, and checked against what was written."""
+"""Files on disk: written completely or not at all, read with clear errors, and verified by checksums."""
 
 import contextlib
 import errno
@@ -60,14 +60,14 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_partial_writes() -> None:
-    """Before a process ends without clean-up."""
+    """Removes partly written files before a process ends without clean-up."""
     for partial in tuple(UNFINISHED):
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -58,7 +58,7 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
 
 
 def _created(path: pathlib.Path, content: str) -> bool:
-    """Whether the lock is ours now: written apart and linked into place, so that no one sees it half written."""
+    """Whether this process has the lock now. It is written elsewhere and linked into place, so no process sees half of it."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         draft.write_text(content, encoding="utf-8")
@@ -112,7 +112,7 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host was started, which tells it from a later one of the same number; None where there is none."""
+    """When a process of this host was started, to distinguish it from a later one with the same number; None if there is none."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

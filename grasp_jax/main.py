@@ -60,7 +60,7 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
 
 
 def _of_a_thread(unraised: Any) -> None:
-    """What a library's own threads could not tell anybody: after a save that failed, each of TensorStore's finds its event loop closed."""
+    """Hides what threads of a library report at the end: after a failed save, each of TensorStore's finds its event loop closed."""
     if "Event loop is closed" not in str(unraised.exc_value):
         sys.__unraisablehook__(unraised)
 
@@ -80,7 +80,7 @@ def _start(main: Callable[[Sequence[str]], None] | None) -> None:
 
 
 def _ended(work: Callable[[], Any]) -> int:
-    """Does the work and says in one line what went wrong; the exit status."""
+    """Does the work and returns the exit status; an error is printed in one line."""
     try:
         work()
     except SystemExit as done:
@@ -96,13 +96,13 @@ def _ended(work: Callable[[], Any]) -> int:
 
 
 def _status(code: Any) -> int:
-    """0 for what absl ends with 1 after --help."""
+    """The exit status; 0 after --help, where absl has 1."""
     asked = any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:])
     return 0 if code is None or (asked and code == 1) else code if isinstance(code, int) else 1
 
 
 def explained(error: BaseException) -> str:
-    """What the user can mend, in one line; empty for a fault of ours."""
+    """One line about what the user can mend; empty for a fault of this package."""
     from grasp_jax.files import disk_is_full
 
     of_device = type(error).__name__ in (

@@ -101,7 +101,7 @@ def prepared_run(run: Run) -> Prepared:
 
 
 def prepare_alone(run: Run, options: Options) -> None:
-    """Makes the knowledge bank; with --dry-run says what that would ask for. A bank that was made makes the workdir the config's own."""
+    """Makes the knowledge bank; with --dry-run says what would be requested. With the bank, the workdir belongs to the config."""
     if options.dry_run:
         say_what_was_read(run)
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
@@ -129,7 +129,7 @@ def evaluate(run: Run, options: Options) -> None:
 
 
 def everything(run: Run, options: Options) -> None:
-    """prepare, then train and evaluate trial by trial: a finished one is not ranked again; one that diverges does not stop the rest."""
+    """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
     prepared = prepared_run(run)
     evaluated: dict[tuple[str, str], Evaluated] = {}
@@ -191,7 +191,7 @@ def recommend(run: Run, options: Options) -> None:
 
 
 def refit(run: Run, options: Options) -> None:
-    """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
+    """Trains the model that validation prefers again on all interactions, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
     print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
     workdir = refit_workdir(run)
@@ -200,7 +200,7 @@ def refit(run: Run, options: Options) -> None:
 
 
 def export(run: Run, options: Options) -> None:
-    """Writes the trained model that validation prefers as programs that need jax, numpy and flatbuffers alone."""
+    """Writes the trained model that validation prefers as programs that need only jax, numpy and flatbuffers."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"
@@ -235,7 +235,7 @@ def represent(run: Run, options: Options) -> None:
 
 
 def audit(run: Run, options: Options) -> None:
-    """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
+    """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint."""
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""`--mode=plan`: what `parallel.plan` says of a config, as lines to read; nothing is trained and no table is made."""
+"""`--mode=plan`: what a config needs of devices (`parallel.plan`), as lines of text; nothing is trained and no table is made."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: both end a run with one line and a status of their own, while a model trains only after it has been saved.
+"""SIGTERM and Ctrl-C: both end a run with one line and an exit status; while a model trains, it is saved first.
 
 Light on purpose: `grasp_jax.main` listens before it imports JAX, which takes seconds in which a run may be stopped too.
 """

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal; of training a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, and elsewhere a line now and then."""
 
 import contextlib
 import logging

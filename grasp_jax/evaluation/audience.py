@@ -1,4 +1,4 @@
-"""People to recommend to, and the best items of each: the one path of the test, the command line, Python and a service."""
+"""People to recommend to, and the best items of each: used by the test, the command line, Python and the service alike."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

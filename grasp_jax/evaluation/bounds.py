@@ -1,4 +1,4 @@
-"""Scores of pairs by products D wide, with a bound on their error: enough to rank most items where gates hardly move.
+"""Scores of pairs by products D wide, with a bound on their error: this is enough to rank most items if gates hardly move.
 
 A gate is a sigmoid of a logit that for the paper's scale is at most 1/sqrt(E) (Eq. 3), so a pair's first layer stays near that of an
 item whose gates rest at the logit 0. With gates g = rest + e and the projections p of an item (`models.encoders.holistic`),

@@ -1,4 +1,4 @@
-"""Evaluation negatives on disk: drawn once, and believed only as they were written."""
+"""Evaluation negatives on disk: drawn once, and verified by a checksum when read."""
 
 import pathlib
 from typing import Any, NamedTuple
