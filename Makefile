@@ -6,19 +6,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart serve-demo test test-slow faults lint bench text-model clean
+.PHONY: help quickstart serve-demo test test-slow faults lint docs bench text-model clean
 
 help:
-	@echo "make quickstart   compare three methods on a small synthetic dataset, into runs/quickstart, and write a comparison page (two minutes)"
-	@echo "make serve-demo   serve the quickstart's model, with a page to try it: http://127.0.0.1:8000 (trains it first if need be)"
-	@echo "make test         run the tests"
-	@echo "make test-slow    run the long tests that make test leaves out"
-	@echo "make faults       kill, damage, mutate and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
-	@echo "make lint         run ruff and mypy"
-	@echo "make bench        time the training step against PyTorch (installs torch, a large download)"
-	@echo "make rival-NAME   install what a benchmark compares with into .rivals/NAME, of benchmarks/rivals (faiss; rectools, recbole, torch, torch_service: large downloads)"
-	@echo "make text-model   install sentence-transformers and a small model, and print the model's folder (torch is a large download)"
-	@echo "make clean        remove caches and build products; .venv and runs stay"
+	@echo "To try it:"
+	@echo "  make quickstart   compare three methods on a small synthetic shop, into runs/quickstart, and write a comparison page (minutes)"
+	@echo "  make serve-demo   serve that model at http://127.0.0.1:8000, with a page to try it (trains it first if needed)"
+	@echo
+	@echo "To change it:"
+	@echo "  make test         run the tests (minutes); make test-slow runs the long ones that it leaves out"
+	@echo "  make lint         run ruff, the format check and mypy"
+	@echo "  make docs         build the documentation site into build/site; warnings are errors, and nothing is loaded from elsewhere"
+	@echo "  make faults       kill, damage and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
+	@echo "  make clean        remove caches and build products; .venv and runs stay"
+	@echo
+	@echo "To measure it (large downloads):"
+	@echo "  make bench        time a training step against PyTorch"
+	@echo "  make rival-NAME   install what a benchmark compares with into .rivals/NAME: $(patsubst benchmarks/rivals/%.txt,%,$(wildcard benchmarks/rivals/*.txt))"
+	@echo "  make text-model   install sentence-transformers and a small model, and print the model's folder"
 	@echo
 	@echo "The first call installs into .venv. PYTHON=python3.12 picks another Python (3.11 or newer; now: $(PYTHON))."
 
@@ -71,6 +76,11 @@ lint: $(VENV)/.installed
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check --quiet . || { echo "Run '$(BIN)/python -m ruff format .'" >&2; exit 1; }
 	@$(BIN)/python -m mypy
+
+docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "built: build/site/index.html"
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m benchmarks.step

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import cold_study
+from benchmarks.facts import facts
 from benchmarks.record import RESULTS
 from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
@@ -286,6 +287,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
     "headline": ("../README.md", headline),
+    "facts": ("../README.md", facts),
     "wrong": ("studies.md", wrong),
     "shops": ("studies.md", shops),
     "splits": ("studies.md", splits),
@@ -294,7 +296,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
 }
 
 
-RECORDS = {"headline": "ahead"}  # of what is drawn from another study's runs
+RECORDS = {"headline": "ahead", "facts": "ahead"}  # of what is drawn from another study's runs
 
 
 def has_runs(name: str) -> bool:

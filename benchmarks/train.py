@@ -135,7 +135,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 HEADER = [
     "implementation",
     "an epoch, s",
-    "times ours",
+    "times as long as ours",
     "epochs to the best",
     "to the early-stopped model, s",
     "NDCG@10",

@@ -1,4 +1,4 @@
-"""The front door: a recommender in a few lines of Python.
+"""`Recommender`: train a recommender and get its answers in a few lines of Python.
 
     import grasp_jax as gj
 
@@ -71,10 +71,10 @@ OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_af
 
 
 class Recommender:
-    """A recommender of one method on one backbone: to be fitted, asked, saved and loaded.
+    """A recommender: one method on one backbone. It is fitted, answers, and can be saved and loaded.
 
-    After `fit`, or `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model holds no data: it
-    answers for people who are given by their histories, or for the users of a dataset that `load` is given. docs/python.md has examples.
+    After `fit`, or `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model has no data: it
+    answers for people who are given by their histories, or for the users of a dataset that is given to `load`. docs/python.md has examples.
     """
 
     def __init__(self, config: Config | None = None, **fields: object) -> None:
@@ -136,14 +136,14 @@ class Recommender:
         refit: bool = False,
         callbacks: "Sequence[Callback | OnEpoch]" = (),
     ) -> "Recommender":
-        """Trains on the training part of the data, until validation has stopped getting better.
+        """Trains on the training part of the data, until validation no longer improves.
 
         Args:
           dataset: interactions, and texts where the method reads them.
-          workdir: folder that keeps checkpoints, knowledge and results, so that the same call goes on where an interrupted one has
-            stopped; None: a temporary folder, which is removed with this object.
+          workdir: folder that keeps checkpoints, knowledge and results, so that the same call continues an interrupted one; None: a
+            temporary folder, which is removed with this object.
           refit: afterwards train a second model on all interactions, for as many epochs as validation chose. This model answers from
-            then on; `evaluate` measures the first one, for which test interactions were held back.
+            then on; `evaluate` measures the first one, which has not seen the test interactions.
           callbacks: `training.callbacks.Callback` objects, or functions of an `EpochRecord`, which may return True to stop.
 
         Returns:
@@ -179,7 +179,7 @@ class Recommender:
         return self
 
     def _use_of(self, dataset: Dataset) -> DataConfig:
-        """How the data were read, and how this recommender uses them where it was told so."""
+        """How the data were read, and how this recommender uses them, where its arguments say so."""
         usual = DataConfig()
         own = {
             name: value_of(self._told.data, name)
@@ -205,7 +205,7 @@ class Recommender:
         Args:
           users: ids of users of the data; None, without histories: all of them.
           k: number of items for each, at most; who has fewer items left gets fewer.
-          histories: in place of users, a list of item ids for each person, oldest first. The person need not have been seen in training.
+          histories: instead of users, a list of item ids for each person, oldest first. The person need not be in the training data.
           candidates: item ids to choose from: one list for all, or a list for each.
           exclude: item ids that are left out: one list for all, or a list for each.
           exclude_seen: leave out what a person has had.
@@ -286,7 +286,7 @@ class Recommender:
         return as_frame({"user": selected.names, "vector": list(states)})
 
     def add_items(self, items: object, vectors: np.ndarray | None = None) -> int:
-        """Takes in items that the model was not trained with, by their texts; nothing is trained.
+        """Adds items that the model was not trained with, by their texts. Nothing is trained.
 
         `recommend`, `similar_items`, `item_vectors`, `save` and `export` know them from then on; `evaluate` measures the trained model.
 
@@ -313,10 +313,10 @@ class Recommender:
         return len(known.ids)
 
     def query_vectors(self, histories: Sequence[Ids]) -> Frame:
-        """Of a gated model, what its gates compare items with, as an exported model must be given it.
+        """For a gated model: what its gates compare items with, which an exported model takes as input.
 
         Args:
-          histories: a list of item ids for each person, oldest first, of which one item at least is known.
+          histories: a list of item ids for each person, oldest first, with at least one known item.
 
         Returns:
           A frame with columns user (place in the list, from 0), text_vector and similar_vector, [E] float32 each.
@@ -341,7 +341,7 @@ class Recommender:
             "Coverage@10" and "Novelty@10", or functions of an `evaluation.ranking_metrics.Ranking`.
 
         Raises:
-          UserError: nothing was fitted, or a saved model was loaded, which has no data to be tested on.
+          UserError: nothing was fitted, or a saved model was loaded, which has no test data.
         """
         from grasp_jax.fitting import evaluate
 
@@ -358,7 +358,7 @@ class Recommender:
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
 
     def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
-        """Writes into a folder what answers with jax, numpy and flatbuffers alone: docs/export.md.
+        """Writes a folder that answers with only jax, numpy and flatbuffers installed: docs/export.md.
 
         The folder is read again, and its answers are compared with those of the model.
 
@@ -375,7 +375,7 @@ class Recommender:
         return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
 
     def represent(self, folder: str | os.PathLike[str]) -> Represented:
-        """Writes the vectors of all users and items as Parquet, for a downstream model; of an earlier call's folder what changed alone.
+        """Writes the vectors of all users and items as Parquet, for a downstream model; in the folder of an earlier call only what changed.
 
         Args:
           folder: new, empty, or of an earlier call; `serving.represent` says what is in it.
@@ -456,7 +456,7 @@ class Recommender:
 
     @property
     def artifact(self) -> Artifact:
-        """What answers are computed from.
+        """The trained model from which answers are computed.
 
         Raises:
           UserError: nothing was fitted or loaded yet.
@@ -494,7 +494,7 @@ class Recommender:
     def _people(
         self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown
     ) -> People:
-        """Who is asked for, and what is known of them."""
+        """The people who get an answer, and what is known about them."""
         if users is not None and histories is not None:
             raise UserError("users and histories are given; expected one of them")
         if histories is not None:
@@ -522,7 +522,7 @@ class Recommender:
         histories: list[np.ndarray],
         disliked: list[np.ndarray] | None = None,
     ) -> People:
-        """People whom the trained model's data do not hold, with item rows of what each has had, and of what each has rated low."""
+        """People who are not in the data of the trained model, with the item rows of what each has had and of what each has rated low."""
         known = np.array([len(own) > 0 for own in histories], bool)
         if not known.any():
             return People(names, known, None, np.empty(0, np.int64))

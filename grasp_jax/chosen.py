@@ -1,4 +1,4 @@
-"""Which of a run's trained models answers, and over whose histories."""
+"""The model of a run that answers, and the users and histories that it answers for."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def audience_of(chosen: Chosen) -> Audience:
 
 
 def artifact_of(chosen: Chosen) -> Artifact:
-    """What answering takes of a trained model, on the host."""
+    """Everything of a trained model that answers need, on the host."""
     trial, run, bank = chosen.trial, chosen.trial.run, chosen.trial.prepared.bank
     ranker, method = chosen.ranker, METHODS[chosen.trial.method]
     encoder, columns, tables = None, {}, {}
@@ -139,7 +139,7 @@ def artifact_of(chosen: Chosen) -> Artifact:
 
 
 def _fitted(trial: Trial) -> dict[str, np.ndarray]:
-    """What new items are read by, as `Artifact.fitted` has it; of a method with text."""
+    """What is needed to read new items (`Artifact.fitted`); for a method that reads text."""
     run, bank, method = trial.run, trial.prepared.bank, METHODS[trial.method]
     assert bank is not None
     found = dict(method.fitted(bank.tables, facts_of(trial.prepared, trial.method)))

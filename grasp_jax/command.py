@@ -1,4 +1,4 @@
-"""The flags of `grasp_jax.main`: what each mode reads, whether it can be meant, and the experiment that they name."""
+"""The flags of `grasp_jax.main`: which mode reads which, whether their values are possible, and the run that they describe."""
 
 import pathlib
 import re

@@ -23,7 +23,7 @@ SAME = (
 def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
     """Every pair of recommenders on the same test users: paired tests with Holm's correction, and bootstrap intervals.
 
-    Users are the sample, and of recommenders with several seeds the seeds, too.
+    Users are the sample; for recommenders with several seeds, users and seeds are.
 
     Args:
       models: two or more.
@@ -31,7 +31,7 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
 
     Returns:
       A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second less the first's),
-      low and high (95 % interval), p_value, and seeds (of the one that has fewer; with 1 nothing is known of how far seeds part).
+      low and high (95 % interval), p_value, and seeds (the smaller number of the two).
 
     Raises:
       UserError: fewer than two models, one that is not fitted, or models that were tested on different data or by different rules.

@@ -1,4 +1,4 @@
-"""A config beside what the package, or a program that uses it, knows: methods, backbones, text encoders, and each method's own rules."""
+"""Checks a config against the known methods, backbones and text encoders, and against the rules of each method."""
 
 from grasp_jax.config import Config, names
 from grasp_jax.config.checks import shown

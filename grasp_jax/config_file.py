@@ -1,4 +1,4 @@
-"""A config file as the command line names it: loaded, and what is wrong with it said in one line with file and line."""
+"""Loads the config file that the command line names; a fault in it becomes one line with file and line number."""
 
 import difflib
 import importlib.util

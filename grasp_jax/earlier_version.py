@@ -1,4 +1,4 @@
-"""Workdirs of versions that wrote no checksums: they are read, and a printed line says that nobody can tell whether they are whole."""
+"""Workdirs of versions that wrote no checksums: they are read, and a printed line says that they cannot be verified."""
 
 import functools
 import pathlib
@@ -9,7 +9,7 @@ from grasp_jax.log import logger
 
 
 def wrote_no_checksums(workdir: pathlib.Path) -> bool:
-    """Whether such a version made a workdir: its config is not sealed, which every version since then does first of all.
+    """Whether such a version made a workdir: its config has no checksum, which every later version writes first.
 
     Raises:
       UserError: the config is damaged.

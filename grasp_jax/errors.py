@@ -1,4 +1,4 @@
-"""The one exception that a user of the command line is meant to read."""
+"""The exceptions whose messages are written for users."""
 
 LONGEST = 900  # characters of a message
 

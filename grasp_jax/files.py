@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, read with their faults named, and checked against what was written."""
+"""Files on disk: written completely or not at all, read with clear errors, and verified by checksums."""
 
 import contextlib
 import errno
@@ -47,7 +47,7 @@ def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new file beside `path`, which takes its place at the end; no other process has one of the same name."""
+    """A new file next to `path`, which replaces it at the end; no other process has one of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
     UNFINISHED.add(partial)
@@ -60,14 +60,14 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_partial_writes() -> None:
-    """Before a process ends without clean-up."""
+    """Removes partly written files before a process ends without clean-up."""
     for partial in tuple(UNFINISHED):
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -196,7 +196,7 @@ def read_text(path: pathlib.Path, mend: str) -> str:
 
 
 def read_array(path: pathlib.Path, mend: str, mmap_mode: Any = None) -> np.ndarray:
-    """An `.npy` file; its header is compared with its size before memory is asked for.
+    """An `.npy` file; its header is compared with its size before memory is allocated.
 
     Raises:
       UserError: the file is missing, or is not a whole array.

@@ -1,4 +1,4 @@
-"""What `Recommender` does with data at hand: train, train on everything, test, and open what the command line has trained."""
+"""What `Recommender` does: trains, trains on all interactions, tests, and opens what the command line has trained."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from grasp_jax.workdir import working_alone
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained model beside the data that it was trained on.
+    """A trained model with the data that it was trained on.
 
     Attributes:
       dataset: the data.
@@ -44,7 +44,7 @@ class Fitted:
         return self.validated.trial.config
 
     def artifact(self) -> Artifact:
-        """What answering takes."""
+        """Everything that answers need."""
         return artifact_of(self.serving)
 
     @functools.cached_property
@@ -74,7 +74,7 @@ def fit(
 
 
 def refit_of(fitted: Fitted, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fitted:
-    """The same model, trained once more on everything."""
+    """The same model, trained once more on all interactions."""
     run = fitted.validated.trial.run
     again = fit(refit_config(run, fitted.validated), refit_workdir(run), fitted.dataset, callbacks)
     return Fitted(fitted.dataset, fitted.validated, again.serving)

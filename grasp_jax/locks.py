@@ -1,7 +1,7 @@
 """One process at a time in a folder, also where the folder is on a file system that several hosts share.
 
 The lock is a file that says who holds it. Its holder touches it every half minute; it may be taken over where its process has died (on the
-same host) or has not touched it for ten minutes (on another one, whose processes cannot be asked for).
+same host) or has not touched it for ten minutes (on another one, whose processes cannot be looked up).
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def only_one(path: pathlib.Path, busy: str) -> Iterator[None]:
 
 
 def _created(path: pathlib.Path, content: str) -> bool:
-    """Whether the lock is ours now: written apart and linked into place, so that no one sees it half written."""
+    """Whether this process has the lock now. It is written elsewhere and linked into place, so no process sees half of it."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         draft.write_text(content, encoding="utf-8")
@@ -112,7 +112,7 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this host was started, which tells it from a later one of the same number; None where there is none."""
+    """When a process of this host was started, to distinguish it from a later one with the same number; None if there is none."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

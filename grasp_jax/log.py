@@ -1,4 +1,4 @@
-"""What the library says while it works: a logger named `grasp_jax`.
+"""The logger `grasp_jax`, which shows progress and warnings.
 
 From Python, `logging` decides as for any library: warnings go to the standard error and progress
 is not shown, unless the program configures the logger or calls `show_progress`. The command line
@@ -51,7 +51,7 @@ def print_messages(stream: TextIO | None = None) -> None:
 
 
 def show_progress(stream: TextIO | None = None) -> None:
-    """Shows progress in a notebook or a script, unless the program itself decides about messages.
+    """Shows progress in a notebook or a script, unless the program has configured the logger.
 
     It does where it gave the logger `grasp_jax` a handler or a level, or lets the root logger show
     INFO.
@@ -64,6 +64,6 @@ def show_progress(stream: TextIO | None = None) -> None:
     if logger.handlers or logger.level != logging.NOTSET or root_shows:
         return
     print_messages(stream)
-    if root.handlers:  # which go on getting warnings; progress is ours to show
+    if root.handlers:  # they still get warnings; progress is shown by this package
         logger.handlers[-1].addFilter(lambda record: record.levelno < logging.WARNING)
         logger.addHandler(_ToRoot(logging.WARNING))

@@ -1,8 +1,25 @@
-"""`python -m grasp_jax.main --config=configs/NAME.py[:VARIANT] --workdir=DIR [--mode=all|prepare|train|evaluate|recommend|audit]`.
+"""Trains, evaluates and uses sequential recommenders that read text: `grasp-jax`, or `python -m grasp_jax.main`.
 
-`--mode=report --runs=DIR1,DIR2 --out=DIR` needs no config: it reads what runs have left. `--mode=plan` needs no workdir: it prints what
-a config needs of devices, and trains nothing. `grasp-jax init FOLDER` writes a config for the files of a folder. Any field of the
-config: `--config.a.b=value`. Exit statuses: `docs/errors.md`.
+A first run on a synthetic shop, then recommendations for all its users; later calls read the config from the workdir:
+
+    grasp-jax --config=configs/quickstart.py --workdir=runs/quickstart
+    grasp-jax --workdir=runs/quickstart --mode=recommend --out=recommendations.csv
+
+A config for your own files, with comments:
+
+    grasp-jax init FOLDER
+
+Your own data, other methods, and any other field of the config (docs/config.md):
+
+    grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
+    grasp-jax --config=configs/quickstart.py --workdir=runs/two --config.model.method=sasrec_ce,grasp_plus
+
+Without a run: compare finished ones, and say what a config needs of devices:
+
+    grasp-jax --mode=report --runs=runs/mine,runs/two --out=report
+    grasp-jax --config=configs/industry.py --mode=plan
+
+All modes: docs/command-line.md. Exit statuses and messages: docs/errors.md.
 """
 
 # From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in
@@ -17,6 +34,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.log import print_messages
 from grasp_jax.outlets import NO_READER, open_outlets, reader_gone
@@ -46,18 +64,22 @@ def run(main: Callable[[Sequence[str]], None] | None = None) -> None:
 
 
 def _of_a_thread(unraised: Any) -> None:
-    """What a library's own threads could not tell anybody: after a save that failed, each of TensorStore's finds its event loop closed."""
+    """Hides what threads of a library report at the end: after a failed save, each of TensorStore's finds its event loop closed."""
     if "Event loop is closed" not in str(unraised.exc_value):
         sys.__unraisablehook__(unraised)
 
 
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
+    if "--version" in sys.argv[1:]:
+        print(f"grasp-jax {__version__}")
+        return
     if main is None and sys.argv[1:2] in (["init"], ["convert"]):
         from grasp_jax.setup import command as init
         from grasp_jax.setup import convert
 
         (init if sys.argv[1] == "init" else convert).main(sys.argv[2:])
         return
+    sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also for `grasp-jax`
     from absl import app, flags, logging
 
     from grasp_jax import command
@@ -68,7 +90,7 @@ def _start(main: Callable[[Sequence[str]], None] | None) -> None:
 
 
 def _ended(work: Callable[[], Any]) -> int:
-    """Does the work and says in one line what went wrong; the exit status."""
+    """Does the work and returns the exit status; an error is printed in one line."""
     try:
         work()
     except SystemExit as done:
@@ -76,7 +98,7 @@ def _ended(work: Callable[[], Any]) -> int:
     except UserError as error:
         return _failed(str(error))
     except KeyboardInterrupt:  # from a library that has put Python's own handler back
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BaseException as error:
         return _failed(refusal) if (refusal := explained(error)) else _unexpected(error)
@@ -84,13 +106,13 @@ def _ended(work: Callable[[], Any]) -> int:
 
 
 def _status(code: Any) -> int:
-    """0 for what absl ends with 1 after --help."""
+    """The exit status; 0 after --help, where absl has 1."""
     asked = any(argument.lstrip("-").startswith("help") for argument in sys.argv[1:])
     return 0 if code is None or (asked and code == 1) else code if isinstance(code, int) else 1
 
 
 def explained(error: BaseException) -> str:
-    """What the user can mend, in one line; empty for a fault of ours."""
+    """One line about what the user can mend; empty for a fault of this package."""
     from grasp_jax.files import disk_is_full
 
     of_device = type(error).__name__ in (

@@ -88,7 +88,7 @@ def prepared_run(run: Run) -> Prepared:
 
 
 def prepare_alone(run: Run, options: Options) -> None:
-    """Makes the knowledge bank; with --dry-run says what that would ask for. A bank that was made makes the workdir the config's own."""
+    """Makes the knowledge bank; with --dry-run says what would be requested. With the bank, the workdir belongs to the config."""
     print("\n".join(opening(run).lines()))
     if options.dry_run:
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
@@ -118,7 +118,7 @@ def evaluate(run: Run, options: Options) -> None:
 
 
 def everything(run: Run, options: Options) -> None:
-    """prepare, then train and evaluate trial by trial: a finished one is not ranked again; one that diverges does not stop the rest."""
+    """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
     read = opening(run)
     print("\n".join(read.first_lines()))
@@ -193,21 +193,21 @@ def recommend(run: Run, options: Options) -> None:
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
         print(
-            f"{len(served.skipped)} of those asked for get nothing, {served.skipped[0][0]!r} the first: {why}"
+            f"{len(served.skipped)} ids get no recommendations, the first is {served.skipped[0][0]!r}; reasons: {why}"
         )
 
 
 def refit(run: Run, options: Options) -> None:
-    """Trains the model that validation prefers once more, on everything, for as many epochs as validation chose; into WORKDIR/refit."""
+    """Trains the model that validation prefers again on all interactions, for as many epochs as validation chose; into WORKDIR/refit."""
     chosen = choose(prepare(run))
-    print(f"model: {chosen.trial.name}, {chosen.why}; nothing is held back now")
+    print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
     workdir = refit_workdir(run)
     fit(refit_config(run, chosen), workdir, run.dataset)
     print(f"the model for production is in {workdir}: --mode=recommend --workdir={workdir}")
 
 
 def export(run: Run, options: Options) -> None:
-    """Writes the trained model that validation prefers as programs that need jax, numpy and flatbuffers alone."""
+    """Writes the trained model that validation prefers as programs that need only jax, numpy and flatbuffers."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"
@@ -219,7 +219,7 @@ def export(run: Run, options: Options) -> None:
 
 
 def represent(run: Run, options: Options) -> None:
-    """Writes the vectors of all users and items, by the trained model that validation prefers; of a folder that is there what changed."""
+    """Writes the vectors of all users and items, by the trained model that validation prefers; in an existing folder, the changed ones."""
     if jax.process_count() > 1:
         raise UserError(
             f"--mode=represent: started with {jax.process_count()} processes; expected one, for one process writes the files"
@@ -242,7 +242,7 @@ def represent(run: Run, options: Options) -> None:
 
 
 def audit(run: Run, options: Options) -> None:
-    """Writes how far the run's knowledge can be trusted, and a sheet for raters or, with --ratings, what they say; asks no endpoint."""
+    """Writes how far the text knowledge can be trusted, and a sheet for raters or, with --ratings, their results. Needs no endpoint."""
     out = check_folder(options.out or str(run.workdir / "audit"), "--out")
     if not (run.bank_folder / MANIFEST).is_file():
         raise UserError(
@@ -270,7 +270,7 @@ def report(options: Options) -> None:
 
 
 def plan(config: Config, workdir: str | None) -> None:
-    """Prints what a step of the config holds, moves and computes on each device, and the fewest devices that hold it."""
+    """Prints the memory, traffic and arithmetic of a step on each device, and the fewest devices with enough memory."""
     folder = pathlib.Path(config.knowledge.path or pathlib.Path(workdir or "") / "knowledge")
     print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
 

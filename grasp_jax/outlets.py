@@ -1,4 +1,4 @@
-"""Standard output and error that never end a run: a reader that has gone (`| head -1`) and a terminal that knows ASCII alone."""
+"""Standard output and error that never end a run, also if their reader has ended (`| head -1`) or the terminal knows only ASCII."""
 
 import io
 import os
@@ -11,7 +11,7 @@ NO_READER = (
 
 
 class Outlet(io.FileIO):
-    """A descriptor whose reader may go: what is written from then on is dropped, for the work itself still counts."""
+    """A descriptor whose reader may end: further output is dropped, and the work continues."""
 
     reader_gone = False
 

@@ -1,4 +1,4 @@
-"""Folders that a user names, looked at before anything is written into them."""
+"""Checks folders and files that a user names, before anything is written into them."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""`--mode=plan`: what `parallel.plan` says of a config, as lines to read; nothing is trained and no table is made."""
+"""`--mode=plan`: what a config needs of devices (`parallel.plan`), as lines of text; nothing is trained and no table is made."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +93,7 @@ def workload(config: Config, sizes: Sizes, width: int, method: str, devices: int
 
 
 def device_of(plan: PlanConfig) -> Device:
-    """That of the data sheet, with the config's numbers in place of its own."""
+    """That of the data sheet, with the numbers of the config instead, where it has some."""
     given: dict[str, Any] = {"memory": plan.memory_gb * 1e9, "bandwidth": plan.bandwidth_gb * 1e9}
     given |= {"flops": plan.tflops * 1e12, "link": plan.link_gb * 1e9}
     given |= {
@@ -110,7 +110,7 @@ def plan_lines(config: Config, width: int) -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
     sizes, device = Sizes(config.data), device_of(config.plan)
     lines = [
-        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB of which {100 * USABLE:.0f} % are planned with, "
+        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, {100 * USABLE:.0f} % of it planned with, "
         f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s to the others of a host of "
         f"{device.per_host}, {device.network / 1e9:,.0f} GB/s beyond, {device.host / 1e9:,.0f} GB/s from the host"
     ]

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: both end a run with one line and a status of their own, while a model trains only after it has been saved.
+"""SIGTERM and Ctrl-C: both end a run with one line and an exit status; while a model trains, it is saved first.
 
 Light on purpose: `grasp_jax.main` listens before it imports JAX, which takes seconds in which a run may be stopped too.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-PREEMPTED = 75  # exit status of a run that was told to stop and saved first: the same command goes on (EX_TEMPFAIL of sysexits.h)
+PREEMPTED = 75  # exit status of a run that saved when it had to stop: run the same command again (EX_TEMPFAIL of sysexits.h)
 INTERRUPTED = 130  # of one that Ctrl-C has ended: 128 + SIGINT, as shells have it
 
 
@@ -61,7 +61,7 @@ class Preemption:
     def stop(self, saved: str) -> NoReturn:
         """Says so and ends the process; of several that have `saved` together none goes before the others are as far."""
         how = "interrupted" if self.status == INTERRUPTED else "preempted"
-        _say(f"{how}{saved}: the same command goes on")
+        _say(f"{how}{saved}: run the same command again to continue")
         if saved.startswith(" after") and (
             processes := sys.modules.get("grasp_jax.parallel.processes")
         ):

@@ -1,4 +1,4 @@
-"""Training once more on everything, for production: for as many epochs as a validated run chose, with nothing held back."""
+"""Training once more on everything, for production: for as many epochs as a validated run chose, without validation or test."""
 
 import pathlib
 

@@ -93,7 +93,7 @@ class Run:
 
     @property
     def knowledge(self) -> KnowledgeConfig:
-        """The `knowledge` section, with files found beside the data."""
+        """The `knowledge` section, with files that were found next to the data."""
         own = self.config.knowledge
         return dataclasses.replace(
             own,
@@ -152,7 +152,7 @@ def open_run(
         changed = workdirs.data_change(workdir, dataset.log)
         if changed and not refresh:
             raise UserError(
-                f"{changed}; use another --workdir, or --mode=refresh, which keeps what is there in a folder beside"
+                f"{changed}; use another --workdir, or --mode=refresh, which moves the old files to WORKDIR/earlier"
             )
         if changed:  # the first process alone sees it: the others come when all is set aside
             logger.info(f"{changed}; what was made from them is in {workdirs.set_aside(workdir)}")
@@ -199,7 +199,7 @@ class Prepared:
       bank: the knowledge bank; None where no method reads text.
       mesh: the devices.
       shared: tables of the bank that are on the devices already, by name; all methods of a run share them.
-      tables: the frozen tables of each method that was asked for.
+      tables: the frozen tables of each method of the config.
     """
 
     run: Run
@@ -221,7 +221,7 @@ def prepare_bank_of(run: Run) -> KnowledgeBank | None:
     if run.config.data.ties == SHUFFLE and run.knowledge.user_file and num_tied(run.split.log):
         logger.warning(
             "config.data.ties: 'shuffle' with users' vectors of config.knowledge.user_file: if their texts were written from the file's "
-            "order, they may tell items that are held out now; write them anew from the training part, or ask without users' texts"
+            "order, they may name items of validation or test; write them again from the training part, or leave out users' texts"
         )
     from grasp_jax.knowledge.prepare import (
         prepare_bank,
@@ -384,7 +384,7 @@ def seconds(run: Run) -> dict[str, float]:
 
 
 def _beside_data(config: Config, name: str) -> str:
-    """A file named in the config: as it stands, or beside the interactions."""
+    """A file named in the config: as it is, or next to the interactions."""
     data = pathlib.Path(config.data.path)
     beside = (data.parent if data.is_file() else data) / name
     return str(beside) if name and not pathlib.Path(name).exists() and beside.exists() else name

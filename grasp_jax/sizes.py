@@ -1,6 +1,6 @@
 """Does a run fit this machine at all? Arithmetic on the config and the data, before hours of preparation or an allocation that fails.
 
-What is counted is held by any way of computing the run, so a refusal is certain; what passes may still be too much (`--mode=plan` says
+What is counted is needed by any way of computing the run, so a refusal is certain; what passes may still be too much (`--mode=plan` says
 more). Numbers are four bytes. `parallel.plan` counts a step array by array, and was compared with what XLA says.
 """
 

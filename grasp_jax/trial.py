@@ -127,7 +127,7 @@ def make_trial(prepared: Prepared, method: str, backbone: str) -> Trial:
 
 
 def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> Snapshot:
-    """Trains a trial to its early stop, or finds it trained; goes on where a killed run has stopped.
+    """Trains a trial to its early stop, or finds it trained; continues where a killed run has stopped.
 
     Args:
       trial: what to train.

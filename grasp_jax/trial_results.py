@@ -57,7 +57,7 @@ def evaluate_trial(trial: Trial, snapshot: Snapshot) -> Evaluated:
     """Test results of a trial by every protocol; rows, ranks, examples and gates are stored in the workdir.
 
     Raises:
-      UserError: nothing was held back to test on.
+      UserError: there are no test interactions.
     """
     run = trial.run
     test = evaluation_of(trial.prepared, "test", trial.method, trial.backbone)

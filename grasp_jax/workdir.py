@@ -3,7 +3,7 @@
 config.json     the config, sealed (`files.write_sealed`)
 data.json       fingerprint and sizes of the data, and checksums of item_ids.npy, sealed
 item_ids.npy    ids of the rows of the item tables
-candidates/     evaluation negatives, each with a sealed description beside it
+candidates/     evaluation negatives, each with a sealed description
 checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
 trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
 results.json    all results, sealed
@@ -38,7 +38,7 @@ from grasp_jax.parallel.processes import is_main_process
 DATA_FILE = "data.json"
 ITEM_IDS = "item_ids.npy"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
-MADE = (  # what a run makes, in the order in which it is set aside: results first, so that none stands beside another run's models
+MADE = (  # what a run makes, in the order in which it is set aside: results first, so that no results remain with another run's models
     "results.json",
     "read.json",
     "report",

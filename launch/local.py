@@ -5,7 +5,7 @@
 What follows ` -- ` goes to every process, and paths in it are taken from the repository's root, where they all start. The first that fails
 takes the others along: SIGTERM, and SIGKILL after --grace seconds, for one that waits for a dead peer hears nothing else. SIGTERM and
 Ctrl-C are passed on as SIGTERM. The exit status is that of the first that failed, 128 + N for signal N; 75 says that every process has
-saved a checkpoint on SIGTERM, so that the same command goes on. Needs nothing but Python's standard library.
+saved a checkpoint on SIGTERM, so that the same command continues. Needs nothing but Python's standard library.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 #
 # PYTHON=... names another interpreter than python3, one that every node has under that path. Two minutes before the time limit, and when
 # the scheduler preempts the job, the processes save a checkpoint and the job goes back into the queue, as itself: its output is appended
-# to. A crash is not requeued; the same command goes on from the last checkpoint. To stop for good: scancel JOB.
+# to. A crash is not requeued; the same command continues from the last checkpoint. To stop for good: scancel JOB.
 #SBATCH --job-name=grasp_jax
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue

@@ -263,7 +263,9 @@ def test_growth_is_drawn_and_shown(tmp_path: pathlib.Path, monkeypatch: pytest.M
     record = {"rows": rows, "lines": memory.lines_of(rows)}
     (tmp_path / "memory-cpu.json").write_text(json.dumps(record))
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "performance.md")
+    monkeypatch.setattr(report, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "performance-tables.md")
+    monkeypatch.setattr(report, "FIRST_SCREEN", tmp_path / "docs" / "performance.md")
     monkeypatch.setattr(
         report,
         "SECTIONS",

@@ -392,3 +392,17 @@ def test_page_takes_one_table_or_several(
     for name in ("x-cpu", "y-gpu"):
         (tmp_path / f"{name}.json").write_text("{}")
     assert report.page().count(markdown(table)) == 3
+
+
+def test_committed_performance_pages_are_those_of_the_records() -> None:
+    """A figure would stand on a page that no record has, or a sentence contradict its table."""
+    for path, text in ((report.FIRST_SCREEN, report.first_screen()), (report.PAGE, report.page())):
+        assert path.read_text(encoding="utf-8") == text, "run python -m benchmarks.report"
+
+
+def test_ratio_of_the_first_screen_is_rival_over_ours() -> None:
+    """A ratio the wrong way up would show a loss as a lead."""
+    record = json.loads((report.RESULTS / "step-cpu-256.json").read_text())
+    ours, *rivals = (row["seconds_per_step"] for row in record["steps"])
+    shown = report.overview.step(record)
+    assert shown.ratio == pytest.approx(min(rivals) / ours) and shown.ratio > 1

@@ -182,7 +182,7 @@ def test_a_snapshot_that_cannot_be_read_is_passed_over(
     said = capsys.readouterr().out
     assert (
         "last/2: cannot be read" in said
-        and "going on from step 1" in said
+        and "continuing from step 1" in said
         and len(lines(said)) == 1
     )
 

@@ -28,33 +28,33 @@ SIGNALS = {
     "SIGTERM": (
         "os.kill(os.getpid(), signal.SIGTERM)",
         PREEMPTED,
-        "preempted: the same command goes on\n",
+        "preempted: run the same command again to continue\n",
     ),
     "Ctrl-C": (
         "os.kill(os.getpid(), signal.SIGINT)",
         INTERRUPTED,
-        "interrupted: the same command goes on\n",
+        "interrupted: run the same command again to continue\n",
     ),
     "Ctrl-C while training": (
         "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    assert PREEMPTION.wished\n"
         "    PREEMPTION.stop(' after 3 epochs, saved in x')",
         INTERRUPTED,
-        "interrupted after 3 epochs, saved in x: the same command goes on\n",
+        "interrupted after 3 epochs, saved in x: run the same command again to continue\n",
     ),
     "at the end of training": (
         "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGTERM)",
         PREEMPTED,
-        "preempted: the same command goes on\n",
+        "preempted: run the same command again to continue\n",
     ),
     "twice while training": (
         "with PREEMPTION.saving():\n    os.kill(os.getpid(), signal.SIGINT)\n    os.kill(os.getpid(), signal.SIGINT)",
         INTERRUPTED,
-        "interrupted at once, without saving: the same command goes on\n",
+        "interrupted at once, without saving: run the same command again to continue\n",
     ),
     "output nobody reads": (
         "import io\nr, w = os.pipe()\nos.close(r)\nsys.stdout = open(w, 'w')\nprint('x')\nos.kill(os.getpid(), signal.SIGTERM)",
         PREEMPTED,
-        "preempted: the same command goes on\n",
+        "preempted: run the same command again to continue\n",
     ),
 }
 

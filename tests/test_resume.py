@@ -97,7 +97,7 @@ def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
         f"{newest.parent.name}/{newest.name}/" in result.stdout
         and "differs from what was written" in result.stdout
     ), result.stdout
-    assert "going on from step" in result.stdout
+    assert "continuing from step" in result.stdout
     assert "resumed after 3 epochs" in result.stdout
     assert_same_run(whole_run, workdir)
 

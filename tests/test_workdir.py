@@ -280,7 +280,7 @@ def test_where_both_are_damaged_serving_stops(
     assert "this older snapshot is used" in capsys.readouterr().out
     call("all", both(copy), copy / "run")
     if not gone:
-        assert "going on from step" in capsys.readouterr().out
+        assert "continuing from step" in capsys.readouterr().out
     assert rows(copy / "run") == before
 
 

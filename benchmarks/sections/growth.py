@@ -13,9 +13,10 @@ def memory(record: dict[str, Any]) -> Table:
     sizes = record["sizes"]
     note = (
         f"`python -m benchmarks.memory`: a synthetic shop, at first {sizes['users']:,} users and {sizes['items']:,} items, "
-        f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a process of its own, whose peak counts the program "
-        "and mapped tables. Exact neighbours cost the square of the rows in time, and stand apart; all else should follow a straight line. "
-        f"What the full ranking takes beside is as compiled. {machine_line(record)}"
+        f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a separate process, whose peak counts the program "
+        "and mapped tables. The time of exact neighbours grows with the square of the rows; "
+        "everything else should follow a straight line. "
+        f"The extra memory of the full ranking is what XLA compiled. {machine_line(record)}"
     )
     header, body = show(record["rows"], record["lines"])
     return Table("memory", "Growth with the data", header, body, note)
@@ -33,5 +34,5 @@ def memory_figure(record: dict[str, Any]) -> str:
         fitted = [(line["intercept"] + line["slope"] * x) / scale for x in times]
         panel.reference(axis, times, fitted)
     panel.name(0, "peak memory", "times the data", "GiB")
-    panel.name(1, "an epoch; preparation but for neighbours", "times the data", "s")
+    panel.name(1, "an epoch; preparation without neighbours", "times the data", "s")
     return panel.figure().standalone()

@@ -12,8 +12,9 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     sizes = record["sizes"]
     note = (
         f"`python -m benchmarks.scaling`: a step of GRASP on SASRec, {sizes['users']:,} users, {sizes['items']:,} items, "
-        f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer: of each device, beside "
-        f"what the planner says (in brackets). Memory is arguments and temporaries. {machine_line(record)}"
+        f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer. Figures are for "
+        "each device, "
+        f"with what the planner says in brackets. Memory is arguments and temporaries. {machine_line(record)}"
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
     tables = [

@@ -7,7 +7,7 @@ from grasp_jax.report.tables import Table
 
 
 def evaluation(record: dict[str, Any]) -> list[Table]:
-    """The sampled test beside an epoch, and the full ranking beside the equations as written."""
+    """The sampled test compared with an epoch, and the full ranking compared with the equations as written."""
     body = [
         [
             row["model"],
@@ -34,7 +34,9 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
         "temporary memory, MiB",
     ]
     tables = [
-        Table("evaluation", "The test among 100 negatives, beside training", header, body, note)
+        Table(
+            "evaluation", "The test among 100 negatives, compared with training", header, body, note
+        )
     ]
     if full := record["full"]:
         rows = [
@@ -95,10 +97,10 @@ def retrieval(record: dict[str, Any]) -> Table:
     flops = record["limits"]["flops"]["float32"]
     note = (
         f"`python -m benchmarks.retrieval`: the {sizes['neighbours']} neighbours of each row of a made-up table, E={sizes['width']} in "
-        "float32, the row itself left out; each way in a process of its own on the same file and cores. What exact search builds is its "
-        "program. Recall is that of a sample of rows. Memory is the peak less that at the start and the vectors, which are mapped. The "
+        "float32, the row itself left out; each way runs in a separate process on the same file and cores. What exact search builds is its "
+        "program. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped vectors. The "
         f"limit is that of a large matrix product, {flops / 1e9:,.0f} GFLOP/s in the same run, for 2VE operations a query: exact search of "
-        "all rows scores a pair once for both, and so may pass it; extrapolated from a part of the rows it does not. "
+        "all rows scores each pair once for both of its rows, so it may be above 100 %. "
         f"{machine_line(record)}"
     )
     header = [
@@ -110,7 +112,7 @@ def retrieval(record: dict[str, Any]) -> Table:
         "queries/s",
         f"recall@{sizes['neighbours']}",
     ]
-    header += ["of the limit", "memory beside, MiB"]
+    header += ["share of the limit", "extra memory, MiB"]
     return Table("retrieval", "Neighbours of all rows", header, body, note)
 
 

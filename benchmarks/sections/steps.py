@@ -33,7 +33,7 @@ def step(record: dict[str, Any]) -> list[Table]:
         "median, ms",
         "p10, ms",
         "p90, ms",
-        "times ours",
+        "times as long as ours",
         "real tokens/s",
         "memory, MiB",
         "compile, s",
@@ -96,8 +96,8 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
     """Milliseconds of a step, and what time has no stage of its own."""
     milliseconds = {
         "a step, ms": "seconds_per_step",
-        "the same under the profiler, ms": "traced_seconds_per_step",
-        "of it busy, ms": "busy_seconds_per_step",
+        "a step under the profiler, ms": "traced_seconds_per_step",
+        "busy time of such a step, ms": "busy_seconds_per_step",
     }
     lines = [
         [title, *(f"{1e3 * model[key]:.2f}" for model in models)]
@@ -105,7 +105,7 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
     ]
     lines.append(
         [
-            "by a neighbour's name",
+            "stage taken from the neighbouring operation",
             *(f"{model['attributed']['by_neighbour']:.1%}" for model in models),
         ]
     )

@@ -17,7 +17,7 @@ def train(record: dict[str, Any]) -> Table:
     )
     shared = min(row["epochs"] for row in rows)  # epochs that all have done
     cut = "".join(
-        f" {row['implementation']} trained all {row['epochs']} epochs that it may."
+        f" {row['implementation']} trained for all {row['epochs']} epochs."
         for row in rows
         if row["epochs"] == sizes["max_epochs"]
     )
@@ -29,7 +29,7 @@ def train(record: dict[str, Any]) -> Table:
         f"{sizes['evaluated']:,} users tested among 100 stored negatives; D={sizes['features']}, L={sizes['max_length']}, "
         f"{sizes['batch_size']} users a step, {sizes['num_layers']} layers, dropout {sizes['dropout']}, Adam at "
         f"{sizes['learning_rate']:g}, patience {sizes['patience']}, {sizes['threads']} threads for each. An epoch is training with the "
-        "loading of its data, the median of all; the seconds to the early-stopped model hold validation too, and of ours "
+        "loading of its data, the median of all; the seconds to the early-stopped model include validation, and for ours "
         f"{ours['compile_seconds']:.1f} of compilation without a cache.{cut} After {shared} epochs validation NDCG@10 is "
         f"{alike}. {versions}. "
         f"{machine_line(record)}"

@@ -13,18 +13,18 @@ ABOUT = """\
 `python -m grasp_jax.config.reference > docs/config.md` writes this page from `grasp_jax/config/`.
 
 A field is set in a config file (`config.model.dropout = (0.3,)`), by a flag of the command line
-(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`); the same
-check and the same message apply everywhere. In Python the section may be left out where the name is
-clear, and is written with two underscores where it is not: `model__plus__gate="none"`. Fields that say
-how data are read belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
-(`docs/python.md`).
+(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`). The check
+and the message are the same. In Python the section may be left out if only one field has that name;
+otherwise it comes first, with two underscores: `model__plus__gate="none"`. Fields that say how data are
+read belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
+([From Python](python.md)).
 
-The last column says what another value of the field changes:
+The last column says what changes if the field has another value:
 """
 
 AFFECTS = {
-    Affects.NOTHING: "no model and no result: two calls on one workdir may differ in it",
-    Affects.BANK: "the knowledge bank, and so everything that is made from it",
+    Affects.NOTHING: "no model and no result. Two calls on one workdir may have different values",
+    Affects.BANK: "the knowledge bank, and everything that is made from it",
     Affects.TRIAL: "what is trained, or how it is tested",
 }
 

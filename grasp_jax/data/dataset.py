@@ -37,7 +37,7 @@ OF_FILES = (
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Dataset:
-    """Interactions with whatever text belongs to them.
+    """Interactions, and the texts of items and users.
 
     Attributes:
       log: the interactions.
@@ -53,7 +53,7 @@ class Dataset:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str] = "", **options: object) -> "Dataset":
-        """Reads a folder or a file of interactions, and the tables of items and users beside them.
+        """Reads a folder or a file of interactions, and the tables of items and users in the same folder.
 
             shop = Dataset.read("folder", items_file="products.csv", columns={"user": "uid"}, min_rating=3.0)
 
@@ -62,7 +62,7 @@ class Dataset:
 
         Args:
           path: as `config.data.path`: a folder with `interactions.csv` or another known name, or a file.
-          **options: other fields of `config.data` by name. Of `columns`, `synthetic` and `amazon` those that differ from the default.
+          **options: other fields of `config.data` by name. Of `columns`, `synthetic` and `amazon` give what differs from the default.
 
         Raises:
           UserError: naming the field, or the file and row, at fault.
@@ -79,7 +79,7 @@ class Dataset:
         **options: object,
     ) -> "Dataset":
         """Takes tables in memory: of pandas (without the index), polars or pyarrow, any with the Arrow C stream protocol, or
-        dictionaries of columns. The dataset is that of Parquet files of them, to the bit; nothing is written.
+        dictionaries of columns. The dataset is exactly that of Parquet files of these tables; nothing is written.
 
         Args:
           interactions: one interaction a row, with columns `user` and `item` and, if there are, `timestamp` and `rating`.
@@ -101,7 +101,7 @@ class Dataset:
     def synthetic(
         cls, num_users: int = 3000, num_items: int = 1500, seed: int = 0, **options: object
     ) -> "Dataset":
-        """Makes the synthetic shop: a few seconds of data with text, the same for the same numbers.
+        """Makes the synthetic shop with texts in a few seconds; the same arguments make the same shop.
 
         Args:
           num_users: N, at least 2.
@@ -119,9 +119,9 @@ class Dataset:
     def with_split(
         self, split: str, valid_after: object = "", test_after: object = ""
     ) -> "Dataset":
-        """The same data to be split otherwise; fields as of `config.data`.
+        """The same data with another split; fields as of `config.data`.
 
-        The synthetic shop describes its users anew: their texts must not tell what the split holds back.
+        The synthetic shop describes its users again, because their texts must not tell what is in validation and test.
 
         Raises:
           UserError: naming the field at fault.

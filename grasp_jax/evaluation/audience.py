@@ -1,4 +1,4 @@
-"""People to recommend to, and the best items of each: the one path of the test, the command line, Python and a service."""
+"""People to recommend to, and the best items of each: used by the test, the command line, Python and the service alike."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Audience:
 
 
 def whole_histories(log: InteractionLog, max_length: int) -> Histories:
-    """The newest `max_length` interactions of each, nothing held back."""
+    """The newest `max_length` interactions of each user, with those of validation and test."""
     begin, end = log.offsets[:-1], log.offsets[1:]
     return Histories(np.maximum(begin, end - max_length), end, np.full(log.num_users, -1, np.int32))
 
@@ -49,8 +49,8 @@ class Wanted:
     Attributes:
       top_n: items for each person, at most.
       exclude_seen: leave out what a person has had, or rated low.
-      allowed: [V] bool, or [n, V] for each of the n people asked for: the items to choose from; None: all.
-      excluded: [J, 2] int32 (place among the people asked for, item) that are left out besides; None: nothing.
+      allowed: [V] bool, or [n, V] for each of the n people: the items to choose from; None: all.
+      excluded: [J, 2] int32 (place among the people, item) that are also left out; None: nothing.
       user_block, item_block: people and items scored at once.
     """
 
@@ -66,7 +66,7 @@ class Lists(NamedTuple):
     """Recommendations of a block of people, one after the other.
 
     Attributes:
-      people: [B] places among the people asked for.
+      people: [B] places among the people.
       counts: [B] how many items each gets; fewer than `top_n` where no more are left.
       items: [sum of counts] int32 item rows, best first.
       scores: [sum of counts] float32.

@@ -1,4 +1,4 @@
-"""Scores of pairs by products D wide, with a bound on their error: enough to rank most items where gates hardly move.
+"""Scores of pairs by products D wide, with a bound on their error: this is enough to rank most items if gates hardly move.
 
 A gate is a sigmoid of a logit that for the paper's scale is at most 1/sqrt(E) (Eq. 3), so a pair's first layer stays near that of an
 item whose gates rest at the logit 0. With gates g = rest + e and the projections p of an item (`models.encoders.holistic`),
@@ -6,7 +6,7 @@ item whose gates rest at the logit 0. With gates g = rest + e and the projection
     x = x0 + sum_k e_k p_k,    act(x) = act(x0) + act'(x0) (x - x0) + r,    |r| <= C/2 (x - x0)^2,    |x - x0| <= max_k |e_k| sum_k |p_k|
 
 with C the largest curvature of the activation. The last layer is linear, so act(x0) and each act'(x0) p_k go through it once per item,
-and the score o . W act(x) of a pair is four products of D numbers, in place of H activations; its bound is a product of H numbers.
+and the score o . W act(x) of a pair is four products of D numbers, instead of H activations; its bound is a product of H numbers.
 """
 
 from typing import NamedTuple
@@ -48,7 +48,7 @@ def bounded_scores(
     """Near the scores of pairs, and how far at most the exact ones are from them: [B, C] each.
 
     Args:
-      model, params: of which `expansion` is not None.
+      model, params: a model whose `expansion` is not None.
       of_items: of C items that all users share, or of each user's own [B, C] items.
       states: o [B, D].
       logits: [B, C, 2] pair logits.

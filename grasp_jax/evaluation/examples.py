@@ -1,4 +1,4 @@
-"""What a reader of a report wants to see of a model itself: recommendations with titles, and gates."""
+"""Examples for reports: recommendations with titles, and gates."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ def group_rows(
     Args:
       ranks: [n] ranks of the evaluated users.
       users: [n] their rows.
-      targets: [n] the items they were asked for.
+      targets: [n] the targets.
       groups: head and tail membership.
       labels: dataset, method, backbone, seed, split, protocol and whatever else identifies the rows.
     """

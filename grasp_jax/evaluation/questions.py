@@ -1,4 +1,4 @@
-"""What a split asks of a model: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
+"""The test of a split: each user's history, the held-out item and its stored negatives, in blocks that fit a device."""
 
 import dataclasses
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class EvaluationSet:
       slots: [S, R, L] packed histories, on the device.
       newest: [S, B] place of the newest item, or of the mask after it, on the device.
       candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
-      queries: [S, B] int32 row of the query tables with which each target is asked for, on the device.
+      queries: [S, B] int32 row of the query tables for each target, on the device.
       candidate_logits: [S, B, 1+C, 2] or None.
     """
 

@@ -1,4 +1,4 @@
-"""The one scorer: a trained model beside everything that scores are computed from.
+"""The one scorer: a trained model with everything that scores are computed from.
 
 Validation, the test, recommendations, examples and similar items all rank through a `Ranker`. It is a pytree, so that it passes through
 jit as one argument.
@@ -22,7 +22,7 @@ from grasp_jax.models.sequence_model import SequenceModel, apply
 
 
 class UserBlock(NamedTuple):
-    """B users whose next item is asked for.
+    """B users whose next item is to be ranked.
 
     Attributes:
       slots: [R, L] int32 packed histories (`data.packing.pack`).

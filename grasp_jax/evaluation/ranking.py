@@ -38,7 +38,7 @@ def lowest_tie(target_scores: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """The items whose scores are held against a user's target.
+    """The items whose scores are compared with that of a user's target.
 
     Attributes:
       users: B users.

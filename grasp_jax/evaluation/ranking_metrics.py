@@ -27,7 +27,7 @@ class Ranking:
       users: [n] user rows.
       targets: [n] item rows.
       item_counts: [V] training interactions of each item.
-      top: k -> [n, k] the items that a user would be shown, best first; computed when a metric asks for them.
+      top: k -> [n, k] the items that a user would be shown, best first; computed when a metric calls it.
     """
 
     ranks: np.ndarray
@@ -56,7 +56,7 @@ def mean_average_precision(ranking: Ranking, k: int) -> float:
 
 
 def coverage(ranking: Ranking, k: int) -> float:
-    """Share of the catalogue that stands among the first k of anybody."""
+    """Share of the catalogue that is among the first k items of at least one user."""
     return float(len(np.unique(ranking.top(k))) / len(ranking.item_counts))
 
 

@@ -1,4 +1,4 @@
-"""What users have seen already, as pairs that a block of scores is masked with."""
+"""What users have seen already, as pairs that mask a block of scores."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Evaluation negatives on disk: drawn once, and believed only as they were written."""
+"""Evaluation negatives on disk: drawn once, and verified by a checksum when read."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from grasp_jax.provenance import difference
 
 
 class StoredNegatives(NamedTuple):
-    """A file of negatives [n, C] and a sealed description beside it.
+    """A file of negatives [n, C] with a sealed description.
 
     Attributes:
       path: `.npy`; the description has the ending `.json`.

@@ -1,4 +1,4 @@
-"""The difference of two methods, of which users and seeds are both samples: a mixed bootstrap, and the test that goes with it.
+"""The difference of two methods, where users and seeds are both samples: a mixed bootstrap, and the matching test.
 
 Gain of seed s at user u: g[s, u] = m + a[s] + b[u] + e[s, u]. The mean over S seeds and n users has the variance
 

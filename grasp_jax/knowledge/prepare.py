@@ -222,7 +222,7 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     """The bank that `config.since`, or `config.centre_from`, names.
 
     Raises:
-      UserError: it was made otherwise than this one is to be made, or holds nothing to go on from.
+      UserError: it was made otherwise than this one is to be made, or has nothing to continue from.
     """
     folder = config.since or config.centre_from
     if not folder:
@@ -236,7 +236,9 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
         bank = bank / "knowledge"  # of a workdir
     made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]
     moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
-    cut_off = ("cut_off",) if moved_on else ()  # a later end would tell what is held back now
+    cut_off = (
+        ("cut_off",) if moved_on else ()
+    )  # a later end would tell what is now in validation or test
     old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def register_method(name: str, method: Method) -> None:
-    """Makes a method known by a name, as `config.model.method` and `Recommender(method=...)` take it (docs/extending.md).
+    """Registers a method under a name for `config.model.method` and `Recommender(method=...)` (docs/extending.md).
 
     Args:
       name: lower-case letters, digits and underscores.
-      method: the same object may be registered again, another one may not take its name.
+      method: the same object may be registered again; another object under the same name is refused.
 
     Raises:
-      UserError: the name is taken or no name, or the object is no `Method`.
+      UserError: the name is taken or not allowed, or the object is no `Method`.
     """
     if not isinstance(method, Method):
         raise UserError(
@@ -31,10 +31,10 @@ def register_method(name: str, method: Method) -> None:
 
 
 def register_backbone(name: str, backbone: type[Backbone]) -> None:
-    """Makes a backbone known by a name, as `config.model.backbone` takes it.
+    """Registers a backbone under a name for `config.model.backbone`.
 
     Raises:
-      UserError: the name is taken or no name, or the object is no subclass of `Backbone`.
+      UserError: the name is taken or not allowed, or the object is no subclass of `Backbone`.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
         raise UserError(

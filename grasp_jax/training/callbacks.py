@@ -1,9 +1,9 @@
-"""What a program is told while models train: a class to derive from, or one function of an epoch.
+"""What a program can observe while models train: a class to derive from, or one function of an epoch.
 
     recommender.fit(shop, callbacks=[lambda record: print(record.epoch, record.valid_score)])
 
-Of several processes the first one alone calls. After a resume the epochs since the newest
-checkpoint are trained, and told, again.
+With several processes only the first one calls callbacks. After a resume the epochs since the newest
+checkpoint are trained again, and callbacks are called for them again.
 """
 
 import contextlib
@@ -137,7 +137,7 @@ class Callback:
         """Called after the last epoch was saved."""
 
     def on_train_error(self, error: BaseException) -> None:
-        """Called in place of `on_train_end` where an exception ends training; it is raised anew."""
+        """Called instead of `on_train_end` if an exception ends training; the exception is raised again."""
 
 
 OnEpoch = Callable[[EpochRecord], bool | None]

@@ -13,7 +13,7 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 def catalogue_cross_entropy(
     scores: CatalogueScores | BlockScores, core: CrossEntropy, towers: str = "each"
 ) -> jax.Array:
-    """Mean over the targets that exist, and the method's loss beside it.
+    """Mean over the targets that exist, plus the method's additional loss.
 
     Args:
       scores: of each target and every item.
@@ -40,7 +40,7 @@ def _products(scores: CatalogueScores, towers: str) -> list[tuple[jax.Array, jax
 
 
 def _in_blocks(scores: BlockScores, weights: jax.Array, smoothing: float) -> jax.Array:
-    """Scores of a block of targets are made anew for the backward pass, so that none are kept."""
+    """Scores of a block of targets are computed again in the backward pass, so that none are stored."""
     count = len(scores.targets)
     example = jax.tree.map(lambda x: x[:1], scores.rows)
     num_items = jax.eval_shape(scores.score, example).shape[1]

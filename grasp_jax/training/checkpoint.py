@@ -140,7 +140,9 @@ class Checkpoints:
             if not unverified:
                 tree = self._read(step, _like(like))
             if damages:
-                logger.warning(f"{damages[0]}; going on from step {step}, the newest that is whole")
+                logger.warning(
+                    f"{damages[0]}; continuing from step {step}, the newest undamaged one"
+                )
             return step, tree
         if damages and not (self.folder.parent / NEWEST).exists() and self.newest() is None:
             logger.warning(
@@ -206,7 +208,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
 
     Args:
       folder: of the trial's checkpoints, with "best" and "last" in it.
-      allow_older: be content with the newest that is whole, and say which.
+      allow_older: be content with the newest undamaged one, and say which.
 
     Raises:
       UserError: the newest model is damaged; names the file, and what to do.
@@ -217,7 +219,7 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
     if steps and _without_manifests(folder):
         say_unverified(folder)
         return Found(steps[0][1], steps[0][0], {})
-    mend = "run --mode=train with the same --workdir to go on from the newest whole one, or --allow-older to use it as it is"
+    mend = "run --mode=train with the same --workdir to continue from the newest undamaged one, or --allow-older to use it as it is"
     if steps or (folder / NEWEST).exists():
         try:
             recorded = read_sealed(folder / NEWEST, mend)

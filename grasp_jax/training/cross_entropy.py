@@ -1,4 +1,4 @@
-"""Cross-entropy over the whole catalogue, exact, of which no more than a block of scores is held at a time.
+"""Cross-entropy over the whole catalogue, exact, with one block of scores in memory at a time.
 
 The loss is a weighted sum with known weights, so both gradients are computed together with it, block of targets by block of targets, and
 kept for the backward pass: three products of P x V x D, where a form that recomputes scores (Wijmans et al., 2024, "Cut your losses in
@@ -55,7 +55,7 @@ class CrossEntropy:
           states: [P, D].
           items: [V, D].
           targets: [P] int32 rows of items.
-          weights: [P], of which no gradient is taken; 0 where there is no target.
+          weights: [P], without gradient; 0 where there is no target.
         """
         shared = self.mesh is not None and self.mesh.size > 1
         run = self._on_mesh if shared else functools.partial(self._on_device, num_items=len(items))

@@ -29,7 +29,7 @@ def check_finite(
       losses: [S, M'] of its steps.
       finite: [R] bool, whether all parameters are finite after the last step.
       first_step: number of the first, over all epochs.
-      last: checkpoints, of which the message names the newest.
+      last: checkpoints; the message names the newest.
 
     Raises:
       TrainingDiverged: a loss or a parameter is not finite.

@@ -3,7 +3,7 @@
 M replicas (seeds x dropout rates x learning rates) train together along a `vmap` axis; each stops
 early on its own and then leaves the axis. A thread packs the next epoch while the device trains the
 one before. Data order is a function of (seed, epoch), negatives and dropout of (seed, step), so a
-run that was killed goes on from its last checkpoint as if nothing had happened.
+run that was killed continues from its last checkpoint as if nothing had happened.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ def train(
 
 
 def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
-    """What training goes on from, the newest checkpoint or `start`; drops records of later epochs.
+    """Where training continues: the newest checkpoint, or `start`; drops records of later epochs.
 
     A model that was trained before, of `config.start_from`, is epoch 0: what follows must be better
     to be kept. So is one that has nothing to learn, and nothing follows.

@@ -20,7 +20,7 @@ SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole bat
 
 
 def binary_cross_entropy(scores: PairScores) -> jax.Array:
-    """Eq. 6, mean over pairs, the G negatives of a pair weighing as one; and the method's loss beside it."""
+    """Eq. 6, mean over pairs, the G negatives of a pair weighing as one; plus the method's additional loss."""
     return _mean(
         jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores
     )
@@ -42,7 +42,7 @@ def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "e
 
 
 def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
-    # A number far below all, in place of -inf: with -inf alone, as where a batch has but one target, gradients would be NaN.
+    # A number far below all, instead of -inf: with -inf alone, as where a batch has but one target, gradients would be NaN.
     negative = jnp.maximum(scores.negative, LOWEST)
     total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive

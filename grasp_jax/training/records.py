@@ -1,4 +1,4 @@
-"""Metrics as JSON lines: appended while a run goes on, cut back to the checkpoint when it resumes.
+"""Metrics as JSON lines: appended while a run trains, cut back to the checkpoint when it resumes.
 
 Every line holds a checksum of itself, for a report must not show a digit that a disk has changed. In a workdir of a version that wrote
 none (`earlier_version`) lines have it from the next training on.

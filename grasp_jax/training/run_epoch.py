@@ -101,7 +101,7 @@ def run_epoch(
       job: the training.
       steps: of `compile_steps`.
       saver: of the job's checkpoints.
-      snapshot: where the epoch goes on from; its state is donated.
+      snapshot: where the epoch continues; its state is donated.
       packed: the epoch of the active replicas, `epochs.make_epoch`.
 
     Raises:

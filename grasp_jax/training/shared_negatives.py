@@ -39,7 +39,7 @@ def shared_negatives(
 
     Args:
       stream: [] random key.
-      wanted: [P] int32 items that are asked for.
+      wanted: [P] int32 target items.
       exist: [P] bool which of them are.
       popularity: [V] int32 training interactions of each item and all before it; not for uniform draws without a correction.
       shape: how they are drawn, how many, and whether scores are corrected.

@@ -48,7 +48,7 @@ def initial_snapshot(
     keys = per_replica(replicas, functools.partial(everywhere, data.mesh)).keys
     initial_all = jax.jit(jax.vmap(initial, in_axes=(0, None, None)))
     state = TrainState(*initial_all(keys, data.device, data.tables))
-    if data.everyone is not None:  # computed anew when an epoch begins
+    if data.everyone is not None:  # computed again when an epoch begins
         shape = jax.eval_shape(lambda state: with_states(state, model, data).states, state)
         state = state._replace(states=jnp.zeros(shape.shape, shape.dtype))
     state = everywhere(data.mesh, state)

@@ -1,4 +1,4 @@
-"""Models that go on from an earlier run's, whose catalogue may have been another: yesterday's for today's retraining."""
+"""Models that train on from an earlier run, whose catalogue may have been different: yesterday's model in today's retraining."""
 
 import pathlib
 from collections.abc import Sequence
@@ -136,8 +136,8 @@ def check_basis(
 ) -> None:
     """Makes sure that today's vectors mean what yesterday's meant to the earlier models.
 
-    An encoder that is fitted anew to the texts, as `lsa` is unless --since keeps yesterday's, gives its directions anew; a model that
-    goes on from yesterday's would read every vector wrong and say nothing.
+    An encoder that is fitted again to the texts, as `lsa` is unless --since keeps yesterday's, finds other directions. A model that
+    trains on from yesterday's would then misread every vector without a sign of it.
 
     Args:
       earlier: the earlier run's models.

@@ -66,7 +66,7 @@ class StepInputs(NamedTuple):
     """What a step is given that depends on no parameter: a function of (slots, seed, step).
 
     Attributes:
-      batch, targets: what it sees, and what it is asked for.
+      batch, targets: what the model sees, and what it must predict.
       dropout_key: [] of its random stream.
       ids: of an ID table that is kept apart, the rows that the step reads; or None.
     """

@@ -1,4 +1,4 @@
-"""What one step is asked for: places in the packed rows, whose item each is, and negatives. A function of (seed key, step)."""
+"""What one step must predict: places in the packed rows, the item of each, and negatives. A function of (seed key, step)."""
 
 import math
 from typing import NamedTuple
@@ -32,9 +32,9 @@ class StepShape(NamedTuple):
       search_steps: bisection steps of the exclusion index.
       num_targets: P places a batch.
       negatives: G a place; or S of a whole batch, if `shared`.
-      mask_rate: share of items that are hidden; 0 for causal backbones, which are asked for the next item everywhere.
+      mask_rate: share of items that are hidden; 0 for causal backbones, which predict the next item everywhere.
       mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
-      last_only: causal backbones are asked for the last item of each history alone.
+      last_only: causal backbones predict only the last item of each history.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
       num_users: B, which only those steps need whose query tables are not on every device.
       every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
@@ -72,7 +72,7 @@ def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -
 def draw_targets(
     key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape
 ) -> tuple[PackedBatch, Targets]:
-    """The batch as the backbone is to see it, and what it is asked for.
+    """The batch as the backbone sees it, and what must be predicted.
 
     Args:
       key: [] of the model's seed.
@@ -146,7 +146,7 @@ def mask_batch(
     """Two copies of [R, L] rows: with a share of the items hidden, and with the last item of each history hidden.
 
     Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short. With `mask_noise` some of the
-    first copy's are shown after all, as themselves or as another item. Returns the copies, and [2R, L] bool which places are asked for.
+    first copy's are shown after all, as themselves or as another item. Returns the copies, and [2R, L] bool which places are predicted.
     """
     there, last = batch.segments >= 0, is_last(batch.segments)
     somewhere = jax.random.bernoulli(key, shape.mask_rate, there.shape) & there

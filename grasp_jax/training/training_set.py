@@ -45,7 +45,7 @@ class Sources:
       tables: frozen knowledge on the devices, empty for methods without.
       width: E of the knowledge, 0 without.
       mesh: devices that share out a batch.
-      valid: validation users; None where nothing is held back.
+      valid: validation users; None if there is no validation.
       made_from: fingerprints of all of that, which checkpoints store.
     """
 

@@ -18,14 +18,14 @@ from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 @dataclasses.dataclass(frozen=True)
 class ModelSizes:
-    """Numbers that a model is built for and that no field of the config says.
+    """Numbers that a model is built for and that are not fields of the config.
 
     Attributes:
       num_items: V.
       max_length: longest packed history, for position embeddings.
       width: E of the knowledge bank, 0 without one.
       num_users: B, users of a training batch on all devices together.
-      shares: devices that share it out.
+      shares: devices that divide it among them.
     """
 
     num_items: int
@@ -55,14 +55,14 @@ class Facts:
 
 
 class Method:
-    """A row of the paper's tables: an item encoder, and what else sets it apart from the plain backbone.
+    """A method: an item encoder, and everything else that differs from the plain backbone.
 
     A method is one object, in `METHODS` by the name that a config gives it. A new one is a file with a subclass and a line in
-    `METHODS`: it must have `encoder`, and the defaults of the rest are a method that reads no text, has no gates and no loss of its own.
+    `METHODS`: it must define `encoder`. By default it reads no text and has no gates and no additional loss.
 
     Attributes of the class:
-      trained: whether there is anything to learn. Where there is not, nothing is trained: the model is validated as it is, saved, and
-        answers as any other.
+      trained: whether there is anything to learn. If not, nothing is trained: the model is validated as it is, saved, and answers
+        like any other.
       needs_bank: whether it reads text, so that a knowledge bank must be prepared.
       reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
       loss: "bce", "softmax", "gbce" or "ce" of `training.losses`, where `config.train.loss` is "auto".
@@ -83,7 +83,7 @@ class Method:
         raise NotImplementedError
 
     def default_loss(self, config: ModelConfig) -> str:
-        """The loss where `config.train.loss` is "auto": `loss`, unless the `model` section makes another of it."""
+        """The loss where `config.train.loss` is "auto": `loss`, unless the `model` section says otherwise."""
         return self.loss
 
     def loss_of(self, config: Config) -> str:

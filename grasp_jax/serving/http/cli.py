@@ -6,6 +6,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.outlets import open_outlets
@@ -20,6 +21,15 @@ from grasp_jax.serving.http.settings import (
 
 PORT = 8000
 RECALL = 0.95
+EXAMPLES = """\
+examples:
+  grasp-serve model/ --port=8000               a folder of model.save(), for programs on this machine
+  grasp-serve runs/quickstart                  the workdir of a finished run
+  grasp-serve model/ --data=FOLDER             users of FOLDER may be asked for by their ids
+  GRASP_SERVE_TOKEN=... grasp-serve model/ --host=0.0.0.0    for other machines, with a token
+
+http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
+"""
 OF_LIMITS = {  # flags, in the order of --help
     "k": "items of an answer, at most",
     "people": "users or histories of a request, at most",
@@ -40,7 +50,13 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     usual = Limits()
-    made = _Parser(prog="grasp-serve", description="Recommendations of a trained model by HTTP.")
+    made = _Parser(
+        prog="grasp-serve",
+        description="Recommendations of a trained model by HTTP.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"grasp-serve {__version__}")
     made.add_argument("model", help="folder of a saved model, or the workdir of a finished run")
     made.add_argument("--port", type=int, default=PORT, help="0: any free one, which the log names")
     made.add_argument(

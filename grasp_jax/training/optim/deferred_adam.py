@@ -1,10 +1,10 @@
-"""Adam over an ID table of which a step reads few rows: what dense Adam does to all of them, at the price of those read.
+"""Adam over an ID table, if a step reads few of its rows: the result of dense Adam on all rows, at the cost of those that are read.
 
 A row without a gradient still moves under Adam, by a momentum that decays. From step t, when it last had one, to step t + k it moves by
 
     -lr m / (sqrt(v) + e sqrt(1 - b2^t))  sum_{j=1..k} r^j c(t+j),    r = b1 / sqrt(b2),  c(s) = sqrt(1 - b2^s) / (1 - b1^s),
 
-which follows from Kingma and Ba, 2015 (arXiv 1412.6980), Algorithm 1 with its epsilon e held at step t; a movement changes by a share of
+which follows from Kingma and Ba, 2015 (arXiv 1412.6980), Algorithm 1 with its epsilon e fixed at step t; a movement changes by a share of
 e / sqrt(v) at most. The sum is F(t) - r^k F(t+k), where F(t) = r (c(t+1) + F(t+1)) is tabulated. So rows are brought up to date when a step
 reads them, and all of them before anyone else looks (`with_table`): deferred, never skipped, unlike "lazy" or "sparse" Adam.
 """

@@ -1,4 +1,4 @@
-"""Adam in one vector, and beside an ID table that is kept apart; and which of them a step runs."""
+"""Adam in one vector; Adam with an ID table that is kept apart; and which of the two a step runs."""
 
 import functools
 from collections.abc import Callable
@@ -59,7 +59,7 @@ class AdamInOneVector(Adam):
 
 
 class AdamBesideIdTable(Adam):
-    """Adam on an ID table of which a step reads few rows (`deferred_adam`), and another form of it on all else."""
+    """Adam on an ID table whose steps read few rows (`deferred_adam`), and another form of it on all else."""
 
     def __init__(self, rest: Adam) -> None:
         """`rest`: of the other parameters."""

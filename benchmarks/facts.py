@@ -1,0 +1,95 @@
+"""The three headline facts of README.md: quality, speed and new items, each from a record in `benchmarks/results`.
+
+`python -m benchmarks.studies` writes them between the markers of the README.
+"""
+
+import json
+import textwrap
+from typing import Any
+
+from benchmarks import cold_study
+from benchmarks.record import RESULTS
+from benchmarks.sections.overview import machine
+from benchmarks.study_late_fusion import merged
+from benchmarks.study_records import Page, read
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import trials, values
+
+WIDTH = 140  # of a line of Markdown
+OURS, SASREC, LLMINIT = (
+    ("grasp_plus", "cross-entropy"),
+    ("sasrec_ce", "cross-entropy"),
+    ("llminit", "cross-entropy"),
+)
+
+COLD = ("beauty5-minilm", "beauty5-lsa", "hair-lsa")  # the largest study there is
+
+
+def facts() -> Page:
+    """Three bullets of Markdown; without figures."""
+    return "\n".join(map(_bullet, (quality(), speed(), new_items()))), {}
+
+
+def quality() -> str:
+    """NDCG@10 on the whole catalogue without seen items, against SASRec and the best other way to use texts."""
+    found = merged(read("ahead")[0])
+    ours, sasrec, llminit = (_ndcg(found[trial]) for trial in (OURS, SASREC, LLMINIT))
+    return (
+        "**Better rankings.** On Amazon Beauty 5-core, over the whole catalogue without the items that a user has had, "
+        f"`grasp_plus` has an NDCG@10 of {ours:.2f} %. SASRec without text has {sasrec:.2f} % by the same loss "
+        f"(+{_ahead(ours, sasrec)} %), and LLMInit, the best published way to use texts of those that we ran, {llminit:.2f} % "
+        f"(+{_ahead(ours, llminit)} %). Validation chose our settings; the other methods got less tuning. "
+        "[All rows, intervals and limits](docs/studies.md#late-fusion-beside-id-only-models)."
+    )
+
+
+def speed() -> str:
+    """An epoch of SASRec, against RecTools and plain PyTorch."""
+    record = _record("train-cpu")
+    ours, *rivals = record["rows"]
+    others = " and ".join(
+        f"{row['epoch_seconds']:.0f} s in {row['implementation'].replace(' SASRecModel', '')}"
+        for row in rivals
+    )
+    ratios = sorted(row["epoch_seconds"] / ours["epoch_seconds"] for row in rivals)
+    shared = min(row["epochs"] for row in record["rows"])
+    scores = [100 * row["valid_ndcg"][shared - 1] for row in record["rows"]]
+    return (
+        f"**Faster training.** An epoch of SASRec on {record['sizes']['users']:,} users takes {ours['epoch_seconds']:.1f} s on "
+        f"{machine(record).replace(',', ' of an')}, {others}: {ratios[0]:.0f} to {ratios[-1]:.0f} times as fast. "
+        f"After {shared} epochs the validation NDCG@10 of the three differ by {max(scores) - min(scores):.1f} points. "
+        "[Six comparisons and what to conclude](docs/performance.md)."
+    )
+
+
+def new_items() -> str:
+    """NDCG@10 on items that nobody had bought before training, against the cosine of their texts."""
+    runs = {own["name"]: own for own in _record("study-cold")["runs"]}
+    run = next(runs[name] for name in COLD if name in runs)
+    shop, _, _ = run["name"].rpartition("-")
+    lines = {own["line"]: own["new"] for own in run["measured"]}
+    ours, cosine, ids = (lines[name] for name in ("grasp_plus", "semantic_neighbours", "sasrec_ce"))
+    return (
+        f"**New items from their texts alone.** On {run['new_items']} items that nobody had bought before training, `grasp_plus` has an "
+        f"NDCG@10 of {100 * ours['NDCG@10']:.1f} %; the cosine of the same texts has {100 * cosine['NDCG@10']:.1f} %, and a model of IDs "
+        f"{100 * ids['NDCG@10']:.0f} %. This is one training run on {cold_study.SHOPS[shop]}. [The study](docs/studies.md#new-items)."
+    )
+
+
+def _ndcg(run: Run) -> float:
+    return float(values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean())
+
+
+def _ahead(ours: float, other: float) -> str:
+    return f"{100 * (ours / other - 1):.0f}"
+
+
+def _record(name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return record
+
+
+def _bullet(text: str) -> str:
+    return textwrap.fill(
+        f"* {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    )

@@ -1,0 +1,201 @@
+"""The picture of README.md: what a customer has bought, the texts of it, what the quickstart's model recommends, and why.
+
+make quickstart                                     # trains the model
+python -m benchmarks.picture runs/quickstart        # chooses a customer, keeps the answer in benchmarks/results/picture.json, draws
+python -m benchmarks.picture                        # draws docs/figures/recommendation.svg from what is kept
+"""
+
+import html
+import json
+import pathlib
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+
+import grasp_jax as gj
+from benchmarks.record import RESULTS, run, save
+from grasp_jax.files import write_text
+
+RECORD = RESULTS / "picture.json"
+FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"
+SHOWN, HISTORY = 3, 5  # recommendations and items of the history
+BOX, GAP, TOP, LINE = 70, 10, 56, 18  # heights in pixels
+WIDTH, LEFT, MIDDLE, RIGHT = 860, (10, 288), (322, 512), (546, 850)  # as wide as a README is shown
+STYLE = """
+  text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; font-size: 13px; fill: #1b1f24; }
+  .head { font-size: 15px; font-weight: 600; } .small { font-size: 12.5px; fill: #4a525c; } .bold { font-weight: 600; }
+  .box { fill: #ffffff; stroke: #8a949e; } .model { fill: #e7f1fb; stroke: #0b62a8; } .hit { fill: #e3f5e9; stroke: #17713a; }
+  .page { fill: #f6f8fa; } .line { stroke: #0b62a8; stroke-width: 1.5; fill: none; } .green { fill: #17713a; font-weight: 600; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3; } .small { fill: #b3bcc6; } .page { fill: #0d1117; } .box { fill: #161b22; stroke: #6e7781; }
+    .model { fill: #0f2a44; stroke: #6cb6ff; } .hit { fill: #10301d; stroke: #56d364; } .line { stroke: #6cb6ff; } .green { fill: #56d364; }
+  }
+"""
+
+
+def choose(workdir: str) -> dict[str, Any]:
+    """Asks the model that validation prefers for test users, and keeps one whose last purchase, which it did not see, is recommended.
+
+    The first user is taken who has `HISTORY` to `HISTORY` + 2 purchases before the last one, all different, and whose last purchase is
+    among the first `SHOWN` recommendations.
+    """
+    model = gj.Recommender.load(workdir)
+    fitted = model.fitted_on(None)
+    log, texts = fitted.dataset.log, fitted.dataset.texts.items
+    if texts is None:
+        raise gj.UserError(f"{workdir}: the data has no texts; expected the quickstart's run")
+    ids, titles = fitted.dataset.item_ids, fitted.dataset.titles
+    row_of = {str(name): row for row, name in enumerate(ids.tolist())}
+    kinds = [
+        ", ".join(value) if isinstance(value, tuple | list) else str(value)
+        for value in texts.columns["attributes"]
+    ]
+    vectors = np.stack(model.item_vectors()["vector"].to_list())
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for user in range(log.num_users):
+        items = log.items[log.offsets[user] : log.offsets[user + 1]]
+        history, target = items[:-1], int(items[-1])
+        if not HISTORY <= len(history) <= HISTORY + 2 or len(set(items.tolist())) < len(items):
+            continue
+        answer = model.recommend(histories=[ids[history].tolist()], k=SHOWN)
+        rows = [row_of[str(item)] for item in answer["item"]]
+        if target not in rows:
+            continue
+        seen = history[-HISTORY:]
+        about = [{"title": str(titles[row]), "text": kinds[row]} for row in seen.tolist()]
+        shown = []
+        for row in rows:
+            cosines = vectors[seen] @ vectors[row]
+            shown.append(
+                {
+                    "title": str(titles[row]),
+                    "text": kinds[row],
+                    "like": int(cosines.argmax()) + 1,
+                    "cosine": round(float(cosines.max()), 3),
+                    "bought_next": row == target,
+                }
+            )
+        return {
+            "benchmark": "picture",
+            "method": model.method,
+            "backbone": model.backbone,
+            "history": about,
+            "recommended": shown,
+        }
+    raise gj.UserError(
+        f"{workdir}: no test user has the last purchase among the first {SHOWN}; expected the quickstart's run"
+    )
+
+
+def draw(record: dict[str, Any]) -> str:
+    """The picture as SVG, for light and dark pages; no text is below 12 pixels."""
+    history, shown = record["history"], record["recommended"]
+    bottom = TOP + len(history) * (BOX + GAP) - GAP
+    parts = [*_purchases(history), *_model(record, bottom), *_recommendations(shown, bottom)]
+    for start, end in ((LEFT[1], MIDDLE[0]), (MIDDLE[1], RIGHT[0])):
+        middle = (TOP + bottom) // 2
+        parts.append(f'<path class="line" d="M{start + 5} {middle} H{end - 6} m-7 -6 l7 6 l-7 6"/>')
+    parts.append(_text(LEFT[0], bottom + 26, _caption(record), "small"))
+    title = (
+        "Purchases of a customer, what the model reads, and its three recommendations with reasons"
+    )
+    height = bottom + 40
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">\n<title>{title}</title>\n'
+        f'<style>{STYLE}</style>\n<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+def _purchases(history: list[dict[str, Any]]) -> list[str]:
+    """The left column, oldest purchase first."""
+    parts = [_text(LEFT[0], 36, "1. What the customer bought", "head")]
+    for place, item in enumerate(history):
+        y = TOP + place * (BOX + GAP)
+        lines = [(line, "bold") for line in textwrap.wrap(f"{place + 1}  {item['title']}", 32)]
+        parts.append(_box(LEFT, y, BOX, "box"))
+        parts += _lines(LEFT, y, BOX, [*lines, (f"text: {item['text']}", "small")])
+    return parts
+
+
+def _model(record: dict[str, Any], bottom: float) -> list[str]:
+    """The column in the middle."""
+    name = f"{record['method'].upper()} on {record['backbone'].upper().replace('REC', 'Rec')}"
+    said = [
+        ("Vectors of these texts,", "bold"),
+        ("frozen, made once", "small"),
+        ("", ""),
+        ("a text of the customer,", "bold"),
+        ("from these purchases", "small"),
+        ("", ""),
+        ("vectors of similar items", "bold"),
+        ("and similar customers", "small"),
+        ("", ""),
+        (name, "bold"),
+        ("weighs them and scores", "small"),
+        ("all items of the shop", "small"),
+    ]
+    return [
+        _text(MIDDLE[0], 36, "2. What it reads", "head"),
+        _box(MIDDLE, TOP, bottom - TOP, "model"),
+        *_lines(MIDDLE, TOP, bottom - TOP, said),
+    ]
+
+
+def _recommendations(shown: list[dict[str, Any]], bottom: float) -> list[str]:
+    """The right column, best item first."""
+    parts = [_text(RIGHT[0], 36, "3. What it recommends, and why", "head")]
+    tall = (bottom - TOP - (len(shown) - 1) * GAP) / len(shown)
+    for place, item in enumerate(shown):
+        y = TOP + place * (tall + GAP)
+        lines = [
+            *((line, "bold") for line in textwrap.wrap(f"{place + 1}. {item['title']}", 36)),
+            (f"text: {item['text']}", "small"),
+            (f"most like purchase {item['like']} (cosine {item['cosine']:.2f})", "small"),
+        ]
+        if item["bought_next"]:
+            lines.append(("bought next; not shown to the model", "green"))
+        parts.append(_box(RIGHT, y, tall, "hit" if item["bought_next"] else "box"))
+        parts += _lines(RIGHT, y, tall, lines)
+    return parts
+
+
+def _caption(record: dict[str, Any]) -> str:
+    return (
+        "A test user of the quickstart’s synthetic shop: the first with a short history whose next purchase is among the first "
+        f"{len(record['recommended'])}."
+    )
+
+
+def _text(x: float, y: float, text: str, kind: str) -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" class="{kind}">{html.escape(text)}</text>'
+
+
+def _box(column: tuple[int, int], y: float, height: float, kind: str) -> str:
+    return f'<rect class="{kind}" x="{column[0]}" y="{y:.0f}" width="{column[1] - column[0]}" height="{height:.0f}" rx="6"/>'
+
+
+def _lines(
+    column: tuple[int, int], y: float, height: float, lines: list[tuple[str, str]]
+) -> list[str]:
+    """Lines of text in the middle of a box."""
+    first = y + (height - LINE * len(lines)) / 2 + 13
+    return [
+        _text(column[0] + 10, first + LINE * place, text, kind)
+        for place, (text, kind) in enumerate(lines)
+        if text
+    ]
+
+
+def main() -> None:
+    """Keeps a new answer where a workdir is named, and draws."""
+    if len(sys.argv) > 1:
+        save(RECORD, choose(sys.argv[1]))
+    write_text(FIGURE, draw(json.loads(RECORD.read_text())))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,195 @@
+"""The first screen of docs/performance.md: six comparisons with other software, each with a sentence that says what to conclude."""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from grasp_jax.report.tables import Table
+
+Record = dict[str, Any]
+WIDTH = 140  # of a line of Markdown
+HEADER = ["what", "grasp_jax", "best rival", "ratio", "machine"]
+NOTE = (
+    "The best rival is the fastest other program that was measured in the same run on the same machine.\n"
+    "A ratio above 1 means that grasp_jax is faster."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One row, and what it means.
+
+    Attributes:
+      what: what was measured.
+      ours, rival: figures with their units; `rival` names the other program.
+      ratio: how many times as fast grasp_jax is.
+      machine: where both ran.
+      conclusion: one or two sentences.
+    """
+
+    what: str
+    ours: str
+    rival: str
+    ratio: float
+    machine: str
+    conclusion: str
+
+
+def training(record: Record) -> Comparison:
+    """An epoch of SASRec, against the fastest other implementation."""
+    ours, *rivals = record["rows"]
+    best = min(rivals, key=lambda row: row["epoch_seconds"])
+    shared = min(row["epochs"] for row in record["rows"])
+    alike = ", ".join(
+        f"{100 * row['valid_ndcg'][shared - 1]:.1f} ({row['implementation']})"
+        for row in record["rows"]
+    )
+    others = "".join(
+        f" {row['implementation']} needs {row['epoch_seconds']:.0f} s."
+        for row in rivals
+        if row is not best
+    )
+    return Comparison(
+        "one epoch of SASRec without text",
+        f"{ours['epoch_seconds']:.1f} s",
+        f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
+        best["epoch_seconds"] / ours["epoch_seconds"],
+        machine(record),
+        f"All {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes; the rivals were stopped after "
+        f"{shared} epochs.{others} They compute {record['sizes']['max_length']} positions for each history, and most histories "
+        f"here are far shorter. "
+        f"Validation NDCG@10 after {shared} epochs: {alike}.",
+    )
+
+
+def step(record: Record) -> Comparison:
+    """A training step of GRASP, against the faster of plain JAX and PyTorch."""
+    ours, *rivals = record["steps"]
+    best = min(rivals, key=lambda row: row["seconds_per_step"])
+    on_gpu = record["machine"]["backend"] == "gpu"
+    cpu = (
+        "GRASP on all texts is affordable without a GPU. The gain comes from two changes of form, not of result: no padding, and text "
+        "vectors that are projected once for each different item of a batch."
+    )
+    gpu = (
+        "On a GPU the gain is smaller, because the padding that the rivals compute costs a GPU less; the time that is left is mostly "
+        "the start of many small operations."
+    )
+    return Comparison(
+        f"one training step of GRASP, {record['sizes']['batch_size']} users",
+        f"{1e3 * ours['seconds_per_step']:.3g} ms",
+        f"{1e3 * best['seconds_per_step']:,.3g} ms ({_short(best['name'])})"
+        if on_gpu
+        else f"{1e3 * best['seconds_per_step']:,.0f} ms ({_short(best['name'])})",
+        best["seconds_per_step"] / ours["seconds_per_step"],
+        machine(record),
+        gpu if on_gpu else cpu,
+    )
+
+
+def serving(record: Record) -> Comparison:
+    """Requests a second, against a service that answers one request at a time."""
+    ours, rival = record["services"]
+    ratio = ours["largest_per_second"] / rival["largest_per_second"]
+    halves = [f"{own['at_half']['p50_ms']:.1f} ms" for own in (ours, rival)]
+    return Comparison(
+        f"most requests a second, {ours['items']:,} items",
+        f"{ours['largest_per_second']:,.0f}",
+        f"{rival['largest_per_second']:,.0f} ({rival['service']})",
+        ratio,
+        machine(record),
+        "Batches of waiting requests raise the throughput. They cost a little waiting: at half of its own largest load the median answer "
+        f"takes {halves[0]}, and the rival's {halves[1]}.",
+    )
+
+
+def retrieval(record: Record) -> Comparison:
+    """Neighbours of all rows, against the fastest other exact or approximate search that searched all of them."""
+    rows = [row for row in record["ways"] if row["queries"] == row["rows"]]
+    ours = next(row for row in rows if row["way"] == "exact")
+    best = min((row for row in rows if row is not ours), key=_seconds_of_all)
+    return Comparison(
+        f"{record['sizes']['neighbours']} neighbours of {ours['rows']:,} texts, building included",
+        f"{_seconds_of_all(ours):.0f} s",
+        f"{_seconds_of_all(best):.0f} s ({best['way']})",
+        _seconds_of_all(best) / _seconds_of_all(ours),
+        machine(record),
+        "At this size exact search is as fast as an index that must be built first, so exact search is the default. "
+        "`knowledge.retrieval=scann` is for larger tables.",
+    )
+
+
+def describing(record: Record) -> Comparison:
+    """Answers a second of a language model's endpoint, against a client that looks at no answer."""
+    run = record["runs"]["well_behaved"]
+    bare = sorted(record["bare_client_rounds"])[len(record["bare_client_rounds"]) // 2]
+    ratio = run["answers_per_second"] / bare
+    return Comparison(
+        "descriptions a second by an endpoint",
+        f"{run['answers_per_second']:.0f}",
+        f"{bare:.0f} (bare asyncio client)",
+        ratio,
+        machine(record),
+        f"Checking every answer and writing it to disk before the next one costs {100 * (1 - ratio):.0f} % of the speed. In return, after "
+        "a kill no answer that was written is paid for twice.",
+    )
+
+
+COMPARISONS: Mapping[str, Callable[[Record], Comparison]] = {
+    "train-cpu": training,
+    "step-cpu-256": step,
+    "step-gpu-256": step,
+    "serving-cpu": serving,
+    "retrieval-cpu": retrieval,
+    "describe-cpu": describing,
+}
+
+
+def overview(records: Mapping[str, Record]) -> tuple[Table, list[str]]:
+    """The table, and a line of Markdown for each row that says what to conclude and where its record is.
+
+    Args:
+      records: by the names of `COMPARISONS`; a comparison without a record is left out.
+    """
+    found = {
+        name: compare(records[name]) for name, compare in COMPARISONS.items() if name in records
+    }
+    body = [
+        [
+            own.what,
+            own.ours,
+            own.rival,
+            f"{own.ratio:.2g}" if own.ratio < 10 else f"{own.ratio:.0f}",
+            own.machine,
+        ]
+        for own in found.values()
+    ]
+    lines = [
+        textwrap.fill(
+            f"* **{own.what[0].upper()}{own.what[1:]}** ({own.machine}). {own.conclusion} (`benchmarks/results/{name}.json`)",
+            WIDTH,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for name, own in found.items()
+    ]
+    return Table("overview", "Against other software", HEADER, body, NOTE), lines
+
+
+def machine(record: Record) -> str:
+    """Cores and processor, or the GPU."""
+    about = record["machine"]
+    if about["backend"] == "gpu":
+        return str(about["device"])
+    return f"{about['cores']} cores, {' '.join(about['cpu'].replace('(R)', '').replace('Processor', '').split())}"
+
+
+def _seconds_of_all(row: Record) -> float:
+    seconds: float = row["build_seconds"] + row["search_seconds"]
+    return seconds
+
+
+def _short(name: str) -> str:
+    return name.split(" (")[0]

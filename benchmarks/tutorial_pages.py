@@ -1,0 +1,102 @@
+"""The pages of docs/tutorials, written from the scripts in docs/examples: python -m benchmarks.tutorial_pages [NAME ...].
+
+A script has cells that begin with `# %%`, as editors know them; a cell that begins with `# %% [markdown]` is text. A page has the text, the
+code and what the code printed on the machine that wrote the page.
+"""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+from grasp_jax.files import write_text
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+EXAMPLES, PAGES = DOCS / "examples", DOCS / "tutorials"
+TUTORIALS = (
+    "first_steps",
+    "own_csv",
+    "genres",
+    "compare_methods",
+    "serve_a_model",
+    "daily_refresh",
+)
+PRINTED = "<!-- printed -->"
+_CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell of a script.
+
+    Attributes:
+      text: Markdown, or code.
+      is_code: which of the two.
+    """
+
+    text: str
+    is_code: bool
+
+
+def cells(script: str) -> list[Cell]:
+    """The cells of a script in their order; what comes before the first one is left out."""
+    parts = _CELL.split(script)[1:]
+    found = []
+    for mark, body in zip(parts[::2], parts[1::2], strict=True):
+        if "[markdown]" in mark:
+            lines = [line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()]
+            found.append(Cell("\n".join(lines), False))
+        elif body.strip():
+            found.append(Cell(body.strip(), True))
+    return found
+
+
+def run(script: pathlib.Path) -> list[str]:
+    """Runs the code of a script, cell by cell in one namespace; what each code cell printed."""
+    names: dict[str, object] = {"__name__": "__main__", "__file__": str(script)}
+    printed = []
+    for cell in cells(script.read_text(encoding="utf-8")):
+        if cell.is_code:
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(cell.text, str(script), "exec", dont_inherit=True), names)
+            printed.append(out.getvalue())
+    return printed
+
+
+def page(script: pathlib.Path, printed: Sequence[str]) -> str:
+    """A page of the script's cells, each code cell followed by what it printed."""
+    left = iter(printed)
+    name = script.stem
+    about = f"`docs/examples/{name}.py` is this page as a script: `python docs/examples/{name}.py`. It runs in the tests."
+    parts = []
+    for cell in cells(script.read_text(encoding="utf-8")):
+        if not cell.is_code:
+            parts.append(cell.text)
+            continue
+        parts.append(f"```python\n{cell.text}\n```")
+        if out := next(left).rstrip():
+            parts.append(f"{PRINTED}\n```text\n{out}\n```")
+    title, *rest = parts[0].split("\n\n", 1)
+    return "\n\n".join([title, about, *rest, *parts[1:]]) + "\n"
+
+
+def without_output(text: str) -> str:
+    """A page less what the code printed, which differs between machines."""
+    return re.sub(rf"{re.escape(PRINTED)}\n```text\n.*?\n```\n\n?", "", text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Runs the named tutorials, or all, and writes their pages."""
+    logging.getLogger("grasp_jax").setLevel(logging.WARNING)
+    for name in sys.argv[1:] or TUTORIALS:
+        script = EXAMPLES / f"{name}.py"
+        write_text(PAGES / f"{name}.md", page(script, run(script)))
+
+
+if __name__ == "__main__":
+    main()

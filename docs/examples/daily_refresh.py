@@ -1,0 +1,94 @@
+# %% [markdown]
+# # Refresh every day
+#
+# On Monday you train a model. On Tuesday there are more purchases and a few new items. This tutorial shows three ways to follow, from the
+# cheapest to the most thorough: add the new items, compute only the vectors that changed, and train on from Monday's model.
+
+# %%
+import pathlib
+import tempfile
+
+import grasp_jax as gj
+
+folder = pathlib.Path(tempfile.mkdtemp())
+shop = gj.Dataset.synthetic(num_users=300, num_items=200, seed=3)
+log, texts = shop.log, shop.texts.items.columns
+purchases = [
+    {"user": f"c{user}", "item": f"i{item}", "timestamp": int(time) - 10 * 365 * 86_400}
+    for user, item, time in zip(log.users, log.items, log.timestamps, strict=True)
+]
+products = [
+    {"item": f"i{n}", "title": title, "kinds": ", ".join(kinds)}
+    for n, (title, kinds) in enumerate(zip(texts["title"], texts["attributes"], strict=True))
+]
+
+
+def columns(rows):
+    """Rows as a dictionary of columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+# %% [markdown]
+# ## Monday
+#
+# Nine tenths of the purchases have happened, and ten items are not listed yet.
+
+# %%
+moment = sorted(row["timestamp"] for row in purchases)[9 * len(purchases) // 10]
+listed = products[:-10]
+known = {row["item"] for row in listed}
+before = [row for row in purchases if row["timestamp"] < moment and row["item"] in known]
+small = {"features": 16, "mlp": (32,), "knowledge__width": 32, "max_epochs": 4}
+monday = gj.Recommender(method="grasp_plus", dropout=0.3, **small)
+monday.fit(
+    gj.Dataset.from_frames(columns(before), items=columns(listed)), workdir=folder / "monday"
+)
+first = monday.represent(folder / "vectors")
+print(f"{first.computed} users computed")
+
+# %% [markdown]
+# ## Tuesday, at once: new items by their texts
+#
+# `add_items` trains nothing. From now on the new items are recommended like others.
+
+# %%
+print(monday.add_items(columns(products[-10:])), "new items")
+
+# %% [markdown]
+# ## Tuesday: train on from Monday's model
+#
+# `start_from` takes Monday's workdir. Items are matched by id, and an epoch is kept only if validation finds it better than Monday's model.
+# `since` takes Monday's text vectors: only texts that are new or have changed are encoded, with Monday's encoder, so the vectors of both
+# days mean the same.
+
+# %%
+today = gj.Dataset.from_frames(columns(purchases), items=columns(products))
+tuesday = gj.Recommender(
+    method="grasp_plus",
+    dropout=0.3,
+    start_from=str(folder / "monday"),
+    since=str(folder / "monday"),
+    **small,
+)
+tuesday.fit(today, workdir=folder / "tuesday")
+print(tuesday.recommend(users=["c0"], k=3).to_string(index=False))
+
+# %% [markdown]
+# ## Vectors for a ranking model
+#
+# `represent` on the folder of yesterday computes only the users that changed. Today's model is another one, so all users are computed; with
+# the same model, only those with new purchases are.
+
+# %%
+again = tuesday.represent(folder / "vectors")
+same = tuesday.represent(folder / "vectors")
+print(f"{again.computed} users computed, then {same.computed}")
+
+# %% [markdown]
+# ## In production
+#
+# 1. `--mode=prepare --since=MONDAY` in the night, as soon as the texts are there.
+# 2. `--config.train.start_from=MONDAY --since=MONDAY` trains on. Train from nothing once a week, and compare.
+# 3. `POST /reload` lets a running service take the new model without dropping a request ([Serving](../serving.md#requests)).
+#
+# [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

@@ -1,0 +1,334 @@
+"""README and docs/: code that runs, flags and fields that exist, links and anchors that lead somewhere, figures that a record has."""
+
+import csv
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pytest
+from absl import flags
+
+import grasp_jax as gj
+from benchmarks import facts, picture, readme_tables, tutorial_pages
+from benchmarks.record import RESULTS
+from benchmarks.study_late_fusion import merged
+from benchmarks.study_records import read
+from grasp_jax import command
+from grasp_jax.config import FIELDS
+from grasp_jax.report.tables import trials, values
+from grasp_jax.serving.http.cli import parser
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+WITH_CODE = [path for path in PAGES if path.name != "errors.md"]
+GENERATED = {"config.md", "errors.md", "results.md", "performance-tables.md"}
+RUN_ELSEWHERE = {  # the test that runs the Python of a page
+    "extending.md": "test_extending.py",
+    "export.md": "test_export.py",
+    **{f"{name}.md": "test_docs.py" for name in tutorial_pages.TUTORIALS},
+}
+PROGRAMS = {"grasp-jax", "grasp-serve", "python", "make", "pip"}
+
+
+def name_of(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """The fenced blocks of these languages; of "bash" also what is indented by four spaces and begins like a command."""
+    found = re.findall(rf"```(?:{'|'.join(languages)})\n(.*?)```", text, re.DOTALL)
+    if "bash" in languages:
+        plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        found += re.findall(r"(?:^    \S.*\n(?:    .*\n)*)", plain, re.MULTILINE)
+    return found
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as both GitHub and the site make it."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
+
+
+def anchors(path: pathlib.Path) -> set[str]:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_links_lead_somewhere(path: pathlib.Path) -> None:
+    """A reader would follow a link to a page, a figure or a section that is not there."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, section = target.partition("#")
+        found = (path.parent / file).resolve() if file else path
+        assert found.is_file(), f"{name_of(path)}: {target} does not exist"
+        if section:
+            assert section in anchors(found), f"{name_of(path)}: {target} has no such section"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_named_files_exist(path: pathlib.Path) -> None:
+    """A page would name a file of the repository that has another name now."""
+    text = path.read_text(encoding="utf-8")
+    for named in re.findall(
+        r"`((?:docs|configs|benchmarks|launch|tests|grasp_jax)/[\w./-]+\.(?:md|py|json|sh|yaml))`",
+        text,
+    ):
+        there = (ROOT / named).exists() or "NAME" in named
+        assert there, f"{name_of(path)}: {named} does not exist"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_lines_are_short(path: pathlib.Path) -> None:
+    """Pages are read as Markdown too; generated lines and tables are left out."""
+    if path.name in GENERATED:
+        return
+    code = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        code ^= line.lstrip().startswith("```")
+        if not code and not line.startswith(("|", "<!--")):
+            assert len(line) <= 140, f"{name_of(path)}:{number} has {len(line)} letters"
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands of a page that call this package, as words."""
+    found = []
+    for block in blocks(text, "bash", "console"):
+        for line in re.sub(r"\\\n\s*", "", block).splitlines():
+            line = re.sub(r"^\s*(?:export\s+|sudo\s+|\w+=\S+\s+)*", "", line.strip())
+            if line.split(" ")[0] in PROGRAMS:
+                found.append(shlex.split(re.sub(r"\[[^]]*\]", "", line), comments=True))
+    return found
+
+
+def check_flags(words: list[str]) -> None:
+    """Every flag is one of the command line's, and every field one of the config's."""
+    for word in words:
+        if not word.startswith("--"):
+            continue
+        name = word[2:].partition("=")[0]
+        if name.startswith("config."):
+            assert name.removeprefix("config.") in FIELDS, f"{word}: no such field"
+        elif name not in ("version", "help"):
+            assert name in flags.FLAGS, f"{word}: no such flag"
+        if name == "mode":
+            allowed = flags.FLAGS["mode"].parser.enum_values  # type: ignore[attr-defined]
+            assert word.partition("=")[2] in allowed, f"{word}: no such mode"
+        config = re.fullmatch(r"--config=(configs/\w+\.py)(?::.*)?", word)
+        assert config is None or (ROOT / config[1]).is_file() or "NAME" in word, (
+            f"{word}: no such config"
+        )
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=name_of)
+def test_commands_can_be_typed(path: pathlib.Path) -> None:
+    """A command that a reader copies would be refused: an unknown flag, field, mode, config, make target or extra."""
+    assert command.FLAGS is flags.FLAGS
+    targets = set(re.findall(r"^([a-z%-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    extras = (ROOT / "pyproject.toml").read_text()
+    for words in commands(path.read_text(encoding="utf-8")):
+        if words[0] == "grasp-jax" or words[:3] == ["python", "-m", "grasp_jax.main"]:
+            check_flags(words)
+        elif words[0] == "grasp-serve":
+            known = {flag for action in parser()._actions for flag in action.option_strings}
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+        elif words[0] == "make":
+            names = [word for word in words[1:] if word.isidentifier() or "-" in word]
+            assert all(name in targets or name.startswith("rival-") for name in names), words
+        elif words[0] == "python" and "-m" in words:
+            module = words[words.index("-m") + 1].replace(".", "/")
+            there = (ROOT / f"{module}.py").exists() or (ROOT / module).is_dir()
+            assert there or module in ("venv", "pip", "pytest", "ruff", "mypy"), words
+    for names in re.findall(r"pip install (?:-e )?'\.\[([\w,]+)\]'", path.read_text()):
+        for extra in names.split(","):
+            assert re.search(rf"^{extra} = \[", extras, re.MULTILINE), f"{extra}: no such extra"
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=name_of)
+def test_python_can_be_run(path: pathlib.Path) -> None:
+    """Code that a reader copies would not compile, or call what does not exist; pages with a test of their own are run there."""
+    for code in blocks(path.read_text(encoding="utf-8"), "python"):
+        compile(code, str(path), "exec", dont_inherit=True)
+    if path.name in RUN_ELSEWHERE:
+        assert (ROOT / "tests" / RUN_ELSEWHERE[path.name]).is_file()
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/start.md", pytest.param("docs/python.md", marks=pytest.mark.slow)]
+)
+def test_python_of_a_page_runs(
+    page: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines that people type first would not run as they stand; sizes alone are made small here."""
+    names = shop_of_a_reader(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gj, "Recommender", Small, raising=False)
+    for code in blocks((ROOT / page).read_text(encoding="utf-8"), "python"):
+        if any(word in code for word in NOT_RUN):
+            continue
+        exec(compile(code, page, "exec", dont_inherit=True), names)
+    shown = names["model"].recommend(users=["ann", "lee"], k=3)  # type: ignore[attr-defined]
+    assert shown["user"].tolist() == ["ann"] * 3 + ["lee"] * 3
+
+
+class Small(gj.Recommender):
+    """A recommender that is trained for an epoch or two."""
+
+    def __init__(self, config: gj.Config | None = None, **fields: object) -> None:
+        small: dict[str, object] = {
+            "features": 8,
+            "mlp": (8,),
+            "knowledge__width": 8,
+            "max_epochs": 2,
+            "num_negatives": 20,
+        }
+        super().__init__(config, **(small | fields))
+
+
+NOT_RUN = ("mlflow", "runs/all")  # need a server, or a run of the command line
+
+
+def shop_of_a_reader(folder: pathlib.Path) -> dict[str, object]:
+    """The files and frames that the pages name: items B00A to B00Z and more, users ann, lee and others."""
+    rng = np.random.default_rng(0)
+    ids = [f"B00{chr(65 + n % 26)}{'' if n < 26 else n}" for n in range(60)]
+    ids = [name for name in ids if name not in ("B00X", "B00Y")]  # those come later
+    words = ("mild", "soap", "shampoo", "night", "cream", "oil", "hair", "rose", "mint", "lotion")
+    titles = [" ".join(rng.choice(words, 3, replace=False)) for _ in ids]
+    items = {"item": ids, "title": titles, "brand": rng.choice(["Acme", "Velora"], len(ids))}
+    people = ["ann", "lee", *(f"u{n}" for n in range(60))]
+    rows = [
+        (user, ids[item], 1_000_000_000 + 86_400 * day)
+        for user in people
+        for day, item in enumerate(rng.choice(len(ids), 6, replace=False))
+    ]
+    interactions = dict(zip(("user", "item", "timestamp"), zip(*rows, strict=True), strict=True))
+    frames = {name: list(values) for name, values in interactions.items()}
+    for place, renamed in (("folder", {}), ("shop", {"user": "customer", "item": "sku"})):
+        (folder / place).mkdir()
+        write_csv(
+            folder / place / "interactions.csv", {renamed.get(k, k): v for k, v in frames.items()}
+        )
+        write_csv(folder / place / "items.csv", items)
+    users = {"user": people, "city": ["Paris"] * len(people)}
+    return {
+        "__name__": "page",
+        "gj": gj,
+        "np": np,
+        "interactions": frames,
+        "items": items,
+        "users": users,
+    }
+
+
+def write_csv(path: pathlib.Path, columns: dict[str, list[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([list(columns), *zip(*columns.values(), strict=True)])
+
+
+@pytest.mark.parametrize("name", tutorial_pages.TUTORIALS)
+def test_tutorial_runs_and_is_its_page(name: str) -> None:
+    """A tutorial would fail for its reader, or the page show other code than the script."""
+    script = tutorial_pages.EXAMPLES / f"{name}.py"
+    printed = tutorial_pages.run(script)
+    assert "".join(printed).strip()
+    expected = tutorial_pages.page(script, [""] * len(printed))
+    text = (tutorial_pages.PAGES / f"{name}.md").read_text(encoding="utf-8")
+    mend = f"run python -m benchmarks.tutorial_pages {name}"
+    assert tutorial_pages.without_output(text) == expected, mend
+
+
+def test_committed_results_are_those_of_the_records() -> None:
+    """docs/results.md would show figures that no record has."""
+    text = readme_tables.PAGE.read_text(encoding="utf-8")
+    assert text == readme_tables.results_page(), "run python -m benchmarks.readme_tables"
+
+
+def test_picture_is_drawn_from_its_record() -> None:
+    """The README would show recommendations that no run gave, or text that is too small to read."""
+    record = json.loads(picture.RECORD.read_text())
+    drawn = picture.FIGURE.read_text(encoding="utf-8")
+    assert drawn == picture.draw(record), "run python -m benchmarks.picture"
+    assert all(float(size) >= 12 for size in re.findall(r"font-size: ([\d.]+)px", drawn))
+    assert any(item["bought_next"] for item in record["recommended"])
+
+
+def readme_figures() -> dict[str, Any]:
+    """What README.md says of the records by hand, computed again."""
+    found = merged(read("ahead")[0])
+
+    def ndcg(name: str, protocol: str = "full_unseen") -> float:
+        run = found[(name, "cross-entropy")]
+        return float(values(run, *trials(run)[0], protocol, "all", "NDCG@10").mean())
+
+    table2 = json.loads((RESULTS / "table2.json").read_text())["rows"]
+    plain = next(
+        row["NDCG@10"]
+        for row in table2
+        if (row["method"], row["backbone"], row["protocol"], row["group"])
+        == ("plain", "sasrec", "full", "all")
+    )
+    base = ndcg("sasrec_ce")
+    return {
+        "an NDCG@10 of {:.2f} on the full catalogue": ndcg("sasrec_ce", "full"),
+        "by cross-entropy, and {:.2f} by": 100 * plain,
+        "is {:.0f} % ahead of SASRec when seen": 100 * (ndcg("llminit") / base - 1),
+        "without text are {:.0f} % ahead": 100 * (ndcg("three_id_towers") / base - 1),
+        "the lead over SASRec is {:.0f} %": 100
+        * (ndcg("grasp_plus", "full") / ndcg("sasrec_ce", "full") - 1),
+    }
+
+
+def test_figures_of_the_readme_are_those_of_the_records() -> None:
+    """A figure in a sentence of the README would be another than the record's."""
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for sentence, value in readme_figures().items():
+        assert sentence.format(value) in text, sentence.format(value)
+    assert " ".join(facts.facts()[0].split()) in text, "run python -m benchmarks.studies"
+
+
+@pytest.mark.parametrize("module", ["grasp_jax.main", "grasp_jax.serving.http.cli"])
+def test_commands_say_their_version(module: str) -> None:
+    """A bug report could not say which version it is about."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.strip().endswith(f" {gj.__version__}")
+    assert f"version: {gj.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_readme_is_short() -> None:
+    """A stranger would scroll past the reason to care."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert next(n for n, line in enumerate(lines) if "recommendation.svg" in line) < 12
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """A page of the site would be found by nobody, or the navigation name one that is gone."""
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    there = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    assert listed == there
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_no_line_becomes_a_list_by_accident(path: pathlib.Path) -> None:
+    """A sentence that is wrapped before "2. " or "- " would be shown as a new point of a list."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    before = ""
+    for line in text.splitlines():
+        number = re.match(r"\s*(\d+)\. ", line)
+        if number and before.strip() and not re.match(r"\s*(\d+\.|\||#)", before):
+            follows = re.match(r"\s{2,}\S", before) and not line.startswith("  ")
+            assert follows, f"{name_of(path)}: {line[:60]}"
+        before = line
