@@ -7,9 +7,9 @@ import numpy as np
 
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
-from grasp_jax.data.identifiers import holds_text, id_column
+from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
-from grasp_jax.data.summary import ReadReport, sample_rows
+from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.tables import Table, number_column
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
@@ -34,18 +34,29 @@ def log_of_table(
             f"{table.path}: no interactions were read; expected at least one user-item row"
         )
     notes = [*table.notes, *renamed(used, columns)]
-    users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
+    users, items = (encoded_ids(table, str(used[kind]), notes) for kind in ("user", "item"))
     times = time_column(table, used["timestamp"]) if used["timestamp"] else None
-    kept = np.ones(len(users), bool)
+    kept = None  # rows
     if used["rating"] and min_rating > 0:
-        kept = number_column(table, used["rating"]) >= min_rating
-    rows = np.flatnonzero(kept)
-    low_rated = None if kept.all() else (users[~kept], items[~kept])
-    values = None if times is None else times.values[rows]
-    origin = Origin(str(table.path), rows)
-    log = build_log(
-        name, users[rows], items[rows], values, catalogue, low_rated, max_missing, origin
-    )
+        liked = number_column(table, used["rating"]) >= min_rating
+        kept = None if liked.all() else np.flatnonzero(liked)
+    values = None if times is None else times.values
+    if kept is None:
+        log = build_log(
+            name, users, items, values, catalogue, None, max_missing, Origin(str(table.path))
+        )
+    else:
+        low = np.flatnonzero(~liked)
+        log = build_log(
+            name,
+            users.only(kept),
+            items.only(kept),
+            None if values is None else values[kept],
+            catalogue,
+            (users.only(low), items.only(low)),
+            max_missing,
+            Origin(str(table.path), kept),
+        )
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
         notes += [times.note] if times.note else []
@@ -62,8 +73,12 @@ def log_of_table(
         order=_order_of_rows(table, columns)
         if times is None
         else f"by column {used['timestamp']!r}, {times.span()}",
-        sample=sample_rows(users, items, None if times is None else times.shown()),
-        low_rated=int((~kept).sum()),
+        sample=sample_rows(
+            users.at(slice(SAMPLED_ROWS)),
+            items.at(slice(SAMPLED_ROWS)),
+            None if times is None else times.shown(),
+        ),
+        low_rated=0 if kept is None else len(users) - len(kept),
         min_rating=min_rating,
         text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
         notes=tuple(notes),

@@ -65,15 +65,18 @@ class Table:
             raise UserError(no_value(self.path, row, name))
         return values
 
-    def typed(self, name: str) -> pa.ChunkedArray:
-        """A column without nulls as an Arrow array of one type, categories as what they stand for.
+    def filled_array(self, name: str) -> pa.ChunkedArray:
+        """A column without nulls as an Arrow array of one type.
 
         Raises:
           UserError: as `filled`, or values of several kinds in one column.
         """
         values = self.filled(name)
-        if isinstance(values, list):
-            return _array_of_json(values, name, self.path)
+        return _array_of_json(values, name, self.path) if isinstance(values, list) else values
+
+    def typed(self, name: str) -> pa.ChunkedArray:
+        """As `filled_array`, and categories as what they stand for."""
+        values = self.filled_array(name)
         if pa.types.is_dictionary(values.type):
             return values.cast(values.type.value_type)
         return values
