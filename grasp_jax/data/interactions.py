@@ -9,6 +9,7 @@ from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_nam
 from grasp_jax.data.delimited import refuse_data_as_header
 from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
+from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.tables import Table, number_column
 from grasp_jax.data.times import time_column
@@ -83,6 +84,22 @@ def log_of_table(
         text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
         notes=tuple(notes),
     )
+
+
+def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
+    """Which of a table's columns `log_of_table` asks for, by their names; none where it will refuse them."""
+
+    def wanted(names: tuple[str, ...]) -> dict[str, str]:
+        try:
+            used = _columns_used(names, columns, min_rating, "")
+        except UserError:
+            return {}
+        kinds = {"user": ID, "item": ID, "timestamp": TIME}
+        kinds |= {"rating": NUMBER} if min_rating > 0 else {}
+        asked = {str(used[purpose]): kind for purpose, kind in kinds.items() if used[purpose]}
+        return asked if len(asked) == sum(used[purpose] is not None for purpose in kinds) else {}
+
+    return wanted
 
 
 def _columns_used(
