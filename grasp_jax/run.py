@@ -21,7 +21,7 @@ from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
-from grasp_jax.data.split import Histories, Split, make_split, without_sated
+from grasp_jax.data.split import Split, make_split, without_sated
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set

@@ -1,10 +1,28 @@
 """Columns of Arrow as codes into their distinct values, a piece at a time, in memory that follows the distinct values and not the rows."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 PENDING = 1 << 21  # rows that wait to be encoded together
+
+
+class Coded(NamedTuple):
+    """A column of texts by its distinct values.
+
+    Attributes:
+      codes: [rows] int32 place of each row's value in `values`.
+      values: [n] strings or bytes, each once; all occur, in the order in which they came first.
+    """
+
+    codes: np.ndarray
+    values: pa.Array
+
+    @property
+    def null_count(self) -> int:
+        """None are missing."""
+        return 0
 
 
 class Encoder:
@@ -27,38 +45,29 @@ class Encoder:
         if self._rows >= max(PENDING, 2 * len(self._known or ())):
             self._encode()
 
-    def finish(self) -> pa.DictionaryArray:
-        """All rows, each distinct value once, in the order in which they came first."""
+    def finish(self) -> Coded:
+        """All rows; at least one piece was added."""
         if self._waiting or self._known is None:
             self._encode()
-        codes = np.concatenate(self._codes)
-        return pa.DictionaryArray.from_arrays(int32_array(codes), self._known, safe=False)
+        return Coded(np.concatenate([np.empty(0, np.int32), *self._codes]), self._known)
 
     def _encode(self) -> None:
-        known = [] if self._known is None else [self._known]
-        parts = pa.chunked_array([*known, *self._waiting]).dictionary_encode().chunks
-        self._codes += [int32_of(part.indices).copy() for part in parts[len(known) :]]
-        self._known = parts[-1].dictionary
+        known = self._waiting[0].slice(0, 0) if self._known is None else self._known
+        parts = pa.chunked_array([known, *self._waiting]).dictionary_encode().chunks
+        codes = [int32_of(part.indices) for part in parts]  # Arrow drops pieces without rows
+        self._codes += [part.copy() for part in codes[bool(len(known)) :]]
+        self._known = parts[-1].dictionary if parts else known
         self._waiting, self._rows = [], 0
 
 
-def dictionary_of(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """[rows] int32 codes of a column without nulls, and its distinct values, all of which occur."""
-    if pa.types.is_dictionary(values.type) and values.num_chunks == 1:
-        found = values.chunk(0)
-        codes, distinct = int32_of(pc.cast(found.indices, pa.int32())), found.dictionary
-        present = np.bincount(codes, minlength=len(distinct)) > 0
-        if present.all() and not distinct.null_count:
-            return codes, distinct
-    if pa.types.is_dictionary(values.type):
+def coded(values: pa.ChunkedArray) -> Coded:
+    """A column of texts or categories of them, without nulls."""
+    if pa.types.is_dictionary(values.type):  # which may hold values that no row has
         values = values.cast(values.type.value_type)
     encoder = Encoder()
-    for part in values.chunks:
+    for part in values.chunks or [pa.nulls(0, values.type)]:
         encoder.add(part)
-    if not values.num_chunks:
-        encoder.add(pa.nulls(0, values.type))
-    whole = encoder.finish()
-    return int32_of(whole.indices), whole.dictionary
+    return encoder.finish()
 
 
 def int32_of(values: pa.Array) -> np.ndarray:
@@ -76,11 +85,13 @@ def int64_of(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def int32_array(values: np.ndarray) -> pa.Array:
-    """[n] int32 as Arrow has it, which shares its memory."""
-    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
-
-
 def int64_array(values: np.ndarray) -> pa.Array:
-    """[n] int64 likewise."""
+    """[n] int64 as Arrow has it, which shares its memory."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def bytes_scalar(value: bytes) -> pa.Scalar:
+    """One value as Arrow has it; `pa.scalar` would load pandas where there is one."""
+    offsets = np.array([0, len(value)], np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(value)]
+    return pa.Array.from_buffers(pa.binary(), 1, buffers)[0]

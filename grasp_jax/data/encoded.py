@@ -68,4 +68,5 @@ def stable_order(values: np.ndarray) -> np.ndarray:
 
 def _places(present: np.ndarray) -> np.ndarray:
     """Of [n] marks: how many marked ones stand before each, int32."""
-    return np.cumsum(present, dtype=np.int32) - present
+    before: np.ndarray = np.cumsum(present, dtype=np.int32) - present
+    return before

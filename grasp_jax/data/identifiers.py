@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from grasp_jax.data.dictionary import dictionary_of, int64_array, int64_of
+from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
@@ -51,6 +51,9 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
         (`nan`, `NA`, `-1`) among whole numbers.
     """
     array = table.filled_array(name)
+    said = notes if notes is not None else []
+    if isinstance(array, Coded):
+        return _of_text(table, name, array, said)
     kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_integer(kind):
         values: np.ndarray = array.cast(kind).to_numpy()
@@ -63,7 +66,7 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
         _refuse_minus_one(table, name, found)
         return found
     if is_text(kind):
-        return _of_text(table, name, array, notes if notes is not None else [])
+        return _of_text(table, name, coded(array), said)
     first = f" (row 1 is {cut(array[0].as_py())})" if len(array) else ""
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
@@ -77,13 +80,14 @@ def holds_text(table: Table, name: str) -> bool:
         return False
     if isinstance(values, list):
         return any(isinstance(value, str) for value in values)
+    if isinstance(values, Coded):
+        return True
     return is_text(values.type.value_type if pa.types.is_dictionary(values.type) else values.type)
 
 
-def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) -> Encoded:
+def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encoded:
     """By way of the distinct values, which are fewer than the rows."""
-    codes, distinct = dictionary_of(array)
-    found = pc.cast(distinct, pa.large_binary())
+    codes, found = column.codes, pc.cast(column.values, pa.large_binary())
 
     def row_of(bad: pa.Array) -> int | None:
         """The first row, from 0, whose distinct value is marked."""
@@ -95,7 +99,8 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
     try:
         text = pc.cast(found, pa.large_string())
     except pa.ArrowInvalid:
-        text_of(array, name, table.path)  # names the row
+        rows = found.take(int64_array(codes.astype(np.int64)))
+        text_of(pa.chunked_array([rows]), name, table.path)  # names the row
         raise
     if table.is_delimited:
         trimmed = pc.utf8_trim_whitespace(text)
@@ -112,8 +117,8 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
         raise UserError(
             f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?"
         )
-    if (row := row_of(pc.equal(text, ""))) is not None:
-        raise UserError(no_value(table.path, row, name))
+    if pc.min(pc.binary_length(text)).as_py() == 0:
+        raise UserError(no_value(table.path, row_of(pc.equal(text, "")) or 0, name))
     if (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None:
         shown = cut(text[int(codes[row])].as_py())
         raise UserError(

@@ -37,34 +37,25 @@ def log_of_table(
     notes = [*table.notes, *renamed(used, columns)]
     users, items = (encoded_ids(table, str(used[kind]), notes) for kind in ("user", "item"))
     times = time_column(table, used["timestamp"]) if used["timestamp"] else None
-    kept = None  # rows
+    values = None if times is None else times.values
+    kept, low_rated, origin = None, None, Origin(str(table.path))
+    num_rows, num_low = len(users), 0
+    first = users.at(slice(SAMPLED_ROWS)), items.at(slice(SAMPLED_ROWS))
     if used["rating"] and min_rating > 0:
         liked = number_column(table, used["rating"]) >= min_rating
-        kept = None if liked.all() else np.flatnonzero(liked)
-    values = None if times is None else times.values
-    if kept is None:
-        log = build_log(
-            name, users, items, values, catalogue, None, max_missing, Origin(str(table.path))
-        )
-    else:
-        low = np.flatnonzero(~liked)
-        log = build_log(
-            name,
-            users.only(kept),
-            items.only(kept),
-            None if values is None else values[kept],
-            catalogue,
-            (users.only(low), items.only(low)),
-            max_missing,
-            Origin(str(table.path), kept),
-        )
+        if not liked.all():
+            kept, low = np.flatnonzero(liked), np.flatnonzero(~liked)
+            low_rated, num_low = (users.only(low), items.only(low)), len(low)
+            users, items, origin = users.only(kept), items.only(kept), Origin(origin.name, kept)
+            values = None if values is None else values[kept]
+    log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
         notes += [times.note] if times.note else []
     rated = used["rating"] if min_rating == 0 else None  # a column that is there and has no effect
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
-        rows=len(users),
+        rows=num_rows,
         used=tuple(
             (purpose, column)
             for purpose, column in used.items()
@@ -74,12 +65,8 @@ def log_of_table(
         order=_order_of_rows(table, columns)
         if times is None
         else f"by column {used['timestamp']!r}, {times.span()}",
-        sample=sample_rows(
-            users.at(slice(SAMPLED_ROWS)),
-            items.at(slice(SAMPLED_ROWS)),
-            None if times is None else times.shown(),
-        ),
-        low_rated=0 if kept is None else len(users) - len(kept),
+        sample=sample_rows(*first, None if times is None else times.shown()),
+        low_rated=num_low,
         min_rating=min_rating,
         text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
         notes=tuple(notes),

@@ -14,7 +14,9 @@ from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.errors import UserError
 
 USERS_AT_ONCE = 4096  # whose negatives stay in a core's cache together
-COMPARED = 64  # items of a history with which every draw is compared; of longer ones the rest is searched
+COMPARED = (
+    64  # items of a history with which every draw is compared; of longer ones the rest is searched
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,7 @@ def draw_candidates(
 
 
 def _without_repeats(picks: np.ndarray, tops: np.ndarray) -> np.ndarray:
-    """Floyd's sampling of [count, n] picks, number k of which is from 0 .. top + k: a repeat becomes top + k, which nothing before it was."""
+    """Floyd's sampling of [count, n] picks, the k-th of which is from 0 .. top + k: a repeat becomes top + k, a new one."""
     for k in range(1, len(picks)):
         repeated = (picks[:k] == picks[k]).any(axis=0)
         picks[k] = np.where(repeated, tops + k, picks[k])

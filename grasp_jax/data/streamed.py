@@ -10,17 +10,20 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.dataset
 
-from grasp_jax.data.delimited import BLOCK, Dialect, dialect_of, header_notes
-from grasp_jax.data.dictionary import Encoder
+from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
+from grasp_jax.data.dictionary import Coded, Encoder, bytes_scalar
 from grasp_jax.data.tables import Column, Table, is_text
 from grasp_jax.errors import UserError
 
 HEAD = 1 << 20  # bytes from which the dialect is told
+BLOCK = (
+    1 << 20
+)  # bytes that are parsed at a time, of which pyarrow reads some ahead; a row must fit
 LINES = 64  # that they hold at least, where the file has as many
 ROWS = 1 << 17  # of Parquet at a time
 ID, NUMBER, TIME = "id", "number", "time"  # what a column is wanted as
@@ -65,9 +68,12 @@ def stream_delimited(
 
 def stream_parquet(path: pathlib.Path, form: str, wanted: Wanted) -> Table | None:
     """Some columns of a Parquet file, or of a folder of them; the others are None."""
+
+    from pyarrow import dataset as parts  # takes a while, and CSV does not need it
+
     try:
         partitions = "hive" if path.is_dir() else None
-        source = pa.dataset.dataset(path, format="parquet", partitioning=partitions)
+        source = parts.dataset(path, format="parquet", partitioning=partitions)
         names = tuple(source.schema.names)
         kinds = wanted(names)
         if not kinds or len(set(names)) < len(names):
@@ -105,10 +111,11 @@ class _Taker:
 
     def column(self) -> Column:
         if self._encoder is not None:
-            return pa.chunked_array([self._encoder.finish()])
+            return self._encoder.finish()
         if not self._parts:
             raise _Otherwise
-        return pa.chunked_array(self._parts)
+        parts, self._parts = self._parts, []
+        return pa.chunked_array([pa.concat_arrays(parts)])  # one piece, which NumPy can share
 
 
 def _parsed(
@@ -149,7 +156,6 @@ def _read_once(
     for batch in _batches(path, compression, dialect, kinds, quoted):
         rows += batch.num_rows
         by_place = {place: batch.column(str(place)) for place in kinds}
-        _refuse_header(by_place, dialect)
         for place, kind in kinds.items():
             values = by_place[place]
             if kind != ID and place not in texts:
@@ -157,7 +163,17 @@ def _read_once(
             takers[place].take(values)
     if not rows:
         raise _Otherwise
-    return {place: taker.column() for place, taker in takers.items()}, rows
+    columns = {place: taker.column() for place, taker in takers.items()}
+    if all(_holds(columns[place], dialect.fields[place]) for place in kinds):
+        raise _Otherwise  # the header may stand among the rows again
+    return columns, rows
+
+
+def _holds(column: Column, field: str) -> bool:
+    """Whether some value of a column that was not made numbers is this one."""
+    if not isinstance(column, Coded):
+        return not pa.types.is_integer(column.type)
+    return bool(pc.any(pc.equal(column.values, bytes_scalar(field.encode()))).as_py())
 
 
 def _batches(
@@ -209,16 +225,6 @@ class _Watched(io.RawIOBase):
         return block
 
 
-def _refuse_header(by_place: Mapping[int, pa.Array], dialect: Dialect) -> None:
-    same: Any = None
-    for place, values in by_place.items():
-        equal = pc.equal(values, pa.scalar(dialect.fields[place].encode(), pa.binary()))
-        same = equal if same is None else pc.and_(same, equal)
-        if not pc.any(same).as_py():
-            return
-    raise _Otherwise
-
-
 def _numbers(values: pa.Array, kind: str, place: int) -> pa.Array:
     """Plain whole numbers as int64, or numbers as float64, as the readers of whole columns make them.
 
@@ -226,13 +232,14 @@ def _numbers(values: pa.Array, kind: str, place: int) -> pa.Array:
       _NoNumber: some value is none.
     """
     try:
-        text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
+        text = pc.cast(values, pa.string())
         if kind == NUMBER:
             return pc.cast(text, pa.float64())
         numbers = pc.cast(text, pa.int64())
     except pa.ArrowInvalid:
         raise _NoNumber(place) from None
-    if any(pc.any(pc.match_substring(text, mark)).as_py() for mark in "xX"):
+    letters = np.frombuffer(values.buffers()[2] or b"", np.uint8)
+    if (letters | 0x20 == ord("x")).any():  # pyarrow takes 0x10 for 16
         raise _NoNumber(place)
     return numbers
 

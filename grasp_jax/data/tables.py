@@ -26,7 +26,8 @@ _FORMS = {
     ".json": "JSON lines",
     ".parquet": "Parquet",
 }
-Column = Any  # pa.ChunkedArray or list[Any], which holds the values of JSON as Python has them
+# pa.ChunkedArray, `dictionary.Coded`, or list[Any], which holds the values of JSON as Python has them.
+Column = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Table:
     Attributes:
       path: the file, the folder, or a frame in words ("items frame"), for messages.
       form: its format in words, such as "CSV, gzip".
-      columns: name -> values; None for a column that was not wanted. Of CSV and TSV, bytes as they stand in the file; of JSON, lists; of Parquet and frames, their own types.
+      columns: name -> values; None for a column that was not wanted. Of CSV and TSV, bytes as they stand in the file; of JSON, lists;
+        of Parquet and frames, their own types. `streamed` makes them numbers or `dictionary.Coded` where it can.
       num_rows: rows.
       is_delimited: whether it is CSV or TSV.
       repeated: names that stand for several columns, which must not be asked for.
@@ -68,8 +70,8 @@ class Table:
             raise UserError(no_value(self.path, row, name))
         return values
 
-    def filled_array(self, name: str) -> pa.ChunkedArray:
-        """A column without nulls as an Arrow array of one type.
+    def filled_array(self, name: str) -> Column:
+        """A column without nulls as an Arrow array of one type, or `Coded`.
 
         Raises:
           UserError: as `filled`, or values of several kinds in one column.

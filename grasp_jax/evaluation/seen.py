@@ -33,9 +33,7 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
     return seen
 
 
-def _shares(
-    log: InteractionLog, histories: Histories, batches: np.ndarray
-) -> Iterator[np.ndarray]:
+def _shares(log: InteractionLog, histories: Histories, batches: np.ndarray) -> Iterator[np.ndarray]:
     """The blocks, so many at a time that their users have some `AT_ONCE` interactions together."""
     lengths = np.where(batches >= 0, (histories.end - log.offsets[:-1])[batches], 0)
     share = np.cumsum(lengths.sum(axis=1)) // AT_ONCE
