@@ -187,7 +187,10 @@ def test_a_trial_that_diverges_does_not_stop_the_rest(
 def test_validation_and_full_ranking_on_some_users(
     trained: tuple[pathlib.Path, pathlib.Path],
 ) -> None:
-    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for."""
+    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for.
+
+    And what a user is asked in validation must not depend on how many others are.
+    """
     data, before = trained
     flags = (
         "--config.model.method=plain",
@@ -202,6 +205,11 @@ def test_validation_and_full_ranking_on_some_users(
         counts[folder] = {row["protocol"]: row["n"] for row in rows if row["group"] == "all"}
     assert counts[before] == {"sampled100": 60, "full": 60, "full_unseen": 60}
     assert counts[before.parent / "some"] == {"sampled100": 60, "full": 30, "full_unseen": 30}
+    drawn = before.parent / "some" / "candidates"
+    assert sorted(path.name for path in drawn.glob("*.npy")) == ["test.npy", "valid-20.npy"]
+    of_all = {tuple(row) for row in np.load(before / "candidates" / "valid.npy").tolist()}
+    some = [tuple(row) for row in np.load(drawn / "valid-20.npy").tolist()]
+    assert len(some) == 20 and set(some) <= of_all
 
 
 BAD_FILES = {
