@@ -134,7 +134,11 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["plain", "plus", "bert4rec", "gated plus", "towers"])
+SEVERAL = ["plus", "gated plus"]  # IDs left out, gates, and both backbones
+LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "bert4rec", "towers")]
+
+
+@pytest.mark.parametrize("name", [*SEVERAL, *LATER])
 def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tables: Any) -> None:
     """Steps would not run, a model's loss not fall or be another's; the last target of each user alone where that is asked for."""
     changes = {"model__plus__id_dropout": 0.3, "model__dropout": (0.1,)}

@@ -62,6 +62,11 @@ def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return json.loads((workdir / "results.json").read_text())["rows"]
 
 
+def plain(of_all: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one method, which is all that a run of it alone has."""
+    return [row for row in of_all if row["method"] == "plain"]
+
+
 def flip(path: pathlib.Path, place: float = 0.5) -> None:
     """One bit."""
     content = bytearray(path.read_bytes())
@@ -134,14 +139,15 @@ def test_refresh_keeps_what_was_there(
     """Yesterday's results would be lost, or stand among today's."""
     path, before = copy / "data" / "inter.txt", (copy / "run" / "results.json").read_text()
     path.write_text(in_another_order(path.read_text()))
-    call("refresh", both(copy), copy / "run")
+    config, yesterday = config_of(copy / "data"), plain(rows(copy / "run"))
+    call("refresh", config, copy / "run")
     (aside,) = (copy / "run" / "earlier").iterdir()
     assert str(aside) in capsys.readouterr().out and (aside / "results.json").read_text() == before
     assert {"checkpoints", "trials", "candidates", "knowledge", "metrics.jsonl"} <= {
         entry.name for entry in aside.iterdir()
     }
-    call("all", both(copy), copy / "other")
-    assert rows(copy / "run") == rows(copy / "other") != json.loads(before)["rows"]
+    call("all", config, copy / "other")
+    assert rows(copy / "run") == rows(copy / "other") != yesterday
 
 
 @pytest.mark.parametrize("spelling", ["./data", "{}/../copy/data", "{}/data/inter.txt"])
@@ -159,7 +165,7 @@ def test_a_half_trained_models_results_do_not_stay(
     finished: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """Kill a training, look with --mode=evaluate, run the same command to its end: the numbers would be those of the look."""
-    config = both(finished, train__checkpoint_seconds=0.0)
+    config = config_of(finished / "data", train__checkpoint_seconds=0.0)
 
     def dies(self: Records, record: dict[str, Any]) -> None:
         if record["epoch"] == 2:
@@ -170,16 +176,11 @@ def test_a_half_trained_models_results_do_not_stay(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Records, "append", dies)
         with pytest.raises(KeyboardInterrupt):
-            call(
-                "all", config_of(finished / "data", train__checkpoint_seconds=0.0), tmp_path / "run"
-            )
+            call("all", config, tmp_path / "run")
     call("evaluate", config_of(finished / "data"), tmp_path / "run")
-    looked = rows(tmp_path / "run")
+    looked, expected = rows(tmp_path / "run"), plain(rows(finished / "run"))
     call("all", config, tmp_path / "run")
-    assert (
-        rows(tmp_path / "run") == rows(finished / "run")
-        and looked != rows(finished / "run")[: len(looked)]
-    )
+    assert rows(tmp_path / "run") == expected != looked
 
 
 def test_checkpoints_know_their_config(copy: pathlib.Path) -> None:

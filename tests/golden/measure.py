@@ -3,8 +3,9 @@
     python -m tests.golden.measure OUT.json CASE [CASE ...]
     python -m tests.golden.measure --quick OUT.json CASE [CASE ...]
 
-A case is one call of the command line, of some methods on some backbones, and one call of --mode=recommend for each of its models. All of
-them run in forks of this process, which must not have used JAX itself. To import this file changes nothing in a process.
+A case is one call of the command line, of some methods on some backbones, and one call of --mode=recommend for each of its models, or for
+those that it names. All of them run in forks of this process, which must not have used JAX itself. To import this file changes nothing in
+a process.
 """
 
 import hashlib
@@ -72,11 +73,14 @@ LARGE = {  # few ids a step and many items, so that Adam of the ID table is defe
 }
 
 
-def _case(methods: str, backbones: str = "sasrec", **fields: Any) -> dict[str, Any]:
-    """Settings of `measure`; a field's name has "__" for a dot."""
+def _case(
+    methods: str, backbones: str = "sasrec", recommend: str | None = None, **fields: Any
+) -> dict[str, Any]:
+    """Settings of `measure`; `recommend`: of these methods alone, comma separated; a field's name has "__" for a dot."""
     return {
         "methods": methods,
         "backbones": backbones,
+        "recommend": (methods if recommend is None else recommend).split(","),
         "fields": {name.replace("__", "."): value for name, value in fields.items()},
     }
 
@@ -89,10 +93,11 @@ ALWAYS = {  # cases that every run of the tests measures
     "gru4rec-grasp": _case("grasp,grasp_plus", "gru4rec"),
 }
 QUICK = {  # and of them only these methods: test_methods.py has what the others leave out
-    "sasrec-rivals": ALWAYS["sasrec-rivals"],
-    "sasrec-grasp": _case("grasp,grasp_softmax,grasp_plus"),
-    "bert4rec-grasp": _case("grasp_plus", "bert4rec"),
-    "gru4rec-grasp": _case("grasp_plus", "gru4rec"),
+    # A list of items is the order of the scores that the ranks come from: one model without gates and one with them show it.
+    "sasrec-rivals": _case(",".join(METHODS[:5]), recommend="plain"),
+    "sasrec-grasp": _case("grasp,grasp_softmax,grasp_plus", recommend="grasp"),
+    "bert4rec-grasp": _case("grasp_plus", "bert4rec", recommend=""),
+    "gru4rec-grasp": _case("grasp_plus", "gru4rec", recommend=""),
 }
 CASES = ALWAYS | {
     "bert4rec-others": _case(OTHERS, "bert4rec"),
@@ -130,13 +135,16 @@ def part_of(measured: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
     """Of what `measure` found for a case, what it finds for fewer of its methods."""
     methods, backbones = (settings[name].split(",") for name in ("methods", "backbones"))
     models = {f"{method}-{backbone}" for method in methods for backbone in backbones}
-    left_out = measured["checkpoints"].keys() - models
+    asked = {f"{method}-{backbone}" for method in settings["recommend"] for backbone in backbones}
+    found = {name: dict(measured[name]) for name in measured["checkpoints"] if name in models}
+    for name in found.keys() - asked:
+        del found[name]["recommended"]
+    others = {name: part for name, part in measured.items() if name not in measured["checkpoints"]}
     return {
-        **{name: found for name, found in measured.items() if name not in left_out},
+        **others,
+        **found,
         "results": [row for row in measured["results"] if row["method"] in methods],
-        "checkpoints": {
-            name: found for name, found in measured["checkpoints"].items() if name in models
-        },
+        "checkpoints": {name: measured["checkpoints"][name] for name in found},
     }
 
 
@@ -144,7 +152,8 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a run computes, by the name of the cell or of what all cells share.
 
     Args:
-      settings: "methods" and "backbones", comma separated, and "fields", which differ from those of `SHOP`.
+      settings: "methods" and "backbones", comma separated, "recommend", a list of methods, and "fields", which differ from those of
+        `SHOP`.
 
     Raises:
       RuntimeError: the program refused.
@@ -167,15 +176,17 @@ def measure(settings: Mapping[str, Any]) -> dict[str, Any]:
             found["knowledge"] = _knowledge(workdir / "knowledge")
         for backbone in backbones.split(","):
             for method in methods.split(","):
-                out = workdir / f"{method}-{backbone}.parquet"
-                one = [f"--config.model.method={method}", f"--config.model.backbone={backbone}"]
-                run_program([*flags, *one, "--mode=recommend", f"--users={users}", f"--out={out}"])
                 found[f"{method}-{backbone}"] = {
                     "training": training_of(workdir, method, backbone),
                     "ranks": ranks_of(workdir, f"{method}-{backbone}-"),
                     "gates": _gates(workdir / "gates" / f"{method}-{backbone}.npz"),
-                    "recommended": columns_of(out),
                 }
+                if method not in settings["recommend"]:
+                    continue
+                out = workdir / f"{method}-{backbone}.parquet"
+                one = [f"--config.model.method={method}", f"--config.model.backbone={backbone}"]
+                run_program([*flags, *one, "--mode=recommend", f"--users={users}", f"--out={out}"])
+                found[f"{method}-{backbone}"]["recommended"] = columns_of(out)
         found["results"] = results_of(workdir)
         found["checkpoints"] = apart(_checkpoints, workdir / "checkpoints")
     return found
