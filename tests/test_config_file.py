@@ -145,8 +145,8 @@ def quickstart(given: dict[str, Any]) -> dict[str, Any]:
     return flatten(settled.to_dict())
 
 
-def test_the_quickstart_is_what_its_record_was_made_with() -> None:
-    """Its results would change, and benchmarks/results/quickstart.json be of another config."""
+def test_the_quickstart_is_what_it_was() -> None:
+    """Its results would change, or its old workdirs be of another config."""
     changed = {
         key: value
         for key, value in quickstart({}).items()
