@@ -76,7 +76,7 @@ def by_wrk(port: int, bodies: pathlib.Path, seconds: float, connections: int) ->
     """What wrk measures with so many connections that are always busy."""
     script = bodies.with_suffix(".lua")
     script.write_text(WRK_SCRIPT, encoding="utf-8")
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=10s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=10s"]
     command += ["-s", str(script), f"http://127.0.0.1:{port}/recommend"]
     done = subprocess.run(
         command,
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steady = given.seconds if given.minutes is None else 60 * given.minutes
     plan = Plan(SHORT, steady, CONNECTIONS)
     if given.quick:
-        plan = Plan(1.5, min(steady, 3.0), QUICK_CONNECTIONS)
+        plan = Plan(2.0, min(steady, 3.0), QUICK_CONNECTIONS)
     contention, measured = Contention(), []
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         for num_items in sizes or [0]:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.apart import ROOT
 from grasp_jax.errors import UserError
 
-STARTS = 300  # seconds in which a service must be ready
+STARTS = 900  # seconds in which a service must be ready, on a busy machine too
 EACH = 1.0  # seconds between two looks at the memory
 
 
