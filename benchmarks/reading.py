@@ -61,17 +61,31 @@ def write_log(folder: pathlib.Path, users: int, items: int, rows: int) -> None:
 
 
 def show(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each format's reading, and each step of a preparation."""
-    body = [
-        [f"reading {FORMATS[name]}", *_costs(stage["steps"]["read and build"])]
-        for name, stage in record["reading"].items()
-    ]
+    """Header and body: each format's reading, and each step of a preparation; behind them those of an earlier version, if kept."""
+    before = record.get("before")
+    header = ["step", "processor seconds", "peak so far, MiB"]
+    header += [f"seconds at {before['commit']}", "peak"] if before else []
+    body = []
+    for name, stage in record["reading"].items():
+        own = stage["steps"]["read and build"]
+        body.append([f"reading {FORMATS[name]}", *_costs(own)])
+        body[-1] += _costs(before["reading"][name]) if before else []
     steps = record["preparation"]["steps"]
-    body += [[f"preparation: {name}", *_costs(step)] for name, step in steps.items()]
-    total = sum(step["cpu_seconds"] for step in steps.values())
-    peak = max(step["peak_bytes"] for step in steps.values())
-    body.append(["preparation: all of it", *_costs({"cpu_seconds": total, "peak_bytes": peak})])
-    return ["step", "processor seconds", "peak so far, MiB"], body
+    rows = {**steps, "all of it": _sum(steps)}
+    earlier = {}
+    if before:
+        earlier = {**before["preparation"], "all of it": _sum(before["preparation"])}
+    for name, step in rows.items():
+        body.append([f"preparation: {name}", *_costs(step)])
+        body[-1] += _costs(earlier[name]) if earlier else []
+    return header, body
+
+
+def _sum(steps: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {
+        "cpu_seconds": sum(step["cpu_seconds"] for step in steps.values()),
+        "peak_bytes": max(step["peak_bytes"] for step in steps.values()),
+    }
 
 
 def _costs(step: Mapping[str, float]) -> list[str]:
