@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/knowledge.md and docs/scaling.md (between their markers) and docs/results.md from the JSON in `benchmarks/results`.
+"""Writes tables from the JSON in `benchmarks/results`: docs/results.md, and those between markers in README.md and other pages of docs.
 
 python -m benchmarks.readme_tables
 """
@@ -263,7 +263,7 @@ def _reading(record: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
     lines.insert(1, "|" + "---|" * len(header))
     return (
-        f"`python -m benchmarks.reading`: {sizes['interactions']:,} interactions of {sizes['users']:,} users with {sizes['items']:,} items;\n"
+        f"`python -m benchmarks.reading`: {sizes['interactions']:,} interactions of {sizes['users']:,} users, {sizes['items']:,} items;\n"
         "seconds of the processor, peaks of the whole process; stored negatives are 100 for each of 100,000 users.\n"
         + textwrap.fill(machine_line(record), 138)
         + "\n\n"
