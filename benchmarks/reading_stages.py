@@ -86,7 +86,7 @@ def _questions(split: Split, costs: Costs) -> None:
         index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
     kept = np.sort(np.random.default_rng(1).choice(len(everyone), min(ASKED, len(everyone)), False))
     with costs.of("stored negatives"):
-        draw_candidates(index, everyone, NEGATIVES, 0)[kept]
+        draw_candidates(index, everyone, NEGATIVES, 0, kept)
     with costs.of("packed questions"):
         batches, _, _ = pack_in_blocks(split.valid, everyone[kept], BLOCK)
     with costs.of("seen pairs"):

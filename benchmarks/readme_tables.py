@@ -1,4 +1,4 @@
-"""Writes docs/results.md, and the table of docs/knowledge.md between its markers, from the JSON in `benchmarks/results`.
+"""Writes docs/results.md, and tables of docs/knowledge.md and docs/scaling.md between their markers, from the JSON in `benchmarks/results`.
 
 python -m benchmarks.readme_tables
 """
@@ -9,6 +9,8 @@ import textwrap
 from typing import Any
 
 from benchmarks import results_words
+from benchmarks.reading import show as show_reading
+from benchmarks.record import machine_line
 from configs import sweep
 from grasp_jax.config import names
 from grasp_jax.evaluation.results import table
@@ -16,7 +18,8 @@ from grasp_jax.files import write_text
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 ROOT = pathlib.Path(__file__).parent.parent
-PAGE, KNOWLEDGE = ROOT / "docs" / "results.md", ROOT / "docs" / "knowledge.md"
+PAGE = ROOT / "docs" / "results.md"
+KNOWLEDGE, SCALING = ROOT / "docs" / "knowledge.md", ROOT / "docs" / "scaling.md"
 RUNS = {
     "table2": "The paper's methods and grasp_plus: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
     "table2-sasrec-seeds": "SASRec's cells of that table with three seeds",
@@ -52,6 +55,8 @@ def main() -> None:
         record := json.loads(path.read_text())
     )["runs"]:
         _between_markers(KNOWLEDGE, "describe", _describing(record))
+    if (path := RESULTS / "reading-cpu.json").exists():
+        _between_markers(SCALING, "reading", _reading(json.loads(path.read_text())))
     write_text(PAGE, results_page())
 
 
@@ -239,6 +244,21 @@ def _step(record: dict[str, Any]) -> str:
         f"other processes used {record['cores_used_by_others']:.1f} cores meanwhile.\n\n"
         + "\n".join(lines)
         + (f"\n\nOne epoch of ours: {growth}.\n\n" if growth else "\n\n")
+    )
+
+
+def _reading(record: dict[str, Any]) -> str:
+    header, body = show_reading(record)
+    sizes = record["sizes"]
+    lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
+    lines.insert(1, "|" + "---|" * len(header))
+    return (
+        f"`python -m benchmarks.reading`: {sizes['interactions']:,} interactions of {sizes['users']:,} users, {sizes['items']:,} items;\n"
+        "seconds of the processor, peaks of the whole process; stored negatives are 100 for each of 100,000 users.\n"
+        + textwrap.fill(machine_line(record), 138)
+        + "\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
