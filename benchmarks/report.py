@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.record import RESULTS, run
-from benchmarks.sections import growth, kernels, overview, scaling, search, steps, training
+from benchmarks.sections import growth, kernels, overview, scaling, search, serving, steps, training
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -54,6 +54,8 @@ ON_ANY_DEVICE: dict[str, Section] = {
     "attention": kernels.attention,
     "gru": kernels.gru,
     "gated-projection": kernels.gated_projection,
+    "serving": serving.serving,
+    "serving-batch": serving.batch,
 }
 SECTIONS: dict[str, dict[str, Section]] = {
     device: {

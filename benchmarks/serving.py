@@ -1,55 +1,48 @@
 """Requests a second of `grasp-serve`, and of the service one writes first in PyTorch: python -m benchmarks.serving [--quick] [--out=JSON]
 
     make rival-torch_service
-    python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60]
+    python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60] [--minutes=10] [--services=grasp-serve]
 
 Without --model an untrained SASRec of that many items is saved and served, for speed does not depend on the parameters. Load comes from a
 process of its own on the same cores: wrk where it is on the path, else `benchmarks.serving_load`. It keeps more and more connections busy,
-and the largest rate counts. Then `serving_load` sends half of it at fixed times, and last keeps `OVERLOAD` connections busy, more than the
-service lets wait. A person of a request has 1 to 50 items in the history and is given ten. Both services write no line for a request.
+and the largest rate counts. Then `serving_load` sends half of it at fixed times, for --seconds or --minutes, while its memory is
+watched, and keeps `OVERLOAD` connections busy, more than the service lets wait. Last our service is sent a quarter of its largest rate
+while it loads its model again, and while an item is removed and comes back three times. Large catalogues are searched exactly, and by
+--approximate too. A person of a request has 1 to 50 items in the history and is given ten. No service writes a line for a request.
 """
 
-import contextlib
+import concurrent.futures
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.apart import ROOT
 from benchmarks.arguments import parser_of
 from benchmarks.record import Contention, keep, run, table
-from grasp_jax.config import Config
+from benchmarks.serving_model import FEATURES, LENGTH, untrained
+from benchmarks.serving_process import Memory, free_port, served
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.ranker import item_features
-from grasp_jax.models.build import build_model
-from grasp_jax.models.methods.base import ModelSizes
-from grasp_jax.serving.artifact import (
-    Artifact,
-    Catalogue,
-    is_saved_model,
-    load_artifact,
-    on_host,
-    save_artifact,
-)
-from grasp_jax.serving.programs import one_history
+from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 
 RIVAL = ROOT / ".rivals" / "torch_service" / "bin" / "python"
-LENGTH, FEATURES, K, BODIES = 50, 64, 10, 2000
-CONNECTIONS, QUICK_CONNECTIONS, OVERLOAD = (1, 4, 16, 64, 256), (1, 16, 64), 1536
-STARTS = 300  # seconds in which a service must be ready
+OURS, APPROXIMATE, THEIRS = "grasp-serve", "grasp-serve --approximate", "FastAPI and PyTorch"
+APPROXIMATE_FROM = 100_000  # items
+K, BODIES = 10, 2000
+CONNECTIONS, QUICK_CONNECTIONS, OVERLOAD = (16, 64, 256), (1, 16, 64), 1536
+SHORT = 5.0  # seconds of each load but that at half of the largest rate
 WRK_SCRIPT = """
 local bodies = {}
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
@@ -70,23 +63,6 @@ end
 """.replace("%%", "%")
 
 
-def untrained(num_items: int) -> Artifact:
-    """A plain SASRec that was not trained."""
-    changes = {"model.features": FEATURES, "data.max_length": LENGTH, "model.method": "plain"}
-    config = Config().with_fields(changes)
-    sizes = ModelSizes(num_items, LENGTH)
-    model = build_model(config.model, "plain", "sasrec", sizes)
-    batch, _ = one_history(model.backbone.mask_at, jnp.zeros(LENGTH, jnp.int32), jnp.int32(1), None)
-    params = jax.jit(lambda key: model.init(key, {}, batch)["params"])(jax.random.key(0))
-    ids = np.arange(num_items)
-    titles = np.array([f"Item number {n}" for n in range(num_items)])
-    catalogue = Catalogue(ids, titles, np.ones(num_items, np.int64), {})
-    features = np.asarray(item_features(model, params, {}))
-    return Artifact(
-        "plain", "sasrec", config, sizes, on_host(params), features, catalogue, {}, None, {}
-    )
-
-
 def write_bodies(path: pathlib.Path, ids: np.ndarray) -> None:
     """Bodies of requests, one a line."""
     rng = np.random.default_rng(0)
@@ -94,60 +70,6 @@ def write_bodies(path: pathlib.Path, ids: np.ndarray) -> None:
     histories = [ids[rng.integers(0, len(ids), length)].tolist() for length in lengths]
     lines = [json.dumps({"histories": [own], "k": K}) for own in histories]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def served(command: Sequence[str], port: int, log: pathlib.Path) -> Iterator[dict[str, float]]:
-    """A service while it runs, with the seconds until it was ready.
-
-    Raises:
-      UserError: it ended, or was not ready in time.
-    """
-    began = time.perf_counter()
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        while not _ready(port):
-            if process.poll() is not None or time.perf_counter() - began > STARTS:
-                said = " ".join(log.read_text(errors="replace").split())[-400:]
-                raise UserError(
-                    f"{' '.join(command)}: not ready; expected /ready to answer 200; it said {said!r}"
-                )
-            time.sleep(0.2)
-        found = {"ready_seconds": time.perf_counter() - began}
-        yield found
-        found["peak_bytes"] = _peak_bytes(process.pid)
-        found["alive_at_the_end"] = float(process.poll() is None)
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _peak_bytes(pid: int) -> float:
-    """Largest resident size so far; not a number where /proc does not say."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM"):
-                return 1024.0 * int(line.split()[1])
-    return float("nan")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as any_free:
-        any_free.bind(("127.0.0.1", 0))
-        port: int = any_free.getsockname()[1]
-        return port
 
 
 def by_wrk(port: int, bodies: pathlib.Path, seconds: float, connections: int) -> dict[str, Any]:
@@ -186,22 +108,84 @@ def by_own_client(
     return found
 
 
-def measure(port: int, bodies: pathlib.Path, seconds: float, quick: bool) -> dict[str, Any]:
-    """Rates by connections, times at half of the largest, and what happens far above it."""
+def measure(
+    about: dict[str, Any], port: int, bodies: pathlib.Path, plan: "Plan", own: bool
+) -> dict[str, Any]:
+    """Rates by connections, times at half of the largest, what happens far above it, and of our service changes under load.
+
+    Args:
+      about: what `served` says of the process.
+      port: of the service.
+      bodies: a file of requests.
+      plan: how long each load is.
+      own: whether the service can reload its model.
+    """
     closed = by_wrk if shutil.which("wrk") else by_own_client
-    closed(port, bodies, min(seconds, 5), 16)  # warm
-    rising = [
-        closed(port, bodies, seconds, connections)
-        for connections in (QUICK_CONNECTIONS if quick else CONNECTIONS)
-    ]
+    closed(port, bodies, plan.short, 16)  # warm
+    rising = [closed(port, bodies, plan.short, connections) for connections in plan.connections]
     largest = max(row["answered_per_second"] for row in rising)
-    return {
+    with Memory(about["pid"]) as memory:
+        half = by_own_client(port, bodies, plan.steady, 128, largest / 2)
+    found = {
         "rising": rising,
         "largest_per_second": largest,
-        "at_half": by_own_client(port, bodies, seconds, 128, largest / 2),
-        "overload": by_own_client(port, bodies, max(seconds, 8.0), OVERLOAD),
-        "after": by_own_client(port, bodies, min(seconds, 5), 8),
+        "at_half": half,
+        "memory": memory.summary(),
+        "overload": by_own_client(port, bodies, max(plan.short, 8.0), OVERLOAD),
+        "after": by_own_client(port, bodies, plan.short, 8),
     }
+    return found | (under_change(port, bodies, plan, largest / 4) if own else {})
+
+
+class Plan(NamedTuple):
+    """How long loads are.
+
+    Attributes:
+      short: seconds of each load but one.
+      steady: seconds of the load at half of the largest rate.
+      connections: that the largest rate is looked for with.
+    """
+
+    short: float
+    steady: float
+    connections: tuple[int, ...]
+
+
+def under_change(
+    port: int, bodies: pathlib.Path, plan: Plan, rate: float
+) -> dict[str, dict[str, Any]]:
+    """Statuses and times of requests while the model is loaded again, and while items go and come back."""
+    item = json.loads(bodies.read_text(encoding="utf-8").splitlines()[0])["histories"][0][0]
+    removed = [("DELETE", f"/items/{urllib.parse.quote(str(item), safe='')}", None)]
+    back = [("PUT", "/items", {"items": [{"item": item, "title": "again"}]})]
+    found = {}
+    for name, changes in (("reload", [("POST", "/reload", {})]), ("items", 3 * (removed + back))):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            load = pool.submit(by_own_client, port, bodies, 3 * plan.short, 32, rate)
+            time.sleep(min(2.0, plan.short))
+            seconds = []
+            for method, path, body in changes:
+                began = time.perf_counter()
+                status = asked(port, method, path, body)
+                if status != 200:
+                    raise UserError(
+                        f"{method} {path}: answered {status}; expected 200, for it is part of the load"
+                    )
+                seconds.append(time.perf_counter() - began)
+        found[f"under_{name}"] = {"seconds": seconds, **load.result()}
+    return found
+
+
+def asked(port: int, method: str, path: str, body: Any) -> int:
+    """The status of one request."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, method=method)
+    request.add_header("content-type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def commands_of(
@@ -213,11 +197,13 @@ def commands_of(
       UserError: the rival is not installed for a run that is to be kept.
     """
     own = [sys.executable, "-m", "grasp_jax.serving.http.cli", str(folder), f"--port={port}"]
-    commands = {"grasp-serve": [*own, "--quiet"]}
+    commands = {OURS: [*own, "--quiet"]}
+    if num_items >= APPROXIMATE_FROM and importlib.util.find_spec("scann"):
+        commands[APPROXIMATE] = [*own, "--quiet", "--approximate"]
     if RIVAL.exists():
         rival = [str(RIVAL), "-m", "benchmarks.rivals.torch_service", f"--port={port}"]
         sizes = [f"--items={num_items}", f"--features={FEATURES}", f"--length={LENGTH}"]
-        return commands | {"FastAPI and PyTorch": rival + sizes}
+        return commands | {THEIRS: rival + sizes}
     if not quick:
         raise UserError(
             f"{RIVAL.relative_to(ROOT)}: not there; expected the rival, which `make rival-torch_service` installs"
@@ -227,13 +213,18 @@ def commands_of(
 
 def row_of(found: dict[str, Any]) -> list[str]:
     """A line of the table."""
-    half, over = found["at_half"], found["overload"]["statuses"]
+    half, over, reload = (found.get(name) for name in ("at_half", "overload", "under_reload"))
+    assert half is not None and over is not None
+    end = found["memory"]["end_bytes"]
     return [
         f"{found['service']}, {found['items']:,} items",
         f"{found['largest_per_second']:,.0f}",
         *("-" if half[name] is None else f"{half[name]:.1f}" for name in ("p50_ms", "p99_ms")),
         json.dumps(half["statuses"]),
-        json.dumps(over),
+        json.dumps(over["statuses"]),
+        "-" if reload is None else json.dumps(reload["statuses"]),
+        f"{found['ready_seconds']:.0f}",
+        "-" if end is None else f"{end / 2**20:,.0f}",
         f"{found['peak_bytes'] / 2**20:,.0f}",
     ]
 
@@ -243,12 +234,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of("serving", __doc__)
     parser.add_argument("--items", default="12101,1200000", help="sizes of untrained catalogues")
     parser.add_argument("--model", type=pathlib.Path, help="a saved model in place of those")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of the load at half of the largest rate"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="in place of --seconds, to see whether memory grows"
+    )
+    parser.add_argument("--services", default="", help="some of them, by a part of their names")
     given = parser.parse_args(arguments)
     if given.model is not None and not is_saved_model(given.model):
         raise UserError(f"--model: {given.model} holds no saved model; expected a folder of `save`")
     sizes = [] if given.model else [int(part) for part in given.items.split(",")]
-    seconds = min(given.seconds, 3.0) if given.quick else given.seconds
+    steady = given.seconds if given.minutes is None else 60 * given.minutes
+    plan = Plan(SHORT, steady, CONNECTIONS)
+    if given.quick:
+        plan = Plan(1.5, min(steady, 3.0), QUICK_CONNECTIONS)
     contention, measured = Contention(), []
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         for num_items in sizes or [0]:
@@ -259,31 +259,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_bodies(bodies, ids)
             port = free_port()
             for name, command in commands_of(folder, len(ids), port, given.quick).items():
+                if given.services not in name:
+                    continue
                 with served(command, port, pathlib.Path(temporary) / "log") as about:
-                    found = measure(port, bodies, seconds, given.quick)
+                    found = measure(about, port, bodies, plan, name != THEIRS)
                 measured.append({"service": name, "items": len(ids), **found, **about})
                 print(f"{name}, {len(ids):,} items: done", flush=True)
-    header = ["service", "requests/s", "p50 at half, ms", "p99, ms", "answers", "above it", "MiB"]
+    header = ["service", "requests/s", "p50 at half, ms", "p99, ms", "answers", "above it"]
+    header += ["during a reload", "start, s", "MiB", "MiB at most"]
     print(table(header, [row_of(found) for found in measured]))
-    facts = {"seconds": seconds, "k": K, "length": LENGTH, "services": measured}
+    facts = {"seconds": plan.steady, "k": K, "length": LENGTH, "services": measured}
     facts["load_by"] = "wrk" if shutil.which("wrk") else "benchmarks.serving_load"
     keep("serving", facts, contention, given, _ratio(measured))
 
 
 def _ratio(measured: Sequence[dict[str, Any]]) -> str:
-    """The last line: the rate of the first service over that of the second."""
-    rates: dict[int, list[float]] = {}
-    for found in measured:
-        rates.setdefault(found["items"], []).append(found["largest_per_second"])
+    """The last line: the rates of our services over those of the rival."""
+    rates = {(own["items"], own["service"]): own["largest_per_second"] for own in measured}
     parts = []
-    for items, own in rates.items():
-        if len(own) < 2 or not own[1]:
-            parts.append(f"nothing to compare with at {items:,} items")
-        else:
-            parts.append(f"{own[0] / own[1]:.1f}x at {items:,} items")
-    return (
-        f"grasp-serve answers so many times the requests of FastAPI and PyTorch: {', '.join(parts)}"
-    )
+    for (items, name), rate in rates.items():
+        other = rates.get((items, THEIRS))
+        if name != THEIRS and other:
+            parts.append(f"{name} {rate / other:.1f}x at {items:,} items")
+        elif name != THEIRS:
+            parts.append(f"{name} nothing to compare with at {items:,} items")
+    return f"so many times the requests of FastAPI and PyTorch: {', '.join(parts)}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from configs import sweep
 from grasp_jax.evaluation.results import spread
 from grasp_jax.files import write_text
 from grasp_jax.report import figures
+from grasp_jax.report.plot import Figure
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, ablation, trials, values
 
@@ -61,8 +62,13 @@ def gates() -> Page:
     ]
     return page(
         Table("gates", "Queries and temperatures", header, body),
-        gates=figures.gate_temperature(runs),
+        gates=_svg(figures.gate_temperature(runs)),
     )
+
+
+def _svg(figure: Figure | None) -> str | None:
+    """A figure as a file of its own."""
+    return None if figure is None else figure.standalone()
 
 
 def plus_attention() -> Page:
@@ -210,7 +216,9 @@ def curves() -> Page:
         "curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body
     )
     return page(
-        table, neighbours=figures.metric_against(runs, "K"), width=figures.metric_against(runs, "D")
+        table,
+        neighbours=_svg(figures.metric_against(runs, "K")),
+        width=_svg(figures.metric_against(runs, "D")),
     )
 
 
@@ -261,7 +269,7 @@ def robustness() -> Page:
             gate_rows,
             "Mean and standard deviation",
         ),
-        robustness=figures.robustness(runs),
+        robustness=_svg(figures.robustness(runs)),
     )
 
 

@@ -47,6 +47,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.\-]+)")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _TRANSFORMED = re.compile(r"^(?:jvp|transpose|vmap)\((.*)\)$")
 
 
@@ -66,12 +67,18 @@ class Scope(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """One instruction of a compiled module: its kind, its path of scopes, what it reads, and the computation that it calls, if any."""
+    """One instruction of a compiled module: its kind, its path of scopes, what it reads, and what it calls, if anything.
+
+    Attributes:
+      called: the computation; "" for none.
+      target: the library's or the kernel's name that a custom call has; "" for others.
+    """
 
     opcode: str
     op_name: str
     operands: tuple[str, ...]
     called: str
+    target: str = ""
 
 
 UNKNOWN = Instruction("", "", (), "")  # of an event that names no instruction of the module
@@ -108,18 +115,23 @@ class Module:
         self._home: dict[str, str] = {}
         self._callers: dict[str, list[str]] = collections.defaultdict(list)
         self._readers: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
-        computation = ""
+        computation = self.entry = ""
         for line in text.splitlines():
             if header := _COMPUTATION.match(line):
                 computation = header[1]
+                self.entry = computation if line.startswith("ENTRY") else self.entry
             elif found := _INSTRUCTION.match(line):
                 self._add(computation, found[1], found[2], found[3])
 
     def _add(self, computation: str, name: str, opcode: str, rest: str) -> None:
-        called, op_name = _CALLED.search(rest), _OP_NAME.search(rest)
+        called, op_name, target = (find.search(rest) for find in (_CALLED, _OP_NAME, _TARGET))
         operands = tuple(_OPERAND.findall(rest.split("), ", 1)[0]))
         self.instructions[name] = Instruction(
-            opcode, op_name[1] if op_name else "", operands, called[1] if called else ""
+            opcode,
+            op_name[1] if op_name else "",
+            operands,
+            called[1] if called else "",
+            target[1] if target else "",
         )
         self._inside[computation].append(name)
         self._home[name] = computation
@@ -129,6 +141,16 @@ class Module:
             self._parameters[computation][int(rest.split(")", 1)[0])] = name
         for k, operand in enumerate(operands):
             self._readers[operand].append((name, k))
+
+    def inside(self, computation: str) -> list[str]:
+        """The instructions of a computation, each after those that it reads."""
+        return self._inside.get(computation, [])
+
+    def loops_around(self, name: str) -> list[str]:
+        """The loops that an instruction is in, the innermost first."""
+        callers = self._callers[self._home[name]]
+        own = [caller for caller in callers if self.instructions[caller].opcode == "while"]
+        return own + [loop for caller in callers for loop in self.loops_around(caller)]
 
     def is_product(self, name: str) -> bool:
         """Whether an instruction is a matrix product, or a fusion with one inside."""

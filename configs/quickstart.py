@@ -1,10 +1,10 @@
-"""Five minutes with GRASP, no data needed: a synthetic shop, GRASP and plain SASRec side by side.
+"""Two minutes with GRASP, no data needed: a synthetic shop, and plain SASRec, GRASP and grasp_plus side by side.
 
     make quickstart        (python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart)
 
-With your own data, no other config is needed: `--config.data.path=FOLDER`, and `--config.data.items_file=items.jsonl` for your items table
-(id, title, any attributes); README.md, "Your own data", has the formats. What is tuned to the shop then stays behind: it stands under
-`by_source`. Or copy this file and set the fields.
+For your own data: `grasp-jax init FOLDER` writes a config for the files of a folder. Or `--config.data.path=FOLDER` with this one, and
+`--config.data.items_file=items.jsonl` for your items table (id, title, any attributes); README.md, "Your own data", has the formats. What
+is tuned to the shop then stays behind: it stands under `by_source`.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ from grasp_jax.config import default_config
 
 SHOP = {  # what was tuned on it, and says nothing of other data
     "data": {"name": "synthetic-shop", "max_length": 50, "tail_item_below": 4},
+    "train": {"learning_rate": (2e-3,), "max_epochs": 60, "patience": 5},  # minutes, not hours
     "model": {
         "dropout": (0.3,),
         "row_norm": 16.0,  # sqrt(E): better on head items and the full ranking, worse on tail items than 1
@@ -24,12 +25,12 @@ SHOP = {  # what was tuned on it, and says nothing of other data
 def get_config() -> ConfigDict:
     config = default_config()
     config.data.source = "auto"  # the shop, or your files once there is a path
-    config.data.synthetic.num_users = 2500
+    config.data.synthetic.num_users = 2000
     config.data.synthetic.num_items = (
         5000  # most items are rare, as in a real shop: there is little for an ID to learn from
     )
     config.data.synthetic.repeat_rate = 0.03
-    config.model.method = "plain,grasp"
+    config.model.method = "plain,grasp,grasp_plus"
     config.train.max_epochs = 40
     config.train.patience = 5
     with config.unlocked():

@@ -58,7 +58,7 @@ from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import OnDevice
 from grasp_jax.serving.new_items import ITEM, add_items
 from grasp_jax.serving.programs import QUERIES
-from grasp_jax.serving.represent import Represented, represent, source_of
+from grasp_jax.serving.represent import Represented, Source, represent, source_of
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
@@ -386,9 +386,15 @@ class Recommender:
         Raises:
           UserError: nothing was fitted, a loaded model was given no dataset, or the folder holds something else.
         """
-        path = check_folder(os.fspath(folder), "represent")
-        artifact = self.artifact
-        fitted = self._fitted
+        return represent(self.representing(), check_folder(os.fspath(folder), "represent"))
+
+    def representing(self) -> Source:
+        """What `represent` writes, for programs that share it out among machines (`launch/ray_represent.py`).
+
+        Raises:
+          UserError: nothing was fitted, or a loaded model was given no dataset.
+        """
+        artifact, fitted = self.artifact, self._fitted
         dataset = fitted.dataset if fitted is not None else self._dataset
         if dataset is None:
             raise UserError("represent: a saved model holds no users; load it with dataset=")
@@ -403,10 +409,8 @@ class Recommender:
                 found[selected.known] = states_of(selected.audience, selected.rows, block)
             return found
 
-        source = source_of(
-            artifact, dataset.log, states, self._vectors(), texts_of_bank=fitted is not None
-        )
-        return represent(source, path)
+        texts_of_bank = fitted is not None
+        return source_of(artifact, dataset.log, states, self._vectors(), texts_of_bank)
 
     @classmethod
     def load(

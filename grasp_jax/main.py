@@ -5,6 +5,10 @@ A first run on a synthetic shop, then recommendations for all its users; later c
     grasp-jax --config=configs/quickstart.py --workdir=runs/quickstart
     grasp-jax --workdir=runs/quickstart --mode=recommend --out=recommendations.csv
 
+A config for your own files, with comments:
+
+    grasp-jax init FOLDER
+
 Your own data, other methods, and any other field of the config (docs/config.md):
 
     grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
@@ -68,6 +72,12 @@ def _of_a_thread(unraised: Any) -> None:
 def _start(main: Callable[[Sequence[str]], None] | None) -> None:
     if "--version" in sys.argv[1:]:
         print(f"grasp-jax {__version__}")
+        return
+    if main is None and sys.argv[1:2] in (["init"], ["convert"]):
+        from grasp_jax.setup import command as init
+        from grasp_jax.setup import convert
+
+        (init if sys.argv[1] == "init" else convert).main(sys.argv[2:])
         return
     sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also for `grasp-jax`
     from absl import app, flags, logging

@@ -10,15 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from grasp_jax.board import board, said
 from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose
 from grasp_jax.config import Config
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
-from grasp_jax.data.summary import summary_lines
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import Wanted, states_of
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
+from grasp_jax.files import write_sealed
 from grasp_jax.fitting import fit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
@@ -27,15 +28,18 @@ from grasp_jax.knowledge.audit.subjects import group_labels, make_subjects
 from grasp_jax.knowledge.audit.write import write_audit
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
-from grasp_jax.knowledge.texts import dry_run, sample_prompts
+from grasp_jax.knowledge.texts import dry_run
 from grasp_jax.machine import machine
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
+from grasp_jax.opening import Opening, opening
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.paths import check_folder
 from grasp_jax.planning import plan_lines
 from grasp_jax.refit import refit_config, refit_workdir
+from grasp_jax.report.check import READ_FILE
 from grasp_jax.report.runs import read_runs
+from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
 from grasp_jax.serving.export import export_artifact
@@ -72,25 +76,8 @@ class Options:
     out: str | None = None
 
 
-def say_what_was_read(run: Run) -> None:
-    """Prints how the data were understood, and samples of the texts that will be encoded."""
-    print("\n".join(summary_lines(run.dataset, run.config.eval.include_short_users)))
-    facts = statistics(run.split, run.groups)
-    print(
-        "dataset: "
-        + ", ".join(
-            f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in facts.items()
-        )
-    )
-    if run.needs_bank:
-        for line in sample_prompts(run.knowledge, run.split, run.dataset.texts):
-            print(line)
-
-
 def prepared_run(run: Run) -> Prepared:
-    """Says what was read, and makes or opens the knowledge bank."""
-    say_what_was_read(run)
+    """Makes or opens the knowledge bank."""
     prepared = prepare(run)
     if prepared.bank is not None:
         recipe = prepared.bank.manifest["recipe"]
@@ -102,8 +89,8 @@ def prepared_run(run: Run) -> Prepared:
 
 def prepare_alone(run: Run, options: Options) -> None:
     """Makes the knowledge bank; with --dry-run says what would be requested. With the bank, the workdir belongs to the config."""
+    print("\n".join(opening(run).lines()))
     if options.dry_run:
-        say_what_was_read(run)
         print("\n".join(dry_run(run.knowledge, run.split, run.dataset.texts)))
         return
     prepared_run(run)
@@ -113,48 +100,68 @@ def prepare_alone(run: Run, options: Options) -> None:
 def train(run: Run, options: Options) -> None:
     """Trains every method on every backbone that the config names."""
     check(run)
+    print("\n".join(opening(run).first_lines()))
     prepared = prepared_run(run)
-    for method, backbone in run.trials:
-        train_trial(make_trial(prepared, method, backbone))
+    with _board(run):
+        for method, backbone in run.trials:
+            train_trial(make_trial(prepared, method, backbone))
 
 
 def evaluate(run: Run, options: Options) -> None:
     """Measures the trained models on the test items and writes results.json."""
-    prepared = prepare(run)
+    read, prepared = opening(run), prepare(run)
     evaluated = {}
     for method, backbone in run.trials:
         trial = make_trial(prepared, method, backbone)
         evaluated[method, backbone] = evaluate_trial(trial, trained(trial))
-    _report(run, evaluated)
+    _report(run, evaluated, read)
 
 
 def everything(run: Run, options: Options) -> None:
     """prepare, then train and evaluate trial by trial: a finished trial is not tested again; one that diverges does not stop the others."""
     check(run)
+    read = opening(run)
+    print("\n".join(read.first_lines()))
     prepared = prepared_run(run)
     evaluated: dict[tuple[str, str], Evaluated] = {}
     failed: list[dict[str, str]] = []
-    for number, (method, backbone) in enumerate(run.trials, start=1):
-        if len(run.trials) > 1:
-            print(f"trial {number} of {len(run.trials)}: {method}-{backbone}", flush=True)
-        trial = make_trial(prepared, method, backbone)
-        try:
-            snapshot = train_trial(trial)
-        except TrainingDiverged as error:
-            if len(run.trials) == 1:
-                raise
-            failed.append({"method": method, "backbone": backbone, "reason": str(error)})
-            continue
-        if run.config.data.split == "none":
-            print(f"{method}-{backbone}: trained on everything, so there is nothing to evaluate")
-            continue
-        done = finished(run, method, backbone, hash_of_model(snapshot.best_params))
-        evaluated[method, backbone] = done or evaluate_trial(trial, snapshot)
+    with _board(run):
+        for number, (method, backbone) in enumerate(run.trials, start=1):
+            if len(run.trials) > 1:
+                print(f"trial {number} of {len(run.trials)}: {method}-{backbone}", flush=True)
+            try:
+                done = _train_and_evaluate(prepared, method, backbone)
+            except TrainingDiverged as error:
+                if len(run.trials) == 1:
+                    raise
+                failed.append({"method": method, "backbone": backbone, "reason": str(error)})
+                said(f"{method}-{backbone}", "failed")
+                continue
+            if done is not None:
+                evaluated[method, backbone] = done
+            said(f"{method}-{backbone}", "done")
     if evaluated:
-        _report(run, evaluated, failed)
+        _report(run, evaluated, read, failed)
     if failed:
         reasons = "; ".join(trial["reason"] for trial in failed)
         raise TrainingDiverged(f"{len(failed)} of {len(run.trials)} trials failed; {reasons}")
+
+
+def _train_and_evaluate(prepared: Prepared, method: str, backbone: str) -> Evaluated | None:
+    """Results of a trial, whose test is not ranked again where it was; None where everything was trained on."""
+    trial = make_trial(prepared, method, backbone)
+    snapshot = train_trial(trial)
+    if prepared.run.config.data.split == "none":
+        print(f"{trial.name}: trained on everything, so there is nothing to evaluate")
+        return None
+    done = finished(prepared.run, method, backbone, hash_of_model(snapshot.best_params))
+    return done or evaluate_trial(trial, snapshot)
+
+
+def _board(run: Run) -> contextlib.AbstractContextManager[None]:
+    """The live table of all trials; of several processes the first shows it."""
+    names = [f"{method}-{backbone}" for method, backbone in run.trials]
+    return board(names) if is_main_process() else contextlib.nullcontext()
 
 
 def _chosen(run: Run) -> Chosen:
@@ -281,7 +288,10 @@ def _all_finished(
 
 
 def _report(
-    run: Run, evaluated: dict[tuple[str, str], Evaluated], failed: Sequence[dict[str, str]] = ()
+    run: Run,
+    evaluated: dict[tuple[str, str], Evaluated],
+    read: Opening,
+    failed: Sequence[dict[str, str]] = (),
 ) -> None:
     evaluated = _all_finished(run, evaluated)
     rows = [row for trial in evaluated.values() for row in trial.rows]
@@ -296,6 +306,9 @@ def _report(
     }
     if is_main_process():
         save_results(run.workdir / "results.json", rows, comparisons, failed, about)
+        write_sealed(run.workdir / READ_FILE, {"lines": read.lines()})
+    protocol = main_protocol(rows, run.config.eval.select)
+    print("", *verdict(rows, comparisons, protocol, failed), sep="\n")
     print(f"\n{table(rows, failed)}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")
@@ -303,6 +316,10 @@ def _report(
         "seconds: "
         + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items())
     )
+    if len(evaluated) > 1:
+        print(
+            f"a page to compare them: --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
+        )
 
 
 def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""Progress of long work: a bar on a terminal, and elsewhere a line now and then."""
+"""Progress of long work: the live table of a run's trials on a terminal, or a bar; of training a line now and then elsewhere."""
 
 import contextlib
 import logging
 import time
 from typing import Any
 
+from grasp_jax.board import TRAINING, Board, EpochState, Pace, current
 from grasp_jax.log import logger
 
 EVERY = 20.0  # seconds between two lines
@@ -28,14 +29,33 @@ class NoBar(contextlib.nullcontext[Any]):
         return self
 
 
-def progress_bar(total: int, description: str, unit: str, initial: int = 0) -> Any:
+class BoardBar(NoBar):
+    """A bar in the state of a trial on the live table, in steps of at least a hundredth."""
+
+    def __init__(self, board: Board, name: str, total: int, description: str) -> None:
+        super().__init__()
+        self._board, self._name, self._total = board, name, max(total, 1)
+        self._description, self._done, self._shown = description, 0.0, -1
+
+    def update(self, amount: float = 1) -> None:
+        """Adds units."""
+        self._done += amount
+        percent = int(100 * self._done / self._total)
+        if percent > self._shown:
+            self._shown = percent
+            self._board.say(self._name, f"{self._description} {percent} %")
+
+
+def progress_bar(total: int, description: str, unit: str, initial: int = 0, trial: str = "") -> Any:
     """A context with `update(amount)`: tqdm's bar of `total` units, on the standard error.
 
     There is no bar where that is no terminal, where INFO is not shown (`grasp_jax.log`), or where
-    tqdm is not installed.
+    tqdm is not installed. Of a `trial` on the live table it is in that table.
     """
     if not logger.isEnabledFor(logging.INFO):
         return NoBar()
+    if (board := current(trial)) is not None:
+        return BoardBar(board, trial, total, description)
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:  # a bare GPU machine
@@ -44,8 +64,8 @@ def progress_bar(total: int, description: str, unit: str, initial: int = 0) -> A
 
 
 class EpochProgress:
-    """Progress of a training: a bar on a terminal; elsewhere the first epoch, the last and one
-    every 20 s. Why it ended is said on both.
+    """Progress of a training: its row of the live table, or a bar, on a terminal; elsewhere the
+    first epoch, the last and one every 20 s. Why it ended is said on all of them.
 
     Args:
       name: of what is trained, with which each line begins.
@@ -54,13 +74,21 @@ class EpochProgress:
     """
 
     def __init__(self, name: str, max_epochs: int, done: int) -> None:
-        self._name = name
-        self._bar = progress_bar(max_epochs, name, "epoch", done)
+        self._name, self._max_epochs, self._pace = name, max_epochs, Pace(done)
+        self._board = current(name)
+        self._bar = NoBar() if self._board else progress_bar(max_epochs, name, "epoch", done)
+        if self._board is not None:
+            self._board.say(name, TRAINING)
         self._last_line = float("-inf")
         self._unsaid = ""  # the newest epoch, if it was not shown
 
-    def epoch_done(self, epoch: int, text: str) -> None:
-        """Shows the state `text` after an epoch, counted from 1."""
+    def epoch_done(self, epoch: int, state: EpochState) -> None:
+        """Shows the state after an epoch, counted from 1."""
+        if self._board is not None:
+            left = self._pace.left(epoch, self._max_epochs)
+            self._board.update(self._name, f"{epoch} of {self._max_epochs}", state, left)
+            return
+        text = str(state)
         self._bar.set_postfix_str(text)
         self._bar.update()
         self._unsaid = f"{self._name}: epoch {epoch}: {text}" if self._bar.disable else ""
@@ -71,6 +99,8 @@ class EpochProgress:
         """Shows the last epoch, and why it was the last."""
         self.close()
         self._say()
+        if self._board is not None:
+            self._board.say(self._name, "trained")
         logger.info(f"{self._name}: {why}")
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
 from grasp_jax.data.negatives import draw_candidates, exclusion_index
-from grasp_jax.data.split import Histories, Split, make_split, without_sated
+from grasp_jax.data.split import Split, make_split, without_sated
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
@@ -326,14 +326,14 @@ def evaluation_of(
             f"config.data.split: {run.config.data.split!r} holds nothing back for {name}, so nothing can be measured; evaluate a run "
             "with another split"
         )
-    negatives = _negatives(run, name, histories)
-    everyone = histories.evaluated
+    everyone, kept = histories.evaluated, None
     if 0 < users < len(everyone):
         rng = np.random.default_rng([run.config.eval.seed, SUBSET])
         kept = np.sort(rng.choice(len(everyone), users, replace=False))
         target = np.full_like(histories.target, -1)
         target[everyone[kept]] = histories.target[everyone[kept]]
-        histories, negatives = dataclasses.replace(histories, target=target), negatives[kept]
+        histories = dataclasses.replace(histories, target=target)
+    negatives = _negatives(run, name, everyone, kept)
     gated = METHODS[method].gated(run.config.for_method(method).model)
     return evaluation_set(
         histories,
@@ -346,25 +346,36 @@ def evaluation_of(
     )
 
 
-def _negatives(run: Run, name: str, histories: Histories) -> np.ndarray:
-    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir."""
+def _negatives(
+    run: Run, name: str, everyone: np.ndarray, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir.
+
+    Args:
+      name: "valid" or "test".
+      everyone: rows of all users who are evaluated.
+      kept: places among them of those who are asked; None: all. They are given what they are given among all, in a file of their own
+        (of 10 million users all would be 4 GB) unless there is one of all.
+    """
+    folder, part = run.workdir / "candidates", run.config.eval
+    config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(everyone)}
+
+    def store_of(file: str, described: dict[str, int]) -> StoredNegatives:
+        made_from = {"data": run.fingerprint, "config": described}
+        return StoredNegatives(folder / f"{file}.npy", made_from)
+
     with main_process_first(f"negatives {name}"):
-        path, users, part = (
-            run.workdir / "candidates" / f"{name}.npy",
-            histories.evaluated,
-            run.config.eval,
-        )
-        config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(users)}
-        store = StoredNegatives(path, {"data": run.fingerprint, "config": config})
-        if (stored := store.read()) is not None:
-            return stored
-        log = run.split.log
-        index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-        drawn = draw_candidates(
-            index, users, part.num_negatives, 2 * part.seed + {"valid": 0, "test": 1}[name]
-        )
-        store.write(drawn)
-        return drawn
+        store, asked = store_of(name, config), None
+        if kept is not None and not (store.path.exists() or store.description.exists()):
+            described, asked = {**config, "asked": len(kept)}, kept
+            store = store_of(f"{name}-{len(kept)}", described)
+        negatives = store.read()
+        if negatives is None:
+            log, seed = run.split.log, 2 * part.seed + {"valid": 0, "test": 1}[name]
+            index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+            negatives = draw_candidates(index, everyone, part.num_negatives, seed, asked)
+            store.write(negatives)
+        return negatives if kept is None or asked is not None else negatives[kept]
 
 
 def seconds(run: Run) -> dict[str, float]:

@@ -113,7 +113,9 @@ def _seen(trial: Trial, ranking: EvaluationSet) -> np.ndarray:
 def _full(trial: Trial, ranker: Ranker, ranking: EvaluationSet, seen: np.ndarray) -> FullRanks:
     """Ranks among all items, and among those that users have not had."""
     item_block = trial.run.config.eval.item_block
-    with progress_bar(len(ranking.users), f"{trial.method}: full ranking", "user") as bar:
+    with progress_bar(
+        len(ranking.users), f"{trial.method}: full ranking", "user", trial=trial.name
+    ) as bar:
         return full_ranks(ranker, ranking, item_block, seen, bar.update)
 
 

@@ -7,6 +7,7 @@ candidates/     evaluation negatives, each with a sealed description
 checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
 trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
 results.json    all results, sealed
+read.json       what was read and how, in lines, sealed; for the report
 metrics.jsonl   a line per model and epoch, each with a checksum
 """
 
@@ -39,6 +40,8 @@ ITEM_IDS = "item_ids.npy"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
 MADE = (  # what a run makes, in the order in which it is set aside: results first, so that no results remain with another run's models
     "results.json",
+    "read.json",
+    "report",
     "recommendations.parquet",
     "recommendations.about.json",
     "recommendations.skipped.csv",

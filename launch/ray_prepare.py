@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
 from grasp_jax.modes import Options, run_mode
+from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.progress import progress_bar
 from grasp_jax.run import Run
 
@@ -184,12 +185,6 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
             bar.update(len(vectors))
 
 
-def stop_if_failed(done: dict[str, Any]) -> None:
-    """Raises UserError with what a worker could not do."""
-    if done["error"]:
-        raise UserError(str(done["error"]))
-
-
 def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
     """A worker's config: its part of the bounds."""
     shares = {}
@@ -198,34 +193,6 @@ def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
             bound = value_of(config, f"{section}.{name}")
             shares[f"{section}.{name}"] = bound and max(1, bound // workers)  # 0 sets no limit
     return config.with_fields(shares).to_dict()
-
-
-def on_ray(
-    config: dict[str, Any],
-    workers: int,
-    gpus: float,
-    worker: type,
-    tasks: Sequence[Mapping[str, Any]],
-) -> Iterator[dict[str, Any]]:
-    """What the workers make of the tasks, in any order.
-
-    Raises:
-      UserError: what Ray says of workers that cannot be had; what a worker itself raises is its task's "error", for `stop_if_failed`.
-    """
-    import ray
-
-    if not tasks:
-        return
-    data = ray.data.from_items(list(tasks), override_num_blocks=len(tasks))
-    pool = min(workers, len(tasks))
-    try:
-        yield from data.map(
-            worker, fn_constructor_args=(config,), concurrency=pool, num_gpus=gpus or None
-        ).iter_rows()
-    except ray.exceptions.RayError as error:
-        raise UserError(
-            f"Ray: {' '.join(str(error).split())[:300]}; what came back is kept, run again to go on"
-        ) from error
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -249,7 +216,7 @@ def main(arguments: Sequence[str]) -> None:
             f"--workers: {FLAGS.workers}; expected at most the requests in flight that the config allows, {least}"
         )
     if run.needs_bank and not FLAGS["dry-run"].value and not (run.bank_folder / MANIFEST).is_file():
-        with making_of(run.bank_folder), started_ray():
+        with making_of(run.bank_folder), started_ray(FLAGS.address, FLAGS.workers):
             on_cluster = functools.partial(
                 on_ray, shared_out(config, FLAGS.workers), FLAGS.workers, GPUS.value or 0.0
             )
@@ -257,33 +224,6 @@ def main(arguments: Sequence[str]) -> None:
                 describe_all(run, on_cluster)
             encode_all(run, on_cluster)
     run_mode("prepare", lambda: run, workdir, Options(dry_run=bool(FLAGS["dry-run"].value)))
-
-
-@contextlib.contextmanager
-def started_ray() -> Iterator[None]:
-    """The cluster at --address, or one of this machine's own.
-
-    Raises:
-      UserError: Ray is not installed, or nobody is at the address.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("launch/ray_prepare.py needs Ray: pip install 'grasp-jax[ray]'") from error
-    try:
-        ray.init(
-            address=FLAGS.address or None,
-            num_cpus=None if FLAGS.address else FLAGS.workers + 1,
-            log_to_driver=False,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"--address: {FLAGS.address!r}: no Ray cluster: {' '.join(str(error).split())[:200]}"
-        ) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    yield
-    # Not after an error: Ray ends the process, the error unsaid, where a thread of its own outlives it. It shuts down at exit by itself.
-    ray.shutdown()
 
 
 if __name__ == "__main__":

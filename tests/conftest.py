@@ -2,9 +2,7 @@
 
 import gc
 import os
-import shutil
 import signal
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,10 @@ import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import print_messages
-from tests.command_line import QUICK
+from tests.command_line import CACHE, QUICK
+from tests.compiled import compiled_folder
+
+pytest.register_assert_rewrite("tests.running_service")  # before a test imports it
 
 # Compiling is most of the time that small programs take, here and in processes that tests start.
 if QUICK not in os.environ.get("XLA_FLAGS", ""):
@@ -26,11 +27,8 @@ gc.set_threshold(100_000, 50, 100)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# And what one process has compiled, no other of the session compiles again.
-COMPILED = os.environ.setdefault(
-    "GRASP_JAX_TEST_CACHE", tempfile.mkdtemp(prefix="grasp-jax-compiled-")
-)
-MAKES_IT = "PYTEST_XDIST_WORKER" not in os.environ
+# And what one process has compiled, no other compiles again, nor does the next session.
+COMPILED = os.environ.setdefault(CACHE, str(compiled_folder()))
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -38,15 +36,17 @@ print_messages()  # as the command line does: what tests read is what its users 
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_mesh",
+    "test_contract",
     "test_processes",
     "test_golden",
-    "test_contract",
+    "test_faults",
+    "test_step",
+    "test_mesh",
     "test_main",
     "test_workdir",
-    "test_step",
+    "test_service",
+    "test_catalogue_step",
     "test_front_door",
-    "test_faults",
     "test_resume",
     "test_backbones",
     "test_benchmarks",
@@ -56,12 +56,6 @@ LONG = (
     "test_start_from",
     "test_plan",
 )
-
-
-def pytest_sessionfinish() -> None:
-    """Workers may still read what the first process removes at the very end."""
-    if MAKES_IT:
-        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ FOLDER/data is of `tests.command_line.write_dataset`. A trial is METHOD-BACKBONE
 """
 
 import dataclasses
+import os
 import pathlib
 import sys
 from typing import Any
@@ -28,6 +29,7 @@ from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
 from grasp_jax.trial import Trial, make_trial, train_trial
 from grasp_jax.trial_results import evaluate_trial
+from tests.command_line import CACHE
 
 EPOCHS = 4  # 28 steps; stopped twice after three saves, a training is not at its end
 
@@ -146,6 +148,7 @@ def assert_rows_are_shared(trial: Trial) -> None:
 
 
 def main(folder: pathlib.Path, trials: list[str]) -> None:
+    keep_programs(os.environ.get(CACHE, str(folder / "compiled")))
     single: dict[str, dict[str, Any]] = {}
     for trial in trials:
         name, mesh, users = trial.split(":")
@@ -164,6 +167,12 @@ def main(folder: pathlib.Path, trials: list[str]) -> None:
         print(trial, flush=True)
     resumes_elsewhere(folder, trials[0], single[trials[0].split(":")[0]])
     print("all equal")
+
+
+def keep_programs(folder: str) -> None:
+    """What is compiled for one check, no other compiles again: each check makes its functions anew."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def resumes_elsewhere(folder: pathlib.Path, trial: str, expected: dict[str, Any]) -> None:

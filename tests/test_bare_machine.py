@@ -23,8 +23,9 @@ MISSING = (
     "sklearn",
     "pyarrow",
     "tqdm",
+    "rich",
     "safetensors",
-    "matplotlib",
+    "jinja2",
 )
 
 

@@ -250,7 +250,6 @@ def test_quick_memory_figures_agree(
 
 def test_growth_is_drawn_and_shown(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page would show a figure that is not there, or none."""
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     rows = [
         {
             "times": times,

@@ -53,6 +53,12 @@ def item_texts(config: KnowledgeConfig, table: AttributeTable) -> list[str]:
     return [prompt(row).removeprefix("The item has the following attributes: ") for row in range(3)]
 
 
+def sampled(config: KnowledgeConfig, split: Split, sources: Texts) -> list[str]:
+    """Lines on columns, two prompts of items and one of a user."""
+    lines, prompts = texts.sample_prompts(config, split, sources, 2, 1)
+    return lines + prompts
+
+
 def test_all_columns_of_text_are_used_by_default() -> None:
     """Brand, category and description would change nothing, though the README says "any attributes"."""
     assert item_texts(knowledge(), shop()) == [
@@ -109,7 +115,7 @@ def test_columns_that_cannot_be_used_are_refused(tmp_path: pathlib.Path) -> None
 
 def test_used_and_unused_columns_are_named(tmp_path: pathlib.Path) -> None:
     """A user would not learn that a column of the table changes nothing, or that the template names one that is not there."""
-    lines = texts.sample_prompts(
+    lines = sampled(
         knowledge(),
         split_of(),
         Texts(shop(item_notes=["a " * 300, "x", "y"], brand=["b" * 401, "b", "c"])),
@@ -119,7 +125,7 @@ def test_used_and_unused_columns_are_named(tmp_path: pathlib.Path) -> None:
         "photo (addresses), code (ids), nothing (empty); 1 values are cut at 500 characters"
     )
     (tmp_path / "own.txt").write_text("{title} by {brand}[[ in {colour}]]")
-    lines = texts.sample_prompts(
+    lines = sampled(
         knowledge(template=str(tmp_path / "own.txt")),
         split_of(),
         Texts(shop(brand=["b" * 401, "b", "c"])),
@@ -138,7 +144,7 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
         {"user_template": "industry_user", "share_personal_fields": ("age",)}
     )
     sources = Texts(shop(title=["s" * 300, "t", "u"]), users)
-    lines = texts.sample_prompts(config, split_of(), sources)
+    lines = sampled(config, split_of(), sources)
     assert (
         lines[1].startswith("users: text from ")
         and lines[1].endswith("; not used: level")
@@ -161,17 +167,13 @@ def test_samples_are_short_and_hold_nothing_personal() -> None:
     )
     assert "aged 32" in texts.prompts_of(config, split_of(), sources)[1](1)
     config = config.with_fields({"share_personal_fields": ()})
-    assert texts.sample_prompts(config, split_of(), sources)[1].endswith(
+    assert sampled(config, split_of(), sources)[1].endswith(
         "; not used: level; held back as personal: age"
     )
     sources = Texts(shop(), of_users=["likes a", "likes b", "likes c"])
-    assert texts.sample_prompts(knowledge(), split_of(), sources)[-1] == "a user: likes b"
+    assert sampled(knowledge(), split_of(), sources)[-1] == "a user: likes b"
     config = config.with_fields({"encoder": "file"})
-    assert (
-        texts.sample_prompts(config, split_of(), sources)
-        == texts.sample_prompts(knowledge(), split_of(), Texts())
-        == []
-    )
+    assert sampled(config, split_of(), sources) == sampled(knowledge(), split_of(), Texts()) == []
 
 
 def test_items_of_which_nothing_is_known() -> None:

@@ -8,13 +8,14 @@ import grasp_jax
 
 PACKAGE = pathlib.Path(grasp_jax.__file__).parent
 ROOMS = (  # in the order of DESIGN's house: what stands later may import what stands earlier
-    ("errors", "log", "outlets", "timing", "machine", "frames"),
+    ("errors", "log", "board", "outlets", "timing", "machine", "frames"),
     ("files", "locks", "paths", "progress"),
     ("preemption",),
     ("config",),
     ("config_file", "compiled", "earlier_version", "provenance"),
     ("kernels", "parallel"),
     ("data",),
+    ("setup",),
     ("knowledge",),
     ("models",),
     ("config_checks", "planning", "workdir"),
@@ -23,6 +24,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("sizes", "serving", "report"),
     ("knowledge.audit",),  # a report on texts
     ("run",),
+    ("opening",),
     ("trial",),
     ("chosen", "trial_results"),
     ("refit",),

@@ -45,7 +45,7 @@ def test_results_have_the_promised_form(trained: tuple[pathlib.Path, pathlib.Pat
             and 0 <= row["MRR"] <= 1
         )
         assert row["HR@1"] <= row["HR@10"] <= row["HR@20"]
-    assert {"config.json", "metrics.jsonl", "results.json"} <= {
+    assert {"config.json", "metrics.jsonl", "results.json", "read.json"} <= {
         path.name for path in trained[1].iterdir()
     }
 
@@ -111,6 +111,13 @@ def test_trials_of_the_papers_tables(
         if row["group"] == "all" and row["n"] == 70
     }
     assert found == {(m, b, p) for m in methods for b in backbones for p in PROTOCOLS}
+    said = result.stdout
+    assert said.index(" points of NDCG@10 (") < said.index("target among its stored negatives"), (
+        "the verdict stands before the tables"
+    )
+    assert "with one seed" in said and "--mode=report --runs=" in said
+    read = json.loads((tmp_path / "run" / "read.json").read_text())["lines"]
+    assert [line[:5] for line in read].count("item ") == 3 and read[0].startswith("read: a synth")
     pairs = len(methods) * (len(methods) - 1) // 2
     assert (
         len(results["comparisons"]) == 3 * len(backbones) * pairs
@@ -131,7 +138,7 @@ def test_trials_of_the_papers_tables(
     )
     assert (
         page.returncode == 0
-        and "Recommendations, side by side" in (tmp_path / "page" / "index.html").read_text()
+        and "Recommendations</h2>" in (tmp_path / "page" / "index.html").read_text()
     ), page.stderr
 
 
@@ -180,7 +187,10 @@ def test_a_trial_that_diverges_does_not_stop_the_rest(
 def test_validation_and_full_ranking_on_some_users(
     trained: tuple[pathlib.Path, pathlib.Path],
 ) -> None:
-    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for."""
+    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for.
+
+    And what a user is asked in validation must not depend on how many others are.
+    """
     data, before = trained
     flags = (
         "--config.model.method=plain",
@@ -195,6 +205,11 @@ def test_validation_and_full_ranking_on_some_users(
         counts[folder] = {row["protocol"]: row["n"] for row in rows if row["group"] == "all"}
     assert counts[before] == {"sampled100": 60, "full": 60, "full_unseen": 60}
     assert counts[before.parent / "some"] == {"sampled100": 60, "full": 30, "full_unseen": 30}
+    drawn = before.parent / "some" / "candidates"
+    assert sorted(path.name for path in drawn.glob("*.npy")) == ["test.npy", "valid-20.npy"]
+    of_all = {tuple(row) for row in np.load(before / "candidates" / "valid.npy").tolist()}
+    some = [tuple(row) for row in np.load(drawn / "valid-20.npy").tolist()]
+    assert len(some) == 20 and set(some) <= of_all
 
 
 BAD_FILES = {

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import hashlib
 import itertools
 
 import jax
@@ -193,6 +194,38 @@ def test_candidates_follow_the_seed() -> None:
     assert np.array_equal(first, draw_candidates(whole(log), np.arange(3), 100, seed=5))
     assert not np.array_equal(first, draw_candidates(whole(log), np.arange(3), 100, seed=6))
     assert len({tuple(row) for row in first.tolist()}) == 3, "users do not share their candidates"
+
+
+@pytest.mark.parametrize(
+    ("num_users", "num_items", "rows", "seed", "count", "digest"),
+    [
+        (50, 300, 4000, 1, 100, "8b85c9eaa0a45041"),  # histories of more than 64 items
+        (5000, 1500, 30_000, 2, 100, "df80a4ea1eedd156"),  # more users than are drawn for at once
+        (40, 900, 8000, 4, 99, "b2cff372a58305c9"),  # long histories, an odd count
+        (7, 12, 20, 5, 3, "1bab5c0ffde4d3f1"),
+        (300, 130, 4000, 6, 80, "94cf55c96a8928ed"),  # few items are left, so picks repeat
+    ],
+)
+def test_candidates_are_those_of_earlier_versions(
+    num_users: int, num_items: int, rows: int, seed: int, count: int, digest: str
+) -> None:
+    """Stored results would be of other negatives: digests of version ba19171, which searched with JAX, draw for draw."""
+    rng = np.random.default_rng(seed)
+    users = np.concatenate([np.arange(num_users), rng.integers(0, num_users, rows)])
+    items = rng.integers(0, num_items, len(users))
+    log = build_log("shop", users, items, catalogue=np.arange(num_items))
+    every_other = np.arange(num_users)[::2]
+    drawn = draw_candidates(whole(log), every_other, count, seed)
+    assert hashlib.sha256(drawn.tobytes()).hexdigest()[:16] == digest
+
+
+def test_candidates_of_some_are_those_they_have_among_all() -> None:
+    """A validation on some users would be of other negatives than the same users have where all are asked."""
+    rng = np.random.default_rng(0)
+    log = build_log("shop", np.arange(9000) % 3000, rng.integers(0, 400, 9000))
+    everyone, asked = np.arange(3000)[::2], np.array([3, 700, 701, 1499])
+    some = draw_candidates(whole(log), everyone, 100, 5, asked)
+    assert np.array_equal(some, draw_candidates(whole(log), everyone, 100, 5)[asked])
 
 
 @pytest.mark.parametrize("count", [9, 100])

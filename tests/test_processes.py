@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,19 +15,24 @@ from grasp_jax.errors import UserError
 from grasp_jax.parallel.processes import PREEMPTED, join
 from tests.command_line import ROOT, arguments, run, write_dataset
 
-EPOCHS = 8  # 32 steps
 FLAGS = (
-    f"--config.train.max_epochs={EPOCHS}",
+    "--config.eval.full=False",
     "--config.train.steps_per_dispatch=1",
     "--config.eval.user_block=20",
     "--config.model.num_layers=1",
     "--config.eval.item_block=16",
 )
+PIPES: dict[str, Any] = {
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "text": True,
+    "cwd": ROOT,
+}
 SHARED = ("--config.mesh.data=2", "--config.mesh.table=2", "--config.tables.users=sharded")
 
 
-def launched(data: pathlib.Path, workdir: pathlib.Path) -> list[str]:
-    own = arguments(data, workdir, *FLAGS, *SHARED)
+def launched(data: pathlib.Path, workdir: pathlib.Path, length: str) -> list[str]:
+    own = arguments(data, workdir, *FLAGS, length, *SHARED)
     return [
         own[0],
         str(ROOT / "launch" / "local.py"),
@@ -61,37 +67,31 @@ def children(process: subprocess.Popen) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in /proc")
-def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("num_epochs", "killed"),
+    # Without a kill: test_launch.py sees a launcher end all processes when one dies, test_faults.py a killed run go on.
+    [(4, False), pytest.param(8, True, marks=pytest.mark.slow)],
+    ids=("told", "told and killed"),
+)
+def test_two_processes_that_are_stopped_end_as_one(
+    num_epochs: int, killed: bool, tmp_path: pathlib.Path
+) -> None:
     """Processes would train on other data, write over each other, hang when one dies, or lose what the other had saved."""
-    data = write_dataset(tmp_path / "data")
-    alone = run(arguments(data, tmp_path / "alone", *FLAGS))
+    data, workdir = write_dataset(tmp_path / "data"), tmp_path / "shared"
+    length = f"--config.train.max_epochs={num_epochs}"
+    alone = run(arguments(data, tmp_path / "alone", *FLAGS, length))
     assert alone.returncode == 0, alone.stderr
-    workdir, pipes = (
-        tmp_path / "shared",
-        {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT},
-    )
+    command = launched(data, workdir, length)
+    stop_by_signal(command, workdir)
+    if killed:
+        kill_one(command, workdir)
 
-    told = subprocess.Popen(launched(data, workdir), **pipes)
-    when_trained(told, workdir, 2)
-    told.send_signal(signal.SIGTERM)
-    _, errors = told.communicate(timeout=300)
-    assert told.returncode == PREEMPTED and "preempted after" in errors, errors
-
-    killed = subprocess.Popen(launched(data, workdir), **pipes)
-    when_trained(killed, workdir, 4)
-    both = children(killed)
-    began = time.monotonic()
-    subprocess.run(["kill", "-9", str(both[1])], check=True)
-    output, errors = killed.communicate(timeout=300)
-    assert killed.returncode == 128 + signal.SIGKILL and time.monotonic() - began < 30, errors
-    assert "resumed after" in output
-    assert not [pid for pid in both if pathlib.Path(f"/proc/{pid}").exists()]
-
-    ended = run(launched(data, workdir))
+    ended = run(command)
     assert ended.returncode == 0, ended.stderr
     assert "resumed after" in ended.stdout and "[1] grasp" not in ended.stdout
     expected, found = epochs(tmp_path / "alone"), epochs(workdir)
-    assert [epoch["epoch"] for epoch in found] == np.repeat(np.arange(1, EPOCHS + 1), 2).tolist()
+    every = np.repeat(np.arange(1, num_epochs + 1), 2)
+    assert [epoch["epoch"] for epoch in found] == every.tolist()
     for name in ("loss", "valid_ndcg@10"):
         np.testing.assert_allclose(
             [epoch[name] for epoch in found],
@@ -110,6 +110,28 @@ def test_two_processes_stopped_twice_end_as_one(tmp_path: pathlib.Path) -> None:
             two["n"],
         )
         np.testing.assert_allclose(two["NDCG@10"], one["NDCG@10"], rtol=1e-5, atol=1e-5)
+
+
+def stop_by_signal(command: list[str], workdir: pathlib.Path) -> None:
+    """Starts the command and tells it to stop after an epoch: both processes save the same step."""
+    told = subprocess.Popen(command, **PIPES)
+    when_trained(told, workdir, 1)
+    told.send_signal(signal.SIGTERM)
+    _, errors = told.communicate(timeout=300)
+    assert told.returncode == PREEMPTED and "preempted after" in errors, errors
+
+
+def kill_one(command: list[str], workdir: pathlib.Path) -> None:
+    """Starts the command again and kills one of its processes after the fourth epoch: the other ends too."""
+    killed = subprocess.Popen(command, **PIPES)
+    when_trained(killed, workdir, 4)
+    both = children(killed)
+    began = time.monotonic()
+    subprocess.run(["kill", "-9", str(both[1])], check=True)
+    output, errors = killed.communicate(timeout=300)
+    assert killed.returncode == 128 + signal.SIGKILL and time.monotonic() - began < 30, errors
+    assert "resumed after" in output
+    assert not [pid for pid in both if pathlib.Path(f"/proc/{pid}").exists()]
 
 
 def test_half_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 from grasp_jax import progress as progress_module
+from grasp_jax.board import EpochState
 from grasp_jax.log import logger
 from grasp_jax.parallel import processes
 from grasp_jax.progress import EpochProgress, NoBar, progress_bar
 from grasp_jax.training import saving
 from grasp_jax.training.early_stopping import Progress, why_stopped
 from grasp_jax.training.saving import SavePolicy
+
+
+def state(epoch: int) -> EpochState:
+    return EpochState(loss=float(epoch), validation=0.11, best=0.12, rate=5000.4, training=2)
 
 
 def test_first_last_and_now_and_then(
@@ -20,22 +25,22 @@ def test_first_last_and_now_and_then(
     monkeypatch.setattr(progress_module.time, "perf_counter", lambda: clock[0])
     shown = EpochProgress("a-b", 9, 0)
     for epoch in range(1, 7):
-        shown.epoch_done(epoch, f"loss {epoch}")
+        shown.epoch_done(epoch, state(epoch))
         clock[0] += 8.0
     shown.end("stopped after epoch 6: because")
     said = capsys.readouterr().out.splitlines()
-    epochs = [f"a-b: epoch {epoch}: loss {epoch}" for epoch in (1, 4, 6)]
+    epochs = [f"a-b: epoch {epoch}: {state(epoch)}" for epoch in (1, 4, 6)]
     assert said == [*epochs, "a-b: stopped after epoch 6: because"]
 
 
 def test_the_last_epoch_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     """A training of one epoch would say it twice; one that had ended before, an epoch of nobody."""
     shown = EpochProgress("a-b", 1, 0)
-    shown.epoch_done(1, "loss 1")
+    shown.epoch_done(1, state(1))
     shown.end("done")
     EpochProgress("a-b", 1, 1).end("done")
     assert capsys.readouterr().out.splitlines() == [
-        "a-b: epoch 1: loss 1",
+        "a-b: epoch 1: loss 1.0000, 5,000 tokens/s, best 12.00, 2 training",
         "a-b: done",
         "a-b: done",
     ]

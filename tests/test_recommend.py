@@ -16,6 +16,7 @@ import pytest
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.split import Histories
+from grasp_jax.evaluation import seen
 from grasp_jax.evaluation.audience import Audience, Wanted, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.evaluation.seen import seen_pairs
@@ -185,8 +186,12 @@ def test_what_was_rated_low_is_left_out(
     ], "item 5 is the target"
 
 
-def test_seen_pairs_are_those_of_each_user_alone() -> None:
-    """The vectorised form would mix users, or forget a block."""
+@pytest.mark.parametrize("at_once", [seen.AT_ONCE, 60, 1])
+def test_seen_pairs_are_those_of_each_user_alone(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectorised form would mix users, or forget a block, or one where blocks are taken in several shares."""
+    monkeypatch.setattr(seen, "AT_ONCE", at_once)
     rng = np.random.default_rng(1)
     users, items = rng.integers(0, 40, 600), rng.integers(0, ITEMS, 600)
     log = log_of(users, [f"i{k}" for k in items])

@@ -1,5 +1,6 @@
 """The page of the service in a real browser: search, history, recommendations, why, and a new item."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -32,15 +33,29 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a service of a model that reads text."""
-    folder = tmp_path_factory.mktemp("page")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """With a model that reads text in "model", and another one in "other"."""
+    root = tmp_path_factory.mktemp("page")
     shop = gj.Dataset.synthetic(num_users=100, num_items=100)
-    gj.Recommender(method="llm_esr", **SMALL).fit(shop).save(folder / "model")
+    gj.Recommender(method="llm_esr", **SMALL).fit(shop).save(root / "model")
+    gj.Recommender(method="popularity", **SMALL).fit(shop).save(root / "other")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(folder: pathlib.Path) -> Iterator[str]:
+    """Of a service of one model."""
+    with serving(folder) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(folder: pathlib.Path, *flags: str) -> Iterator[str]:
+    """The address of a service of a process of its own."""
     command = ["-m", "grasp_jax.serving.http.cli", "--port=0", "--batch-sizes=1", "--lengths=4"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *command, str(folder / "model")],
+            [sys.executable, *command, str(folder / "model"), *flags],
             stderr=log,
             stdout=log,
             env=os.environ,
@@ -72,6 +87,13 @@ def _ready(process: subprocess.Popen[bytes], log: pathlib.Path) -> str:
 @pytest.fixture
 def page(address: str) -> Iterator[Any]:
     """The page, in a new browser."""
+    with browsing(address) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def browsing(address: str) -> Iterator[Any]:
+    """The page of an address, in which no script may fail."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
@@ -127,3 +149,28 @@ def test_a_new_item_is_found_and_recommended(page: Any) -> None:
     page.fill("#new-title", "twice")
     page.click("#new button")
     page.locator("#listed", has_text="987654").wait_for()
+
+
+def test_two_models_stand_side_by_side(folder: pathlib.Path) -> None:
+    """One model's list would be shown twice, or a phone cut the second one off."""
+    with (
+        serving(folder, f"--compare={folder / 'other'}") as address,
+        browsing(address) as page,
+    ):
+        page.locator("#other li").first.wait_for()
+        assert "llm_esr" in page.text_content("#first")
+        assert "popularity" in page.text_content("#second")
+        page.fill("#search", "ml")
+        page.locator("#found li").first.wait_for()
+        page.press("#search", "Enter")
+        page.locator("#list .why", has_text="most like").first.wait_for()
+        lists = [titles(page, own) for own in ("#list", "#other")]
+        assert lists[0] != lists[1] and [len(own) for own in lists] == [10, 10]
+        alone = page.locator("#list li", has_text="in this list alone").locator(".title")
+        assert set(alone.all_text_contents()) == set(lists[0]) - set(lists[1])
+        left, right = (page.locator(own).bounding_box() for own in ("#list", "#other"))
+        assert abs(left["y"] - right["y"]) < 2 and right["x"] > left["x"] + left["width"] - 1
+        page.set_viewport_size({"width": 360, "height": 740})
+        above, below = (page.locator(own).bounding_box() for own in ("#list", "#other"))
+        assert below["y"] > above["y"] + above["height"] - 1
+        assert below["x"] + below["width"] <= 360

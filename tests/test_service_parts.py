@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from grasp_jax.serving.answers import Answer
+from grasp_jax.serving.artifact import Catalogue
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.diversity import diversified
@@ -25,9 +26,13 @@ def test_maximal_marginal_relevance_by_hand() -> None:
     unit = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     pool = Answer(np.array([0, 1, 2]), np.array([3.0, 2.9, 1.0], np.float32))
     # after item 0: item 1 is worth .5 * .95 - .5 * 1 < 0; item 2 is worth .5 * 0 - .5 * 0 = 0
-    assert diversified(pool, unit, 2, 0.5).items.tolist() == [0, 2]
-    assert diversified(pool, unit, 2, 0.1).items.tolist() == [0, 1]
-    assert diversified(pool, unit, 3, 0.5).scores.tolist() == [3.0, 1.0, np.float32(2.9)]
+    assert diversified(pool, unit.__getitem__, 2, 0.5).items.tolist() == [0, 2]
+    assert diversified(pool, unit.__getitem__, 2, 0.1).items.tolist() == [0, 1]
+    assert diversified(pool, unit.__getitem__, 3, 0.5).scores.tolist() == [
+        3.0,
+        1.0,
+        np.float32(2.9),
+    ]
 
 
 def test_a_batch_that_fails_fails_alone() -> None:
@@ -122,3 +127,19 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refusal(read_token, {TOKEN: "with blanks in between"}), ("blanks",))
     monkeypatch.setenv(TOKEN, SECRET)
     assert settings_of(parser().parse_args(["model", "--host=0.0.0.0"])).token == SECRET
+
+
+def test_items_that_come_later_have_rows_behind_the_others() -> None:
+    """A new item would be found by the row of another, where what was found of the old ones is kept."""
+    old = Catalogue(np.array([7, 5]), np.array(["Red", "Blue"]), np.array([1, 4]), {})
+    more = Catalogue(np.array([9]), np.array(["A longer TITLE"]), np.array([0]), {})
+    fresh = old.followed_by(more)
+    assert old.rows == {"7": 0, "5": 1} and old.folded_titles == ["red", "blue"]
+    kept = old.followed_by(more)
+    assert {"rows", "folded_titles"} <= vars(kept).keys() and "rows" not in vars(fresh)
+    for both in (fresh, kept):
+        assert both.rows == {"7": 0, "5": 1, "9": 2}
+        assert both.folded_titles == ["red", "blue", "a longer title"]
+        assert both.titles.tolist() == ["Red", "Blue", "A longer TITLE"]
+        assert both.by_count.tolist() == [1, 0, 2]
+    assert old.rows == {"7": 0, "5": 1}

@@ -528,6 +528,26 @@ def test_parameters_in_one_vector_are_trained_alike(
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["linear", "plain"])
+def test_fifty_steps_as_on_a_gpu_have_the_same_losses(setting: Any, name: str) -> None:
+    """One model, joined parameters and no axis of models, is how a GPU trains: it would end elsewhere than a CPU does."""
+    s, losses = setting(name), []
+    slots = s.slots[np.arange(50) % len(s.slots)][None]
+    start = s.params, jax.jit(optax.scale_by_adam().init)(s.params)
+    state = TrainState(*jax.tree.map(lambda leaf: leaf[None], start))
+    own = PerReplica(jax.random.key(42)[None], np.float32([0.2]), np.float32([1e-3]))
+    for on_gpu in (False, True):
+        made = make_train_steps(
+            s.model, s.shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=on_gpu
+        )
+        rest = s.data, s.tables, slots, own, np.int32(0)
+        ended, found = jax.jit(made)(state, *rest)
+        assert found.shape == (50, 1) and jax.tree.leaves(ended.params)[0].shape[0] == 1
+        losses.append(np.asarray(found))
+    assert np.ptp(losses[0]) > 1e-3  # it learns
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+
+
 def test_negatives_are_a_function_of_seed_and_step(setting: Any) -> None:
     """A diverged batch could not be drawn again, or every step would meet the same negatives."""
     s = setting("plain")

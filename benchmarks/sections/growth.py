@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.memory import GROWTH, show
 from benchmarks.record import machine_line
-from grasp_jax.report.figures import Panel
+from grasp_jax.report.plot import Panel
 from grasp_jax.report.tables import Table
 
 
@@ -32,7 +32,7 @@ def memory_figure(record: dict[str, Any]) -> str:
         label = "training" if style else "preparation"
         panel.line(axis, times, [row[stage][key] / scale for row in record["rows"]], style, label)
         fitted = [(line["intercept"] + line["slope"] * x) / scale for x in times]
-        panel.axes[axis].plot(times, fitted, color="black", linewidth=0.8, linestyle=":")
+        panel.reference(axis, times, fitted)
     panel.name(0, "peak memory", "times the data", "GiB")
     panel.name(1, "an epoch; preparation without neighbours", "times the data", "s")
-    return panel.svg()
+    return panel.figure().standalone()

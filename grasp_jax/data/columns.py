@@ -91,7 +91,7 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
         return None
     if wanted != DEFAULTS["timestamp"] or match(names, wanted):
         return needed(names, wanted, setting, path)
-    alike = [name for name in names if _bare(name) in TIME_NAMES]
+    alike = [name for name in names if bare(name) in TIME_NAMES]
     if alike:
         raise UserError(
             f"{path}: no column {wanted!r}, but {alike[0]!r} looks like one; set {setting}={alike[0]}, "
@@ -126,6 +126,6 @@ def listed(names: Collection[str], most: int = 12) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "no columns"
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """A name without case, blanks and the type that RecBole writes behind a colon."""
     return name.split(":")[0].strip().casefold().replace(" ", "_").replace("-", "_")

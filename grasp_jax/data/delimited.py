@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Dialect:
+class Dialect:
     """How a file is written.
 
     Attributes:
@@ -53,22 +53,14 @@ def read_delimited(path: pathlib.Path, content: bytes, form: str, delimiter: str
     Raises:
       UserError: no text, no header, no rows, a row of another length than the header, or the header again among the rows.
     """
-    dialect = _dialect(path, content, delimiter)
+    dialect = dialect_of(path, content, delimiter)
     fields = [*dialect.fields]
     first = _fields(_line(content, dialect.begin)[0].decode("utf-8", "replace"), dialect)
     trailing = len(first) == len(fields) + 1 and first[-1] == "" and fields[-1] != ""
     if trailing:
         fields.append("")
     parsed = _parse(path, content, dialect, len(fields))
-    notes = (
-        []
-        if dialect.delimiter == delimiter
-        else [f"fields are separated by {DELIMITERS[dialect.delimiter]}"]
-    )
-    if dialect.quoted and dialect.delimiter == "\t":
-        notes.append("quotation marks around fields are no part of them")
-    if any(field != field.strip() for field in fields):
-        notes.append("blanks around column names are dropped")
+    notes = [*header_notes(dialect, delimiter)]
     _refuse_second_header(path, parsed, dialect.fields)
     columns: dict[str, pa.ChunkedArray] = {}
     repeated = set()
@@ -101,7 +93,25 @@ def refuse_data_as_header(table: Table, wanted: tuple[str, ...]) -> None:
         )
 
 
-def _dialect(path: pathlib.Path, content: bytes, delimiter: str) -> _Dialect:
+def header_notes(dialect: Dialect, delimiter: str) -> tuple[str, ...]:
+    """What a header's reading decided, in words for the user; `delimiter` is the one of the file's ending."""
+    notes = {
+        f"fields are separated by {DELIMITERS[dialect.delimiter]}": dialect.delimiter != delimiter,
+        "quotation marks around fields are no part of them": dialect.quoted
+        and dialect.delimiter == "\t",
+        "blanks around column names are dropped": any(
+            field != field.strip() for field in dialect.fields
+        ),
+    }
+    return tuple(note for note, holds in notes.items() if holds)
+
+
+def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
+    """How a file is written, told from its header and, of TSV, the first rows.
+
+    Raises:
+      UserError: it is no text, or has no header.
+    """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: the file is UTF-16; save it as UTF-8")
     if content.startswith((b"\x1f\x8b", b"(\xb5/\xfd", b"PK\x03\x04")):
@@ -129,7 +139,7 @@ def _dialect(path: pathlib.Path, content: bytes, delimiter: str) -> _Dialect:
         )
     if delimiter not in header:
         delimiter = max(DELIMITERS, key=lambda other: (header.count(other), other == delimiter))
-    open_dialect = _Dialect(delimiter, delimiter != "\t", (), begin)
+    open_dialect = Dialect(delimiter, delimiter != "\t", (), begin)
     if delimiter == "\t" and _is_quoted(header, content, begin):
         open_dialect = dataclasses.replace(open_dialect, quoted=True)
     if open_dialect.quoted and header.count('"') % 2:
@@ -169,7 +179,7 @@ def _line(content: bytes, begin: int) -> tuple[bytes, int]:
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-def _fields(line: str, dialect: _Dialect) -> list[str]:
+def _fields(line: str, dialect: Dialect) -> list[str]:
     if not dialect.quoted or '"' not in line:
         return line.split(dialect.delimiter)
     try:
@@ -178,7 +188,7 @@ def _fields(line: str, dialect: _Dialect) -> list[str]:
         return line.split(dialect.delimiter)
 
 
-def _parse(path: pathlib.Path, content: bytes, dialect: _Dialect, width: int) -> pa.Table:
+def _parse(path: pathlib.Path, content: bytes, dialect: Dialect, width: int) -> pa.Table:
     rows = memoryview(content)[dialect.begin :]
     if not bytes(rows[:4096]).strip() and not bytes(rows).strip():
         raise UserError(

@@ -3,16 +3,19 @@
 A column of whole numbers, each in its usual spelling, is held as int64, which sorts as numbers do.
 """
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
+from grasp_jax.data.encoded import Encoded, encoded
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
 
-LONGEST = 512  # characters; NumPy gives every id of a column the room of the longest
+LONGEST = 512  # characters; NumPy gives every distinct id the room of the longest
 MISSING = {
     "na",
     "n/a",
@@ -27,10 +30,16 @@ MISSING = {
     "?",
 }  # how programs spell a value they lack
 _WANTED = "ids are whole numbers or strings"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.ndarray:
-    """[rows] ids: int64 where every one is a whole number written in the usual way (no leading zero, within 64 bits), else str.
+    """[rows] ids of a table with an id in each row; arguments and errors as of `encoded_ids`."""
+    return encoded_ids(table, name, notes).at(slice(None))
+
+
+def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Encoded:
+    """Ids: int64 where every one is a whole number written in the usual way (no leading zero, within 64 bits), else str.
 
     Args:
       table: where from; blanks around the fields of CSV and TSV are no part of ids.
@@ -41,20 +50,23 @@ def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.nda
       UserError: a row without an id, or with one that is no text, not in one line, too long, a fraction, or a spelling of "missing"
         (`nan`, `NA`, `-1`) among whole numbers.
     """
-    array = table.typed(name)
-    kind = array.type
+    array = table.filled_array(name)
+    said = notes if notes is not None else []
+    if isinstance(array, Coded):
+        return _of_text(table, name, array, said)
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_integer(kind):
-        values: np.ndarray = array.to_numpy()
+        values: np.ndarray = array.cast(kind).to_numpy()
         if kind == pa.uint64() and len(values) and values.max() > np.iinfo(np.int64).max:
             row = int(values.argmax())
             raise UserError(
                 f"{table.path}: row {row + 1}: {name} {values[row]} is beyond 64 bits; write such ids as text"
             )
-        values = values.astype(np.int64)
-        _refuse_minus_one(table, name, np.unique(values), values)
-        return values
+        found = encoded(values.astype(np.int64, copy=False))
+        _refuse_minus_one(table, name, found)
+        return found
     if is_text(kind):
-        return _of_text(table, name, array, notes if notes is not None else [])
+        return _of_text(table, name, coded(array), said)
     first = f" (row 1 is {cut(array[0].as_py())})" if len(array) else ""
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}{first}; {_WANTED}: write it as int64, without rows that lack one, or as strings"
@@ -68,27 +80,27 @@ def holds_text(table: Table, name: str) -> bool:
         return False
     if isinstance(values, list):
         return any(isinstance(value, str) for value in values)
+    if isinstance(values, Coded):
+        return True
     return is_text(values.type.value_type if pa.types.is_dictionary(values.type) else values.type)
 
 
-def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) -> np.ndarray:
+def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encoded:
     """By way of the distinct values, which are fewer than the rows."""
-    encoded = pc.cast(array, pa.large_binary()).combine_chunks().dictionary_encode()
-    codes = encoded.indices.to_numpy()
+    codes, found = column.codes, pc.cast(column.values, pa.large_binary())
 
-    def row_of(bad: pa.Array | np.ndarray) -> int | None:
-        """The first row, from 0, of a distinct value that is marked."""
-        places = np.flatnonzero(
-            bad if isinstance(bad, np.ndarray) else bad.to_numpy(zero_copy_only=False)
-        )
-        return int(np.argmax(codes == places[0])) if len(places) else None
+    def row_of(bad: pa.Array) -> int | None:
+        """The first row, from 0, whose distinct value is marked."""
+        if not pc.any(bad).as_py():
+            return None
+        return int(np.argmax(bad.to_numpy(zero_copy_only=False)[codes]))
 
-    found = encoded.dictionary
     longest = pc.max(pc.binary_length(found)).as_py() or 0
     try:
         text = pc.cast(found, pa.large_string())
     except pa.ArrowInvalid:
-        text_of(array, name, table.path)  # names the row
+        rows = found.take(int64_array(codes.astype(np.int64)))
+        text_of(pa.chunked_array([rows]), name, table.path)  # names the row
         raise
     if table.is_delimited:
         trimmed = pc.utf8_trim_whitespace(text)
@@ -105,8 +117,8 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
         raise UserError(
             f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?"
         )
-    if (row := row_of(pc.equal(text, ""))) is not None:
-        raise UserError(no_value(table.path, row, name))
+    if pc.min(pc.binary_length(text)).as_py() == 0:
+        raise UserError(no_value(table.path, row_of(pc.equal(text, "")) or 0, name))
     if (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None:
         shown = cut(text[int(codes[row])].as_py())
         raise UserError(
@@ -115,12 +127,27 @@ def _of_text(table: Table, name: str, array: pa.ChunkedArray, notes: list[str]) 
         )
     whole = _whole_numbers(text)
     if whole is not None:
-        numbers: np.ndarray = whole[codes]
-        _refuse_minus_one(table, name, whole, numbers)
-        return numbers
+        numbers = encoded(whole)
+        ids = Encoded(numbers.ids, numbers.codes[codes])
+        _refuse_minus_one(table, name, ids)
+        return ids
     _refuse_spoilt_numbers(table, name, text, row_of)
-    ids: np.ndarray = np.asarray(text.to_pylist(), dtype=str)[codes]
-    return ids
+    return _in_order(text, codes)
+
+
+def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
+    """Ids whose distinct values are texts, in the order of their letters; some may be alike once blanks were dropped."""
+    order = int64_of(pc.cast(pc.sort_indices(text), pa.int64()))
+    ordered = text.take(int64_array(order))
+    rank = np.empty(len(order), np.int32)
+    first = pc.not_equal(ordered.slice(1), ordered.slice(0, max(0, len(ordered) - 1)))
+    if pc.all(first).as_py():
+        rank[order] = np.arange(len(order))
+    else:
+        differs = np.concatenate([[True], first.to_numpy(zero_copy_only=False)])
+        rank[order] = np.cumsum(differs) - 1
+        ordered = ordered.filter(pc.equal(pa.array(differs), True))
+    return Encoded(np.asarray(ordered.to_pylist(), dtype=str), rank[codes])
 
 
 def _whole_numbers(text: pa.Array) -> np.ndarray | None:
@@ -131,14 +158,15 @@ def _whole_numbers(text: pa.Array) -> np.ndarray | None:
         return None
     if not pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py():
         return None
-    spelt: np.ndarray = numbers.to_numpy()
-    return spelt
+    return int64_of(numbers)
 
 
 def _refuse_spoilt_numbers(
-    table: Table, name: str, text: pa.Array, row_of: Callable[[np.ndarray], int | None]
+    table: Table, name: str, text: pa.Array, row_of: Callable[[pa.Array], int | None]
 ) -> None:
     """A column of whole numbers that a program has spoilt: `7.0` where a value was missing, or `nan` for that value."""
+    if len(text) and not _is_spoilt(text[0].as_py()):
+        return  # one other value is enough
     whole = pc.match_substring_regex(text, "^(0|-?[1-9][0-9]*)$").to_numpy(zero_copy_only=False)
     fraction = pc.match_substring_regex(text, r"^-?[0-9]+\.[0-9]+$").to_numpy(zero_copy_only=False)
     missing = pc.is_in(pc.utf8_lower(text), pa.array(sorted(MISSING), pa.large_string())).to_numpy(
@@ -146,14 +174,14 @@ def _refuse_spoilt_numbers(
     )
     if (fraction | whole | missing).all():
         if fraction.any():
-            row = int(row_of(fraction) or 0)
+            row = int(row_of(pa.array(fraction)) or 0)
             shown = text[int(np.argmax(fraction))].as_py()
             raise UserError(
                 f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, a number with a fraction; {_WANTED}; "
                 "write it without the point (a column with missing values becomes so in pandas: drop those rows, then use int64)"
             )
         if missing.any() and whole.any():
-            row = int(row_of(missing) or 0)
+            row = int(row_of(pa.array(missing)) or 0)
             shown = text[int(np.argmax(missing))].as_py()
             raise UserError(
                 f"{table.path}: row {row + 1} has {shown!r} in column {name!r}, whose other values are whole numbers; "
@@ -161,11 +189,16 @@ def _refuse_spoilt_numbers(
             )
 
 
-def _refuse_minus_one(table: Table, name: str, distinct: np.ndarray, values: np.ndarray) -> None:
+def _is_spoilt(value: str) -> bool:
+    """Whether a value may stand in a column of whole numbers that a program has spoilt."""
+    return _NUMBER.fullmatch(value) is not None or value.lower() in MISSING
+
+
+def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:
     """-1 as the only negative id stands for "unknown"; ids that are hashes are negative half of the time."""
-    negative = distinct[distinct < 0]
-    if len(negative) == 1 and negative[0] == -1 and len(distinct) > 1:
-        row = int(np.argmax(values == -1))
+    negative = found.ids[found.ids < 0]
+    if len(negative) == 1 and negative[0] == -1 and len(found.ids) > 1:
+        row = int(np.argmax(found.codes == 0))  # the lowest
         raise UserError(
             f"{table.path}: row {row + 1} has -1 in column {name!r}, whose other ids are not negative; -1 often means unknown: "
             "drop those rows, or give that one another id"

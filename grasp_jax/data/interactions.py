@@ -7,9 +7,10 @@ import numpy as np
 
 from grasp_jax.data.columns import Where, needed, rating_name, renamed, time_name
 from grasp_jax.data.delimited import refuse_data_as_header
-from grasp_jax.data.identifiers import holds_text, id_column
+from grasp_jax.data.identifiers import encoded_ids, holds_text
 from grasp_jax.data.log import InteractionLog, Origin, build_log
-from grasp_jax.data.summary import ReadReport, sample_rows
+from grasp_jax.data.streamed import ID, NUMBER, TIME, Wanted
+from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.tables import Table, number_column
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
@@ -34,25 +35,27 @@ def log_of_table(
             f"{table.path}: no interactions were read; expected at least one user-item row"
         )
     notes = [*table.notes, *renamed(used, columns)]
-    users, items = (id_column(table, str(used[kind]), notes) for kind in ("user", "item"))
+    users, items = (encoded_ids(table, str(used[kind]), notes) for kind in ("user", "item"))
     times = time_column(table, used["timestamp"]) if used["timestamp"] else None
-    kept = np.ones(len(users), bool)
+    values = None if times is None else times.values
+    kept, low_rated, origin = None, None, Origin(str(table.path))
+    num_rows, num_low = len(users), 0
+    first = users.at(slice(SAMPLED_ROWS)), items.at(slice(SAMPLED_ROWS))
     if used["rating"] and min_rating > 0:
-        kept = number_column(table, used["rating"]) >= min_rating
-    rows = np.flatnonzero(kept)
-    low_rated = None if kept.all() else (users[~kept], items[~kept])
-    values = None if times is None else times.values[rows]
-    origin = Origin(str(table.path), rows)
-    log = build_log(
-        name, users[rows], items[rows], values, catalogue, low_rated, max_missing, origin
-    )
+        liked = number_column(table, used["rating"]) >= min_rating
+        if not liked.all():
+            kept, low = np.flatnonzero(liked), np.flatnonzero(~liked)
+            low_rated, num_low = (users.only(low), items.only(low)), len(low)
+            users, items, origin = users.only(kept), items.only(kept), Origin(origin.name, kept)
+            values = None if values is None else values[kept]
+    log = build_log(name, users, items, values, catalogue, low_rated, max_missing, origin)
     if times is not None:
         log = dataclasses.replace(log, time_unit=times.unit)
         notes += [times.note] if times.note else []
     rated = used["rating"] if min_rating == 0 else None  # a column that is there and has no effect
     return log, ReadReport(
         files=(f"{table.path} ({table.form})",),
-        rows=len(users),
+        rows=num_rows,
         used=tuple(
             (purpose, column)
             for purpose, column in used.items()
@@ -62,12 +65,28 @@ def log_of_table(
         order=_order_of_rows(table, columns)
         if times is None
         else f"by column {used['timestamp']!r}, {times.span()}",
-        sample=sample_rows(users, items, None if times is None else times.shown()),
-        low_rated=int((~kept).sum()),
+        sample=sample_rows(*first, None if times is None else times.shown()),
+        low_rated=num_low,
         min_rating=min_rating,
         text_ids=tuple(kind for kind in ("user", "item") if holds_text(table, str(used[kind]))),
         notes=tuple(notes),
     )
+
+
+def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
+    """Which of a table's columns `log_of_table` asks for, by their names; none where it will refuse them."""
+
+    def wanted(names: tuple[str, ...]) -> dict[str, str]:
+        try:
+            used = _columns_used(names, columns, min_rating, "")
+        except UserError:
+            return {}
+        kinds = {"user": ID, "item": ID, "timestamp": TIME}
+        kinds |= {"rating": NUMBER} if min_rating > 0 else {}
+        asked = {str(used[purpose]): kind for purpose, kind in kinds.items() if used[purpose]}
+        return asked if len(asked) == sum(used[purpose] is not None for purpose in kinds) else {}
+
+    return wanted
 
 
 def _columns_used(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from grasp_jax.data.encoded import Encoded, encoded, stable_order
 from grasp_jax.errors import UserError
 
 FIRST_OF = 1000  # missing items, of which a message names the one that occurs first
@@ -106,11 +107,11 @@ class Origin:
 
 def build_log(
     name: str,
-    users: np.ndarray,
-    items: np.ndarray,
+    users: np.ndarray | Encoded,
+    items: np.ndarray | Encoded,
     timestamps: np.ndarray | None = None,
     catalogue: np.ndarray | None = None,
-    low_rated: tuple[np.ndarray, np.ndarray] | None = None,
+    low_rated: tuple[np.ndarray | Encoded, np.ndarray | Encoded] | None = None,
     max_missing: float = 0.0,
     origin: Origin = Origin(),
 ) -> InteractionLog:
@@ -118,8 +119,8 @@ def build_log(
 
     Args:
       name: dataset name.
-      users: [I] ids, int64 or str.
-      items: [I] ids, int64 or str.
+      users: [I] ids, int64 or str, or such ids encoded.
+      items: [I] ids likewise.
       timestamps: [I] optional; without it the source's order is the time order.
       catalogue: [V] optional item ids that exist even where nobody interacted; its order becomes the row order, and items that it
         lacks follow it in ascending order.
@@ -133,29 +134,38 @@ def build_log(
     source = origin.name or name
     if len(users) == 0:
         raise UserError(f"{source}: no interactions were read; expected at least one user-item row")
-    user_ids, user_rows = np.unique(users, return_inverse=True)
-    item_ids, item_rows = np.unique(items, return_inverse=True)
+    of_users, of_items = encoded(users), encoded(items)
+    user_ids, user_rows = of_users.ids, of_users.codes
+    item_ids, item_rows = of_items.ids, of_items.codes
     if catalogue is not None:
 
         def first_row(k: int) -> int:
             """Row of the source in which an item first occurs."""
-            return origin.row(int(np.argmax(item_rows == k)))
+            return origin.row(int(np.argmax(of_items.codes == k)))
 
         item_ids, row_of = _with_catalogue(source, item_ids, catalogue, max_missing, first_row)
-        item_rows = row_of[item_rows]
-    keys = (user_rows,) if timestamps is None else (timestamps, user_rows)
-    order = np.lexsort(keys)
+        item_rows = row_of.astype(np.int32)[item_rows]
+    order = _order(user_rows, timestamps)
     offsets = np.zeros(len(user_ids) + 1, np.int64)
     np.cumsum(np.bincount(user_rows, minlength=len(user_ids)), out=offsets[1:])
     return InteractionLog(
         name=name,
         user_ids=user_ids,
         item_ids=item_ids,
-        items=item_rows[order].astype(np.int32),
+        items=item_rows[order],
         offsets=offsets,
         timestamps=None if timestamps is None else timestamps[order],
         low_rated=None if low_rated is None else _known_pairs(*low_rated, user_ids, item_ids),
     )
+
+
+def _order(user_rows: np.ndarray, timestamps: np.ndarray | None) -> np.ndarray:
+    """[I] places user after user, each user's in the order of time, those of one time as they come."""
+    if timestamps is None or (timestamps[1:] >= timestamps[:-1]).all():
+        return stable_order(user_rows)
+    by_time = stable_order(timestamps)
+    order: np.ndarray = by_time[stable_order(user_rows[by_time])]
+    return order
 
 
 def _with_catalogue(
@@ -197,14 +207,26 @@ def rows_of(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _known_pairs(
-    users: np.ndarray, items: np.ndarray, user_ids: np.ndarray, item_ids: np.ndarray
+    users: np.ndarray | Encoded,
+    items: np.ndarray | Encoded,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
 ) -> np.ndarray | None:
     """[J, 2] int32 distinct rows of the pairs whose user and item are known; None where there is none."""
-    if items.dtype.kind != item_ids.dtype.kind:
-        items = items.astype(str)
-    pairs = np.stack([rows_of(user_ids, users), rows_of(item_ids, items)], axis=1)
-    pairs = np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0).astype(np.int32)
-    return pairs if len(pairs) else None
+    of_users, of_items = encoded(users), encoded(items)
+    ids = of_items.ids
+    if ids.dtype.kind != item_ids.dtype.kind:
+        ids = ids.astype(str)
+    rows = (
+        rows_of(user_ids, of_users.ids)[of_users.codes],
+        rows_of(item_ids, ids)[of_items.codes],
+    )
+    pairs = np.stack(rows, axis=1)
+    pairs = pairs[(pairs >= 0).all(axis=1)]
+    if not len(pairs):
+        return None
+    keys = distinct(pairs[:, 0] * len(item_ids) + pairs[:, 1])
+    return np.stack([keys // len(item_ids), keys % len(item_ids)], axis=1).astype(np.int32)
 
 
 def distinct_items(log: InteractionLog) -> np.ndarray:

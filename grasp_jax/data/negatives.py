@@ -1,4 +1,4 @@
-"""Exact uniform negatives: drawn on the device in training, drawn once and stored for evaluation.
+"""Exact uniform negatives: drawn on the device in training, by NumPy once and stored for evaluation.
 
 To draw uniformly from the V items less a sorted history h_0 < h_1 < ...: draw r below V - len(h), then add the number of k with
 h_k - k <= r (ids from 0). No rejection, no loop over candidates.
@@ -12,6 +12,11 @@ import numpy as np
 
 from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.errors import UserError
+
+USERS_AT_ONCE = 4096  # whose negatives stay in a core's cache together
+COMPARED = (
+    64  # items of a history with which every draw is compared; of longer ones the rest is searched
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,39 +100,70 @@ def _count_not_above(
     return low - first
 
 
-def draw_candidates(index: ExclusionIndex, users: np.ndarray, count: int, seed: int) -> np.ndarray:
+def draw_candidates(
+    index: ExclusionIndex,
+    users: np.ndarray,
+    count: int,
+    seed: int,
+    asked: np.ndarray | None = None,
+) -> np.ndarray:
     """Evaluation negatives: `count` *distinct* items per user, none from the user's history, by Floyd's sampling.
 
     Args:
       index: exclusions over the users' whole histories, targets included.
-      users: [n] user rows.
+      users: [n] user rows, all that could be asked for: with the seed they decide what each of them is given.
       count: negatives per user (the paper: 100).
       seed: with the data, decides the draw.
+      asked: [m] places in `users` of those whose negatives are wanted; None: all. The others cost their random numbers alone.
 
     Returns:
-      [n, count] int32 item rows.
+      [m, count] int32 item rows.
 
     Raises:
       UserError: some user has fewer than `count` items left.
     """
-    first, last = index.offsets[users].astype(np.int64), index.offsets[users + 1].astype(np.int64)
-    available = index.num_items - (last - first)
+    first, last = index.offsets[users], index.offsets[users + 1]
+    available = index.num_items - (last - first).astype(np.int64)
     if available.min() < count:
         raise UserError(
             f"config.eval.num_negatives: {count} distinct negatives asked for, but one user has only {available.min()} items left "
             f"of {index.num_items}; lower it"
         )
     rng = np.random.default_rng([seed, 0xE7A1])
-    drawn = np.full((len(users), count), -1, np.int64)
-    for k in range(count):
-        top = (
-            available - count + k
-        )  # Floyd: draw from 0..top; on a repeat take top itself, which cannot have been drawn yet
-        pick = rng.integers(0, top + 1)
-        repeated = (drawn[:, :k] == pick[:, None]).any(axis=1)
-        drawn[:, k] = np.where(repeated, top, pick)
-    shifted, low, high, value = (
-        jnp.asarray(array, jnp.int32)
-        for array in (index.shifted, first[:, None], last[:, None], drawn)
-    )
-    return np.asarray(value + _count_not_above(shifted, low, high, value, index.search_steps))
+    chosen = np.arange(len(users)) if asked is None else asked
+    drawn = np.empty((count, len(chosen)), np.int32)
+    for k in range(count):  # every user's numbers, for where they stand in the stream decides them
+        picks = rng.integers(0, available - count + k + 1)
+        drawn[k] = picks if asked is None else picks[asked]
+    first, last, tops = first[chosen], last[chosen], (available[chosen] - count).astype(np.int32)
+    negatives = np.empty((len(chosen), count), np.int32)
+    for begin in range(0, len(chosen), USERS_AT_ONCE):
+        some = slice(begin, begin + USERS_AT_ONCE)
+        ranks = _without_repeats(np.ascontiguousarray(drawn[:, some]), tops[some])
+        negatives[some] = _unseen_items(index.shifted, first[some], last[some], ranks).T
+    return negatives
+
+
+def _without_repeats(picks: np.ndarray, tops: np.ndarray) -> np.ndarray:
+    """Floyd's sampling of [count, n] picks, the k-th of which is from 0 .. top + k: a repeat becomes top + k, a new one."""
+    for k in range(1, len(picks)):
+        repeated = (picks[:k] == picks[k]).any(axis=0)
+        picks[k] = np.where(repeated, tops + k, picks[k])
+    return picks
+
+
+def _unseen_items(
+    shifted: np.ndarray, first: np.ndarray, last: np.ndarray, ranks: np.ndarray
+) -> np.ndarray:
+    """Items [count, n] that have so many items before them which users, with `shifted[first:last]` each, have not had."""
+    items, lengths = ranks.copy(), last - first
+    falling = np.argsort(-np.minimum(lengths, COMPARED), kind="stable")
+    begin, own, above = first[falling], ranks[:, falling], np.zeros_like(ranks)
+    num_longer = np.searchsorted(-np.minimum(lengths, COMPARED)[falling], -np.arange(COMPARED))
+    for k, some in enumerate(num_longer.tolist()):  # so many users have a history of more than k
+        above[:, :some] += shifted[begin[:some] + k] <= own[:, :some]
+    items[:, falling] += above
+    for user in np.flatnonzero(lengths > COMPARED).tolist():
+        rest = shifted[first[user] + COMPARED : last[user]]
+        items[:, user] += np.searchsorted(rest, ranks[:, user], side="right").astype(np.int32)
+    return items

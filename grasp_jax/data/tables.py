@@ -5,7 +5,7 @@ import gzip
 import pathlib
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ import pyarrow.parquet
 from grasp_jax.data.columns import Where, listed
 from grasp_jax.errors import UserError
 
+if TYPE_CHECKING:  # which needs this module's names
+    from grasp_jax.data.streamed import Wanted
+
 COMPRESSIONS = (".gz", ".zst")
 _FORMS = {
     ".tsv": "TSV",
@@ -23,7 +26,8 @@ _FORMS = {
     ".json": "JSON lines",
     ".parquet": "Parquet",
 }
-Column = Any  # pa.ChunkedArray or list[Any], which holds the values of JSON as Python has them
+# pa.ChunkedArray, `dictionary.Coded`, or list[Any], which holds the values of JSON as Python has them.
+Column = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Table:
     Attributes:
       path: the file, the folder, or a frame in words ("items frame"), for messages.
       form: its format in words, such as "CSV, gzip".
-      columns: name -> values. Of CSV and TSV, bytes as they stand in the file; of JSON, lists; of Parquet and frames, their own types.
+      columns: name -> values; None for a column that was not wanted. Of CSV and TSV, bytes as they stand in the file; of JSON, lists;
+        of Parquet and frames, their own types. `streamed` makes them numbers or `dictionary.Coded` where it can.
       num_rows: rows.
       is_delimited: whether it is CSV or TSV.
       repeated: names that stand for several columns, which must not be asked for.
@@ -65,15 +70,18 @@ class Table:
             raise UserError(no_value(self.path, row, name))
         return values
 
-    def typed(self, name: str) -> pa.ChunkedArray:
-        """A column without nulls as an Arrow array of one type, categories as what they stand for.
+    def filled_array(self, name: str) -> Column:
+        """A column without nulls as an Arrow array of one type, or `Coded`.
 
         Raises:
           UserError: as `filled`, or values of several kinds in one column.
         """
         values = self.filled(name)
-        if isinstance(values, list):
-            return _array_of_json(values, name, self.path)
+        return _array_of_json(values, name, self.path) if isinstance(values, list) else values
+
+    def typed(self, name: str) -> pa.ChunkedArray:
+        """As `filled_array`, and categories as what they stand for."""
+        values = self.filled_array(name)
         if pa.types.is_dictionary(values.type):
             return values.cast(values.type.value_type)
         return values
@@ -86,14 +94,19 @@ def ending_of(path: pathlib.Path) -> tuple[str, str]:
     return path.suffix, ""
 
 
-def read_table(path: pathlib.Path) -> Table:
+def read_table(path: pathlib.Path, wanted: "Wanted | None" = None) -> Table:
     """Reads `.tsv`, `.csv`, `.jsonl`/`.json` (one object a line), each also `.gz` or `.zst`, or `.parquet` (a folder of parts as well).
+
+    Args:
+      path: the file, or the folder of parts.
+      wanted: chooses the columns that will be asked for (`streamed.Wanted`), so that others are not held; None: all.
 
     Raises:
       UserError: the file is missing, of another ending, or not what its ending says.
     """
     from grasp_jax.data.delimited import read_delimited  # which need this module's names
     from grasp_jax.data.json_lines import read_json_lines
+    from grasp_jax.data.streamed import stream_delimited, stream_parquet
 
     ending, compression = ending_of(path)
     if ending not in _FORMS or (ending == ".parquet" and compression):
@@ -106,9 +119,17 @@ def read_table(path: pathlib.Path) -> Table:
             f"{path}: no such file"
             + (", but a folder; only .parquet may be one" if path.is_dir() else "")
         )
+    form = _FORMS[ending] + (f", {compression[1:]}" if compression else "")
+    delimiter = "\t" if ending == ".tsv" else ","
     try:
         if ending == ".parquet":
-            return _read_parquet(path)
+            form = _form_of_parquet(path)
+            found = wanted and stream_parquet(path, form, wanted)
+            return found or _read_parquet(path, form)
+        if wanted and ending in (".tsv", ".csv"):
+            found = stream_delimited(path, (form, compression), delimiter, wanted)
+            if found is not None:
+                return found
         content = _content(path, compression)
     except (
         pa.ArrowException,
@@ -119,10 +140,9 @@ def read_table(path: pathlib.Path) -> Table:
         ValueError,
     ) as error:
         raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
-    form = _FORMS[ending] + (f", {compression[1:]}" if compression else "")
     if ending in (".jsonl", ".json"):
         return read_json_lines(path, content, form)
-    return read_delimited(path, content, form, "\t" if ending == ".tsv" else ",")
+    return read_delimited(path, content, form, delimiter)
 
 
 def number_column(table: Table, name: str) -> np.ndarray:
@@ -233,28 +253,34 @@ def _content(path: pathlib.Path, compression: str) -> bytes:
     return path.read_bytes()
 
 
-def _read_parquet(path: pathlib.Path) -> Table:
+def _form_of_parquet(path: pathlib.Path) -> str:
+    """The format in words.
+
+    Raises:
+      UserError: a folder without parts.
+    """
+    if path.is_file():
+        return "Parquet"
+    parts = sorted(
+        part.name
+        for part in path.rglob("*.parquet")
+        if part.is_file() and not part.name.startswith((".", "_"))
+    )
+    if not parts:
+        raise UserError(
+            f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}"
+        )
+    return f"Parquet, {len(parts)} parts in the order of their names"
+
+
+def _read_parquet(path: pathlib.Path, form: str) -> Table:
     if path.is_file():
         names = pa.parquet.ParquetFile(path).schema_arrow.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(
                 f"{path}: column {repeated[0]!r} stands twice in the header; rename one"
             )
-        table, form = pa.parquet.read_table(path), "Parquet"
-    else:
-        parts = sorted(
-            part.name
-            for part in path.rglob("*.parquet")
-            if part.is_file() and not part.name.startswith((".", "_"))
-        )
-        if not parts:
-            raise UserError(
-                f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}"
-            )
-        table, form = (
-            pa.parquet.read_table(path),
-            f"Parquet, {len(parts)} parts in the order of their names",
-        )
+    table = pa.parquet.read_table(path)
     return Table(
         path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
     )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grasp_jax.data.columns import Where
+from grasp_jax.data.dictionary import int64_of
 from grasp_jax.data.moments import EARLIEST, PER_SECOND, day_of, unit_of
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
@@ -90,7 +91,7 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
     if pa.types.is_decimal(kind):
         array = pc.cast(array, pa.float64() if kind.scale else pa.int64(), safe=False)
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        values = array.to_numpy()
+        values = int64_of(array) if array.type == pa.int64() else array.to_numpy()
         return _of_numbers(
             column,
             values if kind == pa.uint64() or values.dtype.kind == "f" else values.astype(np.int64),
@@ -133,6 +134,8 @@ class _Column:
 def _of_numbers(column: _Column, values: np.ndarray) -> Times:
     if not len(values):
         return Times(values, "")
+    if values.dtype == np.int64 and (unit := _unit_at_once(column, values)):
+        return Times(values, unit)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         raise column.refusal(row, values[row], "expected a finite number")
@@ -160,6 +163,17 @@ def _of_numbers(column: _Column, values: np.ndarray) -> Times:
         )
     column.check_calendar(values / PER_SECOND[unit], values, f"taken as {unit} since 1970 ")
     return Times(values.astype(np.int64) if values.dtype.kind == "u" else values, unit)
+
+
+def _unit_at_once(column: _Column, values: np.ndarray) -> str:
+    """The unit of whole numbers whose lowest and highest show that all is well, which spares their median; else empty."""
+    low, high = int(values.min()), int(values.max())
+    unit = unit_of(low)
+    if low < EPOCH_LIKE or high > APART * low or unit_of(high) != unit:
+        return ""
+    count = PER_SECOND[unit]
+    well = EARLIEST * count <= low and high <= (column.now + AHEAD) * count
+    return unit if well else ""
 
 
 def _typical(values: np.ndarray, apart: np.ndarray) -> object:

@@ -15,6 +15,7 @@ import numpy as np
 from grasp_jax.evaluation import bounds
 from grasp_jax.evaluation.bounds import Expansion
 from grasp_jax.evaluation.seen import seen_in_block
+from grasp_jax.evaluation.top_k import top_k_in_blocks
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, with_query_rows
 from grasp_jax.models.sequence_model import SequenceModel, apply
@@ -187,28 +188,15 @@ def top_items(
     Returns:
       [B, n] scores in falling order and [B, n] item rows. What is left out has the score -inf and comes last.
     """
-    num_items = ranker.num_items
     users, num_users = ranker.states(block), block.newest.shape[0]
 
-    def merge(
-        best: tuple[jax.Array, jax.Array], step: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        # The last block overlaps the one before it, so that no row is padded; what came before is masked.
-        first = jnp.minimum(step * item_block, num_items - item_block)
-        scores = ranker.block_scores(users, first, item_block)
-        ids = first + jnp.arange(item_block)
-        skip = (
-            seen_in_block(seen, num_users, first, item_block) | (ids < step * item_block)[None, :]
-        )
+    def score(first: jax.Array) -> jax.Array:
+        skip = seen_in_block(seen, num_users, first, item_block)
         if allowed is not None:
             skip |= ~jax.lax.dynamic_slice_in_dim(allowed, first, item_block, axis=-1)
-        joined = jnp.concatenate([best[0], jnp.where(skip, -jnp.inf, scores)], axis=1)
-        joined_ids = jnp.concatenate([best[1], jnp.broadcast_to(ids, scores.shape)], axis=1)
-        top, places = jax.lax.top_k(joined, top_n)
-        return (top, jnp.take_along_axis(joined_ids, places, axis=1)), None
+        return jnp.where(skip, -jnp.inf, ranker.block_scores(users, first, item_block))
 
-    start = (jnp.full((num_users, top_n), -jnp.inf), jnp.zeros((num_users, top_n), jnp.int32))
-    return jax.lax.scan(merge, start, jnp.arange(-(-num_items // item_block)))[0]
+    return top_k_in_blocks(score, ranker.num_items, top_n, item_block)
 
 
 NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs of `seen_pairs` that leave nothing out

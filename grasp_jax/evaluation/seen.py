@@ -1,11 +1,15 @@
 """What users have seen already, as pairs that mask a block of scores."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.data.split import Histories
+
+AT_ONCE = 1 << 22  # interactions whose pairs are sorted together, some 150 bytes each
 
 
 def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
@@ -19,6 +23,25 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
     Returns:
       [S, J, 2] int32 different pairs (row within the block, item), filled up with -1.
     """
+    found = [_seen_in(log, histories, some) for some in _shares(log, histories, batches)]
+    most = max((part.shape[1] for part in found), default=1)
+    seen = np.full((len(batches), most, 2), -1, np.int32)
+    begin = 0
+    for part in found:
+        seen[begin : begin + len(part), : part.shape[1]] = part
+        begin += len(part)
+    return seen
+
+
+def _shares(log: InteractionLog, histories: Histories, batches: np.ndarray) -> Iterator[np.ndarray]:
+    """The blocks, so many at a time that their users have some `AT_ONCE` interactions together."""
+    lengths = np.where(batches >= 0, (histories.end - log.offsets[:-1])[batches], 0)
+    share = np.cumsum(lengths.sum(axis=1)) // AT_ONCE
+    yield from np.split(batches, np.flatnonzero(np.diff(share)) + 1)
+
+
+def _seen_in(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
+    """`seen_pairs` of some blocks."""
     steps, rows = np.nonzero(batches >= 0)
     owners, items = _seen(log, histories, batches[steps, rows])
     return pairs_of_blocks(batches.shape[0], steps[owners], rows[owners], items)
@@ -47,7 +70,7 @@ def _seen(
         owners, flat = _ranges(first, last)
         kept = low[flat, 1] != histories.target[users[owners]]
         keys = np.concatenate([keys, (owners * log.num_items + low[flat, 1])[kept]])
-    known = np.unique(keys)
+    known = distinct(keys)
     return known // log.num_items, known % log.num_items
 
 

@@ -137,16 +137,27 @@ def template_of(config: KnowledgeConfig, kind: str) -> tuple[str, str]:
     return prompts.load_template(name, where), f"{where}={name!r}"
 
 
-def sample_prompts(config: KnowledgeConfig, split: Split, sources: Texts) -> list[str]:
-    """Lines that show what is encoded or described: the columns that are used and those that are not, two prompts of items, one of a user.
+def sample_prompts(
+    config: KnowledgeConfig, split: Split, sources: Texts, items: int, users: int
+) -> tuple[list[str], list[str]]:
+    """Lines that show what is encoded or described: the columns that are used and those that are not; and prompts of items and users.
 
     Personal attributes of users are in none of them, whatever `config.share_personal_fields` says.
+
+    Args:
+      config: the `knowledge` section.
+      split: of the data.
+      sources: texts and attributes.
+      items, users: how many prompts of each, spread over the rows.
+
+    Returns:
+      Lines on columns, and prompts; none of either where there is no text to be read.
 
     Raises:
       UserError: what `prompts_of` raises.
     """
     if not encoder_class(config.encoder).reads_text or sources.items is None:
-        return []
+        return [], []
     unshared = dataclasses.replace(config, share_personal_fields=())
     of_items, of_users = prompts_of(unshared, split, sources)
     lines = [_items_usage(config, sources.items)]
@@ -159,15 +170,12 @@ def sample_prompts(config: KnowledgeConfig, split: Split, sources: Texts) -> lis
                 held_back(config),
             )
         )
-    examples = [
-        f"item {split.log.item_ids[row]}: {of_items(row)}"
-        for row in dict.fromkeys((0, split.log.num_items // 2))
-    ]
-    row = split.log.num_users // 2
-    examples.append(
-        f"a user: {of_users(row) if sources.of_users is None else sources.of_users[row]}"
-    )
-    return lines + [_shortened(example) for example in examples]
+    item_rows = dict.fromkeys(k * split.log.num_items // items for k in range(items))
+    user_rows = dict.fromkeys((k + 1) * split.log.num_users // (users + 1) for k in range(users))
+    ready = sources.of_users
+    examples = [f"item {split.log.item_ids[row]}: {of_items(row)}" for row in item_rows]
+    examples += [f"a user: {of_users(row) if ready is None else ready[row]}" for row in user_rows]
+    return lines, [_shortened(example) for example in examples]
 
 
 def _items_usage(config: KnowledgeConfig, items: AttributeTable) -> str:

@@ -9,6 +9,8 @@ from grasp_jax.training.checkpoint import find_model
 from grasp_jax.training.records import Records
 from grasp_jax.workdir import DATA_FILE, read_item_ids, read_trial_file, trial_files
 
+READ_FILE = "read.json"  # what was read, in lines; versions before 0.3 did not write it
+
 
 def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
     """Looks at everything that a finished run has left, for what a report shows must be what was measured.
@@ -20,7 +22,7 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
     Raises:
       UserError: names the first file that is not as it was written.
     """
-    for name in (CONFIG_FILE, "results.json"):
+    for name in (CONFIG_FILE, "results.json", *_of_later_versions(workdir)):
         read_sealed(workdir / name, "run --mode=evaluate with this workdir again", required=False)
     if (workdir / DATA_FILE).exists():
         read_item_ids(workdir, "run --mode=train with this workdir again")
@@ -43,3 +45,7 @@ def check_finished(workdir: pathlib.Path, allow_older: bool = False) -> None:
             raise UserError(
                 f"{damage}; run --mode=evaluate with this workdir again, they are drawn from the same seed"
             )
+
+
+def _of_later_versions(workdir: pathlib.Path) -> list[str]:
+    return [READ_FILE] if (workdir / READ_FILE).exists() else []

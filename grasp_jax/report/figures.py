@@ -1,173 +1,90 @@
-"""The figures of a report as SVG, in colours that the colour-blind can tell apart (Okabe and Ito, 2008) and with markers for print."""
+"""The figures of a report, in colours that the colour-blind can tell apart and with markers for print."""
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from grasp_jax.config import identity
-from grasp_jax.errors import UserError
 from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.report.names import dataset_of
+from grasp_jax.report.plot import COLOURS, Figure, Panel
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-MARKERS = "osD^vPX*"
-LINES = ("-", "--", "-.", ":")
-LETTERS_PER_INCH, HANDLE, LINE_INCHES = (
-    15,
-    7,
-    0.16,
-)  # of a legend: a line's sample and gap are as wide as so many letters
 CURVES = {"K": ("knowledge", "num_neighbours"), "D": ("model", "features")}
+LEARNING, LENGTHS = "Learning curves", "Lengths of histories"
 
 
-class Panel:
-    """Axes by the handful, as one SVG."""
+def all_figures(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Figure]:
+    """Title -> figure, of every figure that the runs have the numbers for.
 
-    def __init__(self, count: int, height: float = 2.9) -> None:
-        try:
-            import matplotlib
-
-            matplotlib.use("Agg")
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise UserError(
-                "figures are drawn with matplotlib, which is not installed: pip install 'grasp-jax[report]'"
-            ) from error
-        style: Any = {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-        }
-        pyplot.rcParams.update(
-            {
-                **style,
-                "svg.fonttype": "none",
-                "font.family": "sans-serif",
-                "svg.hashsalt": "grasp_jax",
-            }
-        )
-        self._pyplot = pyplot
-        self.figure, axes = pyplot.subplots(
-            1, count, figsize=(3.6 * count + 0.4, height), squeeze=False, layout="constrained"
-        )
-        self.axes = list(axes[0])
-
-    def line(
-        self,
-        axis: int,
-        xs: Sequence[Any],
-        ys: Sequence[float],
-        style: int,
-        label: str,
-        marker: bool = True,
-    ) -> None:
-        """One line; `style` picks colour and marker."""
-        mark: dict[str, Any] = (
-            {"marker": MARKERS[style % len(MARKERS)], "markersize": 4} if marker else {}
-        )
-        shape = (
-            LINES[style // len(COLOURS) % len(LINES)]
-            if marker
-            else LINES[(style + style // len(COLOURS)) % len(LINES)]
-        )
-        self.axes[axis].plot(
-            xs,
-            ys,
-            color=COLOURS[style % len(COLOURS)],
-            linestyle=shape,
-            linewidth=1.4,
-            label=label,
-            **mark,
-        )
-
-    def name(self, axis: int, title: str, x: str, y: str) -> None:
-        """Title and labels."""
-        self.axes[axis].set(title=title, xlabel=x, ylabel=y)
-
-    def svg(self, legend: bool = True) -> str:
-        """The figure, without the XML prologue, and closed."""
-        handles, labels = self.axes[0].get_legend_handles_labels()
-        if legend and len(labels) > 1:
-            width, height = self.figure.get_size_inches()
-            columns = max(
-                1,
-                min(len(labels), int(width * LETTERS_PER_INCH / (HANDLE + max(map(len, labels))))),
-            )
-            self.figure.set_size_inches(
-                width, height + LINE_INCHES * (-(-len(labels) // columns) - 1)
-            )
-            self.figure.legend(
-                handles,
-                labels,
-                loc="outside lower center",
-                ncols=columns,
-                frameon=False,
-                fontsize=8,
-            )
-        out = io.StringIO()
-        self.figure.savefig(out, format="svg", metadata={"Date": None})
-        self._pyplot.close(self.figure)
-        text = out.getvalue()
-        return text[text.index("<svg") :]
-
-
-def all_figures(runs: Sequence[Run]) -> dict[str, str]:
-    """Title -> SVG of every figure that the runs have the numbers for."""
-    made: dict[str, str] = {}
+    Args:
+      runs: all runs of the report.
+      labels: what to call each run, by its folder's name.
+    """
+    made = {LEARNING: curves} if (curves := learning_curves(runs, labels)) else {}
     for run in runs:
-        for name, draw in (("Learning curves", learning_curves), ("Gates", gate_histograms)):
-            if svg := draw(run):
-                made[f"{name}: {run.name}"] = svg
-    whole: dict[str, Callable[[Sequence[Run]], str | None]] = {
+        if figure := gate_histograms(run):
+            made[gates_title(run)] = figure
+    whole: dict[str, Callable[[Sequence[Run]], Figure | None]] = {
         "Number of neighbours K": lambda runs: metric_against(runs, "K"),
         "Width D": lambda runs: metric_against(runs, "D"),
         "Wrong descriptions": robustness,
         "Temperature of the gate": gate_temperature,
-        "Lengths of histories": lengths,
+        LENGTHS: lengths,
     }
-    return made | {name: svg for name, draw in whole.items() if (svg := draw(runs))}
+    return made | {name: figure for name, draw in whole.items() if (figure := draw(runs))}
 
 
-def learning_curves(run: Run) -> str | None:
-    """Validation NDCG@10 by epoch, a panel for each backbone; of several seeds and rates the best model of a trial."""
-    backbones = list(dict.fromkeys(record["backbone"] for record in run.epochs))
-    if not backbones:
+def gates_title(run: Run) -> str:
+    """Of the figure of a run's gates."""
+    return f"Gates: {run.name}"
+
+
+def learning_curves(runs: Sequence[Run], labels: Mapping[str, str]) -> Figure | None:
+    """Validation NDCG@10 by epoch, a panel for each dataset and backbone, a line for each run and method.
+
+    Of several seeds and rates a line is of the best model of a trial.
+    """
+    places = list(
+        dict.fromkeys(
+            (dataset_of(run), record["backbone"]) for run in runs for record in run.epochs
+        )
+    )
+    if not places:
         return None
-    methods = list(dict.fromkeys(record["method"] for record in run.epochs))
-    panel = Panel(len(backbones))
-    for axis, backbone in enumerate(backbones):
-        for style, method in enumerate(methods):
-            own = [
-                record
-                for record in run.epochs
-                if (record["method"], record["backbone"]) == (method, backbone)
-            ]
-            if not own:
-                continue
-            best = max(own, key=lambda record: record["valid_ndcg@10"])
-            curve = [
-                record
-                for record in own
-                if all(
-                    record.get(key) == best.get(key) for key in ("seed", "dropout", "learning_rate")
-                )
-            ]
-            xs, ys = (
+    panel, several = Panel(len(places)), len(runs) > 1
+    styles: dict[str, int] = {}
+    for run in runs:
+        for method, backbone in dict.fromkeys((r["method"], r["backbone"]) for r in run.epochs):
+            curve = best_curve(run, method, backbone)
+            label = f"{method} ({labels[run.name]})" if several else method
+            panel.line(
+                places.index((dataset_of(run), backbone)),
                 [record["epoch"] for record in curve],
                 [100 * record["valid_ndcg@10"] for record in curve],
+                styles.setdefault(label, len(styles)),
+                label,
+                marker=False,
             )
-            panel.line(axis, xs, ys, style, method, marker=False)
-        panel.name(axis, backbone, "epoch", "validation NDCG@10, %")
-    return panel.svg()
+    datasets = {dataset for dataset, _ in places}
+    for axis, (dataset, backbone) in enumerate(places):
+        title = f"{backbone}, {dataset}" if len(datasets) > 1 else backbone
+        panel.name(axis, title, "epoch", "validation NDCG@10, %")
+    return panel.figure()
 
 
-def gate_histograms(run: Run) -> str | None:
+def best_curve(run: Run, method: str, backbone: str) -> list[dict[str, Any]]:
+    """The epochs of the best model of a trial."""
+    own = [r for r in run.epochs if (r["method"], r["backbone"]) == (method, backbone)]
+    best = max(own, key=lambda record: record["valid_ndcg@10"])
+    keys = ("seed", "dropout", "learning_rate")
+    return [record for record in own if all(record.get(key) == best.get(key) for key in keys)]
+
+
+def gate_histograms(run: Run) -> Figure | None:
     """Gates between test users and their targets, clean and corrupted descriptions apart."""
     if not run.gates:
         return None
@@ -176,16 +93,15 @@ def gate_histograms(run: Run) -> str | None:
         low, high = stored["gates"].min(), stored["gates"].max()
         edges = np.linspace(low - 1e-3, high + 1e-3, 50)
         for style, name in enumerate(("self", "similar", "global")):
-            for corrupted, dash in ((False, "-"), (True, "--")):
+            for corrupted in (False, True):
                 own = stored["gates"][stored["corrupted"] == corrupted, style]
                 if len(own):
                     heights, _ = np.histogram(own, edges, density=True)
                     label = name + (", wrong description" if corrupted else "")
-                    panel.axes[axis].stairs(
-                        heights, edges, color=COLOURS[style], linestyle=dash, label=label
-                    )
+                    place = style + COLOURS * corrupted
+                    panel.stairs(axis, heights.tolist(), edges.tolist(), place, label)
         panel.name(axis, f"{method}-{backbone}", "gate", "density")
-    return panel.svg()
+    return panel.figure()
 
 
 def families(runs: Sequence[Run], *fields: str) -> list[list[Run]]:
@@ -217,7 +133,7 @@ def curve_families(runs: Sequence[Run], letter: str) -> list[list[tuple[int, Run
     return found
 
 
-def metric_against(runs: Sequence[Run], letter: str) -> str | None:
+def metric_against(runs: Sequence[Run], letter: str) -> Figure | None:
     """Figure 4: NDCG@10 against K or D, a line for each family of runs and each trial."""
     chosen = curve_families(runs, letter)
     if not chosen:
@@ -250,10 +166,10 @@ def metric_against(runs: Sequence[Run], letter: str) -> str | None:
                 )
                 style += 1
         panel.name(axis, PROTOCOLS[protocol], letter, "NDCG@10, %")
-    return panel.svg()
+    return panel.figure()
 
 
-def robustness(runs: Sequence[Run]) -> str | None:
+def robustness(runs: Sequence[Run]) -> Figure | None:
     """NDCG@10 against the share of wrong descriptions, overall and for tail users, panels for each kind; of the largest family."""
     chosen = families(runs, "knowledge.corruption")
     kinds = [
@@ -287,10 +203,10 @@ def robustness(runs: Sequence[Run]) -> str | None:
                 )
                 title = f"{kind}, {'all users' if which == 'all' else 'tail users'}"
                 panel.name(axis, title, "wrong descriptions, %", "NDCG@10, %")
-    return panel.svg()
+    return panel.figure()
 
 
-def gate_temperature(runs: Sequence[Run]) -> str | None:
+def gate_temperature(runs: Sequence[Run]) -> Figure | None:
     """Training loss of the last epoch and best validation NDCG@10 against the gate's temperature, a line for each query."""
     chosen = families([run for run in runs if run.epochs], "model.gate_query", "model.gate_scale")
     chosen = [
@@ -327,12 +243,12 @@ def gate_temperature(runs: Sequence[Run]) -> str | None:
             query,
         )
     for axis, label in enumerate(("training loss, last epoch", "validation NDCG@10, %")):
-        panel.axes[axis].set_xscale("log", base=2)
+        panel.logarithmic(axis)
         panel.name(axis, "", "times the paper's scale", label)
-    return panel.svg()
+    return panel.figure()
 
 
-def lengths(runs: Sequence[Run]) -> str | None:
+def lengths(runs: Sequence[Run]) -> Figure | None:
     """How long histories are, a line for each dataset."""
     found = {
         run.rows[0]["dataset"]: run.results["about"]["lengths"]
@@ -345,10 +261,9 @@ def lengths(runs: Sequence[Run]) -> str | None:
     for style, (dataset, counts) in enumerate(found.items()):
         xs = [int(length) for length in counts]
         panel.line(0, xs, list(counts.values()), style, dataset, marker=False)
-    panel.axes[0].set_xscale("log")
-    panel.axes[0].set_yscale("log")
+    panel.logarithmic(0, x=True, y=True)
     panel.name(0, "", "interactions of a user", "users")
-    return panel.svg()
+    return panel.figure()
 
 
 def _corruption(run: Run) -> tuple[str, float]:

@@ -1,176 +1,238 @@
-"""One HTML page of a report: no network, no script, legible in print."""
+"""The comparison page of a report: a verdict, means with intervals, all results in one table, curves, recommendations, details."""
 
-import html
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.report.cards import cards
+from grasp_jax.report.figures import LEARNING, LENGTHS, gates_title
+from grasp_jax.report.joined import Joined, Row, joined
+from grasp_jax.report.names import dataset_of, run_labels, within
+from grasp_jax.report.plot import COLOURS, Figure
+from grasp_jax.report.render import anchor, drawn, render
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table
+from grasp_jax.report.verdict import main_protocol, standings, verdict
 
-STYLE = """
-:root { --ink: #1b1f24; --soft: #57606a; --rule: #d0d7de; --shade: #f6f8fa; --accent: #0072B2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.5rem 5rem; color: var(--ink); background: #fff;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; border-bottom: 1px solid var(--rule); }
-h3 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; } p, .note { color: var(--soft); margin: .2rem 0 .6rem; max-width: 60rem; }
-nav a { margin-right: 1.1rem; } a { color: var(--accent); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
-th { vertical-align: bottom; color: var(--soft); font-weight: 600; white-space: normal; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; } tr.first td { border-top: 2px solid var(--ink); }
-td.best { font-weight: 700; background: #e8f3fa; }
-svg { max-width: 100%; height: auto; display: block; margin: .5rem 0; }
-.figures { display: flex; flex-wrap: wrap; gap: 0 2rem; } .figures > div { max-width: 100%; break-inside: avoid; }
-.card { border: 1px solid var(--rule); border-radius: 8px; padding: 1rem 1.2rem; margin: 1rem 0; break-inside: avoid; }
-.card h3 { margin: 0 0 .4rem; }
-.columns { display: grid; gap: 1.4rem; grid-template-columns: repeat(3, minmax(0, 1fr)); font-size: .86rem; }
-.columns ol { padding-left: 1.4rem; margin: .2rem 0; } .columns li { margin: .1rem 0; } .hit { background: #fff3d6; font-weight: 600; }
-.truth { background: #fff3d6; padding: .1rem .4rem; border-radius: 4px; color: var(--ink); }
-@media (max-width: 50rem) { .columns { grid-template-columns: 1fr; } }
-@media print { body { max-width: none; font-size: 11pt; } nav { display: none; } .wide { overflow: visible; } }
-"""
+TITLE = "Which method recommends better?"
+BESIDE = (
+    "significance"  # name of the table that stands on the page itself, not among a run's details
+)
 
 
-def page(runs: Sequence[tuple[Run, list[Table]]], figures: dict[str, str]) -> str:
+@dataclasses.dataclass(frozen=True)
+class TableView:
+    """A `Table` as the templates show it.
+
+    Attributes:
+      name: its id on the page.
+      left: so many columns are aligned to the left.
+      parted: whether rows that begin alike are told apart by a rule.
+      wraps: whether its texts may go on in a second line.
+    """
+
+    name: str
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best: frozenset[tuple[int, int]]
+    left: int = 2
+    parted: bool = False
+    wraps: bool = False
+
+
+def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView:
+    """How a table is shown; `prefix` keeps the ids of several runs' tables apart."""
+    parted = len({row[0] for row in table.rows}) < len(table.rows)
+    left = 3 if table.name == BESIDE else 2
+    name = anchor(f"{prefix}-{table.name}" if prefix else table.name)
+    return TableView(
+        name, table.title, table.note, table.header, table.rows, table.best, left, parted, wraps
+    )
+
+
+def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure]) -> str:
     """The whole page.
 
     Args:
       runs: each run with its tables.
-      figures: title -> SVG.
+      figures: of `figures.all_figures`.
     """
-    sections = [f'<a href="#{_anchor(run.name)}">{_text(run.name)}</a>' for run, _ in runs]
-    if figures:
-        sections.append('<a href="#figures">Figures</a>')
-    shown = [(run, chosen) for run, _ in runs if (chosen := _two_methods(run))]
-    if shown:
-        sections.append('<a href="#examples">Recommendations</a>')
-    body = [
-        "<h1>Sequential recommendation with world knowledge</h1>",
-        "<p>Test results of grasp_jax runs. NDCG, HR and MRR in percent; the target stands among 100 stored negatives, the whole "
-        "catalogue, or the catalogue less what the user has had; ties count against the model. The best of each backbone is shaded.</p>",
-        f"<nav>{' '.join(sections)}</nav>",
-        *(part for run, tables in runs for part in _run(run, tables)),
-    ]
-    if figures:
-        body.append('<h2 id="figures">Figures</h2>')
-        body += [
-            "<div class=figures>",
-            *(f"<div>{figure(title, svg)}</div>" for title, svg in figures.items()),
-            "</div>",
-        ]
-    if shown:
-        body.append(
-            '<h2 id="examples">Recommendations, side by side</h2><p>The newest items of a history (oldest first), what the user '
-            "took next, and the top ten of two methods, items seen before left out.</p>"
+    labels = run_labels([run for run, _ in runs])
+    table = joined([run for run, _ in runs], labels)
+    several = len(runs) > 1
+    examples = [shown for run, _ in runs if (shown := _examples(run, labels[run.name]))]
+    pairs = [
+        dataclasses.replace(
+            table_view(own, run.name), title=labels[run.name] if several else own.title
         )
-        for run, chosen in shown:
-            body += _examples(run, *chosen)
-    return document("grasp_jax report", body)
-
-
-def document(title: str, body: Sequence[str]) -> str:
-    """A whole page around the parts of a body, which are HTML already."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        for run, tables in runs
+        for own in tables
+        if own.name == BESIDE
+    ]
+    placed = {LEARNING, LENGTHS, *(gates_title(run) for run, _ in runs)}
+    across = [(title, drawn(own.inline())) for title, own in figures.items() if title not in placed]
+    sections = [("means", "Means"), ("results", "All results")]
+    sections += [("pairs", "Differences")] if pairs else []
+    sections += [("learning", "Learning curves")] if LEARNING in figures else []
+    sections += [("across", "Across runs")] if across else []
+    sections += [(examples[0]["anchor"], "Recommendations")] if examples else []
+    return render(
+        "report.html",
+        TITLE,
+        script="page.js",
+        sections=[*sections, ("runs", "Runs in detail")],
+        verdicts=verdicts([run for run, _ in runs], labels),
+        plots=_plots([run for run, _ in runs], table),
+        joined=table,
+        several=several,
+        filters=_filters([run for run, _ in runs], table, several),
+        pairs=pairs,
+        learning=drawn(figures[LEARNING].inline()) if LEARNING in figures else "",
+        across=across,
+        examples=examples,
+        runs=[_details(run, tables, labels[run.name], figures) for run, tables in runs],
+        lengths=drawn(figures[LENGTHS].inline()) if LENGTHS in figures else "",
     )
 
 
-def figure(title: str, svg: str, note: str = "") -> str:
-    """A figure under its title."""
-    said = f"<p class=note>{_text(note)}</p>" if note else ""
-    return f"<h3>{_text(title)}</h3>{said}<figure style='margin:0'>{svg}</figure>"
+def verdicts(runs: Sequence[Run], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """For each dataset the three sentences on all its runs together."""
+    found = []
+    for dataset in dict.fromkeys(map(dataset_of, runs)):
+        own = [run for run in runs if dataset_of(run) == dataset]
+        rows, comparisons, failed = [], [], []
+        for run in own:
+            told = f" ({within(dataset, labels[run.name])})" if len(own) > 1 else ""
+            rows += [row | {"method": row["method"] + told} for row in run.rows]
+            comparisons += [
+                pair | {side: pair[side] + told for side in ("first", "second")}
+                for pair in run.results["comparisons"]
+            ]
+            failed += [
+                trial | {"method": trial["method"] + told} for trial in run.results["failed"]
+            ]
+        sentences = verdict(rows, comparisons, protocol_of(own), failed)
+        found.append({"dataset": dataset, "sentences": sentences})
+    return found
 
 
-def _run(run: Run, tables: Sequence[Table]) -> list[str]:
+def protocol_of(runs: Sequence[Run]) -> str:
+    """The main protocol of runs of one dataset: by which the first of them chose its models."""
+    rows = [row for run in runs for row in run.rows]
+    selected_by = str(runs[0].config.get("eval", {}).get("select", ""))
+    return main_protocol(rows, selected_by)
+
+
+def _plots(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
+    """A plot of means for each dataset and protocol, the main protocol first; a method has one colour in all of them."""
+    colours = {
+        name: k % COLOURS for k, name in enumerate(dict.fromkeys(row.method for row in table.rows))
+    }
+    labels = run_labels(runs)
+    found = []
+    for dataset in dict.fromkeys(map(dataset_of, runs)):
+        own = [run for run in runs if dataset_of(run) == dataset]
+        named = {labels[run.name] for run in own}
+        main = PROTOCOLS[protocol_of(own)]
+        order = [main, *(words for words in PROTOCOLS.values() if words != main)]
+        for protocol in order:
+            rows = [row for row in table.rows if row.run in named and row.protocol == protocol]
+            if rows:
+                title = f"{dataset}: {protocol}" if len(runs) > len(own) else protocol
+                found.append(_plot(title[0].upper() + title[1:], rows, dataset, colours))
+    return found
+
+
+def _plot(
+    title: str, rows: Sequence[Row], dataset: str, colours: Mapping[str, int]
+) -> dict[str, Any]:
+    rows = sorted(rows, key=lambda row: -row.interval.mean)
+    lows = [row.interval.mean if row.interval.low is None else row.interval.low for row in rows]
+    highs = [row.interval.mean if row.interval.high is None else row.interval.high for row in rows]
+    margin = 0.06 * (max(highs) - min(lows)) or 1.0
+    least, most = max(0.0, min(lows) - margin), max(highs) + margin
+    backbones, runs = {row.backbone for row in rows}, {row.run for row in rows}
+
+    def place(value: float) -> str:
+        return f"{100 * (value - least) / (most - least):.2f}"
+
+    shown = []
+    for row, low, high in zip(rows, lows, highs, strict=True):
+        name = f"{row.method}, {row.backbone}" if len(backbones) > 1 else row.method
+        if len(runs) > 1:
+            name += f" ({within(dataset, row.run)})"
+        interval = "" if row.interval.low is None else f" [{low:.2f}, {high:.2f}]"
+        shown.append(
+            {
+                "name": name,
+                "colour": colours[row.method],
+                "mid": place(row.interval.mean),
+                "low": place(low),
+                "high": place(high),
+                "said": f"{row.interval.mean:.2f}{interval}",
+            }
+        )
+    return {"title": title, "rows": shown, "least": f"{least:.1f} %", "most": f"{most:.1f} %"}
+
+
+def _filters(runs: Sequence[Run], table: Joined, several: bool) -> list[dict[str, Any]]:
+    """What the table is filtered by; at first the main protocol is chosen, where all datasets have the same one."""
+    main = {PROTOCOLS[protocol_of([run])] for run in runs}
+    columns = (("Run", "run"), ("Backbone", "backbone"), ("Protocol", "protocol"))
+    return [
+        {
+            "name": name,
+            "column": column,
+            "options": list(dict.fromkeys(getattr(row, column) for row in table.rows)),
+            "chosen": next(iter(main)) if column == "protocol" and len(main) == 1 else "",
+        }
+        for name, column in columns
+        if several or column != "run"
+    ]
+
+
+def _examples(run: Run, label: str) -> dict[str, Any] | None:
+    leader = next(
+        (
+            (own.method, own.backbone)
+            for own in standings(run.rows, protocol_of([run]))
+            if (own.method, own.backbone) in run.examples
+        ),
+        None,
+    )
+    shown = cards(run, leader)
+    return (
+        {"anchor": anchor(f"examples-{run.name}"), "label": label, "cards": shown}
+        if shown
+        else None
+    )
+
+
+def _details(
+    run: Run, tables: Sequence[Table], label: str, figures: Mapping[str, Figure]
+) -> dict[str, Any]:
     about = run.results["about"]
-    facts = about.get("table1", {})
-    parts = [f'<h2 id="{_anchor(run.name)}">{_text(run.name)}</h2>']
+    facts, lines = about.get("table1", {}), []
     if facts and "versions" in about:
         cores = "1 core" if about["cores"] == 1 else f"{about['cores']} cores"
-        parts.append(
-            f"<p>{_text(facts['dataset'])}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions. "
-            f"{cores} of {_text(about['cpu'])}, {_text(about['device'])}, jax {_text(about['versions']['jax'])}, "
-            f"commit {_text(str(about['commit'])[:10])}.</p><p><code>{_text(about['command'])}</code></p>"
-        )
-    return parts + [table_html(table) for table in tables]
-
-
-def table_html(table: Table) -> str:
-    """A table under its title and its note."""
-    head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
-    lines, before = [], None
-    blocks = len({row[0] for row in table.rows}) < len(
-        table.rows
-    )  # of rows that begin alike, told apart by a rule
-    for r, row in enumerate(table.rows):
-        marked = [
-            f'<td class="best">{_text(cell)}</td>'
-            if (r, c) in table.best
-            else f"<td>{_text(cell)}</td>"
-            for c, cell in enumerate(row)
-        ]
         lines.append(
-            f"<tr{' class=first' if blocks and before not in (None, row[0]) else ''}>{''.join(marked)}</tr>"
+            f"{facts['dataset']}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions. "
+            f"{cores} of {about['cpu']}, {about['device']}, jax {about['versions']['jax']}, commit {str(about['commit'])[:10]}. "
+            f"Folder: {run.name}."
         )
-        before = row[0]
-    return (
-        f"<h3>{_text(table.title)}</h3><p class=note>{_text(table.note)}.</p>"
-        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _two_methods(run: Run) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """The cells shown side by side: the first and the last method of a backbone that has two."""
-    for backbone in dict.fromkeys(backbone for _, backbone in run.examples):
-        ordered = [row["method"] for row in run.rows if row["backbone"] == backbone]
-        methods = [
-            method for method in dict.fromkeys(ordered) if (method, backbone) in run.examples
-        ]
-        if len(methods) > 1:
-            return (methods[0], backbone), (methods[-1], backbone)
-    return None
-
-
-def _examples(run: Run, first: tuple[str, str], second: tuple[str, str]) -> list[str]:
-    cards = []
-    others = {example["user"]: example for example in run.examples[second]}
-    for example in run.examples[first]:
-        if example["user"] not in others:
-            continue
-        columns = [
-            f"<div><b>History</b><ol>{''.join(f'<li>{_text(title)}</li>' for title in example['history'])}</ol></div>"
-        ]
-        for (method, backbone), shown in ((first, example), (second, others[example["user"]])):
-            listed = "".join(
-                _recommended(k + 1, item, shown["place"]) for k, item in enumerate(shown["top"])
-            )
-            gates = shown.get("gates")
-            asked = (
-                f"<p>gates to what came next: {', '.join(f'{name} {value:.3f}' for name, value in gates.items())}</p>"
-                if gates
-                else ""
-            )
-            columns.append(
-                f"<div><b>{_text(method)}-{_text(backbone)}</b><ol>{listed}</ol>{asked}</div>"
-            )
-        cards.append(
-            f"<div class=card><h3>User {_text(example['user'])}</h3><p>took next: <span class=truth>{_text(example['truth'])}</span></p>"
-            f"<div class=columns>{''.join(columns)}</div></div>"
-        )
-    return cards
-
-
-def _recommended(rank: int, item: dict[str, Any], place: int | None) -> str:
-    return f"<li{' class=hit' if rank == place else ''}>{_text(item['title'])}</li>"
-
-
-def _anchor(name: str) -> str:
-    return "".join(character if character.isalnum() else "-" for character in name)
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+    shown = []
+    for own in tables:
+        beside = figures.get(gates_title(run)) if own.name == "gates" else None
+        if own.name != BESIDE:
+            shown.append((table_view(own, run.name), drawn(beside.inline()) if beside else ""))
+    return {
+        "anchor": anchor(f"run-{run.name}"),
+        "label": label,
+        "facts": lines,
+        "command": about.get("command", ""),
+        "read": run.read,
+        "tables": shown,
+    }

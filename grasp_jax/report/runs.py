@@ -11,8 +11,9 @@ import numpy as np
 from grasp_jax.config import CONFIG_FILE, Config, value_of
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.protocols import FULL, PROTOCOLS, UNSEEN
-from grasp_jax.files import read_object, read_text
-from grasp_jax.report.check import check_finished
+from grasp_jax.evaluation.significance import ndcg_gains
+from grasp_jax.files import CHECKSUM, read_object, read_text
+from grasp_jax.report.check import READ_FILE, check_finished
 from grasp_jax.training.records import Records
 
 
@@ -27,6 +28,8 @@ class Run:
       epochs: epoch records of `metrics.jsonl`, in order.
       examples: (method, backbone) -> example recommendations.
       gates: (method, backbone) -> {"gates" [n, 3], "corrupted" [n]}.
+      gains: (method, backbone, protocol) -> [S, n] NDCG@10 of each seed and test user; without entries where ranks were tidied up.
+      read: what was read and how, in lines; empty in runs of versions that did not keep it.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Run:
     epochs: list[dict[str, Any]]
     examples: dict[tuple[str, str], list[dict[str, Any]]]
     gates: dict[tuple[str, str], dict[str, np.ndarray]]
+    gains: dict[tuple[str, str, str], np.ndarray] = dataclasses.field(default_factory=dict)
+    read: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -80,6 +85,8 @@ def read_run(folder: pathlib.Path, allow_older: bool = False) -> Run:
             for path in sorted((folder / "examples").glob("*.json"))
         },
         gates={_cell(path): _read_gates(path) for path in sorted((folder / "gates").glob("*.npz"))},
+        gains=_read_gains(folder / "ranks", results["rows"]),
+        read=_read_lines(folder / READ_FILE),
     )
 
 
@@ -140,6 +147,7 @@ def _cell(path: pathlib.Path) -> tuple[str, str]:
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     """A saved config; fields that a curve is drawn against and that its version did not have are as they were then, the defaults."""
     config = _object(path)
+    config.pop(CHECKSUM, None)  # of the file, no field
     if not all(isinstance(config.get(section), dict) for section in ("data", "knowledge", "model")):
         raise UserError(
             f"{path}: not the config of a run; --runs names the workdirs of finished runs"
@@ -269,3 +277,51 @@ def _read_gates(path: pathlib.Path) -> dict[str, np.ndarray]:
         said = f"corrupted is {corrupted.dtype} of shape {corrupted.shape}"
         raise UserError(f"{path}: {said}; expected bool of shape ({len(gates)},); {AGAIN}")
     return arrays
+
+
+def _read_gains(
+    folder: pathlib.Path, rows: list[dict[str, Any]]
+) -> dict[tuple[str, str, str], np.ndarray]:
+    """Of every trial and protocol whose ranks are there for all seeds."""
+    found: dict[tuple[str, str, str], list[np.ndarray | None]] = {}
+    for row in rows:
+        if row["group"] != "all" or "seed" not in row:
+            continue
+        path = folder / f"{row['method']}-{row['backbone']}-seed{row['seed']}-{row['protocol']}.npz"
+        own = _read_ranks(path) if path.is_file() else None
+        found.setdefault((row["method"], row["backbone"], row["protocol"]), []).append(own)
+    whole = {
+        trial: [own for own in seeds if own is not None]
+        for trial, seeds in found.items()
+        if all(own is not None for own in seeds)
+    }
+    return {
+        trial: np.stack(seeds) for trial, seeds in whole.items() if len(set(map(len, seeds))) == 1
+    }
+
+
+def _read_ranks(path: pathlib.Path) -> np.ndarray:
+    """[n] NDCG@10 of each user."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            ranks = np.asarray(stored["rank"])
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
+        raise UserError(
+            f"{path}: not readable ({' '.join(str(error).split())[:160] or 'it is empty'}); {AGAIN}"
+        ) from error
+    if ranks.ndim != 1 or not len(ranks) or ranks.dtype.kind not in "iu":
+        raise UserError(
+            f"{path}: rank is {ranks.dtype} of shape {ranks.shape}; expected whole numbers of shape (n,); {AGAIN}"
+        )
+    return ndcg_gains(ranks)
+
+
+def _read_lines(path: pathlib.Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return ()
+    lines = _object(path).get("lines")
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise UserError(
+            f"{path}: lines is {json.dumps(lines)[:40]}; expected a list of texts; {AGAIN}"
+        )
+    return tuple(lines)

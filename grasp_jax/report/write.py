@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from grasp_jax.files import write_text
 from grasp_jax.report.figures import all_figures
 from grasp_jax.report.formats import comma_separated, latex, markdown
-from grasp_jax.report.page import page
+from grasp_jax.report.names import run_labels
+from grasp_jax.report.page import page, verdicts
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import all_tables
 
@@ -14,18 +15,21 @@ from grasp_jax.report.tables import all_tables
 def write_report(runs: Sequence[Run], out: pathlib.Path) -> list[pathlib.Path]:
     """All files of a report; returns their paths, the page first."""
     tables = [(run, all_tables(run)) for run in runs]
-    figures = all_figures(runs)
+    labels = run_labels(runs)
+    figures = all_figures(runs, labels)
     texts = {"index.html": page(tables, figures)}
-    parts = []
+    parts = [
+        f"**{own['dataset']}.** {' '.join(own['sentences'])}\n" for own in verdicts(runs, labels)
+    ]
     for run, own in tables:
-        parts.append(f"## {run.name}\n")
+        parts.append(f"## {labels[run.name]}\n")
         for table in own:
             parts.append(markdown(table))
             texts[f"tables/{run.name}-{table.name}.tex"] = latex(table)
             texts[f"tables/{run.name}-{table.name}.csv"] = comma_separated(table)
-    for title, svg in figures.items():
+    for title, figure in figures.items():
         name = "".join(character if character.isalnum() else "-" for character in title.lower())
-        texts[f"figures/{name}.svg"] = svg
+        texts[f"figures/{name}.svg"] = figure.standalone()
         parts.append(f"### {title}\n\n![{title}](figures/{name}.svg)\n")
     texts["REPORT.md"] = "# Report\n\n" + "\n".join(parts)
     for name, text in texts.items():

@@ -67,6 +67,30 @@ class Catalogue:
         return {str(name): row for row, name in enumerate(self.ids.tolist())}
 
     @functools.cached_property
+    def by_count(self) -> np.ndarray:
+        """[V] int32 rows, those with the most training interactions first."""
+        return np.argsort(-self.counts, kind="stable").astype(np.int32)
+
+    def followed_by(self, more: "Catalogue") -> "Catalogue":
+        """These items and then others, of other ids; what was found of these is not found again."""
+        columns = {
+            name: np.concatenate([values, more.columns[name]])
+            for name, values in self.columns.items()
+        }
+        both = Catalogue(
+            np.concatenate([self.ids, more.ids]),
+            np.concatenate([self.titles, more.titles]),
+            np.concatenate([self.counts, more.counts.astype(self.counts.dtype)]),
+            columns,
+        )
+        if "rows" in vars(self):  # millions of ids take seconds
+            first = len(self.ids)
+            vars(both)["rows"] = self.rows | {name: first + row for name, row in more.rows.items()}
+        if "folded_titles" in vars(self):
+            vars(both)["folded_titles"] = self.folded_titles + more.folded_titles
+        return both
+
+    @functools.cached_property
     def folded_titles(self) -> list[str]:
         """[V] titles without case, to search in."""
         return [title.casefold() for title in self.titles.tolist()]

@@ -287,17 +287,11 @@ def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
     new_ids = np.array([int(name) for name in ids], np.int64) if numbers else np.array(ids)
     titles = given.get(TITLE) or ids
     columns = {
-        name: np.concatenate(
-            [values, np.array([str(value or "") for value in given.get(name) or [""] * len(ids)])]
-        )
-        for name, values in old.columns.items()
+        name: np.array([str(value or "") for value in given.get(name) or [""] * len(ids)])
+        for name in old.columns
     }
-    return Catalogue(
-        np.concatenate([old.ids, new_ids]),
-        np.concatenate([old.titles, np.array([str(title or "unknown") for title in titles])]),
-        np.concatenate([old.counts, np.zeros(len(ids), old.counts.dtype)]),
-        columns,
-    )
+    named = np.array([str(title or "unknown") for title in titles])
+    return old.followed_by(Catalogue(new_ids, named, np.zeros(len(ids), np.int64), columns))
 
 
 def _joined(

@@ -20,7 +20,7 @@ from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.gates import pair_logits
 from grasp_jax.models.sequence_model import SequenceModel, apply
 from grasp_jax.serving.artifact import Artifact
-from grasp_jax.serving.histories import check_one_query, place
+from grasp_jax.serving.histories import OnDevice, check_one_query, place
 from grasp_jax.serving.vectors import item_vectors
 
 PLATFORMS = ("cpu", "cuda")
@@ -89,8 +89,12 @@ def without_kernels(artifact: Artifact) -> Artifact:
     return dataclasses.replace(artifact, config=config)
 
 
-def answering(artifact: Artifact) -> Answering:
+def answering(artifact: Artifact, placed: OnDevice | None = None) -> Answering:
     """Takes from a model what its programs read.
+
+    Args:
+      artifact: the model.
+      placed: its arrays on the device, if they are there already.
 
     Raises:
       UserError: its gates ask with other vectors at each place of a history.
@@ -98,7 +102,7 @@ def answering(artifact: Artifact) -> Answering:
     config = artifact.config
     if artifact.gated:
         check_one_query(artifact)
-    placed = place(artifact)
+    placed = place(artifact) if placed is None else placed
     params = {name: tree for name, tree in artifact.params.items() if name != "auxiliary"}
     model = artifact.model.clone(auxiliary=None)
     if artifact.gated:

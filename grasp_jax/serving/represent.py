@@ -15,7 +15,7 @@ import datetime
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,26 +119,27 @@ def _known_items(log: InteractionLog, catalogue: Catalogue) -> InteractionLog:
     return dataclasses.replace(log, items=log.items[kept], offsets=offsets, timestamps=None)
 
 
-def represent(source: Source, folder: pathlib.Path) -> Represented:
+def represent(
+    source: Source,
+    folder: pathlib.Path,
+    write: Callable[["Shards"], Iterator[np.ndarray]] | None = None,
+) -> Represented:
     """Brings a folder of representations up to date.
 
     Args:
       source: users, items and the model.
       folder: new, empty, or of earlier representations.
+      write: brings all shards up to date and gives what `write_shard` gives, in any order; None: one after the other, here.
 
     Raises:
       UserError: the folder holds something else, or a file that is not as it was written.
     """
-    num_shards = _shards_of(folder, len(source.user_ids))
-    shards = (hash_of_ids(source.user_ids) % num_shards).astype(np.int64)
-    order = np.argsort(shards, kind="stable")
-    bounds = np.searchsorted(shards[order], np.arange(num_shards + 1))
-    names = [f"{SHARDS}/shard-{k:05d}-of-{num_shards:05d}.parquet" for k in range(num_shards)]
+    shards = shards_of(source, folder)
     totals = np.zeros(3, np.int64)
-    with progress_bar(len(order), "represent", "user") as bar:
-        for name, begin, end in zip(names, bounds[:-1], bounds[1:], strict=True):
-            totals += _write_shard(source, order[begin:end], folder / name)
-            bar.update(int(end - begin))
+    with progress_bar(len(source.user_ids), "represent", "user") as bar:
+        for counts in write(shards) if write is not None else _one_by_one(source, shards):
+            totals += counts
+            bar.update(int(counts.sum()))
     items = {"item": source.item_ids, "interactions": source.item_counts}
     _write(folder / ITEMS, _table(items, source.item_vectors, source.model))
     write_sealed(
@@ -149,12 +150,43 @@ def represent(source: Source, folder: pathlib.Path) -> Represented:
             "width": int(source.item_vectors.shape[1]),
             "users": int(totals[:2].sum()),
             "items": len(source.item_ids),
-            "shards": num_shards,
-            "files": {name: _checked(folder / name) for name in names}
+            "shards": len(shards.paths),
+            "files": {path.relative_to(folder).as_posix(): _checked(path) for path in shards.paths}
             | {ITEMS: sha256(folder / ITEMS)},
         },
     )
     return Represented(*totals.tolist())
+
+
+class Shards(NamedTuple):
+    """Which users a folder's files hold.
+
+    Attributes:
+      paths: of the files.
+      rows: of each file, rows of its users.
+    """
+
+    paths: list[pathlib.Path]
+    rows: list[np.ndarray]
+
+
+def shards_of(source: Source, folder: pathlib.Path) -> Shards:
+    """The shards of a folder, the same in every process.
+
+    Raises:
+      UserError: the folder holds something else.
+    """
+    count = _shards_of(folder, len(source.user_ids))
+    shards = (hash_of_ids(source.user_ids) % count).astype(np.int64)
+    order = np.argsort(shards, kind="stable")
+    bounds = np.searchsorted(shards[order], np.arange(1, count))
+    paths = [folder / SHARDS / f"shard-{k:05d}-of-{count:05d}.parquet" for k in range(count)]
+    return Shards(paths, np.split(order, bounds))
+
+
+def _one_by_one(source: Source, shards: Shards) -> Iterator[np.ndarray]:
+    for path, rows in zip(*shards, strict=True):
+        yield write_shard(source, rows, path)
 
 
 def _shards_of(folder: pathlib.Path, num_users: int) -> int:
@@ -171,8 +203,8 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
     return max(1, -(-num_users // USERS_OF_A_SHARD))
 
 
-def _write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
-    """Brings one shard up to date, of the users `rows`; how many were computed, kept and unknown."""
+def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    """Brings one shard up to date, of the users `rows`; [3] how many were computed, kept and unknown."""
     there, stored = _kept(path, source, rows)
     changed = np.flatnonzero(there < 0)
     states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)

@@ -11,6 +11,7 @@ from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.serving.artifact import Artifact
 
 BLOCK = 4096  # items or queries at a time
+COSINES = 1 << 26  # of queries with all items, at a time
 
 
 def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.ndarray:
@@ -42,9 +43,9 @@ def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool
 def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """[n, k] items with the largest cosine to each of the items `rows` [n], the item itself left out, and their cosines."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    items, cosines = [], []
-    for begin in range(0, len(rows), BLOCK):
-        own = rows[begin : begin + BLOCK]
+    items, cosines, size = [], [], max(1, min(BLOCK, COSINES // len(unit)))
+    for begin in range(0, len(rows), size):
+        own = rows[begin : begin + size]
         near = unit[own] @ unit.T
         near[np.arange(len(own)), own] = -np.inf
         best = np.argpartition(-near, k - 1, axis=1)[:, :k]

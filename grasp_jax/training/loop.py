@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.board import EpochState
 from grasp_jax.log import logger
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.processes import PREEMPTION, STOP
@@ -88,7 +89,7 @@ def train(
                 snapshot = _choose_parts(job, saver, snapshot)
             _save_if_due(job, saver, snapshot, trained.wish, ends)
             shown.epoch_done(
-                int(snapshot.progress.epoch), _shown(trained, snapshot.progress, active)
+                int(snapshot.progress.epoch), _shown(trained, snapshot.progress, scores, active)
             )
         why = why_stopped(snapshot.progress, config.patience, stop_wanted)
         shown.end(why)
@@ -226,11 +227,18 @@ def _epoch_records(
     ]
 
 
-def _shown(trained: TrainedEpoch, progress: Progress, active: np.ndarray) -> str:
+def _shown(
+    trained: TrainedEpoch, progress: Progress, scores: np.ndarray, active: np.ndarray
+) -> EpochState:
     """An epoch in a line: means over the replicas that were trained in it, and the best score."""
-    rate = f"{trained.tokens_per_second:,.0f} tokens/s"
-    best = f", best {100 * progress.best.max():.2f}" if progress.best.max() >= 0 else ""
-    return f"loss {trained.mean_loss[active].mean():.4f}, {rate}{best}, {len(active)} training"
+    validated = progress.best.max() >= 0
+    return EpochState(
+        loss=float(trained.mean_loss[active].mean()),
+        validation=float(scores[active].max()) if validated else None,
+        best=float(progress.best.max()) if validated else None,
+        rate=trained.tokens_per_second,
+        training=len(active),
+    )
 
 
 def _info(job: TrainingJob, epochs_done: int) -> TrainingInfo:

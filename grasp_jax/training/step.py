@@ -5,7 +5,7 @@ Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, upda
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,7 @@ class Step:
       loss: of the scores.
       optimiser: Adam, in one of its forms.
       decay_steps: over which learning rates fall linearly to 0; 0: they are constant.
+      one_as_one: run a single model without an axis of models.
     """
 
     model: SequenceModel
@@ -94,6 +95,7 @@ class Step:
     loss: Loss
     optimiser: Adam
     decay_steps: int = 0
+    one_as_one: bool = False
 
     def inputs(
         self,
@@ -240,7 +242,7 @@ def make_train_steps(
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
-        step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
+        step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps, joins)
         numbers = first_step + jnp.arange(slots.shape[1])
         return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)
 
@@ -274,7 +276,8 @@ def _scan(
             inputs, known = step.inputs(data, tables, slots, rows, own.keys, number)
         return step.take(held, inputs, known, states, own)
 
-    models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
+    alone = step.one_as_one and slots.shape[0] == 1
+    models = _of_one(one_model) if alone else jax.vmap(one_model, (0, 0, 0, 0, 0, 0, None))
 
     def body(
         held: Held, of_step: tuple[jax.Array, QueryRows | None, StepInputs | None, jax.Array]
@@ -288,6 +291,22 @@ def _scan(
     held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
     params, adam = step.optimiser.end(held, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses
+
+
+def _of_one(one_model: Callable[..., Any]) -> Callable[..., Any]:
+    """What `vmap` makes of a function, for one model, without the axis that XLA would carry through every operation.
+
+    With it a bias is no vector to the library of matrix products, which then adds a whole matrix, and copies come between layouts.
+    """
+
+    def without_axis(*of_model: Any) -> Any:
+        *first, number = of_model
+        return jax.tree.map(
+            lambda leaf: leaf[None],
+            one_model(*jax.tree.map(lambda leaf: leaf[0], tuple(first)), number),
+        )
+
+    return without_axis
 
 
 def _inputs_at_once(

@@ -14,7 +14,10 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "errors.md"
 MARK = "<!-- messages -->"
-RAISED = ("UserError", "TrainingDiverged")
+RAISED = {"UserError": 0, "TrainingDiverged": 0, "Refused": 1}  # and which argument is the message
+BODIES = "serving/http/requests.py"  # whose ValueErrors and table of pydantic's errors end in an answer too
+OF_PYDANTIC = "_SAID"
+FILLED_IN = r"^HTTP [^:]*:|\{[^{}]*\}"
 EMPTY = f"# Errors\n\nWhat the program says when it refuses; each is one line that begins with `error: `.\n\n{MARK}\n"
 
 
@@ -26,8 +29,8 @@ def template(node: ast.expr, known: dict[str, ast.expr]) -> str:
       known: name -> what the module or function sets it to, where it does so once.
     """
     match node:
-        case ast.Constant(value=str(text)):
-            return text
+        case ast.Constant(value=str() | int() | float() as text):
+            return str(text)
         case ast.JoinedStr(values=parts):
             return "".join(template(part, known) for part in parts)
         case ast.FormattedValue(value=ast.Name(id=name)) if isinstance(
@@ -77,17 +80,36 @@ def messages(path: pathlib.Path) -> list[str]:
     """Templates of a file's refusals in the order of its lines, each once."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     known = _set_once(tree)
-    calls = (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISED
-    )
-    found = [
-        template(call.args[0], known)
-        for call in sorted(calls, key=lambda call: call.lineno)
-        if call.args
-    ]
+    of_bodies = path.as_posix().endswith(BODIES)
+    found = []
+    for call in sorted(_calls(tree), key=lambda call: call.lineno):
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        place = RAISED.get(name, 0 if name == "ValueError" and of_bodies else None)
+        if place is None or len(call.args) <= place:
+            continue
+        text = template(call.args[place], known)
+        status = template(call.args[0], known) if name == "Refused" else "422: {field}"
+        answered = name == "Refused" or of_bodies
+        found.append(f"HTTP {status}: {text}" if answered else text)
+    if of_bodies:
+        found += [f"HTTP 422: {{field}}: {{value}}; {said}" for said in _of_pydantic(tree)]
     return list(dict.fromkeys(" ".join(text.split()) for text in found))
+
+
+def _calls(tree: ast.Module) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def _of_pydantic(tree: ast.Module) -> list[str]:
+    """What a body is refused with whose fields have the wrong types or sizes."""
+    tables = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Dict)
+        and [target.id for target in node.targets if isinstance(target, ast.Name)] == [OF_PYDANTIC]
+    ]
+    return [template(said, {}) for table in tables for said in table.values]
 
 
 def _set_once(tree: ast.Module) -> dict[str, ast.expr]:
@@ -104,10 +126,12 @@ def _set_once(tree: ast.Module) -> dict[str, ast.expr]:
                 len(node.body) <= 2
             ):
                 found.setdefault(name, []).append(value)
+    once = {name: values[0] for name, values in found.items() if len(values) == 1}
     return {
-        name: values[0]
-        for name, values in found.items()
-        if len(values) == 1 and isinstance(values[0], ast.Constant | ast.JoinedStr)
+        name: value
+        for name, value in once.items()
+        if isinstance(value, ast.JoinedStr)
+        or (isinstance(value, ast.Constant) and (isinstance(value.value, str) or name.isupper()))
     }
 
 
@@ -116,7 +140,7 @@ def section() -> str:
     parts = []
     for path in sorted((ROOT / "grasp_jax").rglob("*.py")):
         if found := [
-            text for text in messages(path) if re.search(r"\w", re.sub(r"\{[^{}]*\}", "", text))
+            text for text in messages(path) if re.search(r"\w", re.sub(FILLED_IN, "", text))
         ]:  # else a message made elsewhere
             rows = [
                 f"| `{text.replace('|', chr(92) + '|').replace('`', chr(39))}` |" for text in found

@@ -7,13 +7,13 @@ import numpy as np
 from grasp_jax.knowledge.audit.measure import Audit
 from grasp_jax.knowledge.audit.tables import HISTORIES
 from grasp_jax.knowledge.audit.texts import GroupTexts
-from grasp_jax.report.figures import COLOURS, LINES, Panel
+from grasp_jax.report.plot import COLOURS, Figure, Panel
 
 Point = tuple[str, float, float, float]  # group, share, and its interval
 
 
-def all_figures(audit: Audit) -> dict[str, str]:
-    """Title -> SVG of every figure that an audit has the numbers for."""
+def all_figures(audit: Audit) -> dict[str, Figure]:
+    """Title -> figure, of every figure that an audit has the numbers for."""
     made = {}
     for title, draw in (
         ("Descriptions with an unsupported claim", unsupported),
@@ -22,12 +22,12 @@ def all_figures(audit: Audit) -> dict[str, str]:
         ("Known words kept", kept),
         ("Cosines", cosines),
     ):
-        if svg := draw(audit):
-            made[title] = svg
+        if figure := draw(audit):
+            made[title] = figure
     return made
 
 
-def unsupported(audit: Audit) -> str | None:
+def unsupported(audit: Audit) -> Figure | None:
     """Figure 1(c): descriptions with an unsupported claim against history length, by rule and as people judge, with 95 % intervals."""
     series: dict[str, dict[str, list[Point]]] = {}
     for kind, groups in audit.texts.items():
@@ -55,18 +55,14 @@ def unsupported(audit: Audit) -> str | None:
             shares = 100 * np.array([point[1:] for point in points])
             places = [order.index(point[0]) + 0.08 * style for point in points]
             panel.line(axis, places, list(shares[:, 0]), style, label)
-            panel.axes[axis].vlines(
-                places, shares[:, 1], shares[:, 2], color=COLOURS[style], linewidth=1
-            )
+            panel.intervals(axis, places, list(shares[:, 1]), list(shares[:, 2]), style)
         _name_groups(panel, axis, order)
-        panel.axes[axis].set_ylim(
-            bottom=-0.03 * panel.axes[axis].get_ylim()[1]
-        )  # a marker at 0 is whole
+        panel.include(axis, y=[0.0])
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
-    return panel.svg()
+    return panel.figure()
 
 
-def missing(audit: Audit) -> str | None:
+def missing(audit: Audit) -> Figure | None:
     """NA, refusals and answers that did not come, against history length."""
     if not any(
         own.na or own.refused or own.unanswered for groups in audit.texts.values() for own in groups
@@ -82,10 +78,10 @@ def missing(audit: Audit) -> str | None:
             )
         _name_groups(panel, axis, [own.group for own in groups])
         panel.name(axis, kind, HISTORIES[kind], "descriptions, %")
-    return panel.svg()
+    return panel.figure()
 
 
-def lengths(audit: Audit) -> str | None:
+def lengths(audit: Audit) -> Figure | None:
     """Median of words against history length, and the band of the middle 80 %."""
     shown = _with(audit, "words")
     if not shown:
@@ -93,23 +89,15 @@ def lengths(audit: Audit) -> str | None:
     panel = Panel(len(shown))
     for axis, (kind, groups) in enumerate(shown.items()):
         low, middle, high = np.array([own.words for own in groups]).T
-        panel.axes[axis].fill_between(
-            range(len(groups)),
-            low,
-            high,
-            color=COLOURS[0],
-            alpha=0.15,
-            linewidth=0,
-            label="middle 80 %",
-        )
+        panel.band(axis, range(len(groups)), list(low), list(high), "middle 80 %")
         panel.line(axis, range(len(groups)), list(middle), 0, "median")
         _name_groups(panel, axis, [own.group for own in groups])
-        panel.axes[axis].set_ylim(bottom=0)
+        panel.include(axis, y=[0.0])
         panel.name(axis, kind, HISTORIES[kind], "words")
-    return panel.svg()
+    return panel.figure()
 
 
-def kept(audit: Audit) -> str | None:
+def kept(audit: Audit) -> Figure | None:
     """Share of the known words that descriptions keep, against history length."""
     shown = _with(audit, "kept")
     if not shown:
@@ -118,12 +106,12 @@ def kept(audit: Audit) -> str | None:
     for axis, (kind, groups) in enumerate(shown.items()):
         panel.line(axis, range(len(groups)), [100 * (own.kept or 0.0) for own in groups], 0, "kept")
         _name_groups(panel, axis, [own.group for own in groups])
-        panel.axes[axis].set_ylim(0, 104)
+        panel.include(axis, y=[0.0, 100.0])
         panel.name(axis, kind, HISTORIES[kind], "known words kept, %")
-    return panel.svg()
+    return panel.figure()
 
 
-def cosines(audit: Audit) -> str | None:
+def cosines(audit: Audit) -> Figure | None:
     """Histograms of cosines: random pairs before and after centring, and nearest neighbours."""
     panel = Panel(len(audit.vectors))
     edges = np.linspace(-1, 1, 81)
@@ -134,21 +122,14 @@ def cosines(audit: Audit) -> str | None:
                 # Rounding may carry a cosine beyond 1, where the histogram would not see it.
                 heights, _ = np.histogram(np.clip(values, -1, 1), edges)
                 shares = 100 * heights / len(values)
-                panel.axes[axis].stairs(
-                    shares,
-                    edges,
-                    color=COLOURS[style],
-                    linestyle=LINES[style],
-                    linewidth=1.4,
-                    label=label,
-                )
-        smallest = min(
-            (values.min() for values in own.cosines if values is not None and len(values)),
-            default=-1.0,
-        )
-        panel.axes[axis].set_xlim(max(-1.0, smallest) - 0.05, 1.05)
+                held = np.flatnonzero(heights)  # no line along the empty ends
+                part = slice(held[0], held[-1] + 1)
+                own_edges = edges[held[0] : held[-1] + 2]
+                place = style + COLOURS * style
+                panel.stairs(axis, shares[part].tolist(), own_edges.tolist(), place, label)
+        panel.include(axis, x=[1.0])
         panel.name(axis, kind, "cosine", "share, %")
-    return panel.svg()
+    return panel.figure()
 
 
 def _with(audit: Audit, field: str) -> dict[str, list[GroupTexts]]:
@@ -167,7 +148,4 @@ def _order(audit: Audit, kind: str, groups: Sequence[str]) -> list[str]:
 
 
 def _name_groups(panel: Panel, axis: int, labels: Sequence[str]) -> None:
-    panel.axes[axis].set_xticks(
-        range(len(labels)),
-        [label.replace(" to ", "–").replace(" or more", "+") for label in labels],
-    )
+    panel.groups(axis, [label.replace(" to ", "–").replace(" or more", "+") for label in labels])

@@ -1,18 +1,18 @@
 """Writes an audit: AUDIT.md, audit.json, tables as CSV, figures as SVG, index.html, which holds everything, and the sheet for raters."""
 
 import dataclasses
-import html
 import json
 import pathlib
 from collections.abc import Sequence
 
 from grasp_jax.files import write_text
 from grasp_jax.knowledge.audit.figures import all_figures
+from grasp_jax.knowledge.audit.findings import findings
 from grasp_jax.knowledge.audit.measure import Audit
+from grasp_jax.knowledge.audit.page import page
 from grasp_jax.knowledge.audit.sheet import HOW_TO, check_unfilled, neutral, sheet_text
 from grasp_jax.knowledge.audit.tables import all_tables
 from grasp_jax.report.formats import comma_separated, markdown
-from grasp_jax.report.page import document, figure, table_html
 
 SHEET = "sheet.csv"
 TITLE = "How far the knowledge can be trusted"
@@ -36,24 +36,25 @@ def write_audit(
         check_unfilled(out / SHEET, sheet_text(sheet))
         texts[SHEET] = sheet_text(sheet)
     tables, figures, said = all_tables(audit), all_figures(audit), about(audit, len(sheet))
-    body = [
-        f"<h1>{TITLE}</h1>",
-        *(f"<p>{html.escape(line)}</p>" for line in said),
-        *map(table_html, tables),
+    told = [f"- **{own.level}**: {own.text} {own.why}" for own in findings(audit)]
+    parts = [
+        f"# {TITLE}\n",
+        *(f"{line}\n" for line in said),
+        "## Findings\n",
+        "\n".join(told) + "\n",
     ]
-    body += ["<h2>Figures</h2>", *(figure(title, svg) for title, svg in figures.items())]
-    parts = [f"# {TITLE}\n", *(f"{line}\n" for line in said), *map(markdown, tables)]
+    parts += map(markdown, tables)
     for table in tables:
         safe = dataclasses.replace(
             table, rows=[[neutral(cell) for cell in row] for row in table.rows]
         )
         texts[f"tables/{table.name}.csv"] = comma_separated(safe)
-    for title, svg in figures.items():
+    for title, figure in figures.items():
         name = title.lower().replace(" ", "-")
-        texts[f"figures/{name}.svg"] = svg
+        texts[f"figures/{name}.svg"] = figure.standalone()
         parts.append(f"### {title}\n\n![{title}](figures/{name}.svg)\n")
     texts = {
-        "index.html": document(TITLE, body),
+        "index.html": page(audit, TITLE, said, tables, figures),
         "AUDIT.md": "\n".join(parts),
         "audit.json": as_json(audit),
         **texts,

@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 import grasp_jax
 from grasp_jax.errors import UserError
-from grasp_jax.serving.http.guard import Guard
+from grasp_jax.serving.http.guard import Guard, as_refused
 from grasp_jax.serving.http.requests import (
     Body,
     NewItems,
@@ -41,13 +41,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {422: REFUSED, 503: REFUSED}
 
 
 def create_app(
-    service: Service, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+    service: Service,
+    start: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+    second: Service | None = None,
 ) -> FastAPI:
     """The routes.
 
     Args:
       service: what answers.
       start, stop: called when the server starts, before the first request, and when the last one was answered.
+      second: another model that the page shows beside the first; None: there is none.
     """
 
     @contextlib.asynccontextmanager
@@ -67,23 +71,25 @@ def create_app(
     app.add_exception_handler(HTTPException, _as_line)
     app.add_exception_handler(UserError, _as_line)
 
-    async def asked(kind: type[Asked], request: Request) -> Asked:
-        return read(kind, await request.body(), service.settings.limits)
+    add_answers(app, service)
+    add_comparison(app, service, second)
+    add_changes(app, service)
+    add_probes(app, service, second)
+    return app
+
+
+def add_answers(app: FastAPI, service: Service) -> None:
+    """Routes that ask the model, and the page that asks them."""
 
     @app.post("/recommend", responses=RESPONSES, openapi_extra=_body_of(Recommend))
     async def recommend(request: Request) -> Response:
         """The best items of each user, or of each person given by a history."""
-        return _json(await service.recommend(await asked(Recommend, request)))
+        return _json(await service.recommend(await _asked(Recommend, request, service)))
 
     @app.post("/similar", responses=RESPONSES, openapi_extra=_body_of(Similar))
     async def similar(request: Request) -> Response:
         """The items nearest to each item, by the cosine of their vectors."""
-        return _json(await service.similar(await asked(Similar, request)))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        """A page to try the model with; it asks the other routes."""
-        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
+        return _json(await service.similar(await _asked(Similar, request, service)))
 
     @app.get("/items", responses=RESPONSES)
     async def find_items(search: str = "", k: str = "10") -> Response:
@@ -92,10 +98,32 @@ def create_app(
             raise Refused(422, f"k: {shown(k)}; expected a whole number")
         return _json(await service.find(search, int(k)))
 
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """A page to try the model with; it asks the other routes."""
+        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
+
+
+def add_comparison(app: FastAPI, service: Service, second: Service | None) -> None:
+    """The route that asks the second model."""
+
+    @app.post("/compare", responses=RESPONSES, openapi_extra=_body_of(Recommend))
+    async def compare(request: Request) -> Response:
+        """What the model of --compare recommends; requests and answers are those of /recommend."""
+        if second is None:
+            raise Refused(
+                404, "compare: there is no second model; start the service with --compare=FOLDER"
+            )
+        return _json(await second.recommend(await _asked(Recommend, request, service)))
+
+
+def add_changes(app: FastAPI, service: Service) -> None:
+    """Routes that change what is recommended."""
+
     @app.put("/items", responses=RESPONSES, openapi_extra=_body_of(NewItems))
     async def put_items(request: Request) -> Response:
         """Adds items by their texts; they are recommended from now on. Removed items come back as they were."""
-        return _json(await service.add(await asked(NewItems, request)))
+        return _json(await service.add(await _asked(NewItems, request, service)))
 
     @app.delete("/items/{name:path}", responses=RESPONSES)
     async def delete_item(name: str) -> Response:
@@ -108,6 +136,10 @@ def create_app(
         body = await request.body()
         return _json(await service.reload(read(Reload, body or b"{}", service.settings.limits)))
 
+
+def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
+    """Routes that say how the service is."""
+
     @app.get("/health")
     async def health() -> Response:
         """Whether the process answers."""
@@ -116,42 +148,57 @@ def create_app(
     @app.get("/ready")
     async def ready() -> Response:
         """Whether the model answers: 200, or 503 while it is loaded and when the service stops."""
-        about: dict[str, Any] = {"status": service.state}
-        if service.state != "ready":
-            return _json(about, 503)
-        snapshot = service.served.snapshot
-        artifact = snapshot.artifact
-        about |= {
-            "model": snapshot.number,
-            "method": artifact.method,
-            "backbone": artifact.backbone,
-        }
-        about |= {"items": len(snapshot.by_popularity), "users": service.served.users is not None}
-        return _json(about)
+        loading = [own.state for own in (service, second) if own and own.state != "ready"]
+        if loading:
+            return _json({"status": loading[0]}, 503)
+        about = {"status": "ready", **_about(service)}
+        return _json(about | ({} if second is None else {"compare": _about(second)}))
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+
+def _about(service: Service) -> dict[str, Any]:
+    """The model that a service has."""
+    snapshot, users = service.served
+    return {
+        "model": snapshot.number,
+        "method": snapshot.artifact.method,
+        "backbone": snapshot.artifact.backbone,
+        "items": len(snapshot.by_popularity),
+        "users": users is not None,
+        "search": "exact" if snapshot.index is None else "approximate",
+        "recall": 1.0 if snapshot.index is None else snapshot.index.recall,
+    }
+
+
+async def _asked(kind: type[Asked], request: Request, service: Service) -> Asked:
+    return read(kind, await request.body(), service.settings.limits)
 
 
 async def _as_line(request: Request, error: Exception) -> Response:
     """What is wrong with a request, in one line."""
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        path = request.url.path[:60]
-        methods = _methods(request) if error.status_code == 405 else ""
-        headers = {"allow": methods} if methods else {}
-        said = {
-            404: f"{path!r}: no such path; /docs lists all",
-            405: f"{request.method} {path!r}: expected {methods or 'another method'}",
-        }.get(error.status_code, str(error.detail))
-        return _json({"error": said}, error.status_code, headers)
-    status = error.status if isinstance(error, Refused) else 422
-    headers = {"retry-after": "1"} if status == 503 else {}
-    return _json({"error": str(error)}, status, headers)
+        refused, headers = _of_http(error, request)
+    else:
+        refused = as_refused(error)
+        headers = {"retry-after": "1"} if refused.status == 503 else {}
+    return _json({"error": str(refused)}, refused.status, headers)
+
+
+def _of_http(error: HTTPException, request: Request) -> tuple[Refused, dict[str, str]]:
+    """What a path or a method is refused with that no route has, and further headers."""
+    path = request.url.path[:60]
+    if error.status_code == 404:
+        return Refused(404, f"{path!r}: no such path; /docs lists all"), {}
+    if error.status_code != 405:
+        return Refused(error.status_code, str(error.detail)), {}
+    methods = _methods(request)
+    said = f"{request.method} {path!r}: expected {methods or 'another method'}"
+    return Refused(405, said), {"allow": methods} if methods else {}
 
 
 def _methods(request: Request) -> str:

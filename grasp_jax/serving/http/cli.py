@@ -10,6 +10,7 @@ from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.main import FAULT, REFUSED, explained
 from grasp_jax.outlets import open_outlets
+from grasp_jax.serving.http.approximate import check_approximate
 from grasp_jax.serving.http.settings import (
     TOKEN,
     Limits,
@@ -19,6 +20,7 @@ from grasp_jax.serving.http.settings import (
 )
 
 PORT = 8000
+RECALL = 0.95
 EXAMPLES = """\
 examples:
   grasp-serve model/ --port=8000               a folder of model.save(), for programs on this machine
@@ -60,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; the loopback by default"
     )
+    made.add_argument("--compare", help="a second model, which the page shows beside the first one")
     made.add_argument("--data", help="folder of interactions, for the users of a saved model")
     made.add_argument("--models", help="folder below which POST /reload may name a model")
     made.add_argument(
@@ -74,6 +77,17 @@ def parser() -> argparse.ArgumentParser:
         "--lengths",
         default="16,64",
         help="lengths of histories that are compiled, besides the model's own",
+    )
+    made.add_argument(
+        "--approximate",
+        action="store_true",
+        help="find items by ScaNN, for catalogues of hundreds of thousands of items",
+    )
+    made.add_argument(
+        "--recall",
+        type=float,
+        default=RECALL,
+        help=f"share of the ten best items that approximate search must find ({RECALL})",
     )
     made.add_argument("--quiet", action="store_true", help="no log line for each request")
     for name, about in OF_LIMITS.items():
@@ -102,6 +116,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
         raise UserError(
             f"--data: {given.data!r} does not exist; expected a folder or a file of interactions"
         )
+    if not 0 < given.recall <= 1:
+        raise UserError(
+            f"--recall: {given.recall:g}; expected a share above 0 and up to 1, such as {RECALL}"
+        )
+    if given.approximate:
+        check_approximate()
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(
         limits=limits,
@@ -110,6 +130,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         token=token,
         models=models,
         log_requests=not given.quiet,
+        recall=given.recall if given.approximate else None,
     )
 
 
@@ -136,7 +157,9 @@ def _status(arguments: Sequence[str]) -> int:
             raise UserError(
                 f"grasp-serve: the Python package {error.name} is missing; pip install 'grasp-jax[serve]'"
             ) from error
-        return serve(pathlib.Path(given.model), given.data, settings, (given.host, given.port))
+        compare = None if given.compare is None else pathlib.Path(given.compare)
+        address = given.host, given.port
+        return serve(pathlib.Path(given.model), given.data, settings, address, compare)
     except UserError as error:
         return _failed(str(error), REFUSED)
     except KeyboardInterrupt:

@@ -1,11 +1,15 @@
 """Lists whose items are less alike: maximal marginal relevance."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from grasp_jax.serving.answers import Answer
 
 
-def diversified(answer: Answer, unit: np.ndarray, k: int, diversity: float) -> Answer:
+def diversified(
+    answer: Answer, unit: Callable[[np.ndarray], np.ndarray], k: int, diversity: float
+) -> Answer:
     """Picks k items one after the other, each with the largest (1 - d) * relevance - d * likeness.
 
     Relevance is the score, from 0 of the last item of the pool to 1 of the first; likeness is the largest cosine with an item that was
@@ -13,7 +17,7 @@ def diversified(answer: Answer, unit: np.ndarray, k: int, diversity: float) -> A
 
     Args:
       answer: the pool, best first, more than k items if there are.
-      unit: [V, D] item vectors of length one.
+      unit: item rows [n] -> their vectors of length one [n, D].
       k: items to pick, at most.
       diversity: d, from 0 (the first k) to 1.
 
@@ -25,7 +29,7 @@ def diversified(answer: Answer, unit: np.ndarray, k: int, diversity: float) -> A
     scores = answer.scores.astype(np.float64)
     spread = scores[0] - scores[-1]
     relevance = (scores - scores[-1]) / spread if spread > 0 else np.ones(len(scores))
-    vectors = unit[answer.items]
+    vectors = unit(answer.items)
     picked = [0]
     likeness = vectors @ vectors[0]
     for _ in range(min(k, len(scores)) - 1):

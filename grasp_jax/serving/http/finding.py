@@ -44,7 +44,7 @@ def most_alike(
 ) -> list[dict[str, Any]]:
     """The items of a history whose vectors have the largest cosine with that of an item, at most `count`, each once."""
     own = np.unique(history[history != item])
-    cosines = snapshot.unit_rows[own] @ snapshot.unit_rows[item]
+    cosines = snapshot.unit(own) @ snapshot.unit(np.array([item]))[0]
     best = np.argsort(-cosines, kind="stable")[:count]
     catalogue = snapshot.catalogue
     return [

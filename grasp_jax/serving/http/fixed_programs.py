@@ -8,10 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.evaluation.top_k import BLOCK, Best, top_k, top_k_in_blocks, top_products
 from grasp_jax.serving.programs import PRECISION, VECTORS, Answering, scores_of, states_of
 
 LEFT_OUT = 256  # items to leave out of a person's list that are named one by one; more are given as a mask of the catalogue
 WRITTEN = 256  # rows of new items that are written at once
+WHOLE = (
+    2 * BLOCK
+)  # rows of a catalogue whose scores are kept all at once; those of a larger one are scored in blocks
+GATED_BLOCK = 8192  # rows of a block where gates make more than a score of each row
 ROUND, ROOM = (
     1024,
     512,
@@ -52,6 +57,26 @@ class Shapes(NamedTuple):
         return next(length for length in self.lengths if length >= items)
 
 
+class Placed(NamedTuple):
+    """A catalogue on the device, filled up to C rows; or the shapes of one, or rows that are to be written into one.
+
+    Attributes:
+      items: what programs read of items, as `programs.scores_of` takes it; without gates their vectors.
+      alone: [C, D] float32 vectors of a gated model, by which items are compared with each other; None: `items` are those.
+      inverse: [C] float32 one over the length of each vector.
+    """
+
+    items: Any
+    alone: Any
+    inverse: Any
+
+    @property
+    def vectors(self) -> jax.Array:
+        """[C, D] float32 by which items are compared with each other."""
+        found: jax.Array = self.items if self.alone is None else self.alone
+        return found
+
+
 @dataclasses.dataclass(frozen=True)
 class FixedPrograms:
     """Compiled programs.
@@ -61,8 +86,8 @@ class FixedPrograms:
       shapes: theirs.
       states: by (batch, length): parameters, items, histories, lengths and, with gates, two text vectors -> what is known of people.
       best: by (batch, whether a mask is given): parameters, people, items, open [C], items to leave out -> scores and rows [b, pool].
-      similar: by batch: unit vectors [C, D], rows [b], open [C] -> cosines and rows [b, pool].
-      write: items, unit vectors, `WRITTEN` rows of each and their places -> both with these rows.
+      similar: by batch: vectors [C, D], their inverse lengths [C], rows [b], open [C] -> cosines and rows [b, pool].
+      write: a tree of [C, ...] arrays, `WRITTEN` rows of each and their places -> the tree with these rows.
     """
 
     key: Hashable
@@ -110,7 +135,8 @@ def compile_programs(
         for name, rows in of.items.items()
     }
     items = each if of.model.gated else each[VECTORS]
-    unit = _argument((shapes.capacity, shapes.width), np.float32)
+    vectors = _argument((shapes.capacity, shapes.width), np.float32)
+    inverse = _argument((shapes.capacity,), np.float32)
     is_open = _argument((shapes.capacity,), np.bool_)
     states, best, similar = {}, {}, {}
     with jax.default_matmul_precision(PRECISION):
@@ -131,14 +157,13 @@ def compile_programs(
             for masked, argument in left_out.items():
                 if not goes_on():
                     return None
-                function = _best_of(of, shapes.pool, masked)
+                function = _best_of(of, shapes, masked)
                 best[b, masked] = _compiled(function, parameters, person, items, is_open, argument)
             rows = _argument((b,), np.int32)
-            similar[b] = _compiled(_similar_of(shapes.pool), unit, rows, is_open)
-    written = jax.tree.map(
-        lambda whole: _argument((WRITTEN, *whole.shape[1:]), whole.dtype), (items, unit)
-    )
-    write = _compiled(_write, (items, unit), written, _argument((WRITTEN,), np.int32))
+            similar[b] = _compiled(_similar_of(shapes), vectors, inverse, rows, is_open)
+    whole = Placed(items, vectors if of.model.gated else None, inverse)
+    written = jax.tree.map(lambda rows: _argument((WRITTEN, *rows.shape[1:]), rows.dtype), whole)
+    write = _compiled(_write, whole, written, _argument((WRITTEN,), np.int32))
     return FixedPrograms(key_of(of, shapes), shapes, states, best, similar, write)
 
 
@@ -149,31 +174,47 @@ def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield np.pad(block, [(0, WRITTEN - len(block)), *[(0, 0)] * (rows.ndim - 1)])
 
 
-def _best_of(of: Answering, pool: int, masked: bool) -> Callable[..., Any]:
-    score = scores_of(of)
+def _best_of(of: Answering, shapes: Shapes, masked: bool) -> Callable[..., Any]:
+    score, capacity, pool = scores_of(of), shapes.capacity, shapes.pool
+    large = capacity > WHOLE
+    block = min(capacity, GATED_BLOCK if of.model.gated else BLOCK) if large else capacity
 
     def best(
         parameters: Any, person: Any, items: Any, is_open: jax.Array, left_out: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        scores = jnp.where(is_open, score(parameters, person, items), -jnp.inf)
-        if masked:
-            scores = jnp.where(left_out, -jnp.inf, scores)
-        else:
+    ) -> Best:
+        def of_block(first: jax.Array) -> jax.Array:
+            def rows_of(whole: jax.Array, axis: int = 0) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(whole, first, block, axis)
+
+            scores = score(parameters, person, jax.tree.map(rows_of, items))
+            scores = jnp.where(rows_of(is_open), scores, -jnp.inf)
+            if masked:
+                return jnp.where(rows_of(left_out, 1), -jnp.inf, scores)
             people = jnp.arange(scores.shape[0])[:, None]
-            there = jnp.where(left_out < 0, scores.shape[1], left_out)
-            scores = scores.at[people, there].set(-jnp.inf, mode="drop")
-        return jax.lax.top_k(scores, pool)
+            there = jnp.where(left_out < first, block, left_out - first)
+            return scores.at[people, there].set(-jnp.inf, mode="drop")
 
-    return best
+        return top_k_in_blocks(of_block, capacity, pool, block)
+
+    def best_products(
+        _: Any, states: jax.Array, vectors: jax.Array, is_open: jax.Array, left_out: jax.Array
+    ) -> Best:
+        return top_products(states, vectors, jnp.where(is_open, 1.0, jnp.nan), left_out, pool)
+
+    return best_products if large and not masked and not of.model.gated else best
 
 
-def _similar_of(pool: int) -> Callable[..., Any]:
+def _similar_of(shapes: Shapes) -> Callable[..., Any]:
     def similar(
-        unit: jax.Array, rows: jax.Array, is_open: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        cosines = jnp.where(is_open, unit[rows] @ unit.T, -jnp.inf)
+        vectors: jax.Array, inverse: jax.Array, rows: jax.Array, is_open: jax.Array
+    ) -> Best:
+        unit = vectors[rows] * inverse[rows, None]
+        if shapes.capacity > WHOLE:
+            factors = jnp.where(is_open, inverse, jnp.nan)
+            return top_products(unit, vectors, factors, rows[:, None], shapes.pool)
+        cosines = jnp.where(is_open, (unit @ vectors.T) * inverse, -jnp.inf)
         cosines = cosines.at[jnp.arange(len(rows)), rows].set(-jnp.inf)
-        return jax.lax.top_k(cosines, pool)
+        return top_k(cosines, shapes.pool)
 
     return similar
 

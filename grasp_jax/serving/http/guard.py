@@ -23,6 +23,7 @@ ALWAYS = (*PROBES, "/metrics")  # and those that are answered however many other
 ROUTES = (
     *OPEN,
     "/recommend",
+    "/compare",
     "/similar",
     "/items",
     "/reload",
@@ -153,14 +154,8 @@ class Guard:
 
 async def refuse(error: Exception, send: Send) -> None:
     """Answers with one line; of a fault of ours nothing but that it is one."""
-    status = (
-        error.status if isinstance(error, Refused) else 422 if isinstance(error, UserError) else 500
-    )
-    said = (
-        str(error)
-        if isinstance(error, UserError)
-        else "a fault of the service, not of the request; its log says more under the x-request-id of this answer"
-    )
+    refused = as_refused(error)
+    status, said = refused.status, str(refused)
     body = json.dumps({"error": said}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += {
@@ -171,6 +166,18 @@ async def refuse(error: Exception, send: Send) -> None:
     }.get(status, [])
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def as_refused(error: Exception) -> Refused:
+    """What the caller is told of an error."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, UserError):
+        return Refused(422, str(error))
+    return Refused(
+        500,
+        "a fault of the service, not of the request; its log says more under the x-request-id of this answer",
+    )
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

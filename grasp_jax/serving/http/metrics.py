@@ -54,6 +54,11 @@ class Metrics:
             "1 for the first model served, one more for each loaded since",
             registry=own,
         )
+        self.recall = Gauge(
+            "grasp_serve_recall",
+            "share of the ten best items that a search finds, as measured at the start",
+            registry=own,
+        )
 
     def page(self) -> bytes:
         """In the text format of Prometheus."""

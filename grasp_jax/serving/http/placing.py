@@ -14,6 +14,7 @@ from grasp_jax.serving.http.fixed_programs import (
     LEFT_OUT,
     WRITTEN,
     FixedPrograms,
+    Placed,
     Shapes,
     blocks,
     capacity_for,
@@ -23,6 +24,8 @@ from grasp_jax.serving.http.fixed_programs import (
 from grasp_jax.serving.http.snapshot import Snapshot
 from grasp_jax.serving.programs import VECTORS, answering, without_kernels
 from grasp_jax.serving.vectors import item_vectors
+
+ALIGNED = 64  # bytes
 
 
 def shapes_of(
@@ -63,12 +66,11 @@ def take_snapshot(
       UserError: gates ask with other vectors at each place of a history.
     """
     artifact = without_kernels(artifact)
-    of, placed = answering(artifact), place(artifact)
-    vectors = (
-        item_vectors(artifact, placed.params, placed.features)
-        if artifact.gated
-        else of.items[VECTORS]
-    )
+    placed = place(artifact)
+    params, of = placed.params, answering(artifact, placed)
+    alone = item_vectors(artifact, params, placed.features) if artifact.gated else None
+    del placed  # features are as large as the vectors that were made of them
+    vectors = of.items[VECTORS] if alone is None else alone
     shapes = shapes._replace(width=vectors.shape[1])
     programs: FixedPrograms | None
     if earlier is not None and earlier.programs.key == key_of(of, shapes):
@@ -77,17 +79,23 @@ def take_snapshot(
         programs = compile_programs(of, shapes, goes_on)
     if programs is None:
         return None
+    inverse = _filled(_inverse(vectors), shapes.capacity)
+    del vectors
     items: dict[str, jax.Array] = {
-        name: _filled(rows, shapes.capacity) for name, rows in of.items.items()
+        name: _filled(of.items.pop(name), shapes.capacity) for name in list(of.items)
     }
+    catalogue = (
+        Placed(items[VECTORS], None, inverse)
+        if alone is None
+        else Placed(items, _filled(alone, shapes.capacity), inverse)
+    )
     made = Snapshot(
         artifact=artifact,
         base=artifact,
-        params=placed.params,
+        params=params,
         programs=programs,
         parameters={name: jnp.asarray(array) for name, array in of.parameters.items()},
-        items=items if artifact.gated else items[VECTORS],
-        unit=_filled(_unit(vectors), shapes.capacity),
+        placed=catalogue,
         removed=frozenset(),
         number=1 if earlier is None else earlier.number + 1,
     )
@@ -107,7 +115,9 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         larger = snapshot.programs.shapes._replace(capacity=capacity_for(last))
         grown = take_snapshot(artifact, larger)
         assert grown is not None
-        return dataclasses.replace(grown, removed=snapshot.removed, number=snapshot.number)
+        return dataclasses.replace(
+            grown, removed=snapshot.removed, number=snapshot.number, index=snapshot.index
+        )
     vectors = _vectors_of_new(snapshot, artifact.features[first:last])
     given: Any = vectors
     if artifact.gated:
@@ -116,8 +126,9 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         for name in ("items", "items_similar"):
             rounded = np.asarray(artifact.tables[name][first:last]).astype(dtype)
             given[name] = rounded.astype(np.float32)
-    whole = (snapshot.items, snapshot.unit)
-    leaves, structure = jax.tree.flatten((given, _unit(vectors)))
+    whole = snapshot.placed
+    new = Placed(given, vectors if artifact.gated else None, _inverse(vectors))
+    leaves, structure = jax.tree.flatten(new)
     nowhere = snapshot.programs.shapes.capacity
     for begin, block in zip(
         range(first, last, WRITTEN), zip(*map(blocks, leaves), strict=True), strict=True
@@ -125,8 +136,7 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
         at = np.arange(begin, begin + WRITTEN, dtype=np.int32)
         at[at >= last] = nowhere
         whole = snapshot.programs.write(whole, jax.tree.unflatten(structure, block), at)
-    items, unit = whole
-    return dataclasses.replace(snapshot, artifact=artifact, items=items, unit=unit)
+    return dataclasses.replace(snapshot, artifact=artifact, placed=whole)
 
 
 def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
@@ -145,8 +155,8 @@ def _warm(snapshot: Snapshot) -> Snapshot:
     for (b, length), states in programs.states.items():
         asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
         if snapshot.artifact.gated:
-            asked += [np.zeros((b, snapshot.items["items"].shape[1]), np.float32)] * 2
-        person = states(snapshot.parameters, snapshot.items, *asked)
+            asked += [np.zeros((b, snapshot.placed.items["items"].shape[1]), np.float32)] * 2
+        person = states(snapshot.parameters, snapshot.placed.items, *asked)
         for masked in (False, True):
             left_out = (
                 np.zeros((b, shapes.capacity), bool)
@@ -154,19 +164,26 @@ def _warm(snapshot: Snapshot) -> Snapshot:
                 else np.full((b, LEFT_OUT), -1, np.int32)
             )
             found = programs.best[b, masked](
-                snapshot.parameters, person, snapshot.items, snapshot.is_open, left_out
+                snapshot.parameters, person, snapshot.placed.items, snapshot.is_open, left_out
             )
             jax.block_until_ready(found)
         snapshot.nearest([0] * b)
     return snapshot
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one, as `vectors.nearest_items` compares them."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+def _inverse(vectors: np.ndarray) -> np.ndarray:
+    """[n] float32 one over the length of each row, as `vectors.nearest_items` has it."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return np.asarray(1.0 / np.maximum(lengths, 1e-12), np.float32)
 
 
 def _filled(rows: np.ndarray, capacity: int) -> jax.Array:
-    """[V, ...] rows filled up with zeros, on the device."""
-    return jnp.asarray(np.pad(rows, [(0, capacity - len(rows)), *[(0, 0)] * (rows.ndim - 1)]))
+    """[V, ...] rows filled up with zeros, on the device; on a CPU in memory that is not copied, for it begins where XLA wants it."""
+    shape = (capacity, *rows.shape[1:])
+    size = rows.dtype.itemsize * int(np.prod(shape))
+    room = np.empty(size + ALIGNED, np.uint8)
+    begin = -room.ctypes.data % ALIGNED
+    whole = room[begin : begin + size].view(rows.dtype).reshape(shape)
+    whole[: len(rows)] = rows
+    whole[len(rows) :] = 0
+    return jnp.asarray(whole)

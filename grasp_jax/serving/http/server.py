@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -33,7 +34,11 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    path: pathlib.Path, data: str | None, settings: Settings, address: tuple[str, int]
+    path: pathlib.Path,
+    data: str | None,
+    settings: Settings,
+    address: tuple[str, int],
+    compare: pathlib.Path | None = None,
 ) -> int:
     """Serves until SIGTERM or Ctrl-C; the exit status.
 
@@ -42,6 +47,7 @@ def serve(
       data: a folder whose users a saved model is to know.
       settings: of the service.
       address: host and port.
+      compare: path of a second model for the page; None: there is none.
 
     Raises:
       UserError: the address is taken or not of this machine, or there is no model that could be served.
@@ -49,11 +55,14 @@ def serve(
     _end_at_once()
     log = _log()
     with _listening(*address) as listening:
-        source = open_source(path, data)
-        if source.artifact.gated:
-            check_one_query(source.artifact)
-        service = Service(settings, path, data, log)
-        server = _made(service, source)
+        paths = [path] if compare is None else [path, compare]
+        opened = []
+        for own in paths:
+            source = open_source(own, data)
+            if source.artifact.gated:
+                check_one_query(source.artifact)
+            opened.append((Service(settings, own, data, log), source))
+        server = _made(opened)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
         signal.signal(signal.SIGTERM, lambda *_: None)  # which the server raises again at its end
@@ -69,30 +78,35 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _made(service: Service, source: Source) -> _Server:
-    """The server, which loads the model in a thread once it listens."""
+def _made(opened: Sequence[tuple[Service, Source]]) -> _Server:
+    """The server, which loads the models, one or two, in a thread once it listens."""
     tasks: set[asyncio.Task[None]] = set()
+    services = [service for service, _ in opened]
+    first = services[0]
 
     async def load() -> None:
         try:
-            if await asyncio.to_thread(service.load, source):
-                _spare_the_collector()
-                service.log.event("ready", items=len(service.served.snapshot.by_popularity))
+            for service, source in opened:
+                if not await asyncio.to_thread(service.load, source):
+                    return
+            _spare_the_collector()
+            first.log.event("ready", items=len(first.served.snapshot.by_popularity))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             server.status, server.should_exit = REFUSED, True
         except Exception as error:
-            service.log.fault(error)
+            first.log.fault(error)
             server.status, server.should_exit = FAULT, True
 
     async def start() -> None:
         tasks.add(asyncio.create_task(load()))
 
     async def stop() -> None:
-        await asyncio.to_thread(service.stop)
+        for service in services:
+            await asyncio.to_thread(service.stop)
         await asyncio.gather(*tasks)
 
-    app = create_app(service, start, stop)
+    app = create_app(first, start, stop, *services[1:])
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -101,7 +115,7 @@ def _made(service: Service, source: Source) -> _Server:
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=GRACE,
-        http=connections(service.settings.limits.body_seconds),
+        http=connections(first.settings.limits.body_seconds),
     )
     server = _Server(config)
     return server

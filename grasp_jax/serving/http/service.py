@@ -15,6 +15,7 @@ from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
 from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.finding import items_with, most_alike
+from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of, take_snapshot
 from grasp_jax.serving.http.requests import NewItems, Recommend, Refused, Reload, Similar, shown
@@ -246,14 +247,22 @@ class Service:
             source.artifact, settings.batch_sizes, settings.lengths, settings.limits.k
         )
         snapshot = take_snapshot(source.artifact, shapes, old, lambda: not self._stopping.is_set())
-        return None if snapshot is None else Served(snapshot, source.users)
+        if snapshot is None:
+            return None
+        if settings.recall is not None:
+            histories = [] if source.users is None else source.users.some_histories(PEOPLE)
+            snapshot = with_index(snapshot, settings.recall, histories)
+            assert snapshot.index is not None
+            self.log.event("index", recall=snapshot.index.recall, leaves=snapshot.index.leaves)
+        return Served(snapshot, source.users)
 
     def _serve(self, served: Served) -> None:
         """From now on; what is made when it is first read is made here, and not by the next request."""
         snapshot = served.snapshot
-        snapshot.is_open, snapshot.unit_rows, snapshot.catalogue.rows  # noqa: B018
+        snapshot.is_open, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
         self.metrics.items.set(len(snapshot.by_popularity))
         self.metrics.model.set(served.snapshot.number)
+        self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
         self._served = served
 
     async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
@@ -299,7 +308,7 @@ class Service:
 
 def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
     """The result of a person with a known item; `answer` may hold more items than were asked for."""
-    answer = diversified(answer, snapshot.unit_rows, asked.k, asked.diversity)
+    answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
     items = listed(answer, snapshot)
     if asked.why:
         for item, row in zip(items, answer.items.tolist(), strict=True):

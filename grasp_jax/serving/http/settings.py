@@ -61,6 +61,7 @@ class Settings:
       token: bearer token that requests must bring; None: none is needed.
       models: folder below which `POST /reload` may name a model; None: it may name none.
       log_requests: whether each request leaves a line.
+      recall: share of the best items that approximate search must find; None: search is exact.
     """
 
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -69,6 +70,7 @@ class Settings:
     token: str | None = dataclasses.field(default=None, repr=False)
     models: pathlib.Path | None = None
     log_requests: bool = True
+    recall: float | None = None
 
 
 def read_token(environment: Mapping[str, str] = os.environ) -> str | None:

@@ -13,7 +13,8 @@ from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.export import filled_up
 from grasp_jax.serving.histories import query_vectors
-from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms
+from grasp_jax.serving.http.approximate import Index
+from grasp_jax.serving.http.fixed_programs import LEFT_OUT, FixedPrograms, Placed
 
 NO_ROWS = np.empty(0, np.int32)
 
@@ -44,10 +45,10 @@ class Snapshot:
       params: parameters of `base` on the device.
       programs: compiled.
       parameters: what programs read of the parameters, on the device.
-      items: what programs read of items, filled up to the capacity, on the device.
-      unit: [C, D] float32 item vectors of length one, on the device.
+      placed: the items, filled up to the capacity, on the device.
       removed: rows that are not recommended.
       number: 1 for the first model of a service, one more for each that is loaded.
+      index: for approximate search; None: answers are exact.
     """
 
     artifact: Artifact
@@ -55,10 +56,10 @@ class Snapshot:
     params: Any
     programs: FixedPrograms
     parameters: Mapping[str, jax.Array]
-    items: Any
-    unit: jax.Array
+    placed: Placed
     removed: frozenset[int]
     number: int
+    index: Index | None = None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -78,14 +79,21 @@ class Snapshot:
         return jnp.asarray(self.served)
 
     @functools.cached_property
-    def unit_rows(self) -> np.ndarray:
-        """[C, D] `unit` on the host; on a CPU the same memory."""
-        return np.asarray(self.unit)
+    def vectors(self) -> np.ndarray:
+        """[C, D] item vectors on the host; on a CPU the same memory."""
+        return np.asarray(self.placed.vectors)
+
+    def unit(self, rows: np.ndarray) -> np.ndarray:
+        """[n, D] vectors of length one of item rows [n]."""
+        vectors: np.ndarray = self.vectors[rows]
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        found: np.ndarray = vectors / np.maximum(lengths, 1e-12)
+        return found
 
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
         """[V] rows that may be recommended, the most bought ones first."""
-        order = np.argsort(-self.catalogue.counts, kind="stable").astype(np.int32)
+        order = self.catalogue.by_count
         kept: np.ndarray = order[self.served[order]]
         return kept
 
@@ -120,6 +128,17 @@ class Snapshot:
         lengths = np.ones(size, np.int32)
         lengths[: len(people)] = [len(own) for own in newest]
         queries = [_rows(own, size) for own in self._queries(people)] if self.artifact.gated else []
+        known = self.programs.states[size, length](
+            self.parameters, self.placed.items, histories, lengths, *queries
+        )
+        if self.index is not None and not masked:
+            states = np.asarray(known)[: len(people)]
+            served, unwanted = (
+                self.served[: len(self.catalogue.ids)],
+                [own.left_out for own in people],
+            )
+            if found := self.index.answer(states, self.vectors, served, unwanted, shapes.pool):
+                return found
         left_out: np.ndarray
         if masked:
             left_out = np.zeros((size, shapes.capacity), bool)
@@ -132,13 +151,10 @@ class Snapshot:
             left_out = np.full((size, LEFT_OUT), -1, np.int32)
             for line, person in zip(left_out, people, strict=False):
                 line[: len(person.left_out)] = person.left_out
-        known = self.programs.states[size, length](
-            self.parameters, self.items, histories, lengths, *queries
+        best = self.programs.best[size, masked](
+            self.parameters, known, self.placed.items, self.is_open, left_out
         )
-        found = self.programs.best[size, masked](
-            self.parameters, known, self.items, self.is_open, left_out
-        )
-        return _answers(found, len(people))
+        return _answers(best, len(people))
 
     def nearest(self, rows: Sequence[int]) -> list[Answer]:
         """The items nearest to each of some items, and their cosines."""
@@ -147,7 +163,8 @@ class Snapshot:
             part = rows[len(found) : len(found) + size]
             asked = np.zeros(size, np.int32)
             asked[: len(part)] = part
-            cosines = self.programs.similar[size](self.unit, asked, self.is_open)
+            vectors, inverse = self.placed.vectors, self.placed.inverse
+            cosines = self.programs.similar[size](vectors, inverse, asked, self.is_open)
             found += _answers(cosines, len(part))
         return found
 

@@ -1,5 +1,6 @@
 """What a service is started on: a saved model or a workdir, and the users that it knows by their ids."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -68,6 +69,15 @@ class UsersOfData:
             queries = own, similar
         history = self._log.items[self._log.offsets[row] : self._log.offsets[row + 1]]
         return Known(self._rows(history), self._rows(self._low[first:last, 1]), queries)
+
+    def some_histories(self, count: int) -> list[np.ndarray]:
+        """Item rows of some users, oldest first, the same users each time; of users with a known item alone."""
+        offsets, order = (
+            self._log.offsets,
+            np.random.default_rng(0).permutation(self._log.num_users),
+        )
+        found = (self._rows(self._log.items[offsets[row] : offsets[row + 1]]) for row in order)
+        return list(itertools.islice((own for own in found if len(own)), count))
 
     def _rows(self, items: np.ndarray) -> np.ndarray:
         rows: np.ndarray = self._row_of_item[items]

@@ -1,0 +1,190 @@
+"""How many kernels a training step launches on an H100, counted without one: python -m benchmarks.kernels_of_a_step [--models=...]
+
+Compiles each method on each backbone at paper Beauty's shape (`benchmarks.h100`), counts what a step launches and how many of these
+wait for one another, and keeps the counts in benchmarks/results/kernels-h100.json; the table in docs/kernels.md is made of them
+(`python -m benchmarks.sections.launches`). Histories are synthetic ones of Beauty's lengths: counts are the same on every machine.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import h100
+from benchmarks.arguments import names_of, parser_of
+from benchmarks.launches import count
+from benchmarks.lengths import BEAUTY_ITEMS, BEAUTY_USERS, QUICK_ITEMS, QUICK_USERS, synthetic_log
+from benchmarks.record import RESULTS, run, save, table
+from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, temporary_bytes
+from grasp_jax.config import Config
+from grasp_jax.data.split import Split, leave_one_out
+from grasp_jax.machine import commit
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.batch import Tables
+from grasp_jax.models.frozen import USER_TABLES, Bank, asked_with
+from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.parallel.mesh import make_mesh
+from grasp_jax.training.replicas import per_replica
+from grasp_jax.training.snapshot import initial_snapshot
+from grasp_jax.training.step import TrainState, make_train_steps
+from grasp_jax.training.training_set import Sources, TrainingSet, training_set
+
+STEPS = 8  # of the dispatch; more of them change no count
+NARROW = 2  # width of the users' rows that are made, of which only the shape is asked for
+RECORD = RESULTS / "kernels-h100.json"
+COUNTED = ("grasp", "plain", "grasp_plus", "sasrec_ce")
+BY_KERNELS = ("grasp-sasrec", "plain-sasrec")
+MODELS = (
+    *(f"{method}-{backbone}" for method in COUNTED for backbone in BACKBONES),
+    *(f"{name}-pallas" for name in BY_KERNELS),
+)
+
+
+class Workload:
+    """What all models are compiled for."""
+
+    def __init__(self, quick: bool = False) -> None:
+        users, items = (QUICK_USERS, QUICK_ITEMS) if quick else (BEAUTY_USERS, BEAUTY_ITEMS)
+        self.sizes: Sizes = QUICK if quick else SHAPES["beauty"]
+        self.config: Config = config_of(self.sizes)
+        self.split: Split = leave_one_out(synthetic_log(users, items), self.sizes.max_length)
+
+    @functools.cached_property
+    def bank(self) -> Bank:
+        """Random rows in place of the four tables of a knowledge bank."""
+        log, rng = self.split.log, np.random.default_rng(0)
+        items = rng.standard_normal((log.num_items, self.sizes.width), np.float32)
+        users = rng.standard_normal((log.num_users, NARROW), np.float32)
+        return {"items": items, "items_similar": items, "users": users, "users_similar": users}
+
+    def training(self, name: str) -> TrainingSet:
+        """What a run of one of `MODELS` would train; in place of its frozen tables only their shapes."""
+        method, backbone, kernels = (*name.split("-"), "auto")[:3]
+        config = self.config.with_fields({"kernels": kernels}).for_method(method)
+        tables: dict[str, np.ndarray] = {}
+        if METHODS[method].needs_bank:
+            facts = Facts(config.model, self.split.item_counts, split=self.split)
+            tables = {own.name: own.rows for own in METHODS[method].tables(self.bank, facts)}
+        gated = METHODS[method].gated(config.model)
+        if gated:
+            asked = asked_with(config.model.gate_query, self.bank, self.split)
+            tables |= {own.name: own.rows for own in asked}
+        width = self.sizes.width if METHODS[method].needs_bank else 0
+        narrow = {name: rows[:, :NARROW] for name, rows in tables.items()} if gated else {}
+        sources = Sources(self.split, narrow, width, make_mesh(), valid=None)
+        training = training_set(config, method, backbone, sources)
+        shapes = {
+            name: jax.ShapeDtypeStruct(
+                (len(rows), width) if name in USER_TABLES else rows.shape, rows.dtype
+            )
+            for name, rows in tables.items()
+        }
+        return dataclasses.replace(training, data=dataclasses.replace(training.data, tables=shapes))
+
+
+def compiled_step(training: TrainingSet) -> Any:
+    """The executable of `STEPS` steps of one model, for an H100."""
+    data, model = training.data, training.model
+
+    def state_of(tables: Tables) -> TrainState:
+        own = dataclasses.replace(data, tables=tables)
+        return initial_snapshot(model, training.replicas, own).state
+
+    packing = data.packing
+    slots = jax.ShapeDtypeStruct((1, STEPS, packing.num_rows, packing.row_length), jnp.int32)
+    return h100.compile_for(
+        lambda *given: make_train_steps(model, data.shape, data.loss)(*given),
+        jax.eval_shape(state_of, data.tables),
+        data.device,
+        data.tables,
+        slots,
+        per_replica(training.replicas),
+        jax.ShapeDtypeStruct((), jnp.int32),
+        donate_argnums=0,
+    )
+
+
+def count_model(work: Workload, name: str) -> dict[str, Any]:
+    """Compiles one of `MODELS` and counts."""
+    training = work.training(name)
+    compiled = compiled_step(training)
+    return {
+        "model": name,
+        "commit": commit(),
+        "projection": training.model.projection,
+        **count(compiled.as_text())._asdict(),
+        "temporary_bytes": temporary_bytes(compiled),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Counts each model, prints, and writes JSON."""
+    parser = parser_of("kernels_of_a_step", __doc__)
+    everything = ",".join(MODELS)
+    about = "comma separated METHOD-BACKBONE, or METHOD-BACKBONE-pallas with config.kernels=pallas"
+    parser.add_argument("--models", default=everything, help=about)
+    given = parser.parse_args(arguments)
+    names = names_of(parser, "--models", given.models, MODELS)
+    h100.device()
+    work = Workload(given.quick)
+    rows = []
+    for name in names:
+        rows.append(count_model(work, name))
+        print(show(rows[-1:]), flush=True)
+    path = given.out or (None if given.quick else RECORD)
+    if path is not None:
+        save(path, {**what_of(work), "models": merged(path, rows)})
+        print(f"written to {path}")
+    most = max(rows, key=lambda row: row["kernels"])
+    print(f"{most['model']} launches the most kernels a step: {most['kernels']}")
+
+
+def merged(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that were counted now, and of other models those that the record has, in the order of `MODELS`."""
+    known = json.loads(path.read_text())["models"] if path.exists() else []
+    by_name = {row["model"]: row for row in (*known, *rows)}
+    return [by_name[name] for name in MODELS if name in by_name]
+
+
+def what_of(work: Workload) -> dict[str, Any]:
+    """When, of what and by which compiler; the commit is with each row, for some may be counted anew."""
+    packages = ("jax", "jaxlib", "jax-cuda12-plugin", "flax", "optax")
+    log = work.split.log
+    return {
+        "benchmark": "kernels_of_a_step",
+        "date": time.strftime("%Y-%m-%d"),
+        "device": "H100 that is compiled for, with no autotuning",
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "sizes": {**work.sizes._asdict(), "users": log.num_users, "items": log.num_items},
+    }
+
+
+def show(rows: Sequence[dict[str, Any]]) -> str:
+    """A table for the terminal."""
+    header = ["model", "kernels", "chain", "temporaries, MiB", "of which"]
+    return table(
+        header,
+        [
+            [
+                row["model"],
+                str(row["kernels"]),
+                str(row["chain"]),
+                f"{row['temporary_bytes'] / 2**20:.0f}",
+                ", ".join(f"{stage} {number}" for stage, number in sorted(row["stages"].items())),
+            ]
+            for row in rows
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,110 @@
+"""One stage of `benchmarks.reading` in a process of its own: python -m benchmarks.reading_stages FILE --stage=read|prepare
+
+Prints one line of JSON. Seconds are those of the processor, of all threads of this process together, so that neighbours on the machine
+cost nothing; peaks count the program, its libraries and mapped files.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peak_memory import peak_bytes
+from grasp_jax.config import DataConfig
+from grasp_jax.data.dataset import data_settings, load_dataset
+from grasp_jax.data.negatives import draw_candidates, exclusion_index
+from grasp_jax.data.packing import pack, pack_in_blocks, plan_packing, stratified_batches
+from grasp_jax.data.split import Split, make_split, without_sated
+from grasp_jax.evaluation.seen import seen_pairs
+
+NEGATIVES, ASKED, BATCH, BLOCK = 100, 100_000, 128, 128
+
+
+class Costs:
+    """Processor seconds of each step, and the peak at its end."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, dict[str, float]] = {}
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Notes what is done within."""
+        started = time.process_time()
+        yield
+        seconds = time.process_time() - started
+        self.steps[name] = {"cpu_seconds": seconds, "peak_bytes": peak_bytes()}
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Reads and builds the log of a file."""
+    config, start, costs = _settings(path), peak_bytes(), Costs()
+    with costs.of("read and build"):
+        log = load_dataset(config).log
+    return {
+        "start_bytes": start,
+        "users": log.num_users,
+        "items": log.num_items,
+        "interactions": log.num_interactions,
+        "fingerprint": log.fingerprint(),
+        "steps": costs.steps,
+    }
+
+
+def prepare(path: pathlib.Path) -> dict[str, Any]:
+    """Everything that is done before the first step but vectors: also the split, an epoch, and what validation and test ask."""
+    config, start, costs = _settings(path), peak_bytes(), Costs()
+    with costs.of("read and build"):
+        log = load_dataset(config).log
+    with costs.of("fingerprint"):
+        log.fingerprint()
+    with costs.of("split"):
+        split, _ = without_sated(make_split(config, log), NEGATIVES)
+    with costs.of("batches and packing of an epoch"):
+        _epoch(split)
+    with costs.of("exclusion index of training"):
+        exclusion_index(log, log.offsets[:-1], split.train.end)
+    _questions(split, costs)
+    return {"start_bytes": start, "interactions": log.num_interactions, "steps": costs.steps}
+
+
+def _epoch(split: Split) -> None:
+    users = np.flatnonzero(split.train.lengths > 1)
+    packing = plan_packing(split.train, users, BATCH)
+    rng = np.random.default_rng(0)
+    pack(split.train, stratified_batches(split.train.lengths, users, BATCH, rng), packing)
+
+
+def _questions(split: Split, costs: Costs) -> None:
+    """What `ASKED` users are asked in validation: exclusions, stored negatives, queries, packed blocks, what they have seen."""
+    log, everyone = split.log, split.valid.evaluated
+    with costs.of("exclusion index of evaluation"):
+        index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
+    kept = np.sort(np.random.default_rng(1).choice(len(everyone), min(ASKED, len(everyone)), False))
+    with costs.of("stored negatives"):
+        draw_candidates(index, everyone, NEGATIVES, 0)[kept]
+    with costs.of("packed questions"):
+        batches, _, _ = pack_in_blocks(split.valid, everyone[kept], BLOCK)
+    with costs.of("seen pairs"):
+        seen_pairs(log, split.valid, batches)
+
+
+def _settings(path: pathlib.Path) -> DataConfig:
+    return data_settings({"path": str(path)})
+
+
+def main() -> None:
+    """Runs the stage and prints its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("path", type=pathlib.Path)
+    parser.add_argument("--stage", choices=("read", "prepare"), required=True)
+    given = parser.parse_args()
+    print(json.dumps({"read": read, "prepare": prepare}[given.stage](given.path)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The table of docs/kernels.md that says how many kernels a step launches: python -m benchmarks.sections.launches writes it."""
+
+import json
+import pathlib
+from typing import Any
+
+from benchmarks.kernels_of_a_step import RECORD
+from benchmarks.record import run
+from benchmarks.trace import OTHER, STAGES
+from grasp_jax.files import write_text
+from grasp_jax.report.formats import markdown
+from grasp_jax.report.tables import Table
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "kernels.md"
+BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
+
+
+def launches(record: dict[str, Any]) -> Table:
+    """Kernels a step of each model, the longest chain, temporaries, and kernels of each stage."""
+    sizes, versions = record["sizes"], record["versions"]
+    stages = [*STAGES, OTHER]
+    body = [
+        [
+            row["model"],
+            str(row["kernels"]),
+            str(row["chain"]),
+            f"{row['temporary_bytes'] / 2**20:,.0f}",
+            *(str(row["stages"].get(stage, 0)) for stage in stages),
+        ]
+        for row in record["models"]
+    ]
+    note = (
+        f"`python -m benchmarks.kernels_of_a_step`: compiled for an H100 without one, so without autotuning; B={sizes['batch_size']}, "
+        f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, {sizes['users']:,} users of paper Beauty's lengths, "
+        f"{sizes['items']:,} items. A chain is kernels of which each waits for the one before; a model with -pallas has "
+        f"`--config.kernels=pallas`. jaxlib {versions['jaxlib']}, commit "
+        f"{', '.join(sorted({(row['commit'] or 'unknown')[:7] for row in record['models']}))}"
+    )
+    header = ["model", "kernels", "chain", "temporaries, MiB", *stages]
+    return Table("launches", "Kernels that a training step launches", header, body, note)
+
+
+def page(text: str, record: dict[str, Any]) -> str:
+    """A page whose part between the two marks is the table."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + markdown(launches(record)) + END + rest.split(END)[1]
+
+
+def write() -> None:
+    """The table into the page."""
+    record = json.loads(RECORD.read_text())
+    write_text(PAGE, page(PAGE.read_text(encoding="utf-8"), record))
+
+
+if __name__ == "__main__":
+    run(write)

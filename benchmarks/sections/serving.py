@@ -1,0 +1,72 @@
+"""Answers to requests and to many users at once, beside rivals."""
+
+from typing import Any
+
+from benchmarks.record import machine_line
+from grasp_jax.report.tables import Table
+
+MIB = 2**20
+
+
+def serving(record: dict[str, Any]) -> Table:
+    """Requests a second, times at half of the largest load, and memory."""
+    body = [
+        [
+            f"{own['service']}, {own['items']:,} items",
+            f"{own['largest_per_second']:,.0f}",
+            *(_number(own["at_half"][name], "{:,.1f}") for name in ("p50_ms", "p99_ms")),
+            _statuses(own["at_half"]),
+            _statuses(own.get("under_reload")),
+            f"{own['ready_seconds']:,.0f}",
+            f"{own['peak_bytes'] / MIB:,.0f}",
+            _number(own.get("memory", {}).get("bytes_per_minute"), "{:+,.1f}", MIB),
+        ]
+        for own in record["services"]
+    ]
+    note = (
+        f"`python -m benchmarks.serving`: service and load ({record['load_by']}) share the cores; histories of 1 to "
+        f"{record['length']} items, {record['k']} items each. p50 and p99 are of {record['seconds']:g} s at half of the largest "
+        f"rate. {machine_line(record)}"
+    )
+    header = [
+        "service",
+        "requests/s at most",
+        "p50 at half of that, ms",
+        "p99, ms",
+        "answers at half",
+        "answers while the model is loaded again",
+        "start, s",
+        "MiB at most",
+        "MiB a minute, second half of that load",
+    ]
+    return Table("serving", "Answers by HTTP", header, body, note)
+
+
+def batch(record: dict[str, Any]) -> Table:
+    """Users a second of one call for many users."""
+    body = [
+        [
+            f"{own['library']}, {own['items']:,} items",
+            f"{own['users']:,}",
+            f"{own['users_per_second']:,.0f}",
+        ]
+        for own in record["libraries"]
+    ]
+    note = (
+        f"`python -m benchmarks.serving_batch`: SASRec, D={record['features']}, histories of up to {record['length']} items, which are "
+        f"left out; {record['k']} items each; the second of two calls. {machine_line(record)}"
+    )
+    header = ["`recommend`", "users", "users/s"]
+    return Table("serving-batch", "Recommendations for many users in one call", header, body, note)
+
+
+def _number(value: float | None, form: str, unit: float = 1.0) -> str:
+    return "-" if value is None else form.format(value / unit)
+
+
+def _statuses(load: dict[str, Any] | None) -> str:
+    """Such as "200: 11,391"."""
+    if load is None:
+        return "-"
+    there = {name: count for name, count in load["statuses"].items() if count}
+    return ", ".join(f"{name}: {count:,}" for name, count in sorted(there.items()))

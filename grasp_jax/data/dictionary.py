@@ -1,0 +1,97 @@
+"""Columns of Arrow as codes into their distinct values, a piece at a time, in memory that follows the distinct values and not the rows."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+PENDING = 1 << 21  # rows that wait to be encoded together
+
+
+class Coded(NamedTuple):
+    """A column of texts by its distinct values.
+
+    Attributes:
+      codes: [rows] int32 place of each row's value in `values`.
+      values: [n] strings or bytes, each once; all occur, in the order in which they came first.
+    """
+
+    codes: np.ndarray
+    values: pa.Array
+
+    @property
+    def null_count(self) -> int:
+        """None are missing."""
+        return 0
+
+
+class Encoder:
+    """Encodes a column of texts or bytes that arrives in pieces.
+
+    What waits is encoded behind the values that are known, so that the codes of earlier pieces stay. It waits until it is at least
+    as large as these, for they are hashed again each time.
+    """
+
+    def __init__(self) -> None:
+        self._known: pa.Array | None = None
+        self._waiting: list[pa.Array] = []
+        self._rows = 0
+        self._codes: list[np.ndarray] = []
+
+    def add(self, values: pa.Array) -> None:
+        """The next rows, without nulls, all of one type."""
+        self._waiting.append(values)
+        self._rows += len(values)
+        if self._rows >= max(PENDING, 2 * len(self._known or ())):
+            self._encode()
+
+    def finish(self) -> Coded:
+        """All rows; at least one piece was added."""
+        if self._waiting or self._known is None:
+            self._encode()
+        return Coded(np.concatenate([np.empty(0, np.int32), *self._codes]), self._known)
+
+    def _encode(self) -> None:
+        known = self._waiting[0].slice(0, 0) if self._known is None else self._known
+        parts = pa.chunked_array([known, *self._waiting]).dictionary_encode().chunks
+        codes = [int32_of(part.indices) for part in parts]  # Arrow drops pieces without rows
+        self._codes += [part.copy() for part in codes[bool(len(known)) :]]
+        self._known = parts[-1].dictionary if parts else known
+        self._waiting, self._rows = [], 0
+
+
+def coded(values: pa.ChunkedArray) -> Coded:
+    """A column of texts or categories of them, without nulls."""
+    if pa.types.is_dictionary(values.type):  # which may hold values that no row has
+        values = values.cast(values.type.value_type)
+    encoder = Encoder()
+    for part in values.chunks or [pa.nulls(0, values.type)]:
+        encoder.add(part)
+    return encoder.finish()
+
+
+def int32_of(values: pa.Array) -> np.ndarray:
+    """An int32 array without nulls as NumPy has it, which shares its memory; `to_numpy` would load pandas where there is one."""
+    whole = np.frombuffer(values.buffers()[1] or b"", np.int32)
+    return whole[values.offset : values.offset + len(values)]
+
+
+def int64_of(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """An int64 array without nulls as NumPy has it; only that of a chunked one is a copy."""
+    parts = [
+        np.frombuffer(part.buffers()[1] or b"", np.int64)[part.offset : part.offset + len(part)]
+        for part in (values.chunks if isinstance(values, pa.ChunkedArray) else [values])
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def int64_array(values: np.ndarray) -> pa.Array:
+    """[n] int64 as Arrow has it, which shares its memory."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def bytes_scalar(value: bytes) -> pa.Scalar:
+    """One value as Arrow has it; `pa.scalar` would load pandas where there is one."""
+    offsets = np.array([0, len(value)], np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(value)]
+    return pa.Array.from_buffers(pa.binary(), 1, buffers)[0]

@@ -1,0 +1,72 @@
+"""Ids as numbers of the distinct ones (dictionary encoding): a column of millions of rows holds each id once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+SPREAD = 4  # whole numbers that are so many times as many as the rows are numbered by a table, not by a sort
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """The ids of I rows.
+
+    Attributes:
+      ids: [n] distinct ids that occur, ascending, int64 or str. Of texts every one takes the room of the longest, but once alone.
+      codes: [I] int32 place of each row's id in `ids`.
+    """
+
+    ids: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def at(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Ids of some rows."""
+        found: np.ndarray = self.ids[self.codes[rows]]
+        return found
+
+    def only(self, rows: np.ndarray) -> Encoded:
+        """Of some rows alone; ids that only others have are not among its own."""
+        codes = self.codes[rows]
+        present = np.bincount(codes, minlength=len(self.ids)) > 0
+        return Encoded(self.ids[present], _places(present)[codes])
+
+
+def encoded(values: np.ndarray | Encoded) -> Encoded:
+    """[I] ids by their distinct ones; what is encoded already stays as it is."""
+    if isinstance(values, Encoded):
+        return values
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if high - low < SPREAD * len(values):
+            present = np.zeros(high - low + 1, bool)
+            present[values - low] = True
+            ids = (np.flatnonzero(present) + low).astype(values.dtype)
+            return Encoded(ids, _places(present)[values - low])
+    ids, codes = np.unique(values, return_inverse=True)
+    return Encoded(ids, codes.astype(np.int32))
+
+
+def stable_order(values: np.ndarray) -> np.ndarray:
+    """`np.argsort(values, kind="stable")` of [I]; whole numbers are sorted with their places in one 64-bit word where both fit."""
+    if values.dtype.kind == "i" and len(values):
+        low, bits = int(values.min()), max(1, (len(values) - 1).bit_length())
+        if (int(values.max()) - low).bit_length() + bits <= 63:
+            words = values.astype(np.int64)
+            words -= low
+            words <<= bits
+            words |= np.arange(len(values))
+            words.sort()
+            words &= (1 << bits) - 1
+            return words
+    return np.argsort(values, kind="stable")
+
+
+def _places(present: np.ndarray) -> np.ndarray:
+    """Of [n] marks: how many marked ones stand before each, int32."""
+    before: np.ndarray = np.cumsum(present, dtype=np.int32) - present
+    return before

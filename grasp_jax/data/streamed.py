@@ -1,0 +1,252 @@
+"""The columns that are wanted of a large CSV, TSV or Parquet table, a block at a time: what no one reads is never held.
+
+Texts that are ids are encoded as they come, times and ratings that are plain numbers become such. This is the fast way of a table that is
+all right; whatever is unusual or at fault gives None, and the whole table is read by `tables.read_table`, which names faults and rows.
+"""
+
+import gzip
+import io
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
+from grasp_jax.data.dictionary import Coded, Encoder, bytes_scalar
+from grasp_jax.data.tables import Column, Table, is_text
+from grasp_jax.errors import UserError
+
+HEAD = 1 << 20  # bytes from which the dialect is told
+BLOCK = (
+    1 << 20
+)  # bytes that are parsed at a time, of which pyarrow reads some ahead; a row must fit
+LINES = 64  # that they hold at least, where the file has as many
+ROWS = 1 << 17  # of Parquet at a time
+ID, NUMBER, TIME = "id", "number", "time"  # what a column is wanted as
+
+Wanted = Callable[[tuple[str, ...]], Mapping[str, str]]  # names -> name: ID, NUMBER or TIME
+
+
+class _Otherwise(Exception):
+    """The table is not one for this way."""
+
+
+def stream_delimited(
+    path: pathlib.Path, form: tuple[str, str], delimiter: str, wanted: Wanted
+) -> Table | None:
+    """Some columns of a CSV or TSV file; the others are None.
+
+    Args:
+      path: the file.
+      form: its format in words, and how it is compressed: ".gz", ".zst" or "".
+      delimiter: the one of its ending.
+      wanted: chooses columns; none of them: the whole table is read.
+    """
+    try:
+        with _opened(path, form[1]) as file:
+            head = file.read(HEAD)
+            if len(head) == HEAD and head.count(b"\n") < LINES:
+                return None
+            dialect = dialect_of(path, head, delimiter)
+            fields = dialect.fields
+            names = tuple(field.strip() for field in fields)
+            kinds = wanted(names)
+            escapes = dialect.quoted and dialect.delimiter == "\t"
+            if not kinds or escapes or len(set(names)) < len(names) or not all(names):
+                return None
+        columns, rows = _parsed(path, form[1], dialect, {names.index(k): kinds[k] for k in kinds})
+    except (_Otherwise, UserError, pa.ArrowException, OSError, EOFError, ValueError):
+        return None
+    notes = header_notes(dialect, delimiter)
+    found = {name: columns.get(place) for place, name in enumerate(names)}
+    return Table(path, form[0], found, rows, True, notes=notes)
+
+
+def stream_parquet(path: pathlib.Path, form: str, wanted: Wanted) -> Table | None:
+    """Some columns of a Parquet file, or of a folder of them; the others are None."""
+
+    from pyarrow import dataset as parts  # takes a while, and CSV does not need it
+
+    try:
+        partitions = "hive" if path.is_dir() else None
+        source = parts.dataset(path, format="parquet", partitioning=partitions)
+        names = tuple(source.schema.names)
+        kinds = wanted(names)
+        if not kinds or len(set(names)) < len(names):
+            return None
+        takers = {name: _Taker(kind) for name, kind in kinds.items()}
+        rows = 0
+        for batch in source.to_batches(columns=list(kinds), batch_size=ROWS):
+            rows += batch.num_rows
+            for name, taker in takers.items():
+                taker.take(batch.column(name))
+        found = {name: takers[name].column() if name in takers else None for name in names}
+    except (_Otherwise, pa.ArrowException, OSError, ValueError):
+        return None
+    return Table(path, form, found, rows)
+
+
+class _Taker:
+    """Takes a column's batches and keeps them in little room."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._encoder: Encoder | None = None
+        self._parts: list[pa.Array] = []
+
+    def take(self, values: pa.Array) -> None:
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if values.null_count or (self._parts and self._parts[0].type != values.type):
+            raise _Otherwise
+        if self._kind == ID and is_text(values.type):
+            self._encoder = self._encoder or Encoder()
+            self._encoder.add(values)
+        elif len(values) or not self._parts:
+            self._parts.append(values)
+
+    def column(self) -> Column:
+        if self._encoder is not None:
+            return self._encoder.finish()
+        if not self._parts:
+            raise _Otherwise
+        parts, self._parts = self._parts, []
+        return pa.chunked_array([pa.concat_arrays(parts)])  # one piece, which NumPy can share
+
+
+def _parsed(
+    path: pathlib.Path, compression: str, dialect: Dialect, kinds: Mapping[int, str]
+) -> tuple[dict[int, Column], int]:
+    """Columns by their place, and how many rows; reads again where a value tells that a column is no plain numbers."""
+    quoted, texts = False, frozenset[int]()
+    while True:
+        try:
+            return _read_once(path, compression, dialect, kinds, quoted, texts)
+        except _QuotedFields:
+            quoted = True
+        except _NoNumber as column:
+            texts |= {column.place}
+
+
+class _QuotedFields(Exception):
+    """A quotation mark: fields may hold line breaks, for which blocks must be cut with care."""
+
+
+class _NoNumber(Exception):
+    """A value that is no plain number."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+
+def _read_once(
+    path: pathlib.Path,
+    compression: str,
+    dialect: Dialect,
+    kinds: Mapping[int, str],
+    quoted: bool,
+    texts: frozenset[int],
+) -> tuple[dict[int, Column], int]:
+    takers = {place: _Taker(kind) for place, kind in kinds.items()}
+    rows = 0
+    for batch in _batches(path, compression, dialect, kinds, quoted):
+        rows += batch.num_rows
+        by_place = {place: batch.column(str(place)) for place in kinds}
+        for place, kind in kinds.items():
+            values = by_place[place]
+            if kind != ID and place not in texts:
+                values = _numbers(values, kind, place)
+            takers[place].take(values)
+    if not rows:
+        raise _Otherwise
+    columns = {place: taker.column() for place, taker in takers.items()}
+    if all(_holds(columns[place], dialect.fields[place]) for place in kinds):
+        raise _Otherwise  # the header may stand among the rows again
+    return columns, rows
+
+
+def _holds(column: Column, field: str) -> bool:
+    """Whether some value of a column that was not made numbers is this one."""
+    if not isinstance(column, Coded):
+        return not pa.types.is_integer(column.type)
+    return bool(pc.any(pc.equal(column.values, bytes_scalar(field.encode()))).as_py())
+
+
+def _batches(
+    path: pathlib.Path, compression: str, dialect: Dialect, kinds: Mapping[int, str], quoted: bool
+) -> Iterator[pa.RecordBatch]:
+    names = [str(place) for place in range(len(dialect.fields))]
+    chosen = [str(place) for place in kinds]
+    with _opened(path, compression) as file:
+        source = _Watched(file, dialect.begin, watches=dialect.quoted and not quoted)
+        try:
+            reader = pa.csv.open_csv(
+                pa.PythonFile(source, mode="r"),
+                read_options=pa.csv.ReadOptions(column_names=names, block_size=BLOCK),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=dialect.delimiter,
+                    quote_char='"' if dialect.quoted else False,
+                    newlines_in_values=quoted,
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=chosen,
+                    column_types=dict.fromkeys(chosen, pa.binary()),
+                    strings_can_be_null=False,
+                ),
+            )
+            yield from reader
+        except Exception:
+            if source.found:  # which pyarrow may have wrapped
+                raise _QuotedFields from None
+            raise
+
+
+class _Watched(io.RawIOBase):
+    """A file from some byte on, which notes whether it holds a quotation mark."""
+
+    def __init__(self, file: IO[bytes], begin: int, watches: bool) -> None:
+        self._file, self._watches = file, watches
+        self.found = False
+        file.read(begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        block = self._file.read(size)
+        if self._watches and b'"' in block:
+            self.found = True
+            raise _QuotedFields
+        return block
+
+
+def _numbers(values: pa.Array, kind: str, place: int) -> pa.Array:
+    """Plain whole numbers as int64, or numbers as float64, as the readers of whole columns make them.
+
+    Raises:
+      _NoNumber: some value is none.
+    """
+    try:
+        text = pc.cast(values, pa.string())
+        if kind == NUMBER:
+            return pc.cast(text, pa.float64())
+        numbers = pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        raise _NoNumber(place) from None
+    letters = np.frombuffer(values.buffers()[2] or b"", np.uint8)
+    if (letters | 0x20 == ord("x")).any():  # pyarrow takes 0x10 for 16
+        raise _NoNumber(place)
+    return numbers
+
+
+def _opened(path: pathlib.Path, compression: str) -> Any:
+    if compression == ".gz":
+        return gzip.open(path)
+    if compression == ".zst":
+        return pa.input_stream(str(path), compression="zstd")
+    return path.open("rb")

@@ -1,0 +1,155 @@
+"""What an audit found, in sentences, the worst first: red, amber or green by rules of thumb that stand beside each."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from grasp_jax.knowledge.audit.measure import Audit, Vectors
+from grasp_jax.knowledge.audit.texts import GroupTexts
+
+LEVELS = ("red", "amber", "green")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """From where on a share is a worry.
+
+    Attributes:
+      amber, red: the first values of the two levels; where `amber` is above `red`, low values are the bad ones.
+      why: what a bad value does to recommendations.
+    """
+
+    amber: float
+    red: float
+    why: str
+
+    def level(self, value: float) -> str:
+        """Of a value."""
+        sign = 1 if self.red >= self.amber else -1
+        return (
+            "red"
+            if sign * value >= sign * self.red
+            else "amber"
+            if sign * value >= sign * self.amber
+            else "green"
+        )
+
+    def said(self, unit: str = " %") -> str:
+        """The bounds in words."""
+        scale, word = (100, "from") if self.red >= self.amber else (100, "down from")
+        amber, red = (
+            f"{scale * bound:g}{unit}" if unit == " %" else f"{bound:g}"
+            for bound in (self.amber, self.red)
+        )
+        return f"amber {word} {amber}, red {word} {red}"
+
+
+EMPTY = Rule(0.05, 0.2, "such rows say nothing of their item or user")
+UNSUPPORTED = Rule(0.1, 0.3, "an invented fact pulls an item towards the wrong neighbours")
+KEPT = Rule(0.8, 0.5, "what a description leaves out cannot be used")
+NO_VECTOR = Rule(1e-9, 0.01, "a row without a vector is told apart by nothing")
+NEAR = Rule(0.05, 0.2, "text cannot tell such rows apart")
+ANISOTROPY = Rule(0.2, 0.5, "if all vectors point one way, a cosine says little")
+TIMES_CHANCE = Rule(2.0, 1.2, "neighbours that share no more than chance are no neighbours")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One sentence.
+
+    Attributes:
+      level: "red", "amber" or "green".
+      text: what was found.
+      why: why it matters, and where the levels begin.
+    """
+
+    level: str
+    text: str
+    why: str
+
+
+def findings(audit: Audit) -> list[Finding]:
+    """All findings of an audit, red before amber before green."""
+    found = [own for kind, groups in audit.texts.items() for own in _of_texts(kind, groups, audit)]
+    found += [own for kind, vectors in audit.vectors.items() for own in _of_vectors(kind, vectors)]
+    return sorted(found, key=lambda own: LEVELS.index(own.level))
+
+
+def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Finding]:
+    rows = sum(own.rows for own in groups)
+    empty = sum(own.rows * (own.na + own.refused + own.unanswered) for own in groups) / max(rows, 1)
+    found = [
+        _finding(
+            EMPTY,
+            empty,
+            f"{_percent(empty)} of the descriptions of {kind} say nothing: NA, refused or no answer.",
+        )
+    ]
+    kept = _mean([(own.kept, own.read) for own in groups])
+    if kept is not None:
+        found.append(
+            _finding(
+                KEPT, kept, f"Descriptions of {kind} keep {_percent(kept)} of the known words."
+            )
+        )
+    rated = [own for own in audit.rated if own.kind == kind]
+    if judged := sum(own.rated for own in rated):
+        share = sum(own.hallucinated for own in rated) / judged
+        found.append(
+            _finding(
+                UNSUPPORTED,
+                share,
+                f"People found an unsupported claim in {_percent(share)} of {judged:,} descriptions of {kind}.",
+            )
+        )
+    by_rule = _mean([(own.with_unsupported, own.compared) for own in groups])
+    if by_rule is not None and not judged:
+        text = (
+            f"{_percent(by_rule)} of the descriptions of {kind} have a number or a name that is not in the prompt "
+            "(by rule; nobody has judged)."
+        )
+        found.append(_finding(UNSUPPORTED, by_rule, text))
+    return found
+
+
+def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
+    lacking = own.norms.zero_rows / max(own.rows, 1)
+    found = [
+        _finding(
+            NO_VECTOR, lacking, f"{own.norms.zero_rows:,} of {own.rows:,} {kind} have no vector."
+        )
+    ]
+    if own.cluster_sizes is not None:
+        near = sum(size * count for size, count in own.cluster_sizes.items()) / max(own.rows, 1)
+        found.append(
+            _finding(NEAR, near, f"{_percent(near)} of the {kind} are near-duplicates of another.")
+        )
+    if own.cosines.after is not None and len(own.cosines.after):
+        mean = abs(float(np.mean(own.cosines.after)))
+        text = f"Two {kind} drawn at random have a cosine of {mean:.2f} on average."
+        found.append(_finding(ANISOTROPY, mean, text, unit=""))
+    if own.agreement is not None and own.agreement.chance:
+        times = own.agreement.first / own.agreement.chance
+        text = (
+            f"A nearest neighbour shares the {own.agreement.column} in {_percent(own.agreement.first)} of the {kind}, "
+            f"{times:.1f} times as often as chance."
+        )
+        found.append(_finding(TIMES_CHANCE, times, text, unit=""))
+    return found
+
+
+def _finding(rule: Rule, value: float, text: str, unit: str = " %") -> Finding:
+    begins = "any is amber, red from 1 %" if rule is NO_VECTOR else rule.said(unit)
+    return Finding(rule.level(value), text, f"{rule.why[0].upper()}{rule.why[1:]}; {begins}.")
+
+
+def _mean(shares: Sequence[tuple[float | None, int]]) -> float | None:
+    """Of shares with weights."""
+    known = [(share, count) for share, count in shares if share is not None and count]
+    total = sum(count for _, count in known)
+    return sum(share * count for share, count in known) / total if total else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,69 @@
+"""The page of an audit: findings first, then the tables, each with the figures that show it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grasp_jax.knowledge.audit.findings import findings
+from grasp_jax.knowledge.audit.measure import Audit
+from grasp_jax.report.page import TableView, table_view
+from grasp_jax.report.plot import Figure
+from grasp_jax.report.render import anchor, drawn, render
+from grasp_jax.report.tables import MISSING, Table
+
+SECTIONS = (  # title, how names of its tables begin, its figures
+    ("As people judge", ("ratings",), ()),
+    (
+        "Descriptions",
+        ("descriptions-",),
+        ("Descriptions without content", "Length of descriptions"),
+    ),
+    (
+        "What descriptions keep and claim",
+        ("claims-",),
+        ("Descriptions with an unsupported claim", "Known words kept"),
+    ),
+    ("Vectors", ("vectors",), ("Cosines",)),
+    ("Near-duplicates", ("near-duplicates", "largest-clusters"), ()),
+)
+WRAPPED = ("largest-clusters",)
+
+
+def page(
+    audit: Audit,
+    title: str,
+    said: Sequence[str],
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
+) -> str:
+    """The whole page.
+
+    Args:
+      audit: the numbers, for the findings.
+      title: of the page.
+      said: what was audited, in lines.
+      tables: of `tables.all_tables`.
+      figures: of `figures.all_figures`.
+    """
+    parted = [
+        {
+            "title": name,
+            "anchor": anchor(name),
+            "tables": [(_view(own), is_zero(own)) for own in tables if own.name.startswith(begins)],
+            "figures": [(own, drawn(figures[own].inline())) for own in shown if own in figures],
+        }
+        for name, begins, shown in SECTIONS
+        if any(own.name.startswith(begins) for own in tables)
+    ]
+    sections = [("findings", "Findings"), *((own["anchor"], own["title"]) for own in parted)]
+    content: dict[str, Any] = {"said": said, "findings": findings(audit), "parted": parted}
+    return render("audit.html", title, sections=sections, **content)
+
+
+def is_zero(table: Table) -> bool:
+    """Whether every number of a table is zero: it is folded, for there is nothing to see."""
+    cells = [cell for row in table.rows for cell in row[1:]]
+    return bool(cells) and all(cell.strip("0., %") == "" or cell == MISSING for cell in cells)
+
+
+def _view(table: Table) -> TableView:
+    return table_view(table, wraps=table.name in WRAPPED)

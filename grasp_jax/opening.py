@@ -1,0 +1,59 @@
+"""What was read, in lines: all of it for `--mode=prepare` and the report page, and the first 15 at the start of a run."""
+
+import dataclasses
+
+from grasp_jax.data.groups import statistics
+from grasp_jax.data.summary import MOST_LINES, summary_lines
+from grasp_jax.knowledge.texts import sample_prompts
+from grasp_jax.run import Run
+
+ITEMS, USERS = 3, 2  # sample prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """What a run has read.
+
+    Attributes:
+      summary: files, columns used and ignored, order, what was left out, notes.
+      facts: sizes of the split data, and the columns that texts are made of.
+      prompts: samples of the texts that are encoded or described.
+    """
+
+    summary: list[str]
+    facts: list[str]
+    prompts: list[str]
+
+    def lines(self) -> list[str]:
+        """All of it."""
+        return [*self.summary, *self.facts, *self.prompts]
+
+    def first_lines(self, most: int = MOST_LINES) -> list[str]:
+        """At most so many lines: the facts, at least one prompt, and as much else as there is room for.
+
+        Notes of the summary, which stand last in it, give way first to the facts, and the other prompts to the notes.
+        """
+        facts = self.facts[:most]
+        room = max(most - len(facts) - min(1, len(self.prompts)), 0)
+        summary = self.summary[:room]
+        if len(self.summary) > room > 0:
+            left = len(self.summary) - room + 1
+            summary[-1] = f"  and {left} more notes: --mode=prepare shows them"
+        prompts = self.prompts[: max(most - len(facts) - len(summary), 0)]
+        return [*summary, *facts, *prompts]
+
+
+def opening(run: Run) -> Opening:
+    """What the run has read, and what its texts look like if any method reads text."""
+    facts = statistics(run.split, run.groups)
+    shown = (
+        f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in facts.items()
+    )
+    usage, prompts = (
+        sample_prompts(run.knowledge, run.split, run.dataset.texts, ITEMS, USERS)
+        if run.needs_bank
+        else ([], [])
+    )
+    summary = summary_lines(run.dataset, run.config.eval.include_short_users)
+    return Opening(summary, [f"dataset: {', '.join(shown)}", *usage], prompts)

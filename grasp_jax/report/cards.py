@@ -1,0 +1,125 @@
+"""Recommendations to look at: a user's history, what came next, and the lists of two methods with hits marked."""
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from grasp_jax.report.runs import Run
+
+TINTS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """An item without an image: two letters on a colour that belongs to its title.
+
+    Attributes:
+      title: of the item.
+      letters: one or two, of its title.
+      tint: number of the colour.
+      hit: whether it is what the user took next.
+    """
+
+    title: str
+    letters: str
+    tint: int
+    hit: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """One method's list: its name, its tiles, in words where the next item stands, and the gates in words."""
+
+    name: str
+    tiles: tuple[Tile, ...]
+    said: str
+    gates: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One user."""
+
+    user: str
+    history: tuple[Tile, ...]
+    truth: Tile
+    lists: tuple[Listed, ...]
+
+    @property
+    def hits(self) -> int:
+        """Lists that have the item."""
+        return sum(any(tile.hit for tile in own.tiles) for own in self.lists)
+
+
+def cards(run: Run, leader: tuple[str, str] | None = None) -> list[Card]:
+    """Cards of a run, those with hits first; none where fewer than two methods of a backbone left examples.
+
+    Args:
+      run: with `examples`.
+      leader: method and backbone that stand second in each card; None: the last method of the run.
+    """
+    chosen = two_methods(run, leader)
+    if chosen is None:
+        return []
+    first, second = chosen
+    others = {example["user"]: example for example in run.examples[second]}
+    made = [
+        _card(example, [(first[0], example), (second[0], others[example["user"]])])
+        for example in run.examples[first]
+        if example["user"] in others
+    ]
+    return sorted(made, key=lambda card: (card.hits == 0, card.hits == len(card.lists)))
+
+
+def two_methods(
+    run: Run, leader: tuple[str, str] | None
+) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """The first method of the leader's backbone that is not the leader, and the leader; or the first and the last method of a backbone."""
+    backbones = list(dict.fromkeys(row["backbone"] for row in run.rows))
+    if leader in run.examples and leader is not None:
+        backbones = [leader[1], *(name for name in backbones if name != leader[1])]
+    for backbone in backbones:
+        ordered = dict.fromkeys(row["method"] for row in run.rows if row["backbone"] == backbone)
+        methods = [method for method in ordered if (method, backbone) in run.examples]
+        last = (
+            leader[0]
+            if leader and leader[1] == backbone and leader[0] in methods
+            else methods[-1]
+            if methods
+            else ""
+        )
+        others = [method for method in methods if method != last]
+        if others:
+            return (others[0], backbone), (last, backbone)
+    return None
+
+
+def tile(title: Any, hit: bool = False) -> Tile:
+    """The tile of an item."""
+    text = "unknown" if title is None else str(title)
+    words = [word for word in text.split() if word[:1].isalnum()] or [text.strip() or "?"]
+    letters = "".join(word[0] for word in words[:2]).upper()
+    return Tile(text, letters[:2], zlib.crc32(text.encode("utf-8", "replace")) % TINTS, hit)
+
+
+def _card(example: dict[str, Any], lists: Sequence[tuple[str, dict[str, Any]]]) -> Card:
+    return Card(
+        user=str(example["user"]),
+        history=tuple(tile(title) for title in example["history"]),
+        truth=tile(example["truth"]),
+        lists=tuple(_listed(method, shown) for method, shown in lists),
+    )
+
+
+def _listed(method: str, shown: dict[str, Any]) -> Listed:
+    place, count = shown["place"], len(shown["top"])
+    gates = shown.get("gates") or {}
+    return Listed(
+        name=method,
+        tiles=tuple(
+            tile(item["title"], k == place) for k, item in enumerate(shown["top"], start=1)
+        ),
+        said=f"hit at place {place}" if place else f"not among its {count}",
+        gates=", ".join(f"{name} {value:.3f}" for name, value in gates.items()),
+    )

@@ -1,0 +1,119 @@
+"""All runs in one table: a row for each run, backbone, method and protocol, to be sorted and filtered."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from grasp_jax.evaluation.protocols import PROTOCOLS
+from grasp_jax.evaluation.results import spread
+from grasp_jax.report.intervals import Interval, intervals
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import MISSING, trials, values
+
+METRICS = (  # header, group, metric
+    ("HR@10", "all", "HR@10"),
+    ("MRR", "all", "MRR"),
+    ("NDCG@10, tail items", "tail_item", "NDCG@10"),
+    ("NDCG@10, head items", "head_item", "NDCG@10"),
+    ("NDCG@10, tail users", "tail_user", "NDCG@10"),
+)
+
+HEADER = ("NDCG@10", "95 % interval", "over plain", *(name for name, _, _ in METRICS))
+HEADER += ("seeds", "dropout", "learning rate", "best epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What stands there, and the number that it is sorted by; None: sorted by its text."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the joined table.
+
+    Attributes:
+      run, backbone, method, protocol: labels, which filters compare.
+      cells: under `Joined.header`.
+      interval: of NDCG@10.
+      first: whether it has the best NDCG@10 of its run, backbone and protocol.
+    """
+
+    run: str
+    backbone: str
+    method: str
+    protocol: str
+    cells: tuple[Cell, ...]
+    interval: Interval
+    first: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """The joined table; the first four columns are those of `Row`."""
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def joined(runs: Sequence[Run], labels: Mapping[str, str]) -> Joined:
+    """The table of all runs.
+
+    Args:
+      runs: in the order of the page.
+      labels: of `names.run_labels`.
+    """
+    return Joined(HEADER, tuple(row for run in runs for row in _rows(run, labels[run.name])))
+
+
+def _rows(run: Run, label: str) -> list[Row]:
+    found = []
+    for protocol in (
+        name for name in PROTOCOLS if any(row["protocol"] == name for row in run.rows)
+    ):
+        measured = {(own.method, own.backbone): own for own in intervals(run, protocol)}
+        for method, backbone in trials(run):
+            if (own := measured.get((method, backbone))) is None:
+                continue
+            best = max(other.mean for other in measured.values() if other.backbone == backbone)
+            plain = measured.get(("plain", backbone))
+            cells = _cells(run, own, protocol, None if method == "plain" else plain)
+            found.append(
+                Row(label, backbone, method, PROTOCOLS[protocol], cells, own, own.mean == best)
+            )
+    return found
+
+
+def _cells(run: Run, own: Interval, protocol: str, plain: Interval | None) -> tuple[Cell, ...]:
+    method, backbone = own.method, own.backbone
+    gain = 100 * (own.mean / plain.mean - 1) if plain and plain.mean else None
+    whole = values(run, method, backbone, protocol, "all", "NDCG@10")
+    cells = [
+        Cell(spread(whole), own.mean),
+        Cell(MISSING)
+        if own.low is None or own.high is None
+        else Cell(f"{own.low:.2f} to {own.high:.2f}", own.low),
+        Cell(MISSING) if gain is None else Cell(f"{gain:+.1f} %", gain),
+    ]
+    for _, group, metric in METRICS:
+        found = values(run, method, backbone, protocol, group, metric)
+        found = found[np.isfinite(found)]
+        cells.append(Cell(spread(found), float(found.mean())) if len(found) else Cell(MISSING))
+    wanted = (method, backbone, protocol, "all")
+    rows = [
+        row
+        for row in run.rows
+        if (row["method"], row["backbone"], row["protocol"], row["group"]) == wanted
+    ]
+    cells.append(Cell(str(len(rows)), float(len(rows))))
+    for key in ("dropout", "learning_rate", "best_epoch"):
+        numbers = [row[key] for row in rows if isinstance(row.get(key), (int, float))]
+        cells.append(
+            Cell(", ".join(dict.fromkeys(f"{n:g}" for n in numbers)), float(numbers[0]))
+            if numbers
+            else Cell(MISSING)
+        )
+    return tuple(cells)

@@ -1,0 +1,185 @@
+"""Who leads, by how much, whether that is significant and by which protocol: three sentences, for the terminal and for the page."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.evaluation.protocols import PROTOCOLS
+
+METRIC = "NDCG@10"
+LEVEL = 0.05
+AMONG = {
+    "sampled100": "among 100 stored negatives",
+    "full": "among the whole catalogue",
+    "full_unseen": "among the items that the user has not had",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """A method on a backbone by one protocol.
+
+    Attributes:
+      method, backbone: names.
+      mean: NDCG@10 in percent, over its seeds.
+      seeds: how many.
+      users: that it was tested on.
+    """
+
+    method: str
+    backbone: str
+    mean: float
+    seeds: int
+    users: int
+
+    @property
+    def name(self) -> str:
+        """Method and backbone in words."""
+        return f"{self.method} with {self.backbone}"
+
+
+def standings(rows: Sequence[Mapping[str, Any]], protocol: str) -> list[Standing]:
+    """All methods and backbones that a protocol measured, the best first.
+
+    Args:
+      rows: of results.json.
+      protocol: one of `evaluation.protocols.PROTOCOLS`.
+    """
+    own = [row for row in rows if row["protocol"] == protocol and row["group"] == "all"]
+    found = []
+    for method, backbone in dict.fromkeys((row["method"], row["backbone"]) for row in own):
+        values = [row for row in own if (row["method"], row["backbone"]) == (method, backbone)]
+        mean = 100 * float(np.mean([row[METRIC] for row in values]))
+        found.append(Standing(method, backbone, mean, len(values), int(values[0].get("n", 0))))
+    return sorted(found, key=lambda standing: -standing.mean)
+
+
+def main_protocol(rows: Sequence[Mapping[str, Any]], selected_by: str) -> str:
+    """The protocol that validation chose by, or the first one of the rows where that was not measured."""
+    measured = list(dict.fromkeys(row["protocol"] for row in rows))
+    return selected_by if selected_by in measured else str(measured[0])
+
+
+def verdict(
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    protocol: str,
+    failed: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
+    """Three sentences at most: the leader and its lead, how that was measured, and whether the other protocols agree.
+
+    Args:
+      rows: of results.json.
+      comparisons: of results.json, pairs of methods of one backbone.
+      protocol: the main one, `main_protocol`.
+      failed: trials that did not end.
+    """
+    table = standings(rows, protocol)
+    return [
+        _lead(table, comparisons, protocol),
+        _measured(table, protocol),
+        *_others(rows, comparisons, protocol, table[0]),
+        *([f"Training failed for {_listed([_of(trial) for trial in failed])}."] if failed else []),
+    ]
+
+
+def significance(
+    first: Standing, second: Standing, comparisons: Sequence[Mapping[str, Any]], protocol: str
+) -> tuple[str, str]:
+    """("significant" | "not significant" | "not tested", the interval and p-value in words or why there is none) of first less second."""
+    if first.backbone != second.backbone:
+        return "not tested", "only methods on one backbone are compared"
+    for row in comparisons:
+        if (row["protocol"], row["backbone"]) != (protocol, first.backbone):
+            continue
+        if {row["first"], row["second"]} == {first.method, second.method}:
+            low, high = 100 * row["low"], 100 * row["high"]
+            if row["second"] != first.method:
+                low, high = -high, -low
+            p = "p < 0.0001" if row["p_value"] < 1e-4 else f"p = {row['p_value']:.4f}"
+            found = "significant" if row["p_value"] < LEVEL else "not significant"
+            return found, f"95 % interval {low:+.2f} to {high:+.2f}, {p}"
+    return "not tested", "they were measured in different runs"
+
+
+def _lead(
+    table: Sequence[Standing], comparisons: Sequence[Mapping[str, Any]], protocol: str
+) -> str:
+    first = table[0]
+    if len(table) == 1:
+        return f"{first.name} has {METRIC} {first.mean:.2f} %; nothing else was measured."
+    rival = next((own for own in table[1:] if own.backbone == first.backbone), table[1])
+    found, numbers = significance(first, rival, comparisons, protocol)
+    said = (
+        f"{first.name} is ahead of {rival.method if rival.backbone == first.backbone else rival.name} by "
+        f"{first.mean - rival.mean:.2f} points of {METRIC} ({first.mean:.2f} against {rival.mean:.2f} %; {found}: {numbers})"
+    )
+    plain = next(
+        (own for own in table if (own.method, own.backbone) == ("plain", first.backbone)), None
+    )
+    if plain and plain not in (first, rival):
+        found, _ = significance(first, plain, comparisons, protocol)
+        said += f", and of plain by {first.mean - plain.mean:.2f} ({found})"
+    return f"{said}."
+
+
+def _measured(table: Sequence[Standing], protocol: str) -> str:
+    """How the numbers came about, and what one seed cannot tell."""
+    users, seeds = table[0].users, min(own.seeds for own in table)
+    said = f"Each test user's next item was ranked {AMONG.get(protocol, protocol)}"
+    if users:
+        said += f", for {users:,} users"
+    if seeds == 1:
+        return f"{said}, with one seed: how far results move with the seed is not known."
+    return f"{said}, with {seeds} seeds or more."
+
+
+def _others(
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    protocol: str,
+    leader: Standing,
+) -> list[str]:
+    """One sentence on the other protocols: who leads there."""
+    agree, differ = [], []
+    for other in PROTOCOLS:
+        table = standings(rows, other)
+        if other == protocol or len(table) < 2:
+            continue
+        first = table[0]
+        if (first.method, first.backbone) == (leader.method, leader.backbone):
+            rival = next((own for own in table[1:] if own.backbone == first.backbone), table[1])
+            found, _ = significance(first, rival, comparisons, other)
+            agree.append(
+                f"{AMONG[other]} (by {first.mean - rival.mean:.2f} over {rival.method}, {found})"
+            )
+        else:
+            own = next(
+                (s for s in table if (s.method, s.backbone) == (leader.method, leader.backbone)),
+                None,
+            )
+            if own is None:
+                continue
+            found, _ = significance(first, own, comparisons, other)
+            differ.append(
+                f"{AMONG[other]} {first.name} leads (by {first.mean - own.mean:.2f}, {found})"
+            )
+    parts = []
+    if agree:
+        parts.append(f"it also leads {_listed(agree)}")
+    if differ:
+        parts.append(("but " if agree else "the other protocols disagree: ") + _listed(differ))
+    if not parts:
+        return []
+    said = ", ".join(parts)
+    return [f"{said[0].upper()}{said[1:]}."]
+
+
+def _of(trial: Mapping[str, Any]) -> str:
+    return f"{trial['method']} with {trial['backbone']}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,67 @@
+"""`grasp-jax init FOLDER [--out=FILE]`: looks at the files of a folder and writes a config for them."""
+
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from grasp_jax.errors import UserError
+from grasp_jax.files import write_text
+from grasp_jax.paths import check_file
+from grasp_jax.setup.look import look
+from grasp_jax.setup.write import config_text, data_name
+
+USAGE = "grasp-jax init FOLDER [--out=FILE.py]"
+HELP = f"""usage: {USAGE}
+
+Looks at the tables of FOLDER (.csv, .tsv, .jsonl, also .gz and .zst, .parquet), finds interactions, items, users and their columns, and
+writes a commented config file: FILE.py, or NAME_config.py in the current folder. A file that exists is never overwritten."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Does what the command line says.
+
+    Args:
+      arguments: those after `init`.
+
+    Raises:
+      UserError: they are not understood, the folder cannot be read, or the config file exists.
+    """
+    if any(argument in ("-h", "--help", "-help") for argument in arguments):
+        print(HELP)
+        return
+    outs = [own.partition("=")[2] for own in arguments if own.startswith("--out=")]
+    folders = [own for own in arguments if not own.startswith("--out=")]
+    if unknown := [own for own in folders if own.startswith("-")]:
+        raise UserError(f"{unknown[0]}: no such flag of init; expected {USAGE}")
+    if len(folders) != 1 or len(outs) > 1 or not folders[0]:
+        raise UserError(
+            f"init: {len(folders)} folders and {len(outs)} --out given; expected {USAGE}"
+        )
+    write_config(pathlib.Path(folders[0]).expanduser(), outs[0] if outs else None)
+
+
+def write_config(folder: pathlib.Path, out: str | None) -> pathlib.Path:
+    """Writes the config of a folder and says what was found, what was not decided and what to run next.
+
+    Args:
+      folder: the data.
+      out: the file; None: NAME_config.py in the current folder.
+
+    Raises:
+      UserError: as `look`; or the file exists, or is not one that ends in .py.
+    """
+    name = data_name(folder.resolve().name)
+    path = check_file(out or f"{name}_config.py", "--out", (".py",))
+    if path.exists():
+        raise UserError(
+            f"{path}: exists, and is not overwritten; move it away, or name another file with --out=FILE.py"
+        )
+    found = look(folder)
+    write_text(path, config_text(found, name))
+    for line in found.lines:
+        print(f"found: {line}")
+    for line in found.open:
+        print(f"not decided: {line}")
+    print(f"wrote {path}: read it, then run")
+    print(f"  grasp-jax --config={shlex.quote(str(path))} --workdir={shlex.quote(f'runs/{name}')}")
+    return path

@@ -1,0 +1,108 @@
+"""Names by which people call columns of users, items, times, ratings and titles, the surest first."""
+
+from collections.abc import Sequence
+
+from grasp_jax.data.columns import TIME_NAMES, bare
+
+USER = (
+    "user",
+    "user_id",
+    "userid",
+    "uid",
+    "user_key",
+    "reviewerid",
+    "reviewer_id",
+    "customer",
+    "customer_id",
+    "customerid",
+    "client",
+    "client_id",
+    "visitorid",
+    "visitor_id",
+    "member_id",
+    "account_id",
+    "buyer_id",
+    "profile_id",
+    "device_id",
+    "session",
+    "session_id",
+    "sessionid",
+)
+ITEM = (
+    "item",
+    "item_id",
+    "itemid",
+    "iid",
+    "parent_asin",
+    "asin",
+    "movieid",
+    "movie_id",
+    "product",
+    "product_id",
+    "productid",
+    "sku",
+    "article_id",
+    "business_id",
+    "gmap_id",
+    "isbn",
+    "book_id",
+    "bookid",
+    "track_id",
+    "trackid",
+    "song_id",
+    "songid",
+    "artist_id",
+    "video_id",
+    "news_id",
+    "content_id",
+    "goods_id",
+    "stockcode",
+    "listing_id",
+    "game_id",
+    "recipe_id",
+)
+TIME = (
+    "timestamp",
+    "unixreviewtime",
+    "unix_timestamp",
+    "unix_time",
+    "unixtime",
+    "event_time",
+    "eventtime",
+    "event_timestamp",
+    "datetime",
+    "date_time",
+    "time",
+    "ts",
+    "created_at",
+    "date",
+)
+RATING = ("rating", "ratings", "overall", "stars", "score", "review_score")
+TITLE = (
+    "title",
+    "name",
+    "product_title",
+    "product_name",
+    "prod_name",
+    "item_name",
+    "item_title",
+    "movie_title",
+    "book_title",
+    "track_name",
+    "song_title",
+    "game_title",
+    "headline",
+    "description",
+)
+ID = ("id", "key")
+
+
+def found(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The columns that have one of the wanted names, but for case, blanks and RecBole's types; the surest first."""
+    by_name = {bare(name): name for name in reversed(names)}
+    return [by_name[name] for name in wanted if name in by_name]
+
+
+def times(names: Sequence[str]) -> list[str]:
+    """Columns that may be times, the surest first."""
+    return found(names, [*TIME, *sorted(TIME_NAMES - set(TIME))])

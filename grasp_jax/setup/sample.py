@@ -1,0 +1,98 @@
+"""The first rows of a file as a table, so that a folder of gigabytes is looked at in a moment."""
+
+import dataclasses
+import gzip
+import pathlib
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from grasp_jax.data.delimited import read_delimited
+from grasp_jax.data.json_lines import read_json_lines
+from grasp_jax.data.tables import Table, ending_of, one_line
+from grasp_jax.errors import UserError
+
+LOOKED_AT = 16 << 20  # bytes of a text file
+ROWS = 200_000  # of a Parquet file
+FORMS = {".tsv": "TSV", ".csv": "CSV", ".jsonl": "JSON lines", ".json": "JSON lines"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The first rows of a file.
+
+    Attributes:
+      path: the file, or a Parquet folder.
+      table: those rows.
+      whole: whether these are all rows.
+    """
+
+    path: pathlib.Path
+    table: Table
+    whole: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        return list(self.table.columns)
+
+    @property
+    def said(self) -> str:
+        """How many rows were looked at."""
+        return f"{'' if self.whole else 'the first '}{self.table.num_rows:,} rows"
+
+
+def readable(path: pathlib.Path) -> bool:
+    """Whether a file's ending is one of a table."""
+    ending, compression = ending_of(path)
+    return (ending in FORMS and path.is_file()) or (ending == ".parquet" and not compression)
+
+
+def sample(path: pathlib.Path) -> Sample:
+    """The first rows.
+
+    Raises:
+      UserError: the file is not what its ending says.
+    """
+    ending, compression = ending_of(path)
+    try:
+        if ending == ".parquet":
+            return _of_parquet(path)
+        content, whole = _begin(path, compression)
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
+    form = FORMS[ending]
+    if ending in (".json", ".jsonl"):
+        table = read_json_lines(path, content, form)
+    else:
+        table = read_delimited(path, content, form, "\t" if ending == ".tsv" else ",")
+    return Sample(path, table, whole)
+
+
+def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
+    """The first bytes to the end of a line, and whether that is all."""
+    match compression:
+        case ".gz":
+            with gzip.open(path) as file:
+                content = file.read(LOOKED_AT + 1)
+        case ".zst":
+            with pa.input_stream(str(path), compression="zstd") as stream:
+                content = stream.read(LOOKED_AT + 1)
+        case _:
+            with path.open("rb") as file:
+                content = file.read(LOOKED_AT + 1)
+    if len(content) <= LOOKED_AT:
+        return content, True
+    return content[: content.rfind(b"\n") + 1], False
+
+
+def _of_parquet(path: pathlib.Path) -> Sample:
+    parts = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if not parts:
+        raise UserError(f"{path}: a folder without .parquet files; remove it, or put them there")
+    file = pyarrow.parquet.ParquetFile(parts[0])
+    batch = next(file.iter_batches(batch_size=ROWS), None)
+    table = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)
+    whole = len(parts) == 1 and table.num_rows == file.metadata.num_rows
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return Sample(path, Table(path, "Parquet", columns, table.num_rows), whole)

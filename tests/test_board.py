@@ -1,0 +1,161 @@
+"""The live table of a run's trials, on a terminal and only there; and the lines that say what was read."""
+
+import io
+import os
+import pathlib
+import pty
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from grasp_jax import board as boards
+from grasp_jax.board import Board, EpochState, Pace, board, clock, current
+from grasp_jax.opening import Opening
+from tests.test_progress import state
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROGRAM = """
+import logging, sys
+from grasp_jax.board import EpochState, board, said
+from grasp_jax.log import logger, print_messages
+from grasp_jax.progress import EpochProgress, progress_bar
+print_messages()
+with board(["plain-sasrec", "grasp-sasrec"]):
+    print("trial 1 of 2")
+    shown = EpochProgress("plain-sasrec", 4, 0)
+    for epoch in (1, 2):
+        shown.epoch_done(epoch, EpochState(1.5 / epoch, 0.25, 0.3, 12345.0, 1))
+    shown.end("stopped after epoch 2: because")
+    with progress_bar(10, "full ranking", "user", trial="plain-sasrec") as bar:
+        bar.update(4)
+    said("plain-sasrec", "done")
+print("after")
+"""
+
+
+def on_a_terminal(program: str, **environment: str) -> str:
+    """What a program writes to a terminal of 120 columns."""
+    reader, writer = pty.openpty()
+    own = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40", "PYTHONPATH": str(ROOT)} | environment
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=writer, stderr=writer, env=os.environ | own
+    )
+    os.close(writer)
+    written = b""
+    while True:
+        try:
+            part = os.read(reader, 65536)
+        except OSError:  # Linux says so that the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(reader)
+    assert process.wait() == 0, written.decode()
+    return written.decode()
+
+
+def test_a_terminal_shows_one_table_of_all_trials() -> None:
+    """A run in a terminal would show a bar for each trial and no comparison, or lose lines that are printed meanwhile."""
+    said = on_a_terminal(PROGRAM)
+    last = said[said.rindex("trial  ") :]
+    for part in (
+        "plain-sasrec",
+        "grasp-sasrec",
+        "2 of 4",
+        "0.7500",
+        "25.00 %",
+        "30.00 %",
+        "12,345",
+    ):
+        assert part in last, part
+    assert "done" in last and "waiting" in last and "full ranking 40 %" in said
+    assert "trial 1 of 2" in said and "plain-sasrec: stopped after epoch 2: because" in said
+    assert last.rstrip().endswith("after") and said.count("trial 1 of 2") == 1
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l"), "a hidden cursor would stay hidden"
+
+
+@pytest.mark.parametrize("how", ["piped", "dumb"])
+def test_elsewhere_there_are_lines(how: str) -> None:
+    """A log would be full of control characters."""
+    if how == "dumb":
+        said = on_a_terminal(PROGRAM, TERM="dumb")
+        assert "waiting" not in said
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "trial 1 of 2",
+        "plain-sasrec: epoch 1: loss 1.5000, 12,345 tokens/s, best 30.00, 1 training",
+        "plain-sasrec: epoch 2: loss 0.7500, 12,345 tokens/s, best 30.00, 1 training",
+        "plain-sasrec: stopped after epoch 2: because",
+        "after",
+    ]
+
+
+def test_rows_are_of_their_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch would stand in another trial's row, or one that the table lacks end the run."""
+    out = io.StringIO()
+    shown = Board(["a-b", "c-d"], Console(file=out, force_terminal=True, width=120))
+    monkeypatch.setattr(boards, "_boards", [shown])
+    shown.update("c-d", "3 of 9", state(3), 75)
+    boards.said("a-b", "failed")
+    boards.said("x-y", "failed")
+    assert current("x-y") is None and current("a-b") is shown
+    shown.close()
+    last = out.getvalue()[out.getvalue().rindex("trial") :]
+    first, second = (
+        next(line for line in last.splitlines() if name in line) for name in ("a-b", "c-d")
+    )
+    assert "failed" in first and "3 of 9" in second and "at most 1:15" in second
+    with board(["a-b"]):
+        assert current("a-b") is shown, "no terminal, no new table"
+
+
+def test_time_left_is_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a resume the epochs of yesterday would count as done in no time."""
+    now = [100.0]
+    monkeypatch.setattr(boards.time, "perf_counter", lambda: now[0])
+    pace = Pace(done=10)
+    now[0] += 6.0
+    assert pace.left(epoch=12, max_epochs=20) == pytest.approx(24.0)
+    assert clock(42.4) == "0:42" and clock(725) == "12:05" and clock(11400) == "3:10:00"
+    assert str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 training"
+
+
+def test_the_start_of_a_run_is_short() -> None:
+    """Pages of text would push what matters off the screen; or notes be dropped without a word."""
+    prompts = [f"prompt {k}" for k in range(5)]
+    short = Opening([f"line {k}" for k in range(6)], ["dataset", "items"], prompts)
+    assert len(short.first_lines()) == 13 and short.first_lines() == short.lines()
+    long = Opening([f"line {k}" for k in range(15)], ["dataset", "items"], prompts)
+    lines = long.first_lines()
+    assert len(lines) == 15 and lines[-3:] == ["dataset", "items", "prompt 0"]
+    assert lines[11] == "  and 4 more notes: --mode=prepare shows them"
+    assert len(long.lines()) == 22 and Opening(["a"], ["b"], []).first_lines() == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_a_run_in_a_terminal(tmp_path: pathlib.Path) -> None:
+    """The table would not follow the trials, or a line of the run be lost in it."""
+    flags = [
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.model.method=plain,grasp",
+        "--config.model.features=8",
+        "--config.knowledge.width=16",
+        "--config.train.max_epochs=2",
+        "--config.data.synthetic.num_users=70",
+        "--config.data.synthetic.num_items=130",
+    ]
+    program = f"import sys; sys.argv = ['main', *{flags!r}]; from grasp_jax.main import run; run()"
+    said = on_a_terminal(program)
+    last = said[said.rindex("trial  ") :]
+    rows = [line for line in last.splitlines() if line.lstrip().startswith(("plain-", "grasp-"))]
+    assert len(rows) == 2 and all("2 of 2" in row and "done" in row for row in rows), last
+    assert "trial 2 of 2: grasp-sasrec" in said and "full ranking 100 %" in said
+    assert last.index("points of NDCG@10") < last.index("target among its stored negatives")
+    assert "all done in" in last

@@ -1,0 +1,258 @@
+"""What a service refuses, in one line, and how its process starts and ends."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from grasp_jax.serving.http.settings import Limits
+from tests.bad_requests import BAD, JSON
+from tests.refusal import assert_names
+from tests.running_service import LIMITS, SECRET, Running, with_settings
+
+pytest_plugins = ("tests.running_service",)  # the fixtures
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_requests_are_refused_in_one_line(kind: str, running: Running) -> None:
+    """Bad input would be a fault, end the process, or be answered with a text that helps nobody."""
+    bad = BAD[kind]
+    answer = running.send(bad)
+    assert answer.status_code == bad.status, answer.text
+    assert list(answer.json()) == ["error"]
+    message = answer.json()["error"]
+    assert bad.says in message, message
+    assert len(message.splitlines()) == 1 and len(message) < 1000
+    assert "Traceback" not in message and "pydantic" not in message
+    assert len(answer.headers["x-request-id"]) == 12
+
+
+def test_the_service_still_answers_after_all_of_them(running: Running) -> None:
+    """One of the bad requests would have changed what is served."""
+    assert len(BAD) >= 60
+    assert running.client.get("/ready").json() == {
+        "status": "ready", "model": 1, "method": "plain", "backbone": "sasrec", "items": 100, "users": True,
+        "search": "exact", "recall": 1.0,
+    }  # fmt: skip
+    assert len(running.post("/recommend", histories=[[1]])["results"][0]["items"]) == 10
+
+
+def test_a_token_is_asked_for_everywhere_but_by_probes(folders: pathlib.Path) -> None:
+    """Strangers would read recommendations or metrics, or a prefix of the token be enough."""
+    running = Running(folders / "saved", with_settings(token=SECRET, batch_sizes=(2,), lengths=()))
+    wrong = [
+        "",
+        "Bearer",
+        f"Bearer {SECRET[:-1]}",
+        f"Bearer {SECRET}x",
+        f"Basic {SECRET}",
+        SECRET,
+        "Bearer \xfc",
+    ]
+    for method, path in [
+        ("POST", "/recommend"), ("POST", "/similar"), ("PUT", "/items"), ("DELETE", "/items/1"), ("POST", "/reload"),
+        ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing"),
+    ]:  # fmt: skip
+        for given in wrong:
+            headers = {**JSON, "authorization": given.encode("latin-1")}
+            answer = running.client.request(method, path, content=b"{}", headers=headers)
+            assert answer.status_code == 401, (method, path, given)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "token" in answer.json()["error"] and SECRET[:-1] not in answer.text
+    assert running.client.get("/health").status_code == 200
+    assert running.client.get("/ready").status_code == 200
+    right = {"authorization": f"bearer {SECRET}"}
+    answer = running.client.post("/recommend", json={"histories": [[1]]}, headers=right)
+    assert answer.status_code == 200
+    assert SECRET[:-1] not in running.lines.getvalue() and SECRET not in repr(
+        running.service.settings
+    )
+    users = running.client.post("/recommend", json={"users": [1]}, headers=right)
+    assert users.status_code == 422
+    assert_names(users.json()["error"], ("a saved model holds no users", "--data=FOLDER"))
+    running.service.stop()
+
+
+def test_the_log_holds_nobodys_data(running: Running) -> None:
+    """Ids of users or items, or texts, would stand in a log that other people read."""
+    running.lines.truncate(0)
+    running.post("/recommend", users=["user-7531"], exclude=["item-8642"])
+    running.client.delete("/items/item-9753?key=secret-1")
+    running.client.get("/path-864?key=secret-2")
+    running.client.post("/recommend", json={"histories": [["item-1111"]], "wrong-2222": 1})
+    text = running.lines.getvalue()
+    assert not any(
+        part in text for part in ("7531", "8642", "9753", "secret", "path-864", "1111", "2222")
+    )
+    lines = [json.loads(line) for line in text.replace("\0", "").splitlines()]
+    assert [line["route"] for line in lines] == ["/recommend", "/items/{id}", "other", "/recommend"]
+    assert [line["status"] for line in lines] == [200, 404, 404, 422]
+    assert all(line["milliseconds"] > 0 for line in lines)
+
+
+def test_a_fault_of_ours_says_nothing_to_strangers(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A traceback, or the value that caused it, would be sent to whoever asks, or the worker die with it."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("password 1234")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("grasp_jax.serving.http.snapshot.Snapshot.answer", broken)
+        answer = running.client.post("/recommend", json={"histories": [[1]]})
+    assert answer.status_code == 500 and "a fault of the service" in answer.json()["error"]
+    assert "1234" not in answer.text and "1234" not in running.lines.getvalue()
+    assert answer.headers["x-request-id"] in running.lines.getvalue()
+    assert running.post("/recommend", histories=[[1]])["results"]
+
+
+def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> None:
+    """Too much load would end the process, or let everybody wait without end."""
+    limits = Limits(**{**vars(LIMITS), "queue": 4})
+    running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
+    many = running.client.post("/recommend", json={"histories": [[5]] * 5})
+    assert many.status_code == 503 and "0 people wait already" in many.json()["error"]
+    hold, answer = threading.Event(), running.service._batcher._answer
+    running.service._batcher._answer = lambda questions: hold.wait(20) and answer(questions)  # type: ignore[assignment]
+
+    async def flood() -> list[Any]:
+        transport = httpx.ASGITransport(running.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+            asked = [client.post("/recommend", json={"histories": [[5]]}) for _ in range(40)]
+            asyncio.get_running_loop().call_later(0.5, hold.set)
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(flood())
+    counts = {status: [own.status_code for own in answers].count(status) for status in (200, 503)}
+    assert counts == {200: 4, 503: 36}
+    refused = next(own for own in answers if own.status_code == 503)
+    assert refused.headers["retry-after"] == "1" and "in flight" in refused.json()["error"]
+    metrics = running.client.get("/metrics").text
+    assert 'grasp_serve_overload_total{reason="requests"} 36' in metrics
+    assert 'grasp_serve_overload_total{reason="queue"} 1' in metrics
+    assert running.post("/recommend", histories=[[5]])["results"]
+    running.service.stop()
+
+
+def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
+    """A caller would wait for ever behind a slow batch, and the service work for those who have gone."""
+    limits = Limits(**{**vars(LIMITS), "seconds": 0.2})
+    running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
+    hold, answer, answered = threading.Event(), running.service._batcher._answer, []
+
+    def slow(questions: Any) -> Any:
+        hold.wait(20)
+        answered.append(len(questions))
+        return answer(questions)
+
+    running.service._batcher._answer = slow
+    for _ in range(3):
+        late = running.client.post("/recommend", json={"histories": [[5]]})
+        assert late.status_code == 503 and "no answer within 0.2 s" in late.json()["error"]
+    hold.set()
+    assert running.post("/recommend", histories=[[5]])["results"]
+    assert sum(answered) == 2  # the first, and the last: nobody waited for the others any more
+    running.service.stop()
+
+
+def serve(*flags: str, **environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "grasp_jax.serving.http.cli", *flags]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env=os.environ | environment, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def load_of(port: int, folder: pathlib.Path) -> Any:
+    """What the benchmark's client measures in a second at a low rate."""
+    (folder / "bodies").write_text('{"histories": [[5, 9]]}\n{"histories": [[7]], "k": 3}\n')
+    flags = ["--seconds=1", "--warm=0.2", "--connections=4", "--rate=20"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.serving_load",
+        str(port),
+        str(folder / "bodies"),
+        *flags,
+    ]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def refused_start(process: "subprocess.Popen[str]") -> str:
+    """The one line with which a process ended."""
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and said.startswith("error: ") and said.count("\n") == 1, said
+    return said
+
+
+def test_a_process_of_its_own(folders: pathlib.Path) -> None:
+    """The program would not start, answer before it is ready, or end with an error; or refuse a start with a traceback."""
+    with serve(
+        str(folders / "saved"), "--port=0", "--batch-sizes=1,4", "--body-seconds=2"
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            listening = json.loads(process.stdout.readline())
+            assert listening["event"] == "listening" and listening["host"] == "127.0.0.1"
+            port = listening["port"]
+            taken = serve(str(folders / "saved"), f"--port={port}")  # both start meanwhile
+            nothing = serve(str(folders / "nothing"), "--port=0")
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+            states = []
+            for _ in range(600):
+                with contextlib.suppress(httpx.ConnectError):
+                    ready = client.get("/ready")
+                    states.append(ready.json()["status"])
+                    if ready.status_code == 200:
+                        break
+                    early = client.post("/recommend", json={"histories": [[1]]})
+                    assert early.status_code in (200, 503)
+                time.sleep(0.05)
+            assert states[-1] == "ready"
+            answer = client.post("/recommend", json={"histories": [[5, 9]]})
+            assert answer.status_code == 200 and "server" not in answer.headers
+            measured = load_of(port, folders)
+            assert measured["statuses"] == {"200": 20, "none": 0} and measured["left_over"] == 0
+            assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+            begin = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            with connected(port) as head, connected(port) as body, connected(port) as long:
+                head.sendall(begin)  # and no more
+                body.sendall(begin + b"content-length: 99\r\n\r\n{")
+                assert b" 408 " in body.recv(4096) and head.recv(4096) == b""
+                with contextlib.suppress(OSError):
+                    for _ in range(20):
+                        long.sendall(b"x: " + b"y" * (1 << 16) + b"\r\n")
+                assert client.get("/ready").status_code == 200
+            said = refused_start(taken)
+            assert_names(said, (f"--port={port}", "in use", "name another"))
+            said = refused_start(nothing)
+            assert_names(said, (str(folders / "nothing"), "neither a saved model"))
+            last = b'{"histories": [[5]], "k": 3}'
+            with connected(port) as late:  # a request that has begun
+                late.sendall(begin + b"content-length: %d\r\n\r\n" % len(last) + last[:9])
+                time.sleep(0.3)
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+                late.sendall(last[9:])
+                assert b" 200 " in late.recv(4096)
+            rest, said = process.communicate(timeout=30)
+            assert process.returncode == 0, said
+            assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
+        finally:
+            process.kill()

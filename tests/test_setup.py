@@ -1,0 +1,233 @@
+"""`grasp-jax init`: a config that reads the folder it was written for, and says what it could not decide."""
+
+import gzip
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from grasp_jax.config import Config
+from grasp_jax.config_checks import check_config
+from grasp_jax.config_file import load_config
+from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.setup import sample as samples
+from grasp_jax.setup.command import main, write_config
+from grasp_jax.setup.look import look
+from tests.command_line import one_line_error
+from tests.command_line import run_afresh as run
+from tests.refusal import assert_names, refusal
+
+
+def movielens(folder: pathlib.Path) -> pathlib.Path:
+    """ml-latest-small's files with a handful of rows."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{user},{item},{rng.integers(1, 11) / 2},{1_100_000_000 + 86_400 * k}"
+        for user in range(1, 9)
+        for k, item in enumerate(rng.permutation(30)[:6] + 1)
+    ]
+    (folder / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n"
+    )
+    movies = [f'{k},"Film {k}, The (1999)",Comedy|Drama' for k in range(1, 31)]
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
+    (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,1,funny,1100000000\n")
+    (folder / "links.csv").write_text("movieId,imdbId,tmdbId\n1,2,3\n")
+    (folder / "README.txt").write_text("hello")
+    return folder
+
+
+def shop(folder: pathlib.Path) -> pathlib.Path:
+    """Parquet logs with string ids and times in a zone; items as Parquet, users as CSV."""
+    folder.mkdir()
+    users = [f"u-{k % 7}" for k in range(35)]
+    items = [f"SKU{k % 11:03}" for k in range(35)]
+    times = pa.array(
+        [1_700_000_000_000_000 + 10**9 * k for k in range(35)],
+        pa.timestamp("us", tz="Europe/Berlin"),
+    )
+    log = pa.table({"customer_id": users, "sku": items, "event_time": times, "price": [1.0] * 35})
+    pyarrow.parquet.write_table(log, folder / "events.parquet")
+    names = pa.table(
+        {"sku": [f"SKU{k:03}" for k in range(11)], "product_name": [f"Soap {k}" for k in range(11)]}
+    )
+    pyarrow.parquet.write_table(names, folder / "catalogue.parquet")
+    (folder / "people.csv").write_text("id,country\n" + "".join(f"u-{k},DE\n" for k in range(7)))
+    return folder
+
+
+def amazon(folder: pathlib.Path) -> pathlib.Path:
+    """Reviews and metadata as Amazon's dumps have them, the reviews compressed."""
+    folder.mkdir()
+    reviews = [
+        {
+            "reviewerID": f"A{k % 5}",
+            "asin": f"B{k % 9:04}",
+            "overall": 5.0,
+            "reviewTime": "09 13, 2009",
+        }
+        | {"unixReviewTime": 1_252_800_000 + 86_400 * k, "reviewText": "nice"}
+        for k in range(30)
+    ]
+    with gzip.open(folder / "reviews_Beauty.jsonl.gz", "wt") as file:
+        file.write("\n".join(map(json.dumps, reviews)))
+    meta = [{"asin": f"B{k:04}", "title": f"Lotion {k}", "brand": "Acme"} for k in range(9)]
+    (folder / "meta_Beauty.jsonl").write_text("\n".join(map(json.dumps, meta)))
+    return folder
+
+
+def read_by_its_config(path: pathlib.Path) -> tuple[Config, Dataset]:
+    config = Config.from_dict(load_config(str(path)).to_dict())
+    check_config(config)
+    return config, load_dataset(config.data)
+
+
+def test_movielens_is_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A researcher's first config would take tags for ratings, or lack the titles."""
+    path = write_config(movielens(tmp_path / "ml latest"), str(tmp_path / "ml.py"))
+    config, dataset = read_by_its_config(path)
+    assert dataset.log.num_interactions == 48 and dataset.titles[0] == "Film 1, The (1999)"
+    assert config.data.interactions_file == "ratings.csv" and config.data.name == "ml-latest"
+    assert (
+        config.data.columns.timestamp == "timestamp" and config.model.method == "plain,grasp_plus"
+    )
+    assert "genres" in dataset.texts.items.columns
+    said = capsys.readouterr().out
+    assert_names(
+        said,
+        (
+            "found: interactions: ratings.csv (CSV), 48 rows",
+            "found: columns: user is 'userId', item is 'movieId', timestamp is 'timestamp'",
+            "title is 'title'; text also from genres",
+            "not decided: tags.csv could be the interactions too",
+            "not decided: which ratings count as liked",
+            "links.csv; they are not read",
+            f"grasp-jax --config={path} --workdir=runs/ml-latest",
+        ),
+    )
+    text = path.read_text()
+    assert "# config.data.min_rating = 4.0" in text and "row_norm" not in text, "the shop's tuning"
+    assert max(map(len, text.splitlines())) <= 140
+
+
+def test_parquet_with_text_ids_and_zones_is_found(tmp_path: pathlib.Path) -> None:
+    """An engineer's logs would be put in another order, or their items and users not be joined."""
+    config, dataset = read_by_its_config(
+        write_config(shop(tmp_path / "shop"), str(tmp_path / "a.py"))
+    )
+    columns = config.data.columns
+    assert (columns.user, columns.item, columns.timestamp) == ("customer_id", "sku", "event_time")
+    assert (config.data.title_column, config.data.users_file) == ("product_name", "people.csv")
+    assert dataset.log.num_users == 7 and dataset.titles[3] == "Soap 3"
+    assert dataset.texts.users is not None and dataset.report.without_attributes == 0
+
+
+def test_amazons_dumps_are_found(tmp_path: pathlib.Path) -> None:
+    """reviewTime, which no reader takes, would be the order; or a title of a review be an item's."""
+    config, dataset = read_by_its_config(
+        write_config(amazon(tmp_path / "am"), str(tmp_path / "a.py"))
+    )
+    assert config.data.columns.timestamp == "unixReviewTime"
+    assert (config.data.items_file, config.data.items_id_column) == ("meta_Beauty.jsonl", "asin")
+    assert dataset.titles[0] == "Lotion 0" and dataset.log.num_interactions == 30
+    # As of 2023: two ids of items, of which the metadata has one, and a title of the review itself.
+    folder = tmp_path / "new"
+    folder.mkdir()
+    reviews = [
+        {"user_id": f"A{k % 5}", "asin": f"V{k}", "parent_asin": f"P{k % 4}", "title": "Love it"}
+        | {"rating": 5.0, "timestamp": 1_588_687_728_923 + k}
+        for k in range(20)
+    ]
+    (folder / "All_Beauty.jsonl").write_text("\n".join(map(json.dumps, reviews)))
+    meta = [
+        {"parent_asin": f"P{k}", "title": f"Balm {k}", "main_category": "Beauty"} for k in range(4)
+    ]
+    (folder / "meta_All_Beauty.jsonl").write_text("\n".join(map(json.dumps, meta)))
+    config, dataset = read_by_its_config(write_config(folder, str(tmp_path / "b.py")))
+    assert config.data.columns.item == "parent_asin" and dataset.titles[0] == "Balm 0"
+
+
+def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
+    """A guess would pass for knowledge: the order of rows, an items table that lacks half of the items."""
+    (tmp_path / "log.csv").write_text(
+        "uid,iid,day_of_week\n" + "".join(f"{k % 3},{k},Mo\n" for k in range(12))
+    )
+    found = look(tmp_path)
+    assert found.columns == {"user": "uid", "item": "iid", "timestamp": ""} and found.items is None
+    assert any("no column says it" in line for line in found.open)
+    assert any("no table of items was found" in line for line in found.open)
+    config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
+    assert config.model.method == "plain" and dataset.log.num_interactions == 12
+    (tmp_path / "items.csv").write_text("iid,title\n" + "".join(f"{k},Soap\n" for k in range(6)))
+    assert any("50 % of the items have no row in items.csv" in line for line in look(tmp_path).open)
+    (tmp_path / "items.csv").write_text("iid,colour\n0,red\n")
+    found = look(tmp_path)
+    assert found.items is None and any(
+        "no column looks like a title" in line for line in found.open
+    )
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    assert any("broken.parquet: not a readable parquet" in line for line in look(tmp_path).open)
+
+
+def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:
+    """A run would be refused by the config that was written for it."""
+    (tmp_path / "log.csv").write_text("user,item,date\na,x,13 Sept\na,y,14 Sept\nb,x,15 Sept\n")
+    found = look(tmp_path)
+    assert found.columns["timestamp"] == "" and "'date' is no column of times" in found.open[0]
+
+
+def test_a_large_file_is_looked_at_in_part(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes would be read to see a header; or the last line be cut in its midst."""
+    monkeypatch.setattr(samples, "LOOKED_AT", 100)
+    (tmp_path / "log.csv").write_text(
+        "user,item\n" + "".join(f"u{k},i{k % 5}\n" for k in range(500))
+    )
+    found = look(tmp_path)
+    assert found.interactions is not None and not found.interactions.whole
+    assert 5 < found.interactions.table.num_rows < 20 and "the first" in found.lines[0]
+
+
+def test_pairs_without_names(tmp_path: pathlib.Path) -> None:
+    """A folder with inter.txt would be refused, though a run reads it."""
+    (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
+    config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
+    assert dataset.log.num_interactions == 6 and config.model.method == "plain"
+
+
+def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path) -> None:
+    """A config that somebody has changed by hand would be lost; a folder of pictures be a traceback."""
+    folder, out = movielens(tmp_path / "ml"), tmp_path / "own.py"
+    out.write_text("mine")
+    assert_names(refusal(write_config, folder, str(out)), (str(out), "not overwritten", "--out"))
+    assert out.read_text() == "mine"
+    assert_names(refusal(look, tmp_path / "no"), ("no such folder", "expected the folder"))
+    assert_names(refusal(look, out), ("own.py: a file",))
+    (tmp_path / "empty").mkdir()
+    assert_names(refusal(look, tmp_path / "empty"), ("no table in it; it holds nothing",))
+    (tmp_path / "empty" / "ml.inter").write_text("user_id:token\titem_id:token\n1\t2\n")
+    assert_names(refusal(look, tmp_path / "empty"), ("RecBole", "grasp-jax convert recbole"))
+    (tmp_path / "empty" / "a.csv").write_text("x,y\n1,2\n")
+    assert_names(refusal(look, tmp_path / "empty"), ("RecBole",))
+    (tmp_path / "empty" / "ml.inter").unlink()
+    assert_names(
+        refusal(look, tmp_path / "empty"), ("no file has both", "a.csv has x, y", "rename")
+    )
+    for given in ([], ["a", "b"], ["--fast", "a"]):
+        assert "grasp-jax init FOLDER" in refusal(main, given)
+
+
+def test_the_command(tmp_path: pathlib.Path) -> None:
+    """`grasp-jax init` would be a left-over argument."""
+    folder = movielens(tmp_path / "ml")
+    command = [sys.executable, "-m", "grasp_jax.main", "init", str(folder)]
+    done = run([*command, f"--out={tmp_path / 'c.py'}"])
+    assert done.returncode == 0 and "wrote" in done.stdout and (tmp_path / "c.py").is_file()
+    assert "is not overwritten" in one_line_error(run([*command, f"--out={tmp_path / 'c.py'}"]))
+    assert "usage: grasp-jax init" in run([*command[:-1], "--help"]).stdout
