@@ -87,7 +87,8 @@ def page(script: pathlib.Path, printed: Sequence[str]) -> str:
 
 def without_output(text: str) -> str:
     """A page less what the code printed, which differs between machines."""
-    return re.sub(rf"{re.escape(PRINTED)}\n```text\n.*?\n```\n\n?", "", text, flags=re.DOTALL)
+    kept = re.sub(rf"{re.escape(PRINTED)}\n```text\n.*?\n```\n\n?", "", text, flags=re.DOTALL)
+    return kept.rstrip() + "\n"
 
 
 def main() -> None:

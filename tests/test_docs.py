@@ -32,7 +32,7 @@ GENERATED = {"config.md", "errors.md", "results.md", "performance-tables.md"}
 RUN_ELSEWHERE = {  # the test that runs the Python of a page
     "extending.md": "test_extending.py",
     "export.md": "test_export.py",
-    **{f"{name}.md": "test_docs.py" for name in tutorial_pages.TUTORIALS},
+    "first_steps.md": "test_front_door.py",
 }
 PROGRAMS = {"grasp-jax", "grasp-serve", "python", "make", "pip"}
 
@@ -237,15 +237,32 @@ def write_csv(path: pathlib.Path, columns: dict[str, list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", tutorial_pages.TUTORIALS)
-def test_tutorial_runs_and_is_its_page(name: str) -> None:
-    """A tutorial would fail for its reader, or the page show other code than the script."""
+def test_tutorial_page_is_its_script(name: str) -> None:
+    """The page would show other code than the script that the tests run."""
     script = tutorial_pages.EXAMPLES / f"{name}.py"
-    printed = tutorial_pages.run(script)
-    assert "".join(printed).strip()
-    expected = tutorial_pages.page(script, [""] * len(printed))
+    pieces = [cell for cell in tutorial_pages.cells(script.read_text()) if cell.is_code]
     text = (tutorial_pages.PAGES / f"{name}.md").read_text(encoding="utf-8")
     mend = f"run python -m benchmarks.tutorial_pages {name}"
+    expected = tutorial_pages.page(script, [""] * len(pieces))
     assert tutorial_pages.without_output(text) == expected, mend
+    assert tutorial_pages.PRINTED in text, mend
+
+
+SLOW = ("compare_methods", "daily_refresh")  # nine models; two days
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in tutorial_pages.TUTORIALS
+        if name != "first_steps"  # test_front_door.py runs that one
+    ],
+)
+def test_tutorial_runs(name: str) -> None:
+    """A tutorial would fail for its reader."""
+    printed = tutorial_pages.run(tutorial_pages.EXAMPLES / f"{name}.py")
+    assert "".join(printed).strip()
 
 
 def test_committed_results_are_those_of_the_records() -> None:

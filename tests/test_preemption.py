@@ -94,7 +94,7 @@ def test_signals_before_jax_is_there(number: int, status: int, tmp_path: pathlib
     errors = process.communicate(timeout=600)[1]
     assert (
         process.returncode == status
-        and "the same command goes on" in errors
+        and "run the same command again to continue" in errors
         and "Traceback" not in errors
     )
     assert not (tmp_path / "run").exists()

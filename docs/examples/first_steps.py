@@ -1,8 +1,8 @@
 # %% [markdown]
 # # First steps in Python
 #
-# A synthetic shop is trained on, asked and saved, in about a minute on two cores. With your own data, the first cell reads
-# `shop = gj.Dataset.read("folder")` or `gj.Dataset.from_frames(interactions, items)`; nothing else changes.
+# This script trains a model on a synthetic shop, asks it for recommendations, tests and saves it, in about a minute on two cores. With your
+# own data, the first cell reads `shop = gj.Dataset.read("folder")` or `gj.Dataset.from_frames(interactions, items)`; nothing else changes.
 #
 # Run it as a script, `python docs/examples/first_steps.py`, or cell by cell in an editor that knows `# %%`.
 
@@ -30,7 +30,7 @@ model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.3, **sm
 model.fit(shop)
 
 # %% [markdown]
-# Recommendations for users of the data, and for people whom training never saw, who are given by what they have had.
+# Recommendations for users of the data, and for people who are not in it, who are described by what they bought.
 
 # %%
 users = shop.user_ids[:2].tolist()
@@ -40,7 +40,7 @@ some = shop.item_ids[:3].tolist()
 print(model.recommend(histories=[some, some[:1], []], k=5))
 
 # %% [markdown]
-# Items alike, vectors for a click model or a vector database, and the test.
+# Similar items, vectors for a click model or a vector database, and the test.
 
 # %%
 print(model.similar_items(some[:1], k=5))
