@@ -178,12 +178,11 @@ def wrong() -> Page:
     body = []
     for run in runs:
         method, backbone = trials(run)[0]
-        trust = ", learned trust" if run.config["model"]["plus"]["text_trust"] == "learned" else ""
-        name = f"{method}{trust if method == OURS else ''}, {100 * _share(run):.0f} % wrong"
+        name = f"{method}{_against_wrong_texts(run) if method == OURS else ''}, {100 * _share(run):.0f} % wrong"
         body.append(_by_protocol(run, method, backbone, name, loss(run, method)))
     named = {
         BASELINE: "sasrec_ce, no text",
-        OURS: "grasp_plus, full trust, 0 % wrong",
+        OURS: "grasp_plus, full trust, all parts, 0 % wrong",
         "llm_esr": "llm_esr, 0 % wrong",
     }
     for (name, by), run in merged(read("ahead")[0]).items():
@@ -191,6 +190,14 @@ def wrong() -> Page:
             body.append(_by_protocol(run, *trials(run)[0], named[name], by))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     return page(Table("wrong", title, list(BY_PROTOCOL), body))
+
+
+def _against_wrong_texts(run: Run) -> str:
+    """What a model of late fusion has against wrong texts, for the name of its row."""
+    plus = run.config["model"]["plus"]
+    trust = ", learned trust" if plus["text_trust"] == "learned" else ""
+    validated = plus.get("parts") == "validated"  # earlier runs have no such field
+    return f"{trust}, {'harmful parts left out' if validated else 'all parts'}"
 
 
 def shops() -> Page:
