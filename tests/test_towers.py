@@ -1,6 +1,7 @@
 """Late fusion: towers that know nothing of each other, and a score that is the sum of what they say."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import jax
@@ -220,3 +221,23 @@ def test_id_vectors_start_from_text_where_it_is_wanted() -> None:
     tables = {table.name: table.rows for table in method.tables(bank, facts)}
     assert "start" not in tables and method.start(fresh, tables) is fresh
     assert "start_mean" not in method.fitted(bank, facts)
+
+
+def test_texts_that_are_all_alike_are_left_unread(caplog: pytest.LogCaptureFixture) -> None:
+    """Division by their variance, which is 0, would end training with NaN, and rounding would be blown up to a text."""
+    noise = 1e-8 * np.random.default_rng(0).standard_normal((ITEMS, WIDTH)).astype(np.float32)
+    for rows in (np.zeros((ITEMS, WIDTH), np.float32), noise):
+        assert not whitening_turn(rows, 0.5, 16.0).any()
+    assert "the texts of all items are alike" in caplog.text
+
+
+def test_a_shop_whose_texts_are_all_alike_trains_on_ids(tmp_path: pathlib.Path) -> None:
+    """A shop that gives every item the same title would end with "a loss is not finite" in its first step."""
+    rng = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(40), 6), rng.integers(0, 30, 240)
+    frame = {"user": users, "item": items, "timestamp": np.arange(240)}
+    shop = gj.Dataset.from_frames(frame, {"item": np.arange(30), "title": ["Soap"] * 30})
+    small = {"features": 8, "mlp": (8,), "num_layers": 1, "max_epochs": 2, "num_negatives": 5}
+    model = gj.Recommender(method="grasp_plus", backbone="sasrec", dropout=0.2, **small)
+    model.fit(shop, workdir=tmp_path)
+    assert np.isfinite(np.stack(list(model.item_vectors()["vector"]))).all()

@@ -6,7 +6,12 @@ and hardly the item. Whitening wholly makes noise as loud as meaning; dividing b
 
 import numpy as np
 
+from grasp_jax.log import logger
+
 SMALLEST = 1e-6  # of the largest variance: smaller ones are noise, and are not blown up further
+ALIKE = (
+    1e-12  # a largest variance below it, of rows that come from vectors of length 1, is rounding
+)
 ROWS = 1 << 16  # that are turned at a time, so that no second table in float64 is made
 
 
@@ -19,7 +24,7 @@ def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarr
       length: root mean square length of the rows that are turned; zeros do not count.
 
     Returns:
-      [E, E] float64 for `turned`; a function of the order of the rows in rounding alone.
+      [E, E] float64 for `turned`; a function of the order of the rows in rounding alone. Zeros where all rows are alike.
     """
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     for begin in range(0, len(rows), ROWS):
@@ -27,6 +32,11 @@ def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarr
         covariance += part.T @ part
     there = max(int((np.abs(rows).max(axis=1) > 0).sum()), 1)
     variances, directions = np.linalg.eigh(covariance / there)
+    if variances[-1] < ALIKE:
+        logger.warning(
+            "the texts of all items are alike, so text tells none from another; only IDs are learned from"
+        )
+        return np.zeros_like(covariance)
     variances = np.maximum(variances[::-1], SMALLEST * variances[-1])
     directions = directions[:, ::-1]
     directions = directions * np.where(  # eigh leaves the sign open
