@@ -288,23 +288,26 @@ def _scan(
 
     by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
     begun = step.optimiser.begin(state.params, state.adam)
+    if alone:
+        begun = jax.tree.map(lambda leaf: leaf[0], begun)
     held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
+    if alone:
+        held = jax.tree.map(lambda leaf: leaf[None], held)
     params, adam = step.optimiser.end(held, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses
 
 
 def _of_one(one_model: Callable[..., Any]) -> Callable[..., Any]:
-    """What `vmap` makes of a function, for one model, without the axis that XLA would carry through every operation.
+    """What `vmap` makes of a function, for one model whose state has no axis of models; all else of it has one.
 
-    With it a bias is no vector to the library of matrix products, which then adds a whole matrix, and copies come between layouts.
+    With that axis a bias is no vector to the library of matrix products, which then adds a whole matrix, and copies come between layouts.
+    The state must not have it: where the loop's body takes it off, XLA no longer sees that a table's rows may be set in place.
     """
 
-    def without_axis(*of_model: Any) -> Any:
-        *first, number = of_model
-        return jax.tree.map(
-            lambda leaf: leaf[None],
-            one_model(*jax.tree.map(lambda leaf: leaf[0], tuple(first)), number),
-        )
+    def without_axis(held: Held, *of_model: Any) -> tuple[Held, jax.Array]:
+        *rest, number = of_model
+        held, loss = one_model(held, *jax.tree.map(lambda leaf: leaf[0], tuple(rest)), number)
+        return held, loss[None]
 
     return without_axis
 
