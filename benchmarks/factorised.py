@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.workload import memory_beside_tables
 from grasp_jax.evaluation.ranker import Ranker
-from grasp_jax.models.batch import OwnNegatives
+from grasp_jax.models.batch import OwnNegatives, PackedBatch, Targets
 from grasp_jax.models.device_data import gather_batch
 from grasp_jax.training.epochs import TrainingData, make_epoch
 from grasp_jax.training.replicas import one_of, per_replica
@@ -107,12 +107,15 @@ class FactorisedStep:
         )
         return float(losses[0, 0])
 
+    def drawn(self, step: int) -> tuple[PackedBatch, Targets]:
+        """What step `step` of the epoch sees and is asked for."""
+        batch = gather_batch(self.data.device, jnp.asarray(self.slots[0, step]))
+        key, number = self.per_replica.keys[0], jnp.int32(step)
+        return draw_targets(key, number, self.data.device, batch, self.data.shape)
+
     def negatives(self, step: int) -> np.ndarray:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
-        batch = gather_batch(self.data.device, jnp.asarray(self.slots[0, step]))
-        _, targets = draw_targets(
-            self.per_replica.keys[0], jnp.int32(step), self.data.device, batch, self.data.shape
-        )
+        batch, targets = self.drawn(step)
         assert isinstance(targets.negatives, OwnNegatives)  # of the losses that are timed here
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))

@@ -2,9 +2,10 @@
 
 import argparse
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from benchmarks import lengths
 from benchmarks.factorised import FactorisedStep
@@ -21,7 +22,10 @@ from benchmarks.workload import (
 from grasp_jax.config import Config
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
-from grasp_jax.models.batch import Tables
+from grasp_jax.models.batch import GatheredPlaces, OwnNegatives, Tables
+
+if TYPE_CHECKING:
+    from benchmarks.packed_torch import PackedRows
 
 PARITY_LIMIT = {"cpu": 1e-4, "gpu": 1e-3}  # a GPU multiplies float32 in TF32
 RIVAL_BATCHES = 4
@@ -35,7 +39,7 @@ class Work:
       config: of ours.
       split, tables: data and frozen knowledge.
       ours: the package's step.
-      rivals: the others, plain JAX first.
+      rivals: the others, those that pack their rows as ours does first, then the padded ones.
       padded_rows: rows of the rivals' batches.
       tokens: real tokens of a step, on average.
     """
@@ -67,14 +71,36 @@ def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
         for step in range(min(RIVAL_BATCHES, ours.epoch_steps))
     ]
     params = jax.tree.map(lambda leaf: leaf[0], ours.state.params)
-    plain = plain_parameters(params, given.max_length, config.model.row_norm)
-    rivals = [
-        kind(config, plain, tables, batches, DROPOUT)
-        for kind in (PlainJaxStep, torch_step)
-        if kind is not None
-    ]
+    norm = config.model.row_norm
+    plain = plain_parameters(params, given.max_length, norm)
+    rivals: list[Any] = []
+    if torch_step is not None:
+        from benchmarks.packed_torch import packed_steps
+
+        packed = [packed_rows(ours, step) for step in range(len(batches))]
+        whole = plain_parameters(params, len(params["backbone"]["positions"]), norm)
+        kinds, problem = packed_steps()
+        rivals += [kind(config, whole, tables, packed, DROPOUT) for kind in kinds]
+        if problem:
+            print(f"packed PyTorch compiled is left out: {problem}")
+    padded = [PlainJaxStep, *([] if torch_step is None else [torch_step])]
+    rivals += [kind(config, plain, tables, batches, DROPOUT) for kind in padded]
     tokens = int(ours.data.histories.lengths[ours.data.users].sum()) / ours.epoch_steps
     return Work(config, split, tables, ours, rivals, len(batches[0].users), tokens)
+
+
+def packed_rows(ours: FactorisedStep, step: int) -> "PackedRows":
+    """The batch of step `step` of the epoch, with the negatives that ours draws for it."""
+    from benchmarks.packed_torch import PackedRows
+
+    batch, targets = ours.drawn(step)
+    assert isinstance(targets.negatives, OwnNegatives)
+    assert isinstance(targets.places, GatheredPlaces)  # on one device
+    parts = batch.queries, batch.items, batch.segments, batch.positions, targets.places.flat
+    # PyTorch wants an index as int64.
+    users, items, segments, positions, places = (np.asarray(part, np.int64) for part in parts)
+    negatives = np.asarray(targets.negatives.items, np.int64)[:, 0]
+    return PackedRows(users, items, segments, positions, places, negatives)
 
 
 def check_parity(work: Work, width: int) -> dict[str, Any]:

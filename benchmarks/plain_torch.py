@@ -68,41 +68,45 @@ class PlainGrasp(nn.Module):
         ) + F.binary_cross_entropy_with_logits(negative, torch.zeros_like(negative))
 
 
-def load_parameters(module: PlainGrasp, params: Any) -> None:
-    """Copies parameters of `plain_jax.PlainGrasp` into the module."""
+def put(target: torch.Tensor, *values: Any) -> None:
+    """Copies arrays of JAX, one below the other, into a parameter."""
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(np.concatenate([np.array(value) for value in values])))
 
-    def put(target: torch.Tensor, *values: Any) -> None:
-        with torch.no_grad():
-            target.copy_(torch.from_numpy(np.concatenate([np.array(value) for value in values])))
 
-    def put_linear(linear: Any, dense: Any) -> None:
-        put(linear.weight, dense["kernel"].T)
-        put(linear.bias, dense["bias"])
+def put_linear(linear: Any, dense: Any) -> None:
+    """Copies a dense layer of flax."""
+    put(linear.weight, dense["kernel"].T)
+    put(linear.bias, dense["bias"])
 
-    def put_norm(norm: Any, values: Any) -> None:
-        put(norm.weight, values["scale"])
-        put(norm.bias, values["bias"])
 
-    for k, linear in enumerate(layer for layer in module.mlp if isinstance(layer, nn.Linear)):
-        put_linear(linear, params[f"layers_{k}"])
-    backbone: Any = (
-        module.backbone
-    )  # its lists of modules are indexed, which nn.Module's types do not know
-    values = params["backbone"]
+def put_norm(norm: Any, values: Any) -> None:
+    """Copies a layer norm of flax."""
+    put(norm.weight, values["scale"])
+    put(norm.bias, values["bias"])
+
+
+def put_backbone(backbone: Any, values: Any) -> None:
+    """Copies parameters of flax's `SASRec` to that of `torch_backbone`, whose lists of modules are unknown to nn.Module's types."""
     put(backbone.positions.weight, values["positions"])
     for k, attention in enumerate(backbone.attentions):
         parts = values[f"SelfAttention_{k}"]
-        put(
-            attention.in_proj_weight,
-            *(parts[name]["kernel"].T for name in ("query", "key", "value")),
-        )
-        put(attention.in_proj_bias, *(parts[name]["bias"] for name in ("query", "key", "value")))
+        kinds = ("query", "key", "value")
+        put(attention.in_proj_weight, *(parts[name]["kernel"].T for name in kinds))
+        put(attention.in_proj_bias, *(parts[name]["bias"] for name in kinds))
         put_linear(attention.out_proj, parts["out"])
         put_norm(backbone.attention_norms[k], values[f"LayerNorm_{2 * k}"])
         put_norm(backbone.forward_norms[k], values[f"LayerNorm_{2 * k + 1}"])
         put_linear(backbone.forwards[k][0], values[f"Dense_{2 * k}"])
         put_linear(backbone.forwards[k][3], values[f"Dense_{2 * k + 1}"])
     put_norm(backbone.last_norm, values[f"LayerNorm_{2 * len(backbone.attentions)}"])
+
+
+def load_parameters(module: PlainGrasp, params: Any) -> None:
+    """Copies parameters of `plain_jax.PlainGrasp` into the module."""
+    for k, linear in enumerate(layer for layer in module.mlp if isinstance(layer, nn.Linear)):
+        put_linear(linear, params[f"layers_{k}"])
+    put_backbone(module.backbone, params["backbone"])
 
 
 def device_problem() -> str:
@@ -121,32 +125,52 @@ class PlainTorchStep:
     """
 
     name = "plain PyTorch (padded, eager)"
-    compile_seconds = 0.0
+    fused = False  # whether Adam is one operation for all parameters
 
     def __init__(
-        self,
-        config: Config,
-        params: Any,
-        tables: Tables,
-        batches: list[PaddedBatch],
-        dropout: float,
+        self, config: Config, params: Any, tables: Tables, batches: list[Any], dropout: float
     ) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
         torch.set_float32_matmul_precision("high")  # on a GPU TF32, as JAX's default is there
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
-        self.module = PlainGrasp(shared, config.model, batches[0].history.shape[1], dropout).to(
-            self.device
+        self.module: Any = self.built(shared, config, params, batches, dropout).to(self.device)
+        self.function: Any = self.module
+        self.optimiser = torch.optim.Adam(
+            self.module.parameters(), lr=LEARNING_RATE, fused=self.fused
         )
-        load_parameters(self.module, params)
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=LEARNING_RATE)
         self.batches = [
-            PaddedBatch(*(torch.from_numpy(np.array(part)).to(self.device) for part in batch))
+            self.completed(
+                type(batch)(
+                    *(
+                        None if part is None else torch.from_numpy(np.array(part)).to(self.device)
+                        for part in batch
+                    )
+                )
+            )
             for batch in batches
         ]
         self.memory_bytes: int | None = None
+        self.compile_seconds = 0.0
         self.done = 0
         self.steps_per_round = 1
+
+    def built(
+        self,
+        tables: dict[str, torch.Tensor],
+        config: Config,
+        params: Any,
+        batches: list[Any],
+        dropout: float,
+    ) -> nn.Module:
+        """The module with these parameters."""
+        module = PlainGrasp(tables, config.model, batches[0].history.shape[1], dropout)
+        load_parameters(module, params)
+        return module
+
+    def completed(self, batch: Any) -> Any:
+        """The batch with what the module reads of it and the tables, if that is made before the step."""
+        return batch
 
     def first_loss(self, tables: Tables) -> float:
         """The loss of the first batch on `tables`, dropout off."""
@@ -154,7 +178,7 @@ class PlainTorchStep:
         for name, table in tables.items():
             setattr(self.module, name, torch.from_dlpack(table))
         self.module.eval()
-        loss = self.module(self.batches[0]).item()
+        loss: float = self.function(self.completed(self.batches[0])).item()
         self.module.train()
         for name, table in own.items():
             setattr(self.module, name, table)
@@ -173,7 +197,7 @@ class PlainTorchStep:
         for _ in range(self.steps_per_round):
             batch = self.batches[self.done % len(self.batches)]
             self.optimiser.zero_grad()
-            loss = self.module(batch)
+            loss = self.function(batch)
             loss.backward()
             self.optimiser.step()
             self.done += 1

@@ -16,6 +16,7 @@ from grasp_jax.files import write_text
 from grasp_jax.machine import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+NOISE = "--quick: the sizes are so small that every time and ratio here is noise; it shows only that the benchmark runs"
 
 
 class Contention:
@@ -72,7 +73,7 @@ def keep(
         about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
         save(path, about | {"cores_used_by_others": contention.cores()} | facts)
         print(f"written to {path}")
-    print(found)
+    print(f"{NOISE}\n{found} (noise)" if given.quick else found)
 
 
 def run(main: Callable[[], None]) -> None:

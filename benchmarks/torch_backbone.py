@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -52,5 +53,35 @@ class SASRec(nn.Module):
             queries = self.attention_norms[k](x)
             attended, _ = attention(queries, x, x, attn_mask=hidden, need_weights=False)
             x = self.forward_norms[k](queries + attended)
+            x = x + self.forwards[k](x)
+        return self.last_norm(x)
+
+
+class PackedSASRec(SASRec):
+    """`SASRec` over packed rows: several histories end to end, each looking at itself alone."""
+
+    def forward(  # type: ignore[override]  # of packed rows, not of padded ones
+        self, vectors: torch.Tensor, segments: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Item vectors [R, L, D] -> states [R, L, D]."""
+        rows, length, features = vectors.shape
+        own = segments[:, :, None] == segments[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool, device=vectors.device).tril()
+        itself = torch.eye(length, dtype=torch.bool, device=vectors.device)
+        allowed = ((own & causal & (segments >= 0)[:, :, None]) | itself)[:, None]
+        x = self.dropout(vectors * math.sqrt(features) + self.positions(positions))
+        for k, attention in enumerate(self.attentions):
+            queries = self.attention_norms[k](x)
+            weight, bias = attention.in_proj_weight, attention.in_proj_bias
+            q = F.linear(queries, weight[:features], bias[:features])
+            keys, values = F.linear(x, weight[features:], bias[features:]).chunk(2, dim=-1)
+            heads = (
+                part.view(rows, length, attention.num_heads, -1).transpose(1, 2)
+                for part in (q, keys, values)
+            )
+            drops = attention.dropout if self.training else 0.0
+            attended = F.scaled_dot_product_attention(*heads, attn_mask=allowed, dropout_p=drops)
+            attended = attended.transpose(1, 2).reshape(rows, length, features)
+            x = self.forward_norms[k](queries + attention.out_proj(attended))
             x = x + self.forwards[k](x)
         return self.last_norm(x)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import describe, gated_projection, lengths, report
+from benchmarks import describe, gated_projection, lengths, record, report
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.knowledge.describe import chat
 from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, kept_keys
@@ -19,7 +19,10 @@ from grasp_jax.models.encoders.holistic import HolisticEncoder
 from tests.refusal import refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
-LAST_LINE = re.compile(r"speed-up over pytorch: (not measured|\d+\.\dx), over plain jax: \d+\.\dx")
+RATIO = r"(not measured|\d+\.\dx)"
+LAST_LINE = re.compile(
+    rf"speed-up over the best packed rival: {RATIO}( \(.*\))?, over padded pytorch: {RATIO}, over padded plain jax: {RATIO} \(noise\)"
+)
 
 
 def run_quick(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,11 +39,15 @@ def test_quick_run_agrees_and_ends_with_the_speed_up(tmp_path: pathlib.Path) -> 
     lines = done.stdout.strip().splitlines()
     assert LAST_LINE.fullmatch(lines[-1]), lines[-1]
     assert [line for line in lines if line.startswith("parity ok: ")], done.stdout
+    assert record.NOISE in lines  # or somebody would quote the ratios of a tiny model
     result = json.loads(out.read_text(encoding="utf-8"))
     has_torch = importlib.util.find_spec("torch") is not None
     assert ("not measured" in lines[-1]) == (not has_torch)
-    assert len(result["steps"]) == 2 + has_torch
-    assert len(set(result["parity"]["losses"])) == 2 + has_torch
+    names = [row["name"].split()[0] for row in result["steps"]]
+    packed = names.count("packed")
+    assert names == ["grasp_jax", *["packed"] * packed, *["plain"] * (1 + has_torch)]
+    assert (packed >= 1) == has_torch
+    assert len(set(result["parity"]["losses"])) == 2 + has_torch + packed
     assert [row["users"] for row in result["growth"]] == sorted(
         row["users"] for row in result["growth"]
     )

@@ -1,0 +1,178 @@
+"""The rival in PyTorch as one writes it who wants it fast: eager, compiled, and on a GPU in CUDA graphs.
+
+What ours does is done here too, in PyTorch's own operations: histories packed into rows, an item's vector computed once as input and as
+target, projection before gates, pair logits of the histories cached, scaled_dot_product_attention, Adam fused. Ours beside it draws its
+negatives and gathers its batches within the step; here they are ready made.
+"""
+
+import itertools
+import math
+import shutil
+import time
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.plain_torch import PlainTorchStep, put, put_backbone
+from benchmarks.torch_backbone import PackedSASRec
+from grasp_jax.config import Config, ModelConfig
+
+
+class PackedRows(NamedTuple):
+    """A packed batch.
+
+    Attributes:
+      users, items: [R, L] rows of users and items, 0 where a place is empty.
+      segments: [R, L] rows of users, -1 where a place is empty.
+      positions: [R, L] within the history.
+      places: [P] row * L + column of each target's state; R * L where there are no more targets.
+      negatives: [P] a sampled item for each.
+      logits: [R, L, 2] pair logits of users and items.
+    """
+
+    users: Any
+    items: Any
+    segments: Any
+    positions: Any
+    places: Any
+    negatives: Any
+    logits: Any = None
+
+
+class PackedGrasp(nn.Module):
+    """GRASP on SASRec over packed rows; `tables` are frozen buffers."""
+
+    items: torch.Tensor
+    items_similar: torch.Tensor
+    users: torch.Tensor
+    users_similar: torch.Tensor
+
+    def __init__(
+        self, tables: dict[str, torch.Tensor], model: ModelConfig, places: int, dropout: float
+    ) -> None:
+        super().__init__()
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+        width, sizes = tables["items"].shape[1], [*model.mlp, model.features]
+        self.own = nn.Linear(width, 2 * sizes[0], bias=False)
+        self.similar = nn.Linear(width, 2 * sizes[0], bias=False)
+        self.bias = nn.Parameter(torch.zeros(sizes[0]))
+        self.layers = nn.ModuleList(
+            nn.Linear(size, after) for size, after in itertools.pairwise(sizes)
+        )
+        layers = model.num_layers, model.num_heads
+        self.backbone = PackedSASRec(model.features, places, *layers, dropout)
+
+    def pair_logits(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Rows [...] and [...] -> [..., 2]: u.i and ubar.ibar over sqrt(E)."""
+        own = (self.users[users] * self.items[items]).sum(-1)
+        similar = (self.users_similar[users] * self.items_similar[items]).sum(-1)
+        return torch.stack([own, similar], dim=-1) / math.sqrt(self.items.shape[1])
+
+    def vectors(self, items: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Item rows [T] and pair logits [T, 2] -> `i_all` [T, D]."""
+        half = len(self.bias)
+        own, similar = self.own(self.items[items]), self.similar(self.items_similar[items])
+        first, second = torch.sigmoid(logits).unbind(-1)
+        third = torch.sigmoid(logits.sum(-1) / math.sqrt(2.0))
+        x = first[:, None] * own[:, :half] + second[:, None] * similar[:, :half]
+        x = x + third[:, None] * (own[:, half:] + similar[:, half:]) + self.bias
+        for layer in self.layers:
+            x = layer(F.gelu(x, approximate="tanh"))
+        return x
+
+    def forward(self, batch: PackedRows) -> torch.Tensor:
+        """The loss: binary cross-entropy of positives and negatives, mean over the targets that there are."""
+        count = batch.items.numel()
+        exist, place = batch.places < count, batch.places.clamp(max=count - 1)
+        users = batch.users.flatten()[place]
+        logits = self.pair_logits(users, batch.negatives)
+        both = torch.cat([batch.items.flatten(), batch.negatives])
+        vectors = self.vectors(both, torch.cat([batch.logits.reshape(-1, 2), logits]))
+        history, negatives = vectors[:count], vectors[count:]
+        shape = (*batch.items.shape, -1)
+        states = self.backbone(history.view(shape), batch.segments, batch.positions)
+        asked = states.flatten(0, 1)[place]
+        positive = (asked * history[(place + 1).clamp(max=count - 1)]).sum(-1)
+        negative = (asked * negatives).sum(-1)
+        losses = F.softplus(-positive) + F.softplus(negative)
+        return torch.where(exist, losses, 0.0).sum() / exist.sum().clamp(min=1)
+
+
+def load_parameters(module: PackedGrasp, params: Any) -> None:
+    """Copies parameters of `plain_jax.PlainGrasp` into the module."""
+    width, half = module.own.in_features, len(module.bias)
+    first = params["layers_0"]["kernel"]
+    parts = [first[k * width : (k + 1) * width] for k in range(4)]  # of i, ibar, and both again
+    put(module.own.weight, parts[0].T, parts[2].T)
+    put(module.similar.weight, parts[1].T, parts[3].T)
+    assert first.shape[1] == half
+    put(module.bias, params["layers_0"]["bias"])
+    for k, layer in enumerate(module.layers):
+        put(layer.weight, params[f"layers_{k + 1}"]["kernel"].T)
+        put(layer.bias, params[f"layers_{k + 1}"]["bias"])
+    put_backbone(module.backbone, params["backbone"])
+
+
+class PackedTorchStep(PlainTorchStep):
+    """The packed module, fused Adam and the batches, on JAX's device."""
+
+    name = "packed PyTorch (eager)"
+    fused = True
+
+    def built(
+        self,
+        tables: dict[str, torch.Tensor],
+        config: Config,
+        params: Any,
+        batches: list[Any],
+        dropout: float,
+    ) -> nn.Module:
+        """The module with these parameters."""
+        places = len(params["backbone"]["positions"])
+        module = PackedGrasp(tables, config.model, places, dropout)
+        load_parameters(module, params)
+        return module
+
+    def completed(self, batch: Any) -> Any:
+        """The batch with the pair logits of its histories by the module's tables as they are."""
+        with torch.no_grad():
+            return batch._replace(logits=self.module.pair_logits(batch.users, batch.items))
+
+
+class CompiledTorchStep(PackedTorchStep):
+    """`PackedTorchStep` by torch.compile."""
+
+    name = "packed PyTorch (torch.compile)"
+    mode = "default"
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.function = torch.compile(self.module, mode=self.mode, dynamic=False)
+
+    def warm_up(self) -> None:
+        """Compiles, and as `PlainTorchStep`; memory that the compiler takes hides that of the step."""
+        started = time.perf_counter()
+        self.run()
+        self.compile_seconds = time.perf_counter() - started
+        super().warm_up()
+        if self.device.type == "cpu":
+            self.memory_bytes = None
+
+
+class GraphedTorchStep(CompiledTorchStep):
+    """`CompiledTorchStep`, forward and backward pass each launched as one CUDA graph."""
+
+    name = "packed PyTorch (torch.compile, CUDA graphs)"
+    mode = "reduce-overhead"
+
+
+def packed_steps() -> tuple[list[type[PackedTorchStep]], str]:
+    """The packed rivals that run on this device, and why one does not; empty if all do."""
+    if torch.cuda.is_available():
+        return [PackedTorchStep, CompiledTorchStep, GraphedTorchStep], ""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        return [PackedTorchStep], "torch.compile needs a C++ compiler, and there is none"
+    return [PackedTorchStep, CompiledTorchStep], ""
