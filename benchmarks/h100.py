@@ -22,7 +22,7 @@ from grasp_jax.errors import UserError
 
 PLUGIN, PLATFORM = "jax_plugins.xla_cuda12", "cuda"
 TARGET = pathlib.Path(__file__).with_name("h100.txtpb")
-OPTIONS = {  # the two forms of choosing a kernel that run it
+OPTIONS: dict[str, Any] = {  # the two forms of choosing a kernel that run it
     "xla_gpu_autotune_level": 0,
     "xla_gpu_enable_triton_gemm": False,
 }

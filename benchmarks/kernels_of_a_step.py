@@ -41,11 +41,13 @@ from grasp_jax.training.training_set import Sources, TrainingSet, training_set
 STEPS = 8  # of the dispatch; more of them change no count
 NARROW = 2  # width of the users' rows that are made, of which only the shape is asked for
 RECORD = RESULTS / "kernels-h100.json"
-COUNTED = ("grasp", "plain", "grasp_plus", "sasrec_ce")
-BY_KERNELS = ("grasp-sasrec", "plain-sasrec")
-MODELS = (
-    *(f"{method}-{backbone}" for method in COUNTED for backbone in BACKBONES),
-    *(f"{name}-pallas" for name in BY_KERNELS),
+COUNTED = ("grasp", "plain")
+MODELS = tuple(f"{method}-{backbone}" for method in COUNTED for backbone in BACKBONES)
+MORE = tuple(  # that may be named, and are in no record
+    f"{method}-{backbone}{kernels}"
+    for kernels in ("", "-pallas")
+    for method in ("grasp_plus", "sasrec_ce", *COUNTED)
+    for backbone in BACKBONES
 )
 
 
@@ -115,14 +117,15 @@ def compiled_step(training: TrainingSet) -> Any:
 
 def count_model(work: Workload, name: str) -> dict[str, Any]:
     """Compiles one of `MODELS` and counts."""
-    training = work.training(name)
-    compiled = compiled_step(training)
+    compiled = compiled_step(work.training(name))
+    found = count(compiled.as_text())
     return {
         "model": name,
         "commit": commit(),
-        "projection": training.model.projection,
-        **count(compiled.as_text())._asdict(),
-        "temporary_bytes": temporary_bytes(compiled),
+        "kernels": found.kernels,
+        "chain": found.chain,
+        "temporary_mib": (temporary_bytes(compiled) or 0) >> 20,
+        "stages": found.stages,
     }
 
 
@@ -133,17 +136,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about = "comma separated METHOD-BACKBONE, or METHOD-BACKBONE-pallas with config.kernels=pallas"
     parser.add_argument("--models", default=everything, help=about)
     given = parser.parse_args(arguments)
-    names = names_of(parser, "--models", given.models, MODELS)
+    names = names_of(parser, "--models", given.models, (*MODELS, *MORE))
     h100.device()
     work = Workload(given.quick)
+    path = given.out or (None if given.quick else RECORD)
     rows = []
     for name in names:
         rows.append(count_model(work, name))
         print(show(rows[-1:]), flush=True)
-    path = given.out or (None if given.quick else RECORD)
+        if path is not None:  # after each, for a model takes minutes
+            save(path, {**what_of(work), "models": merged(path, rows)})
     if path is not None:
-        save(path, {**what_of(work), "models": merged(path, rows)})
         print(f"written to {path}")
+    if given.quick:
+        print("--quick: counted at sizes of no use, to see that it runs")
     most = max(rows, key=lambda row: row["kernels"])
     print(f"{most['model']} launches the most kernels a step: {most['kernels']}")
 
@@ -178,7 +184,7 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
                 row["model"],
                 str(row["kernels"]),
                 str(row["chain"]),
-                f"{row['temporary_bytes'] / 2**20:.0f}",
+                str(row["temporary_mib"]),
                 ", ".join(f"{stage} {number}" for stage, number in sorted(row["stages"].items())),
             ]
             for row in rows
