@@ -96,15 +96,11 @@ def packed_rows(ours: FactorisedStep, step: int) -> "PackedRows":
     batch, targets = ours.drawn(step)
     assert isinstance(targets.negatives, OwnNegatives)
     assert isinstance(targets.places, GatheredPlaces)  # on one device
-    size = np.int64  # of an index, as PyTorch wants it
-    return PackedRows(
-        *(
-            np.asarray(part, size)
-            for part in (batch.queries, batch.items, batch.segments, batch.positions)
-        ),
-        np.asarray(targets.places.flat, size),
-        np.asarray(targets.negatives.items, size)[:, 0],
-    )
+    parts = batch.queries, batch.items, batch.segments, batch.positions, targets.places.flat
+    # PyTorch wants an index as int64.
+    users, items, segments, positions, places = (np.asarray(part, np.int64) for part in parts)
+    negatives = np.asarray(targets.negatives.items, np.int64)[:, 0]
+    return PackedRows(users, items, segments, positions, places, negatives)
 
 
 def check_parity(work: Work, width: int) -> dict[str, Any]:

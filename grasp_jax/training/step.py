@@ -5,7 +5,7 @@ Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, upda
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class StepInputs(NamedTuple):
     """What a step is given that depends on no parameter: a function of (slots, seed, step).
 
     Attributes:
-      batch, targets: what the model sees, and what it must predict.
+      batch, targets: what it sees, and what it is asked for.
       dropout_key: [] of its random stream.
       ids: of an ID table that is kept apart, the rows that the step reads; or None.
     """
@@ -87,7 +87,6 @@ class Step:
       loss: of the scores.
       optimiser: Adam, in one of its forms.
       decay_steps: over which learning rates fall linearly to 0; 0: they are constant.
-      one_as_one: run a single model without an axis of models.
     """
 
     model: SequenceModel
@@ -95,7 +94,6 @@ class Step:
     loss: Loss
     optimiser: Adam
     decay_steps: int = 0
-    one_as_one: bool = False
 
     def inputs(
         self,
@@ -242,7 +240,7 @@ def make_train_steps(
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
-        step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps, joins)
+        step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
         return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)
 
@@ -276,8 +274,7 @@ def _scan(
             inputs, known = step.inputs(data, tables, slots, rows, own.keys, number)
         return step.take(held, inputs, known, states, own)
 
-    alone = step.one_as_one and slots.shape[0] == 1
-    models = _of_one(one_model) if alone else jax.vmap(one_model, (0, 0, 0, 0, 0, 0, None))
+    models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
 
     def body(
         held: Held, of_step: tuple[jax.Array, QueryRows | None, StepInputs | None, jax.Array]
@@ -288,28 +285,9 @@ def _scan(
 
     by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
     begun = step.optimiser.begin(state.params, state.adam)
-    if alone:
-        begun = jax.tree.map(lambda leaf: leaf[0], begun)
     held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
-    if alone:
-        held = jax.tree.map(lambda leaf: leaf[None], held)
     params, adam = step.optimiser.end(held, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses
-
-
-def _of_one(one_model: Callable[..., Any]) -> Callable[..., Any]:
-    """What `vmap` makes of a function, for one model whose state has no axis of models; all else of it has one.
-
-    With that axis a bias is no vector to the library of matrix products, which then adds a whole matrix, and copies come between layouts.
-    The state must not have it: where the loop's body takes it off, XLA no longer sees that a table's rows may be set in place.
-    """
-
-    def without_axis(held: Held, *of_model: Any) -> tuple[Held, jax.Array]:
-        *rest, number = of_model
-        held, loss = one_model(held, *jax.tree.map(lambda leaf: leaf[0], tuple(rest)), number)
-        return held, loss[None]
-
-    return without_axis
 
 
 def _inputs_at_once(
