@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import textwrap
 from typing import Any
 
 from benchmarks.kernels_of_a_step import RECORD
@@ -36,7 +37,13 @@ def launches(record: dict[str, Any]) -> Table:
         f"{', '.join(sorted({(row['commit'] or 'unknown')[:7] for row in record['models']}))}"
     )
     header = ["model", "kernels", "chain", "temporaries, MiB", *stages]
-    return Table("launches", "Kernels that a training step launches", header, body, note)
+    return Table(
+        "launches",
+        "Kernels that a training step launches",
+        header,
+        body,
+        "\n".join(textwrap.wrap(note, 140)),
+    )
 
 
 def page(text: str, record: dict[str, Any]) -> str:
