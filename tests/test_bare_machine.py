@@ -23,7 +23,6 @@ MISSING = (
     "sklearn",
     "pyarrow",
     "tqdm",
-    "rich",
     "safetensors",
     "jinja2",
 )

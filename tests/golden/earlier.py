@@ -27,6 +27,7 @@ FIELDS = {
     "model.num_layers": 1,
     "model.plus.fusion": "early",  # as it was then
     "train.batch_size": 16,
+    "train.learning_rate": (1e-3,),  # as configs/quickstart.py had it
     "train.max_epochs": 3,
     "train.shared_negatives": 20,
     "eval.num_negatives": 20,
