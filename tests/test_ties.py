@@ -126,7 +126,7 @@ def test_given_vectors_of_users_may_leak(
         with caplog.at_level(logging.WARNING, logger="grasp_jax"):
             prepare_bank_of(open_run(config, tmp_path / ties, shop))
         said.append([r.message for r in caplog.records if "config.data.ties" in r.message])
-    assert not said[0] and len(said[1]) == 1 and "held out" in said[1][0]
+    assert not said[0] and len(said[1]) == 1 and "validation or test" in said[1][0]
 
 
 @pytest.mark.skipif(not BEAUTY5.exists(), reason="Beauty is not here")
