@@ -57,11 +57,11 @@ def _body(found: Found, name: str) -> list[str]:
     lines += [
         "",
         *_comment(
-            "Methods are compared on the same test users. plain reads ids alone; grasp_plus reads the text of items, too."
+            "Methods are compared on the same test users, by one loss. sasrec_ce reads ids alone; grasp_plus reads the text of items, too."
             if text
             else "Without text only methods that read ids can be trained; a table of items makes the others possible."
         ),
-        _set("model.method", "plain,grasp_plus" if text else "plain"),
+        _set("model.method", "sasrec_ce,grasp_plus" if text else "sasrec_ce"),
         _set("model.backbone", "sasrec") + "  # or gru4rec, bert4rec; several: sasrec,gru4rec",
         "",
         *_comment(
