@@ -14,9 +14,11 @@ from grasp_jax.config import Config
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.data.split import make_split
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
+from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
 from tests.refusal import assert_names, refusal
@@ -215,6 +217,15 @@ def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
     )
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     assert any("broken.parquet: not a readable parquet" in line for line in look(tmp_path).open)
+
+
+def test_a_small_catalogue_can_be_trained(tmp_path: pathlib.Path) -> None:
+    """A shop with few items would be refused by the config that was written for it: nobody has 100 items that they never had."""
+    rows = [f"u{user},i{(user + 3 * k) % 40},{k}" for user in range(9) for k in range(4 + user)]
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
+    assert config.eval.num_negatives == dataset.log.num_items - 12, "the longest history has 12"
+    check_sizes(config, make_split(config.data, dataset.log), width=0)
 
 
 def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:

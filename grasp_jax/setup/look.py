@@ -47,6 +47,19 @@ class Found:
     lines: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
 
+    def items_left(self) -> int | None:
+        """How many items the user with the most items never had; None where not all rows were looked at."""
+        own = self.interactions
+        if own is None or not own.whole or not (self.items is None or self.items.whole):
+            return None
+        try:
+            users, items = (id_column(own.table, self.columns[of], []) for of in ("user", "item"))
+            catalogue = id_column(self.items.table, self.item_id, []) if self.items else items
+        except UserError:
+            return None  # a run names the row at fault
+        pairs = np.unique(np.stack([_codes(users), _codes(items)]), axis=1)
+        return len(np.unique(catalogue)) - int(np.bincount(pairs[0]).max(initial=0))
+
 
 def look(folder: pathlib.Path) -> Found:
     """Looks at the files of a folder.
@@ -231,6 +244,11 @@ def _with_users(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]
                 return dataclasses.replace(found, users=own, user_id=column), []
     left = [own.path.name for own in rest]
     return found, [f"what these hold: {listed(left)}; they are not read"] if left else []
+
+
+def _codes(ids: np.ndarray) -> np.ndarray:
+    """[rows] the place of each id among the different ones."""
+    return np.unique(ids, return_inverse=True)[1]
 
 
 def _share(first: Sample, name: str, second: Sample, column: str) -> float:
