@@ -34,8 +34,9 @@ class EpochState:
 
     def __str__(self) -> str:
         """As a line of a log has it."""
-        best = "" if self.best is None else f", best {100 * self.best:.2f}"
-        return f"loss {self.loss:.4f}, {self.rate:,.0f} tokens/s{best}, {self.training} training"
+        best = "" if self.best is None else f", best validation NDCG@10 {100 * self.best:.2f} %"
+        noun = "model" if self.training == 1 else "models"
+        return f"loss {self.loss:.4f}, {self.rate:,.0f} tokens/s{best}, {self.training} {noun} in training"
 
 
 class Board:

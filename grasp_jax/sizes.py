@@ -57,9 +57,10 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
     """
     items = split.log.num_items
     if config.eval.num_negatives > items - 1:
-        wanted = config.eval.num_negatives
+        wanted, longest = config.eval.num_negatives, int(split.log.lengths.max(initial=1))
         raise UserError(
-            f"config.eval.num_negatives: {wanted}; expected at most {items - 1}, for the data has {items} items"
+            f"config.eval.num_negatives: {wanted}; expected at most {max(items - longest, 1)}, for the data has {items} items, "
+            f"and a user has had {longest}; set config.eval.num_negatives={max(items - longest, 1)}"
         )
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
     for method in names(config.model.method):

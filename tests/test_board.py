@@ -89,8 +89,8 @@ def test_elsewhere_there_are_lines(how: str) -> None:
     )
     assert done.stdout.splitlines() == [
         "trial 1 of 2",
-        "plain-sasrec: epoch 1: loss 1.5000, 12,345 tokens/s, best 30.00, 1 training",
-        "plain-sasrec: epoch 2: loss 0.7500, 12,345 tokens/s, best 30.00, 1 training",
+        "plain-sasrec: epoch 1: loss 1.5000, 12,345 tokens/s, best validation NDCG@10 30.00 %, 1 model in training",
+        "plain-sasrec: epoch 2: loss 0.7500, 12,345 tokens/s, best validation NDCG@10 30.00 %, 1 model in training",
         "plain-sasrec: stopped after epoch 2: because",
         "after",
     ]
@@ -123,7 +123,9 @@ def test_time_left_is_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += 6.0
     assert pace.left(epoch=12, max_epochs=20) == pytest.approx(24.0)
     assert clock(42.4) == "0:42" and clock(725) == "12:05" and clock(11400) == "3:10:00"
-    assert str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 training"
+    assert (
+        str(EpochState(1.0, None, None, 10.0, 1)) == "loss 1.0000, 10 tokens/s, 1 model in training"
+    )
 
 
 def test_the_start_of_a_run_is_short() -> None:

@@ -40,7 +40,7 @@ def test_the_last_epoch_is_shown_once(capsys: pytest.CaptureFixture[str]) -> Non
     shown.end("done")
     EpochProgress("a-b", 1, 1).end("done")
     assert capsys.readouterr().out.splitlines() == [
-        "a-b: epoch 1: loss 1.0000, 5,000 tokens/s, best 12.00, 2 training",
+        "a-b: epoch 1: loss 1.0000, 5,000 tokens/s, best validation NDCG@10 12.00 %, 2 models in training",
         "a-b: done",
         "a-b: done",
     ]
@@ -64,7 +64,7 @@ def test_why_training_stopped() -> None:
         best=np.array([0.3, 0.3341], np.float32),
         best_epoch=np.array([30, 17], np.int32),
     )
-    best = "(best 33.41 at epoch 17)"
+    best = "(best validation NDCG@10 33.41 % at epoch 17)"
     patience = f"stopped after epoch 37: no better validation NDCG@10 for 20 epochs {best}"
     assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20) == patience
     assert why_stopped(seen._replace(stopped=np.ones(2, bool)), 20, stop_wanted=True) == patience

@@ -493,3 +493,20 @@ def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
         refusal(read_table, tmp_path / "folder.csv"),
         ("no such file, but a folder", "only .parquet"),
     )
+
+
+def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
+    """A job's folder would have to be renamed; or a folder of pictures pass for a table."""
+    for place, folder in enumerate(("orders", "orders/day=2024-01-31", "orders/day=2024-02-01")):
+        (tmp_path / folder).mkdir()
+        rows = {"user": [f"u{place}"] * 3, "item": ["x", "y", "z"], "timestamp": [1, 2, 3]}
+        write_table(tmp_path / folder / "part-00000.parquet", rows)
+    write_table(tmp_path / "orders" / "part-00001.parquet", {"user": ["u9"], "item": ["x"]})
+    (tmp_path / "orders" / "part-00001.parquet").rename(tmp_path / "orders" / "_part.parquet")
+    path = find_interactions(str(tmp_path), "orders")
+    assert read_table(path).num_rows == 9, "a hidden file was read, or a partition was not"
+    write_table(tmp_path / "orders" / "part-00001.parquet", rows)
+    message = refusal(find_interactions, str(tmp_path / "orders"))
+    assert_names(message, ("the folder above", "config.data.interactions_file=orders"))
+    (tmp_path / "pictures").mkdir()
+    assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))

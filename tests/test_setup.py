@@ -14,9 +14,11 @@ from grasp_jax.config import Config
 from grasp_jax.config_checks import check_config
 from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import Dataset, load_dataset
+from grasp_jax.data.split import make_split
 from grasp_jax.setup import sample as samples
 from grasp_jax.setup.command import main, write_config
 from grasp_jax.setup.look import look
+from grasp_jax.sizes import check_sizes
 from tests.command_line import one_line_error
 from tests.command_line import run_afresh as run
 from tests.refusal import assert_names, refusal
@@ -93,8 +95,9 @@ def test_movielens_is_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixtur
     config, dataset = read_by_its_config(path)
     assert dataset.log.num_interactions == 48 and dataset.titles[0] == "Film 1, The (1999)"
     assert config.data.interactions_file == "ratings.csv" and config.data.name == "ml-latest"
-    assert (
-        config.data.columns.timestamp == "timestamp" and config.model.method == "plain,grasp_plus"
+    assert (  # both by cross-entropy, or the loss would decide which is ahead
+        config.data.columns.timestamp == "timestamp"
+        and config.model.method == "sasrec_ce,grasp_plus"
     )
     assert "genres" in dataset.texts.items.columns
     said = capsys.readouterr().out
@@ -125,6 +128,48 @@ def test_parquet_with_text_ids_and_zones_is_found(tmp_path: pathlib.Path) -> Non
     assert (config.data.title_column, config.data.users_file) == ("product_name", "people.csv")
     assert dataset.log.num_users == 7 and dataset.titles[3] == "Soap 3"
     assert dataset.texts.users is not None and dataset.report.without_attributes == 0
+
+
+def parts(folder: pathlib.Path) -> pathlib.Path:
+    """Orders as a job writes them, four Parquet files with times in text; returns the folder of the parts."""
+    folder.mkdir(parents=True)
+    for part in range(4):
+        rows = range(10 * part, 10 * part + 10)
+        columns = {
+            "customer_id": [f"c{k % 5}" for k in rows],
+            "sku": [f"S{k % 9}" for k in rows],
+            "ordered_at": [f"2024-01-{31 - k % 30:02}T10:30:00+09:00" for k in rows],
+        }
+        pyarrow.parquet.write_table(pa.table(columns), folder / f"part-{part:05}.parquet")
+    return folder
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: pathlib.Path) -> None:
+    """The parts would not be found, or a quarter of the interactions be trained on as if it were all."""
+    parts(tmp_path / "logs" / "orders")
+    names = pa.table(
+        {"sku": [f"S{k}" for k in range(9)], "name": [f"Soap {k}" for k in range(9)]}
+        | {"price": [1.5] * 9, "url": [f"https://shop.example/{k}" for k in range(9)]}
+    )
+    pyarrow.parquet.write_table(names, tmp_path / "logs" / "products.parquet")
+    found = look(tmp_path / "logs")
+    assert found.lines[0] == "interactions: orders (Parquet), the first 10 rows"
+    config, dataset = read_by_its_config(write_config(tmp_path / "logs", str(tmp_path / "a.py")))
+    assert config.data.interactions_file == "orders" and dataset.log.num_interactions == 40
+    assert config.data.columns.timestamp == "ordered_at" and dataset.titles[0] == "Soap 0"
+    # The folder of the parts itself: which files are parts cannot be told from a table of items beside them.
+    said = refusal(look, tmp_path / "logs" / "orders")
+    assert_names(said, ("4 Parquet files", "the same columns", f"grasp-jax init {tmp_path}/logs"))
+
+
+def test_only_columns_of_text_are_called_text(tmp_path: pathlib.Path) -> None:
+    """Prices and addresses would be announced as text, which no run reads."""
+    folder = shop(tmp_path / "shop")
+    table = {"sku": [f"SKU{k:03}" for k in range(11)], "name": ["Mild soap", *["Soap"] * 10]}
+    table |= {"brand": ["Acme"] * 11, "price": [2.5] * 11, "url": ["https://a.example/x"] * 11}
+    pyarrow.parquet.write_table(pa.table(table), folder / "catalogue.parquet")
+    line = next(own for own in look(folder).lines if own.startswith("items: "))
+    assert line.endswith("text also from brand; not used: price (no text), url (addresses)")
 
 
 def test_amazons_dumps_are_found(tmp_path: pathlib.Path) -> None:
@@ -162,7 +207,7 @@ def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
     assert any("no column says it" in line for line in found.open)
     assert any("no table of items was found" in line for line in found.open)
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
-    assert config.model.method == "plain" and dataset.log.num_interactions == 12
+    assert config.model.method == "sasrec_ce" and dataset.log.num_interactions == 12
     (tmp_path / "items.csv").write_text("iid,title\n" + "".join(f"{k},Soap\n" for k in range(6)))
     assert any("50 % of the items have no row in items.csv" in line for line in look(tmp_path).open)
     (tmp_path / "items.csv").write_text("iid,colour\n0,red\n")
@@ -172,6 +217,15 @@ def test_what_cannot_be_decided_is_said(tmp_path: pathlib.Path) -> None:
     )
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     assert any("broken.parquet: not a readable parquet" in line for line in look(tmp_path).open)
+
+
+def test_a_small_catalogue_can_be_trained(tmp_path: pathlib.Path) -> None:
+    """A shop with few items would be refused by the config that was written for it: nobody has 100 items that they never had."""
+    rows = [f"u{user},i{(user + 3 * k) % 40},{k}" for user in range(9) for k in range(4 + user)]
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
+    assert config.eval.num_negatives == dataset.log.num_items - 12, "the longest history has 12"
+    check_sizes(config, make_split(config.data, dataset.log), width=0)
 
 
 def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:
@@ -198,7 +252,7 @@ def test_pairs_without_names(tmp_path: pathlib.Path) -> None:
     """A folder with inter.txt would be refused, though a run reads it."""
     (tmp_path / "inter.txt").write_text("1 1\n1 2\n1 3\n2 1\n2 3\n2 2\n")
     config, dataset = read_by_its_config(write_config(tmp_path, str(tmp_path / "a.py")))
-    assert dataset.log.num_interactions == 6 and config.model.method == "plain"
+    assert dataset.log.num_interactions == 6 and config.model.method == "sasrec_ce"
 
 
 def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path) -> None:

@@ -45,7 +45,7 @@ def test_defaults_fit_wherever_there_is_a_gigabyte(split: Split) -> None:
 TOO_MUCH: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "negatives beyond the catalogue": (
         {"eval__num_negatives": 1000},
-        ("config.eval.num_negatives: 1000; expected at most 999", "1000 items"),
+        ("1000; expected at most 990", "1000 items, and a user has had 10", "num_negatives=990"),
     ),
     "shared negatives beyond it": (
         {

@@ -161,6 +161,7 @@ def test_offsets_and_fractions_of_a_second() -> None:
         500_000,
         0,
     ]
+    assert "shown in UTC" in times_of(texts).note and not times_of(texts[2:3]).note
     nanos = times_of(["2023-11-20 09:13:20.000000001", "2023-11-20 09:13:20.00000002"])
     assert nanos.unit == "ns" and [value - 10**9 * FIRST for value in nanos.values.tolist()] == [
         1,
@@ -169,6 +170,7 @@ def test_offsets_and_fractions_of_a_second() -> None:
     parquet_nanos = times_of(
         pa.array([10**9 * FIRST + 1, 10**9 * FIRST], pa.timestamp("ns", tz="Asia/Tokyo"))
     )
+    assert "shown in UTC" in parquet_nanos.note  # or a reader would take them for the file's own
     assert parquet_nanos.unit == "ns" and parquet_nanos.values.tolist() == [
         10**9 * FIRST + 1,
         10**9 * FIRST,

@@ -91,13 +91,18 @@ def time_name(names: Collection[str], wanted: str, path: Where) -> str | None:
         return None
     if wanted != DEFAULTS["timestamp"] or match(names, wanted):
         return needed(names, wanted, setting, path)
-    alike = [name for name in names if bare(name) in TIME_NAMES]
+    alike = [name for name in names if is_time_name(name)]
     if alike:
         raise UserError(
             f"{path}: no column {wanted!r}, but {alike[0]!r} looks like one; set {setting}={alike[0]}, "
             f"or {setting}='' for the order of the rows in the file; it has {listed(names)}"
         )
     return None
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a column is called as times are: by one of `TIME_NAMES`, or as in ordered_at."""
+    return bare(name) in TIME_NAMES or bare(name).endswith("_at")
 
 
 def rating_name(names: Collection[str], wanted: str, min_rating: float, path: Where) -> str | None:

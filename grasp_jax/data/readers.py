@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.log import InteractionLog, Origin, build_log
+from grasp_jax.data.parts import is_called_parquet, is_in_parts, parts_of
 from grasp_jax.data.summary import ReadReport, sample_rows
 from grasp_jax.errors import UserError
 
@@ -25,17 +26,17 @@ _PAIRS = "one 'user item' a line, whole numbers from 1"
 def find_interactions(path: str, filename: str = "") -> pathlib.Path:
     """The interaction file at `path`: the file itself, `filename` inside the folder, or the first of `KNOWN_NAMES` found there.
 
-    A folder whose name ends in `.parquet` is a file in parts, as Spark writes it.
+    A folder whose name ends in `.parquet` is a file in parts, as Spark writes it; so is any folder of such files called `filename`.
     """
     root = pathlib.Path(path)
-    if root.is_file() or _is_in_parts(root):
+    if root.is_file() or is_called_parquet(root):
         return root
     if not root.is_dir():
         raise UserError(
             f"config.data.path: {path} does not exist; expected a folder or an interaction file"
         )
     if filename:
-        if not ((root / filename).is_file() or _is_in_parts(root / filename)):
+        if not ((root / filename).is_file() or is_in_parts(root / filename)):
             raise UserError(
                 f"config.data.interactions_file: {root / filename} does not exist; the folder holds {_listing(root)}"
             )
@@ -43,19 +44,28 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
     if found := known_files(root):
         return found[0]
     raise UserError(
-        f"config.data.path: {path} has none of {_IN_WORDS}; it holds {_listing(root)}; name the file with config.data.interactions_file"
+        f"config.data.path: {path} has none of {_IN_WORDS}; it holds {_listing(root)}; {_hint(root)}"
     )
 
 
 def known_files(root: pathlib.Path) -> list[pathlib.Path]:
     """The interaction files of a folder under their default names; the first is the one that is read."""
     return [
-        root / name for name in KNOWN_NAMES if (root / name).is_file() or _is_in_parts(root / name)
+        root / name
+        for name in KNOWN_NAMES
+        if (root / name).is_file() or is_called_parquet(root / name)
     ]
 
 
-def _is_in_parts(path: pathlib.Path) -> bool:
-    return path.suffix == ".parquet" and path.is_dir()
+def _hint(root: pathlib.Path) -> str:
+    """How to read a folder without a file of a known name."""
+    if len(parts_of(root)) > 1:
+        name = root.resolve().name
+        return (
+            "name the file with config.data.interactions_file; if they are parts of one table, set config.data.path to the folder above "
+            f"and config.data.interactions_file={name}"
+        )
+    return "name the file with config.data.interactions_file"
 
 
 def read_interactions(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from grasp_jax.data.columns import Where, listed
+from grasp_jax.data.parts import is_in_parts
 from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
@@ -88,7 +89,9 @@ class Table:
 
 
 def ending_of(path: pathlib.Path) -> tuple[str, str]:
-    """('.csv', '.gz') of `log.csv.gz`; the second is empty where the file is not compressed."""
+    """('.csv', '.gz') of `log.csv.gz`; the second is empty where the file is not compressed; '.parquet' of a folder of parts."""
+    if is_in_parts(path):
+        return ".parquet", ""
     if path.suffix in COMPRESSIONS:
         return pathlib.PurePath(path.stem).suffix, path.suffix
     return path.suffix, ""

@@ -193,7 +193,12 @@ def _of_dates(column: _Column, array: pa.ChunkedArray) -> Times:
         else counts,
     )
     finest = "ns" if unit == "ns" else "us"
-    return Times(counts * (PER_SECOND[finest] // PER_SECOND[unit]), finest)
+    note = _in_utc(column) if array.type.tz not in (None, "UTC") else ""
+    return Times(counts * (PER_SECOND[finest] // PER_SECOND[unit]), finest, note)
+
+
+def _in_utc(column: _Column) -> str:
+    return f"times in column {column.name!r} have a zone, and are shown in UTC"
 
 
 def _is_out(seconds: np.ndarray, now: float) -> bool:
@@ -274,7 +279,8 @@ def _of_local(column: _Column, text: pa.ChunkedArray) -> Times:
         column, text, parts, _joined(pc.struct_field(parts, "year"), *padded, mark="-")
     )
     order = "day, month, year" if day == "first" else "month, day, year"
-    return dataclasses.replace(times, note=f"dates in column {column.name!r} are read as {order}")
+    notes = (f"dates in column {column.name!r} are read as {order}", times.note)
+    return dataclasses.replace(times, note="; ".join(filter(None, notes)))
 
 
 def _joined(*parts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
@@ -295,12 +301,14 @@ def _of_parts(
         raise column.refusal(
             row, text[row].as_py(), f"which no calendar or clock has; {_MEND}"
         ) from None
-    seconds = seconds - _offsets(column, text, zone)
+    ahead = _offsets(column, text, zone)
+    seconds = seconds - ahead
+    note = _in_utc(column) if ahead.any() else ""
     column.check_calendar(seconds, text)
     nanoseconds = pc.cast(pc.utf8_rpad(fraction, 9, "0"), pa.int64()).to_numpy()
     if (nanoseconds % 1000).any():
-        return Times(seconds * 10**9 + nanoseconds, "ns")
-    return Times(seconds * 10**6 + nanoseconds // 1000, "us")
+        return Times(seconds * 10**9 + nanoseconds, "ns", note)
+    return Times(seconds * 10**6 + nanoseconds // 1000, "us", note)
 
 
 def _offsets(column: _Column, text: pa.ChunkedArray, zone: pa.ChunkedArray) -> np.ndarray:

@@ -2,15 +2,19 @@
 
 import dataclasses
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
 from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
+from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
+from grasp_jax.data.tables import values_of
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
+from grasp_jax.knowledge.text.columns import why_no_text
 from grasp_jax.setup import names
 from grasp_jax.setup.sample import Sample, readable, sample
 
@@ -43,6 +47,19 @@ class Found:
     lines: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
 
+    def items_left(self) -> int | None:
+        """How many items the user with the most items never had; None where not all rows were looked at."""
+        own = self.interactions
+        if own is None or not own.whole or not (self.items is None or self.items.whole):
+            return None
+        try:
+            users, items = (id_column(own.table, self.columns[of], []) for of in ("user", "item"))
+            catalogue = id_column(self.items.table, self.item_id, []) if self.items else items
+        except UserError:
+            return None  # a run names the row at fault
+        pairs = np.unique(np.stack([_codes(users), _codes(items)]), axis=1)
+        return len(np.unique(catalogue)) - int(np.bincount(pairs[0]).max(initial=0))
+
 
 def look(folder: pathlib.Path) -> Found:
     """Looks at the files of a folder.
@@ -60,6 +77,7 @@ def look(folder: pathlib.Path) -> Found:
         return Found(folder, None, {}, lines=(line,), open=tuple(unread))
     if not pairs:
         raise UserError(_nothing(folder, samples))
+    _refuse_parts(folder, pairs)
     chosen, undecided = _chosen(pairs)
     columns, more = _columns(chosen)
     lines = [f"interactions: {chosen.path.name} ({chosen.table.form}), {chosen.said}"]
@@ -94,6 +112,22 @@ def _is_interactions(own: Sample) -> bool:
     return bool(names.found(own.names, names.USER) and names.found(own.names, names.ITEM))
 
 
+def _refuse_parts(folder: pathlib.Path, pairs: Sequence[Sample]) -> None:
+    """Files with the same columns are one table: any of them alone would be trained on as if it were all."""
+    files = [own for own in pairs if own.path.is_file() and own.table.form == "Parquet"]
+    if len(files) < 2 or any(own.names != files[0].names for own in files):
+        return
+    if len(files) == len(parts_of(folder)):
+        above = shlex.quote(str(folder.resolve().parent))
+        mend = f"if they are parts of one table, look at the folder above: grasp-jax init {above}"
+    else:
+        mend = f"if they are parts of one table, move them to a folder of their own, such as {folder / 'interactions.parquet'}"
+    raise UserError(
+        f"{folder}: {len(files)} Parquet files have the same columns ({listed([own.path.name for own in files], 3)}); {mend}; "
+        "else leave one of them here"
+    )
+
+
 def _nothing(folder: pathlib.Path, samples: Sequence[Sample]) -> str:
     entries = sorted(entry.name for entry in folder.iterdir())
     if any(name.endswith(ATOMIC) for name in entries):
@@ -119,7 +153,7 @@ def _chosen(pairs: Sequence[Sample]) -> tuple[Sample, list[str]]:
     def sureness(own: Sample) -> tuple[bool, bool, bool, int]:
         known = own.path.name in KNOWN_NAMES
         timed, rated = bool(names.times(own.names)), bool(names.found(own.names, names.RATING))
-        return known, timed, rated, own.path.stat().st_size
+        return known, timed, rated, own.size
 
     ordered = sorted(pairs, key=sureness, reverse=True)
     others = ", ".join(own.path.name for own in ordered[1:])
@@ -212,6 +246,11 @@ def _with_users(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]
     return found, [f"what these hold: {listed(left)}; they are not read"] if left else []
 
 
+def _codes(ids: np.ndarray) -> np.ndarray:
+    """[rows] the place of each id among the different ones."""
+    return np.unique(ids, return_inverse=True)[1]
+
+
 def _share(first: Sample, name: str, second: Sample, column: str) -> float:
     """Share of the ids of one table's column that another's has; ids as texts, for a number may be a text in the other file."""
     try:
@@ -228,7 +267,12 @@ def _items_line(found: Found) -> str:
     others = [name for name in found.items.names if name not in (found.item_id, found.title)]
     said = f"items: {found.items.path.name} ({found.items.table.form}), {found.items.said}"
     said += f"; id is {found.item_id!r}, title is {found.title!r}"
-    return f"{said}; text also from {listed(others)}" if others else said
+    no_text = {name: why_no_text(name, values_of(found.items.table, name)) for name in others}
+    if texts := [name for name in others if not no_text[name]]:
+        said += f"; text also from {listed(texts)}"
+    if unused := [f"{name} ({reason})" for name, reason in no_text.items() if reason]:
+        said += f"; not used: {listed(unused)}"
+    return said
 
 
 def _users_line(found: Found) -> str:

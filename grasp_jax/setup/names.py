@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grasp_jax.data.columns import TIME_NAMES, bare
+from grasp_jax.data.columns import TIME_NAMES, bare, is_time_name
 
 USER = (
     "user",
@@ -105,4 +105,5 @@ def found(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 def times(names: Sequence[str]) -> list[str]:
     """Columns that may be times, the surest first."""
-    return found(names, [*TIME, *sorted(TIME_NAMES - set(TIME))])
+    sure = found(names, [*TIME, *sorted(TIME_NAMES - set(TIME))])
+    return [*sure, *(name for name in names if is_time_name(name) and name not in sure)]

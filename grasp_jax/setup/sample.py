@@ -9,6 +9,7 @@ import pyarrow.parquet
 
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.json_lines import read_json_lines
+from grasp_jax.data.parts import parts_of
 from grasp_jax.data.tables import Table, ending_of, one_line
 from grasp_jax.errors import UserError
 
@@ -35,6 +36,12 @@ class Sample:
     def names(self) -> list[str]:
         """Of its columns."""
         return list(self.table.columns)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, of all parts."""
+        files = parts_of(self.path) if self.path.is_dir() else [self.path]
+        return sum(file.stat().st_size for file in files)
 
     @property
     def said(self) -> str:
@@ -87,7 +94,7 @@ def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
 
 
 def _of_parquet(path: pathlib.Path) -> Sample:
-    parts = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    parts = [path] if path.is_file() else parts_of(path)
     if not parts:
         raise UserError(f"{path}: a folder without .parquet files; remove it, or put them there")
     file = pyarrow.parquet.ParquetFile(parts[0])

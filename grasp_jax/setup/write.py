@@ -3,6 +3,7 @@
 import json
 import re
 
+from grasp_jax.config import EvalConfig
 from grasp_jax.setup.look import Found
 
 MOST_LETTERS = 136
@@ -57,11 +58,11 @@ def _body(found: Found, name: str) -> list[str]:
     lines += [
         "",
         *_comment(
-            "Methods are compared on the same test users. plain reads ids alone; grasp_plus reads the text of items, too."
+            "Methods are compared on the same test users, by one loss. sasrec_ce reads ids alone; grasp_plus reads the text of items, too."
             if text
             else "Without text only methods that read ids can be trained; a table of items makes the others possible."
         ),
-        _set("model.method", "plain,grasp_plus" if text else "plain"),
+        _set("model.method", "sasrec_ce,grasp_plus" if text else "sasrec_ce"),
         _set("model.backbone", "sasrec") + "  # or gru4rec, bert4rec; several: sasrec,gru4rec",
         "",
         *_comment(
@@ -70,6 +71,7 @@ def _body(found: Found, name: str) -> list[str]:
         _set("data.split", "leave_one_out"),
         "config.train.max_epochs = 100  # at most: training stops early, after train.patience epochs without a better validation",
         "config.train.patience = 10",
+        *_of_negatives(found),
         "config.train.seeds = (42,)  # several, such as (42, 43, 44), show how far results move by chance",
         "return config",
     ]
@@ -89,6 +91,15 @@ def _of_interactions(found: Found) -> list[str]:
             "# config.data.min_rating = 4.0  # rows rated lower are not trained on; both lines go together",
         ]
     return lines
+
+
+def _of_negatives(found: Found) -> list[str]:
+    """Fewer negatives, where a user lacks as few items as that."""
+    left = found.items_left()
+    if left is None or not 0 < left < EvalConfig().num_negatives:
+        return []
+    why = "Items that a test item is ranked among, by the protocol sampled100: nobody lacks more of this catalogue."
+    return [*_comment(why), f"config.eval.num_negatives = {left}"]
 
 
 def _of_tables(found: Found) -> list[str]:

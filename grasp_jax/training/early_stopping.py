@@ -110,9 +110,9 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
     else:
         reason = "reached train.max_epochs"
     if progress.best[best] >= 0 and progress.epoch == 0:
-        reason += f" (validation NDCG@10 {100 * progress.best[best]:.2f})"
+        reason += f" (validation NDCG@10 {100 * progress.best[best]:.2f} %)"
     elif progress.best[best] >= 0:
-        reason += f" (best {100 * progress.best[best]:.2f} at epoch {progress.best_epoch[best]})"
+        reason += f" (best validation NDCG@10 {100 * progress.best[best]:.2f} % at epoch {progress.best_epoch[best]})"
     return f"stopped after epoch {progress.epoch}: {reason}"
 
 
