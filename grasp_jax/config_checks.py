@@ -20,7 +20,10 @@ def check_config(config: Config) -> None:
     ):
         for name in names(given):
             if name not in known:
-                expected = f"expected one or several, comma separated, of {', '.join(known)}"
+                expected = (
+                    f"expected one or several, comma separated, of {', '.join(known)}, "
+                    "or of your own: then import what registers it, and give --config=FILE where a config file does"
+                )
                 raise UserError(f"config.model.{field}: {shown(name)}; {expected}")
         if len(set(names(given))) != len(names(given)):
             raise UserError(

@@ -255,6 +255,14 @@ REFUSED = {
         "'rnn'; expected one or several, comma separated, of sasrec, bert4rec",
     ),
 }
+
+
+def test_an_own_method_that_is_not_registered_is_told_how() -> None:
+    """Who asks a workdir of a method of their own would read a list of other methods and not learn what is missing."""
+    config = Config().with_fields({"model.method": "mine"})
+    assert_names(refusal(check_config, config), ("'mine'", "of your own", "--config=FILE"))
+
+
 REFUSED_TUPLES = [
     ("train.learning_rate", (-1e-3,), "(-0.001,); expected one or more different positive numbers"),
     (

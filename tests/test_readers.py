@@ -510,3 +510,10 @@ def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
     assert_names(message, ("the folder above", "config.data.interactions_file=orders"))
     (tmp_path / "pictures").mkdir()
     assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))
+
+
+def test_a_column_called_at_is_not_passed_over(tmp_path: pathlib.Path) -> None:
+    """Orders with ordered_at would be read in the order of the file without a word."""
+    rows = {"user": ["u", "u"], "item": ["x", "y"], "ordered_at": ["2024-02-01", "2024-01-01"]}
+    message = refusal(read_log, write_table(tmp_path / "log.csv", rows), "shop", COLUMNS)
+    assert_names(message, ("'ordered_at' looks like one", "columns.timestamp=ordered_at"))
