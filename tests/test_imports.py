@@ -15,8 +15,8 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("config_file", "compiled", "earlier_version", "provenance"),
     ("kernels", "parallel"),
     ("data",),
-    ("setup",),
     ("knowledge",),
+    ("setup",),  # reads data and texts as a run will, to write a config
     ("models",),
     ("config_checks", "planning", "workdir"),
     ("evaluation",),
