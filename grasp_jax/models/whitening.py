@@ -9,9 +9,7 @@ import numpy as np
 from grasp_jax.log import logger
 
 SMALLEST = 1e-6  # of the largest variance: smaller ones are noise, and are not blown up further
-ALIKE = (
-    1e-12  # a largest variance below it, of rows that come from vectors of length 1, is rounding
-)
+ALIKE = 1e-12  # rows come from vectors of length 1: a largest variance below this is rounding
 ROWS = 1 << 16  # that are turned at a time, so that no second table in float64 is made
 
 

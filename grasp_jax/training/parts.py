@@ -40,7 +40,8 @@ def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
     before = np.asarray(snapshot.best_params["backbone"][PART_WEIGHTS])
     weights = np.ones_like(before)
     for m, replica in enumerate(job.replicas):
-        gains = functools.cache(functools.partial(_gains, job, one_of(snapshot.best_params, m)))
+        ranker = Ranker.of(job.model, one_of(snapshot.best_params, m), data.device, data.tables)
+        gains = functools.cache(functools.partial(_gains, job, ranker))
         kept = parts_to_keep(kinds, gains)
         weights[m] = [kind in kept for kind in backbone.kinds]
         if kept != kinds:
@@ -86,17 +87,11 @@ def parts_to_keep(
     return kept
 
 
-def _gains(job: TrainingJob, params: Any, counted: tuple[str, ...]) -> np.ndarray:
-    """[n] validation NDCG@10 of each user by one replica, of which some parts count."""
-    kinds = job.model.backbone.kinds
-    weights = jnp.array([float(kind in counted) for kind in kinds], jnp.float32)
-    ranker = Ranker.of(
-        job.model,
-        _with_weights(params, everywhere(job.data.mesh, weights)),
-        job.data.device,
-        job.data.tables,
-    )
-    return ndcg_gains(validation_ranks(ranker, job.data))
+def _gains(job: TrainingJob, ranker: Ranker, counted: tuple[str, ...]) -> np.ndarray:
+    """[n] validation NDCG@10 of each user where some parts count; items' vectors, which `ranker` holds, are the same for all choices."""
+    weights = jnp.array([float(kind in counted) for kind in job.model.backbone.kinds], jnp.float32)
+    params = _with_weights(ranker.params, everywhere(job.data.mesh, weights))
+    return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
 def _with_weights(params: Any, weights: Any) -> Any:
