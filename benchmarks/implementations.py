@@ -53,6 +53,22 @@ class Work:
     tokens: float
 
 
+class KernelStep:
+    """Ours once more, with the kernels of `config.kernels=backbone`, timed as a rival of ours by XLA."""
+
+    name = "grasp_jax (kernels=backbone)"
+
+    def __init__(self, config: Config, split: Split, tables: Tables, steps: int) -> None:
+        self.config, self.split = config.with_fields({"kernels": "backbone"}), split
+        self.step = FactorisedStep(training_of(self.config, split, tables), steps)
+        self.memory_bytes, self.compile_seconds = self.step.memory_bytes, self.step.compile_seconds
+        self.warm_up = self.run = self.step.run
+
+    def first_loss(self, tables: Tables) -> float:
+        """As `FactorisedStep.first_loss`, by tables."""
+        return self.step.first_loss(training_of(self.config, self.split, tables).data)
+
+
 def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
     """Reads the data, draws the tables, and compiles the steps of all but PyTorch, whose class may be None."""
     data_path = given.data or (
@@ -83,6 +99,8 @@ def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
         rivals += [kind(config, whole, tables, packed, DROPOUT) for kind in kinds]
         if problem:
             print(f"packed PyTorch compiled is left out: {problem}")
+    if given.kernels:
+        rivals.append(KernelStep(config, split, tables, given.steps))
     padded = [PlainJaxStep, *([] if torch_step is None else [torch_step])]
     rivals += [kind(config, plain, tables, batches, DROPOUT) for kind in padded]
     tokens = int(ours.data.histories.lengths[ours.data.users].sum()) / ours.epoch_steps
@@ -116,7 +134,7 @@ def check_parity(work: Work, width: int) -> dict[str, Any]:
     difference = max(abs(loss - losses[work.ours.name]) for loss in losses.values())
     limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
     agrees = bool(difference <= limit)  # False for a loss that is not a number
-    shown = ", ".join(f"{name.split(' (')[0]} {loss:.6f}" for name, loss in losses.items())
+    shown = ", ".join(f"{name} {loss:.6f}" for name, loss in losses.items())
     verdict = "ok" if agrees else "FAILED"
     print(
         f"parity {verdict}: losses {shown}; largest difference {difference:.1e}, limit {limit:.0e}",

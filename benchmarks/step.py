@@ -195,6 +195,12 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data",
         help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own",
     )
+    parser.add_argument(
+        "--kernels",
+        action=argparse.BooleanOptionalAction,
+        default=jax.default_backend() == "gpu",
+        help="time ours with config.kernels=backbone too, which a GPU compiles and all else interprets",
+    )
     given = parser.parse_args(arguments)
     steps = STEPS["gpu" if jax.default_backend() == "gpu" else "cpu"]
     for name, value in (QUICK if given.quick else {**PAPER, "steps": steps}).items():

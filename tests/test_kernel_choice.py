@@ -100,6 +100,38 @@ def test_kernels_train_the_same_model(
     assert all(name in program for name in names)
 
 
+def test_fused_layers_train_the_same_for_fifty_steps(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+) -> None:
+    """Rounding of the fused layers would grow into another model, or `kernels=backbone` use the kernel of the projection."""
+    log, tables = small_log, sharpened(unit_tables, unit_tables["users"].shape[1])
+    outcomes = {}
+    for kernels in ("xla", "backbone"):
+        model = {"features": 16, "num_heads": 2, "num_layers": 1, "mlp": 10}
+        model |= {"dropout": 0.0, "projection": "token"}
+        train = {"batch_size": BATCH, "learning_rate": 0.01}
+        fields = {"kernels": kernels, "data.max_length": LENGTH, "model": model, "train": train}
+        made = assembled(log, tables, "grasp", "sasrec", fields)
+        slots = np.asarray(make_epoch(made.data, made.replicas, 0).slots)
+        rest = (
+            made.data.device,
+            tables,
+            jnp.asarray(slots[:, np.arange(50) % slots.shape[1]]),
+            per_replica(made.replicas),
+            jnp.int32(0),
+        )
+        state = initial_snapshot(made.model, made.replicas, made.data).state
+        traced = jax.jit(
+            make_train_steps(made.model, made.data.shape, made.data.loss, EPSILON)
+        ).trace(state, *rest)
+        _, losses = traced.lower().compile()(state, *rest)
+        outcomes[kernels] = np.asarray(losses), str(traced.jaxpr)
+    (expected, _), (found, program) = outcomes["xla"], outcomes["backbone"]
+    assert expected[:5].mean() - expected[-5:].mean() > 1e-2  # it learns
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert "sasrec_finish_gradient" in program and "gated_projection" not in program
+
+
 @pytest.mark.parametrize(
     ("gpu", "devices", "kernel"), [(False, 1, False), (True, 1, True), (True, 2, False)]
 )
@@ -125,5 +157,5 @@ def test_what_has_no_kernel_is_refused() -> None:
     check_config(Config.from_dict({**fields, "model.backbone": "gru4rec"}))
     assert_names(
         refusal(Config.from_dict, {**fields, "kernels": "cuda"}),
-        ("config.kernels: 'cuda'", "auto, xla, pallas"),
+        ("config.kernels: 'cuda'", "auto, xla, backbone, pallas"),
     )

@@ -45,8 +45,8 @@ class Config(Section):
     kernels: str = field(
         "auto",
         KERNELS,
-        "auto | xla | pallas: grasp_jax/kernels. auto: on one GPU those that were faster there "
-        "(docs/kernels.md).",
+        "auto | xla | backbone | pallas: which kernels of grasp_jax/kernels are used. backbone: those of "
+        "the backbone; pallas: all; auto: on one GPU those that were faster there (docs/kernels.md).",
     )
     data: DataConfig = DataConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()

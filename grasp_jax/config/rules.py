@@ -56,18 +56,18 @@ def _heads(config: Config, where: str) -> None:
 
 
 def _kernels(config: Config, where: str) -> None:
-    if config.kernels != "pallas":
+    if config.kernels not in ("backbone", "pallas"):
         return
     if config.mesh.data * config.mesh.table > 1:
         mesh = f"{config.mesh.data} x {config.mesh.table}"
         raise UserError(
-            f"{where}.kernels: 'pallas' with a mesh of {mesh} devices; no kernel is cut into "
+            f"{where}.kernels: {config.kernels!r} with a mesh of {mesh} devices; no kernel is cut into "
             "parts: expected xla"
         )
     backbones = {name.strip() for name in config.model.backbone.split(",")}
     if config.model.padded_length and backbones - {"gru4rec"}:
         raise UserError(
-            f"{where}.kernels: 'pallas' with model.padded_length={config.model.padded_length}; "
+            f"{where}.kernels: {config.kernels!r} with model.padded_length={config.model.padded_length}; "
             "attention over padding has no kernel: expected xla"
         )
 

@@ -44,9 +44,7 @@ def gru(
     shares = jnp.pad(
         from_input.reshape(rows, length, 3, features), ((0, many), (0, 0), (0, 0), (0, wide))
     )
-    weights = jnp.pad(
-        recurrent.reshape(features, 3, features).swapaxes(0, 1), ((0, 0), (0, wide), (0, wide))
-    )
+    weights = jnp.pad(recurrent.reshape(features, 3, features), ((0, wide), (0, 0), (0, wide)))
     begins = jnp.pad(first, ((0, many), (0, 0))).at[:, 0].set(True).astype(jnp.int32)
     states = _unroll(shares, weights.astype(from_input.dtype), begins, jnp.pad(start, (0, wide)))
     return states[:rows, :, :features]
@@ -84,7 +82,7 @@ def gru_scan(
 def _unroll(
     shares: jax.Array, weights: jax.Array, begins: jax.Array, start: jax.Array
 ) -> jax.Array:
-    """States [R, L, D] of shares [R, L, 3, D], weights [3, D, D], begins [R, L] int32, which is 1 at the first position, and start [D].
+    """States [R, L, D] of shares [R, L, 3, D], weights [D, 3, D], begins [R, L] int32, which is 1 at the first position, and start [D].
 
     R is a multiple of BLOCK, D a power of two from 16 on; weights have the type of shares.
     """
@@ -119,23 +117,22 @@ def _backward(saved: tuple[jax.Array, ...], d_states: jax.Array) -> tuple[Any, .
     earlier = jnp.pad(states[:, :-1], ((0, 0), (1, 0), (0, 0)))
     earlier = jnp.where(begins[:, :, None] > 0, start, earlier)
     lowered = earlier.astype(weights.dtype)
-    from_states = jnp.einsum("rld,tde->rlte", lowered, weights, preferred_element_type=jnp.float32)
-    d_shares, d_new_product, d_start = pl.pallas_call(
+    from_states = jnp.einsum("rld,dte->rlte", lowered, weights, preferred_element_type=jnp.float32)
+    d_shares, d_products, d_start = pl.pallas_call(
         _backward_kernel,
         grid=(rows // BLOCK,),
         in_specs=[share, share, whole, begin, state, state],
-        out_specs=[share, state, pl.BlockSpec((None, features), lambda block: (block, 0))],
+        out_specs=[share, share, pl.BlockSpec((None, features), lambda block: (block, 0))],
         out_shape=[
             jax.ShapeDtypeStruct(shares.shape, shares.dtype),
-            jax.ShapeDtypeStruct(states.shape, shares.dtype),
+            jax.ShapeDtypeStruct(shares.shape, shares.dtype),
             jax.ShapeDtypeStruct((rows // BLOCK, features), jnp.float32),
         ],
         compiler_params=backend.compiler_params(_num_warps(features), _NUM_STAGES),
         interpret=backend.interpret(),
         name="gru_backward",
     )(shares, from_states, weights, begins, earlier, d_states)
-    d_products = jnp.concatenate([d_shares[:, :, :_NEW], d_new_product[:, :, None]], axis=2)
-    d_weights = jnp.einsum("rld,rlte->tde", lowered, d_products, preferred_element_type=jnp.float32)
+    d_weights = jnp.einsum("rld,rlte->dte", lowered, d_products, preferred_element_type=jnp.float32)
     return d_shares, d_weights.astype(weights.dtype), None, d_start.sum(axis=0)
 
 
@@ -146,7 +143,7 @@ def _specs(length: int, features: int) -> tuple[pl.BlockSpec, ...]:
     """Of a block of rows: shares, all weights, begins, states and the start vector."""
     return (
         pl.BlockSpec((BLOCK, length, 3, features), lambda block: (block, 0, 0, 0)),
-        pl.BlockSpec((3, features, features), lambda block: (0, 0, 0)),
+        pl.BlockSpec((features, 3, features), lambda block: (0, 0, 0)),
         pl.BlockSpec((BLOCK, length), lambda block: (block, 0)),
         pl.BlockSpec((BLOCK, length, features), lambda block: (block, 0, 0)),
         pl.BlockSpec((features,), lambda block: (0,)),
@@ -161,8 +158,8 @@ def _num_warps(features: int) -> int:
 def _thirds(weights: Any) -> Callable[[int], jax.Array]:
     """Third -> [D, D] weights: read once where they fit on the chip, or else where they are used, from a cache."""
     if math.prod(weights.shape) * weights.dtype.itemsize > ON_CHIP:
-        return lambda third: weights[third]
-    return [weights[third] for third in range(3)].__getitem__
+        return lambda third: weights[:, third, :]
+    return [weights[:, third, :] for third in range(3)].__getitem__
 
 
 def _gates(
@@ -196,8 +193,8 @@ def _forward_kernel(shares: Any, weights: Any, begins: Any, start: Any, states: 
 
 
 def _backward_kernel(*refs: Any) -> None:
-    """From h U and h; `d_new_product` is the gradient of h U_n, while those of h U_r and h U_z are the input shares' own."""
-    shares, from_states, weights, begins, earlier, d_states, d_shares, d_new_product, d_start = refs
+    """From h U and h; `d_products` is the gradient of h U, whose first two thirds are the input shares' own."""
+    shares, from_states, weights, begins, earlier, d_states, d_shares, d_products, d_start = refs
     third_of = _thirds(weights)
     _, length, features = earlier.shape
 
@@ -213,10 +210,10 @@ def _backward_kernel(*refs: Any) -> None:
         d_update = d_state * (earlier[:, place, :] - n) * z * (1.0 - z)
         d_reset = d_new * from_state[_NEW] * r * (1.0 - r)
         d_product = [given.astype(d_shares.dtype) for given in (d_reset, d_update, d_new * r)]
-        d_shares[:, place, _RESET, :] = d_product[_RESET]
-        d_shares[:, place, _UPDATE, :] = d_product[_UPDATE]
-        d_shares[:, place, _NEW, :] = d_new.astype(d_shares.dtype)
-        d_new_product[:, place, :] = d_product[_NEW]
+        d_share = [*d_product[:_NEW], d_new.astype(d_shares.dtype)]
+        for third in range(3):
+            d_shares[:, place, third, :] = d_share[third]
+            d_products[:, place, third, :] = d_product[third]
         d_earlier = d_state * z
         for third in range(3):
             d_earlier += jnp.dot(

@@ -4,6 +4,7 @@ Each cell of the grid is (row, head, block of positions). Refs, inputs and then 
 [BLOCK, d].
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,20 +31,71 @@ class Form(NamedTuple):
     scale: float
 
 
+class Place(NamedTuple):
+    """Where a block of positions lies, and what of its row it meets.
+
+    Attributes:
+      places: [BLOCK] its positions.
+      begin, end: the blocks [begin, end) hold all that it meets.
+      met: number of a block -> [BLOCK, BLOCK] bool, whether each position of this block meets each of that.
+      draw: (query, key) -> factors of dropout, or None.
+    """
+
+    places: jax.Array
+    begin: jax.Array
+    end: jax.Array
+    met: Callable[[jax.Array], jax.Array]
+    draw: Callable[[jax.Array, jax.Array], jax.Array] | None
+
+
 def forward(form: Form, *refs: Any) -> None:
     """Attended values of a block of queries and, for softmax, the logarithms of their denominators."""
     seed, rate, queries, keys, values, begin, end, attended, *log_sums = refs
-    first, last = begin[...], end[...]
-    own = queries[...]
-    draw = _dropout(form, seed, rate)
-    query = _places(pl.program_id(2))
+    place = _place(form, seed, rate, begin, end)
+    total, log_sum = attended_by(form, place, queries[...], keys, values)
+    if form.normaliser == "softmax":
+        log_sums[0][...] = log_sum
+    attended[...] = total.astype(attended.dtype)
+
+
+def query_gradient(form: Form, *refs: Any) -> None:
+    """Gradient of a block of queries, from the keys that they see; `sums` are log sums and products if softmax."""
+    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_queries = refs
+    place = _place(form, seed, rate, begin, end)
+    own_sums = [ref[...][:, None] for ref in sums]
+    total = gradient_of_queries(form, place, queries[...], d_attended[...], keys, values, own_sums)
+    d_queries[...] = total.astype(d_queries.dtype)
+
+
+def key_gradient(form: Form, *refs: Any) -> None:
+    """Gradients of a block of keys and values, from the queries that see them."""
+    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_keys, d_values = refs
+    place = _place(form, seed, rate, begin, end)
+
+    def sums_of(stretch: Any) -> list[jax.Array]:
+        return [ref[stretch] for ref in sums]
+
+    d_key, d_value = gradient_of_keys(
+        form, place, keys[...], values[...], queries, d_attended, sums_of
+    )
+    d_keys[...] = d_key.astype(d_keys.dtype)
+    d_values[...] = d_value.astype(d_values.dtype)
+
+
+def attended_by(
+    form: Form, place: Place, own: jax.Array, keys: Any, values: Any
+) -> tuple[jax.Array, jax.Array]:
+    """What queries [BLOCK, d] attend to: [BLOCK, d] float32, and for softmax the logarithms of the denominators [BLOCK].
+
+    `keys` and `values` are [L, d] refs of the whole row, of which the blocks that the queries see are read.
+    """
 
     def step(
         block: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         total, highest, summed = carry
-        stretch, key = pl.ds(block * BLOCK, BLOCK), _places(block)
-        seen = (key[None, :] >= first[:, None]) & (key[None, :] < last[:, None])
+        stretch, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
+        seen = place.met(block)
         scores = _product(own, keys[stretch, :]) * form.scale
         if form.normaliser == "softmax":
             higher = jnp.maximum(highest, jnp.max(jnp.where(seen, scores, _LOWEST), axis=1))
@@ -56,8 +108,8 @@ def forward(form: Form, *refs: Any) -> None:
             )
         else:
             weights = jnp.where(seen, jax.nn.sigmoid(scores), 0.0)
-        if draw is not None:
-            weights *= draw(query[:, None], key[None, :])
+        if place.draw is not None:
+            weights *= place.draw(place.places[:, None], key[None, :])
         other = values[stretch, :]
         return (
             total + jnp.dot(weights.astype(other.dtype), other, preferred_element_type=jnp.float32),
@@ -66,57 +118,64 @@ def forward(form: Form, *refs: Any) -> None:
         )
 
     start = (jnp.zeros(own.shape, jnp.float32), jnp.full(BLOCK, _LOWEST), jnp.zeros(BLOCK))
-    total, highest, summed = jax.lax.fori_loop(*_blocks(first, last), step, start)
+    total, highest, summed = jax.lax.fori_loop(place.begin, place.end, step, start)
     if form.normaliser == "softmax":
         total /= summed[:, None]
-        log_sums[0][...] = highest + jnp.log(summed)
-    attended[...] = total.astype(attended.dtype)
+    return total, highest + jnp.log(summed)
 
 
-def query_gradient(form: Form, *refs: Any) -> None:
-    """Gradient of a block of queries, from the keys that they see; `sums` are log sums and products if softmax."""
-    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_queries = refs
-    first, last = begin[...], end[...]
-    own, d_own = queries[...], d_attended[...]
-    own_sums = [ref[...][:, None] for ref in sums]
-    draw = _dropout(form, seed, rate)
-    query = _places(pl.program_id(2))
+def gradient_of_queries(
+    form: Form,
+    place: Place,
+    own: jax.Array,
+    d_own: jax.Array,
+    keys: Any,
+    values: Any,
+    sums: list[jax.Array],
+) -> jax.Array:
+    """[BLOCK, d] float32 of queries `own`, whose attended values have the gradient `d_own`; `sums` are [BLOCK, 1]."""
 
     def step(block: jax.Array, total: jax.Array) -> jax.Array:
-        stretch, key = pl.ds(block * BLOCK, BLOCK), _places(block)
+        stretch, key = pl.ds(block * BLOCK, BLOCK), positions_of(block)
         other = keys[stretch, :]
-        seen = (key[None, :] >= first[:, None]) & (key[None, :] < last[:, None])
-        weights = _weights(form, _product(own, other) * form.scale, seen, own_sums)
+        weights = _weights(form, _product(own, other) * form.scale, place.met(block), sums)
         d_weights = _product(d_own, values[stretch, :])
-        if draw is not None:
-            d_weights *= draw(query[:, None], key[None, :])
-        d_scores = _score_gradient(form, weights, d_weights, own_sums)
+        if place.draw is not None:
+            d_weights *= place.draw(place.places[:, None], key[None, :])
+        d_scores = _score_gradient(form, weights, d_weights, sums)
         return total + jnp.dot(
             d_scores.astype(other.dtype), other, preferred_element_type=jnp.float32
         )
 
-    total = jax.lax.fori_loop(*_blocks(first, last), step, jnp.zeros(own.shape, jnp.float32))
-    d_queries[...] = (total * form.scale).astype(d_queries.dtype)
+    start = jnp.zeros(own.shape, jnp.float32)
+    total: jax.Array = jax.lax.fori_loop(place.begin, place.end, step, start)
+    return total * form.scale
 
 
-def key_gradient(form: Form, *refs: Any) -> None:
-    """Gradients of a block of keys and values, from the queries that see them: weights are [keys, queries] here, else as above."""
-    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_keys, d_values = refs
-    first, last = begin[...], end[...]
-    own_key, own_value = keys[...], values[...]
-    draw = _dropout(form, seed, rate)
-    key = _places(pl.program_id(2))
+def gradient_of_keys(
+    form: Form,
+    place: Place,
+    own_key: jax.Array,
+    own_value: jax.Array,
+    queries: Any,
+    d_attended: Any,
+    sums_of: Callable[[Any], list[jax.Array]],
+) -> tuple[jax.Array, jax.Array]:
+    """[BLOCK, d] float32 each, of keys and values; weights are [keys, queries] here.
+
+    `queries` and `d_attended` are [L, d] refs of the whole row, and `sums_of` gives the log sums and products of a stretch of it.
+    """
 
     def step(block: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         d_key, d_value = carry
-        stretch, query = pl.ds(block * BLOCK, BLOCK), _places(block)
+        stretch, query = pl.ds(block * BLOCK, BLOCK), positions_of(block)
         other, d_other = queries[stretch, :], d_attended[stretch, :]
-        other_sums = [ref[stretch][None, :] for ref in sums]
-        seen = (query[None, :] >= first[:, None]) & (query[None, :] < last[:, None])
-        weights = _weights(form, _product(own_key, other) * form.scale, seen, other_sums)
+        other_sums = [given[None, :] for given in sums_of(stretch)]
+        scores = _product(own_key, other) * form.scale
+        weights = _weights(form, scores, place.met(block), other_sums)
         kept, d_weights = weights, _product(own_value, d_other)
-        if draw is not None:
-            scale = draw(query[None, :], key[:, None])
+        if place.draw is not None:
+            scale = place.draw(query[None, :], place.places[:, None])
             kept, d_weights = weights * scale, d_weights * scale
         d_scores = _score_gradient(form, weights, d_weights, other_sums)
         d_value += jnp.dot(kept.astype(d_other.dtype), d_other, preferred_element_type=jnp.float32)
@@ -124,18 +183,28 @@ def key_gradient(form: Form, *refs: Any) -> None:
         return d_key, d_value
 
     start = (jnp.zeros(own_key.shape, jnp.float32), jnp.zeros(own_value.shape, jnp.float32))
-    d_key, d_value = jax.lax.fori_loop(*_blocks(first, last), step, start)
-    d_keys[...] = (d_key * form.scale).astype(d_keys.dtype)
-    d_values[...] = d_value.astype(d_values.dtype)
+    d_key, d_value = jax.lax.fori_loop(place.begin, place.end, step, start)
+    return d_key * form.scale, d_value
 
 
-def _places(block: jax.Array) -> jax.Array:
+def positions_of(block: jax.Array) -> jax.Array:
+    """[BLOCK] int32 positions in the row."""
     return block * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
 
 
-def _blocks(first: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The blocks that intervals [first, last) of neighbours touch. Those lie side by side, so none in between is left out or in vain."""
-    return jnp.min(first) // BLOCK, (jnp.max(last) + BLOCK - 1) // BLOCK
+def _place(form: Form, seed: Any, rate: Any, begin: Any, end: Any) -> Place:
+    """Of the cell (row, head, block of positions), where each position meets the interval [begin, end) of its row."""
+    first, last = begin[...], end[...]
+
+    def met(block: jax.Array) -> jax.Array:
+        other = positions_of(block)[None, :]
+        inside: jax.Array = (other >= first[:, None]) & (other < last[:, None])
+        return inside
+
+    # The blocks that intervals of neighbours touch lie side by side, so none in between is left out or in vain.
+    blocks = jnp.min(first) // BLOCK, (jnp.max(last) + BLOCK - 1) // BLOCK
+    draw = _dropout(form, seed, rate)
+    return Place(positions_of(pl.program_id(2)), *blocks, met, draw)
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

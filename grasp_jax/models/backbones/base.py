@@ -8,6 +8,11 @@ import jax
 from grasp_jax.config import ModelConfig
 
 
+def backbone_kernels(config: ModelConfig) -> str:
+    """What `config.kernels` says to a backbone: auto, xla or pallas."""
+    return "pallas" if config.kernels == "backbone" else config.kernels
+
+
 class Backbone(nn.Module):
     """From the item vectors of packed histories to a state at each place, whose product with an item's vector is a score.
 

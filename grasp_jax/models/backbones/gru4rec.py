@@ -8,7 +8,7 @@ from grasp_jax.config import ModelConfig
 from grasp_jax.data.packing import START
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.gru import gru, gru_scan
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.models.backbones.base import Backbone, backbone_kernels
 from grasp_jax.models.dropout import Dropout
 
 
@@ -49,7 +49,7 @@ class GRU4Rec(Backbone):
             jnp.dtype(config.dtype),
             config.start_token,
             config.padded_length,
-            config.kernels,
+            backbone_kernels(config),
         )
 
     @nn.compact

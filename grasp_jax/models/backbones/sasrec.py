@@ -4,6 +4,7 @@ A row holds several users' histories end to end; attention stays within a segmen
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,9 @@ from jax.nn.initializers import Initializer
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.kernels.packed_attention import packed_attention
-from grasp_jax.models.backbones.base import Backbone
+from grasp_jax.kernels.sasrec_layer import Layer, fits, sasrec_layers
+from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
+from grasp_jax.models.backbones.base import Backbone, backbone_kernels
 from grasp_jax.models.dropout import Dropout
 
 
@@ -145,6 +148,28 @@ class SelfAttention(nn.Module):
         return jnp.einsum("rnqk,rknd->rqnd", kept, v)
 
 
+def _layer_of(params: Any, number: int, last: Any) -> Layer:
+    """The parameters of a block as `SASRec._published` names them, and of the norm `last` that follows all blocks."""
+    attention = params[f"SelfAttention_{number}"]
+    before, after = (params[f"LayerNorm_{2 * number + k}"] for k in range(2))
+    first, second = (params[f"Dense_{2 * number + k}"] for k in range(2))
+
+    q, k, v, out = (attention[name] for name in ("query", "key", "value", "out"))
+
+    def part(name: str, *of: Any) -> tuple[Any, Any, Any]:
+        a, b, c = (dense[name] for dense in of)
+        return a, b, c
+
+    norms = before["scale"], before["bias"]
+    norms_after = after["scale"], after["bias"], last["scale"], last["bias"]
+    return (
+        Project(*part("kernel", q, k, v), *part("bias", q, k, v), *norms),
+        Finish(
+            *part("kernel", out, first, second), *part("bias", out, first, second), *norms_after
+        ),
+    )
+
+
 class SASRec(Backbone):
     """Stacked self-attention blocks; the state at a position predicts the item after it.
 
@@ -157,7 +182,8 @@ class SASRec(Backbone):
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
         GELU layer of width 4D (docs/deviations.md).
-      kernels: "xla", or "pallas" for `kernels.packed_attention`, which knows no padding and draws dropout by its own bits.
+      kernels: "xla", or "pallas" for `kernels.sasrec_layer`, and for `kernels.packed_attention` where that lacks the block, its width or
+        type; neither knows padding, and both draw dropout by their own bits.
       input_stage: whether item vectors are scaled by sqrt(D), get the vector of their position and drop out before the first block;
         False where what comes before has done so (`without_input_stage`).
     """
@@ -194,7 +220,7 @@ class SASRec(Backbone):
             jnp.dtype(config.dtype),
             config.block,
             config.padded_length,
-            config.kernels,
+            backbone_kernels(config),
         )
 
     @nn.compact
@@ -212,14 +238,17 @@ class SASRec(Backbone):
         column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
         """
         x = vectors
+        by_kernels = self._has_kernel and places is None and not self.is_initializing()
         if self.input_stage:
             table = self.param("positions", *position_table(self.max_length, self.features))
-            (x,) = embedded([vectors], table, positions, dropout)
+            (x,) = embedded([vectors], table, positions, None if by_kernels else dropout)
         x = x.astype(self.dtype)
         padding = None
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
+        if by_kernels:
+            return self._by_kernels(x, segments, dropout)
         blocks = {"sasrec": self._published, "prenorm": self._prenorm, "gpt": self._gpt}
         step = blocks[self.block]
         for _ in range(self.num_layers - 1):
@@ -228,6 +257,30 @@ class SASRec(Backbone):
         norm = nn.RMSNorm() if self.block == "prenorm" else nn.LayerNorm(epsilon=1e-8)
         states: jax.Array = norm(x).astype(jnp.float32)
         return states if places is None else states[0]
+
+    @property
+    def _has_kernel(self) -> bool:
+        published = self.block == "sasrec" and not self.padded_length and self.dtype == jnp.float32
+        return self.kernels == "pallas" and published and fits(self.features, self.num_heads)
+
+    def _by_kernels(
+        self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None
+    ) -> jax.Array:
+        """All blocks by `kernels.sasrec_layer`, with the parameters of `_published`."""
+        params = self.variables["params"]
+        last = params[f"LayerNorm_{2 * self.num_layers}"]
+        layers = [_layer_of(params, number, last) for number in range(self.num_layers)]
+        seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
+        return sasrec_layers(
+            x,
+            layers,
+            segments,
+            num_heads=self.num_heads,
+            causal=self.causal,
+            dropout=dropout,
+            seed=seed,
+            drop_input=self.input_stage,
+        )
 
     def _published(
         self,

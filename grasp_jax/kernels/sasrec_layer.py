@@ -1,0 +1,287 @@
+"""Layers of SASRec over packed rows as two kernels each, and the gradient of a layer as two more.
+
+XLA makes some sixty kernels of a layer, forward and backward, of a microsecond or two each: their number decides the time of a step.
+Here a block of positions is normalised and projected by one kernel, attends and passes the feed-forward layer in a second; nothing of size
+[L, L] is stored. The backward pass computes both halves again from a layer's input and from what was attended to. Gradients of parameters
+leave a kernel as a term for each block, which XLA adds up.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from grasp_jax.kernels import backend
+from grasp_jax.kernels import sasrec_layer_kernels as kernels
+from grasp_jax.kernels.packed_attention_kernels import BLOCK
+from grasp_jax.kernels.sasrec_layer_kernels import MATRICES, VECTORS, Finish, LayerForm, Project
+
+NUM_WARPS, NUM_STAGES = 4, 2
+WIDTHS = (
+    16,
+    32,
+    64,
+)  # D: powers of two that a matrix product takes and of which a chip holds three matrices
+
+Layer = tuple[Project, Finish]
+
+
+def fits(features: int, num_heads: int) -> bool:
+    """Whether the kernels take D features in so many heads."""
+    return features in WIDTHS and features % num_heads == 0
+
+
+def sasrec_layers(
+    x: jax.Array,
+    layers: Sequence[Layer],
+    segments: jax.Array,
+    *,
+    num_heads: int,
+    causal: bool,
+    dropout: jax.Array | None = None,
+    seed: jax.Array | None = None,
+    drop_input: bool = True,
+) -> jax.Array:
+    """The published layers of SASRec one after the other and the norm that follows them, by kernels forward and backward.
+
+    Args:
+      x: [R, L, D] float32, D one of `WIDTHS`.
+      layers: parameters of each; of the norm that follows all, those in the last.
+      segments: [R, L] int32; equal values side by side are one user, -1 is empty. An empty position sees itself alone.
+      num_heads: of each layer.
+      causal: whether a position sees only itself and what is before it.
+      dropout: [] float32, the rate at which attention weights, hidden units and outputs drop out, or None. It has no gradient.
+      seed: [] uint32 of the dropout; draw a new one for each step.
+      drop_input: whether x drops out too.
+
+    Returns:
+      [R, L, D] float32.
+
+    Raises:
+      ValueError: D is none of `WIDTHS`, heads do not divide it, or dropout has no seed.
+    """
+    _check(x, num_heads, dropout, seed)
+    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
+    rate = jnp.zeros(1) if dropout is None else jnp.asarray(dropout, jnp.float32).reshape(1)
+    word = jnp.zeros(1, jnp.uint32) if seed is None else seed.astype(jnp.uint32).reshape(1)
+    parameters = jnp.stack([kernels.pack(half) for layer in layers for half in layer])
+    return _layers(forms, x, parameters, segments, word, rate)
+
+
+def sasrec_layers_reference(
+    x: jax.Array,
+    layers: Sequence[Layer],
+    segments: jax.Array,
+    *,
+    num_heads: int,
+    causal: bool,
+    dropout: jax.Array | None = None,
+    seed: jax.Array | None = None,
+    drop_input: bool = True,
+) -> jax.Array:
+    """What `sasrec_layers` computes, with all weights [R, n, L, L] written out, and the same bits of dropout."""
+    _check(x, num_heads, dropout, seed)
+    rows, length, width = x.shape
+    allowed = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, :, None]
+    if causal:
+        allowed &= jnp.tril(jnp.ones((length, length), bool))
+    allowed = (allowed | jnp.eye(length, dtype=bool))[:, None]
+    places = jnp.arange(length)
+    rate = jnp.float32(0) if dropout is None else jax.lax.stop_gradient(dropout)
+    word = jnp.uint32(0) if seed is None else seed
+    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
+
+    def of_row(
+        form: LayerForm, layer: Layer, x: jax.Array, allowed: jax.Array, row: jax.Array
+    ) -> jax.Array:
+        keep = kernels.keep_of(form, word, rate, row, places, width)
+        normalised, *projected = kernels.project(form, x, layer[0], keep)
+        q, k, v = (given.reshape(length, num_heads, -1) for given in projected)
+        scores = jnp.einsum("qnd,knd->nqk", q, k) * (width / num_heads) ** -0.5
+        weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
+        draws = [kernels.draw_of(form, word, rate, row, head) for head in range(num_heads)]
+        kept = [1.0 if draw is None else draw(places[:, None], places[None, :]) for draw in draws]
+        attended = jnp.einsum(
+            "nqk,knd->qnd", weights * jnp.stack(jnp.broadcast_arrays(*kept, weights[0])[:-1]), v
+        )
+        return kernels.finish(form, normalised, attended.reshape(x.shape), layer[1], keep)
+
+    for form, layer in zip(forms, layers, strict=True):
+        x = jax.vmap(functools.partial(of_row, form, layer))(x, allowed, jnp.arange(rows))
+    return x
+
+
+def _check(x: jax.Array, num_heads: int, dropout: jax.Array | None, seed: jax.Array | None) -> None:
+    if not fits(x.shape[2], num_heads):
+        raise ValueError(f"{x.shape[2]} features in {num_heads} heads; expected one of {WIDTHS}")
+    if dropout is not None and seed is None:
+        raise ValueError("dropout needs a seed")
+
+
+def _forms(
+    layers: int, heads: int, causal: bool, drops: bool, drop_input: bool
+) -> tuple[LayerForm, ...]:
+    return tuple(
+        LayerForm(
+            number, heads, causal, drops, drop_input and number == 0, last=number == layers - 1
+        )
+        for number in range(layers)
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _layers(
+    forms: tuple[LayerForm, ...],
+    x: jax.Array,
+    parameters: jax.Array,
+    segments: jax.Array,
+    seed: jax.Array,
+    rate: jax.Array,
+) -> jax.Array:
+    """Of x [R, L, D] and `kernels.pack` of each half of each layer."""
+    return _forward(forms, x, parameters, segments, seed, rate)[0]
+
+
+def _forward(
+    forms: tuple[LayerForm, ...],
+    x: jax.Array,
+    parameters: jax.Array,
+    segments: jax.Array,
+    seed: jax.Array,
+    rate: jax.Array,
+) -> tuple[jax.Array, Any]:
+    call = _Call(forms[0].heads, *x.shape)
+    own, whole, scalars = call.own, call.whole, [call.scalar] * 2
+    length, computed = x.shape[1], []
+    for form in forms:
+        half = call.half(form, 0)
+        projected = call(
+            kernels.project_kernel,
+            form,
+            [*scalars, call.given(x), half],
+            [own] * 4,
+            [call.each] * 4,
+        )(seed, rate, x, parameters)
+        half = call.half(form, 1)
+        output, attended, log_sums = call(
+            kernels.finish_kernel,
+            form,
+            [*scalars, call.segments, own, own, whole, whole, half],
+            [own, own, call.own_sums],
+            [call.each, call.each, call.sums_shape],
+        )(seed, rate, segments, *projected, parameters)
+        computed.append((x, *projected, attended, log_sums))
+        x = output
+    return x[:, :length], (parameters, segments, seed, rate, computed)
+
+
+def _backward(forms: tuple[LayerForm, ...], saved: Any, d_x: jax.Array) -> tuple[Any, ...]:
+    parameters, segments, seed, rate, computed = saved
+    call = _Call(forms[0].heads, *d_x.shape)
+    own, whole, given = call.own, call.whole, [call.scalar, call.scalar, call.segments]
+    length = d_x.shape[1]
+    # All kernels write into one array, each into its own part, so that one sum serves all parameters.
+    terms = jnp.zeros((*parameters.shape[:1], *call.grid, *call.parameters), jnp.float32)
+    for form, saved_of_layer in zip(reversed(forms), reversed(computed), strict=True):
+        x, normalised, queries, keys, values, attended, log_sums = saved_of_layer
+        half, part = call.half(form, 1), call.part(form, 1)
+        d_normalised, d_attended, d_queries, products, terms = call(
+            kernels.finish_gradient_kernel,
+            form,
+            [*given, own, own, own, whole, whole, call.own_sums, half, call.given(d_x), part],
+            [own, own, own, call.own_sums, part],
+            [*[call.each] * 3, call.sums_shape, terms],
+            {11: 4},
+        )(
+            *(seed, rate, segments, normalised, attended, queries, keys, values),
+            *(log_sums, parameters, d_x, terms),
+        )
+        half, part = call.half(form, 0), call.part(form, 0)
+        d_x, terms = call(
+            kernels.project_gradient_kernel,
+            form,
+            [
+                *given,
+                call.given(x),
+                whole,
+                own,
+                own,
+                whole,
+                *[call.whole_sums] * 2,
+                own,
+                own,
+                half,
+                part,
+            ],
+            [own, part],
+            [call.each, terms],
+            {13: 1},
+        )(
+            *(seed, rate, segments, x, queries, keys, values, d_attended),
+            *(log_sums, products, d_normalised, d_queries, parameters, terms),
+        )
+    return d_x[:, :length], terms.sum(axis=(1, 2)), None, None, None
+
+
+_layers.defvjp(_forward, _backward)
+
+
+class _Call:
+    """How a kernel is called on [R, L, D]: which part of an array a cell (row, block of positions) is given."""
+
+    def __init__(self, heads: int, rows: int, length: int, width: int) -> None:
+        blocks, height = pl.cdiv(length, BLOCK), MATRICES * width + VECTORS
+        padded = blocks * BLOCK
+        self.grid, self.parameters = (rows, blocks), (height, width)
+        self.own = pl.BlockSpec((None, BLOCK, width), lambda row, block: (row, block, 0))
+        self.whole = pl.BlockSpec((None, padded, width), lambda row, block: (row, 0, 0))
+        self.segments = pl.BlockSpec((None, length), lambda row, block: (row, 0))
+        self.own_sums = pl.BlockSpec((None, heads, BLOCK), lambda row, block: (row, 0, block))
+        self.whole_sums = pl.BlockSpec((None, heads, padded), lambda row, block: (row, 0, 0))
+        self.scalar = pl.BlockSpec((1,), lambda row, block: (0,))
+        self.each = jax.ShapeDtypeStruct((rows, padded, width), jnp.float32)
+        self.sums_shape = jax.ShapeDtypeStruct((rows, heads, padded), jnp.float32)
+
+    def given(self, x: jax.Array) -> pl.BlockSpec:
+        """Of [R, L, D] from outside, whose L may be no multiple of BLOCK: the whole row; of our own [R, L', D]: the cell's part."""
+        if x.shape == self.each.shape:
+            return self.own
+        return pl.BlockSpec((None, *x.shape[1:]), lambda row, block: (row, 0, 0))
+
+    def half(self, form: LayerForm, half: int) -> pl.BlockSpec:
+        """The parameters of half a layer, for every cell."""
+        return pl.BlockSpec(
+            (None, *self.parameters), lambda row, block: (2 * form.layer + half, 0, 0)
+        )
+
+    def part(self, form: LayerForm, half: int) -> pl.BlockSpec:
+        """Where a cell adds to the gradients of half a layer's parameters."""
+        return pl.BlockSpec(
+            (None, None, None, *self.parameters),
+            lambda row, block: (2 * form.layer + half, row, block, 0, 0),
+        )
+
+    def __call__(
+        self,
+        kernel: Callable[..., None],
+        form: LayerForm,
+        inputs: Any,
+        outputs: Any,
+        shapes: Any,
+        aliases: dict[int, int] | None = None,
+    ) -> Callable[..., Any]:
+        """The kernel over all rows and blocks of positions; `aliases`: inputs that outputs are written into."""
+        return pl.pallas_call(
+            functools.partial(kernel, form),
+            grid=self.grid,
+            in_specs=inputs,
+            out_specs=outputs,
+            out_shape=[jax.ShapeDtypeStruct(own.shape, own.dtype) for own in shapes],
+            input_output_aliases=aliases or {},
+            compiler_params=backend.compiler_params(NUM_WARPS, NUM_STAGES),
+            interpret=backend.interpret(),
+            name=f"sasrec_{kernel.__name__.removesuffix('_kernel')}",
+        )
