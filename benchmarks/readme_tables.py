@@ -213,6 +213,11 @@ def _run(title: str, results: dict[str, Any]) -> str:
     )
 
 
+def _packed(ratios: dict[str, Any]) -> str:
+    over = ratios.get("over_packed_pytorch")
+    return f", which pad, and {over:.2f} times as PyTorch that packs its rows too" if over else ""
+
+
 def _step(record: dict[str, Any]) -> str:
     machine, sizes = record["machine"], record["sizes"]
     lines = [
@@ -240,7 +245,8 @@ def _step(record: dict[str, Any]) -> str:
         f"### One training step of GRASP-SASRec: E={sizes['width']}, L={sizes['max_length']}, B={sizes['batch_size']}, "
         f"MLP {sizes['mlp']}\n\n"
         f"`make bench` on {machine['cores']} cores of {machine['cpu']}, {machine['device']}; {sizes['tokens_per_step']:.0f} real tokens a "
-        f"step. Ours is {ratios['over_pytorch']:.1f} times as fast as PyTorch and {ratios['over_plain_jax']:.1f} times as plain JAX; "
+        f"step. Ours is {ratios['over_pytorch']:.1f} times as fast as PyTorch and {ratios['over_plain_jax']:.1f} times as plain JAX"
+        f"{_packed(ratios)}; "
         f"other processes used {record['cores_used_by_others']:.1f} cores meanwhile.\n\n"
         + "\n".join(lines)
         + (f"\n\nOne epoch of ours: {growth}.\n\n" if growth else "\n\n")

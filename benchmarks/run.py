@@ -55,6 +55,14 @@ CPU = {
         "benchmarks.retrieval", only_named=True
     ),  # it compares with faiss: make rival-faiss
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
+    "reading": Benchmark("benchmarks.reading", only_named=True),  # of 5 million interactions
+    "serving": Benchmark(
+        "benchmarks.serving", only_named=True
+    ),  # it compares with a service of torch
+    "serving_batch": Benchmark("benchmarks.serving_batch", only_named=True),  # make rival-rectools
+    "kernels_of_a_step": Benchmark(
+        "benchmarks.kernels_of_a_step", only_named=True
+    ),  # it needs the compiler for an H100
     "train": Benchmark(
         "benchmarks.train", only_named=True
     ),  # hours, with the rivals that are installed

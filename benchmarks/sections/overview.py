@@ -8,6 +8,7 @@ from typing import Any
 from grasp_jax.report.tables import Table
 
 Record = dict[str, Any]
+OURS, PACKED = "grasp_jax", "packed"  # how names of a step's rows begin
 WIDTH = 140  # of a line of Markdown
 HEADER = ["what", "grasp_jax", "best rival", "ratio", "machine"]
 NOTE = (
@@ -64,8 +65,9 @@ def training(record: Record) -> Comparison:
 
 
 def step(record: Record) -> Comparison:
-    """A training step of GRASP, against the faster of plain JAX and PyTorch."""
-    ours, *rivals = record["steps"]
+    """A training step of GRASP, against the fastest rival; where that packs its rows as ours does, the first that pads is named too."""
+    ours, *others = record["steps"]
+    rivals = [row for row in others if not row["name"].startswith(OURS)]
     best = min(rivals, key=lambda row: row["seconds_per_step"])
     on_gpu = record["machine"]["backend"] == "gpu"
     cpu = (
@@ -84,7 +86,24 @@ def step(record: Record) -> Comparison:
         else f"{1e3 * best['seconds_per_step']:,.0f} ms ({_short(best['name'])})",
         best["seconds_per_step"] / ours["seconds_per_step"],
         machine(record),
-        gpu if on_gpu else cpu,
+        _beside_packed(ours, best, rivals)
+        if best["name"].startswith(PACKED)
+        else gpu
+        if on_gpu
+        else cpu,
+    )
+
+
+def _beside_packed(ours: Record, best: Record, rivals: list[Record]) -> str:
+    """What a rival that packs its rows says about one that pads them."""
+    padded = [row for row in rivals if not row["name"].startswith(PACKED)]
+    slowest = max(padded, key=lambda row: row["seconds_per_step"])
+    times = slowest["seconds_per_step"] / ours["seconds_per_step"]
+    return (
+        "This rival is no package: we wrote it for this comparison, with the same packed rows, the same factorised projection and fused "
+        f"Adam, and compiled it. So the gain of {times:.0f} times over PyTorch as one writes it first ({slowest['name']}) is one of "
+        f"form. Written in the same form, PyTorch needs {best['seconds_per_step'] / ours['seconds_per_step']:.2f} times our time: both "
+        "wait for the same float32 products."
     )
 
 
@@ -193,4 +212,5 @@ def _seconds_of_all(row: Record) -> float:
 
 
 def _short(name: str) -> str:
-    return name.split(" (")[0]
+    """Without what is said in brackets, unless there are several of that name."""
+    return name if name.startswith(PACKED) else name.split(" (")[0]
