@@ -324,6 +324,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {  # among them, every field is in play
     "local model": {"describer": "transformers"},
     "files": {"encoder": "file", "item_file": "items.npy", "user_file": "users.npy"},
     "reduced": {"reduction.kind": "pca", "reduction.width": 3},
+    "approximate": {"retrieval": "clusters"},
     "damaged": {"corruption.kind": "swap", "corruption.share": 0.1},
 }
 OTHER = {
@@ -539,9 +540,9 @@ def test_an_index_that_finds_too_little_is_refused(
     monkeypatch.setattr(
         neighbours,
         "search_scann",
-        lambda unit, k, labels, progress, index: np.roll(np.arange(len(unit)), 1)[:, None].repeat(
-            k, 1
-        ),
+        lambda unit, k, labels, target, progress, index: np.roll(np.arange(len(unit)), 1)[
+            :, None
+        ].repeat(k, 1),
     )
     message = refusal(prepare.prepare_bank, config, shop(), Texts(items_table()), tmp_path / "bank")
     assert_names(

@@ -230,7 +230,7 @@ REFUSED = {
     "knowledge.dtype": ("float64", "'float64'; expected one of float32, float16, bfloat16"),
     "knowledge.reduction.kind": ("svd", "'svd'; expected one of none, truncate, pca"),
     "knowledge.reduction.width": (8, "8 with kind 'none'; expected a width for truncate and pca"),
-    "knowledge.retrieval": ("faiss", "'faiss'; expected one of exact, scann"),
+    "knowledge.retrieval": ("faiss", "'faiss'; expected one of exact, clusters, scann"),
     "model.gate": ("sigmoid", "'sigmoid'; expected one of paper, learned, none, softmax"),
     "model.dtype": ("float64", "'float64'; expected one of float32, bfloat16"),
     "model.table_dtype": ("int8", "'int8'; expected one of float32, float16, bfloat16"),

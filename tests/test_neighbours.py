@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact
+from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact, search_scann
 from grasp_jax.knowledge.neighbours import search as neighbours
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_scann import drop_same
@@ -188,6 +188,28 @@ def test_scann_recall(rows: int) -> None:
     )
 
 
+def test_scann_searches_as_few_leaves_as_find_enough() -> None:
+    """Most of the time of a large catalogue would go to leaves that hold nothing, or too few be searched for the floor."""
+    pytest.importorskip("scann", reason="scann is not installed")
+    vectors, labels = clustered(4500), np.arange(4500, dtype=np.int32)
+    searcher = search_scann.build(vectors, K + 1 + search_scann.SPARE)
+    searched = search_scann.choose_leaves(searcher, vectors, K, labels, 0.9)
+    assert searched is not None and 1 < searched < search_scann.leaves_of(4500)[1]
+    few, enough, usual = (
+        recall(
+            vectors,
+            search_scann.search_built(searcher, vectors, K, labels, None, leaves),
+            None,
+            1000,
+        )
+        for leaves in (1, searched, None)
+    )
+    assert few < 0.87 < enough < usual, "on other rows than those it was chosen on"
+    assert search_scann.choose_leaves(searcher, vectors[:500], K, labels[:500], 0.9) is None
+    out_of_reach = search_scann.choose_leaves(searcher, vectors, K, labels, 1.1)
+    assert out_of_reach == search_scann.leaves_of(4500)[1]
+
+
 def test_drop_same() -> None:
     """Would break ScaNN's answers: the row itself wherever it stands, padding with distance NaN, and answers that are too short."""
     ids = np.array([[7, 1, 2, 3], [4, 8, 5, 0], [1, 2, 3, 9]])
@@ -278,7 +300,9 @@ def test_values_must_be_finite(method: str, value: float) -> None:
 def test_unknown_method() -> None:
     """Would break with a KeyError on a typing error in the config."""
     message = refusal(top_neighbours, unit_vectors(), K, "faiss")
-    assert_names(message, ("config.knowledge.retrieval: 'faiss'", "expected one of exact, scann"))
+    assert_names(
+        message, ("config.knowledge.retrieval: 'faiss'", "expected one of exact, clusters, scann")
+    )
 
 
 @pytest.mark.parametrize("block", [1024, 101, 16])

@@ -194,7 +194,12 @@ class KnowledgeConfig(Section):
         "Of neighbours: mean (Eq. 2) | similarity, weighted by cosine.",
         BANK,
     )
-    retrieval: str = field("exact", Choice("exact", "scann"), "How neighbours are searched.", BANK)
+    retrieval: str = field(
+        "exact",
+        Choice("exact", "clusters", "scann"),
+        "How neighbours are searched: exact | clusters, a row among its nearest clusters | scann, by an index.",
+        BANK,
+    )
     group_column: str = field(
         "",
         TEXT,
@@ -214,7 +219,10 @@ class KnowledgeConfig(Section):
         BANK,
     )
     min_recall: float = field(
-        0.9, SHARE, "Share of the true neighbours that scann must find.", NOTHING
+        0.9,
+        SHARE,
+        "Share of the true neighbours that clusters and scann must find; they search as much as finds half of the rest too.",
+        BANK,
     )
     recall_sample: int = field(1000, COUNT, "Rows on which that share is measured.", NOTHING)
     reduction: ReductionConfig = ReductionConfig()

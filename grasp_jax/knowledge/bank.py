@@ -203,6 +203,9 @@ def load_bank(
         noted := manifest.get("notes", {}).get("centre_from")
     ):  # where earlier versions said it
         made_by = {"centre_from": os.path.realpath(os.path.expanduser(noted)), **made_by}
+    if "min_recall" in recipe and made_by.get("retrieval") == "scann":
+        # Earlier versions looked into as many leaves whatever the floor.
+        made_by = {"min_recall": recipe["min_recall"], **made_by}
     for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
         if made_by.get(key) != recipe.get(key):
             raise UserError(

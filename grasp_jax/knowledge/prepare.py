@@ -200,9 +200,7 @@ def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -
             )
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
-            neighbours = find_neighbours(
-                config, kind, unit, groups, labels, partial / f"{kind}_index"
-            )
+            neighbours = find_neighbours(config, kind, unit, groups, labels, partial)
         tables[kind] = unit
         tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
         mean_of_neighbours(

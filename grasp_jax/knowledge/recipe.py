@@ -39,6 +39,8 @@ def bank_recipe(config: KnowledgeConfig, split: Split, texts: Texts) -> dict[str
         "center": config.center,
         "dtype": config.dtype,
     }
+    if config.retrieval != "exact":
+        recipe["min_recall"] = config.min_recall
     for name, table in (("group_column", texts.items), ("user_group_column", texts.users)):
         if value_of(config, name):
             recipe[name] = value_of(config, name)

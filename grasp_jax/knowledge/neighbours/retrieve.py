@@ -7,7 +7,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
-from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
+from grasp_jax.knowledge.neighbours.search import Approximation, recall, top_neighbours
 from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
 
@@ -18,7 +18,7 @@ def find_neighbours(
     unit: np.ndarray,
     groups: np.ndarray | None,
     labels: np.ndarray | None,
-    index: pathlib.Path,
+    folder: pathlib.Path,
 ) -> np.ndarray:
     """[rows, K] neighbours.
 
@@ -28,14 +28,17 @@ def find_neighbours(
       unit: [rows, E].
       groups: [rows] whose equals a row's neighbours are, or None.
       labels: [rows] whose equals they are not, or None.
-      index: folder in which an approximate index is left.
+      folder: of a bank in the making, in which an index is left and an interrupted search goes on.
 
     Raises:
       UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
     """
+    approximation = Approximation(
+        recall_target(config.min_recall), folder / f"{kind}_index", folder / f"{kind}_search"
+    )
     with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
         found = top_neighbours(
-            unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, index
+            unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, approximation
         )
     if config.retrieval != "exact":
         measured = recall(unit, found, labels, config.recall_sample, groups)
@@ -48,6 +51,11 @@ def find_neighbours(
                 f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
             )
     return found
+
+
+def recall_target(floor: float) -> float:
+    """What a search aims at on its own sample, so that another sample is not below the floor: half of what it may miss."""
+    return 1 - (1 - floor) / 2
 
 
 def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndarray | None:

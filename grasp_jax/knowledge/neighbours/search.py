@@ -1,17 +1,37 @@
-"""Top-K neighbours by cosine, the row itself excluded (Eq. 2), exact in JAX or approximate in ScaNN behind one function."""
+"""Top-K neighbours by cosine, the row itself excluded (Eq. 2): exact, within clusters, or by ScaNN, behind one function."""
 
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours.search_clusters import search_clusters
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_scann import import_scann, search_scann
 
 CHECKED = 65_536  # rows at a time
 SMALL = 2048  # rows of a group that NumPy searches in one product: a compiled search has one shape per group
+METHODS = ("exact", "clusters", "scann")
+
+
+class Approximation(NamedTuple):
+    """What an approximate search needs.
+
+    Attributes:
+      target: share of the true neighbours that it is to find, on a sample of rows.
+      index: folder in which ScaNN's index over all rows is left.
+      state: folder in which a search by clusters keeps its state, so that it goes on after a kill.
+    """
+
+    target: float = 0.95
+    index: pathlib.Path | None = None
+    state: pathlib.Path | None = None
+
+
+ANY = Approximation()
 
 
 def top_neighbours(
@@ -21,18 +41,18 @@ def top_neighbours(
     progress: Callable[[int], object] | None = None,
     groups: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    index: pathlib.Path | None = None,
+    approximation: Approximation = ANY,
 ) -> np.ndarray:
     """The K nearest rows of each row.
 
     Args:
       unit_vectors: [rows, E] rows of unit length (or zero), so that dot products are cosines.
       k: K, below the number of rows.
-      method: "exact" or "scann".
+      method: one of `METHODS`.
       progress: called with the number of rows done since the last call.
       groups: [rows] int: neighbours are of the row's own group (the paper's Sec. 3.4).
       labels: [rows] int: neighbours have another label than the row, such as another text; by default only the row itself is excluded.
-      index: folder in which an approximate index over all rows is left.
+      approximation: how much an approximate search is to find, and where it leaves what.
 
     Returns:
       [rows, K] int32, nearest first, `NONE` where a group or the other labels have fewer.
@@ -49,7 +69,8 @@ def top_neighbours(
         raise UserError("neighbours: the vectors hold a value that is not finite")
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     if groups is None:
-        return _search(unit_vectors, k, method, labels, progress, index)
+        return _search(unit_vectors, k, method, labels, progress, approximation)
+    within = Approximation(approximation.target)
     found = np.full((rows, k), NONE, np.int32)
     order = np.argsort(groups, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
@@ -57,7 +78,7 @@ def top_neighbours(
         if most and len(members) <= SMALL:
             own = _search_small(unit_vectors[members], most, labels[members])
         elif most:
-            own = _search(unit_vectors[members], most, method, labels[members], None)
+            own = _search(unit_vectors[members], most, method, labels[members], None, within)
         else:
             continue
         found[members, :most] = np.where(own == NONE, NONE, members[own])
@@ -72,8 +93,10 @@ def check_search(rows: int, k: int, method: str) -> None:
         raise UserError(
             f"config.knowledge.num_neighbours: {k}; expected 1 to {rows - 1}, one less than the rows"
         )
-    if method not in ("exact", "scann"):
-        raise UserError(f"config.knowledge.retrieval: {method!r}; expected one of exact, scann")
+    if method not in METHODS:
+        raise UserError(
+            f"config.knowledge.retrieval: {method!r}; expected one of {', '.join(METHODS)}"
+        )
     if method == "scann":
         import_scann()
 
@@ -113,11 +136,15 @@ def _search(
     method: str,
     labels: np.ndarray,
     progress: Callable[[int], object] | None,
-    index: pathlib.Path | None = None,
+    approximation: Approximation,
 ) -> np.ndarray:
     if method == "exact":
         return search_exact(unit_vectors, k, labels, progress)
-    found = search_scann(unit_vectors, k, labels, progress, index)
+    target, index, state = approximation
+    if method == "clusters":
+        found = search_clusters(unit_vectors, k, labels, target, progress, state)
+    else:
+        found = search_scann(unit_vectors, k, labels, target, progress, index)
     short = np.flatnonzero((found == NONE).any(axis=1))
     if len(short):  # an approximate search may look in the wrong place
         found[short] = search_exact(unit_vectors, k, labels, rows=short)

@@ -64,7 +64,7 @@ def search_exact(
         ]  # the last block repeats a row: one shape for all
         queries = jax.device_put(unit_vectors[own].astype(np.float32), spread)
         query_labels = jax.device_put(labels[own], spread)
-        best = jax.device_put(_nothing(query_block, k), spread)
+        best = jax.device_put(nothing(query_block, k), spread)
         for begin in range(0, count, key_block):
             keys = jax.device_put(_block(unit_vectors, begin, key_block), everywhere)
             key_labels = jax.device_put(_block(labels, begin, key_block), everywhere)
@@ -94,7 +94,7 @@ def _among_all(
     )  # blocks of one size, with next to no padding
     size = mesh.size * pieces * scored
     merge, merge_both = _merge(mesh, scored), _merge_both(mesh, scored)
-    best = [jax.device_put(_nothing(size, k), everywhere) for _ in range(blocks)]
+    best = [jax.device_put(nothing(size, k), everywhere) for _ in range(blocks)]
     found, pairs, done = np.empty((count, k), np.int32), blocks * (blocks + 1) // 2, 0
     for own in range(blocks):
         vectors, own_labels = (
@@ -128,7 +128,7 @@ def _among_all(
     return found
 
 
-def _nothing(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nothing(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best of no keys."""
     return np.full((rows, k), -np.inf, np.float32), np.full((rows, k), -1, np.int32)
 
@@ -158,14 +158,14 @@ def _scores(
     )
 
 
-def _best_of(scores: jax.Array, ids: jax.Array, k: int) -> Best:
+def best_of(scores: jax.Array, ids: jax.Array, k: int) -> Best:
     """[Q, K] scores of the rows `ids` [K] -> the best k, or all where there are fewer."""
     best, places = jax.lax.top_k(scores, min(k, scores.shape[1]))
     return best, ids[places]
 
 
-def _best_of_columns(scores: jax.Array, ids: jax.Array, k: int) -> Best:
-    """`_best_of(scores.T, ids, k)`: the groups of rows with the highest scores have the best rows.
+def best_of_columns(scores: jax.Array, ids: jax.Array, k: int) -> Best:
+    """`best_of(scores.T, ids, k)`: the groups of rows with the highest scores have the best rows.
 
     So only a few scores of each column are turned; turning all of them takes a CPU twice as long.
     """
@@ -180,7 +180,7 @@ def _best_of_columns(scores: jax.Array, ids: jax.Array, k: int) -> Best:
     return best, ids[rows]
 
 
-def _joined(best: Best, more: Best) -> Best:
+def joined(best: Best, more: Best) -> Best:
     """The best of both; of equals those of `best`, which are earlier rows, come first."""
     scores, places = jax.lax.top_k(jnp.concatenate([best[0], more[0]], axis=1), best[0].shape[1])
     ids = jnp.take_along_axis(jnp.concatenate([best[1], more[1]], axis=1), places, axis=1)
@@ -204,9 +204,9 @@ def _merge(mesh: Mesh, scored: int) -> Callable[..., Best]:
 
         def some(own: tuple[Best, jax.Array, jax.Array]) -> Best:
             best, vectors, labels = own
-            return _joined(
+            return joined(
                 best,
-                _best_of(
+                best_of(
                     _scores(vectors, labels, keys, key_labels, ids, count), ids, best[0].shape[1]
                 ),
             )
@@ -240,7 +240,7 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
         def some(own: tuple[Best, jax.Array, jax.Array, jax.Array]) -> tuple[Best, Best]:
             best, vectors, labels, ids = own
             scores, k = _scores(vectors, labels, keys, key_labels, key_ids, count), best[0].shape[1]
-            return _joined(best, _best_of(scores, key_ids, k)), _best_of_columns(scores, ids, k)
+            return joined(best, best_of(scores, key_ids, k)), best_of_columns(scores, ids, k)
 
         nearest, of_keys = jax.lax.map(
             some, _in_pieces((best, queries, query_labels, query_ids), scored)
@@ -272,7 +272,7 @@ def _merge_both(mesh: Mesh, scored: int) -> Callable[..., tuple[Best, Best]]:
         side_by_side = jax.tree.map(
             lambda pieces: jnp.moveaxis(pieces, 0, 1).reshape(len(keys), -1), of_keys
         )
-        return nearest, _joined(best_of_keys, side_by_side)
+        return nearest, joined(best_of_keys, side_by_side)
 
     return jax.jit(both, out_shardings=(NamedSharding(mesh, over), NamedSharding(mesh, whole)))
 

@@ -10,11 +10,15 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.files import sha256
+from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours.search_exact import search_exact
+from grasp_jax.log import logger
 
 QUERY_BLOCK = 1024
-SEARCHED_LEAVES = 48  # at least: with fewer, a small catalogue of real texts misses a tenth of the true neighbours
+SEARCHED_LEAVES = 48  # at least, by default: with fewer, a small catalogue of real texts misses a tenth of the true neighbours
 TREE_ROWS = 4096  # below, brute force
 TRAINING_ROWS = 250_000  # from which leaves and codes are learnt
+CHOSEN_ON = 1024  # rows on which it is found how many leaves are searched
 SPARE = 8  # asked for beyond K, for rows with the same label; who needs more is searched exactly
 PICKLE = "scann_docids.pkl"  # what ScaNN would load, and we never do
 
@@ -23,15 +27,67 @@ def search_scann(
     unit_vectors: np.ndarray,
     k: int,
     labels: np.ndarray,
+    target: float,
     progress: Callable[[int], object] | None = None,
     index: pathlib.Path | None = None,
 ) -> np.ndarray:
-    """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label. The index stays in the folder `index`."""
+    """As `search_exact`, approximately; -1 also where too many of a row's nearest have its label.
+
+    Args:
+      unit_vectors: [rows, E].
+      k: K, below the number of rows.
+      labels: [rows] int32.
+      target: share of the true neighbours of a sample for which enough leaves of the tree are searched.
+      progress: called with the number of rows done since the last call.
+      index: folder in which the index stays.
+    """
     searcher = build(unit_vectors, k + 1 + SPARE)
     if index is not None:
         save_index(searcher, index)
         searcher = open_index(index)  # what answers now is what will answer later
-    return search_built(searcher, unit_vectors, k, labels, progress)
+    searched = choose_leaves(searcher, unit_vectors, k, labels, target)
+    return search_built(searcher, unit_vectors, k, labels, progress, searched)
+
+
+def choose_leaves(
+    searcher: Any, unit_vectors: np.ndarray, k: int, labels: np.ndarray, target: float
+) -> int | None:
+    """The fewest leaves that a row must look into; None where there is no tree.
+
+    Args:
+      searcher: of `build`, for K + 1 + `SPARE` neighbours of the rows.
+      unit_vectors: [rows, E].
+      k: K.
+      labels: [rows] int32.
+      target: share of the true neighbours of a sample that is to be found. Where codes and re-ordering miss more than that even with all
+        leaves, as many are searched as a query by default looks into.
+    """
+    rows = len(unit_vectors)
+    if rows < TREE_ROWS:
+        return None
+    rng = np.random.default_rng(1)  # other rows than those on which the result is measured
+    sample = np.sort(rng.choice(rows, min(CHOSEN_ON, rows), replace=False))
+    true = search_exact(unit_vectors, k, labels, rows=sample)
+    vectors = unit_vectors[sample].astype(np.float32)
+    asked = max((true != NONE).sum(), 1)
+
+    def reached(leaves: int) -> bool:
+        ids, distances = searcher.search_batched_parallel(vectors, leaves_to_search=leaves)
+        found = drop_same(ids.astype(np.int64), distances, labels, labels[sample], k)
+        hits = (true[:, :, None] == found[:, None, :]).any(axis=2) & (true != NONE)
+        return bool(hits.sum() >= target * asked)
+
+    leaves, usual = leaves_of(rows)
+    few, enough = 0, 1
+    while not reached(enough):
+        if enough == leaves:
+            return usual
+        few, enough = enough, min(2 * enough, leaves)
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if reached(middle) else (middle, enough)
+    logger.info(f"neighbours: {enough:,} of {leaves:,} leaves are searched for each row")
+    return enough
 
 
 def search_built(
@@ -40,14 +96,15 @@ def search_built(
     k: int,
     labels: np.ndarray,
     progress: Callable[[int], object] | None = None,
+    searched: int | None = None,
 ) -> np.ndarray:
-    """`search_scann` with the searcher that `build` has made for K + 1 + `SPARE` neighbours of the same rows."""
+    """`search_scann` with the searcher that `build` has made for K + 1 + `SPARE` neighbours, and so many leaves, by default the usual."""
     rows = len(unit_vectors)
     found = np.empty((rows, k), np.int32)
     for start in range(0, rows, QUERY_BLOCK):
         stop = min(start + QUERY_BLOCK, rows)
         ids, distances = searcher.search_batched_parallel(
-            unit_vectors[start:stop].astype(np.float32)
+            unit_vectors[start:stop].astype(np.float32), leaves_to_search=searched
         )
         found[start:stop] = drop_same(
             ids.astype(np.int64), distances, labels, labels[start:stop], k
@@ -80,7 +137,7 @@ def build(unit_vectors: np.ndarray, num_neighbours: int) -> Any:
 
 
 def leaves_of(rows: int) -> tuple[int, int]:
-    """Leaves of a tree over so many rows, and how many of them a query looks into."""
+    """Leaves of a tree over so many rows, and how many of them a query looks into by default."""
     leaves = max(1, int(np.sqrt(rows)))
     return leaves, min(leaves, max(leaves // 8, SEARCHED_LEAVES))
 

@@ -1,0 +1,300 @@
+"""Approximate top-K by cosine: each row is compared exactly with the rows of its few nearest clusters, in both directions.
+
+A product of a row with a cluster's rows is read from both sides: a pair is found if either row looks into the other's cluster. On real
+texts that needs less than half the clusters that looking from one side needs. How many clusters are looked into is found on a sample of
+rows, whose true neighbours are searched exactly.
+
+Memory: for each row K scores and ids (8 K bytes), the clusters that it looks into (2 bytes each) and its label (4 bytes); and whatever the
+number of rows, `ENTRIES` pairs of a row and a cluster, a block of `QUERIES` and one of `KEYS` vectors, and the blocks of `clusters`.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours.clusters import (
+    clusters_for,
+    make_centres,
+    nearest_clusters,
+    ranks,
+)
+from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
+from grasp_jax.knowledge.neighbours.search_exact import (
+    Best,
+    best_of,
+    best_of_columns,
+    joined,
+    nothing,
+    search_exact,
+)
+from grasp_jax.log import logger
+
+FEWEST_ROWS = 16_384  # below, exact search is as fast
+CHOSEN_ON = 1024  # rows on which it is found how many clusters are to be searched
+ENTRIES = 2**22  # pairs of a row and a cluster that are put in order at a time
+QUERIES = (512, 2048)  # rows of a block that look into a cluster: a program is compiled for each
+LISTING = 0.5  # of the work is to find the clusters of all rows, about
+KEYS = (32, 64, 128, 192, 256, 384, 512, 768, 1024)  # rows of a cluster, likewise
+
+Rows = tuple[
+    jax.Array, jax.Array, jax.Array
+]  # [n, E] vectors, [n] labels and [n] ids, -1 of padding
+
+
+def search_clusters(
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    target: float,
+    progress: Callable[[int], object] | None = None,
+    folder: pathlib.Path | None = None,
+) -> np.ndarray:
+    """As `search_exact` among all rows, approximately; -1 also where the clusters searched have too few rows with another label.
+
+    Few rows, and rows of which most clusters would have to be searched, are searched exactly.
+
+    Args:
+      unit_vectors: [rows, E] of any float type, scored in float32; they may be memory-mapped.
+      k: K, below the number of rows.
+      labels: [rows] int32.
+      target: share of the true neighbours that is to be found.
+      progress: called with the number of rows done since the last call, with so many as the work done is worth.
+      folder: in which the state is kept now and then; an interrupted search of the same goes on from there.
+
+    Returns:
+      [rows, K] int32, nearest first, of equals the first row first.
+    """
+    rows = len(unit_vectors)
+    if rows < FEWEST_ROWS:
+        return search_exact(unit_vectors, k, labels, progress)
+    kept = KeptSearch(folder, unit_vectors, (k, target), labels)
+    chosen = kept.kept("clusters", lambda: choose(unit_vectors, k, labels, target))
+    centres, searched = chosen["centres"], int(chosen["searched"])
+    if 2 * (searched + len(centres) ** 2 / rows) >= len(centres):  # exact scores a pair once
+        logger.info(
+            f"neighbours: {searched:,} of {len(centres):,} clusters would have to be searched, so all rows are searched exactly"
+        )
+        return search_exact(unit_vectors, k, labels, progress)
+    logger.info(f"neighbours: {searched:,} of {len(centres):,} clusters are searched for each row")
+    share = Share(rows, progress)
+
+    def listed() -> dict[str, np.ndarray]:
+        def add(done: int) -> None:
+            share.add(LISTING * done / rows)
+
+        return {"lists": nearest_clusters(unit_vectors, centres, searched, add)}
+
+    lists = kept.kept("lists", listed)["lists"]
+    return search_lists(unit_vectors, k, labels, lists, share, kept)
+
+
+def choose(
+    unit_vectors: np.ndarray, k: int, labels: np.ndarray, target: float
+) -> dict[str, np.ndarray]:
+    """Clusters, and how many of them each row must look into.
+
+    Args:
+      unit_vectors: [rows, E].
+      k: K.
+      labels: [rows] int32.
+      target: share of the true neighbours of a sample that is to be found.
+
+    Returns:
+      "centres" [C, E] float32; "searched", the fewest clusters of each row by which so many are found.
+    """
+    rows = len(unit_vectors)
+    centres = make_centres(unit_vectors, clusters_for(rows))
+    rng = np.random.default_rng(1)  # other rows than those on which the result is measured
+    sample = np.sort(rng.choice(rows, min(CHOSEN_ON, rows), replace=False))
+    true = search_exact(unit_vectors, k, labels, rows=sample)
+    there = true != NONE
+    if not there.any():
+        return {"centres": centres, "searched": np.array(1)}
+    looked_at, places = np.unique(np.concatenate([sample, true[there]]), return_inverse=True)
+    own = nearest_clusters(unit_vectors, centres, 1, rows=looked_at)[:, 0]
+    of_sample, of_true = places[: len(sample)], np.zeros(true.shape, np.int64)
+    of_true[there] = places[len(sample) :]
+    from_row = ranks(unit_vectors[sample], own[of_true], centres)
+    from_neighbour = np.empty(true.shape, np.int32)
+    for place in range(k):
+        asked = looked_at[of_true[:, place]]
+        from_neighbour[:, place] = ranks(unit_vectors[asked], own[of_sample][:, None], centres)[
+            :, 0
+        ]
+    needed = np.sort(np.minimum(from_row, from_neighbour)[there]) + 1
+    least = needed[max(int(np.ceil(target * len(needed))) - 1, 0)]
+    return {"centres": centres, "searched": np.array(least)}
+
+
+def search_lists(
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    lists: np.ndarray,
+    share: "Share",
+    kept: KeptSearch,
+) -> np.ndarray:
+    """The K best among the rows that look into a row's cluster, or into whose clusters it looks.
+
+    Args:
+      unit_vectors: [rows, E].
+      k: K.
+      labels: [rows] int32.
+      lists: [rows, searched] clusters, the nearest first.
+      share: the progress of the whole search, of which this is what is left.
+      kept: where the state is kept.
+    """
+    rows = len(unit_vectors)
+    best, done = kept.best(lambda: nothing(rows, k))
+    waiting = None
+    for cluster, members, looking in _by_cluster(lists):
+        share.add((1 - LISTING) * len(looking) / lists.size)
+        if cluster < done:
+            continue
+        for keys in _blocks(members, KEYS):
+            for queries in _blocks(looking, QUERIES):
+                # Vectors are read while the device computes the block before; scores depend on that block.
+                vectors = [unit_vectors[np.maximum(own, 0)] for own in (queries, keys)]
+                _take(best, waiting)
+                waiting = queries, keys, _merged(best, queries, keys, vectors, labels)
+        if kept.is_due():
+            _take(best, waiting)
+            waiting = None
+            kept.save(best, cluster + 1)
+    _take(best, waiting)
+    share.end()
+    scores, ids = best
+    for start in range(0, rows, ENTRIES // k + 1):  # blocks came in the order of clusters
+        own = slice(start, start + ENTRIES // k + 1)
+        order = np.lexsort((ids[own], -scores[own]), axis=1)
+        ids[own] = np.take_along_axis(ids[own], order, axis=1)
+    return ids
+
+
+class Share:
+    """Progress of a search of several stages, each a part of it, in rows."""
+
+    def __init__(self, rows: int, progress: Callable[[int], object] | None) -> None:
+        self._rows, self._progress, self._done, self._said = rows, progress, 0.0, 0
+
+    def add(self, part: float) -> None:
+        """So much more of the whole."""
+        self._done += part
+        if (now := min(int(self._rows * self._done), self._rows)) > self._said:
+            if self._progress:
+                self._progress(now - self._said)
+            self._said = now
+
+    def end(self) -> None:
+        """All that is left."""
+        self.add(1.0)
+
+
+def _by_cluster(lists: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each cluster that has rows, those rows, and the rows that look into it, both ascending."""
+    rows, searched = lists.shape
+    count = int(lists.max()) + 1
+    at_once = max(1, min(count, ENTRIES * count // (rows * searched)))
+    for begin in range(0, count, at_once):
+        looking, wanted, first = _entries(lists, begin, begin + at_once)
+        order = np.argsort(wanted, kind="stable")
+        ends = np.searchsorted(wanted[order], np.arange(begin, begin + at_once + 1))
+        for cluster, start, stop in zip(
+            range(begin, min(begin + at_once, count)), ends[:-1], ends[1:], strict=False
+        ):
+            own = order[start:stop]
+            if (members := looking[own[first[own]]]).size:
+                yield cluster, members, looking[own]
+
+
+def _entries(lists: np.ndarray, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the clusters from `begin` to `end`: rows that look into one, which one, and whether it is their own."""
+    parts = []
+    step = max(1, ENTRIES // lists.shape[1])
+    for start in range(0, len(lists), step):
+        block = lists[start : start + step]
+        rows, places = np.nonzero((block >= begin) & (block < end))
+        parts.append(((start + rows).astype(np.int32), block[rows, places], places == 0))
+    looking, wanted, first = (np.concatenate(own) for own in zip(*parts, strict=True))
+    return looking, wanted, first
+
+
+def _blocks(rows: np.ndarray, sizes: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Rows in blocks of the largest size, the rest in the smallest that holds it, filled up with -1."""
+    for start in range(0, len(rows), sizes[-1]):
+        block = rows[start : start + sizes[-1]]
+        size = next(own for own in sizes if own >= len(block))
+        yield np.pad(block, (0, size - len(block)), constant_values=-1)
+
+
+def _merged(
+    best: tuple[np.ndarray, np.ndarray],
+    queries: np.ndarray,
+    keys: np.ndarray,
+    vectors: list[np.ndarray],
+    labels: np.ndarray,
+) -> tuple[Best, Best]:
+    """Starts `_merge` of two blocks of rows."""
+    (query_best, query_rows), (key_best, key_rows) = (
+        (tuple(part[own] for part in best), (block, labels[own], ids))
+        for ids, own, block in zip(
+            (queries, keys),
+            (np.maximum(queries, 0), np.maximum(keys, 0)),
+            vectors,
+            strict=True,
+        )
+    )
+    return _merge(query_best, key_best, query_rows, key_rows)
+
+
+def _take(
+    best: tuple[np.ndarray, np.ndarray],
+    waiting: tuple[np.ndarray, np.ndarray, tuple[Best, Best]] | None,
+) -> None:
+    """Writes what a block gave into the state of all rows.
+
+    A cluster's own rows are on both sides, and what they have found as keys is written last: all that look into the cluster pass by them,
+    its own rows among these, so as queries they find nothing more.
+    """
+    if waiting is None:
+        return
+    queries, keys, (of_queries, of_keys) = waiting
+    for rows, found in ((queries, of_queries), (keys, of_keys)):
+        there = rows >= 0
+        for part, own in zip(best, found, strict=True):
+            part[rows[there]] = np.asarray(own)[there]
+
+
+@jax.jit
+def _merge(best: Best, best_of_keys: Best, queries: Rows, keys: Rows) -> tuple[Best, Best]:
+    """Puts the best keys among the best so far of each query, and the other way round.
+
+    Args:
+      best: [Q, K] scores and ids so far.
+      best_of_keys: [M, K] those of the keys.
+      queries: of Q rows.
+      keys: of M rows.
+    """
+    (vectors, labels, ids), (key_vectors, key_labels, key_ids) = queries, keys
+    scores = jnp.einsum(
+        "qe,ke->qk",
+        vectors.astype(jnp.float32),
+        key_vectors.astype(jnp.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    none = (labels[:, None] == key_labels[None, :]) | (ids < 0)[:, None] | (key_ids < 0)[None, :]
+    scores, k = jnp.where(none, -jnp.inf, scores), best[0].shape[1]
+    return (
+        _with(best, best_of(scores, key_ids, k)),
+        _with(best_of_keys, best_of_columns(scores, ids, k)),
+    )
+
+
+def _with(best: Best, more: Best) -> Best:
+    """`joined`, where both may name the same row."""
+    again = (more[1][:, :, None] == best[1][:, None, :]).any(axis=2)
+    return joined(best, (jnp.where(again, -jnp.inf, more[0]), more[1]))
