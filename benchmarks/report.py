@@ -50,6 +50,7 @@ ON_ANY_DEVICE: dict[str, Section] = {
     "train": training.train,
     "evaluation": search.evaluation,
     "retrieval": search.retrieval,
+    "neighbours": search.neighbours,
     "memory": growth.memory,
     "attention": kernels.attention,
     "gru": kernels.gru,

@@ -82,7 +82,7 @@ def ways_of(backend: str, quick: bool) -> dict[str, list[str]]:
     ways = {"exact": [*package, "exact"]}
     if backend == "gpu":
         return ways
-    ways["scann"] = [*package, "scann"]
+    ways |= {name: [*package, name] for name in ("clusters", "scann")}
     if FAISS.exists():
         return ways | {
             f"faiss {kind}": [str(FAISS), "-m", "benchmarks.rivals.faiss_search", kind]

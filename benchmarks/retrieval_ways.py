@@ -1,4 +1,6 @@
-"""One of the package's ways to find neighbours, in a process of its own: python -m benchmarks.retrieval_ways {exact,scann,limits} FOLDER
+"""One of the package's ways to find neighbours, in a process of its own.
+
+    python -m benchmarks.retrieval_ways {exact,clusters,scann,limits} FOLDER
 
 FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to stdout as one line of JSON.
 """
@@ -6,6 +8,7 @@ FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to st
 import argparse
 import json
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -17,9 +20,14 @@ from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
 from benchmarks.timing import alone
-from grasp_jax.knowledge.neighbours import search_scann
+from grasp_jax.knowledge.neighbours import search_clusters, search_scann
+from grasp_jax.knowledge.neighbours.clusters import nearest_clusters
+from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
+from grasp_jax.knowledge.neighbours.retrieve import recall_target
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.timing import compile_seconds
+
+TARGET = recall_target(0.95)  # as of a bank that may miss one in twenty
 
 
 def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, float, float]:
@@ -34,19 +42,36 @@ def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray
     return found, compiled, seconds - compiled
 
 
+def clusters(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
+    """As `exact` for all rows, within clusters; what is built is the clusters, and how many are searched."""
+    labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
+    chosen = search_clusters.choose(unit, k, labels, TARGET)
+    centres, searched = chosen["centres"], int(chosen["searched"])
+    built = time.perf_counter()
+    print(f"{searched:,} of {len(centres):,} clusters are searched", flush=True, file=sys.stderr)
+    lists = nearest_clusters(unit, centres, searched)
+    share, kept = search_clusters.Share(len(unit), None), KeptSearch(None, unit, (), labels)
+    found = search_clusters.search_lists(unit, k, labels, lists, share, kept)
+    return found, built - started, time.perf_counter() - built
+
+
 def scann(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
     """As `exact` for all rows, by the index that a bank gets."""
-    started = time.perf_counter()
+    labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
     searcher = search_scann.build(unit, k + 1 + search_scann.SPARE)
+    leaves = search_scann.choose_leaves(searcher, unit, k, labels, TARGET)
     built = time.perf_counter()
-    found = search_scann.search_built(searcher, unit, k, np.arange(len(unit), dtype=np.int32))
+    found = search_scann.search_built(searcher, unit, k, labels, None, leaves)
     return found, built - started, time.perf_counter() - built
+
+
+WAYS = {"clusters": clusters, "scann": scann}
 
 
 def main() -> None:
     """Searches, saves and prints; for "limits" prints what the device can do at most."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("way", choices=("exact", "scann", "limits"))
+    parser.add_argument("way", choices=("exact", "clusters", "scann", "limits"))
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--neighbours", type=int, default=0)
     parser.add_argument(
@@ -60,21 +85,21 @@ def main() -> None:
     else:
         unit = np.load(given.folder / "items.npy", mmap_mode="r")
         jax.devices()  # part of the start
-        at_start, rows = peak_bytes(), None
+        at_start, rows, before = peak_bytes(), None, time.process_time()
         if (
             0 < given.queries < len(unit)
         ):  # where all are asked for, the package scores a pair once for both
             rows = sample_rows(len(unit), given.queries)
         with alone():
-            found, build, search = (
-                exact(unit, given.neighbours, rows)
-                if given.way == "exact"
-                else scann(unit, given.neighbours)
-            )
+            if given.way == "exact":
+                found, build, search = exact(unit, given.neighbours, rows)
+            else:
+                found, build, search = WAYS[given.way](unit, given.neighbours)
         np.save(given.folder / "found.npy", found)
         figures = {
             "build_seconds": build,
             "search_seconds": search,
+            "processor_seconds": time.process_time() - before,
             "start_bytes": at_start,
             "peak_bytes": peak_bytes(),
         }

@@ -54,6 +54,7 @@ CPU = {
     "retrieval": Benchmark(
         "benchmarks.retrieval", only_named=True
     ),  # it compares with faiss: make rival-faiss
+    "neighbours": Benchmark("benchmarks.neighbours", only_named=True),  # an hour
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
     "reading": Benchmark("benchmarks.reading", only_named=True),  # of 5 million interactions
     "serving": Benchmark(

@@ -531,6 +531,15 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> No
     assert_names(message, (f"config.knowledge.{column}: 'colour'", "the data has", "kind"))
 
 
+def test_a_bank_by_scann_of_an_earlier_version_is_opened(tmp_path: pathlib.Path) -> None:
+    """Its recipe names no floor, for it looked into as many leaves whatever the floor; hours of encoding would be done again."""
+    made_by = {"retrieval": "scann", "num_neighbours": 2}
+    save_bank(tmp_path / "bank", dict.fromkeys(TABLES, np.ones((3, 2), np.float32)), made_by, {})
+    assert load_bank(tmp_path / "bank", {**made_by, "min_recall": 0.8}).width == 2
+    message = refusal(load_bank, tmp_path / "bank", {**made_by, "num_neighbours": 3})
+    assert_names(message, ("num_neighbours=2", "needs 3"))
+
+
 def test_an_index_that_finds_too_little_is_refused(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

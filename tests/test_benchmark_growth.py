@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import memory, memory_stages, report, retrieval
+from benchmarks import made_up_texts, memory, memory_stages, neighbours, report, retrieval
 from benchmarks.apart import ROOT, run_apart
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.sections import growth, search
@@ -58,11 +58,12 @@ def test_ways_of_a_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     """A run without faiss would be kept as a comparison, or a GPU's time go to searches of its processor."""
     monkeypatch.setattr(retrieval, "FAISS", ROOT / ".rivals" / "nothing" / "bin" / "python")
     assert list(retrieval.ways_of("gpu", quick=False)) == ["exact"]
-    assert list(retrieval.ways_of("cpu", quick=True)) == ["exact", "scann"]
+    assert list(retrieval.ways_of("cpu", quick=True)) == ["exact", "clusters", "scann"]
     assert_names(refusal(retrieval.ways_of, "cpu", False), (".rivals/nothing", "make rival-faiss"))
     monkeypatch.setattr(retrieval, "FAISS", tmp_path)
     assert list(retrieval.ways_of("cpu", quick=False)) == [
         "exact",
+        "clusters",
         "scann",
         "faiss flat",
         "faiss ivf",
@@ -70,7 +71,12 @@ def test_ways_of_a_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("main", "arguments"), [(retrieval.main, ["--rows=10"]), (memory.main, ["--users=19"])]
+    ("main", "arguments"),
+    [
+        (retrieval.main, ["--rows=10"]),
+        (neighbours.main, ["--rows=9,2000"]),
+        (memory.main, ["--users=19"]),
+    ],
 )
 def test_sizes_too_small_are_refused(main: Any, arguments: list[str]) -> None:
     """A traceback from deep inside, minutes later."""
@@ -92,7 +98,7 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
     assert list(ways) == list(retrieval.ways_of("cpu", quick=True))
     assert (
         all(row["recall"] == 1.0 for name, row in ways.items() if name in ("exact", "faiss flat"))
-        and ways["scann"]["recall"] > 0.9
+        and min(ways[name]["recall"] for name in ("clusters", "scann")) > 0.9
     )
     for row in ways.values():
         queries = retrieval.SAMPLED.get(row["way"], rows)
@@ -111,6 +117,35 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
         len(row) == len(table.header) for row in table.rows
     )
     assert not list(tmp_path.glob("retrieval-*")), "the table is left on disk"
+
+
+def test_quick_neighbours_figures_agree(tmp_path: pathlib.Path) -> None:
+    """A size would be left out, clusters miss more than they may, or the sample of exact search pass for all rows."""
+    out = tmp_path / "neighbours.json"
+    neighbours.main(["--quick", f"--out={out}", f"--folder={tmp_path}"])
+    record = json.loads(out.read_text())
+    sizes = neighbours.sizes_of(neighbours.QUICK_ROWS)
+    assert [(row["rows"], row["way"]) for row in record["ways"]] == [
+        (rows, way) for rows in sizes for way in ("clusters", "exact")
+    ]
+    for row in record["ways"]:
+        all_of = row["way"] == "clusters"
+        assert row["queries"] == (row["rows"] if all_of else neighbours.QUICK_QUERIES)
+        assert row["recall"] > 0.9 if all_of else row["recall"] == 1.0
+        assert row["processor_seconds"] > 0
+    table = search.neighbours(record)
+    assert ["(extrapolated)" in row[2] for row in table.rows] == [False, True] * len(sizes)
+    assert not list(tmp_path.glob("neighbours-*")), "the table is left on disk"
+
+
+def test_made_up_texts_are_rows_of_a_bank(tmp_path: pathlib.Path) -> None:
+    """Recall would be that of other vectors at each run, or of rows whose products are no cosines."""
+    unit = made_up_texts.write_texts(tmp_path / "one.npy", 9000, 16)
+    again = made_up_texts.write_texts(tmp_path / "two.npy", 9000, 16)
+    assert np.array_equal(unit, again) and unit.dtype == np.float16
+    np.testing.assert_allclose(np.linalg.norm(unit.astype(np.float32), axis=1), 1, atol=2e-3)
+    assert np.abs(unit.astype(np.float32).mean(axis=0)).max() < 0.05
+    assert len(np.unique(unit[:, :8], axis=0)) == 9000
 
 
 def test_a_sample_of_queries_is_extrapolated(

@@ -157,7 +157,7 @@ def test_a_large_cluster_is_split() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     centres = clusters.make_centres(vectors, 64)
     sizes = np.bincount(clusters.nearest_clusters(vectors, centres, 1)[:, 0])
-    assert sizes.max() < 500 and len(centres) <= 128
+    assert sizes.max() < 500 and len(centres) <= 64
     alike = np.repeat(unit_vectors(1), 300, axis=0)  # which nothing can split
     assert len(clusters.make_centres(alike, 8)) >= 1
 

@@ -18,8 +18,10 @@ from grasp_jax.knowledge.bank import KnowledgeBank
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.knowledge.encoders.base import TextEncoder
 from grasp_jax.knowledge.encoders.geometry import unit_rows
+from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.knowledge.encoders.state import read_state, write_state
-from grasp_jax.knowledge.neighbours.search import top_neighbours
+from grasp_jax.knowledge.neighbours import search_clusters
+from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.refresh import refreshed_neighbours
 from tests.refusal import assert_names, refusal
 
@@ -162,6 +164,33 @@ def test_refreshed_bank_equals_one_made_anew(
     )  # nothing changed: nothing is encoded
     assert len(CALLS) == 2
     np.testing.assert_array_equal(again.items_similar, refreshed.items_similar)
+
+
+def test_a_bank_by_clusters_takes_new_rows(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next day's bank would be refused or lack neighbours, a new text have none, or the state of the search stay in the bank."""
+    monkeypatch.setitem(ENCODERS, "sentence_transformers", ByWords)
+    monkeypatch.setattr(search_clusters, "FEWEST_ROWS", 0)
+    by_clusters = {"retrieval": "clusters", "min_recall": 0.5}
+    monday = make(day(False), tmp_path / "monday", **by_clusters)
+    assert not (tmp_path / "monday" / "items_search").exists()
+    CALLS.clear()
+    tuesday = make(day(True), tmp_path / "tuesday", since=str(tmp_path / "monday"), **by_clusters)
+    assert CALLS[0][0] == 2
+    assert tuesday.manifest["recipe"].items() >= by_clusters.items()
+    for bank in (monday, tuesday):
+        found = np.asarray(bank.extras["items_neighbours"])
+        assert found.min() >= 0
+        hits = recall(np.asarray(bank.items), found, None, 80)
+        assert 0.5 <= hits <= 1.0
+    encoder = SavedTextEncoder.load(tmp_path / "monday" / "encoder")
+    new = encoder.encode_items([{"title": "word1 word2 word3"}])
+    around = encoder.similar(new, monday.items)
+    nearest = np.argsort(-(np.asarray(monday.items) @ new[0]))[:4]
+    np.testing.assert_allclose(around[0], monday.items[nearest].mean(axis=0), atol=1e-5)
+    refused = refusal(make, day(False), tmp_path / "monday", **{**by_clusters, "min_recall": 0.6})
+    assert_names(refused, ("min_recall=0.5", "needs 0.6"))
 
 
 def test_a_split_by_time_that_has_moved_on_keeps_what_is_unchanged(

@@ -116,6 +116,41 @@ def retrieval(record: dict[str, Any]) -> Table:
     return Table("retrieval", "Neighbours of all rows", header, body, note)
 
 
+def neighbours(record: dict[str, Any]) -> Table:
+    """Large tables of made-up texts: in clusters, and exactly."""
+    sizes, body = record["sizes"], []
+    for row in record["ways"]:
+        part = row["queries"] < row["rows"]
+        of_all = row["rows"] / row["queries"]
+        body.append(
+            [
+                row["way"],
+                f"{row['rows']:,}",
+                f"{row['build_seconds'] + row['extrapolated_seconds']:,.0f}"
+                + (" (extrapolated)" if part else ""),
+                f"{row['processor_seconds'] * of_all:,.0f}" + (" (extrapolated)" if part else ""),
+                f"{row['recall']:.3f}",
+                f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
+            ]
+        )
+    note = (
+        f"`python -m benchmarks.neighbours`: the {sizes['neighbours']} neighbours of each row of made-up texts, E={sizes['width']} in "
+        "float16 in a memory-mapped file; finding the clusters, and how many are searched, included. Processor seconds are those of all "
+        "cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both rows, which costs less "
+        "than the extrapolation. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped "
+        f"vectors. {machine_line(record)}"
+    )
+    header = [
+        "way",
+        "rows",
+        "all rows, s",
+        "processor, s",
+        f"recall@{sizes['neighbours']}",
+        "extra memory, MiB",
+    ]
+    return Table("neighbours", "Neighbours in large tables", header, body, note)
+
+
 def bank(record: dict[str, Any]) -> Table:
     """A knowledge bank's table and index at scale."""
     sizes, recall, body = record["sizes"], record["recall"], []

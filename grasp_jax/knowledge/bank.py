@@ -206,7 +206,8 @@ def load_bank(
     if "min_recall" in recipe and made_by.get("retrieval") == "scann":
         # Earlier versions looked into as many leaves whatever the floor.
         made_by = {"min_recall": recipe["min_recall"], **made_by}
-    for key in sorted((set(recipe) | set(made_by)) - set(of_other)):
+    compared = sorted((set(recipe) | set(made_by)) - set(of_other))
+    for key in sorted(compared, key="min_recall".__eq__):  # it comes and goes with `retrieval`
         if made_by.get(key) != recipe.get(key):
             raise UserError(
                 f"{folder}: this knowledge bank has {key}={made_by.get(key)!r}, but the run needs {recipe.get(key)!r}; "

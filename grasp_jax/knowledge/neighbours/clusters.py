@@ -5,6 +5,7 @@ centres (`COSINES` of them), and the centres themselves.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -13,41 +14,47 @@ import numpy as np
 
 PER_ROOT = 4  # clusters for each unit of the square root of the rows: then finding clusters takes about as long as searching them
 SAMPLED = 32  # rows of the sample for each cluster
-ROUNDS = 8  # of k-means
-LARGE = 4  # times the mean size from which a cluster is split
+ROUNDS = 5  # of k-means; more make clusters no better to search
+SMALL, LARGE = (
+    0.25,
+    2.0,
+)  # of the mean size: clusters below lose their centre, those above are split
 COSINES = 2**24  # of a block of rows with all centres: 64 MiB
 BLOCK = 8192  # rows of a block at most
 
 
 def clusters_for(rows: int) -> int:
     """How many clusters so many rows are given, before large ones are split."""
-    return max(1, min(rows, round(PER_ROOT * np.sqrt(rows))))
+    return max(1, min(rows, round(PER_ROOT * math.sqrt(rows))))
 
 
 def make_centres(unit_vectors: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Centres by k-means of unit vectors, on a sample of the rows; the same for the same vectors and seed.
 
-    A cluster that is `LARGE` times the mean gets further centres among its rows, and one without rows loses its own, so there may be more
-    or fewer centres than asked for.
+    After each round but the last, a cluster with less than `SMALL` of the mean loses its centre, and one of `LARGE` times the mean gets
+    further ones among its rows, as far as there are centres left: clusters of one size are searched at the least cost.
 
     Args:
       unit_vectors: [rows, E] of any float type; it may be memory-mapped.
-      count: how many centres.
+      count: how many centres, or one for each row if that is less.
       seed: of the sample and of the first centres.
 
     Returns:
-      [C, E] float32 of unit length, C at most twice `count`.
+      [C, E] float32 of unit length, C at most `count`.
     """
     rng, rows = np.random.default_rng(seed), len(unit_vectors)
     sample = np.sort(rng.choice(rows, min(rows, SAMPLED * count), replace=False))
-    centres = _read(unit_vectors, np.sort(rng.choice(sample, min(count, len(sample)), False)))
+    count = min(count, len(sample))
+    centres = _read(unit_vectors, np.sort(rng.choice(sample, count, replace=False)))
     for after in range(ROUNDS - 1, -1, -1):
         nearest = nearest_clusters(unit_vectors, centres, 1, rows=sample)[:, 0].astype(np.int64)
         sizes = np.bincount(nearest, minlength=len(centres))
         means = _means(unit_vectors, sample, nearest, len(centres))
-        centres = means[sizes > 0]
-        if after:  # whatever is added is moved to its rows by a later round
-            added = _within_large(nearest, sizes, 2 * count - len(centres), rng)
+        mean = len(sample) / count
+        kept = sizes > (SMALL * mean if after else 0)
+        centres = means[kept]
+        if after:  # a centre that is added here is moved among its rows by a later round
+            added = _within_large(nearest, sizes, mean, count - int(kept.sum()), rng)
             centres = np.concatenate([centres, _read(unit_vectors, sample[added])])
     return centres
 
@@ -133,16 +140,19 @@ def _means(
 
 
 def _within_large(
-    nearest: np.ndarray, sizes: np.ndarray, most: int, rng: np.random.Generator
+    nearest: np.ndarray, sizes: np.ndarray, mean: float, most: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Places in the sample of rows that large clusters are given as further centres, `most` at most."""
-    mean = sizes.sum() / max((sizes > 0).sum(), 1)
+    """Places in the sample of rows that large clusters are given as further centres, the largest cluster first and `most` at most."""
     added = [np.empty(0, np.int64)]
-    for cluster in np.flatnonzero(sizes > LARGE * mean):
+    order = np.argsort(-sizes, kind="stable")
+    for cluster in order[sizes[order] > LARGE * mean]:
+        if most <= 0:
+            break
         members = np.flatnonzero(nearest == cluster)
-        wanted = min(int(sizes[cluster] / mean), len(members))
+        wanted = min(int(sizes[cluster] / mean), most)
         added.append(rng.choice(members, wanted, replace=False))
-    return np.concatenate(added)[: max(most, 0)]
+        most -= wanted
+    return np.concatenate(added)
 
 
 def _read(unit_vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -45,6 +45,10 @@ class KeptSearch:
             self._write(name, found := make())
         return found
 
+    def has(self, name: str) -> bool:
+        """Whether the file of a stage is there, whole and of this search."""
+        return self._read(name) is not None
+
     def best(self, make: Callable[[], State]) -> tuple[State, int]:
         """The state as it was written last and how many clusters are done; what `make` returns, and none, at the beginning."""
         if (found := self._read("best")) is None:
@@ -70,10 +74,12 @@ class KeptSearch:
         """None where there is no such file, where it is damaged, or of another search."""
         if self._folder is None:
             return None
-        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            with np.load(self._path(name), allow_pickle=False) as stored:
-                if stored["of"].tobytes() == self._of:
-                    return {key: stored[key] for key in stored.files if key != "of"}
+        with (
+            contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile),
+            np.load(self._path(name), allow_pickle=False) as stored,
+        ):
+            if stored["of"].tobytes() == self._of:
+                return {key: stored[key] for key in stored.files if key != "of"}
         return None
 
     def _path(self, name: str) -> pathlib.Path:

@@ -1,8 +1,8 @@
 """Top-K neighbours by cosine, the row itself excluded (Eq. 2): exact, within clusters, or by ScaNN, behind one function."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ SMALL = 2048  # rows of a group that NumPy searches in one product: a compiled s
 METHODS = ("exact", "clusters", "scann")
 
 
-class Approximation(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Approximation:
     """What an approximate search needs.
 
     Attributes:
@@ -140,11 +141,11 @@ def _search(
 ) -> np.ndarray:
     if method == "exact":
         return search_exact(unit_vectors, k, labels, progress)
-    target, index, state = approximation
+    target = approximation.target
     if method == "clusters":
-        found = search_clusters(unit_vectors, k, labels, target, progress, state)
+        found = search_clusters(unit_vectors, k, labels, target, progress, approximation.state)
     else:
-        found = search_scann(unit_vectors, k, labels, target, progress, index)
+        found = search_scann(unit_vectors, k, labels, target, progress, approximation.index)
     short = np.flatnonzero((found == NONE).any(axis=1))
     if len(short):  # an approximate search may look in the wrong place
         found[short] = search_exact(unit_vectors, k, labels, rows=short)

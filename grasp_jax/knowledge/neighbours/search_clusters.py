@@ -238,17 +238,14 @@ def _merged(
     vectors: list[np.ndarray],
     labels: np.ndarray,
 ) -> tuple[Best, Best]:
-    """Starts `_merge` of two blocks of rows."""
-    (query_best, query_rows), (key_best, key_rows) = (
-        (tuple(part[own] for part in best), (block, labels[own], ids))
-        for ids, own, block in zip(
-            (queries, keys),
-            (np.maximum(queries, 0), np.maximum(keys, 0)),
-            vectors,
-            strict=True,
-        )
-    )
-    return _merge(query_best, key_best, query_rows, key_rows)
+    """Starts `_merge` of two blocks of rows, -1 in place of padding, with the state of both."""
+    best_of_both, both = [], []
+    for ids, block in zip((queries, keys), vectors, strict=True):
+        own = np.maximum(ids, 0)
+        best_of_both.append((best[0][own], best[1][own]))
+        both.append((block, labels[own], ids))
+    merged: tuple[Best, Best] = _merge(*best_of_both, *both)
+    return merged
 
 
 def _take(

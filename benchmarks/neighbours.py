@@ -1,0 +1,122 @@
+"""Neighbours of large tables of made-up texts: in clusters, and exactly for a sample of rows: python -m benchmarks.neighbours [--quick]
+
+    python -m benchmarks.neighbours [--rows=100000,1000000] [--width=1024] [--folder=FOLDER] [--out=JSON]
+
+The ten nearest by cosine of each row of `benchmarks.made_up_texts`, float16 in a memory-mapped file of --folder. Every way runs in a
+process of its own. Recall is that of a sample of rows against products in float64. Processor seconds are those of all cores.
+"""
+
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.apart import run_apart
+from benchmarks.arguments import parser_of
+from benchmarks.bank import K
+from benchmarks.made_up_texts import write_texts
+from benchmarks.record import Contention, keep, run, table
+from benchmarks.retrieval import measure
+from grasp_jax.errors import UserError
+
+QUERIES = 2048  # rows that are searched for exactly
+QUICK_ROWS, QUICK_WIDTH, QUICK_QUERIES = "3000", 32, 50
+FEWEST = 1000  # rows
+
+
+def of_size(
+    folder: pathlib.Path, rows: int, width: int, limit: float, queries: int
+) -> list[dict[str, Any]]:
+    """What each way took for a table of so many rows, which is made for it."""
+    started = time.perf_counter()
+    unit = write_texts(folder / "items.npy", rows, width)
+    print(f"{rows:,} rows written in {time.perf_counter() - started:,.1f} s", flush=True)
+    package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
+    found = measure(folder, unit, {"clusters": [*package, "clusters"]}, limit)
+    return found + measure(folder, unit, {"exact": [*package, "exact"]}, limit, queries)
+
+
+def sizes_of(rows: str) -> list[int]:
+    """The numbers of rows in a flag.
+
+    Raises:
+      UserError: one is no number, or too small.
+    """
+    try:
+        sizes = [int(own) for own in rows.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < FEWEST:
+        raise UserError(f"--rows={rows}: expected numbers of rows from {FEWEST:,}, with commas")
+    return sizes
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures each size, prints, and writes JSON."""
+    parser = parser_of("neighbours", __doc__)
+    parser.add_argument("--rows", default="100000,1000000")
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=None,
+        help="where the tables are written; by default a temporary folder",
+    )
+    given = parser.parse_args(arguments)
+    sizes, width, queries = sizes_of(given.rows), given.width, QUERIES
+    if given.quick:
+        sizes, width, queries = sizes_of(QUICK_ROWS), QUICK_WIDTH, QUICK_QUERIES
+    contention = Contention()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="neighbours-", dir=given.folder))
+    package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
+    try:
+        device = run_apart([*package, "limits", str(folder), *(["--quick"] if given.quick else [])])
+        limit = device["limits"]["flops"]["float32"]
+        measured = [row for rows in sizes for row in of_size(folder, rows, width, limit, queries)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    body = [
+        [
+            row["way"],
+            f"{row['rows']:,}",
+            f"{row['queries']:,}",
+            f"{row['build_seconds'] + row['extrapolated_seconds']:,.0f}",
+            f"{row['processor_seconds']:,.0f}",
+            f"{row['recall']:.3f}",
+            f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
+        ]
+        for row in measured
+    ]
+    header = ["way", "rows", "queries", "s of all", "processor s", f"recall@{K}", "extra MiB"]
+    print(table(header, body))
+    keep(
+        "neighbours",
+        {"sizes": {"width": width, "neighbours": K}, "limits": device["limits"], "ways": measured},
+        contention,
+        given,
+        found_of(measured),
+    )
+
+
+def found_of(measured: Sequence[dict[str, Any]]) -> str:
+    """The benchmark's last line: clusters over exact search, by size."""
+    of = {(row["way"], row["rows"]): row for row in measured}
+
+    def seconds(way: str, rows: int) -> float:
+        row = of[way, rows]
+        return float(row["build_seconds"] + row["extrapolated_seconds"])
+
+    parts = [
+        f"{rows:,} rows {seconds('exact', rows) / seconds('clusters', rows):.1f}x at recall "
+        f"{of['clusters', rows]['recall']:.3f}"
+        for way, rows in of
+        if way == "clusters"
+    ]
+    return f"by clusters, over exact search: {', '.join(parts)}"
+
+
+if __name__ == "__main__":
+    run(main)
