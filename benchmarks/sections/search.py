@@ -135,8 +135,8 @@ def neighbours(record: dict[str, Any]) -> Table:
         )
     note = (
         f"`python -m benchmarks.neighbours`: the {sizes['neighbours']} neighbours of each row of made-up texts, E={sizes['width']} in "
-        "float16 in a memory-mapped file; finding the clusters, and how many are searched, included. Processor seconds are those of all "
-        "cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both rows, which costs less "
+        "float16 in a memory-mapped file; finding the clusters, and how many to search, included. Processor seconds are those of all "
+        "cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both, which costs less "
         "than the extrapolation. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped "
         f"vectors. {machine_line(record)}"
     )

@@ -46,7 +46,7 @@ from grasp_jax.knowledge.encoders.saved import MODEL, SavedTextEncoder
 from grasp_jax.knowledge.encoders.state import STATE
 from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
 from grasp_jax.knowledge.neighbours.pooling import mean_of_neighbours
-from grasp_jax.knowledge.neighbours.retrieve import find_neighbours, row_groups, same_text
+from grasp_jax.knowledge.neighbours.retrieve import Search, find_neighbours, row_groups, same_text
 from grasp_jax.knowledge.neighbours.search import check_search
 from grasp_jax.knowledge.raw import LENGTHS, item_lengths
 from grasp_jax.knowledge.recipe import OF_THE_DAY, bank_recipe
@@ -63,7 +63,11 @@ Tables = dict[str, np.ndarray]
 
 
 def prepare_bank(
-    config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path
+    config: KnowledgeConfig,
+    split: Split,
+    texts: Texts,
+    folder: pathlib.Path,
+    search: Search | None = None,
 ) -> KnowledgeBank:
     """The bank for `split`: opened if `folder` holds it, made and saved otherwise.
 
@@ -72,6 +76,7 @@ def prepare_bank(
       split: histories whose training part may be read.
       texts: what is known of items and users; nothing is needed with the encoder `file`.
       folder: `config.path`, or the run's own folder.
+      search: as of `find_neighbours`.
 
     Raises:
       UserError: an unknown encoder, missing text, or a bank in `folder` that does not fit.
@@ -83,7 +88,7 @@ def prepare_bank(
             work = begin(config, split, texts, recipe, folder)
             encoder = _fitted(config, work)
             _encode_all(config, split, texts, work, encoder)
-            tables = _finish(config, split, texts, work)
+            tables = _finish(config, split, texts, work, search)
             _saved(config, split, texts, tables, encoder).save_around(work.encoder)
             notes = {
                 "seconds": round(time.perf_counter() - started, 1),
@@ -181,7 +186,13 @@ def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathli
 _GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}
 
 
-def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -> Tables:
+def _finish(
+    config: KnowledgeConfig,
+    split: Split,
+    sources: Texts,
+    work: Work,
+    search: Search | None = None,
+) -> Tables:
     """The four tables of a bank and its extras; with `config.since`, what is unchanged comes from that bank."""
     tables, partial, since = work.tables, work.partial, work.old if config.since else None
     geometries = _geometries(config, split, work)
@@ -200,7 +211,7 @@ def _finish(config: KnowledgeConfig, split: Split, sources: Texts, work: Work) -
             )
         else:
             labels = same_text(tables.get(f"{kind}_texts"), unit) if config.exclude_copies else None
-            neighbours = find_neighbours(config, kind, unit, groups, labels, partial)
+            neighbours = find_neighbours(config, kind, unit, groups, labels, partial, search)
         tables[kind] = unit
         tables[f"{kind}_similar"] = new_table(partial, f"{kind}_similar", unit.shape, config.dtype)
         mean_of_neighbours(

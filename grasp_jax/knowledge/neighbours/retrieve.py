@@ -1,6 +1,7 @@
 """Neighbours as the config asks for them: of a category, of other texts, and no index that finds too little."""
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from grasp_jax.knowledge.neighbours.search import Approximation, recall, top_nei
 from grasp_jax.log import logger
 from grasp_jax.progress import progress_bar
 
+Search = Callable[
+    [np.ndarray, int, np.ndarray | None, Callable[[int], object], pathlib.Path], np.ndarray
+]
+"""[rows, E] vectors, K, [rows] labels or None, progress and a folder for what is to be kept -> [rows, K] exact neighbours of all rows."""
+
 
 def find_neighbours(
     config: KnowledgeConfig,
@@ -19,6 +25,7 @@ def find_neighbours(
     groups: np.ndarray | None,
     labels: np.ndarray | None,
     folder: pathlib.Path,
+    search: Search | None = None,
 ) -> np.ndarray:
     """[rows, K] neighbours.
 
@@ -29,6 +36,7 @@ def find_neighbours(
       groups: [rows] whose equals a row's neighbours are, or None.
       labels: [rows] whose equals they are not, or None.
       folder: of a bank in the making, in which an index is left and an interrupted search goes on.
+      search: an exact search in place of this process's own, for rows without groups.
 
     Raises:
       UserError: an approximate index finds fewer of the true neighbours than `config.min_recall`.
@@ -37,6 +45,9 @@ def find_neighbours(
         recall_target(config.min_recall), folder / f"{kind}_index", folder / f"{kind}_search"
     )
     with progress_bar(len(unit), f"neighbours of {kind}", "row") as bar:
+        if search is not None and groups is None:
+            kept = folder / f"{kind}_search"
+            return search(unit, config.num_neighbours, labels, bar.update, kept)
         found = top_neighbours(
             unit, config.num_neighbours, config.retrieval, bar.update, groups, labels, approximation
         )

@@ -35,7 +35,7 @@ from grasp_jax.log import logger
 
 FEWEST_ROWS = 16_384  # below, exact search is as fast
 CHOSEN_ON = 1024  # rows on which it is found how many clusters are to be searched
-ENTRIES = 2**22  # pairs of a row and a cluster that are put in order at a time
+ENTRIES = 2**23  # pairs of a row and a cluster that are put in order at a time
 QUERIES = (512, 2048)  # rows of a block that look into a cluster: a program is compiled for each
 LISTING = 0.5  # of the work is to find the clusters of all rows, about
 KEYS = (32, 64, 128, 192, 256, 384, 512, 768, 1024)  # rows of a cluster, likewise

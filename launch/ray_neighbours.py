@@ -1,0 +1,106 @@
+"""`--mode=prepare` with the neighbours searched on a Ray cluster, block against block: the same exact search, and the same bank.
+
+    pip install -e '.[ray]'
+    python launch/ray_neighbours.py --config=... --workdir=... [--address=ray://HEAD:10001] [--workers=8] [--gpus-per-worker=1]
+
+Without an address a Ray of this machine's own is started. The workdir, or `config.knowledge.path`, is on storage that all machines reach:
+the workers read the bank's rows there and write the neighbours of a block of rows each. Kill this program or a worker at any point; a
+worker is replaced, and the rerun searches for the blocks that are missing. Texts are described and encoded by this program.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from grasp_jax import command as command_line
+from grasp_jax import main as entry
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.bank import MANIFEST
+from grasp_jax.knowledge.neighbours.search_blocks import Blocks, Table, write_labels
+from grasp_jax.knowledge.prepare import prepare_bank
+from grasp_jax.modes import Options, run_mode
+from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
+
+flags.DEFINE_string("address", "", "Of a Ray cluster; empty: one of this machine's own.")
+flags.DEFINE_integer("workers", 2, "Processes that search.", lower_bound=1)
+ROWS = flags.DEFINE_integer("rows-per-task", 65_536, "Rows of a block.", lower_bound=1)
+GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
+FLAGS = flags.FLAGS
+
+
+class Searcher:
+    """A worker: {"number" of a block} -> {"number", "error"}, when its file is written."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._blocks: Blocks | None = None
+
+    def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
+        number = int(asked["number"])
+        try:
+            self._blocks = self._blocks or Blocks(self.table)
+            self._blocks.neighbours(number)
+        except (
+            UserError,
+            OSError,
+        ) as error:  # as a value: Ray brings errors home without their kind
+            return {"number": number, "error": f"{self.table.path}: {error}"}
+        return {"number": number, "error": ""}
+
+
+def search_on_ray(
+    unit: np.ndarray,
+    k: int,
+    labels: np.ndarray | None,
+    progress: Callable[[int], object],
+    folder: pathlib.Path,
+) -> np.ndarray:
+    """[rows, K] exact neighbours, as `grasp_jax.knowledge.neighbours.retrieve.Search`."""
+    assert isinstance(unit, np.memmap), "rows of a bank in the making lie in a file"
+    unit.flush()  # for other machines
+    labels = np.arange(len(unit)) if labels is None else labels
+    write_labels(folder, labels.astype(np.int32))
+    path = str(pathlib.Path(str(unit.filename)).resolve())
+    table = Table(path, unit.dtype.name, k, str(folder.resolve()), ROWS.value or 1)
+    blocks = Blocks(table)
+    missing = blocks.missing()
+    progress(len(unit) - sum(len(blocks.rows(number)) for number in missing))
+    tasks = [{"number": number} for number in missing]
+    for done in on_ray(table, FLAGS.workers, GPUS.value or 0.0, Searcher, tasks):
+        stop_if_failed(done)
+        progress(len(blocks.rows(int(done["number"]))))
+    return np.concatenate([blocks.neighbours(number) for number in range(blocks.count)])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Makes the bank, if it is not there, with the neighbours from the cluster."""
+    command_line.refuse_left_over(arguments)
+    if FLAGS.mode not in ("all", "prepare"):
+        raise UserError(
+            f"launch/ray_neighbours.py prepares; for --mode={FLAGS.mode} use python -m grasp_jax.main"
+        )
+    workdir, open_it = command_line.run_of_flags()
+    run = open_it()
+    config = run.knowledge
+    if config.retrieval != "exact":
+        raise UserError(
+            f"config.knowledge.retrieval: {config.retrieval!r}; expected 'exact', as launch/ray_neighbours.py searches; use "
+            "python -m grasp_jax.main --mode=prepare"
+        )
+    if column := config.group_column or config.user_group_column:
+        raise UserError(
+            f"config.knowledge.group_column: {column!r}; launch/ray_neighbours.py searches among all rows; use "
+            "python -m grasp_jax.main --mode=prepare"
+        )
+    dry = bool(FLAGS["dry-run"].value)
+    if run.needs_bank and not dry and not (run.bank_folder / MANIFEST).is_file():
+        with started_ray(FLAGS.address, FLAGS.workers):
+            prepare_bank(config, run.split, run.dataset.texts, run.bank_folder, search_on_ray)
+    run_mode("prepare", lambda: run, workdir, Options(dry_run=dry))
+
+
+if __name__ == "__main__":
+    entry.run(main)
