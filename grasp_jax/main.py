@@ -9,6 +9,10 @@ A config for your own files, with comments:
 
     grasp-jax init FOLDER
 
+A public data set, such as MovieLens or a category of Amazon:
+
+    grasp-jax fetch movielens-1m
+
 Your own data, other methods, and any other field of the config (docs/config.md):
 
     grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
@@ -73,11 +77,8 @@ def _start(main: Callable[[Sequence[str]], None] | None) -> None:
     if "--version" in sys.argv[1:]:
         print(f"grasp-jax {__version__}")
         return
-    if main is None and sys.argv[1:2] in (["init"], ["convert"]):
-        from grasp_jax.setup import command as init
-        from grasp_jax.setup import convert
-
-        (init if sys.argv[1] == "init" else convert).main(sys.argv[2:])
+    if main is None and sys.argv[1:2] in (["init"], ["convert"], ["fetch"]):
+        _prepare_data(sys.argv[1], sys.argv[2:])
         return
     sys.modules["__main__"].__doc__ = __doc__  # what --help begins with, also for `grasp-jax`
     from absl import app, flags, logging
@@ -87,6 +88,14 @@ def _start(main: Callable[[Sequence[str]], None] | None) -> None:
     flags.adopt_module_key_flags(command)  # --help lists them
     logging.set_verbosity(logging.WARNING)
     app.run(main or command.main, flags_parser=command.parse_flags)
+
+
+def _prepare_data(name: str, arguments: Sequence[str]) -> None:
+    """The commands that come before a run and have flags of their own."""
+    from grasp_jax.setup import command, convert
+    from grasp_jax.setup.fetch import command as fetch
+
+    {"init": command, "convert": convert, "fetch": fetch}[name].main(arguments)
 
 
 def _ended(work: Callable[[], Any]) -> int:

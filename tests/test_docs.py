@@ -23,6 +23,7 @@ from grasp_jax import command
 from grasp_jax.config import FIELDS
 from grasp_jax.report.tables import trials, values
 from grasp_jax.serving.http.cli import parser
+from grasp_jax.setup.fetch import command as fetch
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -137,7 +138,11 @@ def test_commands_can_be_typed(path: pathlib.Path) -> None:
     targets = set(re.findall(r"^([a-z%-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     extras = (ROOT / "pyproject.toml").read_text()
     for words in commands(path.read_text(encoding="utf-8")):
-        if words[0] == "grasp-jax" or words[:3] == ["python", "-m", "grasp_jax.main"]:
+        if words[:2] == ["grasp-jax", "fetch"]:
+            given = {f"{word.partition('=')[0]}=" for word in words if "=" in word}
+            assert given <= set(fetch.FLAGS), words
+            assert words[2].startswith(("--", "NAME")) or fetch.named(words[2]), words
+        elif words[0] == "grasp-jax" or words[:3] == ["python", "-m", "grasp_jax.main"]:
             check_flags(words)
         elif words[0] == "grasp-serve":
             known = {flag for action in parser()._actions for flag in action.option_strings}

@@ -1,0 +1,258 @@
+"""`grasp-jax fetch NAME [--into=FOLDER]`: downloads a public data set and writes the files that a run reads."""
+
+import datetime
+import json
+import pathlib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from grasp_jax.errors import UserError
+from grasp_jax.files import read_sealed, sha256, write_sealed
+from grasp_jax.locks import only_one
+from grasp_jax.paths import check_folder
+from grasp_jax.setup.fetch.amazon import amazon
+from grasp_jax.setup.fetch.download import digest_of, download, text_at
+from grasp_jax.setup.fetch.movielens import movielens
+from grasp_jax.setup.fetch.sources import CATEGORIES, EDITIONS, FIXED, RemoteFile, Source, named
+from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
+from grasp_jax.setup.fetch.yelp import yelp
+
+RECORD = "SOURCES.json"
+DOWNLOADS = "downloads"
+FLAGS = ("--into=", "--archive=", "--mirror=")
+USAGE = "grasp-jax fetch NAME [--into=FOLDER] [--archive=FILE] [--mirror=URL]"
+MEND = "remove it, and the next call records the download anew"
+
+
+def help_text() -> str:
+    """What --help and --list print."""
+    lines = [
+        f"usage: {USAGE}",
+        "",
+        "Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted",
+        "download continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256.",
+        "  --archive=FILE  the archive that you downloaded by hand (yelp)",
+        "  --mirror=URL    the folder of another server that has the same files",
+        "",
+        *(f"  {name}" for name in FIXED),
+        *(f"  {edition}:CATEGORY" for edition in EDITIONS),
+        "",
+        *(
+            f"categories of {year}: {', '.join(categories)}"
+            for year, categories in CATEGORIES.items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Does what the command line says, `arguments` being those after `fetch`.
+
+    Raises:
+      UserError: they are not understood, the download fails or differs from its checksum, or its files are not what they should be.
+    """
+    if any(own in ("-h", "--help", "-help", "--list") for own in arguments):
+        print(help_text())
+        return
+    names = [own for own in arguments if not own.startswith(FLAGS)]
+    if unknown := [own for own in names if own.startswith("-")]:
+        raise UserError(f"{unknown[0]}: no such flag of fetch; expected {USAGE}")
+    if len(names) != 1 or len(arguments) - 1 > len(FLAGS):
+        raise UserError(
+            f"fetch: {len(names)} names given; expected {USAGE}; grasp-jax fetch --list shows the names"
+        )
+    into, archive, mirror = (_flag(arguments, flag) for flag in FLAGS)
+    source = named(names[0])
+    out = check_folder(into or f"data/{source.name.replace(':', '-')}", "--into")
+    if bool(archive) != (not source.files):
+        raise UserError(_by_hand(source) if not archive else _no_archive(source))
+    with only_one(out / ".fetching", "wait for it, or name another folder with --into"):
+        fetch(source, out, pathlib.Path(archive).expanduser() if archive else None, mirror)
+
+
+def fetch(
+    source: Source, out: pathlib.Path, archive: pathlib.Path | None = None, mirror: str = ""
+) -> None:
+    """Downloads what is not there yet, verifies it, and writes the tables.
+
+    Args:
+      source: the data set.
+      out: the folder.
+      archive: of a source that is downloaded by hand.
+      mirror: a folder of another server.
+
+    Raises:
+      UserError: as `main`.
+    """
+    print(f"{source.name}: {source.page}\n{source.terms}")
+    known = _recorded(out, source)
+    if archive is None:
+        paths, entries = _downloaded(source, out, known, mirror)
+    else:
+        if not archive.exists():
+            raise UserError(f"--archive: {archive} does not exist; {_by_hand(source)}")
+        paths, entries = [archive], [_entry_of_archive(archive)]
+    if known and known.get("files") == entries and _intact(out, known):
+        print("interactions.csv and items.jsonl are there already, as they were written")
+    else:
+        _refuse_strangers(out, known)
+        tables = _tables(source, paths)
+        lines = write_tables(tables, out)
+        _record(out, source, entries)
+        print(
+            "\n".join([*(f"wrote {line}" for line in lines), *(f"note: {n}" for n in tables.notes)])
+        )
+        if archive is None:
+            print(f"note: {out / DOWNLOADS} is not needed any more, and may be removed")
+    print(f"next: grasp-jax init {shlex.quote(str(out))}")
+
+
+def _flag(arguments: Sequence[str], flag: str) -> str:
+    given = [own.removeprefix(flag) for own in arguments if own.startswith(flag)]
+    if len(given) > 1 or "" in given:
+        raise UserError(
+            f"{flag[:-1]}: given {len(given)} times or empty; expected one value; {USAGE}"
+        )
+    value = given[0] if given else ""
+    if flag == "--mirror=" and value and not re.match(r"https?://[^/?#@]+(/[^?#@]*)?$", value):
+        raise UserError(
+            f"{flag}{value[:100]}: no address of a folder; expected https://HOST/FOLDER, without a user's name or a query"
+        )
+    return value
+
+
+def _by_hand(source: Source) -> str:
+    return (
+        f"{source.name}: a person must accept terms first; open {source.page}, download the archive (Yelp-JSON.zip), then run "
+        f"grasp-jax fetch {source.name} --archive=FILE"
+    )
+
+
+def _no_archive(source: Source) -> str:
+    return f"--archive: {source.name} is downloaded from {source.files[0].url}; expected no archive; leave the flag out"
+
+
+def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
+    """What an earlier call wrote into SOURCES.json; empty where there was none.
+
+    Raises:
+      UserError: the folder holds another data set.
+    """
+    path = out / RECORD
+    if not path.is_file():
+        return {}
+    known = read_sealed(path, MEND)
+    if known.get("source") != source.name:
+        raise UserError(
+            f"{path}: the folder holds {known.get('source')}; expected {source.name}; name another folder with --into"
+        )
+    return known
+
+
+def _downloaded(
+    source: Source, out: pathlib.Path, known: dict[str, Any], mirror: str
+) -> tuple[list[pathlib.Path], list[dict[str, Any]]]:
+    """The files on disk, verified, and what SOURCES.json says of them."""
+    before = {str(own["name"]): own for own in known.get("files", ())}
+    intact = bool(before) and _intact(out, known)
+    paths, entries = [], []
+    for file in source.files:
+        path = out / DOWNLOADS / file.name
+        paths.append(path)
+        if intact and not path.is_file() and file.name in before:
+            entries.append(before[file.name])  # the tables are there, and the download was removed
+            continue
+        url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
+        fresh = not path.is_file()
+        if fresh:
+            print(f"downloading {url}")
+            download(url, path)
+        own = sha256(path)
+        recorded = before.get(file.name, {})
+        how = _verified(file, path, own, str(recorded.get("sha256", "")), f"{url}.md5", fresh)
+        entry = {"name": file.name, "url": url, "bytes": path.stat().st_size, "sha256": own}
+        entries.append(recorded or entry | {"checked": how})
+        print(f"{file.name}: {path.stat().st_size:,} bytes; {how}")
+    return paths, entries
+
+
+def _verified(
+    file: RemoteFile, path: pathlib.Path, own: str, recorded: str, md5_url: str, fresh: bool
+) -> str:
+    """What a downloaded file was compared with.
+
+    Raises:
+      UserError: it differs. A fresh download is removed, so that the next call begins from the first byte.
+    """
+    kind, _, expected = file.digest.partition(":")
+    where = "the checksum that grasp_jax knows"
+    if recorded:
+        kind, expected, where = "sha256", recorded, f"the SHA-256 of the first download ({RECORD})"
+    elif not expected and file.md5_file:
+        found = re.search(r"\b[0-9a-f]{32}\b", text_at(md5_url).lower())
+        kind, expected, where = "md5", found[0] if found else "", f"the checksum of {md5_url}"
+    if not expected:
+        return "no checksum was published; its SHA-256 is recorded, and later downloads are compared with it"
+    seen = own if kind == "sha256" else digest_of(path, kind)
+    if seen != expected:
+        if fresh:
+            path.unlink()
+        said = (
+            "it was removed: run the same command again"
+            if fresh
+            else "move it away, and run the same command again"
+        )
+        raise UserError(
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {said}, or look at the publisher's page for a new version"
+        )
+    return f"equal to {where}"
+
+
+def _entry_of_archive(archive: pathlib.Path) -> dict[str, Any]:
+    """What SOURCES.json says of a file or folder that was downloaded by hand."""
+    how = "downloaded by hand"
+    if archive.is_dir():
+        return {"name": archive.name, "checked": how}
+    size = archive.stat().st_size
+    return {"name": archive.name, "bytes": size, "sha256": sha256(archive), "checked": how}
+
+
+def _tables(source: Source, paths: Sequence[pathlib.Path]) -> Tables:
+    match source.reader:
+        case "movielens":
+            return movielens(paths[0])
+        case "amazon":
+            return amazon(paths[0], paths[1])
+        case _:
+            return yelp(paths[0])
+
+
+def _intact(out: pathlib.Path, known: dict[str, Any]) -> bool:
+    """Whether both tables are as they were written."""
+    written = known.get("written", {})
+    return all((out / name).is_file() and sha256(out / name) == written.get(name) for name in NAMES)
+
+
+def _refuse_strangers(out: pathlib.Path, known: dict[str, Any]) -> None:
+    """Files of these names that fetch has not written, or that were changed since, are not overwritten."""
+    for name in NAMES:
+        if (out / name).exists() and sha256(out / name) != known.get("written", {}).get(name):
+            raise UserError(
+                f"{out / name}: exists, and is not what fetch wrote; move it away, or name another folder with --into"
+            )
+
+
+def _record(out: pathlib.Path, source: Source, entries: Sequence[dict[str, Any]]) -> None:
+    written = {name: sha256(out / name) for name in NAMES}
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    content = {
+        "source": source.name,
+        "page": source.page,
+        "terms": source.terms,
+        "fetched": day,
+        "files": list(entries),
+        "written": written,
+    }
+    write_sealed(out / RECORD, json.loads(json.dumps(content)))

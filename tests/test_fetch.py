@@ -1,0 +1,403 @@
+"""`grasp-jax fetch`: whole files alone become data, an interrupted download continues, and nothing of a bad archive reaches the disk."""
+
+import gzip
+import hashlib
+import io
+import json
+import pathlib
+import shutil
+import stat
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.setup.fetch import command, download, sources
+from grasp_jax.setup.fetch.command import main
+from grasp_jax.setup.look import look
+from tests.command_line import run_afresh
+from tests.file_server import FileServer, serving
+from tests.refusal import assert_names, refusal
+
+RATINGS = "".join(
+    f"{user}::{film}::{1 + film % 5}::{978300000 + film}\n" for user in (1, 2) for film in (7, 8, 9)
+)
+FILMS = "7::Toy Story (1995)::Animation|Comedy\n8::Misérables, Les (1995)::Drama\n9::Heat (1995)::Crime\n10::Unseen (1999)::Drama\n"
+
+
+def archive(**members: str | bytes) -> bytes:
+    """A zip archive; a name's double underline stands for a slash, a single one for a dot."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name.replace("__", "/").replace("_", "."), content)
+    return made.getvalue()
+
+
+MOVIES = archive(
+    ml__ratings_dat=RATINGS, ml__movies_dat=FILMS.encode("latin-1"), ml__users_dat="1::F::1\n"
+)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving(FileServer()) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "WAIT", 0.0)
+
+
+def fetched(server: FileServer, name: str, out: pathlib.Path, *more: str) -> Dataset:
+    main([name, f"--into={out}", f"--mirror={server.url}", *more])
+    return Dataset.read(out)
+
+
+def with_md5(server: FileServer, content: bytes = MOVIES) -> None:
+    """MovieLens-32M, whose checksum is in a file of the publisher."""
+    server.files["/ml-32m.zip"] = content
+    said = f"MD5 (ml-32m.zip) = {hashlib.md5(content).hexdigest()}\n"
+    server.files["/ml-32m.zip.md5"] = said.encode()
+
+
+def test_movielens_becomes_data(
+    server: FileServer, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Titles in Latin-1 would be garbled, genres be one word, people's ages be read; or a second call download again."""
+    with_md5(server)
+    data = fetched(server, "movielens-32m", tmp_path / "ml")
+    assert data.log.num_interactions == 6 and "Misérables, Les (1995)" in data.titles
+    assert data.texts.items is not None and data.texts.users is None
+    assert data.texts.items.columns["genres"][0] == ["Animation", "Comedy"]
+    said = capsys.readouterr().out
+    assert "equal to the checksum of" in said and f"next: grasp-jax init {tmp_path / 'ml'}" in said
+    assert look(tmp_path / "ml").title == "title"
+    main(["movielens-32m", f"--into={tmp_path / 'ml'}", f"--mirror={server.url}"])
+    assert "are there already" in capsys.readouterr().out
+    assert len(server.asked("/ml-32m.zip")) == 1
+
+
+def test_an_interrupted_download_continues(server: FileServer, tmp_path: pathlib.Path) -> None:
+    """Gigabytes would be requested from the first byte again, or what was there be taken for another file's beginning."""
+    with_md5(server)
+    server.bytes_before, server.breaks = 100, 2
+    fetched(server, "movielens-32m", tmp_path / "ml")
+    assert server.asked("/ml-32m.zip") == ["", "bytes=100-", "bytes=200-"]
+    assert not list((tmp_path / "ml" / "downloads").glob("*.part*"))
+
+    server.breaks, server.bytes_before, server.ranges = 1, 100, False  # this server cannot continue
+    fetched(server, "movielens-32m", tmp_path / "whole")
+    with_md5(server, archive(ml__ratings_dat="1::7::5::978300007\n", ml__movies_dat=FILMS[:38]))
+    part = tmp_path / "new" / "downloads" / "ml-32m.zip.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(MOVIES[:100])
+    url = f"{server.url}/ml-32m.zip"
+    part.with_name(f"{part.name}.json").write_text(json.dumps({"url": url, "mark": '"older"'}))
+    server.ranges = True
+    fetched(server, "movielens-32m", tmp_path / "new")
+    assert (tmp_path / "new" / "downloads" / "ml-32m.zip").read_bytes() == server.files[
+        "/ml-32m.zip"
+    ]
+
+
+def test_a_file_that_was_complete_is_not_sent_again(
+    server: FileServer, tmp_path: pathlib.Path
+) -> None:
+    """A call that was killed before the last renaming would begin anew."""
+    with_md5(server)
+    part = tmp_path / "downloads" / "ml-32m.zip.part"
+    part.parent.mkdir()
+    part.write_bytes(MOVIES)
+    about = {"url": f"{server.url}/ml-32m.zip", "mark": server.tag}
+    part.with_name(f"{part.name}.json").write_text(json.dumps(about))
+    fetched(server, "movielens-32m", tmp_path)
+    assert server.asked("/ml-32m.zip") == [f"bytes={len(MOVIES)}-"]
+
+
+def test_wrong_and_missing_downloads(
+    server: FileServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged file, a web page or an error page would become data, or the line not say what to do."""
+    call = ["movielens-32m", f"--into={tmp_path / 'ml'}", f"--mirror={server.url}"]
+    with_md5(server)
+    server.files["/ml-32m.zip"] = MOVIES[:-1] + b"x"
+    assert_names(refusal(main, call), ("its md5 is", ".md5 is", "it was removed: run the same"))
+    assert not (tmp_path / "ml" / "downloads" / "ml-32m.zip").exists()
+
+    server.status["/ml-32m.zip"] = 404
+    assert_names(refusal(main, call), ("ml-32m.zip: status 404", "--mirror=URL"))
+    server.status["/ml-32m.zip"] = 403
+    assert_names(refusal(main, call), ("status 403", "by hand"))
+    server.status["/ml-32m.zip"] = 503
+    assert_names(refusal(main, call), ("status 503", "run the same command again"))
+    server.status.clear()
+
+    with_md5(server)
+    server.breaks, server.bytes_before = 99, 0
+    assert_names(refusal(main, call), ("the connection ended early", "run the same command again"))
+    server.breaks, server.kind = 0, "text/html"
+    assert "sent a web page" in refusal(main, call)
+    server.kind = "application/zip"
+    with monkeypatch.context() as full:
+        full.setattr(download, "SPARE", 1 << 60)
+        assert_names(refusal(main, call), ("bytes are free", "--into"))
+    gone = [*call[:2], "--mirror=http://127.0.0.1:9"]
+    assert_names(refusal(main, gone), ("127.0.0.1:9", "run the same command again"))
+    assert not (tmp_path / "ml" / "interactions.csv").exists()
+    main(call)
+    assert (tmp_path / "ml" / "interactions.csv").is_file()
+
+
+def test_redirects_to_plain_http_are_refused() -> None:
+    """Who sits on the way could change the file."""
+    handler = download._NoDowngrade()
+    secure = download.urllib.request.Request("https://a.example/x.zip")
+    message = refusal(handler.redirect_request, secure, None, 302, "", {}, "http://b.example/x.zip")
+    assert_names(message, ("https://a.example/x.zip", "http://b.example", "expected https"))
+    followed = handler.redirect_request(secure, None, 302, "", {}, "https://b.example/x.zip")
+    assert followed is not None and followed.full_url == "https://b.example/x.zip"
+
+
+def test_the_first_download_is_recorded(
+    server: FileServer, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no checksum was published, a file that changed at the publisher would be mixed with results of the old one."""
+    server.files["/ml-latest-small.zip"] = MOVIES
+    call = ["movielens-latest-small", f"--into={tmp_path}", f"--mirror={server.url}"]
+    main(call)
+    assert "no checksum was published; its SHA-256 is recorded" in capsys.readouterr().out
+    record = json.loads((tmp_path / "SOURCES.json").read_text())
+    assert record["files"][0]["sha256"] == hashlib.sha256(MOVIES).hexdigest()
+    shutil.rmtree(tmp_path / "downloads")
+    main(call)  # the tables are whole, so nothing is downloaded
+    assert len(server.requests) == 1
+    (tmp_path / "items.jsonl").unlink()
+    server.files["/ml-latest-small.zip"] = archive(ml__ratings_dat=RATINGS, ml__movies_dat="")
+    assert_names(refusal(main, call), ("its sha256 is", "of the first download (SOURCES.json)"))
+    server.files["/ml-latest-small.zip"] = MOVIES
+    main(call)
+    assert (tmp_path / "items.jsonl").is_file()
+
+    (tmp_path / "interactions.csv").write_text("user,item\nmine,1\n")
+    assert "is not what fetch wrote" in refusal(main, call)
+    assert (tmp_path / "interactions.csv").read_text() == "user,item\nmine,1\n"
+    other = ["movielens-32m", *call[1:]]
+    assert_names(refusal(main, other), ("holds movielens-latest-small", "--into"))
+
+
+def bad_zip(name: str, content: bytes = b"x", link: bool = False) -> bytes:
+    """MovieLens with one more member."""
+    made = io.BytesIO(MOVIES)
+    with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as file:
+        member = zipfile.ZipInfo(name)
+        member.compress_type = zipfile.ZIP_DEFLATED
+        if link:
+            member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(member, content)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (bad_zip("../../evil.py"), "leads out of the archive"),
+        (bad_zip("/etc/passwd"), "leads out of the archive"),
+        (bad_zip("ml/..\\..\\evil.py"), "leads out of the archive"),
+        (bad_zip("C:\\evil.py"), "leads out of the archive"),
+        (bad_zip("ml/link", b"/etc/passwd", link=True), "is a link"),
+        (bad_zip("ml/bomb", bytes(1 << 24)), "grows to 16,777,216 bytes"),
+        (bad_zip("other/ratings.dat"), "2 members are called ratings.dat"),
+        (MOVIES[: len(MOVIES) // 2], "not a readable zip archive"),
+        (archive(README="nothing"), "no files of MovieLens"),
+        (archive(ml__ratings_dat="1::2\n", ml__movies_dat=FILMS), "row 1 has 2 fields"),
+        (archive(ml__ratings_dat="", ml__movies_dat=FILMS), "holds no interactions"),
+        (archive(ml__ratings_dat=RATINGS, ml__movies_dat="7::Heat\n"), "expected film, title"),
+    ],
+)
+def test_a_bad_archive_writes_nothing(
+    server: FileServer, tmp_path: pathlib.Path, content: bytes, said: str
+) -> None:
+    """An archive would write outside the folder, fill the disk, or half a table be taken for a whole one."""
+    server.files["/ml-latest-small.zip"] = content
+    out = tmp_path / "a" / "b"
+    message = refusal(main, ["movielens-latest-small", f"--into={out}", f"--mirror={server.url}"])
+    assert said in message
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"a/b/downloads/ml-latest-small.zip"}
+    assert not (out / "SOURCES.json").exists()
+
+
+def test_movielens_100k_and_csv(server: FileServer, tmp_path: pathlib.Path) -> None:
+    """Columns of flags would not become genres, or a title with a comma be cut."""
+    flags = "|".join("1" if place in (3, 5) else "0" for place in range(19))
+    film = f"7|Toy Story (1995)|01-Jan-1995||http://x.example|{flags}\n".encode("latin-1")
+    server.files["/ml-latest-small.zip"] = archive(
+        ml__u_data="1\t7\t5\t881250949\n2\t7\t3\t881250950\n",
+        ml__u_item=film,
+        ml__u_user="1|24|M\n",
+    )
+    data = fetched(server, "movielens-latest-small", tmp_path / "dat")
+    assert data.texts.items is not None
+    assert list(data.texts.items.columns["genres"]) == [["Animation", "Comedy"]]
+
+    server.files["/ml-latest-small.zip"] = archive(
+        ml__ratings_csv="userId,movieId,rating,timestamp\r\n1,7,4.5,964982703\r\n",
+        ml__movies_csv='movieId,title,genres\r\n7,"Matrix, The (1999)",(no genres listed)\r\n',
+    )
+    data = fetched(server, "movielens-latest-small", tmp_path / "csv")
+    assert data.titles == ["Matrix, The (1999)"]
+
+
+def test_amazon_of_2014_and_2023(server: FileServer, tmp_path: pathlib.Path) -> None:
+    """Python literals, files without a header, milliseconds or paths of categories would be misread."""
+    meta = [
+        f"{{'asin': 'B{k}', 'title': 'Lotion {k}', 'brand': 'Acme', 'categories': [['Beauty', 'Skin'], ['Beauty', 'Gifts']]}}"
+        for k in range(4)
+    ]
+    server.files["/meta_Beauty.json.gz"] = gzip.compress("\n".join(meta).encode())
+    reviews = [
+        {
+            "reviewerID": f"A{k % 2}",
+            "asin": f"B{k % 3}",
+            "overall": 5.0,
+            "unixReviewTime": 10**9 + k,
+            "reviewText": "good",
+        }
+        for k in range(6)
+    ]
+    lines = "\n".join(json.dumps(own) for own in reviews)
+    server.files["/reviews_Beauty_5.json.gz"] = gzip.compress(lines.encode())
+    rows = "".join(f"{r['reviewerID']},{r['asin']},5.0,{r['unixReviewTime']}\n" for r in reviews)
+    server.files["/ratings_Beauty.csv"] = rows.encode()
+    for name in ("amazon-2014-5core:Beauty", "amazon-2014:Beauty"):
+        data = fetched(server, name, tmp_path / name.replace(":", "-"))
+        assert data.log.num_interactions == 6 and data.titles == [
+            "Lotion 0",
+            "Lotion 1",
+            "Lotion 2",
+        ]
+        assert data.texts.items is not None
+        assert data.texts.items.columns["categories"][0] == ["Beauty", "Skin", "Gifts"]
+
+    new = [
+        {
+            "parent_asin": f"B{k}",
+            "title": f"Case {k}",
+            "store": "Velora",
+            "features": ["thin", "red"],
+        }
+        for k in range(3)
+    ]
+    server.files["/meta_All_Beauty.jsonl.gz"] = gzip.compress(
+        "\n".join(map(json.dumps, new)).encode()
+    )
+    rows = (
+        "user_id,parent_asin,rating,timestamp\nA1,B0,5.0,1588615855070\nA1,B1,4.0,1588615855060\n"
+    )
+    server.files["/All_Beauty.csv.gz"] = gzip.compress(rows.encode())
+    data = fetched(server, "amazon-2023-5core:All_Beauty", tmp_path / "new")
+    assert [data.titles[item] for item in data.log.items] == ["Case 1", "Case 0"]
+    server.files["/All_Beauty.csv.gz"] = gzip.compress(rows.encode())[:-12]
+    call = ["amazon-2023:All_Beauty", f"--into={tmp_path / 'cut'}", f"--mirror={server.url}"]
+    assert_names(refusal(main, call), ("All_Beauty.csv.gz", "damaged after line"))
+
+
+def yelp_archive(folder: pathlib.Path, extra: tarfile.TarInfo | None = None) -> pathlib.Path:
+    """Yelp-JSON.zip: a compressed tar file in a zip archive."""
+    review = {
+        "user_id": "u1",
+        "business_id": "b1",
+        "stars": 4.0,
+        "date": "2018-07-07 22:09:11",
+        "text": "good",
+    }
+    business = {
+        "business_id": "b1",
+        "name": "Bar",
+        "city": "Reno",
+        "state": "NV",
+        "categories": "Pubs, Food",
+    }
+    person = {"user_id": "u1", "name": "Ann"}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        if extra is not None:
+            file.addfile(extra)
+        for kind, record in (("business", business), ("review", review), ("user", person)):
+            content = json.dumps(record).encode() + b"\n"
+            member = tarfile.TarInfo(f"yelp_academic_dataset_{kind}.json")
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    path = folder / "Yelp-JSON.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("Yelp JSON/yelp_dataset.tar", packed.getvalue())
+        file.writestr("__MACOSX/Yelp JSON/._yelp_dataset.tar", b"x")
+    return path
+
+
+def test_yelp(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The terms would be passed over, names of people be read, or a link in the archive be followed."""
+    message = refusal(main, ["yelp", f"--into={tmp_path / 'y'}"])
+    assert_names(
+        message, ("accept terms", "https://business.yelp.com", "fetch yelp --archive=FILE")
+    )
+    path = yelp_archive(tmp_path)
+    main(["yelp", f"--into={tmp_path / 'y'}", f"--archive={path}"])
+    data = Dataset.read(tmp_path / "y")
+    assert data.titles == ["Bar"] and data.texts.users is None and path.is_file()
+    assert data.texts.items is not None
+    assert data.texts.items.columns["categories"][0] == ["Pubs", "Food"]
+    assert "Ann" not in (tmp_path / "y" / "items.jsonl").read_text()
+    link = tarfile.TarInfo("yelp_academic_dataset_review.json")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for number, extra in enumerate((link, tarfile.TarInfo("../../evil"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        bad = yelp_archive(folder, extra)
+        message = refusal(main, ["yelp", f"--into={folder / 'out'}", f"--archive={bad}"])
+        assert_names(message, ("member", "is a link" if extra is link else "leads out"))
+        assert not (folder / "out" / "interactions.csv").exists()
+
+
+def test_calls_that_are_not_understood(tmp_path: pathlib.Path) -> None:
+    """A mistyped name would be a download that fails, or a key in an address be written down."""
+    for name, said in (
+        ("movielens-1M", "did you mean movielens-1m?"),
+        ("amazon-2014:beauty", "did you mean amazon-2014:Beauty?"),
+        ("amazon-2023:Beauty", "did you mean amazon-2023:"),
+        ("netflix", "fetch --list shows all"),
+    ):
+        assert said in refusal(main, [name, f"--into={tmp_path / 'x'}"])
+    for given in ([], ["a", "b"], ["--inot=x", "movielens-1m"]):
+        assert "expected grasp-jax fetch NAME" in refusal(main, given)
+    for mirror in ("ftp://a/b", "https://me:key@a.example/b", "https://a.example/b?key=1"):
+        assert "expected https://HOST/FOLDER" in refusal(
+            main, ["movielens-1m", f"--mirror={mirror}"]
+        )
+    assert "leave the flag out" in refusal(main, ["movielens-1m", f"--archive={tmp_path}"])
+    assert not (tmp_path / "x").exists()
+
+
+def test_every_source_is_named_and_listed() -> None:
+    """A name of the list would not be one that people can type, or a checksum have the wrong length."""
+    names = [
+        *sources.FIXED,
+        "amazon-2014:Baby",
+        "amazon-2014-5core:Baby",
+        "amazon-2023:Software",
+        "amazon-2023-5core:Software",
+    ]
+    for name in names:
+        source = sources.named(name)
+        assert source.name == name and name.split(":")[0] in command.help_text()
+        for file in source.files:
+            kind, _, digest = file.digest.partition(":")
+            assert len(digest) == {"sha256": 64, "md5": 32, "": 0}[kind]
+            assert file.url.startswith("https://") and file.name
+    done = run_afresh([sys.executable, "-m", "grasp_jax.main", "fetch", "--list"])
+    assert done.returncode == 0 and "movielens-latest-small" in done.stdout
