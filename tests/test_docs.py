@@ -24,6 +24,7 @@ from grasp_jax.config import FIELDS
 from grasp_jax.report.tables import trials, values
 from grasp_jax.serving.http.cli import parser
 from grasp_jax.setup.fetch import command as fetch
+from tests.chat_server import ChatServer, running
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -246,7 +247,11 @@ def test_tutorial_page_is_its_script(name: str) -> None:
     assert tutorial_pages.PRINTED in text, mend
 
 
-SLOW = ("compare_methods", "daily_refresh")  # nine models; two days
+SLOW = (
+    "compare_methods",  # nine models
+    "daily_refresh",  # two days
+    "describe_items",  # three models
+)
 
 
 @pytest.mark.parametrize(
@@ -257,9 +262,12 @@ SLOW = ("compare_methods", "daily_refresh")  # nine models; two days
         if name != "first_steps"  # test_front_door.py runs that one
     ],
 )
-def test_tutorial_runs(name: str) -> None:
+def test_tutorial_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tutorial would fail for its reader."""
-    printed = tutorial_pages.run(tutorial_pages.EXAMPLES / f"{name}.py")
+    with running(ChatServer()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        printed = tutorial_pages.run(tutorial_pages.EXAMPLES / f"{name}.py")
+        assert (server.requests > 0) == (name == tutorial_pages.ASKS_A_MODEL)
     assert "".join(printed).strip()
 
 

@@ -1,0 +1,103 @@
+# %% [markdown]
+# # LLM descriptions with a local endpoint
+#
+# A language model writes a short description of every item, and a text encoder makes vectors of the descriptions. The model runs behind an
+# endpoint on your own machine, so no text leaves it. Any server that speaks OpenAI's protocol will do. Start one first, such as one of
+# these two:
+#
+# ```text
+# ollama serve & ollama pull qwen2.5:7b              # http://localhost:11434/v1
+# vllm serve Qwen/Qwen2.5-7B-Instruct --port 8000   # http://localhost:8000/v1
+# ```
+#
+# It also needs `pip install '.[text,pandas]'`. Tell the script where the server is and what it calls the model:
+#
+# ```text
+# OPENAI_BASE_URL=http://localhost:11434/v1 MODEL=qwen2.5:7b python docs/examples/describe_items.py
+# ```
+#
+# What is printed below came from the small server that the tests use in place of a language model. It repeats what it is asked, so the
+# numbers say nothing about descriptions. Only a real model writes sentences.
+
+# %%
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+import grasp_jax as gj
+
+address = os.environ.get("OPENAI_BASE_URL", "http://localhost:11434/v1")
+language_model = os.environ.get("MODEL", "qwen2.5:7b")
+shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+small = {"features": 16, "knowledge__width": 32, "max_epochs": 5, "num_negatives": 50}
+
+# %% [markdown]
+# ## Without descriptions
+#
+# First the number to beat. Here the text of an item is its filled template: the title and the attributes.
+
+# %%
+plain = gj.Recommender(method="id_text_sum", dropout=0.3, **small).fit(shop)
+
+# %% [markdown]
+# ## With descriptions
+#
+# Every item is one request: here 100. This shop comes with texts of its users; of your own data every user is one more request, with the
+# titles of the training history and never of the items that are held back. Each answer is stored in `describe__cache` as soon as it
+# arrives, so an interrupted run continues, and no prompt is sent twice. By default that folder is `~/.cache/grasp_jax/answers`, for all
+# your runs.
+
+# %%
+folder = pathlib.Path(tempfile.mkdtemp())
+by_llm = {
+    "describer": "openai",
+    "describe__base_url": address,
+    "describe__model": language_model,
+    "describe__concurrency": 8,  # as many requests at once as your server can take
+    "describe__cache": str(folder / "answers"),
+}
+described = gj.Recommender(method="id_text_sum", dropout=0.3, **small, **by_llm)
+described.fit(shop, workdir=folder / "run")
+
+# %% [markdown]
+# For a catalogue of your own, look before you send. On the command line `--mode=prepare --dry-run` prints how many prompts would go where,
+# about how many tokens they have and, if you set the prices, what they cost. It sends nothing.
+#
+# ## Were the answers of use?
+#
+# 0 stands for an answer that is used. Any other number means that the model did not know the item, refused, or wrote nothing; then the
+# filled template takes its place.
+
+# %%
+status = np.load(folder / "run" / "knowledge" / "items_status.npy")
+print(f"{(status == 0).sum()} of {len(status)} items have a description of the model")
+
+# %% [markdown]
+# ## Did it help?
+#
+# Descriptions cost time or money, so compare. `difference` is the NDCG@10 with descriptions less that without. If the interval from `low`
+# to `high` holds 0, these data do not say which is better.
+
+# %%
+pairs = gj.compare([plain, described], shop)
+pairs = pairs[pairs["protocol"] == "full_unseen"].drop(columns="protocol")
+print(pairs.round(4).to_string(index=False))
+
+# %% [markdown]
+# ## The next run is free
+#
+# Another method reads the same answers from the cache. The server may be off by then.
+
+# %%
+again = gj.Recommender(method="llminit", dropout=0.3, **small, **by_llm)
+again.fit(shop, workdir=folder / "second")
+print(again.recommend(users=shop.user_ids[:1], k=3).to_string(index=False))
+
+# %% [markdown]
+# ## Next
+#
+# * [Text knowledge](../knowledge.md#descriptions): templates of your own, costs, limits of requests, models in a folder without a server.
+# * [How far to trust the knowledge](../trust.md): `--mode=audit` looks for wrong descriptions.
+# * A sentence model in place of the default encoder: `encoder="sentence_transformers"`.
