@@ -1,6 +1,5 @@
 """README and docs/: code that runs, flags and fields that exist, links and anchors that lead somewhere, figures that a record has."""
 
-import csv
 import json
 import pathlib
 import re
@@ -10,7 +9,6 @@ import sys
 import unicodedata
 from typing import Any
 
-import numpy as np
 import pytest
 from absl import flags
 
@@ -167,72 +165,6 @@ def test_python_can_be_run(path: pathlib.Path) -> None:
         compile(code, str(path), "exec", dont_inherit=True)
     if path.name in RUN_ELSEWHERE:
         assert (ROOT / "tests" / RUN_ELSEWHERE[path.name]).is_file()
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
-def test_python_of_a_page_runs(
-    page: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The lines that people type first would not run as they stand; sizes alone are made small here."""
-    names = shop_of_a_reader(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gj, "Recommender", Small, raising=False)
-    for code in blocks((ROOT / page).read_text(encoding="utf-8"), "python"):
-        exec(compile(code, page, "exec", dont_inherit=True), names)
-    shown = names["model"].recommend(users=["ann", "lee"], k=3)  # type: ignore[attr-defined]
-    assert shown["user"].tolist() == ["ann"] * 3 + ["lee"] * 3
-
-
-class Small(gj.Recommender):
-    """A recommender that is trained for an epoch or two."""
-
-    def __init__(self, config: gj.Config | None = None, **fields: object) -> None:
-        small: dict[str, object] = {
-            "features": 8,
-            "mlp": (8,),
-            "knowledge__width": 8,
-            "max_epochs": 2,
-            "num_negatives": 20,
-        }
-        super().__init__(config, **(small | fields))
-
-
-def shop_of_a_reader(folder: pathlib.Path) -> dict[str, object]:
-    """The files and frames that the pages name: items B00A to B00Z and more, users ann, lee and others."""
-    rng = np.random.default_rng(0)
-    ids = [f"B00{chr(65 + n % 26)}{'' if n < 26 else n}" for n in range(60)]
-    ids = [name for name in ids if name not in ("B00X", "B00Y")]  # those come later
-    words = ("mild", "soap", "shampoo", "night", "cream", "oil", "hair", "rose", "mint", "lotion")
-    titles = [" ".join(rng.choice(words, 3, replace=False)) for _ in ids]
-    items = {"item": ids, "title": titles, "brand": rng.choice(["Acme", "Velora"], len(ids))}
-    people = ["ann", "lee", *(f"u{n}" for n in range(60))]
-    rows = [
-        (user, ids[item], 1_000_000_000 + 86_400 * day)
-        for user in people
-        for day, item in enumerate(rng.choice(len(ids), 6, replace=False))
-    ]
-    interactions = dict(zip(("user", "item", "timestamp"), zip(*rows, strict=True), strict=True))
-    frames = {name: list(values) for name, values in interactions.items()}
-    for place, renamed in (("folder", {}), ("shop", {"user": "customer", "item": "sku"})):
-        (folder / place).mkdir()
-        write_csv(
-            folder / place / "interactions.csv", {renamed.get(k, k): v for k, v in frames.items()}
-        )
-        write_csv(folder / place / "items.csv", items)
-    users = {"user": people, "city": ["Paris"] * len(people)}
-    return {
-        "__name__": "page",
-        "gj": gj,
-        "np": np,
-        "interactions": frames,
-        "items": items,
-        "users": users,
-    }
-
-
-def write_csv(path: pathlib.Path, columns: dict[str, list[Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([list(columns), *zip(*columns.values(), strict=True)])
 
 
 @pytest.mark.parametrize("name", tutorial_pages.TUTORIALS)
