@@ -74,6 +74,10 @@ def test_nothing_is_small_or_cut_off(
     page.evaluate("document.querySelectorAll('details').forEach((own) => own.open = true)")
     assert page.evaluate(SMALL_TEXT) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    edges = (
+        "[...document.querySelectorAll('nav a')].map((own) => own.getBoundingClientRect().right)"
+    )
+    assert all(right <= width for right in page.evaluate(edges))
     assert faults == []
     page.close()
 
