@@ -60,7 +60,14 @@ def progress_bar(total: int, description: str, unit: str, initial: int = 0, tria
         from tqdm import tqdm
     except ModuleNotFoundError:  # a bare GPU machine
         return NoBar()
-    return tqdm(total=total, initial=initial, desc=description, unit=unit, disable=None)
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=unit,
+        unit_scale=unit == "B",  # 30.4M of bytes, and not 30408704
+        disable=None,
+    )
 
 
 class EpochProgress:

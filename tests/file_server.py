@@ -1,5 +1,6 @@
 """A local server of files that resumes downloads, breaks off, or serves what it should not; it remembers what was requested."""
 
+import contextlib
 import dataclasses
 import re
 import threading
@@ -83,7 +84,8 @@ def serving(server: FileServer) -> Iterator[FileServer]:
                 server.breaks -= 1
                 body = body[: server.bytes_before]
                 self.close_connection = True
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # a client that was killed
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

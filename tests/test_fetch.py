@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import pathlib
 import shutil
 import stat
@@ -76,17 +77,26 @@ def test_movielens_becomes_data(
     assert data.texts.items.columns["genres"][0] == ["Animation", "Comedy"]
     said = capsys.readouterr().out
     assert "equal to the checksum of" in said and f"next: grasp-jax init {tmp_path / 'ml'}" in said
-    assert look(tmp_path / "ml").title == "title"
+    found = look(tmp_path / "ml")
+    assert found.title == "title" and not any("SOURCES" in line for line in found.open)
     main(["movielens-32m", f"--into={tmp_path / 'ml'}", f"--mirror={server.url}"])
     assert "are there already" in capsys.readouterr().out
     assert len(server.asked("/ml-32m.zip")) == 1
 
 
-def test_an_interrupted_download_continues(server: FileServer, tmp_path: pathlib.Path) -> None:
+def test_an_interrupted_download_continues(
+    server: FileServer,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Gigabytes would be requested from the first byte again, or what was there be taken for another file's beginning."""
     with_md5(server)
     server.bytes_before, server.breaks = 100, 2
-    fetched(server, "movielens-32m", tmp_path / "ml")
+    monkeypatch.setattr(download, "EVERY", -1.0)
+    with caplog.at_level(logging.INFO, "grasp_jax"):
+        fetched(server, "movielens-32m", tmp_path / "ml")
+    assert f"ml-32m.zip: 200 of {len(MOVIES):,} bytes" in caplog.messages
     assert server.asked("/ml-32m.zip") == ["", "bytes=100-", "bytes=200-"]
     assert not list((tmp_path / "ml" / "downloads").glob("*.part*"))
 

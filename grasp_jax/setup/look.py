@@ -97,7 +97,7 @@ def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
     """The tables of a folder, and a line for each file that is none."""
     samples, unread = [], []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not readable(path):
+        if path.name.startswith(".") or path.name == names.RECORD or not readable(path):
             continue
         try:
             samples.append(sample(path))

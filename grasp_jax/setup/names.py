@@ -95,6 +95,7 @@ TITLE = (
     "description",
 )
 ID = ("id", "key")
+RECORD = "SOURCES.json"  # what `grasp-jax fetch` keeps of a download; no table
 
 
 def found(names: Sequence[str], wanted: Sequence[str]) -> list[str]:

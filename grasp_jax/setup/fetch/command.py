@@ -18,8 +18,8 @@ from grasp_jax.setup.fetch.movielens import movielens
 from grasp_jax.setup.fetch.sources import CATEGORIES, EDITIONS, FIXED, RemoteFile, Source, named
 from grasp_jax.setup.fetch.tables import NAMES, Tables, write_tables
 from grasp_jax.setup.fetch.yelp import yelp
+from grasp_jax.setup.names import RECORD
 
-RECORD = "SOURCES.json"
 DOWNLOADS = "downloads"
 FLAGS = ("--into=", "--archive=", "--mirror=")
 USAGE = "grasp-jax fetch NAME [--into=FOLDER] [--archive=FILE] [--mirror=URL]"

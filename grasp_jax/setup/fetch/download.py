@@ -19,7 +19,8 @@ from typing import Any
 from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
-from grasp_jax.progress import progress_bar
+from grasp_jax.log import logger
+from grasp_jax.progress import EVERY, progress_bar
 
 BLOCK = 1 << 18  # bytes
 TIMEOUT = 60.0  # seconds without a byte
@@ -169,9 +170,8 @@ def _begin(answer: Any, have: int) -> int:
 
 def _receive(answer: Any, path: pathlib.Path, begin: int, left: int | None) -> bool:
     """Writes what comes; whether it was all."""
-    got = 0
-    total = begin + (left or 0)
-    bar = progress_bar(total, path.name.removesuffix(".part"), "B", initial=begin)
+    got, total, name = 0, begin + (left or 0), path.name.removesuffix(".part")
+    bar, said = progress_bar(total, name, "B", initial=begin), time.monotonic()
     with path.open("r+b" if begin else "wb") as file, bar:
         file.seek(begin)
         file.truncate()
@@ -179,6 +179,9 @@ def _receive(answer: Any, path: pathlib.Path, begin: int, left: int | None) -> b
             file.write(block)
             got += len(block)
             bar.update(len(block))
+            if bar.disable and time.monotonic() - said > EVERY:  # no terminal: a line now and then
+                said = time.monotonic()
+                logger.info("%s: %s of %s bytes", name, f"{begin + got:,}", f"{total:,}")
     return left is None or got == left
 
 
