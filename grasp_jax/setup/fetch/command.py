@@ -33,7 +33,7 @@ def help_text() -> str:
         "",
         "Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted",
         "download continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256.",
-        "  --archive=FILE  the archive that you downloaded by hand (yelp)",
+        "  --archive=FILE  the archive that you downloaded by hand (yelp, movielens)",
         "  --mirror=URL    the folder of another server that has the same files",
         "",
         *(f"  {name}" for name in FIXED),
@@ -66,8 +66,10 @@ def main(arguments: Sequence[str]) -> None:
     into, archive, mirror = (_flag(arguments, flag) for flag in FLAGS)
     source = named(names[0])
     out = check_folder(into or f"data/{source.name.replace(':', '-')}", "--into")
-    if bool(archive) != (not source.files):
-        raise UserError(_by_hand(source) if not archive else _no_archive(source))
+    if not archive and not source.files:
+        raise UserError(_by_hand(source))
+    if archive and len(source.files) > 1:
+        raise UserError(_no_archive(source))
     with only_one(out / ".fetching", "wait for it, or name another folder with --into"):
         fetch(source, out, pathlib.Path(archive).expanduser() if archive else None, mirror)
 
@@ -80,7 +82,7 @@ def fetch(
     Args:
       source: the data set.
       out: the folder.
-      archive: of a source that is downloaded by hand.
+      archive: what the user has downloaded by hand; its checksum is recorded, not compared.
       mirror: a folder of another server.
 
     Raises:
@@ -131,7 +133,7 @@ def _by_hand(source: Source) -> str:
 
 
 def _no_archive(source: Source) -> str:
-    return f"--archive: {source.name} is downloaded from {source.files[0].url}; expected no archive; leave the flag out"
+    return f"--archive: {source.name} consists of {len(source.files)} files; expected no archive; leave the flag out"
 
 
 def _recorded(out: pathlib.Path, source: Source) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _verified(
             else "move it away, and run the same command again"
         )
         raise UserError(
-            f"{path}: its {kind} is {seen}, and {where} is {expected}; {said}, or look at the publisher's page for a new version"
+            f"{path}: its {kind} is {seen}, and {where} is {expected}; {said}, or give a newer file that you trust with --archive"
         )
     return f"equal to {where}"
 
