@@ -29,6 +29,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("chosen", "trial_results"),
     ("refit",),
     ("fitting",),
+    ("answering",),
     ("modes", "api"),
     ("command", "comparison"),
     ("main", "__init__"),

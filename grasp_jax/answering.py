@@ -1,0 +1,318 @@
+"""What a trained model answers: the half of `Recommender` that `fit` and `load` lead to.
+
+Nothing is decided here: answers are those of `serving`, as the command line gives them.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grasp_jax.data.attributes import attributes_of
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.data.frames import table_of_frame
+from grasp_jax.errors import UserError
+from grasp_jax.evaluation.audience import states_of
+from grasp_jax.frames import Frame, as_frame
+from grasp_jax.paths import check_folder
+from grasp_jax.serving import histories as people
+from grasp_jax.serving.answers import (
+    Choice,
+    IdLists,
+    Ids,
+    People,
+    Unknown,
+    answer,
+    known_rows,
+    low_rated_of,
+    rows_of_histories,
+    rows_of_users,
+)
+from grasp_jax.serving.artifact import Artifact
+from grasp_jax.serving.histories import OnDevice
+from grasp_jax.serving.new_items import ITEM, add_items
+from grasp_jax.serving.programs import QUERIES
+from grasp_jax.serving.represent import Represented, Source, represent, source_of
+from grasp_jax.serving.users import users_of_data
+from grasp_jax.serving.vectors import item_vectors, nearest_items
+
+if TYPE_CHECKING:  # what training takes is imported when something is trained
+    from grasp_jax.fitting import Fitted
+
+
+class Answering:
+    """Answers of a trained model, for the users of a dataset or for people who are given by their histories."""
+
+    def __init__(self) -> None:
+        """With nothing to answer from yet."""
+        self._dataset: Dataset | None = None
+        self._fitted: Fitted | None = None
+        self._artifact: Artifact | None = None
+        self._placed: OnDevice | None = None
+        self._item_vectors: np.ndarray | None = None
+
+    @property
+    def artifact(self) -> Artifact:
+        """The trained model from which answers are computed.
+
+        Raises:
+          UserError: nothing was fitted or loaded yet.
+        """
+        if self._artifact is None:
+            self._artifact = self.trained("recommend").artifact()
+        return self._artifact
+
+    def trained(self, call: str) -> "Fitted":
+        """What was trained here, or opened as a workdir.
+
+        Raises:
+          UserError: nothing was; names the call that needs it.
+        """
+        if self._fitted is None and self._artifact is not None:
+            raise UserError(
+                f"{call}: a saved model holds no data; load the workdir of its run, or fit a Recommender"
+            )
+        if self._fitted is None:
+            raise UserError(
+                f"{call}: nothing is trained yet; call fit(dataset) first, or Recommender.load(folder)"
+            )
+        return self._fitted
+
+    def recommend(
+        self,
+        users: Ids | None = None,
+        k: int = 10,
+        *,
+        histories: Sequence[Ids] | None = None,
+        candidates: IdLists | None = None,
+        exclude: IdLists | None = None,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> Frame:
+        """The best items of each user, or of each person given by a history.
+
+        Args:
+          users: ids of users of the data; None, without histories: all of them.
+          k: number of items for each, at most; who has fewer items left gets fewer.
+          histories: instead of users, a list of item ids for each person, oldest first. The person need not be in the training data.
+          candidates: item ids to choose from: one list for all, or a list for each.
+          exclude: item ids that are left out: one list for all, or a list for each.
+          exclude_seen: leave out what a person has had.
+          unknown: what happens with ids that the model does not know. "popular": unknown items are passed over, and a person without a
+            known item gets the items with the most training interactions; "error": UserError.
+
+        Returns:
+          A frame with columns user (for histories the place in the list, from 0), rank (from 1), item and score. The score is missing
+          (NaN) where popularity decided.
+
+        Raises:
+          UserError: nothing was fitted or loaded, or an argument has no meaning.
+        """
+        choice = Choice(k, candidates, exclude, exclude_seen, unknown)
+        selected = self._people(users, histories, unknown)
+        answers = answer(self.artifact, selected, choice)
+        counts = [len(own.items) for own in answers]
+        ids = self.artifact.catalogue.ids
+        joined = np.concatenate([np.empty(0, np.int64), *(own.items for own in answers)]).astype(
+            np.int64
+        )
+        return as_frame(
+            {
+                "user": np.repeat(selected.names, counts),
+                "rank": np.concatenate(
+                    [np.empty(0, np.int64), *(np.arange(1, count + 1) for count in counts)]
+                ).astype(np.int64),
+                "item": ids[joined],
+                "score": np.concatenate(
+                    [np.empty(0, np.float32), *(own.scores for own in answers)]
+                ),
+            }
+        )
+
+    def similar_items(self, items: Ids, k: int = 10) -> Frame:
+        """The items nearest to each item: a frame with columns item, rank (from 1), similar and score, the cosine of `item_vectors`.
+
+        Raises:
+          UserError: an id that the model does not know.
+        """
+        choice = Choice(k, unknown="error")
+        catalogue = self.artifact.catalogue
+        rows = known_rows(catalogue, items, "items", "error")
+        k = min(choice.k, len(catalogue.ids) - 1)
+        if not len(rows):
+            return as_frame({"item": [], "rank": [], "similar": [], "score": []})
+        nearest, cosines = nearest_items(self._vectors(), rows, k)
+        return as_frame(
+            {
+                "item": np.repeat(catalogue.ids[rows], k),
+                "rank": np.tile(np.arange(1, k + 1), len(rows)),
+                "similar": catalogue.ids[nearest.ravel()],
+                "score": cosines.ravel(),
+            }
+        )
+
+    def item_vectors(self) -> Frame:
+        """A frame with columns item and vector, [D] float32 each; see `serving.vectors.item_vectors` for what they mean with gates."""
+        return as_frame({"item": self.artifact.catalogue.ids, "vector": list(self._vectors())})
+
+    def user_vectors(
+        self, users: Ids | None = None, *, histories: Sequence[Ids] | None = None
+    ) -> Frame:
+        """A frame with columns user and vector, the state [D] after the newest item; arguments as of `recommend`.
+
+        Raises:
+          UserError: a person of whom no item is known, for there is no state.
+        """
+        selected = self._people(users, histories, "popular")
+        if not selected.known.all():
+            name = selected.names[np.flatnonzero(~selected.known)[0]]
+            raise UserError(
+                f"user_vectors: nothing is known of {str(name)!r}; leave out people without a known item"
+            )
+        if selected.audience is None or not len(selected.rows):
+            return as_frame({"user": [], "vector": []})
+        states = states_of(selected.audience, selected.rows, self.artifact.config.eval.user_block)
+        return as_frame({"user": selected.names, "vector": list(states)})
+
+    def add_items(self, items: object, vectors: np.ndarray | None = None) -> int:
+        """Adds items that the model was not trained with, by their texts. Nothing is trained.
+
+        `recommend`, `similar_items`, `item_vectors`, `save` and `export` know them from then on; `evaluate` measures the trained model.
+
+        Args:
+          items: a frame as `Dataset.from_frames` takes it, with the columns that the data's items had.
+          vectors: [n, at least E], of a model whose vectors came from files: what the same program has made of these items; the column of
+            titles may then be missing.
+
+        Returns:
+          How many were added.
+
+        Raises:
+          UserError: the model reads no text of items, the frame is not readable, an id is known already or stands twice, or an item has no
+            text.
+        """
+        table, data = table_of_frame(items, "items frame"), self.artifact.config.data
+        title = data.title_column
+        if vectors is not None and title not in table.columns:
+            title = ""
+        known = attributes_of(table, data.items_id_column, "item", title)
+        columns: dict[str, Sequence[object]] = {**known.columns, ITEM: known.ids.tolist()}
+        self._artifact = add_items(self.artifact, columns, vectors)
+        self._placed = self._item_vectors = None
+        return len(known.ids)
+
+    def query_vectors(self, histories: Sequence[Ids]) -> Frame:
+        """For a gated model: what its gates compare items with, which an exported model takes as input.
+
+        Args:
+          histories: a list of item ids for each person, oldest first, with at least one known item.
+
+        Returns:
+          A frame with columns user (place in the list, from 0), text_vector and similar_vector, [E] float32 each.
+
+        Raises:
+          UserError: the model has no gates, no item of a person is known, or no encoder can write the text of a user.
+        """
+        rows = rows_of_histories(self.artifact.catalogue, histories, "popular")
+        if empty := [n for n, own in enumerate(rows) if not len(own)]:
+            raise UserError(
+                f"query_vectors: no item of histories[{empty[0]}] is known; leave out people without a known item"
+            )
+        vectors = people.query_vectors(self.artifact, rows)
+        columns = dict(zip(QUERIES, map(list, vectors), strict=True))
+        return as_frame({"user": np.arange(len(rows)), **columns})
+
+    def represent(self, folder: str | os.PathLike[str]) -> Represented:
+        """Writes the vectors of all users and items as Parquet, for a downstream model; in the folder of an earlier call only what changed.
+
+        Args:
+          folder: new, empty, or of an earlier call; `serving.represent` says what is in it.
+
+        Returns:
+          How many users were computed, how many kept the vector that they had, and of how many nothing is known.
+
+        Raises:
+          UserError: nothing was fitted, a loaded model was given no dataset, or the folder holds something else.
+        """
+        return represent(self.representing(), check_folder(os.fspath(folder), "represent"))
+
+    def representing(self) -> Source:
+        """What `represent` writes, for programs that share it out among machines (`launch/ray_represent.py`).
+
+        Raises:
+          UserError: nothing was fitted, or a loaded model was given no dataset.
+        """
+        artifact, fitted = self.artifact, self._fitted
+        dataset = fitted.dataset if fitted is not None else self._dataset
+        if dataset is None:
+            raise UserError("represent: a saved model holds no users; load it with dataset=")
+        block = artifact.config.eval.user_block
+
+        def states(rows: np.ndarray) -> np.ndarray:
+            if fitted is not None:
+                return states_of(fitted.audience, rows, block)
+            selected = self._people(dataset.user_ids[rows], None, "popular")
+            found = np.full((len(rows), self._vectors().shape[1]), np.nan, np.float32)
+            if selected.audience is not None:
+                found[selected.known] = states_of(selected.audience, selected.rows, block)
+            return found
+
+        texts_of_bank = fitted is not None
+        return source_of(artifact, dataset.log, states, self._vectors(), texts_of_bank)
+
+    def _people(
+        self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown
+    ) -> People:
+        """The people who get an answer, and what is known about them."""
+        if users is not None and histories is not None:
+            raise UserError("users and histories are given; expected one of them")
+        if histories is not None:
+            rows = rows_of_histories(self.artifact.catalogue, histories, unknown)
+            return self._strangers(np.arange(len(rows)), rows)
+        self.artifact  # noqa: B018  says first where nothing is trained
+        dataset = self._fitted.dataset if self._fitted is not None else self._dataset
+        if dataset is None:
+            raise UserError(
+                "users: a saved model holds no users; give histories=, or load it with dataset="
+            )
+        names, found = users_of_data(dataset, users, unknown)
+        if self._fitted is not None:
+            audience = self._fitted.audience
+            if len(self.artifact.catalogue.ids) > audience.log.num_items:
+                audience = people.with_new_items(audience, self.artifact, self._on_device())
+            return People(names, found >= 0, audience, found[found >= 0])
+        log = dataset.log
+        rows = rows_of_users(self.artifact.catalogue, log, found)
+        return self._strangers(names, rows, low_rated_of(self.artifact.catalogue, log, found))
+
+    def _strangers(
+        self,
+        names: np.ndarray,
+        histories: list[np.ndarray],
+        disliked: list[np.ndarray] | None = None,
+    ) -> People:
+        """People who are not in the data of the trained model, with the item rows of what each has had and of what each has rated low."""
+        known = np.array([len(own) > 0 for own in histories], bool)
+        if not known.any():
+            return People(names, known, None, np.empty(0, np.int64))
+        own = [history for history in histories if len(history)]
+        low = (
+            None
+            if disliked is None
+            else [rows for rows, history in zip(disliked, histories, strict=True) if len(history)]
+        )
+        audience = people.audience_of_histories(self.artifact, own, self._on_device(), low)
+        return People(names, known, audience, np.arange(len(own)))
+
+    def _vectors(self) -> np.ndarray:
+        """[V, D] `item_vectors`, computed once."""
+        if self._item_vectors is None:
+            placed = self._on_device()
+            self._item_vectors = item_vectors(self.artifact, placed.params, placed.features)
+        return self._item_vectors
+
+    def _on_device(self) -> OnDevice:
+        if self._placed is None:
+            self._placed = people.place(self.artifact)
+        return self._placed
