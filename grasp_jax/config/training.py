@@ -130,6 +130,13 @@ class TrainConfig(Section):
     max_epochs: int = field(
         200, Whole(0, 10**6), "Epochs, at most; 0 keeps the parameters of train.start_from."
     )
+    epoch_steps: int = field(
+        0,
+        Whole(0, 10**9),
+        "Steps after which an epoch ends and is validated, at most; each epoch deals the users "
+        "anew. 0: when every user was read once.",
+        before=0,
+    )
     patience: int = field(
         20, Whole(1, 10**6), "Epochs without a better validation after which training stops."
     )

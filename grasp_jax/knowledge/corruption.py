@@ -22,9 +22,11 @@ def corrupted_rows(config: CorruptionConfig, count: int, purpose: int) -> np.nda
     return hit
 
 
-def corrupt_texts(config: CorruptionConfig, texts: Sequence[str], purpose: int) -> list[str]:
+def corrupt_texts(config: CorruptionConfig, texts: Sequence[str], purpose: int) -> Sequence[str]:
     """Descriptions of which a share is another's ("swap"), of something unrelated ("template"), or missing ("drop")."""
     hit = np.flatnonzero(corrupted_rows(config, len(texts), purpose))
+    if not len(hit):
+        return texts
     wrong = list(texts)
     for row, other in zip(hit, partners(hit), strict=True):
         wrong[row] = {"swap": texts[other], "template": UNRELATED, "drop": MISSING}[config.kind]

@@ -110,6 +110,18 @@ def prepare_bank(
     return load_bank(folder, recipe, config.verify)
 
 
+def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> None:
+    """The first half of `prepare_bank`, whose arguments and errors these are: describes and encodes, and leaves the vectors beside the
+    bank, where the second half finds them; a process of its own may search neighbours then, on another machine.
+    """
+    recipe = bank_recipe(config, split, texts)
+    if (folder / MANIFEST).is_file():
+        return
+    with making_of(folder):
+        work = begin(config, split, texts, recipe, folder)
+        _encode_all(config, split, texts, work, _fitted(config, work))
+
+
 class Work(NamedTuple):
     """A bank in the making, described and not yet encoded.
 
@@ -339,9 +351,11 @@ def _vectors(
     def of_text(own: Sequence[str]) -> RowVectors:
         return lambda rows: encoder.encode([own[row] for row in rows])
 
-    with encoder.session(
-        {kind: [own[row] for row in work.wanted(kind)] for kind, own in work.texts.items()}
-    ):
+    def to_encode(kind: str, own: Sequence[str]) -> Sequence[str]:
+        wanted = work.wanted(kind)
+        return own if len(wanted) == len(own) else [own[row] for row in wanted]
+
+    with encoder.session({kind: to_encode(kind, own) for kind, own in work.texts.items()}):
         yield {kind: of_text(own) for kind, own in work.texts.items()}
 
 

@@ -17,10 +17,11 @@ BLOCK = 4096
 
 def text_hashes(texts: Sequence[str]) -> np.ndarray:
     """[rows, 2] uint64."""
-    joined = b"".join(
-        hashlib.sha256(text.encode("utf-8", errors="replace")).digest()[:16] for text in texts
-    )
-    return np.frombuffer(joined, np.uint64).reshape(-1, 2)
+    hashes = np.empty((len(texts), 2), np.uint64)
+    for row, text in enumerate(texts):
+        digest = hashlib.sha256(text.encode("utf-8", errors="replace")).digest()
+        hashes[row] = np.frombuffer(digest, np.uint64, 2)
+    return hashes
 
 
 def unchanged_rows(

@@ -1,7 +1,7 @@
 """The texts of a dataset's items and users, from attributes and training histories by templates and a describer."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ SHOWN = 200  # characters of a sample
 
 def describe(
     config: KnowledgeConfig, split: Split, sources: Texts
-) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Sequence[str]], dict[str, np.ndarray]]:
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
     Raises:
@@ -35,7 +35,7 @@ def describe(
     item_texts, statuses["items_status"] = DESCRIBERS[config.describer](
         "items", log.num_items, item_prompt, config
     )
-    user_texts = sources.of_users
+    user_texts: Sequence[str] | None = sources.of_users
     if user_texts is None:
         user_texts, statuses["users_status"] = DESCRIBERS[config.describer](
             "users", log.num_users, user_prompt, config

@@ -53,6 +53,7 @@ class TrainingData:
       item_block: items that are scored at once where the whole catalogue is ranked.
       valid_seen: `evaluation.seen_pairs` of the validation set, which "full_unseen" leaves out; None for other protocols.
       trained: `Method.trained`, whether there is anything to learn.
+      epoch_steps: steps of an epoch, at most; 0: those that read every user once.
     """
 
     device: DeviceData
@@ -72,6 +73,18 @@ class TrainingData:
     item_block: int = 4096
     valid_seen: np.ndarray | None = None
     trained: bool = True
+    epoch_steps: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """S: batches that hold each user once, or the first so many of them."""
+        whole = self.whole_epoch_steps
+        return min(whole, self.epoch_steps or whole)
+
+    @property
+    def whole_epoch_steps(self) -> int:
+        """Batches that hold each user once."""
+        return -(-len(self.users) // self.packing.batch_size)
 
 
 class Epoch(NamedTuple):
@@ -88,7 +101,7 @@ def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> E
         rng = np.random.default_rng([seed, ORDER, epoch])
         batches = stratified_batches(
             data.histories.lengths, data.users, data.packing.batch_size, rng
-        )
+        )[: data.steps_per_epoch]
         slots, _ = pack(
             data.histories,
             batches,

@@ -48,10 +48,11 @@ class TrainingJob:
 
     @property
     def steps_per_epoch(self) -> int:
-        """S: batches that hold each user once."""
-        return -(-len(self.data.users) // self.data.packing.batch_size)
+        """S, of `TrainingData`."""
+        return self.data.steps_per_epoch
 
     @functools.cached_property
     def tokens_per_epoch(self) -> int:
-        """Interactions that one model reads in an epoch."""
-        return int(self.data.histories.lengths[self.data.users].sum())
+        """Interactions that one model reads in an epoch; in a part of one, as many as batches hold on average."""
+        of_all = int(self.data.histories.lengths[self.data.users].sum())
+        return of_all * self.data.steps_per_epoch // self.data.whole_epoch_steps

@@ -122,6 +122,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         item_block=config.eval.item_block,
         valid_seen=_seen_in_validation(config, sources),
         trained=METHODS[method].trained,
+        epoch_steps=config.train.epoch_steps,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)

@@ -3,7 +3,7 @@
 A describer is a function (kind, number of rows, prompt of a row, config) -> texts and statuses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,18 +14,18 @@ from grasp_jax.knowledge.describe.endpoint import Usage
 from grasp_jax.knowledge.describe.generate import GENERATE
 from grasp_jax.knowledge.describe.language_model import LanguageModel, described, estimate, keys_of
 from grasp_jax.knowledge.text.clean import STATUSES
-from grasp_jax.knowledge.text.prompts import PromptOf
+from grasp_jax.knowledge.text.prompts import Filled, PromptOf
 from grasp_jax.log import logger
 
-Described = tuple[list[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
+Described = tuple[Sequence[str], np.ndarray]  # texts, and [rows] uint8 indices into STATUSES
 LANGUAGE_MODELS: dict[str, LanguageModel] = {"openai": CHAT, "transformers": GENERATE}
 
 
 def by_template(
     kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> Described:
-    """The filled template is the text."""
-    return [prompt_of(row) for row in range(num_rows)], np.zeros(num_rows, np.uint8)
+    """The filled template is the text; it is filled whenever it is read."""
+    return Filled(prompt_of, num_rows), np.zeros(num_rows, np.uint8)
 
 
 def by_language_model(

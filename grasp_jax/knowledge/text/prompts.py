@@ -6,8 +6,8 @@ out whole when its field is empty, which is how lists are treated (paper's promp
 
 import pathlib
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -25,6 +25,27 @@ MAX_CLAUSE_CHARACTERS = 2048
 MAX_HISTORY_CHARACTERS = 8000  # the newest end is kept
 
 PromptOf = Callable[[int], str]  # row -> filled prompt
+
+
+class Filled(Sequence[str]):
+    """The prompts of all rows, each filled when it is read: those of ten million users are never in memory together."""
+
+    def __init__(self, prompt_of: PromptOf, num_rows: int) -> None:
+        self.prompt_of, self.num_rows = prompt_of, num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        """One prompt, or those of a slice; IndexError beyond the rows, by which iteration ends."""
+        if isinstance(row, slice):
+            return [self.prompt_of(own) for own in range(*row.indices(self.num_rows))]
+        return self.prompt_of(range(self.num_rows)[row])
+
 
 _CLAUSE = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _FIELD = re.compile(r"\{(\w+)\}")

@@ -1,0 +1,312 @@
+"""The whole job at any size, stage by stage: python -m benchmarks.rehearsal --folder=FOLDER [--users=N] [--kill-at-random=3] [--out=JSON]
+
+A log with string ids is written, read and split; texts become a bank; neighbours are searched within groups; two models are trained for
+200 steps and validated; one answers for a tenth of the users. Items, questions and answers are in proportion to the users
+(`configs/industry.py:rehearsal`). Every stage is a process of its own. What it cost is printed as it ends and kept in FOLDER, so that the
+same command goes on where it was killed. With --kill-at-random=K all is done twice: undisturbed, and killed by SIGKILL at K random moments;
+both must end with the same data, bank, models and answers.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.arguments import parser_of
+from benchmarks.record import RESULTS, Contention, machine, run, save, table
+from benchmarks.rehearsal_data import USERS, Sizes
+from grasp_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+STATE, FOUND = "rehearsal.json", "fingerprint.json"
+SLICE = 0.05  # seconds between two looks at a stage that is to be killed
+ANSWERING = "grasp_plus"  # the one of the config's methods whose scores are dot products
+STAGES = {
+    "write": "log and tables written",
+    "read": "read and split",
+    "encode": "texts written and encoded",
+    "neighbours": "neighbours by groups, bank finished",
+    "train": "200 steps of two models, validated",
+    "answer": "answers",
+    "fingerprint": "everything read again",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of a stage's process, the one that came to its end.
+
+    Attributes:
+      cpu_seconds: of all its threads.
+      wall_seconds: from its start to its end.
+      peak_bytes: most memory, with the pages of mapped files that it had touched.
+      killed: how often it was killed before.
+    """
+
+    cpu_seconds: float
+    wall_seconds: float
+    peak_bytes: int
+    killed: int = 0
+
+
+def command_of(stage: str, folder: pathlib.Path, sizes: Sizes) -> list[str]:
+    """What runs a stage."""
+    if stage == "write":
+        return [
+            *_python("benchmarks.rehearsal_data"),
+            str(folder / "data"),
+            f"--users={sizes.users}",
+        ]
+    flags = [
+        "--config=configs/industry.py:rehearsal",
+        f"--config.data.path={folder / 'data'}",
+        f"--config.eval.valid_users={sizes.validated}",
+        f"--workdir={folder / 'run'}",
+    ]
+    if stage in ("read", "encode", "fingerprint"):
+        own = [f"--stage={stage}", *_to(stage, folder)]
+        return [*_python("benchmarks.rehearsal_stages"), *own, *flags]
+    if stage == "answer":
+        users = f"--users={folder / 'data' / 'asked.parquet'}"
+        flags += ["--mode=recommend", users, f"--config.model.method={ANSWERING}"]
+    else:
+        flags.append({"neighbours": "--mode=prepare", "train": "--mode=train"}[stage])
+    return [*_python("grasp_jax.main"), *flags]
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _to(stage: str, folder: pathlib.Path) -> list[str]:
+    name = {"read": "read.json", "fingerprint": FOUND}.get(stage)
+    return [f"--to={folder / name}"] if name else []
+
+
+def rehearse(
+    folder: pathlib.Path, sizes: Sizes, kills: Mapping[str, Sequence[float]] | None = None
+) -> dict[str, Any]:
+    """Runs the stages that are not done yet.
+
+    Args:
+      folder: of everything; what an earlier call has left there is not done again.
+      sizes: of the shop.
+      kills: stage -> seconds after which its process, and the one after it, are killed.
+
+    Returns:
+      Costs by stage, and what was found.
+
+    Raises:
+      UserError: the folder is of another size, or a stage failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, state = folder / STATE, {"users": sizes.users, "stages": {}}
+    if path.exists():
+        state = json.loads(path.read_text())
+        if state["users"] != sizes.users:
+            raise UserError(
+                f"{path}: a rehearsal of {state['users']:,} users; expected {sizes.users:,}: name another --folder, or remove it"
+            )
+    late: list[float] = []  # of kills whose stage ended before them: the next stage's
+    for stage in STAGES:
+        if stage in state["stages"]:
+            continue
+        due = [*late, *(kills or {}).get(stage, ())]
+        cost, late = _run_stage(stage, folder, sizes, due)
+        state["stages"][stage] = dataclasses.asdict(cost)
+        save(path, state)
+        print(_line(stage, cost), flush=True)
+    if late:
+        raise UserError(f"--kill-at-random: {len(late)} kills came after the end; use more --users")
+    facts = json.loads((folder / "read.json").read_text())
+    return {**state, "read": facts, "fingerprint": json.loads((folder / FOUND).read_text())}
+
+
+def _run_stage(
+    stage: str, folder: pathlib.Path, sizes: Sizes, due: Sequence[float]
+) -> tuple[Cost, list[float]]:
+    """Runs a stage until it ends, killed as often as `due` says; and the kills for which it was too fast."""
+    waiting, killed, log = list(due), 0, folder / f"{stage}.log"
+    while True:
+        started = time.perf_counter()
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command_of(stage, folder, sizes),
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # of its own, so that a kill takes its children too
+            )
+            done = _wait(process.pid, started + waiting[0] if waiting else None)
+        if done is None:
+            waiting.pop(0)
+            killed += 1
+            print(f"{stage}: killed after {time.perf_counter() - started:.1f} s", flush=True)
+            continue
+        status, used = done
+        if code := os.waitstatus_to_exitcode(status):
+            lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise UserError(
+                f"{stage}: ended with status {code}; expected 0; {log} ends with: {lines[-1][:300]}"
+            )
+        wall = time.perf_counter() - started
+        peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Cost(used.ru_utime + used.ru_stime, wall, peak, killed), waiting
+
+
+def _wait(pid: int, kill_at: float | None) -> tuple[int, Any] | None:
+    """Status and use of a process that came to its end; None where it was killed first."""
+    while kill_at is not None:
+        if time.perf_counter() >= kill_at:
+            os.killpg(pid, signal.SIGKILL)
+            os.wait4(pid, 0)
+            return None
+        found, status, used = os.wait4(pid, os.WNOHANG)
+        if found:
+            return status, used
+        time.sleep(SLICE)
+    _, status, used = os.wait4(pid, 0)
+    return status, used
+
+
+def kills_at_random(
+    stages: Mapping[str, Mapping[str, float]], count: int, seed: int
+) -> dict[str, list[float]]:
+    """Stage -> seconds into it, of `count` moments drawn from all the time that the stages took undisturbed."""
+    rng, kills = random.Random(seed), dict[str, list[float]]()
+    names = list(stages)
+    seconds = [stages[name]["wall_seconds"] for name in names]
+    for name in rng.choices(names, seconds, k=count):
+        kills.setdefault(name, []).append(rng.random() * stages[name]["wall_seconds"])
+    return kills
+
+
+def _line(stage: str, cost: Cost) -> str:
+    again = f", killed {cost.killed} times before" if cost.killed else ""
+    return (
+        f"{stage}: {STAGES[stage]}: {cost.cpu_seconds:,.1f} processor seconds, {cost.wall_seconds:,.1f} s, "
+        f"peak {cost.peak_bytes / 2**20:,.0f} MiB{again}"
+    )
+
+
+def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str, Any]:
+    """The rehearsal undisturbed, then killed at random moments.
+
+    Raises:
+      UserError: they ended differently.
+    """
+    whole = rehearse(folder / "undisturbed", sizes)
+    killed = rehearse(folder / "killed", sizes, kills_at_random(whole["stages"], count, seed))
+    names = whole["fingerprint"]
+    if wrong := [name for name in names if killed["fingerprint"].get(name) != names[name]]:
+        raise UserError(
+            f"killed {count} times, the rehearsal ended with another {wrong[0]}; expected the same"
+        )
+    times = {name: own["killed"] for name, own in killed["stages"].items() if own["killed"]}
+    return whole | {"killed": times}
+
+
+def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and body: each stage at each size, and what a straight line or a product makes of 10 million users."""
+    header = ["stage"]
+    for own in runs:
+        header += [f"{own['users']:,} users: processor s", "peak, MiB"]
+    carried = len(runs) > 1
+    header += ["carried over to 10 million: processor s", "peak, MiB"] if carried else []
+    body = []
+    for stage, what in STAGES.items():
+        costs = [own["stages"][stage] for own in runs]
+        line = [what]
+        for cost in costs:
+            line += [f"{cost['cpu_seconds']:,.1f}", f"{cost['peak_bytes'] / 2**20:,.0f}"]
+        if carried:
+            seconds, peak = carried_over(stage, runs)
+            line += [f"{seconds:,.0f}", f"{peak / 2**20:,.0f}"]
+        body.append(line)
+    sums = ["all of it"]
+    for own in runs:
+        costs = list(own["stages"].values())
+        total, most = sum(c["cpu_seconds"] for c in costs), max(c["peak_bytes"] for c in costs)
+        sums += [f"{total:,.1f}", f"{most / 2**20:,.0f}"]
+    if carried:
+        found = [carried_over(stage, runs) for stage in STAGES]
+        sums += [f"{sum(s for s, _ in found):,.0f}", f"{max(p for _, p in found) / 2**20:,.0f}"]
+    return header, [*body, sums]
+
+
+def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Processor seconds and peak at 10 million users, by the line through the two largest sizes.
+
+    Every stage grows with the users but for two: answers, with users x items; and training, whose steps are of one size.
+    """
+    small, large = sorted(runs, key=lambda own: own["users"])[-2:]
+    power = 2 if stage == "answer" else 1
+    x0, x1, x = (own**power for own in (small["users"], large["users"], USERS))
+    found = []
+    for key in ("cpu_seconds", "peak_bytes"):
+        y0, y1 = small["stages"][stage][key], large["stages"][stage][key]
+        if key == "peak_bytes":
+            x0, x1, x = small["users"], large["users"], USERS
+        found.append(max(y1, y1 + (y1 - y0) / (x1 - x0) * (x - x1)))
+    return found[0], found[1]
+
+
+def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
+    """The record with this run in place of an earlier one of the same size; written."""
+    earlier = json.loads(path.read_text())["runs"] if path.exists() else []
+    own |= {"cores_used_by_others": contention.cores()}
+    runs = [run for run in earlier if run["users"] != own["users"]]
+    about = {"benchmark": "rehearsal", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+    others = {"cores_used_by_others": own["cores_used_by_others"]}
+    record = about | others | {"runs": sorted([*runs, own], key=lambda each: each["users"])}
+    save(path, record)
+    return record
+
+
+def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = parser_of("rehearsal", __doc__)
+    parser.add_argument(
+        "--folder", type=pathlib.Path, required=True, help="for all files; 9 GB at 1 million users"
+    )
+    parser.add_argument(
+        "--users", type=int, help="N; all else is in proportion (100,000; 2,000 with --quick)"
+    )
+    parser.add_argument(
+        "--kill-at-random", type=int, default=0, help="how often a second run is killed"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = parser.parse_args(arguments)
+    given.users = given.users or (2000 if given.quick else 100_000)
+    if given.users < 1000:
+        parser.error(f"--users: {given.users}; expected 1,000 or more")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs, prints, and writes JSON."""
+    given, contention = arguments_of(arguments), Contention()
+    folder, sizes = given.folder.resolve(), Sizes(given.users)
+    if given.kill_at_random:
+        found = both(folder, sizes, given.kill_at_random, given.seed)
+        print(
+            f"killed {given.kill_at_random} times, {found['killed']}, and ended with the same fingerprint"
+        )
+    else:
+        found = rehearse(folder, sizes)
+    print(f"fingerprint: {found['fingerprint']['all']}")
+    path = given.out or (None if given.quick else RESULTS / "rehearsal-cpu.json")
+    record = {"runs": [found]} if path is None else keep(path, found, contention)
+    print(table(*show(record["runs"])))
+
+
+if __name__ == "__main__":
+    run(main)
