@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.arguments import parser_of
-from benchmarks.record import RESULTS, Contention, machine, run, save, table
+from benchmarks.record import RESULTS, Contention, run, save, table
 from benchmarks.rehearsal_data import USERS, Sizes
 from grasp_jax.errors import UserError
+from grasp_jax.machine import machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
@@ -108,7 +109,8 @@ def rehearse(
       UserError: the folder is of another size, or a stage failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, state = folder / STATE, {"users": sizes.users, "stages": {}}
+    path = folder / STATE
+    state: dict[str, Any] = {"users": sizes.users, "stages": {}}
     if path.exists():
         state = json.loads(path.read_text())
         if state["users"] != sizes.users:

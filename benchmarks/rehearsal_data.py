@@ -120,9 +120,11 @@ def write_shop(folder: pathlib.Path, sizes: Sizes) -> None:
         path = log / f"part-{part:05d}.parquet"
         if not path.exists():
             owners = rng.permutation(np.repeat(np.arange(sizes.users, dtype=np.int32), counts))
-            table = _interactions(sizes, part, owners, rng)
-            ids = {"user": users.take(pa.array(owners)), "item": items.take(pa.array(table[0]))}
-            _write(path, lambda own=ids, at=table[1]: pa.table({**own, "timestamp": at}))
+            bought, times = _interactions(sizes, part, owners, rng)
+            ids = {"user": users.take(pa.array(owners)), "item": items.take(pa.array(bought))}
+            table = pa.table({**ids, "timestamp": times})
+            with replacing(path) as partial:
+                pa.parquet.write_table(table, partial)
 
 
 def _interactions(

@@ -64,13 +64,13 @@ def main(arguments: Sequence[str]) -> None:
     """Does the stage."""
     command_line.refuse_left_over(arguments)
     workdir, open_it = command_line.run_of_flags()
-    run, found = open_it(), {}
+    run, found = open_it(), dict[str, object]()
     if STAGE.value == "encode":
         encode_bank(run.knowledge, run.split, run.dataset.texts, run.bank_folder)
     elif STAGE.value == "read":
         found = read(run)
     else:
-        found = fingerprint(workdir, run.trials)
+        found |= fingerprint(workdir, run.trials)
     if flags.FLAGS.to:
         write_text(pathlib.Path(flags.FLAGS.to), json.dumps(found, indent=1) + "\n")
 

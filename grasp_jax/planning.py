@@ -1,16 +1,21 @@
-"""`--mode=plan`: what a config needs of devices (`parallel.plan`), as lines of text; nothing is trained and no table is made."""
+"""`--mode=plan`: what a config needs of devices (`parallel.plan`) and what the whole job costs (`whole_job`), as lines of text.
 
+Nothing is trained and no table is made.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from grasp_jax.config import Config, DataConfig, PlanConfig, names
+from grasp_jax.config import Config, DataConfig, KnowledgeConfig, PlanConfig, names
 from grasp_jax.data.dataset import load_dataset
 from grasp_jax.data.packing import plan_packing
 from grasp_jax.data.split import Histories, make_split
 from grasp_jax.data.synthetic import shop_lengths
+from grasp_jax.knowledge.neighbours.retrieve import row_groups
 from grasp_jax.models.methods import METHODS
 from grasp_jax.parallel.plan import (
     DEVICES,
@@ -26,6 +31,7 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
+from grasp_jax.whole_job import ONE_EPOCH, Job, dollars, stages
 
 PLANNED = (
     "plain",
@@ -34,13 +40,19 @@ PLANNED = (
     "grasp_wo_similar",
     "grasp_wo_global",
     "grasp_softmax",
+    "sasrec_ce",
 )
 
 
 class Sizes:
-    """Of the data: interactions of each user [N] in all and in training, and V."""
+    """Of the data: interactions of each user [N] in all and in training, V, users who are validated and tested, and pairs within groups."""
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, knowledge: KnowledgeConfig | None = None) -> None:
+        knowledge = knowledge or KnowledgeConfig()
+        columns = {"items": knowledge.group_column, "users": knowledge.user_group_column}
+        self.group_pairs: dict[str, float | None] = {
+            kind: math.nan if column else None for kind, column in columns.items()
+        }
         if data.source == "synthetic" or (data.source == "auto" and not data.path):
             # The shop of the config itself, which making the data would scale to this machine.
             lengths = shop_lengths(
@@ -50,9 +62,15 @@ class Sizes:
             )
             self.lengths, self.items = lengths, int(data.synthetic.num_items)
             self.training = np.minimum(lengths - 2, data.max_length + 1)
-            self.evaluated = len(lengths)
+            self.evaluated = self.tested = len(lengths)
         else:
-            split = make_split(data, load_dataset(data).log)
+            dataset = load_dataset(data)
+            split = make_split(data, dataset.log)
+            for kind, field in (("items", "group_column"), ("users", "user_group_column")):
+                groups = row_groups(getattr(dataset.texts, kind), field, columns[kind])
+                if groups is not None:
+                    self.group_pairs[kind] = float((np.bincount(groups).astype(float) ** 2).sum())
+            self.tested = len(split.test.evaluated)
             self.lengths, self.items = split.log.lengths, split.log.num_items
             self.training, self.evaluated = split.train.lengths, len(split.valid.evaluated)
 
@@ -108,7 +126,7 @@ def device_of(plan: PlanConfig) -> Device:
 
 def plan_lines(config: Config, width: int) -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
-    sizes, device = Sizes(config.data), device_of(config.plan)
+    sizes, device = Sizes(config.data, config.knowledge), device_of(config.plan)
     lines = [
         f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, {100 * USABLE:.0f} % of it planned with, "
         f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s to the others of a host of "
@@ -129,7 +147,69 @@ def plan_lines(config: Config, width: int) -> list[str]:
             lines.append(
                 "no mesh of up to 256 devices holds it: lower config.train.batch_size or use a narrower table_dtype"
             )
+        job = Job(
+            config=config.for_method(method),
+            work=work,
+            layout=own,
+            device=device,
+            trained=int((sizes.training > 1).sum()),
+            tested=sizes.tested,
+            group_pairs=sizes.group_pairs,
+        )
+        lines += ["", *_job_lines(method, job)]
     return lines
+
+
+def _job_lines(method: str, job: Job) -> list[str]:
+    """The table of a whole job: hours, dollars where prices are given, and where each figure is from."""
+    plan, found = job.config.plan, list(stages(job))
+    costs = [dollars(stage, plan) for stage in found]
+    priced = any(costs)
+    rows = [["", "work", "hours", *(["dollars"] if priced else []), "on"]]
+    for stage, cost in zip(found, costs, strict=True):
+        hours = "not counted" if stage.seconds is None else _hours(stage.seconds)
+        on = f"{stage.devices} x {plan.device}" if stage.devices else stage.on
+        rows.append([stage.name, stage.work, hours, *([_dollars(cost)] if priced else []), on])
+    # The first epoch is one of all epochs.
+    counted = [(s, c) for s, c in zip(found, costs, strict=True) if s.name != ONE_EPOCH]
+    total = sum(stage.seconds or 0.0 for stage, _ in counted)
+    paid = sum(cost or 0.0 for _, cost in counted)
+    rows.append(["all of it", "", _hours(total), *([_dollars(paid)] if priced else []), ""])
+    lines = [f"the whole job with {method} alone, from data to answers:", *_aligned(rows)]
+    lines += ["where the hours are from:"]
+    lines += [f"  {stage.name}: {stage.how}" for stage in found]
+    left_out = [stage.name for stage, _ in counted if stage.seconds is None]
+    if left_out:
+        lines.append(f"not in the sum: {', '.join(left_out)}")
+    return [*lines, *_price_lines(job)]
+
+
+def _price_lines(job: Job) -> list[str]:
+    """How to have dollars printed, or all of them."""
+    plan, knowledge = job.config.plan, job.config.knowledge
+    missing = [
+        f"config.plan.{name}" for name in ("device_price", "host_price") if not getattr(plan, name)
+    ]
+    lines = []
+    if missing:
+        lines.append(
+            f"no dollars for hours without a price: give {' and '.join(missing)}, of an hour"
+        )
+    asked = knowledge.describe if knowledge.describer == "openai" else None
+    if job.work.width and asked is not None and not (asked.price_prompt or asked.price_answer):
+        lines.append(
+            "no dollars for tokens: give config.knowledge.describe.price_prompt and price_answer, of a million tokens each"
+        )
+    return lines
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3f}"
+
+
+def _dollars(cost: float | None) -> str:
+    return "" if cost is None else f"{cost:,.2f}"
 
 
 def _method_lines(

@@ -27,7 +27,7 @@ from grasp_jax.training.callbacks import (
     TrainingInfo,
     TrainingSummary,
 )
-from grasp_jax.training.epochs import TrainingData
+from grasp_jax.training.epochs import TrainingData, make_epoch
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.mlflow import MLflowCallback
@@ -227,6 +227,22 @@ def test_training_without_a_validation_set_lasts_as_long_as_told(
     assert f"plain-gru4rec: stopped after epoch {EPOCHS}: reached train.max_epochs" in said
     saved = json.loads((job.folder / "newest.json").read_text())
     assert saved["step"] == EPOCHS * job.steps_per_epoch
+
+
+def test_an_epoch_of_some_steps(tiny: Tiny, tmp_path: pathlib.Path) -> None:
+    """An epoch that ends early would read the same users each time, count steps of whole epochs, or be continued elsewhere."""
+    job, whole = tiny.job_in(tmp_path / "part", epoch_steps=1, valid=None), tiny.job
+    assert whole.steps_per_epoch > 1 and job.steps_per_epoch == 1
+    assert tiny.job_in(tmp_path, epoch_steps=10**6).steps_per_epoch == whole.steps_per_epoch
+    first, second = (make_epoch(job.data, job.replicas, epoch) for epoch in (0, 1))
+    of_whole = make_epoch(whole.data, whole.replicas, 0)
+    np.testing.assert_array_equal(first.slots, of_whole.slots[:, :1])
+    assert (first.users != second.users).any()
+    listener = Listener(stop_after=2)
+    train(job, start(job), [listener])
+    assert int(train(job, start(job), []).progress.epoch) == EPOCHS
+    saved = json.loads((job.folder / "newest.json").read_text())
+    assert saved["step"] == EPOCHS and job.tokens_per_epoch < whole.tokens_per_epoch
 
 
 @pytest.mark.parametrize("protocol", ["full", "full_unseen"])

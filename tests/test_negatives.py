@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grasp_jax.data import negatives
 from grasp_jax.data.log import InteractionLog, build_log, distinct_items
 from grasp_jax.data.negatives import (
     ExclusionIndex,
@@ -82,6 +83,22 @@ def test_exclusion_index_equals_brute_force(histories: list[list[int]]) -> None:
             set(range(NUM_ITEMS)) - set(seen)
         )
         assert 2**index.search_steps > len(seen), "enough bisection steps for the longest history"
+
+
+def test_exclusions_in_blocks_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten million users the index is made in shares; a user between two would lose exclusions, or get the next one's."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 9, 300)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    items = rng.integers(0, NUM_ITEMS, offsets[-1]).astype(np.int32)
+    log = InteractionLog("shop", np.arange(300), np.arange(NUM_ITEMS), items, offsets)
+    at_once = whole(log)
+    for some in (1, 7, 100):
+        monkeypatch.setattr(negatives, "AT_ONCE", some)
+        shares = whole(log)
+        np.testing.assert_array_equal(shares.shifted, at_once.shifted)
+        np.testing.assert_array_equal(shares.offsets, at_once.offsets)
+        assert shares.search_steps == at_once.search_steps
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

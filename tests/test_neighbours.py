@@ -126,6 +126,19 @@ assert jax.device_count() == 3 and np.array_equal(search_exact.search_exact(vect
 """
 
 
+def test_highest_are_those_of_a_stable_sort() -> None:
+    """In a small group, rows of equal cosine would take each other's places, or one below zero lead."""
+    vectors = unit_vectors()
+    vectors[50:60] = vectors[:10]
+    vectors[90:] = 0.0
+    scores = vectors @ vectors.T
+    scores[3, ::2], scores[3, 1::2], scores[4] = -0.0, 0.0, -np.inf
+    for k in (1, K, ROWS):
+        found = neighbours._highest(scores, k)
+        np.testing.assert_array_equal(found, np.argsort(-scores, axis=1, kind="stable")[:, :k])
+        assert found.dtype == np.int32
+
+
 def test_several_devices_find_the_same() -> None:
     """What the devices find for the rows of a later block would be lost, or stand in another order."""
     environment = os.environ | {

@@ -12,6 +12,8 @@ from grasp_jax.config.checks import (
     FOLDER,
     HARDWARE,
     LARGEST_SEED,
+    PRICE,
+    SECONDS,
     SEED,
     SIZE,
     SIZE_OR_NONE,
@@ -238,3 +240,16 @@ class PlanConfig(Section):
     network_gb: float = field(0.0, HARDWARE, "GB a second to devices of other hosts.", NOTHING)
     host_gb: float = field(0.0, HARDWARE, "GB a second from the host's memory.", NOTHING)
     per_host: int = field(0, SIZE_OR_NONE, "Devices of a host.", NOTHING)
+    device_price: float = field(
+        0.0, PRICE, "Price of an hour of a device, with its share of a host.", NOTHING
+    )
+    host_price: float = field(0.0, PRICE, "Price of an hour of a host without devices.", NOTHING)
+    prompt_tokens: int = field(
+        300, COUNT, "Tokens of a prompt or text, an assumption for language models.", NOTHING
+    )
+    answer_seconds: float = field(
+        2.0, SECONDS, "Seconds until a language model has answered, an assumption.", NOTHING
+    )
+    texts_per_second: float = field(
+        0.0, HARDWARE, "Texts that the encoder was seen to encode in a second; 0: unknown.", NOTHING
+    )

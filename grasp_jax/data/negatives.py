@@ -5,6 +5,8 @@ h_k - k <= r (ids from 0). No rejection, no loop over candidates.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import numpy as np
 from grasp_jax.data.log import InteractionLog, distinct
 from grasp_jax.errors import UserError
 
+AT_ONCE = 1 << 22  # interactions whose exclusions are made together, some 70 bytes each
 USERS_AT_ONCE = 4096  # whose negatives stay in a core's cache together
 COMPARED = (
     64  # items of a history with which every draw is compared; of longer ones the rest is searched
@@ -41,22 +44,40 @@ def exclusion_index(log: InteractionLog, start: np.ndarray, end: np.ndarray) -> 
 
     A user who has interacted with every item has no negative: callers leave such users out.
     """
-    lengths = end - start
-    users = np.repeat(np.arange(log.num_users, dtype=np.int64), lengths)
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = log.items[np.repeat(start, lengths) + within].astype(np.int64)
-    pairs = distinct(users * log.num_items + items)
-    owners, items = pairs // log.num_items, pairs % log.num_items
-    counts = np.bincount(owners, minlength=log.num_users)
+    counts, shifted = np.zeros(log.num_users, np.int64), [np.zeros(0, np.int32)]
+    for some in _shares(end - start):
+        owners, items = _distinct_items(log, start[some], end[some])
+        counts[some] = np.bincount(owners, minlength=some.stop - some.start)
+        before = np.cumsum(counts[some]) - counts[some]
+        ranks = np.arange(len(items)) - np.repeat(before, counts[some])
+        shifted.append((items - ranks).astype(np.int32))
     offsets = np.zeros(log.num_users + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    ranks = np.arange(len(items)) - np.repeat(offsets[:-1], counts)
     return ExclusionIndex(
-        shifted=(items - ranks).astype(np.int32),
+        shifted=np.concatenate(shifted),
         offsets=offsets.astype(np.int32),
         num_items=log.num_items,
         search_steps=int(counts.max()).bit_length(),
     )
+
+
+def _shares(lengths: np.ndarray) -> Iterator[slice]:
+    """Users, so many at a time that they have some `AT_ONCE` interactions together."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(lengths) // AT_ONCE)) + 1
+    for begin, stop in itertools.pairwise([0, *cuts.tolist(), len(lengths)]):
+        yield slice(begin, stop)
+
+
+def _distinct_items(
+    log: InteractionLog, start: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of windows `items[start:end]` and the different items in each, both ascending."""
+    lengths = end - start
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items = log.items[np.repeat(start, lengths) + within].astype(np.int64)
+    pairs = distinct(owners * log.num_items + items)
+    return pairs // log.num_items, pairs % log.num_items
 
 
 def draw_negatives(

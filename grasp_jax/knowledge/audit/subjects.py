@@ -1,7 +1,7 @@
 """What is audited, of items and of users alike: ids, history groups, what is known, and where there are texts, descriptions and prompts."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Descriptions:
       prompt_of: row -> what the describer was told.
     """
 
-    texts: list[str]
+    texts: Sequence[str]
     statuses: np.ndarray
     prompt_of: PromptOf
 
@@ -99,7 +99,7 @@ def make_subjects(
     return made
 
 
-def _statuses(texts: list[str], stored: np.ndarray | None) -> np.ndarray:
+def _statuses(texts: Sequence[str], stored: np.ndarray | None) -> np.ndarray:
     """[rows] uint8: the describer's, and where that is content or none was kept, what the text itself says."""
     said = np.array([STATUSES.index(status_of(text)) for text in texts], np.uint8)
     return said if stored is None else np.where(stored > 0, stored, said)
@@ -124,7 +124,7 @@ def _known(config: KnowledgeConfig, split: Split, sources: Texts) -> dict[str, T
     }
 
 
-def check_same_texts(bank: KnowledgeBank, kind: str, texts: list[str]) -> None:
+def check_same_texts(bank: KnowledgeBank, kind: str, texts: Sequence[str]) -> None:
     """Raises UserError where the bank was made from other texts: a cache that was lost and asked anew holds other answers."""
     stored = bank.extras.get(f"{kind}_texts")
     if stored is None:

@@ -1,0 +1,48 @@
+"""What stages have been measured to cost, for `--mode=plan`: constants, because the records are not installed with the package.
+
+`record` names a file of `benchmarks/results`. How a constant comes out of it is in `tests/test_whole_job.py`, which compares them. Records
+named -cpu are of virtual machines with two cores (AMD EPYC, Intel Xeon), -gpu of an NVIDIA H200 with 16 cores.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """A cost that was measured.
+
+    Attributes:
+      seconds: of one unit.
+      record: where it is from.
+      on: the machine, in words.
+      units: how many there were; more of them are an extrapolation.
+      planned: seconds that `parallel.plan` has for a unit; 0 where it has none.
+    """
+
+    seconds: float
+    record: str
+    on: str
+    units: float
+    planned: float = 0.0
+
+
+TWO_CORES = "two cores"
+# Processor seconds of an interaction: reading CSV with string ids; fingerprint, split, packing of an epoch and exclusion indices.
+READ = Rate(9.2e-07, "reading-cpu", "one core", 5e6)
+PACK = Rate(2.1e-07, "reading-cpu", "one core", 5e6)
+# Processor seconds of an evaluated user: 100 stored negatives, the packed question, what was seen.
+ASK = Rate(1.36e-05, "reading-cpu", "one core", 1e5)
+# Processor seconds of a text, template filled twice, hashed and encoded by lsa; and of a pair of rows in a group of 1,000 (rehearsal).
+ENCODE = Rate(1.0e-04, "rehearsal-cpu", "one core", 1_120_528)
+GROUPED = Rate(5.0e-08, "rehearsal-cpu", "one core", 1.1e9)
+# Seconds of a pair of rows and a number of their vectors, for exact neighbours of all rows: E=1536, fed from the host.
+EXACT_GPU = Rate(3.68e-13, "retrieval-gpu", "an H200", 1_205_282.0**2 * 1536)
+# Seconds of a row by ScaNN, index and search of an eighth of the leaves: 1 million rows, E=1024.
+SCANN = Rate(7.85e-03, "bank-cpu", TWO_CORES, 1e6)
+# Validation of all users among 100 negatives, as a share of an epoch, of models with gates and without.
+VALIDATION_GATED = Rate(0.203, "evaluation-cpu", TWO_CORES, 50_498)
+VALIDATION = Rate(0.196, "evaluation-cpu", TWO_CORES, 50_498)
+# Seconds of a user's representation, written as Parquet; and of a step of the industrial size, E=4096, of two methods.
+REPRESENT = Rate(3.37e-05, "representations-cpu", TWO_CORES, 1e6)
+STEP_GRASP = Rate(1.65e-03, "profile-industry-gpu", "an H200", 512, planned=1.061e-03)
+STEP_PLAIN = Rate(4.00e-04, "profile-industry-gpu", "an H200", 512, planned=1.041e-03)

@@ -1,0 +1,113 @@
+"""The rehearsal: data that a kill does not change, stages that are killed and done again, and what is made of two sizes."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from benchmarks import rehearsal
+from benchmarks.rehearsal_data import Sizes, item_ids, user_ids, write_shop
+from configs.industry import get_config
+from grasp_jax.config import Config
+from grasp_jax.data.dataset import Dataset
+from grasp_jax.errors import UserError
+
+SIZES = Sizes(2000)
+
+
+def test_the_shop_is_the_same_after_a_kill(tmp_path: pathlib.Path) -> None:
+    """Whoever is killed while it writes would go on with another log than the one that was begun."""
+    write_shop(tmp_path / "whole", SIZES)
+    write_shop(tmp_path / "killed", SIZES)
+    first = tmp_path / "killed" / "interactions.parquet" / "part-00000.parquet"
+    first.unlink()
+    write_shop(tmp_path / "killed", SIZES)
+    both = [tmp_path / name / "interactions.parquet" for name in ("whole", "killed")]
+    tables = [pyarrow.parquet.read_table(folder) for folder in both]
+    assert tables[0].equals(tables[1])
+    shop = Dataset.read(str(tmp_path / "whole"))
+    assert shop.log.num_users == SIZES.users and shop.log.num_items == SIZES.items
+    assert shop.log.lengths.min() >= 3
+    assert shop.texts.users is not None and len(set(shop.texts.users.columns["segment"])) == 2
+
+
+def test_ids_are_distinct() -> None:
+    """Two users or items would be one, and the counts of the record be wrong."""
+    for ids_of, all_rows in ((user_ids, 10_000_000), (item_ids, 1_205_282)):
+        rows = np.linspace(0, all_rows - 1, 50_000).astype(int)
+        assert len(set(ids_of(rows).tolist())) == 50_000
+
+
+def a_stage(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Every stage runs this Python."""
+    monkeypatch.setattr(
+        rehearsal, "command_of", lambda stage, folder, sizes: [sys.executable, "-c", text]
+    )
+
+
+def test_a_stage_is_killed_and_done_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill would count as the stage's end, or a stage that fails as done."""
+    mark = tmp_path / "mark"
+    begins = f"import pathlib, time; mark = pathlib.Path({str(mark)!r}); "
+    a_stage(monkeypatch, begins + "mark.exists() or (mark.touch(), time.sleep(60))")
+    cost, late = rehearsal._run_stage("read", tmp_path, SIZES, [1.0])
+    assert cost.killed == 1 and not late and cost.wall_seconds < 30 and cost.peak_bytes > 0
+    _, late = rehearsal._run_stage("read", tmp_path, SIZES, [60.0])
+    assert late == [60.0]
+    a_stage(monkeypatch, "print('no room'); raise SystemExit(2)")
+    with pytest.raises(UserError, match=r"read: ended with status 2; .* ends with: no room"):
+        rehearsal._run_stage("read", tmp_path, SIZES, [])
+
+
+def test_a_folder_is_of_one_size(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of two sizes would be mixed; or what is done be done again."""
+    a_stage(monkeypatch, "pass")
+    for name in ("read.json", rehearsal.FOUND):
+        (tmp_path / name).write_text("{}")
+    done = rehearsal.rehearse(tmp_path, SIZES)
+    a_stage(monkeypatch, "raise SystemExit(1)")
+    assert rehearsal.rehearse(tmp_path, SIZES) == done
+    with pytest.raises(UserError, match="a rehearsal of 2,000 users; expected 3,000"):
+        rehearsal.rehearse(tmp_path, Sizes(3000))
+
+
+def test_moments_are_drawn_from_all_the_time() -> None:
+    """Kills would fall into one stage, or beyond its end."""
+    took = {name: {"wall_seconds": 1.0 + 9 * (name == "train")} for name in rehearsal.STAGES}
+    kills = rehearsal.kills_at_random(took, 400, 0)
+    assert sum(map(len, kills.values())) == 400 and kills.keys() == rehearsal.STAGES.keys()
+    assert all(0 <= t <= took[name]["wall_seconds"] for name, own in kills.items() for t in own)
+    assert len(kills["train"]) > 150
+
+
+def test_two_sizes_are_carried_over() -> None:
+    """Answers, which grow with users x items, would be carried over by a straight line."""
+    runs = [
+        {
+            "users": users,
+            "stages": {
+                name: {
+                    "cpu_seconds": 2 + (1e-12 * users**2 if name == "answer" else 1e-5 * users),
+                    "peak_bytes": 100 + users,
+                }
+                for name in rehearsal.STAGES
+            },
+        }
+        for users in (100_000, 1_000_000)
+    ]
+    assert rehearsal.carried_over("read", runs) == pytest.approx((102, 100 + 10**7))
+    assert rehearsal.carried_over("answer", runs) == pytest.approx((102, 100 + 10**7))
+    header, body = rehearsal.show(runs)
+    assert all(len(line) == len(header) for line in body)
+
+
+def test_the_variant_reads_what_is_written() -> None:
+    """The config would ask for tables or groups that the shop does not have."""
+    config = Config.from_dict(get_config("rehearsal").to_dict())
+    assert config.knowledge.group_column == "category" and config.train.epoch_steps == 200
+    with pytest.raises(UserError, match="expected 100k, 10m or rehearsal"):
+        get_config("1m")

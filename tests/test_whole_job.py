@@ -1,0 +1,133 @@
+"""Hours and dollars of a whole job: the constants against the records that they are from, sums by hand, and what is not known."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from benchmarks.record import RESULTS
+from benchmarks.rehearsal_data import Sizes as ShopSizes
+from grasp_jax.config import Config
+from grasp_jax.parallel import rates
+from grasp_jax.parallel.plan import DEVICES, Layout, step_seconds, total_seconds
+from grasp_jax.planning import Sizes, plan_lines, workload
+from grasp_jax.whole_job import ENDPOINT, Job, dollars, stages
+
+
+def record(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def measured() -> dict[str, float]:
+    """Each constant of `rates`, from its record."""
+    reading, rehearsal = record("reading-cpu"), record("rehearsal-cpu")["runs"][-1]
+    rows = reading["sizes"]["interactions"]
+    steps = {name: own["cpu_seconds"] for name, own in reading["preparation"]["steps"].items()}
+    questions = ("stored negatives", "packed questions", "seen pairs")
+    packed = [s for name, s in steps.items() if name not in (*questions, "read and build")]
+    bank = {stage["name"]: stage["seconds"] for stage in record("bank-cpu")["stages"]}
+    exact = next(way for way in record("retrieval-gpu")["ways"] if way["rows"] > 10**6)
+    sampled = {row["model"]: row for row in record("evaluation-cpu")["sampled"]}
+    models = {row["model"]: row for row in record("profile-industry-gpu")["models"]}
+    stage = {name: own["cpu_seconds"] for name, own in rehearsal["stages"].items()}
+    shop = ShopSizes(rehearsal["users"])
+    texts = shop.users + shop.items
+    pairs = shop.users**2 / shop.segments + shop.items**2 / shop.categories
+    string_ids = reading["reading"]["strings.csv"]["steps"]["read and build"]
+    return {
+        "READ": string_ids["cpu_seconds"] / rows,
+        "PACK": sum(packed) / rows,
+        "ASK": sum(steps[name] for name in questions) / 100_000,
+        "ENCODE": (stage["encode"] - stage["read"]) / texts,
+        "GROUPED": (stage["neighbours"] - stage["read"]) / pairs,
+        "EXACT_GPU": exact["search_seconds"] / (exact["queries"] * exact["rows"] * 1536),
+        "SCANN": bank["index built and saved"] / 1e6 + bank["index searched, 125 leaves"] / 1e4,
+        "VALIDATION_GATED": sampled["grasp-sasrec"]["share_of_epoch"],
+        "VALIDATION": sampled["plain-sasrec"]["share_of_epoch"],
+        "REPRESENT": 1 / record("representations-cpu")["first_day"]["users_per_second"],
+        "STEP_GRASP": models["grasp-sasrec"]["seconds_per_step"],
+        "STEP_PLAIN": models["plain-sasrec"]["seconds_per_step"],
+    }
+
+
+def test_rates_are_those_of_the_records() -> None:
+    """A benchmark would be run again, and plans go on with the old figure."""
+    own = {name: rate for name, rate in vars(rates).items() if isinstance(rate, rates.Rate)}
+    found = measured()
+    assert own.keys() == found.keys()
+    for name, rate in own.items():
+        assert rate.seconds == pytest.approx(found[name], rel=0.01), name
+        assert (RESULTS / f"{rate.record}.json").exists()
+
+
+def job_of(changes: dict[str, Any], width: int = 64, method: str = "grasp") -> Job:
+    shop = {"data.source": "synthetic", "data.synthetic.num_users": 5000}
+    config = Config().with_fields({**shop, **changes})
+    sizes = Sizes(config.data, config.knowledge)
+    work = workload(config, sizes, width, method, 1)
+    trained = int((sizes.training > 1).sum())
+    layout, device = Layout(1, 1), DEVICES["H100"]
+    return Job(config, work, layout, device, trained, sizes.tested, sizes.group_pairs)
+
+
+def test_seconds_by_hand() -> None:
+    """An hour would be counted of the wrong number of rows or steps."""
+    job = job_of({"train.max_epochs": 3, "train.epoch_steps": 7, "eval.select": "sampled100"})
+    found = {stage.name: stage for stage in stages(job)}
+    step = total_seconds(step_seconds(job.work, job.layout, job.device))
+    assert found["read"].seconds == pytest.approx(job.work.interactions * rates.READ.seconds / 2)
+    assert found["an epoch"].seconds == pytest.approx(7 * step)
+    assert found["all epochs"].seconds == pytest.approx(21 * step)
+    steps = math.ceil(job.trained / 128)
+    asked = rates.VALIDATION_GATED.seconds * steps * step * 5000 / job.trained
+    assert found["validation"].seconds == pytest.approx(3 * asked)
+    exact = 1500.0**2 * 64 * rates.EXACT_GPU.seconds
+    assert found["neighbours of items"].seconds == pytest.approx(exact)
+    more = {stage.name: stage for stage in stages(job_of({"model.mlp": ()}))}
+    assert (more["answers for all users"].seconds or 0) < (
+        found["answers for all users"].seconds or 0
+    )
+
+
+def test_a_language_model_costs_requests_and_tokens() -> None:
+    """A bill would come that no plan has shown, or a limit of the endpoint be passed over."""
+    asked = {"knowledge.describer": "openai", "plan.prompt_tokens": 200}
+    prices = {"knowledge.describe.price_prompt": 0.15, "knowledge.describe.price_answer": 0.6}
+    free = {stage.name: stage for stage in stages(job_of(asked))}["describe"]
+    assert free.tokens_price is None and free.on == ENDPOINT
+    assert free.seconds == pytest.approx(6500 * 2 / 32)
+    job = job_of({**asked, **prices, "knowledge.describe.requests_per_minute": 60})
+    bound = {stage.name: stage for stage in stages(job)}["describe"]
+    assert bound.seconds == pytest.approx(6500) and "requests_per_minute=60" in bound.how
+    assert bound.tokens_price == pytest.approx(6500 * (200 * 0.15 + 300 * 0.6) / 1e6)
+    assert dollars(bound, job.config.plan) == bound.tokens_price
+
+
+def test_what_is_not_known_is_said() -> None:
+    """An encoder, or groups, that nobody has measured would be counted as free."""
+    unknown = {"knowledge.encoder": "sentence_transformers", "knowledge.user_group_column": "town"}
+    found = {stage.name: stage for stage in stages(job_of(unknown))}
+    assert found["encode"].seconds is None and "texts_per_second" in found["encode"].how
+    assert found["neighbours of users"].seconds is None
+    given = {
+        stage.name: stage for stage in stages(job_of({**unknown, "plan.texts_per_second": 50.0}))
+    }
+    assert given["encode"].seconds == pytest.approx(6500 / 50)
+
+
+def test_dollars_of_a_job_are_printed() -> None:
+    """A price would be asked for and not used, or sums printed that lack an hour which has no price."""
+    config = job_of(
+        {"plan.device_price": 4.0, "knowledge.encoder": "file", "train.max_epochs": 2}
+    ).config
+    lines = plan_lines(config, 64)
+    total = next(line for line in lines if line.startswith("all of it")).split()
+    job = job_of({"plan.device_price": 4.0, "knowledge.encoder": "file", "train.max_epochs": 2})
+    each = [dollars(stage, job.config.plan) for stage in stages(job) if stage.name != "an epoch"]
+    assert float(total[-1]) == pytest.approx(sum(cost or 0 for cost in each), abs=0.01)
+    assert any("give config.plan.host_price" in line for line in lines)
+    unpriced = plan_lines(job_of({}).config, 64)
+    assert any("config.plan.device_price and config.plan.host_price" in line for line in unpriced)
+    assert not any("dollars" in line for line in unpriced if line.startswith("all of it"))
