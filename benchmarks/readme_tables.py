@@ -8,7 +8,7 @@ import pathlib
 import textwrap
 from typing import Any
 
-from benchmarks import results_words
+from benchmarks import rehearsal_table, results_words
 from benchmarks.reading import show as show_reading
 from benchmarks.record import machine_line
 from configs import sweep
@@ -57,6 +57,10 @@ def main() -> None:
         _between_markers(KNOWLEDGE, "describe", _describing(record))
     if (path := RESULTS / "reading-cpu.json").exists():
         _between_markers(SCALING, "reading", _reading(json.loads(path.read_text())))
+    if (path := RESULTS / "rehearsal-cpu.json").exists():
+        _between_markers(
+            SCALING, "rehearsal", rehearsal_table.markdown(json.loads(path.read_text()))
+        )
     write_text(PAGE, results_page())
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 from benchmarks.arguments import parser_of
 from benchmarks.record import RESULTS, Contention, run, save, table
-from benchmarks.rehearsal_data import USERS, Sizes
+from benchmarks.rehearsal_data import Sizes
+from benchmarks.rehearsal_table import STAGES, show
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 
@@ -30,15 +31,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
 SLICE = 0.05  # seconds between two looks at a stage that is to be killed
 ANSWERING = "grasp_plus"  # the one of the config's methods whose scores are dot products
-STAGES = {
-    "write": "log and tables written",
-    "read": "read and split",
-    "encode": "texts written and encoded",
-    "neighbours": "neighbours by groups, bank finished",
-    "train": "200 steps of two models, validated",
-    "answer": "answers",
-    "fingerprint": "everything read again",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,51 +206,6 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
         )
     times = {name: own["killed"] for name, own in killed["stages"].items() if own["killed"]}
     return whole | {"killed": times}
-
-
-def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each stage at each size, and what a straight line or a product makes of 10 million users."""
-    header = ["stage"]
-    for own in runs:
-        header += [f"{own['users']:,} users: processor s", "peak, MiB"]
-    carried = len(runs) > 1
-    header += ["carried over to 10 million: processor s", "peak, MiB"] if carried else []
-    body = []
-    for stage, what in STAGES.items():
-        costs = [own["stages"][stage] for own in runs]
-        line = [what]
-        for cost in costs:
-            line += [f"{cost['cpu_seconds']:,.1f}", f"{cost['peak_bytes'] / 2**20:,.0f}"]
-        if carried:
-            seconds, peak = carried_over(stage, runs)
-            line += [f"{seconds:,.0f}", f"{peak / 2**20:,.0f}"]
-        body.append(line)
-    sums = ["all of it"]
-    for own in runs:
-        costs = list(own["stages"].values())
-        total, most = sum(c["cpu_seconds"] for c in costs), max(c["peak_bytes"] for c in costs)
-        sums += [f"{total:,.1f}", f"{most / 2**20:,.0f}"]
-    if carried:
-        found = [carried_over(stage, runs) for stage in STAGES]
-        sums += [f"{sum(s for s, _ in found):,.0f}", f"{max(p for _, p in found) / 2**20:,.0f}"]
-    return header, [*body, sums]
-
-
-def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Processor seconds and peak at 10 million users, by the line through the two largest sizes.
-
-    Every stage grows with the users but for two: answers, with users x items; and training, whose steps are of one size.
-    """
-    small, large = sorted(runs, key=lambda own: own["users"])[-2:]
-    power = 2 if stage == "answer" else 1
-    x0, x1, x = (own**power for own in (small["users"], large["users"], USERS))
-    found = []
-    for key in ("cpu_seconds", "peak_bytes"):
-        y0, y1 = small["stages"][stage][key], large["stages"][stage][key]
-        if key == "peak_bytes":
-            x0, x1, x = small["users"], large["users"], USERS
-        found.append(max(y1, y1 + (y1 - y0) / (x1 - x0) * (x - x1)))
-    return found[0], found[1]
 
 
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:

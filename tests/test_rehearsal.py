@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from benchmarks import rehearsal
+from benchmarks import rehearsal, rehearsal_table
 from benchmarks.rehearsal_data import Sizes, item_ids, user_ids, write_shop
 from configs.industry import get_config
 from grasp_jax.config import Config
@@ -77,9 +77,9 @@ def test_a_folder_is_of_one_size(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
 
 def test_moments_are_drawn_from_all_the_time() -> None:
     """Kills would fall into one stage, or beyond its end."""
-    took = {name: {"wall_seconds": 1.0 + 9 * (name == "train")} for name in rehearsal.STAGES}
+    took = {name: {"wall_seconds": 1.0 + 9 * (name == "train")} for name in rehearsal_table.STAGES}
     kills = rehearsal.kills_at_random(took, 400, 0)
-    assert sum(map(len, kills.values())) == 400 and kills.keys() == rehearsal.STAGES.keys()
+    assert sum(map(len, kills.values())) == 400 and kills.keys() == rehearsal_table.STAGES.keys()
     assert all(0 <= t <= took[name]["wall_seconds"] for name, own in kills.items() for t in own)
     assert len(kills["train"]) > 150
 
@@ -94,14 +94,14 @@ def test_two_sizes_are_carried_over() -> None:
                     "cpu_seconds": 2 + (1e-12 * users**2 if name == "answer" else 1e-5 * users),
                     "peak_bytes": 100 + users,
                 }
-                for name in rehearsal.STAGES
+                for name in rehearsal_table.STAGES
             },
         }
         for users in (100_000, 1_000_000)
     ]
-    assert rehearsal.carried_over("read", runs) == pytest.approx((102, 100 + 10**7))
-    assert rehearsal.carried_over("answer", runs) == pytest.approx((102, 100 + 10**7))
-    header, body = rehearsal.show(runs)
+    assert rehearsal_table.carried_over("read", runs) == pytest.approx((102, 100 + 10**7))
+    assert rehearsal_table.carried_over("answer", runs) == pytest.approx((102, 100 + 10**7))
+    header, body = rehearsal_table.show(runs)
     assert all(len(line) == len(header) for line in body)
 
 
