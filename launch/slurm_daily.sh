@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The whole daily job on a SLURM cluster, from a login node and the repository's root: prepare, train, refit, represent, export.
+#
+#     TRAIN="--nodes=4 --gpus-per-node=8 --time=08:00:00" ONE="--nodes=1 --gpus-per-node=1 --time=04:00:00" \
+#         launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02 [--since=/shared/runs/2026-03-01]
+#
+# Submits launch/slurm.sh once for each step; a step begins when the one before it has ended well, and what comes after a step that failed is
+# cancelled. TRAIN are sbatch's options of training and refit, ONE those of the other steps, which take one process. With --since, the
+# workdir of the day before, only new and changed texts are encoded (of an encoder that reads texts), and training goes on from that day's
+# models. Steps that were done are found done: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
+set -euo pipefail
+
+workdir="" since="" flags=()
+for argument in "$@"; do
+    case "$argument" in
+        --workdir=*) workdir="${argument#*=}" ;;
+        --since=*) since="${argument#*=}" ;;
+        --mode=*)
+            echo "error: $argument; expected none, for every step has its own mode" >&2
+            exit 2
+            ;;
+        *) flags+=("$argument") ;;
+    esac
+done
+if [[ -z "$workdir" ]]; then
+    echo "error: --workdir is needed, a folder that all nodes see, as in launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02" >&2
+    exit 2
+fi
+
+before=""
+# submit NAME OPTIONS FLAG...: after the step before; OPTIONS are words of sbatch.
+submit() {
+    local name="$1" options="$2"
+    shift 2
+    local command=(sbatch --parsable "--job-name=grasp_jax-$name" "--output=slurm-%j-$name.out")
+    # shellcheck disable=SC2206 # options are words
+    command+=($options)
+    if [[ -n "$before" ]]; then
+        command+=("--dependency=afterok:$before" --kill-on-invalid-dep=yes)
+    fi
+    command+=(launch/slurm.sh "$@")
+    if [[ -n "${DRY_RUN:-}" ]]; then
+        printf '%q ' "${command[@]}"
+        echo
+        before="$name"
+        return
+    fi
+    before="$("${command[@]}")"
+    before="${before%%;*}" # of a cluster with several SLURMs: JOB;CLUSTER
+    echo "$name: job $before"
+}
+
+one="${ONE:---nodes=1}" train="${TRAIN:---nodes=1}"
+go_on=()
+if [[ -n "$since" ]]; then
+    go_on=("--config.knowledge.since=$since" "--config.train.start_from=$since")
+fi
+alone=(--config.mesh.data=1 --config.mesh.table=1) # one process with one device, whatever training has
+own=("${flags[@]+"${flags[@]}"}" "${go_on[@]+"${go_on[@]}"}" "--workdir=$workdir")
+submit prepare "$one" --mode=prepare "${own[@]}" "${alone[@]}"
+submit train "$train" --mode=train "${own[@]}"
+submit refit "$train" --mode=refit "${own[@]}"
+submit represent "$one" --mode=represent "--workdir=$workdir/refit" "${alone[@]}"
+submit export "$one" --mode=export "--workdir=$workdir/refit" "${alone[@]}"
