@@ -31,6 +31,7 @@ from grasp_jax.parallel.plan import (
     total_bytes,
     total_seconds,
 )
+from grasp_jax.training.losses import SHARED
 from grasp_jax.whole_job import ONE_EPOCH, Job, dollars, stages
 
 PLANNED = (
@@ -136,6 +137,11 @@ def plan_lines(config: Config, width: int) -> list[str]:
     for method in names(config.model.method):
         if method not in PLANNED:
             lines += ["", f"{method}: not planned; expected one of {', '.join(PLANNED)}"]
+            continue
+        loss = METHODS[method].loss_of(config.for_method(method))
+        if loss in SHARED:
+            why = f"not planned with the loss {loss!r}, whose negatives a batch shares"
+            lines += ["", f"{method}: {why}; expected bce or ce"]
             continue
         work = workload(config, sizes, width, method, own.devices)
         smallest = smallest_layout(work, device)

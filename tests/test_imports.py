@@ -18,10 +18,10 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("knowledge",),
     ("setup",),  # reads data and texts as a run will, to write a config
     ("models",),
-    ("config_checks", "planning", "workdir"),
+    ("config_checks", "whole_job", "workdir"),
     ("evaluation",),
     ("training",),
-    ("sizes", "serving", "report"),
+    ("sizes", "planning", "serving", "report"),
     ("knowledge.audit",),  # a report on texts
     ("run",),
     ("opening",),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.scaling_compiled import write_data
+from benchmarks.scaling_compiled import compiled_step, config_of, write_data
 from grasp_jax.config import Config
 from grasp_jax.parallel.communication import collectives
 from grasp_jax.parallel.exchange import slots
@@ -23,7 +23,9 @@ from grasp_jax.parallel.plan import (
     table_bytes,
     total_bytes,
 )
-from grasp_jax.planning import Sizes, device_of, plan_lines
+from grasp_jax.planning import Sizes, device_of, plan_lines, workload
+from grasp_jax.run import open_run, prepare
+from grasp_jax.trial import make_trial
 from tests.command_line import ROOT, one_line_error, run
 
 WORK = Workload(
@@ -145,6 +147,24 @@ def test_plan_is_near_what_is_compiled(layout: str, tmp_path: pathlib.Path) -> N
         assert row["sent"]["other"] == 0.0
 
 
+def test_cross_entropy_as_compiled(tmp_path: pathlib.Path) -> None:
+    """sasrec_ce would be planned with bytes or operations that its step does not have; XLA says which it has."""
+    write_data(tmp_path / "data", 300, 900, 8)
+    config = config_of(tmp_path, Layout(1, 1), 64).with_fields({"model.method": "sasrec_ce"})
+    trial = make_trial(prepare(open_run(config, tmp_path / "runs")), "sasrec_ce", "sasrec")
+    compiled, layout = compiled_step(trial), Layout(1, 1)
+    memory, work = (
+        compiled.memory_analysis(),
+        workload(config, Sizes(config.data), 8, "sasrec_ce", 1),
+    )
+    held = table_bytes(work, layout)
+    planned = sum(held.values()) - held["validation"] - held["parameters"] / 4
+    planned += sum(step_bytes(work, layout).values())
+    found = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    assert planned == pytest.approx(found, rel=0.15)
+    assert step_flops(work, layout) == pytest.approx(compiled.cost_analysis()["flops"], rel=0.15)
+
+
 def test_a_plan_is_printed_without_a_workdir() -> None:
     """The planner would want data or a device, or plan with numbers that nobody gave."""
     result = run(
@@ -191,3 +211,5 @@ def test_lines_of_a_plan() -> None:
         line.startswith("llm_esr: not planned; expected one of plain, grasp") for line in lines
     )
     assert Sizes(config.data).evaluated == 500
+    shared = plan_lines(config.with_fields({"model.method": "plain", "train.loss": "softmax"}), 64)
+    assert any(line.startswith("plain: not planned with the loss 'softmax'") for line in shared)
