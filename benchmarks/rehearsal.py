@@ -224,7 +224,10 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = parser_of("rehearsal", __doc__)
     parser.add_argument(
-        "--folder", type=pathlib.Path, required=True, help="for all files; 9 GB at 1 million users"
+        "--folder",
+        type=pathlib.Path,
+        required=True,
+        help="for all files; 0.8 GB at 1 million users",
     )
     parser.add_argument(
         "--users", type=int, help="N; all else is in proportion (100,000; 2,000 with --quick)"
