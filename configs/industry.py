@@ -65,17 +65,15 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
     config.data.name = "rehearsal"
     config.data.tail_user_below = config.data.tail_item_below = 0
     config.data.max_length = 20
-    config.data.items_file, config.data.users_file = "items.parquet", "users.parquet"
     config.data.synthetic.num_users = 10_000_000
     config.data.synthetic.bytes_per_row = 2 * 32 * 2
     config.knowledge.encoder = "lsa"
     config.knowledge.width = 32
     config.knowledge.item_template = "titled_item"
-    config.knowledge.group_column, config.knowledge.user_group_column = "category", "segment"
-    config.by_source = {
-        "synthetic": {
-            "data": {"items_file": "", "users_file": ""},
-            "knowledge": {"group_column": "", "user_group_column": ""},
+    config.by_source = {  # the synthetic shop, which a plan counts with, has no groups
+        "files": {
+            "data": {"items_file": "items.parquet", "users_file": "users.parquet"},
+            "knowledge": {"group_column": "category", "user_group_column": "segment"},
         }
     }
     config.model.method = "grasp,grasp_plus"

@@ -211,7 +211,7 @@ def _price_lines(job: Job) -> list[str]:
 
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
-    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3f}"
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.4f}"
 
 
 def _dollars(cost: float | None) -> str:

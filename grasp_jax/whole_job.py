@@ -24,6 +24,7 @@ HOST, DEVICES, ENDPOINT = "host", "devices", "endpoint"
 ONE_EPOCH = "an epoch"
 CORES = 2  # of the host that processor seconds are shared out to
 SCORE_PASSES = 4  # of a block of scores through a device's memory: written, masked, compared twice
+MEASURED_WIDTH = 1536  # E of `rates.EXACT_GPU`
 MEASURED_ENCODERS = ("lsa", "tfidf_projection")
 
 
@@ -168,7 +169,9 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         how = f"{_source(rates.GROUPED, pairs)} at E=32; with E in proportion"
         return Stage(name, work, seconds, HOST, how)
     if own.retrieval == "exact":
-        cost = float(rows) ** 2 * width
+        cost = float(rows) ** 2 * max(
+            width, MEASURED_WIDTH
+        )  # narrow rows wait for the best of them
         how = f"{_source(rates.EXACT_GPU, cost)}, which waits for the host; assumed the same on one of these devices"
         work = f"{rows:,} x {rows:,} rows"
         return Stage(name, work, cost * rates.EXACT_GPU.seconds, DEVICES, how, devices=1)

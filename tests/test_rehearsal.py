@@ -10,7 +10,7 @@ import pytest
 from benchmarks import rehearsal, rehearsal_table
 from benchmarks.rehearsal_data import Sizes, item_ids, user_ids, write_shop
 from configs.industry import get_config
-from grasp_jax.config import Config
+from grasp_jax.config import Config, resolve_source
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
 
@@ -108,6 +108,10 @@ def test_two_sizes_are_carried_over() -> None:
 def test_the_variant_reads_what_is_written() -> None:
     """The config would ask for tables or groups that the shop does not have."""
     config = Config.from_dict(get_config("rehearsal").to_dict())
-    assert config.knowledge.group_column == "category" and config.train.epoch_steps == 200
+    of_files = resolve_source(config.with_fields({"data.path": "shop"}))
+    groups = of_files.knowledge.group_column, of_files.knowledge.user_group_column
+    assert groups == ("category", "segment") and of_files.train.epoch_steps == 200
+    shop = resolve_source(config)  # what --mode=plan counts
+    assert shop.data.source == "synthetic" and not shop.knowledge.user_group_column
     with pytest.raises(UserError, match="expected 100k, 10m or rehearsal"):
         get_config("1m")

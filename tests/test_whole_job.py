@@ -83,7 +83,7 @@ def test_seconds_by_hand() -> None:
     steps = math.ceil(job.trained / 128)
     asked = rates.VALIDATION_GATED.seconds * steps * step * 5000 / job.trained
     assert found["validation"].seconds == pytest.approx(3 * asked)
-    exact = 1500.0**2 * 64 * rates.EXACT_GPU.seconds
+    exact = 1500.0**2 * 1536 * rates.EXACT_GPU.seconds
     assert found["neighbours of items"].seconds == pytest.approx(exact)
     more = {stage.name: stage for stage in stages(job_of({"model.mlp": ()}))}
     assert (more["answers for all users"].seconds or 0) < (
