@@ -48,20 +48,26 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
 
 
 def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Processor seconds and peak at 10 million users, by the line through the two largest sizes.
+    """Processor seconds and peak at 10 million users, by the straight line through the two largest sizes.
 
-    Every stage grows with the users but for two: answers, with users x items; and training, whose steps are of one size.
+    Of answers only reading lies on a line; what is left of their seconds grows with users x items.
     """
     small, large = sorted(runs, key=lambda own: own["users"])[-2:]
-    power = 2 if stage == TIMES_ITEMS else 1
-    x0, x1, x = (own**power for own in (small["users"], large["users"], USERS))
-    found = []
-    for key in ("cpu_seconds", "peak_bytes"):
-        y0, y1 = small["stages"][stage][key], large["stages"][stage][key]
-        if key == "peak_bytes":
-            x0, x1, x = small["users"], large["users"], USERS
-        found.append(max(y1, y1 + (y1 - y0) / (x1 - x0) * (x - x1)))
-    return found[0], found[1]
+    users = small["users"], large["users"]
+
+    def line(key: str, of: str) -> float:
+        y0, y1 = small["stages"][of][key], large["stages"][of][key]
+        return max(float(y1), y1 + (y1 - y0) / (users[1] - users[0]) * (USERS - users[1]))
+
+    peak = line("peak_bytes", stage)
+    if stage != TIMES_ITEMS:
+        return line("cpu_seconds", stage), peak
+    y0, y1 = (
+        own["stages"][stage]["cpu_seconds"] - own["stages"]["read"]["cpu_seconds"]
+        for own in (small, large)
+    )
+    slope = (y1 - y0) / (users[1] ** 2 - users[0] ** 2)
+    return line("cpu_seconds", "read") + y1 + slope * (USERS**2 - users[1] ** 2), peak
 
 
 def markdown(record: Mapping[str, Any]) -> str:
