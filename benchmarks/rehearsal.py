@@ -29,6 +29,7 @@ from grasp_jax.machine import machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
+SOON = 1.0  # seconds into a stage, of a kill for which the one before was too fast
 SLICE = 0.05  # seconds between two looks at a stage that is to be killed
 ANSWERING = "grasp_plus"  # the one of the config's methods whose scores are dot products
 
@@ -113,13 +114,13 @@ def rehearse(
     for stage in STAGES:
         if stage in state["stages"]:
             continue
-        due = [*late, *(kills or {}).get(stage, ())]
+        due = [*[SOON] * len(late), *(kills or {}).get(stage, ())]
         cost, late = _run_stage(stage, folder, sizes, due)
         state["stages"][stage] = dataclasses.asdict(cost)
         save(path, state)
         print(_line(stage, cost), flush=True)
     if late:
-        raise UserError(f"--kill-at-random: {len(late)} kills came after the end; use more --users")
+        print(f"{len(late)} kills came after the end")
     facts = json.loads((folder / "read.json").read_text())
     return {**state, "read": facts, "fingerprint": json.loads((folder / FOUND).read_text())}
 
@@ -249,9 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder, sizes = given.folder.resolve(), Sizes(given.users)
     if given.kill_at_random:
         found = both(folder, sizes, given.kill_at_random, given.seed)
-        print(
-            f"killed {given.kill_at_random} times, {found['killed']}, and ended with the same fingerprint"
-        )
+        times = sum(found["killed"].values())
+        print(f"killed {times} times, {found['killed']}, and ended with the same fingerprint")
     else:
         found = rehearse(folder, sizes)
     print(f"fingerprint: {found['fingerprint']['all']}")

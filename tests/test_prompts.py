@@ -289,7 +289,7 @@ def test_last_two_items_do_not_reach_the_encoder(
 
     @contextlib.contextmanager
     def spy(self: LsaEncoder, texts: dict[str, list[str]]) -> Iterator[None]:
-        seen.append((texts["items"], texts["users"]))
+        seen.append((list(texts["items"]), list(texts["users"])))
         yield
 
     monkeypatch.setattr(LsaEncoder, "session", spy)
