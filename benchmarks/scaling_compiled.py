@@ -19,7 +19,6 @@ from grasp_jax.parallel.communication import Collective, collectives
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.plan import (
     Layout,
-    Workload,
     sent_bytes,
     step_bytes,
     step_flops,
@@ -35,6 +34,7 @@ from grasp_jax.trial import Trial, make_trial
 
 METHOD, BACKBONE = "grasp", "sasrec"
 ITEM_TABLES = ("items", "items_similar")
+PURPOSES = ("item rows", "logits", "gradients", "users' rows")
 
 
 def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None:
@@ -69,35 +69,23 @@ def compiled_step(trial: Trial) -> Any:
     """One step of the training loop, compiled."""
     data = trial.data
     epoch = make_epoch(data, trial.replicas, 0)
-    _, slots, query_rows = next(
+    _, slots, asked = next(
         dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1)
     )
     replicas = per_replica(trial.replicas, lambda tree: everywhere(data.mesh, tree))
     state = initial_snapshot(trial.model, trial.replicas, data).state
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
     number = everywhere(data.mesh, np.int32(0))
-    return steps.lower(
-        state, data.device, data.tables, slots, replicas, number, query_rows
-    ).compile()
+    return steps.lower(state, data.device, data.tables, slots, replicas, number, asked).compile()
 
 
 def purpose(one: Collective) -> str:
     """What an instruction is for, in the words of `plan.sent_bytes`."""
+    if "users_rows" in one.name:
+        return "users' rows"
     if one.kind == "all-to-all":
         return "item rows" if "item_features" in one.name else "logits"
-    return "gradients and users' rows" if one.kind in ("all-reduce", "all-gather") else "other"
-
-
-def planned_sent(work: Workload, layout: Layout) -> dict[str, float]:
-    """`sent_bytes` by `purpose`."""
-    sent = sent_bytes(work, layout)
-    together = sent["gradients"] + sent["users' rows"]
-    return {
-        "item rows": sent["item rows"],
-        "logits": sent["logits"],
-        "gradients and users' rows": together,
-        "other": 0.0,
-    }
+    return "gradients" if one.kind in ("all-reduce", "all-gather") else "other"
 
 
 def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
@@ -107,7 +95,7 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     trial, mesh = make_trial(prepared, METHOD, BACKBONE), prepared.mesh
     compiled = compiled_step(trial)
     memory = compiled.memory_analysis()
-    sent = {name: 0.0 for name in ("item rows", "logits", "gradients and users' rows", "other")}
+    sent = dict.fromkeys((*PURPOSES, "other"), 0.0)
     for one in collectives(compiled.as_text(), mesh.size):
         sent[purpose(one)] += one.sent
     work = workload(config, Sizes(config.data), prepared.width, METHOD, mesh.size)
@@ -132,7 +120,7 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
         "flops": compiled.cost_analysis()["flops"],
         "planned_flops": step_flops(work, layout),
         "sent": sent,
-        "planned_sent": planned_sent(work, layout),
+        "planned_sent": sent_bytes(work, layout) | {"other": 0.0},
     }
 
 

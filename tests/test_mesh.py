@@ -15,6 +15,7 @@ TRIALS = ("plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host")
 MORE = (  # test_cross_entropy.py and test_rows.py see the sum over a divided catalogue, and the tables, at a smaller price
     *TRIALS[:1],
     "plain-sasrec-ce:2x4:device",
+    "grasp-bert4rec:4x2:sharded",
     "llm_esr-bert4rec:1x4:device",
     "grasp_plus-bert4rec-ce:2x2:device",
 )

@@ -10,7 +10,8 @@ import numpy as np
 from grasp_jax.data.packing import MASK_SLOT
 from grasp_jax.models.batch import PackedBatch, Tables
 from grasp_jax.models.gates import pair_logits
-from grasp_jax.parallel.mesh import on_host, repeated
+from grasp_jax.parallel.mesh import on_host
+from grasp_jax.parallel.pairs import AskedRows, asked_of_tables, from_pairs
 from grasp_jax.parallel.rows import HostRows, ShardedRows, from_rows
 
 LOGIT_BLOCK = 4096
@@ -92,27 +93,47 @@ def with_query_rows(
     ).astype(np.int32)
 
 
+class AskedUsers(NamedTuple):
+    """Whose query rows a step asks for, where these are not on every device.
+
+    Attributes:
+      users: [B] int32 users of the batch, ascending; N where there are no more.
+      rows: [B', E] rows of each query table, B' a multiple of the devices, where they come from the host; those of any user where there
+        are no more. None: they are on the devices.
+    """
+
+    users: jax.Array
+    rows: Mapping[str, jax.Array] | None
+
+
 def with_batch_queries(
-    tables: Tables, batch: PackedBatch, num_users: int, rows: Mapping[str, jax.Array] | None
+    tables: Tables, batch: PackedBatch, asked: AskedUsers | None, everywhere: bool
 ) -> tuple[Tables, PackedBatch]:
     """`with_query_rows` of a batch, within a step: rows of its users, where query tables are not on every device.
 
     Args:
-      num_users: B.
-      rows: [B, E] query rows of the batch's users in ascending order, where the tables are on the host.
+      tables, batch: of the step; queries are users.
+      asked: whose rows; None where query tables are on every device.
+      everywhere: whether every device needs the rows of all users.
     """
-    if not isinstance(tables.get("users"), ShardedRows | HostRows):
+    if not isinstance(users := tables.get("users"), ShardedRows | HostRows):
         return tables, batch
-    none = np.iinfo(np.int32).max
-    users = jnp.unique(
-        jnp.where(batch.segments >= 0, batch.segments, none), size=num_users, fill_value=none
+    assert asked is not None
+    if asked.rows is None:
+        found = asked_of_tables(tuple(tables[name] for name in QUERY_TABLES), asked.users)
+    else:
+        rows = tuple(asked.rows[name] for name in QUERY_TABLES)
+        found = AskedRows(rows, None, users.shape[0], users.mesh)
+    known: Tables = (
+        dict(zip(QUERY_TABLES, found.everywhere(), strict=True))
+        if everywhere or users.mesh.size == 1
+        else dict.fromkeys(QUERY_TABLES, found)
     )
-    if rows is None:
-        known = jnp.where(users == none, 0, users)
-        rows = {name: tables[name][known] for name in QUERY_TABLES}
-    rows = {name: repeated(tables[name].mesh, own) for name, own in rows.items()}
-    return {**tables, **rows}, batch._replace(
-        queries=jnp.minimum(jnp.searchsorted(users, batch.queries), num_users - 1)
+    count = asked.users.size
+    places = jnp.minimum(jnp.searchsorted(asked.users, batch.queries), count - 1)
+    nobody = jnp.arange(batch.queries.size).reshape(batch.queries.shape) % count  # not one for all
+    return {**tables, **known}, batch._replace(
+        queries=jnp.where(batch.segments >= 0, places, nobody).astype(jnp.int32)
     )
 
 
@@ -153,11 +174,11 @@ def logits_of(tables: Tables, users: jax.Array, items: jax.Array) -> jax.Array:
     users, items = jnp.broadcast_arrays(users, items)
     queries = tables["users"], tables["users_similar"]
     if isinstance(tables["users"], ShardedRows):
-        asked = users.ravel()
-        queries, users = (
-            (tables["users"][asked], tables["users_similar"][asked]),
-            jnp.arange(users.size).reshape(users.shape),
-        )
+        asked = asked_of_tables(queries, users.ravel())
+        places = jnp.arange(users.size, dtype=jnp.int32).reshape(users.shape)
+        return from_pairs(pair_logits, asked, _item_tables(tables), places, items)
+    if isinstance(tables["users"], AskedRows):
+        return from_pairs(pair_logits, tables["users"], _item_tables(tables), users, items)
 
     def of_pairs(
         queries: tuple[jax.Array, jax.Array],

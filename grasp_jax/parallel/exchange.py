@@ -31,6 +31,29 @@ def slots(num_ids: int, devices: int, table: int) -> int:
     return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
 
 
+def by_owner(owner: jax.Array, shares: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[K] owners, of which those of `shares` own -> order [K] by owner, and the first place in it [shares] and number [shares] of each."""
+    order = jnp.argsort(owner)
+    counts = (owner[:, None] == jnp.arange(shares)).sum(axis=0)
+    return order, jnp.cumsum(counts) - counts, counts
+
+
+def ranks(owner: jax.Array, order: jax.Array, begin: jax.Array) -> jax.Array:
+    """[K] place of each among those of its owner, of the results of `by_owner`."""
+    within = jnp.arange(owner.size) - begin[jnp.minimum(owner, begin.size - 1)[order]]
+    return jnp.zeros_like(owner).at[order].set(within, unique_indices=True)
+
+
+def in_slots(
+    order: jax.Array, begin: jax.Array, counts: jax.Array, first: jax.Array, room: int
+) -> tuple[jax.Array, jax.Array]:
+    """Who fills slots [shares * room], `room` for each owner and from its `first` on; and whether there is one."""
+    within = first + jnp.arange(room)
+    there = within < counts[:, None]
+    place = jnp.where(there, begin[:, None] + within, 0)
+    return order[place].ravel(), there.ravel()
+
+
 def exchange(compute: Compute, mesh: Mesh, room: int) -> Compute:
     """The function of (operands, rows, ids [T], *sides [T]) -> [T, ...], with a gradient by the operands alone.
 
@@ -93,20 +116,9 @@ class _Device:
 
     def sorted_by_owner(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Order of ids by owner; first place and number of each owner's; exchanges that the fullest device needs."""
-        owner = ids % self.shares
-        order = jnp.argsort(owner)
-        counts = (owner[:, None] == jnp.arange(self.shares)).sum(axis=0)
+        order, begin, counts = by_owner(ids % self.shares, self.shares)
         exchanges = jax.lax.pmax((counts.max() + self.room - 1) // self.room, ALL)
-        return order, jnp.cumsum(counts) - counts, counts, exchanges
-
-    def sent(
-        self, order: jax.Array, begin: jax.Array, counts: jax.Array, k: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Of exchange k: place of the id in each slot [n * room], and whether there is one."""
-        within = k * self.room + jnp.arange(self.room)
-        there = within < counts[:, None]
-        place = jnp.where(there, begin[:, None] + within, 0)
-        return order[place].ravel(), there.ravel()
+        return order, begin, counts, exchanges
 
     def answered(
         self, rows: Rows, ids: jax.Array, sides: tuple[jax.Array, ...], chosen: jax.Array
@@ -120,15 +132,11 @@ class _Device:
         room = self.room
         order, begin, counts, exchanges = self.sorted_by_owner(ids)
         owner = ids % self.shares
-        rank = (
-            jnp.zeros_like(ids)
-            .at[order]
-            .set(jnp.arange(ids.size) - begin[owner[order]], unique_indices=True)
-        )
+        rank = ranks(owner, order, begin)
 
         def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             k, found = carry
-            chosen, _ = self.sent(order, begin, counts, k)
+            chosen, _ = in_slots(order, begin, counts, k * room, room)
             back = self.travel(self.compute(operands, *self.answered(rows, ids, sides, chosen)))
             slot = rank - k * room
             here = (slot >= 0) & (slot < room)
@@ -147,7 +155,7 @@ class _Device:
 
         def once(carry: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
             k, total = carry
-            chosen, there = self.sent(order, begin, counts, k)
+            chosen, there = in_slots(order, begin, counts, k * self.room, self.room)
             reached = there.reshape(-1, *[1] * (gradient.ndim - 1))
             wanted = self.travel(jnp.where(reached, gradient[chosen], 0.0))
             given = self.answered(rows, ids, sides, chosen)

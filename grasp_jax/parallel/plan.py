@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from grasp_jax.parallel.blocks import ARRAYS_OF_GATES, rows_of_block
 from grasp_jax.parallel.exchange import slots
+from grasp_jax.parallel.pairs import room_of_pairs, room_of_rows
 
 FLOAT = 4  # bytes of float32 and int32, of all but the frozen tables
 LAUNCHES, LAUNCH_SECONDS = (
@@ -150,7 +151,6 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     all_items, scores = catalogue_bytes(work, layout)
     if work.catalogue:  # histories read vectors of items that are computed where rows lie
         rows, ids = 0, 0
-    asked = 0.0 if layout.users == "device" else 2.0 * work.batch * work.width * work.table_bytes
     return {
         "rows": work.models * rows,
         "items' numbers": work.models * (2 * ids * work.of_item * FLOAT + all_items),
@@ -162,8 +162,39 @@ def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
         * (16 * work.features + 4 * work.length)
         * FLOAT,
         "gradients": work.models * work.parameters * FLOAT,
-        "users' rows": work.models * asked,
+        "users' rows": work.models * users_rows(work, layout).held,
     }
+
+
+class UsersRows(NamedTuple):
+    """Bytes of the rows of a step's users on a device: that it holds, gets from the host, sends to its group, and sends to all others."""
+
+    held: float = 0.0
+    from_host: float = 0.0
+    to_group: float = 0.0
+    to_all: float = 0.0
+
+
+def users_rows(work: Workload, layout: Layout) -> UsersRows:
+    """Of a step of a method with gates; nothing where the tables are on every device.
+
+    A device of a group, those that differ along "table" alone, shows its rows to the others of the group. Where each target meets every
+    item, all rows go to all devices, summed up where they come from rows that are shared out.
+    """
+    if layout.users == "device" or not work.gated:
+        return UsersRows()
+    row = 2.0 * work.width * work.table_bytes
+    filled = math.ceil(work.batch / layout.devices) * layout.devices
+    from_host = filled / layout.devices * row * (layout.users == "host")
+    of_all = (layout.devices - 1) / layout.devices
+    if work.catalogue:
+        everyone = (filled if layout.users == "host" else work.batch) * row
+        times = 1 if layout.users == "host" else 2
+        return UsersRows(everyone, from_host, to_all=times * of_all * everyone)
+    drawn = layout.users == "sharded"
+    own = room_of_rows(work.batch if drawn else filled, layout.devices, drawn) * row
+    held = own * (layout.table + (layout.table > 1))
+    return UsersRows(held, from_host, to_group=(layout.table - 1) * own)
 
 
 def catalogue_bytes(work: Workload, layout: Layout) -> tuple[float, float]:
@@ -190,28 +221,28 @@ def catalogue_bytes(work: Workload, layout: Layout) -> tuple[float, float]:
 def sent_bytes(work: Workload, layout: Layout) -> dict[str, float]:
     """That leave a device in a step.
 
-    A row's id goes there twice, its 3H numbers come back and their gradient goes there; so with logits, without a gradient. Users' rows go
-    to all devices, summed up where they come from rows that are shared out.
+    A row's id goes there twice, its 3H numbers come back and their gradient goes there; so with logits, without a gradient. Where users'
+    rows are not on every device, a pair's two addresses go to where both rows are, and its two logits come back.
     """
-    others, of_all = (layout.table - 1) * (work.width > 0), (layout.devices - 1) / layout.devices
+    others, of_all = layout.table - 1, (layout.devices - 1) / layout.devices
     negatives = layout.negatives(work)
     ids, pairs = (
         slots(count, layout.devices, layout.table) for count in (work.places + negatives, negatives)
     )
-    row = 2.0 * work.batch * work.width * work.table_bytes
-    item_rows: float = others * ids * (2 * FLOAT + 2 * work.of_item * FLOAT)
+    item_rows: float = others * (work.width > 0) * ids * (2 * FLOAT + 2 * work.of_item * FLOAT)
     if work.catalogue:  # features of all items go everywhere, and gradients come back; states go along "table", and come back
         width = (work.of_item if work.gated else work.hidden) * (work.width > 0)
         everywhere = work.items * width * ((layout.table - 1) / layout.table + 2 * of_all)
         states = 2 * (layout.table - 1) * work.places / layout.devices * work.features
         item_rows = FLOAT * (everywhere + states)
+    if layout.users != "device" and not work.catalogue:
+        others, pairs = layout.devices - 1, room_of_pairs(negatives, layout.devices)
+    users = users_rows(work, layout)
     each = {
         "item rows": item_rows,
-        "logits": others * pairs * (2 * FLOAT + 2 * FLOAT),
+        "logits": others * work.gated * pairs * (2 * FLOAT + 2 * FLOAT),
         "gradients": 2 * of_all * work.parameters * FLOAT,
-        "users' rows": {"device": 0.0, "sharded": 2 * of_all * row, "host": of_all * row}[
-            layout.users
-        ],
+        "users' rows": users.to_group + users.to_all,
     }
     return {name: work.models * sent for name, sent in each.items()}
 
@@ -246,12 +277,18 @@ def step_seconds(work: Workload, layout: Layout, device: Device) -> dict[str, fl
     by_table = (
         device.link if layout.table <= device.per_host else device.network
     )  # parts of a table are neighbours
+    users = users_rows(work, layout)
+    along_all = sent["gradients"] + work.models * users.to_all
+    along_table = sent["item rows"] + work.models * users.to_group
+    if layout.users == "device":
+        along_table += sent["logits"]
+    else:
+        along_all += sent["logits"]
     return {
         "arithmetic": step_flops(work, layout) / device.flops,
         "memory": traffic / device.bandwidth,
-        "host": held["users' rows"] / layout.devices / device.host * (layout.users == "host"),
-        "communication": (sent["gradients"] + sent["users' rows"]) / to_all
-        + (sent["item rows"] + sent["logits"]) / by_table,
+        "host": work.models * users.from_host / device.host,
+        "communication": along_all / to_all + along_table / by_table,
         "launches": LAUNCHES * LAUNCH_SECONDS,
     }
 

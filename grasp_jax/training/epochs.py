@@ -16,9 +16,9 @@ from grasp_jax.data.packing import Packing, pack, stratified_batches
 from grasp_jax.data.split import Histories
 from grasp_jax.evaluation.questions import EvaluationSet
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.device_data import QUERY_TABLES, DeviceData
-from grasp_jax.parallel.mesh import make_mesh, shared_out
-from grasp_jax.parallel.rows import HostRows
+from grasp_jax.models.device_data import QUERY_TABLES, AskedUsers, DeviceData
+from grasp_jax.parallel.mesh import everywhere, make_mesh, shared_out
+from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.replicas import Replica
@@ -119,16 +119,17 @@ def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> E
 
 def dispatches(
     data: TrainingData, epoch: Epoch, first: int, steps: int
-) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array] | None]]:
-    """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and query rows.
+) -> Iterator[tuple[int, jax.Array, AskedUsers | None]]:
+    """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and asked users.
 
     Where query tables are on the host, the rows of the dispatch after the one that is given are read meanwhile.
     """
-    read = {
+    asks = {
         name: data.tables[name]
         for name in QUERY_TABLES
-        if isinstance(data.tables.get(name), HostRows)
+        if isinstance(data.tables.get(name), HostRows | ShardedRows)
     }
+    read = {name: table for name, table in asks.items() if isinstance(table, HostRows)}
     if read:
         steps = max(
             1,
@@ -139,14 +140,19 @@ def dispatches(
             ),
         )
 
-    def ready(begin: int) -> tuple[int, jax.Array, dict[str, jax.Array] | None]:
+    def ready(begin: int) -> tuple[int, jax.Array, AskedUsers | None]:
         chunk = slice(begin, begin + steps)
         slots = shared_out(data.mesh, epoch.slots[:, chunk], axis=2, in_parts=True)
-        if not read:
+        if not asks:
             return begin, slots, None
-        users = np.minimum(epoch.users[:, chunk], len(data.histories.lengths) - 1)
-        users = np.pad(users, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
-        return begin, slots, {name: table.on_devices(users) for name, table in read.items()}
+        users = epoch.users[:, chunk]
+        ids = everywhere(data.mesh, users.astype(np.int32))
+        if not read:
+            return begin, slots, AskedUsers(ids, None)
+        there = np.minimum(users, len(data.histories.lengths) - 1)
+        there = np.pad(there, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
+        rows = {name: table.on_devices(there) for name, table in read.items()}
+        return begin, slots, AskedUsers(ids, rows)
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(ready, first)

@@ -116,13 +116,13 @@ def run_epoch(
         state, inputs = take(snapshot.state, rows), take(steps.inputs, rows)
         reader, wish = _LossReader(job, saver, progress), GO_ON
         size = job.config.steps_per_dispatch
-        for begin, slots, query_rows in dispatches(data, packed, begun_at, size):
+        for begin, slots, asked in dispatches(data, packed, begun_at, size):
             end = begin + slots.shape[1]
             epoch_ends = end == job.steps_per_epoch
             first_step = int(progress.epoch) * job.steps_per_epoch + begin
             number = everywhere(data.mesh, np.int32(first_step))
             state, losses = steps.train_steps(
-                state, data.device, data.tables, slots, inputs, number, query_rows
+                state, data.device, data.tables, slots, inputs, number, asked
             )
             own_wish = saver.policy.wish(epoch_ends)
             all_wish = highest_wish(data.mesh, own_wish)

@@ -4,7 +4,7 @@ Its stages carry `jax.named_scope`s (gather, gate, project, backbone, loss, upda
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -23,6 +23,7 @@ from grasp_jax.models.batch import (
     WholeCatalogue,
 )
 from grasp_jax.models.device_data import (
+    AskedUsers,
     DeviceData,
     all_pair_logits,
     gather_batch,
@@ -42,10 +43,6 @@ SLOTS_AT_ONCE = (
     1 << 22
 )  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
-
-QueryRows = Mapping[
-    str, jax.Array
-]  # [B, E] rows of the query tables for the users of a step (`with_batch_queries`)
 
 
 class TrainState(NamedTuple):
@@ -100,14 +97,16 @@ class Step:
         data: DeviceData,
         tables: Tables,
         slots: jax.Array,
-        query_rows: QueryRows | None,
+        asked: AskedUsers | None,
         key: jax.Array,
         step: jax.Array,
     ) -> tuple[StepInputs, Tables]:
         """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
         with jax.named_scope("gather"):
             batch = gather_batch(data, slots)
-            tables, batch = with_batch_queries(tables, batch, self.shape.num_users, query_rows)
+            tables, batch = with_batch_queries(
+                tables, batch, asked, self.shape.shared or self.shape.catalogue
+            )
             batch, targets = draw_targets(key, step, data, batch, self.shape)
             ids = None
             if self.shape.deferred:
@@ -223,7 +222,7 @@ def make_train_steps(
         slots: jax.Array,
         per_replica: PerReplica,
         first_step: jax.Array,
-        query_rows: QueryRows | None = None,
+        asked: AskedUsers | None = None,
     ) -> tuple[TrainState, jax.Array]:
         """S steps of M models.
 
@@ -233,7 +232,7 @@ def make_train_steps(
           slots: [M, S, R, L] int32 packed batches.
           per_replica: keys and rates of each model.
           first_step: [] number of the first step.
-          query_rows: [M, S, B, E] rows of the query tables, where these are on the host.
+          asked: of each model and step, [M, S, ...], where query tables are not on every device.
 
         Returns:
           The new state, and the losses [S, M].
@@ -242,7 +241,7 @@ def make_train_steps(
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
-        return _scan(step, state, data, tables, slots, per_replica, numbers, query_rows)
+        return _scan(step, state, data, tables, slots, per_replica, numbers, asked)
 
     return train_steps
 
@@ -255,7 +254,7 @@ def _scan(
     slots: jax.Array,
     per_replica: PerReplica,
     numbers: jax.Array,
-    query_rows: QueryRows | None,
+    asked: AskedUsers | None,
 ) -> tuple[TrainState, jax.Array]:
     """The steps `numbers` [S] one after the other; all else as `train_steps` has it."""
     inputs = _inputs_at_once(step, data, tables, slots, per_replica.keys, numbers)
@@ -264,7 +263,7 @@ def _scan(
         held: Held,
         states: jax.Array | None,
         slots: jax.Array,
-        rows: QueryRows | None,
+        rows: AskedUsers | None,
         inputs: StepInputs | None,
         own: PerReplica,
         number: jax.Array,
@@ -277,13 +276,13 @@ def _scan(
     models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
 
     def body(
-        held: Held, of_step: tuple[jax.Array, QueryRows | None, StepInputs | None, jax.Array]
+        held: Held, of_step: tuple[jax.Array, AskedUsers | None, StepInputs | None, jax.Array]
     ) -> tuple[Held, jax.Array]:
         slots, rows, inputs, number = of_step
         own = step.rates(per_replica, number)
         return models(held, state.states, slots, rows, inputs, own, number)
 
-    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, query_rows))
+    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, asked))
     begun = step.optimiser.begin(state.params, state.adam)
     held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
     params, adam = step.optimiser.end(held, per_replica.learning_rate)

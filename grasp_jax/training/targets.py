@@ -36,7 +36,6 @@ class StepShape(NamedTuple):
       mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
       last_only: causal backbones predict only the last item of each history.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
-      num_users: B, which only those steps need whose query tables are not on every device.
       every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
       catalogue: every item is a negative, and none is drawn.
       shared: one draw of negatives serves all places; only the target itself is left out of them.
@@ -53,7 +52,6 @@ class StepShape(NamedTuple):
     shared: bool = False
     last_only: bool = False
     deferred: bool = False
-    num_users: int = 0
     every_place: bool = False
     catalogue: bool = False
     drawn: str = "uniform"

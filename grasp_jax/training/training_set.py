@@ -223,7 +223,6 @@ def step_shape(
         shared=shared,
         last_only=last_only,
         deferred=deferred,
-        num_users=packing.batch_size,
         every_place=every_place,
         catalogue=catalogue,
         drawn=drawn,
