@@ -26,7 +26,7 @@ from grasp_jax.parallel.plan import (
 )
 from grasp_jax.planning import Sizes, workload
 from grasp_jax.run import open_run, prepare
-from grasp_jax.training.epochs import dispatches, make_epoch
+from grasp_jax.training.epochs import chunks, make_epoch
 from grasp_jax.training.replicas import per_replica
 from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import make_train_steps
@@ -69,14 +69,15 @@ def compiled_step(trial: Trial) -> Any:
     """One step of the training loop, compiled."""
     data = trial.data
     epoch = make_epoch(data, trial.replicas, 0)
-    _, slots, asked = next(
-        dispatches(data, epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1]), 0, 1)
-    )
+    one = epoch._replace(slots=epoch.slots[:, :1], users=epoch.users[:, :1])
+    chunk = next(chunks(data, one, 0, 1))
     replicas = per_replica(trial.replicas, lambda tree: everywhere(data.mesh, tree))
     state = initial_snapshot(trial.model, trial.replicas, data).state
     steps = jax.jit(make_train_steps(trial.model, data.shape, data.loss), donate_argnums=0)
     number = everywhere(data.mesh, np.int32(0))
-    return steps.lower(state, data.device, data.tables, slots, replicas, number, asked).compile()
+    return steps.lower(
+        state, data.device, data.tables, chunk.slots, replicas, number, chunk.asked
+    ).compile()
 
 
 def purpose(one: Collective) -> str:

@@ -27,7 +27,7 @@ from grasp_jax.models.frozen import asked_with
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.sequence_model import SequenceModel, apply
-from grasp_jax.training import step
+from grasp_jax.training import step_inputs
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.losses import binary_cross_entropy
 from grasp_jax.training.optim import one_vector
@@ -491,8 +491,8 @@ def test_inputs_made_at_once_are_those_of_each_step(
     )
     own = PerReplica(jax.random.key(42)[None], np.float32([0.3]), np.float32([1e-2]))
     rest = s.data, s.tables, s.slots[None], own, np.int32(7)
-    for at_once in (step.SLOTS_AT_ONCE, 0):
-        monkeypatch.setattr(step, "SLOTS_AT_ONCE", at_once)
+    for at_once in (step_inputs.SLOTS_AT_ONCE, 0):
+        monkeypatch.setattr(step_inputs, "SLOTS_AT_ONCE", at_once)
         traced = jax.jit(make_train_steps(s.model, shape, binary_cross_entropy)).trace(state, *rest)
         (loop,) = (
             own

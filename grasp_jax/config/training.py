@@ -142,7 +142,16 @@ class TrainConfig(Section):
     patience: int = field(
         20, Whole(1, 10**6), "Epochs without a better validation after which training stops."
     )
-    steps_per_dispatch: int = field(512, Whole(1, 2**16), "Steps that a device is given at a time.")
+    steps_per_dispatch: int = field(
+        512, Whole(1, 2**16), "Steps that a device is given at a time, at most."
+    )
+    dispatch_seconds: float = field(
+        0.0,
+        Real(0, 1e9),
+        "Seconds of work that a device is given at a time, at most, so that SIGTERM is answered "
+        "after about two of them; 0: always train.steps_per_dispatch steps.",
+        NOTHING,
+    )
     checkpoint_seconds: float = field(
         300.0,
         Real(0, 1e9),

@@ -117,12 +117,34 @@ def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> E
     return Epoch(np.stack(slots), np.stack(users))
 
 
-def dispatches(
-    data: TrainingData, epoch: Epoch, first: int, steps: int
-) -> Iterator[tuple[int, jax.Array, AskedUsers | None]]:
-    """What the device gets of an epoch from step `first` on, so many steps at once: the first step's number, slots and asked users.
+class Chunk(NamedTuple):
+    """Steps of an epoch, on the devices.
 
-    Where query tables are on the host, the rows of the dispatch after the one that is given are read meanwhile.
+    Attributes:
+      begin, end: which, of the epoch.
+      slots: [M, S, R, L]; S may be more than end - begin.
+      asked: whose query rows, or None.
+    """
+
+    begin: int
+    end: int
+    slots: jax.Array
+    asked: AskedUsers | None
+
+
+def chunks(
+    data: TrainingData, epoch: Epoch, first: int, steps: int, alike: bool = False
+) -> Iterator[Chunk]:
+    """What the devices get of an epoch from step `first` on, so many steps at once.
+
+    Where query tables are on the host, the rows of the chunk after the one that is given are read meanwhile.
+
+    Args:
+      data: what is trained on.
+      epoch: `make_epoch`.
+      first: step of the epoch; the first chunk begins with it.
+      steps: of a chunk, at most.
+      alike: chunks are cut from the beginning of the epoch, wherever `first` is, and have arrays of one length, the last with empty rows.
     """
     asks = {
         name: data.tables[name]
@@ -131,33 +153,34 @@ def dispatches(
     }
     read = {name: table for name, table in asks.items() if isinstance(table, HostRows)}
     if read:
-        steps = max(
-            1,
-            min(
-                steps,
-                HOST_ROWS
-                // (epoch.users[:, 0].size * sum(table.shape[1] for table in read.values())),
-            ),
-        )
+        numbers = epoch.users[:, 0].size * sum(table.shape[1] for table in read.values())
+        steps = max(1, min(steps, HOST_ROWS // numbers))
+    total = epoch.slots.shape[1]
+    if alike:
+        steps = -(-total // -(-total // steps))
+        first -= first % steps
 
-    def ready(begin: int) -> tuple[int, jax.Array, AskedUsers | None]:
-        chunk = slice(begin, begin + steps)
-        slots = shared_out(data.mesh, epoch.slots[:, chunk], axis=2, in_parts=True)
+    def ready(begin: int) -> Chunk:
+        end = min(begin + steps, total)
+        missing = begin + steps - end if alike else 0
+        fill = ((0, 0), (0, missing), (0, 0))
+        slots = np.pad(epoch.slots[:, begin:end], (*fill, (0, 0)), constant_values=-1)
+        slots = shared_out(data.mesh, slots, axis=2, in_parts=True)
         if not asks:
-            return begin, slots, None
-        users = epoch.users[:, chunk]
+            return Chunk(begin, end, slots, None)
+        users = np.pad(epoch.users[:, begin:end], fill, mode="edge")
         ids = everywhere(data.mesh, users.astype(np.int32))
         if not read:
-            return begin, slots, AskedUsers(ids, None)
+            return Chunk(begin, end, slots, AskedUsers(ids, None))
         there = np.minimum(users, len(data.histories.lengths) - 1)
         there = np.pad(there, ((0, 0), (0, 0), (0, -users.shape[2] % data.mesh.size)), mode="edge")
         rows = {name: table.on_devices(there) for name, table in read.items()}
-        return begin, slots, AskedUsers(ids, rows)
+        return Chunk(begin, end, slots, AskedUsers(ids, rows))
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(ready, first)
-        for begin in range(first, epoch.slots.shape[1], steps):
+        for begin in range(first, total, steps):
             now = coming.result()
-            if begin + steps < epoch.slots.shape[1]:
+            if begin + steps < total:
                 coming = reader.submit(ready, begin + steps)
             yield now

@@ -71,7 +71,7 @@ def train(
             contextlib.closing(EpochProgress(job.name, config.max_epochs, done))
         )
         packer = stack.enter_context(contextlib.closing(_Packer(job, done)))
-        steps = compile_steps(job)
+        steps = compile_steps(job, snapshot.state.params)
         while snapshot.progress.goes_on(config.max_epochs) and not stop_wanted:
             active = snapshot.progress.active
             trained = run_epoch(job, steps, saver, snapshot, packer.next_epoch(active))

@@ -20,29 +20,22 @@ from grasp_jax.models.batch import (
     StepContext,
     Tables,
     Targets,
-    WholeCatalogue,
 )
 from grasp_jax.models.device_data import (
     AskedUsers,
     DeviceData,
     all_pair_logits,
-    gather_batch,
     logits_of,
-    with_batch_queries,
 )
-from grasp_jax.models.sequence_model import SequenceModel, step_rows
-from grasp_jax.parallel.rows import HostRows, ShardedRows
+from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.training.losses import Loss
 from grasp_jax.training.optim import deferred_adam
-from grasp_jax.training.optim.adam import Adam, Held, StepIds
+from grasp_jax.training.optim.adam import Adam, Held
 from grasp_jax.training.optim.forms import choose_optimiser
+from grasp_jax.training.part_of_steps import Part, run_part
 from grasp_jax.training.replicas import PerReplica
-from grasp_jax.training.targets import StepShape, draw_targets
-
-SLOTS_AT_ONCE = (
-    1 << 22
-)  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
-DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
+from grasp_jax.training.step_inputs import StepInputs, inputs_at_once, step_inputs
+from grasp_jax.training.targets import StepShape
 
 
 class TrainState(NamedTuple):
@@ -57,21 +50,6 @@ class TrainState(NamedTuple):
     params: Params
     adam: optax.ScaleByAdamState
     states: jax.Array | None = None
-
-
-class StepInputs(NamedTuple):
-    """What a step is given that depends on no parameter: a function of (slots, seed, step).
-
-    Attributes:
-      batch, targets: what it sees, and what it is asked for.
-      dropout_key: [] of its random stream.
-      ids: of an ID table that is kept apart, the rows that the step reads; or None.
-    """
-
-    batch: PackedBatch
-    targets: Targets
-    dropout_key: jax.Array
-    ids: StepIds | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,31 +69,6 @@ class Step:
     loss: Loss
     optimiser: Adam
     decay_steps: int = 0
-
-    def inputs(
-        self,
-        data: DeviceData,
-        tables: Tables,
-        slots: jax.Array,
-        asked: AskedUsers | None,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[StepInputs, Tables]:
-        """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
-        with jax.named_scope("gather"):
-            batch = gather_batch(data, slots)
-            tables, batch = with_batch_queries(
-                tables, batch, asked, self.shape.shared or self.shape.catalogue
-            )
-            batch, targets = draw_targets(key, step, data, batch, self.shape)
-            ids = None
-            if self.shape.deferred:
-                assert not isinstance(targets.negatives, WholeCatalogue)
-                rows = step_rows(self.model, batch, targets.negatives).ravel()
-                ids = StepIds(*deferred_adam.distinct(rows, self.shape.num_items))
-        return StepInputs(
-            batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids
-        ), tables
 
     def rates(self, per_replica: PerReplica, number: jax.Array) -> PerReplica:
         """With the learning rates of step `number`, counted over all epochs: times 1 - number / decay_steps, at least 0.
@@ -223,8 +176,9 @@ def make_train_steps(
         per_replica: PerReplica,
         first_step: jax.Array,
         asked: AskedUsers | None = None,
+        part: Part | None = None,
     ) -> tuple[TrainState, jax.Array]:
-        """S steps of M models.
+        """S steps of M models, or some of them.
 
         Args:
           state: of the models.
@@ -233,15 +187,16 @@ def make_train_steps(
           per_replica: keys and rates of each model.
           first_step: [] number of the first step.
           asked: of each model and step, [M, S, ...], where query tables are not on every device.
+          part: which of the steps; None: all.
 
         Returns:
-          The new state, and the losses [S, M].
+          The new state, and the losses [S, M], 0 of steps that are in no part.
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
-        return _scan(step, state, data, tables, slots, per_replica, numbers, asked)
+        return _scan(step, state, data, tables, slots, per_replica, numbers, asked, part)
 
     return train_steps
 
@@ -255,9 +210,14 @@ def _scan(
     per_replica: PerReplica,
     numbers: jax.Array,
     asked: AskedUsers | None,
+    part: Part | None,
 ) -> tuple[TrainState, jax.Array]:
     """The steps `numbers` [S] one after the other; all else as `train_steps` has it."""
-    inputs = _inputs_at_once(step, data, tables, slots, per_replica.keys, numbers)
+    if part is None:
+        given = data, tables, slots, per_replica.keys, numbers
+        inputs = inputs_at_once(step.model, step.shape, *given)
+    else:
+        inputs = part.inputs
 
     def one_model(
         held: Held,
@@ -270,7 +230,8 @@ def _scan(
     ) -> tuple[Held, jax.Array]:
         known = tables
         if inputs is None:
-            inputs, known = step.inputs(data, tables, slots, rows, own.keys, number)
+            given = data, tables, slots, rows, own.keys, number
+            inputs, known = step_inputs(step.model, step.shape, *given)
         return step.take(held, inputs, known, states, own)
 
     models = jax.vmap(one_model, in_axes=(0, 0, 0, 0, 0, 0, None))
@@ -284,35 +245,9 @@ def _scan(
 
     by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, asked))
     begun = step.optimiser.begin(state.params, state.adam)
-    held, losses = jax.lax.scan(body, begun, (*by_step, inputs, numbers))
+    every = (*by_step, inputs, numbers)
+    held, losses = (
+        jax.lax.scan(body, begun, every) if part is None else run_part(body, begun, every, part)
+    )
     params, adam = step.optimiser.end(held, per_replica.learning_rate)
     return state._replace(params=params, adam=adam), losses
-
-
-def _inputs_at_once(
-    step: Step,
-    data: DeviceData,
-    tables: Tables,
-    slots: jax.Array,
-    keys: jax.Array,
-    numbers: jax.Array,
-) -> StepInputs | None:
-    """[S, M] inputs of all steps: a few large operations, where in each step they would be many small ones; None where they are too many.
-
-    Nor where query rows must be read for each batch, or devices share out its rows.
-    """
-    shape, model = step.shape, step.model
-    drawn = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
-    if (
-        drawn > SLOTS_AT_ONCE
-        or model.shares > 1
-        or isinstance(tables.get("users"), ShardedRows | HostRows)
-    ):
-        return None
-
-    def inputs_of(slots: jax.Array, number: jax.Array, key: jax.Array) -> StepInputs:
-        return step.inputs(data, tables, slots, None, key, number)[0]
-
-    of_model = jax.vmap(inputs_of, in_axes=(0, 0, None))
-    made: StepInputs = jax.vmap(of_model, in_axes=(0, None, 0), out_axes=1)(slots, numbers, keys)
-    return made

@@ -1,0 +1,87 @@
+"""What a step is given that depends on no parameter: batches, targets and random streams; drawn for many steps at once, where they fit."""
+
+from typing import NamedTuple
+
+import jax
+
+from grasp_jax.models.batch import PackedBatch, Tables, Targets, WholeCatalogue
+from grasp_jax.models.device_data import AskedUsers, DeviceData, gather_batch, with_batch_queries
+from grasp_jax.models.sequence_model import SequenceModel, step_rows
+from grasp_jax.parallel.rows import HostRows, ShardedRows
+from grasp_jax.training.optim import deferred_adam
+from grasp_jax.training.optim.adam import StepIds
+from grasp_jax.training.targets import StepShape, draw_targets
+
+SLOTS_AT_ONCE = (
+    1 << 22
+)  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
+DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
+
+
+class StepInputs(NamedTuple):
+    """What a step is given that depends on no parameter: a function of (slots, seed, step).
+
+    Attributes:
+      batch, targets: what it sees, and what it is asked for.
+      dropout_key: [] of its random stream.
+      ids: of an ID table that is kept apart, the rows that the step reads; or None.
+    """
+
+    batch: PackedBatch
+    targets: Targets
+    dropout_key: jax.Array
+    ids: StepIds | None
+
+
+def step_inputs(
+    model: SequenceModel,
+    shape: StepShape,
+    data: DeviceData,
+    tables: Tables,
+    slots: jax.Array,
+    asked: AskedUsers | None,
+    key: jax.Array,
+    step: jax.Array,
+) -> tuple[StepInputs, Tables]:
+    """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
+    with jax.named_scope("gather"):
+        batch = gather_batch(data, slots)
+        tables, batch = with_batch_queries(tables, batch, asked, shape.shared or shape.catalogue)
+        batch, targets = draw_targets(key, step, data, batch, shape)
+        ids = None
+        if shape.deferred:
+            assert not isinstance(targets.negatives, WholeCatalogue)
+            rows = step_rows(model, batch, targets.negatives).ravel()
+            ids = StepIds(*deferred_adam.distinct(rows, shape.num_items))
+    return StepInputs(
+        batch, targets, jax.random.fold_in(jax.random.fold_in(key, DROPOUT), step), ids
+    ), tables
+
+
+def inputs_at_once(
+    model: SequenceModel,
+    shape: StepShape,
+    data: DeviceData,
+    tables: Tables,
+    slots: jax.Array,
+    keys: jax.Array,
+    numbers: jax.Array,
+) -> StepInputs | None:
+    """[S, M] inputs of all steps: a few large operations, where in each step they would be many small ones; None where they are too many.
+
+    Nor where query rows must be read for each batch, or devices share out its rows.
+    """
+    drawn = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
+    if (
+        drawn > SLOTS_AT_ONCE
+        or model.shares > 1
+        or isinstance(tables.get("users"), ShardedRows | HostRows)
+    ):
+        return None
+
+    def inputs_of(slots: jax.Array, number: jax.Array, key: jax.Array) -> StepInputs:
+        return step_inputs(model, shape, data, tables, slots, None, key, number)[0]
+
+    of_model = jax.vmap(inputs_of, in_axes=(0, 0, None))
+    made: StepInputs = jax.vmap(of_model, in_axes=(0, None, 0), out_axes=1)(slots, numbers, keys)
+    return made
