@@ -129,6 +129,11 @@ def test_a_signal_is_answered_in_time_and_changes_nothing(
     assert f"and {sum(read)} steps" in str(ended.value)
     monkeypatch.undo()
     assert_same_bits(undisturbed, trained(trial, tmp_path / "told"))
+    losses = [
+        [line["loss"] for line in Records(tmp_path / name / "metrics.jsonl").read()]
+        for name in ("whole", "told")
+    ]
+    assert len(losses[0]) == EPOCHS and losses[0] == losses[1]
 
 
 def test_pace_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
