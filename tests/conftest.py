@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.log import InteractionLog, build_log
-from grasp_jax.log import print_messages
+from grasp_jax.log import logger, print_messages
 from tests.command_line import CACHE, QUICK
 from tests.compiled import compiled_folder
 
@@ -61,6 +62,15 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take a quarter of a minute or more come first: begun last, one core would wait for the other."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def messages_as_before() -> Iterator[None]:
+    """A test that starts a service in this process would leave the next one without what it reads."""
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")

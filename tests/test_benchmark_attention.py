@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from benchmarks import attention, packed_rows
 from grasp_jax.kernels.packed_attention import packed_attention_reference
@@ -14,6 +15,7 @@ from grasp_jax.kernels.packed_attention import packed_attention_reference
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+@pytest.mark.slow  # of a kernel that is no default; parity is in test_kernel_attention
 def test_quick_run_times_what_agrees(tmp_path: pathlib.Path) -> None:
     """A form, a pass or a normaliser would be left out, or be timed though it was never compared."""
     out = tmp_path / "attention.json"

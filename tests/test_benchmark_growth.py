@@ -119,6 +119,7 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
     assert not list(tmp_path.glob("retrieval-*")), "the table is left on disk"
 
 
+@pytest.mark.slow
 def test_quick_neighbours_figures_agree(tmp_path: pathlib.Path) -> None:
     """A size would be left out, clusters miss more than they may, or the sample of exact search pass for all rows."""
     out = tmp_path / "neighbours.json"

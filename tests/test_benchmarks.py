@@ -67,6 +67,7 @@ def test_synthetic_lengths_follow_paper_beauty() -> None:
     np.testing.assert_allclose(percentiles, [2, 5, 6, 8, 13, 37], atol=1.5)
 
 
+@pytest.mark.slow  # test_faults kills whole runs, and test_describe a disk that is full
 def test_describing_killed_on_the_way_makes_the_same_tables(tmp_path: pathlib.Path) -> None:
     """An answer would be paid for twice, or the bank depend on when a run was killed or on the server's moods."""
     out = tmp_path / "describe.json"
@@ -168,6 +169,7 @@ def test_performance_page_is_that_of_the_committed_results() -> None:
     assert report.PAGE.read_text(encoding="utf-8") == report.page()
 
 
+@pytest.mark.slow  # of a kernel that is no default
 def test_gated_projection_of_a_small_size(tmp_path: pathlib.Path) -> None:
     """A form would be left out, timed though it computes something else, or set against a limit that was not measured."""
     out = tmp_path / "gated.json"

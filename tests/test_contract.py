@@ -25,6 +25,8 @@ SMALL = {
 SEEN_ELSEWHERE = (  # by test_methods.py, which input they leave out; by test_golden.py, from training to a list of items
     "grasp_wo_similar",
     "grasp_wo_global",
+    "grasp_softmax",
+    "rlmrec_con",
     "rlmrec_gen",
 )
 QUICK = [(method, "sasrec") for method in METHODS if method not in SEEN_ELSEWHERE] + [

@@ -183,6 +183,7 @@ SLOW = (
     "compare_methods",  # nine models
     "daily_refresh",  # two days
     "describe_items",  # three models
+    "genres",  # own_csv with another column
 )
 
 

@@ -72,10 +72,11 @@ def steps(
             "learned",
             ("packed_attention_forward", "packed_attention_key_gradient", "gated_projection"),
         ),
-        (
+        pytest.param(
             "bert4rec",
             "paper",
             ("packed_attention_forward", "packed_attention_query_gradient", "gated_projection"),
+            marks=pytest.mark.slow,
         ),
         ("gru4rec", "softmax", ("gru_forward", "gru_backward", "gated_projection")),
     ],

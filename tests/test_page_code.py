@@ -35,6 +35,7 @@ BEFORE: dict[
     ("docs/python.md",): "",
     ("docs/knowledge.md", "docs/representations.md"): TRAINED,
 }
+QUICK = (("README.md",), ("docs/start.md",))  # what strangers copy first
 SAME = {"docs/index.md": "README.md"}  # pages with the code of another one
 
 
@@ -43,7 +44,13 @@ def code_of(page: str) -> list[tuple[str, str]]:
     return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("pages", BEFORE, ids=" ".join)
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(pages, id=" ".join(pages), marks=[pytest.mark.slow] * (pages not in QUICK))
+        for pages in BEFORE
+    ],
+)
 def test_python_of_a_page_runs(
     pages: tuple[str, ...], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

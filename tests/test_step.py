@@ -430,7 +430,9 @@ def test_models_together_equal_models_alone(three_models: Run) -> None:
     assert sorted(jax.tree.leaves(moved))[1] > 1e-3  # all but the key's bias
 
 
-@pytest.mark.parametrize("name", ["plain", "llm_esr", "gated plus"])
+@pytest.mark.parametrize(
+    "name", ["plain", pytest.param("llm_esr", marks=pytest.mark.slow), "gated plus"]
+)
 def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: str) -> None:
     """Large catalogues would be trained otherwise than small ones: of each encoder with an ID table, one model, two dispatches."""
     s, ended = setting(name), []
@@ -477,7 +479,7 @@ def test_two_dispatches_equal_one(three_models: Run) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["plain", "gated plus"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "gated plus"])
 def test_inputs_made_at_once_are_those_of_each_step(
     setting: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -334,4 +334,4 @@ _KINDS: dict[str, Callable[..., str]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("environment", make, 3, "survived"))
+    sys.exit(run_campaign("environment", make, 2, "survived"))

@@ -193,4 +193,4 @@ def _operation(folder: pathlib.Path, scene: str, number: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("kills", make, 6, "survived"))
+    sys.exit(run_campaign("kills", make, 3, "survived"))
