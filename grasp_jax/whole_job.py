@@ -178,8 +178,10 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
     if own.retrieval == "scann":
         how = f"{_source(rates.SCANN, rows)}, E=1024, by ScaNN; a row costs more in a larger table"
         return Stage(name, f"{rows:,} rows", rows * rates.SCANN.seconds, HOST, how)
-    how = f"retrieval={own.retrieval!r} was not measured; not counted"
-    return Stage(name, f"{rows:,} rows", None, HOST, how)
+    cost = rows**1.5 * width
+    how = f"{_source(rates.CLUSTERS, cost)}; with the rows to the power 1.5"
+    seconds = cost * rates.CLUSTERS.seconds / CORES
+    return Stage(name, f"{rows:,} rows in clusters", seconds, HOST, how)
 
 
 def _training(job: Job) -> Iterator[Stage]:

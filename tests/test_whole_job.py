@@ -29,6 +29,7 @@ def measured() -> dict[str, float]:
     packed = [s for name, s in steps.items() if name not in (*questions, "read and build")]
     bank = {stage["name"]: stage["seconds"] for stage in record("bank-cpu")["stages"]}
     exact = next(way for way in record("retrieval-gpu")["ways"] if way["rows"] > 10**6)
+    clusters = next(way for way in record("neighbours-cpu")["ways"] if way["way"] == "clusters")
     sampled = {row["model"]: row for row in record("evaluation-cpu")["sampled"]}
     models = {row["model"]: row for row in record("profile-industry-gpu")["models"]}
     stage = {name: own["cpu_seconds"] for name, own in rehearsal["stages"].items()}
@@ -43,6 +44,7 @@ def measured() -> dict[str, float]:
         "ENCODE": (stage["encode"] - stage["read"]) / texts,
         "GROUPED": (stage["neighbours"] - stage["read"]) / pairs,
         "EXACT_GPU": exact["search_seconds"] / (exact["queries"] * exact["rows"] * 1536),
+        "CLUSTERS": clusters["processor_seconds"] / (clusters["rows"] ** 1.5 * 1024),
         "SCANN": bank["index built and saved"] / 1e6 + bank["index searched, 125 leaves"] / 1e4,
         "VALIDATION_GATED": sampled["grasp-sasrec"]["share_of_epoch"],
         "VALIDATION": sampled["plain-sasrec"]["share_of_epoch"],
@@ -85,6 +87,11 @@ def test_seconds_by_hand() -> None:
     assert found["validation"].seconds == pytest.approx(3 * asked)
     exact = 1500.0**2 * 1536 * rates.EXACT_GPU.seconds
     assert found["neighbours of items"].seconds == pytest.approx(exact)
+    by_clusters = {
+        stage.name: stage for stage in stages(job_of({"knowledge.retrieval": "clusters"}))
+    }
+    expected = 1500**1.5 * 64 * rates.CLUSTERS.seconds / 2
+    assert by_clusters["neighbours of items"].seconds == pytest.approx(expected)
     more = {stage.name: stage for stage in stages(job_of({"model.mlp": ()}))}
     assert (more["answers for all users"].seconds or 0) < (
         found["answers for all users"].seconds or 0
