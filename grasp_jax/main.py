@@ -9,21 +9,25 @@ A config for your own files, with comments:
 
     grasp-jax init FOLDER
 
-A public data set, such as MovieLens or a category of Amazon:
+A public data set, such as MovieLens or a category of Amazon, written into data/movielens-1m:
 
     grasp-jax fetch movielens-1m
 
-Your own data, other methods, and any other field of the config (docs/config.md):
+Data in the form of another project (recbole, rectools, unisrec, llm_esr), written as this one reads them:
+
+    grasp-jax convert recbole FOLDER NEW_FOLDER
+
+The config of the quickstart with your own data, or with other methods; any field of the config (docs/config.md) is a flag:
 
     grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
     grasp-jax --config=configs/quickstart.py --workdir=runs/two --config.model.method=sasrec_ce,grasp_plus
 
-Without a run: compare finished ones, and say what a config needs of devices:
+Without training: a page that compares finished runs, and what memory and time a config needs:
 
     grasp-jax --mode=report --runs=runs/mine,runs/two --out=report
     grasp-jax --config=configs/industry.py --mode=plan
 
-All modes: docs/command-line.md. Exit statuses and messages: docs/errors.md.
+To serve a model by HTTP: grasp-serve --help. All modes: docs/command-line.md. Exit statuses and messages: docs/errors.md.
 """
 
 # From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in

@@ -2,21 +2,23 @@
 # # LLM descriptions with a local endpoint
 #
 # A language model writes a short description of every item, and a text encoder makes vectors of the descriptions. The model runs behind an
-# endpoint on your own machine, so no text leaves it. Any server that speaks OpenAI's protocol will do. Start one first, such as one of
-# these two:
+# endpoint on your own machine, so no text leaves it. Any server that speaks OpenAI's protocol will do. Start one in another terminal
+# first: either Ollama, which must run before it can pull a model, or vLLM. Both download the model.
 #
 # ```text
-# ollama serve & ollama pull qwen2.5:7b              # http://localhost:11434/v1
+# ollama serve                                      # http://localhost:11434/v1
+# ollama pull qwen2.5:7b                            # in a third terminal
+#
 # vllm serve Qwen/Qwen2.5-7B-Instruct --port 8000   # http://localhost:8000/v1
 # ```
 #
-# It also needs `pip install '.[text,pandas]'`. Tell the script where the server is and what it calls the model:
+# Install what the script needs with `pip install '.[text,pandas]'`. Then tell it where the server is, and what the server calls the model:
 #
 # ```text
 # OPENAI_BASE_URL=http://localhost:11434/v1 MODEL=qwen2.5:7b python docs/examples/describe_items.py
 # ```
 #
-# What is printed below came from the small server that the tests use in place of a language model. It repeats what it is asked, so the
+# The output below came from the small server that the tests use in place of a language model. That server repeats what it is asked, so the
 # numbers say nothing about descriptions. Only a real model writes sentences.
 
 # %%
@@ -36,7 +38,7 @@ small = {"features": 16, "knowledge__width": 32, "max_epochs": 5, "num_negatives
 # %% [markdown]
 # ## Without descriptions
 #
-# First the number to beat. Here the text of an item is its filled template: the title and the attributes.
+# This is the model to beat. Here the text of an item is its filled template: the title and the attributes.
 
 # %%
 plain = gj.Recommender(method="id_text_sum", dropout=0.3, **small).fit(shop)
@@ -44,10 +46,10 @@ plain = gj.Recommender(method="id_text_sum", dropout=0.3, **small).fit(shop)
 # %% [markdown]
 # ## With descriptions
 #
-# Every item is one request: here 100. This shop comes with texts of its users; of your own data every user is one more request, with the
-# titles of the training history and never of the items that are held back. Each answer is stored in `describe__cache` as soon as it
-# arrives, so an interrupted run continues, and no prompt is sent twice. By default that folder is `~/.cache/grasp_jax/answers`, for all
-# your runs.
+# Every item is one request: here 100. This shop comes with texts of its users. With data of your own, every user is one more request; it
+# holds the titles of the training history, and never those of the items that are held back for the test. Each answer is stored in the
+# folder `describe__cache` as soon as it arrives, so an interrupted run continues, and no prompt is sent twice. By default that folder is
+# `~/.cache/grasp_jax/answers`, which all your runs share.
 
 # %%
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -67,8 +69,8 @@ described.fit(shop, workdir=folder / "run")
 #
 # ## Were the answers of use?
 #
-# 0 stands for an answer that is used. Any other number means that the model did not know the item, refused, or wrote nothing; then the
-# filled template takes its place.
+# `items_status.npy` has a number for each item. 0 says that the answer is used. Any other number says that the model did not know the item,
+# refused, or wrote nothing; the filled template then takes the answer's place.
 
 # %%
 status = np.load(folder / "run" / "knowledge" / "items_status.npy")
@@ -77,8 +79,9 @@ print(f"{(status == 0).sum()} of {len(status)} items have a description of the m
 # %% [markdown]
 # ## Did it help?
 #
-# Descriptions cost time or money, so compare. `difference` is the NDCG@10 with descriptions less that without. If the interval from `low`
-# to `high` holds 0, these data do not say which is better.
+# Descriptions cost time or money, so compare. Both models have the same method and backbone; the second one, with descriptions, is
+# marked (1). `difference` is the NDCG@10 with descriptions minus that without. If 0 lies between `low` and `high`, these data do not say
+# which model is better.
 
 # %%
 pairs = gj.compare([plain, described], shop)
@@ -88,7 +91,7 @@ print(pairs.round(4).to_string(index=False))
 # %% [markdown]
 # ## The next run is free
 #
-# Another method reads the same answers from the cache. The server may be off by then.
+# Another method reads the same answers from the cache. The server need not run any more.
 
 # %%
 again = gj.Recommender(method="llminit", dropout=0.3, **small, **by_llm)

@@ -13,8 +13,9 @@ from grasp_jax.setup.write import config_text, data_name
 USAGE = "grasp-jax init FOLDER [--out=FILE.py]"
 HELP = f"""usage: {USAGE}
 
-Looks at the tables of FOLDER (.csv, .tsv, .jsonl, also .gz and .zst, .parquet), finds interactions, items, users and their columns, and
-writes a commented config file: FILE.py, or NAME_config.py in the current folder. A file that exists is never overwritten."""
+Looks at the tables in FOLDER (.csv, .tsv and .jsonl, also compressed as .gz or .zst, and .parquet), finds interactions, items, users and
+their columns, and writes a commented config file: FILE.py, or NAME_config.py in the current folder, where NAME is the last part of FOLDER.
+It prints what it found and the command that trains with the config. A file that exists is never overwritten."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -31,13 +31,13 @@ examples:
 http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
 """
 OF_LIMITS = {  # flags, in the order of --help
-    "k": "items of an answer, at most",
-    "people": "users or histories of a request, at most",
-    "history": "items of a history, at most",
-    "body_bytes": "bytes of a body, at most",
-    "body_seconds": "seconds in which a head must have come, and then a body",
-    "queue": "people who may wait for an answer, and requests in flight",
-    "seconds": "seconds until an answer; later ones are 503",
+    "k": "most items in an answer",
+    "people": "most users or histories in a request",
+    "history": "most items in a history",
+    "body_bytes": "most bytes in the body of a request",
+    "body_seconds": "seconds within which the head of a request must arrive, and then its body",
+    "queue": "most people who wait for an answer, and most requests in flight",
+    "seconds": "seconds within which a request must be answered; after that its answer is status 503",
 }
 
 
@@ -58,9 +58,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"grasp-serve {__version__}")
     made.add_argument("model", help="folder of a saved model, or the workdir of a finished run")
-    made.add_argument("--port", type=int, default=PORT, help="0: any free one, which the log names")
     made.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; the loopback by default"
+        "--port",
+        type=int,
+        default=PORT,
+        help="8000 by default; 0: any free port, which the log names",
+    )
+    made.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; by default 127.0.0.1, for this machine only",
     )
     made.add_argument("--compare", help="a second model, which the page shows beside the first one")
     made.add_argument("--data", help="folder of interactions, for the users of a saved model")
@@ -71,12 +78,14 @@ def parser() -> argparse.ArgumentParser:
         help=f"listen for other machines without a token in {TOKEN}",
     )
     made.add_argument(
-        "--batch-sizes", default="1,8,64", help="people answered at once; each size is compiled"
+        "--batch-sizes",
+        default="1,8,64",
+        help="how many people are answered at once; each size is compiled (1,8,64)",
     )
     made.add_argument(
         "--lengths",
         default="16,64",
-        help="lengths of histories that are compiled, besides the model's own",
+        help="lengths of histories that are compiled, besides the model's own (16,64)",
     )
     made.add_argument(
         "--approximate",

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,14 +34,16 @@ def help_text() -> str:
         "",
         "Downloads a public data set and writes interactions.csv and items.jsonl into FOLDER (by default data/NAME). An interrupted",
         "download continues where it stopped. FOLDER/SOURCES.json keeps where each file came from and its SHA-256.",
-        "  --archive=FILE  the archive that you downloaded by hand (yelp, movielens)",
-        "  --mirror=URL    the folder of another server that has the same files",
+        "  --archive=FILE  an archive that you downloaded by hand: needed for yelp, possible for movielens",
+        "  --mirror=URL    a folder of another server that has the same files",
+        "  --list          prints this text",
         "",
+        "names (CATEGORY is one of those below, as in amazon-2023:All_Beauty):",
         *(f"  {name}" for name in FIXED),
         *(f"  {edition}:CATEGORY" for edition in EDITIONS),
         "",
         *(
-            f"categories of {year}: {', '.join(categories)}"
+            textwrap.fill(f"categories of {year}: {', '.join(categories)}", 140)
             for year, categories in CATEGORIES.items()
         ),
     ]
