@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.plain_torch import PlainTorchStep, put, put_backbone
+from benchmarks.plain_torch import FrozenTables, PlainTorchStep, put, put_backbone
 from benchmarks.torch_backbone import PackedSASRec
 from grasp_jax.config import Config, ModelConfig
 
@@ -41,20 +41,13 @@ class PackedRows(NamedTuple):
     logits: Any = None
 
 
-class PackedGrasp(nn.Module):
-    """GRASP on SASRec over packed rows; `tables` are frozen buffers."""
-
-    items: torch.Tensor
-    items_similar: torch.Tensor
-    users: torch.Tensor
-    users_similar: torch.Tensor
+class PackedGrasp(FrozenTables):
+    """GRASP on SASRec over packed rows."""
 
     def __init__(
         self, tables: dict[str, torch.Tensor], model: ModelConfig, places: int, dropout: float
     ) -> None:
-        super().__init__()
-        for name, table in tables.items():
-            self.register_buffer(name, table, persistent=False)
+        super().__init__(tables)
         width, sizes = tables["items"].shape[1], [*model.mlp, model.features]
         self.own = nn.Linear(width, 2 * sizes[0], bias=False)
         self.similar = nn.Linear(width, 2 * sizes[0], bias=False)

@@ -19,20 +19,27 @@ from grasp_jax.config import Config, ModelConfig
 from grasp_jax.models.batch import Tables
 
 
-class PlainGrasp(nn.Module):
-    """GRASP on SASRec over padded histories; `tables` are frozen buffers."""
+class FrozenTables(nn.Module):
+    """The four tables of a knowledge bank as frozen buffers."""
 
     items: torch.Tensor
     items_similar: torch.Tensor
     users: torch.Tensor
     users_similar: torch.Tensor
 
-    def __init__(
-        self, tables: dict[str, torch.Tensor], model: ModelConfig, max_length: int, dropout: float
-    ) -> None:
+    def __init__(self, tables: dict[str, torch.Tensor]) -> None:
         super().__init__()
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
+
+
+class PlainGrasp(FrozenTables):
+    """GRASP on SASRec over padded histories."""
+
+    def __init__(
+        self, tables: dict[str, torch.Tensor], model: ModelConfig, max_length: int, dropout: float
+    ) -> None:
+        super().__init__(tables)
         sizes = [4 * tables["items"].shape[1], *model.mlp, model.features]
         layers: list[nn.Module] = []
         for size, next_size in itertools.pairwise(sizes):
