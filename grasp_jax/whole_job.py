@@ -146,7 +146,8 @@ def _encode(config: Config, work: Workload) -> Stage:
         )
         price = texts * plan.prompt_tokens * own.embed.price_prompt / 1e6 if on == ENDPOINT else 0.0
         how = f"given: plan.texts_per_second={plan.texts_per_second:g}"
-        return Stage("encode", said, texts / plan.texts_per_second, on, how, price or None)
+        seconds, devices = texts / plan.texts_per_second, int(on == DEVICES)
+        return Stage("encode", said, seconds, on, how, price or None, devices)
     if own.encoder in MEASURED_ENCODERS:
         return _measured("encode", texts, "texts", rates.ENCODE, 1, "lsa, E=32, titles of 20 items")
     how = f"{own.encoder} was not measured; time 1,000 texts and give config.plan.texts_per_second"

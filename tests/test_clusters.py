@@ -170,3 +170,16 @@ def test_ranks_are_those_of_the_lists() -> None:
     expected = np.broadcast_to(np.arange(len(centres)), lists.shape)
     assert np.array_equal(clusters.ranks(vectors, lists, centres), expected)
     assert np.array_equal(clusters.make_centres(vectors, 12), centres), "another at each call"
+
+
+def test_a_damaged_state_is_begun_again(tmp_path: pathlib.Path) -> None:
+    """One wrong bit would end every further call in the same traceback."""
+    vectors, labels = np.eye(8, dtype=np.float32), np.arange(8, dtype=np.int32)
+    kept = KeptSearch(tmp_path, vectors, (), labels)
+    kept.kept("lists", lambda: {"lists": labels})
+    path = tmp_path / "lists.npz"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
+        found = kept.kept("lists", lambda: {"lists": labels})["lists"]
+        np.testing.assert_array_equal(found, labels)

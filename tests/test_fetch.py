@@ -112,6 +112,44 @@ def test_an_interrupted_download_continues(
     ]
 
 
+def test_a_newer_file_is_not_put_behind_an_older_ones_bytes(
+    server: FileServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the note of a newer file and its first byte, a download would be glued together of two, unseen."""
+    with_md5(server)
+    part = tmp_path / "downloads" / "ml-32m.zip.part"
+    part.parent.mkdir()
+    part.write_bytes(b"older" * 20)
+    about = part.with_name(f"{part.name}.json")
+    about.write_text(json.dumps({"url": f"{server.url}/ml-32m.zip", "mark": '"older"'}))
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dies, pytest.raises(KeyboardInterrupt):
+        dies.setattr(download, "_receive", killed)
+        fetched(server, "movielens-32m", tmp_path)
+    assert not part.exists() and about.exists()
+
+
+def test_a_call_that_ended_between_tables_and_record_is_repeated(
+    server: FileServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables that fetch itself wrote would be refused as someone else's."""
+    server.files["/ml-latest-small.zip"] = MOVIES
+    write = command.write_tables
+
+    def killed(*given: object) -> list[str]:
+        write(*given)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dies, pytest.raises(KeyboardInterrupt):
+        dies.setattr(command, "write_tables", killed)
+        fetched(server, "movielens-latest-small", tmp_path)
+    assert (tmp_path / "interactions.csv").exists()
+    assert fetched(server, "movielens-latest-small", tmp_path).log.num_items == 3
+
+
 def test_a_file_that_was_complete_is_not_sent_again(
     server: FileServer, tmp_path: pathlib.Path
 ) -> None:
@@ -143,8 +181,13 @@ def test_wrong_and_missing_downloads(
     server.status["/ml-32m.zip"] = 503
     assert_names(refusal(main, call), ("status 503", "run the same command again"))
     server.status.clear()
-
     with_md5(server)
+    server.status["/ml-32m.zip.md5"] = (
+        503  # the publisher's checksum is there, and not to be had now
+    )
+    assert_names(refusal(main, call), ("ml-32m.zip.md5: status 503",))
+    server.status.clear()
+    (tmp_path / "ml" / "downloads" / "ml-32m.zip").unlink()
     server.breaks, server.bytes_before = 99, 0
     assert_names(refusal(main, call), ("the connection ended early", "run the same command again"))
     server.breaks, server.kind = 0, "text/html"

@@ -31,6 +31,16 @@ def bad_zip(name: str, content: bytes = b"x", link: bool = False) -> bytes:
     return made.getvalue()
 
 
+def with_bytes(content: bytes, place: int, wrong: bytes) -> bytes:
+    return content[:place] + wrong + content[place + len(wrong) :]
+
+
+START = MOVIES.index(b"ml/ratings.dat") + len("ml/ratings.dat")  # of the packed bytes
+DAMAGED = with_bytes(MOVIES, START + 4, b"\xff" * 12)
+ENTRY = MOVIES.index(b"PK\x01\x02")  # of the first member in the directory
+ENCRYPTED = with_bytes(with_bytes(MOVIES, 6, b"\x01"), ENTRY + 8, b"\x01")
+
+
 @pytest.mark.parametrize(
     "content, said",
     [
@@ -40,6 +50,8 @@ def bad_zip(name: str, content: bytes = b"x", link: bool = False) -> bytes:
         (bad_zip("C:\\evil.py"), "leads out of the archive"),
         (bad_zip("ml/link", b"/etc/passwd", link=True), "is a link"),
         (bad_zip("ml/bomb", bytes(1 << 24)), "grows to 16,777,216 bytes"),
+        (DAMAGED, "ratings.dat: not readable"),
+        (ENCRYPTED, "ratings.dat: not readable"),
         (bad_zip("other/ratings.dat"), "2 members are called ratings.dat"),
         (MOVIES[: len(MOVIES) // 2], "not a readable zip archive"),
         (archive(README="nothing"), "no files of MovieLens"),

@@ -112,6 +112,14 @@ def test_a_language_model_costs_requests_and_tokens() -> None:
     assert dollars(bound, job.config.plan) == bound.tokens_price
 
 
+def test_an_encoder_on_devices_is_paid_for() -> None:
+    """Hours of devices would be printed, and their dollars be missing from the sum."""
+    given = {"plan.texts_per_second": 100.0, "plan.device_price": 3.0}
+    job = job_of({"knowledge.encoder": "sentence_transformers", **given})
+    encode = {stage.name: stage for stage in stages(job)}["encode"]
+    assert dollars(encode, job.config.plan) == pytest.approx(65 / 3600 * 3)
+
+
 def test_what_is_not_known_is_said() -> None:
     """An encoder, or groups, that nobody has measured would be counted as free."""
     unknown = {"knowledge.encoder": "sentence_transformers", "knowledge.user_group_column": "town"}

@@ -223,6 +223,7 @@ class KnowledgeConfig(Section):
         SHARE,
         "Share of the true neighbours that clusters and scann must find; they search as much as finds half of the rest too.",
         BANK,
+        before=0.9,
     )
     recall_sample: int = field(1000, COUNT, "Rows on which that share is measured.", NOTHING)
     reduction: ReductionConfig = ReductionConfig()

@@ -217,6 +217,7 @@ def run_epoch(
             if wish and not epoch_ends:
                 merged = snapshot._replace(state=put(snapshot.state, state, rows))
                 _save_within(saver, merged, end, reader.loss_sum, first_step + end - begin)
+                steps.pace.begin()  # the seconds of a save are none of a step
                 if wish == STOP:
                     where = f"{int(progress.epoch)} epochs and {end} steps"
                     PREEMPTION.stop(f" after {where}, saved in {saver.last.folder}")

@@ -5,6 +5,7 @@ import hashlib
 import pathlib
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,15 @@ from grasp_jax.files import write_arrays
 SECONDS = 60.0  # between two writes of the state, or
 SHARE = 20  # so many times as long as a write takes
 COMPARED = 1024  # rows by which it is seen that the vectors are the same
+DAMAGED = (  # what NumPy raises of a file with wrong bits
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,  # NotImplementedError is one
+    zipfile.BadZipFile,
+    zlib.error,
+)
 State = tuple[np.ndarray, np.ndarray]
 
 
@@ -68,18 +78,19 @@ class KeptSearch:
 
     def _write(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         if self._folder is not None:
-            write_arrays(self._path(name), of=np.frombuffer(self._of, np.uint8), **arrays)
+            of, names = np.frombuffer(self._of, np.uint8), np.array(sorted(arrays))
+            write_arrays(self._path(name), of=of, names=names, **arrays)
 
     def _read(self, name: str) -> dict[str, np.ndarray] | None:
         """None where there is no such file, where it is damaged, or of another search."""
         if self._folder is None:
             return None
         with (
-            contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile),
+            contextlib.suppress(*DAMAGED),
             np.load(self._path(name), allow_pickle=False) as stored,
         ):
             if stored["of"].tobytes() == self._of:
-                return {key: stored[key] for key in stored.files if key != "of"}
+                return {key: stored[key] for key in stored["names"].tolist()}
         return None
 
     def _path(self, name: str) -> pathlib.Path:

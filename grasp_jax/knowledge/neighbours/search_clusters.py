@@ -8,6 +8,7 @@ Memory: for each row K scores and ids (8 K bytes), the clusters that it looks in
 number of rows, `ENTRIES` pairs of a row and a cluster, a block of `QUERIES` and one of `KEYS` vectors, and the blocks of `clusters`.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -35,6 +36,7 @@ from grasp_jax.log import logger
 
 FEWEST_ROWS = 16_384  # below, exact search is as fast
 CHOSEN_ON = 1024  # rows on which it is found how many clusters are to be searched
+LISTED = 2**18  # rows whose clusters are kept in one file
 ENTRIES = 2**23  # pairs of a row and a cluster that are put in order at a time
 QUERIES = (512, 2048)  # rows of a block that look into a cluster: a program is compiled for each
 LISTING = 0.5  # of the work is to find the clusters of all rows, about
@@ -82,14 +84,18 @@ def search_clusters(
     logger.info(f"neighbours: {searched:,} of {len(centres):,} clusters are searched for each row")
     share = Share(rows, progress)
 
-    def listed() -> dict[str, np.ndarray]:
-        def add(done: int) -> None:
-            share.add(LISTING * done / rows)
+    def add(done: int) -> None:
+        share.add(LISTING * done / rows)
 
-        return {"lists": nearest_clusters(unit_vectors, centres, searched, add)}
+    def listed(begin: int) -> dict[str, np.ndarray]:
+        block = unit_vectors[begin : begin + LISTED]
+        return {"lists": nearest_clusters(block, centres, searched, add)}
 
-    lists = kept.kept("lists", listed)["lists"]
-    return search_lists(unit_vectors, k, labels, lists, share, kept)
+    parts = [
+        kept.kept(f"lists-{begin}", functools.partial(listed, begin))["lists"]
+        for begin in range(0, rows, LISTED)
+    ]
+    return search_lists(unit_vectors, k, labels, np.concatenate(parts), share, kept)
 
 
 def choose(

@@ -9,12 +9,22 @@ import pathlib
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
 from grasp_jax.errors import UserError
 
 MOST_RATIO = 200  # bytes out of one byte; tables of ratings and JSON have 4 to 12
+DAMAGED = (  # what the standard library raises of an archive that it cannot read
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,  # a member that is encrypted, or packed by a method that it does not know
+)
 MEND = "remove it and fetch it again, or download it by hand from the publisher's page"
 
 
@@ -26,7 +36,7 @@ def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: not a readable zip archive ({error}); {MEND}") from error
     seen = set()
     for member in archive.infolist():
@@ -78,8 +88,26 @@ def zip_lines(
     Raises:
       UserError: it is damaged, or no text of this encoding.
     """
-    with archive.open(member) as file:
-        yield _lines(file, encoding, f"{archive.filename}: {member}")
+    what = f"{archive.filename}: {member}"
+    try:
+        file = archive.open(member)
+    except DAMAGED as error:
+        raise UserError(f"{what}: not readable ({error}); {MEND}") from error
+    with file:
+        yield _lines(file, encoding, what)
+
+
+def begin_of(archive: zipfile.ZipFile, member: str, size: int) -> bytes:
+    """Up to `size` bytes of a member.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        with archive.open(member) as file:
+            return file.read(size)
+    except DAMAGED as error:
+        raise UserError(f"{archive.filename}: {member}: not readable ({error}); {MEND}") from error
 
 
 def _lines(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
@@ -88,7 +116,7 @@ def _lines(file: IO[bytes], encoding: str, what: str) -> Iterator[str]:
         for line in file:
             yield line.decode(encoding).rstrip("\r\n")
             done += 1
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise UserError(f"{what}: damaged after line {done} ({error}); {MEND}") from error
 
 
@@ -133,6 +161,6 @@ def tar_lines(path: pathlib.Path, wanted: str) -> Iterator[str]:
                     file: Any = archive.extractfile(member)
                     yield from _lines(file, "utf-8", f"{path}: {member.name}")
                     return
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: not a readable tar archive ({error}); {MEND}") from error
     raise UserError(f"{path}: no {wanted} in it; expected the publisher's archive as it is")

@@ -104,8 +104,9 @@ def fetch(
     else:
         _refuse_strangers(out, known)
         tables = _tables(source, paths)
-        lines = write_tables(tables, out)
-        _record(out, source, entries)
+        # A record without checksums, so that the tables of a call that is killed now are known as ours.
+        lines = write_tables(tables, out, lambda: _record(out, source, entries, {}))
+        _record(out, source, entries, {name: sha256(out / name) for name in NAMES})
         print(
             "\n".join([*(f"wrote {line}" for line in lines), *(f"note: {n}" for n in tables.notes)])
         )
@@ -242,6 +243,8 @@ def _intact(out: pathlib.Path, known: dict[str, Any]) -> bool:
 
 def _refuse_strangers(out: pathlib.Path, known: dict[str, Any]) -> None:
     """Files of these names that fetch has not written, or that were changed since, are not overwritten."""
+    if known and not known.get("written"):
+        return  # a call was ended while it wrote them
     for name in NAMES:
         if (out / name).exists() and sha256(out / name) != known.get("written", {}).get(name):
             raise UserError(
@@ -249,8 +252,10 @@ def _refuse_strangers(out: pathlib.Path, known: dict[str, Any]) -> None:
             )
 
 
-def _record(out: pathlib.Path, source: Source, entries: Sequence[dict[str, Any]]) -> None:
-    written = {name: sha256(out / name) for name in NAMES}
+def _record(
+    out: pathlib.Path, source: Source, entries: Sequence[dict[str, Any]], written: dict[str, str]
+) -> None:
+    """Writes SOURCES.json; `written` has the checksum of each table, and nothing before they are whole."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     content = {
         "source": source.name,

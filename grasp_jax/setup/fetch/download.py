@@ -154,6 +154,7 @@ def _once(partial: _Partial) -> bool:
         left = int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
         _check_room(partial.path.parent, left or 0)
         if begin == 0:
+            partial.remove()  # bytes of an earlier file must not stand beside the mark of this one
             partial.note(answer.headers)
         return _receive(answer, partial.path, begin, left)
 
@@ -213,8 +214,10 @@ def text_at(url: str) -> str:
     try:
         with OPENER.open(request, timeout=TIMEOUT) as answer:
             return str(answer.read(4096).decode("utf-8", "replace"))
-    except urllib.error.HTTPError:
-        return ""
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            return ""
+        raise UserError(_refused(url, error)) from error
     except _FAULTS as error:
         raise UserError(
             f"{url}: {getattr(error, 'reason', error)}; {AGAIN.split(',')[0]}"

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from grasp_jax.errors import UserError
@@ -29,8 +29,15 @@ class Tables:
     notes: tuple[str, ...] = ()
 
 
-def write_tables(tables: Tables, folder: pathlib.Path) -> list[str]:
-    """Writes both files; a file gets its name when it is complete.
+def write_tables(
+    tables: Tables, folder: pathlib.Path, complete: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Writes both files; neither gets its name before both are complete.
+
+    Args:
+      tables: rows, which are read as they are written.
+      folder: of the files.
+      complete: called when both are complete, before they get their names.
 
     Returns:
       What was written, for people.
@@ -41,7 +48,7 @@ def write_tables(tables: Tables, folder: pathlib.Path) -> list[str]:
     bought: set[Any] = set()
     described: set[Any] = set()
     rows = left_out = 0
-    with (  # neither gets its name before both are complete
+    with (
         replacing(folder / NAMES[0]) as first,
         replacing(folder / NAMES[1]) as second,
     ):
@@ -63,6 +70,7 @@ def write_tables(tables: Tables, folder: pathlib.Path) -> list[str]:
                 elif item["item"] not in described:
                     described.add(item["item"])
                     file.write(json.dumps(item, ensure_ascii=False) + "\n")
+        complete()
     lines = [f"{folder / NAMES[0]}: {rows:,} interactions with {len(bought):,} items"]
     lines.append(
         f"{folder / NAMES[1]}: {len(described):,} items; {len(bought) - len(described):,} items have no row, "

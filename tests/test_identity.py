@@ -1,0 +1,15 @@
+"""What tells one run from another: runs of earlier versions go on."""
+
+import json
+import pathlib
+
+from grasp_jax.config import Config, identity
+from grasp_jax.provenance import difference
+
+EARLIER = pathlib.Path(__file__).parent / "golden" / "identity.json"  # of the defaults at 6cf0f95
+
+
+def test_a_run_of_an_earlier_version_goes_on() -> None:
+    """A new field, or one that matters since, would refuse every checkpoint there is; `before=` says how runs without it were made."""
+    earlier = {"config": json.loads(EARLIER.read_text())}
+    assert difference(earlier, {"config": identity(Config())}) == ""
