@@ -97,7 +97,9 @@ def fetch(
         paths, entries = _downloaded(source, out, known, mirror)
     else:
         if not archive.exists():
-            raise UserError(f"--archive: {archive} does not exist; {_by_hand(source)}")
+            raise UserError(
+                f"--archive: {archive} does not exist; expected the archive of {source.name}, as {source.page} has it"
+            )
         paths, entries = [archive], [_entry_of_archive(archive)]
     if known and known.get("files") == entries and _intact(out, known):
         print("interactions.csv and items.jsonl are there already, as they were written")
