@@ -189,9 +189,9 @@ def asked(port: int, method: str, path: str, body: Any) -> int:
 
 
 def commands_of(
-    folder: pathlib.Path, num_items: int, port: int, quick: bool
+    folder: pathlib.Path, num_items: int, port: int, named: str, quick: bool
 ) -> dict[str, list[str]]:
-    """Name -> the command of each service.
+    """Name -> the command of each service of which `named` is a part of the name.
 
     Raises:
       UserError: the rival is not installed for a run that is to be kept.
@@ -203,12 +203,12 @@ def commands_of(
     if RIVAL.exists():
         rival = [str(RIVAL), "-m", "benchmarks.rivals.torch_service", f"--port={port}"]
         sizes = [f"--items={num_items}", f"--features={FEATURES}", f"--length={LENGTH}"]
-        return commands | {THEIRS: rival + sizes}
-    if not quick:
+        commands[THEIRS] = rival + sizes
+    elif not quick and named in THEIRS:
         raise UserError(
             f"{RIVAL.relative_to(ROOT)}: not there; expected the rival, which `make rival-torch_service` installs"
         )
-    return commands
+    return {name: command for name, command in commands.items() if named in name}
 
 
 def row_of(found: dict[str, Any]) -> list[str]:
@@ -258,9 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ids, bodies = load_artifact(folder).catalogue.ids, pathlib.Path(temporary) / "bodies"
             write_bodies(bodies, ids)
             port = free_port()
-            for name, command in commands_of(folder, len(ids), port, given.quick).items():
-                if given.services not in name:
-                    continue
+            named = given.services, given.quick
+            for name, command in commands_of(folder, len(ids), port, *named).items():
                 with served(command, port, pathlib.Path(temporary) / "log") as about:
                     found = measure(about, port, bodies, plan, name != THEIRS)
                 measured.append({"service": name, "items": len(ids), **found, **about})
