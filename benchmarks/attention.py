@@ -26,10 +26,10 @@ from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.packed_attention import (
     NORMALISERS,
+    attention_mask,
     packed_attention,
     packed_attention_reference,
 )
-from grasp_jax.models.backbones.sasrec import attention_mask
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.kernels.packed_attention import packed_attention, packed_attention_reference, visible
-from grasp_jax.models.backbones.sasrec import SelfAttention, attention_mask
+from grasp_jax.kernels.packed_attention import (
+    attention_mask,
+    packed_attention,
+    packed_attention_reference,
+    visible,
+)
+from grasp_jax.models.backbones.sasrec import SelfAttention
 from tests.triton_lowering import kernels_lowered
 
 LENGTH, HEADS, WIDTH = 75, 2, 12  # neither a multiple of a block nor a power of two

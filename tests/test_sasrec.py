@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.models.backbones.sasrec import Dropout, SASRec, SelfAttention, attention_mask
+from grasp_jax.kernels.packed_attention import attention_mask
+from grasp_jax.models.backbones.sasrec import Dropout, SASRec, SelfAttention
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9
 SEGMENTS = np.array([[5, 5, 5, 5, 2, 2, 2, 0, -1, -1], [7, 7, 7, 7, 7, 7, 7, 7, 7, -1]])

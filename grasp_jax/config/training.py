@@ -135,8 +135,8 @@ class TrainConfig(Section):
     epoch_steps: int = field(
         0,
         Whole(0, 10**9),
-        "Steps after which an epoch ends and is validated, at most; each epoch deals the users "
-        "anew. 0: when every user was read once.",
+        "0: an epoch reads every user once. Above 0: an epoch ends, and is validated, after so many "
+        "steps at most. Users are shuffled for each epoch.",
         before=0,
     )
     patience: int = field(

@@ -82,6 +82,18 @@ def packed_attention(
     return _attend(form, queries, keys, values, intervals, word, rate)[:, :length, :, :width]
 
 
+def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
+    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
+
+    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
+    """
+    length = segments.shape[1]
+    allowed = segments[:, :, None] == segments[:, None, :]
+    if causal:
+        allowed &= jnp.tril(jnp.ones((length, length), bool))
+    return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
+
+
 def packed_attention_reference(
     queries: jax.Array,
     keys: jax.Array,
@@ -96,10 +108,7 @@ def packed_attention_reference(
     """What `packed_attention` computes, with all weights [R, n, L, L] written out."""
     _check(queries, keys, values, normaliser, dropout, seed)
     rows, length, heads, width = queries.shape
-    allowed = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, :, None]
-    if causal:
-        allowed &= jnp.tril(jnp.ones((length, length), bool))
-    allowed = (allowed | jnp.eye(length, dtype=bool))[:, None]
+    allowed = attention_mask(segments, causal)[:, None]
     scores = (
         jnp.einsum("rqnd,rknd->rnqk", queries, keys, preferred_element_type=jnp.float32)
         * width**-0.5

@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 
 from grasp_jax.kernels import backend
 from grasp_jax.kernels import sasrec_layer_kernels as kernels
+from grasp_jax.kernels.packed_attention import attention_mask
 from grasp_jax.kernels.packed_attention_kernels import BLOCK
 from grasp_jax.kernels.sasrec_layer_kernels import MATRICES, VECTORS, Finish, LayerForm, Project
 
@@ -85,10 +86,7 @@ def sasrec_layers_reference(
     """What `sasrec_layers` computes, with all weights [R, n, L, L] written out, and the same bits of dropout."""
     _check(x, num_heads, dropout, seed)
     rows, length, width = x.shape
-    allowed = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, :, None]
-    if causal:
-        allowed &= jnp.tril(jnp.ones((length, length), bool))
-    allowed = (allowed | jnp.eye(length, dtype=bool))[:, None]
+    allowed = attention_mask(segments, causal)[:, None]
     places = jnp.arange(length)
     rate = jnp.float32(0) if dropout is None else jax.lax.stop_gradient(dropout)
     word = jnp.uint32(0) if seed is None else seed

@@ -196,7 +196,7 @@ def make_train_steps(
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
         step = Step(model, shape._replace(deferred=defers), loss, optimiser, decay_steps)
         numbers = first_step + jnp.arange(slots.shape[1])
-        return _scan(step, state, data, tables, slots, per_replica, numbers, asked, part)
+        return _scan(step, state, data, tables, (slots, asked), per_replica, numbers, part)
 
     return train_steps
 
@@ -206,15 +206,14 @@ def _scan(
     state: TrainState,
     data: DeviceData,
     tables: Tables,
-    slots: jax.Array,
+    batches: tuple[jax.Array, AskedUsers | None],
     per_replica: PerReplica,
     numbers: jax.Array,
-    asked: AskedUsers | None,
     part: Part | None,
 ) -> tuple[TrainState, jax.Array]:
-    """The steps `numbers` [S] one after the other; all else as `train_steps` has it."""
+    """The steps `numbers` [S] one after the other, of `batches`, slots and asked users; all else as `train_steps` has it."""
     if part is None:
-        given = data, tables, slots, per_replica.keys, numbers
+        given = data, tables, batches[0], per_replica.keys, numbers
         inputs = inputs_at_once(step.model, step.shape, *given)
     else:
         inputs = part.inputs
@@ -243,7 +242,7 @@ def _scan(
         own = step.rates(per_replica, number)
         return models(held, state.states, slots, rows, inputs, own, number)
 
-    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), (slots, asked))
+    by_step = jax.tree.map(lambda x: x.swapaxes(0, 1), batches)
     begun = step.optimiser.begin(state.params, state.adam)
     every = (*by_step, inputs, numbers)
     held, losses = (

@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from grasp_jax.kernels.packed_attention import attention_mask
 from grasp_jax.models.backbones.base import AroundBackbone
-from grasp_jax.models.backbones.sasrec import attention_mask, embedded, position_table
+from grasp_jax.models.backbones.sasrec import embedded, position_table
 from grasp_jax.models.dropout import for_each
 
 

@@ -12,23 +12,11 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.kernels.packed_attention import packed_attention
+from grasp_jax.kernels.packed_attention import attention_mask, packed_attention
 from grasp_jax.kernels.sasrec_layer import Layer, fits, sasrec_layers
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.base import Backbone, backbone_kernels
 from grasp_jax.models.dropout import Dropout
-
-
-def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
-    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
-
-    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
-    """
-    length = segments.shape[1]
-    allowed = segments[:, :, None] == segments[:, None, :]
-    if causal:
-        allowed &= jnp.tril(jnp.ones((length, length), bool))
-    return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
 
 
 def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.Array:
