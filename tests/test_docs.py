@@ -244,9 +244,9 @@ def readme_figures() -> dict[str, Any]:
 
     return {
         "another item's text, it is {:.0f} % ahead": lead("wrong-0.5-validated"),
-        "where all have, {:.0f} % (one run": lead("wrong-1.0-validated"),
+        "if all items have, it is {:.0f} % ahead (one run": lead("wrong-1.0-validated"),
         "an NDCG@10 of {:.2f} on the full catalogue": ndcg("sasrec_ce", "full"),
-        "by cross-entropy, and {:.2f} by": 100 * plain,
+        "with cross-entropy, and {:.2f} with": 100 * plain,
         "is {:.0f} % ahead of SASRec when seen": 100 * (ndcg("llminit") / base - 1),
         "without text are {:.0f} % ahead": 100 * (ndcg("three_id_towers") / base - 1),
         "the lead over SASRec is {:.0f} %": 100
