@@ -12,11 +12,11 @@ def memory(record: dict[str, Any]) -> Table:
     """Peaks and times over sizes of the data."""
     sizes = record["sizes"]
     note = (
-        f"`python -m benchmarks.memory`: a synthetic shop, at first {sizes['users']:,} users and {sizes['items']:,} items, "
-        f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a separate process, whose peak counts the program "
+        f"`python -m benchmarks.memory`: a synthetic shop; the smallest has {sizes['users']:,} users and {sizes['items']:,} items, "
+        f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a separate process, whose peak includes the program "
         "and mapped tables. The time of exact neighbours grows with the square of the rows; "
-        "everything else should follow a straight line. "
-        f"The extra memory of the full ranking is what XLA compiled. {machine_line(record)}"
+        "everything else should follow a straight line; the last row says how far it deviates. "
+        f"The extra memory of the full ranking is that of the program that XLA compiled. {machine_line(record)}"
     )
     header, body = show(record["rows"], record["lines"])
     return Table("memory", "Growth with the data", header, body, note)

@@ -31,9 +31,10 @@ def launches(record: dict[str, Any]) -> Table:
         for row in record["models"]
     ]
     note = (
-        f"`python -m benchmarks.kernels_of_a_step`: compiled for an H100 without one, so without autotuning; B={sizes['batch_size']}, "
-        f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, {sizes['users']:,} users of paper Beauty's lengths, "
-        f"{sizes['items']:,} items. The chain is the longest sequence of kernels in which each waits for the one before. "
+        f"`python -m benchmarks.kernels_of_a_step`: compiled for an H100 on a machine without one, so without autotuning; "
+        f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, "
+        f"{sizes['users']:,} users of paper Beauty's lengths, "
+        f"{sizes['items']:,} items. The chain is the longest sequence of kernels in which each waits for the one before it. "
         f"jaxlib {versions['jaxlib']}, commit "
         f"{', '.join(sorted({(row['commit'] or 'unknown')[:7] for row in record['models']}))}"
     )

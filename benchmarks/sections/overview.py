@@ -57,9 +57,9 @@ def training(record: Record) -> Comparison:
         f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
         best["epoch_seconds"] / ours["epoch_seconds"],
         machine(record),
-        f"All {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes; the rivals were stopped after "
-        f"{shared} epochs.{others} They compute {record['sizes']['max_length']} positions for each history, and most histories "
-        f"here are far shorter. "
+        f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
+        f"after {shared} epochs.{others} Both rivals compute {record['sizes']['max_length']} positions for each history, but most "
+        "histories in this data are far shorter. "
         f"Validation NDCG@10 after {shared} epochs: {alike}.",
     )
 
@@ -71,15 +71,15 @@ def step(record: Record) -> Comparison:
     best = min(rivals, key=lambda row: row["seconds_per_step"])
     on_gpu = record["machine"]["backend"] == "gpu"
     cpu = (
-        "GRASP on all texts is affordable without a GPU. The gain comes from two changes of form, not of result: no padding, and text "
-        "vectors that are projected once for each different item of a batch."
+        "So GRASP can be trained with all texts on a CPU. The gain comes from two changes that leave the result as it is: no padding, and "
+        "text vectors that are projected once for each distinct item of a batch."
     )
     gpu = (
-        "On a GPU the gain is smaller, because the padding that the rivals compute costs a GPU less; the time that is left is mostly "
-        "the start of many small operations."
+        "The rivals pad their histories. On a GPU the gain is smaller than on a CPU, because padding costs less there. Most of our "
+        "remaining time goes into starting many small operations."
     )
     return Comparison(
-        f"one training step of GRASP, {record['sizes']['batch_size']} users",
+        f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
         f"{1e3 * ours['seconds_per_step']:.3g} ms",
         f"{1e3 * best['seconds_per_step']:,.3g} ms ({_short(best['name'])})"
         if on_gpu
@@ -100,10 +100,11 @@ def _beside_packed(ours: Record, best: Record, rivals: list[Record]) -> str:
     slowest = max(padded, key=lambda row: row["seconds_per_step"])
     times = slowest["seconds_per_step"] / ours["seconds_per_step"]
     return (
-        "This rival is no package: we wrote it for this comparison, with the same packed rows, the same factorised projection and fused "
-        f"Adam, and compiled it. So the gain of {times:.0f} times over PyTorch as one writes it first ({slowest['name']}) is one of "
-        f"form. Written in the same form, PyTorch needs {best['seconds_per_step'] / ours['seconds_per_step']:.2f} times our time: "
-        "more than half of our step is float32 products (`profile-cpu.json`), which its form does not change."
+        "This rival is our own PyTorch program, written for this comparison: it has the same packed rows, the same factorised projection "
+        f"and fused Adam, and it is compiled. It needs {best['seconds_per_step'] / ours['seconds_per_step']:.2f} times our time. "
+        f"A straightforward PyTorch program ({slowest['name']}) needs {times:.0f} times our time. So the gain comes from packing and "
+        "factorising, not from JAX. More than half of our step is float32 matrix products (`profile-cpu.json`), whose number is "
+        "the same in both programs."
     )
 
 
@@ -114,13 +115,13 @@ def serving(record: Record) -> Comparison:
     ratio = ours["largest_per_second"] / rival["largest_per_second"]
     halves = [f"{own['at_half']['p50_ms']:.1f} ms" for own in (ours, rival)]
     return Comparison(
-        f"most requests a second, {ours['items']:,} items",
+        f"largest number of requests per second, {ours['items']:,} items",
         f"{ours['largest_per_second']:,.0f}",
         f"{rival['largest_per_second']:,.0f} ({rival['service']})",
         ratio,
         machine(record),
-        "Batches of waiting requests raise the throughput. They cost a little waiting: at half of its own largest load the median answer "
-        f"takes {halves[0]}, and the rival's {halves[1]}.",
+        "Our service answers waiting requests in batches, which raises the throughput and makes single requests wait a little: at half of "
+        f"its own largest load, the median answer takes {halves[0]} with our service and {halves[1]} with the rival.",
     )
 
 
@@ -131,12 +132,12 @@ def retrieval(record: Record) -> Comparison:
     others = [row for row in rows if row["way"] not in ("exact", "clusters")]
     best = min(others, key=_seconds_of_all)
     return Comparison(
-        f"{record['sizes']['neighbours']} neighbours of {ours['rows']:,} texts, building included",
+        f"{record['sizes']['neighbours']} nearest neighbours of {ours['rows']:,} texts, building of an index included",
         f"{_seconds_of_all(ours):.0f} s",
         f"{_seconds_of_all(best):.0f} s ({best['way']})",
         _seconds_of_all(best) / _seconds_of_all(ours),
         machine(record),
-        "At this size exact search is as fast as an index that must be built first, so exact search is the default. "
+        "At this size our exact search is as fast as the best other search, so exact search is the default. "
         "`knowledge.retrieval=clusters` is for larger tables.",
     )
 
@@ -147,13 +148,13 @@ def describing(record: Record) -> Comparison:
     bare = sorted(record["bare_client_rounds"])[len(record["bare_client_rounds"]) // 2]
     ratio = run["answers_per_second"] / bare
     return Comparison(
-        "descriptions a second by an endpoint",
+        "descriptions per second from a language model's endpoint",
         f"{run['answers_per_second']:.0f}",
         f"{bare:.0f} (bare asyncio client)",
         ratio,
         machine(record),
-        f"Checking every answer and writing it to disk before the next one costs {100 * (1 - ratio):.0f} % of the speed. In return, after "
-        "a kill no answer that was written is paid for twice.",
+        f"The rival checks and stores nothing. Our client checks every answer and writes it to disk, which costs {100 * (1 - ratio):.0f} % "
+        "of the speed. In return, a run that is killed never pays twice for an answer that it has written.",
     )
 
 

@@ -13,12 +13,18 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     note = (
         f"`python -m benchmarks.scaling`: a step of GRASP on SASRec, {sizes['users']:,} users, {sizes['items']:,} items, "
         f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer. Figures are for "
-        "each device, "
-        f"with what the planner says in brackets. Memory is arguments and temporaries. {machine_line(record)}"
+        "each device; "
+        f"those of the planner stand in brackets. Memory is that of arguments and temporaries. {machine_line(record)}"
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
     tables = [
-        Table(f"scaling-{kind}", title, *show(record[kind]), note) for kind, title in kinds.items()
+        Table(
+            f"scaling-{kind}",
+            title,
+            *show(record[kind]),
+            note if kind == "strong" else "As in the table above.",
+        )
+        for kind, title in kinds.items()
     ]
     if record["processes"]:
         tables.append(_processes(record))
@@ -29,8 +35,8 @@ def _processes(record: dict[str, Any]) -> Table:
     rows, losses = record["processes"], record["processes"][0]["losses"]
     apart = max(abs(a / b - 1) for row in rows for a, b in zip(row["losses"], losses, strict=True))
     note = (
-        "Of the same run, started by `launch/local.py`, one CPU device each; two share the cores that one has to itself. Their losses are "
-        f"within {apart:.0e} of each other."
+        "From the same run: processes started by `launch/local.py`, with one CPU device each. Two processes share the cores that a single "
+        f"one has to itself. The losses are within {apart:.0e} of each other."
     )
     body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in rows]
     return Table("processes", "Real processes", ["processes", "an epoch, s"], body, note)
@@ -51,15 +57,15 @@ def _planned(record: dict[str, Any]) -> Table:
     ]
     note = (
         "Planned, not measured (`--mode=plan`): 10 million users, 1.2 million items, E=4096 in float16, 128 users a step on each "
-        f"{record['sizes']['planned_device']}, eight to a host. A step is the longer of arithmetic and memory, then communication, then "
-        "launches; or what comes from the host meanwhile, if that is longer."
+        f"{record['sizes']['planned_device']}, eight to a host. The time of a step is the larger of arithmetic "
+        "and memory, plus communication, plus launches; or the time of transfers from the host, if that is longer."
     )
     header = [
         "mesh, users' tables",
         "batch",
-        "GB a device",
+        "GB per device",
         *(f"{name}, ms" for name in parts),
-        "a step, ms",
+        "whole step, ms",
         "million users/s",
     ]
     return Table("planned", "What limits 32 devices", header, body, note)

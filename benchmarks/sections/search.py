@@ -22,7 +22,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
     first = record["sampled"][0]
     note = (
         f"`python -m benchmarks.evaluation`: {first['users']:,} users of {record['sizes']['data']}, {first['candidates']} candidates each, "
-        f"E={record['sizes']['width']} where a model has text. Stored negatives and their gate logits are made once a run. "
+        f"E={record['sizes']['width']} for models with text. Stored negatives and their gate logits are computed once per run. "
         f"{machine_line(record)}"
     )
     header = [
@@ -53,9 +53,9 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
             )
         ]
         note = (
-            f"Of the same run, GRASP: {full['users']:,} users by {full['items']:,} items, extrapolated from the users that were timed; "
-            f"factorised it is {full['speed_up']:.1f} times as fast. Scores of the two agree within {full['largest_difference']:.0e} "
-            "of the largest."
+            f"From the same run, for GRASP: {full['users']:,} users by {full['items']:,} items, extrapolated from the timed "
+            f"users. The factorised form is {full['speed_up']:.1f} times as fast. The scores of both agree within "
+            f"{full['largest_difference']:.0e} of the largest score."
         )
         header = [
             "scoring",

@@ -24,20 +24,20 @@ def serving(record: dict[str, Any]) -> Table:
         for own in record["services"]
     ]
     note = (
-        f"`python -m benchmarks.serving`: service and load ({record['load_by']}) share the cores; histories of 1 to "
-        f"{record['length']} items, {record['k']} items each. p50 and p99 are of {record['seconds']:g} s at half of the largest "
-        f"rate. {machine_line(record)}"
+        f"`python -m benchmarks.serving`: the service and the load generator ({record['load_by']}) share the cores; histories have 1 to "
+        f"{record['length']} items, answers {record['k']} items. p50 and p99 are measured for {record['seconds']:g} s at half of the "
+        f"largest rate. {machine_line(record)}"
     )
     header = [
         "service",
-        "requests/s at most",
-        "p50 at half of that, ms",
+        "largest rate, requests/s",
+        "p50 at half of that rate, ms",
         "p99, ms",
-        "answers at half",
-        "answers while the model is loaded again",
-        "start, s",
-        "MiB at most",
-        "MiB a minute, second half of that load",
+        "answers by status at half of that rate",
+        "answers by status during a reload",
+        "start of the service, s",
+        "peak memory, MiB",
+        "growth of memory, MiB per minute",
     ]
     return Table("serving", "Answers by HTTP", header, body, note)
 

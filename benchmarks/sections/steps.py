@@ -25,8 +25,9 @@ def step(record: dict[str, Any]) -> list[Table]:
     ]
     note = (
         f"`python -m benchmarks.step`: forward, backward and update of {sizes['batch_size']} users of {sizes['data']}, E={sizes['width']}, "
-        f"L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['mlp']}, in interleaved rounds; losses of the first batch within "
-        f"{record['parity']['largest_difference']:.0e}. Memory apart from the frozen tables. {machine_line(record)}"
+        f"L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['mlp']}, in interleaved rounds. All implementations "
+        f"have the same loss on the first batch within {record['parity']['largest_difference']:.0e}. Memory is without the frozen "
+        f"tables. {machine_line(record)}"
     )
     header = [
         "implementation",
@@ -48,16 +49,16 @@ def step(record: dict[str, Any]) -> list[Table]:
         ]
         for row in record["growth"]
     ]
-    by_users = ["users", "steps", "tokens", "s", "s a million tokens"]
+    by_users = ["users", "steps", "tokens", "an epoch, s", "s per million tokens"]
     tables = [Table("step", "A training step of GRASP-SASRec", header, body, note)]
     if growth:
         tables.append(
             Table(
                 "step_growth",
-                "Its epoch by the number of users",
+                "An epoch of GRASP-SASRec by the number of users",
                 by_users,
                 growth,
-                "Of the same run.",
+                "From the same run as the table above. The last column is nearly constant, so time grows with the tokens.",
             )
         )
     return tables
@@ -66,17 +67,19 @@ def step(record: dict[str, Any]) -> list[Table]:
 def profile(record: dict[str, Any]) -> list[Table]:
     """Where a step's time goes: shares of the stages, and the longest operations of each model."""
     sizes, models, most = record["sizes"], record["models"], record["limits"]
+    where = f"E={sizes['width']}, {_device(record)}"
     note = (
-        f"`python -m benchmarks.profile`: shares of the busy time, forward + backward, on {sizes['data']}; B={sizes['batch_size']}, "
-        f"E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. Limits measured in the same run: "
-        f"{most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
-        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s copied. {machine_line(record)}"
+        f"`python -m benchmarks.profile`: shares of the busy time, forward pass + backward pass, on {sizes['data']}; "
+        f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. "
+        "The device's limits, measured in "
+        f"the same run: {most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
+        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for copies. {machine_line(record)}"
     )
     body = _shares(models) + _times(models) + _counts(models)
     header = ["stage", *(model["model"] for model in models)]
     return [
-        Table("profile", "Where a training step's time goes", header, body, note),
-        *map(_longest, models),
+        Table("profile", f"Where the time of a training step goes, {where}", header, body, note),
+        *(_longest(model, where) for model in models),
     ]
 
 
@@ -96,8 +99,8 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
     """Milliseconds of a step, and what time has no stage of its own."""
     milliseconds = {
         "a step, ms": "seconds_per_step",
-        "a step under the profiler, ms": "traced_seconds_per_step",
-        "busy time of such a step, ms": "busy_seconds_per_step",
+        "a step with the profiler on, ms": "traced_seconds_per_step",
+        "busy time of a profiled step, ms": "busy_seconds_per_step",
     }
     lines = [
         [title, *(f"{1e3 * model[key]:.2f}" for model in models)]
@@ -105,13 +108,15 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
     ]
     lines.append(
         [
-            "stage taken from the neighbouring operation",
+            "share whose stage is that of a neighbouring operation",
             *(f"{model['attributed']['by_neighbour']:.1%}" for model in models),
         ]
     )
-    lines.append(["unattributed", *(f"{model['unattributed']:.1%}" for model in models)])
+    lines.append(["share without a stage", *(f"{model['unattributed']:.1%}" for model in models)])
     if "operations_per_step" in models[0]:
-        lines.append(["operations", *(f"{model['operations_per_step']:,.0f}" for model in models)])
+        lines.append(
+            ["operations per step", *(f"{model['operations_per_step']:,.0f}" for model in models)]
+        )
     return lines
 
 
@@ -124,27 +129,33 @@ def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
     ]
     return [
         [
-            "GFLOP by XLA's count",
+            "GFLOP per step, counted by XLA",
             *(f"{model['xla_counts'].get('flops', math.nan) / 1e9:.2f}" for model in models),
         ],
         [
-            "GFLOP of project, counted",
+            "GFLOP of the stage project, counted by hand",
             *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects),
         ],
         [
-            "project: share of the limit",
+            "stage project: share of the device's limit",
             *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects),
         ],
         [
-            "project's least time: share of the step",
+            "stage project at the device's limit: share of the step",
             *("-" if own is None else f"{own:.1%}" for own in least),
         ],
     ]
 
 
-def _longest(model: dict[str, Any]) -> Table:
+def _device(record: dict[str, Any]) -> str:
+    """CPU, or the name of the GPU up to its size."""
+    machine = record["machine"]
+    return " ".join(machine["device"].split()[:2]) if machine["backend"] == "gpu" else "CPU"
+
+
+def _longest(model: dict[str, Any], where: str) -> Table:
     """The longest operations of a model."""
-    header = ["operation", "kind", "stage", "times a step", "ms a step", "share"]
+    header = ["operation", "kind", "stage", "times per step", "ms per step", "share"]
     body = [
         [
             row["name"],
@@ -158,8 +169,8 @@ def _longest(model: dict[str, Any]) -> Table:
     ]
     return Table(
         "profile_top",
-        f"The longest operations of {model['model']}",
+        f"The longest operations of {model['model']}, {where}",
         header,
         body,
-        "Of the same run.",
+        "From the same run as the table of stages above.",
     )

@@ -25,12 +25,12 @@ def train(record: dict[str, Any]) -> Table:
         f"{100 * row['valid_ndcg'][shared - 1]:.2f} ({row['implementation']})" for row in rows
     )
     note = (
-        f"`python -m benchmarks.train`: id-only SASRec on {sizes['data']}, {sizes['users']:,} users and {sizes['items']:,} items, "
+        f"`python -m benchmarks.train`: SASRec without text on {sizes['data']}, {sizes['users']:,} users and {sizes['items']:,} items, "
         f"{sizes['evaluated']:,} users tested among 100 stored negatives; D={sizes['features']}, L={sizes['max_length']}, "
         f"{sizes['batch_size']} users a step, {sizes['num_layers']} layers, dropout {sizes['dropout']}, Adam at "
         f"{sizes['learning_rate']:g}, patience {sizes['patience']}, {sizes['threads']} threads for each. An epoch is training with the "
-        "loading of its data, the median of all; the seconds to the early-stopped model include validation, and for ours "
-        f"{ours['compile_seconds']:.1f} of compilation without a cache.{cut} After {shared} epochs validation NDCG@10 is "
+        "loading of its data; the median of all epochs is given. The seconds to the early-stopped model include validation, and for ours "
+        f"{ours['compile_seconds']:.1f} s of compilation without a cache.{cut} After {shared} epochs validation NDCG@10 is "
         f"{alike}. {versions}. "
         f"{machine_line(record)}"
     )
