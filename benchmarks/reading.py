@@ -61,20 +61,22 @@ def write_log(folder: pathlib.Path, users: int, items: int, rows: int) -> None:
 
 
 def show(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each format's reading, and each step of a preparation; behind them those of an earlier version, if kept."""
+    """Header and body: each format's reading, and each step of a preparation; then those of an earlier version, if kept."""
     before = record.get("before")
-    header = ["step", "processor seconds", "peak so far, MiB"]
-    header += [f"seconds at {before['commit']}", "peak"] if before else []
+    header = ["step", "processor seconds", "peak memory so far, MiB"]
+    header += (
+        [f"processor seconds of version {before['commit']}", "its peak, MiB"] if before else []
+    )
     body = []
     for name, stage in record["reading"].items():
         own = stage["steps"]["read and build"]
         body.append([f"reading {FORMATS[name]}", *_costs(own)])
         body[-1] += _costs(before["reading"][name]) if before else []
     steps = record["preparation"]["steps"]
-    rows = {**steps, "all of it": _sum(steps)}
+    rows = {**steps, "all steps": _sum(steps)}
     earlier = {}
     if before:
-        earlier = {**before["preparation"], "all of it": _sum(before["preparation"])}
+        earlier = {**before["preparation"], "all steps": _sum(before["preparation"])}
     for name, step in rows.items():
         body.append([f"preparation: {name}", *_costs(step)])
         body[-1] += _costs(earlier[name]) if earlier else []

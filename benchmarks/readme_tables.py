@@ -22,18 +22,18 @@ PAGE = ROOT / "docs" / "results.md"
 KNOWLEDGE, SCALING = ROOT / "docs" / "knowledge.md", ROOT / "docs" / "scaling.md"
 RUNS = {
     "table2": "The paper's methods and grasp_plus: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
-    "table2-sasrec-seeds": "SASRec's cells of that table with three seeds",
-    "beauty5-minilm": "Amazon Beauty 5-core, given MiniLM vectors (E=384)",
-    "beauty5-lsa": "Amazon Beauty 5-core, own `lsa` vectors (E=256) of title, brand and categories",
-    "quickstart": "Quickstart, synthetic shop",
-    "fashion-sasrec": "The paper's Fashion, ids only, three seeds (the paper's SASRec: NDCG@10 44.13, HR@10 49.95)",
-    "fashion-gru4rec-bert4rec": "The same with GRU4Rec (the paper: 36.66, 48.58) and BERT4Rec (35.58, 44.68)",
-    "fashion-gru4rec-llm-esr": "GRU4Rec by LLM-ESR's protocol (the paper: 36.66, 48.58)",
-    "fashion-bert4rec-llm-esr": "BERT4Rec by LLM-ESR's protocol (the paper: 35.58, 44.68)",
-    "beauty": "The paper's Beauty, ids only, three seeds (the paper: SASRec 30.58, 44.88; GRU4Rec 22.42, 36.45; BERT4Rec 23.33, 39.72)",
+    "table2-sasrec-seeds": "The SASRec rows of that table, with three seeds",
+    "beauty5-minilm": "Selected methods: Amazon Beauty 5-core, given MiniLM vectors (E=384)",
+    "beauty5-lsa": "Amazon Beauty 5-core, our own `lsa` vectors (E=256) of title, brand and categories",
+    "quickstart": "The quickstart on its synthetic shop",
+    "fashion-sasrec": "The paper's Fashion, IDs only, three seeds (the paper's SASRec: NDCG@10 44.13, HR@10 49.95)",
+    "fashion-gru4rec-bert4rec": "The paper's Fashion with GRU4Rec (the paper: 36.66, 48.58) and BERT4Rec (35.58, 44.68)",
+    "fashion-gru4rec-llm-esr": "Fashion's GRU4Rec by LLM-ESR's protocol (the paper: 36.66, 48.58)",
+    "fashion-bert4rec-llm-esr": "Fashion's BERT4Rec by LLM-ESR's protocol (the paper: 35.58, 44.68)",
+    "beauty": "The paper's Beauty, IDs only, three seeds (the paper: SASRec 30.58, 44.88; GRU4Rec 22.42, 36.45; BERT4Rec 23.33, 39.72)",
     "beauty-gru4rec-llm-esr": "Beauty's GRU4Rec by LLM-ESR's protocol (the paper: 22.42, 36.45)",
     "beauty-bert4rec-llm-esr": "Beauty's BERT4Rec by LLM-ESR's protocol (the paper: 23.33, 39.72)",
-    "industry": "Industry-100K's shape, synthetic, scaled to two cores: shows that it runs, not quality",
+    "industry": "Synthetic data of the shape of Industry-100K, scaled to two cores: shows that it runs, not how good it is",
 }
 COMPACT_COLUMNS = (("all", "NDCG@10"), ("all", "HR@10"), ("tail_item", "NDCG@10"))
 PROTOCOLS, GROUPS = (
@@ -43,8 +43,8 @@ PROTOCOLS, GROUPS = (
 OURS = "grasp_plus"
 LEVEL, MARK = 0.05, r" \*"
 MARKED = (
-    "\\*: differs from every other method of the backbone, by a paired t-test over users, p < 0.05 after Holm's correction; "
-    "unmarked where a method was run apart and so not compared."
+    "\\*: differs significantly from every other method with this backbone (paired t-test over users, p < 0.05 after Holm's correction); "
+    "a method that was run separately was not compared and has no mark."
 )
 COMPACT = "table2"  # real text: one line for each method first, all of every run below
 
@@ -124,7 +124,7 @@ def _compact(title: str, results: dict[str, Any]) -> str:
         f"jax {about['versions']['jax']}; {sum(about['seconds'].values()) / 60:.0f} minutes; {seeds} seed{'s' if seeds > 1 else ''}; "
         "percent, test.\n\n"
         + "\n".join(lines)
-        + f"\n\n{MARKED} `{OURS}` against the best other method of each column: {'; '.join(filter(None, ahead))}."
+        + f"\n\n{MARKED} Difference of `{OURS}` from the best other method in each column: {'; '.join(filter(None, ahead))}."
         + _missing(rows)
         + "\n\n"
     )
@@ -219,7 +219,11 @@ def _run(title: str, results: dict[str, Any]) -> str:
 
 def _packed(ratios: dict[str, Any]) -> str:
     over = ratios.get("over_packed_pytorch")
-    return f", which pad, and {over:.2f} times as PyTorch that packs its rows too" if over else ""
+    return (
+        f", which pad their rows, and {over:.2f} times as fast as our PyTorch program that packs them"
+        if over
+        else ""
+    )
 
 
 def _step(record: dict[str, Any]) -> str:
@@ -247,13 +251,14 @@ def _step(record: dict[str, Any]) -> str:
     ratios = record["speed_up"]
     return (
         f"### One training step of GRASP-SASRec: E={sizes['width']}, L={sizes['max_length']}, B={sizes['batch_size']}, "
-        f"MLP {sizes['mlp']}\n\n"
-        f"`make bench` on {machine['cores']} cores of {machine['cpu']}, {machine['device']}; {sizes['tokens_per_step']:.0f} real tokens a "
-        f"step. Ours is {ratios['over_pytorch']:.1f} times as fast as PyTorch and {ratios['over_plain_jax']:.1f} times as plain JAX"
+        f"MLP {sizes['mlp']}, on a {machine['backend'].upper()}\n\n"
+        f"`make bench` on {machine['cores']} cores of {machine['cpu']}, {machine['device']}; {sizes['tokens_per_step']:.0f} real tokens "
+        f"per step. This package is {ratios['over_pytorch']:.1f} times as fast as PyTorch and "
+        f"{ratios['over_plain_jax']:.1f} times as fast as plain JAX"
         f"{_packed(ratios)}; "
         f"other processes used {record['cores_used_by_others']:.1f} cores meanwhile.\n\n"
         + "\n".join(lines)
-        + (f"\n\nOne epoch of ours: {growth}.\n\n" if growth else "\n\n")
+        + (f"\n\nOne epoch with this package: {growth}.\n\n" if growth else "\n\n")
     )
 
 
@@ -264,7 +269,7 @@ def _reading(record: dict[str, Any]) -> str:
     lines.insert(1, "|" + "---|" * len(header))
     return (
         f"`python -m benchmarks.reading`: {sizes['interactions']:,} interactions of {sizes['users']:,} users, {sizes['items']:,} items;\n"
-        "seconds of the processor, peaks of the whole process; stored negatives are 100 for each of 100,000 users.\n"
+        "the table has processor seconds and the peak memory of the process; there are 100 stored negatives for each of 100,000 users.\n"
         + textwrap.fill(machine_line(record), 138)
         + "\n\n"
         + "\n".join(lines)
@@ -275,7 +280,7 @@ def _reading(record: dict[str, Any]) -> str:
 def _describing(record: dict[str, Any]) -> str:
     machine, sizes, runs = record["machine"], record["sizes"], record["runs"]
     header = (
-        "| run | answers | requests | most in flight | kills | requested again | of these, stored already | answers/s | "
+        "| run | answers | requests | most in flight | kills | requested again | of these, already stored | answers/s | "
         "share of the limit |"
     )
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
@@ -308,8 +313,8 @@ def _describing(record: dict[str, Any]) -> str:
     text = (
         f"{sizes['items']:,} items and {sizes['users']} users, {sizes['concurrency']} requests in flight, {sizes['think']:g} s for each "
         f"answer: the server allows {record['allowed_per_second']:.0f} requests a second. {machine['cores']} cores of {machine['cpu']}; "
-        f"other processes used {record['cores_used_by_others'] or 0:.1f} cores meanwhile, and client and server shared the rest. Answers a "
-        f"second by the server that behaves well, in three rounds in turn: {spread}. The table has the median."
+        f"other processes used {record['cores_used_by_others'] or 0:.1f} cores meanwhile, and client and server shared the rest. Answers "
+        f"per second from the well-behaved server, in three alternating rounds: {spread}. The table has the median."
     )
     return textwrap.fill(text, 140, break_on_hyphens=False) + "\n\n" + "\n".join(lines) + "\n"
 

@@ -8,13 +8,13 @@ from benchmarks.record import machine_line
 from benchmarks.rehearsal_data import USERS
 
 STAGES = {
-    "write": "log and tables written",
-    "read": "read and split",
-    "encode": "texts written and encoded",
-    "neighbours": "neighbours by groups, bank finished",
-    "train": "200 steps of two models, validated",
-    "answer": "answers",
-    "fingerprint": "everything read again",
+    "write": "write log and tables",
+    "read": "read and split the log",
+    "encode": "write and encode texts",
+    "neighbours": "search neighbours within groups, finish the bank",
+    "train": "train two models for 200 steps, validate them",
+    "answer": "answers (recommendations)",
+    "fingerprint": "read everything again",
 }
 TIMES_ITEMS = "answer"  # the stage that grows with users x items
 
@@ -25,7 +25,7 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
     for own in runs:
         header += [f"{own['users']:,} users: processor s", "peak, MiB"]
     carried = len(runs) > 1
-    header += ["carried over to 10 million: processor s", "peak, MiB"] if carried else []
+    header += ["extrapolated to 10 million: processor s", "peak, MiB"] if carried else []
     body = []
     for stage, what in STAGES.items():
         costs = [own["stages"][stage] for own in runs]
@@ -36,7 +36,7 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
             seconds, peak = carried_over(stage, runs)
             line += [f"{seconds:,.0f}", f"{peak / 2**20:,.0f}"]
         body.append(line)
-    sums = ["all of it"]
+    sums = ["all stages"]
     for own in runs:
         costs = list(own["stages"].values())
         total, most = sum(c["cpu_seconds"] for c in costs), max(c["peak_bytes"] for c in costs)
@@ -71,7 +71,7 @@ def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, 
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The table of docs/scaling.md, with what was done and on what."""
+    """The table of docs/scaling.md, with the sizes of the runs and the machine."""
     runs = record["runs"]
     header, body = show(runs)
     lines = [f"| {' | '.join(row)} |" for row in (header, *body)]
@@ -81,11 +81,12 @@ def markdown(record: Mapping[str, Any]) -> str:
         for own in runs
     )
     killed = "".join(
-        f" With {own['users']:,} users it was killed {sum(own['killed'].values())} times at random and ended with the same fingerprint."
+        f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results."
         for own in runs
         if own.get("killed")
     )
-    said = f"`python -m benchmarks.rehearsal`: shops of {sizes}; a tenth of the users are answered, a hundredth validated.{killed}"
+    said = f"`python -m benchmarks.rehearsal`: shops of {sizes}; a tenth of the users get recommendations, "
+    said += f"a hundredth are validated.{killed}"
     paragraphs = [said, machine_line(dict(record))]
     text = "\n".join(textwrap.fill(own, 138, break_on_hyphens=False) for own in paragraphs)
     return f"{text}\n\n" + "\n".join(lines) + "\n"
