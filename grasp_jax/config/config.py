@@ -37,7 +37,7 @@ class Config(Section):
     compilation_cache: str = field(
         "~/.cache/grasp_jax",
         TEXT,
-        "Folder of compiled programs; empty: every process compiles again.",
+        "Folder for compiled programs; empty: every process compiles again.",
         NOTHING,
     )
     mesh: MeshConfig = MeshConfig()
@@ -45,8 +45,9 @@ class Config(Section):
     kernels: str = field(
         "auto",
         KERNELS,
-        "auto | xla | backbone | pallas: which kernels of grasp_jax/kernels are used. backbone: those of "
-        "the backbone; pallas: all; auto: on one GPU those that were faster there (docs/kernels.md).",
+        "auto | xla | backbone | pallas: the kernels of grasp_jax/kernels that are used. xla: "
+        "none; backbone: those of the backbone; pallas: all; auto: on one GPU those that were "
+        "faster than XLA (docs/kernels.md).",
     )
     data: DataConfig = DataConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()

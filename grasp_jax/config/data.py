@@ -27,43 +27,47 @@ AUTO = "auto"
 
 @dataclasses.dataclass(frozen=True)
 class ColumnsConfig(Section):
-    """What the columns of the interaction file are called."""
+    """Names of the columns of the interaction file."""
 
     SECTION: ClassVar[str] = "data.columns"
-    user: str = field("user", NAME, "Column of users' ids.", NOTHING)
-    item: str = field("item", NAME, "Column of items' ids.", NOTHING)
+    user: str = field("user", NAME, "Column of user ids.", NOTHING)
+    item: str = field("item", NAME, "Column of item ids.", NOTHING)
     timestamp: str = field(
-        "timestamp", TEXT, "Column of times; empty takes rows as they stand.", NOTHING
+        "timestamp",
+        TEXT,
+        "Column of times; empty: the order of the rows is the order of events.",
+        NOTHING,
     )
-    rating: str = field(
-        "rating", TEXT, "Column of ratings, which only data.min_rating reads.", NOTHING
-    )
+    rating: str = field("rating", TEXT, "Column of ratings; only data.min_rating uses it.", NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig(Section):
-    """The synthetic shop."""
+    """The synthetic shop, for trials without data."""
 
     SECTION: ClassVar[str] = "data.synthetic"
-    num_users: int = field(3000, Whole(2, 10**8), "N, its users.")
-    num_items: int = field(1500, Whole(100, 10**8), "V, its items.")
+    num_users: int = field(3000, Whole(2, 10**8), "N, the number of users.")
+    num_items: int = field(1500, Whole(100, 10**8), "V, the number of items.")
     mean_length: float = field(
         9.0,
         Real(math.nextafter(3, 4), 50, "a mean above 3, at most 50"),
-        "Mean number of a user's interactions.",
+        "Mean number of interactions per user.",
     )
-    repeat_rate: float = field(0.1, BELOW_ONE, "Share of purchases that the user has made before.")
-    corrupted_share: float = field(0.0, SHARE, "Share of the texts that describe something else.")
-    seed: int = field(0, SEED, "Of all that is drawn for the shop.")
+    repeat_rate: float = field(
+        0.1, BELOW_ONE, "Share of purchases that repeat an earlier purchase of the user."
+    )
+    corrupted_share: float = field(0.0, SHARE, "Share of the texts that describe another item.")
+    seed: int = field(0, SEED, "Random seed of the shop.")
     bytes_per_row: int = field(
         0,
         COUNT_OR_NONE,
-        "Above 0, users and items are scaled so that rows of so many bytes fit the memory at hand.",
+        "Above 0: users and items are reduced until rows of this many bytes fit into memory.",
     )
     cpu_items: int = field(
         32_768,
         COUNT,
-        "Items that such scaling leaves on a CPU, at most, for neighbours cost their square.",
+        "Largest number of items on a CPU after this reduction, because the time of neighbours "
+        "grows with its square.",
     )
 
 
@@ -72,7 +76,7 @@ class AmazonConfig(Section):
     """Raw Amazon review dumps."""
 
     SECTION: ClassVar[str] = "data.amazon"
-    category: str = field("Beauty", NAME, "Category, as in the names of the files.")
+    category: str = field("Beauty", NAME, "Category, as in the file names.")
     min_user_interactions: int = field(
         5, COUNT_OR_NONE, "Users with fewer interactions are left out."
     )
@@ -80,11 +84,11 @@ class AmazonConfig(Section):
         5, COUNT_OR_NONE, "Items with fewer interactions are left out."
     )
     iterative: bool = field(
-        True, SWITCH, "Whether both are applied until nothing more is left out."
+        True, SWITCH, "Whether both limits are applied again until nothing more is left out."
     )
     require_title: bool = field(True, SWITCH, "Whether items without a title are left out.")
     deduplicate: bool = field(
-        True, SWITCH, "Whether a user's repeated reviews of an item count once."
+        True, SWITCH, "Whether repeated reviews of an item by the same user are used only once."
     )
 
 
@@ -93,11 +97,12 @@ class DataConfig(Section):
     """Interactions and the attributes of items and users."""
 
     SECTION: ClassVar[str] = "data"
-    name: str = field("dataset", NAME, "What tables and files call the data.")
+    name: str = field("dataset", NAME, "Name of the data in tables and files.")
     source: str = field(
         "files",
         Choice(*SOURCES, AUTO),
-        "files | synthetic | amazon | auto: files if a path is given, else the synthetic shop.",
+        "files | synthetic | amazon | auto: files if there is a path, otherwise the synthetic "
+        "shop.",
     )
     path: str = field(
         "",
@@ -108,7 +113,7 @@ class DataConfig(Section):
     interactions_file: str = field(
         "",
         TEXT,
-        "File in that folder; empty for inter.txt, inter_time.tsv, interactions.*.",
+        "Interaction file in that folder; empty for inter.txt, inter_time.tsv, interactions.*.",
         NOTHING,
     )
     items_file: str = field("", TEXT, "Table of items in that folder; empty for none.", NOTHING)
@@ -117,10 +122,12 @@ class DataConfig(Section):
     title_column: str = field(
         "title",
         NAME,
-        "Column of titles in the items table; templates call it title whatever its name.",
+        "Column of titles in the items table; templates always call it title.",
     )
     max_missing_text: float = field(
-        0.05, SHARE, "Share of the items that the items table may lack; they have an empty text."
+        0.05,
+        SHARE,
+        "Largest share of items that may be missing in the items table; their text is empty.",
     )
     users_file: str = field(
         "", TEXT, "Table of users' attributes in that folder; empty for none.", NOTHING
@@ -129,49 +136,49 @@ class DataConfig(Section):
     min_rating: float = field(
         0.0,
         Real(0, 1e9),
-        "Rows with a lower rating are not trained on, and their items still count as seen.",
+        "Rows with a lower rating are not used in training, but their items count as seen.",
     )
     ties: str = field(
         "file",
         Choice("file", "shuffle"),
-        "Order of a user's interactions at the same time: file, as they stand | shuffle, random by "
-        "user, item and data.ties_seed.",
+        "Order of interactions of a user at the same time: file: the order of the file | shuffle:"
+        " random by user, item and data.ties_seed.",
         before="file",
     )
-    ties_seed: int = field(0, SEED, "Of data.ties=shuffle.", before=0)
+    ties_seed: int = field(0, SEED, "Random seed of data.ties=shuffle.", before=0)
     max_length: int = field(
-        100, SIZE, "L, the newest interactions of a history that a model reads."
+        100, SIZE, "L, the number of newest interactions of a history that a model reads."
     )
     split: str = field(
         "leave_one_out",
         Choice("leave_one_out", "time", "none"),
-        "leave_one_out: validation and test are each user's last two interactions | time: they "
-        "are what comes after two points in time | none: everything is trained on.",
+        "leave_one_out: validation and test are the last two interactions of each user | time: "
+        "they are the interactions after two points in time | none: training uses everything.",
         before="leave_one_out",
     )
     valid_after: str = field(
         "",
         MOMENT,
-        "With split=time, when validation begins: a date or seconds since 1970; empty for the "
+        "With split=time, the start of validation: a date or seconds since 1970; empty for the "
         "time by which 80 % of the interactions have happened.",
         before="",
     )
     test_after: str = field(
         "",
         MOMENT,
-        "With split=time, when test begins: a date or seconds since 1970; empty for the time by "
-        "which 90 % of the interactions have happened.",
+        "With split=time, the start of the test: a date or seconds since 1970; empty for the time"
+        " by which 90 % of the interactions have happened.",
         before="",
     )
     tail_user_below: int = field(
         0,
         COUNT_OR_NONE,
-        "Interactions below which a user is of the tail; 0 calls 80 % of the users tail.",
+        "Users with fewer interactions are tail users; 0 makes 80 % of the users tail users.",
     )
     tail_item_below: int = field(
         0,
         COUNT_OR_NONE,
-        "Interactions below which an item is of the tail; 0 calls 80 % of the items tail.",
+        "Items with fewer interactions are tail items; 0 makes 80 % of the items tail items.",
     )
     synthetic: SyntheticConfig = SyntheticConfig()
     amazon: AmazonConfig = AmazonConfig()

@@ -29,18 +29,16 @@ from grasp_jax.config.text_models import DescribeConfig, EmbedConfig, LocalConfi
 
 @dataclasses.dataclass(frozen=True)
 class ReductionConfig(Section):
-    """Fewer numbers for each vector than the encoder gives."""
+    """Reduces the width of the text vectors."""
 
     SECTION: ClassVar[str] = "knowledge.reduction"
     kind: str = field(
         "none",
         Choice("none", "truncate", "pca"),
-        "none | truncate, for Matryoshka models | pca, fitted on items that training has.",
+        "none | truncate: for Matryoshka models | pca: fitted on items that are in training.",
         BANK,
     )
-    width: int = field(
-        0, SIZE_OR_NONE, "Numbers that are left of each vector; 0 with the kind none.", BANK
-    )
+    width: int = field(0, SIZE_OR_NONE, "New width of each vector; 0 with kind=none.", BANK)
 
 
 def _ascending(starts: Sequence[float]) -> bool:
@@ -50,54 +48,52 @@ def _ascending(starts: Sequence[float]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig(Section):
-    """What --mode=audit looks at; it decides nothing else, so it may change between calls."""
+    """Settings of --mode=audit. They affect nothing else, so they may change between calls."""
 
     SECTION: ClassVar[str] = "knowledge.audit"
     history_groups: tuple[int, ...] = field(
         (1, 2, 3, 5, 10, 20, 50),
         Numbers(int, "(3,5,10,20)", "one or more lengths from 1, each above the last", _ascending),
-        "Lengths of training histories (of items: purchases) at which groups begin.",
+        "Lengths of training histories (for items: numbers of purchases) at which groups begin.",
         NOTHING,
     )
     texts: int = field(
-        2000, COUNT, "Texts of a group that are drawn and read for what costs time.", NOTHING
+        2000, COUNT, "Number of texts per group that are drawn for slow measurements.", NOTHING
     )
     pairs: int = field(
-        20_000, Whole(1, 10**8), "Random pairs of rows whose cosine is measured.", NOTHING
+        20_000, Whole(1, 10**8), "Number of random pairs of rows whose cosine is measured.", NOTHING
     )
     duplicate_cosine: float = field(
         0.95,
         Real(TINY, 1, "a cosine, at most 1"),
-        "Cosine from which neighbours count as near-duplicates.",
+        "Neighbours with at least this cosine are near-duplicates.",
         NOTHING,
     )
     category_column: str = field(
         "",
         TEXT,
-        "Column of the items table; empty for group_column, or category, or categories.",
+        "Column of categories in the items table; empty for group_column, category or categories.",
         NOTHING,
     )
     sheet_rows: int = field(
-        20, Whole(1, 10**6), "Rows of each group in the sheet for raters.", NOTHING
+        20, Whole(1, 10**6), "Number of rows per group in the sheet for raters.", NOTHING
     )
-    seed: int = field(0, SEED, "Of what the audit draws.", NOTHING)
+    seed: int = field(0, SEED, "Random seed of the audit.", NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
 class CorruptionConfig(Section):
-    """Texts that are damaged on purpose, to see what a method makes of wrong knowledge."""
+    """Damages texts on purpose, to measure how a method copes with wrong knowledge."""
 
     SECTION: ClassVar[str] = "knowledge.corruption"
     kind: str = field(
         "none",
         Choice("none", "swap", "template", "drop"),
-        "How texts are damaged: knowledge/corruption.py.",
+        "How texts are damaged (knowledge/corruption.py).",
         BANK,
     )
-    share: float = field(
-        0.0, SHARE, "Share of the items and of the users whose text is damaged.", BANK
-    )
-    seed: int = field(0, SEED, "Of the draw of those items and users.", BANK)
+    share: float = field(0.0, SHARE, "Share of items and users with a damaged text.", BANK)
+    seed: int = field(0, SEED, "Random seed for the choice of these items and users.", BANK)
 
 
 PERSONAL = (
@@ -119,24 +115,28 @@ PERSONAL = (
 
 @dataclasses.dataclass(frozen=True)
 class KnowledgeConfig(Section):
-    """Where the knowledge bank is, and what it is made with."""
+    """How the knowledge bank (text vectors and their neighbours) is made, and where it is."""
 
     SECTION: ClassVar[str] = "knowledge"
     path: str = field("", TEXT, "Folder of the bank; empty for WORKDIR/knowledge.", NOTHING)
     since: str = field(
         "",
         TEXT,
-        "Folder of an earlier knowledge bank: rows of unchanged texts come from it; also --since.",
+        "Folder of an earlier knowledge bank, from which vectors of unchanged texts are copied; "
+        "also --since.",
         NOTHING,
     )
     centre_from: str = field(
-        "", FOLDER, "A bank whose centre is taken out of the rows, in place of their own.", BANK
+        "",
+        FOLDER,
+        "A bank whose mean is subtracted from the vectors, instead of their own mean.",
+        BANK,
     )
     describer: str = field(
         "template",
         Choice("template", "openai", "transformers"),
-        "template, the filled template | openai, a chat endpoint answers it | transformers, a "
-        "model folder does.",
+        "Source of the texts: template: the filled template | openai: a chat endpoint answers the"
+        " template | transformers: a model in a folder answers it.",
         BANK,
     )
     describe: DescribeConfig = DescribeConfig()
@@ -144,100 +144,120 @@ class KnowledgeConfig(Section):
     encoder: str = field(
         "lsa",
         TEXT,
-        "What turns texts into vectors: lsa | tfidf_projection | sentence_transformers | openai, an "
-        "embeddings endpoint | file, vectors that you bring | one of your own (docs/extending.md).",
+        "Source of the text vectors: lsa | tfidf_projection | sentence_transformers | openai: an "
+        "embeddings endpoint | file: your own vectors | an encoder of your own "
+        "(docs/extending.md).",
         BANK,
     )
     sentence: SentenceConfig = SentenceConfig()
     embed: EmbedConfig = EmbedConfig()
-    width: int = field(256, SIZE, "E of the encoders lsa and tfidf_projection.", BANK)
-    seed: int = field(0, SEED, "Of the encoders lsa and tfidf_projection.", BANK)
+    width: int = field(256, SIZE, "E, the width of the vectors of lsa and tfidf_projection.", BANK)
+    seed: int = field(0, SEED, "Random seed of lsa and tfidf_projection.", BANK)
     item_template: str = field(
-        "listed_item", NAME, "Template of an item's text, by name or as a file.", BANK
+        "listed_item", NAME, "Template of the text of an item: a name or a file.", BANK
     )
     user_template: str = field(
-        "shopper_user", NAME, "Template of a user's text, by name or as a file.", BANK
+        "shopper_user", NAME, "Template of the text of a user: a name or a file.", BANK
     )
     text_columns: tuple[str, ...] = field(
         (),
         TEXTS,
-        "Columns of the items table that {attributes} is made of; empty for its column of that "
-        "name, or else all columns of text.",
+        "Columns of the items table that form {attributes}; empty for the column of that name or,"
+        " without it, all text columns.",
         BANK,
     )
     personal_fields: tuple[str, ...] = field(
         PERSONAL,
         TEXTS,
-        "Columns of the users table that stay on this machine and out of every text.",
+        "Columns of the users table that are left out of every text and never leave this machine.",
         BANK,
     )
     share_personal_fields: tuple[str, ...] = field(
         (),
         TEXTS,
-        "Those of them that may be told to the describer and the encoder after all.",
+        "Personal fields that the describer and the encoder may get nevertheless.",
         BANK,
     )
-    item_file: str = field("", TEXT, "Vectors of items, for the encoder file.", NOTHING)
-    user_file: str = field("", TEXT, "Vectors of users, for the encoder file.", NOTHING)
+    item_file: str = field("", TEXT, "File of item vectors, for the encoder file.", NOTHING)
+    user_file: str = field("", TEXT, "File of user vectors, for the encoder file.", NOTHING)
     item_ids_file: str = field(
-        "", TEXT, "Ids of the rows of item_file; empty if they are as the data's.", NOTHING
+        "",
+        TEXT,
+        "Ids of the rows of item_file; empty if the rows have the order of the data.",
+        NOTHING,
     )
     user_ids_file: str = field(
-        "", TEXT, "Ids of the rows of user_file; empty if they are as the data's.", NOTHING
+        "",
+        TEXT,
+        "Ids of the rows of user_file; empty if the rows have the order of the data.",
+        NOTHING,
     )
     num_neighbours: int = field(
-        10, SIZE, "K, the neighbours of a row whose mean is its second vector.", BANK
+        10,
+        SIZE,
+        "K, the number of nearest neighbours whose mean is the second vector of a row.",
+        BANK,
     )
     pooling: str = field(
         "mean",
         Choice("mean", "similarity"),
-        "Of neighbours: mean (Eq. 2) | similarity, weighted by cosine.",
+        "How the neighbours are averaged: mean (Eq. 2) | similarity: weighted by cosine.",
         BANK,
     )
     retrieval: str = field(
         "exact",
         Choice("exact", "clusters", "scann"),
-        "How neighbours are searched: exact | clusters, a row among its nearest clusters | scann, by an index.",
+        "Search for neighbours: exact | clusters: in the nearest clusters of a row | scann: with "
+        "an index.",
         BANK,
     )
     group_column: str = field(
         "",
         TEXT,
-        "Column of the items table whose value an item shares with its neighbours; empty for any.",
+        "Column of the items table; an item and its neighbours have the same value in it. Empty "
+        "for no restriction.",
         BANK,
     )
     user_group_column: str = field(
         "",
         TEXT,
-        "Column of the users table whose value a user shares with its neighbours; empty for any.",
+        "Column of the users table; a user and its neighbours have the same value in it. Empty "
+        "for no restriction.",
         BANK,
     )
     exclude_copies: bool = field(
         False,
         SWITCH,
-        "Whether rows with one and the same text are no neighbours of each other.",
+        "Whether rows with the same text are excluded as neighbours of each other.",
         BANK,
     )
     min_recall: float = field(
         0.9,
         SHARE,
-        "Share of the true neighbours that clusters and scann must find; they search as much as finds half of the rest too.",
+        "Share of the true neighbours that clusters and scann must find; they aim at the middle "
+        "between this and 1.",
         BANK,
         before=0.9,
     )
-    recall_sample: int = field(1000, COUNT, "Rows on which that share is measured.", NOTHING)
-    reduction: ReductionConfig = ReductionConfig()
-    center: bool = field(
-        True, SWITCH, "Whether the mean of the items is taken out of the vectors.", BANK
+    recall_sample: int = field(
+        1000, COUNT, "Number of rows on which the recall is measured.", NOTHING
     )
+    reduction: ReductionConfig = ReductionConfig()
+    center: bool = field(True, SWITCH, "Whether the mean of the item vectors is subtracted.", BANK)
     whiten: bool = field(
-        False, SWITCH, "Whether vectors get the same variance along every direction of items.", BANK
+        False,
+        SWITCH,
+        "Whether vectors get the same variance along every principal direction of the items.",
+        BANK,
     )
     dtype: str = field(
-        "float32", Choice("float32", "float16", "bfloat16"), "Type of the tables on disk.", BANK
+        "float32",
+        Choice("float32", "float16", "bfloat16"),
+        "Number type of the tables on disk.",
+        BANK,
     )
     verify: bool = field(
-        True, SWITCH, "Whether the tables' checksums are compared before they are used.", NOTHING
+        True, SWITCH, "Whether the checksums of the tables are checked before use.", NOTHING
     )
     audit: AuditConfig = AuditConfig()
     corruption: CorruptionConfig = CorruptionConfig()

@@ -12,30 +12,30 @@ ABOUT = """\
 
 `python -m grasp_jax.config.reference > docs/config.md` writes this page from `grasp_jax/config/`.
 
-A field is set in a config file (`config.model.dropout = (0.3,)`), by a flag of the command line
-(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`). The check
-and the message are the same. In Python the section may be left out if only one field has that name;
-otherwise it comes first, with two underscores: `model__plus__gate="none"`. Fields that say how data are
-read belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
+You can set a field in a config file (`config.model.dropout = (0.3,)`), by a flag of the command line
+(`--config.model.dropout=0.3`) or by an argument in Python (`gj.Recommender(dropout=0.3)`). The checks
+and the messages are the same. In Python you may leave out the section if only one field has that name;
+otherwise write it first, with two underscores: `model__plus__gate="none"`. Fields about reading the data
+belong to `gj.Dataset.read`, `gj.Dataset.from_frames` or `gj.Dataset.synthetic`
 ([From Python](python.md)).
 
-The last column says what changes if the field has another value:
+In the column *meaning*, `|` separates the possible values. The last column says what another value of the field affects:
 """
 
 AFFECTS = {
-    Affects.NOTHING: "no model and no result. Two calls on one workdir may have different values",
-    Affects.BANK: "the knowledge bank, and everything that is made from it",
-    Affects.TRIAL: "what is trained, or how it is tested",
+    Affects.NOTHING: "no model and no result. Two calls on one workdir may use different values",
+    Affects.BANK: "the knowledge bank (text vectors and neighbours) and everything that is made from it",
+    Affects.TRIAL: "the training or the test of models, but not the knowledge bank",
 }
 
 OTHERWISE = """\
 ## by_method and by_source
 
-Two dictionaries hold values that apply in one case only. `by_method` gives a method its own values of
-fields of `model` and `train`: `config.by_method = {"plain": {"model": {"dropout": (0.5,)}}}`. A field
-that is marked *shared* is the same for all methods of a run and cannot stand there. `by_source` does the
-same for a source of data (`files`, `synthetic`, `amazon`), for fields that no flag sets;
-`configs/quickstart.py` uses it for what is tuned to the synthetic shop.
+Two dictionaries have values for single cases. `by_method` gives a method its own values for fields of
+`model` and `train`: `config.by_method = {"plain": {"model": {"dropout": (0.5,)}}}`. A field
+that is marked *shared* is the same for all methods of a run and cannot be used there. `by_source` does
+the same for a data source (`files`, `synthetic`, `amazon`), unless a flag sets the field;
+`configs/quickstart.py` uses it for settings that are tuned to the synthetic shop.
 """
 
 
@@ -45,7 +45,7 @@ def reference() -> str:
     for name, section in _sections(Config()):
         said = " ".join((type(section).__doc__ or "").split())
         title = f"## {name}\n\n{said}\n" if name else "## Outside all sections\n"
-        lines += [title, "| field | default | what | affects |", "|---|---|---|---|"]
+        lines += [title, "| field | default | meaning | affects |", "|---|---|---|---|"]
         lines += [_row(field) for field in FIELDS if field.rpartition(".")[0] == name]
         lines.append("")
     return "\n".join([*lines, OTHERWISE])

@@ -28,52 +28,56 @@ from grasp_jax.config.fields import BANK, NOTHING, Section, field
 
 @dataclasses.dataclass(frozen=True)
 class EndpointConfig(Section):
-    """What every OpenAI-compatible endpoint is asked by; base of its sections."""
+    """Fields of every OpenAI-compatible endpoint; base class of its sections."""
 
     base_url: str = field(
         "",
         ADDRESS,
-        "Address of an OpenAI-compatible server, http://localhost:8000/v1; empty for OpenAI "
-        "itself.",
+        "Address of an OpenAI-compatible server, such as http://localhost:8000/v1; empty for "
+        "OpenAI itself.",
         NOTHING,
     )
     key_variable: str = field(
-        "OPENAI_API_KEY", VARIABLE, "Name of the environment variable that holds the key.", NOTHING
+        "OPENAI_API_KEY", VARIABLE, "Name of the environment variable with the key.", NOTHING
     )
     requests_per_minute: int = field(
-        0, COUNT_OR_NONE, "Requests a minute, at most; 0 sets no limit.", NOTHING
+        0, COUNT_OR_NONE, "Largest number of requests per minute; 0: no limit.", NOTHING
     )
     tokens_per_minute: int = field(
-        0, COUNT_OR_NONE, "Tokens a minute, at most; 0 sets no limit.", NOTHING
+        0, COUNT_OR_NONE, "Largest number of tokens per minute; 0: no limit.", NOTHING
     )
-    timeout: float = field(60.0, SECONDS, "How long an answer is waited for, in seconds.", NOTHING)
-    retries: int = field(8, RETRIES, "How often a failed request is sent again.", NOTHING)
+    timeout: float = field(
+        60.0, SECONDS, "Longest waiting time for an answer, in seconds.", NOTHING
+    )
+    retries: int = field(
+        8, RETRIES, "Largest number of times that a failed request is repeated.", NOTHING
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class DescribeConfig(EndpointConfig):
-    """The describer `openai`; `transformers` reads what concerns answers, and the cache, too."""
+    """The describer `openai`. The describer `transformers` also uses the fields about answers and the cache."""
 
     SECTION: ClassVar[str] = "knowledge.describe"
     model: str = field("gpt-4o-mini", NAME, "Name of the model at that address.", BANK)
     temperature: float = field(
-        0.0, Real(0, 100), "Randomness of the answers; 0 takes the likeliest token.", BANK
+        0.0, Real(0, 100), "Randomness of the answers; 0 takes the most likely token.", BANK
     )
-    max_tokens: int = field(300, Whole(1, 10**6), "Length of an answer, at most, in tokens.", BANK)
+    max_tokens: int = field(300, Whole(1, 10**6), "Largest length of an answer, in tokens.", BANK)
     max_characters: int = field(
-        4000, Whole(1, 10**8), "Length from which an answer is cut, in characters.", BANK
+        4000, Whole(1, 10**8), "Longer answers are cut at this length, in characters.", BANK
     )
-    concurrency: int = field(32, REQUESTS, "Requests in flight at once.", NOTHING)
+    concurrency: int = field(32, REQUESTS, "Largest number of requests in flight.", NOTHING)
     price_prompt: float = field(
-        0.0, PRICE, "Price of a million tokens of prompts, for the estimate of cost.", NOTHING
+        0.0, PRICE, "Price per million tokens of prompts, for the estimate of the cost.", NOTHING
     )
     price_answer: float = field(
-        0.0, PRICE, "Price of a million tokens of answers, for the estimate of cost.", NOTHING
+        0.0, PRICE, "Price per million tokens of answers, for the estimate of the cost.", NOTHING
     )
     cache: str = field(
         "~/.cache/grasp_jax/answers",
         TEXT,
-        "Folder that keeps answers across runs and data sets.",
+        "Folder that keeps answers for all runs and data sets.",
         NOTHING,
     )
 
@@ -87,15 +91,15 @@ class LocalConfig(Section):
         "", TEXT, "Folder of an instruction-tuned model, such as Qwen2.5-7B-Instruct.", BANK
     )
     device: str = field(
-        "", TEXT, "Torch's name of the device; empty for the GPU, if there is one.", NOTHING
+        "", TEXT, "Device, as PyTorch names it; empty for the GPU, if there is one.", NOTHING
     )
     dtype: str = field(
         "auto",
         Choice("auto", "float32", "bfloat16", "float16"),
-        "Type of the weights; auto is the folder's own.",
+        "Number type of the weights; auto is the folder's own.",
         BANK,
     )
-    batch_size: int = field(16, SIZE, "Prompts that are answered at a time.", NOTHING)
+    batch_size: int = field(16, SIZE, "Number of prompts that are answered together.", NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,26 +107,31 @@ class SentenceConfig(Section):
     """The encoder `sentence_transformers`."""
 
     SECTION: ClassVar[str] = "knowledge.sentence"
-    model: str = field("", TEXT, "A model folder, or a model's name on the hub.", BANK)
+    model: str = field(
+        "", TEXT, "A model folder, or the name of a model on the Hugging Face hub.", BANK
+    )
     device: str = field(
-        "", TEXT, "Torch's name of the device; empty for the GPU, if there is one.", NOTHING
+        "", TEXT, "Device, as PyTorch names it; empty for the GPU, if there is one.", NOTHING
     )
     prefix: str = field(
-        "", Text(lines=True), "Put before every text, where the model wants an instruction.", BANK
+        "",
+        Text(lines=True),
+        "Text before every encoded text, for models that need an instruction.",
+        BANK,
     )
     pooling: str = field(
         "model",
         Choice("model", "mean", "cls", "max", "lasttoken"),
-        "How a text's tokens become one vector; model is as the model was trained.",
+        "How the tokens of a text become one vector; model: as the model was trained.",
         BANK,
     )
     max_tokens: int = field(
         0,
         Whole(0, 10**6),
-        "Tokens that are read of a text; 0 for as many as the model reads.",
+        "Number of tokens of a text that are read; 0 for the limit of the model.",
         BANK,
     )
-    batch_size: int = field(64, SIZE, "Texts that are encoded at a time.", NOTHING)
+    batch_size: int = field(64, SIZE, "Number of texts that are encoded together.", NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,21 +143,23 @@ class EmbedConfig(EndpointConfig):
     dimensions: int = field(
         0,
         SIZE_OR_NONE,
-        "E, for models that can shorten their vectors; 0 for the model's own.",
+        "E, for models that can shorten their vectors; 0 for the model's own width.",
         BANK,
     )
-    batch_texts: int = field(256, SIZE, "Texts of a request, at most.", NOTHING)
-    batch_tokens: int = field(16_000, Whole(1, 10**8), "Tokens of a request, at most.", NOTHING)
-    concurrency: int = field(8, REQUESTS, "Requests in flight at once.", NOTHING)
+    batch_texts: int = field(256, SIZE, "Largest number of texts per request.", NOTHING)
+    batch_tokens: int = field(
+        16_000, Whole(1, 10**8), "Largest number of tokens per request.", NOTHING
+    )
+    concurrency: int = field(8, REQUESTS, "Largest number of requests in flight.", NOTHING)
     price_prompt: float = field(
-        0.0, PRICE, "Price of a million tokens of texts, for the estimate of cost.", NOTHING
+        0.0, PRICE, "Price per million tokens of texts, for the estimate of the cost.", NOTHING
     )
     price_answer: float = field(
-        0.0, PRICE, "Price of a million tokens of answers; embeddings have none.", NOTHING
+        0.0, PRICE, "Price per million tokens of answers; embeddings have none.", NOTHING
     )
     cache: str = field(
         "~/.cache/grasp_jax/embeddings",
         TEXT,
-        "Folder that keeps vectors across runs and data sets.",
+        "Folder that keeps vectors for all runs and data sets.",
         NOTHING,
     )

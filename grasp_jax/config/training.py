@@ -44,7 +44,7 @@ class TrainConfig(Section):
     start_from: str = field(
         "",
         FOLDER,
-        "Workdir of an earlier run of the same model, whose best parameters training starts from.",
+        "Workdir of an earlier run of the same model; training starts from its best parameters.",
     )
     seeds: tuple[int, ...] = field(
         (42,),
@@ -54,9 +54,9 @@ class TrainConfig(Section):
             f"one or more different whole numbers from 0 to {LARGEST_SEED}",
             _seeds,
         ),
-        "A model is trained for each; results are their mean.",
+        "One model is trained for each seed; results are means over the seeds.",
     )
-    batch_size: int = field(128, Whole(1, 2**20), "B, the users of a step.")
+    batch_size: int = field(128, Whole(1, 2**20), "B, the number of users per step.")
     learning_rate: tuple[float, ...] = field(
         (1e-3,),
         Numbers(
@@ -65,98 +65,107 @@ class TrainConfig(Section):
             "one or more different positive numbers that a float32 holds",
             _learning_rates,
         ),
-        "Of Adam. Of several, each is trained with each dropout, and validation chooses.",
+        "Learning rate of Adam. With several rates, each is trained with each dropout, and "
+        "validation chooses.",
     )
     decay_epochs: int = field(
         0,
         Whole(0, 10**6),
-        "Epochs over which learning rates fall linearly to 0, max_epochs or more; with more, training "
-        "ends before they reach 0. 0: they are constant.",
+        "Number of epochs over which learning rates fall linearly to 0, at least max_epochs; if "
+        "it is larger, training ends before they reach 0. 0: constant learning rates.",
         before=0,
     )
     weight_decay: float = field(
         0.0,
         Real(0, 1000),
-        "Of AdamW, decoupled: of each matrix and ID vector, learning rate x this share is taken off "
-        "in a step; not of biases and norms. Above 0 a step updates the whole ID table.",
+        "Decoupled weight decay of AdamW: each step subtracts learning rate x this share from "
+        "each matrix and ID vector, but not from biases and norms. Above 0, a step updates the "
+        "whole ID table.",
         before=0.0,
     )
     one_item_users: bool = field(
         False,
         SWITCH,
-        "Whether backbones with a mask also train on users with one training item: the mask alone "
-        "predicts it.",
+        "Whether backbones with a mask also train on users with one training item, which the mask"
+        " alone then predicts.",
     )
     targets: str = field(
         "every",
         Choice("every", "last"),
-        "Positions of a history that causal backbones are trained on.",
+        "Positions of a history that are targets of causal backbones.",
     )
     loss: str = field(
         "auto",
         Choice("auto", "bce", "softmax", "gbce", "ce"),
-        "auto is the method's own | ce, cross-entropy over the whole catalogue | softmax, over "
-        "negatives that a batch shares.",
+        "auto: the method's own loss | ce: cross-entropy over the whole catalogue | softmax: over"
+        " negatives that a batch shares | bce | gbce.",
     )
     towers: str = field(
         "each",
         Choice("each", "sum", "both"),
-        "Of ce and softmax, where a method's score is a sum of several products (towers): the sum "
-        "of the losses of each | the loss of the summed score | both.",
+        "For ce and softmax, if the score of a method is a sum of towers: each: the sum of the "
+        "losses of the towers | sum: the loss of the summed score | both.",
         before="each",
     )
-    negatives: int = field(1, Whole(1, 2**20), "Of bce: negatives that each target draws.")
+    negatives: int = field(1, Whole(1, 2**20), "For bce: number of negatives per target.")
     shared_negatives: int = field(
-        512, Whole(1, 2**24), "Of softmax and gbce: negatives that a batch draws."
+        512, Whole(1, 2**24), "For softmax and gbce: number of negatives per batch."
     )
     negatives_drawn: str = field(
         "uniform",
         Choice("uniform", "popularity", "in_batch"),
-        "Of softmax: how its negatives are drawn: uniform over the catalogue | popularity, as often "
-        "as they occur in training | in_batch, the targets of the batch, whatever their number.",
+        "For softmax: distribution of the negatives: uniform over the catalogue | popularity: in "
+        "proportion to training interactions | in_batch: the targets of the batch, whatever their"
+        " number.",
         before="uniform",
     )
     logq: str = field(
         "auto",
         Choice("auto", "on", "off"),
-        "Of softmax: whether the log of how often an item is expected among the negatives is taken "
-        "off its score; auto: unless they are uniform.",
+        "For softmax: whether the log of the expected number of draws of an item is subtracted "
+        "from its score; auto: unless the negatives are uniform.",
         before="auto",
     )
     label_smoothing: float = field(
         0.0,
         BELOW_ONE,
-        "Of ce and softmax: share of the target that is spread over the other items or negatives.",
+        "For ce and softmax: share of the target that is spread over the other items or negatives.",
     )
-    gbce_calibration: float = field(0.75, Real(0, 1, "a number from 0 to 1"), "t of gbce.")
+    gbce_calibration: float = field(
+        0.75, Real(0, 1, "a number from 0 to 1"), "For gbce: its parameter t."
+    )
     max_epochs: int = field(
-        200, Whole(0, 10**6), "Epochs, at most; 0 keeps the parameters of train.start_from."
+        200,
+        Whole(0, 10**6),
+        "Largest number of epochs; 0 keeps the parameters of train.start_from.",
     )
     epoch_steps: int = field(
         0,
         Whole(0, 10**9),
-        "0: an epoch reads every user once. Above 0: an epoch ends, and is validated, after so many "
-        "steps at most. Users are shuffled for each epoch.",
+        "0: an epoch reads every user once. Above 0: an epoch ends, and is validated, after at "
+        "most this many steps. Users are shuffled for each epoch.",
         before=0,
     )
     patience: int = field(
-        20, Whole(1, 10**6), "Epochs without a better validation after which training stops."
+        20,
+        Whole(1, 10**6),
+        "Number of epochs without a better validation score after which training stops.",
     )
     steps_per_dispatch: int = field(
-        512, Whole(1, 2**16), "Steps that a device is given at a time, at most."
+        512, Whole(1, 2**16), "Largest number of steps that a device gets at a time."
     )
     dispatch_seconds: float = field(
         0.0,
         Real(0, 1e9),
-        "Seconds of work that a device is given at a time, at most, so that SIGTERM is answered "
-        "after about two of them; 0: always train.steps_per_dispatch steps.",
+        "Largest amount of work, in seconds, that a device gets at a time, so that a run reacts "
+        "to SIGTERM after about two of them; 0: always train.steps_per_dispatch steps.",
         NOTHING,
     )
     checkpoint_seconds: float = field(
         300.0,
         Real(0, 1e9),
-        "Seconds between saves, at most; after an epoch sooner, if saving takes up to a tenth of "
-        "the time.",
+        "Longest time between two checkpoints, in seconds. After an epoch a checkpoint is saved "
+        "sooner, as long as saving takes at most a tenth of the time.",
         NOTHING,
     )
 
@@ -166,99 +175,127 @@ class EvalConfig(Section):
     """How models are validated and tested."""
 
     SECTION: ClassVar[str] = "eval"
-    seed: int = field(42, SEED, "Of the negatives and of the users that are drawn.")
+    seed: int = field(42, SEED, "Random seed of the negatives and of the users that are drawn.")
     num_negatives: int = field(
-        100, Whole(1, 2**24), "Items that the target is ranked among, in the sampled protocol."
+        100, Whole(1, 2**24), "Number of items that the sampled protocol ranks with the target."
     )
     include_short_users: bool = field(
-        False, SWITCH, "Whether users whose history is too short to train on are evaluated too."
+        False, SWITCH, "Whether users whose history is too short for training are evaluated too."
     )
     full: bool = field(
-        True, SWITCH, "Whether the whole catalogue is ranked, too: protocols full and full_unseen."
+        True, SWITCH, "Whether the whole catalogue is ranked too: protocols full and full_unseen."
     )
     select: str = field(
         "full",
         Choice("full", "full_unseen", "sampled100"),
-        "Protocol whose NDCG@10 validation chooses by: full, the whole catalogue | full_unseen, "
-        "the same without what the user has had, as it is served | sampled100, the paper's.",
+        "Protocol of the NDCG@10 that validation uses: full: the whole catalogue | full_unseen: "
+        "without items that the user has had, as in production | sampled100: as in the paper.",
         before="sampled100",
     )
     groups: str = field(
         "training",
         Choice("training", "paper"),
-        "What makes users and items tail: training, their training interactions | paper, as the "
-        "code of LLM-ESR: an item's users over all splits, and the length of a test history.",
+        "Definition of tail users and tail items: training: by training interactions | paper: as "
+        "in LLM-ESR's code, by the users of an item over all splits and by the length of a test "
+        "history.",
         before="training",
     )
     valid_users: int = field(
-        0, COUNT_OR_NONE, "Users, drawn once, on which an epoch is validated; 0 for all."
+        0,
+        COUNT_OR_NONE,
+        "Number of users, drawn once, on which each epoch is validated; 0 for all.",
     )
     full_users: int = field(
-        0, COUNT_OR_NONE, "Users, drawn once, on which the full ranking is measured; 0 for all."
+        0,
+        COUNT_OR_NONE,
+        "Number of users, drawn once, on which the full ranking is measured; 0 for all.",
     )
-    user_block: int = field(128, Whole(1, 2**20), "Users that are ranked at a time.", NOTHING)
-    item_block: int = field(4096, COUNT, "Items that are scored at a time.", NOTHING)
+    user_block: int = field(
+        128, Whole(1, 2**20), "Number of users that are ranked at a time.", NOTHING
+    )
+    item_block: int = field(4096, COUNT, "Number of items that are scored at a time.", NOTHING)
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig(Section):
-    """Devices: `data` x `table` share out each batch."""
+    """Several devices: `data` x `table` devices share each batch."""
 
     SECTION: ClassVar[str] = "mesh"
-    data: int = field(1, SIZE, "Devices along which only batches are cut.", NOTHING)
-    table: int = field(1, SIZE, "Parts into which the item tables are cut, too.", NOTHING)
+    data: int = field(
+        1, SIZE, "Number of devices that share a batch; tables are not split along them.", NOTHING
+    )
+    table: int = field(
+        1,
+        SIZE,
+        "Number of parts into which the item tables are split; these devices share the batch too.",
+        NOTHING,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TablesConfig(Section):
-    """Where frozen tables lie."""
+    """Where the frozen tables are stored."""
 
     SECTION: ClassVar[str] = "tables"
     users: str = field(
         "device",
         Choice("device", "sharded", "host"),
-        "device, a copy on each | sharded, rows over all devices | host, memory-mapped.",
+        "device: a copy on each device | sharded: rows split over all devices | host: "
+        "memory-mapped.",
         NOTHING,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class RecommendConfig(Section):
-    """--mode=recommend."""
+    """Settings of --mode=recommend."""
 
     SECTION: ClassVar[str] = "recommend"
-    top_n: int = field(10, Whole(1, 2**24), "Items that a user is given.", NOTHING)
-    exclude_seen: bool = field(True, SWITCH, "Whether what the user has had is left out.", NOTHING)
+    top_n: int = field(10, Whole(1, 2**24), "Number of items per user.", NOTHING)
+    exclude_seen: bool = field(
+        True, SWITCH, "Whether items that the user has had are left out.", NOTHING
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanConfig(Section):
-    """--mode=plan; a number above 0 stands for the data sheet's."""
+    """Settings of --mode=plan; a number above 0 replaces the value from the device's data sheet."""
 
     SECTION: ClassVar[str] = "plan"
     device: str = field(
         "H100",
         Choice("A100-80", "H100", "H200", "TPU-v5e"),
-        "A device of parallel/plan.py.",
+        "A device that parallel/plan.py knows.",
         NOTHING,
     )
     memory_gb: float = field(0.0, HARDWARE, "Memory of a device, in GB.", NOTHING)
-    bandwidth_gb: float = field(0.0, HARDWARE, "Its bandwidth, in GB a second.", NOTHING)
-    tflops: float = field(0.0, HARDWARE, "Its TFLOP a second.", NOTHING)
-    link_gb: float = field(0.0, HARDWARE, "GB a second to devices of the same host.", NOTHING)
-    network_gb: float = field(0.0, HARDWARE, "GB a second to devices of other hosts.", NOTHING)
-    host_gb: float = field(0.0, HARDWARE, "GB a second from the host's memory.", NOTHING)
-    per_host: int = field(0, SIZE_OR_NONE, "Devices of a host.", NOTHING)
-    device_price: float = field(
-        0.0, PRICE, "Price of an hour of a device, with its share of a host.", NOTHING
+    bandwidth_gb: float = field(
+        0.0, HARDWARE, "Memory bandwidth of a device, in GB per second.", NOTHING
     )
-    host_price: float = field(0.0, PRICE, "Price of an hour of a host without devices.", NOTHING)
+    tflops: float = field(0.0, HARDWARE, "Speed of a device, in TFLOP per second.", NOTHING)
+    link_gb: float = field(
+        0.0, HARDWARE, "Bandwidth between devices of the same host, in GB per second.", NOTHING
+    )
+    network_gb: float = field(
+        0.0, HARDWARE, "Bandwidth between devices of different hosts, in GB per second.", NOTHING
+    )
+    host_gb: float = field(
+        0.0, HARDWARE, "Bandwidth from the host's memory, in GB per second.", NOTHING
+    )
+    per_host: int = field(0, SIZE_OR_NONE, "Number of devices per host.", NOTHING)
+    device_price: float = field(
+        0.0, PRICE, "Price per hour of a device, with its share of a host.", NOTHING
+    )
+    host_price: float = field(0.0, PRICE, "Price per hour of a host without devices.", NOTHING)
     prompt_tokens: int = field(
-        300, COUNT, "Tokens of a prompt or text, an assumption for language models.", NOTHING
+        300, COUNT, "Assumed number of tokens of a prompt or text, for language models.", NOTHING
     )
     answer_seconds: float = field(
-        2.0, SECONDS, "Seconds until a language model has answered, an assumption.", NOTHING
+        2.0, SECONDS, "Assumed time of an answer of a language model, in seconds.", NOTHING
     )
     texts_per_second: float = field(
-        0.0, HARDWARE, "Texts that the encoder was seen to encode in a second; 0: unknown.", NOTHING
+        0.0,
+        HARDWARE,
+        "Measured speed of the text encoder, in texts per second; 0: unknown.",
+        NOTHING,
     )
