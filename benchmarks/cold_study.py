@@ -16,7 +16,7 @@ VECTORS = {"lsa": "`lsa` vectors", "minilm": "MiniLM vectors"}
 
 
 def tables(kept: Mapping[str, Any]) -> list[Table]:
-    """A table for each shop and kind of vectors; percent, with standard errors of what is new."""
+    """A table for each shop and kind of vectors; percent, with standard errors for new items."""
     return [_table(run) for run in kept["runs"]]
 
 
@@ -25,12 +25,13 @@ def _table(run: Mapping[str, Any]) -> Table:
     first = run["measured"][0]
     title = (
         f"New items: {SHOPS.get(shop, shop)}, {VECTORS.get(vectors, vectors)}, {run['epochs']} epochs; {run['new_items']} of "
-        f"{run['items']:,} items are new, {first['new']['purchases']:,} of {first['all']['purchases']:,} purchases are of them; percent"
+        f"{run['items']:,} items are new, {first['new']['purchases']:,} of {first['all']['purchases']:,} "
+        "purchases go to them; percent"
     )
-    header = ["", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
+    header = ["model", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
     rows = [_line(own) for own in run["measured"]]
-    less = f"new {METRICS[1]}, less that of grasp plus"
-    return Table("cold", title, [*header, less, "new among items shown"], rows)
+    less = f"new {METRICS[1]}, difference from grasp plus"
+    return Table("cold", title, [*header, less, "share of new items among the top 10"], rows)
 
 
 def _line(own: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ def quality() -> str:
         f"{_ahead(ours, sasrec)} % ahead. LLMInit, the best published text method that we ran, has {llminit:.2f} %, so `grasp_plus` is "
         f"{_ahead(ours, llminit)} % ahead. Validation chose our settings; the other methods got less tuning. "
         f"The figures are means of {_seeds(found[OURS])}, {_seeds(found[SASREC])} and {_seeds(found[LLMINIT])} training runs. "
-        "[All rows, intervals and limits](docs/studies.md#late-fusion-beside-id-only-models)."
+        "[All rows, intervals and limits](docs/studies.md#late-fusion-compared-with-id-only-models)."
     )
 
 

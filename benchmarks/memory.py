@@ -97,10 +97,10 @@ def show(
         "tables, MiB",
         "preparation's peak, MiB",
         "training's peak, MiB",
-        "full ranking beside, MiB",
-        "preparation but neighbours, s",
+        "full ranking, extra memory, MiB",
+        "preparation without neighbours, s",
         "neighbours, s",
-        "ns a pair",
+        "ns per pair of rows",
         "epoch, s",
     ]
     body = []

@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "search of all, s",
         "queries/s",
         f"recall@{K}",
-        "beside the vectors, MiB",
+        "in addition to the vectors, MiB",
         "of the limit",
     ]
     print(table(header, body))

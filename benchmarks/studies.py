@@ -148,7 +148,7 @@ def parts() -> Page:
         "full, tail items",
         "sampled, change",
     ]
-    return page(Table("parts", "NDCG@10, percent", header, body))
+    return page(Table("parts", "The parts of grasp_plus: NDCG@10, percent", header, body))
 
 
 def table4() -> Page:
@@ -183,7 +183,7 @@ def encoders() -> Page:
     return page(
         Table(
             "encoders",
-            "NDCG@10, percent",
+            "Text encoders: NDCG@10, percent",
             header,
             sorted(body, key=lambda line: ORDER.index(line[2])),
         )
@@ -213,7 +213,10 @@ def curves() -> Page:
             tail = spread(values(run, *trials(run)[0], "sampled100", "tail_item", "NDCG@10"))
             body.append([letter, str(value), *numbers, tail])
     table = Table(
-        "curves", "Sampled, percent", ["", "value", *METRICS, "NDCG@10, tail items"], body
+        "curves",
+        "Neighbours and width: sampled, percent",
+        ["field", "value", *METRICS, "NDCG@10, tail items"],
+        body,
     )
     return page(
         table,
@@ -261,13 +264,13 @@ def robustness() -> Page:
         "global",
     ]
     return page(
-        Table("robustness", "Sampled NDCG@10, percent", header, body),
+        Table("robustness", "Wrong descriptions: sampled NDCG@10, percent", header, body),
         Table(
             "gates",
-            "Gates to what test users took next",
+            "Gates between test users and their next items",
             gate_header,
             gate_rows,
-            "Mean and standard deviation",
+            "Mean and standard deviation; 'as written' are users with their own text, 'wrong' those with a damaged text",
         ),
         robustness=_svg(figures.robustness(runs)),
     )

@@ -153,7 +153,12 @@ def ahead() -> Page:
                 for group in BY_GROUP
             ]
         )
-    header = [*BY_PROTOCOL, "full_unseen NDCG@10 less SASRec's", "dropout", "minutes of training"]
+    header = [
+        *BY_PROTOCOL,
+        "full_unseen NDCG@10, difference from SASRec",
+        "dropout",
+        "minutes of training",
+    ]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     note = "In brackets: 95 % interval over users, and over seeds where there are several"
     of_groups = ["method", "loss"] + [

@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "File with get_config([variant]); any field by --config.a.b=value.",
+    "Python file with get_config([variant]); --config.a.b=value sets a field.",
     lock_config=True,
 )
 FLAGS["config"].parser = ConfigFileParser()  # ml_collections' own says little of a file that fails
@@ -35,18 +35,20 @@ flags.DEFINE_enum(
     "mode",
     "all",
     [*MODES, "report", "plan"],
-    "Stage to run; each finds what earlier ones left in the workdir.",
+    "Stage to run; each uses the results of earlier stages in the workdir.",
 )
 flags.DEFINE_boolean(
     "dry-run",
     False,
-    "prepare: say what a language model would be asked, how many tokens and at what cost; ask nothing.",
+    "prepare: print the prompts, tokens and cost of a language model, and send nothing.",
 )
 flags.DEFINE_boolean(
-    "allow-older", False, "Where the newest model of a run is damaged, use the newest whole one."
+    "allow-older", False, "If the newest model of a run is damaged, use the newest intact one."
 )
 flags.DEFINE_string(
-    "since", None, "prepare: an earlier day's knowledge bank, whose unchanged rows are kept."
+    "since",
+    None,
+    "prepare: workdir or knowledge bank of an earlier day; its vectors of unchanged texts are reused.",
 )
 flags.DEFINE_string(
     "users", None, "recommend: file with one user id per line; without it, every user."

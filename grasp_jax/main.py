@@ -13,7 +13,7 @@ A public data set, such as MovieLens or a category of Amazon, written into data/
 
     grasp-jax fetch movielens-1m
 
-Data in the form of another project (recbole, rectools, unisrec, llm_esr), written as this one reads them:
+Data of another project (recbole, rectools, unisrec, llm_esr), converted into the files that this program reads:
 
     grasp-jax convert recbole FOLDER NEW_FOLDER
 
@@ -22,7 +22,7 @@ The config of the quickstart with your own data, or with other methods; any fiel
     grasp-jax --config=configs/quickstart.py --workdir=runs/mine --config.data.path=FOLDER --config.data.items_file=items.csv
     grasp-jax --config=configs/quickstart.py --workdir=runs/two --config.model.method=sasrec_ce,grasp_plus
 
-Without training: a page that compares finished runs, and what memory and time a config needs:
+Without training: a page that compares finished runs, and the memory and time that a config needs:
 
     grasp-jax --mode=report --runs=runs/mine,runs/two --out=report
     grasp-jax --config=configs/industry.py --mode=plan

@@ -318,7 +318,7 @@ def _report(
     )
     if len(evaluated) > 1:
         print(
-            f"a page to compare them: --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
+            f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
         )
 
 

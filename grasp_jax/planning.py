@@ -129,9 +129,9 @@ def plan_lines(config: Config, width: int) -> list[str]:
     """A table for each method: the config's own layout and the smallest that fits; `width` is E."""
     sizes, device = Sizes(config.data, config.knowledge), device_of(config.plan)
     lines = [
-        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, {100 * USABLE:.0f} % of it planned with, "
-        f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s to the others of a host of "
-        f"{device.per_host}, {device.network / 1e9:,.0f} GB/s beyond, {device.host / 1e9:,.0f} GB/s from the host"
+        f"{config.plan.device}: {device.memory / 1e9:,.0f} GB, {100 * USABLE:.0f} % of it used by the plan, "
+        f"{device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOP/s, {device.link / 1e9:,.0f} GB/s between the "
+        f"{device.per_host} devices of a host, {device.network / 1e9:,.0f} GB/s between hosts, {device.host / 1e9:,.0f} GB/s from the host"
     ]
     own = Layout(config.mesh.data, config.mesh.table, config.tables.users)
     for method in names(config.model.method):
@@ -180,7 +180,7 @@ def _job_lines(method: str, job: Job) -> list[str]:
     counted = [(s, c) for s, c in zip(found, costs, strict=True) if s.name != ONE_EPOCH]
     total = sum(stage.seconds or 0.0 for stage, _ in counted)
     paid = sum(cost or 0.0 for _, cost in counted)
-    rows.append(["all of it", "", _hours(total), *([_dollars(paid)] if priced else []), ""])
+    rows.append(["whole job", "", _hours(total), *([_dollars(paid)] if priced else []), ""])
     lines = [f"the whole job with {method} alone, from data to answers:", *_aligned(rows)]
     lines += ["where the hours are from:"]
     lines += [f"  {stage.name}: {stage.how}" for stage in found]
@@ -199,12 +199,13 @@ def _price_lines(job: Job) -> list[str]:
     lines = []
     if missing:
         lines.append(
-            f"no dollars for hours without a price: give {' and '.join(missing)}, of an hour"
+            f"without prices no dollars are printed for hours: set {' and '.join(missing)} (per hour)"
         )
     asked = knowledge.describe if knowledge.describer == "openai" else None
     if job.work.width and asked is not None and not (asked.price_prompt or asked.price_answer):
         lines.append(
-            "no dollars for tokens: give config.knowledge.describe.price_prompt and price_answer, of a million tokens each"
+            "without prices no dollars are printed for tokens: set config.knowledge.describe.price_prompt and price_answer "
+            "(per million tokens)"
         )
     return lines
 
@@ -226,8 +227,8 @@ def _method_lines(
         ["mesh, data x table", *(f"{layout.data} x {layout.table}" for layout in each)],
         ["tables.users", *(layout.users for layout in each)],
         *_bytes("", [table_bytes(work, layout) for layout in each]),
-        *_bytes("a step's ", [step_bytes(work, layout) for layout in each]),
-        ["bytes on a device", *(_size(total_bytes(work, layout)) for layout in each)],
+        *_bytes("of a step: ", [step_bytes(work, layout) for layout in each]),
+        ["memory of a device", *(_size(total_bytes(work, layout)) for layout in each)],
         [
             "fits",
             *(
@@ -251,12 +252,12 @@ def _bytes(prefix: str, columns: Sequence[dict[str, float]]) -> list[list[str]]:
 
 def _times(columns: Sequence[dict[str, float]]) -> list[list[str]]:
     parts = [
-        [f"seconds of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)]
+        [f"time of {name}", *(f"{1e3 * column[name]:.3f} ms" for column in columns)]
         for name in columns[0]
     ]
     return [
         *parts,
-        ["a step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)],
+        ["whole step, at best", *(f"{1e3 * total_seconds(column):.3f} ms" for column in columns)],
     ]
 
 

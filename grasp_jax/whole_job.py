@@ -81,7 +81,7 @@ def stages(job: Job) -> Iterator[Stage]:
             yield _neighbours(job, kind, rows)
     yield from _training(job)
     if config.data.split != "none":
-        yield _measured("test, questions", job.tested, "users", rates.ASK, CORES)
+        yield _measured("test, preparation", job.tested, "users", rates.ASK, CORES)
         yield _among_negatives("test among negatives", job, job.tested)
         full = min(config.eval.full_users or job.tested, job.tested)
         if config.eval.full:
@@ -94,7 +94,7 @@ def _measured(
     name: str, count: float, units: str, rate: Rate, cores: int = 1, what: str = ""
 ) -> Stage:
     """A stage of the host at a measured rate; processor seconds of one core are shared out to `cores`."""
-    shared = f", shared out to {cores} cores" if cores > 1 else ""
+    shared = f", divided by {cores} cores" if cores > 1 else ""
     how = f"{_source(rate, count)}{f', {what}' if what else ''}{shared}"
     return Stage(name, f"{count:,.0f} {units}", count * rate.seconds / cores, HOST, how)
 
@@ -108,17 +108,17 @@ def _describe(config: Config, work: Workload) -> Stage:
     """Requests to a language model, each as long as it may be."""
     own, plan, texts = config.knowledge, config.plan, work.items + work.users
     if own.encoder == "file":
-        return Stage("describe", "none", 0.0, HOST, "vectors are brought along")
+        return Stage("describe", "none", 0.0, HOST, "the vectors come from your files")
     if own.describer == "template":
-        how = "templates, filled as they are encoded"
+        how = "the templates are filled during encoding"
         return Stage("describe", f"{texts:,} texts", 0.0, HOST, how)
     if own.describer != "openai":
         how = "a model of this machine was not measured"
         return Stage("describe", f"{texts:,} prompts", None, HOST, how)
     settings, read = own.describe, plan.prompt_tokens
-    tokens = f"{read} tokens asked and {settings.max_tokens} answered each"
+    tokens = f"{read} tokens per prompt and {settings.max_tokens} per answer"
     seconds = texts * plan.answer_seconds / settings.concurrency
-    how = f"assumed: {plan.answer_seconds:g} s an answer, {settings.concurrency} at once; {tokens}"
+    how = f"assumed: {plan.answer_seconds:g} s per answer, {settings.concurrency} at once; {tokens}"
     for unit, bound, of_one in (
         ("requests", settings.requests_per_minute, 1),
         ("tokens", settings.tokens_per_minute, read + settings.max_tokens),
@@ -135,7 +135,7 @@ def _encode(config: Config, work: Workload) -> Stage:
     own, plan, texts = config.knowledge, config.plan, work.items + work.users
     said = f"{texts:,} texts"
     if own.encoder == "file":
-        return Stage("encode", "none", 0.0, HOST, "vectors are brought along")
+        return Stage("encode", "none", 0.0, HOST, "the vectors come from your files")
     if plan.texts_per_second:
         on = (
             ENDPOINT
@@ -173,7 +173,7 @@ def _neighbours(job: Job, kind: str, rows: int) -> Stage:
         cost = float(rows) ** 2 * max(
             width, MEASURED_WIDTH
         )  # narrow rows wait for the best of them
-        how = f"{_source(rates.EXACT_GPU, cost)}, which waits for the host; assumed the same on one of these devices"
+        how = f"{_source(rates.EXACT_GPU, cost)}; waiting for the host is included; one of these devices is assumed to be as fast"
         work = f"{rows:,} x {rows:,} rows"
         return Stage(name, work, cost * rates.EXACT_GPU.seconds, DEVICES, how, devices=1)
     if own.retrieval == "scann":
@@ -192,7 +192,7 @@ def _training(job: Job) -> Iterator[Stage]:
     seconds, how = steps * _step(job), f"steps as planned above, by data sheet; {_measured_steps()}"
     yield _on_devices(job, ONE_EPOCH, f"{steps:,} steps", seconds, how)
     epochs = train.max_epochs
-    how = f"{epochs:,} times that; early stopping may need fewer"
+    how = f"{epochs:,} epochs; early stopping may need fewer"
     yield _on_devices(job, "all epochs", f"{epochs * steps:,} steps", epochs * seconds, how)
     if job.config.data.split == "none":
         return
@@ -223,7 +223,7 @@ def _among_negatives(name: str, job: Job, users: int, times: int = 1) -> Stage:
     rate = rates.VALIDATION_GATED if job.work.gated else rates.VALIDATION
     of_all = rate.seconds * _whole_epoch(job) * _step(job)
     said = f"{times:,} x {users:,} users" if times > 1 else f"{users:,} users"
-    how = f"{rate.seconds:.2f} of an epoch if all users are asked, {_source(rate, 0)}; assumed the same here"
+    how = f"{rate.seconds:.2f} of an epoch for all users, {_source(rate, 0)}; assumed to be the same here"
     return _on_devices(job, name, said, of_all * times * users / max(job.trained, 1), how)
 
 

@@ -56,7 +56,7 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     )
     assert_names(measured, ("among the whole catalogue", "500 users", "one seed"))
     assert "not tested" in verdict(rows, [], "full")[0]
-    assert "nothing else was measured" in verdict(rows[:1], [], "full")[0]
+    assert "no other model was measured" in verdict(rows[:1], [], "full")[0]
     failed = verdict(rows, [], "full", [{"method": "x", "backbone": "y", "reason": "z"}])
     assert failed[-1] == "Training failed for x with y."
 

@@ -138,11 +138,11 @@ def test_dollars_of_a_job_are_printed() -> None:
         {"plan.device_price": 4.0, "knowledge.encoder": "file", "train.max_epochs": 2}
     ).config
     lines = plan_lines(config, 64)
-    total = next(line for line in lines if line.startswith("all of it")).split()
+    total = next(line for line in lines if line.startswith("whole job")).split()
     job = job_of({"plan.device_price": 4.0, "knowledge.encoder": "file", "train.max_epochs": 2})
     each = [dollars(stage, job.config.plan) for stage in stages(job) if stage.name != "an epoch"]
     assert float(total[-1]) == pytest.approx(sum(cost or 0 for cost in each), abs=0.01)
-    assert any("give config.plan.host_price" in line for line in lines)
+    assert any("set config.plan.host_price" in line for line in lines)
     unpriced = plan_lines(job_of({}).config, 64)
     assert any("config.plan.device_price and config.plan.host_price" in line for line in unpriced)
-    assert not any("dollars" in line for line in unpriced if line.startswith("all of it"))
+    assert not any("dollars" in line for line in unpriced if line.startswith("whole job"))

@@ -163,7 +163,7 @@ def _from_shop(config: DataConfig) -> Loaded:
     shop = make_shop(
         ShopSpec(name=config.name, **options), lambda log: make_split(config, log).train.end
     )
-    made = f"a synthetic shop, made from seed {options['seed']}; no data of yours is in it"
+    made = f"a synthetic shop, made from seed {options['seed']}; it contains no data of yours"
     report = ReadReport((made,), order="by the time of purchase")
     return Loaded(shop.log, Texts(shop.items, of_users=shop.user_texts), report)
 

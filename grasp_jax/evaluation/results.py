@@ -85,7 +85,7 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
         mark = "*" if row["p_value"] < 0.05 else ""
         interval = f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
         p_value = "< 0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.4f}"
-        pair = f"{row['second']} less {row['first']}"
+        pair = f"{row['second']} minus {row['first']}"
         body.append(
             [
                 row["protocol"],

@@ -109,7 +109,7 @@ def _lead(
 ) -> str:
     first = table[0]
     if len(table) == 1:
-        return f"{first.name} has {METRIC} {first.mean:.2f} %; nothing else was measured."
+        return f"{first.name} has {METRIC} {first.mean:.2f} %; no other model was measured."
     rival = next((own for own in table[1:] if own.backbone == first.backbone), table[1])
     found, numbers = significance(first, rival, comparisons, protocol)
     said = (
@@ -132,7 +132,7 @@ def _measured(table: Sequence[Standing], protocol: str) -> str:
     if users:
         said += f", for {users:,} users"
     if seeds == 1:
-        return f"{said}, with one seed: how far results move with the seed is not known."
+        return f"{said}. There was one seed, so the variation between seeds is not known."
     return f"{said}, with {seeds} seeds or more."
 
 

@@ -25,19 +25,19 @@ EXAMPLES = """\
 examples:
   grasp-serve model/ --port=8000               a folder of model.save(), for programs on this machine
   grasp-serve runs/quickstart                  the workdir of a finished run
-  grasp-serve model/ --data=FOLDER             users of FOLDER may be asked for by their ids
+  grasp-serve model/ --data=FOLDER             requests may name users of FOLDER by their ids
   GRASP_SERVE_TOKEN=... grasp-serve model/ --host=0.0.0.0    for other machines, with a token
 
 http://localhost:8000/ is a page to try the model. docs/serving.md has all requests.
 """
 OF_LIMITS = {  # flags, in the order of --help
-    "k": "most items in an answer",
-    "people": "most users or histories in a request",
-    "history": "most items in a history",
-    "body_bytes": "most bytes in the body of a request",
-    "body_seconds": "seconds within which the head of a request must arrive, and then its body",
-    "queue": "most people who wait for an answer, and most requests in flight",
-    "seconds": "seconds within which a request must be answered; after that its answer is status 503",
+    "k": "largest number of items in an answer",
+    "people": "largest number of users or histories in a request",
+    "history": "largest number of items in a history",
+    "body_bytes": "largest size of the body of a request, in bytes",
+    "body_seconds": "time limit for the head of a request, and then for its body, in seconds",
+    "queue": "largest number of people who wait for an answer, and of requests in progress",
+    "seconds": "time limit for an answer, in seconds; after that the answer is status 503",
 }
 
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     usual = Limits()
     made = _Parser(
         prog="grasp-serve",
-        description="Recommendations of a trained model by HTTP.",
+        description="Serves the recommendations of a trained model by HTTP.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,16 +62,18 @@ def parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=PORT,
-        help="8000 by default; 0: any free port, which the log names",
+        help="8000 by default; 0: any free port; the log names it",
     )
     made.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; by default 127.0.0.1, for this machine only",
     )
-    made.add_argument("--compare", help="a second model, which the page shows beside the first one")
-    made.add_argument("--data", help="folder of interactions, for the users of a saved model")
-    made.add_argument("--models", help="folder below which POST /reload may name a model")
+    made.add_argument("--compare", help="a second model; the page compares both")
+    made.add_argument(
+        "--data", help="folder of interactions, so that requests to a saved model may name users"
+    )
+    made.add_argument("--models", help="folder with the models that POST /reload may load")
     made.add_argument(
         "--insecure",
         action="store_true",
@@ -80,17 +82,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--batch-sizes",
         default="1,8,64",
-        help="how many people are answered at once; each size is compiled (1,8,64)",
+        help="batch sizes, in people; each size is compiled (1,8,64)",
     )
     made.add_argument(
         "--lengths",
         default="16,64",
-        help="lengths of histories that are compiled, besides the model's own (16,64)",
+        help="compiled lengths of histories, in addition to the model's own (16,64)",
     )
     made.add_argument(
         "--approximate",
         action="store_true",
-        help="find items by ScaNN, for catalogues of hundreds of thousands of items",
+        help="search with ScaNN, for catalogues of hundreds of thousands of items",
     )
     made.add_argument(
         "--recall",
