@@ -15,7 +15,7 @@ import numpy as np
 from grasp_jax.evaluation import bounds
 from grasp_jax.evaluation.bounds import Expansion
 from grasp_jax.evaluation.seen import seen_in_block
-from grasp_jax.evaluation.top_k import top_k_in_blocks
+from grasp_jax.evaluation.top_k import GROUP, top_k_in_blocks, top_products
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.device_data import DeviceData, all_pair_logits, gather_batch, with_query_rows
 from grasp_jax.models.sequence_model import SequenceModel, apply
@@ -197,6 +197,39 @@ def top_items(
         return jnp.where(skip, -jnp.inf, ranker.block_scores(users, first, item_block))
 
     return top_k_in_blocks(score, ranker.num_items, top_n, item_block)
+
+
+class Products(NamedTuple):
+    """A catalogue whose scores are inner products, for `top_products`.
+
+    Attributes:
+      vectors: [C, D] item vectors; C is V, rounded up to a multiple of `GROUP`.
+      factors: [C] float32, 1 for items that may be recommended, else nan.
+    """
+
+    vectors: jax.Array
+    factors: jax.Array
+
+
+@jax.jit
+def products(ranker: Ranker, allowed: jax.Array | None = None) -> Products:
+    """The vectors of all items of a model without gates; `allowed` is [V] bool, the items that may be recommended, or None for all."""
+    vectors: jax.Array = apply(
+        ranker.model, ranker.params, SequenceModel.item_vectors, ranker.features
+    )
+    fill = -len(vectors) % GROUP
+    factors = jnp.ones(len(vectors)) if allowed is None else jnp.where(allowed, 1.0, jnp.nan)
+    return Products(
+        jnp.pad(vectors, ((0, fill), (0, 0))), jnp.pad(factors, (0, fill), constant_values=jnp.nan)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="top_n")
+def top_items_by_products(
+    ranker: Ranker, of: Products, block: UserBlock, left_out: jax.Array, top_n: int
+) -> tuple[jax.Array, jax.Array]:
+    """As `top_items`, without an array of all scores; `left_out` is [B, S] int32 items that each user does not get, -1 for none."""
+    return top_products(ranker.states(block).states, of.vectors, of.factors, left_out, top_n)
 
 
 NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs of `seen_pairs` that leave nothing out

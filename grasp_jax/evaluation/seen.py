@@ -58,6 +58,31 @@ def pairs_of_blocks(
     return padded
 
 
+def lists_of_pairs(pairs: np.ndarray, num_users: int, longest: int) -> np.ndarray | None:
+    """What each user of a block has seen, side by side.
+
+    Args:
+      pairs: [J, 2] int32 (row within the block, item) of `seen_pairs`, -1 for none.
+      num_users: B.
+      longest: items of a user, at most.
+
+    Returns:
+      [B, S] int32 items, -1 for none, where S is a power of two, so that few shapes are compiled; None where a user has more than
+      `longest`.
+    """
+    pairs = pairs[pairs[:, 1] >= 0]
+    counts = np.bincount(pairs[:, 0], minlength=num_users)
+    most = int(counts.max(initial=1))
+    if most > longest:
+        return None
+    order = np.argsort(pairs[:, 0], kind="stable")
+    rows = pairs[order, 0]
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    lists = np.full((num_users, 1 << (most - 1).bit_length()), -1, np.int32)
+    lists[rows, places] = pairs[order, 1]
+    return lists
+
+
 def _seen(
     log: InteractionLog, histories: Histories, users: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

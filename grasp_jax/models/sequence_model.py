@@ -62,6 +62,10 @@ class SequenceModel(TrainingScores):
         last_item = newest - 1 if self.backbone.bidirectional else newest
         return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
 
+    def item_vectors(self, features: jax.Array) -> jax.Array:
+        """[V, ...] features -> [V, D] vectors, whose product with a state is the score; of models without gates."""
+        return self.encoder(features, None)
+
     def score_candidates(
         self,
         features: jax.Array,
