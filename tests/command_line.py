@@ -51,6 +51,7 @@ def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str
         "--config.knowledge.num_neighbours=3",
         "--config.model.features=8",
         "--config.model.mlp=(16,)",
+        "--config.model.num_layers=1",  # most of a small run is tracing, and each layer is traced
         "--config.train.seeds=(1,2)",
         "--config.train.batch_size=16",
         "--config.train.max_epochs=3",

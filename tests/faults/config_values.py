@@ -47,7 +47,7 @@ ODD = (
 WRITTEN = {"NEWLINE": "a\nb", "LONG": "x" * 5000}  # what these stand for
 OF_A_FIELD = 13  # drawn for each
 RUN = 60  # of the values that are taken, trained with; the quick form runs fewer
-QUICK_RUN, QUICK_PAIRS = 2, 98
+QUICK_RUN, QUICK_PAIRS = 1, 59
 SLOW = (
     "data.source=",
     "knowledge.encoder=openai",
@@ -113,4 +113,4 @@ def only_check(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("config_values", make, 100))
+    sys.exit(run_campaign("config_values", make, QUICK_RUN + QUICK_PAIRS))

@@ -484,4 +484,4 @@ def _fault_of_line(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("inputs", make, 1000))
+    sys.exit(run_campaign("inputs", make, 600))

@@ -3,12 +3,17 @@
 Each call of Python that opens a file for writing, renames, makes or removes one under the workdir is a place to be killed: before it;
 for a file that is opened also just after, when it is empty, and half-way through its first write. (Orbax writes the arrays of checkpoints
 in C++, between operations that are seen.)
+
+A case is `SCENE-NUMBER`, such as `file-all-17`, or `file-all-17-60-3`, which is killed at the 17th operation, goes on, is killed at its
+60th, goes on, and is killed at its third; `data.json` for a number is the first write to that file. The quick form has one of these,
+for most of a case is its last run.
 """
 
 import builtins
 import io
 import os
 import pathlib
+import random
 import shutil
 import signal
 import sys
@@ -37,15 +42,25 @@ SCENES = {
     "file-evaluate": ("file", "evaluate", ("rows", "ranks"), ("results.json", "trials", "ranks")),
     "text-prepare": ("text", "prepare", ("knowledge",), ()),
 }  # setup, mode, what must come out the same, and what is removed from a finished workdir before; nothing: it starts with none
-QUICK = ("file-all",)
+QUICK = "file-all"  # scene of the quick form's case, and where it is killed:
+MOMENTS = (
+    (1, 140),
+    "data.json",
+    (20, 110),
+)  # in the bank, within a write that must be whole or nothing, around a checkpoint
+OF_OTHER_MODES = (
+    "report/",
+    "recommendations.",
+)  # what a finished workdir has more than a run of QUICK leaves
 
 
 class Killer:
     """Counts operations on files under a folder, and ends the process hard at one of them."""
 
     def __init__(
-        self, folder: pathlib.Path, at: int = -1, counted: pathlib.Path | None = None
+        self, folder: pathlib.Path, at: str = "", counted: pathlib.Path | None = None
     ) -> None:
+        """`at`: the operation's number, or the name of a file within whose first write to die."""
         self.folder, self.at, self.number, self.counted = str(folder), at, 0, counted
 
     def reached(self, what: str) -> bool:
@@ -54,7 +69,9 @@ class Killer:
         if self.counted is not None:
             with self._open(self.counted, "a") as file:
                 file.write(f"{self.number} {what}\n")
-        return self.number == self.at
+        return self.at == str(self.number) or (
+            self.at.endswith(".json") and what.startswith("within") and self.at in what
+        )
 
     def point(self, what: str) -> None:
         """Dies here if this is the operation."""
@@ -116,42 +133,62 @@ class Killer:
 
 
 def make(options: Options) -> tuple[list[str], Check]:
-    """Every operation of every scene, counted in a run that nobody kills."""
+    """Every operation of every scene, counted in a run that nobody kills; the quick form compares with the run that all start from."""
     base = make_base(options.base, options.quick)
-    names, references = [], {}
-    for scene in QUICK if options.quick else SCENES:
-        setup, mode, parts, _ = SCENES[scene]
-        workdir = _fresh(base, scene, options.folder / scene)
-        counted = options.folder / f"{scene}.operations"
-        outcome = call(
-            base.command(setup, workdir, mode), before=Killer(workdir, counted=counted).install
+    if options.quick:
+        names, references = _quick(base, options.seed)
+    else:
+        names, references = _whole(base, options.folder)
+
+    def check(name: str) -> str:
+        scene, numbers = next(
+            (scene, name.removeprefix(f"{scene}-").split("-"))
+            for scene in SCENES
+            if name.startswith(f"{scene}-")
         )
+        setup, mode, parts, _ = SCENES[scene]
+        workdir = _fresh(base, scene, options.folder / name / setup)
+        command, operations = base.command(setup, workdir, mode), options.folder / f"{name}.killed"
+        wrong, kills = "", 0
+        for number in numbers:
+            killer = Killer(workdir, at=number, counted=operations)
+            killed = call(command, before=killer.install)
+            if killed.code not in (0, -signal.SIGKILL):
+                wrong = wrong or f"the killed run itself: {killed.fault() or killed.errors}"
+            kills += killed.code == -signal.SIGKILL
+        if kills < min(2, len(numbers)) and options.quick:
+            wrong = wrong or f"killed {kills} of {len(numbers)} times: a run has fewer operations"
+        again = call(command)
+        wrong = wrong or again.fault() or (f"the next run: {again.errors[0]}" if again.code else "")
+        wrong = wrong or _compared(workdir, parts, *references[scene])
+        if not options.keep:
+            shutil.rmtree(workdir.parent, ignore_errors=True)
+        return wrong and f"{wrong} (killed {_last_of(operations, options.folder)})"
+
+    return names, check
+
+
+def _whole(base: Base, folder: pathlib.Path) -> tuple[list[str], dict[str, Any]]:
+    names, references = [], {}
+    for scene, (setup, mode, parts, _) in SCENES.items():
+        workdir, counted = _fresh(base, scene, folder / scene), folder / f"{scene}.operations"
+        killer = Killer(workdir, counted=counted)
+        outcome = call(base.command(setup, workdir, mode), before=killer.install)
         if outcome.code:
             sys.exit(f"{scene}: exit {outcome.code}: {outcome.err}")
         operations = counted.read_text().splitlines()
         print(f"{scene}: {len(operations)} operations", flush=True)
         references[scene] = (digest(workdir, parts), listing(workdir))
         names += [f"{scene}-{number}" for number in range(1, len(operations) + 1)]
+    return names, references
 
-    def check(name: str) -> str:
-        scene, _, number = name.rpartition("-")
-        setup, mode, parts, _ = SCENES[scene]
-        workdir = _fresh(base, scene, options.folder / name / setup)
-        command = base.command(setup, workdir, mode)
-        killed = call(command, before=Killer(workdir, at=int(number)).install)
-        wrong = (
-            ""
-            if killed.code in (0, -signal.SIGKILL)
-            else f"the killed run itself: {killed.fault() or killed.errors}"
-        )
-        again = call(command)
-        wrong = wrong or again.fault() or (f"the next run: {again.errors[0]}" if again.code else "")
-        wrong = wrong or _compared(workdir, parts, *references[scene])
-        if not options.keep:
-            shutil.rmtree(workdir.parent, ignore_errors=True)
-        return wrong and f"{wrong} (killed {_operation(options.folder, scene, int(number))})"
 
-    return names, check
+def _quick(base: Base, seed: int) -> tuple[list[str], dict[str, Any]]:
+    setup, _, parts, _ = SCENES[QUICK]
+    finished, chance = base.workdir(setup), random.Random(seed)
+    numbers = [at if isinstance(at, str) else str(chance.randrange(*at)) for at in MOMENTS]
+    files = {name for name in listing(finished) if not name.startswith(OF_OTHER_MODES)}
+    return [f"{QUICK}-{'-'.join(numbers)}"], {QUICK: (digest(finished, parts), files)}
 
 
 def _fresh(base: Base, scene: str, workdir: pathlib.Path) -> pathlib.Path:
@@ -183,14 +220,11 @@ def _compared(
     return f"lost: {', '.join(sorted(files - found)[:4])}" if files - found else ""
 
 
-def _operation(folder: pathlib.Path, scene: str, number: int) -> str:
-    lines = (folder / f"{scene}.operations").read_text().splitlines()
-    return (
-        lines[number - 1].split(" ", 1)[1].replace(str(folder), "")
-        if number <= len(lines)
-        else "at its end"
-    )
+def _last_of(operations: pathlib.Path, folder: pathlib.Path) -> str:
+    """The operation that a run was last killed at."""
+    last = operations.read_text().splitlines()[-1]
+    return last.split(" ", 1)[1].replace(str(folder), "")
 
 
 if __name__ == "__main__":
-    sys.exit(run_campaign("kills", make, 3, "survived"))
+    sys.exit(run_campaign("kills", make, 1, "survived"))

@@ -121,6 +121,36 @@ def call(
     )
 
 
+class Forked:
+    """A call that goes on beside its caller, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, arguments: Sequence[str], out: int, err: int) -> None:
+        """Starts the program; `out` and `err` are open files."""
+        sys.stdout.flush()
+        self._code: int | None = None
+        self._process = os.fork()
+        if self._process == 0:
+            _child(arguments, command.main, lambda: None, out, err)
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        if self._code is None:
+            ended, status = os.waitpid(self._process, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if ended else None
+        return self._code
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        """The exit status, once it has ended; -SIGALRM for a run that took too long."""
+        if self._code is None:
+            self._code = _wait(self._process, seconds)
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self._process, number)
+
+
 def _child(
     arguments: Sequence[str],
     entry: Callable[[Sequence[str]], None],

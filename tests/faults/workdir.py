@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -14,7 +15,7 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as parquet
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from tests.command_line import arguments, write_dataset
+from tests.command_line import CACHE, arguments, write_dataset
 from tests.faults.program import apart, call
 
 OF_THE_DAY = ("commit", "seconds")  # of a row of results.json, and of the records
@@ -54,12 +55,12 @@ class Base:
         """Flags of a run; `report` reads the workdir and writes beside what it reads."""
         if mode == "report":
             return ["--mode=report", f"--runs={workdir}", f"--out={workdir / 'report'}"]
-        cache = f"--config.compilation_cache={self.folder / 'compiled'}"
+        cache = os.environ.get(CACHE, str(self.folder / "compiled"))
         flags = [
             *arguments(self.data, workdir)[3:],
             *COMMON,
             *SETUPS[setup],
-            cache,
+            f"--config.compilation_cache={cache}",
             f"--mode={mode}",
         ]
         flags += [*(["--config.model.method=grasp"] if self.quick else []), *more]
