@@ -47,8 +47,8 @@ for name, model in methods.items():
 # %% [markdown]
 # ## Is it more than chance?
 #
-# Each row is a pair. `difference` is the mean NDCG@10 of the second model minus that of the first; `low` and `high` are a 95 % interval over
-# users and seeds; `p_value` is corrected for the number of pairs (Holm).
+# Each row is a pair. `difference` is the mean NDCG@10 of the second model minus that of the first; `low` and `high` are a 95 % interval
+# over users and seeds; `p_value` is corrected for the number of pairs (Holm).
 
 # %%
 pairs = gj.compare(list(methods.values()))
