@@ -70,7 +70,7 @@ class Killer:
             with self._open(self.counted, "a") as file:
                 file.write(f"{self.number} {what}\n")
         return self.at == str(self.number) or (
-            self.at.endswith(".json") and what.startswith("within") and self.at in what
+            self.at.endswith(".json") and what.startswith("within") and f"/.{self.at}." in what
         )
 
     def point(self, what: str) -> None:
