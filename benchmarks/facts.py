@@ -80,9 +80,24 @@ def new_items() -> str:
     return (
         f"**New items from their texts alone.** On {run['new_items']} items that nobody had bought before training, `grasp_plus` has an "
         f"NDCG@10 of {new[0]}, the cosine of the same texts {new[1]}, and a model of IDs alone {new[2]}. Over all purchases, of new and of "
-        f"known items, they have {every[0]}, {every[1]} and {every[2]}. This is one training run on {cold_study.SHOPS[shop]}. "
+        f"known items, they have {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} This is one training run on {cold_study.SHOPS[shop]}. "
         "[The study](docs/studies.md#new-items)."
     )
+
+
+def _conclusion(lines: dict[str, Any]) -> str:
+    """Which of `grasp_plus` and the cosine to use for new items, and which for all."""
+    better = {
+        group: max(
+            ("grasp_plus", "semantic_neighbours"), key=lambda name: lines[name][group]["NDCG@10"]
+        )
+        for group in ("new", "all")
+    }
+    named = {"grasp_plus": "`grasp_plus`", "semantic_neighbours": "the cosine"}
+    if better["new"] == better["all"]:
+        return f"So {named[better['all']]} ranks both better."
+    new, every = named[better["new"]], named[better["all"]]
+    return f"So {new} ranks new items better, and {every} the whole catalogue."
 
 
 def _runs(seeds: list[int]) -> str:

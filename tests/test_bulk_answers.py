@@ -78,6 +78,7 @@ def test_same_as_a_ranking_of_all_scores(
     used: list[bool] = []
     by_products = module.top_items_by_products
     monkeypatch.setattr(module, "LARGE", ITEMS)
+    monkeypatch.setattr(module, "MANY", 23)
     monkeypatch.setattr(module, "LONGEST", longest)
     monkeypatch.setattr(top_k, "BLOCK", 64)
     monkeypatch.setattr(

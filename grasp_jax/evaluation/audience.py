@@ -26,9 +26,10 @@ from grasp_jax.evaluation.seen import lists_of_pairs, pairs_of_blocks, seen_pair
 from grasp_jax.evaluation.top_k import BLOCK
 from grasp_jax.parallel.mesh import everywhere, on_host, shared_out
 
-# Catalogues of so many items or more are searched by `top_products`, if scores are products. It looks into one more group of items for each
-# item that a person leaves out and for each that is wanted, so neither may be many.
-LARGE, LONGEST, MOST = 2 * BLOCK, 256, 1000
+# Catalogues of LARGE items or more are searched by `top_products`, if scores are inner products. The vectors are copied for it once in a
+# call, which fewer than MANY people do not repay. It looks into one more group of items for each item that a person leaves out and for each
+# that is wanted, so neither may be many.
+LARGE, MANY, LONGEST, MOST = 2 * BLOCK, 128, 256, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
     places = _places(audience, people, batches)
     seen = _left_out(audience, batches, places, wanted)
     item_block = min(wanted.item_block, num_items)
-    of_products = _products(audience, wanted)
+    of_products = _products(audience, len(people), wanted)
     for step, rows in enumerate(batches):
         ranker, block = audience.ranker.for_block(blocks[step])
         block = UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))
@@ -131,10 +132,10 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
         )
 
 
-def _products(audience: Audience, wanted: Wanted) -> Products | None:
+def _products(audience: Audience, num_people: int, wanted: Wanted) -> Products | None:
     """For `top_items_by_products`, which is faster on a CPU; None where it cannot be used, or where nobody has timed it."""
     ranker, allowed = audience.ranker, wanted.allowed
-    large = ranker.num_items >= LARGE and wanted.top_n <= MOST
+    large = ranker.num_items >= LARGE and num_people >= MANY and wanted.top_n <= MOST
     per_person = allowed is not None and allowed.ndim > 1
     on_a_cpu = jax.default_backend() == "cpu" and audience.mesh.size == 1
     if ranker.model.gated or not large or per_person or not on_a_cpu:

@@ -71,16 +71,12 @@ def lists_of_pairs(pairs: np.ndarray, num_users: int, longest: int) -> np.ndarra
       `longest`.
     """
     pairs = pairs[pairs[:, 1] >= 0]
-    counts = np.bincount(pairs[:, 0], minlength=num_users)
-    most = int(counts.max(initial=1))
-    if most > longest:
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    if np.bincount(pairs[:, 0], minlength=1).max() > longest:
         return None
-    order = np.argsort(pairs[:, 0], kind="stable")
-    rows = pairs[order, 0]
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    lists = np.full((num_users, 1 << (most - 1).bit_length()), -1, np.int32)
-    lists[rows, places] = pairs[order, 1]
-    return lists
+    lists: np.ndarray = pairs_of_blocks(num_users, *pairs[:, [0, 0, 1]].T)[:, :, 1]
+    most = lists.shape[1]
+    return np.pad(lists, ((0, 0), (0, (1 << (most - 1).bit_length()) - most)), constant_values=-1)
 
 
 def _seen(

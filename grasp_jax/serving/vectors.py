@@ -30,7 +30,7 @@ def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.nda
 def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool) -> jax.Array:
     def of_encoder(module: SequenceModel) -> jax.Array:
         if not gated:
-            return module.encoder(features, None)
+            return module.item_vectors(features)
         logits, alone = jnp.zeros((len(features), 2)), None
         if module.encoder.normalises_gates:  # over a history of this item alone
             alone = jnp.zeros((len(features), 3))
