@@ -80,8 +80,8 @@ def new_items() -> str:
     return (
         f"**New items from their texts alone.** On {run['new_items']} items that nobody had bought before training, `grasp_plus` has an "
         f"NDCG@10 of {new[0]}, the cosine of the same texts {new[1]}, and a model of IDs alone {new[2]}. Over all purchases, of new and of "
-        f"known items, they have {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} This is one training run on {cold_study.SHOPS[shop]}. "
-        "[The study](docs/studies.md#new-items)."
+        f"known items, they have {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} "
+        f"This is one training run on {cold_study.SHOPS[shop]}. [The study](docs/studies.md#new-items)."
     )
 
 
