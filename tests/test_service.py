@@ -12,8 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 
 import grasp_jax as gj
+from grasp_jax.serving.artifact import load_artifact
+from grasp_jax.serving.http import fixed_programs
 from grasp_jax.serving.http.app import create_app
+from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.metrics import JsonLines
+from grasp_jax.serving.http.placing import shapes_of
 from grasp_jax.serving.http.requests import Recommend
 from grasp_jax.serving.http.service import Service
 from grasp_jax.serving.http.source import open_source
@@ -253,3 +257,14 @@ def test_the_page_needs_no_token_and_nothing_from_elsewhere(folders: pathlib.Pat
     assert "//" not in answer.text.replace("// ", "").replace("http://www.w3.org", "")
     assert made.client.get("/items", params={"search": "soap"}).status_code == 401
     made.service.stop()
+
+
+def test_batch_sizes_suit_the_catalogue_unless_they_are_given(folders: pathlib.Path) -> None:
+    """A large catalogue would pay for rows that only fill up, a small one start slower, or a flag be ignored."""
+    assert fixed_programs.batch_sizes_for(fixed_programs.WHOLE) == fixed_programs.SMALL_SIZES
+    assert fixed_programs.batch_sizes_for(fixed_programs.WHOLE + 1) == fixed_programs.LARGE_SIZES
+    artifact = load_artifact(folders / "saved")
+    assert shapes_of(artifact, None, (), 5).batch_sizes == fixed_programs.SMALL_SIZES
+    assert shapes_of(artifact, (2, 4), (), 5).batch_sizes == (2, 4)
+    assert settings_of(parser().parse_args(["m"])).batch_sizes is None
+    assert settings_of(parser().parse_args(["m", "--batch-sizes=8,1"])).batch_sizes == (1, 8)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Catalogue
+from grasp_jax.serving.http import fixed_programs
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.diversity import diversified
@@ -43,7 +45,7 @@ def test_a_batch_that_fails_fails_alone() -> None:
             raise ZeroDivisionError
         return [10 // n for n in numbers]
 
-    batcher: Batcher[int, int] = Batcher(lambda n: n == 0, answer, 8, 16)
+    batcher: Batcher[int, int] = Batcher(lambda n: n == 0, answer, lambda *_: 8, 16)
     with pytest.raises(ZeroDivisionError):
         batcher.submit([0], 5).result(5)
     assert batcher.submit([1, 2, 5], 5).result(5) == [10, 5, 2]
@@ -54,14 +56,51 @@ def test_a_batch_that_fails_fails_alone() -> None:
         batcher.submit([1], 5)
 
 
-def test_batches_are_half_full_at_least() -> None:
-    """Nine people would wait for the program of sixty-four, or somebody be left out."""
-    shapes = Shapes((1, 8, 64), (50,), 1024, 10, 8)
-    found = {people: shapes.batches(people) for people in range(65)}
-    assert all(sum(sizes) >= people for people, sizes in found.items())
-    assert found[0] == [] and found[1] == [1] and found[3] == [1, 1, 1] and found[4] == [8]
-    assert found[9] == [8, 1] and found[31] == [8] * 4 and found[33] == found[64] == [64]
-    assert Shapes((4,), (50,), 1024, 10, 8).batches(5) == [4, 4]
+def test_a_batch_leaves_the_rest_to_the_next_one() -> None:
+    """Seventeen people would pay for thirty-two, later ones wait behind a group of others, or the oldest wait for ever."""
+    release, sizes = threading.Event(), list[int]()
+
+    def answer(numbers: Any) -> list[int]:
+        release.wait(5)
+        return [*numbers]
+
+    shapes = Shapes((1, 8, 16, 32, 64), (50,), 1024, 10, 8)
+    batcher: Batcher[int, int] = Batcher(
+        lambda n: n % 2, answer, lambda _, waiting: shapes.batch(waiting), 99, sizes.append
+    )
+    first = batcher.submit([1], 5)
+    while batcher.waiting:  # until the first one is being answered
+        pass
+    late = batcher.submit([1], 0)
+    others = [batcher.submit([n], 5) for n in (*range(0, 34, 2), 3, *range(34, 50, 2))]
+    release.set()
+    assert first.result(5) == [1] and [own.result(5) for own in others] == [
+        [n] for n in (*range(0, 34, 2), 3, *range(34, 50, 2))
+    ]
+    assert sizes == [1, 25, 1] and late.cancelled()
+    batcher.stop()
+
+
+@pytest.mark.parametrize("sizes", [fixed_programs.SMALL_SIZES, fixed_programs.LARGE_SIZES, (4,)])
+def test_parts_hold_everybody_once(sizes: tuple[int, ...]) -> None:
+    """Somebody would be left out or answered twice, or a batch hold more people than its program."""
+    shapes = Shapes(sizes, (50,), 1024, 10, 8)
+    for people in range(150):
+        parts = list(shapes.parts(range(people)))
+        assert [n for part, _ in parts for n in part] == list(range(people))
+        assert all(len(part) <= size and size in sizes for part, size in parts)
+
+
+def test_a_batch_is_not_mostly_filling() -> None:
+    """Nine people would wait for the program of sixty-four, or thirty-three of a large catalogue for one of twice their size."""
+
+    def sizes_of(sizes: tuple[int, ...], *counts: int) -> list[int]:
+        return [Shapes(sizes, (50,), 1024, 10, 8).batch(people) for people in counts]
+
+    small, large = fixed_programs.SMALL_SIZES, fixed_programs.LARGE_SIZES
+    assert sizes_of(small, 1, 3, 4, 9, 31, 33, 64, 65) == [1, 1, 8, 8, 8, 64, 64, 64]
+    assert sizes_of(large, 3, 4, 9, 12, 17, 24, 33, 47, 48) == [1, 8, 8, 16, 16, 32, 32, 32, 64]
+    assert sizes_of((4,), 1, 5) == [4, 4]
 
 
 def test_the_deployment_asks_for_what_the_service_has() -> None:

@@ -1,6 +1,5 @@
 """A bounded queue of questions, and the one thread that answers them, as many at once as are waiting."""
 
-import collections
 import dataclasses
 import threading
 import time
@@ -46,12 +45,13 @@ class _Entry(Generic[Question, Found]):
 class Batcher(Generic[Question, Found]):
     """Answers questions in batches.
 
-    While one batch is answered others gather, so that under load batches are large and without load nobody waits for company.
+    While one batch is answered others gather, so that under load batches are large and without load nobody waits for company. A batch is
+    the oldest question and the next ones of its group; the others wait for a batch of their own, which later questions may join.
 
     Args:
       group: of a question; those of equal groups are answered together.
-      answer: answers questions of one group, `most` at most.
-      most: questions of a batch.
+      answer: answers questions of one group, as many as `together` said.
+      together: how many questions the next batch has, from its oldest question and the number of those of its group that wait.
       room: questions that may wait.
       seen: told the size of each batch, for metrics.
     """
@@ -60,18 +60,13 @@ class Batcher(Generic[Question, Found]):
         self,
         group: Callable[[Question], Hashable],
         answer: Callable[[Sequence[Question]], list[Found]],
-        most: int,
+        together: Callable[[Question, int], int],
         room: int,
         seen: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._group, self._answer, self._most, self._room, self._seen = (
-            group,
-            answer,
-            most,
-            room,
-            seen,
-        )
-        self._queue: collections.deque[_Entry[Question, Found]] = collections.deque()
+        self._group, self._answer, self._together = group, answer, together
+        self._room, self._seen = room, seen
+        self._queue: list[_Entry[Question, Found]] = []
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
@@ -119,18 +114,21 @@ class Batcher(Generic[Question, Found]):
                     self._changed.wait()
                 if not self._queue:
                     return
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._most))]
-            groups: dict[Hashable, list[_Entry[Question, Found]]] = {}
-            now = time.monotonic()
-            for entry in taken:
-                if entry.ticket.deadline < now:
-                    entry.ticket.future.cancel()
-                if not entry.ticket.future.done():
-                    groups.setdefault(entry.group, []).append(entry)
-            for entries in groups.values():
-                self._answer_group(entries)
+                self._queue = [entry for entry in self._queue if _is_wanted(entry)]
+                taken = self._take() if self._queue else []
+            if taken:
+                self._answer_batch(taken)
 
-    def _answer_group(self, entries: list[_Entry[Question, Found]]) -> None:
+    def _take(self) -> list[_Entry[Question, Found]]:
+        """Removes the next batch from the queue, which holds something."""
+        oldest = self._queue[0]
+        alike = [entry for entry in self._queue if entry.group == oldest.group]
+        taken = alike[: self._together(oldest.question, len(alike))]
+        places = set(map(id, taken))
+        self._queue = [entry for entry in self._queue if id(entry) not in places]
+        return taken
+
+    def _answer_batch(self, entries: list[_Entry[Question, Found]]) -> None:
         self._seen(len(entries))
         try:
             answers = self._answer([entry.question for entry in entries])
@@ -144,6 +142,13 @@ class Batcher(Generic[Question, Found]):
             ticket.missing -= 1
             if not ticket.missing:
                 _settle(ticket, None)
+
+
+def _is_wanted(entry: _Entry[Any, Any]) -> bool:
+    """Whether somebody still waits for the answer; gives up a request that is past its deadline."""
+    if entry.ticket.deadline < time.monotonic():
+        entry.ticket.future.cancel()
+    return not entry.ticket.future.done()
 
 
 def _settle(ticket: _Ticket[Found], error: BaseException | None) -> None:

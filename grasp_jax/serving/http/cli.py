@@ -81,8 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--batch-sizes",
-        default="1,8,64",
-        help="batch sizes, in people; each size is compiled (1,8,64)",
+        help="batch sizes, in people; each size is compiled (1,8,64; with more than 65,536 items 1,8,16,32,64)",
     )
     made.add_argument(
         "--lengths",
@@ -136,7 +135,9 @@ def settings_of(given: argparse.Namespace) -> Settings:
     limits = dataclasses.replace(Limits(), **{name: getattr(given, name) for name in OF_LIMITS})
     return Settings(
         limits=limits,
-        batch_sizes=_numbers(given.batch_sizes, "--batch-sizes"),
+        batch_sizes=None
+        if given.batch_sizes is None
+        else _numbers(given.batch_sizes, "--batch-sizes"),
         lengths=_numbers(given.lengths, "--lengths"),
         token=token,
         models=models,

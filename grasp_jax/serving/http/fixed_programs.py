@@ -1,7 +1,7 @@
 """The programs of a served model, compiled at a few fixed shapes, so that no request waits for a compiler."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,8 @@ WRITTEN = 256  # rows of new items that are written at once
 WHOLE = (
     2 * BLOCK
 )  # rows of a catalogue whose scores are kept all at once; those of a larger one are scored in blocks
+SMALL_SIZES = (1, 8, 64)  # people at once, of a catalogue of up to `WHOLE` rows
+LARGE_SIZES = (1, 8, 16, 32, 64)  # of a larger one, where people who only fill up take long
 GATED_BLOCK = 8192  # rows of a block where gates make more than a score of each row
 ROUND, ROOM = (
     1024,
@@ -40,17 +42,26 @@ class Shapes(NamedTuple):
     pool: int
     width: int
 
-    def batches(self, people: int) -> list[int]:
-        """Sizes of batches that answer so many people together, none of them less than half full but for a smallest one."""
-        found = []
-        while people > 0:
-            size = max(
-                (size for size in self.batch_sizes if size <= 2 * people),
-                default=self.batch_sizes[0],
-            )
-            found.append(size)
-            people -= size
-        return found
+    def batch(self, people: int) -> int:
+        """The size of the next batch where so many people, one at least, wait.
+
+        The next larger size is filled up if it is half full and the next smaller one would leave a third of the people waiting; otherwise
+        the smaller one is full, and those who are left may share the next batch with people who have come meanwhile.
+        """
+        full = [size for size in self.batch_sizes if size <= people]
+        larger = [size for size in self.batch_sizes if size > people]
+        if not full:
+            return larger[0]
+        fills_up = larger and larger[0] <= 2 * people and 2 * people >= 3 * full[-1]
+        return larger[0] if fills_up else full[-1]
+
+    def parts(self, people: Sequence[Any]) -> Iterator[tuple[Sequence[Any], int]]:
+        """People who are answered together, batch by batch, and the size of the batch."""
+        begin = 0
+        while begin < len(people):
+            size = self.batch(len(people) - begin)
+            yield people[begin : begin + size], size
+            begin += size
 
     def length(self, items: int) -> int:
         """The smallest length for a history of so many items."""
@@ -101,6 +112,11 @@ class FixedPrograms:
 def capacity_for(num_items: int) -> int:
     """Rows for so many items and some more."""
     return -(-(num_items + ROOM) // ROUND) * ROUND
+
+
+def batch_sizes_for(capacity: int) -> tuple[int, ...]:
+    """People at once, ascending, of a catalogue of so many rows, where nobody says otherwise."""
+    return SMALL_SIZES if capacity <= WHOLE else LARGE_SIZES
 
 
 def key_of(of: Answering, shapes: Shapes) -> Hashable:

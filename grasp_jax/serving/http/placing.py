@@ -16,6 +16,7 @@ from grasp_jax.serving.http.fixed_programs import (
     FixedPrograms,
     Placed,
     Shapes,
+    batch_sizes_for,
     blocks,
     capacity_for,
     compile_programs,
@@ -29,20 +30,24 @@ ALIGNED = 64  # bytes
 
 
 def shapes_of(
-    artifact: Artifact, batch_sizes: tuple[int, ...], lengths: tuple[int, ...], most_items: int
+    artifact: Artifact,
+    batch_sizes: tuple[int, ...] | None,
+    lengths: tuple[int, ...],
+    most_items: int,
 ) -> Shapes:
     """Which shapes a model is compiled for.
 
     Args:
       artifact: the model.
-      batch_sizes: people at once, ascending.
+      batch_sizes: people at once, ascending; None: those that suit the size of the catalogue.
       lengths: of histories, besides the longest that the model reads.
       most_items: of an answer.
     """
     longest, num_items = artifact.config.data.max_length, len(artifact.catalogue.ids)
     shorter = tuple(sorted({length for length in lengths if length < longest}))
     capacity = capacity_for(num_items)
-    return Shapes(batch_sizes, (*shorter, longest), capacity, min(most_items, capacity), 0)
+    sizes = batch_sizes or batch_sizes_for(capacity)
+    return Shapes(sizes, (*shorter, longest), capacity, min(most_items, capacity), 0)
 
 
 def take_snapshot(

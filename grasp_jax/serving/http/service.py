@@ -67,7 +67,7 @@ class Service:
         self._batcher: Batcher[Question, Answer] = Batcher(
             _group,
             _answer,
-            settings.batch_sizes[-1],
+            _together,
             settings.limits.queue,
             self.metrics.batches.observe,
         )
@@ -331,6 +331,10 @@ def _group(question: Question) -> Any:
     if isinstance(question.about, Person):
         return question.snapshot.group(question.about)
     return question.snapshot, "similar"
+
+
+def _together(question: Question, waiting: int) -> int:
+    return question.snapshot.programs.shapes.batch(waiting)
 
 
 def _answer(questions: Sequence[Question]) -> list[Answer]:

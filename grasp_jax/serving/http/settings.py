@@ -56,7 +56,7 @@ class Settings:
 
     Attributes:
       limits: what requests may ask.
-      batch_sizes: people answered at once, ascending; other numbers are filled up.
+      batch_sizes: people answered at once, ascending; other numbers are filled up. None: as `fixed_programs.batch_sizes_for` has it.
       lengths: lengths to which histories are filled up, besides the longest that the model reads.
       token: bearer token that requests must bring; None: none is needed.
       models: folder below which `POST /reload` may name a model; None: it may name none.
@@ -65,7 +65,7 @@ class Settings:
     """
 
     limits: Limits = dataclasses.field(default_factory=Limits)
-    batch_sizes: tuple[int, ...] = (1, 8, 64)
+    batch_sizes: tuple[int, ...] | None = None
     lengths: tuple[int, ...] = (16, 64)
     token: str | None = dataclasses.field(default=None, repr=False)
     models: pathlib.Path | None = None

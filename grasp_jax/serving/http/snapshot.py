@@ -99,13 +99,8 @@ class Snapshot:
 
     def group(self, person: Person) -> Hashable:
         """Equal for people whom one call of the programs can answer."""
-        length, masked = self._kind(person)
-        return (
-            self,
-            length,
-            masked,
-            person.queries is None,
-        )  # to write a text may fail, for those alone who need it
+        # To write a text may fail, for those alone who need it.
+        return self, self._is_masked(person), person.queries is None
 
     def answer(self, people: Sequence[Person]) -> list[Answer]:
         """The best items of people of one `group`.
@@ -114,23 +109,14 @@ class Snapshot:
           UserError: gates read the text of a user, and the model has no encoder that could write it.
         """
         found: list[Answer] = []
-        for size in self.programs.shapes.batches(len(people)):
-            found += self._answer_batch(people[len(found) : len(found) + size], size)
+        for part, size in self.programs.shapes.parts(people):
+            found += self._answer_batch(part, size)
         return found
 
     def _answer_batch(self, people: Sequence[Person], size: int) -> list[Answer]:
         """Of at most `size` people, by programs of that batch."""
-        shapes = self.programs.shapes
-        length, masked = self._kind(people[0])
-        newest = [person.history[-length:] for person in people]
-        histories = np.zeros((size, length), np.int32)
-        histories[: len(people), : max(map(len, newest))] = filled_up(newest, 0)
-        lengths = np.ones(size, np.int32)
-        lengths[: len(people)] = [len(own) for own in newest]
-        queries = [_rows(own, size) for own in self._queries(people)] if self.artifact.gated else []
-        known = self.programs.states[size, length](
-            self.parameters, self.placed.items, histories, lengths, *queries
-        )
+        shapes, masked = self.programs.shapes, self._is_masked(people[0])
+        known = self._known(people, size)
         if self.index is not None and not masked:
             states = np.asarray(known)[: len(people)]
             served, unwanted = (
@@ -156,11 +142,37 @@ class Snapshot:
         )
         return _answers(best, len(people))
 
+    def _known(self, people: Sequence[Person], size: int) -> Any:
+        """What `programs.states` say of people of all lengths, as one tree of [size, ...]: the search passes over the items once."""
+        shapes = self.programs.shapes
+        lengths = np.array(
+            [shapes.length(min(len(own.history), shapes.lengths[-1])) for own in people]
+        )
+        order = np.argsort(lengths, kind="stable")
+        made = []
+        for length in np.unique(lengths).tolist():
+            alike = [people[n] for n in order if lengths[n] == length]
+            made += [self._states(part, length, b) for part, b in shapes.parts(alike)]
+        back = np.argsort(order)
+        return jax.tree.map(lambda *rows: _rows(np.concatenate(rows)[back], size), *made)
+
+    def _states(self, people: Sequence[Person], length: int, size: int) -> Any:
+        """What `programs.states` say of at most `size` people, without the rows that only fill up."""
+        newest = [person.history[-length:] for person in people]
+        histories = np.zeros((size, length), np.int32)
+        histories[: len(people), : max(map(len, newest))] = filled_up(newest, 0)
+        lengths = np.ones(size, np.int32)
+        lengths[: len(people)] = [len(own) for own in newest]
+        queries = [_rows(own, size) for own in self._queries(people)] if self.artifact.gated else []
+        known = self.programs.states[size, length](
+            self.parameters, self.placed.items, histories, lengths, *queries
+        )
+        return jax.tree.map(lambda rows: np.asarray(rows)[: len(people)], known)
+
     def nearest(self, rows: Sequence[int]) -> list[Answer]:
         """The items nearest to each of some items, and their cosines."""
         found: list[Answer] = []
-        for size in self.programs.shapes.batches(len(rows)):
-            part = rows[len(found) : len(found) + size]
+        for part, size in self.programs.shapes.parts(rows):
             asked = np.zeros(size, np.int32)
             asked[: len(part)] = part
             vectors, inverse = self.placed.vectors, self.placed.inverse
@@ -185,11 +197,9 @@ class Snapshot:
         """The same, with removed items recommended again."""
         return dataclasses.replace(self, removed=self.removed - set(rows))
 
-    def _kind(self, person: Person) -> tuple[int, bool]:
-        """Length to which the history is filled up, and whether what is left out is given as a mask."""
-        shapes = self.programs.shapes
-        length = shapes.length(min(len(person.history), shapes.lengths[-1]))
-        return length, person.allowed is not None or len(person.left_out) > LEFT_OUT
+    def _is_masked(self, person: Person) -> bool:
+        """Whether what is left out is given as a mask of the catalogue."""
+        return person.allowed is not None or len(person.left_out) > LEFT_OUT
 
     def _queries(self, people: Sequence[Person]) -> list[np.ndarray]:
         """[n, E] float32 each, of a gated model."""
