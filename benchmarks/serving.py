@@ -1,14 +1,16 @@
 """Requests a second of `grasp-serve`, and of the service one writes first in PyTorch: python -m benchmarks.serving [--quick] [--out=JSON]
 
     make rival-torch_service
-    python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60] [--minutes=10] [--services=grasp-serve]
+    python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60] [--minutes=10] [--services=exact,approximate,rival]
+        [--merge=JSON]
 
 Without --model an untrained SASRec of that many items is saved and served, for speed does not depend on the parameters. Load comes from a
 process of its own on the same cores: wrk where it is on the path, else `benchmarks.serving_load`. It keeps more and more connections busy,
-and the largest rate counts. Then `serving_load` sends half of it at fixed times, for --seconds or --minutes, while its memory is
-watched, and keeps `OVERLOAD` connections busy, more than the service lets wait. Last our service is sent a quarter of its largest rate
-while it loads its model again, and while an item is removed and comes back three times. Large catalogues are searched exactly, and by
---approximate too. A person of a request has 1 to 50 items in the history and is given ten. No service writes a line for a request.
+and the largest rate counts. Then `serving_load` sends half of it at fixed times, for --seconds or --minutes, while its memory is watched,
+and keeps `OVERLOAD` connections busy, more than the service lets wait. Last our service is sent a quarter of its largest rate while it
+loads its model again, and while an item is removed and comes back three times. Large catalogues are searched exactly, and by --approximate
+too. --merge keeps those services of an earlier record that are not measured now. A person of a request has 1 to 50 items in the history and
+is given ten. No service writes a line for a request.
 """
 
 import concurrent.futures
@@ -30,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.apart import ROOT
-from benchmarks.arguments import parser_of
+from benchmarks.arguments import names_of, parser_of
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.serving_model import FEATURES, LENGTH, untrained
 from benchmarks.serving_process import Memory, free_port, served
@@ -39,6 +41,7 @@ from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artif
 
 RIVAL = ROOT / ".rivals" / "torch_service" / "bin" / "python"
 OURS, APPROXIMATE, THEIRS = "grasp-serve", "grasp-serve --approximate", "FastAPI and PyTorch"
+SERVICES = {"exact": OURS, "approximate": APPROXIMATE, "rival": THEIRS}  # names of --services
 APPROXIMATE_FROM = 100_000  # items
 K, BODIES = 10, 2000
 CONNECTIONS, QUICK_CONNECTIONS, OVERLOAD = (16, 64, 256), (1, 16, 64), 1536
@@ -189,9 +192,9 @@ def asked(port: int, method: str, path: str, body: Any) -> int:
 
 
 def commands_of(
-    folder: pathlib.Path, num_items: int, port: int, named: str, quick: bool
+    folder: pathlib.Path, num_items: int, port: int, wanted: Sequence[str], quick: bool
 ) -> dict[str, list[str]]:
-    """Name -> the command of each service of which `named` is a part of the name.
+    """Name -> the command of each service that is wanted and there.
 
     Raises:
       UserError: the rival is not installed for a run that is to be kept.
@@ -204,11 +207,11 @@ def commands_of(
         rival = [str(RIVAL), "-m", "benchmarks.rivals.torch_service", f"--port={port}"]
         sizes = [f"--items={num_items}", f"--features={FEATURES}", f"--length={LENGTH}"]
         commands[THEIRS] = rival + sizes
-    elif not quick and named in THEIRS:
+    elif not quick and THEIRS in wanted:
         raise UserError(
             f"{RIVAL.relative_to(ROOT)}: not there; expected the rival, which `make rival-torch_service` installs"
         )
-    return {name: command for name, command in commands.items() if named in name}
+    return {name: command for name, command in commands.items() if name in wanted}
 
 
 def row_of(found: dict[str, Any]) -> list[str]:
@@ -240,8 +243,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, help="in place of --seconds, to see whether memory grows"
     )
-    parser.add_argument("--services", default="", help="some of them, by a part of their names")
+    parser.add_argument(
+        "--services", default=",".join(SERVICES), help="some of exact, approximate and rival"
+    )
+    parser.add_argument(
+        "--merge", type=pathlib.Path, help="a record whose other services are kept in the new one"
+    )
     given = parser.parse_args(arguments)
+    wanted = [SERVICES[name] for name in names_of(parser, "--services", given.services, SERVICES)]
+    earlier = [] if given.merge is None else services_of(given.merge)
     if given.model is not None and not is_saved_model(given.model):
         raise UserError(f"--model: {given.model} holds no saved model; expected a folder of `save`")
     sizes = [] if given.model else [int(part) for part in given.items.split(",")]
@@ -258,8 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ids, bodies = load_artifact(folder).catalogue.ids, pathlib.Path(temporary) / "bodies"
             write_bodies(bodies, ids)
             port = free_port()
-            named = given.services, given.quick
-            for name, command in commands_of(folder, len(ids), port, *named).items():
+            commands = commands_of(folder, len(ids), port, wanted, given.quick)
+            for name, command in commands.items():
                 with served(command, port, pathlib.Path(temporary) / "log") as about:
                     found = measure(about, port, bodies, plan, name != THEIRS)
                 measured.append({"service": name, "items": len(ids), **found, **about})
@@ -267,9 +277,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     header = ["service", "requests/s", "p50 at half, ms", "p99, ms", "answers", "above it"]
     header += ["during a reload", "start, s", "MiB", "MiB at most"]
     print(table(header, [row_of(found) for found in measured]))
+    measured = merged(earlier, measured)
     facts = {"seconds": plan.steady, "k": K, "length": LENGTH, "services": measured}
     facts["load_by"] = "wrk" if shutil.which("wrk") else "benchmarks.serving_load"
     keep("serving", facts, contention, given, _ratio(measured))
+
+
+def services_of(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The services of a record, each with the date and the commit of its measurement.
+
+    Raises:
+      UserError: the file is not there, or is no record of this benchmark.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        when = {"date": record["date"], "commit": record["machine"]["commit"]}
+        return [{"measured": when} | own for own in record["services"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--merge: {path} is no record of this benchmark ({type(error).__name__}); expected a JSON file that benchmarks.serving wrote"
+        ) from error
+
+
+def merged(
+    earlier: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Services of an earlier record in their order, those measured again in their places, and new ones at the end."""
+    places = {(own["service"], own["items"]): own for own in (*earlier, *measured)}
+    return list(places.values())
 
 
 def _ratio(measured: Sequence[dict[str, Any]]) -> str:

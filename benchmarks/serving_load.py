@@ -4,7 +4,9 @@
 
 BODIES has a body of `POST /recommend` a line. Without --rate every connection asks again as soon as it is answered. With it requests begin
 at fixed times whether or not earlier ones are answered, and the time of one counts from when it should have begun: a slow answer is not
-hidden by the requests that could not be sent meanwhile. Prints JSON.
+hidden by the requests that could not be sent meanwhile. A connection that has been idle for `IDLE` is opened again before the next request,
+as clients with a pool of connections do: uvicorn closes one that is idle for 5 s, and a request that is sent at that moment gets no answer.
+Prints JSON.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import resource
 import time
 from collections.abc import Sequence
 
+IDLE = 4.0  # seconds after which a connection is not trusted any more
 GRACE = 5.0  # seconds in which requests that have begun are waited for
 HEAD = "POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 
@@ -47,7 +50,7 @@ class Load:
         self, jobs: "asyncio.Queue[float] | None", begin: float, end: float
     ) -> None:
         """Asks until the end; from a queue of times at which requests should begin, if there is one."""
-        stream = None
+        stream, last = None, 0.0
         while time.perf_counter() < end:
             due = time.perf_counter()
             if jobs is not None:
@@ -57,10 +60,14 @@ class Load:
                     break
             self.open += due >= begin
             try:
+                if stream is not None and time.perf_counter() - last > IDLE:
+                    stream[1].close()
+                    stream = None
                 stream = stream or await asyncio.open_connection("127.0.0.1", self.port)
                 status = await self.ask(stream)
             except (OSError, asyncio.IncompleteReadError, StopIteration):
                 status, stream = "broken", None
+            last = time.perf_counter()
             if due >= begin:
                 self.open -= 1
                 self.statuses[status] += 1

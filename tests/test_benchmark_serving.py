@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from benchmarks.record import RESULTS
 from benchmarks.rivals.batch_histories import histories_of
 from benchmarks.sections.serving import batch, serving
-from benchmarks.serving import OURS, THEIRS, _ratio
+from benchmarks.serving import OURS, THEIRS, _ratio, merged, services_of
 from benchmarks.serving_batch import ratio
 from benchmarks.serving_process import Memory
+from tests.refusal import assert_names, refusal
 
 
 def test_memory_that_grows_is_seen() -> None:
@@ -51,6 +53,19 @@ def test_rates_are_compared_at_the_same_size() -> None:
     ]
     said = ratio(libraries)
     assert "4.0x at 10 items" in said and "nothing to compare with at 99 items" in said
+
+
+def test_a_merged_record_keeps_the_other_services(tmp_path: pathlib.Path) -> None:
+    """A service that was not measured would be lost, one that was keep its old figures, or an old one pass for new."""
+    path = tmp_path / "old.json"
+    old = [{"service": OURS, "items": 10}, {"service": OURS, "items": 99, "pid": 1}]
+    record = {"date": "2026-01-02", "machine": {"commit": "abc"}, "services": old}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    new = [{"service": OURS, "items": 99, "pid": 2}, {"service": THEIRS, "items": 99}]
+    when = {"measured": {"date": "2026-01-02", "commit": "abc"}}
+    assert merged(services_of(path), new) == [old[0] | when, *new]
+    path.write_text("[]", encoding="utf-8")
+    assert_names(refusal(services_of, path), ("--merge", str(path), "benchmarks.serving"))
 
 
 def test_both_libraries_are_asked_the_same() -> None:

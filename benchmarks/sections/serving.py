@@ -28,6 +28,12 @@ def serving(record: dict[str, Any]) -> Table:
         f"{record['length']} items, answers {record['k']} items. p50 and p99 are measured for {record['seconds']:g} s at half of the "
         f"largest rate. {machine_line(record)}"
     )
+    if older := sorted(
+        {own["measured"]["date"] for own in record["services"] if "measured" in own}
+    ):
+        note += (
+            f"; some services were measured on {', '.join(older)} (field `measured` of the record)"
+        )
     header = [
         "service",
         "largest rate, requests/s",

@@ -24,6 +24,7 @@ from grasp_jax.serving.http.settings import Settings
 from grasp_jax.serving.http.source import Source, open_source
 
 BACKLOG = 2048
+KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than proxies keep theirs (60 s), which would else send on a closed one
 GRACE = 30  # seconds in which requests in flight are answered after SIGTERM
 
 
@@ -115,6 +116,7 @@ def _made(opened: Sequence[tuple[Service, Source]]) -> _Server:
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
         http=connections(first.settings.limits.body_seconds),
     )
     server = _Server(config)
