@@ -233,6 +233,7 @@ class Recommender(Answering):
                 f"{path}: neither a saved model (model.json) nor the workdir of a run (config.json)"
             )
         from grasp_jax.fitting import open_finished
+        from grasp_jax.workdir import log_store
 
         config = read_config(path)
         if dataset is None and config.data.source == "files" and not config.data.path:
@@ -240,7 +241,8 @@ class Recommender(Answering):
                 f"{path}: was trained on frames, which it does not hold; give them as load(folder, dataset=...)"
             )
         compiled.keep(config.compilation_cache)
-        fitted = open_finished(config, path, dataset or load_dataset(config.data), method, backbone)
+        dataset = dataset or load_dataset(config.data, log_store(path, config.data))
+        fitted = open_finished(config, path, dataset, method, backbone)
         model = cls(fitted.config)
         model._fitted, model._dataset = fitted, fitted.dataset
         return model

@@ -145,7 +145,7 @@ def open_run(
     """
     data = config.data
     if dataset is None:
-        dataset = load_dataset(data)
+        dataset = load_dataset(data, workdirs.log_store(workdir, data, refresh))
     else:
         dataset = dataset.with_split(data.split, data.valid_after, data.test_after)
     with main_process_first("refresh") if refresh else contextlib.nullcontext():

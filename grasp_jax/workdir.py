@@ -8,6 +8,7 @@ checkpoints/    `training.checkpoint`: every snapshot with a manifest of its own
 trials/         results of one method on one backbone, sealed, with the checksums of its ranks, examples and gates
 results.json    all results, sealed
 read.json       what was read and how, in lines, sealed; for the report
+stored_log/     the log as it was read (`data.stored_log`), with what it was made from; no run makes it, so none sets it aside
 metrics.jsonl   a line per model and epoch, each with a checksum
 """
 
@@ -20,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from grasp_jax.config import CONFIG_FILE, Config, save_config
+from grasp_jax.config import CONFIG_FILE, Config, DataConfig, save_config
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.stored_log import AUTO, AUTO_FROM, LogStore, store_of
 from grasp_jax.earlier_version import say_unverified, wrote_no_checksums
 from grasp_jax.errors import UserError
 from grasp_jax.files import (
@@ -37,6 +39,7 @@ from grasp_jax.parallel.processes import is_main_process
 
 DATA_FILE = "data.json"
 ITEM_IDS = "item_ids.npy"
+STORED_LOG = "stored_log"
 EARLIER = "earlier"  # folder of what --mode=refresh has set aside
 MADE = (  # what a run makes, in the order in which it is set aside: results first, so that no results remain with another run's models
     "results.json",
@@ -81,6 +84,23 @@ def claim(workdir: pathlib.Path, config: Config, log: InteractionLog) -> None:
             **facts,
         }
         write_sealed(workdir / DATA_FILE, made | {"files": {ITEM_IDS: sha256(workdir / ITEM_IDS)}})
+
+
+def log_store(workdir: pathlib.Path, data: DataConfig, refresh: bool = False) -> LogStore | None:
+    """Where the runs of a workdir store the log that they read; None where `config.data.store` is "off".
+
+    In the workdir itself the first process writes, and only the log that the workdir is made from or, with `refresh`, will be.
+
+    Raises:
+      UserError: `config.data.store` cannot be a folder.
+    """
+    if data.store != AUTO:
+        return store_of(data)
+
+    def fits(log: InteractionLog) -> bool:
+        return is_main_process() and (refresh or not data_change(workdir, log))
+
+    return LogStore(workdir / STORED_LOG, AUTO_FROM, fits)
 
 
 def data_change(workdir: pathlib.Path, log: InteractionLog) -> str:

@@ -117,6 +117,14 @@ class DataConfig(Section):
         NOTHING,
     )
     items_file: str = field("", TEXT, "Table of items in that folder; empty for none.", NOTHING)
+    store: str = field(
+        "auto",
+        NAME,
+        "auto | off | a folder: where the log is stored after it was read from files, so that "
+        "later calls map it into memory. auto: in WORKDIR/stored_log from 5 million interactions "
+        "on; a folder: a log of any size, which several workdirs may share.",
+        NOTHING,
+    )
     columns: ColumnsConfig = ColumnsConfig()
     items_id_column: str = field("item", NAME, "Column of ids in the items table.", NOTHING)
     title_column: str = field(

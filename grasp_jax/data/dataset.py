@@ -11,6 +11,7 @@ from grasp_jax.config import DataConfig, SyntheticConfig
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.sources import read_frames, read_source
+from grasp_jax.data.stored_log import LogStore, store_of
 from grasp_jax.data.summary import ReadReport, summary_lines
 from grasp_jax.errors import UserError
 
@@ -32,6 +33,7 @@ OF_FILES = (
     "interactions_file",
     "items_file",
     "users_file",
+    "store",
 )  # settings that frames have no use for
 
 
@@ -183,13 +185,17 @@ class Dataset:
         return f"Dataset({self.name!r}: {sizes}, {told})"
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:
     """Reads or makes the dataset that the `data` section names.
+
+    Args:
+      config: the section.
+      store: where the log of files is kept once it was read; None: where `config.store` names a folder, there, else nowhere.
 
     Raises:
       UserError: naming the file or field at fault.
     """
-    return Dataset(*read_source(config), config)
+    return Dataset(*read_source(config, store or store_of(config)), config)
 
 
 def known_tables(path: str) -> dict[str, str]:

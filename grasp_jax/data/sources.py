@@ -19,6 +19,7 @@ from grasp_jax.data.attributes import (
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import find_interactions, known_files, read_interactions
 from grasp_jax.data.split import make_split
+from grasp_jax.data.stored_log import LogStore, read_through, source_of
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.data.ties import FILE, num_tied, ties_as
@@ -36,8 +37,12 @@ class Loaded(NamedTuple):
     report: ReadReport
 
 
-def read_source(config: DataConfig) -> Loaded:
+def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
     """Reads or makes what the `data` section names.
+
+    Args:
+      config: the section.
+      store: where the log of files is kept once it was read; None: nowhere.
 
     Raises:
       UserError: naming the file or field at fault.
@@ -45,8 +50,9 @@ def read_source(config: DataConfig) -> Loaded:
     source = config.source
     if source == "auto":
         source = "files" if config.path else "synthetic"
-    read = {"files": _from_files, "synthetic": _from_shop, "amazon": _from_amazon}[source]
-    return _with_ties(config, read(config))
+    if source == "files":
+        return _from_files(config, store)
+    return {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
 
 
 def read_frames(
@@ -73,21 +79,22 @@ def read_frames(
         user_texts = attributes_of(
             table_of_frame(users, "users frame"), config.users_id_column, "user"
         )
-    return _with_ties(config, _with_texts(log, report, item_texts, user_texts))
+    return _with_texts(*_with_ties(config, log, report), item_texts, user_texts)
 
 
-def _with_ties(config: DataConfig, loaded: Loaded) -> Loaded:
+def _with_ties(
+    config: DataConfig, log: InteractionLog, report: ReadReport
+) -> tuple[InteractionLog, ReadReport]:
     """Interactions of one user at one time in the order that the config wants; of the shop, whose times all differ, nothing changes."""
-    log = ties_as(loaded.log, config.ties, config.ties_seed)
-    tied, report = num_tied(log), loaded.report
-    if tied:
+    log = ties_as(log, config.ties, config.ties_seed)
+    if tied := num_tied(log):
         order = "the file's" if config.ties == FILE else f"a random (seed {config.ties_seed})"
         told = f"{report.order}; {tied:,} of the same user and time as another are in {order} order"
         report = dataclasses.replace(report, order=told)
-    return loaded._replace(log=log, report=report)
+    return log, report
 
 
-def _from_files(config: DataConfig) -> Loaded:
+def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     if not config.path:
         raise UserError(
             "config.data.path is empty; give the folder or file of your interactions with --config.data.path=..."
@@ -98,10 +105,19 @@ def _from_files(config: DataConfig) -> Loaded:
         items = read_attributes(
             path.parent / config.items_file, config.items_id_column, "item", config.title_column
         )
-    columns, catalogue = config.columns.to_dict(), None if items is None else items.ids
-    log, report = read_interactions(
-        path, config.name, columns, config.min_rating, catalogue, config.max_missing_text
-    )
+    catalogue = None if items is None else items.ids
+
+    def read() -> tuple[InteractionLog, ReadReport]:
+        columns, most = config.columns.to_dict(), config.max_missing_text
+        log, report = read_interactions(
+            path, config.name, columns, config.min_rating, catalogue, most
+        )
+        return _with_ties(config, log, report)
+
+    if store is None:
+        log, report = read()
+    else:
+        log, report = read_through(store, source_of(config, path, catalogue), read)
     if config.users_file:
         users = read_attributes(path.parent / config.users_file, config.users_id_column, "user")
     loaded = _with_texts(log, report, items, users)
@@ -165,7 +181,8 @@ def _from_shop(config: DataConfig) -> Loaded:
     )
     made = f"a synthetic shop, made from seed {options['seed']}; it contains no data of yours"
     report = ReadReport((made,), order="by the time of purchase")
-    return Loaded(shop.log, Texts(shop.items, of_users=shop.user_texts), report)
+    log, report = _with_ties(config, shop.log, report)
+    return Loaded(log, Texts(shop.items, of_users=shop.user_texts), report)
 
 
 def scale_factor(
@@ -206,4 +223,5 @@ def _from_amazon(config: DataConfig) -> Loaded:
         ),
         notes=(f"filtered: {options}",),
     )
-    return Loaded(dataclasses.replace(log, name=config.name), Texts(items), report)
+    log, report = _with_ties(config, dataclasses.replace(log, name=config.name), report)
+    return Loaded(log, Texts(items), report)

@@ -1,0 +1,288 @@
+"""A log that was read once is stored as arrays, and later calls map them into memory instead of reading the source again.
+
+The folder holds `log.json`, sealed, and one `.npy` file for each array of the log. `log.json` names the arrays with their checksums, and
+says what the log was made from: the SHA-256 of every source file, and everything that decides how they are read, the code included.
+All of it is compared before the arrays are used; if anything differs, the source is read again and the store is written again.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.config import DataConfig
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.summary import ReadReport
+from grasp_jax.errors import UserError
+from grasp_jax.files import (
+    checksums,
+    first_damaged,
+    read_array,
+    read_sealed,
+    write_array,
+    write_sealed,
+)
+from grasp_jax.locks import only_one
+from grasp_jax.log import logger
+from grasp_jax.paths import check_folder
+
+AUTO, OFF = "auto", "off"  # values of `config.data.store`; any other is a folder
+AUTO_FROM = 5_000_000  # interactions; fewer are read within seconds
+MANIFEST, LOCK = "log.json", "log.lock"
+FORMAT_VERSION = 1
+ARRAYS = ("user_ids", "item_ids", "items", "offsets", "timestamps", "low_rated")
+CODE = pathlib.Path(__file__).parent
+
+Read = tuple[InteractionLog, ReadReport]
+
+
+@dataclasses.dataclass(frozen=True)
+class LogStore:
+    """Where a log is stored, and which logs are.
+
+    Attributes:
+      folder: of the arrays; other files in it are left alone.
+      least: interactions of the smallest log that is stored.
+      fits: whether a log may be stored there; asked after it was read.
+    """
+
+    folder: pathlib.Path
+    least: int = 0
+    fits: Callable[[InteractionLog], bool] = lambda log: True
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a log is made from.
+
+    Attributes:
+      path: the interaction file, or the folder of its parts.
+      settings: everything else that decides the log, plain JSON by the words that a message has for it.
+      name: of the dataset; it decides nothing.
+    """
+
+    path: pathlib.Path
+    settings: Mapping[str, Any]
+    name: str = ""
+
+    @property
+    def files(self) -> dict[str, pathlib.Path]:
+        """All source files by their names below the path; of a folder also those that are no parts, for the reader decides that."""
+        if not self.path.is_dir():
+            return {self.path.name: self.path}
+        found = (path for path in sorted(self.path.rglob("*")) if path.is_file())
+        return {path.relative_to(self.path).as_posix(): path for path in found}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Name -> SHA-256 of the content."""
+        return checksums(self.path if self.path.is_dir() else self.path.parent, self.files)
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Name -> bytes and nanoseconds of the last change: whether a file changes while it is read."""
+        stats = {name: path.stat() for name, path in self.files.items()}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | None) -> Source:
+    """The interaction file `path` as the `data` section reads it.
+
+    Args:
+      config: of the data.
+      path: what `find_interactions` found.
+      catalogue: [V] ids of the items table, or None.
+    """
+    columns = {f"config.data.columns.{name}": of for name, of in config.columns.to_dict().items()}
+    fields = ("min_rating", "max_missing_text", "ties", "ties_seed")
+    settings = {f"config.data.{name}": getattr(config, name) for name in fields}
+    ids = "none"
+    if catalogue is not None:
+        content = catalogue.dtype.str.encode() + np.ascontiguousarray(catalogue).tobytes()
+        ids = hashlib.sha256(content).hexdigest()
+    own = {"path of the interactions": str(path), "fingerprint of the items table's ids": ids}
+    own |= {"fingerprint of the program that reads": _code()}
+    return Source(path, json.loads(json.dumps({**own, **columns, **settings})), config.name)
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 of the package's code that reads data: no version of it believes what another has read."""
+    digest = hashlib.sha256()
+    for path in sorted(CODE.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def store_of(config: DataConfig) -> LogStore | None:
+    """The folder that `config.data.store` names; None where it names none.
+
+    Raises:
+      UserError: it cannot be a folder.
+    """
+    if config.store in (AUTO, OFF):
+        return None
+    return LogStore(check_folder(config.store, "config.data.store"))
+
+
+def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> Read:
+    """The stored log where it is of this source, else what `read` returns, which is stored.
+
+    A store that cannot be written is a warning, for the log was read.
+
+    Raises:
+      UserError: the store lies within the source; and what `read` raises.
+    """
+    if source.path.is_dir() and store.folder.resolve().is_relative_to(source.path.resolve()):
+        raise UserError(
+            f"config.data.store: {store.folder} lies within {source.path}, all of which is read as interactions; expected a folder outside"
+        )
+    started, before = time.perf_counter(), (store.folder / MANIFEST).exists()
+    if before:
+        found = _open(store.folder, source)
+        if not isinstance(found, str):
+            seconds = time.perf_counter() - started
+            logger.info(
+                f"Read {found[0].num_interactions:,} interactions from the stored log ({seconds:.1f} s); source files unchanged."
+            )
+            return found
+        logger.info(f"{store.folder}: {found}; the source is read again")
+    stamps = source.stamps()
+    log, report = read()
+    if (before or log.num_interactions >= store.least) and store.fits(log):
+        _keep(store.folder, source, stamps, (log, report), replaces=before)
+    return log, report
+
+
+def _open(folder: pathlib.Path, source: Source) -> Read | str:
+    """The stored log, its arrays mapped; or in words why it is not that of the source."""
+    mend = "it is written again"
+    try:
+        manifest = read_sealed(folder / MANIFEST, mend)
+        if manifest.get("format") != FORMAT_VERSION:
+            return f"the stored log has format {manifest.get('format')}, not {FORMAT_VERSION}"
+        if difference := _difference(manifest, source):
+            return difference
+        files = {name: held["file"] for name, held in manifest["arrays"].items()}
+        expected = {held["file"]: held["sha256"] for held in manifest["arrays"].values()}
+        if damage := first_damaged(folder, expected):
+            return f"the stored log is damaged ({damage})"
+        # As plain arrays: a slice of `np.memmap` is a `np.memmap`, which is slow to make.
+        arrays = {
+            name: np.asarray(read_array(folder / file, mend, mmap_mode="r"))
+            for name, file in files.items()
+        }
+    except UserError as error:
+        return f"the stored log is damaged ({str(error).removesuffix(f'; {mend}')})"
+    except OSError as error:
+        return f"the stored log cannot be compared with its source ({error.strerror or error})"
+    described = manifest["report"]
+    report = ReadReport(**{name: _tuples(value) for name, value in described.items()})
+    return InteractionLog(source.name, time_unit=manifest["time_unit"], **arrays), report
+
+
+def _difference(manifest: Mapping[str, Any], source: Source) -> str:
+    """In words, the first thing in which a stored log is not of the source; empty where it is."""
+    made_by = manifest["settings"]
+    for name in sorted(source.settings.keys() | made_by.keys()):
+        then, now = made_by.get(name), source.settings.get(name)
+        if then != now:
+            return f"the log was stored with another {name} ({then!r} then, {now!r} now)"
+    before = manifest["source"]
+    sizes = {name: size for name, (size, _) in source.stamps().items()}
+    for name in sorted(before.keys() | sizes.keys()):
+        if name not in before or name not in sizes:
+            happened = "came" if name in sizes else "went"
+            return f"since the log was stored, the source file {name} {happened}"
+    changed = [name for name, size in sizes.items() if before[name]["bytes"] != size]
+    if not changed:  # only now is it worth reading them
+        found = source.fingerprints()
+        changed = [name for name in sizes if before[name]["sha256"] != found[name]]
+    return f"since the log was stored, the source file {changed[0]} changed" if changed else ""
+
+
+def _keep(
+    folder: pathlib.Path,
+    source: Source,
+    stamps: dict[str, tuple[int, int]],
+    content: Read,
+    replaces: bool,
+) -> None:
+    """Stores what was read; warns where that cannot be done.
+
+    Args:
+      folder: of the store.
+      source: what was read.
+      stamps: of its files, when reading began.
+      content: the log and its report.
+      replaces: whether there was a store, which is not of this source.
+    """
+    try:
+        started, fingerprints = time.perf_counter(), source.fingerprints()
+        if source.stamps() != stamps:
+            logger.warning(
+                f"{source.path}: changed while it was read, so the log is not stored; expected a file that is complete"
+            )
+            return
+        described = {
+            name: {"bytes": size, "sha256": fingerprints[name]}
+            for name, (size, _) in stamps.items()
+        }
+        with only_one(folder / LOCK, "it stores the log"):
+            if not replaces and (folder / MANIFEST).exists():
+                return  # another process of the same job was faster
+            size = _write(folder, content, {"settings": source.settings, "source": described})
+        seconds = time.perf_counter() - started
+        logger.info(
+            f"Stored the log in {folder} ({size / 2**20:,.0f} MiB, {seconds:.1f} s); later calls need not read the source files."
+        )
+    except UserError:
+        logger.info(f"{folder}: another process stores this log at the moment")
+    except OSError as error:
+        logger.warning(
+            f"{folder}: the log was not stored ({error.strerror or error}); this run continues without; free or name another folder, "
+            "config.data.store, or set it to 'off'"
+        )
+
+
+def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) -> int:
+    """Writes a store, whole or not at all, and removes what it replaces; only who holds the lock may call. Returns its bytes.
+
+    The arrays have names of their own until `log.json` names them, so whoever reads the earlier store finds it whole.
+
+    Raises:
+      OSError: there is no room, or the folder cannot be written.
+    """
+    log, report = content
+    arrays = {name: getattr(log, name) for name in ARRAYS if getattr(log, name) is not None}
+    label = uuid.uuid4().hex[:8]
+    files = {name: f"log-{label}-{name}.npy" for name in arrays}
+    kept = set[str]()
+    with contextlib.suppress(UserError):
+        earlier = read_sealed(folder / MANIFEST, "") if (folder / MANIFEST).exists() else {}
+        kept = {held["file"] for held in earlier.get("arrays", {}).values()}
+    try:
+        for name, array in arrays.items():
+            write_array(folder / files[name], array)
+        written = checksums(folder, files.values())
+        described = {name: {"file": file, "sha256": written[file]} for name, file in files.items()}
+        of_log = {"time_unit": log.time_unit, "report": dataclasses.asdict(report)}
+        whole = {"format": FORMAT_VERSION, **made_from, "arrays": described, **of_log}
+        write_sealed(folder / MANIFEST, whole)
+        kept = set(files.values())
+    finally:
+        for path in [*folder.glob("log-????????-*.npy"), *folder.glob(".log-*.partial")]:
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
