@@ -1,7 +1,8 @@
 """Reading and preparing large logs: processor seconds and peak memory of each step: python -m benchmarks.reading [--quick] [--out=JSON]
 
 A made-up log is written as CSV with ids in letters (plain and gzip), as Parquet, as CSV with whole numbers and as `inter.txt`. Each is read
-in a process of its own; then one more process does everything that comes before the first training step, but for vectors.
+in a process of its own. One more process stores the log that it reads, and the next one maps what is stored; then one does everything that
+comes before the first training step, but for vectors.
 """
 
 import gzip
@@ -36,6 +37,7 @@ FORMATS = {
     NUMBERS: "CSV, whole numbers",
     PAIRS: "txt, whole numbers, no times",
 }
+STORED = ("the first, and storing the log", "the stored log of the first")  # of two processes
 
 
 def write_log(folder: pathlib.Path, users: int, items: int, rows: int) -> None:
@@ -72,6 +74,9 @@ def show(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         own = stage["steps"]["read and build"]
         body.append([f"reading {FORMATS[name]}", *_costs(own)])
         body[-1] += _costs(before["reading"][name]) if before else []
+    for name, stage in record.get("stored", {}).items():
+        body.append([f"reading {name}", *_costs(stage["steps"]["read and build"])])
+        body[-1] += ["", ""] if before else []
     steps = record["preparation"]["steps"]
     rows = {**steps, "all steps": _sum(steps)}
     earlier = {}
@@ -106,10 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reading = {
             file: run_apart([*command, str(folder / file), "--stage=read"]) for file in FORMATS
         }
+        letters = [*command, str(folder / LETTERS), "--stage=read", f"--store={folder / 'store'}"]
+        stored = {name: run_apart(letters) for name in STORED}
         preparation = run_apart([*command, str(folder / LETTERS), "--stage=prepare"])
     facts = {
         "sizes": dict(zip(("users", "items", "interactions"), sizes, strict=True)),
         "reading": reading,
+        "stored": stored,
         "preparation": preparation,
     }
     print(table(*show(facts)))

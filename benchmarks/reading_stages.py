@@ -1,4 +1,4 @@
-"""One stage of `benchmarks.reading` in a process of its own: python -m benchmarks.reading_stages FILE --stage=read|prepare
+"""One stage of `benchmarks.reading` in a process of its own: python -m benchmarks.reading_stages FILE --stage=read|prepare [--store=FOLDER]
 
 Prints one line of JSON. Seconds are those of the processor, of all threads of this process together, so that neighbours on the machine
 cost nothing; peaks count the program, its libraries and mapped files.
@@ -40,9 +40,9 @@ class Costs:
         self.steps[name] = {"cpu_seconds": seconds, "peak_bytes": peak_bytes()}
 
 
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """Reads and builds the log of a file."""
-    config, start, costs = _settings(path), peak_bytes(), Costs()
+def read(path: pathlib.Path, store: str = "off") -> dict[str, Any]:
+    """Reads and builds the log of a file; with a store it is stored, or mapped if it is there."""
+    config, start, costs = _settings(path, store), peak_bytes(), Costs()
     with costs.of("read and build"):
         log = load_dataset(config).log
     return {
@@ -93,8 +93,8 @@ def _questions(split: Split, costs: Costs) -> None:
         seen_pairs(log, split.valid, batches)
 
 
-def _settings(path: pathlib.Path) -> DataConfig:
-    return data_settings({"path": str(path)})
+def _settings(path: pathlib.Path, store: str = "off") -> DataConfig:
+    return data_settings({"path": str(path), "store": store})
 
 
 def main() -> None:
@@ -102,8 +102,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("path", type=pathlib.Path)
     parser.add_argument("--stage", choices=("read", "prepare"), required=True)
+    parser.add_argument("--store", default="off", help="of read: config.data.store")
     given = parser.parse_args()
-    print(json.dumps({"read": read, "prepare": prepare}[given.stage](given.path)))
+    found = prepare(given.path) if given.stage == "prepare" else read(given.path, given.store)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
