@@ -250,7 +250,7 @@ def test_a_full_disk_costs_the_store_alone(
     failing: str,
 ) -> None:
     """A run would end for want of room for what it does not need, or leave gigabytes that nothing reads."""
-    mine = shop.parent / "store" / "log-of-mine.npy"
+    mine = shop.parent / "store" / "log-20261129-items.npy"
     mine.parent.mkdir()
     mine.write_text("mine")
 
@@ -294,7 +294,11 @@ def test_what_a_killed_process_left_is_removed(shop: pathlib.Path) -> None:
     """Gigabytes of arrays that no description names would stay for ever."""
     folder = shop.parent / "store"
     folder.mkdir()
-    left = [folder / "log-0123abcd-items.npy", folder / ".log-0123abcd-users.npy.1-2.partial"]
+    label = 4 * "0123abcd"
+    left = [
+        folder / f"log-{label}-items.npy",
+        folder / f".log-{label}-user_ids.npy.12-34abcdef.partial",
+    ]
     for path in left:
         path.write_text("half")
     read(shop)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -38,7 +39,11 @@ AUTO, OFF = "auto", "off"  # values of `config.data.store`; any other is a folde
 AUTO_FROM = 5_000_000  # interactions; fewer are read within seconds
 MANIFEST, LOCK = "log.json", "log.lock"
 FORMAT_VERSION = 1
+SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
 ARRAYS = ("user_ids", "item_ids", "items", "offsets", "timestamps", "low_rated")
+OWN = re.compile(  # names of arrays, and of those half written, that no file of the user has
+    rf"\.?log-[0-9a-f]{{32}}-({'|'.join(ARRAYS)})\.npy(\..*\.partial)?"
+)
 CODE = pathlib.Path(__file__).parent
 
 Read = tuple[InteractionLog, ReadReport]
@@ -105,7 +110,7 @@ def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | No
     ids = "none"
     if catalogue is not None:
         content = catalogue.dtype.str.encode() + np.ascontiguousarray(catalogue).tobytes()
-        ids = hashlib.sha256(content).hexdigest()
+        ids = hashlib.sha256(content).hexdigest()[:SHOWN]
     own = {"path of the interactions": str(path), "fingerprint of the items table's ids": ids}
     own |= {"fingerprint of the program that reads": _code()}
     return Source(path, json.loads(json.dumps({**own, **columns, **settings})), config.name)
@@ -117,7 +122,7 @@ def _code() -> str:
     digest = hashlib.sha256()
     for path in sorted(CODE.glob("*.py")):
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:SHOWN]
 
 
 def store_of(config: DataConfig) -> LogStore | None:
@@ -261,12 +266,13 @@ def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) ->
     """
     log, report = content
     arrays = {name: getattr(log, name) for name in ARRAYS if getattr(log, name) is not None}
-    label = uuid.uuid4().hex[:8]
+    label = uuid.uuid4().hex
     files = {name: f"log-{label}-{name}.npy" for name in arrays}
     kept = set[str]()
     with contextlib.suppress(UserError):
         earlier = read_sealed(folder / MANIFEST, "") if (folder / MANIFEST).exists() else {}
-        kept = {held["file"] for held in earlier.get("arrays", {}).values()}
+        if earlier.get("format") == FORMAT_VERSION:
+            kept = {held["file"] for held in earlier["arrays"].values()}
     try:
         for name, array in arrays.items():
             write_array(folder / files[name], array)
@@ -277,8 +283,8 @@ def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) ->
         write_sealed(folder / MANIFEST, whole)
         kept = set(files.values())
     finally:
-        for path in [*folder.glob("log-????????-*.npy"), *folder.glob(".log-*.partial")]:
-            if path.name not in kept:
+        for path in folder.iterdir():
+            if OWN.fullmatch(path.name) and path.name not in kept:
                 path.unlink(missing_ok=True)
     return sum(array.nbytes for array in arrays.values())
 
