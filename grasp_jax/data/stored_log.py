@@ -251,8 +251,8 @@ def _keep(
         logger.info(f"{folder}: another process stores this log at the moment")
     except OSError as error:
         logger.warning(
-            f"{folder}: the log was not stored ({error.strerror or error}); this run continues without; free or name another folder, "
-            "config.data.store, or set it to 'off'"
+            f"{folder}: the log was not stored ({error.strerror or error}); this run continues without; free space there, name another "
+            "folder with config.data.store, or set it to 'off'"
         )
 
 
