@@ -297,3 +297,11 @@ def test_no_line_becomes_a_list_by_accident(path: pathlib.Path) -> None:
             follows = re.match(r"\s{2,}\S", before) and not line.startswith("  ")
             assert follows, f"{name_of(path)}: {line[:60]}"
         before = line
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_no_point_of_a_list_stands_within_a_line(path: pathlib.Path) -> None:
+    """A tool that wraps lines would join the points of a list to one paragraph, with "* " in the middle of its lines."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    joined = re.search(r"^(?!\|).*[.:;)] (?:[*-]|\d+\.) [A-Z`*].*$", text, re.MULTILINE)
+    assert joined is None, f"{name_of(path)}: {joined[0][:80]}"
