@@ -1,6 +1,6 @@
-"""What a trained model answers: the half of `Recommender` that `fit` and `load` lead to.
+"""The methods of `Recommender` that use a trained model, after `fit` or `load`.
 
-Nothing is decided here: answers are those of `serving`, as the command line gives them.
+This module has no logic of its own: it calls `serving`, as the command line does.
 """
 
 import os
@@ -37,15 +37,15 @@ from grasp_jax.serving.represent import Represented, Source, represent, source_o
 from grasp_jax.serving.users import users_of_data
 from grasp_jax.serving.vectors import item_vectors, nearest_items
 
-if TYPE_CHECKING:  # what training takes is imported when something is trained
+if TYPE_CHECKING:  # the modules of training are imported only when something is trained
     from grasp_jax.fitting import Fitted
 
 
 class Answering:
-    """Answers of a trained model, for the users of a dataset or for people who are given by their histories."""
+    """Recommendations and vectors from a trained model, for the users of a dataset or for given histories."""
 
     def __init__(self) -> None:
-        """With nothing to answer from yet."""
+        """Starts without a model."""
         self._dataset: Dataset | None = None
         self._fitted: Fitted | None = None
         self._artifact: Artifact | None = None
@@ -54,7 +54,7 @@ class Answering:
 
     @property
     def artifact(self) -> Artifact:
-        """The trained model from which answers are computed.
+        """The trained model that computes the recommendations.
 
         Raises:
           UserError: nothing was fitted or loaded yet.
@@ -64,10 +64,10 @@ class Answering:
         return self._artifact
 
     def trained(self, call: str) -> "Fitted":
-        """What was trained here, or opened as a workdir.
+        """The model that this object trained, or opened from a workdir.
 
         Raises:
-          UserError: nothing was; names the call that needs it.
+          UserError: there is none; the message names the call that needs it.
         """
         if self._fitted is None and self._artifact is not None:
             raise UserError(
@@ -90,24 +90,24 @@ class Answering:
         exclude_seen: bool = True,
         unknown: Unknown = "popular",
     ) -> Frame:
-        """The best items of each user, or of each person given by a history.
+        """Recommends the best items for each user, or for each history.
 
         Args:
-          users: ids of users of the data; None, without histories: all of them.
-          k: number of items for each, at most; who has fewer items left gets fewer.
+          users: ids of users of the data; None (without `histories`): all users.
+          k: largest number of items for each person; a person with fewer items left gets fewer.
           histories: instead of users, a list of item ids for each person, oldest first. The person need not be in the training data.
-          candidates: item ids to choose from: one list for all, or a list for each.
-          exclude: item ids that are left out: one list for all, or a list for each.
-          exclude_seen: leave out what a person has had.
-          unknown: what happens with ids that the model does not know. "popular": unknown items are passed over, and a person without a
-            known item gets the items with the most training interactions; "error": UserError.
+          candidates: item ids to choose from: one list for everybody, or a list for each person.
+          exclude: item ids to leave out: one list for everybody, or a list for each person.
+          exclude_seen: leave out the items that the person has had.
+          unknown: what to do with ids that the model does not know. "popular": ignore unknown items; a person without a known item gets the
+            items with the most training interactions. "error": raise UserError.
 
         Returns:
-          A frame with columns user (for histories the place in the list, from 0), rank (from 1), item and score. The score is missing
-          (NaN) where popularity decided.
+          A frame with the columns user (for histories the position in the list, from 0), rank (from 1), item and score. Recommendations by
+          popularity have no score (NaN).
 
         Raises:
-          UserError: nothing was fitted or loaded, or an argument has no meaning.
+          UserError: nothing was fitted or loaded, or the value of an argument is not allowed.
         """
         choice = Choice(k, candidates, exclude, exclude_seen, unknown)
         selected = self._people(users, histories, unknown)
@@ -131,7 +131,8 @@ class Answering:
         )
 
     def similar_items(self, items: Ids, k: int = 10) -> Frame:
-        """The items nearest to each item: a frame with columns item, rank (from 1), similar and score, the cosine of `item_vectors`.
+        """Finds the nearest items of each item: a frame with the columns item, rank (from 1), similar, and score (the cosine of the two
+        vectors of `item_vectors`).
 
         Raises:
           UserError: an id that the model does not know.
@@ -153,16 +154,18 @@ class Answering:
         )
 
     def item_vectors(self) -> Frame:
-        """A frame with columns item and vector, [D] float32 each; see `serving.vectors.item_vectors` for what they mean with gates."""
+        """A frame with the columns item and vector ([D] float32). `serving.vectors.item_vectors` says what the vectors mean in a gated
+        model.
+        """
         return as_frame({"item": self.artifact.catalogue.ids, "vector": list(self._vectors())})
 
     def user_vectors(
         self, users: Ids | None = None, *, histories: Sequence[Ids] | None = None
     ) -> Frame:
-        """A frame with columns user and vector, the state [D] after the newest item; arguments as of `recommend`.
+        """A frame with the columns user and vector (the state [D] after the newest item); arguments as in `recommend`.
 
         Raises:
-          UserError: a person of whom no item is known, for there is no state.
+          UserError: the model knows no item of a person, so this person has no state.
         """
         selected = self._people(users, histories, "popular")
         if not selected.known.all():
@@ -176,20 +179,21 @@ class Answering:
         return as_frame({"user": selected.names, "vector": list(states)})
 
     def add_items(self, items: object, vectors: np.ndarray | None = None) -> int:
-        """Adds items that the model was not trained with, by their texts. Nothing is trained.
+        """Adds items that the model was not trained on, by their texts. Nothing is trained.
 
-        `recommend`, `similar_items`, `item_vectors`, `save` and `export` know them from then on; `evaluate` measures the trained model.
+        From then on `recommend`, `similar_items`, `item_vectors`, `save` and `export` know these items. `evaluate` still tests the model as
+        it was trained.
 
         Args:
-          items: a frame as `Dataset.from_frames` takes it, with the columns that the data's items had.
-          vectors: [n, at least E], of a model whose vectors came from files: what the same program has made of these items; the column of
-            titles may then be missing.
+          items: a frame as for `Dataset.from_frames`, with the same columns as the items of the data.
+          vectors: [n, at least E], only for a model whose text vectors came from files: vectors of these items, made by the same program.
+            The column of titles may then be missing.
 
         Returns:
-          How many were added.
+          The number of items that were added.
 
         Raises:
-          UserError: the model reads no text of items, the frame is not readable, an id is known already or stands twice, or an item has no
+          UserError: the model reads no texts of items, the frame cannot be read, an id is known already or occurs twice, or an item has no
             text.
         """
         table, data = table_of_frame(items, "items frame"), self.artifact.config.data
@@ -203,16 +207,17 @@ class Answering:
         return len(known.ids)
 
     def query_vectors(self, histories: Sequence[Ids]) -> Frame:
-        """For a gated model: what its gates compare items with, which an exported model takes as input.
+        """Computes the text vectors of people that the gates of a gated model compare with items. An exported gated model takes them as
+        input.
 
         Args:
           histories: a list of item ids for each person, oldest first, with at least one known item.
 
         Returns:
-          A frame with columns user (place in the list, from 0), text_vector and similar_vector, [E] float32 each.
+          A frame with the columns user (position in the list, from 0), text_vector and similar_vector ([E] float32 each).
 
         Raises:
-          UserError: the model has no gates, no item of a person is known, or no encoder can write the text of a user.
+          UserError: the model has no gates, the model knows no item of a person, or no encoder can encode the text of a user.
         """
         rows = rows_of_histories(self.artifact.catalogue, histories, "popular")
         if empty := [n for n, own in enumerate(rows) if not len(own)]:
@@ -224,24 +229,25 @@ class Answering:
         return as_frame({"user": np.arange(len(rows)), **columns})
 
     def represent(self, folder: str | os.PathLike[str]) -> Represented:
-        """Writes the vectors of all users and items as Parquet, for a downstream model; in the folder of an earlier call only what changed.
+        """Writes the vectors of all users and items as Parquet, for a downstream model. In the folder of an earlier call it writes only
+        what has changed.
 
         Args:
-          folder: new, empty, or of an earlier call; `serving.represent` says what is in it.
+          folder: a new or empty folder, or the folder of an earlier call; `serving.represent` describes its files.
 
         Returns:
-          How many users were computed, how many kept the vector that they had, and of how many nothing is known.
+          The numbers of users whose vector was computed, whose vector was kept, and of whom the model knows no item.
 
         Raises:
-          UserError: nothing was fitted, a loaded model was given no dataset, or the folder holds something else.
+          UserError: nothing was fitted, a saved model was loaded without a dataset, or the folder contains something else.
         """
         return represent(self.representing(), check_folder(os.fspath(folder), "represent"))
 
     def representing(self) -> Source:
-        """What `represent` writes, for programs that share it out among machines (`launch/ray_represent.py`).
+        """The content that `represent` writes, for programs that divide the work among machines (`launch/ray_represent.py`).
 
         Raises:
-          UserError: nothing was fitted, or a loaded model was given no dataset.
+          UserError: nothing was fitted, or a saved model was loaded without a dataset.
         """
         artifact, fitted = self.artifact, self._fitted
         dataset = fitted.dataset if fitted is not None else self._dataset
@@ -264,13 +270,13 @@ class Answering:
     def _people(
         self, users: Ids | None, histories: Sequence[Ids] | None, unknown: Unknown
     ) -> People:
-        """The people who get an answer, and what is known about them."""
+        """The people for whom items are recommended, and what is known about them."""
         if users is not None and histories is not None:
             raise UserError("users and histories are given; expected one of them")
         if histories is not None:
             rows = rows_of_histories(self.artifact.catalogue, histories, unknown)
             return self._strangers(np.arange(len(rows)), rows)
-        self.artifact  # noqa: B018  says first where nothing is trained
+        self.artifact  # noqa: B018 raises first if nothing is trained
         dataset = self._fitted.dataset if self._fitted is not None else self._dataset
         if dataset is None:
             raise UserError(
@@ -292,7 +298,7 @@ class Answering:
         histories: list[np.ndarray],
         disliked: list[np.ndarray] | None = None,
     ) -> People:
-        """People who are not in the data of the trained model, with the item rows of what each has had and of what each has rated low."""
+        """People who are not in the data of the trained model, with the rows of the items that each has had and that each has rated low."""
         known = np.array([len(own) > 0 for own in histories], bool)
         if not known.any():
             return People(names, known, None, np.empty(0, np.int64))

@@ -1,4 +1,4 @@
-"""`Recommender`: train a recommender and get its answers in a few lines of Python.
+"""`Recommender`: train a recommender and get its recommendations in a few lines of Python.
 
     import grasp_jax as gj
 
@@ -8,7 +8,7 @@
     model.recommend(users=["ann", "lee"], k=10)
     model.save("model")
 
-Nothing is decided here: training, evaluation and answers are those of the command line.
+This module has no logic of its own: training, evaluation and recommendations use the same functions as the command line.
 """
 
 import dataclasses
@@ -39,34 +39,34 @@ from grasp_jax.paths import check_folder
 from grasp_jax.serving.artifact import is_saved_model, load_artifact, save_artifact
 from grasp_jax.serving.export import export_artifact
 
-if TYPE_CHECKING:  # what training takes is imported when something is trained
+if TYPE_CHECKING:  # the modules of training are imported only when something is trained
     from grasp_jax.fitting import Fitted
     from grasp_jax.training.callbacks import Callback, OnEpoch
 
-# What reads the data, and so belongs to `Dataset`; the rest of the `data` section says how a recommender uses them.
+# Fields of the `data` section that say how a recommender uses the data. All others say how data are read, and belong to `Dataset`.
 OF_USE = ("max_length", "tail_user_below", "tail_item_below", "split", "valid_after", "test_after")
 
 
 class Recommender(Answering):
-    """A recommender: one method on one backbone. It is fitted, answers, and can be saved and loaded.
+    """A recommender: one method on one backbone. It can be fitted, evaluated, saved and loaded, and it recommends items.
 
-    After `fit`, or `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model has no data: it
-    answers for people who are given by their histories, or for the users of a dataset that is given to `load`. docs/python.md has examples.
+    After `fit`, or after `load` of the workdir of a finished run, `recommend` knows the users of the data. A saved model contains no data:
+    it recommends items for histories, or for the users of a dataset that you pass to `load`. docs/python.md has examples.
     """
 
     def __init__(self, config: Config | None = None, **fields: object) -> None:
-        """Takes any field of the config by its name, checked as a flag is.
+        """Sets fields of the config by their names. Values are checked in the same way as command-line flags.
 
             Recommender(method="grasp_plus", dropout=0.3, batch_size=256, seeds=(1, 2, 3))
-            Recommender(model__features=128, eval__num_negatives=50)     # where a name alone is ambiguous
+            Recommender(model__features=128, eval__num_negatives=50)     # if the name alone is ambiguous
 
         Args:
-          config: where the other fields come from; None: the defaults.
-          **fields: names as in the config, with or without their section: `dropout`, or `model__dropout`. A single number stands for a
-            field that takes several.
+          config: the values of all other fields; None: the defaults.
+          **fields: names as in the config, with or without their section: `dropout`, or `model__dropout`. A field that takes several
+            numbers also accepts a single one.
 
         Raises:
-          UserError: a field that does not exist or a value that it cannot have, or several methods or backbones.
+          UserError: a field does not exist, a value is not allowed, or several methods or backbones are given.
         """
         self._given = {resolve_field(name): value for name, value in fields.items()}
         self.config = self._told = (config or Config()).with_fields(self._given)
@@ -109,22 +109,22 @@ class Recommender(Answering):
         refit: bool = False,
         callbacks: "Sequence[Callback | OnEpoch]" = (),
     ) -> "Recommender":
-        """Trains on the training part of the data, until validation no longer improves.
+        """Trains on the training part of the data until the validation score no longer improves.
 
         Args:
-          dataset: interactions, and texts where the method reads them.
-          workdir: folder that keeps checkpoints, knowledge and results, so that the same call continues an interrupted one; None: a
-            temporary folder, which is removed with this object.
-          refit: afterwards train a second model on all interactions, for as many epochs as validation chose. This model answers from
-            then on; `evaluate` measures the first one, which has not seen the test interactions.
-          callbacks: `training.callbacks.Callback` objects, or functions of an `EpochRecord`, which may return True to stop.
+          dataset: interactions, and texts if the method reads them.
+          workdir: folder for checkpoints, the knowledge bank and results. If a call is interrupted, the same call resumes it. None: a
+            temporary folder, which is deleted together with this object.
+          refit: then train a second model on all interactions, for as many epochs as validation chose. `recommend` uses the second model;
+            `evaluate` tests the first one, which has not seen the test interactions.
+          callbacks: `training.callbacks.Callback` objects, or functions of an `EpochRecord` that may return True to stop the training.
 
         Returns:
           The recommender itself.
 
         Raises:
-          UserError: bad input, which the message names; or the workdir belongs to another run.
-          TrainingDiverged: a loss stopped being finite.
+          UserError: bad input, which the message names, or the workdir belongs to another run.
+          TrainingDiverged: a loss or a parameter is no longer finite.
         """
         from grasp_jax.fitting import fit, refit_of  # imports all that training takes
 
@@ -144,7 +144,7 @@ class Recommender(Answering):
         show_progress()
         compiled.keep(config.compilation_cache)
         self._fitted = fit(config, folder, dataset, listeners)
-        self._temporary = temporary  # an earlier one goes only now
+        self._temporary = temporary  # deletes the folder of an earlier fit only now
         self.config, self._dataset = config, dataset
         self._artifact = self._placed = self._item_vectors = None
         if refit:
@@ -152,7 +152,7 @@ class Recommender(Answering):
         return self
 
     def _use_of(self, dataset: Dataset) -> DataConfig:
-        """How the data were read, and how this recommender uses them, where its arguments say so."""
+        """The `data` section of the dataset, with those fields of `OF_USE` that the arguments of this recommender set."""
         usual = DataConfig()
         own = {
             name: value_of(self._told.data, name)
@@ -163,23 +163,23 @@ class Recommender(Answering):
         return dataclasses.replace(dataset.data, **own)
 
     def evaluate(self, metrics: Sequence[str | Metric] = ()) -> Frame:
-        """Tests the model: a frame with the rows of results.json, one for each protocol, seed and group of users and items.
+        """Tests the model, and returns a frame with the rows of results.json: one for each protocol, seed and group of users or items.
 
         Args:
-          metrics: further metrics of all users by the full ranking, one more row for each seed: names such as "Recall@10", "MAP@10",
-            "Coverage@10" and "Novelty@10", or functions of an `evaluation.ranking_metrics.Ranking`.
+          metrics: further metrics of the full rankings over all users: names such as "Recall@10", "MAP@10", "Coverage@10" and "Novelty@10",
+            or functions of an `evaluation.ranking_metrics.Ranking`. They add two rows for each seed, for `full` and `full_unseen`.
 
         Raises:
-          UserError: nothing was fitted, or a saved model was loaded, which has no test data.
+          UserError: nothing was fitted, or the recommender is a loaded saved model, which has no test data.
         """
         from grasp_jax.fitting import evaluate
 
         return rows_as_frame(evaluate(self.trained("evaluate"), metrics).rows)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes into a folder what `recommend` needs: no training data and no optimiser.
+        """Writes into a folder everything that `recommend` needs, without training data and optimiser state.
 
-        A model whose gates read users' texts keeps the users' text vectors, among which the neighbours of new users are found.
+        For a gated model the folder also contains the text vectors of all users, because neighbours of new users are searched among them.
 
         Raises:
           UserError: nothing was fitted, or the folder holds something else.
@@ -187,19 +187,20 @@ class Recommender(Answering):
         save_artifact(self.artifact, check_folder(os.fspath(folder), "save"))
 
     def export(self, folder: str | os.PathLike[str], k: int = 100) -> float:
-        """Writes a folder that answers with only jax, numpy and flatbuffers installed: docs/export.md.
+        """Writes the model as programs that need only jax, numpy and flatbuffers (docs/export.md).
 
-        The folder is read again, and its answers are compared with those of the model.
+        Then it reads the folder back and compares its scores with those of the model.
 
         Args:
-          folder: new, empty, or of an earlier export, which is replaced.
-          k: items for each person that the exported program gives; of smaller catalogues all of them.
+          folder: a new or empty folder, or the folder of an earlier export, which is replaced.
+          k: number of items for each person that the exported program returns; all items if the catalogue has fewer.
 
         Returns:
-          The largest difference of a score that was found, as a share of the person's largest score.
+          The largest difference between two scores, as a share of the person's largest score.
 
         Raises:
-          UserError: nothing was fitted, the folder holds something else, the gates ask otherwise at each place, or answers differ.
+          UserError: nothing was fitted, the folder contains something else, the gates read a different text vector at each position of a
+            history, or the scores differ.
         """
         return export_artifact(self.artifact, check_folder(os.fspath(folder), "export"), k)
 
@@ -214,12 +215,13 @@ class Recommender(Answering):
         """Opens a saved model, or the workdir of a finished run.
 
         Args:
-          folder: of `save`, or a --workdir.
-          dataset: the users to answer for. A workdir knows where its data are, unless they were frames; a saved model does not.
-          method, backbone: which one of a workdir with several; None: the one that validation prefers.
+          folder: a folder that `save` wrote, or a workdir.
+          dataset: the data with the users for `recommend`. A saved model has no users without it. A workdir needs it only if the model was
+            trained on frames.
+          method, backbone: which model to load if a workdir has several; None: the one with the best validation score.
 
         Raises:
-          UserError: the folder is neither, or a file in it is not as it was written.
+          UserError: the folder is neither of the two, or a file in it has changed since it was written.
         """
         path = pathlib.Path(folder).expanduser()
         if is_saved_model(path):
@@ -248,10 +250,10 @@ class Recommender(Answering):
         return model
 
     def fitted_on(self, dataset: Dataset | None) -> "Fitted":
-        """What was trained; trains on the dataset first, if nothing was.
+        """Returns the trained model; if there is none, trains on the dataset first.
 
         Raises:
-          UserError: nothing was trained and there is no dataset, or it was trained on another one.
+          UserError: nothing was trained and no dataset is given, or the model was trained on another dataset.
         """
         if self._fitted is None and self._artifact is None and dataset is not None:
             self.fit(dataset)

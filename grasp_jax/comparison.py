@@ -21,20 +21,20 @@ SAME = (
 
 
 def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> Any:
-    """Every pair of recommenders on the same test users: paired tests with Holm's correction, and bootstrap intervals.
+    """Compares every pair of recommenders on the same test users: paired tests with Holm's correction, and bootstrap intervals.
 
-    Users are the sample; for recommenders with several seeds, users and seeds are.
+    The sample consists of the users; for recommenders with several seeds, of users and seeds.
 
     Args:
-      models: two or more.
-      dataset: models that are not fitted yet are fitted on it.
+      models: two recommenders or more.
+      dataset: data on which models are fitted that are not fitted yet.
 
     Returns:
-      A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second less the first's),
-      low and high (95 % interval), p_value, and seeds (the smaller number of the two).
+      A frame with a row for each pair and protocol: protocol, first, second, difference (mean NDCG@10 of the second minus that of the
+      first), low and high (95 % interval), p_value, and seeds (the smaller number of seeds of the two).
 
     Raises:
-      UserError: fewer than two models, one that is not fitted, or models that were tested on different data or by different rules.
+      UserError: there are fewer than two models, one is not fitted, or they were tested on different data or with different rules.
     """
     if len(models) < 2:
         raise UserError(f"compare: {len(models)} models; expected two or more")

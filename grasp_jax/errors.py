@@ -4,11 +4,11 @@ LONGEST = 900  # characters of a message
 
 
 class UserError(Exception):
-    """Bad input: one line naming the file, key or row, the value, what was expected and how to mend it.
+    """Bad input. The message is one line that names the file, key or row, the value, what was expected and how to correct it.
 
-    `grasp_jax.main` prints it without a traceback and exits with status 2. Whatever a file or a library puts into the message, it stays
-    in one line and moves no cursor: line breaks become blanks, other characters that do not print become escapes. Of an endless value the
-    middle is left out, for the cure stands at the end.
+    `grasp_jax.main` prints it without a traceback and exits with status 2. Parts of the message may come from a file or a library, so line
+    breaks become blanks and other characters that do not print become escapes: the message stays in one line and cannot move the cursor. If
+    a message is too long, its middle is left out, because the remedy is at the end.
     """
 
     def __init__(self, message: str) -> None:
@@ -25,4 +25,4 @@ def _printable(character: str) -> str:
 
 
 class TrainingDiverged(UserError):
-    """A loss or parameter stopped being finite; names the step, the saved batch and the last good checkpoint."""
+    """A loss or a parameter is no longer finite; the message names the step, the saved batch and the last good checkpoint."""

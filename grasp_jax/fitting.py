@@ -1,4 +1,4 @@
-"""What `Recommender` does: trains, trains on all interactions, tests, and opens what the command line has trained."""
+"""The work of `Recommender`: train, train on all interactions, test, and open what the command line has trained."""
 
 import dataclasses
 import functools
@@ -30,8 +30,8 @@ class Fitted:
 
     Attributes:
       dataset: the data.
-      validated: the model that was validated, which is tested.
-      serving: the model that answers: the same, or the one trained on everything afterwards.
+      validated: the model that was validated; `evaluate` tests it.
+      serving: the model that recommends: the same one, or the one that was trained on all interactions afterwards.
     """
 
     dataset: Dataset
@@ -40,11 +40,11 @@ class Fitted:
 
     @property
     def config(self) -> Config:
-        """Of the validated model, as its method has it."""
+        """The config of the validated model, with the changes that its method makes."""
         return self.validated.trial.config
 
     def artifact(self) -> Artifact:
-        """Everything that answers need."""
+        """Everything that recommendations need."""
         return artifact_of(self.serving)
 
     @functools.cached_property
@@ -59,7 +59,7 @@ def fit(
     dataset: Dataset,
     callbacks: Sequence[Callback | OnEpoch] = (),
 ) -> Fitted:
-    """Trains the one method and backbone of a config; arguments as of `Recommender.fit`.
+    """Trains the one method and backbone of a config; arguments as in `Recommender.fit`.
 
     Raises:
       UserError: bad input, or a workdir of another run.
@@ -81,7 +81,7 @@ def refit_of(fitted: Fitted, callbacks: Sequence[Callback | OnEpoch] = ()) -> Fi
 
 
 def evaluate(fitted: Fitted, metrics: Sequence[str | Metric] = ()) -> Evaluated:
-    """The test of the validated model, measured once and kept in its workdir; with further metrics, if any."""
+    """Tests the validated model, with further metrics if given. The test is computed once and kept in the workdir."""
     chosen = fitted.validated
     trial, run = chosen.trial, chosen.trial.run
     model = hash_of_model(chosen.snapshot.best_params)
@@ -100,16 +100,16 @@ def open_finished(
     method: str | None = None,
     backbone: str | None = None,
 ) -> Fitted:
-    """What a run has left in its workdir.
+    """Opens the trained models of a workdir.
 
     Args:
-      config: of the workdir.
-      workdir: of the run.
-      dataset: its data.
-      method, backbone: which of several; None: those that validation prefers.
+      config: the config of the workdir.
+      workdir: the workdir of the run.
+      dataset: the data of the run.
+      method, backbone: which model to open if there are several; None: the one with the best validation score.
 
     Raises:
-      UserError: nothing of that kind was trained, or it was trained on other data.
+      UserError: no such model was trained, or it was trained on other data.
     """
     there = [
         (name, of)
@@ -138,7 +138,7 @@ def open_finished(
 
 
 def _refitted(workdir: pathlib.Path, dataset: Dataset, wanted: tuple[str, str]) -> Chosen | None:
-    """The model that a refit has left, if it is of the wanted method and backbone and came to its end."""
+    """The model of a refit, if it has the wanted method and backbone and its training is finished."""
     config = read_config(workdir)
     run = open_run(config, workdir, dataset)
     if run.trials != [wanted]:

@@ -1,4 +1,4 @@
-"""The data of a recommender, from Python as from the command line: `Dataset.read`, `Dataset.from_frames`, `Dataset.synthetic`."""
+"""The data of a recommender, for Python and the command line: `Dataset.read`, `Dataset.from_frames`, `Dataset.synthetic`."""
 
 import dataclasses
 import os
@@ -34,7 +34,7 @@ OF_FILES = (
     "items_file",
     "users_file",
     "store",
-)  # settings that frames have no use for
+)  # settings that do not apply to frames
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -44,8 +44,8 @@ class Dataset:
     Attributes:
       log: the interactions.
       texts: attributes of items and users.
-      report: what was read and how it was understood.
-      data: the `data` section of the config that it was read by.
+      report: which files and columns were read, and how they were interpreted.
+      data: the `data` section of the config with which it was read.
     """
 
     log: InteractionLog
@@ -59,12 +59,13 @@ class Dataset:
 
             shop = Dataset.read("folder", items_file="products.csv", columns={"user": "uid"}, min_rating=3.0)
 
-        A file `items.*` or `users.*` of the folder is read as the table of items or users, unless another one is named;
-        `items_file=""` leaves it out.
+        A file `items.*` or `users.*` in the folder is read as the table of items or users, unless you name another file; `items_file=""`
+        leaves it out.
 
         Args:
-          path: as `config.data.path`: a folder with `interactions.csv` or another known name, or a file.
-          **options: other fields of `config.data` by name. Of `columns`, `synthetic` and `amazon` give what differs from the default.
+          path: as `config.data.path`: a folder with `interactions.csv` or another usual name, or a file.
+          **options: other fields of `config.data` by name. For `columns`, `synthetic` and `amazon`, pass a dictionary of those values that
+            differ from the default.
 
         Raises:
           UserError: naming the field, or the file and row, at fault.
@@ -80,14 +81,14 @@ class Dataset:
         users: object | None = None,
         **options: object,
     ) -> "Dataset":
-        """Takes tables in memory: of pandas (without the index), polars or pyarrow, any with the Arrow C stream protocol, or
-        dictionaries of columns. The dataset is exactly that of Parquet files of these tables; nothing is written.
+        """Takes tables in memory: of pandas (without the index), polars, pyarrow or any library with the Arrow C stream protocol, or
+        dictionaries of columns. The dataset is the same as if these tables were read from Parquet files; nothing is written.
 
         Args:
-          interactions: one interaction a row, with columns `user` and `item` and, if there are, `timestamp` and `rating`.
-          items: one item a row, with columns `item`, `title` and any others; without it only methods without text can be trained.
+          interactions: one interaction a row, with the columns `user` and `item` and, optionally, `timestamp` and `rating`.
+          items: one item a row, with the columns `item`, `title` and any others; without it only methods that read no text can be trained.
           users: one user a row, with the column `user` and any others.
-          **options: as of `read`, but for those that name files.
+          **options: as in `read`, except those that name files.
 
         Raises:
           UserError: naming the field, or the frame and row, at fault.
@@ -108,7 +109,7 @@ class Dataset:
         Args:
           num_users: N, at least 2.
           num_items: V, at least 100.
-          seed: decides everything.
+          seed: of all random numbers.
           **options: other fields of `config.data.synthetic` (`mean_length`, `repeat_rate`, ...) and of `config.data`.
 
         Raises:
@@ -121,9 +122,9 @@ class Dataset:
     def with_split(
         self, split: str, valid_after: object = "", test_after: object = ""
     ) -> "Dataset":
-        """The same data with another split; fields as of `config.data`.
+        """The same data with another split; the fields are those of `config.data`.
 
-        The synthetic shop describes its users again, because their texts must not tell what is in validation and test.
+        The synthetic shop writes its users' texts again, because they must not reveal interactions of validation and test.
 
         Raises:
           UserError: naming the field at fault.
@@ -148,17 +149,17 @@ class Dataset:
 
     @property
     def user_ids(self) -> np.ndarray:
-        """[N] ids as they were given: int64 where they were numbers, else str."""
+        """[N] ids of the users as in the input: int64 if they were numbers there, otherwise str."""
         return self._as_given("user", self.log.user_ids)
 
     @property
     def item_ids(self) -> np.ndarray:
-        """[V] ids as they were given, in row order."""
+        """[V] ids of the items as in the input, in row order."""
         return self._as_given("item", self.log.item_ids)
 
     @property
     def titles(self) -> list[str]:
-        """[V] titles of the items, "unknown" for a missing one; their ids where there is no items table."""
+        """[V] titles of the items, "unknown" if one is missing; without an items table, their ids."""
         if self.texts.items is None:
             return [str(item) for item in self.log.item_ids]
         return [str(title) if title else "unknown" for title in self.texts.items.columns["title"]]
@@ -167,7 +168,7 @@ class Dataset:
         return ids.astype(str) if kind in self.report.text_ids else ids
 
     def summary(self) -> list[str]:
-        """At most 15 lines: what was read, which columns for what, in which order, and what was left out."""
+        """At most 15 lines: what was read, how each column is used, the order of interactions, and what was left out."""
         return summary_lines(self)
 
     def __repr__(self) -> str:
@@ -199,7 +200,7 @@ def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:
 
 
 def known_tables(path: str) -> dict[str, str]:
-    """The tables of items and users that a folder has under their usual names; none where there are several of a kind."""
+    """The tables of items and users that a folder has under their usual names; none of a kind if there are several of it."""
     folder, found = pathlib.Path(path), {}
     for field, stem in (("items_file", "items"), ("users_file", "users")):
         names = sorted(
@@ -211,10 +212,10 @@ def known_tables(path: str) -> dict[str, str]:
 
 
 def data_settings(options: Mapping[str, object], data: DataConfig | None = None) -> DataConfig:
-    """A `data` section, or the default's, with some fields set, each checked as a flag is; points in time may be dates and numbers.
+    """A `data` section (by default the default one) with some fields set and checked like flags; times may be dates or numbers.
 
     Raises:
-      UserError: there is no such field, or the value is none for it.
+      UserError: there is no such field, or its value is not allowed.
     """
     moments = {
         name: str(options[name]) for name in ("valid_after", "test_after") if name in options

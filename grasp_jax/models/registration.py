@@ -21,7 +21,7 @@ def register_method(name: str, method: Method) -> None:
       method: the same object may be registered again; another object under the same name is refused.
 
     Raises:
-      UserError: the name is taken or not allowed, or the object is no `Method`.
+      UserError: the name is taken or not allowed, or the object is not a `Method`.
     """
     if not isinstance(method, Method):
         raise UserError(
@@ -34,7 +34,7 @@ def register_backbone(name: str, backbone: type[Backbone]) -> None:
     """Registers a backbone under a name for `config.model.backbone`.
 
     Raises:
-      UserError: the name is taken or not allowed, or the object is no subclass of `Backbone`.
+      UserError: the name is taken or not allowed, or the class is not a subclass of `Backbone`.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, Backbone)):
         raise UserError(
