@@ -13,19 +13,19 @@ from grasp_jax.log import logger
 from grasp_jax.serving.artifact import Artifact, Catalogue
 
 Ids: TypeAlias = Sequence[Hashable] | np.ndarray
-IdLists: TypeAlias = Ids | Sequence[Ids]  # one list for all, or one for each
+IdLists: TypeAlias = Ids | Sequence[Ids]  # one list for everybody, or one for each person
 Unknown = Literal["popular", "error"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Which items may be recommended.
+    """Which items may be recommended, and how many.
 
     Attributes:
-      k: items for each person, at most.
-      candidates: ids to choose from: of all people alike, or a list for each; None: the whole catalogue.
-      exclude: ids that are left out: of all people alike, or a list for each.
-      exclude_seen: leave out what a person has had.
+      k: largest number of items for each person.
+      candidates: ids to choose from: one list for everybody, or a list for each person; None: the whole catalogue.
+      exclude: ids to leave out: one list for everybody, or a list for each person.
+      exclude_seen: leave out the items that the person has had.
       unknown: "popular": people without a known item get the most bought items; "error": an id that the model does not know is refused.
     """
 
@@ -36,7 +36,7 @@ class Choice:
     unknown: Unknown = "popular"
 
     def __post_init__(self) -> None:
-        """Raises UserError for a `k` or an `unknown` that cannot be meant."""
+        """Raises UserError if the value of `k` or `unknown` is not allowed."""
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise UserError(f"k: {self.k!r}; expected a whole number from 1")
         if self.unknown not in ("popular", "error"):
@@ -44,19 +44,19 @@ class Choice:
 
 
 class Answer(NamedTuple):
-    """What one person is recommended: [n] item rows, best first, and [n] float32 scores, NaN where popularity decided."""
+    """The recommendations for one person: [n] item rows, best first, and [n] float32 scores; NaN for recommendations by popularity."""
 
     items: np.ndarray
     scores: np.ndarray
 
 
 def is_list(ids: object) -> bool:
-    """Whether something may be a list of ids: a list, tuple, array or series, and no text."""
+    """Whether a value may be a list of ids: a list, tuple, array or series, but not a text."""
     return isinstance(ids, Sized) and not isinstance(ids, str | bytes)
 
 
 def as_text(name: object) -> str:
-    """An id as text; whole numbers that a table holds as floats, for there was a gap, are whole."""
+    """An id as text. Whole numbers that a table stores as floats, because a value is missing, become whole numbers again."""
     if isinstance(name, float | np.floating) and float(name).is_integer():
         return str(int(name))
     return str(name)
@@ -79,7 +79,7 @@ def known_rows(
       unknown: "error" refuses an id that the model does not know.
 
     Raises:
-      UserError: the ids are no list, or one is not known and must be.
+      UserError: the ids are not a list, or an id is not known and `unknown` is "error".
     """
     if not is_list(ids):
         raise UserError(f"{what}: {ids!r}; expected a list of item ids")
@@ -96,10 +96,10 @@ def known_rows(
 def rows_of_histories(
     catalogue: Catalogue, histories: Sequence[Ids], unknown: Unknown
 ) -> list[np.ndarray]:
-    """[n] int32 item rows of each history; says how many ids were not known.
+    """[n] int32 item rows of each history; logs how many ids were not known.
 
     Raises:
-      UserError: a history is no list, or an id is not known and must be.
+      UserError: a history is not a list, or an id is not known and `unknown` is "error".
     """
     if not is_list(histories):
         raise UserError(
@@ -113,12 +113,12 @@ def rows_of_histories(
 
 
 def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
-    """[n] int32 item rows of the history of each user of a log, of whose items the model may know a part; says how many it does not.
+    """[n] int32 item rows of the history of each user of a log; logs how many of the items the model does not know.
 
     Args:
       catalogue: the items of the model.
       log: interactions of users.
-      users: rows of the log, -1 for somebody who is not in it.
+      users: rows of the log, -1 for a person who is not in it.
     """
     row_of = row_of_items(catalogue, log)
     begin, end = log.offsets[users], log.offsets[users + 1]
@@ -130,7 +130,7 @@ def rows_of_users(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) 
 
 
 def low_rated_of(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -> list[np.ndarray]:
-    """[n] int32 item rows of what each user of a log has rated low, of the items that the model knows; arguments as of `rows_of_users`."""
+    """[n] int32 rows of the items that each user of a log has rated low and the model knows; arguments as in `rows_of_users`."""
     low = np.empty((0, 2), np.int32) if log.low_rated is None else log.low_rated
     low = low[np.argsort(low[:, 0], kind="stable")]
     rows = row_of_items(catalogue, log)[low[:, 1]]
@@ -140,7 +140,7 @@ def low_rated_of(catalogue: Catalogue, log: InteractionLog, users: np.ndarray) -
 
 
 def row_of_items(catalogue: Catalogue, log: InteractionLog) -> np.ndarray:
-    """[items of the log] int32 their rows in the model, -1 for one that it does not know."""
+    """[items of the log] int32 rows of these items in the model, -1 for an item that it does not know."""
     names = log.item_ids.tolist()
     return np.array([catalogue.rows.get(as_text(name), -1) for name in names], np.int32)
 
@@ -154,13 +154,13 @@ def _say_passed_over(given: int, found: Sequence[np.ndarray]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """Who is asked for.
+    """The people for whom items are recommended.
 
     Attributes:
-      names: [n] what they are called in answers.
-      known: [n] bool, whether anything is known of each.
-      audience: those of whom something is known; None where there is nobody.
-      rows: [number of known ones] their rows in the audience, in the order of `names`.
+      names: [n] their names in the result.
+      known: [n] bool, whether the model knows an item of the person.
+      audience: the known people; None if there are none.
+      rows: [number of known people] their rows in the audience, in the order of `names`.
     """
 
     names: np.ndarray
@@ -170,7 +170,7 @@ class People:
 
 
 def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
-    """The best items of each person; those of whom nothing is known get the most popular ones."""
+    """The best items of each person; people without a known item get the most popular items."""
     catalogue, num_people = artifact.catalogue, len(people.names)
     k = min(choice.k, len(catalogue.ids))
     allowed = _allowed(catalogue, choice, num_people)
@@ -224,7 +224,7 @@ def answer(artifact: Artifact, people: People, choice: Choice) -> list[Answer]:
 
 
 def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarray | None:
-    """[V] bool, or [n, V] where each person has candidates of their own; None: all."""
+    """[V] bool, or [n, V] if each person has a separate list of candidates; None: all items."""
     if choice.candidates is None:
         return None
     lists = _for_each(choice.candidates, num_people, "candidates")
@@ -239,7 +239,7 @@ def _allowed(catalogue: Catalogue, choice: Choice, num_people: int) -> np.ndarra
 
 
 def _pairs(catalogue: Catalogue, lists: Sequence[Ids], unknown: Unknown) -> list[tuple[int, int]]:
-    """(person, item row) of everything that a list for each person leaves out."""
+    """(person, item row) of all items that the lists of the people leave out."""
     return [
         (n, int(row))
         for n, own in enumerate(lists)

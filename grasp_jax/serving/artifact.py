@@ -53,7 +53,7 @@ class Catalogue:
       ids: [V] int64 or str.
       titles: [V] str.
       counts: [V] int64 training interactions.
-      columns: further columns that a user's text is made from, by name.
+      columns: other columns from which a user's text is written, by name.
     """
 
     ids: np.ndarray
@@ -72,7 +72,7 @@ class Catalogue:
         return np.argsort(-self.counts, kind="stable").astype(np.int32)
 
     def followed_by(self, more: "Catalogue") -> "Catalogue":
-        """These items and then others, of other ids; what was found of these is not found again."""
+        """These items, followed by others with other ids. Properties that are cached for these items are not computed again."""
         columns = {
             name: np.concatenate([values, more.columns[name]])
             for name, values in self.columns.items()
@@ -92,7 +92,7 @@ class Catalogue:
 
     @functools.cached_property
     def folded_titles(self) -> list[str]:
-        """[V] titles without case, to search in."""
+        """[V] case-folded titles, for searching."""
         return [title.casefold() for title in self.titles.tolist()]
 
 
@@ -102,17 +102,17 @@ class Artifact:
 
     Attributes:
       method, backbone: names.
-      config: as the method has it.
-      sizes: what the model was built for.
+      config: the config with the changes that the method makes.
+      sizes: the sizes with which the model was built.
       params: nested dictionaries of arrays.
       features: [V, ...] `SequenceModel.item_features`.
       catalogue: the items.
-      tables: by name, of a gated model: "items", "items_similar" [V, E], and "users" [N, E], among which
-        the neighbours of new people are found.
-      encoder: makes rows of new texts; None for models without text, or whose bank has none.
-      made_from: what the model was made from (`provenance`); with "added_items", how many items came later.
-      fitted: what new items are read by (`new_items`): `Method.fitted` by name; "neighbours" [V, E], text vectors of the items, where the
-        method reads neighbours and has no gates; "groups" [V] str, where neighbours are of the item's own group.
+      tables: only of a gated model, by name: "items" and "items_similar" [V, E], and "users" [N, E], among which the neighbours of new
+        people are searched.
+      encoder: encodes new texts; None for models without text, or if their knowledge bank has no encoder.
+      made_from: what the model was made from (`provenance`); "added_items" is the number of items that were added later.
+      fitted: arrays that `new_items` needs: those of `Method.fitted` by name; "neighbours" [V, E], text vectors of the items, if the method
+        reads neighbours and has no gates; "groups" [V] str, if neighbours must be in the item's own group.
     """
 
     method: str
@@ -139,14 +139,14 @@ class Artifact:
 
 
 def save_artifact(artifact: Artifact, folder: pathlib.Path) -> None:
-    """Writes a saved model; `MODEL_FILE` comes last, so a folder that has it is whole.
+    """Writes a saved model; `MODEL_FILE` is written last, so a folder that has it is complete.
 
     Args:
       artifact: what to save.
-      folder: new, empty, or of an earlier saved model, which is replaced.
+      folder: a new or empty folder, or an earlier saved model, which is replaced.
 
     Raises:
-      UserError: the folder holds something else.
+      UserError: the folder contains something else.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
         raise UserError(
@@ -191,7 +191,7 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
     """Opens a saved model; large arrays are memory-mapped.
 
     Raises:
-      UserError: there is none, a file is not as it was written, or a later version wrote it.
+      UserError: there is no saved model, a file has changed since it was written, or a later version wrote it.
     """
     content = read_sealed(folder / MODEL_FILE, MEND)
     if content.get("format") != FORMAT_VERSION:
@@ -230,7 +230,7 @@ def load_artifact(folder: pathlib.Path) -> Artifact:
 
 
 def is_saved_model(folder: pathlib.Path) -> bool:
-    """Whether a folder holds a saved model."""
+    """Whether a folder is a saved model."""
     return (folder / MODEL_FILE).is_file()
 
 

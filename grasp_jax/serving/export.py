@@ -56,12 +56,12 @@ ARGUMENTS = {  # of the programs, by whether the model is gated
 
 
 class ExportedModel(NamedTuple):
-    """What `read_export` finds in a folder.
+    """An exported model, as `read_export` returns it.
 
     Attributes:
       manifest: content of `MANIFEST`.
       states, top_k: the programs.
-      parameters, items: arrays by name, as the programs take them.
+      parameters, items: arrays by name, the arguments of the programs.
     """
 
     manifest: Mapping[str, Any]
@@ -78,7 +78,9 @@ class ExportedModel(NamedTuple):
     def ask(
         self, histories: Sequence[np.ndarray], queries: Sequence[np.ndarray] = ()
     ) -> tuple[np.ndarray, np.ndarray]:
-        """[B, k] scores and item rows for histories of item rows, without the items of the histories; with gates, `query_vectors`."""
+        """[B, k] scores and item rows for histories of item rows, without the items of the histories. A gated model also needs
+        `query_vectors`.
+        """
         newest = [own[-self.manifest["sizes"]["max_history"] :] for own in histories]
         lengths = np.array([len(own) for own in newest], np.int32)
         asked = filled_up(newest, 0), lengths, *queries
@@ -90,7 +92,7 @@ class ExportedModel(NamedTuple):
 
 
 def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
-    """[B, longest] int32: lists of numbers from the left."""
+    """[B, longest] int32: lists of numbers, padded at the right."""
     whole = np.full((len(rows), max(map(len, rows))), with_what, np.int32)
     for line, own in zip(whole, rows, strict=True):
         line[: len(own)] = own
@@ -98,18 +100,19 @@ def filled_up(rows: Sequence[np.ndarray], with_what: int) -> np.ndarray:
 
 
 def export_artifact(artifact: Artifact, folder: pathlib.Path, k: int = 100) -> float:
-    """Writes the folder, reads it again and compares its answers with those of the package.
+    """Writes the folder, reads it back and compares its scores with those of the package.
 
     Args:
       artifact: the model.
-      folder: new, empty, or of an earlier export, which is replaced.
-      k: items for each person that the program gives, at most; of small catalogues all.
+      folder: a new or empty folder, or the folder of an earlier export, which is replaced.
+      k: number of items for each person that the program returns; all items if the catalogue has fewer.
 
     Returns:
-      The largest difference of a score, as a share of the person's largest one.
+      The largest difference between two scores, as a share of the person's largest score.
 
     Raises:
-      UserError: `k` is none, the folder holds something else, the model cannot be exported, a package is missing, or answers differ.
+      UserError: `k` is not allowed, the folder contains something else, the model cannot be exported, a package is missing, or the scores
+        differ.
     """
     k = min(Choice(k).k, len(artifact.catalogue.ids))
     _check_free(folder)
@@ -132,7 +135,7 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
     """Opens an exported model.
 
     Raises:
-      UserError: there is none, a later version wrote it, or a file is not as it was written.
+      UserError: there is no exported model, a later version wrote it, or a file has changed since it was written.
     """
     manifest = read_sealed(folder / MANIFEST, MEND)
     if (manifest.get("kind"), manifest.get("format")) != (KIND, FORMAT_VERSION):
@@ -150,13 +153,14 @@ def read_export(folder: pathlib.Path) -> ExportedModel:
 
 
 def _check_free(folder: pathlib.Path) -> None:
-    """Raises UserError for a folder with files that no export has written."""
+    """Raises UserError if the folder has files that no export has written."""
     if not folder.is_dir():
         return
     with contextlib.suppress(UserError):
         if read_sealed(folder / MANIFEST, MEND).get("kind") == KIND:
             return
-    if any(path.name not in FILES for path in folder.iterdir()):  # those alone: one was interrupted
+    # a folder with no other files is that of an interrupted export
+    if any(path.name not in FILES for path in folder.iterdir()):
         raise UserError(
             f"{folder}: holds other files and no exported model; name a new folder, or an empty one"
         )
@@ -186,7 +190,7 @@ def _write(artifact: Artifact, of: Answering, made: Programs, folder: pathlib.Pa
 
 
 def _table(items: Catalogue) -> pa.Table:
-    """Rows of the items, with what they are called."""
+    """Rows of the items with their ids and titles."""
     columns = {
         "row": np.arange(len(items.ids), dtype=np.int32),
         "id": items.ids,
@@ -197,7 +201,7 @@ def _table(items: Catalogue) -> pa.Table:
 
 
 def _manifest(artifact: Artifact, of: Answering, made: Programs) -> dict[str, Any]:
-    """All of `MANIFEST` but the checksums."""
+    """The content of `MANIFEST` without the checksums."""
     gated, vectors = of.model.gated, of.items.get(VECTORS)
     (_, k), (width, *_) = made.top_k.out_avals[0].shape, made.states.out_avals[0].shape[1:]
     sizes = {"items": len(artifact.catalogue.ids), "width": width, "k": k}
@@ -243,7 +247,9 @@ def _shape(argument: Any) -> str:
 
 
 def _difference(artifact: Artifact, folder: pathlib.Path) -> float:
-    """Between the answers of a folder and of the package, for some histories of the model's own items; infinite where lists differ."""
+    """The difference between the scores of a folder and of the package, for some histories of the model's items;
+    infinite if lists differ.
+    """
     model, num_items = read_export(folder), len(artifact.catalogue.ids)
     rng, longest = np.random.default_rng(0), artifact.config.data.max_length
     lengths = [1, 2, 3, 5, max(1, longest - 1), longest, longest + 3]
@@ -251,7 +257,8 @@ def _difference(artifact: Artifact, folder: pathlib.Path) -> float:
     worst = 0.0
     for people in (histories, histories[3:4]):
         queries: list[np.ndarray] = []
-        if artifact.gated:  # text vectors of any users, for an encoder may be slow or cost money
+        # any users' text vectors will do; the encoder is not called, because it may be slow or cost money
+        if artifact.gated:
             users = rng.integers(0, len(artifact.tables["users"]), (2, len(people)))
             queries = [np.asarray(artifact.tables["users"][own], np.float32) for own in users]
         audience = audience_of_histories(artifact, people, place(artifact), queries=queries)
@@ -265,15 +272,15 @@ def _difference(artifact: Artifact, folder: pathlib.Path) -> float:
 
 
 def difference(own: Answer, scores: np.ndarray, rows: np.ndarray, allowed: float) -> float:
-    """The largest difference of two lists of scores, as a share of the largest score.
+    """The largest difference between two lists of scores, as a share of the largest score.
 
     Args:
-      own: the right answer, n items.
+      own: the expected answer, n items.
       scores, rows: [k] of an exported model, -inf from n on.
-      allowed: difference below which items may have changed places.
+      allowed: score difference below which two items may swap places.
 
     Returns:
-      The difference; infinity where items differ whose scores do not nearly tie, or their numbers.
+      The difference; infinity if the numbers of items differ, or if items differ whose scores are not nearly equal.
     """
     n = len(own.items)
     if not n or n > len(scores):
@@ -282,7 +289,8 @@ def difference(own: Answer, scores: np.ndarray, rows: np.ndarray, allowed: float
         return np.inf
     largest = max(float(np.abs(own.scores).max()), np.finfo(np.float32).tiny)
     steps = np.concatenate([[np.inf], -np.diff(own.scores) / largest, [0.0]])
-    ties = np.minimum(steps[:-1], steps[1:]) <= allowed  # the last may tie with one that is cut off
+    # the last item may tie with one that was cut off
+    ties = np.minimum(steps[:-1], steps[1:]) <= allowed
     if not (ties | (own.items == rows[:n])).all():
         return np.inf
     return float(np.abs(own.scores - scores[:n]).max() / largest)

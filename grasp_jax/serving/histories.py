@@ -19,7 +19,8 @@ from grasp_jax.models.gate_queries import BY_INTERACTION, query_rows, query_tabl
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.serving.artifact import Artifact
 
-SHORTEST = 64  # places of the flat histories on the device; longer ones take the next power of two, so that little is compiled
+# length of the flat histories on the device; longer ones are padded to the next power of two, so that few shapes are compiled
+SHORTEST = 64
 
 
 class OnDevice(NamedTuple):
@@ -27,8 +28,8 @@ class OnDevice(NamedTuple):
 
     Attributes:
       params: of one replica.
-      features: [V, ...] what the item encoder has made of every item.
-      tables: "items" and "items_similar", of a gated model alone.
+      features: [V, ...] output of the item encoder for every item.
+      tables: "items" and "items_similar", only for a gated model.
     """
 
     params: Params
@@ -43,17 +44,17 @@ def audience_of_histories(
     low_rated: Sequence[np.ndarray] | None = None,
     queries: Sequence[np.ndarray] | None = None,
 ) -> Audience:
-    """An audience of people with one item or more each.
+    """Makes an audience of people who have at least one item each.
 
     Args:
       artifact: the model.
-      histories: of each person, item rows, oldest first.
+      histories: item rows of each person, oldest first.
       on_device: its arrays.
-      low_rated: of each person, rows of the items that were rated low, which count as seen; None: nothing.
-      queries: of a gated model, `query_vectors` of these people; None: they are made.
+      low_rated: rows of the items that each person has rated low, which count as seen; None: nothing.
+      queries: for a gated model, `query_vectors` of these people; None: they are computed.
 
     Raises:
-      UserError: gates read the text of a user, and the model has no encoder that could write it.
+      UserError: the gates read the text of a user, and the model has no encoder for it.
     """
     log = _log(artifact, histories, low_rated)
     people, flat, offsets = np.arange(len(histories)), log.items, log.offsets
@@ -78,7 +79,7 @@ def audience_of_histories(
 
 
 def with_new_items(audience: Audience, artifact: Artifact, on_device: OnDevice) -> Audience:
-    """The same people before a catalogue with further items, which come last."""
+    """The same people with a catalogue to which items were added; these have the last rows."""
     ranker = audience.ranker
     tables = {**ranker.tables, **(on_device.tables if artifact.gated else {})}
     ranker = dataclasses.replace(ranker, tables=tables, features=on_device.features)
@@ -87,14 +88,15 @@ def with_new_items(audience: Audience, artifact: Artifact, on_device: OnDevice) 
 
 
 def query_vectors(artifact: Artifact, histories: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What the gates of a model compare items with: [n, E] float32 of each person's text, and of the texts of similar users.
+    """The vectors that gates compare with items: [n, E] float32 of each person's text, and the mean of the texts of similar users.
 
     Args:
       artifact: a gated model.
       histories: of each person, item rows, oldest first.
 
     Raises:
-      UserError: the model has no gates, they ask otherwise at each place of a history, or it has no encoder that could write a text.
+      UserError: the model has no gates, the gates read a different text vector at each position of a history, or the model has no encoder
+        for the text of a user.
     """
     if not artifact.gated:
         raise UserError(
@@ -107,7 +109,7 @@ def query_vectors(artifact: Artifact, histories: Sequence[np.ndarray]) -> list[n
 
 
 def check_one_query(artifact: Artifact) -> None:
-    """Raises UserError where gates ask with other vectors at each place of a history."""
+    """Raises UserError if the gates read a different text vector at each position of a history."""
     kind = artifact.config.model.gate_query
     if kind in BY_INTERACTION:
         raise UserError(
@@ -121,7 +123,7 @@ def _log(
     histories: Sequence[np.ndarray],
     low_rated: Sequence[np.ndarray] | None = None,
 ) -> InteractionLog:
-    """Histories of item rows as the interactions of people 0, 1, ...; arguments as of `audience_of_histories`."""
+    """Histories of item rows as the interactions of people 0, 1, ...; arguments as in `audience_of_histories`."""
     offsets = np.cumsum([0, *map(len, histories)])
     flat = np.concatenate([np.empty(0, np.int32), *histories]).astype(np.int32)
     low = None if low_rated is None else _pairs(low_rated)
@@ -140,7 +142,7 @@ def _pairs(rows: Sequence[np.ndarray]) -> np.ndarray:
 def _device_data(
     log: InteractionLog, queries: np.ndarray, tables: Mapping[str, jax.Array]
 ) -> DeviceData:
-    """The flat histories, filled up to few different sizes; an exclusion index is for training alone."""
+    """The flat histories, padded to few different sizes. Only training needs an exclusion index."""
     size = max(SHORTEST, 1 << (len(log.items) - 1).bit_length())
     items, users, asked = (
         jnp.asarray(np.pad(array, (0, size - len(array))), jnp.int32)
@@ -175,7 +177,7 @@ def _query_tables(
 
 
 def place(artifact: Artifact) -> OnDevice:
-    """A saved model's arrays on the device, as `audience_of_histories` reads them."""
+    """Copies the arrays of a saved model to the device, for `audience_of_histories`."""
     dtype = jnp.dtype(artifact.config.model.table_dtype)
     tables = {
         name: jnp.asarray(artifact.tables[name], dtype)

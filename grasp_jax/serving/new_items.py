@@ -24,9 +24,10 @@ from grasp_jax.serving.artifact import Artifact, Catalogue
 
 ITEM, TITLE = "item", "title"
 BLOCK = 1024  # items encoded, and compared with all others, at a time
-FEWEST = 16  # items that a program is compiled for; more take the next power of two
-ADDED = "added_items"  # of `Artifact.made_from`
-A_COPY = 1.0 - 1e-6  # cosine from which two texts are the same
+# items for which a program is compiled; larger numbers are padded to the next power of two
+FEWEST = 16
+ADDED = "added_items"  # key of `Artifact.made_from`
+A_COPY = 1.0 - 1e-6  # two texts with at least this cosine count as the same
 
 
 def add_items(
@@ -34,21 +35,21 @@ def add_items(
     columns: Mapping[str, Sequence[Any] | np.ndarray],
     vectors: np.ndarray | None = None,
 ) -> Artifact:
-    """A model that knows further items; the given one stays as it is.
+    """Returns a model that also knows the new items; the given model does not change.
 
     Args:
       artifact: the model.
-      columns: "item" (ids), "title", and whatever else the saved encoder's template reads, [n] each; None where unknown. Other columns are
-        not read. With `vectors` the ids are enough.
-      vectors: [n, at least E] in place of texts: what the program that made the vectors of the other items makes of these.
+      columns: "item" (ids), "title", and all other columns that the saved encoder's template reads, [n] each; None for a missing value.
+        Other columns are not read. With `vectors` the ids are enough.
+      vectors: [n, at least E] in place of texts, made by the program that made the vectors of the other items.
 
     Returns:
-      The model with n more rows, which come last: in the catalogue, with no training interactions, the features and, of a gated model, the
+      The model with n more rows at the end of the catalogue (with no training interactions), of the features and, for a gated model, of the
       tables "items" and "items_similar".
 
     Raises:
-      UserError: the model reads no text of items, an id is known already or stands twice, a column is missing or of another length, an
-        item has no text, or what the encoder raises.
+      UserError: the model reads no texts of items, an id is known already or occurs twice, a column is missing or has another length, an
+        item has no text, or the encoder raises it.
     """
     method = METHODS[artifact.method]
     if not method.needs_bank:
@@ -75,17 +76,17 @@ def add_items(
 
 
 def trained_items(artifact: Artifact) -> int:
-    """How many of its items, the first ones, the model was trained with."""
+    """The number of items that the model was trained with; these have the first rows."""
     return len(artifact.catalogue.ids) - int(artifact.made_from.get(ADDED, 0))
 
 
 def _checked(
     artifact: Artifact, columns: Mapping[str, Sequence[Any] | np.ndarray], has_vectors: bool
 ) -> dict[str, list[Any]]:
-    """Columns as lists of one length, with None where a value is missing; ids as text.
+    """Columns as lists of the same length, with None for a missing value; ids as text.
 
     Raises:
-      UserError: as `add_items`.
+      UserError: as in `add_items`.
     """
     given = {name: _values(values) for name, values in columns.items() if is_list(values)}
     for name, values in columns.items():
@@ -125,7 +126,7 @@ def _checked(
 
 
 def _values(values: Sequence[Any] | np.ndarray) -> list[Any]:
-    """Python values, None where one is missing."""
+    """Python values, None for a missing one."""
     return [
         None if value is None or value != value else value for value in map(_plain, listed(values))
     ]
@@ -136,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 def _checked_ids(catalogue: Catalogue, ids: list[Any]) -> list[str]:
-    """Ids as text, none known and none twice."""
+    """Ids as text; raises if one is known or occurs twice."""
     numbers = catalogue.ids.dtype.kind == "i"
     found: dict[str, int] = {}
     for row, name in enumerate(ids):
@@ -175,7 +176,7 @@ def _checked_vectors(vectors: np.ndarray, count: int, width: int) -> np.ndarray:
     """[n, at least E] float32.
 
     Raises:
-      UserError: it is no such array, or holds values that are not finite.
+      UserError: the value is not such an array, or has values that are not finite.
     """
     try:
         rows = np.asarray(vectors, np.float32)
@@ -200,7 +201,9 @@ def _added(
     vectors: np.ndarray | None,
     rows: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Of some of the new items: "features", "table", their ID vectors, "items", and "items_similar" where the method reads neighbours."""
+    """Arrays of some of the new items: "features", "table" (their ID vectors), "items", and "items_similar" if the
+    method reads neighbours.
+    """
     encoder, config = artifact.encoder, artifact.config
     assert encoder is not None
     if vectors is None:
@@ -216,7 +219,7 @@ def _added(
 
 
 def _rounded(rows: np.ndarray, dtype: str) -> np.ndarray:
-    """As the tables of a bank are."""
+    """Rounds vectors to the dtype of the tables of a bank."""
     rounded: np.ndarray = rows.astype(jnp.dtype(dtype)).astype(np.float32)
     return rounded
 
@@ -227,7 +230,7 @@ def _similar(
     items: np.ndarray,
     groups: Sequence[Any],
 ) -> np.ndarray | None:
-    """[n, E] means of the neighbours among the items that the model was trained with; None where the method reads none."""
+    """[n, E] means of the neighbours among the items that the model was trained with; None if the method reads no neighbours."""
     knowledge = artifact.config.knowledge
     table = artifact.tables["items"] if artifact.gated else artifact.fitted.get("neighbours")
     if table is None:
@@ -244,10 +247,11 @@ def _similar(
 
 
 def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
-    """Of the new items "features", [n, ...], what the item encoder makes of them, and "table" [n, D], their ID vectors where there are any.
+    """Arrays of the new items: "features" [n, ...], the output of the item encoder, and "table" [n, D], their ID vectors if the method has
+    any.
 
     Raises:
-      UserError: as `Method.of_new_items`, or the encoder reads a table that this does not give.
+      UserError: as in `Method.of_new_items`, or the encoder reads a table that `Method.of_new_items` does not return.
     """
     read, count = METHODS[artifact.method].of_new_items(texts), len(texts.items)
     size = max(FEWEST, 1 << (count - 1).bit_length())
@@ -276,12 +280,12 @@ def _made(artifact: Artifact, texts: NewTexts) -> dict[str, np.ndarray]:
 
 
 def _filled_up(rows: np.ndarray, size: int) -> np.ndarray:
-    """[n, ...] -> [size, ...], with zeros."""
+    """[n, ...] -> [size, ...], padded with zeros."""
     return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
 
 def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
-    """The items with the new ones behind them."""
+    """The catalogue with the new items at its end."""
     old, ids = artifact.catalogue, given[ITEM]
     numbers = old.ids.dtype.kind == "i"
     new_ids = np.array([int(name) for name in ids], np.int64) if numbers else np.array(ids)
@@ -301,7 +305,7 @@ def _joined(
     count = len(catalogue.ids) - len(artifact.catalogue.ids)
 
     def behind(rows: np.ndarray, name: str) -> np.ndarray:
-        """Rows of the model, and those of the new items, in the type of the former."""
+        """Rows of the model followed by those of the new items, in the dtype of the model."""
         return np.concatenate([rows, *(part[name].astype(rows.dtype) for part in parts)])
 
     tables = {

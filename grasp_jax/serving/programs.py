@@ -26,20 +26,20 @@ from grasp_jax.serving.vectors import item_vectors
 PLATFORMS = ("cpu", "cuda")
 PRECISION = "highest"  # a GPU would round the operands of float32 products to 10 bits
 VECTORS = "vectors"
-QUERIES = ("text_vector", "similar_vector")  # what gates read of a person
+QUERIES = ("text_vector", "similar_vector")  # the person's arrays that gates read
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 Person: TypeAlias = (
-    Any  # [b, D] states; of gated models a dictionary of these and of what gates read
+    Any  # [b, D] states; for gated models a dictionary of these and of the arrays that gates read
 )
 
 
 class GivenVectors(ItemEncoder):
-    """Item vectors that are made already.
+    """Item vectors that are computed already.
 
     Attributes:
       width: their length.
-      hidden_width: `mask_width` of the encoder that made them.
+      hidden_width: `mask_width` of the encoder that computed them.
     """
 
     width: int
@@ -58,21 +58,21 @@ class GivenVectors(ItemEncoder):
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """Those of the table "vectors"; [...] item rows -> [..., width]."""
+        """Rows of the table "vectors"; [...] item rows -> [..., width]."""
         vectors: jax.Array = tables[VECTORS] if ids is None else tables[VECTORS][ids]
         return vectors
 
 
 @dataclasses.dataclass(frozen=True)
 class Answering:
-    """What answers are computed from, and no more.
+    """The arrays and functions from which scores are computed, and nothing else.
 
     Attributes:
-      model: encoder and backbone; without gates the encoder hands on the exported vectors.
-      parameters: by their path in the tree, joined by "/".
-      items: what is known of each item, [V, ...] float32: "vectors" [V, D] or, of a gated model, "features" [V, ...] and the text vectors
-        "items" and "items_similar" [V, E], by which gates compare it with a person.
-      max_history: items of a history that the model reads.
+      model: encoder and backbone; without gates the encoder only returns the exported vectors.
+      parameters: keyed by their path in the tree, joined by "/".
+      items: arrays of the items, [V, ...] float32: "vectors" [V, D] or, for a gated model, "features" [V, ...] and the text vectors "items"
+        and "items_similar" [V, E], which gates compare with a person.
+      max_history: largest number of items of a history that the model reads.
       query_dtype: type to which a gated model rounds the text vectors of people.
     """
 
@@ -84,20 +84,20 @@ class Answering:
 
 
 def without_kernels(artifact: Artifact) -> Artifact:
-    """The same model with the kernels that every device has."""
+    """The same model without GPU kernels, so that it runs on every device."""
     config = artifact.config.with_fields({"model.kernels": "xla"})
     return dataclasses.replace(artifact, config=config)
 
 
 def answering(artifact: Artifact, placed: OnDevice | None = None) -> Answering:
-    """Takes from a model what its programs read.
+    """Extracts from a model everything that its programs read.
 
     Args:
       artifact: the model.
       placed: its arrays on the device, if they are there already.
 
     Raises:
-      UserError: its gates ask with other vectors at each place of a history.
+      UserError: its gates read a different text vector at each position of a history.
     """
     config = artifact.config
     if artifact.gated:
@@ -122,14 +122,14 @@ def answering(artifact: Artifact, placed: OnDevice | None = None) -> Answering:
 
 
 class Programs(NamedTuple):
-    """What `jax.export` makes of a model: `states` and `top_k`, and the symbols of their shapes."""
+    """The exported programs of a model, `states` and `top_k`, and the symbols of their shapes."""
 
     states: export.Exported
     top_k: export.Exported
 
 
 def programs(of: Answering, k: int) -> Programs:
-    """Both programs, for any number b of people, L of places, V of items and S of items to leave out.
+    """Exports both programs, for any number of people (b), positions of a history (L), items (V) and items to leave out (S).
 
     Args:
       of: the model.
@@ -155,8 +155,9 @@ def states_of(of: Answering) -> Callable[..., Person]:
     """The function of `Programs.states`.
 
     Without gates (parameters, vectors [V, D], items [b, L] int32, lengths [b] int32) -> states [b, D]. Histories begin at the left, oldest
-    item first, one item at least; what stands behind the length of each does not matter. With gates the second argument is the dictionary
-    `Answering.items`, two more are the text vectors "users" and "users_similar" [b, E] of the people, and a dictionary is given.
+    item first, with at least one item; entries beyond the length of a history are ignored. With gates the second argument is the dictionary
+    `Answering.items`, two more arguments are the text vectors "users" and "users_similar" [b, E] of the people, and the result is a
+    dictionary.
     """
     model = of.model
 
@@ -211,7 +212,7 @@ def one_history(
       logits: [L, 2] their pair logits, or None without gates.
 
     Returns:
-      The batch, of one row of L places or, with a mask, L + 1; and the [] place whose state is asked for.
+      The batch, with one row of L places or, with a mask, L + 1; and the [] place whose state is the result.
     """
     around = (int(mask_at == START), int(mask_at == END))
     items = jnp.pad(items, around)
@@ -233,8 +234,9 @@ def one_history(
 def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The function of `Programs.top_k`.
 
-    Without gates (states [b, D], vectors [V, D], seen [b, S] int32 item rows to leave out, -1 for none) -> scores [b, k] float32 in falling
-    order, -inf for what is left out, and item rows [b, k] int32. With gates (parameters, what `states` gives, `Answering.items`, seen).
+    Without gates (states [b, D], vectors [V, D], seen [b, S] int32 item rows to leave out, -1 for none) -> scores [b, k] float32 in
+    descending order, -inf for items that are left out, and item rows [b, k] int32. With gates (parameters, result of `states`,
+    `Answering.items`, seen).
     """
 
     def best(scores: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -263,9 +265,9 @@ def top_k_of(of: Answering, k: int) -> Callable[..., tuple[jax.Array, jax.Array]
 
 
 def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
-    """The function (parameters, what `states_of` gives of b people, items as the programs take them) -> [b, V] float32 scores.
+    """The function (parameters, result of `states_of` for b people, items as the programs take them) -> [b, V] float32 scores.
 
-    Without gates parameters are not read.
+    Without gates the parameters are not used.
     """
 
     def ungated(_: Any, states: Person, vectors: Any) -> jax.Array:
@@ -291,7 +293,7 @@ def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
 
 
 def _rounded(of: Answering, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Text vectors of people as the tables of the model hold them."""
+    """Text vectors of people, rounded to the dtype of the model's tables."""
     own, similar = (person[name].astype(jnp.dtype(of.query_dtype)) for name in QUERIES)
     return own, similar
 
@@ -301,7 +303,7 @@ def _exported(function: Callable[..., Any], *arguments: Any) -> export.Exported:
 
 
 def _items(of: Answering, num_items: Any) -> Any:
-    """What a program is told of V items, as `Answering.items`; without gates their vectors alone."""
+    """The argument of a program that describes V items, as `Answering.items`; without gates only their vectors."""
     each = {
         name: _argument((num_items, *rows.shape[1:]), rows.dtype) for name, rows in of.items.items()
     }

@@ -1,4 +1,4 @@
-"""Recommendations as a file: the best items of each user with original ids, and what they were made from beside them."""
+"""Recommendations as a file: the best items of each user with original ids, and a second file that says what they were made from."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ from grasp_jax.serving.writers import open_writer
 
 
 class Served(NamedTuple):
-    """How many users got a full list, how many a shorter one, and who none and why (id, reason)."""
+    """The number of users with a full list, the number with a shorter list, and the users without recommendations (id, reason)."""
 
     full: int
     short: int
@@ -35,19 +35,19 @@ def write_recommendations(
 ) -> Served:
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
 
-    A user with fewer than `top_n` items left gets so many rows. Beside the file `<stem>.about.json` says what it was made from, and
-    `<stem>.skipped.csv` who got nothing.
+    A user with fewer than `top_n` items left gets fewer rows. In the same folder, `<stem>.about.json` says what the file was made from, and
+    `<stem>.skipped.csv` lists the users without recommendations.
 
     Args:
       audience: all users.
-      users: rows of those who are served.
+      users: rows of the users to recommend to.
       wanted: which items, and how many.
-      path: its suffix says the format, `writers.SUFFIXES`.
-      made_from: fingerprints of data, model and what else decides the rows.
-      skipped: ids that are no users, with the reason.
+      path: the file; its suffix decides the format (`writers.SUFFIXES`).
+      made_from: fingerprints of data, model and everything else that the rows depend on.
+      skipped: ids that are not users of the data, with the reason.
 
     Raises:
-      UserError: there are fewer than `top_n` items at all, or none of the users has one left.
+      UserError: the catalogue has fewer than `top_n` items, or no user has an item left.
     """
     log, made_from = audience.log, made_from or {}
     numbers = (log.user_ids.dtype.kind == "i", log.item_ids.dtype.kind == "i")
@@ -92,9 +92,10 @@ def _columns(audience: Audience, users: np.ndarray, lists: Lists) -> list[np.nda
 
 
 def _write_beside(path: pathlib.Path, served: Served, made_from: Mapping[str, Any]) -> None:
-    """Who got nothing, and what the files were made from with their checksums."""
+    """Writes the list of users without recommendations, and what the files were made from, with their checksums."""
     written, left_out = [path], path.with_name(f"{path.stem}.skipped.csv")
-    if served.skipped or left_out.exists():  # an older call's must not speak for this one
+    # the file of an earlier call would describe the wrong recommendations
+    if served.skipped or left_out.exists():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("user", "reason"), *served.skipped])
         write_text(left_out, text.getvalue())

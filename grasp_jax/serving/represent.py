@@ -34,14 +34,14 @@ from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.new_items import trained_items
 
 MANIFEST, ITEMS, SHARDS, CHECKS = "representations.json", "items.parquet", "users", "checks"
-KEY = b"grasp_jax"  # of a Parquet file's key-value metadata: the model, as JSON
-USERS_OF_A_SHARD = 100_000  # of a new folder; bounds what is in memory at once
+KEY = b"grasp_jax"  # key of a Parquet file's metadata: the model, as JSON
+USERS_OF_A_SHARD = 100_000  # users of a shard in a new folder; bounds the memory
 MEND = "remove the folder, and everything is computed again"
 States = Callable[[np.ndarray], np.ndarray]
 
 
 class Represented(NamedTuple):
-    """How many users were computed, how many kept the vector that they had, and of how many nothing is known, who get no row."""
+    """The number of users whose vector was computed, whose vector was kept, and of whom the model knows no item; the last get no row."""
 
     computed: int
     kept: int
@@ -50,13 +50,13 @@ class Represented(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What representations are made of.
+    """The content of a folder of representations.
 
     Attributes:
       user_ids: [N] int64 or str.
-      interactions: [N] how many each user has.
+      interactions: [N] number of each user's interactions.
       histories: [N] uint64 `history_fingerprints`.
-      states: [n] rows of users -> [n, D] float32, NaN for those of whom the model knows nothing.
+      states: function from [n] rows of users to [n, D] float32; NaN for users of whom the model knows no item.
       item_ids: [V] int64 or str.
       item_counts: [V] training interactions.
       item_vectors: [V, D] float32.
@@ -80,21 +80,22 @@ def source_of(
     vectors: np.ndarray,
     texts_of_bank: bool = False,
 ) -> Source:
-    """The users of a log, by a model.
+    """The representations of a log's users and a model's items.
 
     Args:
       artifact: the model.
-      log: its users, whose items the model may know in part.
+      log: the interactions of the users; the model may know only some of the items.
       states: see `Source`.
       vectors: [V, D] float32 `serving.vectors.item_vectors`.
-      texts_of_bank: of a gated model, whether users' texts are those of the knowledge bank, and not written of the histories in the log.
+      texts_of_bank: for a gated model, whether users' texts come from the knowledge bank; otherwise they are written from the histories in
+        the log.
     """
     catalogue = artifact.catalogue
     known = _known_items(log, catalogue)
     longest = len(known.items) if artifact.gated else artifact.config.data.max_length
     read = whole_histories(
         known, longest
-    )  # gates read the text of a user, which tells of all items
+    )  # gates read the text of a user, which depends on all items of the history
     model = {"method": artifact.method, "backbone": artifact.backbone, **artifact.made_from}
     if artifact.gated:
         model["user_texts"] = "knowledge bank" if texts_of_bank else "histories"
@@ -113,7 +114,7 @@ def source_of(
 
 
 def _known_items(log: InteractionLog, catalogue: Catalogue) -> InteractionLog:
-    """The log without the interactions that the model passes over."""
+    """The log without the interactions whose items the model does not know."""
     kept = (row_of_items(catalogue, log) >= 0)[log.items]
     offsets = np.concatenate([[0], np.cumsum(kept)])[log.offsets]
     return dataclasses.replace(log, items=log.items[kept], offsets=offsets, timestamps=None)
@@ -128,11 +129,12 @@ def represent(
 
     Args:
       source: users, items and the model.
-      folder: new, empty, or of earlier representations.
-      write: brings all shards up to date and gives what `write_shard` gives, in any order; None: one after the other, here.
+      folder: a new or empty folder, or the folder of an earlier call.
+      write: function that updates all shards and returns the results of `write_shard`, in any order; None: update them here, one after the
+        other.
 
     Raises:
-      UserError: the folder holds something else, or a file that is not as it was written.
+      UserError: the folder contains something else, or a file has changed since it was written.
     """
     shards = shards_of(source, folder)
     totals = np.zeros(3, np.int64)
@@ -159,11 +161,11 @@ def represent(
 
 
 class Shards(NamedTuple):
-    """Which users a folder's files hold.
+    """Which users are in which file of a folder.
 
     Attributes:
       paths: of the files.
-      rows: of each file, rows of its users.
+      rows: for each file, the rows of its users.
     """
 
     paths: list[pathlib.Path]
@@ -190,10 +192,11 @@ def _one_by_one(source: Source, shards: Shards) -> Iterator[np.ndarray]:
 
 
 def _shards_of(folder: pathlib.Path, num_users: int) -> int:
-    """How many shards a folder has, or is to have."""
+    """The number of shards that a folder has or will have."""
     if (folder / MANIFEST).is_file():
         return int(read_sealed(folder / MANIFEST, MEND)["shards"])
-    left = sorted((folder / SHARDS).glob("shard-*-of-*.parquet"))  # of an interrupted first run
+    # left by an interrupted first run
+    left = sorted((folder / SHARDS).glob("shard-*-of-*.parquet"))
     if left:
         return int(left[0].stem.rpartition("-")[2])
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SHARDS).is_dir():
@@ -204,7 +207,7 @@ def _shards_of(folder: pathlib.Path, num_users: int) -> int:
 
 
 def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndarray:
-    """Brings one shard up to date, of the users `rows`; [3] how many were computed, kept and unknown."""
+    """Updates one shard, that of the users `rows`. Returns [3] numbers of users: computed, kept and unknown."""
     there, stored = _kept(path, source, rows)
     changed = np.flatnonzero(there < 0)
     states = np.full((len(rows), source.item_vectors.shape[1]), np.nan, np.float32)
@@ -230,7 +233,9 @@ def write_shard(source: Source, rows: np.ndarray, path: pathlib.Path) -> np.ndar
 def _kept(
     path: pathlib.Path, source: Source, rows: np.ndarray
 ) -> tuple[np.ndarray, pa.Table | None]:
-    """Where in the stored shard each user's vector stands, -1 for one that must be computed, and the stored table of the same model."""
+    """The row of each user's vector in the stored shard (-1 if the vector must be computed), and the stored table if it is of the same
+    model.
+    """
     nothing = np.full(len(rows), -1)
     if not path.is_file():
         return nothing, None
@@ -286,7 +291,9 @@ def hash_of_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def history_fingerprints(log: InteractionLog, histories: Histories) -> np.ndarray:
-    """[N] uint64, equal where a user's items and their order are; items count by id, so that rows may move from day to day."""
+    """[N] uint64, equal if a user's items and their order are equal. Items are identified by id, because their rows may change from day to
+    day.
+    """
     items = hash_of_ids(log.item_ids)[log.items]
     users = np.repeat(np.arange(log.num_users), log.lengths)
     place = np.arange(len(log.items))

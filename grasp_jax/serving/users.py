@@ -22,7 +22,7 @@ class Selection(NamedTuple):
     """Users to recommend to.
 
     Attributes:
-      rows: [n] of the known ones, each once, in the order of the file.
+      rows: [n] rows of the known users, each once, in the order of the file.
       skipped: id and reason of the others.
     """
 
@@ -31,10 +31,10 @@ class Selection(NamedTuple):
 
 
 def read_users(path: str | None, log: InteractionLog) -> Selection:
-    """Users listed in a file; all users for None. An id is a whole line, for ids may hold blanks.
+    """Users listed in a file; all users for None. Each line is one id, because ids may contain blanks.
 
     Raises:
-      UserError: the file is missing, not readable or empty, or names no user of the data.
+      UserError: the file is missing, cannot be read or is empty, or names no user of the data.
     """
     if path is None:
         return Selection(np.arange(log.num_users), [])
@@ -101,10 +101,10 @@ def _reason(name: str, row_of: dict[str, int], log: InteractionLog) -> str:
 def users_of_data(
     dataset: Dataset, users: Ids | None, unknown: Unknown
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The users of a list, each once, and the row of each in the data, -1 for one that the data do not have.
+    """The users of a list, each once, and the row of each in the data (-1 for a user who is not in the data).
 
     Raises:
-      UserError: no list of ids, or an unknown id that must be known.
+      UserError: the value is not a list of ids, or an id is not known and `unknown` is "error".
     """
     if users is None:
         return dataset.user_ids, np.arange(dataset.log.num_users)

@@ -17,8 +17,8 @@ COSINES = 1 << 26  # of queries with all items, at a time
 def item_vectors(artifact: Artifact, params: Any, features: jax.Array) -> np.ndarray:
     """[V, D] float32 vectors of all items.
 
-    Without gates a score is the product of a person's state and these vectors. With gates a vector depends on the person; given is that of
-    a person whom the gates neither draw to an item nor keep from it (pair logits of 0).
+    Without gates a score is the inner product of a person's state and an item's vector. With gates an item's vector depends on the person;
+    the result then has the vectors for neutral gates (pair logits of 0).
     """
     blocks = [features[begin : begin + BLOCK] for begin in range(0, len(features), BLOCK)]
     return np.concatenate(
@@ -32,7 +32,7 @@ def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool
         if not gated:
             return module.item_vectors(features)
         logits, alone = jnp.zeros((len(features), 2)), None
-        if module.encoder.normalises_gates:  # over a history of this item alone
+        if module.encoder.normalises_gates:  # normaliser of a history that has only this item
             alone = jnp.zeros((len(features), 3))
         return module.encoder(features, module.encoder.gates(logits, alone))
 
@@ -41,7 +41,7 @@ def _vectors(model: SequenceModel, params: Any, features: jax.Array, gated: bool
 
 
 def nearest_items(vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """[n, k] items with the largest cosine to each of the items `rows` [n], the item itself left out, and their cosines."""
+    """[n, k] items with the largest cosine to each of the items `rows` [n], without the item itself, and these cosines."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     items, cosines, size = [], [], max(1, min(BLOCK, COSINES // len(unit)))
     for begin in range(0, len(rows), size):

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 COLUMNS = ("user", "rank", "item", "score")
-KEY = b"grasp_jax"  # of a Parquet file's key-value metadata: what the recommendations were made from, as JSON
+# key of a Parquet file's metadata: what the recommendations were made from, as JSON
+KEY = b"grasp_jax"
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 
 Write = Callable[[list[np.ndarray]], None]  # columns of one block of rows
@@ -25,9 +26,9 @@ def open_writer(
     """Writes `COLUMNS` block by block.
 
     Args:
-      path: the new file, whatever it is called.
+      path: the new file, with any name.
       suffix: one of `SUFFIXES`.
-      numbers: whether users and items have numbers as ids.
+      numbers: whether the ids of users and of items are numbers.
       made_from: for the metadata of a Parquet file.
     """
     if suffix == ".parquet":

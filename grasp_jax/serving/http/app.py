@@ -28,7 +28,7 @@ from grasp_jax.serving.http.service import Service
 
 Asked = TypeVar("Asked", bound=Body)
 PAGE = pathlib.Path(__file__).with_name("page.html")
-OF_PAGE = {  # it loads nothing from elsewhere, and nobody else may frame it
+OF_PAGE = {  # the page loads nothing from other hosts, and other pages may not embed it in a frame
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-cache",
@@ -46,12 +46,12 @@ def create_app(
     stop: Callable[[], Awaitable[None]],
     second: Service | None = None,
 ) -> FastAPI:
-    """The routes.
+    """Makes the application with its routes.
 
     Args:
-      service: what answers.
-      start, stop: called when the server starts, before the first request, and when the last one was answered.
-      second: another model that the page shows beside the first; None: there is none.
+      service: the service that answers the requests.
+      start, stop: called when the server starts, before the first request, and after the last answer.
+      second: a second model that the page compares with the first; None: there is none.
     """
 
     @contextlib.asynccontextmanager
@@ -79,37 +79,37 @@ def create_app(
 
 
 def add_answers(app: FastAPI, service: Service) -> None:
-    """Routes that ask the model, and the page that asks them."""
+    """Adds the routes that use the model, and the page that calls them."""
 
     @app.post("/recommend", responses=RESPONSES, openapi_extra=_body_of(Recommend))
     async def recommend(request: Request) -> Response:
-        """The best items of each user, or of each person given by a history."""
+        """Recommends the best items for each user, or for each history."""
         return _json(await service.recommend(await _asked(Recommend, request, service)))
 
     @app.post("/similar", responses=RESPONSES, openapi_extra=_body_of(Similar))
     async def similar(request: Request) -> Response:
-        """The items nearest to each item, by the cosine of their vectors."""
+        """Finds the nearest items of each item, by the cosine of their vectors."""
         return _json(await service.similar(await _asked(Similar, request, service)))
 
     @app.get("/items", responses=RESPONSES)
     async def find_items(search: str = "", k: str = "10") -> Response:
-        """Items whose titles hold every word of the search, the most bought ones first."""
+        """Finds items whose titles contain every word of the search, the most bought items first."""
         if not (k.isascii() and k.isdigit() and len(k) < 10):
             raise Refused(422, f"k: {shown(k)}; expected a whole number")
         return _json(await service.find(search, int(k)))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        """A page to try the model with; it asks the other routes."""
+        """A page to try the model; it calls the other routes."""
         return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8", headers=OF_PAGE)
 
 
 def add_comparison(app: FastAPI, service: Service, second: Service | None) -> None:
-    """The route that asks the second model."""
+    """Adds the route that uses the second model."""
 
     @app.post("/compare", responses=RESPONSES, openapi_extra=_body_of(Recommend))
     async def compare(request: Request) -> Response:
-        """What the model of --compare recommends; requests and answers are those of /recommend."""
+        """Recommends items with the model of --compare; requests and answers are those of /recommend."""
         if second is None:
             raise Refused(
                 404, "compare: there is no second model; start the service with --compare=FOLDER"
@@ -118,36 +118,36 @@ def add_comparison(app: FastAPI, service: Service, second: Service | None) -> No
 
 
 def add_changes(app: FastAPI, service: Service) -> None:
-    """Routes that change what is recommended."""
+    """Adds the routes that change which items are recommended."""
 
     @app.put("/items", responses=RESPONSES, openapi_extra=_body_of(NewItems))
     async def put_items(request: Request) -> Response:
-        """Adds items by their texts; they are recommended from now on. Removed items come back as they were."""
+        """Adds items by their texts; from now on they can be recommended. Items that were removed come back with their old texts."""
         return _json(await service.add(await _asked(NewItems, request, service)))
 
     @app.delete("/items/{name:path}", responses=RESPONSES)
     async def delete_item(name: str) -> Response:
-        """Recommends an item no more."""
+        """Removes an item from all recommendations."""
         return _json(await service.remove(name))
 
     @app.post("/reload", responses=RESPONSES, openapi_extra=_body_of(Reload))
     async def reload(request: Request) -> Response:
-        """Loads the model of the same path again, or of another one; the old one answers until then."""
+        """Loads the model of the same path again, or of another path. The old model answers until the new one is ready."""
         body = await request.body()
         return _json(await service.reload(read(Reload, body or b"{}", service.settings.limits)))
 
 
 def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
-    """Routes that say how the service is."""
+    """Adds the routes that report the state of the service."""
 
     @app.get("/health")
     async def health() -> Response:
-        """Whether the process answers."""
+        """Says that the process answers."""
         return _json({"status": "ok"})
 
     @app.get("/ready")
     async def ready() -> Response:
-        """Whether the model answers: 200, or 503 while it is loaded and when the service stops."""
+        """Whether the model answers: 200, or 503 while the model is loading or the service is stopping."""
         loading = [own.state for own in (service, second) if own and own.state != "ready"]
         if loading:
             return _json({"status": loading[0]}, 503)
@@ -161,7 +161,7 @@ def add_probes(app: FastAPI, service: Service, second: Service | None) -> None:
 
 
 def _about(service: Service) -> dict[str, Any]:
-    """The model that a service has."""
+    """Describes the model of a service."""
     snapshot, users = service.served
     return {
         "model": snapshot.number,
@@ -190,7 +190,7 @@ async def _as_line(request: Request, error: Exception) -> Response:
 
 
 def _of_http(error: HTTPException, request: Request) -> tuple[Refused, dict[str, str]]:
-    """What a path or a method is refused with that no route has, and further headers."""
+    """The message and the headers for a path or an HTTP method that no route has."""
     path = request.url.path[:60]
     if error.status_code == 404:
         return Refused(404, f"{path!r}: no such path; /docs lists all"), {}
@@ -202,7 +202,7 @@ def _of_http(error: HTTPException, request: Request) -> tuple[Refused, dict[str,
 
 
 def _methods(request: Request) -> str:
-    """What a path may be asked with, over all routes that have it."""
+    """The HTTP methods that a path allows, over all its routes."""
     routes: list[Any] = [
         route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL
     ]
@@ -215,6 +215,6 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 
 
 def _body_of(kind: type[Body]) -> dict[str, Any]:
-    """The body of a route for the OpenAPI page; it is read by `requests.read`, which knows the limits."""
+    """The body of a route for the OpenAPI page. `requests.read` parses it, because it knows the limits."""
     schema = kind.model_json_schema()
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -9,9 +9,9 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import build, import_scann, leaves_of
 from grasp_jax.serving.answers import Answer
 
-FOUND = 10  # items that are compared with a vector for each item of an answer
-ALONE = 4  # people up to whom one core searches; more are shared out
-SPARE = 32  # items asked for beyond those of an answer, for some may be removed meanwhile
+FOUND = 10  # items whose exact scores are computed, for each item of an answer
+ALONE = 4  # up to so many people are searched on one core; more are distributed over all cores
+SPARE = 32  # additional items of a search, because some may be removed meanwhile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class Index:
 
     Attributes:
       searcher: of ScaNN.
-      rows: how many rows it holds; later ones are compared one by one.
-      leaves: parts of the catalogue that a search looks into.
-      recall: share of the best items that it was measured to find; nan before.
+      rows: the number of rows in the index; later rows are scored one by one.
+      leaves: number of parts of the catalogue that a search reads.
+      recall: measured share of the best items that a search finds; nan before the measurement.
     """
 
     searcher: Any
@@ -48,13 +48,13 @@ class Index:
 
         Args:
           states: [n, D] float32.
-          vectors: [C, D] float32 of all rows, of which those up to `len(served)` are read.
-          served: [V] bool rows that may be recommended, the new ones behind those of the index.
-          left_out: item rows that each person does not want.
+          vectors: [C, D] float32 of all rows; only the first `len(served)` are read.
+          served: [V] bool rows that may be recommended; new rows follow those of the index.
+          left_out: item rows that are excluded for each person.
           pool: items for each person.
 
         Returns:
-          Answers of `pool` items; None where somebody would get fewer, for the exact search may find more.
+          Answers of `pool` items; None if a person would get fewer, because the exact search may find more.
         """
         wanted = min(pool + max(map(len, left_out)) + SPARE, self.rows)
         search = self.searcher.search_batched
@@ -71,7 +71,8 @@ class Index:
             new = np.arange(self.rows, len(served))
             rows = np.concatenate([rows, np.broadcast_to(new, (len(states), len(new)))], axis=1)
             scores = np.concatenate([scores, states @ vectors[new].T], axis=1)
-        scores[np.isnan(scores) | ~served[rows]] = -np.inf  # ScaNN fills up with nan and row 0
+        # ScaNN pads its results with nan and row 0
+        scores[np.isnan(scores) | ~served[rows]] = -np.inf
         for line, own, unwanted in zip(scores, rows, left_out, strict=True):
             line[np.isin(own, unwanted)] = -np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, :pool]
@@ -82,7 +83,7 @@ class Index:
 
 
 def check_approximate() -> None:
-    """Raises UserError where ScaNN is not installed."""
+    """Raises UserError if ScaNN is not installed."""
     try:
         import_scann()
     except UserError as error:

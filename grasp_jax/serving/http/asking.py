@@ -15,8 +15,8 @@ class Whose(NamedTuple):
     """A person of a request.
 
     Attributes:
-      name: as given, or the place in the list of histories.
-      person: item rows; without history where nothing is known.
+      name: the id from the request, or the position in the list of histories.
+      person: item rows; with an empty history if the model knows none of the items.
       passed_over: items of a given history that the model does not know.
     """
 
@@ -26,10 +26,10 @@ class Whose(NamedTuple):
 
 
 def people_of(asked: Recommend, snapshot: Snapshot, users: UsersOfData | None) -> list[Whose]:
-    """Everybody whom a request asks for.
+    """All people of a request.
 
     Raises:
-      UserError: an id is not known and must be, or the model knows no users.
+      UserError: an id is not known and `unknown` is "error", or the model knows no users.
     """
     count = len(asked.histories if asked.histories is not None else asked.users or [])
     allowed = _rows_for_each(asked, "candidates", count, snapshot)
@@ -74,7 +74,7 @@ def _of_user(name: Any, users: UsersOfData | None, must_be_known: bool) -> tuple
 
 
 def _rows_for_each(asked: Recommend, what: str, count: int, snapshot: Snapshot) -> list[Any]:
-    """Item rows of `candidates` or `exclude` for each person; None where nothing was given."""
+    """Item rows of `candidates` or `exclude` for each person; None if the request has none."""
     given = getattr(asked, what)
     if given is None:
         return [None] * count
@@ -107,7 +107,7 @@ def rows_of_similar(asked: Similar, snapshot: Snapshot) -> list[int]:
 
 
 def listed(answer: Answer, snapshot: Snapshot, score: str = "score") -> list[dict[str, Any]]:
-    """An answer as JSON has it; a score that is none is null."""
+    """An answer for JSON; a missing score becomes null."""
     ids = snapshot.catalogue.ids[answer.items].tolist()
     titles = snapshot.catalogue.titles[answer.items].tolist()
     scores: Sequence[float] = answer.scores.tolist()

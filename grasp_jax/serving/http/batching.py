@@ -20,10 +20,10 @@ class _Ticket(Generic[Found]):
     """The questions of one request.
 
     Attributes:
-      future: gets all answers together.
-      answers: so far.
-      missing: how many are still to come.
-      deadline: `time.monotonic` after which nobody waits any more.
+      future: receives all answers together.
+      answers: the answers so far.
+      missing: the number of answers that are still missing.
+      deadline: `time.monotonic` after which the request has given up.
     """
 
     future: "Future[list[Found]]"
@@ -34,7 +34,7 @@ class _Ticket(Generic[Found]):
 
 @dataclasses.dataclass(eq=False)
 class _Entry(Generic[Question, Found]):
-    """A question, its place in its request, and its group."""
+    """A question, its position in its request, and its group."""
 
     ticket: _Ticket[Found]
     place: int
@@ -45,15 +45,16 @@ class _Entry(Generic[Question, Found]):
 class Batcher(Generic[Question, Found]):
     """Answers questions in batches.
 
-    While one batch is answered others gather, so that under load batches are large and without load nobody waits for company. A batch is
-    the oldest question and the next ones of its group; the others wait for a batch of their own, which later questions may join.
+    While one batch is computed, new questions gather in the queue. So batches are large under load, and without load no question waits for
+    others. A batch is the oldest question and the next ones of its group; the others wait for a batch of their own, which later questions
+    may join.
 
     Args:
-      group: of a question; those of equal groups are answered together.
-      answer: answers questions of one group, as many as `together` said.
-      together: how many questions the next batch has, from its oldest question and the number of those of its group that wait.
-      room: questions that may wait.
-      seen: told the size of each batch, for metrics.
+      group: function of a question; questions with equal groups are answered together.
+      answer: function that answers questions of one group, as many as `together` returned.
+      together: function of the oldest question and the number of waiting questions of its group that returns the size of the next batch.
+      room: number of questions that may wait.
+      seen: called with the size of each batch, for metrics.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Batcher(Generic[Question, Found]):
         return len(self._queue)
 
     def submit(self, questions: Sequence[Question], seconds: float) -> "Future[list[Found]]":
-        """All answers of a request, in the order of its questions; after so many seconds they are dropped.
+        """Returns a future of all answers, in the order of the questions. Questions that are not answered within `seconds` are dropped.
 
         Raises:
           Overloaded: there is no room for all of them, or the batcher was stopped.
@@ -101,7 +102,7 @@ class Batcher(Generic[Question, Found]):
         return ticket.future
 
     def stop(self) -> None:
-        """Answers what waits, takes nothing new, and ends the thread."""
+        """Answers the waiting questions, accepts no new ones, and ends the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -132,7 +133,8 @@ class Batcher(Generic[Question, Found]):
         self._seen(len(entries))
         try:
             answers = self._answer([entry.question for entry in entries])
-        except BaseException as error:  # whatever it is, others must still be answered
+        # whatever the error is, other requests must still be answered
+        except BaseException as error:
             for entry in entries:
                 _settle(entry.ticket, error)
             return
@@ -152,7 +154,7 @@ def _is_wanted(entry: _Entry[Any, Any]) -> bool:
 
 
 def _settle(ticket: _Ticket[Found], error: BaseException | None) -> None:
-    """Sets the result of a future that nobody has given up."""
+    """Sets the result of a future, unless it was cancelled."""
     if ticket.future.done() or not ticket.future.set_running_or_notify_cancel():
         return
     if error is None:

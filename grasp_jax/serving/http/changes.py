@@ -16,10 +16,10 @@ Item = dict[str, Any]
 
 
 def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], list[int]]:
-    """Items that are new, and rows of those that were removed and come back as they were.
+    """The items that are new, and the rows of those that were removed before and come back with their old texts.
 
     Raises:
-      Refused: an id is given twice, is recommended already, or is of another kind than the ids of the catalogue.
+      Refused: an id is given twice, is recommended already, or has another type than the ids of the catalogue.
     """
     catalogue, numbers = snapshot.catalogue, snapshot.catalogue.ids.dtype.kind in "iu"
     seen: set[str] = set()
@@ -48,7 +48,7 @@ def check_new(items: Sequence[Item], snapshot: Snapshot) -> tuple[list[Item], li
 
 
 def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
-    """The same with new items; encodes their texts.
+    """The same model with new items; encodes their texts.
 
     Raises:
       UserError: the method of the model reads no text, or the texts cannot be encoded.
@@ -64,7 +64,7 @@ def with_new_items(snapshot: Snapshot, items: Sequence[Item]) -> Snapshot:
 
 
 def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarray]:
-    """Columns of a table of items, of dtype object, None where a value is missing; ids as the catalogue has them."""
+    """Columns of a table of items, of dtype object, None for a missing value; ids in the type of the catalogue."""
     names = dict.fromkeys(name for item in items for name in item)
     columns = {name: _column([item.get(name) for item in items]) for name in names}
     kind: type = int if snapshot.catalogue.ids.dtype.kind in "iu" else str
@@ -73,7 +73,7 @@ def columns_of(items: Sequence[Item], snapshot: Snapshot) -> dict[str, np.ndarra
 
 
 def with_removed(snapshot: Snapshot, names: Collection[str]) -> Snapshot:
-    """The same without the items of these ids; an id that it does not know is passed over."""
+    """The same model without the items of these ids; unknown ids are ignored."""
     rows = {snapshot.catalogue.rows[name] for name in names if name in snapshot.catalogue.rows}
     return dataclasses.replace(snapshot, removed=snapshot.removed | rows) if rows else snapshot
 

@@ -43,7 +43,7 @@ OF_LIMITS = {  # flags, in the order of --help
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Raises UserError in place of leaving."""
+        """Raises UserError instead of ending the process."""
         raise UserError(f"{message}; grasp-serve --help lists the flags")
 
 
@@ -108,10 +108,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
-    """What the flags and the environment say.
+    """The settings from the flags and the environment.
 
     Raises:
-      UserError: a flag cannot be meant.
+      UserError: the value of a flag is not allowed.
     """
     token = read_token()
     check_reach(given.host, token, given.insecure)
@@ -154,7 +154,7 @@ def _numbers(text: str, flag: str) -> tuple[int, ...]:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: 0 when it was told to stop, 2 for bad input, 70 for a fault of ours."""
+    """Entry point. Exit status: 0 after SIGTERM or Ctrl-C, 2 for bad input, 70 for an error in this package."""
     open_outlets()
     sys.exit(_status(sys.argv[1:] if arguments is None else arguments))
 

@@ -10,19 +10,19 @@ from grasp_jax.serving.answers import Answer
 def diversified(
     answer: Answer, unit: Callable[[np.ndarray], np.ndarray], k: int, diversity: float
 ) -> Answer:
-    """Picks k items one after the other, each with the largest (1 - d) * relevance - d * likeness.
+    """Chooses k items one after the other, each with the largest (1 - d) * relevance - d * similarity.
 
-    Relevance is the score, from 0 of the last item of the pool to 1 of the first; likeness is the largest cosine with an item that was
-    picked before (Carbonell and Goldstein, 1998).
+    Relevance is the score, scaled from 0 for the last item of the pool to 1 for the first. Similarity is the largest cosine with an item
+    that was chosen before (Carbonell and Goldstein, 1998).
 
     Args:
-      answer: the pool, best first, more than k items if there are.
+      answer: the pool, best first; more than k items if the catalogue has them.
       unit: item rows [n] -> their vectors of length one [n, D].
-      k: items to pick, at most.
+      k: largest number of items to choose.
       diversity: d, from 0 (the first k) to 1.
 
     Returns:
-      The items in the order in which they were picked, with their own scores.
+      The items in the order in which they were chosen, with their scores.
     """
     if diversity == 0 or len(answer.items) < 2 or not np.isfinite(answer.scores).all():
         return Answer(answer.items[:k], answer.scores[:k])

@@ -11,7 +11,7 @@ LONGEST_SEARCH = 200  # characters
 
 
 def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Items whose title holds every word, or whose id is the text; at most k, the most bought ones first.
+    """Items whose title contains every word, or whose id is the text; at most k, the most bought items first.
 
     Raises:
       Refused: there are no words, or too many.
@@ -42,7 +42,7 @@ def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
 def most_alike(
     item: int, history: np.ndarray, count: int, snapshot: Snapshot
 ) -> list[dict[str, Any]]:
-    """The items of a history whose vectors have the largest cosine with that of an item, at most `count`, each once."""
+    """The items of a history, at most `count` and each once, whose vectors have the largest cosine with the vector of an item."""
     own = np.unique(history[history != item])
     cosines = snapshot.unit(own) @ snapshot.unit(np.array([item]))[0]
     best = np.argsort(-cosines, kind="stable")[:count]

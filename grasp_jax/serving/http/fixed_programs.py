@@ -11,29 +11,30 @@ import numpy as np
 from grasp_jax.evaluation.top_k import BLOCK, Best, top_k, top_k_in_blocks, top_products
 from grasp_jax.serving.programs import PRECISION, VECTORS, Answering, scores_of, states_of
 
-LEFT_OUT = 256  # items to leave out of a person's list that are named one by one; more are given as a mask of the catalogue
-WRITTEN = 256  # rows of new items that are written at once
+# largest number of excluded items that are passed as a list; more are passed as a mask of the catalogue
+LEFT_OUT = 256
+WRITTEN = 256  # rows of new items that one call writes
 WHOLE = (
     2 * BLOCK
-)  # rows of a catalogue whose scores are kept all at once; those of a larger one are scored in blocks
+)  # up to so many rows all scores are kept in memory; a larger catalogue is scored in blocks
 SMALL_SIZES = (1, 8, 64)  # people at once, of a catalogue of up to `WHOLE` rows
 LARGE_SIZES = (1, 8, 16, 32, 64)  # of a larger one, where people who only fill up take long
-GATED_BLOCK = 8192  # rows of a block where gates make more than a score of each row
+GATED_BLOCK = 8192  # rows of a block for gated models, which compute more than a score for each row
 ROUND, ROOM = (
     1024,
     512,
-)  # a catalogue is filled up to a multiple of `ROUND`, with `ROOM` for new items at least
+)  # a catalogue is padded to a multiple of `ROUND`, with room for at least `ROOM` new items
 
 
 class Shapes(NamedTuple):
-    """Which shapes are compiled.
+    """The shapes for which programs are compiled.
 
     Attributes:
-      batch_sizes: people at once, ascending.
-      lengths: items of a history, ascending, the longest that the model reads the last one.
-      capacity: C, rows of the catalogue with those that are still empty.
-      pool: items that a program gives for each person, best first.
-      width: D of the vectors that similar items are found by.
+      batch_sizes: numbers of people in a batch, ascending.
+      lengths: numbers of items in a history, ascending; the last is the longest history that the model reads.
+      capacity: C, rows of the catalogue, including empty rows for new items.
+      pool: number of items that a program returns for each person, best first.
+      width: D of the vectors with which similar items are found.
     """
 
     batch_sizes: tuple[int, ...]
@@ -69,11 +70,11 @@ class Shapes(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A catalogue on the device, filled up to C rows; or the shapes of one, or rows that are to be written into one.
+    """A catalogue on the device, padded to C rows; or the shapes of one; or rows to be written into one.
 
     Attributes:
-      items: what programs read of items, as `programs.scores_of` takes it; without gates their vectors.
-      alone: [C, D] float32 vectors of a gated model, by which items are compared with each other; None: `items` are those.
+      items: the arrays of items that programs read, as `programs.scores_of` takes them; without gates the item vectors.
+      alone: [C, D] float32 vectors with which a gated model compares items with each other; None: `items` has these vectors.
       inverse: [C] float32 one over the length of each vector.
     """
 
@@ -83,7 +84,7 @@ class Placed(NamedTuple):
 
     @property
     def vectors(self) -> jax.Array:
-        """[C, D] float32 by which items are compared with each other."""
+        """[C, D] float32 vectors with which items are compared with each other."""
         found: jax.Array = self.items if self.alone is None else self.alone
         return found
 
@@ -93,9 +94,9 @@ class FixedPrograms:
     """Compiled programs.
 
     Attributes:
-      key: equal for two models that the same programs serve.
-      shapes: theirs.
-      states: by (batch, length): parameters, items, histories, lengths and, with gates, two text vectors -> what is known of people.
+      key: equal for two models that can use the same programs.
+      shapes: the shapes of the programs.
+      states: by (batch, length): parameters, items, histories, lengths and, with gates, two text vectors -> states of people.
       best: by (batch, whether a mask is given): parameters, people, items, open [C], items to leave out -> scores and rows [b, pool].
       similar: by batch: vectors [C, D], their inverse lengths [C], rows [b], open [C] -> cosines and rows [b, pool].
       write: a tree of [C, ...] arrays, `WRITTEN` rows of each and their places -> the tree with these rows.
@@ -110,7 +111,7 @@ class FixedPrograms:
 
 
 def capacity_for(num_items: int) -> int:
-    """Rows for so many items and some more."""
+    """Number of rows for so many items and some new ones."""
     return -(-(num_items + ROOM) // ROUND) * ROUND
 
 
@@ -120,7 +121,7 @@ def batch_sizes_for(capacity: int) -> tuple[int, ...]:
 
 
 def key_of(of: Answering, shapes: Shapes) -> Hashable:
-    """What decides the programs."""
+    """Everything that the programs depend on."""
     arrays = (("parameters", of.parameters), ("items", of.items))
     about = tuple(
         (kind, name, array.shape[kind == "items" :], str(array.dtype))
@@ -133,15 +134,15 @@ def key_of(of: Answering, shapes: Shapes) -> Hashable:
 def compile_programs(
     of: Answering, shapes: Shapes, goes_on: Callable[[], bool] = lambda: True
 ) -> FixedPrograms | None:
-    """Compiles everything that requests will need.
+    """Compiles all programs that requests will need.
 
     Args:
-      of: the model; of its items only the shapes of a row are read.
+      of: the model; of its items only the shape of a row is used.
       shapes: which shapes.
-      goes_on: asked before each program; False gives up.
+      goes_on: called before each compilation; if it returns False, the compilation is abandoned.
 
     Returns:
-      The programs, or None where `goes_on` said so.
+      The programs, or None if `goes_on` returned False.
     """
     parameters = {
         name: _argument(array.shape, array.dtype) for name, array in of.parameters.items()
@@ -184,7 +185,7 @@ def compile_programs(
 
 
 def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """[n, ...] rows in blocks of `WRITTEN`, the last one filled up with zeros."""
+    """[n, ...] rows in blocks of `WRITTEN`; the last block is padded with zeros."""
     for begin in range(0, len(rows), WRITTEN):
         block = rows[begin : begin + WRITTEN]
         yield np.pad(block, [(0, WRITTEN - len(block)), *[(0, 0)] * (rows.ndim - 1)])
@@ -236,7 +237,7 @@ def _similar_of(shapes: Shapes) -> Callable[..., Any]:
 
 
 def _write(whole: Any, rows: Any, places: jax.Array) -> Any:
-    """Trees of [C, ...] with rows [n, ...] of others at places [n]; a place past the end is dropped."""
+    """Writes rows [n, ...] at the positions [n] into trees of [C, ...] arrays; a position past the end is dropped."""
     return jax.tree.map(lambda old, new: old.at[places].set(new, mode="drop"), whole, rows)
 
 

@@ -18,8 +18,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PROBES = ("/health", "/ready")
-OPEN = (*PROBES, "/")  # paths that need no token; the page holds nothing of the model
-ALWAYS = (*PROBES, "/metrics")  # and those that are answered however many others wait
+OPEN = (*PROBES, "/")  # paths that need no token; the page has no data of the model
+ALWAYS = (*PROBES, "/metrics")  # paths that are answered however many requests are in progress
 ROUTES = (
     *OPEN,
     "/recommend",
@@ -35,7 +35,7 @@ WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class Gone(Exception):
-    """The caller hung up before the body was whole."""
+    """The caller closed the connection before the body was complete."""
 
 
 class Guard:
@@ -73,7 +73,8 @@ class Guard:
             body = await self._body(scope, receive)
             await self.app(scope, _replayed(body, receive), noting)
         except Gone:
-            status = 499  # nobody reads an answer; a status that others use for this too
+            # nobody reads this answer; other servers use the same status for this case
+            status = 499
         except Exception as error:
             if not isinstance(error, UserError):
                 self.service.log.fault(error, request=request)
@@ -94,7 +95,7 @@ class Guard:
             self.service.log.event("request", milliseconds=round(1000 * seconds, 2), **facts)
 
     def _check(self, scope: Message) -> None:
-        """Raises Refused for a request without the token, one too many, or one with a body that is not JSON."""
+        """Raises Refused if a request has no valid token, if too many requests are in progress, or if its body is not JSON."""
         headers = dict(scope["headers"])
         if self._token is not None and scope["path"] not in OPEN:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -126,11 +127,11 @@ class Guard:
             raise Refused(413, f"the body: more than {limit:,} bytes; send several requests")
 
     async def _body(self, scope: Message, receive: Receive) -> bytes:
-        """The whole body of a request that has one.
+        """The complete body of a request that has one.
 
         Raises:
-          Refused: it is too large, or comes too slowly.
-          Gone: the caller hung up.
+          Refused: the body is too large or arrives too slowly.
+          Gone: the caller closed the connection.
         """
         if scope["method"] not in WITH_BODY:
             return b""
@@ -153,7 +154,7 @@ class Guard:
 
 
 async def refuse(error: Exception, send: Send) -> None:
-    """Answers with one line; of a fault of ours nothing but that it is one."""
+    """Answers with one line. For an internal error the line says only that there was one."""
     refused = as_refused(error)
     status, said = refused.status, str(refused)
     body = json.dumps({"error": said}).encode()
@@ -161,7 +162,8 @@ async def refuse(error: Exception, send: Send) -> None:
     headers += {
         401: [(b"www-authenticate", b"Bearer")],
         503: [(b"retry-after", b"1")],
-        408: [(b"connection", b"close")],  # what comes later of the body is not the next request
+        # the rest of the body must not be read as the next request
+        408: [(b"connection", b"close")],
         413: [(b"connection", b"close")],
     }.get(status, [])
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -169,7 +171,7 @@ async def refuse(error: Exception, send: Send) -> None:
 
 
 def as_refused(error: Exception) -> Refused:
-    """What the caller is told of an error."""
+    """The answer that the caller gets for an error."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, UserError):
@@ -181,7 +183,7 @@ def as_refused(error: Exception) -> Refused:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives the body, and then what really comes."""
+    """Returns first the body that was read already, then the messages of the connection."""
     given = False
 
     async def again() -> Message:
@@ -195,7 +197,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _route(scope: Message) -> str:
-    """The path without ids, as metrics and log name it."""
+    """The path without ids, for metrics and the log."""
     path: str = scope["path"]
     if path.startswith("/items/"):
         return "/items/{id}"

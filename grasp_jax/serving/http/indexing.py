@@ -10,20 +10,20 @@ from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 from grasp_jax.serving.http.approximate import Index
 from grasp_jax.serving.http.snapshot import Person, Snapshot
 
-BEST = 10  # items of each person that recall is measured on
-PEOPLE = 128  # of whom it is measured
+BEST = 10  # number of best items for each person in the measurement of recall
+PEOPLE = 128  # number of people in this measurement
 
 
 def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]) -> Snapshot:
-    """The same model, answered approximately; looks into more of the catalogue until the recall is high enough.
+    """The same model with approximate search. A search reads more and more of the catalogue until the recall is high enough.
 
     Args:
-      snapshot: without an index.
-      floor: share of the best `BEST` items that must be found, as an average over people.
-      histories: item rows of people whose answers are compared; none: people are made up.
+      snapshot: a model without an index.
+      floor: share of the `BEST` best items that must be found, averaged over people.
+      histories: item rows of the people whose answers are compared; if empty, synthetic histories are used.
 
     Raises:
-      UserError: the model has gates, or no search through the index finds as much.
+      UserError: the model has gates, or no search through the index reaches this recall.
     """
     artifact = snapshot.artifact
     if artifact.gated:
@@ -54,7 +54,7 @@ def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]
 
 
 def made_up(snapshot: Snapshot) -> list[np.ndarray]:
-    """Histories of items that are drawn as often as they were bought, the same at every start."""
+    """Synthetic histories, the same at every start. Items are drawn with the frequency with which they were bought."""
     rng, counts = np.random.default_rng(0), snapshot.catalogue.counts.astype(np.float64)
     share = np.cumsum(counts + 1.0)
     lengths = rng.integers(1, snapshot.programs.shapes.lengths[-1] + 1, PEOPLE)

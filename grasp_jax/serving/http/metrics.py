@@ -25,7 +25,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """What `GET /metrics` shows, in a registry of its own."""
+    """The metrics of `GET /metrics`, in a separate registry."""
 
     def __init__(self) -> None:
         own = self.registry = CollectorRegistry()
@@ -61,15 +61,15 @@ class Metrics:
         )
 
     def page(self) -> bytes:
-        """In the text format of Prometheus."""
+        """The metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 class JsonLines(logging.Handler):
-    """Writes events and the messages of loggers as JSON, one a line.
+    """Writes events and log messages as JSON, one on each line.
 
     Args:
-      stream: where to; None: what `sys.stdout` is at that moment.
+      stream: the output; None: `sys.stdout` at the time of writing.
       clock: seconds since 1970.
     """
 
@@ -80,14 +80,14 @@ class JsonLines(logging.Handler):
         self._stream, self._clock, self._lock = stream, clock, threading.Lock()
 
     def event(self, name: str, level: str = "info", **facts: object) -> None:
-        """Writes one line; a stream that nobody reads any more ends nothing."""
+        """Writes one line. If the stream is closed, the line is dropped and the service continues."""
         line = {"time": round(self._clock(), 3), "level": level, "event": name, **facts}
         text = json.dumps(line, ensure_ascii=True, default=str)
         with self._lock, contextlib.suppress(OSError, ValueError):
             print(text, file=self._stream or sys.stdout, flush=True)
 
     def fault(self, error: BaseException, **facts: object) -> None:
-        """An error of ours: its kind and the lines of code it came through; its text may hold a user's data and is left out."""
+        """Logs an internal error: its type and the lines of code. Its text may contain a user's data and is left out."""
         frames = traceback.extract_tb(error.__traceback__)
         where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
         self.event("fault", "error", kind=type(error).__name__, where=where, **facts)

@@ -35,13 +35,13 @@ def shapes_of(
     lengths: tuple[int, ...],
     most_items: int,
 ) -> Shapes:
-    """Which shapes a model is compiled for.
+    """The shapes for which a model is compiled.
 
     Args:
       artifact: the model.
       batch_sizes: people at once, ascending; None: those that suit the size of the catalogue.
-      lengths: of histories, besides the longest that the model reads.
-      most_items: of an answer.
+      lengths: lengths of histories, in addition to the longest that the model reads.
+      most_items: largest number of items in an answer.
     """
     longest, num_items = artifact.config.data.max_length, len(artifact.catalogue.ids)
     shorter = tuple(sorted({length for length in lengths if length < longest}))
@@ -60,21 +60,21 @@ def take_snapshot(
 
     Args:
       artifact: the model.
-      shapes: of `shapes_of`; the width is found here.
-      earlier: what was served before.
-      goes_on: as of `compile_programs`.
+      shapes: from `shapes_of`; this function sets the width.
+      earlier: the model that was served before.
+      goes_on: as in `compile_programs`.
 
     Returns:
-      The snapshot with every program run once, or None where `goes_on` said so.
+      The snapshot, after one call of every program; None if `goes_on` returned False.
 
     Raises:
-      UserError: gates ask with other vectors at each place of a history.
+      UserError: the gates read a different text vector at each position of a history.
     """
     artifact = without_kernels(artifact)
     placed = place(artifact)
     params, of = placed.params, answering(artifact, placed)
     alone = item_vectors(artifact, params, placed.features) if artifact.gated else None
-    del placed  # features are as large as the vectors that were made of them
+    del placed  # the features are as large as the vectors that are computed from them
     vectors = of.items[VECTORS] if alone is None else alone
     shapes = shapes._replace(width=vectors.shape[1])
     programs: FixedPrograms | None
@@ -104,16 +104,17 @@ def take_snapshot(
         removed=frozenset(),
         number=1 if earlier is None else earlier.number + 1,
     )
-    _vectors_of_new(made, artifact.features[:1])  # compiled now, and not at the first new item
+    # compile now, so that the first new item need not wait
+    _vectors_of_new(made, artifact.features[:1])
     return _warm(made)
 
 
 def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
-    """The same model with more items; compiles only where the catalogue has no room for them.
+    """The same model with more items; compiles only if the catalogue has no room for them.
 
     Args:
-      snapshot: what is served.
-      artifact: its artifact with rows after the last one.
+      snapshot: the model that is served.
+      artifact: its artifact with the new items as its last rows.
     """
     first, last = len(snapshot.catalogue.ids), len(artifact.catalogue.ids)
     if last > snapshot.programs.shapes.capacity:
@@ -145,7 +146,7 @@ def with_items(snapshot: Snapshot, artifact: Artifact) -> Snapshot:
 
 
 def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
-    """[n, D] vectors of items that have come later, always made of as many rows at once."""
+    """[n, D] vectors of the items that were added later, always computed in blocks of the same size."""
     base = snapshot.base
     made = [
         item_vectors(base, snapshot.params, jnp.asarray(block))
@@ -155,7 +156,7 @@ def _vectors_of_new(snapshot: Snapshot, features: np.ndarray) -> np.ndarray:
 
 
 def _warm(snapshot: Snapshot) -> Snapshot:
-    """Runs every program once, for the first call of each takes longer."""
+    """Calls every program once, because the first call of each takes longer."""
     shapes, programs = snapshot.programs.shapes, snapshot.programs
     for (b, length), states in programs.states.items():
         asked: list[np.ndarray] = [np.zeros((b, length), np.int32), np.ones(b, np.int32)]
@@ -177,13 +178,13 @@ def _warm(snapshot: Snapshot) -> Snapshot:
 
 
 def _inverse(vectors: np.ndarray) -> np.ndarray:
-    """[n] float32 one over the length of each row, as `vectors.nearest_items` has it."""
+    """[n] float32 one over the length of each row, computed as in `vectors.nearest_items`."""
     lengths = np.linalg.norm(vectors, axis=1)
     return np.asarray(1.0 / np.maximum(lengths, 1e-12), np.float32)
 
 
 def _filled(rows: np.ndarray, capacity: int) -> jax.Array:
-    """[V, ...] rows filled up with zeros, on the device; on a CPU in memory that is not copied, for it begins where XLA wants it."""
+    """[V, ...] rows padded with zeros, on the device. On a CPU the memory is aligned as XLA needs it, so it is not copied."""
     shape = (capacity, *rows.shape[1:])
     size = rows.dtype.itemsize * int(np.prod(shape))
     room = np.empty(size + ALIGNED, np.uint8)

@@ -5,22 +5,23 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-LONGEST_HEAD = 512 * 1024  # bytes until a head is whole; what is read at once may hold a body too
+# largest number of bytes before the head is complete; one read may also contain a body
+LONGEST_HEAD = 512 * 1024
 
 
 class BoundedHead(HttpToolsProtocol):
-    """A connection."""
+    """A connection on which the head of each request must arrive within a time limit."""
 
     head_seconds = 5.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first head must come now."""
+        """Starts the time limit for the first head."""
         super().connection_made(transport)
         self._in_head, self._head_bytes = True, 0
         self._head_timer: asyncio.TimerHandle | None = self._started()
 
     def data_received(self, data: bytes) -> None:
-        """Takes what has come, or ends the connection."""
+        """Parses the received bytes, or closes the connection."""
         if self._in_head:
             self._head_timer = self._head_timer or self._started()
             self._head_bytes += len(data)
@@ -30,18 +31,18 @@ class BoundedHead(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         self._in_head = False
         self._stopped()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The next request may begin; its head has time from its first byte on."""
+        """The next request may begin; the time limit of its head starts with its first byte."""
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Ends the time limit."""
         self._stopped()
         super().connection_lost(exc)
 
@@ -60,5 +61,5 @@ class BoundedHead(HttpToolsProtocol):
 
 
 def connections(head_seconds: float) -> Any:
-    """The class of connections whose heads have so much time."""
+    """The class of connections with this time limit for heads."""
     return type("BoundedHead", (BoundedHead,), {"head_seconds": head_seconds})

@@ -25,7 +25,7 @@ _LIST_SCHEMA = {"type": "array", "items": _ID_SCHEMA}
 
 
 class Refused(UserError):
-    """A request that is not answered; `status` is that of HTTP."""
+    """A refused request; `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refused(UserError):
 
 
 def is_id(value: object) -> bool:
-    """Whether a value of JSON may be an id."""
+    """Whether a JSON value may be an id."""
     if isinstance(value, str):
         return 0 < len(value) <= LONGEST_ID
     return isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
@@ -108,13 +108,13 @@ NewItem: TypeAlias = Annotated[
 
 
 class Body(BaseModel):
-    """A JSON object without other fields; numbers are no text, and text is no number."""
+    """A JSON object in which unknown fields are refused, and in which numbers and texts are not converted into each other."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Recommend(Body):
-    """Of `POST /recommend`; fields as of `Recommender.recommend`."""
+    """Body of `POST /recommend`; fields as in `Recommender.recommend`."""
 
     users: list[Id] | None = Field(None, min_length=1, description="ids of users of the data")
     histories: list[list[Id]] | None = Field(
@@ -166,7 +166,7 @@ class Reload(Body):
 
 
 Asked = TypeVar("Asked", bound=Body)
-_SAID = {  # pydantic's kinds of errors in our words
+_SAID = {  # our messages for pydantic's types of errors
     "int_type": "expected a whole number",
     "int_from_float": "expected a whole number",
     "int_parsing_size": "expected a whole number of 64 bits",
@@ -186,10 +186,10 @@ _SAID = {  # pydantic's kinds of errors in our words
 
 
 def read(kind: type[Asked], body: bytes, limits: Limits) -> Asked:
-    """The body of a request.
+    """Parses the body of a request.
 
     Raises:
-      Refused: it is no JSON, or has fields or values that it may not have, or more than a limit allows.
+      Refused: the body is not JSON, has a field or a value that is not allowed, or exceeds a limit.
     """
     try:
         asked = kind.model_validate_json(body)
@@ -200,7 +200,7 @@ def read(kind: type[Asked], body: bytes, limits: Limits) -> Asked:
 
 
 def line_of(error: ValidationError, fields: list[str]) -> str:
-    """What is wrong with a body, in one line: the first of its errors."""
+    """The first error of a body, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False)[0]
     place, kind = _path(first["loc"]), first["type"]
     if kind == "json_invalid":

@@ -25,11 +25,11 @@ from grasp_jax.serving.http.source import Source, open_source
 
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than proxies keep theirs (60 s), which would else send on a closed one
-GRACE = 30  # seconds in which requests in flight are answered after SIGTERM
+GRACE = 30  # seconds in which requests in progress are answered after SIGTERM
 
 
 class _Server(uvicorn.Server):
-    """A server that the first model may stop."""
+    """A server that stops if the first model cannot be loaded."""
 
     status = 0
 
@@ -41,17 +41,17 @@ def serve(
     address: tuple[str, int],
     compare: pathlib.Path | None = None,
 ) -> int:
-    """Serves until SIGTERM or Ctrl-C; the exit status.
+    """Serves until SIGTERM or Ctrl-C; returns the exit status.
 
     Args:
-      path: of a saved model or a workdir.
-      data: a folder whose users a saved model is to know.
-      settings: of the service.
+      path: the folder of a saved model, or a workdir.
+      data: a folder of interactions with the users for a saved model.
+      settings: settings of the service.
       address: host and port.
-      compare: path of a second model for the page; None: there is none.
+      compare: the path of a second model for the page; None: there is none.
 
     Raises:
-      UserError: the address is taken or not of this machine, or there is no model that could be served.
+      UserError: the address is in use or not of this machine, or there is no model that can be served.
     """
     _end_at_once()
     log = _log()
@@ -66,7 +66,7 @@ def serve(
         server = _made(opened)
         host, port = listening.getsockname()[:2]
         log.event("listening", host=host, port=port, token=settings.token is not None)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # which the server raises again at its end
+        signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again when it ends
         signal.signal(signal.SIGINT, lambda *_: None)
         server.run([listening])
     log.event("stopped", status=server.status)
@@ -74,13 +74,15 @@ def serve(
 
 
 def _spare_the_collector() -> None:
-    """Lets garbage collection pass over all that is loaded by now: to walk through it stops every answer for a fifth of a second."""
+    """Excludes everything that is loaded by now from garbage collection, because each collection would stop all answers for a fifth of a
+    second.
+    """
     gc.collect()
     gc.freeze()
 
 
 def _made(opened: Sequence[tuple[Service, Source]]) -> _Server:
-    """The server, which loads the models, one or two, in a thread once it listens."""
+    """The server. When it listens, it loads one or two models in a thread."""
     tasks: set[asyncio.Task[None]] = set()
     services = [service for service, _ in opened]
     first = services[0]
@@ -151,7 +153,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _end_at_once() -> None:
-    """Until the server listens, SIGTERM ends the process in order, with status 0."""
+    """Until the server listens, SIGTERM ends the process with status 0."""
 
     def ended(_: int, __: FrameType | None) -> None:
         raise SystemExit(0)
@@ -160,12 +162,13 @@ def _end_at_once() -> None:
 
 
 def _log() -> JsonLines:
-    """Everything that libraries and this package say, as JSON."""
+    """Writes all log messages of libraries and of this package as JSON."""
     log = JsonLines()
     for name in ("uvicorn", "uvicorn.error", logger.name):
         of = logging.getLogger(name)
         of.handlers, of.propagate = [log], False
-    logging.getLogger("uvicorn.error").propagate = True  # to "uvicorn", which writes it once
+    # handled by the logger "uvicorn", so that it is written only once
+    logging.getLogger("uvicorn.error").propagate = True
     logging.getLogger("uvicorn.error").handlers = []
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The service without HTTP: the model that is served, the queue before it, and what changes it while it is asked."""
+"""The service without HTTP: the model that is served, its queue of requests, and the changes to it while it serves."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from grasp_jax.serving.http.source import Source, UsersOfData, below, open_sourc
 
 
 class Question(NamedTuple):
-    """What the queue holds: a person, or the row of an item whose neighbours are asked for; and the model that answers."""
+    """An entry of the queue: a person, or the row of an item whose neighbours are requested; and the model that answers."""
 
     snapshot: Snapshot
     about: Person | int
@@ -42,10 +42,10 @@ class Service:
     """Answers requests from the moment when its model is ready.
 
     Args:
-      settings: what it allows.
-      path: of the model, for `reload`.
-      data: a folder whose users a saved model is to know.
-      log: where its events go.
+      settings: limits and other settings.
+      path: the path of the model, for `reload`.
+      data: a folder of interactions with the users for a saved model.
+      log: writes the events of the service.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Service:
         self._served: Served | None = None
         self._stopping = threading.Event()
         self._changes, self._waiting_changes, self._reloading = asyncio.Lock(), 0, False
-        self._added: dict[str, Item] = {}  # items that came by PUT, by id, for the next model
+        self._added: dict[str, Item] = {}  # items that PUT added, by id, for the next model
         self._removed: set[str] = (
             set()
-        )  # ids that no model is to recommend, known to this one or not
+        )  # ids that no model may recommend, whether this model knows them or not
         self._batcher: Batcher[Question, Answer] = Batcher(
             _group,
             _answer,
@@ -85,7 +85,7 @@ class Service:
         """What answers now.
 
         Raises:
-          Refused: nothing yet, or nothing any more.
+          Refused: no model is loaded yet, or the service is stopping.
         """
         if self._served is None or self._stopping.is_set():
             self.metrics.refused.labels(self.state).inc()
@@ -93,7 +93,7 @@ class Service:
         return self._served
 
     def load(self, source: Source) -> bool:
-        """Places the first model and compiles for it, which takes seconds; False where the service was stopped meanwhile.
+        """Loads the first model and compiles its programs, which takes seconds; returns False if the service was stopped meanwhile.
 
         Raises:
           UserError: the model cannot be served.
@@ -104,7 +104,7 @@ class Service:
         return served is not None
 
     def stop(self) -> None:
-        """Answers what waits, and takes nothing new."""
+        """Answers the waiting requests, and accepts no new ones."""
         self._stopping.set()
         self._batcher.stop()
 
@@ -112,7 +112,7 @@ class Service:
         """The answer to `POST /recommend`.
 
         Raises:
-          UserError: an id is not known and must be; `Refused` with 503 where too many wait.
+          UserError: an id is not known and `unknown` is "error"; `Refused` with 503 if too many people wait.
         """
         snapshot, users = self.served
         people = people_of(asked, snapshot, users)
@@ -124,7 +124,7 @@ class Service:
         for whose in people:
             if not len(whose.person.history):
                 result = _by_popularity(asked, whose, snapshot)
-            elif asked.diversity or asked.why:  # others are answered meanwhile
+            elif asked.diversity or asked.why:  # in a thread, so that others are answered meanwhile
                 result = await asyncio.to_thread(_by_model, asked, whose, next(answers), snapshot)
             else:
                 result = _by_model(asked, whose, next(answers), snapshot)
@@ -132,7 +132,7 @@ class Service:
         return {"model": snapshot.number, "results": results}
 
     async def find(self, words: str, k: int) -> dict[str, Any]:
-        """The answer to `GET /items`: items whose titles hold the words.
+        """The answer to `GET /items`: items whose titles contain the words.
 
         Raises:
           Refused: there are no words, or k is not within its limits.
@@ -146,7 +146,7 @@ class Service:
         """The answer to `POST /similar`.
 
         Raises:
-          Refused: an item is not known, or too many wait.
+          Refused: an item is not known, or too many people wait.
         """
         snapshot = self.served.snapshot
         rows = rows_of_similar(asked, snapshot)
@@ -159,7 +159,7 @@ class Service:
         return {"model": snapshot.number, "results": results}
 
     async def add(self, asked: NewItems) -> dict[str, Any]:
-        """The answer to `PUT /items`: they are recommended from now on, all of them or none.
+        """The answer to `PUT /items`: adds all items of the request or, if one is refused, none. From now on they can be recommended.
 
         Raises:
           UserError: an id is known or given twice, or the method of the model reads no text.
@@ -177,7 +177,7 @@ class Service:
             return {"added": len(new), "restored": len(again), "items": len(changed.by_popularity)}
 
     async def remove(self, name: str) -> dict[str, Any]:
-        """The answer to `DELETE /items/{id}`: it is not recommended any more.
+        """The answer to `DELETE /items/{id}`: the item is not recommended any more.
 
         Raises:
           Refused: no item has the id, or it was removed before.
@@ -201,12 +201,12 @@ class Service:
             return {"removed": 1, "items": len(changed.by_popularity)}
 
     async def reload(self, asked: Reload) -> dict[str, Any]:
-        """The answer to `POST /reload`: a model is loaded beside the old one, which answers until then.
+        """The answer to `POST /reload`: loads a model. The old model answers until the new one is ready.
 
-        Items that came by PUT are added to the new model where it does not know them, and removed ones stay removed.
+        Items that PUT added are added to the new model if it does not know them, and removed items stay removed.
 
         Raises:
-          UserError: another reload is running, the path may not be named, or the model cannot be loaded; the old one stays.
+          UserError: another reload is running, the path is not allowed, or the model cannot be loaded; the old model stays.
         """
         if self._reloading:
             raise Refused(409, "reload: another one is running; ask again when it has finished")
@@ -228,7 +228,7 @@ class Service:
         return about | ({"warning": left} if left else {})
 
     def _replacement(self, path: pathlib.Path, old: Snapshot) -> tuple[Served, str]:
-        """The model of a path with the changes of items that were made here, and why some could not be made."""
+        """The model of a path with the changes of items that this service has made, and the reasons why some could not be made."""
         served = self._take(open_source(path, self._data), old)
         if served is None:
             raise Refused(503, "the service is stopping; the model was not loaded")
@@ -257,7 +257,9 @@ class Service:
         return Served(snapshot, source.users)
 
     def _serve(self, served: Served) -> None:
-        """From now on; what is made when it is first read is made here, and not by the next request."""
+        """Serves this model from now on. Properties that are computed at their first use are computed here, so that the next request need
+        not wait.
+        """
         snapshot = served.snapshot
         snapshot.is_open, snapshot.vectors, snapshot.catalogue.rows  # noqa: B018
         self.metrics.items.set(len(snapshot.by_popularity))
@@ -266,7 +268,7 @@ class Service:
         self._served = served
 
     async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """All answers, or 503."""
+        """Returns all answers, or raises `Refused` with 503."""
         seconds = self.settings.limits.seconds
         try:
             future: Future[list[Answer]] = self._batcher.submit(questions, seconds)
@@ -279,13 +281,13 @@ class Service:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
         except (TimeoutError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not future.cancelled():
-                raise  # the caller has gone
+                raise  # the caller has closed the connection
             self.metrics.refused.labels("time").inc()
             raise Refused(503, f"no answer within {seconds:g} s; ask again in a moment") from None
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
-        """While one request changes what is served; others wait, but not many and not long."""
+        """Held while one request changes the model. Other changes wait; their number and their time are limited."""
         limits = self.settings.limits
         if self._waiting_changes >= limits.changes:
             self.metrics.refused.labels("changes").inc()
@@ -307,7 +309,7 @@ class Service:
 
 
 def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot) -> dict[str, Any]:
-    """The result of a person with a known item; `answer` may hold more items than were asked for."""
+    """The result of a person with a known item; `answer` may have more items than the request wants."""
     answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
     items = listed(answer, snapshot)
     if asked.why:
@@ -317,7 +319,7 @@ def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot
 
 
 def _by_popularity(asked: Recommend, whose: Whose, snapshot: Snapshot) -> dict[str, Any]:
-    """The result of a person of whom nothing is known."""
+    """The result of a person without a known item."""
     answer = snapshot.most_popular(asked.k, whose.person.left_out, whose.person.allowed)
     return _result(whose, "popularity", listed(answer, snapshot))
 

@@ -14,19 +14,19 @@ SHORTEST_TOKEN = 16  # characters; a shorter one can be guessed
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may ask, and how many may wait.
+    """Limits of one request, and of the number of waiting requests.
 
     Attributes:
-      k: items of an answer.
+      k: items in an answer.
       people: users or histories of a request, and items of `/similar`.
       history: items of a history.
-      listed: ids of `candidates` or `exclude`, over all of its lists.
+      listed: ids in all lists of `candidates` or `exclude` together.
       new_items: items of a `PUT /items`.
       body_bytes: size of a body.
-      body_seconds: time in which the head of a request must have come, and then its body.
-      queue: people who wait for an answer, over all requests; and requests in flight.
-      changes: requests that wait to change items.
-      seconds: time until an answer, from when the body is there.
+      body_seconds: time within which the head of a request must have arrived, and then its body.
+      queue: people who wait for an answer, over all requests; also the number of requests in progress.
+      changes: waiting requests that change items.
+      seconds: time from the end of the body to the answer.
     """
 
     k: int = 100
@@ -41,7 +41,7 @@ class Limits:
     seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        """Raises UserError for a limit below 1, or a time that is not above 0."""
+        """Raises UserError if a limit is below 1, or a time is not above 0."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not 0 < value < float("inf") or (field.type is int and value < 1):
@@ -52,16 +52,16 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A service.
+    """Settings of a service.
 
     Attributes:
-      limits: what requests may ask.
-      batch_sizes: people answered at once, ascending; other numbers are filled up. None: as `fixed_programs.batch_sizes_for` has it.
-      lengths: lengths to which histories are filled up, besides the longest that the model reads.
-      token: bearer token that requests must bring; None: none is needed.
-      models: folder below which `POST /reload` may name a model; None: it may name none.
-      log_requests: whether each request leaves a line.
-      recall: share of the best items that approximate search must find; None: search is exact.
+      limits: limits of requests.
+      batch_sizes: numbers of people in a batch, ascending; smaller batches are padded. None: as `fixed_programs.batch_sizes_for` has it.
+      lengths: lengths to which histories are padded, in addition to the longest that the model reads.
+      token: bearer token that requests must send; None: none is needed.
+      models: folder below which `POST /reload` may name a model; None: it may not name a path.
+      log_requests: whether each request writes a line to the log.
+      recall: share of the best items that approximate search must find; None: exact search.
     """
 
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -74,10 +74,10 @@ class Settings:
 
 
 def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The token of the environment; None where there is none. What is wrong with it is said without it.
+    """The token from the environment; None if there is none. Error messages do not contain it.
 
     Raises:
-      UserError: it is too short, or has characters that a header cannot carry.
+      UserError: the token is too short, or has characters that a header cannot contain.
     """
     token = environment.get(TOKEN)
     if token is None:
@@ -95,10 +95,10 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def check_reach(host: str, token: str | None, insecure: bool) -> None:
-    """Refuses to let other machines ask a service that anybody may ask.
+    """Refuses to start a service without a token that other machines can reach.
 
     Raises:
-      UserError: the host is none, or is not the loopback and there is no token.
+      UserError: there is no such host, or it is not the loopback address and there is no token.
     """
     if not host.strip():
         raise UserError("--host: empty; expected an address such as 127.0.0.1 or 0.0.0.0")
@@ -111,7 +111,7 @@ def check_reach(host: str, token: str | None, insecure: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

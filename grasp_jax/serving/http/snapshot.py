@@ -20,13 +20,13 @@ NO_ROWS = np.empty(0, np.int32)
 
 
 class Person(NamedTuple):
-    """Whose next item is asked for.
+    """A person for whom items are recommended.
 
     Attributes:
-      history: [n] int32 item rows, oldest first, one at least.
-      left_out: [m] int32 item rows that are not wanted.
+      history: [n] int32 item rows, oldest first, at least one.
+      left_out: [m] int32 item rows that are excluded.
       allowed: item rows to choose from; None: all.
-      queries: of a gated model, two text vectors [E]; None: they are made of the history.
+      queries: for a gated model, two text vectors [E]; None: they are computed from the history.
     """
 
     history: np.ndarray
@@ -40,15 +40,15 @@ class Snapshot:
     """A served model.
 
     Attributes:
-      artifact: with all items that are known now.
-      base: as it was loaded, without items that came later; its encoder makes the vectors of those.
+      artifact: the model with all items that are known now.
+      base: the model as it was loaded, without items that were added later; its encoder computes their vectors.
       params: parameters of `base` on the device.
       programs: compiled.
-      parameters: what programs read of the parameters, on the device.
-      placed: the items, filled up to the capacity, on the device.
+      parameters: the parameters that programs read, on the device.
+      placed: the items, padded to the capacity, on the device.
       removed: rows that are not recommended.
-      number: 1 for the first model of a service, one more for each that is loaded.
-      index: for approximate search; None: answers are exact.
+      number: 1 for the first model of a service, one more for each reload.
+      index: index for approximate search; None: exact search.
     """
 
     artifact: Artifact
@@ -63,7 +63,7 @@ class Snapshot:
 
     @property
     def catalogue(self) -> Catalogue:
-        """All items, those that are removed too."""
+        """All items, including removed ones."""
         return self.artifact.catalogue
 
     @functools.cached_property
@@ -92,13 +92,13 @@ class Snapshot:
 
     @functools.cached_property
     def by_popularity(self) -> np.ndarray:
-        """[V] rows that may be recommended, the most bought ones first."""
+        """[V] rows that may be recommended, the most bought items first."""
         order = self.catalogue.by_count
         kept: np.ndarray = order[self.served[order]]
         return kept
 
     def group(self, person: Person) -> Hashable:
-        """Equal for people whom one call of the programs can answer."""
+        """Equal for people who can be answered by one call of the programs."""
         # To write a text may fail, for those alone who need it.
         return self, self._is_masked(person), person.queries is None
 
@@ -106,7 +106,7 @@ class Snapshot:
         """The best items of people of one `group`.
 
         Raises:
-          UserError: gates read the text of a user, and the model has no encoder that could write it.
+          UserError: the gates read the text of a user, and the model has no encoder for it.
         """
         found: list[Answer] = []
         for part, size in self.programs.shapes.parts(people):
@@ -114,7 +114,7 @@ class Snapshot:
         return found
 
     def _answer_batch(self, people: Sequence[Person], size: int) -> list[Answer]:
-        """Of at most `size` people, by programs of that batch."""
+        """Answers at most `size` people with the programs for this batch size."""
         shapes, masked = self.programs.shapes, self._is_masked(people[0])
         known = self._known(people, size)
         if self.index is not None and not masked:
@@ -170,7 +170,7 @@ class Snapshot:
         return jax.tree.map(lambda rows: np.asarray(rows)[: len(people)], known)
 
     def nearest(self, rows: Sequence[int]) -> list[Answer]:
-        """The items nearest to each of some items, and their cosines."""
+        """The nearest items of each of some items, and their cosines."""
         found: list[Answer] = []
         for part, size in self.programs.shapes.parts(rows):
             asked = np.zeros(size, np.int32)
@@ -181,7 +181,7 @@ class Snapshot:
         return found
 
     def most_popular(self, k: int, left_out: np.ndarray, allowed: np.ndarray | None) -> Answer:
-        """For people of whom nothing is known, as `answers.answer` has it: without scores."""
+        """The answer for people without a known item, as in `answers.answer`: without scores."""
         order = self.by_popularity
         if allowed is not None:
             order = order[np.isin(order, allowed)]
@@ -190,11 +190,11 @@ class Snapshot:
         return Answer(items, np.full(len(items), np.nan, np.float32))
 
     def without(self, row: int) -> "Snapshot":
-        """The same, but one item is not recommended any more; histories may still hold it."""
+        """The same model, but one item is not recommended any more; histories may still contain it."""
         return dataclasses.replace(self, removed=self.removed | {row})
 
     def with_again(self, rows: Sequence[int]) -> "Snapshot":
-        """The same, with removed items recommended again."""
+        """The same model, but removed items are recommended again."""
         return dataclasses.replace(self, removed=self.removed - set(rows))
 
     def _is_masked(self, person: Person) -> bool:
@@ -202,7 +202,7 @@ class Snapshot:
         return person.allowed is not None or len(person.left_out) > LEFT_OUT
 
     def _queries(self, people: Sequence[Person]) -> list[np.ndarray]:
-        """[n, E] float32 each, of a gated model."""
+        """Two arrays [n, E] float32 of text vectors, for a gated model."""
         unknown = [n for n, person in enumerate(people) if person.queries is None]
         made = query_vectors(self.artifact, [people[n].history for n in unknown]) if unknown else []
         found = []
@@ -215,12 +215,12 @@ class Snapshot:
 
 
 def _rows(rows: np.ndarray, size: int) -> np.ndarray:
-    """[n, E] rows filled up to so many."""
+    """[n, E] rows padded to so many."""
     return np.pad(rows, ((0, size - len(rows)), (0, 0)))
 
 
 def _answers(found: tuple[jax.Array, jax.Array], count: int) -> list[Answer]:
-    """Scores and rows [b, pool] of a program, less what is left out."""
+    """Scores and rows [b, pool] of a program, without the excluded items."""
     scores, rows = jax.device_get(found)
     finite = (scores != -np.inf).sum(axis=1)
     return [Answer(rows[n, : finite[n]], scores[n, : finite[n]]) for n in range(count)]

@@ -21,12 +21,12 @@ from grasp_jax.serving.http.requests import Refused, shown
 
 
 class Known(NamedTuple):
-    """What is known of a user.
+    """What the service knows about a user.
 
     Attributes:
       history: [n] int32 item rows of the model, oldest first.
       disliked: [m] int32 item rows that were rated low.
-      queries: of a gated model, text vectors [E] of the user; None: they are made of the history.
+      queries: for a gated model, text vectors [E] of the user; None: they are computed from the history.
     """
 
     history: np.ndarray
@@ -35,12 +35,12 @@ class Known(NamedTuple):
 
 
 class UsersOfData:
-    """The users of a dataset, with items by the rows of a model.
+    """The users of a dataset, with items as rows of a model.
 
     Args:
       dataset: the data.
-      catalogue: the items of the model; items that it does not know are passed over.
-      queries: text vectors of all users, [N, E] each, of a gated model that was trained on these data.
+      catalogue: the items of the model; other items are ignored.
+      queries: text vectors of all users, [N, E] each, for a gated model that was trained on these data.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class UsersOfData:
         self._log.user_rows  # noqa: B018  made by being read
 
     def find(self, name: str) -> Known | None:
-        """A user by the id as text; None for one that the data do not have."""
+        """Finds a user by the id as text; None if the data do not have the user."""
         row = self._log.user_rows.get(name)
         if row is None:
             return None
@@ -71,7 +71,7 @@ class UsersOfData:
         return Known(self._rows(history), self._rows(self._low[first:last, 1]), queries)
 
     def some_histories(self, count: int) -> list[np.ndarray]:
-        """Item rows of some users, oldest first, the same users each time; of users with a known item alone."""
+        """Item rows of some users with a known item, oldest first; always the same users."""
         offsets, order = (
             self._log.offsets,
             np.random.default_rng(0).permutation(self._log.num_users),
@@ -86,7 +86,7 @@ class UsersOfData:
 
 
 class Source(NamedTuple):
-    """A model and its users; None where only histories can be asked for."""
+    """A model and its users; None if requests can only send histories."""
 
     artifact: Artifact
     users: UsersOfData | None
@@ -96,11 +96,11 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
     """Opens a saved model, or the workdir of a finished run.
 
     Args:
-      folder: of either.
-      data: a folder of interactions, whose users a saved model is to know.
+      folder: the folder of either.
+      data: a folder of interactions with the users for a saved model.
 
     Raises:
-      UserError: the folder is neither, a file in it is not as it was written, or the data cannot be read.
+      UserError: the folder is neither, a file in it has changed since it was written, or the data cannot be read.
     """
     if is_saved_model(folder):
         artifact = load_artifact(folder)
@@ -119,7 +119,7 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
 
 
 def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
-    """A folder that a request names, below the one that the service was given for that.
+    """The folder that a request names, below the folder that the service allows.
 
     Raises:
       Refused: there is no such folder, or the name leads out of it.
@@ -140,7 +140,7 @@ def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
 
 
 def _queries_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
-    """Text vectors of the users that a gated model was trained on; None for others."""
+    """Text vectors of the users on which a gated model was trained; None for other models."""
     trial = fitted.serving.trial
     bank = trial.prepared.bank
     if bank is None or not artifact.gated:
