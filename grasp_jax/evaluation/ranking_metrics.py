@@ -27,7 +27,7 @@ class Ranking:
       users: [n] user rows.
       targets: [n] item rows.
       item_counts: [V] training interactions of each item.
-      top: k -> [n, k] the items that a user would be shown, best first; computed when a metric calls it.
+      top: function of k that returns [n, k] the items that each user would be shown, best first; computed only if a metric calls it.
     """
 
     ranks: np.ndarray
@@ -83,7 +83,7 @@ def measured(ranking: Ranking, metrics: Sequence[str | Metric]) -> dict[str, flo
     """The value of each metric, by its name.
 
     Raises:
-      UserError: a name that is none, or a function that gives no number.
+      UserError: there is no metric of this name, or a function does not return a number.
     """
     if isinstance(metrics, str):
         raise UserError(f"metrics: {metrics!r}; expected a list, such as [{metrics!r}]")

@@ -19,14 +19,14 @@ from grasp_jax.training.replicas import Replica
 
 @dataclasses.dataclass(frozen=True)
 class TrainingInfo:
-    """What is about to be trained.
+    """The training that is about to begin.
 
     Attributes:
       method: its name.
       backbone: its name.
       replicas: models trained together, one record each per epoch.
       max_epochs: epochs at most.
-      epochs_done: epochs that an earlier process has trained.
+      epochs_done: epochs that an interrupted call has already trained.
     """
 
     method: str
@@ -38,7 +38,7 @@ class TrainingInfo:
 
 @dataclasses.dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one replica, as its line in metrics.jsonl has it.
+    """One epoch of one replica, with the values of its line in metrics.jsonl.
 
     Attributes:
       method: its name.
@@ -49,12 +49,12 @@ class EpochRecord:
       epoch: counted from 1.
       loss: mean over the epoch's steps.
       valid_score: validation NDCG@10, between 0 and 1; None without a validation set.
-      valid_protocol: of `evaluation.protocols`; "none" without a validation set.
+      valid_protocol: the protocol of `valid_score` (`evaluation.protocols`); "none" without a validation set.
       best: the best `valid_score` so far; None without a validation set.
-      tokens_per_second: interactions read in a second, of all replicas together.
-      train_seconds: of training, all replicas together.
-      eval_seconds: of validation.
-      compile_seconds: of compilation, in neither of the two before.
+      tokens_per_second: interactions that all replicas together read in a second.
+      train_seconds: seconds of training, all replicas together.
+      eval_seconds: seconds of validation.
+      compile_seconds: seconds of compilation, which are not part of the other two.
     """
 
     method: str
@@ -74,11 +74,11 @@ class EpochRecord:
 
     @property
     def replica(self) -> Replica:
-        """Which of the models trained together this is."""
+        """Which of the replicas this is."""
         return Replica(self.seed, self.dropout, self.learning_rate)
 
     def as_line(self) -> dict[str, object]:
-        """The line of metrics.jsonl; without validation of another event, for it has no curve."""
+        """The line of metrics.jsonl. Without a validation set the line has another event name, because it has no validation score."""
         fields = dataclasses.asdict(self)
         score, protocol, best = (
             fields.pop(name) for name in ("valid_score", "valid_protocol", "best")
@@ -102,8 +102,8 @@ class TrainingSummary:
       method: its name.
       backbone: its name.
       replicas: models trained together.
-      epochs: trained, those of earlier processes included.
-      reason: one line that says why there were no more.
+      epochs: trained epochs, including those before an interruption.
+      reason: one line that says why training stopped.
       best: the best `valid_score` of each replica; None without a validation set.
       best_epochs: the epoch of each replica's best parameters, from 1.
     """
@@ -127,9 +127,8 @@ class Callback:
         """Called after each epoch for each replica that was trained in it.
 
         Returns:
-          True to stop all replicas after this epoch, which is saved as any last one. An exception
-          ends training at once and reaches the caller, as `optuna.TrialPruned` should; the epoch
-          is then not saved.
+          True to stop all replicas after this epoch, which is then saved as the last one. An exception ends training at once and reaches
+          the caller (as `optuna.TrialPruned` should); this epoch is then not saved.
         """
         return None
 
@@ -150,16 +149,16 @@ class FunctionCallback(Callback):
         self._function = function
 
     def on_epoch(self, record: EpochRecord) -> bool | None:
-        """What the function returns."""
+        """Calls the function and returns its result."""
         return self._function(record)
 
 
 class Callbacks:
-    """All callbacks of a training; processes but the first call none and stop with it.
+    """All callbacks of a training. Only the first process calls them; the others stop when it stops.
 
     Args:
-      callbacks: as the user gave them, the same in every process.
-      mesh: devices over which processes agree to stop.
+      callbacks: the callbacks that the user passed, the same in every process.
+      mesh: devices through which the processes agree to stop.
     """
 
     def __init__(self, callbacks: Sequence[Callback | OnEpoch], mesh: Mesh) -> None:
@@ -171,7 +170,7 @@ class Callbacks:
 
     @contextlib.contextmanager
     def during(self, info: TrainingInfo) -> Iterator[None]:
-        """While training runs: tells of its begin, and of the error that ends it."""
+        """Context of a training: reports its begin, and an error that ends it."""
         try:
             for callback in self._called:
                 callback.on_train_begin(info)
@@ -182,13 +181,13 @@ class Callbacks:
             raise
 
     def epoch(self, records: Sequence[EpochRecord]) -> bool:
-        """Tells of an epoch; whether any callback asks to stop. Every process must call."""
+        """Reports an epoch, and returns whether any callback wants to stop. Every process must call this method."""
         if not self._any:
             return False
         answers = [callback.on_epoch(record) for record in records for callback in self._called]
         return bool(on_host(highest_wish(self._mesh, STOP if any(answers) else GO_ON)))
 
     def end(self, summary: TrainingSummary) -> None:
-        """Tells how training ended."""
+        """Reports how training ended."""
         for callback in self._called:
             callback.on_train_end(summary)

@@ -14,13 +14,13 @@ from grasp_jax.config import KnowledgeConfig
 class TextEncoder(abc.ABC):
     """Turns texts into vectors.
 
-    `from_config(config)` or `load(folder)` gives an encoder; `fit` comes before `encode` unless it was
-    loaded. One class and one line in `ENCODERS` make an encoder; docs/extending.md shows an example.
+    `from_config(config)` and `load(folder)` return an encoder. An encoder from `from_config` needs `fit` before `encode`. One class and one
+    line in `ENCODERS` make an encoder; docs/extending.md shows an example.
 
     Attributes:
-      per_text: the vector of a text depends on nothing but that text and the settings. Such an encoder
-        needs no `fit` and may work on several machines at once.
-      reads_text: False for vectors that were made elsewhere, which come from files.
+      per_text: whether the vector of a text depends only on this text and the settings. Such an encoder needs no `fit` and can run on
+        several machines at once.
+      reads_text: False for vectors that come from files.
     """
 
     per_text: ClassVar[bool] = False
@@ -35,12 +35,12 @@ class TextEncoder(abc.ABC):
     def recipe(self) -> dict[str, object]:
         """Every setting that a vector depends on, as plain JSON.
 
-        A knowledge bank is used again where this is the same, so a setting that is missing here would
-        bring back vectors made with another value of it. Speed, place and price do not belong here.
+        A knowledge bank is reused if its recipe is the same. So if a setting is missing here, vectors that were made with another value of
+        it would be reused. Settings of speed, location and price do not belong here.
         """
 
     def fit(self, texts: Sequence[str]) -> Self:
-        """Learns from the texts of all V items whatever `encode` needs; returns the encoder itself."""
+        """Learns from the texts of all V items what `encode` needs; returns the encoder itself."""
         return self
 
     @abc.abstractmethod
@@ -49,7 +49,7 @@ class TextEncoder(abc.ABC):
 
     @abc.abstractmethod
     def save(self, folder: pathlib.Path) -> None:
-        """Writes settings and fitted state, by `state.write_state`; never a key and never a pickle."""
+        """Writes settings and fitted state with `state.write_state`; never keys, never pickles."""
 
     @classmethod
     @abc.abstractmethod
@@ -57,23 +57,22 @@ class TextEncoder(abc.ABC):
         """The encoder that `save` wrote, ready to encode.
 
         Raises:
-          UserError: a file is missing, or is not as it was written.
+          UserError: a file is missing, or has changed since it was written.
         """
 
     @contextlib.contextmanager
     def session(self, texts: Mapping[str, Sequence[str]]) -> Iterator[None]:
-        """Stands around the encoding of a whole bank, block by block.
+        """Context in which all texts of a bank are encoded, block by block.
 
         Args:
-          texts: all texts of "items" and "users" that will be encoded, for encoders that have them
-            encoded elsewhere at once or that say something of them.
+          texts: all texts of "items" and "users" that will be encoded, for encoders that send all of them at once or that report on them.
         """
         yield
 
     def destination(self) -> str:
-        """Where texts are sent, in words for the user; empty where they stay on this machine."""
+        """Where texts are sent, in words for the user; empty if they stay on this machine."""
         return ""
 
     def what_is_missing(self, kind: str, texts: Sequence[str]) -> str:
-        """One line that says what encoding the texts of "items" or "users" would send; sends nothing."""
+        """One line that says what would be sent to encode the texts of "items" or "users"; sends nothing."""
         return f"encode {kind}: nothing leaves this machine"

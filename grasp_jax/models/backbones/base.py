@@ -9,35 +9,39 @@ from grasp_jax.config import ModelConfig
 
 
 def backbone_kernels(config: ModelConfig) -> str:
-    """What `config.kernels` says to a backbone: auto, xla or pallas."""
+    """Translates `config.kernels` for a backbone: auto, xla or pallas."""
     return "pallas" if config.kernels == "backbone" else config.kernels
 
 
 class Backbone(nn.Module):
-    """From the item vectors of packed histories to a state at each place, whose product with an item's vector is a score.
+    """Computes a state at each place from the item vectors of packed histories. The inner product of a state and an item's vector is a
+    score.
 
-    The defaults are those of a causal backbone: the state at a place predicts the item after it, and depends on no later item.
+    The defaults are those of a causal backbone: the state at a place predicts the next item, and does not depend on later items.
 
     Attributes of the class:
-      bidirectional: items are hidden behind a mask in training, and the state at a mask predicts the item that it hides.
+      bidirectional: whether items are masked in training, so that the state at a mask predicts the masked item.
     """
 
     bidirectional: ClassVar[bool] = False
 
     @property
     def is_causal(self) -> bool:
-        """Whether a state depends on no later place. Where it does, and nothing is masked, the last item of a history is not shown."""
+        """Whether a state does not depend on later places. If it does and nothing is masked, the backbone does not see the last item of a
+        history.
+        """
         return True
 
     @property
     def mask_at(self) -> str:
-        """Where histories have a mask that is no item: "" (nowhere), or START or END of `data.packing`."""
+        """Where histories have an additional mask: "" (nowhere), or START or END of `data.packing`."""
         return ""
 
     def without_input_stage(self) -> "Backbone | None":
-        """The same layers over vectors that are scaled by sqrt(D), have their positions and have dropped out already.
+        """The same layers without the input stage: the vectors are already scaled by sqrt(D), have position embeddings, and have passed
+        dropout.
 
-        None where the backbone does not do that itself, or cannot leave it out: then nobody else may do it before.
+        None if the backbone has no such stage or cannot omit it; then no other module may apply the stage before.
         """
         return None
 
@@ -58,10 +62,10 @@ class Backbone(nn.Module):
 
         Args:
           vectors: [R, L, D] item vectors.
-          segments: [R, L] int32 user row, -1 where empty; histories of one row must not mix.
+          segments: [R, L] int32 user row, -1 for an empty place; a state must depend on its own history only.
           positions: [R, L] int32 position within the history.
-          dropout: [] the rate, which needs the random stream "dropout"; None outside of training.
-          places: [B] int32 places, row * L + column, whose states alone are wanted; None: all.
+          dropout: [] the rate, which needs the random stream "dropout"; None outside training.
+          places: [B] int32 places, row * L + column, for which states are computed; None: all places.
 
         Returns:
           o [R, L, D] float32; with `places`, [B, D].
@@ -70,10 +74,10 @@ class Backbone(nn.Module):
 
 
 class AroundBackbone(Backbone):
-    """A backbone that holds another, and sees histories as that one does.
+    """A backbone that contains another one, and sees histories in the same way.
 
     Attributes:
-      backbone: the one that it holds.
+      backbone: the contained backbone.
     """
 
     backbone: Backbone

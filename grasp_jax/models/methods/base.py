@@ -18,14 +18,14 @@ from grasp_jax.models.new_items import NewTexts, ReadOfNew
 
 @dataclasses.dataclass(frozen=True)
 class ModelSizes:
-    """Numbers that a model is built for and that are not fields of the config.
+    """Sizes that a model depends on and that are not fields of the config.
 
     Attributes:
       num_items: V.
       max_length: longest packed history, for position embeddings.
       width: E of the knowledge bank, 0 without one.
       num_users: B, users of a training batch on all devices together.
-      shares: devices that divide it among them.
+      shares: number of devices that share this batch.
     """
 
     num_items: int
@@ -37,14 +37,14 @@ class ModelSizes:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What frozen tables may depend on besides the bank.
+    """Everything that frozen tables may depend on, apart from the bank.
 
     Attributes:
       config: the `model` section.
       item_counts: [V] training interactions of each item.
-      raw_items: [V, E] item vectors as the encoder gave them, made when asked for.
-      split: whose training part tables may be made of; None where there is none at hand.
-      turn: [E, E'] `Method.text_turn` of the run that training goes on from; None: that of the items at hand.
+      raw_items: [V, E] item vectors as the encoder returned them, computed at the first use.
+      split: the split whose training part may be used for tables; None if no split is available.
+      turn: [E, E'] `Method.text_turn` of the run from which training starts; None: it is computed from the present items.
     """
 
     config: ModelConfig
@@ -61,11 +61,10 @@ class Method:
     `METHODS`: it must define `encoder`. By default it reads no text and has no gates and no additional loss.
 
     Attributes of the class:
-      trained: whether there is anything to learn. If not, nothing is trained: the model is validated as it is, saved, and answers
-        like any other.
+      trained: whether the method has parameters to learn. If not, the model is validated, saved and used without training.
       needs_bank: whether it reads text, so that a knowledge bank must be prepared.
       reads_states: whether its auxiliary loss reads `StepContext.states`, which are computed at the start of each epoch.
-      loss: "bce", "softmax", "gbce" or "ce" of `training.losses`, where `config.train.loss` is "auto".
+      loss: the loss if `config.train.loss` is "auto": "bce", "softmax", "gbce" or "ce" of `training.losses`.
     """
 
     trained: ClassVar[bool] = True
@@ -83,58 +82,60 @@ class Method:
         raise NotImplementedError
 
     def default_loss(self, config: ModelConfig) -> str:
-        """The loss where `config.train.loss` is "auto": `loss`, unless the `model` section says otherwise."""
+        """The loss if `config.train.loss` is "auto": `loss`, unless fields of the `model` section imply another one."""
         return self.loss
 
     def loss_of(self, config: Config) -> str:
-        """The name of the loss that a config trains the method with."""
+        """The name of the loss with which a config trains the method."""
         named = config.train.loss
         return self.default_loss(config.model) if named == "auto" else named
 
     def fits_text(self, config: ModelConfig) -> bool:
-        """Whether tables are the text in directions that are fitted to the items (`text_turn`): a model reads those of no other day."""
+        """Whether the tables contain text vectors in directions that are fitted to the items (`text_turn`). If so, a model cannot read
+        tables that were fitted on another day.
+        """
         return False
 
     def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
-        """[E, E'] by which tables turn rows of items [V, E] into directions that are fitted to them; None where there are none."""
+        """[E, E'] matrix that turns item vectors [V, E] into directions that are fitted to them; None if the method fits none."""
         return None
 
     def gated(self, config: ModelConfig) -> bool:
-        """Whether the encoder has gates (`ItemEncoder.gated`), as the `model` section has it: then there are query tables as well."""
+        """Whether the encoder has gates (`ItemEncoder.gated`) with this `model` section. If so, there are query tables too."""
         return False
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """The frozen tables that the encoder and the auxiliary loss read, but for the query tables of gates (`frozen.asked_with`).
+        """The frozen tables that the encoder and the auxiliary loss read, except the query tables of gates (`frozen.asked_with`).
 
         Args:
           bank: the four tables of the knowledge bank, by name; empty for a method that reads no text.
-          facts: the `model` section and how often items were bought.
+          facts: the `model` section, the numbers of training interactions, and more.
         """
         return ()
 
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
-        """Arrays that were fitted to the catalogue, by which `of_new_items` reads new texts; saved with the model.
+        """Arrays that are fitted to the catalogue and that `of_new_items` needs to read new texts; they are saved with the model.
 
         Args:
-          bank, facts: as of `tables`.
+          bank, facts: as in `tables`.
         """
         return {}
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """What the encoder reads of items that the model was not trained with; by default their rows and those of their neighbours.
+        """The arrays that the encoder reads for items that were not in training; by default their rows and those of their neighbours.
 
         Raises:
-          UserError: the method makes no item vectors of texts.
+          UserError: the method does not compute item vectors from texts.
         """
         rows = dict(zip(ITEM_TABLES, (texts.items, texts.items_similar), strict=True))
         return ReadOfNew({name: table for name, table in rows.items() if table is not None})
 
     def start(self, params: Params, tables: Tables) -> Params:
-        """The parameters that one model starts from, of freshly drawn ones; within jit."""
+        """The parameters with which the training of one model starts, computed from random ones. It is called within jit."""
         return params
 
     def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> AuxiliaryLoss | None:
-        """A loss beside that of the next item; None without one.
+        """An additional loss, added to that of the next item; None if there is none.
 
         Args:
           config: the `model` section.
@@ -143,14 +144,14 @@ class Method:
         return None
 
     def check(self, config: Config) -> None:
-        """Makes sure that the config, as the method has it, holds no values that do not go with the method.
+        """Checks that the config has no values that contradict the method.
 
         Raises:
           UserError: naming the field.
         """
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
-        """What turns item vectors into states: the backbone, a module that holds it, or one that takes its place.
+        """The module that turns item vectors into states: the backbone, a module that contains it, or one that replaces it.
 
         Args:
           backbone: the one that the config names.
