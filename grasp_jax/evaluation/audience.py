@@ -26,9 +26,9 @@ from grasp_jax.evaluation.seen import lists_of_pairs, pairs_of_blocks, seen_pair
 from grasp_jax.evaluation.top_k import BLOCK
 from grasp_jax.parallel.mesh import everywhere, on_host, shared_out
 
-# Catalogues of LARGE items or more are searched by `top_products`, if scores are inner products. The vectors are copied for it once in a
-# call, which fewer than MANY people do not repay. It looks into one more group of items for each item that a person leaves out and for each
-# that is wanted, so neither may be many.
+# Catalogues of LARGE items or more are searched by `top_products`, if scores are inner products. It copies the vectors once for each call,
+# which pays only for MANY people or more. It reads one additional group of items for each excluded item and for each wanted item, so
+# neither number may be large.
 LARGE, MANY, LONGEST, MOST = 2 * BLOCK, 128, 256, 1000
 
 
@@ -39,9 +39,9 @@ class Audience:
     Attributes:
       ranker: the model, over these histories: its `data` holds the log's interactions.
       log: the histories, in which item rows are those of the model.
-      queries: [N] int32 rows of the query tables, by which gates compare each person with items.
-      histories: which part of them the model reads.
-      mesh: devices that share out a block of people.
+      queries: [N] int32 rows of the query tables: the text vectors of each person that gates compare with items.
+      histories: the part of each history that the model reads.
+      mesh: devices that share a block of people.
     """
 
     ranker: Ranker
@@ -52,7 +52,7 @@ class Audience:
 
 
 def whole_histories(log: InteractionLog, max_length: int) -> Histories:
-    """The newest `max_length` interactions of each user, with those of validation and test."""
+    """The newest `max_length` interactions of each user, including those of validation and test."""
     begin, end = log.offsets[:-1], log.offsets[1:]
     return Histories(np.maximum(begin, end - max_length), end, np.full(log.num_users, -1, np.int32))
 
@@ -62,11 +62,11 @@ class Wanted:
     """Which items may be recommended, and how many.
 
     Attributes:
-      top_n: items for each person, at most.
-      exclude_seen: leave out what a person has had, or rated low.
+      top_n: largest number of items for each person.
+      exclude_seen: leave out the items that a person has had or rated low.
       allowed: [V] bool, or [n, V] for each of the n people: the items to choose from; None: all.
-      excluded: [J, 2] int32 (place among the people, item) that are also left out; None: nothing.
-      user_block, item_block: people and items scored at once.
+      excluded: [J, 2] int32 (position in the list of people, item) that are also left out; None: nothing.
+      user_block, item_block: numbers of people and of items that are scored at once.
     """
 
     top_n: int = 10
@@ -81,8 +81,8 @@ class Lists(NamedTuple):
     """Recommendations of a block of people, one after the other.
 
     Attributes:
-      people: [B] places among the people.
-      counts: [B] how many items each gets; fewer than `top_n` where no more are left.
+      people: [B] positions in the list of people.
+      counts: [B] numbers of items; fewer than `top_n` if no more are left.
       items: [sum of counts] int32 item rows, best first.
       scores: [sum of counts] float32.
     """
@@ -94,15 +94,15 @@ class Lists(NamedTuple):
 
 
 def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterator[Lists]:
-    """The best items of some people who have a history, block by block.
+    """The best items of some people, each with a history; yields them block by block.
 
     Args:
-      audience: who they are.
+      audience: all people.
       people: rows of the audience, each once.
       wanted: which items, and how many.
 
     Raises:
-      UserError: there are fewer than `top_n` items at all.
+      UserError: the catalogue has fewer than `top_n` items.
     """
     num_items, top_n = audience.ranker.num_items, wanted.top_n
     if top_n > num_items:
@@ -126,14 +126,16 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
             found = top_items_by_products(ranker, of_products, block, lists, top_n)
         scores, items = on_host(found)
         filled = rows >= 0
-        kept = scores[filled] != -np.inf  # what is left out comes last
+        kept = scores[filled] != -np.inf  # excluded items come last
         yield Lists(
             places[step][filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept]
         )
 
 
 def _products(audience: Audience, num_people: int, wanted: Wanted) -> Products | None:
-    """For `top_items_by_products`, which is faster on a CPU; None where it cannot be used, or where nobody has timed it."""
+    """The argument of `top_items_by_products`, which is faster on a CPU; None if that function cannot be used, or was never timed on this
+    device.
+    """
     ranker, allowed = audience.ranker, wanted.allowed
     large = ranker.num_items >= LARGE and num_people >= MANY and wanted.top_n <= MOST
     per_person = allowed is not None and allowed.ndim > 1
@@ -174,7 +176,7 @@ def _blocks(
 
 
 def _places(audience: Audience, people: np.ndarray, batches: np.ndarray) -> np.ndarray:
-    """[S, B] place among `people` of each row of a block, -1 for none."""
+    """[S, B] position in `people` of each row of a block, -1 for none."""
     place_of: np.ndarray = np.full(audience.log.num_users + 1, -1, np.int64)  # the last one for -1
     place_of[people] = np.arange(len(people))
     places: np.ndarray = place_of[batches]

@@ -23,12 +23,12 @@ EXACT = jax.lax.Precision.HIGHEST  # TF32 would be coarser than the bound
 
 
 class Expansion(NamedTuple):
-    """What the bounds need of items, [...] of them.
+    """What the bounds need to know about items, [...] of them.
 
     Attributes:
       terms: [..., 4, D] act(x0), and act'(x0) times each of the three projections, through the last layer.
       spread: [..., H] C/2 (sum_k |p_k|)^2.
-      size: [..., 2] length over H of act(x0), and those of each act'(x0) p_k, added: what rounding is a share of.
+      size: [..., 2] the length over H of act(x0), and the sum of the lengths of each act'(x0) p_k; rounding errors are shares of these.
     """
 
     terms: jax.Array
@@ -37,7 +37,7 @@ class Expansion(NamedTuple):
 
 
 def expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
-    """What `bounded_scores` needs of items, of their `item_features` [C, 3, H]; None for models without such bounds."""
+    """Computes what `bounded_scores` needs from the `item_features` [C, 3, H] of items; None for models without such bounds."""
     head = apply(model, params, SequenceModel.gated_head)
     return None if head is None else expand(head, features)
 
@@ -45,7 +45,7 @@ def expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expa
 def bounded_scores(
     model: SequenceModel, params: Params, of_items: Expansion, states: jax.Array, logits: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Near the scores of pairs, and how far at most the exact ones are from them: [B, C] each.
+    """Approximate scores of pairs, and bounds of their distance from the exact scores: [B, C] each.
 
     Args:
       model, params: a model whose `expansion` is not None.
@@ -76,13 +76,13 @@ def expand(head: GatedHead, features: jax.Array) -> Expansion:
 def near_scores(
     head: GatedHead, of_items: Expansion, states: jax.Array, moved: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Scores, without the last layer's bias, and how far at most the exact ones are from them: [B, C] each.
+    """Approximate scores without the last layer's bias, and bounds of their distance from the exact ones: [B, C] each.
 
     Args:
       head: of the encoder.
       of_items: of C items that all users share, or of each user's own [B, C] items.
       states: o [B, D].
-      moved: [B, C, 3] gates less their rest.
+      moved: [B, C, 3] gates minus their value at rest.
     """
     items = "bc" if of_items.spread.ndim == 3 else "c"
     value, *slopes = jnp.einsum(f"bd,{items}td->tbc", states, of_items.terms, precision=EXACT)

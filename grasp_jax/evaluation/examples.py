@@ -22,7 +22,7 @@ GATES = ("self", "similar", "global")
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Whose recommendations are shown, and in which words.
+    """The users whose recommendations are shown, and the titles of items.
 
     Attributes:
       users: rows.
@@ -44,7 +44,7 @@ def example_users(split: Split, seed: int) -> np.ndarray:
 def examples(
     ranker: Ranker, split: Split, shown: Shown, gates: np.ndarray | None
 ) -> list[dict[str, Any]]:
-    """History, truth and the top items of some users, as titles; `gates` [n, 3] of `target_gates`, or None."""
+    """History, test item and top items of some users, as titles; `gates` [n, 3] from `target_gates`, or None."""
     if not len(shown.users):
         return []
     batches, slots, newest = pack_in_blocks(
@@ -84,7 +84,7 @@ def examples(
 def target_gates(ranker: Ranker, evaluation: EvaluationSet) -> np.ndarray | None:
     """[n, 3] gates of self, similar and global attention between each user and the target; None without gates.
 
-    Gates of the kind "softmax" depend on the whole history and are not given.
+    Gates of the kind "softmax" depend on the whole history; for these the result is None.
     """
     if evaluation.candidate_logits is None or ranker.model.encoder.normalises_gates:
         return None

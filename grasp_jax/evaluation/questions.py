@@ -28,13 +28,13 @@ class Blocks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
-    """Everything of one split that does not depend on the model; made once.
+    """Everything about one split that does not depend on the model; it is computed once.
 
     Attributes:
       users: [n] evaluated user rows, in the order of every `ranks` array.
       targets: [n] item rows.
       batches: [S, B] user rows, -1 for none.
-      order: [S, B] place of each user in `users`, -1 for none.
+      order: [S, B] position of each user in `users`, -1 for none.
       slots: [S, R, L] packed histories, on the device.
       newest: [S, B] place of the newest item, or of the mask after it, on the device.
       candidates: [S, B, 1+C] target first, then the stored negatives, on the device.
@@ -65,7 +65,7 @@ class EvaluationSet:
 
 @jax.jit
 def _block_at(blocks: Blocks, step: jax.Array) -> tuple[UserBlock, jax.Array]:
-    """One of S blocks; within jit, for indexing outside of it copies the index in secret."""
+    """One of S blocks. It is compiled, because indexing outside jit copies the index to the device implicitly."""
     users = UserBlock(blocks.slots[step], blocks.newest[step], blocks.queries[step])
     return users, blocks.candidates[step, :, 0]
 
@@ -84,11 +84,11 @@ def evaluation_set(
     Args:
       histories: validation or test windows.
       negatives: [n, C] stored negatives of `histories.evaluated`, in that order.
-      gate_tables: frozen knowledge that gate logits are made of; empty for models without gates.
+      gate_tables: frozen tables from which gate logits are computed; empty for models without gates.
       user_block: B.
       mask_at: the backbone's.
       queries: [N] row of the query tables for each user's target; None: the user's own.
-      mesh: devices that share out the users of a block; None: one.
+      mesh: devices that share the users of a block; None: one device.
     """
     mesh, users = mesh or make_mesh(), histories.evaluated
     batches, slots, newest = pack_in_blocks(histories, users, user_block, mask_at, mesh.size)

@@ -22,12 +22,12 @@ from grasp_jax.models.sequence_model import SequenceModel, apply
 
 
 class UserBlock(NamedTuple):
-    """B users whose next item is to be ranked.
+    """B users for whom items are ranked.
 
     Attributes:
       slots: [R, L] int32 packed histories (`data.packing.pack`).
       newest: [B] int32 place of each user's newest item, or of the mask after it.
-      queries: [B] int32 rows of the query tables, by which gates compare users with items.
+      queries: [B] int32 rows of the query tables: the users' text vectors that gates compare with items.
     """
 
     slots: jax.Array
@@ -36,7 +36,7 @@ class UserBlock(NamedTuple):
 
 
 class UserStates(NamedTuple):
-    """What a model knows of B users.
+    """What a model computes from the histories of B users.
 
     Attributes:
       states: [B, D].
@@ -56,14 +56,14 @@ class UserStates(NamedTuple):
 )
 @dataclasses.dataclass(frozen=True)
 class Ranker:
-    """A trained model, and what its scores are computed from.
+    """A trained model, and the arrays from which its scores are computed.
 
     Attributes:
       model: encoder and backbone.
       params: of one replica.
-      data: flat histories, to which packed slots point.
-      tables: frozen knowledge, empty for models without.
-      features: [V, ...] what the encoder needs of every item, before a user is known.
+      data: flat histories; packed slots are indices into them.
+      tables: frozen tables; empty for models that read none.
+      features: [V, ...] the part of every item's vector that does not depend on the user.
     """
 
     model: SequenceModel
@@ -83,14 +83,14 @@ class Ranker:
         return int(self.features.shape[0])
 
     def for_block(self, block: UserBlock) -> tuple["Ranker", UserBlock]:
-        """Where query tables are on the host: this ranker with the rows that a block asks for. Call outside of jit."""
+        """If query tables are on the host: this ranker with the rows that a block needs. Call it outside jit."""
         tables, queries = with_query_rows(self.tables, block.queries)
         return dataclasses.replace(self, tables=tables), UserBlock(
             block.slots, block.newest, cast(jax.Array, queries)
         )
 
     def expansion(self) -> Expansion | None:
-        """What bounds of scores need of the whole catalogue; None for encoders without bounds."""
+        """What bounds of scores need to know about the whole catalogue; None for encoders without bounds."""
         found: Expansion | None = item_expansion(self.model, self.params, self.features)
         return found
 
@@ -107,7 +107,7 @@ class Ranker:
         return all_pair_logits(self.tables, users.queries, items) if self.model.gated else None
 
     def scores(self, users: UserStates, items: jax.Array) -> jax.Array:
-        """[B, C] scores of items [C] that all users share."""
+        """[B, C] scores of items [C], the same items for all users."""
         logits = self.logits(users, items)
         return apply(
             self.model,
@@ -136,7 +136,7 @@ class Ranker:
     def candidate_scores(
         self, users: UserStates, items: jax.Array, logits: jax.Array | None
     ) -> jax.Array:
-        """[B, C] scores of each user's own items [B, C], whose pair logits [B, C, 2] are at hand."""
+        """[B, C] scores of different items for each user [B, C], from pair logits [B, C, 2] that are computed already."""
         return apply(
             self.model,
             self.params,
@@ -156,7 +156,7 @@ def item_features(model: SequenceModel, params: Params, tables: Tables) -> jax.A
 
 @functools.partial(jax.jit, static_argnames="model")
 def item_expansion(model: SequenceModel, params: Params, features: jax.Array) -> Expansion | None:
-    """What bounds of scores need of the whole catalogue; None for encoders without."""
+    """What bounds of scores need to know about the whole catalogue; None for encoders without bounds."""
     return bounds.expansion(model, params, features)
 
 
@@ -175,18 +175,18 @@ def top_items(
     top_n: int,
     allowed: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The best items of each user, by a running top-n over blocks of items.
+    """The best items of each user, found by a running top-n over blocks of items.
 
     Args:
       ranker: the model.
       block: B users.
-      seen: [J, 2] int32 pairs (row of the block, item) that are left out, -1 for none.
-      item_block: items scored at once.
+      seen: [J, 2] int32 pairs (row of the block, item) to leave out, -1 for none.
+      item_block: number of items that are scored at once.
       top_n: n, at most V.
       allowed: [V] bool, or [B, V] for each user: items that may be recommended; None: all.
 
     Returns:
-      [B, n] scores in falling order and [B, n] item rows. What is left out has the score -inf and comes last.
+      [B, n] scores in descending order and [B, n] item rows. Excluded items have the score -inf and come last.
     """
     users, num_users = ranker.states(block), block.newest.shape[0]
 
@@ -232,4 +232,4 @@ def top_items_by_products(
     return top_products(ranker.states(block).states, of.vectors, of.factors, left_out, top_n)
 
 
-NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs of `seen_pairs` that leave nothing out
+NOBODY_SAW = np.full((1, 2), -1, np.int32)  # pairs in the form of `seen_pairs` that exclude nothing

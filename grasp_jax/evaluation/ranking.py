@@ -23,16 +23,18 @@ from grasp_jax.evaluation.ranker import NOBODY_SAW, Ranker, UserBlock, UserState
 from grasp_jax.evaluation.seen import seen_in_block
 from grasp_jax.parallel.mesh import on_host
 
-# Candidates' features scored together on a CPU. A block of so few is shared out among the cores; of more, what stays in one core's cache is
-# 2.5 times as fast as 64 users at once.
+# Candidates' features that are scored together on a CPU. XLA divides the work of such a block among the cores; for larger blocks, a size
+# that fits into one core's cache is 2.5 times as fast as 64 users at once.
 CPU_SHARED_FLOATS, CPU_CACHE_FLOATS = 1_000_000, 320_000
-MOST_UNSURE = 128  # items of a block that a user's bounds may leave open; with more, the whole block is scored
-MOST_UNSURE_NEGATIVES = 16  # the same of the stored negatives
-TIE_TOLERANCE = 1e-6  # the target's score and the others' may be summed in another order; closer than this is a tie
+# largest number of undecided items for each user of a block; if there are more, the whole block is scored
+MOST_UNSURE = 128
+MOST_UNSURE_NEGATIVES = 16  # the same for the stored negatives
+# scores that differ by less are ties, because sums may have been computed in another order
+TIE_TOLERANCE = 1e-6
 
 
 def lowest_tie(target_scores: jax.Array) -> jax.Array:
-    """[B] scores of the targets -> [B, 1] the least score that ranks before them."""
+    """[B] scores of the targets -> [B, 1] the lowest score that ranks before them."""
     return (target_scores - TIE_TOLERANCE * jnp.maximum(1.0, jnp.abs(target_scores)))[:, None]
 
 
@@ -44,9 +46,9 @@ class Contest:
       users: B users.
       items: [B, C] int32 item rows.
       logits: [B, C, 2] their pair logits.
-      threshold: [B, 1] the least score that counts as higher than the target's.
+      threshold: [B, 1] the lowest score that counts as higher than the target's.
       skip: [B, C] bool, items that do not count; or False.
-      seen: [B, C] bool, items that are counted a second time, by themselves; None: of no interest.
+      seen: [B, C] bool, items that are also counted separately; None: no separate count.
     """
 
     users: UserStates
@@ -70,7 +72,7 @@ class FullRanks(NamedTuple):
 
 
 def tally(higher: jax.Array, seen: jax.Array | None) -> jax.Array:
-    """How many of [B, C] items are marked, and how many of these are seen: [B, 2], or [B, 1] where `seen` is None."""
+    """How many of [B, C] items are marked, and how many of these are seen: [B, 2], or [B, 1] if `seen` is None."""
     counts = [higher.sum(axis=1)]
     if seen is not None:
         counts.append((higher & seen).sum(axis=1))
@@ -84,14 +86,15 @@ def count_by_bounds(
     most: int,
     by_scores: Callable[[], jax.Array],
 ) -> jax.Array:
-    """How many items score a user's threshold or more, and how many of these are seen: as `tally`.
+    """How many items have a user's threshold as score or more, and how many of these are seen: the result has the form of `tally`.
 
     Args:
       ranker: the model.
       contest: users and items.
-      bounded: [B, C] scores and how far at most the exact ones are from them.
-      most: items of a user that bounds may leave open, which are then scored; if any user has more, `by_scores` counts instead.
-      by_scores: counts by all the scores.
+      bounded: [B, C] approximate scores, and bounds of their distance from the exact scores.
+      most: largest number of a user's items that the bounds do not decide, and that are then scored; if a user has more, `by_scores` counts
+        instead.
+      by_scores: function that counts from all exact scores.
     """
     scores, slack = bounded
     threshold = contest.threshold
@@ -148,7 +151,7 @@ def _sampled_ranks(ranker: Ranker, evaluation: Blocks) -> jax.Array:
 
 
 def _users_at_once(num_users: int, floats_of_user: int) -> int:
-    """How many users' candidates are scored together: all of them but on a CPU whose cache they would leave."""
+    """How many users' candidates are scored together: all of them, except on a CPU if they do not fit into its cache."""
     if jax.default_backend() != "cpu" or num_users * floats_of_user <= CPU_SHARED_FLOATS:
         return num_users
     return max(1, CPU_CACHE_FLOATS // floats_of_user)
@@ -168,13 +171,15 @@ def _full_ranks(
     seen: jax.Array,
     item_block: int,
 ) -> jax.Array:
-    """[B, 2] ranks of one block of users among all items and how many seen items are part of them; what bounds decide is not scored."""
+    """[B, 2] ranks of one block of users among all items, and the number of seen items that rank before the target. Items that the bounds
+    decide are not scored.
+    """
     num_items, num_users = ranker.num_items, block.newest.shape[0]
     users = ranker.states(block)
     threshold = lowest_tie(jnp.diagonal(ranker.scores(users, targets)))
 
     def count(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
-        # The last block overlaps the one before it, so that no row is padded; what was counted already is masked.
+        # The last block overlaps the one before it, so that no row is padded; items that were counted already are masked.
         first = jnp.minimum(step * item_block, num_items - item_block)
         ids = first + jnp.arange(item_block)
         skip = (ids[None, :] == targets[:, None]) | (ids < step * item_block)[None, :]
@@ -205,13 +210,13 @@ def full_ranks(
     seen: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FullRanks:
-    """Ranks of the targets among all items, and among those that their users have not had.
+    """Ranks of the targets among all items, and among the items that their users have not had.
 
     Args:
       ranker: the model.
       evaluation: the users and their targets.
       item_block: items scored at once.
-      seen: [S, J, 2] from `seen_pairs`, what users have had; None: nothing, and both ranks are the same.
+      seen: [S, J, 2] from `seen_pairs`, the items that users have had; None: nothing, so both ranks are the same.
       progress: called with the number of users after each block.
     """
     expansion = ranker.expansion()

@@ -31,7 +31,7 @@ def save_results(
 
 
 def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ()) -> str:
-    """Markdown: a line per protocol, backbone and method, percent, mean over seeds (with the deviation where there are several).
+    """Markdown: a line per protocol, backbone and method, in percent, mean over seeds (with the standard deviation if there are several).
 
     `failed` are trials without a number, {"method", "backbone", "reason"}; each gets a line too.
     """
@@ -48,7 +48,7 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
                 if (row["method"], row["backbone"], row["protocol"]) == (method, backbone, protocol)
             ]
             overall = [row for row in ours if row["group"] == "all"]
-            if not overall:  # measured by a version that had fewer protocols
+            if not overall:  # tested by a version that had fewer protocols
                 continue
             chosen = [
                 f"{overall[0]['dropout']:g}",
@@ -79,7 +79,7 @@ COMPARISON_HEADER = (
 
 
 def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A line of text cells per pair of methods; `*` where the difference is significant at 5 % after Holm's correction."""
+    """A line of text cells per pair of methods; `*` marks a difference that is significant at 5 % after Holm's correction."""
     body = []
     for row in comparisons:
         mark = "*" if row["p_value"] < 0.05 else ""
@@ -111,7 +111,7 @@ def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def spread(values: np.ndarray) -> str:
-    """[seeds] percent -> "mean", or "mean ± standard deviation" of several; "-" of none."""
+    """[seeds] percent -> "mean", or "mean ± standard deviation" if there are several; "-" if there are none."""
     if not len(values):
         return "-"
     return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")

@@ -13,15 +13,15 @@ AT_ONCE = 1 << 22  # interactions whose pairs are sorted together, some 150 byte
 
 
 def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -> np.ndarray:
-    """What each user saw before the target, or rated low, block by block.
+    """The items that each user had before the target or rated low, block by block.
 
     Args:
       log: the interactions.
-      histories: what counts as before the target.
+      histories: the part of each history before the target.
       batches: [S, B] user rows, -1 for none.
 
     Returns:
-      [S, J, 2] int32 different pairs (row within the block, item), filled up with -1.
+      [S, J, 2] int32 distinct pairs (row within the block, item), padded with -1.
     """
     found = [_seen_in(log, histories, some) for some in _shares(log, histories, batches)]
     most = max((part.shape[1] for part in found), default=1)
@@ -34,7 +34,7 @@ def seen_pairs(log: InteractionLog, histories: Histories, batches: np.ndarray) -
 
 
 def _shares(log: InteractionLog, histories: Histories, batches: np.ndarray) -> Iterator[np.ndarray]:
-    """The blocks, so many at a time that their users have some `AT_ONCE` interactions together."""
+    """Groups of blocks whose users have about `AT_ONCE` interactions together."""
     lengths = np.where(batches >= 0, (histories.end - log.offsets[:-1])[batches], 0)
     share = np.cumsum(lengths.sum(axis=1)) // AT_ONCE
     yield from np.split(batches, np.flatnonzero(np.diff(share)) + 1)
@@ -50,7 +50,7 @@ def _seen_in(log: InteractionLog, histories: Histories, batches: np.ndarray) -> 
 def pairs_of_blocks(
     num_blocks: int, blocks: np.ndarray, rows: np.ndarray, items: np.ndarray
 ) -> np.ndarray:
-    """[J'] blocks in ascending order, rows within them and items -> [S, J, 2] int32 (row, item), filled up with -1."""
+    """[J'] blocks in ascending order, rows within them and items -> [S, J, 2] int32 (row, item), padded with -1."""
     counts = np.bincount(blocks, minlength=num_blocks)
     padded = np.full((num_blocks, max(1, int(counts.max(initial=0))), 2), -1, np.int32)
     places = np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -59,16 +59,15 @@ def pairs_of_blocks(
 
 
 def lists_of_pairs(pairs: np.ndarray, num_users: int, longest: int) -> np.ndarray | None:
-    """What each user of a block has seen, side by side.
+    """The items that each user of a block has seen, one row for each user.
 
     Args:
       pairs: [J, 2] int32 (row within the block, item) of `seen_pairs`, -1 for none.
       num_users: B.
-      longest: items of a user, at most.
+      longest: largest number of items of a user.
 
     Returns:
-      [B, S] int32 items, -1 for none, where S is a power of two, so that few shapes are compiled; None where a user has more than
-      `longest`.
+      [B, S] int32 items, -1 for none; S is a power of two, so that few shapes are compiled. None if a user has more than `longest`.
     """
     pairs = pairs[pairs[:, 1] >= 0]
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
@@ -82,7 +81,9 @@ def lists_of_pairs(pairs: np.ndarray, num_users: int, longest: int) -> np.ndarra
 def _seen(
     log: InteractionLog, histories: Histories, users: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place in `users` (ascending) and item of all that each of them has seen or rated low; a target rated low is left out."""
+    """Position in `users` (ascending) and item of everything that each of them has seen or rated low; a target that was rated low is left
+    out.
+    """
     owners, flat = _ranges(log.offsets[users], histories.end[users])
     keys = owners * log.num_items + log.items[flat]
     if log.low_rated is not None and len(log.low_rated):
@@ -96,7 +97,7 @@ def _seen(
 
 
 def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of `begin[k] .. end[k]` one after the other, and before them the k of each."""
+    """The numbers `begin[k] .. end[k]` of all k, concatenated, and as the first result the k of each."""
     lengths = np.asarray(end - begin, np.int64)
     owners = np.repeat(np.arange(len(lengths)), lengths)
     first = np.repeat(begin, lengths)
@@ -106,5 +107,5 @@ def _ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def seen_in_block(seen: jax.Array, num_users: int, first: jax.Array, size: int) -> jax.Array:
     """[J, 2] pairs of `seen_pairs` -> [B, size] bool, the seen items among `first .. first + size`."""
     inside = (seen[:, 1] >= first) & (seen[:, 1] < first + size)
-    column = jnp.where(inside, seen[:, 1] - first, size)  # out of range, hence dropped
+    column = jnp.where(inside, seen[:, 1] - first, size)  # out of range, so it is dropped
     return jnp.zeros((num_users, size), bool).at[seen[:, 0], column].set(True, mode="drop")

@@ -23,9 +23,9 @@ class Comparison:
     Attributes:
       first, second: their names.
       difference: mean of second minus first.
-      low, high: bootstrap interval of the difference, 95 %, users resampled and, where a method has several, seeds.
+      low, high: 95 % bootstrap interval of the difference. Users are resampled and, if a method has several seeds, seeds too.
       p_value: two-sided paired test over users and seeds, after Holm's correction over all pairs compared together.
-      seeds: of the method that has fewer; with 1 nothing is known of how results move with the seed.
+      seeds: number of seeds of the method that has fewer. With 1 nothing is known about differences between seeds.
     """
 
     first: str
@@ -47,7 +47,7 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
     """Every pair of methods.
 
     Args:
-      gains: per method [n] a number for each user, or [S, n] for each of its S seeds; of the same users in the same order.
+      gains: for each method [n] a number for each user, or [S, n] with S seeds; all methods have the same users in the same order.
       seed: of the bootstrap.
     """
     by_seed = {name: np.atleast_2d(np.asarray(own, np.float64)) for name, own in gains.items()}
@@ -69,7 +69,7 @@ def compare(gains: Mapping[str, np.ndarray], seed: int = 0) -> list[Comparison]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm, 1979): p-values that may be compared with one level together."""
+    """Holm's step-down correction (Holm, 1979): the corrected p-values may all be compared with the same level."""
     order = np.argsort(p_values, kind="stable")
     corrected = np.empty(len(p_values))
     largest = 0.0
@@ -89,7 +89,7 @@ def bootstrap_intervals(values: np.ndarray, seed: int = 0) -> np.ndarray:
 def bootstrap_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """[RESAMPLES, k] means of the columns of [n, k] values, users drawn with replacement.
 
-    A resample is how often each user is in it; one serves all columns.
+    A resample is stored as the count of each user; all columns use the same one.
     """
     rng = np.random.default_rng([seed, 0xB007])
     count = len(values)

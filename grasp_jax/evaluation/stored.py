@@ -23,7 +23,7 @@ class StoredNegatives(NamedTuple):
 
     Attributes:
       path: `.npy`; the description has the ending `.json`.
-      made_from: the data and the fields of the config that decide the draw, as `provenance` describes them.
+      made_from: the data and the config fields on which the draw depends, as `provenance` describes them.
     """
 
     path: pathlib.Path
@@ -31,14 +31,14 @@ class StoredNegatives(NamedTuple):
 
     @property
     def description(self) -> pathlib.Path:
-        """Of the file: what it was made from, and its checksum."""
+        """Describes the file: what it was made from, and its checksum."""
         return self.path.with_suffix(".json")
 
     def read(self) -> np.ndarray | None:
-        """The stored negatives; None where they are to be drawn, for the first time or because what is there is damaged, which is said.
+        """The stored negatives; None if they must be drawn, because there are none or because the files are damaged, which is logged.
 
         Raises:
-          UserError: they are of other data or another draw.
+          UserError: they belong to other data or another draw.
         """
         if not self.path.exists() and not self.description.exists():
             return None
@@ -58,10 +58,10 @@ class StoredNegatives(NamedTuple):
         return stored
 
     def write(self, drawn: np.ndarray) -> None:
-        """Stores negatives; where they were drawn again, they must be those that were described before.
+        """Stores negatives. If they were drawn again, they must match the description of the first draw.
 
         Raises:
-          UserError: they are not, as where another version of NumPy draws otherwise.
+          UserError: they do not match, for example because another version of NumPy draws other numbers.
         """
         try:
             before = (
@@ -70,7 +70,7 @@ class StoredNegatives(NamedTuple):
                 else None
             )
         except UserError:
-            before = None  # the description is what was damaged
+            before = None  # only the description was damaged
         write_array(self.path, drawn)
         checksum = sha256(self.path)
         if before not in (None, checksum):
@@ -82,5 +82,5 @@ class StoredNegatives(NamedTuple):
         )
 
     def checksum(self) -> str:
-        """Of the stored file."""
+        """The checksum of the stored file."""
         return sha256(self.path)

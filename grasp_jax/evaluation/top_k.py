@@ -9,16 +9,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Best = tuple[jax.Array, jax.Array]  # [b, k] scores in falling order, and their rows
+Best = tuple[jax.Array, jax.Array]  # [b, k] scores in descending order, and their rows
 
 GROUP = 16
-BLOCK = 32768  # rows scored at a time: their scores of 64 people fill 8 MiB
-SPARE = 8  # groups looked into beyond those needed, for a score may differ in its last bit from the one that chose its group
+BLOCK = 32768  # rows that are scored at a time: for 64 people their scores take 8 MiB
+# additional groups that are searched, because a score may differ in its last bit from the one that chose its group
+SPARE = 8
 NEAR = 8  # people whose leading groups are gathered at once
 
 
 def top_k(scores: jax.Array, k: int) -> Best:
-    """As `jax.lax.top_k` of [b, n]."""
+    """The same result as `jax.lax.top_k` of [b, n]."""
     groups = scores.shape[1] // GROUP
     if groups <= k:
         best, places = jax.lax.top_k(scores, k)
@@ -39,22 +40,22 @@ def top_k(scores: jax.Array, k: int) -> Best:
 def top_k_in_blocks(
     score: Callable[[jax.Array], jax.Array], num_rows: int, k: int, block: int
 ) -> Best:
-    """The best of rows that are scored block by block, by a running top k.
+    """The best rows, found by a running top-k over blocks of rows.
 
     Args:
       score: [] int32 first row -> [b, block] scores of the rows from there on.
-      num_rows: how many there are, at least k and at least `block`.
+      num_rows: number of rows, at least k and at least `block`.
       k: how many are wanted.
       block: rows of a block.
 
     Returns:
-      [b, k] scores and int32 rows; a row with the score -inf may stand for any other.
+      [b, k] scores and int32 rows; a row whose score is -inf may be any row.
     """
     if num_rows == block:
         return top_k(score(jnp.int32(0)), k)
 
     def merge(best: Best, step: jax.Array) -> tuple[Best, None]:
-        # The last block overlaps the one before it, so that no row is padded; what came before is masked.
+        # The last block overlaps the one before it, so that no row is padded; rows of the block before are masked.
         first = jnp.minimum(step * block, num_rows - block)
         scores = jnp.where(first + jnp.arange(block) < step * block, -jnp.inf, score(first))
         found, rows = top_k(scores, min(k, block))
@@ -77,13 +78,13 @@ def top_products(
     left_out: jax.Array,
     k: int,
 ) -> Best:
-    """The largest inner products with many vectors, of which no more than the highest of each group is ever written.
+    """The largest inner products with many vectors. Only the highest product of each group is written to memory.
 
     Args:
       states: [b, D] float32.
       vectors: [C, D] float32, C a multiple of `GROUP` and larger than `BLOCK`.
-      factors: [C] float32 by which the products of each row are multiplied; nan: a row that is not wanted.
-      left_out: [b, S] int32 rows that a person does not want, -1 for none.
+      factors: [C] float32 factors of the products of each row; nan excludes a row.
+      left_out: [b, S] int32 rows that are excluded for each person, -1 for none.
       k: how many are wanted.
 
     Returns:
@@ -105,7 +106,7 @@ def top_products(
     if whole < num_rows:
         rest = highest(vectors[whole:], factors[whole:])
         maxima = jnp.concatenate([maxima, rest], axis=1)
-    # What is left out may lead as many groups, so these are looked into besides.
+    # Excluded rows may be the best of their groups, so as many additional groups are searched.
     leading = _leading(maxima, min(k + unwanted + SPARE, num_rows // GROUP))
 
     def of_person(about: tuple[jax.Array, jax.Array, jax.Array]) -> Best:
@@ -125,7 +126,7 @@ def top_products(
 
 
 def _leading(maxima: jax.Array, count: int) -> jax.Array:
-    """[b, count] int32 the groups with the highest maxima [b, groups], in the order of their rows, so that of equals the first row wins."""
+    """[b, count] int32 the groups with the highest maxima [b, groups], in the order of their rows, so that the first row wins a tie."""
     _, groups = jax.lax.top_k(maxima, count)
     return jnp.sort(groups.astype(jnp.int32), axis=1)
 

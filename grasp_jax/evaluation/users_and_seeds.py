@@ -21,10 +21,11 @@ SEEDS = 0x5EED  # purpose of the random stream
 
 
 def p_value_of_pair(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided p-value of gains [S, n] and [T, n] having one mean; of one seed each, the paired t-test over users.
+    """Two-sided p-value of the hypothesis that gains [S, n] and [T, n] have the same mean; with one seed each, the paired t-test over
+    users.
 
-    The three variances of the mean, of users and of each method's seeds, are added, with the degrees of freedom of Welch and
-    Satterthwaite.
+    The variance of the mean is the sum of three: over users, and over the seeds of each method. The degrees of freedom are those of Welch
+    and Satterthwaite.
     """
     from scipy import stats
 
@@ -32,7 +33,7 @@ def p_value_of_pair(first: np.ndarray, second: np.ndarray) -> float:
     parts = [(d.var(ddof=1) / len(d), len(d) - 1)] if len(d) > 1 else []
     parts += [_variance_of_seeds(own) for own in (first, second) if len(own) > 1]
     variance = sum(part for part, _ in parts)
-    # Users who are equal throughout leave nothing to test, and the statistic would be 0/0.
+    # If all users have equal gains there is nothing to test, and the statistic would be 0/0.
     if variance == 0 or (np.ptp(d) == 0 and len(parts) < 2):
         return float(d[0] == 0)
     t = abs(d.mean()) / np.sqrt(variance)
@@ -46,7 +47,7 @@ def interval_of_pair(
 
     Args:
       first, second: gains [S, n] and [T, n].
-      of_users: [R] means of the difference in resamples of the users, seeds averaged before.
+      of_users: [R] means of the difference in resamples of the users, averaged over seeds first.
       level: such as 0.95.
       seed: of the draws of seeds.
     """
@@ -66,7 +67,9 @@ def interval_of_pair(
 
 
 def moved_by_seeds(means: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """[resamples] by how much the mean of seeds' means [S] moves when S of them are drawn, rescaled to the variance that it has."""
+    """[resamples] deviations of the mean of the seeds' means [S] if S seeds are drawn with replacement, rescaled to the variance of that
+    mean.
+    """
     count = len(means)
     drawn = means[rng.integers(0, count, (resamples, count))].mean(axis=1)
     moved: np.ndarray = np.sqrt(count / (count - 1)) * (drawn - means.mean())
@@ -74,11 +77,11 @@ def moved_by_seeds(means: np.ndarray, resamples: int, rng: np.random.Generator) 
 
 
 def _variance_of_seeds(gains: np.ndarray) -> tuple[float, int]:
-    """Variance of the mean of [S, n] gains over seeds, by the scatter of their means, and its degrees of freedom."""
+    """Variance of the mean of [S, n] gains over seeds, estimated from the scatter of their means, and its degrees of freedom."""
     return float(gains.mean(axis=1).var(ddof=1) / len(gains)), len(gains) - 1
 
 
 def _degrees_of_freedom(parts: list[tuple[float, int]]) -> float:
-    """Of a sum of estimated variances (Satterthwaite, 1946)."""
+    """Degrees of freedom of a sum of estimated variances (Satterthwaite, 1946)."""
     total = sum(variance for variance, _ in parts)
     return float(total**2 / sum(variance**2 / freedom for variance, freedom in parts))
