@@ -13,12 +13,13 @@ from grasp_jax.training.cross_entropy import CrossEntropy
 def catalogue_cross_entropy(
     scores: CatalogueScores | BlockScores, core: CrossEntropy, towers: str = "each"
 ) -> jax.Array:
-    """Mean over the targets that exist, plus the method's additional loss.
+    """Cross-entropy, averaged over the targets that exist, plus the method's additional loss.
 
     Args:
       scores: of each target and every item.
-      core: what computes a product's.
-      towers: of scores that are a sum of several products, "each" (the sum of the loss of each), "sum" (of the summed score) or "both".
+      core: computes the cross-entropy of one product of states and items.
+      towers: for scores that are a sum of several products: "each" (the sum of the losses of the products), "sum" (the loss of the summed
+        score) or "both".
     """
     weights = scores.mask / jnp.maximum(scores.mask.sum(), 1)
     if isinstance(scores, BlockScores):

@@ -25,7 +25,7 @@ from grasp_jax.log import logger
 from grasp_jax.parallel.processes import is_main_process, meet
 from grasp_jax.provenance import MadeFrom, difference, hash_of_arrays
 
-KEPT = 2  # the newest and, should it turn out damaged, the one before
+KEPT = 2  # the newest one, and the one before in case the newest is damaged
 MANIFEST, NEWEST = "manifest.json", "newest.json"
 FOLDERS = ("best", "last")
 
@@ -34,8 +34,8 @@ class Checkpoints:
     """The checkpoints of one training under one name, numbered by training step.
 
     Args:
-      folder: of this name, "last" or "best" of a trial.
-      made_from: what is trained on, stored with every checkpoint.
+      folder: the folder of this name, "last" or "best", of a trial.
+      made_from: description of the data and settings of the training; stored with every checkpoint.
     """
 
     def __init__(self, folder: pathlib.Path, made_from: MadeFrom | None = None) -> None:
@@ -46,15 +46,15 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, tree: Any, model: str = "") -> None:
-        """Saves a pytree of arrays; a save that does not finish leaves the earlier ones as they are.
+        """Saves a pytree of arrays. A save that does not finish does not change earlier checkpoints.
 
         Args:
           step: number of the checkpoint.
           tree: the arrays.
-          model: hash of the best parameters within.
+          model: hash of the best parameters in the tree.
 
         Raises:
-          UserError: the disk is full, or what was saved cannot be read back (tried once).
+          UserError: the disk is full, or the checkpoint cannot be read back (this is tested once).
         """
         if step in self._manager.all_steps():
             self._manager.delete(step)
@@ -86,7 +86,9 @@ class Checkpoints:
             raise
 
     def _compare(self, step: int, tree: Any) -> None:
-        """Reads a checkpoint back, once for each process: a folder whose name Orbax misreads would be found out only when it is needed."""
+        """Reads a checkpoint back, once in each process. Otherwise a folder whose name Orbax misreads would be noticed only when a
+        checkpoint is needed.
+        """
         reason = "other numbers came back"
         try:
             read = self._manager.restore(step, args=_like(tree))
@@ -103,7 +105,7 @@ class Checkpoints:
         self._read_back = True
 
     def newest(self) -> int | None:
-        """Step of the newest checkpoint that was finished; None where there is none."""
+        """Step of the newest complete checkpoint; None if there is none."""
         steps, all_of_them = self._manager.all_steps(), _without_manifests(self.folder.parent)
         return max(
             (
@@ -115,12 +117,12 @@ class Checkpoints:
         )
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest checkpoint that is whole, as (step, tree of the form of `like`); None where none was ever saved to its end.
+        """The newest undamaged checkpoint, as (step, tree with the structure of `like`); None if no checkpoint was ever completed.
 
         Newer ones that are damaged are named in a warning.
 
         Raises:
-          UserError: checkpoints were saved to their end and none is whole.
+          UserError: there are complete checkpoints, but all are damaged.
         """
         steps, damages = sorted(self._manager.all_steps(), reverse=True), []
         unverified = bool(steps) and _without_manifests(self.folder.parent)
@@ -128,7 +130,7 @@ class Checkpoints:
             say_unverified(self.folder.parent)
         for step in steps:
             try:
-                # Where nothing tells of damage, only reading does.
+                # Without checksums, only reading can find damage.
                 tree = (
                     self._read(step, _like(like))
                     if unverified
@@ -158,18 +160,19 @@ class Checkpoints:
     def _read(self, step: int, wanted: ocp.args.StandardRestore) -> Any:
         try:
             return self._manager.restore(step, args=wanted)
-        except Exception as error:  # Orbax and TensorStore raise many kinds; the checksums were right, so the form is not
+        # Orbax and TensorStore raise many types of errors; the checksums are right, so the structure must be wrong
+        except Exception as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(
                 f"{self.folder / str(step)}: cannot be read as this run's models ({reason}); use another --workdir"
             ) from error
 
     def read(self, step: int, like: Any) -> Any:
-        """One checkpoint as a tree of the form of `like`; `whole_manifest` has looked at it before."""
+        """One checkpoint as a tree with the structure of `like`; `whole_manifest` must have verified it before."""
         return self._read(step, _like(like))
 
     def read_any(self, step: int) -> dict[str, Any]:
-        """One checkpoint whatever its form, as nested dictionaries of NumPy arrays."""
+        """One checkpoint of any structure, as nested dictionaries of NumPy arrays."""
         read: dict[str, Any] = self._read(step, ocp.args.StandardRestore())
         return dict(jax.tree.map(np.asarray, read))
 
@@ -180,7 +183,9 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _errors_logged_once() -> Iterator[None]:
-    """While Orbax writes: its threads log every error with a traceback, and then it is raised as well."""
+    """Context in which Orbax writes. Its threads log every error with a traceback before the error is raised; this context suppresses the
+    log.
+    """
     level = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -190,12 +195,12 @@ def _errors_logged_once() -> Iterator[None]:
 
 
 class Found(NamedTuple):
-    """A snapshot on disk whose files are as they were written.
+    """A snapshot on disk whose files are undamaged.
 
     Attributes:
-      folder: of the checkpoints of its name, "best" or "last".
-      step: its number.
-      manifest: "made_from", "model" and "files"; empty where an earlier version wrote none.
+      folder: the folder of its checkpoints, "best" or "last".
+      step: the number of the snapshot.
+      manifest: "made_from", "model" and "files"; empty if an earlier version wrote none.
     """
 
     folder: pathlib.Path
@@ -204,14 +209,14 @@ class Found(NamedTuple):
 
 
 def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
-    """The newest snapshot of a trial that holds its best model; None where nothing was ever saved.
+    """The newest snapshot of a trial that contains its best model; None if nothing was ever saved.
 
     Args:
-      folder: of the trial's checkpoints, with "best" and "last" in it.
-      allow_older: be content with the newest undamaged one, and say which.
+      folder: the folder of the trial's checkpoints, which has the folders "best" and "last".
+      allow_older: if the newest model is damaged, use the newest undamaged one and log which one.
 
     Raises:
-      UserError: the newest model is damaged; names the file, and what to do.
+      UserError: the newest model is damaged; the message names the file and what to do.
     """
     damages: list[str] = []
     recorded: dict[str, Any] = {}
@@ -251,16 +256,16 @@ def find_model(folder: pathlib.Path, allow_older: bool = False) -> Found | None:
 
 
 def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
-    """Looks at the snapshots of a trial, before anything is written.
+    """Checks the snapshots of a trial, before anything is written.
 
     Raises:
-      UserError: one was made from something else than this run's.
+      UserError: a snapshot belongs to other data or settings than those of this run.
     """
     for step, place in _steps(folder):
         try:
             stored = read_sealed(place / str(step) / MANIFEST, "the snapshot is damaged")
         except UserError:
-            continue  # whoever reads the snapshot says so
+            continue  # the function that reads the snapshot reports the damage
         if found := difference(stored.get("made_from", {}), made_from):
             raise UserError(
                 f"{place / str(step)}: this checkpoint is of another run: {found}; use another --workdir"
@@ -268,16 +273,16 @@ def check_made_from(folder: pathlib.Path, made_from: MadeFrom) -> None:
 
 
 def record_newest(folder: pathlib.Path, step: int, model: str) -> None:
-    """Says in a trial's folder which snapshot is its newest, once that is saved to its end."""
+    """Records in a trial's folder which snapshot is its newest, after that snapshot is complete."""
     if is_main_process():
         write_sealed(folder / NEWEST, {"step": step, "model": model})
 
 
 def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of one snapshot, all of whose files are as they were written.
+    """The manifest of one snapshot, after all of its files were verified.
 
     Raises:
-      UserError: names the file that is not.
+      UserError: a file is damaged; the message names it.
     """
     if not (folder / MANIFEST).exists():
         raise UserError(
@@ -299,7 +304,7 @@ def whole_manifest(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _without_manifests(folder: pathlib.Path) -> bool:
-    """Whether the snapshots of a trial are of a version that wrote no manifests, and none was saved since."""
+    """Whether all snapshots of a trial were written by a version that wrote no manifests."""
     if (folder / NEWEST).exists() or any(
         (place / str(step) / MANIFEST).exists() for step, place in _steps(folder)
     ):
@@ -308,7 +313,7 @@ def _without_manifests(folder: pathlib.Path) -> bool:
 
 
 def _steps(folder: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
-    """(step, folder of its name) of every snapshot of a trial, newest first; of equals "best" first."""
+    """(step, folder) of every snapshot of a trial, newest first; "best" comes before "last" of the same step."""
     found = [
         (int(path.name), folder / name)
         for name in FOLDERS
@@ -331,7 +336,7 @@ def _like(tree: Any) -> ocp.args.StandardRestore:
 
 
 def _local(*trees: Any) -> Iterator[tuple[Any, ...]]:
-    """Leaves of trees of one form side by side; of several processes what this one holds."""
+    """Leaves of trees with the same structure, concatenated; with several processes only the part of this process."""
     for leaves in zip(*map(jax.tree.leaves, trees), strict=True):
         whole = [not isinstance(leaf, jax.Array) or leaf.is_fully_addressable for leaf in leaves]
         yield leaves if all(whole) else tuple(leaf.addressable_data(0) for leaf in leaves)

@@ -35,10 +35,10 @@ class CrossEntropy:
     """The sum over targets p of `weights[p] * -log softmax(states[p] . items)[targets[p]]`, with blocks of bounded memory.
 
     Attributes:
-      smoothing: share of a target's weight that is spread evenly over all other items (Szegedy et al., 2016, arXiv 1512.00567).
-      dtype: of the factors of matrix products; sums, and all else, are float32.
-      mesh: devices that share out targets and items; None or one device: nothing is shared out.
-      rows: targets of a block; 0: `rows_of_block`.
+      smoothing: share of a target's weight that is distributed evenly over all other items (Szegedy et al., 2016, arXiv 1512.00567).
+      dtype: dtype of the factors of matrix products; sums and everything else are float32.
+      mesh: devices over which targets and items are split; None or one device: nothing is split.
+      rows: number of targets in a block; 0: `rows_of_block` decides.
     """
 
     smoothing: float = 0.0
@@ -94,13 +94,14 @@ class CrossEntropy:
         num_items: int,
         axis: str | None = None,
     ) -> Summed:
-        """Of all items; with `axis`, of this device's part of them, whose loss is that of all and whose `by_states` is its own share.
+        """The loss over all items on one device. With `axis`, the device has a part of the items; the loss is still that over all items,
+        and `by_states` is the device's share of the gradient.
 
         Args:
-          states, targets, weights: as of the call.
-          items: [V, D], or the part [C, D] of them that the device has, filled up where V is not a multiple of C.
+          states, targets, weights: as in `__call__`.
+          items: [V, D], or the device's part [C, D] of them, padded if V is not a multiple of C.
           num_items: V.
-          axis: of the mesh, along which parts of the items lie one after the other.
+          axis: the mesh axis along which the items are split.
         """
         here = len(items)
         first = 0 if axis is None else jax.lax.axis_index(axis) * here
@@ -141,7 +142,7 @@ class CrossEntropy:
         by_items, (losses, by_states) = jax.lax.scan(one_block, start, blocks)
         by_states = by_states.reshape(-1, states.shape[1])[: len(states)]
 
-        # What a target's own item adds, and what smoothing adds alike for all: no product of P x V.
+        # The terms of the target itself and of smoothing need no product of size P x V.
         states, weights = states.astype(jnp.float32), weights[:, None]
         pull = jnp.where(own[:, None], of_target * weights, 0.0)
         by_states -= pull * items[place]
@@ -153,7 +154,7 @@ class CrossEntropy:
             spread = self._spread(num_items)
             loss -= spread * total(asking @ every)
             by_states -= spread * weights * every
-            by_items -= spread * asking  # also of rows that fill up, which are cut off
+            by_items -= spread * asking  # also for padding rows, which are cut off
         return Summed(loss, by_states, by_items)
 
     def _spread(self, num_items: int) -> float:
@@ -163,7 +164,7 @@ class CrossEntropy:
     def _in_blocks(
         self, of_targets: tuple[jax.Array, ...], num_items: int
     ) -> tuple[jax.Array, ...]:
-        """[P, ...] each -> [n, p, ...], filled with zeros."""
+        """[P, ...] each -> [n, p, ...], padded with zeros."""
         count = len(of_targets[0])
         rows = self.rows or rows_of_block(count, num_items, jax.default_backend())
         fill = -count % rows
@@ -175,7 +176,7 @@ class CrossEntropy:
     def _on_mesh(
         self, states: jax.Array, items: jax.Array, targets: jax.Array, weights: jax.Array
     ) -> Summed:
-        """Targets shared out over all devices, and items along "table"."""
+        """The loss with targets split over all devices, and items split along the axis "table"."""
         assert self.mesh is not None
         num_items, count = len(items), len(states)
         fill = -count % self.mesh.size

@@ -21,21 +21,22 @@ def check_finite(
     first_step: int,
     last: Checkpoints,
 ) -> None:
-    """Looks at the losses of a dispatch, and at the parameters after it.
+    """Checks the losses of a dispatch, and the parameters after it.
 
     Args:
       job: the training.
-      trained: the R replicas that the dispatch has trained.
-      losses: [S, M'] of its steps.
+      trained: the R replicas that the dispatch trained.
+      losses: [S, M'] losses of its steps.
       finite: [R] bool, whether all parameters are finite after the last step.
-      first_step: number of the first, over all epochs.
-      last: checkpoints; the message names the newest.
+      first_step: number of the first step, counted over all epochs.
+      last: the checkpoints; the message names the newest one.
 
     Raises:
       TrainingDiverged: a loss or a parameter is not finite.
     """
     bad = ~np.isfinite(losses)
-    bad[-1] |= ~finite  # the last step's update, whose loss nobody has computed yet
+    # not finite after the last step: its update is to blame, and no loss has been computed from it yet
+    bad[-1] |= ~finite
     if not bad.any():
         return
     at, row = np.argwhere(bad)[0]
@@ -50,7 +51,7 @@ def check_finite(
 
 
 def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
-    """Writes the batch of a step for those who want to look at it, and says where."""
+    """Writes the batch of a step to a file, so that users can inspect it, and returns where."""
     if jax.process_count() > 1:
         return "one process alone would have stored its batch"
     data = job.data
@@ -74,6 +75,6 @@ def _store_batch(job: TrainingJob, replica: Replica, step: int) -> str:
         exist=targets.places.exist(batch.items.size),
         negatives=getattr(
             targets.negatives, "items", np.zeros(0, np.int32)
-        ),  # none of a loss over all
+        ),  # a loss over all items has no negatives
     )
     return f"its batch is in {path}"

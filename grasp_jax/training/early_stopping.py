@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Progress(NamedTuple):
-    """Data position and early stopping of M models trained together.
+    """Position in the data, and state of early stopping, of M models that are trained together.
 
     Attributes:
       epoch: [] int32 epochs finished.
@@ -26,7 +26,7 @@ class Progress(NamedTuple):
 
     @classmethod
     def start(cls, num_models: int) -> "Progress":
-        """Nothing done yet."""
+        """The state before any training."""
         return cls(
             epoch=np.zeros((), np.int32),
             step=np.zeros((), np.int32),
@@ -42,11 +42,11 @@ class Progress(NamedTuple):
         return np.flatnonzero(~self.stopped)
 
     def starting_from(self, scores: np.ndarray) -> "Progress":
-        """The state before the first epoch of models [M] that were trained earlier and score so now."""
+        """The state before the first epoch for models that were trained in an earlier run and now have these scores [M]."""
         return self._replace(best=scores.astype(np.float32))
 
     def with_nothing_to_train(self) -> "Progress":
-        """The same, with all models at their end."""
+        """The same state, with all models stopped."""
         return self._replace(stopped=np.ones_like(self.stopped))
 
     def after_epoch(self, scores: np.ndarray, patience: int) -> tuple["Progress", np.ndarray]:
@@ -73,10 +73,10 @@ class Progress(NamedTuple):
         return progress, better
 
     def after_unvalidated_epoch(self) -> tuple["Progress", np.ndarray]:
-        """Counts one finished epoch of a training without a validation set: the newest epoch is each model's best.
+        """Counts one finished epoch of a training without a validation set, where the newest epoch always counts as the best.
 
         Returns:
-          As `after_epoch`.
+          As in `after_epoch`.
         """
         epoch = self.epoch + np.int32(1)
         progress = self._replace(
@@ -88,7 +88,7 @@ class Progress(NamedTuple):
         return progress, ~self.stopped
 
     def goes_on(self, max_epochs: int) -> bool:
-        """Whether there is an epoch left to train."""
+        """Whether another epoch must be trained."""
         return bool(len(self.active)) and int(self.epoch) < max_epochs
 
 
@@ -98,7 +98,7 @@ def why_stopped(progress: Progress, patience: int, stop_wanted: bool = False) ->
     Args:
       progress: of the finished training.
       patience: epochs without a better score after which a model stops.
-      stop_wanted: whether a callback asked to stop.
+      stop_wanted: whether a callback requested the stop.
     """
     best = int(progress.best.argmax())
     if len(progress.active) == 0 and int(progress.epoch) == 0:

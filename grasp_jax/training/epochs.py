@@ -25,35 +25,34 @@ from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import AllUsers
 from grasp_jax.training.targets import StepShape
 
-ORDER = 3  # purpose of the random stream that shuffles
-HOST_ROWS = (
-    1 << 24
-)  # numbers of query tables that a dispatch takes along from the host; two dispatches' are in memory
+ORDER = 3  # purpose of the random stream for shuffling
+# largest number of entries of query tables that a dispatch reads from the host; those of two dispatches are in memory
+HOST_ROWS = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What one method on one backbone is trained and validated on.
+    """The data on which one method with one backbone is trained and validated.
 
     Attributes:
       device: the interactions, on every device.
-      tables: the method's frozen knowledge, empty for methods without.
-      start: `Method.start`, which changes fresh parameters.
+      tables: the method's frozen tables; empty for methods that read none.
+      start: `Method.start`, which changes the random initial parameters.
       histories: the training windows.
-      users: [U] rows of the users who are trained on.
+      users: [U] rows of the users in training.
       packing: how their histories are packed into batches.
       shape: static numbers that a step is compiled for.
-      loss: of `training.losses`.
-      valid: the validation set; None: training lasts `train.max_epochs` epochs, and the last is best.
+      loss: one of `training.losses`.
+      valid: the validation set; None: training lasts `train.max_epochs` epochs, and the last one counts as the best.
       everyone: histories of all users, for methods that read the states of others.
-      mask_at: where packed histories have a mask; a bidirectional backbone gets its masks in the step.
-      mesh: devices that share out a batch, on which all arrays lie.
-      made_from: describes all of that (`provenance`), and is stored with checkpoints.
-      select: protocol by whose NDCG@10 epochs are compared, of `evaluation.protocols`.
-      item_block: items that are scored at once where the whole catalogue is ranked.
+      mask_at: where packed histories have an additional mask; for a bidirectional backbone the training step adds the masks.
+      mesh: devices that share a batch and that have all arrays.
+      made_from: describes all of this (`provenance`); stored with checkpoints.
+      select: the protocol (`evaluation.protocols`) whose NDCG@10 decides between epochs.
+      item_block: number of items that are scored at once if the whole catalogue is ranked.
       valid_seen: `evaluation.seen_pairs` of the validation set, which "full_unseen" leaves out; None for other protocols.
-      trained: `Method.trained`, whether there is anything to learn.
-      epoch_steps: steps of an epoch, at most; 0: those that read every user once.
+      trained: `Method.trained`, whether there are parameters to learn.
+      epoch_steps: largest number of steps in an epoch; 0: as many as read every user once.
     """
 
     device: DeviceData
@@ -77,13 +76,13 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """S: batches that hold each user once, or the first so many of them."""
+        """S: the number of batches that contain each user once, or `epoch_steps` if that is smaller."""
         whole = self.whole_epoch_steps
         return min(whole, self.epoch_steps or whole)
 
     @property
     def whole_epoch_steps(self) -> int:
-        """Batches that hold each user once."""
+        """The number of batches that contain each user once."""
         return -(-len(self.users) // self.packing.batch_size)
 
 
@@ -121,9 +120,9 @@ class Chunk(NamedTuple):
     """Steps of an epoch, on the devices.
 
     Attributes:
-      begin, end: which, of the epoch.
+      begin, end: range of the steps within the epoch.
       slots: [M, S, R, L]; S may be more than end - begin.
-      asked: whose query rows, or None.
+      asked: the users whose query rows the steps need, or None.
     """
 
     begin: int
@@ -135,16 +134,17 @@ class Chunk(NamedTuple):
 def chunks(
     data: TrainingData, epoch: Epoch, first: int, steps: int, alike: bool = False
 ) -> Iterator[Chunk]:
-    """What the devices get of an epoch from step `first` on, so many steps at once.
+    """Yields the steps of an epoch from step `first` on, in chunks for the devices.
 
-    Where query tables are on the host, the rows of the chunk after the one that is given are read meanwhile.
+    If query tables are on the host, the rows of the next chunk are read while the devices work on the present one.
 
     Args:
-      data: what is trained on.
-      epoch: `make_epoch`.
-      first: step of the epoch; the first chunk begins with it.
-      steps: of a chunk, at most.
-      alike: chunks are cut from the beginning of the epoch, wherever `first` is, and have arrays of one length, the last with empty rows.
+      data: the training data.
+      epoch: the result of `make_epoch`.
+      first: the step of the epoch with which the first chunk begins.
+      steps: largest number of steps in a chunk.
+      alike: whether the chunks' boundaries are counted from the beginning of the epoch, whatever `first` is, and all arrays have the same
+        length, with empty rows in the last one.
     """
     asks = {
         name: data.tables[name]

@@ -21,15 +21,15 @@ DECIDING = ("text_width", "text_whitening", "text_norm")  # fields of `config.mo
 
 
 def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) -> np.ndarray:
-    """[E, E'] `Method.text_turn` that a run keeps.
+    """[E, E'] `Method.text_turn` that a run inherits and keeps.
 
     Args:
-      workdir: of the run.
-      earlier: of the run that it trains on from.
+      workdir: the workdir of the run.
+      earlier: the workdir of the run from which it starts.
       method: one that fits directions.
 
     Raises:
-      UserError: the earlier run's are not known any more, or a file is damaged.
+      UserError: the matrix of the earlier run does not exist any more, or a file is damaged.
     """
     for folder in (workdir, earlier):
         if (path := _path(folder, method)).is_file():
@@ -50,17 +50,17 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
 def check_turn(
     turn: np.ndarray, width: int, method: str, config: ModelConfig, earlier: pathlib.Path
 ) -> None:
-    """Makes sure that a run can read its texts in inherited directions, and would have found such ones itself.
+    """Checks that a run can use the inherited directions for its texts, and would have computed them with the same settings.
 
     Args:
       turn: [E, E'] `inherited_turn`.
       width: E of the run's knowledge bank.
       method: one that fits directions.
       config: the `model` section of the run.
-      earlier: workdir of the run that it trains on from; its config is compared if it is still there.
+      earlier: workdir of the run from which it starts; its config is compared if it still exists.
 
     Raises:
-      UserError: the bank is of another width, or a field that decides the directions has changed.
+      UserError: the bank has another width, or a field on which the directions depend has changed.
     """
     if len(turn) != width:
         raise UserError(
@@ -80,7 +80,7 @@ def check_turn(
 
 
 def keep_turn(workdir: pathlib.Path, method: str, turn: np.ndarray) -> None:
-    """Writes what `inherited_turn` reads, unless it is there."""
+    """Writes the file that `inherited_turn` reads, unless it exists."""
     if not _path(workdir, method).is_file():
         write_arrays(_path(workdir, method), **{TURN: turn})
 
@@ -93,7 +93,8 @@ def _read(path: pathlib.Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as stored:
             turn: np.ndarray = stored[TURN]
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for a damaged file
+    # zipfile, zlib and NumPy raise many types of errors for a damaged file
+    except Exception as error:
         raise UserError(
             f"{path}: not readable ({' '.join(str(error).split())[:120]}); restore the file, or train without start_from"
         ) from error

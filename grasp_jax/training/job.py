@@ -20,11 +20,11 @@ class TrainingJob:
       config: the `train` section.
       model: the module whose parameters are trained.
       replicas: the M models trained together.
-      data: what they are trained and validated on.
+      data: the data for training and validation.
       folder: checkpoints go to folder/last and folder/best.
       records: metrics, one line per replica and epoch.
-      method: its name, for records and messages.
-      backbone: its name.
+      method: name of the method, for records and messages.
+      backbone: name of the backbone.
     """
 
     config: TrainConfig
@@ -43,7 +43,7 @@ class TrainingJob:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What tells the records of this training from those of others in the same file."""
+        """Labels that distinguish the records of this training from others in the same file."""
         return {"method": self.method, "backbone": self.backbone}
 
     @property
@@ -53,6 +53,6 @@ class TrainingJob:
 
     @functools.cached_property
     def tokens_per_epoch(self) -> int:
-        """Interactions that one model reads in an epoch; in a part of one, as many as batches hold on average."""
+        """Interactions that one model reads in an epoch. If an epoch does not read all users, this is an average."""
         of_all = int(self.data.histories.lengths[self.data.users].sum())
         return of_all * self.data.steps_per_epoch // self.data.whole_epoch_steps

@@ -44,22 +44,22 @@ from grasp_jax.training.validation import UNKNOWN, validate
 def train(
     job: TrainingJob, start: Snapshot, callbacks: Sequence[Callback | OnEpoch] = ()
 ) -> Snapshot:
-    """Trains a job's replicas to their early stop; resumes if its folder holds checkpoints.
+    """Trains a job's replicas until early stopping; resumes if its folder has checkpoints.
 
-    Without a validation set there is no early stop: all train for `config.max_epochs` epochs, and
-    the last is their best.
+    Without a validation set there is no early stopping: all replicas train for `config.max_epochs` epochs, and the last one counts as the
+    best.
 
     Args:
-      job: what is trained, on what, and where results go.
-      start: where training starts, such as `initial_snapshot`; its state is donated.
-      callbacks: told of every epoch, `training.callbacks`.
+      job: the models, the data, and where results are written.
+      start: the state with which training starts, such as `initial_snapshot`; its arrays are donated.
+      callbacks: called after every epoch (`training.callbacks`).
 
     Returns:
       The final snapshot; `best_params` are the parameters of each replica's best epoch.
 
     Raises:
-      TrainingDiverged: a loss or a parameter stopped being finite.
-      UserError: checkpoints were saved and none is whole, or the disk is full.
+      TrainingDiverged: a loss or a parameter is no longer finite.
+      UserError: there are checkpoints but all are damaged, or the disk is full.
     """
     config, listeners, stop_wanted = job.config, Callbacks(callbacks, job.data.mesh), False
     with contextlib.ExitStack() as stack:
@@ -78,8 +78,7 @@ def train(
             with Stopwatch() as watch:
                 snapshot, scores = _select(job, saver, trained.snapshot)
 
-            # Record, then save: a run killed in between resumes from the checkpoint before and
-            # does both again.
+            # Record first, then save: a run that is killed in between resumes from the checkpoint before, and does both again.
             records = _epoch_records(job, trained, watch, snapshot.progress, scores, active)
             for record in records:
                 job.records.append(record.as_line())
@@ -100,8 +99,8 @@ def train(
 def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
     """Where training continues: the newest checkpoint, or `start`; drops records of later epochs.
 
-    A model that was trained before, of `config.start_from`, is epoch 0: what follows must be better
-    to be kept. So is one that has nothing to learn, and nothing follows.
+    A model from `config.start_from` counts as epoch 0, and a later epoch is kept only if it is better. A model without parameters to learn
+    is epoch 0 too, and no epoch follows.
     """
     resumed = saver.resume(start)
     done = -1 if resumed is None else int(resumed.progress.epoch)
@@ -127,7 +126,7 @@ def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
 
 
 class _Packer:
-    """Packs each epoch in a thread while the one before is trained."""
+    """Packs each epoch in a thread while the epoch before is trained."""
 
     def __init__(self, job: TrainingJob, first: int) -> None:
         self._job, self._next = job, first
@@ -147,15 +146,15 @@ class _Packer:
         return epoch
 
     def close(self) -> None:
-        """Drops what nobody will train."""
+        """Drops epochs that will not be trained."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapshot, np.ndarray]:
-    """Validates after an epoch: keeps better parameters, and stops replicas out of patience.
+    """Validates after an epoch: keeps better parameters, and stops replicas whose patience is exhausted.
 
     Returns:
-      The snapshot after the epoch, and [M] scores, `UNKNOWN` for what was not validated.
+      The snapshot after the epoch, and [M] scores, `UNKNOWN` for replicas that were not validated.
     """
     params, progress = snapshot.state.params, snapshot.progress
     if job.data.valid is None:
@@ -172,7 +171,7 @@ def _select(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> tuple[Snapsho
 
 
 def _choose_parts(job: TrainingJob, saver: Saver, snapshot: Snapshot) -> Snapshot:
-    """Leaves out what validation is better without, at the end of training."""
+    """At the end of training, leaves out the parts without which the validation score is better."""
     chosen = without_harmful_parts(job, snapshot)
     if chosen is not snapshot:
         saver.note_better()
@@ -190,7 +189,7 @@ def _keep_better(best: Any, params: Any, better: jax.Array) -> Any:
 def _save_if_due(
     job: TrainingJob, saver: Saver, snapshot: Snapshot, wish: int, training_ends: bool
 ) -> None:
-    """Saves after an epoch where a process wishes so or it is the last; ends a process told to."""
+    """Saves after an epoch if a process requests it or if it is the last epoch; ends the process if it was told to stop."""
     epochs = int(snapshot.progress.epoch)
     if wish or training_ends:
         saver.save(epochs * job.steps_per_epoch, snapshot)
@@ -230,7 +229,7 @@ def _epoch_records(
 def _shown(
     trained: TrainedEpoch, progress: Progress, scores: np.ndarray, active: np.ndarray
 ) -> EpochState:
-    """An epoch in a line: means over the replicas that were trained in it, and the best score."""
+    """One line about an epoch: means over the replicas that were trained in it, and the best score."""
     validated = progress.best.max() >= 0
     return EpochState(
         loss=float(trained.mean_loss[active].mean()),

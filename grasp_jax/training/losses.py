@@ -13,26 +13,27 @@ from grasp_jax.models.batch import PairScores
 from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
 from grasp_jax.training.cross_entropy import CrossEntropy
 
-Loss = Callable[[Any], jax.Array]  # of `models.batch.Scores`, those that it is computed of
+# the type of `models.batch.Scores` from which the loss is computed
+Loss = Callable[[Any], jax.Array]
 LOWEST = -1e30
-CATALOGUE = "ce"  # the loss that reads all items, and draws none
+CATALOGUE = "ce"  # the loss over all items, without random negatives
 SHARED = ("gbce", "softmax")  # losses whose negatives are shared by a whole batch
 
 
 def binary_cross_entropy(scores: PairScores) -> jax.Array:
-    """Eq. 6, mean over pairs, the G negatives of a pair weighing as one; plus the method's additional loss."""
+    """Eq. 6, averaged over pairs, where the G negatives of a pair together have the weight of one; plus the method's additional loss."""
     return _mean(
         jax.nn.softplus(-scores.positive) + jax.nn.softplus(scores.negative).mean(axis=-1), scores
     )
 
 
 def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "each") -> jax.Array:
-    """Cross-entropy of the target among itself and its negatives.
+    """Cross-entropy of the target against its negatives.
 
     Args:
-      scores: of pairs.
+      scores: scores of pairs.
       smoothing: share of the target's weight that is moved evenly to the negatives (Szegedy et al., 2016, arXiv 1512.00567).
-      towers: of scores that are a sum, "each" (the sum of the loss of each), "sum" (of the summed score) or "both".
+      towers: for scores that are a sum: "each" (the sum of the losses of the terms), "sum" (the loss of the summed score) or "both".
     """
     each = scores.towers if towers != "sum" else ()
     if not each:
@@ -42,7 +43,7 @@ def sampled_softmax(scores: PairScores, smoothing: float = 0.0, towers: str = "e
 
 
 def _softmax(scores: PairScores, smoothing: float) -> jax.Array:
-    # A number far below all, instead of -inf: with -inf alone, as where a batch has but one target, gradients would be NaN.
+    # A very low number instead of -inf: if all negatives were -inf, as in a batch with only one target, gradients would be NaN.
     negative = jnp.maximum(scores.negative, LOWEST)
     total = jnp.logaddexp(scores.positive, jax.nn.logsumexp(negative, axis=-1))
     loss = total - scores.positive
@@ -82,14 +83,14 @@ def choose_loss(
     dtype: str = "float32",
     mesh: Mesh | None = None,
 ) -> Loss:
-    """The function behind "ce", "bce", "softmax" or "gbce".
+    """The loss function with the name "ce", "bce", "softmax" or "gbce".
 
     Args:
-      name: of the loss.
+      name: name of the loss.
       config: the `train` section.
       num_items: V.
-      dtype: of factors of matrix products, `config.model.dtype`.
-      mesh: devices that share out the work.
+      dtype: dtype of the factors of matrix products, `config.model.dtype`.
+      mesh: devices that share the work.
     """
     core = CrossEntropy(config.label_smoothing, jnp.dtype(dtype), mesh)
     losses: dict[str, Loss] = {

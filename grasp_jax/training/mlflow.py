@@ -16,11 +16,11 @@ from grasp_jax.training.replicas import Replica
 class MLflowCallback(Callback):
     """Logs each replica as a run of an experiment: its rates as parameters, epochs as metrics.
 
-    It keeps clear of MLflow's active run, so that a program may have one of its own.
+    It does not use MLflow's active run, so the program may have one itself.
 
     Args:
-      experiment: name of the experiment, which is made where there is none.
-      tracking_uri: server or folder; None: as MLflow's own settings say.
+      experiment: name of the experiment, which is created if it does not exist.
+      tracking_uri: server or folder; None: the one of MLflow's settings.
 
     Raises:
       UserError: mlflow is not installed.
@@ -42,7 +42,7 @@ class MLflowCallback(Callback):
         self._runs: dict[Replica, str] = {}
 
     def on_epoch(self, record: EpochRecord) -> None:
-        """Logs the metrics of an epoch; the first one of a replica makes its run."""
+        """Logs the metrics of an epoch; the first epoch of a replica creates its run."""
         if record.replica not in self._runs:
             self._runs[record.replica] = self._begin(record)
         metrics = {"loss": record.loss, "tokens_per_second": record.tokens_per_second}

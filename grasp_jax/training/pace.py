@@ -8,17 +8,17 @@ import time
 
 from grasp_jax.timing import compile_seconds
 
-GROWTH = 4  # times as many as were measured, at most: one short measurement may mislead
+GROWTH = 4  # largest factor between two dispatches, because one short measurement may mislead
 
 
 class Pace:
-    """Counts steps that take so many seconds; begins with one, for nobody knows yet how long it takes.
+    """Chooses the number of steps for a dispatch of so many seconds; begins with one step, because its duration is not known yet.
 
     Attributes:
-      limit: steps, at most.
-      seconds: of a dispatch.
-      wish: what this process measured last.
-      steps: what all processes have agreed on.
+      limit: largest number of steps.
+      seconds: wanted duration of a dispatch.
+      wish: number of steps that follows from the last measurement of this process.
+      steps: number of steps on which all processes have agreed.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
@@ -27,20 +27,20 @@ class Pace:
         self._since = 0.0
 
     def begin(self) -> None:
-        """Time counts from now on."""
+        """Starts the measurement of time."""
         self._since = _working()
 
     def done(self, steps: int) -> None:
-        """So many steps were done since `begin` or the last call."""
+        """Records that so many steps were done since `begin` or the last call."""
         seconds, self._since = _working() - self._since, _working()
         fits = int(self.seconds * steps / max(seconds, 1e-9))
         self.wish = max(1, min(fits, GROWTH * steps, self.limit))
 
     def agree(self, steps: int) -> None:
-        """The fewest steps that a process wishes for."""
+        """Sets the number of steps to the smallest wish of all processes."""
         self.steps = steps
 
 
 def _working() -> float:
-    """Seconds of this process without those of compilation; of meaning as a difference."""
+    """Seconds of this process without those of compilation; only differences have a meaning."""
     return time.perf_counter() - compile_seconds()

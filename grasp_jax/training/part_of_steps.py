@@ -15,11 +15,11 @@ Carry = TypeVar("Carry")
 
 
 class Part(NamedTuple):
-    """Steps `first` to `end`, exclusive, of the S that arrays were made for.
+    """Steps `first` to `end` (exclusive) of the S steps for which arrays were made.
 
     Attributes:
       first, end: [] int32.
-      inputs: of all S steps, `step_inputs.inputs_at_once`; None: they are drawn step by step.
+      inputs: inputs of all S steps, `step_inputs.inputs_at_once`; None: they are drawn in each step.
     """
 
     first: Any
@@ -33,13 +33,13 @@ def run_part(
     """`jax.lax.scan` of the steps of a part.
 
     Args:
-      body: of what is carried and one step's leaves of `by_step` -> what is carried on, and a loss.
-      carry: before the first step.
+      body: function of the carry and one step's leaves of `by_step` that returns the new carry and a loss.
+      carry: the carry before the first step.
       by_step: a tree of arrays [S, ...].
-      part: which of them.
+      part: the steps to run.
 
     Returns:
-      What is carried after the last step, and losses [S, ...], 0 of steps that are in no part.
+      The carry after the last step, and losses [S, ...], which are 0 for steps outside the part.
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), by_step)
     loss = jax.eval_shape(body, carry, shapes)[1]

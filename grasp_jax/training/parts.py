@@ -23,7 +23,7 @@ from grasp_jax.training.replicas import Replica, one_of
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.training.validation import validation_ranks
 
-STANDARD_ERRORS = 2.0  # by which validation must be better without a part
+STANDARD_ERRORS = 2.0  # of the gain in validation, from which a part is left out
 
 
 def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
@@ -53,7 +53,7 @@ def without_harmful_parts(job: TrainingJob, snapshot: Snapshot) -> Snapshot:
 
 
 def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
-    """The names of the parts that count in one trained model; none for a model without parts, or where all count always."""
+    """The names of the parts with weight in one trained model; none for a model without parts, or if all parts always count."""
     backbone = model.backbone
     if not isinstance(backbone, Towers) or not backbone.kinds:
         return ()
@@ -65,14 +65,14 @@ def counted_parts(model: SequenceModel, params: Any) -> tuple[str, ...]:
 def parts_to_keep(
     kinds: tuple[str, ...], gains: Callable[[tuple[str, ...]], np.ndarray]
 ) -> tuple[str, ...]:
-    """Backward elimination: leaves out the part without which validation gains most, as long as the gain is beyond noise.
+    """Backward elimination: leaves out the part without which the validation score rises most, as long as this gain is larger than noise.
 
     Args:
       kinds: names of all parts.
-      gains: from the names of some parts to [n] NDCG@10 of each validation user by these parts alone.
+      gains: function from the names of some parts to [n] NDCG@10 of each validation user with these parts only.
 
     Returns:
-      The names of what is kept, in their order; one at least.
+      The names of the parts to keep, in their order; at least one.
     """
     kept = kinds
     while len(kept) > 1:
@@ -88,14 +88,14 @@ def parts_to_keep(
 
 
 def _gains(job: TrainingJob, ranker: Ranker, counted: tuple[str, ...]) -> np.ndarray:
-    """[n] validation NDCG@10 of each user where some parts count; items' vectors, which `ranker` holds, are the same for all choices."""
+    """[n] validation NDCG@10 of each user with some of the parts. The item vectors in `ranker` are the same for all choices."""
     weights = jnp.array([float(kind in counted) for kind in job.model.backbone.kinds], jnp.float32)
     params = _with_weights(ranker.params, everywhere(job.data.mesh, weights))
     return ndcg_gains(validation_ranks(dataclasses.replace(ranker, params=params), job.data))
 
 
 def _with_weights(params: Any, weights: Any) -> Any:
-    """Parameters with other weights of the parts."""
+    """The parameters with new weights of the parts."""
     return {**params, "backbone": {**params["backbone"], PART_WEIGHTS: weights}}
 
 
@@ -106,7 +106,7 @@ def _say(
     parts: tuple[tuple[str, ...], tuple[str, ...]],
     gains: Callable[[tuple[str, ...]], np.ndarray],
 ) -> None:
-    """Tells the log and the records what is left out, and what that is worth; `parts` are all, and those that are kept."""
+    """Writes to the log and the records which parts are left out, and the gain; `parts` are all parts, and those that are kept."""
     kinds, kept = parts
     before, after = float(gains(kinds).mean()), float(gains(kept).mean())
     left_out = [kind for kind in kinds if kind not in kept]

@@ -18,7 +18,7 @@ CRC = "crc"
 
 
 class Records:
-    """WORKDIR/metrics.jsonl; of several processes one `writes`."""
+    """The file WORKDIR/metrics.jsonl; of several processes only one `writes`."""
 
     def __init__(self, path: pathlib.Path, writes: bool = True) -> None:
         self.path, self.writes = path, writes
@@ -33,15 +33,15 @@ class Records:
             file.write(("\n" if torn else "") + as_line(record))
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines, without their checksums; the last one, if a killed process left it unfinished, is passed over.
+        """All lines, without their checksums. If a killed process left the last line unfinished, it is ignored.
 
         Raises:
-          UserError: a line is not as it was written; names it.
+          UserError: a line has changed since it was written; the message names it.
         """
         return [record for record, _ in self._checked()]
 
     def checksum(self, labels: dict[str, str]) -> int:
-        """CRC-32 over the checksums of the lines that have these labels, such as method and backbone, in order."""
+        """CRC-32 over the checksums of all lines with these labels (such as method and backbone), in order."""
         return zlib.crc32(
             "".join(crc for record, crc in self._checked() if is_of(record, labels)).encode()
         )
@@ -80,7 +80,7 @@ def is_of(record: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def as_line(record: dict[str, Any]) -> str:
-    """A record with its checksum, as the file has it."""
+    """A record with its checksum, in the form of the file."""
     return json.dumps(record | {CRC: _crc(record)}) + "\n"
 
 
@@ -89,7 +89,7 @@ def _crc(record: dict[str, Any]) -> str:
 
 
 def _whole(line: str, unverified: bool = False) -> dict[str, Any] | None:
-    """The record of a line; None where it is not as it was written. One that is `unverified` gets the checksum that it lacks."""
+    """The record of a line; None if the line has changed since it was written. An `unverified` record gets the checksum that it lacks."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -21,12 +21,12 @@ class Replica:
 
     @property
     def name(self) -> str:
-        """Tells it from the others, fit for a folder."""
+        """A name that distinguishes it from the other replicas and can name a folder."""
         return f"seed{self.seed}-dropout{self.dropout}-rate{self.learning_rate}"
 
 
 class PerReplica(NamedTuple):
-    """What a step reads of each model: [M] random keys, and [M] float32 of each rate."""
+    """Values that a step reads for each model: [M] random keys, and [M] float32 of each rate."""
 
     keys: jax.Array
     dropout: jax.Array
@@ -36,7 +36,7 @@ class PerReplica(NamedTuple):
 def per_replica(
     replicas: Sequence[Replica], put: Callable[[Any], Any] = jax.device_put
 ) -> PerReplica:
-    """On the device, or where `put` puts arrays."""
+    """Copies them to the device, or to the place that `put` decides."""
     rates = np.array([(replica.dropout, replica.learning_rate) for replica in replicas], np.float32)
     return PerReplica(
         _keys(put(np.array([replica.seed for replica in replicas]))),

@@ -34,13 +34,13 @@ from grasp_jax.training.step_inputs import StepInputs, inputs_at_once
 
 
 class CompiledSteps(NamedTuple):
-    """What every epoch of a training calls.
+    """The compiled functions that every epoch of a training calls.
 
     Attributes:
       train_steps: `make_train_steps`, compiled; the state is donated, so parameters exist once.
       inputs: what a step reads of each replica, on the devices.
-      draw: inputs of the steps of a chunk, `inputs_at_once`, compiled; None where a dispatch has all steps of its chunk.
-      pace: steps of a dispatch, where `draw` is there.
+      draw: compiled `inputs_at_once`, which draws the inputs of a chunk's steps; None if a dispatch has all steps of its chunk.
+      pace: number of steps of a dispatch, if `draw` is not None.
     """
 
     train_steps: Callable[..., tuple[TrainState, jax.Array]]
@@ -50,15 +50,15 @@ class CompiledSteps(NamedTuple):
 
 
 class Dispatch(NamedTuple):
-    """Steps that the device was given, and what the host has yet to read of them.
+    """Steps that were sent to the device, and their results that the host has not read yet.
 
     Attributes:
-      first_step: number of the first, over all epochs.
-      steps: which of the S steps of its chunk.
-      losses: [S, M'] of the M' replicas that still train.
+      first_step: number of the first step, counted over all epochs.
+      steps: the range of steps in its chunk.
+      losses: [S, M'] losses of the M' replicas that still train.
       finite: [R] bool, whether all parameters are finite after the last step.
-      wish: the highest of all processes' after the last step, `processes.highest_wish`.
-      fewest: minus the fewest steps that a process wishes a dispatch to have.
+      wish: the highest wish of all processes after the last step, `processes.highest_wish`.
+      fewest: minus the smallest number of steps that a process wants in a dispatch.
     """
 
     first_step: int
@@ -71,15 +71,15 @@ class Dispatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TrainedEpoch:
-    """What an epoch has changed and how long it took.
+    """The result of an epoch, and how long it took.
 
     Attributes:
-      snapshot: after it, not validated yet.
-      mean_loss: [M] float32 over its steps; of no meaning for replicas that have stopped.
-      wish: what processes wished for after the last step, GO_ON, SAVE or STOP.
+      snapshot: the snapshot after the epoch, not validated yet.
+      mean_loss: [M] float32 mean over its steps; without meaning for replicas that have stopped.
+      wish: the highest wish of the processes after the last step: GO_ON, SAVE or STOP.
       seconds: without those of compilation.
       compile_seconds: of compilation.
-      tokens_per_second: interactions read in a second, of all replicas together.
+      tokens_per_second: interactions that all replicas together read in a second.
     """
 
     snapshot: Snapshot
@@ -91,7 +91,7 @@ class TrainedEpoch:
 
 
 def compile_steps(job: TrainingJob, params: Params) -> CompiledSteps:
-    """The function of many steps, for parameters of this form, and the replicas' rates and keys on the devices."""
+    """Compiles the function of many steps for parameters with these shapes, and copies the replicas' rates and keys to the devices."""
     train_steps = make_train_steps(
         job.model,
         job.data.shape,
@@ -108,8 +108,8 @@ def compile_steps(job: TrainingJob, params: Params) -> CompiledSteps:
 def _draw(job: TrainingJob, params: Params) -> Callable[..., StepInputs | None] | None:
     """`CompiledSteps.draw`.
 
-    None also with an ID table that is deferred: at the end of a dispatch all its rows are brought up to date, which rounds, and results
-    would depend on the clock.
+    It is None also if updates of the ID table are deferred: at the end of a dispatch all rows are brought up to date, which rounds, so
+    results would depend on the clock.
     """
     shape = job.data.shape
     if not job.config.dispatch_seconds:
@@ -129,13 +129,13 @@ def _draw(job: TrainingJob, params: Params) -> Callable[..., StepInputs | None] 
 
 
 class _Given(NamedTuple):
-    """Steps that the devices are about to be given.
+    """Steps that are about to be sent to the devices.
 
     Attributes:
-      chunk: whose steps they are.
-      first, end: which, of the epoch.
-      number: [] of the chunk's first step over all epochs, on the devices.
-      part: which, of the chunk; None: all.
+      chunk: the chunk with these steps.
+      first, end: range of the steps within the epoch.
+      number: [] number of the chunk's first step, counted over all epochs, on the devices.
+      part: the range within the chunk; None: all steps.
     """
 
     chunk: Chunk
@@ -148,7 +148,9 @@ class _Given(NamedTuple):
 def _given(
     job: TrainingJob, steps: CompiledSteps, packed: Epoch, progress: Progress, keys: jax.Array
 ) -> Iterator[_Given]:
-    """The steps of the rest of an epoch, a dispatch at a time; how many they are is decided when they are asked for."""
+    """Yields the steps of the rest of an epoch, one dispatch at a time. The number of steps of a dispatch is decided
+    when it is requested.
+    """
     data, at, size = job.data, int(progress.step), job.config.steps_per_dispatch
     for chunk in chunks(data, packed, at, size, alike=steps.draw is not None):
         first_step = int(progress.epoch) * job.steps_per_epoch + chunk.begin
@@ -158,7 +160,8 @@ def _given(
             continue
         drawn = steps.draw(data.device, data.tables, chunk.slots, keys, number)
         while at < chunk.end:
-            told = PREEMPTION.wished and jax.process_count() == 1  # one step brings the answer
+            # one step is enough to measure its duration
+            told = PREEMPTION.wished and jax.process_count() == 1
             end = min(at + (1 if told else steps.pace.steps), chunk.end)
             bounds = everywhere(
                 data.mesh, (np.int32(at - chunk.begin), np.int32(end - chunk.begin))
@@ -172,14 +175,14 @@ def run_epoch(
 ) -> TrainedEpoch:
     """Trains the replicas that are active to the end of an epoch.
 
-    It may be begun already: `snapshot.progress.step` says where. In its midst it saves when that
-    is due, and ends the process where it was told to stop.
+    The epoch may have begun already: `snapshot.progress.step` has the position. During the epoch it saves when that is due, and ends the
+    process if it was told to stop.
 
     Args:
       job: the training.
-      steps: of `compile_steps`.
-      saver: of the job's checkpoints.
-      snapshot: where the epoch continues; its state is donated.
+      steps: the result of `compile_steps`.
+      saver: the saver of the job's checkpoints.
+      snapshot: the state from which the epoch continues; its arrays are donated.
       packed: the epoch of the active replicas, `epochs.make_epoch`.
 
     Raises:
@@ -217,7 +220,7 @@ def run_epoch(
             if wish and not epoch_ends:
                 merged = snapshot._replace(state=put(snapshot.state, state, rows))
                 _save_within(saver, merged, end, reader.loss_sum, first_step + end - begin)
-                steps.pace.begin()  # the seconds of a save are none of a step
+                steps.pace.begin()  # the time of a save does not belong to a step
                 if wish == STOP:
                     where = f"{int(progress.epoch)} epochs and {end} steps"
                     PREEMPTION.stop(f" after {where}, saved in {saver.last.folder}")
@@ -236,7 +239,7 @@ def run_epoch(
 def _save_within(
     saver: Saver, snapshot: Snapshot, done: int, loss_sum: np.ndarray, total: int
 ) -> None:
-    """Saves after `done` steps of an epoch, `total` over all epochs, whose losses sum to [M]."""
+    """Saves after `done` steps of an epoch (`total` steps over all epochs); their losses sum to [M]."""
     progress = snapshot.progress._replace(
         step=np.full((), done, np.int32), loss_sum=loss_sum.copy()
     )
@@ -244,10 +247,10 @@ def _save_within(
 
 
 class _LossReader:
-    """Reads the losses of each dispatch after the next one was given to the device.
+    """Reads the losses of each dispatch after the next one was sent to the device.
 
     Attributes:
-      loss_sum: [M] float32 of the epoch's losses read so far.
+      loss_sum: [M] float32 sum of the epoch's losses that were read so far.
     """
 
     def __init__(self, job: TrainingJob, saver: Saver, progress: Progress, pace: Pace) -> None:
@@ -258,11 +261,11 @@ class _LossReader:
         self._in_flight = collections.deque[Dispatch]()
 
     def read(self, dispatch: Dispatch, own_wish: int, epoch_ends: bool) -> int:
-        """Reads what is due: all at the end of an epoch or before a save, else all but the newest.
+        """Reads the losses that are due: all at the end of an epoch or before a save, otherwise all except those of the newest dispatch.
 
         Returns:
-          What is to be done now, GO_ON, SAVE or STOP: of one process its own wish; of several
-          the highest wish that came with the losses, so that all save at the same step.
+          The next action, GO_ON, SAVE or STOP. With one process it is the wish of this process; with several it is the highest wish that
+          came with the losses, so that all save at the same step.
         """
         self._in_flight.append(dispatch)
         granted = own_wish if jax.process_count() == 1 else GO_ON
@@ -275,7 +278,7 @@ class _LossReader:
             trained = [self._job.replicas[m] for m in self._active]
             first_step, last = oldest.first_step, self._saver.last
             check_finite(self._job, trained, losses, finite, first_step, last)
-            # One by one where the clock decides how many there are, or their sum would round by it.
+            # One by one if the clock decides their number; otherwise the rounding of the sum would depend on the clock.
             for some in losses if self._pace.seconds else [losses.sum(axis=0)]:
                 self.loss_sum[self._active] += some
             granted = max(granted, int(on_host(oldest.wish)))

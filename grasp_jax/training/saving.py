@@ -10,18 +10,18 @@ from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.snapshot import Snapshot
 
-SAVING_SHARE = 0.1  # of the time, at most, goes into saves at the end of epochs
+SAVING_SHARE = 0.1  # largest share of the time for saves at the end of epochs
 
 
 @dataclasses.dataclass
 class SavePolicy:
-    """When to save: every so many seconds, and after an epoch as often as that is cheap.
+    """Decides when to save: every so many seconds, and after an epoch if saving is cheap compared with training.
 
     An epoch may take a fraction of a second; saving each would cost more than training.
 
     Attributes:
-      interval: seconds between two saves, at most.
-      last_save: when the newest save ended, of `time.perf_counter`.
+      interval: largest number of seconds between two saves.
+      last_save: time at which the newest save ended, from `time.perf_counter`.
       cost: seconds that the newest save took.
     """
 
@@ -30,14 +30,14 @@ class SavePolicy:
     cost: float = 0.0
 
     def wish(self, epoch_ends: bool) -> int:
-        """What this process wishes for after a dispatch: STOP, SAVE or GO_ON of `processes`."""
+        """The action that this process wants after a dispatch: STOP, SAVE or GO_ON of `processes`."""
         if PREEMPTION.wished:
             return STOP
         wait = min(self.interval, self.cost / SAVING_SHARE) if epoch_ends else self.interval
         return SAVE if time.perf_counter() - self.last_save > wait else GO_ON
 
     def saved(self, started: float) -> None:
-        """Notes a save that began at `started` and ends now."""
+        """Records a save that began at `started` and ends now."""
         self.last_save = time.perf_counter()
         self.cost = self.last_save - started
 
@@ -46,7 +46,7 @@ class Saver:
     """The checkpoints of one training, "last" and "best".
 
     Args:
-      job: the training; its folder is made where there is none.
+      job: the training; its folder is created if it does not exist.
     """
 
     def __init__(self, job: TrainingJob) -> None:
@@ -56,13 +56,13 @@ class Saver:
         self.policy = SavePolicy(job.config.checkpoint_seconds)
         self._job = job
         self._best_is_unsaved = False
-        self._best_hash = ""  # of the best parameters, once they were saved
+        self._best_hash = ""  # hash of the best parameters, after they were saved
 
     def resume(self, like: Snapshot) -> Snapshot | None:
-        """The newest whole checkpoint, of the form of `like`; None where training starts.
+        """The newest undamaged checkpoint, with the structure of `like`; None if training has not begun.
 
         Raises:
-          UserError: checkpoints were saved and none is whole.
+          UserError: there are checkpoints but all are damaged.
         """
         restored = self.last.restore(like)
         if restored is None:
@@ -75,17 +75,17 @@ class Saver:
         return snapshot
 
     def note_better(self) -> None:
-        """The next snapshot that is saved has other best parameters than "best" on disk."""
+        """Notes that the next snapshot to be saved has other best parameters than "best" on disk."""
         self._best_is_unsaved = True
 
     def save(self, step: int, snapshot: Snapshot) -> None:
-        """Saves "best" first, where it has changed.
+        """Saves the snapshot as "last" and, before that, as "best" if the best parameters have changed.
 
-        A run killed in between resumes from the older "last" and reaches the best epoch again.
+        A run that is killed in between resumes from the older "last" and reaches the best epoch again.
 
         Args:
           step: steps done since training began.
-          snapshot: what is saved.
+          snapshot: the snapshot to save.
         """
         started = time.perf_counter()
         if self._best_is_unsaved or not self._best_hash:

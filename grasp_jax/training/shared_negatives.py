@@ -16,7 +16,7 @@ from grasp_jax.models.batch import SharedNegatives
 
 
 class Drawing(Protocol):
-    """What a draw reads of `targets.StepShape`."""
+    """The fields of `targets.StepShape` that a draw reads."""
 
     @property
     def num_items(self) -> int: ...
@@ -35,14 +35,14 @@ def shared_negatives(
     popularity: jax.Array | None,
     shape: Drawing,
 ) -> SharedNegatives:
-    """Negatives [S] of a whole batch.
+    """Negatives [S] for a whole batch.
 
     Args:
       stream: [] random key.
       wanted: [P] int32 target items.
-      exist: [P] bool which of them are.
-      popularity: [V] int32 training interactions of each item and all before it; not for uniform draws without a correction.
-      shape: how they are drawn, how many, and whether scores are corrected.
+      exist: [P] bool, which of them exist.
+      popularity: [V] int32 cumulative numbers of training interactions; not needed for uniform draws without a correction.
+      shape: how the negatives are drawn, how many, and whether scores are corrected.
     """
     if shape.drawn == "in_batch":
         missing = jnp.where(exist, 0.0, jnp.inf)
@@ -63,7 +63,9 @@ def shared_negatives(
 def _log_expected(
     items: jax.Array, draws: int | jax.Array, popularity: jax.Array | None
 ) -> jax.Array:
-    """Log of how often each of [S] items is expected among so many draws by popularity; an item without interactions counts as with one."""
+    """Logarithm of the expected count of each of [S] items in so many draws by popularity; an item without interactions counts as if it had
+    one.
+    """
     assert popularity is not None
     count = jnp.maximum(popularity[items] - jnp.where(items > 0, popularity[items - 1], 0), 1)
     return jnp.log(count * (draws / popularity[-1]))

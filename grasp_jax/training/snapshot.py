@@ -25,7 +25,7 @@ class Snapshot(NamedTuple):
     Attributes:
       state: parameters, optimiser and user states; array leaves [M, ...].
       best_params: parameters of each model's best epoch, leaves [M, ...].
-      progress: where training stands, and what early stopping has seen.
+      progress: position of the training, and state of early stopping.
     """
 
     state: TrainState
@@ -36,7 +36,7 @@ class Snapshot(NamedTuple):
 def initial_snapshot(
     model: SequenceModel, replicas: Sequence[Replica], data: TrainingData
 ) -> Snapshot:
-    """Fresh models, each a function of its replica's seed alone."""
+    """New models; each depends only on the seed of its replica."""
 
     def initial(key: jax.Array, device: DeviceData, tables: Tables) -> tuple[Any, Any]:
         nothing = jnp.full((data.packing.num_rows, data.packing.row_length), -1, jnp.int32)

@@ -25,11 +25,11 @@ class Earlier(NamedTuple):
     """The trained models of an earlier run.
 
     Attributes:
-      workdir: of that run.
-      params: of its M models, nested dictionaries of NumPy arrays with leaves [M, ...].
+      workdir: the workdir of that run.
+      params: parameters of its M models, nested dictionaries of NumPy arrays with leaves [M, ...].
       best: [M] their validation scores.
       item_ids: [V] str ids of the rows of its item tables.
-      made_from: what it was trained on (`provenance`); empty where an earlier version did not say.
+      made_from: description of its data and settings (`provenance`); empty if an earlier version wrote none.
     """
 
     workdir: pathlib.Path
@@ -40,10 +40,10 @@ class Earlier(NamedTuple):
 
 
 def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -> Earlier:
-    """The models of one trial, METHOD-BACKBONE, of an earlier run; `allow_older` as in `find_model`.
+    """Reads the models of one trial, METHOD-BACKBONE, of an earlier run; `allow_older` as in `find_model`.
 
     Raises:
-      UserError: nothing was trained there, or what was is damaged.
+      UserError: nothing was trained there, or the trained model is damaged.
     """
     folder = workdir / "checkpoints" / trial
     mend = "expected the workdir of a run of this version that trained this model"
@@ -67,7 +67,7 @@ def read_earlier(workdir: pathlib.Path, trial: str, allow_older: bool = False) -
 
 
 def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
-    """Fresh parameters with an earlier run's best in their place; an item that is new keeps its fresh row.
+    """Replaces new parameters by the best ones of an earlier run; a new item keeps its new row.
 
     Args:
       params: of M models, leaves [M, ...].
@@ -78,7 +78,7 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
       The same tree. All models start from the earlier one with the best validation score.
 
     Raises:
-      UserError: a model of another shape.
+      UserError: the shapes of the models differ.
     """
     best, folder = int(np.argmax(earlier.best)), earlier.workdir
     try:
@@ -87,7 +87,7 @@ def start_from(params: Any, earlier: Earlier, rows: np.ndarray) -> Any:
             params,
             earlier.params,
         )
-    except (ValueError, KeyError) as error:  # what jax says of trees that are not alike
+    except (ValueError, KeyError) as error:  # jax's error for trees with different structures
         raise UserError(
             f"config.train.start_from: {folder} holds another kind of model; expected the same config.model"
         ) from error
@@ -114,13 +114,13 @@ def _carried(
 
 
 def earlier_rows(item_ids: np.ndarray, earlier: np.ndarray) -> np.ndarray:
-    """[V] row that each item had in an earlier run, -1 where it had none; `earlier` has the ids of that run's rows."""
+    """[V] row that each item had in an earlier run, -1 if it had none; `earlier` has the ids of that run's rows."""
     row_of = {name: row for row, name in enumerate(earlier.tolist())}
     return np.array([row_of.get(name, -1) for name in item_ids.astype(str).tolist()])
 
 
 def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Folders in which the knowledge bank of an earlier run may lie."""
+    """Folders that may contain the knowledge bank of an earlier run."""
     folders = [workdir / "knowledge"]
     if (workdir / CONFIG_FILE).exists():
         named = read_object(
@@ -134,19 +134,20 @@ def earlier_banks(workdir: pathlib.Path) -> list[pathlib.Path]:
 def check_basis(
     earlier: Earlier, bank: KnowledgeBank, bank_folders: Sequence[pathlib.Path], rows: np.ndarray
 ) -> None:
-    """Makes sure that today's vectors mean what yesterday's meant to the earlier models.
+    """Checks that today's text vectors mean the same as those on which the earlier models were trained.
 
-    An encoder that is fitted again to the texts, as `lsa` is unless --since keeps yesterday's, finds other directions. A model that
-    trains on from yesterday's would then misread every vector without a sign of it.
+    An encoder that is fitted to the texts again (such as `lsa`, unless --since keeps the earlier one) finds other directions. A model that
+    starts from the earlier one would then misread every vector, and nothing would show it.
 
     Args:
       earlier: the earlier run's models.
-      bank: today's knowledge.
-      bank_folders: where the earlier run's bank may lie.
+      bank: today's knowledge bank.
+      bank_folders: folders that may contain the earlier run's bank.
       rows: [V] the earlier row of each item, -1 for a new one.
 
     Raises:
-      UserError: the vectors of items that both know are others, or yesterday's are gone and the encoder is one that is fitted.
+      UserError: the vectors of items that both runs know differ, or the earlier vectors do not exist any more and the encoder is fitted to
+        texts.
     """
     wanted = identity(bank.manifest)
     if earlier.made_from.get("bank") == wanted:
@@ -185,7 +186,7 @@ def check_basis(
 
 
 def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndarray | None:
-    """[V, E] the item vectors that earlier models were trained on; None where no folder has them any more."""
+    """[V, E] the item vectors on which earlier models were trained; None if no folder has them any more."""
     for folder in folders:
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(
@@ -196,7 +197,8 @@ def _earlier_items(earlier: Earlier, folders: Sequence[pathlib.Path]) -> np.ndar
     return None
 
 
-COMPARED = 1000  # items whose vectors of two days are compared
+COMPARED = 1000  # number of items whose vectors of both runs are compared
 SAME_BASIS = (
-    0.9  # median cosine; a centre that has moved costs a hundredth or two, another basis all of it
+    # lowest median cosine; a changed mean lowers it by a hundredth or two, another basis to about 0
+    0.9
 )

@@ -27,7 +27,7 @@ class AllUsers(NamedTuple):
 def pack_all_users(
     histories: Histories, block: int, mask_at: str, mesh: Mesh | None = None
 ) -> AllUsers:
-    """Blocks of `block` users, packed as the backbone's `mask_at` says, shared out over the mesh; None: one device."""
+    """Blocks of `block` users, packed as the backbone's `mask_at` requires, and split over the mesh; None: one device."""
     mesh = mesh or make_mesh()
     everyone = np.flatnonzero(histories.lengths > 0)
     batches, slots, newest = pack_in_blocks(histories, everyone, block, mask_at, mesh.size)

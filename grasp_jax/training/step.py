@@ -39,7 +39,7 @@ from grasp_jax.training.targets import StepShape
 
 
 class TrainState(NamedTuple):
-    """What M models carry from step to step, every leaf with a leading axis M.
+    """The state of M models between steps; every leaf has a leading axis M.
 
     Attributes:
       params: parameters.
@@ -54,14 +54,14 @@ class TrainState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a step is made of.
+    """The parts of a training step.
 
     Attributes:
       model: encoder and backbone.
       shape: static numbers.
       loss: of the scores.
       optimiser: Adam, in one of its forms.
-      decay_steps: over which learning rates fall linearly to 0; 0: they are constant.
+      decay_steps: number of steps over which learning rates fall linearly to 0; 0: they are constant.
     """
 
     model: SequenceModel
@@ -71,7 +71,8 @@ class Step:
     decay_steps: int = 0
 
     def rates(self, per_replica: PerReplica, number: jax.Array) -> PerReplica:
-        """With the learning rates of step `number`, counted over all epochs: times 1 - number / decay_steps, at least 0.
+        """The rates with the learning rate of step `number`, counted over all epochs: it is multiplied by 1 - number / decay_steps, at
+        least 0.
 
         Source: the linear decay of Defazio et al., 2023, arXiv 2310.07831.
         """
@@ -88,14 +89,14 @@ class Step:
         states: jax.Array | None,
         own: PerReplica,
     ) -> tuple[Held, jax.Array]:
-        """One step of one model: what it carries afterwards, and the loss [].
+        """One step of one model: returns the new state and the loss [].
 
         Args:
-          held: what it carries.
+          held: the state of the model.
           inputs: batch, targets and random stream.
           tables: frozen tables, with the query rows of the batch.
           states: [N, D] newest states of all users, or None.
-          own: rates of this model.
+          own: the rates of this model.
         """
         batch, targets = with_gate_logits(self.model, tables, inputs.batch, inputs.targets)
         read = self.optimiser.read(held, inputs.ids, own.learning_rate)
@@ -123,14 +124,14 @@ class Step:
 def with_gate_logits(
     model: SequenceModel, tables: Tables, batch: PackedBatch, targets: Targets
 ) -> tuple[PackedBatch, Targets]:
-    """Batch and targets with the pair logits of what was drawn: negatives, and items that are shown for others."""
+    """Batch and targets with the pair logits of the items that were drawn: negatives, and items that are shown in place of others."""
     if not model.gated:
         return batch, targets
     with jax.named_scope("gate"):
         negatives, logits = targets.negatives, None
         if isinstance(negatives, SharedNegatives):
             logits = all_pair_logits(tables, targets.queries, negatives.items)
-        elif isinstance(negatives, OwnNegatives):  # of all items, `catalogue_scores` makes them
+        elif isinstance(negatives, OwnNegatives):  # for all items, `catalogue_scores` computes them
             logits = logits_of(tables, targets.queries[:, None], negatives.items)
         if batch.replaced is not None:
             shown = logits_of(
@@ -149,16 +150,16 @@ def make_train_steps(
     weight_decay: float = 0.0,
     decay_steps: int = 0,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """The function `train_steps` (see there), S steps of M models with Adam; jit it with the state donated.
+    """Makes the function `train_steps` (see there): S steps of M models with Adam. Jit it with the state donated.
 
     Args:
-      model: of all M.
+      model: the module of all M models.
       shape: static numbers of a step.
-      loss: of `training.losses`.
+      loss: one of `training.losses`.
       epsilon: Adam's.
-      in_one_vector: whether Adam sees the parameters as `one_vector.join` has them; None: on one GPU.
-      weight_decay: of `train.weight_decay`; not with a shape whose ID table is deferred.
-      decay_steps: of `Step`; not with such a shape either, for rows that were put off are moved by one rate.
+      in_one_vector: whether Adam works on the joined parameters of `one_vector.join`; None: only on a single GPU.
+      weight_decay: `train.weight_decay`; not allowed with a shape whose ID table is deferred.
+      decay_steps: as in `Step`; not allowed with such a shape either, because deferred rows are updated with a single rate.
     """
     if shape.deferred and decay_steps:
         raise ValueError("an ID table that is deferred has one learning rate for all steps")
@@ -181,16 +182,16 @@ def make_train_steps(
         """S steps of M models, or some of them.
 
         Args:
-          state: of the models.
+          state: the state of the models.
           data, tables: on the devices.
           slots: [M, S, R, L] int32 packed batches.
           per_replica: keys and rates of each model.
           first_step: [] number of the first step.
-          asked: of each model and step, [M, S, ...], where query tables are not on every device.
-          part: which of the steps; None: all.
+          asked: users whose query rows each model and step needs, [M, S, ...], if query tables are not on every device.
+          part: the steps to run; None: all.
 
         Returns:
-          The new state, and the losses [S, M], 0 of steps that are in no part.
+          The new state, and the losses [S, M], which are 0 for steps outside the part.
         """
         defers = shape.deferred and deferred_adam.has_table(state.params)
         optimiser = choose_optimiser(state.params, epsilon, joins, defers, weight_decay)
@@ -211,7 +212,9 @@ def _scan(
     numbers: jax.Array,
     part: Part | None,
 ) -> tuple[TrainState, jax.Array]:
-    """The steps `numbers` [S] one after the other, of `batches`, slots and asked users; all else as `train_steps` has it."""
+    """Runs the steps `numbers` [S] one after the other, with `batches` (slots and asked users); the other arguments are those of
+    `train_steps`.
+    """
     if part is None:
         given = data, tables, batches[0], per_replica.keys, numbers
         inputs = inputs_at_once(step.model, step.shape, *given)

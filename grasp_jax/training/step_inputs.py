@@ -12,19 +12,18 @@ from grasp_jax.training.optim import deferred_adam
 from grasp_jax.training.optim.adam import StepIds
 from grasp_jax.training.targets import StepShape, draw_targets
 
-SLOTS_AT_ONCE = (
-    1 << 22
-)  # of all steps and models, times negatives; what is made of one beforehand takes some 64 bytes
+# largest number of negatives of all steps and models together; their precomputed inputs take some 64 bytes each
+SLOTS_AT_ONCE = 1 << 22
 DROPOUT = 2  # purpose of a random stream: fold_in(fold_in(seed, purpose), step)
 
 
 class StepInputs(NamedTuple):
-    """What a step is given that depends on no parameter: a function of (slots, seed, step).
+    """The inputs of a step that do not depend on parameters: a function of (slots, seed, step).
 
     Attributes:
-      batch, targets: what it sees, and what it is asked for.
-      dropout_key: [] of its random stream.
-      ids: of an ID table that is kept apart, the rows that the step reads; or None.
+      batch, targets: the items that the model sees, and those that it must predict.
+      dropout_key: [] key of its random stream.
+      ids: the rows that the step reads of an ID table with deferred updates; or None.
     """
 
     batch: PackedBatch
@@ -43,7 +42,7 @@ def step_inputs(
     key: jax.Array,
     step: jax.Array,
 ) -> tuple[StepInputs, Tables]:
-    """One model's inputs, of its [R, L] slots, and tables that hold the query rows of its users."""
+    """One model's inputs from its [R, L] slots, and tables that contain the query rows of its users."""
     with jax.named_scope("gather"):
         batch = gather_batch(data, slots)
         tables, batch = with_batch_queries(tables, batch, asked, shape.shared or shape.catalogue)
@@ -67,9 +66,9 @@ def inputs_at_once(
     keys: jax.Array,
     numbers: jax.Array,
 ) -> StepInputs | None:
-    """[S, M] inputs of all steps: a few large operations, where in each step they would be many small ones; None where they are too many.
+    """[S, M] inputs of all steps, computed by a few large operations instead of many small ones in each step; None if they are too many.
 
-    Nor where query rows must be read for each batch, or devices share out its rows.
+    None also if query rows must be read for each batch, or if devices share the rows of a batch.
     """
     drawn = slots.size * (1 if shape.shared or shape.catalogue else shape.negatives)
     if (

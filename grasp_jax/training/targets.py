@@ -30,17 +30,18 @@ class StepShape(NamedTuple):
     Attributes:
       num_items: V.
       search_steps: bisection steps of the exclusion index.
-      num_targets: P places a batch.
-      negatives: G a place; or S of a whole batch, if `shared`.
-      mask_rate: share of items that are hidden; 0 for causal backbones, which predict the next item everywhere.
-      mask_noise: share of the hidden ones that are shown as a random item, and as large a share that is shown as it is.
+      num_targets: P, number of targets in a batch.
+      negatives: G for each target; or S for a whole batch, if `shared`.
+      mask_rate: share of items that are masked; 0 for causal backbones, which predict the next item at every place.
+      mask_noise: share of the masked items that are replaced by a random item, and also the share that is left unchanged.
       last_only: causal backbones predict only the last item of each history.
       deferred: only the rows of the ID table that a step reads are updated in it (`training.optim.deferred_adam`).
-      every_place: targets stand at their places, with a mask, rather than one after the other: rows that devices share out stay there.
-      catalogue: every item is a negative, and none is drawn.
-      shared: one draw of negatives serves all places; only the target itself is left out of them.
-      drawn: how shared ones are, `config.train.negatives_drawn`.
-      logq: whether their scores are corrected for it.
+      every_place: whether targets stay at their places, with a mask, instead of being gathered: then rows that devices share stay on their
+        device.
+      catalogue: whether every item is a negative and none is drawn.
+      shared: whether all targets share the same negatives; only the target itself is excluded from them.
+      drawn: how shared negatives are drawn, `config.train.negatives_drawn`.
+      logq: whether their scores are corrected for the frequency of the draws.
     """
 
     num_items: int
@@ -59,7 +60,9 @@ class StepShape(NamedTuple):
 
 
 def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -> int:
-    """P of any batch: every (item, next item) pair, the last ones, or six standard deviations above the mean number of masks."""
+    """P for any batch: the number of (item, next item) pairs, the number of last items, or six standard deviations above the mean number of
+    masks.
+    """
     if not mask_rate:
         return packing.batch_size if last_only else packing.num_pairs
     tokens = packing.num_pairs + packing.batch_size
@@ -70,13 +73,13 @@ def count_targets(packing: Packing, mask_rate: float, last_only: bool = False) -
 def draw_targets(
     key: jax.Array, step: jax.Array, data: DeviceData, batch: PackedBatch, shape: StepShape
 ) -> tuple[PackedBatch, Targets]:
-    """The batch as the backbone sees it, and what must be predicted.
+    """Returns the batch that the backbone sees, and the items that must be predicted.
 
     Args:
-      key: [] of the model's seed.
+      key: [] key of the model's seed.
       step: [] number of the step.
-      data: what is excluded as a negative.
-      batch: packed histories, as they are.
+      data: arrays with the items that are excluded as negatives.
+      batch: packed histories without masks.
       shape: static numbers.
     """
     if shape.mask_rate:
@@ -111,7 +114,7 @@ def draw_targets(
 
 
 def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
-    """[R, L] bool: places after which there is an item; or such an item is the last of its history."""
+    """[R, L] bool: places that are followed by an item; with `last_only`, by the last item of the history."""
     last = is_last(batch.segments)
     asked = (batch.segments >= 0) & ~last
     return asked & jnp.roll(last, -1, axis=1) if shape.last_only else asked
@@ -120,7 +123,7 @@ def next_item_places(batch: PackedBatch, shape: StepShape) -> jax.Array:
 def _own_negatives(
     stream: jax.Array, users: jax.Array, data: DeviceData, shape: StepShape
 ) -> OwnNegatives:
-    """Of [P] users."""
+    """Negatives for the targets of [P] users."""
     excluded = data.excluded, data.excluded_offsets
     return OwnNegatives(
         draw_negatives(
@@ -132,7 +135,7 @@ def _own_negatives(
 def _at_every_place(
     negatives: OwnNegatives, index: jax.Array, places: int, shape: StepShape
 ) -> OwnNegatives:
-    """Negatives of the targets [P] at their places, and any item, but not one for all, where nothing is asked."""
+    """Negatives of the targets [P] at their places. Places without a target get arbitrary items, not all the same."""
     unasked = jnp.arange(places, dtype=jnp.int32) % shape.num_items
     spread = jnp.broadcast_to(unasked[:, None], (places, shape.negatives))
     return OwnNegatives(spread.at[index].set(negatives.items, mode="drop"))
@@ -141,10 +144,11 @@ def _at_every_place(
 def mask_batch(
     key: jax.Array, batch: PackedBatch, shape: StepShape
 ) -> tuple[PackedBatch, jax.Array]:
-    """Two copies of [R, L] rows: with a share of the items hidden, and with the last item of each history hidden.
+    """Two copies of [R, L] rows: one with a share of the items masked, and one with the last item of each history masked.
 
-    Without the second, BERT4Rec is never asked in training what ranking asks it, and falls far short. With `mask_noise` some of the
-    first copy's are shown after all, as themselves or as another item. Returns the copies, and [2R, L] bool which places are predicted.
+    Without the second copy, training has no example of the prediction that ranking needs, and BERT4Rec is much worse. With `mask_noise`
+    some masked items of the first copy are shown, unchanged or as another item. Returns the copies, and [2R, L] bool, which places are
+    predicted.
     """
     there, last = batch.segments >= 0, is_last(batch.segments)
     somewhere = jax.random.bernoulli(key, shape.mask_rate, there.shape) & there

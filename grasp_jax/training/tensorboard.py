@@ -48,7 +48,7 @@ class TensorBoardCallback(Callback):
             name = f"valid_ndcg@10/{record.valid_protocol}"
             writer.add_scalar(name, record.valid_score, record.epoch)
         writer.add_scalar("tokens_per_second", record.tokens_per_second, record.epoch)
-        writer.flush()  # a run that is killed loses nothing
+        writer.flush()  # so that a killed run loses nothing
 
     def on_train_end(self, summary: TrainingSummary) -> None:
         """Closes the files."""

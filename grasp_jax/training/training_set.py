@@ -38,15 +38,15 @@ from grasp_jax.training.targets import StepShape, count_targets
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """What the training set of a trial is made from.
+    """The sources of a trial's training set.
 
     Attributes:
       split: the histories.
-      tables: frozen knowledge on the devices, empty for methods without.
-      width: E of the knowledge, 0 without.
-      mesh: devices that share out a batch.
+      tables: frozen tables on the devices; empty for methods that read none.
+      width: E of the knowledge bank, 0 without one.
+      mesh: devices that share a batch.
       valid: validation users; None if there is no validation.
-      made_from: fingerprints of all of that, which checkpoints store.
+      made_from: fingerprints of all of this, which checkpoints store.
     """
 
     split: Split
@@ -59,7 +59,7 @@ class Sources:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
-    """A model to be trained, what it was built for, its replicas, and what they are trained on."""
+    """A model to be trained, its sizes, its replicas, and their training data."""
 
     model: SequenceModel
     sizes: ModelSizes
@@ -71,7 +71,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     """Assembles the training of one method on one backbone.
 
     Args:
-      config: as the method has it (`config.for_method`).
+      config: the config with the changes that the method makes (`config.for_method`).
       method, backbone: names in `METHODS` and `BACKBONES`.
       sources: data and knowledge.
 
@@ -83,7 +83,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     mask_at = kind.mask_at
     training_mask_at = (
         "" if kind.bidirectional else mask_at
-    )  # a bidirectional backbone gets its masks in the step
+    )  # for a bidirectional backbone the training step adds the masks
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
     packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
@@ -129,14 +129,14 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
 
 
 def _seen_in_validation(config: Config, sources: Sources) -> np.ndarray | None:
-    """What users have seen, where the ranking by which epochs are compared leaves it out."""
+    """The items that users have seen, if the protocol for comparing epochs leaves them out."""
     if sources.valid is None or config.eval.select != UNSEEN:
         return None
     return seen_pairs(sources.split.log, sources.split.valid, sources.valid.batches)
 
 
 def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -> np.ndarray:
-    """Rows of the users that are trained on: those with a target, who have not had every item of the catalogue.
+    """Rows of the users in training: those who have a target and have not had every item of the catalogue.
 
     Raises:
       UserError: there are none.
@@ -163,9 +163,9 @@ def device_data(
     mesh: Mesh,
     by_popularity: bool = False,
 ) -> DeviceData:
-    """Flat interactions and exclusion index on the devices, with the pair logits of every interaction where gates read them.
+    """Flat interactions and exclusion index on the devices and, if there are gates, the pair logits of every interaction.
 
-    `by_popularity`: and how often items were bought, which draws of negatives read.
+    With `by_popularity` also how often items were bought, for the draws of negatives.
     """
     log = split.log
     queries = query_rows(gate_query, log, np.arange(log.num_interactions), log.users)
@@ -210,7 +210,7 @@ def step_shape(
     every_place = (
         packing.shares > 1 and not bidirectional and not last_only and not model.gate_dropout
     )
-    # With weight decay every row moves at every step; and rows that are put off are moved by one rate.
+    # With weight decay every row changes in every step; and deferred rows are updated with a single rate.
     every_row = bool(train.weight_decay or train.decay_epochs)
     deferred = projection == "token" and defers(num_items, num_ids) and not every_row
     shape = StepShape(
@@ -232,7 +232,7 @@ def step_shape(
 
 
 def replicas_of(config: Config, trained: bool = True) -> list[Replica]:
-    """Every seed with every dropout and learning rate; with the first of those alone, if nothing is trained by them."""
+    """Every combination of seed, dropout and learning rate; if the method is not trained, only the first dropout and learning rate."""
     rates = [*itertools.product(config.train.learning_rate, config.model.dropout)]
     if not trained:
         rates = rates[:1]

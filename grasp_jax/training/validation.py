@@ -24,8 +24,8 @@ def validate(
     Args:
       model: the module.
       params: of M replicas, leaves [M, ...].
-      data: with the validation set, which must be there.
-      progress: says which replicas are to be validated, those that are active.
+      data: training data with a validation set.
+      progress: says which replicas are active; these are validated.
 
     Returns:
       [M] scores, `UNKNOWN` for replicas that are not active.
@@ -40,7 +40,7 @@ def validate(
 
 
 def validation_ranks(ranker: Ranker, data: TrainingData) -> np.ndarray:
-    """[n] int32 ranks of the validation targets by one replica, by the protocol `data.select`."""
+    """[n] int32 ranks of the validation targets for one replica, by the protocol `data.select`."""
     valid = data.valid
     assert valid is not None
     if data.select == SAMPLED:

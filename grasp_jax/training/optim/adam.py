@@ -11,12 +11,12 @@ from grasp_jax.training.optim.one_vector import Joined
 
 
 class Held(NamedTuple):
-    """What a model carries from step to step.
+    """The state of a model between steps.
 
     Attributes:
-      params: parameters, as the optimiser keeps them.
+      params: parameters, in the form that the optimiser keeps.
       adam: Adam's moments and its count of steps.
-      table: an ID table that is kept apart, or None.
+      table: an ID table with deferred updates, or None.
     """
 
     params: Params | Joined
@@ -25,11 +25,11 @@ class Held(NamedTuple):
 
 
 class StepIds(NamedTuple):
-    """The item rows that a step computes vectors of (`step_items`).
+    """The item rows whose vectors a step computes (`step_items`).
 
     Attributes:
-      rows: [T] the distinct ones, then V where there are no more.
-      places: [T] where each id stands among them.
+      rows: [T] the distinct rows, padded with V.
+      places: [T] position of each id in `rows`.
     """
 
     rows: jax.Array
@@ -37,11 +37,11 @@ class StepIds(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a step has read.
+    """The values that a step has read.
 
     Attributes:
-      trained: the tree that the loss is differentiated by.
-      rows: of an ID table that is kept apart, [U, 3D] the rows of `StepIds` with their moments; or None.
+      trained: the tree with respect to which the loss is differentiated.
+      rows: [U, 3D] the rows of `StepIds` with their moments, from an ID table with deferred updates; or None.
     """
 
     trained: Params
@@ -49,51 +49,51 @@ class Read(NamedTuple):
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015, arXiv 1412.6980) on all parameters, each in its place.
+    """Adam (Kingma and Ba, 2015, arXiv 1412.6980) on all parameters, each as a separate array.
 
-    `begin` and `end` are of M models at once, whose leaves have a leading axis M; all else is of one model, within `vmap`.
+    `begin` and `end` work on M models at once, whose leaves have a leading axis M; all other methods work on one model, within `vmap`.
     """
 
     def __init__(self, epsilon: float, decay: Params | Joined | None = None) -> None:
-        """With its constants.
+        """Sets the constants.
 
         Args:
-          epsilon: what is added to the root of the second moment.
-          decay: of one model, a tree like the parameters as `Held` has them, rates of `weight_decay`; None: no decay.
+          epsilon: added to the root of the second moment.
+          decay: rates of `weight_decay` for one model, a tree like the parameters in `Held`; None: no decay.
         """
         self.epsilon = epsilon
         self.decay = decay
         self._adam = optax.scale_by_adam(eps=epsilon)
 
     def begin(self, params: Params, adam: optax.ScaleByAdamState) -> Held:
-        """Before the first of many steps."""
+        """Called before the first of many steps."""
         return Held(params, adam)
 
     def end(self, held: Held, learning_rate: jax.Array) -> tuple[Params, optax.ScaleByAdamState]:
-        """After the last of them, with [M] rates: parameters and moments, laid out as they came."""
+        """Called after the last step, with [M] rates: returns parameters and moments in their original form."""
         assert not isinstance(held.params, Joined)
         return held.params, held.adam
 
     def read(self, held: Held, ids: StepIds | None, learning_rate: Rate) -> Read:
-        """What the step differentiates."""
+        """Returns the values with respect to which the step differentiates."""
         assert not isinstance(held.params, Joined)
         return Read(held.params)
 
     def loss_params(
         self, held: Held, trained: Params, ids: StepIds | None
     ) -> tuple[Params, jax.Array | None]:
-        """The parameters that the model is given, and the [T, D] ID vectors of the step's items (`StepContext.id_rows`) or None."""
+        """The parameters for the model, and the [T, D] ID vectors of the step's items (`StepContext.id_rows`) or None."""
         return trained, None
 
     def apply(
         self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
     ) -> Held:
-        """One step of Adam along the gradient of `read.trained`."""
+        """One step of Adam with the gradient of `read.trained`."""
         return self._move(held, gradient, learning_rate)
 
     def _move(self, held: Held, gradient: Params | Joined, learning_rate: Rate) -> Held:
         direction, adam = self._adam.update(gradient, held.adam)
-        if self.decay is not None:  # decoupled: the moments have not seen it
+        if self.decay is not None:  # decoupled: the decay does not enter the moments
             direction = jax.tree.map(
                 lambda way, leaf, rate: way + rate * leaf, direction, held.params, self.decay
             )

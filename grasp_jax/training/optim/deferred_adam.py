@@ -20,17 +20,18 @@ from grasp_jax.models.batch import Params
 
 B1, B2 = 0.9, 0.999  # optax's defaults
 DECAY = B1 / np.sqrt(B2)
-SETTLED = 20_000  # c(s) is 1 to float32's precision from here on
-Rate = float | jax.Array  # of learning; an array [] where each of several models has its own
-DEFER_ABOVE = 12  # items per id of a batch, from which on it pays on two cores (measured at c4c522a); on a GPU from some 30
+SETTLED = 20_000  # from this step on c(s) is 1 in float32
+Rate = float | jax.Array  # learning rate; an array [] if each of several models has its own
+# ratio of items to ids of a batch from which it pays on two cores (measured at c4c522a); on a GPU from some 30
+DEFER_ABOVE = 12
 
 
 class DeferredTable(NamedTuple):
-    """An ID table and its moments, some rows of which lag behind.
+    """An ID table and its moments; the updates of some rows are deferred.
 
     Attributes:
       rows: [V, 3D] parameters, first and second moments side by side, so that a step gathers and scatters once.
-      updated: [V] int32 the number of steps that each row has seen.
+      updated: [V] int32 the number of steps that were applied to each row.
     """
 
     rows: jax.Array
@@ -51,7 +52,7 @@ def _tail_sums() -> np.ndarray:
 def without_table(
     params: Params, adam: optax.ScaleByAdamState
 ) -> tuple[Params, optax.ScaleByAdamState, DeferredTable]:
-    """Takes the table out of the parameters and of Adam's state; all its rows are up to date."""
+    """Removes the table from the parameters and from Adam's state; all its rows must be up to date."""
     (params, table), (mu, first), (nu, second) = (
         pop_table(tree) for tree in (params, adam.mu, adam.nu)
     )
@@ -98,12 +99,12 @@ def pop_table(tree: Params) -> tuple[Params, jax.Array]:
 
 
 def defers(num_items: int, num_ids: int) -> bool:
-    """Whether it pays, for V items and a batch of `num_ids` history items and negatives."""
+    """Whether deferred updates are faster, for V items and a batch of `num_ids` history items and negatives."""
     return num_items > DEFER_ABOVE * num_ids
 
 
 def distinct(ids: jax.Array, num_items: int) -> tuple[jax.Array, jax.Array]:
-    """[T] ids -> [T] the distinct ones, then V where there are no more; and [T] where each id stands among them."""
+    """[T] ids -> [T] the distinct ids, padded with V; and [T] the position of each id among them."""
     rows, places = jnp.unique(ids, return_inverse=True, size=len(ids), fill_value=num_items)
     return rows, places
 
@@ -132,7 +133,7 @@ def update_rows(
     learning_rate: Rate,
     epsilon: float,
 ) -> DeferredTable:
-    """Adam's step number `steps` on the rows that `read_rows` gave, with their [U, D] gradient; rows out of bounds are dropped."""
+    """Adam's step number `steps` on the rows from `read_rows`, with their [U, D] gradient; rows out of bounds are dropped."""
     parameters, first, second = jnp.split(read, 3, axis=-1)
     first = B1 * first + (1 - B1) * gradient
     second = B2 * second + (1 - B2) * gradient**2
@@ -153,7 +154,7 @@ def update_rows(
 def _catch_up(
     rows: jax.Array, updated: jax.Array, steps: jax.Array, learning_rate: Rate, epsilon: float
 ) -> jax.Array:
-    """What dense Adam makes of rows [U, 3D] without a gradient from step `updated` [U] to `steps` []."""
+    """The result of dense Adam on rows [U, 3D] without a gradient, from step `updated` [U] to `steps` []."""
     parameters, first, second = jnp.split(rows, 3, axis=-1)
     behind = (steps - updated).astype(jnp.float32)[:, None]
     sums = jnp.asarray(_tail_sums())

@@ -17,15 +17,15 @@ from grasp_jax.training.optim.weight_decay import decay_rates
 
 
 class AdamInOneVector(Adam):
-    """Adam on the small parameters side by side (`one_vector`)."""
+    """Adam on the small parameters, joined into one vector (`one_vector`)."""
 
     def __init__(self, epsilon: float, like: Params, decay: Params | None = None) -> None:
-        """For parameters of one form.
+        """Sets the structure of the parameters and the constants.
 
         Args:
           epsilon: of Adam.
           like: shapes of the parameters of one model.
-          decay: of each of them, the rate of its weight decay; None: none decays.
+          decay: rate of weight decay for each of them; None: no decay.
         """
         filled = None  # a rate for each number
         if decay is not None:
@@ -54,12 +54,14 @@ class AdamInOneVector(Adam):
     def apply(
         self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
     ) -> Held:
-        """Of the joined gradient."""
+        """One step of Adam with the joined gradient."""
         return self._move(held, one_vector.join(gradient), learning_rate)
 
 
 class AdamBesideIdTable(Adam):
-    """Adam on an ID table whose steps read few rows (`deferred_adam`), and another form of it on all else."""
+    """Adam with deferred updates of an ID table of which a step reads few rows (`deferred_adam`), and another form of Adam on all other
+    parameters.
+    """
 
     def __init__(self, rest: Adam) -> None:
         """`rest`: of the other parameters."""
@@ -93,19 +95,19 @@ class AdamBesideIdTable(Adam):
     def loss_params(
         self, held: Held, trained: Params, ids: StepIds | None
     ) -> tuple[Params, jax.Array | None]:
-        """The model reads ID vectors of the step's items alone."""
+        """The model reads only the ID vectors of the step's items."""
         assert held.table is not None and ids is not None
         params, vectors = deferred_adam.pop_table(trained)
         with jax.named_scope("gather"):
             id_rows = vectors[ids.places]
         return deferred_adam.put_table(
             params, deferred_adam.parameters(held.table.rows)
-        ), id_rows  # flax wants it there; nobody reads it
+        ), id_rows  # flax requires the parameter, but it is not read
 
     def apply(
         self, held: Held, read: Read, gradient: Params, ids: StepIds | None, learning_rate: Rate
     ) -> Held:
-        """Of the rows that were read, and of all other parameters."""
+        """One step of Adam on the rows that were read, and on all other parameters."""
         assert held.table is not None and read.rows is not None and ids is not None
         gradient, of_rows = deferred_adam.pop_table(gradient)
         steps = held.adam.count + 1
@@ -124,8 +126,8 @@ def choose_optimiser(
       params: leaves [M, ...].
       epsilon: of Adam.
       in_one_vector: join the small parameters.
-      defers: keep the ID table apart; there must be one.
-      weight_decay: of matrices and tables (`weight_decay`); with it nothing is kept apart.
+      defers: defer the updates of the ID table; there must be one.
+      weight_decay: rate for matrices and tables (`weight_decay`); with it no updates are deferred.
     """
     if defers and weight_decay:
         raise ValueError("weight decay moves every row of the ID table at every step")
@@ -139,5 +141,5 @@ def choose_optimiser(
 def _in_each(
     change: Callable[[Any], Any], params: Params | Joined, adam: optax.ScaleByAdamState
 ) -> Held:
-    """Parameters and both moments changed in the same way."""
+    """Applies the same change to the parameters and to both moments."""
     return Held(change(params), adam._replace(mu=change(adam.mu), nu=change(adam.nu)))

@@ -10,9 +10,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-LARGEST = (
-    1 << 20
-)  # numbers of a leaf that is copied into the vector; larger ones keep the device busy on their own
+# largest size of a leaf that is copied into the vector; larger leaves keep the device busy by themselves
+LARGEST = 1 << 20
 
 Tree = TypeVar("Tree")
 
@@ -26,14 +25,14 @@ class Shaped(Protocol):
 
 
 class Joined(NamedTuple):
-    """A tree's leaves: the small ones side by side in `vector` [n], the others as they were, each in the tree's order."""
+    """A tree's leaves: the small ones concatenated in `vector` [n], the others unchanged, both in the tree's order."""
 
     vector: jax.Array
     large: list[jax.Array]
 
 
 def join(tree: object) -> Joined:
-    """The leaves of a tree of arrays of one type."""
+    """Joins the leaves of a tree of arrays of one dtype."""
     leaves = jax.tree.leaves(tree)
     small = [leaf.ravel() for leaf in leaves if _is_small(leaf)]
     return Joined(
@@ -43,7 +42,7 @@ def join(tree: object) -> Joined:
 
 
 def part(joined: Joined, like: Tree) -> Tree:
-    """The tree that was joined; `like` is one of the same form, of arrays or of their shapes."""
+    """Restores the tree that was joined; `like` is a tree with the same structure, of arrays or of their shapes."""
     leaves, large, begin = [], iter(joined.large), 0
     for leaf in jax.tree.leaves(like):
         if _is_small(leaf):

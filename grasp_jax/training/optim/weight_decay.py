@@ -11,7 +11,8 @@ import jax
 
 from grasp_jax.models.batch import Params
 
-SHIFTS = ("bias", "scale", "centre", "temperature")  # ends of names: of one vector, or of several
+# endings of the names of parameters that are a single vector for each model or layer
+SHIFTS = ("bias", "scale", "centre", "temperature")
 
 
 def decay_rates(params: Params, decay: float) -> Params:
@@ -19,7 +20,7 @@ def decay_rates(params: Params, decay: float) -> Params:
 
     Args:
       params: arrays, or the shapes of arrays.
-      decay: of `train.weight_decay`.
+      decay: `train.weight_decay`.
     """
 
     def of_leaf(path: tuple[Any, ...], leaf: Any) -> float:
