@@ -17,12 +17,12 @@ from grasp_jax.models.batch import (
 
 
 class DrawnItems(NamedTuple):
-    """Negatives that a step has drawn, one for each of n places.
+    """Negatives of a training step, one for each of n places.
 
     Attributes:
       items: [n] int32 item rows.
       vectors: [n, D] their vectors.
-      exist: [n] bool; False for those of targets that there are not.
+      exist: [n] bool; False if the target does not exist.
     """
 
     items: jax.Array
@@ -31,14 +31,14 @@ class DrawnItems(NamedTuple):
 
 
 class BatchStates(NamedTuple):
-    """What a model makes of the histories of a batch.
+    """What a model computes from the histories of a batch.
 
     Attributes:
       segments: [R, L] int32 user row, -1 where there is no item.
       states: [R, L, D] states of the backbone.
       items: [R, L] int32 item rows.
       vectors: [R, L, D] their vectors.
-      negatives: drawn beside them; None where an item's vector depends on the user.
+      negatives: negatives of the step; None if an item's vector depends on the user.
     """
 
     segments: jax.Array
@@ -49,11 +49,11 @@ class BatchStates(NamedTuple):
 
 
 def drawn_items(targets: Targets, vectors: jax.Array, places: int) -> DrawnItems:
-    """The first negative of each target or, of those that all targets share, at most `places`.
+    """The first negative of each target or, if all targets share the negatives, at most `places` of these.
 
     Args:
-      targets: of the step.
-      vectors: [P * G, D] or [G, D] of all its negatives, in their order.
+      targets: targets of the step.
+      vectors: [P * G, D] or [G, D] vectors of all its negatives, in their order.
       places: R * L.
     """
     assert not isinstance(targets.negatives, WholeCatalogue)
@@ -66,7 +66,7 @@ def drawn_items(targets: Targets, vectors: jax.Array, places: int) -> DrawnItems
 
 
 class AuxiliaryLoss(nn.Module):
-    """A loss that a method adds to that of the next item; its parameters are trained along and not read afterwards."""
+    """A loss that a method adds to that of the next item; its parameters are trained together with the model and not used afterwards."""
 
     def __call__(
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
@@ -76,6 +76,6 @@ class AuxiliaryLoss(nn.Module):
         Args:
           tables: the method's frozen tables.
           batch: histories, item vectors and states.
-          context: of the training step; that of initialisation knows nothing, and parameters must be made all the same.
+          context: context of the training step. At initialisation it is empty, but the parameters must be created nevertheless.
         """
         raise NotImplementedError

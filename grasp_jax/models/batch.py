@@ -13,7 +13,7 @@ import numpy as np
 Tables: TypeAlias = Mapping[str, Any]  # frozen tables by name: arrays, or rows of `parallel.rows`
 Params: TypeAlias = Mapping[
     str, Any
-]  # parameters of one model, or of M with a leading axis, as flax nests them
+]  # parameters of one model, or of M models with a leading axis, nested as in flax
 
 
 class PackedBatch(NamedTuple):
@@ -24,9 +24,9 @@ class PackedBatch(NamedTuple):
       segments: [R, L] int32 user row, -1 where empty.
       positions: [R, L] int32 position within the history.
       logits: [R, L, 2] cached pair logits of user and item, or None for encoders without gates.
-      masked: [R, L] bool, the item is hidden from the backbone, or a mask stands here; SASRec has none.
-      queries: [R, L] int32 row of the query tables with which the item at a place is asked for.
-      replaced: of two masked copies, item rows [R / 2, L] that the first shows in place of its own, -1 for none; or None.
+      masked: [R, L] bool, whether the item is masked, or the place is an additional mask; all False for SASRec.
+      queries: [R, L] int32 row of the query tables (the user's text vectors) for the item at a place.
+      replaced: for two masked copies, item rows [R / 2, L] that the first copy shows in place of its items, -1 for none; or None.
       replaced_logits: [R / 2, L, 2] their pair logits, like `logits`.
     """
 
@@ -42,10 +42,10 @@ class PackedBatch(NamedTuple):
 
 @jax.custom_vjp
 def take_places(values: jax.Array, flat: jax.Array) -> jax.Array:
-    """`values[flat]` for [T, ...] values and [P] places in ascending order, each of them once, then T as often as may be.
+    """`values[flat]` for [T, ...] values and [P] distinct places in ascending order, padded with T.
 
-    The backward pass looks up which target a place is, in place of adding to zeros: one kernel on a GPU where a scatter takes two. What
-    is taken for T is the last place's, and has no gradient.
+    The backward pass looks up which target a place is, instead of adding to zeros: one kernel on a GPU, while a scatter takes two. Padding
+    gets the value of the last place, and has no gradient.
     """
     return values[jnp.minimum(flat, len(values) - 1)]
 
@@ -69,10 +69,10 @@ take_places.defvjp(_take_forward, _take_backward)
 
 
 class GatheredPlaces(NamedTuple):
-    """Targets one after the other.
+    """Targets that are gathered from their places, one after the other.
 
     Attributes:
-      flat: [P] int32 place of each target, row * L + column, ascending; R * L where there are no more targets.
+      flat: [P] int32 place of each target, row * L + column, ascending, padded with R * L.
     """
 
     flat: jax.Array
@@ -86,15 +86,15 @@ class GatheredPlaces(NamedTuple):
         return self.flat < batch_size
 
     def take(self, of_places: jax.Array) -> jax.Array:
-        """What belongs to the targets: [R, L, ...] -> [P, ...]."""
+        """Gathers the values at the targets: [R, L, ...] -> [P, ...]."""
         flat = of_places.reshape(-1, *of_places.shape[2:])
-        # A CPU is as fast either way, and what it computes stays the same to the bit.
+        # A CPU is as fast either way, and this way its results stay bit-identical.
         on_gpu = jax.default_backend() == "gpu"
         return take_places(flat, self.flat) if on_gpu else flat[self.places(len(flat))]
 
 
 class EveryPlace(NamedTuple):
-    """A target at every place, P = R * L, of which some are asked: rows that devices share out stay where they are.
+    """Every place is a target, P = R * L, but only some count: rows that devices share stay on their device.
 
     Attributes:
       is_target: [R, L] bool.
@@ -107,7 +107,7 @@ class EveryPlace(NamedTuple):
         return jnp.arange(batch_size)
 
     def exist(self, batch_size: int) -> jax.Array:
-        """[P] bool: whether the place is asked."""
+        """[P] bool: whether the place counts as a target."""
         return self.is_target.ravel()
 
     def take(self, of_places: jax.Array) -> jax.Array:
@@ -116,7 +116,7 @@ class EveryPlace(NamedTuple):
 
 
 class OwnNegatives(NamedTuple):
-    """Negatives that each target has to itself: [P, G] int32 item rows."""
+    """Separate negatives for each target: [P, G] int32 item rows."""
 
     items: jax.Array
 
@@ -126,7 +126,7 @@ class SharedNegatives(NamedTuple):
 
     Attributes:
       items: [G] int32 item rows.
-      correction: [G] what is taken off their scores, infinity for one that there is not; or None.
+      correction: [G] subtracted from their scores, infinity for a negative that does not exist; or None.
     """
 
     items: jax.Array
@@ -141,13 +141,13 @@ class WholeCatalogue(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What a step asks for.
+    """The items that a training step must predict, and their negatives.
 
     Attributes:
-      places: where: the state there is asked for the next item or, behind a mask, for the hidden one.
+      places: the places whose states must predict the next item or, at a mask, the masked item.
       users: [P] int32 user rows.
       queries: [P] int32 rows of the query tables.
-      negatives: item rows that the target is to outscore; or all.
+      negatives: item rows with which the target is compared; or all items.
       negative_logits: [P, G, 2] pair logits of users and negatives, or None without gates.
     """
 
@@ -165,9 +165,9 @@ class PairScores(NamedTuple):
       positive: [P].
       negative: [P, G]; -inf: none.
       mask: [P] pairs that exist.
-      auxiliary: [] a loss beside.
-      towers: scores by each of several products of which these are the sum (`ItemEncoder.towers`), without the loss beside; of shared
-        negatives alone.
+      auxiliary: [] the additional loss.
+      towers: the scores of each of several products whose sum these scores are (`ItemEncoder.towers`), without the additional loss; only
+        for shared negatives.
     """
 
     positive: jax.Array
@@ -178,15 +178,15 @@ class PairScores(NamedTuple):
 
 
 class CatalogueScores(NamedTuple):
-    """Scores of each target's state and each item of the catalogue, which no array holds: `states @ items.T`.
+    """Scores of each target's state and each item of the catalogue, `states @ items.T`, which are never stored as one array.
 
     Attributes:
       states: [P, D].
       items: [V, D] vectors.
       targets: [P] int32 item rows.
       mask: [P] targets that exist.
-      auxiliary: [] a loss beside.
-      towers: widths of the first parts of states and vectors, which losses of their own may train (`ItemEncoder.towers`).
+      auxiliary: [] the additional loss.
+      towers: widths of the first parts of states and vectors, which separate losses may train (`ItemEncoder.towers`).
     """
 
     states: jax.Array
@@ -198,18 +198,19 @@ class CatalogueScores(NamedTuple):
 
 
 def parts_of_towers(x: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
-    """[..., D] -> the first parts of it, [..., width] each; what comes after them is left out."""
+    """[..., D] -> its first parts, [..., width] each; the rest is left out."""
     ends = np.cumsum(widths)
     return [x[..., end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
 class BlockScores(NamedTuple):
-    """Scores of each target and each item of the catalogue, where an item's vector depends on the user: a function of some targets.
+    """Scores of each target and each item of the catalogue for models in which an item's vector depends on the user: a function of some
+    targets.
 
     Attributes:
-      score: from some rows of `rows` to the scores [p, V] of their targets.
+      score: function from some rows of `rows` to the scores [p, V] of their targets.
       rows: a tree of arrays [P, ...].
-      targets, mask, auxiliary: as of `CatalogueScores`.
+      targets, mask, auxiliary: as in `CatalogueScores`.
     """
 
     score: Callable[[Any], jax.Array]
@@ -223,11 +224,11 @@ Scores: TypeAlias = PairScores | CatalogueScores | BlockScores
 
 
 class StepContext(NamedTuple):
-    """What only a training step knows, and encoders and auxiliary losses may read; all None outside of training.
+    """Values that exist only in a training step, for encoders and auxiliary losses; all None outside training.
 
     Attributes:
-      keep_ids: [T] bool, which occurrences of items, or [V] which items keep their ID vector (`ItemEncoder.keep_ids`).
-      id_rows: [T, D] ID vectors of the items that are asked for, where the step keeps the table elsewhere (`training.optim.deferred`).
+      keep_ids: [T] bool, which occurrences of items, or [V] bool, which items keep their ID vector (`ItemEncoder.keep_ids`).
+      id_rows: [T, D] ID vectors of the items of the step, if updates of the ID table are deferred (`training.optim.deferred_adam`).
       states: [N, D] newest states of all users at the start of the epoch, for methods with `reads_states`.
     """
 

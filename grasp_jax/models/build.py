@@ -13,12 +13,12 @@ from grasp_jax.models.sequence_model import SequenceModel
 def build_backbone(
     config: ModelConfig, method: str, backbone: str, max_length: int = 0
 ) -> Backbone:
-    """What makes states in a model of `method`, of the backbone that a config names.
+    """The module that computes states in a model of `method` with the backbone that a config names.
 
     Args:
       config: the `model` section.
       method, backbone: in `METHODS` and `BACKBONES`.
-      max_length: longest packed history; 0 where only its properties are asked for.
+      max_length: longest packed history; 0 if only properties of the module are needed.
     """
     named = BACKBONES[backbone].from_config(config, max_length)
     return METHODS[method].around_backbone(named, config, max_length)
@@ -32,10 +32,10 @@ def build_model(
     Args:
       config: the `model` section.
       method, backbone: in `METHODS` and `BACKBONES`.
-      sizes: of the catalogue, the histories, the knowledge and a batch.
+      sizes: sizes of the catalogue, the histories, the knowledge bank and a batch.
       projection: "token" or "table", from `choose_projection`.
     """
-    if config.kernels == "auto" and sizes.shares > 1:  # no kernel is cut into parts
+    if config.kernels == "auto" and sizes.shares > 1:  # kernels cannot be split over devices
         config = dataclasses.replace(config, kernels="xla")
     chosen = METHODS[method]
     return SequenceModel(

@@ -25,13 +25,13 @@ from grasp_jax.models.step_states import HistoryVectors, StepStates
 
 
 class Asked(NamedTuple):
-    """What the scores of a target are made of, where there are gates.
+    """The values from which a target's scores are computed if there are gates.
 
     Attributes:
       states: [P, D].
       queries: [P] int32 rows of the query tables.
       normaliser: [P, 3] softmax denominators of the history before it, or None.
-      keys: [P] of random streams, or None outside of training.
+      keys: [P] keys of random streams, or None outside training.
     """
 
     states: jax.Array
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 
 
 class CatalogueTraining(StepStates):
-    """Item encoder and backbone, as cross-entropy over the whole catalogue reads them."""
+    """Item encoder and backbone, with the methods that cross-entropy over the whole catalogue needs."""
 
     def catalogue_scores(
         self,
@@ -51,8 +51,9 @@ class CatalogueTraining(StepStates):
         dropout: jax.Array | None,
         context: StepContext,
     ) -> CatalogueScores | BlockScores:
-        """As `TrainingScores.training_scores`, whose arguments these are."""
-        if self.encoder.drops_ids:  # one draw for an item and step, as input and as target
+        """As `TrainingScores.training_scores`, with the same arguments."""
+        # one draw for each item and step, for the item as input and as target
+        if self.encoder.drops_ids:
             kept = self.encoder.keep_ids(None)
             context = context._replace(keep_ids=kept)
         features = self.encoder.item_features(tables, None, context)
@@ -71,7 +72,7 @@ class CatalogueTraining(StepStates):
         return CatalogueScores(of_targets, features, wanted, exists, auxiliary, self.encoder.towers)
 
     def _drawn(self, features: jax.Array, batch: PackedBatch) -> DrawnItems | None:
-        """Items for an auxiliary loss that reads negatives, though this loss draws none: uniform, as many as there are places."""
+        """Negatives for an auxiliary loss, because this loss itself draws none: uniform, as many as there are places."""
         if self.auxiliary is None or self.encoder.gated or not self.has_rng("dropout"):
             return None
         shape = (batch.items.size,)
@@ -79,7 +80,7 @@ class CatalogueTraining(StepStates):
         return DrawnItems(items, features[items], jnp.ones(shape, bool))
 
     def _of_histories(self, features: jax.Array, batch: PackedBatch) -> HistoryVectors:
-        """Vectors of the items of a batch, of the features [V, ...] of all items: vectors already, but for gated encoders."""
+        """Vectors of the items of a batch, from the features [V, ...] of all items; without gates the features are the vectors."""
         rows = batch.items.shape[0] // self.copies
         items = [batch.items[:rows]]
         if batch.replaced is not None:
@@ -98,7 +99,7 @@ class CatalogueTraining(StepStates):
         return HistoryVectors(own, self.encoder(found[1], gates))
 
     def _asked(self, batch: PackedBatch, targets: Targets, states: jax.Array) -> Asked:
-        """Of the targets' states [P, D]."""
+        """The values for the targets' states [P, D]."""
         normaliser = self._history_normaliser(batch)
         before = None if normaliser is None else self._normaliser_before(batch, targets, normaliser)
         keys = None
@@ -107,7 +108,7 @@ class CatalogueTraining(StepStates):
         return Asked(states, targets.queries, before, keys)
 
     def _score_function(self, tables: Tables, features: jax.Array) -> Any:
-        """From some targets `Asked` to their scores [p, V]: a pure function, which may be called within loops."""
+        """A pure function from some targets (`Asked`) to their scores [p, V], which may be called within loops."""
         encoder, variables = self.encoder.unbind()
 
         def score(asked: Asked) -> jax.Array:

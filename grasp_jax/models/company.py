@@ -10,14 +10,14 @@ from scipy import sparse
 from grasp_jax.data.split import Split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 
-# Items keep company within so many places of a history; a pair that is d apart counts 1 / d.
+# Two items of a history are companions if at most so many places apart; a pair with distance d counts 1 / d.
 WINDOW = 3
-# Weight of the company's company, which is most of what is known of items that were bought once.
+# Weight of the companions' companions. For items that were bought only once, most of the information comes from these.
 SECOND_HOP = 2.0
 
 
 def companions(split: Split) -> sparse.csr_matrix:
-    """[V, V] symmetric weights of items that stand near each other in training, each divided by the root of both items' sums."""
+    """[V, V] symmetric weights of items that occur near each other in training histories, each divided by the root of both items' sums."""
     starts, ends = split.log.offsets[:-1], split.train.end
     users = np.repeat(np.arange(len(starts)), split.log.lengths)
     place = np.arange(split.log.num_interactions)
@@ -41,7 +41,7 @@ def companions(split: Split) -> sparse.csr_matrix:
 
 
 def company_text(text: np.ndarray, near: sparse.csr_matrix, length: float) -> np.ndarray:
-    """[V, E] float32 texts of the company and, with `SECOND_HOP`, of its company, by way of which an item's own text comes back to it.
+    """[V, E] float32 sums of the texts of the companions and, with weight `SECOND_HOP`, of their companions, with the item itself.
 
     Args:
       text: [V, E].
@@ -57,7 +57,7 @@ def company_text(text: np.ndarray, near: sparse.csr_matrix, length: float) -> np
 
 
 def company_without_own(rows: np.ndarray, near: sparse.csr_matrix) -> np.ndarray:
-    """[V, E] directions of the same texts, less the item's own where it comes back: what may judge that text.
+    """[V, E] directions of the same texts without the item's own text, so that they can be used to judge this text.
 
     Args:
       rows: [V, E] texts.

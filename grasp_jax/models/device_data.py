@@ -19,7 +19,7 @@ QUERY_TABLES = ("users", "users_similar")
 
 
 class DeviceData(NamedTuple):
-    """Flat arrays that packed slots point into.
+    """Flat arrays; packed slots are indices into them.
 
     Attributes:
       items: [I] int32 item of each interaction.
@@ -27,8 +27,8 @@ class DeviceData(NamedTuple):
       logits: [I, 2] float32 cached pair logits, or None without knowledge.
       excluded: [J] int32 and
       excluded_offsets: [N+1] int32, the `ExclusionIndex` of the training items.
-      queries: [I] int32 row of the query tables ("users") that each interaction is asked with, or None: that of its user.
-      popularity: [V] int32 training interactions of each item and all before it, or None where no draw reads them.
+      queries: [I] int32 row of the query tables ("users") that belongs to each interaction; None: the row of its user.
+      popularity: [V] int32 cumulative numbers of training interactions, or None if no draw reads them.
     """
 
     items: jax.Array
@@ -41,7 +41,7 @@ class DeviceData(NamedTuple):
 
 
 def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
-    """[R, L] slots of `data.packing.pack` -> the packed batch; a slot below -1 is a mask, the question "what comes next?"."""
+    """[R, L] slots of `data.packing.pack` -> the packed batch; a slot below -1 is a mask for the next item."""
     filled, asked = slots >= 0, slots < -1
     place = jnp.maximum(slots, 0)
     segments = jnp.where(filled, data.users[place], jnp.where(asked, MASK_SLOT - slots, -1))
@@ -61,7 +61,7 @@ def gather_batch(data: DeviceData, slots: jax.Array) -> PackedBatch:
 def interaction_logits(tables: Tables, users: Any, items: Any) -> Any:
     """Pair logits of matching entries of query rows and items, [...] each -> [..., 2], in blocks of bounded memory.
 
-    A NumPy array where the query tables are on the host.
+    The result is a NumPy array if the query tables are on the host.
     """
     if not isinstance(tables["users"], HostRows):
         return _interaction_logits(tables, users, items)
@@ -81,25 +81,25 @@ def interaction_logits(tables: Tables, users: Any, items: Any) -> Any:
 def with_query_rows(
     tables: Tables, queries: jax.Array | np.ndarray
 ) -> tuple[Tables, jax.Array | np.ndarray]:
-    """Tables that hold the query rows that are asked for, and the [...] queries as rows of them; as given where tables are on devices."""
+    """Tables with only the needed query rows, and the [...] queries as rows of these; unchanged if the tables are on devices."""
     if not isinstance(tables.get("users"), HostRows):
         return tables, queries
     rows, places = np.unique(on_host(queries), return_inverse=True)
     rows = np.pad(
         rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge"
-    )  # few shapes, so that little is compiled
+    )  # few shapes, so that few programs are compiled
     return {**tables, **{name: tables[name].read(rows) for name in QUERY_TABLES}}, places.reshape(
         queries.shape
     ).astype(np.int32)
 
 
 class AskedUsers(NamedTuple):
-    """Whose query rows a step asks for, where these are not on every device.
+    """The users whose query rows a step needs, if these are not on every device.
 
     Attributes:
-      users: [B] int32 users of the batch, ascending; N where there are no more.
-      rows: [B', E] rows of each query table, B' a multiple of the devices, where they come from the host; those of any user where there
-        are no more. None: they are on the devices.
+      users: [B] int32 users of the batch, ascending, padded with N.
+      rows: [B', E] rows of each query table if they come from the host; B' is a multiple of the number of devices, and padding has the rows
+        of any user. None: they are on the devices.
     """
 
     users: jax.Array
@@ -109,11 +109,11 @@ class AskedUsers(NamedTuple):
 def with_batch_queries(
     tables: Tables, batch: PackedBatch, asked: AskedUsers | None, everywhere: bool
 ) -> tuple[Tables, PackedBatch]:
-    """`with_query_rows` of a batch, within a step: rows of its users, where query tables are not on every device.
+    """`with_query_rows` for a batch, within a step: rows of its users, if query tables are not on every device.
 
     Args:
-      tables, batch: of the step; queries are users.
-      asked: whose rows; None where query tables are on every device.
+      tables, batch: those of the step; queries are users.
+      asked: the users; None if query tables are on every device.
       everywhere: whether every device needs the rows of all users.
     """
     if not isinstance(users := tables.get("users"), ShardedRows | HostRows):
@@ -131,7 +131,8 @@ def with_batch_queries(
     )
     count = asked.users.size
     places = jnp.minimum(jnp.searchsorted(asked.users, batch.queries), count - 1)
-    nobody = jnp.arange(batch.queries.size).reshape(batch.queries.shape) % count  # not one for all
+    # different ones, not one for all
+    nobody = jnp.arange(batch.queries.size).reshape(batch.queries.shape) % count
     return {**tables, **known}, batch._replace(
         queries=jnp.where(batch.segments >= 0, places, nobody).astype(jnp.int32)
     )
@@ -156,7 +157,7 @@ def all_pair_logits(tables: Tables, users: jax.Array, items: jax.Array) -> jax.A
         queries = tables["users"][users], tables["users_similar"][users]
     if isinstance(tables["items"], ShardedRows) and len(users) < len(
         items
-    ):  # B numbers of an item travel instead of 2E
+    ):  # B numbers are sent for each item instead of 2E
 
         def of_all(
             queries: tuple[jax.Array, jax.Array], own: jax.Array, similar: jax.Array

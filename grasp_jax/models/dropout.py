@@ -19,10 +19,10 @@ class Dropout(nn.Module):
 
 
 def for_each(module: nn.Module, run: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
-    """`run(module, *part)` for each part of arrays [n, R, ...], with the same parameters and dropout of its own: [C, ...].
+    """`run(module, *part)` for each part of arrays [n, R, ...], with the same parameters and separate dropout: [C, ...].
 
-    Laid one after the other, [n * R, ...], the second part's draws would depend on the number of rows, which is rounded up to what
-    devices share.
+    If the parts were concatenated, [n * R, ...], the draws of the second would depend on the number of rows, which is rounded up for the
+    devices.
     """
     return nn.vmap(
         run, variable_axes={"params": None}, split_rngs={"params": False, "dropout": True}

@@ -15,23 +15,24 @@ ITEM_TABLES, USER_TABLES = ("items", "items_similar"), ("users", "users_similar"
 
 
 class Placement(enum.Enum):
-    """Where the rows of a frozen table may lie."""
+    """Where the rows of a frozen table are stored."""
 
     EVERYWHERE = "everywhere"  # a copy on every device
-    ITEM_ROWS = "item rows"  # cut over the mesh axis "table"
-    USER_ROWS = "user rows"  # as `config.tables.users` says: a copy on every device, rows over all devices, or on the host
+    ITEM_ROWS = "item rows"  # split over the mesh axis "table"
+    # as `config.tables.users` says: a copy on every device, rows split over all devices, or on the host
+    USER_ROWS = "user rows"
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenTable:
-    """A table that training reads and never changes.
+    """A table that training reads but never changes.
 
     Attributes:
-      name: by which encoders and losses read it.
+      name: the name under which encoders and losses read it.
       rows: [rows, ...].
-      placement: where its rows may lie.
-      bank_name: of the table of the knowledge bank that it is, which is stored once for all methods, in `config.model.table_dtype`; ""
-        for a table of the method's own, which keeps its type.
+      placement: where its rows are stored.
+      bank_name: if it is a table of the knowledge bank, the name of that table, which is stored once for all methods in
+        `config.model.table_dtype`; "" for a table that the method computes, which keeps its dtype.
     """
 
     name: str
@@ -41,7 +42,7 @@ class FrozenTable:
 
 
 def of_bank(bank: Bank, bank_name: str, name: str = "") -> FrozenTable:
-    """A table of the bank, read by its own name or by another."""
+    """A table of the bank, under its own name or another one."""
     placement = Placement.ITEM_ROWS if bank_name in ITEM_TABLES else Placement.USER_ROWS
     return FrozenTable(name or bank_name, bank[bank_name], placement, bank_name)
 
@@ -51,8 +52,8 @@ def asked_with(kind: str, bank: Bank, split: Split) -> list[FrozenTable]:
 
     Args:
       kind: `config.model.gate_query`, one of `gate_queries.QUERIES`.
-      bank: the knowledge.
-      split: of whose training part some kinds are made.
+      bank: the knowledge bank.
+      split: the split whose training part some kinds read.
     """
     if kind == "user":
         return [of_bank(bank, name) for name in USER_TABLES]

@@ -24,12 +24,14 @@ BY_INTERACTION = ("two_fold", "prefix")
 def query_rows(
     kind: str, log: InteractionLog, interactions: np.ndarray, users: np.ndarray
 ) -> np.ndarray:
-    """Row of the query tables for asked interactions: flat index of each (the end of the history for what comes next) and its user."""
+    """Row of the query tables for each target interaction, given by its flat index (the end of the history for the next
+    item) and its user.
+    """
     return (interactions + users if kind in BY_INTERACTION else users).astype(np.int32)
 
 
 def query_tables(kind: str, bank: Mapping[str, np.ndarray], split: Split) -> dict[str, np.ndarray]:
-    """The tables "users" and "users_similar" of a kind: [N, E], or [I + N, E] where every interaction is asked for differently."""
+    """The tables "users" and "users_similar" of a kind: [N, E], or [I + N, E] if every target interaction has its own query."""
     if kind == "user":
         return {name: bank[name] for name in ("users", "users_similar")}
     if kind == "neighbours":
@@ -47,7 +49,9 @@ def history_means(items: np.ndarray, split: Split) -> np.ndarray:
 
 
 def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
-    """[I + N, E]: training items of even place are asked with the odd ones and the other way round; later items with all."""
+    """[I + N, E]: the query for a training item at an even position is the sum over the odd positions, and the other way round; for later
+    items it is the sum over all.
+    """
     log, training = split.log, _in_training(split)
     place = np.arange(log.num_interactions) - log.offsets[log.users]
     halves = [
@@ -60,7 +64,7 @@ def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
         own, other = asked[place[asked] % 2 == half], asked[place[asked] % 2 != half]
         again = _occurrences(
             log, other, own
-        )  # bought twice: the asked item stands in the other half too
+        )  # an item that was bought twice may be in the other half too
         rows[own + log.users[own]] = (
             halves[1 - half][log.users[own]] - again[:, None] * items[log.items[own]]
         )
@@ -68,7 +72,7 @@ def two_fold_means(items: np.ndarray, split: Split) -> np.ndarray:
 
 
 def _occurrences(log: InteractionLog, among: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each asked interaction's user has the same item in the interactions `among`: [len(asked)]."""
+    """How often the user of each target interaction has the same item in the interactions `among`: [len(asked)]."""
     keys = log.users.astype(np.int64) * log.num_items + log.items
     found, counts = np.unique(keys[among], return_counts=True)
     if not len(found):
@@ -78,7 +82,7 @@ def _occurrences(log: InteractionLog, among: np.ndarray, asked: np.ndarray) -> n
 
 
 def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
-    """[I + N, E] sum of the vectors of the items before each place; the last row of a user follows the whole history."""
+    """[I + N, E] sum of the vectors of the items before each position; the last row of a user sums the whole history."""
     log = split.log
     rows = np.zeros((log.num_interactions + log.num_users, items.shape[1]), np.float32)
     for user in range(log.num_users):
@@ -93,7 +97,7 @@ def prefix_means(items: np.ndarray, split: Split) -> np.ndarray:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length one; zero rows stay, and their logits are 0."""
+    """Rows scaled to length 1; zero rows stay zero, so their logits are 0."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def sigmoid_attention(query: jax.Array, value: jax.Array) -> jax.Array:
-    """Eq. 3 as written, [..., E] and [..., E] -> [..., E]; the plain reference of everything else in this file."""
+    """Eq. 3 as written, [..., E] and [..., E] -> [..., E]; the plain reference for everything else in this file."""
     logit = jnp.einsum("...e,...e->...", query, value) / jnp.sqrt(query.shape[-1])
     return jax.nn.sigmoid(logit)[..., None] * value
 
@@ -21,7 +21,8 @@ def pair_logits(
     items_similar: jax.Array,
     subscripts: str = "...e,...e->...",
 ) -> jax.Array:
-    """The two logits (s1, s2) of user-item pairs; frozen tables make them data, computed once and kept as two floats.
+    """The two logits (s1, s2) of user-item pairs. The tables are frozen, so the logits are constants: they are computed once and stored as
+    two floats.
 
     Args:
       users, users_similar: u and ubar.
@@ -38,7 +39,7 @@ def pair_logits(
 
 
 def _dot(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    # Half-precision tables are widened: a logit is a sum of E small terms.
+    # Half-precision tables are converted to float32, because a logit is a sum of E small terms.
     return jnp.einsum(subscripts, a.astype(jnp.float32), b.astype(jnp.float32))
 
 
@@ -80,8 +81,8 @@ def pair_gates(
 def history_normaliser(logits: jax.Array, segments: jax.Array) -> jax.Array:
     """Softmax denominators over each user's history up to a position, the "list at hand" of Table 4.
 
-    Causal, so that a gate never depends on what the user bought later. The denominator of position t+1 is that of position t with
-    item t+1 appended, so as input and as target an item has one gate, and `candidate_normaliser` gives the same to a candidate.
+    They are causal: a gate never depends on what the user bought later. The denominator of position t+1 is that of position t with item t+1
+    appended. So an item has the same gate as input and as target, and `candidate_normaliser` computes the same gate for a candidate.
 
     Args:
       logits: [R, L, 2].

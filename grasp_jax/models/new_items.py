@@ -14,14 +14,14 @@ from grasp_jax.errors import UserError
 
 
 class NewTexts(NamedTuple):
-    """What is known of n new items.
+    """What is known about n new items.
 
     Attributes:
       items: [n, E] float32 rows, in the space of `bank.items`.
-      items_similar: [n, E] float32 means of their neighbours among the items that the model was trained with; None for methods that read
-        none.
-      raw: [n, at least E] float32 vectors as the encoder gave them.
-      fitted: `Method.fitted` of the model.
+      items_similar: [n, E] float32 means of their neighbours among the items that the model was trained with; None for methods that read no
+        neighbours.
+      raw: [n, at least E] float32 vectors as the encoder returned them.
+      fitted: the arrays of `Method.fitted`.
       config: the `model` section.
     """
 
@@ -35,7 +35,7 @@ class NewTexts(NamedTuple):
         """One of `fitted`.
 
         Raises:
-          UserError: an earlier version saved the model, without it.
+          UserError: an earlier version saved the model without this array.
         """
         if name not in self.fitted:
             raise UserError(
@@ -46,10 +46,10 @@ class NewTexts(NamedTuple):
 
 
 class ReadOfNew(NamedTuple):
-    """What an item encoder reads of n new items.
+    """The arrays that an item encoder reads for n new items.
 
     Attributes:
-      tables: frozen tables by name, [n, ...], as `Method.tables` has them for the catalogue.
+      tables: frozen tables by name, [n, ...], like those of `Method.tables` for the catalogue.
       ids: [n, D] ID vectors; None: zeros.
     """
 

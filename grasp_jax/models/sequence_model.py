@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class SequenceModel(TrainingScores):
-    """Item encoder and backbone: what training reads of them (`TrainingScores`, which has the attributes), and what ranking reads."""
+    """Item encoder and backbone, with the methods for training (`TrainingScores`, which has the attributes) and for ranking."""
 
     @property
     def gated(self) -> bool:
@@ -34,11 +34,11 @@ class SequenceModel(TrainingScores):
         return self.encoder.gates(logits)
 
     def gated_head(self) -> GatedHead | None:
-        """What bounds of scores are computed from, see `evaluation.bounds`; None where there are none."""
+        """The values from which bounds of scores are computed (`evaluation.bounds`); None if there are no bounds."""
         return self.encoder.gated_head()
 
     def score_offset(self, states: jax.Array) -> jax.Array:
-        """[..., D] -> [...]: what the last layer's bias adds to every score of a state."""
+        """[..., D] -> [...]: the term that the last layer's bias adds to every score of a state."""
         return self.encoder.last_layer(states)[1]
 
     def user_states(
@@ -47,7 +47,7 @@ class SequenceModel(TrainingScores):
         """States after the newest item of each user.
 
         Args:
-          features: [V, ...] `item_features` of the whole catalogue, which ranking needs anyway.
+          features: [V, ...] `item_features` of the whole catalogue, which ranking needs too.
           batch: packed histories.
           newest: [B] place, row * L + column, of the newest item, or of the mask after it.
 
@@ -63,7 +63,7 @@ class SequenceModel(TrainingScores):
         return states, None if normaliser is None else normaliser.reshape(-1, 3)[last_item]
 
     def item_vectors(self, features: jax.Array) -> jax.Array:
-        """[V, ...] features -> [V, D] vectors, whose product with a state is the score; of models without gates."""
+        """[V, ...] features -> [V, D] vectors, whose inner product with a state is the score; only for models without gates."""
         return self.encoder(features, None)
 
     def score_candidates(
@@ -107,7 +107,7 @@ def apply(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result:
-    """`model.method(*args, **kwargs)` with the given parameters and no dropout; `method` is one of the class."""
+    """`model.method(*args, **kwargs)` with the given parameters and without dropout; `method` is a method of the class."""
     bound = cast(
         Callable[Arguments, Result],
         functools.partial(model.apply, {"params": params}, method=method),
@@ -116,5 +116,5 @@ def apply(
 
 
 def step_rows(model: SequenceModel, batch: PackedBatch, negatives: Negatives) -> jax.Array:
-    """[n, K] item rows whose vectors a step computes, those of each of n devices that share out the batch."""
+    """[n, K] item rows whose vectors a step computes, for each of the n devices that share the batch."""
     return in_shares(rows_of_step(batch, negatives, model.backbone.bidirectional), model.shares)

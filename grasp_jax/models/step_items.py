@@ -13,12 +13,12 @@ from grasp_jax.models.batch import Negatives, PackedBatch
 
 
 class ItemParts(NamedTuple):
-    """What there is of the items of a step: their rows [T], or something of each, [T, ...].
+    """The items of a step: their rows [T], or a value for each, [T, ...].
 
     Attributes:
-      negatives: of the negatives, in the order of their array.
-      history: of the places of the histories, once, though masked copies follow.
-      shown: of the items that are shown in place of those, or None.
+      negatives: the negatives, in the order of their array.
+      history: the places of the histories, once, even if there are masked copies.
+      shown: the items that are shown in place of these, or None.
     """
 
     negatives: jax.Array
@@ -27,7 +27,7 @@ class ItemParts(NamedTuple):
 
 
 def rows_of_step(batch: PackedBatch, negatives: Negatives, bidirectional: bool) -> list[jax.Array]:
-    """Flat item rows of the negatives, and of the histories, where an item that is shown for another follows it."""
+    """Flat item rows of the negatives and of the histories; an item that is shown in place of another follows it."""
     history = batch.items[: batch.items.shape[0] // (2 if bidirectional else 1)]
     if batch.replaced is not None:
         history = jnp.stack([history, jnp.maximum(batch.replaced, 0)], axis=-1)
@@ -35,13 +35,13 @@ def rows_of_step(batch: PackedBatch, negatives: Negatives, bidirectional: bool) 
 
 
 def in_shares(parts: list[jax.Array], shares: int) -> jax.Array:
-    """Flat lists -> [n, K]: an n-th of each, side by side, so that what belongs to a device's rows of the batch is computed there."""
+    """Flat lists -> [n, K]: an n-th of each, concatenated, so that each device computes the values for its rows of the batch."""
     filled = [jnp.pad(part, (0, -part.size % shares)) for part in parts]
     return jnp.concatenate([part.reshape(shares, -1) for part in filled], axis=1)
 
 
 def parts_of(of_rows: jax.Array, batch: PackedBatch, negatives: Negatives) -> ItemParts:
-    """What there is [n, K, ...] of `in_shares(rows_of_step(...))`, taken apart again."""
+    """Splits the values [n, K, ...] of `in_shares(rows_of_step(...))` again."""
     shares, rest, count = of_rows.shape[0], of_rows.shape[2:], negatives.items.size
     first = -(-count // shares)
     of_negatives, of_history = of_rows[:, :first].reshape(-1, *rest)[:count], of_rows[:, first:]

@@ -20,8 +20,8 @@ class HistoryVectors(NamedTuple):
     """Item vectors of a batch.
 
     Attributes:
-      own: [R, L, D] of the histories, once, though masked copies follow.
-      shown: [R, L, D] of the items that the first masked copy shows in place of some, or None.
+      own: [R, L, D] vectors of the histories, once, even if there are masked copies.
+      shown: [R, L, D] vectors of the items that the first masked copy shows in place of some, or None.
     """
 
     own: jax.Array
@@ -32,11 +32,11 @@ class StepStates(nn.Module):
     """Item encoder and backbone.
 
     Attributes:
-      encoder: what an item's vector is.
-      backbone: what is made of the vectors of a history.
+      encoder: computes the vectors of items.
+      backbone: computes states from the vectors of a history.
       projection: "token" or "table", see `models.projection`.
-      auxiliary: the method's loss beside that of the next item, or None.
-      shares: devices that share out a batch.
+      auxiliary: the method's additional loss, or None.
+      shares: number of devices that share a batch.
     """
 
     encoder: ItemEncoder
@@ -53,27 +53,27 @@ class StepStates(nn.Module):
 
     @property
     def copies(self) -> int:
-        """Of each history in training: a bidirectional backbone sees two, masked in different ways."""
+        """Number of copies of each history in training: a bidirectional backbone sees two, with different masks."""
         return 2 if self.backbone.bidirectional else 1
 
     @property
     def ahead(self) -> int:
-        """How many places after its target's state an item stands: the next one, or the one that is hidden there."""
+        """Distance from the place of a state to its target: 1 for the next item, 0 for a masked item."""
         return 0 if self.backbone.bidirectional else 1
 
     def item_features(self, tables: Tables, ids: jax.Array | None = None) -> jax.Array:
-        """What the encoder needs of items before a user is known: [..., 3, H] projections or [..., D] vectors; all V for None."""
+        """The part of items that does not depend on the user: [..., 3, H] projections or [..., D] vectors; for None, of all V items."""
         return self.encoder.item_features(tables, ids)
 
     def _training_states(
         self, inputs: jax.Array, batch: PackedBatch, dropout: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """States [copies * R, L, D], and the segments [copies * R, L] of the items that they were made of."""
+        """States [copies * R, L, D], and the segments [copies * R, L] of the items from which they were computed."""
         segments = batch.segments
         if not self.backbone.is_causal and not self.backbone.bidirectional:
             segments = jnp.where(
                 is_last(segments), -1, segments
-            )  # the last item is only asked for, so nobody may look at it
+            )  # the last item is only a target, so no state may depend on it
         if self.copies == 1:
             states = self.backbone(inputs, segments, batch.positions, dropout)
         else:
@@ -86,14 +86,14 @@ class StepStates(nn.Module):
         return states, self._of_items(batch._replace(segments=segments))
 
     def _hidden(self, vectors: jax.Array, masked: jax.Array) -> jax.Array:
-        """[R, L, D] with the mask vector where an item is hidden."""
+        """[R, L, D] with the mask vector in place of masked items."""
         if not self.backbone.mask_at:
             return vectors
         rest = vectors.shape[-1] - self.mask_vector.shape[-1]
         return jnp.where(masked[..., None], jnp.pad(self.mask_vector, (0, rest)), vectors)
 
     def _of_items(self, batch: PackedBatch) -> jax.Array:
-        """Segments of real items; a mask before a history is none."""
+        """Segments of real items; an additional mask is not one."""
         return (
             jnp.where(batch.masked, -1, batch.segments)
             if self.backbone.mask_at == START
@@ -115,19 +115,21 @@ class StepStates(nn.Module):
         context: StepContext,
         drawn: DrawnItems | None,
     ) -> tuple[jax.Array, jax.Array | float]:
-        """States [copies * R, L, D], and the method's own loss [], which may read negatives that were drawn."""
+        """States [copies * R, L, D], and the method's additional loss [], which may read the negatives of the step."""
         rows = len(vectors.own)
         states, items_at = self._training_states(self._inputs(batch, vectors), batch, dropout)
         if self.auxiliary is None:
             return states, 0.0
-        # Of masked copies, the last is the one that is asked what ranking asks.
+        # Of masked copies, the last one has the same prediction task as ranking.
         last_copy = BatchStates(
             items_at[-rows:], states[-rows:], batch.items[:rows], vectors.own, drawn
         )
         return states, self.auxiliary(tables, last_copy, context)
 
     def _inputs(self, batch: PackedBatch, vectors: HistoryVectors) -> jax.Array:
-        """What the backbone reads of all copies, [copies * R, L, D]: vectors, or in the first copy what is shown in place of them."""
+        """The input of the backbone for all copies, [copies * R, L, D]: item vectors, or in the first copy those of the items that are
+        shown in their place.
+        """
         inputs = jnp.concatenate([vectors.own] * self.copies)
         if batch.replaced is not None and vectors.shown is not None:
             replaced = (batch.replaced >= 0)[..., None]
@@ -135,17 +137,19 @@ class StepStates(nn.Module):
         return self._hidden(inputs, batch.masked)
 
     def _wanted(self, batch: PackedBatch, targets: Targets) -> jax.Array:
-        """[P] int32 rows of the items that are asked for."""
+        """[P] int32 rows of the target items."""
         return targets.places.take(jnp.roll(batch.items, -self.ahead, axis=1))
 
     def _normaliser_before(
         self, batch: PackedBatch, targets: Targets, normaliser: jax.Array
     ) -> jax.Array:
-        """[P, 3] softmax denominators of the histories before the targets, of those [R, L, 3] up to each place; -inf: none."""
+        """[P, 3] softmax denominators of the histories before the targets, from those [R, L, 3] up to each place; -inf if there is no
+        history.
+        """
         place = targets.places.places(batch.items.size)
         before = jnp.maximum(
             place + self.ahead - 1, 0
-        )  # the newest item that the asked one follows, if there is one
+        )  # the newest item before the target, if there is one
         follows = (batch.positions.ravel()[place] + self.ahead > 0) & (
             self._of_items(batch).ravel()[before] >= 0
         )

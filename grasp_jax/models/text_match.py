@@ -6,7 +6,7 @@ of a history does not depend on how often the item was bought, so it gets more w
 
 import numpy as np
 
-# Training interactions with which an item's further weight has fallen to half.
+# Number of training interactions at which an item's additional weight has fallen to half.
 HALF = 3.0
 
 

@@ -14,16 +14,16 @@ from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.models.company import company_without_own
 
 DRAWS = 3  # random texts of each item
-STEPS = 25  # of Newton's method
+STEPS = 25  # iterations of Newton's method
 RIDGE = 1e-3
 
 
 class TextTrust(NamedTuple):
-    """What is believed.
+    """The estimated trust in the texts of items.
 
     Attributes:
-      trust: [V] float32, probability that an item's text is right; for items without company, the share of all texts that are.
-      share_right: of all texts.
+      trust: [V] float32, probability that an item's text is right; for items without companions, the share of all texts that are right.
+      share_right: share of all texts that are right.
     """
 
     trust: np.ndarray
@@ -31,7 +31,7 @@ class TextTrust(NamedTuple):
 
 
 def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> TextTrust:
-    """Trust in texts by the company that items keep in training.
+    """Estimates trust in texts from the companions of items in training histories.
 
     Args:
       text: [V, E] vectors whose mean is near zero, as rows of a bank and turned rows (`whitening_turn`) are; zeros where there is no text.
@@ -47,7 +47,7 @@ def text_trust(text: np.ndarray, near: sparse.csr_matrix, seed: int = 0) -> Text
     log_ratio = _log_ratio(agreement, near, known)
     share = _share_wrong(log_ratio, known)
     trust = np.where(known, np.clip(1.0 - share * np.exp(-log_ratio[0]), 0.0, 1.0), 1.0 - share)
-    # This is not iterated: trust in an item's companions depends on how they agree with its text, so company weighed by that trust
+    # This is not iterated: trust in an item's companions depends on their agreement with its text, so companions weighted by this trust
     # would agree with a wrong text too.
     return TextTrust(trust.astype(np.float32), 1.0 - share)
 
@@ -84,10 +84,10 @@ def _log_ratio(
 
 
 def _share_wrong(log_ratio: list[np.ndarray], known: np.ndarray) -> float:
-    """Share of own texts that are as random ones are.
+    """Share of items' own texts that behave like random texts.
 
-    Hardly a right text is below the first quartile of random ones, so of the own ones there, which are a quarter of the wrong, it is four
-    times the share.
+    Hardly any right text is below the first quartile of random texts. So the own texts below it are a quarter of the wrong ones, and the
+    share of wrong texts is four times their share.
     """
     if not known.any():
         return 0.0

@@ -29,7 +29,7 @@ from grasp_jax.models.step_states import HistoryVectors
 
 
 class ScoredStates(NamedTuple):
-    """States o, as scores read them.
+    """States o, in the form from which scores are computed.
 
     Attributes:
       states: [R, L, D] o.
@@ -42,7 +42,7 @@ class ScoredStates(NamedTuple):
 
 
 class TrainingScores(CatalogueTraining):
-    """Item encoder and backbone, as training reads them; `StepStates` has the attributes."""
+    """Item encoder and backbone, with the methods for training; `StepStates` has the attributes."""
 
     def training_features(
         self,
@@ -51,11 +51,11 @@ class TrainingScores(CatalogueTraining):
         negatives: Negatives,
         context: StepContext = NO_CONTEXT,
     ) -> jax.Array:
-        """`item_features` of the `rows_of_step`, [n, K, ...], by the cheaper of two equal ways."""
+        """`item_features` of the `rows_of_step`, [n, K, ...], computed in the cheaper of two equivalent ways."""
         rows = rows_of_step(batch, negatives, self.backbone.bidirectional)
         ids = in_shares(rows, self.shares)
-        flat = ids.ravel()  # for products over one axis: a CPU is much slower over two
-        if self.encoder.drops_ids:  # by occurrence, not by item
+        flat = ids.ravel()  # for products over one axis, because a CPU is much slower over two
+        if self.encoder.drops_ids:  # for each occurrence, not for each item
             kept = [self.encoder.keep_ids(part.size) for part in rows]
             context = context._replace(keep_ids=in_shares(kept, self.shares).ravel())
             found = self.encoder.item_features(tables, flat, context)
@@ -76,11 +76,11 @@ class TrainingScores(CatalogueTraining):
         """Scores of each target, and of its negatives or of the whole catalogue.
 
         Args:
-          tables: frozen knowledge.
-          batch: packed histories; for a bidirectional backbone, two differently masked copies one after the other.
-          targets: places whose states are asked, and negatives; with pair logits if there are gates.
+          tables: frozen tables.
+          batch: packed histories; for a bidirectional backbone, two copies with different masks, one after the other.
+          targets: places of the states that predict, and negatives; with pair logits if there are gates.
           dropout: [] the rate, or None.
-          context: of the training step.
+          context: context of the training step.
         """
         if isinstance(targets.negatives, WholeCatalogue):
             return self.catalogue_scores(tables, batch, targets, dropout, context)
@@ -101,7 +101,7 @@ class TrainingScores(CatalogueTraining):
         given = tables, batch, vectors, dropout, context
         states, auxiliary = self._states_and_auxiliary(*given, drawn)
 
-        # Positives and negatives are scored alike, through the last layer, so that rounding in bfloat16 favours neither.
+        # Positives and negatives are scored in the same way, through the last layer, so that rounding in bfloat16 favours neither.
         scored = ScoredStates(states, *self.encoder.last_layer(states))
         positive = (scored.weights * jnp.roll(head, -self.ahead, axis=1)).sum(
             axis=-1
@@ -123,7 +123,7 @@ class TrainingScores(CatalogueTraining):
         )
 
     def _gathers_itself(self, negatives: Negatives) -> bool:
-        """Whether the encoder gathers rows by a kernel of its own: with ids in place of features, and nothing shared."""
+        """Whether the encoder gathers rows in its own kernel, from ids in place of features; negatives must not be shared."""
         return (
             self.encoder.gathers_itself
             and self.projection == "token"
@@ -154,7 +154,7 @@ class TrainingScores(CatalogueTraining):
         gates: jax.Array | None,
         fused: bool,
     ) -> jax.Array:
-        """Of one of `ItemParts`, laid out as `shape`: [*shape, H']."""
+        """`head_input` of one of `ItemParts`, reshaped to [*shape, H']."""
         if fused:
             assert gates is not None
             return self.encoder.gathered_head_input(tables, part.reshape(shape), gates)
@@ -168,7 +168,7 @@ class TrainingScores(CatalogueTraining):
         normaliser: jax.Array | None,
         fused: bool,
     ) -> jax.Array | None:
-        """[R, L, D] vectors of the items that the first copy shows in place of others; None where there are none."""
+        """[R, L, D] vectors of the items that the first copy shows in place of others; None if there are none."""
         if batch.replaced is None or shown is None:
             return None
         gates = self.encoder.gates(batch.replaced_logits, normaliser)
@@ -187,7 +187,7 @@ class TrainingScores(CatalogueTraining):
         return self.encoder.gates(logits, candidate_normaliser(logits, of_history[:, None]))
 
     def _corrected(self, batch: PackedBatch, targets: Targets, scores: jax.Array) -> jax.Array:
-        """[P, S] scores of negatives that all targets share, with their correction; -inf where one is the target."""
+        """[P, S] scores of negatives that all targets share, with their correction; -inf if a negative is the target."""
         assert isinstance(targets.negatives, SharedNegatives)
         if targets.negatives.correction is not None:
             scores = scores - targets.negatives.correction
@@ -202,7 +202,7 @@ class TrainingScores(CatalogueTraining):
         vectors: jax.Array,
         states: jax.Array,
     ) -> tuple[PairScores, ...]:
-        """Scores by each of several towers, of shared negatives' features [S, ...], the histories' vectors [R, L, D] and states."""
+        """Scores of each tower, from the features [S, ...] of shared negatives, the vectors [R, L, D] of the histories, and the states."""
         widths = self.encoder.towers
         if not widths:
             return ()
@@ -218,7 +218,7 @@ class TrainingScores(CatalogueTraining):
         )
 
     def __call__(self, tables: Tables, batch: PackedBatch) -> Scores:
-        """Touches every parameter, for initialisation."""
+        """Uses every parameter once, for initialisation."""
         row, negative = jnp.zeros(1, jnp.int32), batch.items[:1, :1]
         logits = None if batch.logits is None else batch.logits[:1, :1]
         if self.backbone.bidirectional:
@@ -228,11 +228,11 @@ class TrainingScores(CatalogueTraining):
 
 
 def _first(x: jax.Array | None, rows: int) -> jax.Array | None:
-    """Of one copy."""
+    """The values of the first copy."""
     return None if x is None else x[:rows]
 
 
 def _own_scores(targets: Targets, head: jax.Array, scored: ScoredStates) -> jax.Array:
-    """[P, G] scores of negatives that each target has to itself, of their `head_input` [P, G, H']."""
+    """[P, G] scores of each target's separate negatives, from their `head_input` [P, G, H']."""
     weights, offset = targets.places.take(scored.weights), targets.places.take(scored.offset)
     return (weights[:, None] * head).sum(axis=-1) + offset[:, None]

@@ -8,21 +8,25 @@ import numpy as np
 
 from grasp_jax.log import logger
 
-SMALLEST = 1e-6  # of the largest variance: smaller ones are noise, and are not blown up further
-ALIKE = 1e-12  # rows come from vectors of length 1: a largest variance below this is rounding
-ROWS = 1 << 16  # that are turned at a time, so that no second table in float64 is made
+# share of the largest variance: smaller variances are noise and are not amplified further
+SMALLEST = 1e-6
+# rows come from vectors of length 1, so a largest variance below this is rounding error
+ALIKE = 1e-12
+ROWS = 1 << 16  # rows that are turned at once, so that no second table in float64 is needed
 
 
 def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarray:
-    """What turns rows along their principal directions, and divides each by its standard deviation to the power `exponent`.
+    """The matrix that turns rows along their principal directions, and divides each direction by its standard deviation to the power
+    `exponent`.
 
     Args:
-      rows: [V, E], whose mean is near zero, as a bank's is; it is not taken out, so that a row of zeros, an item without text, stays zeros.
-      exponent: 0 turns the rows and no more, 1 is whitening.
+      rows: [V, E] with a mean near zero, as in a bank. The mean is not subtracted, so that a row of zeros (an item without text) stays
+        zero.
+      exponent: 0 only turns the rows, 1 is whitening.
       length: root mean square length of the rows that are turned; zeros do not count.
 
     Returns:
-      [E, E] float64 for `turned`; a function of the order of the rows in rounding alone. Zeros where all rows are alike.
+      [E, E] float64 for `turned`; the order of the rows changes only rounding. Zeros if all rows are equal.
     """
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     for begin in range(0, len(rows), ROWS):
@@ -37,7 +41,7 @@ def whitening_turn(rows: np.ndarray, exponent: float, length: float) -> np.ndarr
         return np.zeros_like(covariance)
     variances = np.maximum(variances[::-1], SMALLEST * variances[-1])
     directions = directions[:, ::-1]
-    directions = directions * np.where(  # eigh leaves the sign open
+    directions = directions * np.where(  # eigh does not determine the sign
         np.abs(directions).max(axis=0) == directions.max(axis=0), 1.0, -1.0
     )
     kept = variances ** (1.0 - exponent)

@@ -10,8 +10,8 @@ class CosineStates(AroundBackbone):
     """A backbone's states o as o / |o| / temperature; with item vectors of length 1 a score is a cosine over the temperature.
 
     Attributes:
-      backbone: whose states they are.
-      temperature: by which cosines are divided.
+      backbone: computes the states.
+      temperature: divisor of the cosines.
     """
 
     temperature: float
@@ -24,5 +24,5 @@ class CosineStates(AroundBackbone):
         dropout: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Item vectors [R, L, D] -> states [R, L, D]; of [B] `places` alone, [B, D]."""
+        """Item vectors [R, L, D] -> states [R, L, D]; with [B] `places`, only their states [B, D]."""
         return unit(self.backbone(vectors, segments, positions, dropout, places)) / self.temperature

@@ -15,7 +15,7 @@ from grasp_jax.models.dropout import for_each
 
 
 class CrossAttention(nn.Module):
-    """Queries of one view look at the other view's sequence; no bias but in the output, no residual."""
+    """Queries of one view attend to the other view's sequence; no bias except in the output, no residual."""
 
     features: int
     num_heads: int
@@ -35,17 +35,17 @@ class CrossAttention(nn.Module):
 
 
 class DualView(AroundBackbone):
-    """Cross-attention in front of a backbone that is shared by both views.
+    """Cross-attention before a backbone that both views share.
 
-    As in LLM-ESR's code (https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py) each view is scaled by sqrt(D), gets the vectors
-    of positions and drops out once, before the views meet; what they make of each other enters the layers of the backbone as it is.
+    As in LLM-ESR's code (https://github.com/liuqidong07/LLM-ESR, models/DualLLMSRS.py) each view is scaled by sqrt(D), gets position
+    embeddings and passes dropout once, before the cross-attention; the result enters the layers of the backbone unchanged.
 
     Attributes:
-      backbone: D wide; without an input stage of its own, if `with_positions`.
+      backbone: of width D; without its own input stage, if `with_positions`.
       features: D.
       max_length: number of position embeddings.
-      causal: whether the cross-attention looks backwards only; like the backbone.
-      with_positions: whether there is that stage before the views meet; LLM-ESR's GRU4Rec has none.
+      causal: whether the cross-attention only looks backwards; as the backbone.
+      with_positions: whether there is an input stage before the cross-attention; LLM-ESR's GRU4Rec has none.
       num_heads: of the cross-attention.
     """
 
@@ -69,7 +69,7 @@ class DualView(AroundBackbone):
         dropout: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; of [B] `places` alone, [B, 2D]."""
+        """Item vectors [R, L, 2D] -> states [R, L, 2D], both [ID view | text view]; with [B] `places`, only their states [B, 2D]."""
         own, text = jnp.split(vectors, 2, axis=-1)
         if self.with_positions:
             table = self.param("positions", *position_table(self.max_length, self.features))

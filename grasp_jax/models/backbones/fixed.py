@@ -8,7 +8,7 @@ from grasp_jax.models.unit import unit
 
 
 class SameForAll(Backbone):
-    """The state [1.] at every place, so that a score is the item's own number."""
+    """The state [1.] at every place, so that a score equals the item's vector [1]."""
 
     def __call__(
         self,
@@ -23,10 +23,10 @@ class SameForAll(Backbone):
 
 
 class PooledHistory(Backbone):
-    """The state at a place is the direction of a weighted sum of the vectors up to it.
+    """The state at a place is a weighted sum of the vectors up to it, scaled to length 1.
 
     Attributes:
-      decay: weight of an item beside that of the item after it: 1 weighs all alike, 0 reads the newest alone.
+      decay: weight of an item relative to the item after it: with 1 all items weigh the same, with 0 only the newest one counts.
     """
 
     decay: float
@@ -39,9 +39,10 @@ class PooledHistory(Backbone):
         dropout: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Item vectors [R, L, D] -> states [R, L, D] of length 1; of [B] `places` alone, [B, D]."""
+        """Item vectors [R, L, D] -> states [R, L, D] of length 1; with [B] `places`, only their states [B, D]."""
         length = segments.shape[1]
-        age = jnp.arange(length)[:, None] - jnp.arange(length)  # [L, L] of the item, at a place
+        # [L, L] weight of an item at a place
+        age = jnp.arange(length)[:, None] - jnp.arange(length)
         weights = jnp.where(age >= 0, jnp.float32(self.decay) ** jnp.maximum(age, 0), 0.0)
         same = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, None, :]
         states = unit(jnp.einsum("rqk,rkd->rqd", weights * same, vectors))

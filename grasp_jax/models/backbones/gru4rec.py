@@ -15,16 +15,16 @@ from grasp_jax.models.dropout import Dropout
 class GRU4Rec(Backbone):
     """Stacked gated recurrent units; the state at a position predicts the item after it.
 
-    Gates as in PyTorch's GRU without biases, which is what LLM-ESR trains:
-    r, z = sigmoid(x W + h U), n = tanh(x W_n + r (h U_n)), h' = (1 - z) n + z h.
+    The gates are those of PyTorch's GRU without biases, which LLM-ESR trains: r, z = sigmoid(x W + h U), n = tanh(x W_n + r (h U_n)), h' =
+    (1 - z) n + z h.
 
     Attributes:
       features: D.
       num_layers: stacked units.
-      start_token: put a learned vector before each history, so that the first item can be asked for too.
+      start_token: put a learned vector before each history, so that the first item can be predicted too.
       dtype: compute type of matrix products; parameters and the state are float32.
-      padded_length: above 0, the state starts where so many steps over one untrained vector leave it (the padding of LLM-ESR's code,
-        200 steps less the history's), and the start token is that vector too.
+      padded_length: above 0, the initial state is the result of so many steps over one untrained vector (the padding of LLM-ESR's code, 200
+        steps minus those of the history), and the start token is this vector too.
       kernels: "xla", "pallas" for `kernels.gru`, or "auto": the kernel on a GPU, where it is several times as fast (gru-gpu.json).
     """
 
@@ -42,7 +42,7 @@ class GRU4Rec(Backbone):
 
     @classmethod
     def from_config(cls, config: ModelConfig, max_length: int) -> "GRU4Rec":
-        """The backbone of a config's `model` section; a recurrent state has no longest history."""
+        """The backbone of a config's `model` section; a recurrent backbone has no limit on the length of a history."""
         return cls(
             config.features,
             config.gru_layers,
@@ -63,8 +63,8 @@ class GRU4Rec(Backbone):
     ) -> jax.Array:
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
-        `dropout` is the rate on the input of each layer, or None outside training (needs the random stream "dropout" otherwise). With
-        [B] `places`, row * L + column, states of those alone: [B, D].
+        `dropout` is the rate on the input of each layer, or None outside training; a rate needs the random stream "dropout". With [B]
+        `places`, row * L + column, only their states: [B, D].
         """
         unroll = (
             gru
@@ -81,7 +81,7 @@ class GRU4Rec(Backbone):
                 x = jnp.where((positions == 0)[..., None], vector, x)
         for layer in range(self.num_layers):
             x = Dropout()(x, dropout)
-            # The input's share of the gates needs no state, so it leaves the loop over positions.
+            # The input's share of the gates does not depend on the state, so it is computed outside the loop over positions.
             dense = nn.Dense(
                 3 * self.features, use_bias=False, dtype=self.dtype, name=f"input_{layer}"
             )

@@ -20,7 +20,7 @@ from grasp_jax.models.dropout import Dropout
 
 
 def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.Array:
-    """The lines of `attention_mask` of [B] places, row * L + column, over all rows end to end: [1, B, R * L] bool."""
+    """The rows of `attention_mask` for [B] places, row * L + column, over all concatenated rows: [1, B, R * L] bool."""
     length, flat = segments.shape[1], segments.ravel()
     keys, queries = jnp.arange(flat.size), places[:, None]
     allowed = (flat[queries] == flat) & (flat[queries] >= 0) & (queries // length == keys // length)
@@ -30,23 +30,23 @@ def mask_at_places(segments: jax.Array, causal: bool, places: jax.Array) -> jax.
 
 
 def rows_at_places(x: jax.Array, places: jax.Array | None) -> jax.Array:
-    """What is at [B] places, row * L + column, as one row: [R, L, ...] -> [1, B, ...]; all of x for None."""
+    """The values at [B] places, row * L + column, as one row: [R, L, ...] -> [1, B, ...]; for None all of x."""
     return x if places is None else x.reshape(-1, *x.shape[2:])[places][None]
 
 
 def position_table(max_length: int, features: int) -> tuple[Initializer, tuple[int, int]]:
-    """How the vectors of positions begin, and the shape of their table."""
+    """The initialiser of the position embeddings, and the shape of their table."""
     return nn.initializers.xavier_normal(), (max_length, features)
 
 
 def embedded(
     views: Sequence[jax.Array], table: jax.Array, positions: jax.Array, dropout: jax.Array | None
 ) -> list[jax.Array]:
-    """What SASRec's layers begin with: item vectors times sqrt(D), plus those of their positions, of which some drop out.
+    """The input of SASRec's layers: item vectors times sqrt(D) plus position embeddings, with dropout.
 
     Args:
       views: [R, L, D] vectors, of one or several views of the items.
-      table: [places, D] vectors of positions.
+      table: [places, D] position embeddings.
       positions: [R, L] int32.
       dropout: [] the rate, or None.
     """
@@ -56,7 +56,7 @@ def embedded(
 
 
 class SelfAttention(nn.Module):
-    """Softmax attention in which queries are normalised and keys and values are not, as in the published SASRec."""
+    """Softmax attention with normalised queries, but not normalised keys and values, as in the published SASRec."""
 
     features: int
     num_heads: int
@@ -74,13 +74,14 @@ class SelfAttention(nn.Module):
         padding: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Queries [R, L, D] look at values [R, L, D] of their segment [R, L], and at `padding` [R, L] zeros before them, if given.
+        """Queries [R, L, D] attend to values [R, L, D] of their segment [R, L], and to `padding` [R, L] zeros before them, if given.
 
         With [B] `places`, queries are of those places only, [1, B, D].
         """
         if places is not None:
             values = values.reshape(1, -1, self.features)
-        if padding is not None:  # equal keys: one that counts as often
+        # all these keys are equal, so one key with their number as its weight replaces them
+        if padding is not None:
             padding = rows_at_places(padding, places)
             values = jnp.pad(values, ((0, 0), (0, 1), (0, 0)))
         head_width = self.features // self.num_heads
@@ -120,7 +121,7 @@ class SelfAttention(nn.Module):
         dropout: jax.Array | None,
         padding: jax.Array | None,
     ) -> jax.Array:
-        """All pairs of a row, where `allowed` [R, queries, keys]."""
+        """Attention over the pairs of a row that `allowed` [R, queries, keys] permits."""
         scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(
             jnp.float32(q.shape[-1])
         )
@@ -131,13 +132,13 @@ class SelfAttention(nn.Module):
             self.dtype
         )
         kept = Dropout()(weights, dropout)
-        if padding is not None:  # of so many equal keys dropout leaves the mean
+        if padding is not None:  # for so many equal keys dropout is replaced by its mean
             kept = kept.at[..., -1].set(weights[..., -1])
         return jnp.einsum("rnqk,rknd->rqnd", kept, v)
 
 
 def _layer_of(params: Any, number: int, last: Any) -> Layer:
-    """The parameters of a block as `SASRec._published` names them, and of the norm `last` that follows all blocks."""
+    """The parameters of a block, with the names of `SASRec._published`, and of the norm `last` after all blocks."""
     attention = params[f"SelfAttention_{number}"]
     before, after = (params[f"LayerNorm_{2 * number + k}"] for k in range(2))
     first, second = (params[f"Dense_{2 * number + k}"] for k in range(2))
@@ -170,10 +171,10 @@ class SASRec(Backbone):
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
         GELU layer of width 4D (docs/deviations.md).
-      kernels: "xla", or "pallas" for `kernels.sasrec_layer`, and for `kernels.packed_attention` where that lacks the block, its width or
-        type; neither knows padding, and both draw dropout by their own bits.
-      input_stage: whether item vectors are scaled by sqrt(D), get the vector of their position and drop out before the first block;
-        False where what comes before has done so (`without_input_stage`).
+      kernels: "xla", or "pallas" for `kernels.sasrec_layer`, or for `kernels.packed_attention` if the former does not support the block,
+        its width or dtype. Neither supports padding, and both draw dropout from their own random bits.
+      input_stage: whether item vectors are scaled by sqrt(D), get position embeddings and pass dropout before the first block; False if an
+        earlier module has done this (`without_input_stage`).
     """
 
     features: int
@@ -222,8 +223,8 @@ class SASRec(Backbone):
     ) -> jax.Array:
         """Item vectors [R, L, D] with segments and positions [R, L] -> states o [R, L, D] float32.
 
-        `dropout` is the rate, or None outside training (needs the random stream "dropout" otherwise). `places` are [B] places, row * L +
-        column, whose states alone are wanted, [B, D]: the last block then has B queries, not R * L.
+        `dropout` is the rate, or None outside training; a rate needs the random stream "dropout". With [B] `places`, row * L + column, only
+        their states [B, D] are computed: the last block then has B queries, not R * L.
         """
         x = vectors
         by_kernels = self._has_kernel and places is None and not self.is_initializing()
@@ -254,7 +255,7 @@ class SASRec(Backbone):
     def _by_kernels(
         self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None
     ) -> jax.Array:
-        """All blocks by `kernels.sasrec_layer`, with the parameters of `_published`."""
+        """All blocks, computed by `kernels.sasrec_layer` with the parameters of `_published`."""
         params = self.variables["params"]
         last = params[f"LayerNorm_{2 * self.num_layers}"]
         layers = [_layer_of(params, number, last) for number in range(self.num_layers)]
@@ -278,7 +279,7 @@ class SASRec(Backbone):
         padding: jax.Array | None,
         places: jax.Array | None,
     ) -> jax.Array:
-        """A block of SASRec's own: normalised queries are what attention is added to."""
+        """A block of the published SASRec: the result of attention is added to the normalised queries."""
         normalised = nn.LayerNorm(epsilon=1e-8)(rows_at_places(x, places))
         x = normalised + self._attention()(normalised, x, segments, dropout, padding, places)
         x = nn.LayerNorm(epsilon=1e-8)(x)
@@ -323,7 +324,7 @@ class SASRec(Backbone):
         padding: jax.Array | None,
         places: jax.Array | None,
     ) -> jax.Array:
-        """The first half of a pre-norm block: x, at `places` if they are given, and what its normalised rows attend to."""
+        """The first half of a pre-norm block: x (at `places` if given) plus the attention of its normalised rows."""
         queries = rows_at_places(normalised, places)
         attended = self._attention()(queries, normalised, segments, dropout, padding, places)
         return rows_at_places(x, places) + Dropout()(attended, dropout)

@@ -10,19 +10,20 @@ from grasp_jax.models.backbones.base import AroundBackbone
 from grasp_jax.models.backbones.fixed import PooledHistory
 from grasp_jax.models.batch import parts_of_towers
 
-PART_WEIGHTS = "part_weights"  # [P] by which the states of each part are multiplied
+PART_WEIGHTS = "part_weights"  # [P] factors of the states of each part
 
 
 class Towers(AroundBackbone):
-    """States of several backbones, side by side.
+    """Concatenated states of several backbones.
 
     Attributes:
-      backbone: what each tower has a copy of, D wide.
-      features: D, of one tower.
-      dropouts: of each tower its rate of dropout, or None for the rate that the config's `model.dropout` gives.
-      match_decay: `decay` of `PooledHistory`, which makes the history's side of the match, the text after the towers, if there is any.
-      kinds: name of each tower, and of the match where there is one, as `config.model.PARTS` has them. Empty: all count, always.
-      counted: the names of those that count outside of training; None: all, until `training.parts` chooses.
+      backbone: each tower has a copy of it, of width D.
+      features: D, the width of one tower.
+      dropouts: dropout rate of each tower, or None for the rate of the config's `model.dropout`.
+      match_decay: `decay` of `PooledHistory`, which computes the history's vector for the match, if item vectors have a text after the
+        towers.
+      kinds: name of each tower, and of the match if there is one, as in `config.model.PARTS`. Empty: all parts always count.
+      counted: names of the parts that count outside training; None: all, until `training.parts` chooses.
     """
 
     features: int
@@ -40,7 +41,7 @@ class Towers(AroundBackbone):
         dropout: jax.Array | None = None,
         places: jax.Array | None = None,
     ) -> jax.Array:
-        """Item vectors [R, L, n * D + E] -> states [R, L, n * D + E]; of [B] `places` alone, [B, n * D + E]."""
+        """Item vectors [R, L, n * D + E] -> states [R, L, n * D + E]; with [B] `places`, only their states [B, n * D + E]."""
         widths = [self.features] * len(self.dropouts)
         views = parts_of_towers(vectors, widths)
         states = []
@@ -59,6 +60,6 @@ class Towers(AroundBackbone):
         return jnp.concatenate(states, axis=-1)
 
     def _counted_at_start(self, _: jax.Array) -> jax.Array:
-        """[P] float32: 1 for the parts that count, else 0. Training leaves it as it is."""
+        """[P] float32: 1 for the parts that count, otherwise 0. Training does not change it."""
         counted = self.kinds if self.counted is None else self.counted
         return jnp.array([float(kind in counted) for kind in self.kinds], jnp.float32)

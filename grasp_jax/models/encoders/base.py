@@ -11,13 +11,13 @@ from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 
 
 class GatedHead(NamedTuple):
-    """The way from an item's projections p_k [H] and a pair's three gates g_k to its vector: act(sum_k g_k p_k + bias) kernel.
+    """Computes an item's vector from its projections p_k [H] and a pair's three gates g_k: act(sum_k g_k p_k + bias) kernel.
 
     Attributes:
-      rest: [3] gates of the logits 0.
+      rest: [3] gates for logits of 0.
       bias: [H].
       kernel: [H, D].
-      activation: act, of each number.
+      activation: act, an elementwise function.
       curvature: the largest absolute second derivative of act.
     """
 
@@ -29,14 +29,16 @@ class GatedHead(NamedTuple):
 
 
 class ItemEncoder(nn.Module):
-    """From item rows to item vectors, in two stages: features that no user changes, and a head that a pair's gates enter.
+    """Computes item vectors from item rows, in two stages: features that do not depend on the user, and a head that also reads a pair's
+    gates.
 
-    The defaults are those of an encoder without gates, whose features are the vectors themselves: such a subclass has `vector_width`
-    and `item_features`, and no more. A score is o . vector, and equals `last_layer(o)` times `head_input`, so that a pair never costs
-    the last layer.
+    The defaults are those of an encoder without gates, whose features are the vectors themselves: such a subclass only defines
+    `vector_width` and `item_features`. A score is o . vector. It equals `last_layer(o)` times `head_input`, so the last layer is not
+    computed for each pair.
 
-    A subclass that trains a vector of each item calls that parameter "table", [V, D], and reads it by `id_rows` (`encoders.id_table`):
-    by that name it is trained sparsely on large catalogues, and carried over to a run on another catalogue.
+    A subclass that trains a vector for each item must call this parameter "table", [V, D], and read it with `id_rows`
+    (`encoders.id_table`). By this name its updates are deferred on large catalogues, and its rows are carried over to a run on another
+    catalogue.
     """
 
     @property
@@ -51,49 +53,49 @@ class ItemEncoder(nn.Module):
 
     @property
     def normalises_gates(self) -> bool:
-        """Whether gates are normalised over the history at hand (softmax), so that a pair's logits alone do not tell them."""
+        """Whether gates are normalised over the user's history (softmax), so that a pair's logits alone do not determine them."""
         return False
 
     @property
     def drops_ids(self) -> bool:
-        """Whether training leaves out the ID vectors of some occurrences of items, those that `keep_ids` does not keep."""
+        """Whether training drops the ID vectors of some occurrences of items, those that `keep_ids` does not keep."""
         return False
 
     @property
     def towers(self) -> tuple[int, ...]:
-        """Widths of the first parts of vectors and states, each of which has a loss of its own where `train.towers` says so.
+        """Widths of the first parts of vectors and states; each of them has a separate loss if `train.towers` says so.
 
-        A score is the sum of the products of all parts, these and what comes after them.
+        A score is the sum of the products of all parts: of these, and of the rest after them.
         """
         return ()
 
     @property
     def mask_width(self) -> int:
-        """How many of a vector's numbers a mask trains in place of an item's; the others are 0 there."""
+        """How many entries of a vector a mask trains in place of an item; the other entries are 0 at a mask."""
         return self.vector_width
 
     @property
     def gathers_itself(self) -> bool:
-        """Whether `gathered_head_input` stands for `item_features` and `head_input` in training, where negatives are each target's own."""
+        """Whether `gathered_head_input` replaces `item_features` and `head_input` in training, if each target has separate negatives."""
         return False
 
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """What is needed of items before a user is known.
+        """The part of items that does not depend on the user.
 
         Args:
-          tables: frozen knowledge.
+          tables: frozen tables.
           ids: [...] int32 item rows; None: the whole catalogue.
-          context: of a training step.
+          context: context of a training step.
 
         Returns:
-          [..., F]; of any number of axes after those of `ids`.
+          [..., F]; with any number of axes after those of `ids`.
         """
         raise NotImplementedError
 
     def gathered_head_input(self, tables: Tables, ids: jax.Array, gates: jax.Array) -> jax.Array:
-        """`head_input` of item rows [...] and gates [..., 3], straight from the tables."""
+        """`head_input` for item rows [...] and gates [..., 3], directly from the tables."""
         raise NotImplementedError
 
     def keep_ids(self, count: int | None) -> jax.Array:
@@ -129,5 +131,5 @@ class ItemEncoder(nn.Module):
         return jnp.einsum("bd,cd->bc", states, features)
 
     def gated_head(self) -> GatedHead | None:
-        """What bounds of scores are computed from (`evaluation.bounds`); None where a pair is not of that form."""
+        """The values from which bounds of scores are computed (`evaluation.bounds`); None if pairs do not have this form."""
         return None

@@ -13,8 +13,8 @@ from grasp_jax.parallel.rows import from_all_rows, from_rows
 class DualViewEncoder(ItemEncoder):
     """Item vectors [ID | adapter(text)], 2D wide.
 
-    The adapter is two linear layers with nothing between them, E -> E/2 -> D; their matrices are multiplied first, so that a text row
-    meets one [E, D] matrix.
+    The adapter is two linear layers with nothing between them, E -> E/2 -> D; their matrices are multiplied first, so that a text row is
+    multiplied by one [E, D] matrix.
 
     Attributes:
       num_items: V.

@@ -10,7 +10,7 @@ from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
 class CountEncoder(ItemEncoder):
-    """An item's number of training interactions, of the table "counts" [V, 1]."""
+    """An item's number of training interactions, from the table "counts" [V, 1]."""
 
     @property
     def vector_width(self) -> int:
@@ -26,7 +26,7 @@ class CountEncoder(ItemEncoder):
 
 
 class UnitTextEncoder(ItemEncoder):
-    """An item's text vector, one long.
+    """An item's text vector, scaled to length 1.
 
     Attributes:
       width: E.

@@ -40,7 +40,7 @@ def holistic_attention(
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The activation of hidden layers, in its tanh form."""
+    """The activation of hidden layers: GELU in its tanh form."""
     return jax.nn.gelu(x, approximate=True)
 
 
@@ -61,13 +61,14 @@ class HolisticEncoder(ItemEncoder):
       features: D.
       hidden: widths of the hidden layers; H is the first of them, or D.
       gate: a `kind` of `gates.pair_gates`; with "none" all gates are one, so the three projections of an item are summed at once.
-      row_norm: length of the frozen rows as input of the MLP (gates see unit rows). Near 1, pre-activations start small and Adam moves
-        them slowly: smooth in the text, better on tail items. Near sqrt(E), items are told apart sooner: better on head items.
-      keep: which of the self, similar and global attentions take part (Table 4).
+      row_norm: length of the frozen rows as input of the MLP (gates read unit rows). Near 1, pre-activations start small and Adam changes
+        them slowly: the function is smooth in the text, which is better for tail items. Near sqrt(E), the MLP distinguishes items sooner,
+        which is better for head items.
+      keep: which of the self, similar and global attentions are used (Table 4).
       dtype: compute type of matrix products; parameters are float32.
-      scale: of the gate "paper", times the logits of Eq. 3.
-      gate_dropout: share of the pairs whose logits are set to 0 in training; not of the gate "softmax".
-      kernels: "xla" or "pallas"; with the latter `gathered_head_input` stands for `item_features` and `head_input` in training.
+      scale: factor of the logits of Eq. 3, for the gate "paper".
+      gate_dropout: share of the pairs whose logits are set to 0 in training; not for the gate "softmax".
+      kernels: "xla" or "pallas"; with "pallas" `gathered_head_input` replaces `item_features` and `head_input` in training.
     """
 
     width: int
@@ -98,7 +99,7 @@ class HolisticEncoder(ItemEncoder):
 
     @property
     def gathers_itself(self) -> bool:
-        """By a Pallas kernel, where there are gates."""
+        """True if there are gates and the kernels are Pallas."""
         return self.gated and self.kernels == "pallas"
 
     def setup(self) -> None:
@@ -121,7 +122,9 @@ class HolisticEncoder(ItemEncoder):
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """What is needed of items before a user is known, [..., 3, H] (or [..., H], see `project`); of the whole catalogue for None."""
+        """The part of items that does not depend on the user, [..., 3, H] (or [..., H], see `project`); for None, of
+        the whole catalogue.
+        """
         rows, kernels = (tables["items"], tables["items_similar"]), self._first_kernels()
         return (
             from_all_rows(self._projected, kernels, rows)
@@ -184,7 +187,7 @@ class HolisticEncoder(ItemEncoder):
         return self._hidden_layers(combine(projected, gates, self.first_bias))
 
     def gathered_head_input(self, tables: Tables, ids: jax.Array, gates: jax.Array) -> jax.Array:
-        """`head_input` of item rows [...] and gates [..., 3], by a kernel that stores neither rows [..., E] nor projections."""
+        """`head_input` for item rows [...] and gates [..., 3], by a kernel that stores neither rows [..., E] nor projections."""
         own_kernel, similar_kernel = (kernel.astype(self.dtype) for kernel in self._first_kernels())
         flat = ids.ravel(), gates.reshape(-1, 3)
         x = gated_projection(
@@ -227,8 +230,8 @@ class HolisticEncoder(ItemEncoder):
     ) -> jax.Array:
         """Scores of all pairs of B users and C items: [C, 3, H], states [B, D] and gates [B, C, 3] -> [B, C].
 
-        Exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H rather than H x D. User by user, the
-        sum over H fuses with what makes its terms, and nothing of size [B, C, H] is ever stored.
+        This is exact also with one hidden layer: `o . W2 gelu(x) = (W2^T o) . gelu(x)`, so a pair costs H instead of H x D. One user at a
+        time, XLA fuses the sum over H with the computation of its terms, so nothing of size [B, C, H] is stored.
         """
         weights, offset = self.last_layer(states)
         if gates is None:
@@ -243,9 +246,9 @@ class HolisticEncoder(ItemEncoder):
         act = gelu if self.hidden else (lambda x: x)
         own, similar, both = features.transpose(
             1, 2, 0
-        )  # [H, C] each: summed over H, the major axis, the loop over C vectorises
+        )  # [H, C] each: the sum is over H, the major axis, so the loop over C is vectorised
 
-        @jax.checkpoint  # nor kept for a backward pass
+        @jax.checkpoint  # and do not keep it for a backward pass
         def one_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
             (g1, g2, g3), weight = user  # [C] each, [H]
             x = g1 * own + g2 * similar + g3 * both + self.first_bias[:, None]
@@ -255,7 +258,7 @@ class HolisticEncoder(ItemEncoder):
         return scores + offset[:, None]
 
     def gated_head(self) -> GatedHead | None:
-        """Of gates that rest at one value, and up to one hidden layer."""
+        """Only for gates with one value at rest, and at most one hidden layer."""
         if not self.gated or self.normalises_gates or len(self.hidden) > 1:
             return None
         rest = self.gates(jnp.zeros(2))

@@ -8,12 +8,12 @@ from grasp_jax.models.encoders.base import ItemEncoder
 
 
 def id_rows(table: jax.Array, ids: jax.Array, context: StepContext) -> jax.Array:
-    """[V, D] -> [T, D] ID vectors; a training step that keeps the table elsewhere gives them itself."""
+    """[V, D] -> [T, D] ID vectors. If updates of the table are deferred, the training step passes these vectors itself."""
     return table[ids] if context.id_rows is None else context.id_rows
 
 
 class IdEncoder(ItemEncoder):
-    """An ID table [V, D]; knowledge plays no part.
+    """An ID table [V, D]; no text is read.
 
     Attributes:
       num_items: V.

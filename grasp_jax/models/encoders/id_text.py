@@ -17,14 +17,14 @@ from grasp_jax.parallel.rows import from_all_rows, from_rows
 class IdTextEncoder(ItemEncoder):
     """Item vectors e + Wx + b; or, joined by concatenation, [e | Wx + b] A + a.
 
-    The text's matrices are multiplied first, so that a text row meets one [E, D] matrix.
+    The text's matrices are multiplied first, so that a text row is multiplied by one [E, D] matrix.
 
     Attributes:
       num_items: V.
       width: E.
       features: D.
       row_norm: length of the text rows x.
-      concatenates: whether the two are concatenated and mapped, rather than added.
+      concatenates: whether the two are concatenated and mapped, instead of added.
     """
 
     num_items: int

@@ -16,18 +16,18 @@ from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 LEAST_NOISE = 1e-2
-SPREAD = 0.02  # standard deviation of what matrices start from
+SPREAD = 0.02  # standard deviation of the initial matrices
 
 
 class MixtureEncoder(ItemEncoder):
-    """Item vectors of length 1: the direction of the adapted text, or of its sum with a trained ID vector.
+    """Item vectors of length 1: the adapted text, or its sum with a trained ID vector, scaled to length 1.
 
     Attributes:
       num_items: V.
       width: E.
       features: D.
       experts: K.
-      dropout: share of the numbers of a text row that a training step leaves out, the same for all experts.
+      dropout: share of the entries of a text row that a training step drops, the same for all experts.
       row_norm: length of the text rows x.
       with_ids: whether an ID vector is added.
     """
@@ -71,18 +71,18 @@ class MixtureEncoder(ItemEncoder):
 
     @property
     def _ends(self) -> list[int]:
-        """Where the outputs of the experts end, and the logits of the gates."""
+        """The end positions of the experts' outputs and of the gates' logits."""
         end = self.experts * self.features
         return [end, end + self.experts]
 
     def _of_rows(self, tables: Tables, ids: jax.Array | None) -> jax.Array:
-        """[..., K D + 2 K]: the experts' outputs, the logits of the gates, and what their noise is as wide as."""
+        """[..., K D + 2 K]: the experts' outputs, the logits of the gates, and the inputs of the scale of their noise."""
         stacked = self.whitening.swapaxes(0, 1).reshape(self.width, -1)
         offset = jnp.einsum("ke,ked->kd", self.centre, self.whitening).ravel()
         gates = jnp.concatenate([self.gate, self.noise], axis=1)
         operands = stacked, offset, gates, jnp.float32(self.row_norm)
         items = tables["items"]
-        if self.dropout and self.has_rng("dropout"):  # `check` sees to it that no rows are sharded
+        if self.dropout and self.has_rng("dropout"):  # `check` guarantees that no rows are sharded
             rows = items if ids is None else items[ids]
             keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout, rows.shape)
             return _adapted(operands, rows, keep / (1.0 - self.dropout))
@@ -94,7 +94,7 @@ class MixtureEncoder(ItemEncoder):
 def _adapted(
     operands: tuple[jax.Array, ...], text: jax.Array, kept: jax.Array | float = 1.0
 ) -> jax.Array:
-    """Of text rows [..., E], whose numbers are multiplied by `kept` before experts see them."""
+    """Adapts text rows [..., E], whose entries are multiplied by `kept` before the experts read them."""
     stacked, offset, gates, length = operands
     rows = length * text.astype(jnp.float32)
     return jnp.concatenate([(rows * kept) @ stacked - offset, rows @ gates], axis=-1)

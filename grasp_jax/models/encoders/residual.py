@@ -15,13 +15,13 @@ from grasp_jax.models.encoders.id_table import id_rows
 
 
 class ResidualEncoder(ItemEncoder):
-    """Item vectors `text_i + trust_i e_i`; features of an item are those of its text and its scaled ID vector, side by side.
+    """Item vectors `text_i + trust_i e_i`; the features of an item are those of its text, concatenated with its scaled ID vector.
 
     Attributes:
-      text: encoder of the text.
+      text: the encoder of the text.
       num_items: V.
-      id_dropout: share of the items' occurrences in a training batch that go without their ID vector; where the loss is over the whole
-        catalogue, share of the items, each in all that a step reads of it.
+      id_dropout: share of the items' occurrences in a training batch without their ID vector. If the loss is over the whole catalogue, it
+        is the share of items, and an item is dropped everywhere in a step.
     """
 
     text: HolisticEncoder
@@ -35,17 +35,17 @@ class ResidualEncoder(ItemEncoder):
 
     @property
     def gated(self) -> bool:
-        """As the text."""
+        """As the encoder of the text."""
         return self.text.gated
 
     @property
     def normalises_gates(self) -> bool:
-        """As the text's."""
+        """As the encoder of the text."""
         return self.text.normalises_gates
 
     @property
     def drops_ids(self) -> bool:
-        """If there is a rate."""
+        """True if there is a rate."""
         return self.id_dropout > 0
 
     def setup(self) -> None:
@@ -56,7 +56,7 @@ class ResidualEncoder(ItemEncoder):
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """[..., F + D]: projections laid flat, then the residual; "trust" [V] is among the tables."""
+        """[..., F + D]: flattened projections, then the residual; the tables must have "trust" [V]."""
         trust, table = tables["trust"], self.table
         if ids is not None:
             trust, table = trust[ids], id_rows(table, ids, context)
@@ -66,7 +66,7 @@ class ResidualEncoder(ItemEncoder):
         return jnp.concatenate([text, trust[..., None] * table], axis=-1)
 
     def keep_ids(self, count: int | None) -> jax.Array:
-        """[count] bool: which occurrences of items, or for None [V], which items keep their ID vector; all where nothing is dropped."""
+        """[count] bool: which occurrences of items (for None [V]: which items) keep their ID vector; all if nothing is dropped."""
         count = self.num_items if count is None else count
         if not self.has_rng("dropout"):
             return jnp.ones(count, bool)
@@ -84,11 +84,11 @@ class ResidualEncoder(ItemEncoder):
         return jnp.concatenate([self.text.head_input(text, gates), residual], axis=-1)
 
     def finish(self, head: jax.Array) -> jax.Array:
-        """[..., H' + D] -> [..., D]: the text's vector and the residual, added."""
+        """[..., H' + D] -> [..., D]: the text's vector plus the residual."""
         return self.text.finish(head[..., : -self.vector_width]) + head[..., -self.vector_width :]
 
     def last_layer(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Score weights [..., H' + D] and offset: the residual meets o itself."""
+        """Score weights [..., H' + D] and offset; the weights of the residual are o itself."""
         weights, offset = self.text.last_layer(states)
         return jnp.concatenate([weights, states], axis=-1), offset
 

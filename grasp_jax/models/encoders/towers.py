@@ -21,20 +21,20 @@ from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 ID = "id"  # the part of the score that reads no table
 TEXT, COMPANY = "text", "company"  # frozen tables [V, E] that text and company towers read
-MATCH = "match"  # frozen table [V, 1]: weights of the cosine
+MATCH = "match"  # frozen table [V, 1]: weights of the match
 
 
 class TowerEncoder(ItemEncoder):
-    """Item vectors [ID | ... | text | ... | company | ... | match], each D wide, and the match E.
+    """Item vectors [ID | ... | text | ... | company | ... | match]; each part has width D, the match has width E.
 
     Attributes:
       num_items: V.
       width: E, of either table.
       features: D, of one tower.
-      id_towers, text_towers, company_towers: how many of each. Text towers read the text, company towers that and the company's; both are
-        networks with one hidden layer.
+      id_towers, text_towers, company_towers: number of towers of each kind. Text towers read the text, company towers read the text and the
+        texts of the companions; both are networks with one hidden layer.
       hidden: H, width of the hidden layer.
-      matches: whether the text itself comes after the towers.
+      matches: whether the text itself follows after the towers, for the match.
     """
 
     num_items: int
@@ -48,17 +48,17 @@ class TowerEncoder(ItemEncoder):
 
     @property
     def towers(self) -> tuple[int, ...]:
-        """D for each of them."""
+        """D for each tower."""
         return (self.features,) * (self.id_towers + self.text_towers + self.company_towers)
 
     @property
     def mask_width(self) -> int:
-        """D times the number of towers: a hidden item has no text."""
+        """D times the number of towers; a masked item has no text."""
         return sum(self.towers)
 
     @property
     def vector_width(self) -> int:
-        """Of all parts."""
+        """Sum of the widths of all parts."""
         return self.mask_width + (self.width if self.matches else 0)
 
     def setup(self) -> None:
@@ -71,7 +71,9 @@ class TowerEncoder(ItemEncoder):
         ]
 
     def _network(self, name: str, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Kernel and bias of the hidden layer, and the last kernel, small, so that scores start near zero as the ID tower's do."""
+        """Kernel and bias of the hidden layer, and the last kernel, which starts small, so that scores start near zero like those of the ID
+        tower.
+        """
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         return (
             self.param(f"{name}_first", nn.initializers.lecun_normal(), (width, self.hidden)),

@@ -17,8 +17,8 @@ class GRASP(Method):
     """Holistic attention over text.
 
     Attributes:
-      gate: a kind of `gates.pair_gates`; "": the config's.
-      keep: which of the self, similar and global attentions take part.
+      gate: a kind of `gates.pair_gates`; "": the kind of the config.
+      keep: which of the self, similar and global attentions are used.
     """
 
     gate: str = ""
@@ -27,7 +27,7 @@ class GRASP(Method):
     needs_bank: ClassVar[bool] = True
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> HolisticEncoder:
-        """`HolisticEncoder` of the config's fields."""
+        """`HolisticEncoder` with the config's fields."""
         return HolisticEncoder(
             width=sizes.width,
             features=config.features,
@@ -42,7 +42,7 @@ class GRASP(Method):
         )
 
     def gated(self, config: ModelConfig) -> bool:
-        """Unless the gate is "none"."""
+        """True unless the gate is "none"."""
         return bool((self.gate or config.gate) != "none")
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:

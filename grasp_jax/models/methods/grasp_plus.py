@@ -37,21 +37,21 @@ from grasp_jax.models.whitening import turned, whitening_turn
 
 
 class GRASPPlus(Method):
-    """Text and IDs, fused late or early."""
+    """Combines texts and IDs by late or early fusion."""
 
     needs_bank: ClassVar[bool] = True
 
     def default_loss(self, config: ModelConfig) -> str:
-        """Cross-entropy of each tower; of one vector, softmax over shared negatives."""
+        """Late fusion: cross-entropy of each tower. Early fusion: softmax over shared negatives."""
         return "ce" if config.plus.fusion == "late" else "softmax"
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> ItemEncoder:
-        """`TowerEncoder`; of early fusion `ResidualEncoder`, or `HolisticEncoder` where the residual is switched off."""
+        """Late fusion: `TowerEncoder`. Early fusion: `ResidualEncoder`, or `HolisticEncoder` if the residual is switched off."""
         plus = config.plus
         if plus.fusion == "late":
             towers = plus.id_towers, plus.text_towers, plus.company_towers
             width = min(sizes.width, plus.text_width)
-            (hidden,) = config.mlp  # `check` sees to it
+            (hidden,) = config.mlp  # guaranteed by `check`
             matches = plus.match_weight > 0
             return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden, matches)
         text = HolisticEncoder(
@@ -67,22 +67,22 @@ class GRASPPlus(Method):
         return ResidualEncoder(text, sizes.num_items, plus.id_dropout) if plus.id_residual else text
 
     def fits_text(self, config: ModelConfig) -> bool:
-        """Of late fusion, if there are towers of text (`whitening_turn`)."""
+        """True for late fusion with parts that read text (`whitening_turn`)."""
         return config.plus.fusion == "late" and _reads_text(config.plus)
 
     def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
-        """[E, E'] from rows to what towers read (`whitening_turn`); None of early fusion, and where nothing reads text."""
+        """[E, E'] matrix from rows to the vectors that towers read (`whitening_turn`); None for early fusion, or if no part reads text."""
         plus = config.plus
         if not self.fits_text(config):
             return None
         return whitening_turn(items, plus.text_whitening, plus.text_norm)[:, : plus.text_width]
 
     def gated(self, config: ModelConfig) -> bool:
-        """Of early fusion, unless the gate is "none"."""
+        """True for early fusion, unless the gate is "none"."""
         return config.plus.fusion == "early" and bool(config.plus.gate != "none")
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
-        """Of late fusion what `_texts` makes; else items, their neighbours' means, and the "trust" n / (n + c) of each item."""
+        """Late fusion: the tables of `_texts`. Early fusion: items, their neighbours' means, and the "trust" n / (n + c) of each item."""
         plus = facts.config.plus
         if plus.fusion == "late":
             tables = _texts(bank["items"], facts)
@@ -93,12 +93,12 @@ class GRASPPlus(Method):
         ]
 
     def start(self, params: Params, tables: Tables) -> Params:
-        """The ID table from text, where `id_start` says so."""
+        """Starts the ID table from text, if `id_start` says so."""
         return start_from_components(params, tables) if START in tables else params
 
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
-        """Of late fusion "turn" [E, E'], from rows to what towers read; where trust is learned, "share_right" [], of all texts; and of
-        ID vectors that start from text `fitted_components`.
+        """Late fusion: "turn" [E, E'], from rows to the vectors that towers read; if trust is learned, "share_right" [], the share of right
+        texts; and `fitted_components` if ID vectors start from text.
         """
         plus = facts.config.plus
         if plus.fusion == "early" or not _reads_text(plus):
@@ -113,10 +113,11 @@ class GRASPPlus(Method):
         return found
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """As of items that nobody bought in training: no company, and the weight of the match of rare items; no ID, or where it starts.
+        """The same arrays as for items that nobody bought in training: no companions, the weight of the match for rare items, and an ID
+        vector of zeros or the one from which training would start.
 
         Raises:
-          UserError: an earlier version saved the model, or it has ID towers alone.
+          UserError: an earlier version saved the model, or the model has only ID towers.
         """
         plus, new = texts.config.plus, np.zeros(len(texts.items), np.int64)
         if plus.fusion == "early":
@@ -128,14 +129,14 @@ class GRASPPlus(Method):
             )
         text = turned(texts.items, texts.fitted_array("turn"))
         weights = match_weights(new, plus.match_weight, plus.match_rare)
-        if plus.text_trust == "learned":  # of items without company
+        if plus.text_trust == "learned":  # the trust in texts of items without companions
             trust = texts.fitted_array("share_right").astype(np.float32)
             text, weights = text * trust, weights * trust
         ids = np.tile(start_of_new(texts), plus.id_towers) if _starts_from_text(plus) else None
         return ReadOfNew({TEXT: text, COMPANY: np.zeros_like(text), MATCH: weights}, ids)
 
     def check(self, config: Config) -> None:
-        """Late fusion has a tower at least, and one hidden layer.
+        """Checks that late fusion has at least one tower, and one hidden layer.
 
         Raises:
           UserError: naming the field.
@@ -159,7 +160,7 @@ class GRASPPlus(Method):
             )
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> Backbone:
-        """Of late fusion one backbone for each tower."""
+        """Late fusion: one backbone for each tower."""
         plus = config.plus
         if plus.fusion == "early":
             return backbone
@@ -177,7 +178,7 @@ class GRASPPlus(Method):
 
 
 def _parts(plus: PlusConfig) -> tuple[str, ...]:
-    """The parts of a late fusion's score: the name of each tower, then the match."""
+    """The parts of the score in late fusion: the name of each tower, then the match."""
     towers = (ID,) * plus.id_towers + (TEXT,) * plus.text_towers + (COMPANY,) * plus.company_towers
     return towers + ((MATCH,) if plus.match_weight else ())
 
@@ -201,24 +202,25 @@ def _starts_from_text(plus: PlusConfig) -> bool:
 
 
 def _start(bank: Bank, facts: Facts) -> FrozenTable:
-    """[V, D of all ID towers] what the ID vectors start from; each tower from the same."""
+    """[V, D of all ID towers] initial ID vectors, the same for each tower."""
     one = components_to_start_from(bank, facts)
     return FrozenTable(START, np.tile(one.rows, facts.config.plus.id_towers))
 
 
 def _turn(items: np.ndarray, facts: Facts) -> np.ndarray:
-    """`GRASPPlus.text_turn`: of the run that training goes on from, or of the items."""
+    """`GRASPPlus.text_turn`: the matrix of the run from which training starts, or one that is computed from the items."""
     turn = GRASPPlus().text_turn(items, facts.config) if facts.turn is None else facts.turn
     assert turn is not None
     return turn
 
 
 def _texts(items: np.ndarray, facts: Facts) -> list[FrozenTable]:
-    """The tables that towers read, [V, E'] the text, as far as it is believed, and that of the company; and [V, 1] weights of the match.
+    """The tables that towers read: [V, E'] the texts, multiplied by the trust in them, and the texts of the companions; and [V, 1] weights
+    of the match.
 
     Args:
       items: [V, E] rows of the bank.
-      facts: with the split, for trust and company.
+      facts: must have the split, for trust and companions.
     """
     plus = facts.config.plus
     if not _reads_text(plus):

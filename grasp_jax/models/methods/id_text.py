@@ -15,7 +15,7 @@ class IdText(Method):
     """An ID vector and a linear map of text.
 
     Attributes:
-      concatenates: whether they are concatenated rather than added.
+      concatenates: whether they are concatenated instead of added.
     """
 
     concatenates: bool = False
@@ -24,7 +24,7 @@ class IdText(Method):
     loss: ClassVar[str] = "ce"
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> IdTextEncoder:
-        """`IdTextEncoder` of the config's fields."""
+        """`IdTextEncoder` with the config's fields."""
         return IdTextEncoder(
             sizes.num_items, sizes.width, config.features, config.row_norm, self.concatenates
         )

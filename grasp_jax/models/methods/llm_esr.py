@@ -45,7 +45,7 @@ class Distillation(AuxiliaryLoss):
     def __call__(
         self, tables: Tables, batch: BatchStates, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
-        """Weighted mean squared error; 0 while no user has a state to learn from."""
+        """Weighted mean squared error; 0 while no similar user has a state."""
         if context.states is None:
             return jnp.zeros(())
         places, users, there = newest_places(batch.segments, self.num_users)
@@ -78,15 +78,15 @@ class LLMESR(Method):
         ]
 
     def start(self, params: Params, tables: Tables) -> Params:
-        """The ID table from text."""
+        """Starts the ID table from text."""
         return start_from_components(params, tables)
 
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
-        """Of the components that the ID table starts from."""
+        """The components from which the ID table starts."""
         return fitted_components(bank, facts)
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """Text, and ID vectors where training starts from; errors as of `start_of_new`."""
+        """Text vectors, and the ID vectors from which training would start; errors as in `start_of_new`."""
         return super().of_new_items(texts)._replace(ids=start_of_new(texts))
 
     def auxiliary(self, config: ModelConfig, sizes: ModelSizes) -> Distillation:
@@ -94,7 +94,7 @@ class LLMESR(Method):
         return Distillation(sizes.num_users, config.llm_esr.alpha)
 
     def check(self, config: Config) -> None:
-        """The cross-attention has two heads.
+        """Checks that D is even, because the cross-attention has two heads.
 
         Raises:
           UserError: D is odd.
@@ -105,7 +105,9 @@ class LLMESR(Method):
             )
 
     def around_backbone(self, backbone: Backbone, config: ModelConfig, max_length: int) -> DualView:
-        """Cross-attention before the shared backbone, whose input stage, if it can go, stands before the cross-attention instead."""
+        """Cross-attention before the shared backbone. The input stage of the backbone, if it can be omitted, moves before the
+        cross-attention.
+        """
         causal = not backbone.bidirectional and config.causal
         layers = backbone.without_input_stage()
         return DualView(layers or backbone, config.features, max_length, causal, layers is not None)

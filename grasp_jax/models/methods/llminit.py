@@ -32,7 +32,7 @@ def principal_components(items: np.ndarray, features: int) -> np.ndarray:
 
 
 def _analysis(items: np.ndarray, features: int) -> Any:
-    """What finds the components; errors as of `principal_components`."""
+    """The fitted principal component analysis; errors as in `principal_components`."""
     from sklearn.decomposition import PCA
 
     if features > min(items.shape):
@@ -44,23 +44,23 @@ def _analysis(items: np.ndarray, features: int) -> Any:
 
 
 def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
-    """The table "start" [V, D], of the bank's rows or of raw vectors, as `model.start_components` says.
+    """The table "start" [V, D], from the bank's rows or from raw vectors, as `model.start_components` says.
 
     Raises:
-      UserError: as `principal_components`, or there are no raw vectors.
+      UserError: as in `principal_components`, or there are no raw vectors.
     """
     return FrozenTable(START, principal_components(_vectors(bank, facts), facts.config.features))
 
 
 def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
-    """The same components, by which `start_of_new` reads new items; errors likewise."""
+    """The same components, which `start_of_new` needs for new items; the same errors."""
     items = np.asarray(_vectors(bank, facts), np.float32)
     found = _analysis(items, facts.config.features).fit(items)
     return {"start_mean": found.mean_, "start_directions": found.components_.T}
 
 
 def start_of_new(texts: NewTexts) -> np.ndarray:
-    """[n, D] where the ID vectors of new items would have started from.
+    """[n, D] the ID vectors from which training would have started for new items.
 
     Raises:
       UserError: an earlier version saved the model.
@@ -73,7 +73,7 @@ def start_of_new(texts: NewTexts) -> np.ndarray:
 
 
 def _vectors(bank: Bank, facts: Facts) -> np.ndarray:
-    """[V, E] what the components are of."""
+    """[V, E] the vectors whose components are computed."""
     if facts.config.start_components != "raw":
         return bank["items"]
     assert facts.raw_items is not None
@@ -95,7 +95,7 @@ class LLMInit(Plain):
         return [components_to_start_from(bank, facts)]
 
     def start(self, params: Params, tables: Tables) -> Params:
-        """The ID table from text."""
+        """Starts the ID table from text."""
         return start_from_components(params, tables)
 
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
@@ -103,5 +103,5 @@ class LLMInit(Plain):
         return fitted_components(bank, facts)
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """ID vectors where training starts from; errors as of `start_of_new`."""
+        """The ID vectors from which training would start; errors as in `start_of_new`."""
         return ReadOfNew({}, start_of_new(texts))

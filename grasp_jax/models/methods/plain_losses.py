@@ -14,8 +14,8 @@ class PlainCE(Plain):
 class GSASRec(Plain):
     """ID vectors by generalised binary cross-entropy: gSASRec (Petrov and Macdonald, RecSys 2023, arXiv 2308.07192).
 
-    Its paper has t = 0.75, the default of `train.gbce_calibration`, and 256 negatives of each positive's own; ours are shared by a
-    batch, `train.shared_negatives` of them.
+    Its paper has t = 0.75, the default of `train.gbce_calibration`, and 256 separate negatives for each positive. Here a batch shares its
+    negatives, `train.shared_negatives` of them.
     """
 
     loss: ClassVar[str] = "gbce"

@@ -35,12 +35,12 @@ CONTRASTIVE, GENERATIVE = "con", "gen"
 def info_nce(
     own: jax.Array, text: jax.Array, others: jax.Array, among: jax.Array, temperature: float
 ) -> jax.Array:
-    """Contrast by cosine of each row with its text, -log(exp(own . text / t) / sum_j exp(own . others_j / t)).
+    """Contrastive loss by cosine of each row and its text, -log(exp(own . text / t) / sum_j exp(own . others_j / t)).
 
     Args:
       own: [n, width] representations.
-      text: [n, width], row by row theirs.
-      others: [m, width] texts that the sum goes over; the row's own is one of them.
+      text: [n, width], the text of each row.
+      others: [m, width] the texts in the sum; the row's own text is one of them.
       among: [m] bool, which of them exist.
       temperature: t.
 
@@ -57,18 +57,18 @@ def info_nce(
 
 
 def mean_where(losses: jax.Array, exist: jax.Array) -> jax.Array:
-    """[n] losses -> [] mean of those that exist; 0 where none does."""
+    """[n] losses -> [] mean of those that exist; 0 if none exists."""
     return jnp.where(exist, losses, 0.0).sum() / jnp.maximum(exist.sum(), 1)
 
 
 def is_first(ids: jax.Array, exist: jax.Array) -> jax.Array:
-    """[n] ids -> [n] bool: those that exist and have no earlier one that is the same."""
+    """[n] ids -> [n] bool: whether an id exists and is the first of its value."""
     same = (ids[:, None] == ids[None, :]) & exist[None, :]
     return exist & ~jnp.tril(same, -1).any(axis=1)
 
 
 class Alignment(AuxiliaryLoss):
-    """Contrast of representations and text, for users and items alike.
+    """Loss that aligns representations with texts, for users and items.
 
     Attributes:
       kind: "con" or "gen".
@@ -76,7 +76,7 @@ class Alignment(AuxiliaryLoss):
       num_users: B, users of a batch.
       temperature: of the contrast.
       weight: of the loss beside Eq. 6.
-      among_all_users: whether `con` tells a user's text from those of all users, or from those of the batch.
+      among_all_users: whether `con` contrasts a user's text with those of all users, or only with those of the batch.
     """
 
     kind: str
@@ -124,7 +124,7 @@ class Alignment(AuxiliaryLoss):
         return loss
 
     def _generative(self, tables: Tables, batch: BatchStates) -> jax.Array:
-        """The mean over users and items of the batch, each told from all of them."""
+        """The mean over users and items of the batch, each contrasted with all of them."""
         newest, users, is_user = self._users(batch)
         items = batch.items.ravel()
         is_item = is_first(items, (batch.segments >= 0).ravel())
@@ -152,10 +152,10 @@ class RLMRec(Plain):
     needs_bank: ClassVar[bool] = True
 
     def check(self, config: Config) -> None:
-        """Users' texts are trained on.
+        """Checks that users' texts are on the devices, because training reads them.
 
         Raises:
-          UserError: they lie in the host's memory.
+          UserError: they are in the host's memory.
         """
         if config.tables.users == "host":
             raise UserError(
@@ -167,7 +167,7 @@ class RLMRec(Plain):
         return [of_bank(bank, "users", "user_text"), of_bank(bank, "items", "item_text")]
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """Raises UserError: texts take part in the loss alone, and an item is its ID vector."""
+        """Raises UserError: only the loss reads texts, and an item is represented by its ID vector."""
         raise UserError(
             f"add_items: rlmrec_{self.kind} reads texts in training alone, and its items are trained ID vectors, which a new item does not "
             "have; train a model on data with these items, or use a method whose items are made of text, such as grasp_plus"

@@ -19,10 +19,10 @@ from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 
 @dataclasses.dataclass(frozen=True)
 class UniSRec(Method):
-    """Adapted text.
+    """Item vectors from texts, through a trained adaptor.
 
     Attributes:
-      with_ids: whether ID vectors are added to it.
+      with_ids: whether ID vectors are added.
     """
 
     with_ids: bool = False
@@ -31,7 +31,7 @@ class UniSRec(Method):
     loss: ClassVar[str] = "ce"
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> MixtureEncoder:
-        """`MixtureEncoder` of the config's fields."""
+        """`MixtureEncoder` with the config's fields."""
         own = config.unisrec
         return MixtureEncoder(
             num_items=sizes.num_items,
@@ -48,10 +48,11 @@ class UniSRec(Method):
         return [of_bank(bank, "items")]
 
     def check(self, config: Config) -> None:
-        """Text rows that lie on other devices come back adapted, so nothing can be left out of them.
+        """Refuses the adaptor's dropout if text rows are split over devices: rows of other devices arrive already adapted, so nothing can
+        be dropped from them.
 
         Raises:
-          UserError: the adaptor's dropout on a mesh that cuts item tables.
+          UserError: the adaptor has dropout, and the mesh splits item tables.
         """
         if config.mesh.table > 1 and config.model.unisrec.adaptor_dropout:
             raise UserError(
@@ -62,5 +63,5 @@ class UniSRec(Method):
     def around_backbone(
         self, backbone: Backbone, config: ModelConfig, max_length: int
     ) -> CosineStates:
-        """States of length 1, over the temperature."""
+        """States of length 1, divided by the temperature."""
         return CosineStates(backbone, config.unisrec.cosine_temperature)

@@ -17,7 +17,7 @@ from grasp_jax.models.methods.base import Facts, Method, ModelSizes
 
 
 class Popularity(Method):
-    """The score of an item is its number of training interactions, for everybody."""
+    """The score of an item is its number of training interactions, the same for everybody."""
 
     trained: ClassVar[bool] = False
 
@@ -32,12 +32,12 @@ class Popularity(Method):
     def around_backbone(
         self, backbone: Backbone, config: ModelConfig, max_length: int
     ) -> SameForAll:
-        """One state for everybody."""
+        """The same state for everybody."""
         return SameForAll()
 
 
 class SemanticNeighbours(Method):
-    """The score of an item is the cosine of its text and the text of the user's history, newer items weighing more."""
+    """The score of an item is the cosine of its text vector and a weighted sum of those of the user's history; newer items weigh more."""
 
     trained: ClassVar[bool] = False
     needs_bank: ClassVar[bool] = True
