@@ -1,6 +1,6 @@
-"""One live table of all trainings of a run, where the standard output is a terminal; elsewhere there is none, and lines are printed.
+"""One live table of all trainings of a run, if the standard output is a terminal; otherwise lines are printed.
 
-The table is drawn at each epoch and not by a clock: no thread runs beside the training.
+The table is drawn after each epoch and not by a timer, so no additional thread runs during the training.
 """
 
 import contextlib
@@ -154,7 +154,7 @@ class Pace:
         self._done, self._started = done, time.perf_counter()
 
     def left(self, epoch: int, max_epochs: int) -> float:
-        """Seconds, if training goes on to `max_epochs`."""
+        """Seconds that are left if training continues to `max_epochs`."""
         each = (time.perf_counter() - self._started) / max(epoch - self._done, 1)
         return each * max(max_epochs - epoch, 0)
 

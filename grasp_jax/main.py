@@ -30,8 +30,8 @@ Without training: a page that compares finished runs, and the memory and time th
 To serve a model by HTTP: grasp-serve --help. All modes: docs/command-line.md. Exit statuses and messages: docs/errors.md.
 """
 
-# From the first moment on a signal, a reader that goes or a fault ends in one line and a status of its own. What the flags mean is in
-# `grasp_jax.command`, which imports JAX; this file imports nothing that takes time, so that Ctrl-C in those seconds is answered too.
+# From the start, a signal, a closed output or an internal error ends in one line and its own exit status. The flags are in
+# `grasp_jax.command`, which imports JAX; this file imports nothing slow, so that Ctrl-C works during those seconds too.
 
 import os
 import pathlib

@@ -60,7 +60,7 @@ class Options:
     """What flags besides the config say.
 
     Attributes:
-      dry_run: of prepare: say what would be asked of a language model, and ask nothing.
+      dry_run: for prepare: say what would be sent to a language model, and send nothing.
       allow_older: where the newest model is damaged, use the newest whole one.
       users: of recommend: a file of user ids; None: everyone.
       ratings: of audit: a filled-in sheet; None: make an empty one.

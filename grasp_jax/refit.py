@@ -53,7 +53,8 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
             "train.learning_rate": (replica.learning_rate,),
             "train.seeds": (replica.seed,),
             "train.max_epochs": epochs,
-            "knowledge.path": "",  # a bank of its own, WORKDIR/refit/knowledge: users' texts tell of all interactions now
+            # a separate bank, WORKDIR/refit/knowledge, because users' texts now contain all interactions
+            "knowledge.path": "",
             # a model that is trained on from an earlier one must read texts as that one did, and so by the same encoder
             "knowledge.since": str(run.bank_folder) if keeps_encoder else "",
         }

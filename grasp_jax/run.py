@@ -215,7 +215,7 @@ class Prepared:
 
 
 def prepare_bank_of(run: Run) -> KnowledgeBank | None:
-    """The knowledge bank of a run, made if there is none yet; None where no method reads text."""
+    """The knowledge bank of a run, made if there is none yet; None if no method reads text."""
     if not run.needs_bank:
         return None
     if run.config.data.ties == SHUFFLE and run.knowledge.user_file and num_tied(run.split.log):
@@ -354,8 +354,8 @@ def _negatives(
     Args:
       name: "valid" or "test".
       everyone: rows of all users who are evaluated.
-      kept: places among them of those who are asked; None: all. They are given what they are given among all, in a file of their own
-        (of 10 million users all would be 4 GB) unless there is one of all.
+      kept: positions of the users who are evaluated; None: all. Their negatives are the same as in a draw for all users. They are stored in
+        a separate file, unless there is a file for all users (which would have 4 GB for 10 million users).
     """
     folder, part = run.workdir / "candidates", run.config.eval
     config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(everyone)}

@@ -50,7 +50,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
       config: of the run; each of its methods is looked at.
       split: the data.
       width: E of the knowledge bank, 0 without one.
-      memory: bytes of all devices of the run together; None asks them, and a CPU has all of its machine's.
+      memory: bytes of all devices of the run together; None: as the devices report it; a CPU has the memory of its machine.
 
     Raises:
       UserError: more negatives than there are other items, or more memory than there is.

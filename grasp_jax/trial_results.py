@@ -175,7 +175,7 @@ def finished(run: Run, method: str, backbone: str, model: str | None = None) -> 
 
 
 def _lacking(run: Run, evaluated: Evaluated, made_from: dict[str, Any], at_hand: bool) -> str:
-    """Why results of an earlier version are none of this one's protocols, or could have more now that the model is at hand."""
+    """The reason why results of an earlier version lack protocols of this version, or could have more if the model is available."""
     if made_from.get("config", {}).get("eval.exclude_seen"):
         return f"an earlier version called {FULL} what is {UNSEEN} now"
     if (
@@ -194,7 +194,7 @@ def extra_rows(
     """Rows of further metrics of all users by both full rankings, one each for every seed; none without metrics.
 
     Raises:
-      UserError: a metric that is none.
+      UserError: there is no such metric.
     """
     if not metrics:
         return []

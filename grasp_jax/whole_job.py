@@ -36,7 +36,7 @@ class Stage(NamedTuple):
       seconds: from its beginning to its end; None where that is not known.
       on: HOST, DEVICES or ENDPOINT.
       how: where the seconds are from.
-      tokens_price: what an endpoint asks for, in dollars; None where no price is given.
+      tokens_price: the price of an endpoint's tokens, in dollars; None if no price is given.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a whole job does beside a step.
+    """The parts of a whole job in addition to training steps.
 
     Attributes:
       config: of the method alone.

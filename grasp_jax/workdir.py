@@ -129,7 +129,9 @@ def data_change(workdir: pathlib.Path, log: InteractionLog) -> str:
 
 
 def set_aside(workdir: pathlib.Path) -> pathlib.Path:
-    """Moves all that runs have made of earlier data into a folder of its own within the workdir; returns it. Nothing is lost."""
+    """Moves everything that runs have made from earlier data into a new folder within the workdir, and returns this folder. Nothing is
+    lost.
+    """
     aside = workdir / EARLIER / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     aside.mkdir(parents=True)
     for name in MADE:

@@ -62,7 +62,7 @@ def check_endpoint(
       environment: whose variables are names beyond doubt.
 
     Raises:
-      UserError: the address is none, or holds more than an address; or the variable's name looks like none.
+      UserError: the value is not an address, or has more than an address; or the variable's name does not look like one.
     """
     if settings.base_url:
         check_address(settings.base_url, f"{where}.base_url")
@@ -111,7 +111,7 @@ def resolved(settings: Endpoint, environment: Mapping[str, str] = os.environ) ->
     """Where requests go: to `base_url`, or as the official client has it, to the environment's OPENAI_BASE_URL, or to OpenAI.
 
     Raises:
-      UserError: the environment's address is none.
+      UserError: the value in the environment is not an address.
     """
     if settings.base_url:
         return Address(settings.base_url, settings.base_url, settings.base_url.startswith(OPENAI))

@@ -162,8 +162,8 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
       given: full names of the fields that a user set, which stay as they are.
 
     Raises:
-      UserError: a path beside a source that reads none, or a field of a source that is not read; or
-        `by_source` names what there is not.
+      UserError: there is a path although the source reads none, a field belongs to a source that is not read, or `by_source` names a field
+        that does not exist.
     """
     data = config.data
     source = data.source if data.source != AUTO else "files" if data.path else "synthetic"

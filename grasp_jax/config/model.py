@@ -158,7 +158,8 @@ class RlmRecConfig(Section):
     temperature: float = field(
         0.2, Real(1e-6, 1e6), "Temperature: divisor of the cosines in rlmrec_con's alignment."
     )
-    gen_temperature: float = field(  # was 0.2, in another loss: workdirs of other methods go on
+    # was 0.2, in another loss: workdirs of other methods remain valid
+    gen_temperature: float = field(
         0.5,
         Real(1e-6, 1e6),
         "Temperature: divisor of the cosines in rlmrec_gen's alignment.",

@@ -1,4 +1,4 @@
-"""Values that are right each, and not beside each other; a method's rules are `Method.check`."""
+"""Checks of values that are allowed separately but not together; the rules of a method are in `Method.check`."""
 
 from __future__ import annotations
 

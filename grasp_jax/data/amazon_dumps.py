@@ -40,7 +40,7 @@ def read_records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, record) of a dump; the metadata of 2014 are Python literals, not JSON.
 
     Raises:
-      UserError: the file is damaged, or a line is no record.
+      UserError: the file is damaged, or a line is not a record.
     """
     number = 0
     try:

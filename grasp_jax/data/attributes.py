@@ -53,7 +53,7 @@ TITLE, OTHER_TITLE = "title", "other_title"
 
 
 def read_attributes(path: pathlib.Path, id_name: str, kind: str, title: str = "") -> AttributeTable:
-    """Reads a table from JSON lines, Parquet, TSV or CSV; the values of TSV and CSV are texts as they stand there.
+    """Reads a table from JSON lines, Parquet, TSV or CSV; the values of TSV and CSV are the unchanged texts of the file.
 
     Args:
       path: the file.
@@ -132,7 +132,7 @@ def lacking(table: AttributeTable, ids: np.ndarray) -> int:
 
 
 def _rows(table: AttributeTable, ids: np.ndarray) -> np.ndarray:
-    """[n] row of each id, -1 where there is none; a whole number may be a string in the other file."""
+    """[n] row of each id, -1 if there is none; a whole number may be a string in the other file."""
     known = table.ids
     return (
         rows_of(known, ids)

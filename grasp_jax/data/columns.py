@@ -49,7 +49,7 @@ TIME_NAMES = {
 
 
 def match(names: Collection[str], wanted: str) -> str | None:
-    """The column called `wanted`, or the only one that differs from it in case or outer blanks; None where there is none."""
+    """The column called `wanted`, or the only column that differs from it just in case or outer blanks; None if there is none."""
     if wanted in names:
         return wanted
     alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]

@@ -18,7 +18,7 @@ from grasp_jax.data.tables import Table, cut, one_line
 from grasp_jax.errors import UserError
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
-SAMPLED_LINES = 50  # from which the quoting of a TSV is told
+SAMPLED_LINES = 50  # bytes from which the quoting of a TSV is determined
 BLOCK = 4 << 20  # bytes; a row must fit
 LARGEST_BLOCK = 1 << 30
 _NUMBER = re.compile(r"-?\d+([.,]\d+)?")
@@ -31,7 +31,7 @@ class Dialect:
     Attributes:
       delimiter: between fields.
       quoted: whether quotation marks around a field are no part of it.
-      fields: the header's fields as they stand, quotation marks apart.
+      fields: the header's fields, without quotation marks.
       begin: where the first row starts, in bytes.
     """
 
@@ -110,7 +110,7 @@ def dialect_of(path: pathlib.Path, content: bytes, delimiter: str) -> Dialect:
     """How a file is written, told from its header and, of TSV, the first rows.
 
     Raises:
-      UserError: it is no text, or has no header.
+      UserError: the file is not text, or has no header.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: the file is UTF-16; save it as UTF-8")

@@ -23,14 +23,14 @@ class ArrowStream(Protocol):
 
 
 def table_of_frame(frame: object, name: str) -> Table:
-    """A frame's columns; the index of a pandas frame is none of them.
+    """A frame's columns; the index of a pandas frame is not one of them.
 
     Args:
       frame: a pandas, polars or pyarrow table, another object with `__arrow_c_stream__`, or column name -> values.
       name: in words, such as "interactions frame", for messages.
 
     Raises:
-      UserError: it is no frame, or a column is not readable or of another length than the first.
+      UserError: the value is not a frame, or a column cannot be read or has another length than the first.
     """
     library = type(frame).__module__.split(".")[0]
     notes: tuple[str, ...] = ()

@@ -47,8 +47,8 @@ def encoded_ids(table: Table, name: str, notes: list[str] | None = None) -> Enco
       notes: takes what was decided, in words for the user.
 
     Raises:
-      UserError: a row without an id, or with one that is no text, not in one line, too long, a fraction, or a spelling of "missing"
-        (`nan`, `NA`, `-1`) among whole numbers.
+      UserError: a row has no id, or its id is not text, has line breaks, is too long, is a fraction, or is a spelling of "missing" (`nan`,
+        `NA`, `-1`) among whole numbers.
     """
     array = table.filled_array(name)
     said = notes if notes is not None else []
@@ -195,7 +195,7 @@ def _is_spoilt(value: str) -> bool:
 
 
 def _refuse_minus_one(table: Table, name: str, found: Encoded) -> None:
-    """-1 as the only negative id stands for "unknown"; ids that are hashes are negative half of the time."""
+    """If -1 is the only negative id, it means "unknown". Ids that are hashes are negative half of the time."""
     negative = found.ids[found.ids < 0]
     if len(negative) == 1 and negative[0] == -1 and len(found.ids) > 1:
         row = int(np.argmax(found.codes == 0))  # the lowest

@@ -74,7 +74,7 @@ def log_of_table(
 
 
 def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
-    """Which of a table's columns `log_of_table` asks for, by their names; none where it will refuse them."""
+    """Which of a table's columns `log_of_table` needs, by their names; none if it will refuse them."""
 
     def wanted(names: tuple[str, ...]) -> dict[str, str]:
         try:
@@ -92,7 +92,7 @@ def columns_wanted(columns: Mapping[str, str], min_rating: float) -> Wanted:
 def _columns_used(
     names: tuple[str, ...], columns: Mapping[str, str], min_rating: float, path: Where
 ) -> dict[str, str | None]:
-    """Purpose -> the table's column, None where there is none."""
+    """Purpose -> the table's column, None if there is none."""
     return {
         "user": needed(names, columns["user"], f"{SETTING}.user", path),
         "item": needed(names, columns["item"], f"{SETTING}.item", path),

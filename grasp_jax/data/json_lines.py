@@ -13,7 +13,7 @@ def read_json_lines(path: pathlib.Path, content: bytes, form: str) -> Table:
     """The table of a file's bytes; a field that a row lacks is None. A field may be of another type in every row.
 
     Raises:
-      UserError: a row that is no UTF-8 text, no JSON object, nested absurdly deep, or names a field twice.
+      UserError: a row is not UTF-8 text, is not a JSON object, is nested too deeply, or has a field twice.
     """
     columns: dict[str, list[Any]] = {}
     row = 0
@@ -54,7 +54,7 @@ def _fields(path: pathlib.Path, row: int, line: bytes) -> dict[str, Any]:
     shown = repr(line[:60])
     try:
         fields = _decode(line.decode("utf-8"))
-        if b"\\u" in line:  # half of a surrogate pair is no text, and no file can hold it
+        if b"\\u" in line:  # half of a surrogate pair is not text and cannot be written to a file
             json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise UserError(

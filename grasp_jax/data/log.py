@@ -10,7 +10,7 @@ import numpy as np
 from grasp_jax.data.encoded import Encoded, encoded, stable_order
 from grasp_jax.errors import UserError
 
-FIRST_OF = 1000  # missing items, of which a message names the one that occurs first
+FIRST_OF = 1000  # missing items; a message names the one that occurs first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class InteractionLog:
 
     @functools.cached_property
     def user_rows(self) -> dict[str, int]:
-        """Row of each user by its id as text; made once, for a service asks for it at every call."""
+        """Row of each user by its id as text; computed once, because a service needs it in every call."""
         return {str(name): row for row, name in enumerate(self.user_ids.tolist())}
 
     def fingerprint(self) -> str:
@@ -93,7 +93,7 @@ class Origin:
     """Where the rows of a log are from, for messages.
 
     Attributes:
-      name: the file or frame of the interactions; empty: the dataset's name stands for it.
+      name: the file or frame of the interactions; empty: the name of the dataset is used.
       rows: [I] its row of each interaction, from 0; None where they are 0, 1, 2, ...
     """
 
@@ -212,7 +212,7 @@ def _known_pairs(
     user_ids: np.ndarray,
     item_ids: np.ndarray,
 ) -> np.ndarray | None:
-    """[J, 2] int32 distinct rows of the pairs whose user and item are known; None where there is none."""
+    """[J, 2] int32 distinct rows of the pairs whose user and item are known; None if there are none."""
     of_users, of_items = encoded(users), encoded(items)
     ids = of_items.ids
     if ids.dtype.kind != item_ids.dtype.kind:

@@ -15,7 +15,7 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 SHARES = {
     "valid_after": (4, 5),
     "test_after": (9, 10),
-}  # of the interactions that lie before, where no point is given
+}  # shares of the interactions before the two times, if none are given
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _EXAMPLE = (
@@ -57,16 +57,16 @@ def time_bounds(
 
     Args:
       log: has timestamps, [I] int64 or float64, in `log.time_unit`.
-      valid_after: a date or time (ISO 8601; without a zone UTC), a number that counts from 1970 in seconds, milli-, micro- or
-        nanoseconds as its size tells, or, where the log's times are only an order, a number among them. Empty: the time of the
-        interaction at four fifths of all in the order of time.
+      valid_after: a date or time (ISO 8601; without a time zone UTC); or a number since 1970 in seconds, milli-, micro- or nanoseconds,
+        according to its size; or, if the log's times are only an order, a number among them. Empty: the time of the interaction at four
+        fifths of all interactions in the order of time.
       test_after: likewise; empty: at nine tenths.
 
     Returns:
       Both in the unit of the log's timestamps: whole numbers (the next one above a fraction) where those are.
 
     Raises:
-      UserError: the log has no times, a point is none or lies outside the data, or no interaction lies between the two.
+      UserError: the log has no times, a value is not a time or is outside the data, or there is no interaction between the two.
     """
     times, unit = log.timestamps, log.time_unit
     if times is None:
@@ -110,7 +110,7 @@ def time_bounds(
 
 
 def _chosen(times: np.ndarray, part: int, of: int) -> Moment:
-    """The time at a share of all interactions in the order of time: at most that share lies before it."""
+    """The time at a share of all interactions in the order of time: at most this share is before it."""
     place = len(times) * part // of
     moment: Moment = np.partition(times, place)[place].item()
     return moment
@@ -149,5 +149,5 @@ def _seconds(text: str, field: str) -> fractions.Fraction:
 
 
 def _in_type(moment: fractions.Fraction, times: np.ndarray) -> Moment:
-    """As the timestamps are; what lies from a fraction on lies from the next whole number on."""
+    """Converts a value to the type of the timestamps; for whole numbers a fraction is rounded up, which selects the same interactions."""
     return float(moment) if times.dtype.kind == "f" else math.ceil(moment)

@@ -132,10 +132,10 @@ def draw_candidates(
 
     Args:
       index: exclusions over the users' whole histories, targets included.
-      users: [n] user rows, all that could be asked for: with the seed they decide what each of them is given.
+      users: [n] all user rows whose negatives could be needed. The negatives of each user depend on this list and the seed.
       count: negatives per user (the paper: 100).
       seed: with the data, decides the draw.
-      asked: [m] places in `users` of those whose negatives are wanted; None: all. The others cost their random numbers alone.
+      asked: [m] positions in `users` of the users whose negatives are needed; None: all. For the others only the random numbers are drawn.
 
     Returns:
       [m, count] int32 item rows.
@@ -166,7 +166,9 @@ def draw_candidates(
 
 
 def _without_repeats(picks: np.ndarray, tops: np.ndarray) -> np.ndarray:
-    """Floyd's sampling of [count, n] picks, the k-th of which is from 0 .. top + k: a repeat becomes top + k, a new one."""
+    """Floyd's sampling without replacement from [count, n] draws; the k-th draw is from 0 .. top + k, and a repeated value is replaced by
+    top + k, which is new.
+    """
     for k in range(1, len(picks)):
         repeated = (picks[:k] == picks[k]).any(axis=0)
         picks[k] = np.where(repeated, tops + k, picks[k])

@@ -1,10 +1,9 @@
 """Histories packed end to end into fixed rows, so that no step computes on padding (DESIGN: "no padding").
 
-A packed batch is one int32 array of *slots* [R, L]: each entry points into the log's flat interactions, -1 means empty, and
-`MASK_SLOT - n` is a mask at the end of user n's history, which a bidirectional backbone fills in, or at its start, from which a causal
-one may be asked for the first item.
-Items, users, positions and cached gate logits all follow from the slot by one gather on the device, so an epoch crosses to the
-device as four bytes per token. A user occupies at most one stretch of one row, hence the user row doubles as segment id.
+A packed batch is one int32 array of *slots* [R, L]: each entry points into the log's flat interactions, -1 means empty, and `MASK_SLOT - n`
+is a mask at the end of user n's history, where a bidirectional backbone predicts the next item, or at its start, where a causal backbone
+may predict the first item. Items, users, positions and cached gate logits all follow from the slot by one gather on the device, so an epoch
+is copied to the device as four bytes per token. A user has at most one contiguous part of one row, so the user row is also the segment id.
 """
 
 import dataclasses
@@ -96,7 +95,7 @@ def pack(
     mask_at: str = "",
     part: tuple[int, int] = (0, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slots of each batch, and where each user's newest item, or the mask after it, lies.
+    """Slots of each batch, and the place of each user's newest item, or of the mask after it.
 
     Args:
       histories: windows into the flat interactions.

@@ -54,8 +54,8 @@ class Split:
     Attributes:
       log: all interactions.
       train: windows of the training interactions, which end where a user's training ends; no targets.
-      valid: what is asked in validation.
-      test: what is asked in the test.
+      valid: the histories and targets of validation.
+      test: the histories and targets of the test.
       mode: one of `MODES`.
       bounds: of "time", the points in time from which interactions are validation and test, in the unit of the log's timestamps.
     """
@@ -121,7 +121,7 @@ def _digest(ends: np.ndarray) -> str:
 
 
 def make_split(config: DataConfig, log: InteractionLog, include_short_users: bool = False) -> Split:
-    """The split that the `data` section asks for.
+    """The split that the `data` section selects.
 
     Args:
       config: `split`, `max_length` and, of "time", `valid_after` and `test_after` are read.
@@ -129,7 +129,7 @@ def make_split(config: DataConfig, log: InteractionLog, include_short_users: boo
       include_short_users: of "leave_one_out".
 
     Raises:
-      UserError: there is no such mode, nobody can be evaluated, or what `time_bounds` raises.
+      UserError: there is no such mode, no user can be evaluated, or `time_bounds` raises it.
     """
     if config.split == LEAVE_ONE_OUT:
         return leave_one_out(log, config.max_length, include_short_users)
@@ -172,19 +172,20 @@ def leave_one_out(log: InteractionLog, max_length: int, include_short_users: boo
 def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_after: Moment) -> Split:
     """Two points in time for everybody (a global temporal split): what comes at or after them is validation, and test.
 
-    Training is every interaction before `valid_after`; windows are cut as in `leave_one_out`. In validation a user is asked for their
-    first interaction at or after `valid_after` and before `test_after`, from all their interactions before `valid_after`; in the test
-    for the first one from `test_after` on, from all before `test_after`, those of validation included. So neither what is fitted nor
-    what is asked from has seen anything of its window or later, as leave-one-out has of other users (Ji et al., "A critical study on
-    data leakage in recommender system offline evaluation", TOIS 2023), and each user counts once: of the ways to choose the target
-    in Gusak et al., "Time to split" (arXiv 2507.16289, 2025), it is "first". Interactions of one user at the same time stay in the
-    order of the source, and the first of them is asked for.
+    Training has every interaction before `valid_after`; windows are cut as in `leave_one_out`. The target of a user in validation is the
+    first interaction at or after `valid_after` and before `test_after`; the history has all interactions before `valid_after`. The target
+    in the test is the first interaction from `test_after` on; the history has all interactions before `test_after`, including those of
+    validation. So neither the fitted model nor a history contains anything from its evaluation window or later, while leave-one-out trains
+    on later interactions of other users (Ji et al., "A critical study on data leakage in recommender system offline evaluation", TOIS
+    2023). Each user counts once: this is the choice "first" of the target in Gusak et al., "Time to split" (arXiv 2507.16289, 2025).
+    Interactions of one user at the same time stay in the order of the source, and the first of them is the target.
 
-    Users with nothing before a point have no history and are not asked there; users with nothing before `valid_after` are not trained
-    on either. Items that nobody had before it stay in the catalogue, as candidates and as targets: they are cold.
+    A user without interactions before one of the two times has no history and is not evaluated there; a user without interactions before
+    `valid_after` is not in training either. Items that nobody had before `valid_after` stay in the catalogue, as candidates and as targets:
+    they are cold items.
 
     Raises:
-      UserError: nobody can be asked in validation or in the test.
+      UserError: validation or the test has no user with a history and a target.
     """
     assert log.timestamps is not None
     begin, stop = log.offsets[:-1], log.offsets[1:]
@@ -230,7 +231,9 @@ def all_training(log: InteractionLog, max_length: int) -> Split:
 def _windows(
     log: InteractionLog, end: np.ndarray, length: int, asked: np.ndarray | None = None
 ) -> Histories:
-    """The newest `length` interactions before `end` [N]; what stands there is the target of the users who are `asked` [N] bool."""
+    """The newest `length` interactions before `end` [N]; the interaction at `end` is the target of the users who are evaluated, `asked` [N]
+    bool.
+    """
     start = np.maximum(log.offsets[:-1], end - length)
     if asked is None:
         return Histories(start, end, np.full(log.num_users, -1, np.int32))

@@ -20,10 +20,9 @@ from grasp_jax.data.dictionary import Coded, Encoder, bytes_scalar
 from grasp_jax.data.tables import Column, Table, is_text
 from grasp_jax.errors import UserError
 
-HEAD = 1 << 20  # bytes from which the dialect is told
-BLOCK = (
-    1 << 20
-)  # bytes that are parsed at a time, of which pyarrow reads some ahead; a row must fit
+HEAD = 1 << 20  # bytes from which the dialect is determined
+# bytes that are parsed at a time; pyarrow reads some blocks ahead, and a row must fit into a block
+BLOCK = 1 << 20
 LINES = 64  # that they hold at least, where the file has as many
 ROWS = 1 << 17  # of Parquet at a time
 ID, NUMBER, TIME = "id", "number", "time"  # what a column is wanted as
@@ -121,7 +120,7 @@ class _Taker:
 def _parsed(
     path: pathlib.Path, compression: str, dialect: Dialect, kinds: Mapping[int, str]
 ) -> tuple[dict[int, Column], int]:
-    """Columns by their place, and how many rows; reads again where a value tells that a column is no plain numbers."""
+    """Columns by their position, and the number of rows; reads again if a value shows that a column is not plain numbers."""
     quoted, texts = False, frozenset[int]()
     while True:
         try:
@@ -137,7 +136,7 @@ class _QuotedFields(Exception):
 
 
 class _NoNumber(Exception):
-    """A value that is no plain number."""
+    """A value is not a plain number."""
 
     def __init__(self, place: int) -> None:
         self.place = place
@@ -229,7 +228,7 @@ def _numbers(values: pa.Array, kind: str, place: int) -> pa.Array:
     """Plain whole numbers as int64, or numbers as float64, as the readers of whole columns make them.
 
     Raises:
-      _NoNumber: some value is none.
+      _NoNumber: a value is not a plain number.
     """
     try:
         text = pc.cast(values, pa.string())

@@ -185,8 +185,8 @@ def make_shop(
 
     Args:
       spec: what shop to make.
-      training_ends: of a log, [N] where each shopper's training purchases end among all interactions: of what lies before, users are
-        described. None: all but the last two.
+      training_ends: function of a log that returns [N] the end of each shopper's training purchases among all interactions; users are
+        described from the purchases before it. None: from all purchases except the last two.
 
     Raises:
       UserError: a number in `spec` out of range.

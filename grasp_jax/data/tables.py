@@ -38,11 +38,11 @@ class Table:
     Attributes:
       path: the file, the folder, or a frame in words ("items frame"), for messages.
       form: its format in words, such as "CSV, gzip".
-      columns: name -> values; None for a column that was not wanted. Of CSV and TSV, bytes as they stand in the file; of JSON, lists;
-        of Parquet and frames, their own types. `streamed` makes them numbers or `dictionary.Coded` where it can.
+      columns: name -> values; None for a column that was not requested. For CSV and TSV the values are the unchanged bytes of the file; for
+        JSON, lists; for Parquet and frames, their own types. `streamed` turns them into numbers or `dictionary.Coded` if it can.
       num_rows: rows.
       is_delimited: whether it is CSV or TSV.
-      repeated: names that stand for several columns, which must not be asked for.
+      repeated: names of several columns at once, which must not be requested.
       notes: what the reader decided, in words for the user.
     """
 
@@ -58,7 +58,7 @@ class Table:
         """A column without nulls.
 
         Raises:
-          UserError: the name stands for several columns, or a row has no value.
+          UserError: several columns have the name, or a row has no value.
         """
         if name in self.repeated:
             raise UserError(f"{self.path}: column {name!r} stands twice in the header; rename one")
@@ -102,7 +102,7 @@ def read_table(path: pathlib.Path, wanted: "Wanted | None" = None) -> Table:
 
     Args:
       path: the file, or the folder of parts.
-      wanted: chooses the columns that will be asked for (`streamed.Wanted`), so that others are not held; None: all.
+      wanted: chooses the columns that are needed (`streamed.Wanted`), so that others are not kept in memory; None: all.
 
     Raises:
       UserError: the file is missing, of another ending, or not what its ending says.
@@ -193,10 +193,11 @@ def text_of(array: pa.ChunkedArray, name: str, path: Where) -> pa.ChunkedArray:
 
 
 def values_of(table: Table, name: str) -> list[Any]:
-    """[rows] Python values, None where unknown: of CSV and TSV texts as they stand, an empty one being unknown, as NaN is.
+    """[rows] Python values, None for a missing value. For CSV and TSV they are the unchanged texts; an empty text counts as missing, and so
+    does NaN.
 
     Raises:
-      UserError: the name stands for several columns, or a row is not UTF-8 text.
+      UserError: several columns have the name, or a row is not UTF-8 text.
     """
     if name in table.repeated:
         raise UserError(f"{table.path}: column {name!r} stands twice in the header; rename one")

@@ -1,7 +1,8 @@
 """The order of a user's interactions that have the same time: the source's, or a random one that is a function of ids alone.
 
-A source's order of tied rows is no order of events, and often tells something: in Amazon's dumps it is ascending item id. 44 % of the
-neighbours in the histories of Beauty 5-core share a day, so a model may learn and be tested on an order that nobody lived.
+A source's order of tied rows is not the order of events, and often contains information: in Amazon's dumps it is ascending item id. 44 % of
+the neighbours in the histories of Beauty 5-core share a day, so a model may learn, and be tested on, an order that does not reflect
+behaviour.
 """
 
 import dataclasses

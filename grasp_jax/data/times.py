@@ -17,7 +17,7 @@ from grasp_jax.errors import UserError
 EPOCH_LIKE = (
     10**8
 )  # numbers from here on are taken for seconds since 1970, or finer; smaller ones are only an order
-AHEAD = 86_400  # seconds that a time may lie in the future: clocks and zones differ
+AHEAD = 86_400  # seconds by which a time may be in the future, because clocks and time zones differ
 APART = 100  # numbers so many times the median are of another unit
 _EXAMPLE = "expected a number or a date such as 2024-01-31 10:30:00"
 _MEND = "write dates as 2024-01-31T10:30:00, or set config.data.columns.timestamp='' for the order of the rows in the file"
@@ -57,7 +57,7 @@ class Times:
         return f"{day_of(low / PER_SECOND[self.unit])} to {day_of(high / PER_SECOND[self.unit])}"
 
     def shown(self, most: int = 10) -> np.ndarray:
-        """The first values in words: UTC to the second, or as they stand where they are only an order."""
+        """The first values in words: UTC to the second, or the unchanged values if they are only an order."""
         values = self.values[:most].tolist()
         if not self.unit:
             return np.array([str(value) for value in values])
@@ -76,10 +76,11 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
     Args:
       table: where from.
       name: the column.
-      now: seconds since 1970, which times must not lie ahead of; None: the clock's.
+      now: seconds since 1970; times must not be later. None: the present time.
 
     Raises:
-      UserError: a row that is no time, is before 1990 or in the future, is of another unit than most, or may be of two days.
+      UserError: the value of a row is not a time, is before 1990 or in the future, has another unit than most, or may mean two different
+        days.
     """
     column = _Column(table.path, name, time.time() if now is None else now)
     array = table.typed(name)

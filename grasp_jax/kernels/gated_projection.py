@@ -69,15 +69,15 @@ def gated_projection(
 ) -> jax.Array:
     """First-layer output of T tokens, straight from the tables.
 
-    Source: Eq. 4-5 of the paper, factorised as in `models.encoders.holistic`. Tables are frozen: they get no gradient, as behind
-    `stop_gradient`. The gates' gradient is a kernel of its own, which `jit` drops where nobody asks for it. Not differentiable twice.
+    Source: Eq. 4-5 of the paper, factorised as in `models.encoders.holistic`. Tables are frozen: they get no gradient, as with
+    `stop_gradient`. A separate kernel computes the gates' gradient; `jit` removes it if the gradient is not used. Not differentiable twice.
 
     Args:
       items, items_similar: [V, E] tables, float32, bfloat16 or float16.
       ids: [T] int32 item rows; one outside [0, V) reads a row of zeros.
       gates: [T, 3], floating.
-      own_kernel: [2, E, H] Wa and Wc, float32 or bfloat16: the type of the matrix products, whose sums are float32. Products of
-        float32 are as exact as `jax_default_matmul_precision` asks; unset, a GPU rounds their operands to TF32, as XLA does.
+      own_kernel: [2, E, H] Wa and Wc, float32 or bfloat16: the type of the matrix products, whose sums are float32. Products of float32
+        have the precision of `jax_default_matmul_precision`; if it is not set, a GPU rounds their operands to TF32, as XLA does.
       similar_kernel: [2, E, H] Wb and Wd, of the same type.
       bias: [H], floating.
 
@@ -309,7 +309,7 @@ def _gate(gates: Any, tokens: jax.Array, part: int) -> jax.Array:
 
 def _load(ref: Any, rows: jax.Array, columns: jax.Array, *lead: int) -> jax.Array:
     """`ref[*lead, rows, columns]` as a tile, zero outside of the array."""
-    # Index arrays rather than slices: what they ask for outside of the array is never touched, interpreted or not.
+    # Index arrays instead of slices: positions outside the array are never accessed, interpreted or not.
     return triton.load(
         ref.at[*lead, rows[:, None], columns[None, :]], mask=_inside(ref, rows, columns), other=0
     )

@@ -87,7 +87,7 @@ def attended_by(
 ) -> tuple[jax.Array, jax.Array]:
     """What queries [BLOCK, d] attend to: [BLOCK, d] float32, and for softmax the logarithms of the denominators [BLOCK].
 
-    `keys` and `values` are [L, d] refs of the whole row, of which the blocks that the queries see are read.
+    `keys` and `values` are [L, d] refs of the whole row; only the blocks that the queries may see are read.
     """
 
     def step(

@@ -21,11 +21,8 @@ from grasp_jax.kernels.packed_attention_kernels import BLOCK
 from grasp_jax.kernels.sasrec_layer_kernels import MATRICES, VECTORS, Finish, LayerForm, Project
 
 NUM_WARPS, NUM_STAGES = 4, 2
-WIDTHS = (
-    16,
-    32,
-    64,
-)  # D: powers of two that a matrix product takes and of which a chip holds three matrices
+# values of D: powers of two that a matrix product supports, small enough for three matrices in on-chip memory
+WIDTHS = (16, 32, 64)
 
 Layer = tuple[Project, Finish]
 
@@ -62,7 +59,7 @@ def sasrec_layers(
       [R, L, D] float32.
 
     Raises:
-      ValueError: D is none of `WIDTHS`, heads do not divide it, or dropout has no seed.
+      ValueError: D is not in `WIDTHS`, the number of heads does not divide it, or dropout has no seed.
     """
     _check(x, num_heads, dropout, seed)
     forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)

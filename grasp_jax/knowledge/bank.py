@@ -89,7 +89,9 @@ def making_of(folder: pathlib.Path) -> Iterator[None]:
 
 
 def begin_bank(folder: pathlib.Path, identity: str) -> pathlib.Path:
-    """The folder beside `folder` in which a bank is made, as an interrupted run has left it if its `identity` was the same."""
+    """The folder next to `folder` in which a bank is made. If an interrupted run with the same `identity` has left one,
+    it is used again.
+    """
     partial = folder.with_name(folder.name + ".partial")
     mark = partial / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
@@ -109,7 +111,7 @@ def new_table(partial: pathlib.Path, name: str, shape: tuple[int, ...], dtype: s
     """A table of a bank in the making, memory-mapped, to be filled.
 
     Raises:
-      OSError: there is no room for it; said now, for a page that finds none later ends the process without a word.
+      OSError: there is no room for it. This is checked now, because a missing page later ends the process without a message.
     """
     path = partial / f"{name}.npy"
     table = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
@@ -129,9 +131,9 @@ def save_bank(
 
     Args:
       folder: the bank's place; must not exist.
-      tables: the four arrays of `TABLES`, and any of `extras`; those from `new_table` lie in their files already, as does
-        the text encoder in the folder `ENCODER`.
-      recipe: everything that the tables depend on; a later run must ask for the same.
+      tables: the four arrays of `TABLES`, and any of `extras`. Arrays from `new_table` are in their files already, and the text encoder is
+        in the folder `ENCODER`.
+      recipe: everything that the tables depend on; a later run must have the same.
       notes: facts for readers that do not decide identity, such as counts and seconds.
     """
     partial = folder.with_name(folder.name + ".partial")
@@ -260,7 +262,7 @@ def read_manifest(folder: pathlib.Path, mend: str) -> dict[str, Any]:
 
 
 def identity(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What tells the tables of one bank from those of another."""
+    """The values that distinguish the tables of one bank from those of another."""
     return {
         "recipe": manifest["recipe"],
         "tables": {name: manifest["checksums"][name] for name in TABLES},
@@ -268,7 +270,7 @@ def identity(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def bank_width(folder: pathlib.Path) -> int | None:
-    """E of the bank in a folder; None where there is none that can be read."""
+    """E of the bank in a folder; None if there is no bank that can be read."""
     try:
         return int(np.load(folder / "items.npy", mmap_mode="r", allow_pickle=False).shape[1])
     except (OSError, ValueError, EOFError):

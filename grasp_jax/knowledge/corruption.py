@@ -23,7 +23,7 @@ def corrupted_rows(config: CorruptionConfig, count: int, purpose: int) -> np.nda
 
 
 def corrupt_texts(config: CorruptionConfig, texts: Sequence[str], purpose: int) -> Sequence[str]:
-    """Descriptions of which a share is another's ("swap"), of something unrelated ("template"), or missing ("drop")."""
+    """Replaces a share of the descriptions by those of other rows ("swap"), by an unrelated text ("template"), or by nothing ("drop")."""
     hit = np.flatnonzero(corrupted_rows(config, len(texts), purpose))
     if not len(hit):
         return texts
@@ -34,7 +34,7 @@ def corrupt_texts(config: CorruptionConfig, texts: Sequence[str], purpose: int) 
 
 
 def described_by(config: CorruptionConfig, count: int, purpose: int) -> np.ndarray:
-    """The same for vectors made elsewhere, whose text is not at hand: [count] row whose vector each row gets.
+    """The same for vectors from files, whose texts are not available: [count] the row whose vector each row gets.
 
     Raises:
       UserError: another kind of corruption than another's description, which needs an encoder.

@@ -1,6 +1,6 @@
 """From a split and its texts to a `KnowledgeBank`: describe, encode, bring into rows, retrieve, save. Reused when the recipe matches.
 
-Tables are written where they will lie, a block at a time, and an interrupted run goes on with the vectors that it has.
+Tables are written to their final files, one block at a time, and an interrupted run continues with the vectors that it has.
 """
 
 import contextlib
@@ -111,8 +111,8 @@ def prepare_bank(
 
 
 def encode_bank(config: KnowledgeConfig, split: Split, texts: Texts, folder: pathlib.Path) -> None:
-    """The first half of `prepare_bank`, whose arguments and errors these are: describes and encodes, and leaves the vectors beside the
-    bank, where the second half finds them; a process of its own may search neighbours then, on another machine.
+    """The first half of `prepare_bank`, with the same arguments and errors: describes and encodes, and stores the vectors next to the bank
+    for the second half. So another process, also on another machine, may search the neighbours.
     """
     recipe = bank_recipe(config, split, texts)
     if (folder / MANIFEST).is_file():
@@ -285,7 +285,7 @@ def _identity(
     )
     made_of = [made_by, config.corruption.to_dict() if config.corruption.kind != "none" else None]
     if old is not None and config.since and is_fitted(config.encoder):
-        made_of.append(old.manifest["encoder"])  # yesterday's, which is not fitted anew
+        made_of.append(old.manifest["encoder"])  # yesterday's encoder, which is not fitted again
     found = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     for kind in KINDS:
         found.update(kept[kind].tobytes())
@@ -294,7 +294,7 @@ def _identity(
 
 
 def _fitted(config: KnowledgeConfig, work: Work) -> TextEncoder:
-    """The encoder, which lies in the bank's folder from now on: fitted, or an earlier day's."""
+    """The encoder, newly fitted or of an earlier day; it is stored in the bank's folder."""
     kind, folder = encoder_class(config.encoder), work.encoder / MODEL
     encoder = kind.from_config(config)
     if is_fitted(config.encoder):

@@ -1,6 +1,6 @@
 """A bank of today from a bank of yesterday: only what is new or changed is encoded, and only neighbours that it touches are searched.
 
-Equal to a bank made anew with yesterday's centre (`config.knowledge.centre_from`), whose rows it keeps; ties aside.
+The result equals a new bank with yesterday's centre (`config.knowledge.centre_from`), except for ties; unchanged rows are kept.
 """
 
 import hashlib

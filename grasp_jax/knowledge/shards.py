@@ -1,4 +1,4 @@
-"""Vectors on their way from an encoder into a bank: files of a few rows each, so that a killed run goes on and memory stays small.
+"""Vectors that an encoder has computed for a bank, in files of a few rows each, so that a killed run can continue and memory stays small.
 
 Every shard is written whole or not at all, by whichever machine encodes it, and depends on no other. It is an `.npz` file, whose CRC is
 compared when it is read: between a kill and the next run a disk may change what it holds.
@@ -23,7 +23,7 @@ def shard_rows(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def shard_path(folder: pathlib.Path, kind: str, number: int) -> pathlib.Path:
-    """Where a shard of "items" or "users" lies."""
+    """The path of a shard of "items" or "users"."""
     return folder / f"{kind}-{number:06d}.npz"
 
 

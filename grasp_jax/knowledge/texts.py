@@ -26,7 +26,7 @@ def describe(
     """Texts of "items" and "users", none for the encoder `file`; and how each came about, where a language model wrote them.
 
     Raises:
-      UserError: an unknown encoder; there is no text; a template names a field that the data lacks; or what the describer raises.
+      UserError: an unknown encoder; there is no text; a template names a field that the data do not have; or the describer raises it.
     """
     if not encoder_class(config.encoder).reads_text:
         return {}, {}
@@ -48,7 +48,7 @@ def describe(
 
 
 def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[str]:
-    """Lines that say what `describe` would ask a language model for, and at what price; asks for nothing."""
+    """Lines that say what `describe` would request from a language model, and at what price; sends no request."""
     if not encoder_class(config.encoder).reads_text:
         yield "describe: vectors come from files; nothing leaves this machine"
         return
@@ -70,7 +70,7 @@ def dry_run(config: KnowledgeConfig, split: Split, sources: Texts) -> Iterator[s
 
 
 def require_answers(config: KnowledgeConfig, split: Split, sources: Texts) -> None:
-    """Makes sure that `describe` will ask for nothing.
+    """Checks that `describe` will send no request.
 
     Raises:
       UserError: a description is not in the cache of answers; or what `prompts_of` raises.
@@ -151,7 +151,7 @@ def sample_prompts(
       items, users: how many prompts of each, spread over the rows.
 
     Returns:
-      Lines on columns, and prompts; none of either where there is no text to be read.
+      Lines on columns, and prompts; both empty if no text is read.
 
     Raises:
       UserError: what `prompts_of` raises.

@@ -3,8 +3,8 @@
 import math
 
 FLOAT = 4  # bytes
-# Bytes of a block of scores. On a CPU one that stays in its cache is fastest (`benchmarks.cross_entropy` times it beside other forms), but
-# each block reads and writes the gradient of all items, so that it should have 128 targets; beyond the limit it must not be.
+# Bytes of a block of scores. On a CPU a block that stays in the cache is fastest (`benchmarks.cross_entropy` compares it with other forms).
+# But each block reads and writes the gradient of all items, so it should have at least 128 targets, within the limit.
 CACHED_BYTES, FEWEST, LIMIT_BYTES = 8 << 20, 128, 128 << 20
 ACCELERATOR_BYTES = 256 << 20
 ARRAYS_OF_GATES = 12  # numbers of a pair that gates need: two logits, their three forms, three gates, a score, and gradients of some

@@ -1,8 +1,9 @@
-"""Ids travel to the devices that hold their rows, and what is computed of the rows travels back.
+"""Ids are sent to the devices that have their rows, and the results that are computed from the rows are sent back.
 
-All of it is `shard_map`: T / n ids lie on each device, and a device holds the rows s, s + n, ... of the n along the axis "table". Ids that
-find no room in an exchange wait for the next, so the loop runs until the fullest device is done; nearly always that is once. The backward
-pass sends gradients the way of the ids and computes anew where rows lie, so that nothing E wide is kept.
+Everything runs in `shard_map`: each device has T / n ids, and the device at position s of the n along the axis "table" has the rows s, s +
+n, ... Ids that find no room in an exchange wait for the next one. So the loop runs until the fullest device is done, nearly always after
+one exchange. The backward pass sends gradients in the same direction as the ids, and computes the results again on the devices with the
+rows, so that no array of width E is stored.
 """
 
 import dataclasses
@@ -26,7 +27,9 @@ SPARE = (
 
 
 def slots(num_ids: int, devices: int, table: int) -> int:
-    """Ids that an exchange takes from one device to one of the `table` that share the rows, where all devices ask for `num_ids`."""
+    """Number of ids that one device sends in an exchange to each of the `table` devices that share the rows, if all devices together need
+    `num_ids`.
+    """
     mean = num_ids / (devices * table)
     return math.ceil(mean + (SPARE * math.sqrt(mean) if table > 1 else 0))
 
@@ -123,7 +126,7 @@ class _Device:
     def answered(
         self, rows: Rows, ids: jax.Array, sides: tuple[jax.Array, ...], chosen: jax.Array
     ) -> list[jax.Array]:
-        """The arguments of `compute` that other devices ask of this one."""
+        """The arguments of `compute` for the ids that other devices request from this one."""
         asked, *given = (self.travel(x[chosen]) for x in (ids // self.shares, *sides))
         return [*(table[asked] for table in rows), *given]
 

@@ -56,7 +56,7 @@ def everywhere(mesh: Mesh, tree: Any) -> Any:
 
 
 def shared_out(mesh: Mesh, tree: Any, axis: int, in_parts: bool = False) -> Any:
-    """A tree of arrays whose `axis` is cut into as many parts as there are devices, of which each holds one; it must divide.
+    """A tree of arrays whose `axis` is split into as many parts as there are devices, one for each; the number of devices must divide it.
 
     With `in_parts`, each of several processes gives the part of its devices alone.
     """
@@ -69,7 +69,7 @@ def shared_out(mesh: Mesh, tree: Any, axis: int, in_parts: bool = False) -> Any:
 
 
 def repeated(mesh: Mesh, array: jax.Array) -> jax.Array:
-    """Within jit: an array of which every device is to have the whole."""
+    """Within jit: an array that every device must have completely."""
     whole: jax.Array = jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
     return whole
 
@@ -87,7 +87,7 @@ def placed(array: Any, sharding: NamedSharding) -> jax.Array:
 
 @functools.cache
 def _layer(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
-    """Lays out an array anew; one function for each layout, or every call would compile."""
+    """Changes the layout of an array. There is one function for each layout; otherwise every call would compile."""
     return jax.jit(lambda array: array, out_shardings=sharding)
 
 

@@ -32,12 +32,12 @@ BLOCK = 1.25  # pairs that a device computes at a time, over an equal share of a
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AskedRows:
-    """Rows of some tables that a step asks for; none of them is on every device.
+    """The rows of some tables that a step needs; none of these tables is on every device.
 
     Attributes:
       rows: a table [n * C, E] each, of the n devices.
-      ids: [B] int32 the rows that are asked for, in places of `ShardedRows`; one that is not below `num_rows` stands for none. None: all
-        of `rows`, in their order, B / n of them on each device.
+      ids: [B] int32 the needed rows, as positions in `ShardedRows`; a value of `num_rows` or more means no row. None: all of `rows`, in
+        their order, B / n of them on each device.
       num_rows: of the whole table.
     """
 
@@ -74,12 +74,14 @@ def asked_of_tables(tables: tuple[ShardedRows, ...], ids: jax.Array) -> AskedRow
 
 
 def room_of_rows(count: int, devices: int, drawn: bool) -> int:
-    """Rows that a device shows its group at once: of `count` that are asked for an equal share, and more where they lie as ids fall."""
+    """Number of rows that a device sends to its group at once: an equal share of the `count` needed rows, and more if ids decide on which
+    device they are.
+    """
     return min(count, slots(count, 1, devices)) if drawn else count // devices
 
 
 def room_of_pairs(count: int, devices: int) -> int:
-    """Pairs that go at once from one device to one other, where all devices ask for `count`."""
+    """Number of pairs that one device sends to another at once, if all devices together need `count`."""
     own = math.ceil(count / devices)
     mean = own / devices
     return min(own, math.ceil(mean + SPARE * math.sqrt(mean * TOGETHER)))
@@ -92,11 +94,12 @@ def from_pairs(
     places: jax.Array,
     ids: jax.Array,
 ) -> jax.Array:
-    """`compute(*(rows[places] for rows in asked), *(table[ids] for table in tables))`, where the rows lie; without a gradient.
+    """`compute(*(rows[places] for rows in asked), *(table[ids] for table in tables))`, computed on the devices that have the rows; without
+    a gradient.
 
     Args:
       compute: of arrays [C, E], row by row -> [C, ...].
-      asked: of two tables or more.
+      asked: the needed rows of two tables or more.
       tables: rows of them are shared out along the axis "table", or lie on every device of a mesh that has one part of them.
       places: [...] int32 below the number of `asked`.
       ids: [...] int32 rows of `tables`.
@@ -172,7 +175,9 @@ class _Device:
     def _users(
         self, rows: Rows, ids: jax.Array | None
     ) -> tuple[jax.Array, jax.Array, jax.Array | int]:
-        """Of the users that are asked for: the device [B] that has the row, its place [B] among those of the device; and turns."""
+        """For the needed users: the device [B] that has the row, the position [B] among the needed users of this device, and the number of
+        turns.
+        """
         if ids is None:
             every = jnp.arange(self.devices * len(rows[0]), dtype=jnp.int32)
             return every // len(rows[0]), every % len(rows[0]), 1
@@ -210,7 +215,7 @@ class _Device:
         return arrived.reshape(x.shape)
 
     def _answers(self, group: Rows, tables: Rows, asked: jax.Array) -> jax.Array:
-        """[n * room, ...] of the addresses [n * room, 2] that others ask this device for, -1 for none."""
+        """[n * room, ...] values for the addresses [n * room, 2] that other devices request from this one, -1 for none."""
         there = asked[:, 0] >= 0
         order = jnp.argsort(~there)
         padded = jnp.pad(order, (0, self.block), constant_values=len(order))

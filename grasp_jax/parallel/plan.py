@@ -118,7 +118,7 @@ class Layout(NamedTuple):
         return self.data * self.table
 
     def negatives(self, work: Workload) -> int:
-        """Whose rows a step asks for."""
+        """The negatives whose rows a step reads."""
         return work.negatives * (work.pairs if self.devices == 1 else work.places)
 
 
@@ -144,7 +144,7 @@ def table_bytes(work: Workload, layout: Layout) -> dict[str, float]:
 
 
 def step_bytes(work: Workload, layout: Layout) -> dict[str, float]:
-    """Of what a step holds beside, on a device: what its backward pass reads again."""
+    """Additional bytes of a step on a device: the arrays that its backward pass reads again."""
     places, negatives = (count / layout.devices for count in (work.places, layout.negatives(work)))
     ids = places + negatives
     rows = 2 * ids * work.width * work.table_bytes

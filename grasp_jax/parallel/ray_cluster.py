@@ -32,7 +32,8 @@ def started_ray(address: str, workers: int) -> Iterator[None]:
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
-    # Not after an error: Ray ends the process, the error unsaid, where a thread of its own outlives it. It shuts down at exit by itself.
+    # Not after an error: if a thread of Ray is still running, Ray ends the process before the error is printed. Ray shuts down at exit
+    # anyway.
     ray.shutdown()
 
 

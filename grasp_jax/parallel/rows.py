@@ -1,8 +1,9 @@
 """Frozen tables whose rows are not on every device, and what is computed of a row where it lies.
 
-Of an item table [V, E], the device at place s of the axis "table" holds the rows s, s + n, s + 2n, ... A step asks for T rows, T / n of
-them on each device, and wants little of each: a projection, a logit. So ids travel to the rows (all-to-all), and what is computed of a row
-travels back: 3H numbers and not 2E. Room for ids decides the time of that and never its result (`parallel.exchange`).
+The device at position s of the axis "table" has the rows s, s + n, s + 2n, ... of an item table [V, E]. A step needs T rows, T / n of them
+on each device, and only a small result for each: a projection, a logit. So ids are sent to the devices with the rows (all-to-all), and the
+results are sent back: 3H numbers instead of 2E. The room for ids changes only the time of the exchange, never its result
+(`parallel.exchange`).
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from grasp_jax.parallel.mesh import ALL, repeated
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ShardedRows:
-    """A table [V, E] of which each device along `axes` holds every n-th row.
+    """A table [V, E] whose rows are split over the devices along `axes`; each device has every n-th row.
 
     Attributes:
       rows: [n * ceil(V / n), E], first those of the first device; zeros fill up.
@@ -72,7 +73,7 @@ class HostRows:
         return taken
 
     def on_devices(self, rows: np.ndarray) -> jax.Array:
-        """[..., B, E] rows, B shared out over all devices; a process reads those of its own."""
+        """[..., B, E] rows, with B split over all devices; each process reads only the rows of its own devices."""
         sharding = NamedSharding(self.mesh, P(*[None] * (rows.ndim - 1), ALL))
 
         def part(index: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ def run_labels(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def within(dataset: str, label: str) -> str:
-    """A run's label without its dataset, as it stands in parentheses behind a method."""
+    """A run's label without its dataset, as shown in parentheses after a method."""
     rest = label.removeprefix(dataset).strip(", ")
     return rest[1:-1] if rest.startswith("(") and rest.endswith(")") else rest or label
 

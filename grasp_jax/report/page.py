@@ -29,7 +29,7 @@ class TableView:
       name: its id on the page.
       left: so many columns are aligned to the left.
       parted: whether rows that begin alike are told apart by a rule.
-      wraps: whether its texts may go on in a second line.
+      wraps: whether its texts may wrap to a second line.
     """
 
     name: str

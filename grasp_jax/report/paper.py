@@ -1,4 +1,4 @@
-"""The paper's own figures (arXiv 2511.20177, Tables 2-4), to stand beside ours."""
+"""The paper's figures (arXiv 2511.20177, Tables 2-4), which reports show next to ours."""
 
 import functools
 import json

@@ -76,7 +76,7 @@ class Key:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """Panels, each an SVG of its own, and their legend."""
+    """Panels, each a separate SVG, and their legend."""
 
     panels: tuple[str, ...]
     legend: tuple[Key, ...]
@@ -90,7 +90,7 @@ class Figure:
         return f"<div class=panels>{''.join(self.panels)}</div>{legend}"
 
     def standalone(self) -> str:
-        """As a file of its own: panels side by side, the legend below."""
+        """The figure as a separate file: panels next to each other, the legend below."""
         width = WIDTH * len(self.panels)
         placed = "".join(
             panel.replace("<svg ", f'<svg x="{WIDTH * k}" y="0" ', 1)

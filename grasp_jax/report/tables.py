@@ -1,4 +1,4 @@
-"""The tables of a report: overall, groups, ablations and significance, with the paper's figures beside ours."""
+"""The tables of a report: overall, groups, ablations and significance, with the paper's figures next to ours."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

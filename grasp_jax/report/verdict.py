@@ -88,7 +88,9 @@ def verdict(
 def significance(
     first: Standing, second: Standing, comparisons: Sequence[Mapping[str, Any]], protocol: str
 ) -> tuple[str, str]:
-    """("significant" | "not significant" | "not tested", the interval and p-value in words or why there is none) of first less second."""
+    """("significant" | "not significant" | "not tested", the interval and p-value in words, or the reason why there is none) for first
+    minus second.
+    """
     if first.backbone != second.backbone:
         return "not tested", "only methods on one backbone are compared"
     for row in comparisons:

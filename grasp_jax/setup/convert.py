@@ -238,7 +238,7 @@ def _rows(path: pathlib.Path) -> list[list[str]]:
 
 
 def _indexed(path: pathlib.Path) -> dict[str, str]:
-    """Number -> id of a file with `id number` lines; empty where there is none."""
+    """Number -> id from a file with lines `id number`; empty if there is no file."""
     if not path.is_file():
         return {}
     pairs = (line.split("\t") for line in text_lines(path))

@@ -94,7 +94,7 @@ def look(folder: pathlib.Path) -> Found:
 
 
 def _samples(folder: pathlib.Path) -> tuple[list[Sample], list[str]]:
-    """The tables of a folder, and a line for each file that is none."""
+    """The tables of a folder, and a line for each file that is not a table."""
     samples, unread = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == names.RECORD or not readable(path):

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 )
 _LIST_NUMBER = re.compile(r"[.)](\s|$)")
 _COMMON = frozenset({"and", "for", "the", "with"})
-_SHORT = 3  # letters of a word, below which attributes are not asked for it
+_SHORT = 3  # shortest word, in letters, that is searched in the attributes
 
 
 class Claims(NamedTuple):
@@ -33,7 +33,7 @@ def count_claims(text: str, source: str) -> Claims:
 
 
 def claims(text: str) -> set[str]:
-    """Numbers and capitalised words, as `words` writes them; numbers of a numbered list and single letters are none."""
+    """Numbers and capitalised words, in the form of `words`; numbers of a numbered list and single letters are left out."""
     found = set()
     for match in _TOKEN.finditer(text):
         token, begins = match["token"], match["begins"] is not None
@@ -52,7 +52,7 @@ def words(text: str) -> list[str]:
 
 
 def kept_share(attributes: str, text: str) -> float | None:
-    """Share of the different words and numbers of `attributes` that `text` has; None where there are none to keep.
+    """Share of the distinct words and numbers of `attributes` that `text` has; None if `attributes` has none.
 
     Words of fewer than three letters and the commonest English ones do not count.
     """

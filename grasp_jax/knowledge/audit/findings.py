@@ -1,4 +1,4 @@
-"""What an audit found, in sentences, the worst first: red, amber or green by rules of thumb that stand beside each."""
+"""The findings of an audit in sentences, the worst first: red, amber or green by rules of thumb, which are shown with each."""
 
 import dataclasses
 from collections.abc import Sequence

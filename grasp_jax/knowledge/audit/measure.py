@@ -58,7 +58,7 @@ class Audit:
       recipe: of the bank.
       duplicate_cosine: from which on rows are near-duplicates.
       texts: "items" and "users" -> history groups; empty where vectors came from files.
-      vectors: "items" and "users" -> how their vectors lie.
+      vectors: "items" and "users" -> measurements of their vectors.
       rated: human ratings by kind and history group; empty without a sheet.
     """
 

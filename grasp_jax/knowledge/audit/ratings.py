@@ -55,7 +55,8 @@ def read_ratings(path: pathlib.Path, labels: Collection[str]) -> list[Rating]:
       labels: of history groups that the run knows.
 
     Raises:
-      UserError: no such file, another encoding, a column that is missing, a kind, group or number that cannot be, or nothing judged.
+      UserError: there is no such file, it has another encoding, a column is missing, a kind, group or number is not allowed, or no row is
+        judged.
     """
     text = read_text(
         path,

@@ -23,7 +23,7 @@ _HARMLESS = re.compile(r"[+-]?\d+(\.\d+)?( %)?|-|[^=+\-@\t\r].*|", re.DOTALL)
 
 
 def neutral(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: one that begins like it, and is no number, gets an apostrophe before it."""
+    """A cell that no spreadsheet reads as a formula: a text that begins like a formula and is not a number gets an apostrophe before it."""
     return cell if _HARMLESS.fullmatch(cell) else "'" + cell
 
 
@@ -58,7 +58,7 @@ def _rows(subject: Subject, config: AuditConfig, number: int) -> list[tuple[str,
 
 
 def sheet_text(rows: Sequence[Sequence[str]]) -> str:
-    """The sheet as CSV; the mark at its begin tells spreadsheets that it is UTF-8."""
+    """The sheet as CSV; the byte order mark at its beginning tells spreadsheets that it is UTF-8."""
     out = io.StringIO()
     csv.writer(out).writerows([HEADER, *([neutral(cell) for cell in row] for row in rows)])
     return "\ufeff" + out.getvalue()

@@ -63,7 +63,7 @@ def group_labels(config: KnowledgeConfig) -> list[str]:
 def make_subjects(
     config: KnowledgeConfig, split: Split, sources: Texts, bank: KnowledgeBank
 ) -> list[Subject]:
-    """Items and users of a run; asks no endpoint for anything.
+    """Items and users of a run; sends no request to an endpoint.
 
     Args:
       config: the `knowledge` section.
@@ -125,7 +125,7 @@ def _known(config: KnowledgeConfig, split: Split, sources: Texts) -> dict[str, T
 
 
 def check_same_texts(bank: KnowledgeBank, kind: str, texts: Sequence[str]) -> None:
-    """Raises UserError where the bank was made from other texts: a cache that was lost and asked anew holds other answers."""
+    """Raises UserError if the bank was made from other texts: if the cache was lost and filled again, it has other answers."""
     stored = bank.extras.get(f"{kind}_texts")
     if stored is None:
         return

@@ -1,4 +1,4 @@
-"""How the vectors of a bank lie: lengths, cosines of random pairs and of neighbours. Tables are read in blocks or at drawn rows."""
+"""The geometry of a bank's vectors: lengths, cosines of random pairs and of neighbours. Tables are read in blocks or at drawn rows."""
 
 from typing import NamedTuple
 
@@ -93,7 +93,8 @@ def cosines(
 def uncentred(rows: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """[rows, E] the unit vectors that `geometry.to_rows` took the centre out of.
 
-    A row r stands for a unit vector u with u - c = a r and a > 0, so a^2 + 2 a (r.c) + |c|^2 = 1, which has one such root as |c| < 1.
+    A row r represents a unit vector u with u - c = a r and a > 0. So a^2 + 2 a (r.c) + |c|^2 = 1, which has exactly one such root because
+    |c| < 1.
     """
     along = rows @ centre
     scale = np.sqrt(along**2 + np.maximum(1 - centre @ centre, 0)) - along

@@ -65,7 +65,7 @@ def write_audit(
 
 
 def about(audit: Audit, sheet_rows: int) -> list[str]:
-    """What was audited, and what the raters are asked for."""
+    """What was audited, and the question for the raters."""
     recipe = audit.recipe
     made = f"encoder {recipe['encoder']}, {recipe['num_neighbours']} neighbours"
     if "describer" in recipe:

@@ -1,9 +1,9 @@
 """Answers that were paid for, kept: a journal that survives a killed process, folded into Parquet shards.
 
-An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter asks anew and an
-unchanged one never does. A CRC lies beside each, so that a flipped byte on the disk is no other answer: a damaged line of the journal is
-asked for again, a damaged shard refused. Memory holds keys and places, 24 bytes an answer, and a few shards of text. Keys are 16 bytes,
-handled as two [n, 2] uint64 halves; the index is sorted by the first.
+An answer is found by a hash of everything that it depends on (`answer_key`), so a changed prompt, model or parameter leads to a new
+request, and an unchanged one never does. Each answer has a CRC, so that a flipped byte on the disk does not become another answer: the
+request of a damaged journal line is sent again, and a damaged shard is refused. Memory has keys and positions, 24 bytes for each answer,
+and a few shards of text. Keys are 16 bytes, handled as two [n, 2] uint64 halves; the index is sorted by the first.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     """What came back for one prompt.
 
     Attributes:
-      text: as `clean` leaves it; empty where there is none.
+      text: the text after `clean`; empty if there is none.
       status: "ok", or why the text is not used: one of `clean.STATUSES`.
       prompt_tokens, answer_tokens: as the endpoint counts them.
     """
@@ -131,7 +131,7 @@ class AnswerCache:
         return ~found
 
     def unanswered(self, keys: np.ndarray) -> np.ndarray:
-        """[n, 2] keys -> rows to ask for: without an answer, and the first of those with the same key."""
+        """[n, 2] keys -> rows whose requests must be sent: those without an answer, only the first of each key."""
         rows = np.flatnonzero(self.missing(keys))
         _, first = np.unique(keys[rows], axis=0, return_index=True)
         return rows[np.sort(first)]
@@ -266,7 +266,7 @@ def _shard_keys(path: pathlib.Path) -> np.ndarray:
 
 
 def _read_journal(path: pathlib.Path) -> dict[bytes, Answer]:
-    """Answers of whole lines; a line that a killed process was torn from is no answer, nor is one that was damaged since."""
+    """Answers of complete lines; a line that a killed process left unfinished, or that was damaged since, is ignored."""
     found: dict[bytes, Answer] = {}
     damaged = []
     if path.exists():

@@ -1,6 +1,6 @@
 """Descriptions from any OpenAI-compatible chat endpoint (OpenAI, vLLM, Ollama, llama.cpp), many at once and each paid for once.
 
-What the client cannot see, an answer to another item's request, is told by a reference that the model is asked to repeat.
+The client cannot see whether an answer belongs to another item's request. So each prompt has a reference that the model must repeat.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ def ask(
     config: KnowledgeConfig,
     label: str,
 ) -> Usage:
-    """As `LanguageModel.ask`, of the endpoint in `config.describe`.
+    """As `LanguageModel.ask`, with the endpoint in `config.describe`.
 
     Raises:
       UserError: no key or a wrong one, an unknown model, an endpoint that is down. What was answered is in the cache.
@@ -82,7 +82,7 @@ async def _answer(
     options: dict[str, Any],
     retries: int,
 ) -> Answer:
-    """One answer, or why there is none."""
+    """One answer, or the reason why there is none."""
     messages = [
         {"role": "system", "content": SYSTEM},
         {

@@ -40,7 +40,7 @@ def by_language_model(
       config: `config.knowledge`.
 
     Raises:
-      UserError: what the model's `ask` raises, or a cache that cannot be opened or written. What was answered is in the cache.
+      UserError: the model's `ask` raises it, or the cache cannot be opened or written. All answers so far are in the cache.
     """
     model = LANGUAGE_MODELS[config.describer]
     with open_answers(config.describe.cache) as cache:
@@ -56,7 +56,7 @@ def by_language_model(
 
 
 def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> str:
-    """What `DESCRIBERS[config.describer]` would ask for; asks for nothing."""
+    """What `DESCRIBERS[config.describer]` would request; sends no request."""
     if config.describer == "template":
         return f"describe {kind}: {num_rows:,} texts from the template; nothing leaves this machine"
     with open_answers(config.describe.cache) as cache:
@@ -65,7 +65,7 @@ def what_is_missing(kind: str, num_rows: int, prompt_of: PromptOf, config: Knowl
 
 
 def count_unanswered(num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig) -> int:
-    """How many different prompts `DESCRIBERS[config.describer]` would still ask for; asks for nothing."""
+    """How many distinct prompts `DESCRIBERS[config.describer]` would still send; sends no request."""
     if config.describer == "template":
         return 0
     with open_answers(config.describe.cache) as cache:
@@ -79,7 +79,7 @@ def count_unanswered(num_rows: int, prompt_of: PromptOf, config: KnowledgeConfig
 def announcement(
     kind: str, num_rows: int, rows: np.ndarray, prompt_of: PromptOf, config: KnowledgeConfig
 ) -> str:
-    """What is about to be asked, what leaves this machine for it, and what it may cost; nothing is asked."""
+    """Says which requests will be sent, which data leave this machine, and what this may cost; sends no request."""
     if not len(rows):
         return (
             f"describe {kind}: all {num_rows:,} are answered already; nothing leaves this machine"
@@ -100,7 +100,9 @@ def announcement(
 
 
 def summary(usage: Usage, statuses: np.ndarray, config: KnowledgeConfig) -> str:
-    """What was asked and what it took, if anything was, and for how many rows the template had to stand in, if for any."""
+    """Says which requests were sent and what they took, if there were any, and for how many rows the template was used
+    instead, if for any.
+    """
     parts = []
     if usage.asked:
         parts.append(

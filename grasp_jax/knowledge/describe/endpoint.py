@@ -131,7 +131,7 @@ class Endpoint:
           request: client -> response.
           tokens: how many it will take, for the rate limit.
           retries: attempts beyond the first.
-          read: response -> what the caller wants of it; anything missing there, or `NoAnswer`, is asked for again.
+          read: response -> the part that the caller needs; if something is missing, or on `NoAnswer`, the request is sent again.
 
         Raises:
           Rejected: status 400 or 422, once others went well.
@@ -215,7 +215,7 @@ def work_off(
     Args:
       pieces: any number; taken one by one.
       one: returns how much of `total` is done by it.
-      usage: counts that `one` keeps, shown beside the bar.
+      usage: counts that `one` updates, shown next to the progress bar.
       total, label: of the bar.
 
     Raises:

@@ -30,7 +30,7 @@ def described_by(config: KnowledgeConfig) -> dict[str, Any]:
     """The folder's name and content, and everything besides the prompt that an answer of it depends on.
 
     Raises:
-      UserError: `config.local.model` is no folder of a model.
+      UserError: `config.local.model` is not the folder of a model.
     """
     folder, settings = model_folder(config.local.model), config.describe
     return {
@@ -53,7 +53,7 @@ def ask(
     label: str,
     load: Load = loaded,
 ) -> Usage:
-    """As `LanguageModel.ask`, of the model in `config.local`; a prompt too long for it is "rejected".
+    """As `LanguageModel.ask`, with the model in `config.local`; a prompt that is too long for it is "rejected".
 
     Args:
       load: gives the model for as long as it is needed.

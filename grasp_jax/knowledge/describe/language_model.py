@@ -1,4 +1,4 @@
-"""What every language model is told, and what is made of its answers, wherever it runs."""
+"""The instructions for every language model, and the handling of its answers, wherever it runs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ class LanguageModel(NamedTuple):
 
     Attributes:
       described_by: config -> everything besides the prompt that an answer depends on, "model" among it.
-      ask: (rows, keys, prompt_of, cache, config, label) -> what it took. Asks for `rows`, from `AnswerCache.unanswered`, and keeps every
-        answer in the cache as it comes; `keys` are [n, 2] of all rows, `label` stands before the progress bar.
+      ask: (rows, keys, prompt_of, cache, config, label) -> what it took. Sends the requests of `rows`, from `AnswerCache.unanswered`, and
+        writes every answer to the cache as it arrives; `keys` are [n, 2] of all rows, `label` is shown before the progress bar.
       where: config -> the address that prompts go to, or "" where they stay on this machine.
     """
 

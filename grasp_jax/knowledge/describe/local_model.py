@@ -192,6 +192,7 @@ def _conversation(tokenizer: Any) -> Callable[[str], str]:
 
     try:
         messages = separate if SYSTEM in written(separate("x")) else joined
-    except Exception:  # a template says by an error of its own that it knows no system role
+    # a template raises its own type of error if it does not support the system role
+    except Exception:
         messages = joined
     return lambda prompt: written(messages(pattern.sub(" ", prompt)))

@@ -17,7 +17,7 @@ def model_folder(name: str) -> pathlib.Path:
     """The folder that `config.local.model` names.
 
     Raises:
-      UserError: it is no folder, or lacks its configuration or safetensors weights.
+      UserError: it is not a folder, or has no configuration or no safetensors weights.
     """
     if not name:
         raise UserError(

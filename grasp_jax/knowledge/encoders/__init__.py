@@ -27,7 +27,7 @@ def encoder_class(name: str) -> type[TextEncoder]:
     """The encoder of a name.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such encoder.
     """
     if name not in ENCODERS:
         raise UserError(
@@ -37,7 +37,7 @@ def encoder_class(name: str) -> type[TextEncoder]:
 
 
 def make_encoder(config: KnowledgeConfig) -> TextEncoder:
-    """The encoder that `config.knowledge` asks for, not fitted yet; errors as of `encoder_class`."""
+    """The encoder that `config.knowledge` selects, not fitted yet; errors as in `encoder_class`."""
     return encoder_class(config.encoder).from_config(config)
 
 

@@ -48,7 +48,7 @@ def what_is_missing(kind: str, texts: Sequence[str], config: EmbedConfig) -> str
 
 
 def vectors_of(texts: Sequence[str], cache: AnswerCache, config: EmbedConfig) -> np.ndarray:
-    """[n, E] float32 of texts; those that the cache lacks are asked for."""
+    """[n, E] float32 vectors of texts; vectors that are not in the cache are requested."""
     keys = keys_of(texts, config)
     ask(texts, keys, cache, config, "encode")
     return np.stack(
@@ -71,7 +71,7 @@ def keys_of(texts: Sequence[str], config: EmbedConfig) -> np.ndarray:
 def ask(
     texts: Sequence[str], keys: np.ndarray, cache: AnswerCache, config: EmbedConfig, label: str
 ) -> Usage:
-    """Asks for the vectors that the cache lacks."""
+    """Requests the vectors that are not in the cache."""
     rows, usage = cache.unanswered(keys), Usage()
 
     async def one(endpoint: Endpoint, batch: np.ndarray, retries: int) -> int:

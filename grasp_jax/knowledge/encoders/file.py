@@ -45,7 +45,9 @@ class FileEncoder(TextEncoder):
         )
 
     def save(self, folder: pathlib.Path) -> None:
-        """That there is none, so that messages can say so; the files' places are of this machine and left out."""
+        """Records that there is no encoder, so that messages can say so; paths of files are left out, because they
+        belong to this machine.
+        """
         write_state(folder, "file", {})
 
     @classmethod

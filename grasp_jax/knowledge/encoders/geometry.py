@@ -8,7 +8,7 @@ import numpy as np
 from grasp_jax.config import KnowledgeConfig
 from grasp_jax.errors import UserError
 
-Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read anew at each call
+Blocks = Callable[[], Iterator[np.ndarray]]  # the [n, E] blocks of a table, read again in each call
 REDUCTIONS = ("none", "truncate", "pca")
 SMALLEST = 1e-6  # of the largest variance: what whitening takes for noise, and does not blow up
 

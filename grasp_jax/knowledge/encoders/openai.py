@@ -1,4 +1,4 @@
-"""The encoder of an OpenAI-compatible embeddings endpoint; what asks it is in `embeddings`."""
+"""The encoder of an OpenAI-compatible embeddings endpoint; `embeddings` sends the requests."""
 
 import contextlib
 import pathlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it needs pyarrow, which training on ids does not
 
 
 class OpenAiEncoder(TextEncoder):
-    """Vectors of an endpoint, each text asked for once; the settings are those of `config.embed`."""
+    """Vectors from an endpoint; each text is sent once. The settings are those of `config.embed`."""
 
     per_text = True
 
@@ -37,7 +37,7 @@ class OpenAiEncoder(TextEncoder):
 
     @contextlib.contextmanager
     def session(self, texts: Mapping[str, Sequence[str]]) -> Iterator[None]:
-        """Says what is sent, and asks for all vectors at once.
+        """Logs what is sent, and requests all vectors at once.
 
         Raises:
           UserError: what `Endpoint` raises; a text that the endpoint rejects; or vectors of several widths.

@@ -49,7 +49,7 @@ class ProjectionEncoder(TextEncoder):
         self._tfidf, items = TfIdf.fit(texts)
         projection = SparseRandomProjection(self.width, density=DENSITY, random_state=self.seed)
         with warnings.catch_warnings():
-            # A width beyond the vocabulary is what a fixed E may ask for.
+            # A fixed E may be larger than the vocabulary.
             warnings.simplefilter("ignore", DataDimensionalityWarning)
             projection.fit(items)
         self._directions = projection.components_.T.tocsr()

@@ -1,7 +1,7 @@
 """The way from new texts into the space of a finished knowledge bank, saved with it.
 
-Templates, fitted encoder, centre and directions lie in the folder `encoder` of a bank, or wherever `save`
-puts a copy: tomorrow's item and a user whom nobody knew get rows that mean what the bank's rows mean.
+Templates, fitted encoder, centre and directions are in the folder `encoder` of a bank, or in the folder of a copy by `save`. So the rows of
+new items and new users mean the same as the bank's rows.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class SavedTextEncoder:
         """What `save` wrote, or the folder `encoder` of a knowledge bank.
 
         Raises:
-          UserError: there is none, or a file is not as it was written.
+          UserError: there is no encoder, or a file has changed since it was written.
         """
         if not (folder / STATE).is_file():
             raise UserError(
@@ -88,7 +88,7 @@ class SavedTextEncoder:
         self.save_around(folder)
 
     def save_around(self, folder: pathlib.Path) -> None:
-        """Writes everything but the encoder proper, which lies in the folder already."""
+        """Writes everything except the encoder itself, which is in the folder already."""
         content = {
             "encoder": self.name,
             "writer": None if self.writer is None else self.writer.to_json(),

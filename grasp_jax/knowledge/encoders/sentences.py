@@ -37,7 +37,7 @@ class SentenceEncoder(TextEncoder):
         return cls(config.sentence)
 
     def recipe(self) -> dict[str, object]:
-        """The model and how it is asked; a folder goes by what is in it, wherever it stands."""
+        """The model and its settings; a model folder is identified by its content, not by its path."""
         settings = self.settings
         asked = {
             "prefix": settings.prefix,
@@ -120,7 +120,7 @@ class SentenceEncoder(TextEncoder):
 
 
 def _content(model: str) -> str:
-    """The fingerprint of a model's folder; empty for a hub's model, which its name stands for."""
+    """The fingerprint of a model's folder; empty for a model of the hub, which is identified by its name."""
     folder = pathlib.Path(model).expanduser()
     return fingerprint(folder) if model and folder.is_dir() else ""
 

@@ -34,7 +34,7 @@ class TfIdf:
         """Learns terms that stand in two texts or more; also gives the scipy matrix [n, T] of the texts.
 
         Raises:
-          UserError: there are none, so all texts would be the same.
+          UserError: there are none, so the vectors of all texts would be equal.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
 

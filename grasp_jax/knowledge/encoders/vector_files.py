@@ -145,7 +145,7 @@ def _read_tensor(path: str) -> np.ndarray:
 
 
 def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: str) -> np.ndarray:
-    """The row of each id in the file of vectors; blanks around an id are none of it."""
+    """The row of each id in the file of vectors; blanks around an id are ignored."""
     if not pathlib.Path(ids_path).is_file():
         raise UserError(
             f"config.knowledge.{kind}_ids_file: {ids_path} does not exist; expected one id per line"

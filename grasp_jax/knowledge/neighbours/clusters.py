@@ -1,7 +1,7 @@
 """Clusters of unit vectors by k-means, and the few nearest clusters of each row: which rows an approximate search compares.
 
-Vectors are read by block from wherever they lie, so memory does not grow with the rows: a block of vectors, its cosines with all
-centres (`COSINES` of them), and the centres themselves.
+Vectors are read in blocks from memory or disk, so memory does not grow with the rows: a block of vectors, its cosines with all centres
+(`COSINES` of them), and the centres themselves.
 """
 
 import functools
@@ -73,7 +73,7 @@ def nearest_clusters(
       centres: [C, E] float32.
       searched: how many clusters of each row, up to C.
       progress: called with the number of rows done since the last call.
-      rows: [n] those asked for; all by default.
+      rows: [n] the rows of the queries; all by default.
 
     Returns:
       [n, searched] uint16, or int32 where there are more clusters than that can count.
@@ -96,7 +96,7 @@ def ranks(unit_vectors: np.ndarray, clusters_of: np.ndarray, centres: np.ndarray
 
     Args:
       unit_vectors: [n, E], n small.
-      clusters_of: [n, m] the clusters asked about.
+      clusters_of: [n, m] the clusters whose ranks are computed.
       centres: [C, E] float32.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The state of a long search in files, each written whole or not at all, so that a killed run goes on where it was."""
+"""The state of a long search in files. Each file is written completely or not at all, so a killed run can be resumed."""
 
 import contextlib
 import hashlib
@@ -82,7 +82,7 @@ class KeptSearch:
             write_arrays(self._path(name), of=of, names=names, **arrays)
 
     def _read(self, name: str) -> dict[str, np.ndarray] | None:
-        """None where there is no such file, where it is damaged, or of another search."""
+        """None if there is no such file, if it is damaged, or if it belongs to another search."""
         if self._folder is None:
             return None
         with (
@@ -99,7 +99,9 @@ class KeptSearch:
 
 
 def _identity(unit_vectors: np.ndarray, settings: tuple[Any, ...], labels: np.ndarray) -> bytes:
-    """What tells one search from another, of vectors by a sample of the rows: each of them changes with the encoder or the geometry."""
+    """A hash that distinguishes one search from another. Of the vectors it has only a sample of the rows, because a change of the encoder
+    or the geometry changes every row.
+    """
     rows = np.unique(np.linspace(0, len(unit_vectors) - 1, COMPARED).astype(np.int64))
     found = hashlib.sha256(repr((unit_vectors.shape, unit_vectors.dtype, settings)).encode())
     found.update(np.ascontiguousarray(unit_vectors[rows]).tobytes())

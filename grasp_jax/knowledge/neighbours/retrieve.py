@@ -1,4 +1,4 @@
-"""Neighbours as the config asks for them: of a category, of other texts, and no index that finds too little."""
+"""Neighbours as the config requires: within a category, with other texts, and with a check of the recall of an index."""
 
 import pathlib
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def find_neighbours(
       unit: [rows, E].
       groups: [rows] whose equals a row's neighbours are, or None.
       labels: [rows] whose equals they are not, or None.
-      folder: of a bank in the making, in which an index is left and an interrupted search goes on.
+      folder: folder of an unfinished bank, where an index is stored and an interrupted search is resumed.
       search: an exact search in place of this process's own, for rows without groups.
 
     Raises:

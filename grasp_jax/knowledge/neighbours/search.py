@@ -24,7 +24,7 @@ class Approximation:
     Attributes:
       target: share of the true neighbours that it is to find, on a sample of rows.
       index: folder in which ScaNN's index over all rows is left.
-      state: folder in which a search by clusters keeps its state, so that it goes on after a kill.
+      state: folder in which a search by clusters saves its state, so that it can be resumed.
     """
 
     target: float = 0.95

@@ -14,7 +14,7 @@ LABELS = "labels.npz"
 
 
 class Table(NamedTuple):
-    """What every process that searches is told, plain values alone.
+    """The arguments of every process that searches; only plain values.
 
     Attributes:
       path: of the `.npy` file, where all processes read it.

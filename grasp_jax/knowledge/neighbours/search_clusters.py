@@ -57,7 +57,7 @@ def search_clusters(
 ) -> np.ndarray:
     """As `search_exact` among all rows, approximately; -1 also where the clusters searched have too few rows with another label.
 
-    Few rows, and rows of which most clusters would have to be searched, are searched exactly.
+    If there are few rows, or if most clusters would have to be searched, the search is exact.
 
     Args:
       unit_vectors: [rows, E] of any float type, scored in float32; they may be memory-mapped.
@@ -65,7 +65,7 @@ def search_clusters(
       labels: [rows] int32.
       target: share of the true neighbours that is to be found.
       progress: called with the number of rows done since the last call, with so many as the work done is worth.
-      folder: in which the state is kept now and then; an interrupted search of the same goes on from there.
+      folder: folder in which the state is saved from time to time; an interrupted search of the same vectors resumes from it.
 
     Returns:
       [rows, K] int32, nearest first, of equals the first row first.
@@ -151,7 +151,7 @@ def search_lists(
       k: K.
       labels: [rows] int32.
       lists: [rows, searched] clusters, the nearest first.
-      share: the progress of the whole search, of which this is what is left.
+      share: the progress of the whole search; this call does the rest of it.
       kept: where the state is kept.
     """
     rows = len(unit_vectors)

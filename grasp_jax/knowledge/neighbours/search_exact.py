@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 QUERY_BLOCK = 8192  # a device's queries for one pass over the keys; among all rows, a device's part of a block
 SCORED_QUERIES = 1024  # of them at a time
 KEY_BLOCK = 16384
-GROUP = 16  # scored queries of which a key first reads the highest score
+GROUP = 16  # number of queries whose highest score a key reads first
 
 Best = tuple[jax.Array, jax.Array]  # [Q, K] scores, descending, and the rows that they are of
 Labelled = tuple[jax.Array, jax.Array]  # [n, E] vectors and [n] their labels

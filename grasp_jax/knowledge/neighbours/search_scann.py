@@ -19,7 +19,8 @@ SEARCHED_LEAVES = 48  # at least, by default: with fewer, a small catalogue of r
 TREE_ROWS = 4096  # below, brute force
 TRAINING_ROWS = 250_000  # from which leaves and codes are learnt
 CHOSEN_ON = 1024  # rows on which it is found how many leaves are searched
-SPARE = 8  # asked for beyond K, for rows with the same label; who needs more is searched exactly
+# neighbours requested in addition to K, because of rows with the same label; rows that need more are searched exactly
+SPARE = 8
 PICKLE = "scann_docids.pkl"  # what ScaNN would load, and we never do
 
 
@@ -52,7 +53,7 @@ def search_scann(
 def choose_leaves(
     searcher: Any, unit_vectors: np.ndarray, k: int, labels: np.ndarray, target: float
 ) -> int | None:
-    """The fewest leaves that a row must look into; None where there is no tree.
+    """The smallest number of leaves that must be searched for a row; None if there is no tree.
 
     Args:
       searcher: of `build`, for K + 1 + `SPARE` neighbours of the rows.
@@ -158,7 +159,7 @@ def open_index(folder: pathlib.Path) -> Any:
     """The searcher that a bank was made with, for vectors that are not in it: `search_batched([n, E] float32)` -> ids, cosines.
 
     Raises:
-      UserError: there is no index, or not the one that was written.
+      UserError: there is no index, or it has changed since it was written.
     """
     library = import_scann()
     with contextlib.suppress(OSError, ValueError):

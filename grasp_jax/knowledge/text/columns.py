@@ -9,11 +9,11 @@ from typing import Any
 from grasp_jax.data.attributes import AttributeTable
 from grasp_jax.errors import UserError
 
-MADE = "attributes"  # the template's field that stands for all columns of text
+MADE = "attributes"  # the template's field for all text columns
 MAX_PART_CHARACTERS = (
     500  # of one column in it, so that a long description leaves room for the others
 )
-SAMPLE = 1000  # values by which the kind of a column is told
+SAMPLE = 1000  # number of values from which the kind of a column is determined
 FIELD = "config.knowledge.text_columns"
 
 _TAGS = (
@@ -77,7 +77,7 @@ def with_made(table: AttributeTable, names: Sequence[str]) -> AttributeTable:
 
 
 def made_of(table: AttributeTable, text_columns: Sequence[str], template: str) -> list[str]:
-    """Columns that `attributes` is made of; none where the table's own column of that name stands, or the template has no such field.
+    """Columns from which `attributes` is written; none if the table has a column of this name, or the template has no such field.
 
     Raises:
       UserError: `text_columns` names a column that the table lacks, or that has no place in the template.
@@ -173,7 +173,7 @@ def why_no_text(name: str, values: Iterable[Any]) -> str:
 
 
 def clean_text(text: str) -> str:
-    """`text` without HTML, with its entities as the characters they stand for, in one line; where it has none of these, as it stands."""
+    """`text` without HTML tags, with entities replaced by their characters, in one line; unchanged if it has none of these."""
     plain = text
     if "&" in text or "<" in text:
         for _ in range(2):  # some catalogues are escaped twice

@@ -56,7 +56,7 @@ def load_template(name: str, where: str = "template") -> str:
     """The text of `templates/NAME.txt`, or of the file that `name` is a path to.
 
     Raises:
-      UserError: there is no such file, or it is empty, no UTF-8 text, or without any field; `where` names the template.
+      UserError: there is no such file, or it is empty, is not UTF-8 text, or has no field; `where` names the template.
     """
     path = TEMPLATE_FOLDER / f"{name}.txt"
     if not _is_file(path):

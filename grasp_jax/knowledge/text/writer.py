@@ -27,7 +27,7 @@ class TextWriter:
       item_columns: columns of the items table that an item's text holds.
       history_columns: those that a user's text holds of the items bought: "title" first.
       user_columns: columns of the users table that a user's text may hold; no personal ones.
-      longest_history: items, of which a user's text holds the newest; None for all.
+      longest_history: largest number of items in a user's text, the newest ones; None for all.
     """
 
     item_template: str
@@ -73,7 +73,7 @@ class TextWriter:
         Args:
           histories: of each user, rows of items, oldest first; cut to the newest `longest_history`.
           items: `history_columns` -> values of all items, by row.
-          profiles: attributes of each user; of others than `user_columns` nothing is told.
+          profiles: attributes of each user; only those in `user_columns` are written.
 
         Raises:
           UserError: the titles are not there.

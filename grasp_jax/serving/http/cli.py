@@ -1,4 +1,4 @@
-"""`grasp-serve MODEL_OR_WORKDIR --port=N`: recommendations by HTTP. docs/serving.md says how to ask."""
+"""`grasp-serve MODEL_OR_WORKDIR --port=N`: recommendations by HTTP. docs/serving.md describes the requests."""
 
 import argparse
 import dataclasses

@@ -149,7 +149,7 @@ def tar_lines(path: pathlib.Path, wanted: str) -> Iterator[str]:
       wanted: such as "review.json".
 
     Raises:
-      UserError: there is none, it is a link, leads out, or is damaged.
+      UserError: there is no such member, it is a link, its name leads out of the folder, or it is damaged.
     """
     try:
         with _tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:

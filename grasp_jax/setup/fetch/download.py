@@ -69,7 +69,9 @@ class _Partial:
         return self.path.with_name(self.path.name + ".json")
 
     def resumable(self) -> tuple[int, str]:
-        """Bytes that are there, and the mark by which the server tells whether its file is still the same one; (0, "") for a new start."""
+        """Number of bytes that were downloaded already, and the mark with which the server recognises whether its file is still the same;
+        (0, "") for a new download.
+        """
         try:
             said = json.loads(self.about.read_text(encoding="utf-8"))
             have = self.path.stat().st_size
@@ -154,7 +156,8 @@ def _once(partial: _Partial) -> bool:
         left = int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
         _check_room(partial.path.parent, left or 0)
         if begin == 0:
-            partial.remove()  # bytes of an earlier file must not stand beside the mark of this one
+            # bytes of an earlier file must not be combined with the mark of this one
+            partial.remove()
             partial.note(answer.headers)
         return _receive(answer, partial.path, begin, left)
 

@@ -183,7 +183,7 @@ def named(name: str) -> Source:
     """The source that people call so: a name of `FIXED`, or an edition of Amazon, a colon and a category.
 
     Raises:
-      UserError: there is none of this name; says the nearest one.
+      UserError: there is no source of this name; the message suggests the nearest one.
     """
     if name in FIXED:
         return FIXED[name]
