@@ -1,4 +1,4 @@
-"""A stage in a process of its own, so that its peak of memory is not that of another."""
+"""Runs a stage in a separate process, so that its memory peak is not that of another stage."""
 
 import json
 import pathlib

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
-    """The parser of `python -m benchmarks.MODULE`, with --quick and --out; a benchmark adds flags of its own.
+    """The parser of `python -m benchmarks.MODULE`, with --quick and --out; a benchmark adds its own flags.
 
     Args:
       about: the module's docstring; its first line is the help.

@@ -1,4 +1,4 @@
-"""The tests' chat server in a process of its own, and the least client that can ask it anything."""
+"""The tests' chat server in a separate process, and a minimal client for it."""
 
 import asyncio
 import json

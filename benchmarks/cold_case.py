@@ -31,7 +31,7 @@ class Case:
       whole: the shop with all items, split by the same days.
       new: columns of the items that `known` lacks, as `add_items` takes them.
       rows: [V] rows in `whole` of the items of `known`, then [n] of the new ones.
-      purchases: what is asked for.
+      purchases: the target purchases.
       counts: [V + n] purchases before `test_after`, in the order of `rows`.
       days: `valid_after` and `test_after`, in words.
     """
@@ -137,7 +137,7 @@ def measures_of(
       purchases: T of them.
       shown_ids: of each, ids of the ten best items as text, best first.
       new: ids of the new items.
-      reference: what another model shows: then "METRIC less" has the mean difference from it, with an error of its own.
+      reference: the results of another model; then "METRIC less" has the mean difference from it, with a separate standard error.
     """
     groups = (purchases.cold, ~purchases.cold, np.ones(len(purchases.cold), bool))
     gains, others = gains_of(purchases, shown_ids), {}

@@ -4,9 +4,9 @@
     python -m benchmarks.cold_items --data=FOLDER --workdir=runs/cold-hair --methods=semantic_neighbours,grasp_plus --epochs=2 --quick
 
 FOLDER is that of `configs/beauty5.py`, or of a shop of `benchmarks.departments`. With `--vectors=minilm` items have the vectors of
-`minilm_items.npy` there; by default (`lsa`) an encoder is fitted to the texts of what was on sale on the first day.
-`benchmarks/cold_case.py` says what is held back. A killed run goes on in the same workdir. The table is kept beside those of other shops,
-and `python -m benchmarks.studies` writes it into docs/studies.md.
+`minilm_items.npy` there; by default (`lsa`) an encoder is fitted to the texts of the items that were on sale on the first day.
+`benchmarks/cold_case.py` describes the test set. A killed run is resumed in the same workdir. The table is stored next to those of other
+shops, and `python -m benchmarks.studies` writes it into docs/studies.md.
 """
 
 import argparse

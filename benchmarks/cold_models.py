@@ -14,7 +14,7 @@ from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
 from grasp_jax.serving.new_items import add_items, trained_items
 
-PEOPLE = 4096  # asked at a time
+PEOPLE = 4096  # scored at a time
 NEAREST = 10  # items of training whose ID vectors stand in for a new item's
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.cross_entropy [--quick] [--out=JSON] [--items=12101,100000]
 
 P targets of 900 are a batch of 128 users of Beauty 5-core, D=64. "all at once" is automatic differentiation of a logsumexp of [P, V];
-"made twice" keeps one number of a target and makes each block of items anew for the backward pass (cut cross-entropy, arXiv 2411.09009);
-"in blocks" is `grasp_jax.training.cross_entropy`. Before anything is timed, losses and gradients must agree.
+"made twice" keeps one number for each target and computes each block of items again in the backward pass (cut cross-entropy, arXiv
+2411.09009); "in blocks" is `grasp_jax.training.cross_entropy`. Before anything is timed, losses and gradients must agree.
 """
 
 import functools
@@ -36,7 +36,7 @@ def at_once(states: jax.Array, items: jax.Array, targets: jax.Array) -> jax.Arra
 
 
 def made_twice(states: jax.Array, items: jax.Array, targets: jax.Array) -> jax.Array:
-    """The mean loss, block of items by block, each of which is made anew for the backward pass."""
+    """The mean loss, computed in blocks of items; each block is computed again in the backward pass."""
     fill = -len(items) % ITEM_BLOCK
     blocks = jnp.pad(items, ((0, fill), (0, 0))).reshape(-1, ITEM_BLOCK, items.shape[1])
     exists = (jnp.arange(len(items) + fill) < len(items)).reshape(-1, ITEM_BLOCK)

@@ -4,7 +4,7 @@
 
 FOLDER is that of `configs/beauty5.py`. SHOPS/NAME gets the interactions with the items of a department, in the order of the whole, of users
 and items with at least three of them (repeated until nothing changes), and the items' titles and attributes. It gets no vectors: those of
-users were made of purchases in all departments, some of which a shop holds back. `configs/beauty5.py` reads such a folder.
+users were made from purchases in all departments, including some that are test targets in a shop. `configs/beauty5.py` reads such a folder.
 """
 
 import argparse
@@ -20,11 +20,11 @@ LEAST = 3  # interactions of a user and of an item
 
 
 def write_shop(data: pathlib.Path, department: str, folder: pathlib.Path) -> tuple[int, int, int]:
-    """Writes a department as a shop of its own.
+    """Writes a department as a separate shop.
 
     Args:
       data: folder with `inter_time.tsv` and `items.jsonl`.
-      department: a category, as it stands among the attributes of items.
+      department: a category, spelled as in the attributes of items.
       folder: where to.
 
     Returns:

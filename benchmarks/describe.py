@@ -2,8 +2,8 @@
 
 The command line (`--mode=prepare`) describes a synthetic catalogue, each time with an empty cache and a server in another process: one
 that behaves, with a fixed time to think, for the throughput, in several rounds; one that misbehaves on purpose; and the same with SIGKILL
-on the way. All must make the same tables, no answer that was kept may be asked for again, and no more requests may be in flight than the
-config allows. What the server allows is concurrency / time to think; a bare asyncio client says how much of that this machine can reach.
+on the way. All must make the same tables, no request with a stored answer may be sent again, and no more requests may be in flight than the
+config allows. The server's limit is concurrency / time to think; a bare asyncio client shows how much of it this machine can reach.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def describe(
         "answers": seen["answers"],
         "seconds_of_items": log[settings.items - 1][0]
         if not kills
-        else None,  # or those of starting anew would count
+        else None,  # otherwise the requests of a new start would count
         "most_in_flight": seen["most_in_flight"],
         "kills": kills,
         **repeated([prompt for _, prompt in log], kept_at),
@@ -150,7 +150,7 @@ def describe(
 
 
 def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> dict[str, int]:
-    """How often prompts of the server's log were asked again.
+    """How often prompts in the server's log were sent again.
 
     Args:
       log: answered prompts, in order.

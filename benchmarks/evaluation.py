@@ -1,8 +1,8 @@
 """Evaluation against training, and against scoring by the equations as written: python -m benchmarks.evaluation [--quick] [--out=JSON]
 
 (a) The test of all users among 100 stored negatives beside one training epoch of the same model. (b) The ranking of the full catalogue by
-GRASP: factorised, as the package does it, and candidate by candidate through Eq. 3-5. Both are timed on a sample of users and
-extrapolated to all; before, their scores of the same pairs must agree. Knowledge is random rows, for nothing but time is measured.
+GRASP: factorised, as the package does it, and candidate by candidate through Eq. 3-5. Both are timed on a sample of users and extrapolated
+to all. Before that, their scores of the same pairs must agree. The knowledge bank has random rows, because only time is measured.
 """
 
 import dataclasses
@@ -147,7 +147,7 @@ def largest_difference(
 
 
 def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
-    """Bytes beside parameters and tables that a ranking takes, as compiled; 0 where the device does not tell.
+    """Bytes that a compiled ranking needs in addition to parameters and tables; 0 if the device does not report them.
 
     Args:
       ranker: the model.

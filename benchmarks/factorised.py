@@ -62,7 +62,9 @@ class FactorisedStep:
 
     @functools.cached_property
     def state(self) -> TrainState:
-        """Parameters and optimiser state, each leaf with a leading axis M; made when first asked for, for many models may not fit."""
+        """Parameters and optimiser state, each leaf with a leading axis M; created at the first use, because many models may not fit into
+        memory.
+        """
         return initial_snapshot(self.model, self.replicas, self.data).state
 
     @property
@@ -108,7 +110,7 @@ class FactorisedStep:
         return float(losses[0, 0])
 
     def drawn(self, step: int) -> tuple[PackedBatch, Targets]:
-        """What step `step` of the epoch sees and is asked for."""
+        """The batch and the targets of step `step` of the epoch."""
         batch = gather_batch(self.data.device, jnp.asarray(self.slots[0, step]))
         key, number = self.per_replica.keys[0], jnp.int32(step)
         return draw_targets(key, number, self.data.device, batch, self.data.shape)

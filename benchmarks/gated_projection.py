@@ -2,9 +2,9 @@
 
     python -m benchmarks.gated_projection [--quick] [--out=FILE.json]
 
-Forward alone, and forward with the gradients that training with frozen gates needs (kernels and bias), in interleaved rounds of many
-steps with fresh ids. Both forms start from float32 parameters, as training does. The kernel is timed on a GPU only; `--quick` runs
-everything at a tiny size, interpreted where there is none.
+It times the forward pass alone, and the forward pass with the gradients that training with frozen gates needs (kernels and bias), in
+interleaved rounds of many steps with new ids. Both forms start from float32 parameters, as in training. The kernel is timed on a GPU only;
+`--quick` runs everything at a tiny size, interpreted if there is no GPU.
 
 A step cannot be faster than its limit: the larger of its operations and its bytes, each over the rate that the same run has measured.
 Counted are the matrix products, and every byte once that must move: the rows of distinct ids of both tables, kernels in the type of
@@ -108,7 +108,7 @@ def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -
 
 
 def one_step(form: Form, backward: bool, work: Work, ids: jax.Array, gates: jax.Array) -> Results:
-    """The result [T, H] and, if asked for, the gradients of the parameters."""
+    """The result [T, H] and, if requested, the gradients of the parameters."""
     run = functools.partial(
         form, items=work.items, similar=work.items_similar, ids=ids, gates=gates
     )

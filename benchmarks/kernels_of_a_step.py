@@ -39,7 +39,7 @@ from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.training_set import Sources, TrainingSet, training_set
 
 STEPS = 8  # of the dispatch; more of them change no count
-NARROW = 2  # width of the users' rows that are made, of which only the shape is asked for
+NARROW = 2  # width of the users' rows; only their shape matters
 RECORD = RESULTS / "kernels-h100.json"
 COUNTED = ("grasp", "plain")
 MODELS = tuple(  # of GRU4Rec the kernel is the default on a GPU
@@ -170,7 +170,7 @@ def merged(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> list[dict[str,
 
 
 def what_of(work: Workload) -> dict[str, Any]:
-    """When, of what and by which compiler; the commit is with each row, for some may be counted anew."""
+    """Date, subject and compiler; each row has its commit, because some rows may be counted again later."""
     packages = ("jax", "jaxlib", "jax-cuda12-plugin", "flax", "optax")
     log = work.split.log
     return {

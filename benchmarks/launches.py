@@ -34,7 +34,7 @@ class Launches(NamedTuple):
 
     Attributes:
       kernels: how many; a loop inside the iteration counts as often as it is known to run.
-      chain: the most of them of which each waits for the one before.
+      chain: length of the longest sequence in which each waits for the one before.
       kinds: how many of each kind of instruction.
       stages: how many of each stage of the program, of `trace.STAGES` or "other".
     """
@@ -46,7 +46,9 @@ class Launches(NamedTuple):
 
 
 def count(text: str) -> Launches:
-    """Of compiled HLO: an iteration of the loop with the most instructions that no other loop holds, or the entry if there is none."""
+    """Counts in compiled HLO: one iteration of the loop with the most instructions outside inner loops, or the entry computation if there
+    is no loop.
+    """
     module = Module(text)
     trips = _trip_counts(text)
     loops = [name for name, own in module.instructions.items() if own.opcode == WHILE]

@@ -33,7 +33,7 @@ def beauty_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def industry_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
-    """[N] interactions per user, lognormal from 3 on, of Industry-100K's mean, which is all that the paper tells of them."""
+    """[N] interactions per user, lognormal from 3 on, with the mean of Industry-100K; the paper says nothing else about them."""
     return np.maximum(
         3, np.exp(np.log(INDUSTRY_MEAN) - 0.5 + rng.standard_normal(num_users))
     ).astype(np.int64)
@@ -48,7 +48,7 @@ def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
 
 
 def log_to_time(quick: bool, shape: str = "beauty", bytes_per_row: int = 0) -> InteractionLog:
-    """Paper Beauty's log where its data is at hand, else a synthetic one of its size; a few hundred users if `quick`.
+    """The log of the paper's Beauty if its data are available, otherwise a synthetic one of its size; a few hundred users if `quick`.
 
     For the shape "industry" a synthetic one of Industry-100K's size, or of the part of it whose frozen tables fit this device:
     `bytes_per_row` are those of one user or item.

@@ -1,10 +1,10 @@
-"""Vectors of texts that nobody wrote, as many as are asked for: with the spectrum of real ones, and as hard to search."""
+"""Synthetic text vectors, as many as needed, with a spectrum like that of real ones, and about as hard to search."""
 
 import pathlib
 
 import numpy as np
 
-BLOCK = 8192  # rows that are made at a time, each block from a seed of its own
+BLOCK = 8192  # rows that are made at a time; each block has its own seed
 DEPARTMENTS, WORDS, WORDS_OF_A_TEXT = 50, 2000, 10
 SHELF_ROWS = 30  # of a shelf on average; large ones have many times as many
 DECAY = 0.5  # the standard deviation of direction i is i to the power of minus this
@@ -13,10 +13,10 @@ DECAY = 0.5  # the standard deviation of direction i is i to the power of minus 
 def write_texts(path: pathlib.Path, rows: int, width: int, dtype: str = "float16") -> np.ndarray:
     """[rows, width] memory-mapped rows of about unit length, their mean taken out, as a bank has them.
 
-    A text is the sum of a department, a shelf in it, ten words of a vocabulary and something of its own, in directions that matter less
-    and less. Shelves and words are drawn by a power law. Made for a width of 1024, 22,000 rows have half of their variance in 20
-    directions and nine tenths in 294; the given vectors of users' texts, 384 wide, have 22 and 136. Searched by clusters they need 25
-    clusters of each row to find 0.95 of the neighbours, where those texts need 14: made-up texts are somewhat harder.
+    A text is the sum of a department, a shelf in it, ten words of a vocabulary and a random individual part, in directions of falling
+    weight. Shelves and words are drawn by a power law. With a width of 1024, 22,000 rows have half of their variance in 20 directions and
+    nine tenths in 294; the given vectors of users' texts, of width 384, have 22 and 136. A search by clusters needs 25 clusters for each
+    row to find 0.95 of the neighbours, and 14 for those real texts: synthetic texts are somewhat harder.
     """
     rng = np.random.default_rng(0)
     scale = (np.arange(1, width + 1) ** -DECAY).astype(np.float32)

@@ -1,8 +1,9 @@
 """Peak memory and time of preparation and training over 1, 2, 4 and 8 times the data: python -m benchmarks.memory [--quick] [--out=JSON]
 
-Users, items and interactions of a synthetic shop grow together. Every stage at every size runs in a process of its own, and a straight
-line is fitted to what should grow like the data: both peaks, an epoch, and preparation but for its neighbours, whose time goes with the
-square of the rows where they are exact. Beside them stand the bytes of the four tables and what ranking the full catalogue takes.
+Users, items and interactions of a synthetic shop grow together. Every stage at every size runs in a separate process. A straight line is
+fitted to the values that should grow in proportion to the data: both memory peaks, the time of an epoch, and the time of preparation
+without neighbours (the time of an exact search grows with the square of the rows). The table also has the bytes of the four tables and of a
+ranking of the full catalogue.
 """
 
 import pathlib

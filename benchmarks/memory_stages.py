@@ -1,4 +1,4 @@
-"""Preparation or training in a process of its own: python -m benchmarks.memory_stages {prepare,train} FOLDER ...
+"""Preparation or training in a separate process: python -m benchmarks.memory_stages {prepare,train} FOLDER ...
 
 Everything is as `grasp_jax.main` does it, with FOLDER as the workdir: training opens the bank that preparation has left there. The
 figures go to stdout as one line of JSON.
@@ -70,7 +70,7 @@ def preparation(run: Run) -> dict[str, Any]:
 
 
 def training(run: Run) -> dict[str, Any]:
-    """The median epoch's seconds of training, and the bytes that ranking the full catalogue would take beside."""
+    """The training seconds of the median epoch, and the additional bytes that a ranking of the full catalogue would need."""
     (method, backbone), prepared = run.trials[0], prepare_run(run)
     trial = make_trial(prepared, method, backbone)
     snapshot = train_trial(trial)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.neighbours [--rows=100000,1000000] [--width=1024] [--folder=FOLDER] [--out=JSON]
 
-The ten nearest by cosine of each row of `benchmarks.made_up_texts`, float16 in a memory-mapped file of --folder. Every way runs in a
-process of its own. Recall is that of a sample of rows against products in float64. Processor seconds are those of all cores.
+The ten nearest by cosine of each row of `benchmarks.made_up_texts`, float16 in a memory-mapped file of --folder. Every method runs in a
+separate process. Recall is measured on a sample of rows against products in float64. Processor seconds are summed over all cores.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Ours in the train benchmark: the package's own training of id-only SASRec, in a process of its own.
+"""This package in the train benchmark: its training of id-only SASRec, in a separate process.
 
     python -m benchmarks.own_training FOLDER OUT.json
 

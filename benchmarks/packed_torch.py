@@ -1,8 +1,8 @@
 """The rival in PyTorch as one writes it who wants it fast: eager, compiled, and on a GPU in CUDA graphs.
 
-What ours does is done here too, in PyTorch's own operations: histories packed into rows, an item's vector computed once as input and as
-target, projection before gates, pair logits of the histories cached, scaled_dot_product_attention, Adam fused. Ours beside it draws its
-negatives and gathers its batches within the step; here they are ready made.
+This rival does the same as our step, in PyTorch's own operations: histories packed into rows, an item's vector computed once as input and
+as target, projection before gates, pair logits of the histories cached, scaled_dot_product_attention, Adam fused. Our step also draws its
+negatives and gathers its batches; here both are prepared before.
 """
 
 import itertools

@@ -8,7 +8,8 @@ import sys
 def peak_bytes() -> int:
     """Bytes resident at most so far, mapped files included.
 
-    Of this program alone where /proc tells: getrusage's figure begins with what the parent held when it started this process.
+    Peak memory of only this program, if /proc reports it: getrusage's figure includes the memory of the parent when it started this
+    process.
     """
     try:
         lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

@@ -11,10 +11,10 @@ each operation of the compiled function is added to its stage:
     update    Adam
     other     all that has no stage: loops, keys, what XLA has added
 
-What is measured is time in flight, from an operation's begin to its end; where several are in flight at once, on several threads of a
-CPU, each gets an even part of the moment. So times add up to the time in which the device was busy. Time in which nothing ran, and the
-dispatch with and without the profiler, are given beside it. On a GPU the function under the profiler launches its operations one by one,
-which XLA otherwise gathers in graphs; so nothing runs for longer there, and the time of a step is that of the function as trained.
+The time of an operation is counted from its begin to its end. If several operations run at once, on several threads of a CPU, each gets an
+equal part of that time. So the times add up to the time in which the device was busy. The record also has the idle time, and the time of a
+dispatch with and without the profiler. On a GPU the profiled function launches its operations one by one, while XLA otherwise groups them
+in graphs. So the idle time is longer under the profiler, and the time of a step is measured without it.
 """
 
 import collections

@@ -1,8 +1,8 @@
 """Reading and preparing large logs: processor seconds and peak memory of each step: python -m benchmarks.reading [--quick] [--out=JSON]
 
-A made-up log is written as CSV with ids in letters (plain and gzip), as Parquet, as CSV with whole numbers and as `inter.txt`. Each is read
-in a process of its own. One more process stores the log that it reads, and the next one maps what is stored; then one does everything that
-comes before the first training step, but for vectors.
+A synthetic log is written as CSV with ids in letters (plain and gzip), as Parquet, as CSV with whole numbers and as `inter.txt`. Each file
+is read in a separate process. One more process stores the log that it reads, and the next one maps the stored log into memory. Then another
+process does everything that comes before the first training step, except text vectors.
 """
 
 import gzip

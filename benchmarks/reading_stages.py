@@ -1,4 +1,4 @@
-"""One stage of `benchmarks.reading` in a process of its own: python -m benchmarks.reading_stages FILE --stage=read|prepare [--store=FOLDER]
+"""One stage of `benchmarks.reading` in a separate process: python -m benchmarks.reading_stages FILE --stage=read|prepare [--store=FOLDER]
 
 Prints one line of JSON. Seconds are those of the processor, of all threads of this process together, so that neighbours on the machine
 cost nothing; peaks count the program, its libraries and mapped files.
@@ -56,7 +56,7 @@ def read(path: pathlib.Path, store: str = "off") -> dict[str, Any]:
 
 
 def prepare(path: pathlib.Path) -> dict[str, Any]:
-    """Everything that is done before the first step but vectors: also the split, an epoch, and what validation and test ask."""
+    """Everything before the first step except text vectors: also the split, an epoch, and the inputs of validation and test."""
     config, start, costs = _settings(path), peak_bytes(), Costs()
     with costs.of("read and build"):
         log = load_dataset(config).log
@@ -80,7 +80,7 @@ def _epoch(split: Split) -> None:
 
 
 def _questions(split: Split, costs: Costs) -> None:
-    """What `ASKED` users are asked in validation: exclusions, stored negatives, queries, packed blocks, what they have seen."""
+    """The inputs of validation for `ASKED` users: exclusions, stored negatives, queries, packed blocks, seen items."""
     log, everyone = split.log, split.valid.evaluated
     with costs.of("exclusion index of evaluation"):
         index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])

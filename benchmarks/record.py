@@ -20,7 +20,7 @@ NOISE = "--quick: the sizes are so small that every time and ratio here is noise
 
 
 class Contention:
-    """How many cores other processes keep busy from construction on; a timing taken beside them is not to be trusted."""
+    """How many cores other processes use, counted from construction on; a timing on a busy machine cannot be trusted."""
 
     def __init__(self) -> None:
         self.before = self._read()
@@ -58,7 +58,7 @@ def keep(
 ) -> None:
     """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to --out.
 
-    A quick run says nothing about speed and is kept only where --out asks for it.
+    A quick run says nothing about speed, and is stored only if --out is given.
 
     Args:
       given: the flags of `arguments.parser_of`.

@@ -2,9 +2,9 @@
 
 A log with string ids is written, read and split; texts become a bank; neighbours are searched within groups; two models are trained for
 200 steps and validated; one answers for a tenth of the users. Items, questions and answers are in proportion to the users
-(`configs/industry.py:rehearsal`). Every stage is a process of its own. What it cost is printed as it ends and kept in FOLDER, so that the
-same command goes on where it was killed. With --kill-at-random=K all is done twice: undisturbed, and killed by SIGKILL at K random moments;
-both must end with the same data, bank, models and answers.
+(`configs/industry.py:rehearsal`). Every stage runs in a separate process. Its cost is printed when it ends and stored in FOLDER, so that
+the same command continues a killed run. With --kill-at-random=K everything is done twice: undisturbed, and killed by SIGKILL at K random
+moments. Both must end with the same data, bank, models and answers.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def _run_stage(
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                process_group=0,  # of its own, so that a kill takes its children too
+                process_group=0,  # a separate session, so that a kill ends its children too
             )
             done = _wait(process.pid, started + waiting[0] if waiting else None)
         if done is None:

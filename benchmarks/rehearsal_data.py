@@ -1,9 +1,9 @@
 """A made-up shop of any size as files, part by part: python -m benchmarks.rehearsal_data FOLDER --users=N
 
-Interactions are Parquet in parts in the order of time, with string ids; beside them are tables of items (title, category) and of users
-(segment), and the ids of the users who are to be answered. Nothing in memory grows but with users x 8 bytes: a part draws from what is
-left of each user's interactions. A part that is there is not written again, and a part is a function of the sizes and its number alone, so
-that whoever is killed and begins again ends with the same files.
+Interactions are Parquet in parts in the order of time, with string ids; there are also tables of items (title, category) and of users
+(segment), and the ids of the users for whom items are recommended. Memory grows only by 8 bytes for each user: a part draws from the
+remaining interactions of each user. A part that exists is not written again, and a part depends only on the sizes and its number, so a run
+that is killed and started again ends with the same files.
 """
 
 import argparse

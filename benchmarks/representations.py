@@ -23,7 +23,7 @@ NUM_ITEMS, MEAN_LENGTH, SOME = 12_101, 9, 20_000
 
 
 def interactions(num_users: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Columns user and item of made-up histories, of which items are drawn by Zipf's law."""
+    """Columns user and item of synthetic histories; items are drawn by Zipf's law."""
     rng = np.random.default_rng(seed)
     lengths = 4 + rng.poisson(MEAN_LENGTH - 4, num_users)
     odds = 1 / np.arange(1, NUM_ITEMS + 1)

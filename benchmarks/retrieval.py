@@ -3,9 +3,10 @@
     make rival-faiss
     python -m benchmarks.retrieval [--rows=57289] [--width=1536]
 
-The ten nearest by cosine of each row of a made-up table, the row itself left out; every way in a process of its own on the same file and
-cores. faiss reads inverted lists query by query, so it is asked for a sample of the rows. Recall is that of a sample of rows against
-products in float64. On a GPU, which the others do not use, exact search goes alone, and also among `LARGE_ROWS` for a sample of queries.
+It finds the ten nearest rows by cosine for each row of a synthetic table, without the row itself; each method runs in a separate process on
+the same file and cores. faiss reads inverted lists one query at a time, so it gets only a sample of the rows. Recall is measured on a
+sample of rows against products in float64. On a GPU, which the other methods do not use, only exact search runs, and also among
+`LARGE_ROWS` for a sample of queries.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 
 FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"
 LARGE_ROWS, LARGE_QUERIES = 1_205_282, 16_384
-SAMPLED = {"faiss ivf": 4096}  # queries of a way, where not all rows are asked for
+SAMPLED = {"faiss ivf": 4096}  # queries of a method, if not all rows are queries
 SAMPLE, QUICK_ROWS, QUICK_WIDTH = 1000, 5000, 32
 TIE = 1e-6  # a neighbour whose cosine is as high as the last true one's but for this is a true one
 BLOCK = 8192  # rows turned into float64 at a time

@@ -1,4 +1,4 @@
-"""One of the package's ways to find neighbours, in a process of its own.
+"""One of the package's methods to find neighbours, in a separate process.
 
     python -m benchmarks.retrieval_ways {exact,clusters,scann,limits} FOLDER
 
@@ -88,7 +88,7 @@ def main() -> None:
         at_start, rows, before = peak_bytes(), None, time.process_time()
         if (
             0 < given.queries < len(unit)
-        ):  # where all are asked for, the package scores a pair once for both
+        ):  # if all rows are queries, the package scores each pair only once
             rows = sample_rows(len(unit), given.queries)
         with alone():
             if given.way == "exact":

@@ -1,4 +1,4 @@
-"""Runs the benchmarks one after another, each in a process of its own: python -m benchmarks.run [--only=profile,evaluation] [--quick]
+"""Runs the benchmarks one after another, each in a separate process: python -m benchmarks.run [--only=profile,evaluation] [--quick]
 
 Results go to `benchmarks/results`, or to --out=FOLDER; with --quick, which shows in some minutes that all run, nowhere else. A benchmark
 that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` makes the page of the results.
@@ -27,7 +27,7 @@ class Benchmark(NamedTuple):
     Attributes:
       arguments: others, where it is not quick.
       only_named: it runs only when it is named.
-      beside: it may run beside others, for what it times waits for `timing.alone`.
+      beside: whether it may run at the same time as others, because its timed parts wait for `timing.alone`.
     """
 
     module: str
@@ -103,7 +103,8 @@ def run(
     Args:
       out: folder for NAME.json of each; without it each keeps its own in `benchmarks/results`.
       seconds: above 0, of all together: a benchmark that is not done by then is stopped, those after it are not begun; all count as failed.
-      at_once: so many of those that may run beside others; they come after the rest, and what they print comes when they end.
+      at_once: how many of those that may run at the same time are started together. They run after the rest, and their output is printed
+        when they end.
     """
     begun = time.perf_counter()
     chosen = names or [name for name, own in benchmarks.items() if not own.only_named]

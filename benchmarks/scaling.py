@@ -1,9 +1,9 @@
 """How training scales: python -m benchmarks.scaling [--quick] [--out=JSON]
 
-Strong scaling shares one batch out over 1 to 8 devices, weak scaling gives each device a batch of its own, on meshes of all shapes. CPU
-devices that are emulated share the same cores, so what is measured of them is not time but what XLA compiled: bytes held, operations and
-bytes sent by each device, beside what the planner says (`benchmarks.scaling_compiled`). Real processes train through the launcher, a GPU
-each where there are some, else a CPU device.
+Strong scaling splits one batch over 1 to 8 devices; weak scaling gives each device a full batch, on meshes of all shapes. Emulated CPU
+devices share the same cores, so their time has no meaning. Instead the benchmark reads from the programs that XLA compiled the memory,
+operations and sent bytes of each device, and compares them with the planner (`benchmarks.scaling_compiled`). Real processes train through
+the launcher, each with a GPU if there are any, otherwise with a CPU device.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Recommendations for many users in one call, beside RecTools: python -m benchmarks.serving_batch [--quick] [--out=JSON]
+"""Recommendations for many users in one call, compared with RecTools: python -m benchmarks.serving_batch [--quick] [--out=JSON]
 
     make rival-rectools
     python -m benchmarks.serving_batch [--sizes=12101x20000,1200000x1000]
@@ -53,7 +53,7 @@ def measure(num_items: int, users: int, with_rival: bool) -> list[dict[str, Any]
     """Users a second of each.
 
     Raises:
-      UserError: a user got fewer rows than were asked for.
+      UserError: a user got fewer rows than requested.
     """
     measured = []
     for name, of in (("grasp_jax", of_ours), ("RecTools", of_rival)):

@@ -1,4 +1,5 @@
-"""The load of `benchmarks.serving`, a process of its own without JAX: requests on kept connections, as fast as answers come or at a rate.
+"""The load generator of `benchmarks.serving`, a separate process without JAX: requests on open connections, as fast as answers arrive or at
+a rate.
 
     python -m benchmarks.serving_load PORT BODIES --seconds=10 --connections=32 [--rate=500]
 
@@ -78,7 +79,7 @@ class Load:
     async def run(
         self, seconds: float, warm: float, connections: int, rate: float | None
     ) -> dict[str, object]:
-        """Loads the service for `warm` and then `seconds`, of which the latter are counted."""
+        """Sends load for `warm` seconds and then for `seconds`; only the latter are counted."""
         now = time.perf_counter()
         begin, end = now + warm, now + warm + seconds
         jobs: asyncio.Queue[float] | None = None if rate is None else asyncio.Queue()

@@ -1,4 +1,4 @@
-"""A service in a process of its own: until it is ready, while it runs, and the memory that it holds."""
+"""Starts a service in a separate process, waits until it is ready, and measures its memory while it runs."""
 
 import contextlib
 import pathlib

@@ -1,12 +1,12 @@
-"""Seven days of a shop: a model that trains on from yesterday's for a few epochs, beside one that is trained from nothing every day.
+"""Seven days of a shop: a model that starts from yesterday's and trains for a few epochs, and one that is trained from scratch each day.
 
     python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=2]
 
-A "day" is a span of calendar days at the end of the data, so that enough is bought in it. On each, three models are asked what people buy
-that day, with what they had bought before: one of the first day that nobody touches, one that goes on from the day before
-(`train.start_from`, and `knowledge.since` for its texts), and one that is trained from nothing. All read the shop as it was that morning;
-validation is the day before. Times are of the whole call, from reading frames to a model that answers. Trained models are kept in the
-workdir, with their times, and not trained again.
+A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
+that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
+(`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. All read the data up to that day;
+validation is the day before. Times are those of the whole call, from reading frames to a model that recommends. Trained models are stored
+in the workdir with their times, and are not trained again.
 """
 
 import itertools
@@ -82,7 +82,7 @@ def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
     }
     columns = {"item": log.item_ids.tolist(), **texts.columns}
     known = {name: [values[row] for row in items.tolist()] for name, values in columns.items()}
-    # The last moment of the data is "test": nothing is measured on it, and nothing else is held back.
+    # Only the last moment of the data is the "test" set, which is not used; all other interactions are available.
     options = {"split": "time", "valid_after": str(valid_after), "test_after": str(begin - 1)}
     return Dataset.from_frames(interactions, known, name=shop.name, **options)
 
@@ -112,7 +112,7 @@ def answers(model: Recommender, purchases: Purchases) -> list[np.ndarray]:
 
 
 def trained(config: Config, shop: Dataset, workdir: pathlib.Path) -> tuple[Recommender, float]:
-    """A model and the seconds that it took; of a model that is there those that are written beside it."""
+    """A model and its training seconds; for a model that exists already, the seconds that are stored with it."""
     note = workdir / "seconds.json"
     begin = time.perf_counter()
     model = Recommender(config).fit(shop, workdir)
@@ -124,7 +124,7 @@ def trained(config: Config, shop: Dataset, workdir: pathlib.Path) -> tuple[Recom
 
 
 def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Config:
-    """The config of a day that goes on from the one before."""
+    """The config of a day whose training starts from the model of the day before."""
     fields: dict[str, Any] = {
         "train.start_from": str(before),
         "knowledge.since": str(before / "knowledge"),

@@ -67,12 +67,12 @@ def gates() -> Page:
 
 
 def _svg(figure: Figure | None) -> str | None:
-    """A figure as a file of its own."""
+    """A figure as a separate file."""
     return None if figure is None else figure.standalone()
 
 
 def plus_attention() -> Page:
-    """grasp_plus with the gates that the study found worth having, beside grasp_plus without them, by each loss that was tried."""
+    """grasp_plus with the best gates of the study, and without gates, for each loss."""
     body = []
     for run in read("plus_attention")[0]:
         model, train = run.config["model"], run.config["train"]
@@ -109,7 +109,7 @@ def _last_and_best(run: Run) -> tuple[float, float]:
 
 
 def parts() -> Page:
-    """grasp_plus with one part changed, beside grasp_plus; a part of early fusion beside early fusion, where that was run."""
+    """grasp_plus with one part changed, compared with grasp_plus; a part of early fusion is compared with early fusion, if that was run."""
     runs, _ = read("parts")
     by_name = {run.name: run for run in runs}
     columns = [
@@ -157,7 +157,7 @@ def table4() -> Page:
 
 
 def encoders() -> Page:
-    """What the text is encoded with, and what of an item it says; beside them the backbone that reads none, from Table 2."""
+    """Text encoders, and contents of an item's text, compared with the backbone that reads no text, from Table 2."""
     body = []
     if (path := RESULTS / "table2.json").exists():
         ids_alone = Run("table2", {}, json.loads(path.read_text()), [], {}, {})

@@ -73,7 +73,7 @@ def loss(run: Run, method: str) -> str:
 def by_trial(runs: Sequence[Run]) -> dict[Trial, list[tuple[Run, str]]]:
     """The runs of each label by each loss, with the method's name there.
 
-    Of runs with different dropout those stay whose rate validation prefers. A run that has tried several rates has rows of its best alone,
+    Of runs that differ in dropout, keeps those with the best validation score. A run with several rates has only the rows of its best rate,
     so the best of all is among the rates of the rows.
     """
     found: dict[Trial, list[tuple[Run, str]]] = {}
@@ -178,7 +178,9 @@ def _main_metric(run: Run) -> float:
 
 
 def wrong() -> Page:
-    """Late fusion with learned trust, and LLM-ESR, where a share of the texts is another's, beside what reads no text."""
+    """Late fusion with learned trust, and LLM-ESR, if a share of the texts belongs to other items, compared with a model that reads no
+    text.
+    """
     runs = sorted(read("wrong")[0], key=lambda run: (trials(run)[0][0] != OURS, _share(run)))
     body = []
     for run in runs:

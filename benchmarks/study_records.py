@@ -57,7 +57,7 @@ def keep(name: str, folders: Sequence[str]) -> None:
         run = _kept(read_run(pathlib.Path(folder)))
         kept[run["name"]] = json.loads(
             FOLDERS.sub("", json.dumps(run))
-        )  # where files lie on this machine tells a reader nothing
+        )  # the paths of files on this machine do not help a reader
     save(path, {"runs": list(kept.values())})
 
 

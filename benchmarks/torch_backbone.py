@@ -1,4 +1,4 @@
-"""SASRec in plain PyTorch, for the rivals that are written in it; no JAX, for one of them runs where there is none."""
+"""SASRec in plain PyTorch, for the rivals in PyTorch. It does not import JAX, because one of them runs in an environment without it."""
 
 import math
 

@@ -236,7 +236,7 @@ class Module:
 def record_events(run: Callable[[], Any], module: str) -> list[Event]:
     """Runs a function under the profiler; all that the compiled module of that name did meanwhile. `run` must wait for its result.
 
-    On a CPU an event ends where a thread has handed the work on; a matrix product goes on in other threads until its "end: NAME".
+    On a CPU an event ends when its thread has handed the work to other threads; a matrix product continues there until its "end: NAME".
     """
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # it would slow the host, and a CPU is both
@@ -261,7 +261,7 @@ def record_events(run: Callable[[], Any], module: str) -> list[Event]:
 
 
 def with_ends(events: list[Event], finished: Mapping[str, list[float]]) -> list[Event]:
-    """Events that last until the mark of their end, the last one before the instruction begins anew; in order of time."""
+    """Events that last until their end mark, which is the last one before the instruction begins again; in order of time."""
     by_name: dict[str, list[Event]] = collections.defaultdict(list)
     for event in sorted(events, key=lambda event: event.begin):
         by_name[event.instruction].append(event)

@@ -1,9 +1,9 @@
 """Training to the early-stopped model, ours and rivals' id-only SASRec: python -m benchmarks.train [--rivals=rectools,torch] [--quick]
 
-Paper Beauty's split and stored negatives are made once; each implementation trains on them in a process of its own, one after another, on
-the same cores and at the settings of configs/beauty.py: it validates after every epoch among the same candidates and stops with the
-same patience. `make rival-NAME` installs a rival into .rivals/NAME; --rival-epochs=N cuts the rivals' trainings short. Of each test target
-an implementation reports the rank, so that all are measured by one formula.
+The split and the stored negatives of the paper's Beauty are made once. Each implementation trains on them in a separate process, one after
+another, on the same cores and with the settings of configs/beauty.py. It validates after every epoch among the same candidates, and stops
+with the same patience. `make rival-NAME` installs a rival into .rivals/NAME; --rival-epochs=N limits the epochs of the rivals. An
+implementation reports the rank of each test target, so that the same formula applies to all.
 """
 
 import pathlib
@@ -70,7 +70,7 @@ def write_interactions(folder: pathlib.Path, log: InteractionLog) -> None:
 
 
 def train(python: str, module: str, folder: pathlib.Path, epochs: int) -> Report | None:
-    """What one implementation reports of its training in a process of its own; None where it failed, and said why itself."""
+    """The report of one implementation about its training in a separate process; None if it failed (it prints the reason)."""
     out = folder / f"{module}.json"
     command = [
         python,

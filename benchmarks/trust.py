@@ -1,4 +1,4 @@
-"""How well learned trust tells wrong texts from right ones: a share of items gets another's text, and trust is asked which.
+"""How well learned trust distinguishes wrong texts from right ones: a share of items gets the texts of other items, which trust must find.
 
     python -m benchmarks.trust --data=FOLDER [--quick] [--out=JSON]
 

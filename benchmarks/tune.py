@@ -3,10 +3,10 @@
     python -m benchmarks.tune --config=configs/beauty5.py:minilm --data=FOLDER --methods=plain,llm_esr,grasp_plus --trials=30 \
         --out=runs/tune
 
-Optuna's TPE sampler proposes, an extra: pip install '.[tune]'. Run it again and it goes on. Each trial stays as
-OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items, seconds, versions and commit. No trial
-is tested.
-`--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce` what losses there are to choose from.
+Optuna's TPE sampler proposes the settings (an extra: pip install '.[tune]'). To continue an interrupted search, run the same command again.
+Each trial is stored as OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items, seconds,
+versions and commit. No trial reads the test set. `--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce` sets the
+losses to choose from.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from grasp_jax.paths import check_folder
 
 
 def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:
-    """Proposals of Optuna's TPE (Bergstra et al., 2011), of which the first ten are random; and Optuna's version.
+    """Proposals of Optuna's TPE (Bergstra et al., 2011), the first ten of them random; and Optuna's version.
 
     A sampler is made for each trial, of `seed` and the trial's number: a search that was stopped proposes as one that was not.
 

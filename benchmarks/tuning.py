@@ -1,8 +1,8 @@
-"""A search with one budget for each method: the space, the trials on disk, and the loop that goes on where it was stopped.
+"""A search with the same budget for each method: the search space, the trials on disk, and the loop, which can be resumed.
 
-A trial is one training by the front door at one setting, measured on validation users by the whole catalogue without what they have had
-(`full_unseen`); no test interaction is read. What is asked for next is a function of a number and of the trials before it, so a search
-that was stopped asks for what it would have asked for. `benchmarks.tune` has Optuna's.
+A trial trains one setting with `Recommender.fit`. Its score ranks the whole catalogue for validation users without the items that they have
+had (`full_unseen`); no test interaction is read. The next setting depends only on its number and on earlier trials, so a search that was
+interrupted proposes the same settings. `benchmarks.tune` uses Optuna's proposals.
 """
 
 import dataclasses
@@ -193,7 +193,7 @@ class _Summary(Callback):
 
 
 def _trained(wanted: Search, base: Config, path: pathlib.Path, setting: Setting) -> Tried:
-    """Trains one setting; a training that was stopped goes on in the trial's workdir, and `seconds` are then those since."""
+    """Trains one setting. An interrupted training is resumed in the trial's workdir; `seconds` are then those since the resumption."""
     method, number = base.model.method, int(path.stem.removeprefix("trial-"))
     summary, began, failed = _Summary(), time.perf_counter(), ""
     try:

@@ -81,7 +81,7 @@ def config_of(sizes: Sizes) -> Config:
 
 
 def temporary_bytes(compiled: Any) -> int | None:
-    """Temporaries of a compiled function, where the device tells."""
+    """Bytes of temporaries of a compiled function, if the device reports them."""
     memory = compiled.memory_analysis()
     return None if memory is None else memory.temp_size_in_bytes
 

@@ -4,9 +4,9 @@
     python -m grasp_jax.main --config=configs/industry.py --config.data.path=FOLDER --config.data.items_file=items.jsonl --workdir=...
     python -m grasp_jax.main --config=configs/industry.py:10m --mode=plan --config.plan.device=H100
 
-Without a path it makes synthetic data of that shape, scaled to the memory at hand, and prints the factor; a CPU gets at most
-`config.data.synthetic.cpu_items` items. It then trains a few epochs, which shows speed and not quality: raise
-`config.train.max_epochs` for that. With a path it uses your own files.
+Without a path it makes synthetic data of that shape, scaled to the available memory, and prints the factor; on a CPU there are at most
+`config.data.synthetic.cpu_items` items. Then it trains for a few epochs, which shows speed but not quality: raise `config.train.max_epochs`
+for quality. With a path it uses your own files.
 
 The variant 10m is of the paper's full size, 10 million users on 32 GPUs with batches of 128 users each.
 

@@ -1,11 +1,11 @@
-"""Tables and curves of the paper on Amazon Beauty 5-core with text, trial by trial; kill it and run it again, it goes on.
+"""Tables and curves of the paper on Amazon Beauty 5-core with text, trial by trial. If it is killed, run it again: it continues.
 
     python -m grasp_jax.main --config=configs/sweep.py:table2 --config.data.path=FOLDER --workdir=runs/table2
     python -m grasp_jax.main --config=configs/sweep.py:table4 --config.data.path=FOLDER --workdir=runs/table4
     python -m grasp_jax.main --config=configs/sweep.py:baselines --config.data.path=FOLDER --workdir=runs/baselines
 
 FOLDER is that of `configs/beauty5.py:minilm`. Some trials only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
-the same workdir. A point of a curve is a run of its own:
+the same workdir. A point of a curve is a separate run:
 
     for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
 
@@ -127,7 +127,7 @@ def _set_point(config: ConfigDict, name: str, value: str) -> None:
         config.model.gate_query, config.model.gate_scale = query, float(scale)
         config.model.mlp = (
             64,
-        )  # a quarter of the products; what is compared is what the gates are asked with
+        )  # a quarter of the products; this comparison is about the queries of the gates
         config.train.max_epochs = GATE_EPOCHS
     elif name == "corrupt":
         kind, percent = value.split("*")

@@ -27,10 +27,8 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BAD_INPUT, PREEMPTED = (
-    2,
-    75,
-)  # exit statuses of the program: another start would not help; it would go on from here
+# exit statuses of the program; after the first a new start would not help, after the second it would resume
+BAD_INPUT, PREEMPTED = 2, 75
 POLL_SECONDS = 0.02
 DRAIN_SECONDS = 2.0  # for the last output of processes that are gone
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -117,7 +115,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:
-    """Names of the NVIDIA GPUs as CUDA_VISIBLE_DEVICES takes them; none where they are hidden or JAX is told to use the CPU."""
+    """Names of the NVIDIA GPUs in the form of CUDA_VISIBLE_DEVICES; none if they are hidden, or if JAX must use the CPU."""
     if environment.get("JAX_PLATFORMS") == "cpu":
         return []
     named = environment.get("CUDA_VISIBLE_DEVICES")
@@ -182,7 +180,7 @@ def tie_to_launcher() -> Callable[[], None] | None:
 
 
 def start(options: argparse.Namespace, into: list[subprocess.Popen[bytes]]) -> None:
-    """Starts all processes, each in a process group of its own, and puts them into the list one by one."""
+    """Starts all processes, each in a separate process group, and adds them to the list one by one."""
     port, tie = free_port(), tie_to_launcher()
     for process in range(options.processes):
         into.append(

@@ -3,9 +3,9 @@
     pip install -e '.[ray,text]'
     python launch/ray_prepare.py --config=... --workdir=... [--address=ray://HEAD:10001] [--workers=8] [--gpus-per-worker=1]
 
-Without an address a Ray of this machine's own is started. What a worker sends back is kept at once, answers in the cache and vectors as
-shards beside the bank, so kill this program or a worker at any point: the rerun asks for what is missing. Keys are read from the
-environment of the workers' machines. Bounds on requests in flight and per minute are shared out among the workers.
+Without an address Ray is started on this machine. Results of a worker are stored at once, answers in the cache and vectors as shards next
+to the bank. So this program or a worker may be killed at any point: the next run computes only what is missing. Keys are read from the
+environment of the workers' machines. Limits on requests in flight and per minute are divided among the workers.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ class Collected:
 
 
 class Describer:
-    """A worker that asks the language model: {"prompts": [n], "keys": [2 n]} -> {"answers": JSON, "error"}."""
+    """A worker that sends prompts to the language model: {"prompts": [n], "keys": [2 n]} -> {"answers": JSON, "error"}."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = KnowledgeConfig.from_dict(config)
@@ -84,7 +84,7 @@ class Describer:
 
 
 def asking(config: KnowledgeConfig) -> Callable[..., Any]:
-    """How the config's language model is asked; a model of this machine is loaded once for all tasks of a worker."""
+    """The function that sends prompts to the config's language model; a local model is loaded once for all tasks of a worker."""
     if config.describer != "transformers":
         return LANGUAGE_MODELS[config.describer].ask
     model = LocalModel(config)
@@ -160,9 +160,8 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
             if config.encoder == "openai"
             else None
         )
-        if (
-            cache is not None
-        ):  # whatever is answered in full is left to this machine, which asks for nothing then
+        # a shard with all answers in the cache is left to this machine, which then sends no request
+        if cache is not None:
             texts = {
                 shard: own
                 for shard, own in texts.items()

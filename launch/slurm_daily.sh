@@ -6,8 +6,8 @@
 #
 # Submits launch/slurm.sh once for each step; a step begins when the one before it has ended well, and what comes after a step that failed is
 # cancelled. TRAIN are sbatch's options of training and refit, ONE those of the other steps, which take one process. With --since, the
-# workdir of the day before, only new and changed texts are encoded (of an encoder that reads texts), and training goes on from that day's
-# models. Steps that were done are found done: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
+# workdir of the day before, only new and changed texts are encoded (if the encoder reads texts), and training starts from that day's
+# models. Steps that are done are not repeated: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
 set -euo pipefail
 
 workdir="" since="" flags=()

@@ -17,7 +17,7 @@ from benchmarks.queries import sample_rows
 
 
 def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.Index:
-    """An index by inner product over [rows, E] float32: all of it, or `leaves` inverted lists of which a query reads `searched`."""
+    """An inner-product index over [rows, E] float32: exact, or with `leaves` inverted lists; a query reads `searched` of them."""
     if kind == "flat":
         index = faiss.IndexFlatIP(vectors.shape[1])
     else:

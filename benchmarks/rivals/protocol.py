@@ -47,8 +47,8 @@ class Data(NamedTuple):
       num_items: V; item rows are 0..V-1, and some occur in no training interaction.
       items: [J] int32.
       offsets: [N+1] int64.
-      valid: asked for from the training interactions.
-      test: asked for from those and the validation target; the same users in the same order.
+      valid: targets of validation, predicted from the training interactions.
+      test: targets of the test, predicted from the training interactions and the validation target; the same users in the same order.
     """
 
     num_items: int
@@ -62,7 +62,7 @@ class Data(NamedTuple):
         return np.split(self.items, self.offsets[1:-1])
 
     def histories(self, split: str) -> list[np.ndarray]:
-        """What each user of "valid" or "test" is asked from, uncut."""
+        """The full history from which the target of each user of "valid" or "test" is predicted."""
         everyone = self.training_histories()
         if split == "valid":
             return [everyone[user] for user in self.valid.users]

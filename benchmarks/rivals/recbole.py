@@ -1,8 +1,9 @@
 """RecBole's SASRec, by its public interface: presplit files in its own format, its data loaders, and its trainer.
 
-What differs from the package and stays, for it is the library's own: each place of a history is a row of its own, the items before it and
-the next one, so a step takes as many rows as 128 users have on average and an epoch as many steps as ours; and its SASRec has no binary
-cross-entropy, so the loss is BPR of one negative. An item that nobody has before or after another is unknown to it and scores below all.
+Two differences from the package remain, because they are part of the library. Each position of a history is a separate row (the items
+before it, and the next one), so a step has as many rows as 128 users have on average, and an epoch has as many steps as ours. And its
+SASRec has no binary cross-entropy, so the loss is BPR with one negative. An item that never occurs before or after another one is unknown
+to it and is scored below all others.
 """
 
 import copy
@@ -27,7 +28,9 @@ EVALUATED_TOGETHER = 256
 
 
 class StoppedTrainer(Trainer):
-    """RecBole's trainer with the benchmark's validation and early stop; it counts patience otherwise, so it is told when to stop."""
+    """RecBole's trainer with the benchmark's validation and early stopping. RecBole counts patience in another way, so this class decides
+    when to stop.
+    """
 
     def __init__(
         self, config: Config, model: SASRec, course: Course, data: Data, rows: np.ndarray

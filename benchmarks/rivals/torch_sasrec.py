@@ -33,7 +33,7 @@ class Sequences(Dataset):
         return inputs, positive, negative
 
     def negatives(self, history: np.ndarray) -> np.ndarray:
-        """An item for each but the first of the history, none of its own."""
+        """A negative for each item of the history except the first; never an item of the history itself."""
         drawn = self.rng.integers(self.num_items, size=len(history) - 1)
         while (own := np.isin(drawn, history)).any():
             drawn[own] = self.rng.integers(self.num_items, size=own.sum())

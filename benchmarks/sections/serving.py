@@ -1,4 +1,4 @@
-"""Answers to requests and to many users at once, beside rivals."""
+"""Answers to requests, and recommendations for many users at once, compared with rivals."""
 
 from typing import Any
 

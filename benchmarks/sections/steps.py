@@ -96,7 +96,7 @@ def _shares(models: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _times(models: list[dict[str, Any]]) -> list[list[str]]:
-    """Milliseconds of a step, and what time has no stage of its own."""
+    """Milliseconds of a step, and the time that belongs to no stage."""
     milliseconds = {
         "a step, ms": "seconds_per_step",
         "a step with the profiler on, ms": "traced_seconds_per_step",

@@ -46,8 +46,8 @@ class Batcher(Generic[Question, Found]):
     """Answers questions in batches.
 
     While one batch is computed, new questions gather in the queue. So batches are large under load, and without load no question waits for
-    others. A batch is the oldest question and the next ones of its group; the others wait for a batch of their own, which later questions
-    may join.
+    others. A batch has the oldest question and the next ones of its group. Questions of other groups wait for a separate batch, which later
+    questions may join.
 
     Args:
       group: function of a question; questions with equal groups are answered together.
