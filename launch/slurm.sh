@@ -27,7 +27,7 @@ if [[ -n "${SLURM_CPUS_PER_TASK:-}" ]]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take it over by itself since SLURM 22.05
 fi
 
-# The signal of --signal=B: reaches only this shell. The shell passes it on with scancel, because srun answers a SIGTERM by killing its tasks.
+# The signal of --signal=B: reaches only this shell, which passes it on with scancel, because srun answers a SIGTERM by killing its tasks.
 # --state keeps it from a job that the scheduler has put back into the queue meanwhile.
 passed_on=0
 pass_on() {

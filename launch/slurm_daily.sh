@@ -4,10 +4,10 @@
 #     TRAIN="--nodes=4 --gpus-per-node=8 --time=08:00:00" ONE="--nodes=1 --gpus-per-node=1 --time=04:00:00" \
 #         launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02 [--since=/shared/runs/2026-03-01]
 #
-# Submits launch/slurm.sh once for each step; a step begins when the one before it has ended well, and what comes after a step that failed is
+# Submits launch/slurm.sh once for each step; a step begins when the one before it has ended well, and the steps after a failed one are
 # cancelled. TRAIN are sbatch's options of training and refit, ONE those of the other steps, which take one process. With --since, the
 # workdir of the day before, only new and changed texts are encoded (if the encoder reads texts), and training starts from that day's
-# models. Steps that are done are not repeated: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
+# models. Finished steps are not repeated: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
 set -euo pipefail
 
 workdir="" since="" flags=()
