@@ -1,5 +1,4 @@
-"""The load generator of `benchmarks.serving`, a separate process without JAX: requests on open connections, as fast as answers arrive or at
-a rate.
+"""The load generator of `benchmarks.serving`, without JAX: requests on open connections, as fast as answers arrive or at a fixed rate.
 
     python -m benchmarks.serving_load PORT BODIES --seconds=10 --connections=32 [--rate=500]
 
