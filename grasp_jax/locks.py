@@ -83,12 +83,16 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
     """Removes the lock of a holder that is dead.
 
     Raises:
-      UserError: the holder lives.
+      UserError: the holder lives, or the lock cannot be read.
     """
     try:
-        content, touched = path.read_text(encoding="utf-8"), path.stat().st_mtime
-    except OSError:
+        content = path.read_text(encoding="utf-8", errors="replace")
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
         return  # its holder has just let it go
+    except OSError as error:
+        expected = f"expected the lock file of a process that works here; {busy}"
+        raise UserError(f"{path}: not readable ({error.strerror}); {expected}") from error
     try:
         holder = json.loads(content)
         host, pid, started = str(holder["host"]), int(holder["pid"]), holder["started"]
@@ -104,7 +108,7 @@ def _take_over(path: pathlib.Path, busy: str) -> None:
     with contextlib.suppress(OSError):
         os.rename(path, aside)  # of several that find it dead one succeeds
         if (
-            aside.read_text(encoding="utf-8") != content
+            aside.read_text(encoding="utf-8", errors="replace") != content
         ):  # another was faster, and this is its new lock
             with contextlib.suppress(OSError):
                 os.link(aside, path)

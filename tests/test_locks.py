@@ -51,6 +51,23 @@ def test_a_pid_that_was_used_again(tmp_path: pathlib.Path) -> None:
     enter(path)
 
 
+def test_a_lock_that_cannot_be_read_is_refused(tmp_path: pathlib.Path) -> None:
+    """Another user's lock that only they may read would be tried again for ever, at full speed."""
+    path = tmp_path / ".lock"
+    path.mkdir()  # root, who runs tests in containers, may read every file
+    assert_names(refusal(enter, path), (str(path), "not readable", "wait for it"))
+
+
+def test_a_lock_that_is_no_text_is_followed_once_it_is_old(tmp_path: pathlib.Path) -> None:
+    """Half a disk block in its place would end every later run with a traceback."""
+    path = tmp_path / ".lock"
+    path.write_bytes(b"\xff\x00")
+    assert_names(refusal(enter, path), (str(path), "an unknown host"))
+    os.utime(path, (1, 1))
+    enter(path)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("age, free", [(0.0, False), (2 * locks.DEAD_AFTER, True)])
 def test_another_hosts_lock_is_honoured_while_it_is_touched(
     tmp_path: pathlib.Path, age: float, free: bool

@@ -225,6 +225,83 @@ def test_a_part_that_comes_is_noticed(tmp_path: pathlib.Path, reads: list[pathli
     assert_names(within, ("config.data.store", str(parts / "store"), "expected a folder outside"))
 
 
+def test_a_change_behind_a_symbolic_link_is_noticed(
+    tmp_path: pathlib.Path, reads: list[pathlib.Path]
+) -> None:
+    """A partition that is a link to another disk would never be compared, and every later run would lack its new rows."""
+    parts, elsewhere = tmp_path / "interactions.parquet", tmp_path / "elsewhere"
+    for folder in (parts, elsewhere):
+        folder.mkdir()
+        pd.DataFrame(ROWS).to_parquet(folder / "one.parquet")
+    (parts / "day=1").symlink_to(elsewhere)
+    store = str(tmp_path / "store")
+    assert Dataset.read(parts, store=store).log.num_interactions == 16
+    assert Dataset.read(parts, store=store).log.num_interactions == 16 and len(reads) == 1
+    pd.DataFrame(ROWS).to_parquet(elsewhere / "two.parquet")
+    assert Dataset.read(parts, store=store).log.num_interactions == 24
+
+
+def test_a_name_that_is_no_text_costs_the_store_alone(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JSON cannot hold the name, and the run would end with a traceback."""
+    parts = tmp_path / "interactions.parquet"
+    parts.mkdir()
+    pd.DataFrame(ROWS).to_parquet(parts / "one.parquet")
+    (parts / os.fsdecode(b"_notes-\xff")).write_text("in Latin-1")
+    found = Dataset.read(parts, store=str(tmp_path / "store"))
+    assert found.log.num_interactions == 8
+    assert_names(caplog.messages[-1], (str(parts), "is not UTF-8", "rename the file"))
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_file_that_goes_while_it_is_read_costs_the_store_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job that renames its temporary file would end a run with a traceback."""
+    parts = tmp_path / "interactions.parquet"
+    parts.mkdir()
+    pd.DataFrame(ROWS).to_parquet(parts / "one.parquet")
+    found = stored_log.Source.files.fget
+    assert found is not None
+    with_gone = property(lambda self: found(self) | {"_gone": self.path / "_gone"})
+    monkeypatch.setattr(stored_log.Source, "files", with_gone)
+    assert Dataset.read(parts, store=str(tmp_path / "store")).log.num_interactions == 8
+    assert "the log was not stored" in caplog.messages[-1]
+
+
+def test_files_of_others_in_the_folder_stay(shop: pathlib.Path) -> None:
+    """`log.json` is a usual name: the log of another program would be overwritten, and its lock removed."""
+    folder = shop.parent / "store"
+    folder.mkdir()
+    theirs = [folder / "log.json", folder / "log.lock"]
+    for path in theirs:
+        path.write_text("theirs")
+        os.utime(path, (1, 1))
+    read(shop)
+    assert [path.read_text() for path in theirs] == ["theirs", "theirs"]
+
+
+def test_a_stored_log_may_be_read_only(
+    shop: pathlib.Path, reads: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Colleagues who may read a store, and not write it, would be refused."""
+    expected = read(shop)
+    monkeypatch.setattr("grasp_jax.paths.os.access", lambda *_: False)
+    assert_same(read(shop), expected)
+    assert len(reads) == 1
+    refused = refusal(Dataset.read, shop, store=str(shop.parent / "new"))
+    assert_names(refused, ("config.data.store", "cannot be written"))
+
+
+def test_data_that_are_no_files_say_that_they_are_not_stored(tmp_path: pathlib.Path) -> None:
+    """A store that is named and not used would be waited for in vain."""
+    store = str(tmp_path / "store")
+    shop = Dataset.synthetic(50, 120, store=store)
+    assert f"config.data.store={store} is not used" in shop.report.notes[-1]
+    assert not Dataset.synthetic(50, 120, store="off").report.notes
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_stored(
     shop: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

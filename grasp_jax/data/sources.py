@@ -19,7 +19,7 @@ from grasp_jax.data.attributes import (
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import find_interactions, known_files, read_interactions
 from grasp_jax.data.split import make_split
-from grasp_jax.data.stored_log import LogStore, read_through, source_of
+from grasp_jax.data.stored_log import LogStore, names_folder, read_through, source_of
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
 from grasp_jax.data.synthetic import ShopSpec, make_shop
 from grasp_jax.data.ties import FILE, num_tied, ties_as
@@ -52,7 +52,11 @@ def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
         source = "files" if config.path else "synthetic"
     if source == "files":
         return _from_files(config, store)
-    return {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
+    loaded = {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
+    if not names_folder(config):
+        return loaded
+    unused = f"config.data.store={config.store} is not used, for only a log of files is stored"
+    return _noted(loaded, [unused])
 
 
 def read_frames(
@@ -120,9 +124,13 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
         log, report = read_through(store, source_of(config, path, catalogue), read)
     if config.users_file:
         users = read_attributes(path.parent / config.users_file, config.users_id_column, "user")
-    loaded = _with_texts(log, report, items, users)
-    notes = (*loaded.report.notes, *_unread(config, path))
-    return loaded._replace(report=dataclasses.replace(loaded.report, notes=notes))
+    return _noted(_with_texts(log, report, items, users), _unread(config, path))
+
+
+def _noted(loaded: Loaded, notes: list[str]) -> Loaded:
+    """The same with more notes in its report."""
+    whole = (*loaded.report.notes, *notes)
+    return loaded._replace(report=dataclasses.replace(loaded.report, notes=whole))
 
 
 def _with_texts(

@@ -1,8 +1,8 @@
 """A log that was read once is stored as arrays, and later calls map them into memory instead of reading the source again.
 
-The folder holds `log.json`, sealed, and one `.npy` file for each array of the log. `log.json` names the arrays with their checksums, and
-says what the log was made from: the SHA-256 of every source file, and everything that decides how they are read, the code included.
-All of it is compared before the arrays are used; if anything differs, the source is read again and the store is written again.
+The folder holds `stored_log.json`, sealed, and one `.npy` file for each array of the log. `stored_log.json` names the arrays with their
+checksums, and says what the log was made from: the SHA-256 of every source file, and everything that decides how they are read, the code
+included. All of it is compared before the arrays are used; if anything differs, the source is read again and the store is written again.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import re
 import time
@@ -33,11 +34,12 @@ from grasp_jax.files import (
 )
 from grasp_jax.locks import only_one
 from grasp_jax.log import logger
-from grasp_jax.paths import check_folder
+from grasp_jax.paths import check_folder, check_name
 
+FIELD = "config.data.store"
 AUTO, OFF = "auto", "off"  # values of `config.data.store`; any other is a folder
 AUTO_FROM = 5_000_000  # interactions; fewer are read within seconds
-MANIFEST, LOCK = "log.json", "log.lock"
+MANIFEST, LOCK = "stored_log.json", "stored_log.lock"  # no other program writes such files
 FORMAT_VERSION = 1
 SHOWN = 32  # hexadecimal digits of a fingerprint that a message may show
 ARRAYS = ("user_ids", "item_ids", "items", "offsets", "timestamps", "low_rated")
@@ -80,11 +82,15 @@ class Source:
 
     @property
     def files(self) -> dict[str, pathlib.Path]:
-        """All source files by their names below the path; of a folder also those that are no parts, for the reader decides that."""
+        """All source files by their names below the path; of a folder also those that are no parts, for the reader decides that.
+
+        Symbolic links are followed, because the reader of a table in parts follows them.
+        """
         if not self.path.is_dir():
             return {self.path.name: self.path}
-        found = (path for path in sorted(self.path.rglob("*")) if path.is_file())
-        return {path.relative_to(self.path).as_posix(): path for path in found}
+        walked = os.walk(self.path, followlinks=True)
+        found = sorted(pathlib.Path(folder, name) for folder, _, names in walked for name in names)
+        return {path.relative_to(self.path).as_posix(): path for path in found if path.is_file()}
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> SHA-256 of the content."""
@@ -92,8 +98,12 @@ class Source:
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Name -> bytes and nanoseconds of the last change: whether a file changes while it is read."""
-        stats = {name: path.stat() for name, path in self.files.items()}
-        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+        found = {}
+        for name, path in self.files.items():
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                stat = path.stat()
+                found[name] = (stat.st_size, stat.st_mtime_ns)
+        return found
 
 
 def source_of(config: DataConfig, path: pathlib.Path, catalogue: np.ndarray | None) -> Source:
@@ -128,12 +138,21 @@ def _code() -> str:
 def store_of(config: DataConfig) -> LogStore | None:
     """The folder that `config.data.store` names; None where it names none.
 
+    A folder that holds a stored log may be read-only.
+
     Raises:
-      UserError: it cannot be a folder.
+      UserError: it cannot be a folder, or no log is stored there and it cannot be written.
     """
-    if config.store in (AUTO, OFF):
+    if not names_folder(config):
         return None
-    return LogStore(check_folder(config.store, "config.data.store"))
+    folder = check_name(config.store, FIELD)
+    stored = (folder / MANIFEST).is_file()
+    return LogStore(folder if stored else check_folder(config.store, FIELD))
+
+
+def names_folder(config: DataConfig) -> bool:
+    """Whether `config.data.store` is the name of a folder."""
+    return config.store not in (AUTO, OFF)
 
 
 def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> Read:
@@ -146,7 +165,7 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
     """
     if source.path.is_dir() and store.folder.resolve().is_relative_to(source.path.resolve()):
         raise UserError(
-            f"config.data.store: {store.folder} lies within {source.path}, all of which is read as interactions; expected a folder outside"
+            f"{FIELD}: {store.folder} lies within {source.path}, all of which is read as interactions; expected a folder outside"
         )
     started, before = time.perf_counter(), (store.folder / MANIFEST).exists()
     if before:
@@ -249,6 +268,11 @@ def _keep(
         )
     except UserError:
         logger.info(f"{folder}: another process stores this log at the moment")
+    except UnicodeEncodeError:
+        logger.warning(
+            f"{source.path}: the name of a file is not UTF-8, so the log is not stored; this run continues without; rename the file, or "
+            "set config.data.store to 'off'"
+        )
     except OSError as error:
         logger.warning(
             f"{folder}: the log was not stored ({error.strerror or error}); this run continues without; free space there, name another "
@@ -259,7 +283,7 @@ def _keep(
 def _write(folder: pathlib.Path, content: Read, made_from: Mapping[str, Any]) -> int:
     """Writes a store, whole or not at all, and removes what it replaces; only who holds the lock may call. Returns its bytes.
 
-    The arrays have names of their own until `log.json` names them, so whoever reads the earlier store finds it whole.
+    The arrays have names of their own until `stored_log.json` names them, so whoever reads the earlier store finds it whole.
 
     Raises:
       OSError: there is no room, or the folder cannot be written.
