@@ -56,6 +56,17 @@ def test_a_batch_that_fails_fails_alone() -> None:
         batcher.submit([1], 5)
 
 
+def test_a_missing_answer_fails_its_batch_alone() -> None:
+    """A program that loses a row would end the thread, and every later request would wait until its deadline."""
+    batcher: Batcher[int, int] = Batcher(
+        lambda n: n == 0, lambda numbers: [n for n in numbers if n], lambda *_: 8, 16
+    )
+    with pytest.raises(ValueError, match="shorter"):
+        batcher.submit([0], 5).result(5)
+    assert batcher.submit([1, 2], 5).result(5) == [1, 2]
+    batcher.stop()
+
+
 def test_a_batch_leaves_the_rest_to_the_next_one() -> None:
     """Seventeen people would pay for thirty-two, later ones wait behind a group of others, or the oldest wait for ever."""
     release, sizes = threading.Event(), list[int]()

@@ -133,12 +133,13 @@ class Batcher(Generic[Question, Found]):
         self._seen(len(entries))
         try:
             answers = self._answer([entry.question for entry in entries])
+            answered = list(zip(entries, answers, strict=True))
         # whatever the error is, other requests must still be answered
         except BaseException as error:
             for entry in entries:
                 _settle(entry.ticket, error)
             return
-        for entry, answer in zip(entries, answers, strict=True):
+        for entry, answer in answered:
             ticket = entry.ticket
             ticket.answers[entry.place] = answer
             ticket.missing -= 1
