@@ -1,4 +1,4 @@
-"""What the rehearsal's record says: its table, and what two sizes make of 10 million users."""
+"""The table of the rehearsal's record; without a run of 10 million users, their costs are extrapolated from the two largest runs."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ TIMES_ITEMS = "answer"  # the stage that grows with users x items
 
 
 def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each stage at each size, and what a straight line or a product makes of 10 million users."""
+    """Header and body: each stage at each size, and extrapolated to 10 million users if no run had as many."""
     header = ["stage"]
     for own in runs:
-        header += [f"{own['users']:,} users: processor s", "peak, MiB"]
-    carried = len(runs) > 1
+        header += [f"{own['users']:,} users: processor s", "elapsed s", "peak, MiB"]
+    carried = len(runs) > 1 and max(own["users"] for own in runs) < USERS
     header += ["extrapolated to 10 million: processor s", "peak, MiB"] if carried else []
     body = []
     for stage, what in STAGES.items():
         costs = [own["stages"][stage] for own in runs]
         line = [what]
         for cost in costs:
-            line += [f"{cost['cpu_seconds']:,.1f}", f"{cost['peak_bytes'] / 2**20:,.0f}"]
+            line += _cells(cost["cpu_seconds"], cost["wall_seconds"], cost["peak_bytes"])
         if carried:
             seconds, peak = carried_over(stage, runs)
             line += [f"{seconds:,.0f}", f"{peak / 2**20:,.0f}"]
@@ -39,12 +39,16 @@ def show(runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]
     sums = ["all stages"]
     for own in runs:
         costs = list(own["stages"].values())
-        total, most = sum(c["cpu_seconds"] for c in costs), max(c["peak_bytes"] for c in costs)
-        sums += [f"{total:,.1f}", f"{most / 2**20:,.0f}"]
+        total, elapsed = (sum(c[name] for c in costs) for name in ("cpu_seconds", "wall_seconds"))
+        sums += _cells(total, elapsed, max(c["peak_bytes"] for c in costs))
     if carried:
         found = [carried_over(stage, runs) for stage in STAGES]
         sums += [f"{sum(s for s, _ in found):,.0f}", f"{max(p for _, p in found) / 2**20:,.0f}"]
     return header, [*body, sums]
+
+
+def _cells(cpu_seconds: float, wall_seconds: float, peak_bytes: float) -> list[str]:
+    return [f"{cpu_seconds:,.0f}", f"{wall_seconds:,.0f}", f"{peak_bytes / 2**20:,.0f}"]
 
 
 def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

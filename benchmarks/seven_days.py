@@ -1,12 +1,12 @@
 """Seven days of a shop: a model that starts from yesterday's and trains for a few epochs, and one that is trained from scratch each day.
 
-    python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=2]
+    python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=4]
 
 A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
 that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
 (`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. All read the data up to that day;
 validation is the day before. Times are those of the whole call, from reading frames to a model that recommends. Trained models are stored
-in the workdir with their times, and are not trained again.
+in the workdir with their times, and are not trained again. Results go to benchmarks/results/study-seven.json, next to those of other shops.
 """
 
 import itertools
@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.arguments import parser_of
 from benchmarks.cold_case import METRICS, Purchases, gains_of
-from benchmarks.cold_items import config_of
-from benchmarks.record import Contention, keep, run, table
+from benchmarks.cold_items import beside, config_of
+from benchmarks.record import RESULTS, Contention, keep, run, table
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config
 from grasp_jax.data.dataset import Dataset
@@ -144,8 +144,10 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--span", type=int, default=7, help="calendar days that make a day")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--daily-epochs", type=int, default=2)
-    parser.add_argument("--daily-rate", type=float, default=5e-4, help="learning rate of a day")
+    parser.add_argument("--daily-epochs", type=int, default=4)
+    parser.add_argument(
+        "--daily-rate", type=float, default=2e-3, help="first learning rate of a day"
+    )
     given, contention = parser.parse_args(), Contention()
     shop = Dataset.read(given.data, interactions_file="inter_time.tsv")
     config = config_of(given.method, given.epochs, 42, {})
@@ -187,14 +189,17 @@ def main() -> None:
         f"trained on: {100 * (going[METRICS[1]] / anew[METRICS[1]] - 1):+.1f} % of the NDCG@10 from nothing, in "
         f"{100 * going['seconds'] / anew['seconds']:.0f} % of its time"
     )
-    facts = {
-        "data": given.data.name,
-        "settings": {
-            name: getattr(given, name)
-            for name in ("method", "days", "span", "epochs", "daily_epochs", "daily_rate")
-        },
+    names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate")
+    run_of = {
+        "name": f"{given.data.name}, {given.daily_epochs} epochs at {given.daily_rate:g}",
+        "shop": given.data.name,
+        "settings": {name: getattr(given, name) for name in names},
+        "cores_used_by_others": contention.cores(),
+        "days": found,
+        "means": means,
     }
-    keep("seven_days", facts | {"days": found, "means": means}, contention, given, said)
+    given.out = given.out or (None if given.quick else RESULTS / "study-seven.json")
+    keep("study-seven", {"runs": beside(given.out, run_of)}, contention, given, said)
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

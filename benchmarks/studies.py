@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from benchmarks import cold_study
+from benchmarks import cold_study, seven_study
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
 from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
@@ -281,6 +281,11 @@ def cold() -> Page:
     return page(*cold_study.tables(json.loads(path_of("cold").read_text())))
 
 
+def seven() -> Page:
+    """Daily training: continued, from nothing, and never again."""
+    return page(*seven_study.tables(json.loads(path_of("seven").read_text())))
+
+
 STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "gates": ("attention-and-leakage.md", gates),
     "plus_attention": ("attention-and-leakage.md", plus_attention),
@@ -296,6 +301,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
     "cold": ("studies.md", cold),
+    "seven": ("studies.md", seven),
 }
 
 
@@ -321,7 +327,7 @@ def write_pages() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        of_workdirs = [name for name in STUDIES if name not in (*RECORDS, "cold")]
+        of_workdirs = [name for name in STUDIES if name not in (*RECORDS, "cold", "seven")]
         if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
             sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
         keep(sys.argv[1], sys.argv[2:])

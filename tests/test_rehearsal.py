@@ -85,13 +85,14 @@ def test_moments_are_drawn_from_all_the_time() -> None:
 
 
 def test_two_sizes_are_carried_over() -> None:
-    """Answers, which grow with users x items, would be carried over by a straight line."""
+    """Answers, which grow with users x items, would be on a straight line; or an estimate would stand next to a measured run."""
     runs = [
         {
             "users": users,
             "stages": {
                 name: {
                     "cpu_seconds": 2 + 1e-5 * users + 1e-12 * users**2 * (name == "answer"),
+                    "wall_seconds": 1 + 1e-5 * users,
                     "peak_bytes": 100 + users,
                 }
                 for name in rehearsal_table.STAGES
@@ -102,7 +103,10 @@ def test_two_sizes_are_carried_over() -> None:
     assert rehearsal_table.carried_over("read", runs) == pytest.approx((102, 100 + 10**7))
     assert rehearsal_table.carried_over("answer", runs) == pytest.approx((202, 100 + 10**7))
     header, body = rehearsal_table.show(runs)
-    assert all(len(line) == len(header) for line in body)
+    assert all(len(line) == len(header) for line in body) and "extrapolated" in " ".join(header)
+    measured = {"users": 10**7, "stages": runs[1]["stages"]}
+    header, body = rehearsal_table.show([*runs, measured])
+    assert all(len(line) == len(header) for line in body) and "extrapolated" not in " ".join(header)
 
 
 def test_the_variant_reads_what_is_written() -> None:

@@ -1,0 +1,45 @@
+"""The table of daily training that `benchmarks.seven_days` has kept, for docs/studies.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.cold_case import METRICS
+from benchmarks.cold_study import SHOPS
+from benchmarks.seven_days import WAYS
+from grasp_jax.report.tables import Table
+
+NDCG = METRICS[1]
+
+
+def tables(kept: Mapping[str, Any]) -> list[Table]:
+    """One row for each shop and daily setting."""
+    header = [
+        "shop",
+        "epochs a day",
+        "learning rate",
+        *(f"{NDCG}, {way}" for way in WAYS),
+        "trained on, difference from nothing",
+        "trained on, share of the time",
+        "purchases",
+        "cores used by other programs",
+    ]
+    title = "Seven days, NDCG@10 over all purchases after the first day; percent"
+    return [Table("seven", title, header, [_row(run) for run in kept["runs"]])]
+
+
+def _row(run: Mapping[str, Any]) -> list[str]:
+    settings, means = run["settings"], run["means"]
+    continued, nothing = (means[way] for way in WAYS[1:])
+    purchases = sum(
+        day["purchases"] for day in run["days"] if day["day"] > 0 and day["way"] == WAYS[0]
+    )
+    return [
+        SHOPS.get(run["shop"], run["shop"]).removeprefix("the department "),
+        str(settings["daily_epochs"]),
+        f"{settings['daily_rate']:g}",
+        *(f"{100 * means[way][NDCG]:.2f}" for way in WAYS),
+        f"{100 * (continued[NDCG] / nothing[NDCG] - 1):+.1f} %",
+        f"{100 * continued['seconds'] / nothing['seconds']:.0f} %",
+        f"{purchases:,}",
+        "" if (busy := run["cores_used_by_others"]) is None else f"{busy:.1f}",
+    ]
