@@ -3,9 +3,11 @@
     python -m benchmarks.study_intervals runs/ahead-*
 
 Reads the rank of every test user, which finished workdirs hold and the committed records do not, and keeps the differences as
-benchmarks/results/study-ahead-against.json, from where `python -m benchmarks.studies` takes them.
+benchmarks/results/study-ahead-against.json, from where `python -m benchmarks.studies` takes them. Rows of other workdirs stay as they are,
+so a new row needs its own workdirs and those of SASRec with the same seeds.
 """
 
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -65,4 +67,6 @@ def _gains(folders: Sequence[str]) -> Gains:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: python -m benchmarks.study_intervals WORKDIR ...")
-    save(path_of("ahead-against"), {"differences": differences(sys.argv[1:])})
+    path = path_of("ahead-against")
+    kept = json.loads(path.read_text())["differences"] if path.exists() else {}
+    save(path, {"differences": kept | differences(sys.argv[1:])})
