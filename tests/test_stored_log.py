@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from grasp_jax.config import Config
-from grasp_jax.data import sources, stored_log
+from grasp_jax.data import log_source, sources, stored_log
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.stored_log import ARRAYS, MANIFEST
@@ -204,7 +204,7 @@ def test_another_version_reads_again(
 ) -> None:
     """A fault of a reader would live on in the stored log after it was mended."""
     read(shop)
-    monkeypatch.setattr(stored_log, "_code", lambda: "mended")
+    monkeypatch.setattr(log_source, "_code", lambda: "mended")
     read(shop)
     assert len(reads) == 2
 
@@ -262,10 +262,10 @@ def test_a_file_that_goes_while_it_is_read_costs_the_store_alone(
     parts = tmp_path / "interactions.parquet"
     parts.mkdir()
     pd.DataFrame(ROWS).to_parquet(parts / "one.parquet")
-    found = stored_log.Source.files.fget
+    found = log_source.Source.files.fget
     assert found is not None
     with_gone = property(lambda self: found(self) | {"_gone": self.path / "_gone"})
-    monkeypatch.setattr(stored_log.Source, "files", with_gone)
+    monkeypatch.setattr(log_source.Source, "files", with_gone)
     assert Dataset.read(parts, store=str(tmp_path / "store")).log.num_interactions == 8
     assert "the log was not stored" in caplog.messages[-1]
 
