@@ -212,7 +212,7 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
     """The record with this run in place of an earlier one of the same size; written."""
     earlier = json.loads(path.read_text())["runs"] if path.exists() else []
-    own |= {"cores_used_by_others": contention.cores()}
+    own |= {"cores_used_by_others": contention.cores(), "commit": machine()["commit"]}
     runs = [run for run in earlier if run["users"] != own["users"]]
     about = {"benchmark": "rehearsal", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     others = {"cores_used_by_others": own["cores_used_by_others"]}

@@ -27,8 +27,9 @@ from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
+from grasp_jax.machine import machine
 
-WAYS = ("first day's model", "trained on", "from nothing")
+WAYS = ("first day's model", "continued", "from nothing")
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -186,13 +187,14 @@ def main() -> None:
     )
     going, anew = means[WAYS[1]], means[WAYS[2]]
     said = (
-        f"trained on: {100 * (going[METRICS[1]] / anew[METRICS[1]] - 1):+.1f} % of the NDCG@10 from nothing, in "
+        f"continued: {100 * (going[METRICS[1]] / anew[METRICS[1]] - 1):+.1f} % of the NDCG@10 from nothing, in "
         f"{100 * going['seconds'] / anew['seconds']:.0f} % of its time"
     )
     names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate")
     run_of = {
         "name": f"{given.data.name}, {given.daily_epochs} epochs at {given.daily_rate:g}",
         "shop": given.data.name,
+        "measured": {"date": time.strftime("%Y-%m-%d"), "commit": machine()["commit"]},
         "settings": {name: getattr(given, name) for name in names},
         "cores_used_by_others": contention.cores(),
         "days": found,

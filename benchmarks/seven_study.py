@@ -18,8 +18,8 @@ def tables(kept: Mapping[str, Any]) -> list[Table]:
         "epochs a day",
         "learning rate",
         *(f"{NDCG}, {way}" for way in WAYS),
-        "trained on, difference from nothing",
-        "trained on, share of the time",
+        "continued, difference from nothing",
+        "continued, share of the time",
         "purchases",
         "cores used by other programs",
     ]

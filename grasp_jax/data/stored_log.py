@@ -91,7 +91,7 @@ def read_through(store: LogStore, source: Source, read: Callable[[], Read]) -> R
     """
     if source.path.is_dir() and store.folder.resolve().is_relative_to(source.path.resolve()):
         raise UserError(
-            f"{FIELD}: {store.folder} lies within {source.path}, all of which is read as interactions; expected a folder outside"
+            f"{FIELD}: {store.folder} lies within {source.path}, whose files are all read as interactions; expected a folder outside"
         )
     started, before = time.perf_counter(), (store.folder / MANIFEST).exists()
     if before:
