@@ -4,7 +4,8 @@ A log with string ids is written, read and split; texts become a bank; neighbour
 200 steps and validated; one answers for a tenth of the users. Items, questions and answers are in proportion to the users
 (`configs/industry.py:rehearsal`). Every stage runs in a separate process. Its cost is printed when it ends and stored in FOLDER, so that
 the same command continues a killed run. With --kill-at-random=K everything is done twice: undisturbed, and killed by SIGKILL at K random
-moments. Both must end with the same data, bank, models and answers.
+moments. Both must end with the same data, bank, models and answers. With --undisturbed=JSON the first of the two is not run: its moments
+and its results are those of the run of the same size in that record.
 """
 
 import argparse
@@ -36,13 +37,13 @@ ANSWERING = "grasp_plus"  # the one of the config's methods whose scores are dot
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of a stage's process, the one that came to its end.
+    """The cost of a stage: of the process that finished it and of those that were killed before.
 
     Attributes:
-      cpu_seconds: of all its threads.
-      wall_seconds: from its start to its end.
-      peak_bytes: most memory, with the pages of mapped files that it had touched.
-      killed: how often it was killed before.
+      cpu_seconds: of all threads of all its processes.
+      wall_seconds: from the start of the first process to the end of the last one.
+      peak_bytes: largest memory of a process, with the pages of mapped files that it had touched.
+      killed: how many of its processes were killed.
     """
 
     cpu_seconds: float
@@ -129,7 +130,7 @@ def _run_stage(
     stage: str, folder: pathlib.Path, sizes: Sizes, due: Sequence[float]
 ) -> tuple[Cost, list[float]]:
     """Runs a stage until it ends, killed as often as `due` says; and the kills for which it was too fast."""
-    waiting, killed, log = list(due), 0, folder / f"{stage}.log"
+    waiting, log, cost = list(due), folder / f"{stage}.log", Cost(0.0, 0.0, 0)
     while True:
         started = time.perf_counter()
         with log.open("w") as output:
@@ -140,36 +141,45 @@ def _run_stage(
                 stderr=subprocess.STDOUT,
                 process_group=0,  # a separate session, so that a kill ends its children too
             )
-            done = _wait(process.pid, started + waiting[0] if waiting else None)
-        if done is None:
+            killed, status, used = _wait(process.pid, started + waiting[0] if waiting else None)
+        wall = time.perf_counter() - started
+        cost = _with(cost, used, wall, killed)
+        if killed:
             waiting.pop(0)
-            killed += 1
-            print(f"{stage}: killed after {time.perf_counter() - started:.1f} s", flush=True)
-            continue
-        status, used = done
-        if code := os.waitstatus_to_exitcode(status):
+            print(f"{stage}: killed after {wall:.1f} s", flush=True)
+        elif code := os.waitstatus_to_exitcode(status):
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise UserError(
                 f"{stage}: ended with status {code}; expected 0; {log} ends with: {lines[-1][:300]}"
             )
-        wall = time.perf_counter() - started
-        peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return Cost(used.ru_utime + used.ru_stime, wall, peak, killed), waiting
+        else:
+            return cost, waiting
 
 
-def _wait(pid: int, kill_at: float | None) -> tuple[int, Any] | None:
-    """Status and use of a process that came to its end; None where it was killed first."""
+def _with(cost: Cost, used: Any, wall: float, killed: bool) -> Cost:
+    """The cost with that of one more process, from its `resource.struct_rusage`."""
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Cost(
+        cost.cpu_seconds + used.ru_utime + used.ru_stime,
+        cost.wall_seconds + wall,
+        max(cost.peak_bytes, peak),
+        cost.killed + killed,
+    )
+
+
+def _wait(pid: int, kill_at: float | None) -> tuple[bool, int, Any]:
+    """Waits for the end of a process: whether it was killed, its status and its use of resources."""
     while kill_at is not None:
         if time.perf_counter() >= kill_at:
             os.killpg(pid, signal.SIGKILL)
-            os.wait4(pid, 0)
-            return None
+            _, status, used = os.wait4(pid, 0)
+            return True, status, used
         found, status, used = os.wait4(pid, os.WNOHANG)
         if found:
-            return status, used
+            return False, status, used
         time.sleep(SLICE)
     _, status, used = os.wait4(pid, 0)
-    return status, used
+    return False, status, used
 
 
 def kills_at_random(
@@ -199,6 +209,17 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
       UserError: they ended differently.
     """
     whole = rehearse(folder / "undisturbed", sizes)
+    return whole | {"killed": killed_as(whole, folder, sizes, count, seed)["killed"]}
+
+
+def killed_as(
+    whole: Mapping[str, Any], folder: pathlib.Path, sizes: Sizes, count: int, seed: int
+) -> dict[str, Any]:
+    """The rehearsal killed at random moments, which must end as the undisturbed one `whole`; with "killed", stage -> number of kills.
+
+    Raises:
+      UserError: it ended differently.
+    """
     killed = rehearse(folder / "killed", sizes, kills_at_random(whole["stages"], count, seed))
     names = whole["fingerprint"]
     if wrong := [name for name in names if killed["fingerprint"].get(name) != names[name]]:
@@ -206,7 +227,22 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
             f"killed {count} times, the rehearsal ended with another {wrong[0]}; expected the same"
         )
     times = {name: own["killed"] for name, own in killed["stages"].items() if own["killed"]}
-    return whole | {"killed": times}
+    return killed | {"killed": times}
+
+
+def recorded(path: pathlib.Path, sizes: Sizes) -> dict[str, Any]:
+    """The run of the same size in a record.
+
+    Raises:
+      UserError: there is none.
+    """
+    runs: list[dict[str, Any]] = json.loads(path.read_text())["runs"] if path.exists() else []
+    found = [own for own in runs if own["users"] == sizes.users]
+    if not found:
+        raise UserError(
+            f"--undisturbed={path}: expected a record with a run of {sizes.users:,} users; leave the flag out to run it"
+        )
+    return found[0]
 
 
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
@@ -237,10 +273,17 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--kill-at-random", type=int, default=0, help="how often a second run is killed"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument(
+        "--undisturbed",
+        type=pathlib.Path,
+        help="a record; the killed run must end as its run of the same size, which is not run again",
+    )
     given = parser.parse_args(arguments)
     given.users = given.users or (2000 if given.quick else 100_000)
     if given.users < 1000:
         parser.error(f"--users: {given.users}; expected 1,000 or more")
+    if given.undisturbed and not given.kill_at_random:
+        parser.error("--undisturbed: expected --kill-at-random too")
     return given
 
 
@@ -249,7 +292,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given, contention = arguments_of(arguments), Contention()
     folder, sizes = given.folder.resolve(), Sizes(given.users)
     if given.kill_at_random:
-        found = both(folder, sizes, given.kill_at_random, given.seed)
+        how = folder, sizes, given.kill_at_random, given.seed
+        before = recorded(given.undisturbed, sizes) if given.undisturbed else None
+        found = killed_as(before, *how) if before else both(*how)
+        if before:
+            found["ended_as"] = f"the run of {sizes.users:,} users of commit {before['commit']}"
         times = sum(found["killed"].values())
         print(f"killed {times} times, {found['killed']}, and ended with the same fingerprint")
     else:

@@ -85,7 +85,8 @@ def markdown(record: Mapping[str, Any]) -> str:
         for own in runs
     )
     killed = "".join(
-        f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results."
+        f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results"
+        f"{f' as {ended}' if (ended := own.get('ended_as')) else ''}."
         for own in runs
         if own.get("killed")
     )

@@ -1,5 +1,6 @@
 """The rehearsal: data that a kill does not change, stages that are killed and done again, and what is made of two sizes."""
 
+import json
 import pathlib
 import sys
 
@@ -55,7 +56,8 @@ def test_a_stage_is_killed_and_done_again(
     begins = f"import pathlib, time; mark = pathlib.Path({str(mark)!r}); "
     a_stage(monkeypatch, begins + "mark.exists() or (mark.touch(), time.sleep(60))")
     cost, late = rehearsal._run_stage("read", tmp_path, SIZES, [1.0])
-    assert cost.killed == 1 and not late and cost.wall_seconds < 30 and cost.peak_bytes > 0
+    assert cost.killed == 1 and not late and cost.peak_bytes > 0
+    assert 1.0 < cost.wall_seconds < 30  # with the second before the kill
     _, late = rehearsal._run_stage("read", tmp_path, SIZES, [60.0])
     assert late == [60.0]
     a_stage(monkeypatch, "print('no room'); raise SystemExit(2)")
@@ -73,6 +75,26 @@ def test_a_folder_is_of_one_size(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert rehearsal.rehearse(tmp_path, SIZES) == done
     with pytest.raises(UserError, match="a rehearsal of 2,000 users; expected 3,000"):
         rehearsal.rehearse(tmp_path, Sizes(3000))
+
+
+def test_a_killed_run_must_end_as_the_recorded_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends with other answers would be recorded as equal; or the run of another size be compared."""
+    a_stage(monkeypatch, "pass")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "read.json").write_text("{}")
+    (tmp_path / "killed" / rehearsal.FOUND).write_text('{"answers": "same"}')
+    stages = {name: {"wall_seconds": 1e-6} for name in rehearsal_table.STAGES}
+    whole = {"users": SIZES.users, "stages": stages, "fingerprint": {"answers": "same"}}
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"runs": [whole]}))
+    assert rehearsal.recorded(record, SIZES) == whole
+    with pytest.raises(UserError, match="expected a record with a run of 3,000 users"):
+        rehearsal.recorded(record, Sizes(3000))
+    assert rehearsal.killed_as(whole, tmp_path, SIZES, 1, 0)["users"] == SIZES.users
+    with pytest.raises(UserError, match="ended with another answers"):
+        rehearsal.killed_as({**whole, "fingerprint": {"answers": "other"}}, tmp_path, SIZES, 1, 0)
 
 
 def test_moments_are_drawn_from_all_the_time() -> None:
