@@ -159,6 +159,11 @@ def checked_config() -> Config:
     """The config that the flags name, checked, with the source of its data settled."""
     if FLAGS.config is None:
         example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+        if FLAGS.workdir:
+            raise UserError(
+                f"--workdir: {FLAGS.workdir} holds no {CONFIG_FILE} of an earlier run; name the workdir of such a run, "
+                f"or add --config for a new one, as in {example}"
+            )
         raise UserError(
             f"--config and --workdir are needed, as in {example}; the workdir of an earlier run needs no --config, and "
             "--mode=plan no --workdir"

@@ -57,6 +57,14 @@ def test_flags_of_another_mode(
     assert_names(refusal(command.check_flags), parts)
 
 
+def test_a_workdir_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped workdir would be answered by a message that does not name it."""
+    parsed(monkeypatch, "--workdir=runs/mistyped", "--mode=recommend")
+    assert_names(
+        refusal(command.checked_config), ("--workdir: runs/mistyped", "config.json", "--config")
+    )
+
+
 def test_every_flag_has_its_modes() -> None:
     """A new flag would be read by some modes and dropped by others."""
     own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command)}
