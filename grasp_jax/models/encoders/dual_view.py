@@ -1,5 +1,7 @@
 """LLM-ESR's two views of an item (Liu et al., 2024, arXiv 2405.20646): a trained ID vector and an adapted text vector, side by side."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.products import product
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
@@ -20,11 +23,13 @@ class DualViewEncoder(ItemEncoder):
       num_items: V.
       width: E.
       view: D, the width of one view.
+      dtype: number type of the factors of the product with the text.
     """
 
     num_items: int
     width: int
     view: int
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def vector_width(self) -> int:
@@ -46,14 +51,14 @@ class DualViewEncoder(ItemEncoder):
     ) -> jax.Array:
         """[...] item rows -> [..., 2D]; the whole catalogue for None."""
         adapter = self.down @ self.out, self.down_bias @ self.out + self.out_bias
-        text = (tables["items"],)
+        text, adapted = (tables["items"],), functools.partial(_adapted, dtype=self.dtype)
         if ids is None:
-            return jnp.concatenate([self.table, from_all_rows(_adapted, adapter, text)], axis=-1)
+            return jnp.concatenate([self.table, from_all_rows(adapted, adapter, text)], axis=-1)
         return jnp.concatenate(
-            [id_rows(self.table, ids, context), from_rows(_adapted, adapter, text, ids)], axis=-1
+            [id_rows(self.table, ids, context), from_rows(adapted, adapter, text, ids)], axis=-1
         )
 
 
-def _adapted(adapter: tuple[jax.Array, jax.Array], text: jax.Array) -> jax.Array:
+def _adapted(adapter: tuple[jax.Array, jax.Array], text: jax.Array, dtype: jnp.dtype) -> jax.Array:
     matrix, bias = adapter
-    return text.astype(jnp.float32) @ matrix + bias
+    return product(text, matrix, dtype) + bias

@@ -18,6 +18,7 @@ from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import GatedHead, ItemEncoder
 from grasp_jax.models.gates import pair_gates, sigmoid_attention
+from grasp_jax.models.products import product
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 GELU_CURVATURE = 0.797885  # the largest, of the tanh form: at 0, where it is sqrt(2 / pi)
@@ -142,22 +143,14 @@ class HolisticEncoder(ItemEncoder):
         (wa, wc), (wb, wd) = kernels
         if self.gate == "none":
             own_part, similar_part, global_part = self.keep
-            return self._product(items, own_part * wa + global_part * wc) + self._product(
-                items_similar, similar_part * wb + global_part * wd
-            )
-        own = self._product(items, jnp.concatenate([wa, wc], axis=-1))
-        similar = self._product(items_similar, jnp.concatenate([wb, wd], axis=-1))
+            own = product(items, own_part * wa + global_part * wc, self.dtype)
+            similar = product(items_similar, similar_part * wb + global_part * wd, self.dtype)
+            return own + similar
+        own = product(items, jnp.concatenate([wa, wc], axis=-1), self.dtype)
+        similar = product(items_similar, jnp.concatenate([wb, wd], axis=-1), self.dtype)
         half = wa.shape[-1]
         return jnp.stack(
             [own[..., :half], similar[..., :half], own[..., half:] + similar[..., half:]], axis=-2
-        )
-
-    def _product(self, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jnp.einsum(
-            "...e,eh->...h",
-            rows.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
         )
 
     def gates(

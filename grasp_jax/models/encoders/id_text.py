@@ -4,6 +4,8 @@ A concatenation [e | Wx + b] is mapped to D by one more matrix, so that backbone
 other method.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.products import product
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
@@ -25,6 +28,7 @@ class IdTextEncoder(ItemEncoder):
       features: D.
       row_norm: length of the text rows x.
       concatenates: whether the two are concatenated and mapped, instead of added.
+      dtype: number type of the factors of the product with the text.
     """
 
     num_items: int
@@ -32,6 +36,7 @@ class IdTextEncoder(ItemEncoder):
     features: int
     row_norm: float = 1.0
     concatenates: bool = False
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def vector_width(self) -> int:
@@ -60,12 +65,12 @@ class IdTextEncoder(ItemEncoder):
         if self.concatenates:
             of_id, of_text = jnp.split(self.join, 2)
             own, kernel, bias = own @ of_id, kernel @ of_text, bias @ of_text + self.join_bias
-        linear = kernel, bias
+        linear, mapped = (kernel, bias), functools.partial(_mapped, dtype=self.dtype)
         if ids is None:
-            return own + from_all_rows(_mapped, linear, text)
-        return own + from_rows(_mapped, linear, text, ids)
+            return own + from_all_rows(mapped, linear, text)
+        return own + from_rows(mapped, linear, text, ids)
 
 
-def _mapped(linear: tuple[jax.Array, jax.Array], text: jax.Array) -> jax.Array:
+def _mapped(linear: tuple[jax.Array, jax.Array], text: jax.Array, dtype: jnp.dtype) -> jax.Array:
     kernel, bias = linear
-    return text.astype(jnp.float32) @ kernel + bias
+    return product(text, kernel, dtype) + bias

@@ -5,6 +5,8 @@ alone. With the public code (https://github.com/RUCAIBox/UniSRec) we take what t
 width softplus(x W_n) + 0.01 of the noise, and dropout on the input of the experts, though not of the gates.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.products import product
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
@@ -30,6 +33,7 @@ class MixtureEncoder(ItemEncoder):
       dropout: share of the entries of a text row that a training step drops, the same for all experts.
       row_norm: length of the text rows x.
       with_ids: whether an ID vector is added.
+      dtype: number type of the factors of the matrix products; that of the gates is float32.
     """
 
     num_items: int
@@ -39,6 +43,7 @@ class MixtureEncoder(ItemEncoder):
     dropout: float = 0.2
     row_norm: float = 1.0
     with_ids: bool = False
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def vector_width(self) -> int:
@@ -81,20 +86,24 @@ class MixtureEncoder(ItemEncoder):
         offset = jnp.einsum("ke,ked->kd", self.centre, self.whitening).ravel()
         gates = jnp.concatenate([self.gate, self.noise], axis=1)
         operands = stacked, offset, gates, jnp.float32(self.row_norm)
-        items = tables["items"]
+        items, adapted = tables["items"], functools.partial(_adapted, dtype=self.dtype)
         if self.dropout and self.has_rng("dropout"):  # `check` guarantees that no rows are sharded
             rows = items if ids is None else items[ids]
             keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.dropout, rows.shape)
-            return _adapted(operands, rows, keep / (1.0 - self.dropout))
+            return adapted(operands, rows, keep / (1.0 - self.dropout))
         if ids is None:
-            return from_all_rows(_adapted, operands, (items,))
-        return from_rows(_adapted, operands, (items,), ids)
+            return from_all_rows(adapted, operands, (items,))
+        return from_rows(adapted, operands, (items,), ids)
 
 
 def _adapted(
-    operands: tuple[jax.Array, ...], text: jax.Array, kept: jax.Array | float = 1.0
+    operands: tuple[jax.Array, ...],
+    text: jax.Array,
+    kept: jax.Array | float = 1.0,
+    *,
+    dtype: jnp.dtype,
 ) -> jax.Array:
     """Adapts text rows [..., E], whose entries are multiplied by `kept` before the experts read them."""
     stacked, offset, gates, length = operands
     rows = length * text.astype(jnp.float32)
-    return jnp.concatenate([(rows * kept) @ stacked - offset, rows @ gates], axis=-1)
+    return jnp.concatenate([product(rows * kept, stacked, dtype) - offset, rows @ gates], axis=-1)

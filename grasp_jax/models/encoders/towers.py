@@ -5,6 +5,7 @@ tower is trained by its own loss (`config.train.towers`), so that none can lean 
 text itself, scaled to length 1 and times its weight (`models.text_match`), for the cosine of an item with a history.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.holistic import gelu
 from grasp_jax.models.encoders.id_table import id_rows
+from grasp_jax.models.products import product
 from grasp_jax.models.unit import unit
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
@@ -35,6 +37,7 @@ class TowerEncoder(ItemEncoder):
         texts of the companions; both are networks with one hidden layer.
       hidden: H, width of the hidden layer.
       matches: whether the text itself follows after the towers, for the match.
+      dtype: number type of the factors of the networks' matrix products.
     """
 
     num_items: int
@@ -45,6 +48,7 @@ class TowerEncoder(ItemEncoder):
     company_towers: int = 1
     hidden: int = 256
     matches: bool = False
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def towers(self) -> tuple[int, ...]:
@@ -88,9 +92,10 @@ class TowerEncoder(ItemEncoder):
         parts = []
         if self.id_towers:
             parts.append(self.table if ids is None else id_rows(self.table, ids, context))
+        text_vectors = functools.partial(_text_vectors, dtype=self.dtype)
         read: list[tuple[Callable[..., jax.Array], Any, tuple[str, ...]]] = [
-            *((_text_vectors, network, (TEXT,)) for network in self.text),
-            *((_text_vectors, network, (TEXT, COMPANY)) for network in self.company),
+            *((text_vectors, network, (TEXT,)) for network in self.text),
+            *((text_vectors, network, (TEXT, COMPANY)) for network in self.company),
             *([(_match_vectors, (), (TEXT, MATCH))] if self.matches else []),
         ]
         for vectors_of, network, names in read:
@@ -103,11 +108,13 @@ class TowerEncoder(ItemEncoder):
         return jnp.concatenate(parts, axis=-1)
 
 
-def _text_vectors(network: tuple[jax.Array, jax.Array, jax.Array], *text: jax.Array) -> jax.Array:
+def _text_vectors(
+    network: tuple[jax.Array, jax.Array, jax.Array], *text: jax.Array, dtype: jnp.dtype
+) -> jax.Array:
     """[..., E] of each table -> [..., D]."""
     first, bias, last = network
-    hidden = jnp.concatenate(text, axis=-1).astype(jnp.float32) @ first
-    return gelu(hidden + bias) @ last
+    hidden = product(jnp.concatenate(text, axis=-1), first, dtype)
+    return product(gelu(hidden + bias), last, dtype)
 
 
 def _match_vectors(_: tuple[()], text: jax.Array, weights: jax.Array) -> jax.Array:

@@ -53,7 +53,10 @@ class GRASPPlus(Method):
             width = min(sizes.width, plus.text_width)
             (hidden,) = config.mlp  # guaranteed by `check`
             matches = plus.match_weight > 0
-            return TowerEncoder(sizes.num_items, width, config.features, *towers, hidden, matches)
+            dtype = jnp.dtype(config.dtype)
+            return TowerEncoder(
+                sizes.num_items, width, config.features, *towers, hidden, matches, dtype
+            )
         text = HolisticEncoder(
             width=sizes.width,
             features=config.features,

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+import jax.numpy as jnp
+
 from grasp_jax.config import ModelConfig
 from grasp_jax.models.encoders.id_text import IdTextEncoder
 from grasp_jax.models.frozen import Bank, FrozenTable, of_bank
@@ -26,7 +28,12 @@ class IdText(Method):
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> IdTextEncoder:
         """`IdTextEncoder` with the config's fields."""
         return IdTextEncoder(
-            sizes.num_items, sizes.width, config.features, config.row_norm, self.concatenates
+            sizes.num_items,
+            sizes.width,
+            config.features,
+            config.row_norm,
+            self.concatenates,
+            jnp.dtype(config.dtype),
         )
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:

@@ -65,7 +65,9 @@ class LLMESR(Method):
 
     def encoder(self, config: ModelConfig, sizes: ModelSizes) -> DualViewEncoder:
         """`DualViewEncoder`; a view is D wide."""
-        return DualViewEncoder(sizes.num_items, sizes.width, config.features)
+        return DualViewEncoder(
+            sizes.num_items, sizes.width, config.features, jnp.dtype(config.dtype)
+        )
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """Item text, its principal components, and the nearest users of each user."""

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+import jax.numpy as jnp
+
 from grasp_jax.config import Config, ModelConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.backbones.base import Backbone
@@ -41,6 +43,7 @@ class UniSRec(Method):
             dropout=own.adaptor_dropout,
             row_norm=config.row_norm,
             with_ids=self.with_ids,
+            dtype=jnp.dtype(config.dtype),
         )
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:

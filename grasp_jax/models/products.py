@@ -1,0 +1,51 @@
+"""Matrix products whose factors are rounded to a narrower number type (`config.model.dtype`), in the backward pass too.
+
+JAX's own gradient of such a product multiplies the float32 gradient of the result with a factor that was rounded. That product runs at the
+speed of float32. Here the gradient is rounded as well, so that all three products run at the speed of the narrower type. Sums are float32.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def product(rows: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """[..., E] rows of any float type and a [E, H] float32 kernel -> [..., H] float32.
+
+    Args:
+      rows: for example text vectors from a frozen table.
+      kernel: a parameter.
+      dtype: number type of the factors; float32 rounds nothing.
+    """
+    if dtype == jnp.float32:
+        return rows.astype(jnp.float32) @ kernel
+    return _narrow(jnp.dtype(dtype), rows, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _narrow(dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _of("...e,eh->...h", dtype, rows, kernel)
+
+
+def _forward(
+    dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _narrow(dtype, rows, kernel), (rows, kernel)
+
+
+def _backward(
+    dtype: jnp.dtype, factors: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    rows, kernel = factors
+    by_rows = _of("...h,eh->...e", dtype, gradient, kernel)
+    by_kernel = _of("...e,...h->eh", dtype, rows, gradient)
+    return by_rows.astype(rows.dtype), by_kernel.astype(kernel.dtype)
+
+
+def _of(subscripts: str, dtype: jnp.dtype, a: jax.Array, b: jax.Array) -> jax.Array:
+    factors = a.astype(dtype), b.astype(dtype)
+    return jnp.einsum(subscripts, *factors, preferred_element_type=jnp.float32)
+
+
+_narrow.defvjp(_forward, _backward)
