@@ -135,7 +135,11 @@ def test_tfidf_is_scikit_learns() -> None:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    known = sorted({word for text in texts(200) for word in text.split()})
+    # Unknown words between known ones: a pair must not be found across one, nor across two texts.
+    soup = np.random.default_rng(2).choice([*known, "ünknown", "İ", "x", "\n"], (200, 12))
     items, asked = texts(200), [*texts(60, 1), "", "Red red-soap, RED! ünknown", "4711 x 4711"]
+    asked += [" ".join(words) for words in soup]
     vectoriser = TfidfVectorizer(
         ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=200_000, dtype=np.float32
     )

@@ -157,9 +157,10 @@ def user_prompt(
     detailed = "{purchases}" in template
 
     def prompt(row: int) -> str:
-        bought = history.flat_items[history.windows.start[row] : history.windows.end[row]]
+        window = history.flat_items[history.windows.start[row] : history.windows.end[row]]
+        bought = window.tolist()  # a list is indexed by numbers of Python in a third of the time
         fields = {name: attributes[name][row] for name in shown}
-        long = {"titles": ", ".join(titles[item] for item in bought)[-MAX_HISTORY_CHARACTERS:]}
+        long = {"titles": ", ".join([titles[item] for item in bought])[-MAX_HISTORY_CHARACTERS:]}
         if detailed:
             long["purchases"] = "; ".join(_purchase(history.items, item) for item in bought)[
                 -MAX_HISTORY_CHARACTERS:
