@@ -1,13 +1,14 @@
 """What a result was measured on: hardware, versions and commit."""
 
 import importlib.metadata
-import os
 import pathlib
 import platform
 import subprocess
 from typing import Any
 
 import jax
+
+from grasp_jax.cores import cores
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
 
@@ -17,9 +18,7 @@ def machine() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "versions": {"python": platform.python_version()}

@@ -8,6 +8,7 @@ import grasp_jax
 
 PACKAGE = pathlib.Path(grasp_jax.__file__).parent
 ROOMS = (  # in the order of DESIGN's house: what stands later may import what stands earlier
+    ("cores",),
     ("errors", "log", "board", "outlets", "timing", "machine", "frames"),
     ("files", "locks", "paths", "progress"),
     ("preemption",),

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ from grasp_jax.knowledge.encoders.geometry import (
     to_rows,
     widths,
 )
+from grasp_jax.knowledge.encoders.processes import Encoding, encoding
 from grasp_jax.knowledge.encoders.saved import MODEL, SavedTextEncoder
 from grasp_jax.knowledge.encoders.state import STATE
 from grasp_jax.knowledge.encoders.vector_files import RowVectors, open_vectors
@@ -329,34 +330,42 @@ def _encode_all(
     config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder
 ) -> None:
     """Fills the shards that are missing."""
-    if not any(missing_shards(work.shards, kind, work.wanted(kind)) for kind in KINDS):
+    blocks = sum(len(missing_shards(work.shards, kind, work.wanted(kind))) for kind in KINDS)
+    if not blocks:
         return
-    with _vectors(config, split, sources, work, encoder) as vectors_of:
-        for kind in KINDS:
-            with progress_bar(len(work.wanted(kind)), f"encode {kind}", "text") as bar:
-                fill_shards(work.shards, kind, work.wanted(kind), vectors_of[kind], bar.update)
-
-
-@contextlib.contextmanager
-def _vectors(
-    config: KnowledgeConfig, split: Split, sources: Texts, work: Work, encoder: TextEncoder
-) -> Iterator[dict[str, RowVectors]]:
-    """Rows -> vectors, of "items" and of "users"."""
     if not encoder.reads_text:
         titles = item_titles(sources.items) if sources.items is not None else None
         of_items = _of_file(config, "item", split.log.item_ids, ITEMS, titles)
-        yield {"items": of_items, "users": _of_file(config, "user", split.log.user_ids, USERS)}
+        of_users = _of_file(config, "user", split.log.user_ids, USERS)
+        _fill(work, {"items": of_items, "users": of_users})
         return
+    with (
+        _session(work, encoder),
+        encoding(config.encoder, encoder, work.encoder / MODEL, blocks) as how,
+    ):
+        _fill(work, {kind: _of_texts(own, how) for kind, own in work.texts.items()}, how.at_once)
 
-    def of_text(own: Sequence[str]) -> RowVectors:
-        return lambda rows: encoder.encode([own[row] for row in rows])
+
+def _fill(work: Work, vectors_of: Mapping[str, RowVectors], at_once: int = 1) -> None:
+    """Fills the shards of "items" and of "users", with a progress bar for each."""
+    for kind in KINDS:
+        rows = work.wanted(kind)
+        with progress_bar(len(rows), f"encode {kind}", "text") as bar:
+            fill_shards(work.shards, kind, rows, vectors_of[kind], bar.update, at_once)
+
+
+def _of_texts(own: Sequence[str], how: Encoding) -> RowVectors:
+    return lambda rows: how.encode([own[row] for row in rows])
+
+
+def _session(work: Work, encoder: TextEncoder) -> contextlib.AbstractContextManager[None]:
+    """The encoder's session with all texts that are to be encoded."""
 
     def to_encode(kind: str, own: Sequence[str]) -> Sequence[str]:
         wanted = work.wanted(kind)
         return own if len(wanted) == len(own) else [own[row] for row in wanted]
 
-    with encoder.session({kind: to_encode(kind, own) for kind, own in work.texts.items()}):
-        yield {kind: of_text(own) for kind, own in work.texts.items()}
+    return encoder.session({kind: to_encode(kind, own) for kind, own in work.texts.items()})
 
 
 def _of_file(

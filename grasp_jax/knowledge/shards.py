@@ -7,6 +7,7 @@ compared when it is read: between a kill and the next run a disk may change what
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def fill_shards(
     rows: np.ndarray,
     vectors_of: RowVectors,
     progress: Callable[[int], object] = lambda _: None,
+    at_once: int = 1,
 ) -> None:
     """Writes the shards that are not there yet.
 
@@ -51,6 +53,7 @@ def fill_shards(
       rows: [n] rows that need a vector.
       vectors_of: rows -> vectors.
       progress: called with the number of rows done since the last call.
+      at_once: how many threads may call `vectors_of` at the same time.
 
     Raises:
       UserError: a vector that is not finite.
@@ -58,9 +61,15 @@ def fill_shards(
     folder.mkdir(parents=True, exist_ok=True)
     missing = missing_shards(folder, kind, rows)
     progress(len(rows) - sum(map(len, missing.values())))
-    for number, own in missing.items():
+
+    def fill(number: int) -> int:
+        own = missing[number]
         save_shard(shard_path(folder, kind, number), own, vectors_of(own))
-        progress(len(own))
+        return len(own)
+
+    with ThreadPoolExecutor(at_once) as threads:
+        for count in map(fill, missing) if at_once == 1 else threads.map(fill, missing):
+            progress(count)
 
 
 def save_shard(path: pathlib.Path, rows: np.ndarray, vectors: np.ndarray) -> None:

@@ -94,19 +94,19 @@ class _Columns(NamedTuple):
     @classmethod
     def of(cls, terms: Sequence[str]) -> "_Columns":
         """For terms of one word or two."""
-        words = [term.split(" ") for term in terms]
-        distinct = dict.fromkeys(word for own in words for word in own)
-        numbers = {word: number for number, word in enumerate(distinct)}
-        base = len(numbers) + 1
-        of_word, pairs = np.full(base, -1, np.int32), dict[int, int]()
-        for column, (first, *second) in enumerate(words):
-            if second:
-                pairs[numbers[first] * base + numbers[second[0]]] = column
-            else:
-                of_word[numbers[first]] = column
-        codes = [*sorted(pairs), np.iinfo(np.int64).max]
-        of_pair = [pairs.get(code, -1) for code in codes]
-        return cls(numbers, of_word, np.array(codes, np.int64), np.array(of_pair, np.int32))
+        words = " ".join(terms).split(" ")
+        numbers = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        numbered = np.array([numbers[word] for word in words], np.int64)
+        base, columns = len(numbers) + 1, np.arange(len(terms), dtype=np.int32)
+        is_pair = np.array([" " in term for term in terms], bool)
+        starts = columns + np.cumsum(is_pair) - is_pair  # of the terms, in `words`
+        of_word = np.full(base, -1, np.int32)
+        of_word[numbered[starts[~is_pair]]] = columns[~is_pair]
+        codes = numbered[starts[is_pair]] * base + numbered[starts[is_pair] + 1]
+        order = np.argsort(codes)
+        largest, none = np.iinfo(np.int64).max, np.int32(-1)
+        of_pair = np.append(columns[is_pair][order], none)
+        return cls(numbers, of_word, np.append(codes[order], largest), of_pair)
 
     def of_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Row and column, each [m] int32, of every occurrence of a term in a text."""
