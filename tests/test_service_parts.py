@@ -162,6 +162,7 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refused("--port=70000"), ("--port: 70000", "65535"))
     assert_names(refused("--port=http"), ("--port", "http"))
     assert_names(refused("--batch-sizes=1,x"), ("--batch-sizes: '1,x'",))
+    assert_names(refused(f"--batch-sizes={'9' * 5000}"), ("--batch-sizes: '999", "1 to 4096"))
     assert_names(refused("--queue=0"), ("--queue: 0", "above 0"))
     assert_names(refused("--body-bytes=0"), ("--body-bytes: 0", "above 0"))
     assert_names(refused("--data=nowhere"), ("--data: 'nowhere'", "expected a folder"))

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -148,8 +149,10 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def _numbers(text: str, flag: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 4096 for part in parts):
-        raise UserError(f"{flag}: {text!r}; expected whole numbers from 1 to 4096, such as 1,8,64")
+    if not all(re.fullmatch("[0-9]{1,4}", part) and 0 < int(part) <= 4096 for part in parts):
+        raise UserError(
+            f"{flag}: {text[:100]!r}; expected whole numbers from 1 to 4096, such as 1,8,64"
+        )
     return tuple(sorted(set(map(int, parts))))
 
 
