@@ -14,6 +14,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # compiles in half of the time
 
+READ_BY_IMPORTS = ("JAX_", "PYTHON", "OMP_")  # how such variables begin; XLA_FLAGS is read later
+FORKED_WITH = {"JAX_PLATFORMS": "cpu"}  # of tests/faults/program.py
+
 
 def write_dataset(
     folder: pathlib.Path, num_users: int = 60, num_items: int = 40, width: int = 16
@@ -66,12 +69,20 @@ def arguments(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs to the end; output as text.
 
-    The program itself is run by a fork of a process that has imported it. `run_afresh` starts Python.
+    Modules and programs in a string are run by a fork of a process that has imported what most need. `run_afresh` starts Python.
     """
-    program = [sys.executable, "-m", "grasp_jax.main"]
-    if command[:3] != program or environment or not _fork_will_do():
+    python, kind = command[:2]
+    late = {name for name in environment if name.startswith(READ_BY_IMPORTS)}
+    late -= {name for name in late if FORKED_WITH.get(name) == environment[name]}
+    if python != sys.executable or kind not in ("-m", "-c") or late or not _fork_will_do():
         return run_afresh(command, **environment)
-    return _server(_read_by_imports()).call(command[3:])
+    return _server(_read_by_imports()).call(command[1:], os.environ | environment)
+
+
+def on_devices(count: int) -> dict[str, str]:
+    """What `run` needs in its environment for so many emulated devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    return {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def run_afresh(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,8 +105,7 @@ def _fork_will_do() -> bool:
 
 def _read_by_imports() -> tuple[tuple[str, str], ...]:
     """The variables that a server, once started, would not hear of."""
-    begin = ("JAX_", "XLA_", "PYTHON", "OMP_")
-    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(begin)))
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(READ_BY_IMPORTS)))
 
 
 @functools.lru_cache(maxsize=2)

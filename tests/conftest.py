@@ -37,30 +37,40 @@ print_messages()  # as the command line does: what tests read is what its users 
 
 NUM_USERS, NUM_ITEMS, WIDTH = 17, 41, 12
 LONG = (
-    "test_contract",
     "test_processes",
     "test_golden",
-    "test_faults",
-    "test_step",
     "test_mesh",
-    "test_main",
-    "test_workdir",
-    "test_service",
-    "test_catalogue_step",
+    "test_step",
+    "test_contract",
+    "test_faults",
     "test_front_door",
-    "test_resume",
-    "test_backbones",
-    "test_benchmarks",
+    "test_workdir",
+    "test_docs",
+    "test_catalogue_step",
     "test_export",
     "test_towers",
+    "test_main",
+    "test_earlier_version",
     "test_transfers",
-    "test_start_from",
+    "test_parts",
+    "test_backbones",
+    "test_extending",
+    "test_benchmark_suite",
     "test_plan",
+    "test_service",
+    "test_benchmark_growth",
+    "test_baselines",
+    "test_bare_machine",
+    "test_audit",
+    "test_benchmark_train",
+    "test_resume",
+    "test_start_from",
+    "test_benchmarks",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take a quarter of a minute or more come first: begun last, one core would wait for the other."""
+    """Files that take ten seconds or more come first: begun last, one core would wait for the other."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

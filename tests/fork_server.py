@@ -1,18 +1,22 @@
-"""Calls of the program, answered by forks of one process that has imported everything: imports take longer than what most tests look at.
+"""Programs run by forks of one process that has imported everything: imports take longer than what most tests look at.
 
     python -m tests.fork_server
 
-Reads lines of JSON: arguments of `grasp_jax.main`, and the environment of the call. Answers each by a line with its exit status and output.
+Reads lines of JSON: what would follow `python`, and the environment of the call. Answers each by a line with its exit status and output.
 """
 
 import atexit
+import functools
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+SECONDS = 600.0  # a program that takes longer is killed, and has failed
 
 
 class ForkServer:
@@ -33,20 +37,26 @@ class ForkServer:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """Runs `python -m grasp_jax.main` with these arguments, in this process's environment, to the end.
+    def call(
+        self, words: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `python WORDS` to the end.
+
+        Args:
+          words: "-m", a module and its arguments, or "-c", a program and its arguments.
+          environment: all variables of the process.
 
         Raises:
           RuntimeError: the server has ended; says its exit status.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        wanted = {"arguments": list(arguments), "environment": dict(os.environ)}
+        wanted = {"words": list(words), "environment": dict(environment)}
         self._process.stdin.write(json.dumps(wanted) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(f"tests.fork_server: exit {self._process.wait()}")
-        return subprocess.CompletedProcess(list(arguments), **json.loads(answer))
+        return subprocess.CompletedProcess(list(words), **json.loads(answer))
 
     def close(self) -> None:
         """Ends the process."""
@@ -56,7 +66,7 @@ class ForkServer:
 
 
 def _serve() -> None:
-    from tests.faults.program import call
+    from tests.faults.program import call, outcome_of
 
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     for line in sys.stdin:
@@ -66,12 +76,32 @@ def _serve() -> None:
             os.environ.clear()
             os.environ.update(wanted["environment"])
 
-        outcome = call(wanted["arguments"], before=enter, seconds=600)
+        kind, named, *arguments = wanted["words"]
+        if (kind, named) == ("-m", "grasp_jax.main"):
+            outcome = call(arguments, before=enter, seconds=SECONDS)
+        else:
+            start = functools.partial(_start, kind, named)
+            outcome = outcome_of(start, arguments, enter, SECONDS)
         answers.write(
             json.dumps({"returncode": outcome.code, "stdout": outcome.out, "stderr": outcome.err})
             + "\n"
         )
         answers.flush()
+
+
+def _start(kind: str, named: str) -> None:
+    """What `python -m NAMED` or `python -c NAMED` does; programs that JAX compiles are kept, as the command line keeps its own."""
+    import jax
+
+    from tests.command_line import CACHE
+
+    if CACHE in os.environ:
+        jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if kind == "-m":
+        runpy.run_module(named, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(named, "<string>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Cross-entropy over the whole catalogue against its formula in float64."""
 
-import os
-import subprocess
 import sys
 from typing import Any
 
@@ -14,7 +12,7 @@ from grasp_jax.models.batch import BlockScores, CatalogueScores
 from grasp_jax.parallel.blocks import rows_of_block
 from grasp_jax.training.catalogue_loss import catalogue_cross_entropy
 from grasp_jax.training.cross_entropy import CrossEntropy
-from tests.command_line import ROOT
+from tests.command_line import on_devices, run
 
 TARGETS, ITEMS, WIDTH = 23, 41, 6
 
@@ -210,14 +208,5 @@ print("all equal")
 
 def test_on_a_mesh() -> None:
     """Items that several devices share out would be left out of a target's normaliser, or a gradient miss a device's targets."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = run([sys.executable, "-c", PROGRAM], **on_devices(8))
     assert result.returncode == 0 and "all equal" in result.stdout, result.stderr[-3000:]

@@ -1,10 +1,8 @@
 """Workdirs of versions that wrote no checksums: what they trained is served, measured and gone on with, and said not to be verifiable."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tarfile
 from typing import Any
@@ -18,7 +16,7 @@ from grasp_jax.knowledge.bank import load_bank, read_manifest
 from grasp_jax.training.checkpoint import MANIFEST, Checkpoints, find_model, record_newest
 from grasp_jax.training.records import Records
 from grasp_jax.training.start_from import check_basis, earlier_banks, read_earlier
-from tests.command_line import ROOT
+from tests.command_line import run
 from tests.golden.earlier import ARCHIVE
 from tests.refusal import assert_names, refusal
 from tests.test_golden import differences
@@ -42,10 +40,7 @@ def today(unpacked: pathlib.Path) -> dict[str, Any]:
     copy, out = unpacked.parent / "copy", unpacked.parent / "out.json"
     shutil.copytree(unpacked, copy)
     command = [sys.executable, "-m", "tests.golden.earlier", str(copy), str(out)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = run(command, JAX_PLATFORMS="cpu")
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text(encoding="utf-8"))
 

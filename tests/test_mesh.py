@@ -1,15 +1,13 @@
 """Several devices, emulated: what they compute together is what one computes."""
 
-import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
 
 from grasp_jax.errors import UserError
 from grasp_jax.parallel.mesh import make_mesh
-from tests.command_line import ROOT, write_dataset
+from tests.command_line import on_devices, run, write_dataset
 
 TRIALS = ("plain-sasrec:8x1:device", "grasp-gru4rec:2x4:host")
 MORE = (  # test_cross_entropy.py and test_rows.py see the sum over a divided catalogue, and the tables, at a smaller price
@@ -27,18 +25,8 @@ def test_eight_devices_compute_what_one_does(
 ) -> None:
     """A mesh would train another model, in another order or on other draws, leave the work undivided, or not take over a checkpoint."""
     write_dataset(tmp_path / "data")
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.mesh_trials", str(tmp_path), *trials]
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+    result = run(command, **on_devices(8))
     assert result.returncode == 0 and "all equal" in result.stdout, result.stderr[-3000:]
 
 

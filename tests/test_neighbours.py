@@ -1,8 +1,5 @@
 """Retrieval against brute force in NumPy."""
 
-import os
-import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +10,7 @@ from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact, search_s
 from grasp_jax.knowledge.neighbours import search as neighbours
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_scann import drop_same
+from tests.command_line import on_devices, run
 from tests.refusal import assert_names, refusal
 
 ROWS, WIDTH, K = 101, 9, 5
@@ -141,16 +139,8 @@ def test_highest_are_those_of_a_stable_sort() -> None:
 
 def test_several_devices_find_the_same() -> None:
     """What the devices find for the rows of a later block would be lost, or stand in another order."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3",
-        "JAX_PLATFORMS": "cpu",
-    }
-    subprocess.run(
-        [sys.executable, "-c", SPREAD],
-        cwd=pathlib.Path(__file__).parent.parent,
-        env=environment,
-        check=True,
-    )
+    done = run([sys.executable, "-c", SPREAD], **on_devices(3))
+    assert done.returncode == 0, done.stderr
 
 
 def test_padding_is_never_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:

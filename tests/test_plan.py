@@ -1,9 +1,7 @@
 """The planner, against arithmetic by hand and against what XLA says of a compiled step."""
 
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
@@ -26,7 +24,7 @@ from grasp_jax.parallel.plan import (
 from grasp_jax.planning import Sizes, device_of, plan_lines, workload
 from grasp_jax.run import open_run, prepare
 from grasp_jax.trial import make_trial
-from tests.command_line import ROOT, one_line_error, run
+from tests.command_line import on_devices, one_line_error, run
 
 WORK = Workload(
     users=1000,
@@ -142,18 +140,8 @@ def test_collectives_of_a_program() -> None:
 def test_plan_is_near_what_is_compiled(layout: str, tmp_path: pathlib.Path) -> None:
     """Plans would promise a mesh that does not hold the run, or count on less communication than there is."""
     write_data(tmp_path / "data", 600, 1500, 512)
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.scaling_compiled",
-        str(tmp_path),
-        layout,
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    command = [sys.executable, "-m", "benchmarks.scaling_compiled", str(tmp_path), layout]
+    done = run(command, **on_devices(4))
     assert done.returncode == 0, done.stderr[-2000:]
     for row in json.loads(done.stdout.splitlines()[-1]):
         assert row["item_table_bytes"] == row["planned_item_table_bytes"]

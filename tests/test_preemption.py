@@ -15,13 +15,13 @@ from grasp_jax import main
 from grasp_jax.errors import UserError
 from grasp_jax.outlets import NO_READER, Outlet
 from grasp_jax.preemption import INTERRUPTED, PREEMPTED
-from tests.command_line import ROOT, one_line_error, run, run_afresh
+from tests.command_line import ROOT, one_line_error, run_afresh
 
 LIGHT = "import os, signal, sys\nfrom grasp_jax.preemption import PREEMPTION\nPREEMPTION.listen()\n"
 
 
 def ended(program: str) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, "-c", LIGHT + program])
+    return run_afresh([sys.executable, "-c", LIGHT + program])
 
 
 SIGNALS = {
@@ -108,7 +108,7 @@ def test_a_signal_after_the_end_changes_nothing(name: str) -> None:
         f"def late():\n    os.kill(os.getpid(), signal.{name})\n    print('ended', flush=True)\n"
         "main._start = lambda _: atexit.register(late)\nmain.run()\n"
     )
-    done = run([sys.executable, "-c", program])
+    done = run_afresh([sys.executable, "-c", program])
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
@@ -130,7 +130,7 @@ def test_a_reader_that_goes_ends_nothing() -> None:
 def test_an_ascii_terminal_gets_escapes() -> None:
     """A title in Chinese would end a run where LANG=C."""
     program = "from grasp_jax import main\nmain._start = lambda _: print('\\u6807\\u9898 \\xb1')\nmain.run()\n"
-    result = run(
+    result = run_afresh(
         [sys.executable, "-c", program], PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C"
     )
     assert (result.returncode, result.stdout) == (0, "\\u6807\\u9898 \\xb1\n")
@@ -139,7 +139,7 @@ def test_an_ascii_terminal_gets_escapes() -> None:
 def test_unbuffered_stays_unbuffered() -> None:
     """What a launcher or a log collector wants at once would come when the run has ended, or never."""
     program = "import os\nfrom grasp_jax import main\ndef work(_):\n    print('at once')\n    os._exit(0)\nmain._start = work\nmain.run()\n"
-    assert run([sys.executable, "-c", program], PYTHONUNBUFFERED="1").stdout == "at once\n"
+    assert run_afresh([sys.executable, "-c", program], PYTHONUNBUFFERED="1").stdout == "at once\n"
 
 
 def failing(error: BaseException) -> Callable[[], None]:

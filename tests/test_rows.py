@@ -1,8 +1,6 @@
 """Tables whose rows lie on several devices, against tables that lie on one."""
 
-import os
 import pathlib
-import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ import numpy as np
 
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.rows import HostRows
-from tests.command_line import ROOT
+from tests.command_line import on_devices, run
 
 # In a process of its own, for devices are counted once.
 PROGRAM = """
@@ -112,16 +110,7 @@ def test_what_is_computed_where_rows_lie() -> None:
 
 def _on_eight_devices(program: str) -> None:
     """Runs a program that says "all equal"."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = run([sys.executable, "-c", program], **on_devices(8))
     assert result.returncode == 0 and "all equal" in result.stdout, result.stderr[-3000:]
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +15,7 @@ from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
 from grasp_jax.knowledge.neighbours import search_scann
 from grasp_jax.knowledge.neighbours.search_scann import PICKLE, open_index
+from tests.command_line import on_devices, run
 from tests.refusal import assert_names, refusal
 from tests.test_bank import NUM_ITEMS, items_table, knowledge_config, shop
 
@@ -206,27 +206,22 @@ def test_the_index_moves_with_the_bank(
 
 
 SPREAD = """
-import jax, numpy as np
+import sys, jax, numpy as np
 from grasp_jax.knowledge.neighbours.search import top_neighbours
 assert len(jax.devices()) == 4
 vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
-np.save("found.npy", top_neighbours(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5))
+np.save(sys.argv[1], top_neighbours(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5))
 """
 
 
 def test_exact_search_over_several_devices(tmp_path: pathlib.Path) -> None:
     """Queries that do not divide by the devices would get another's neighbours, or none."""
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
-        "PYTHONPATH": os.getcwd(),
-    }
-    subprocess.run([sys.executable, "-c", SPREAD], cwd=tmp_path, env=environment, check=True)
+    found = tmp_path / "found.npy"
+    done = run([sys.executable, "-c", SPREAD, str(found)], **on_devices(4))
+    assert done.returncode == 0, done.stderr
     vectors = np.random.default_rng(0).standard_normal((101, 9)).astype(np.float32)
     scores = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (
         vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     ).T
     np.fill_diagonal(scores, -np.inf)
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "found.npy"), np.argsort(-scores, axis=1)[:, :5]
-    )
+    np.testing.assert_array_equal(np.load(found), np.argsort(-scores, axis=1)[:, :5])

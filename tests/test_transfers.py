@@ -29,9 +29,8 @@ CELLS = [
 ]
 CASES = [*((*cell, "full") for cell in CELLS), ("grasp", "sasrec", "sampled100")]
 QUICK = [  # each method, backbone and way to validate
-    ("plain", "sasrec", "full"),
+    ("plain", "gru4rec", "full"),
     ("grasp", "bert4rec", "full"),
-    ("grasp", "gru4rec", "full"),
     ("grasp", "sasrec", "sampled100"),
 ]
 compiled: list[str] = []

@@ -104,11 +104,18 @@ def call(
       before: called in the new process first.
       seconds: after so many the run is killed, and counts as failed.
     """
+    return outcome_of(lambda: main.run(entry), arguments, before, seconds)
+
+
+def outcome_of(
+    start: Callable[[], None], arguments: Sequence[str], before: Callable[[], Any], seconds: float
+) -> Outcome:
+    """The same of another program: `start` runs it, in the new process and with these arguments in `sys.argv`."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         sys.stdout.flush()
         process = os.fork()
         if process == 0:
-            _child(arguments, entry, before, out.fileno(), err.fileno())
+            _child(start, arguments, before, out.fileno(), err.fileno())
         code = _wait(process, seconds)
         said = []
         for file in (out, err):
@@ -130,7 +137,7 @@ class Forked:
         self._code: int | None = None
         self._process = os.fork()
         if self._process == 0:
-            _child(arguments, command.main, lambda: None, out, err)
+            _child(lambda: main.run(command.main), arguments, lambda: None, out, err)
 
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
@@ -152,8 +159,8 @@ class Forked:
 
 
 def _child(
+    start: Callable[[], None],
     arguments: Sequence[str],
-    entry: Callable[[Sequence[str]], None],
     before: Callable[[], Any],
     out: int,
     err: int,
@@ -170,9 +177,11 @@ def _child(
         sys.argv = ["grasp_jax/main.py", *arguments]
         _keep_every_program()
         before()
-        main.run(entry)
+        start()
         code = 0
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # as Python does
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:
         traceback.print_exc()

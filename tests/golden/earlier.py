@@ -7,11 +7,13 @@
 """
 
 import json
+import os
 import pathlib
 import shutil
 import sys
 from typing import Any
 
+from tests.command_line import CACHE
 from tests.golden import measure
 
 ARCHIVE = pathlib.Path(__file__).parent / "28f9221.tar.xz"
@@ -72,11 +74,10 @@ def served_and_resumed(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _call(workdir: pathlib.Path, method: str, backbone: str, mode: str, *more: str) -> str:
+    cache = os.environ.get(CACHE, str(workdir.parent / "compiled"))
     return measure.run_program(
         [
-            *measure.flags_of(
-                workdir, FIELDS | {"compilation_cache": str(workdir.parent / "compiled")}
-            ),
+            *measure.flags_of(workdir, FIELDS | {"compilation_cache": cache}),
             f"--config.model.method={method}",
             f"--config.model.backbone={backbone}",
             f"--mode={mode}",

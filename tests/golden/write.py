@@ -22,8 +22,8 @@ VALUES = pathlib.Path(__file__).parent / "values"
 AT_ONCE = 2  # processes that measure; the default cases are shared out to so many
 
 
-def measured(names: Sequence[str], quick: bool = False) -> dict[str, Any]:
-    """What the named cases compute, each in processes that have not used JAX before; if `quick`, as `measure.QUICK` has them.
+def measured(names: Sequence[str]) -> dict[str, Any]:
+    """What the named cases compute, each in processes that have not used JAX before.
 
     Raises:
       RuntimeError: a run failed; says what it said.
@@ -32,10 +32,10 @@ def measured(names: Sequence[str], quick: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="grasp-jax-golden-") as folder:
         outs = [pathlib.Path(folder) / f"{number}.json" for number in range(len(shares))]
         logs = [pathlib.Path(folder) / f"{number}.log" for number in range(len(shares))]
-        started, quickly = [], ["--quick"] if quick else []
+        started = []
         for out, log, share in zip(outs, logs, shares, strict=True):
             with log.open("w", encoding="utf-8") as file:
-                command = [sys.executable, "-m", "tests.golden.measure", *quickly, str(out), *share]
+                command = [sys.executable, "-m", "tests.golden.measure", str(out), *share]
                 started.append(
                     subprocess.Popen(
                         command,
