@@ -77,13 +77,13 @@ class Recommender(Answering):
         ):
             if len(names(value)) != 1:
                 raise UserError(
-                    f"config.model.{field}: {value!r}; a Recommender has one: make one for each, and compare them"
+                    f"config.model.{field}: {value!r}; expected one {field}: make a Recommender for each, and compare them"
                 )
         for field in self._given:
             section, _, name = field.partition(".")
             if section == "data" and name not in OF_USE:
                 raise UserError(
-                    f"config.{field}: says how data are read; give it to Dataset.read({name}=...)"
+                    f"config.{field}: a Recommender does not read data; give this field to Dataset.read({name}=...)"
                 )
         super().__init__()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None

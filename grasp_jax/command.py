@@ -120,7 +120,7 @@ def check_flags() -> None:
                 f"--{name} goes with --mode={', '.join(modes)}, not with --mode={FLAGS.mode}; leave it out"
             )
         if isinstance(value, str) and not value.strip():
-            raise UserError(f"--{name} is empty; expected a value, or no such flag")
+            raise UserError(f"--{name} is empty; give it a value, or leave it out")
     if FLAGS.workdir is not None:
         check_folder(FLAGS.workdir, "--workdir")
     if FLAGS.out is not None and FLAGS.mode == "recommend":

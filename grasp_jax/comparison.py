@@ -51,7 +51,7 @@ def compare(models: Sequence[Recommender], dataset: Dataset | None = None) -> An
         first = first or rules
         if different := [name for name in rules if rules[name] != first[name]]:
             raise UserError(
-                f"compare: models[{number}] was tested otherwise than models[0]: {different[0]} differs; test them alike"
+                f"compare: models[{number}] was evaluated differently from models[0]: {different[0]} differs; use one value for all"
             )
         name = f"{model.method}-{model.backbone}"
         gains[name if name not in gains else f"{name} ({number})"] = evaluate(fitted).gains

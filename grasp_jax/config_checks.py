@@ -26,9 +26,7 @@ def check_config(config: Config) -> None:
                 )
                 raise UserError(f"config.model.{field}: {shown(name)}; {expected}")
         if len(set(names(given))) != len(names(given)):
-            raise UserError(
-                f"config.model.{field}: {given!r} names one of them twice; expected different names"
-            )
+            raise UserError(f"config.model.{field}: {given!r} has one name twice; leave one out")
     encoder = config.knowledge.encoder
     if encoder not in ENCODERS:
         raise UserError(

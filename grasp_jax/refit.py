@@ -32,10 +32,10 @@ def refit_config(run: Run, chosen: Chosen) -> Config:
       UserError: nothing was validated.
     """
     if run.config.data.split == "none":
-        held_back = (
-            "config.data.split: 'none' holds nothing back, so no number of epochs was validated"
+        reason = (
+            "config.data.split: 'none' has no validation part, so no number of epochs was chosen"
         )
-        raise UserError(f"{run.workdir}: {held_back}; refit another run")
+        raise UserError(f"{run.workdir}: {reason}; refit another run")
     trial, progress = chosen.trial, chosen.snapshot.progress
     epochs = max(1, round(float(np.mean(progress.best_epoch[chosen.replicas]))))
     replica = trial.replicas[chosen.replica]

@@ -323,8 +323,8 @@ def evaluation_of(
     histories = {"valid": run.split.valid, "test": run.split.test}[name]
     if not len(histories.evaluated):
         raise UserError(
-            f"config.data.split: {run.config.data.split!r} holds nothing back for {name}, so nothing can be measured; evaluate a run "
-            "with another split"
+            f"config.data.split: {run.config.data.split!r} has no {name} part, so nothing can be measured; evaluate a run with "
+            "another split"
         )
     everyone, kept = histories.evaluated, None
     if 0 < users < len(everyone):

@@ -118,7 +118,7 @@ def test_a_damaged_table_is_refused(tmp_path: pathlib.Path, name: str) -> None:
         (
             str(path),
             "differs from what was written",
-            f"move {tmp_path / 'bank'} away to prepare it anew",
+            f"move {tmp_path / 'bank'} away to prepare it again",
         ),
     )
     assert load_bank(tmp_path / "bank", RECIPE, verify=False).width == 5
@@ -131,7 +131,7 @@ def test_a_missing_or_cut_table_is_refused(tmp_path: pathlib.Path, name: str, ve
     path = saved(tmp_path / "bank") / f"{name}.npy"
     path.write_bytes(path.read_bytes()[:-8])
     assert_names(
-        refusal(load_bank, tmp_path / "bank", RECIPE, verify), (str(path), "to prepare it anew")
+        refusal(load_bank, tmp_path / "bank", RECIPE, verify), (str(path), "to prepare it again")
     )
     path.unlink()
     message = refusal(load_bank, tmp_path / "bank", RECIPE, verify)
@@ -140,7 +140,7 @@ def test_a_missing_or_cut_table_is_refused(tmp_path: pathlib.Path, name: str, ve
         (
             str(path),
             "is missing" if verify else "not a readable",
-            f"move {tmp_path / 'bank'} away to prepare it anew",
+            f"move {tmp_path / 'bank'} away to prepare it again",
         ),
     )
 
@@ -149,7 +149,7 @@ def test_an_empty_table_is_refused(tmp_path: pathlib.Path) -> None:
     """Would break with a traceback where a copy left a file of no bytes."""
     path = saved(tmp_path / "bank") / "users.npy"
     path.write_bytes(b"")
-    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "to prepare it anew"))
+    assert_names(refusal(load_bank, tmp_path / "bank", RECIPE), (str(path), "to prepare it again"))
 
 
 BAD_MANIFESTS = {
@@ -528,7 +528,9 @@ def test_neighbours_of_the_own_category(tmp_path: pathlib.Path, kind: str) -> No
     )
     config = config.with_fields({column: "colour"})
     message = refusal(prepare.prepare_bank, config, shop(), texts, tmp_path / "other")
-    assert_names(message, (f"config.knowledge.{column}: 'colour'", "the data has", "kind"))
+    assert_names(
+        message, (f"config.knowledge.{column}: 'colour'", "expected a column of the table", "kind")
+    )
 
 
 def test_a_bank_by_scann_of_an_earlier_version_is_opened(tmp_path: pathlib.Path) -> None:

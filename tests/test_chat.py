@@ -92,11 +92,15 @@ def test_same_text_from_a_server_that_behaves(tmp_path: pathlib.Path, settings: 
 @pytest.mark.parametrize(
     ("status", "expected", "requests"),
     [
-        (401, r"the key in OPENAI_API_KEY is refused \(status 401\); nothing more was asked", 1),
+        (
+            401,
+            r"the key in OPENAI_API_KEY is refused \(status 401\); set another key. No more requests were sent",
+            1,
+        ),
         (403, r"refused \(status 403\)", 1),
         (404, "no model 'gpt-4o-mini' here", 1),
         (400, "refused the first request", 1),
-        (500, "no answer after 3 attempts: .*; what was answered is kept", 3),
+        (500, "no answer after 3 attempts: .*; all answers so far are kept", 3),
     ],
 )
 def test_what_cannot_go_well_stops_at_once(

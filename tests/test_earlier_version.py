@@ -188,7 +188,7 @@ def test_only_records_of_such_a_version_may_lack_checksums(
     """Would break the checks of this version: a line that a disk has changed would be shown in a report."""
     records = Records(tmp_path / "metrics.jsonl")
     records.path.write_text(RECORD)
-    assert_names(refusal(records.read), ("metrics.jsonl:1", "not a line as it was written"))
+    assert_names(refusal(records.read), ("metrics.jsonl:1", "grasp_jax did not write it"))
     unsealed(tmp_path)
     assert records.read() == records.read() == [{"event": "epoch", "epoch": 1, "loss": 0.5}]
     assert [line.split(": ")[0] for line in lines(capsys.readouterr().out)] == [str(records.path)]
@@ -198,7 +198,7 @@ def test_only_records_of_such_a_version_may_lack_checksums(
         capsys.readouterr().out
     )
     records.path.write_text(records.path.read_text() + RECORD)
-    assert_names(refusal(records.read), ("metrics.jsonl:3", "not a line as it was written"))
+    assert_names(refusal(records.read), ("metrics.jsonl:3", "grasp_jax did not write it"))
 
 
 def test_fields_that_were_added_since(tmp_path: pathlib.Path) -> None:

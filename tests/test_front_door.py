@@ -104,7 +104,8 @@ def test_what_is_refused(model: gj.Recommender, shop: gj.Dataset, tmp_path: path
     """A word would be read as a list of letters, a typing error ignored, or a traceback printed."""
     assert_names(refusal(gj.Recommender, method="grsp"), ("config.model.method: 'grsp'",))
     assert_names(
-        refusal(gj.Recommender, method="plain,grasp"), ("config.model.method", "one for each")
+        refusal(gj.Recommender, method="plain,grasp"),
+        ("config.model.method", "make a Recommender for each"),
     )
     assert_names(refusal(gj.Recommender, dropuot=0.3), ("dropuot", "dropout"))
     assert_names(refusal(gj.Recommender, dropout=1.5), ("config.model.dropout: (1.5,)",))
@@ -190,7 +191,7 @@ def test_nothing_is_held_back_where_the_split_says_so(shop: gj.Dataset) -> None:
     model = gj.Recommender(method="plain", split="none", max_length=7, **SMALL).fit(shop)
     assert model.config.data.split == "none" and model.config.data.max_length == 7
     assert len(model.recommend(users=shop.user_ids[:2], k=3)) == 6
-    assert_names(refusal(model.evaluate), ("config.data.split: 'none' holds nothing back",))
+    assert_names(refusal(model.evaluate), ("config.data.split: 'none' has no",))
 
 
 def test_damage_to_a_saved_model_is_found(model: gj.Recommender, tmp_path: pathlib.Path) -> None:

@@ -251,7 +251,7 @@ def test_too_few_items_for_candidates(count: int) -> None:
     index = whole(log_of([[0], [1, 2, 3, 3, 5]]))
     assert draw_candidates(index, np.arange(2), 8, seed=0).shape == (2, 8)
     assert refusal(draw_candidates, index, np.arange(2), count, 0) == (
-        f"config.eval.num_negatives: {count} distinct negatives asked for, but one user has only 8 items left of 12; lower it"
+        f"config.eval.num_negatives: {count}; expected at most 8, because one user has so few of the 12 items left; lower it"
     )
 
 

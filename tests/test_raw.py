@@ -98,6 +98,6 @@ def test_a_bank_of_an_earlier_version(tmp_path: pathlib.Path) -> None:
     save_bank(tmp_path / "bank", tables, {"encoder": "lsa"}, {})
     assert_names(
         refusal(raw_item_vectors, load_bank(tmp_path / "bank", {"encoder": "lsa"})),
-        ("config.model.start_components: 'raw'", "an earlier version", "prepare it anew"),
+        ("config.model.start_components: 'raw'", "an earlier version", "prepare it again"),
     )
     assert item_lengths(tmp_path, np.array([-1, 0]), np.zeros(3), None) is None

@@ -244,7 +244,10 @@ def test_what_cannot_be_refreshed_is_refused(
     shop, since = day(True), str(tmp_path / "monday")
     for changes, parts in (
         ({"encoder": "lsa"}, (since, "encoder='sentence_transformers'", "needs 'lsa'")),
-        ({"encoder": "file"}, ("--since: the encoder 'file' encodes no texts", "prepare anew")),
+        (
+            {"encoder": "file"},
+            ("--since: the encoder 'file' encodes no texts", "prepare without --since"),
+        ),
         ({"num_neighbours": 5}, (since, "num_neighbours=4", "needs 5")),
         ({"item_template": "titled_item"}, (since, "item_template")),
     ):
@@ -267,5 +270,5 @@ def test_vectors_of_another_width_are_refused(
     monkeypatch.setitem(ENCODERS, "sentence_transformers", Wider)
     since = str(tmp_path / "monday")
     message = refusal(make, day(True), tmp_path / "tuesday", since=since)
-    assert_names(message, (since, "vectors are 12 wide, the encoder's 13", "prepare anew"))
+    assert_names(message, (since, "vectors are 12 wide, the encoder's 13", "prepare without it"))
     assert not (tmp_path / "tuesday").exists()

@@ -416,5 +416,5 @@ def test_a_line_that_is_no_record(tmp_path: pathlib.Path) -> None:
         file.write("5\n[]\n")
     assert_names(
         refusal(read_runs, str(folder)),
-        ("metrics.jsonl:4: '5'", "not a line as it was written", "remove that line"),
+        ("metrics.jsonl:4: '5'", "grasp_jax did not write it", "remove that line"),
     )

@@ -331,7 +331,7 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path: pathlib.Path) -> 
     )
     (tmp_path / "model" / "config.json").write_text('{"hidden_size": 3}')
     message = refusal(SentenceEncoder.load(tmp_path / "saved").encode, ["red"])
-    assert_names(message, (str(tmp_path / "model"), "another model", "prepare the bank anew"))
+    assert_names(message, (str(tmp_path / "model"), "another model", "prepare the bank again"))
     shutil.rmtree(tmp_path / "model")
     assert "is not a folder any more" in refusal(
         SentenceEncoder.load(tmp_path / "saved").encode, ["red"]
@@ -362,7 +362,7 @@ def test_damage_is_refused(tmp_path: pathlib.Path) -> None:
             assert str(folder / name) in refusal(SavedTextEncoder.load, folder)
             assert_names(
                 refusal(make, tmp_path / "bank", **{"reduction.kind": "pca", "reduction.width": 6}),
-                (name, "prepare it anew"),
+                (name, "prepare it again"),
             )
         (folder / name).unlink()
         assert str(folder) in refusal(SavedTextEncoder.load, folder)
@@ -383,7 +383,14 @@ def test_a_bank_of_an_earlier_version_is_readable(tmp_path: pathlib.Path) -> Non
     )
     message = refusal(make, tmp_path / "tuesday", since=str(tmp_path / "bank"))
     assert_names(
-        message, ("--since", "lacks its encoder", "'lsa'", "prepare anew", "sentence_transformers")
+        message,
+        (
+            "--since",
+            "lacks its encoder",
+            "'lsa'",
+            "prepare without --since",
+            "sentence_transformers",
+        ),
     )
 
 

@@ -195,13 +195,13 @@ def test_the_index_moves_with_the_bank(
     (tmp_path / "moved" / "items_index" / PICKLE).write_bytes(b"x")
     assert_names(
         refusal(open_index, tmp_path / "moved" / "items_index"),
-        ("items_index", "not as it was written", "prepare the bank anew"),
+        ("items_index", "missing or damaged", "prepare the bank again"),
     )
     damaged = tmp_path / "moved" / "users_index" / "dataset.npy"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     assert_names(
         refusal(open_index, tmp_path / "moved" / "users_index"),
-        ("users_index", "not as it was written"),
+        ("users_index", "missing or damaged"),
     )
 
 

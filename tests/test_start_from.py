@@ -172,7 +172,7 @@ def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: s
     if encoder == "lsa":
         assert_names(
             refusal(check_basis, earlier, other, [tmp_path / "gone"], rows),
-            ("its knowledge bank is gone", "fitted anew"),
+            ("its knowledge bank is gone", "fitted again"),
         )
     else:
         check_basis(earlier, other, [tmp_path / "gone"], rows)

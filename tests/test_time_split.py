@@ -373,7 +373,7 @@ def test_data_that_cannot_be_split_by_time() -> None:
     )
     message = refusal(make_split, config, log_of([(0, 1, 1), (1, 2, 13), (2, 3, 16)]))
     assert_names(
-        message, ("config.data.valid_after: 12", "none of the users", "give another point in time")
+        message, ("config.data.valid_after: 12", "no user has", "give another point in time")
     )
     assert (
         refusal(make_split, DataConfig(split="tim"), untimed)

@@ -362,7 +362,7 @@ def test_records_of_a_killed_process(tmp_path: pathlib.Path) -> None:
     records.path.write_text(records.path.read_text().replace("0.25", "0.26"))
     assert_names(
         refusal(records.read),
-        (f"{records.path}:2", "not a line as it was written", "remove that line"),
+        (f"{records.path}:2", "grasp_jax did not write it", "remove that line"),
     )
 
 

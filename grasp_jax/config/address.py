@@ -79,8 +79,8 @@ def check_variable(name: Any, where: str, environment: Mapping[str, str] = os.en
     """
     if not _is_name(name, environment):
         raise UserError(
-            f"{where}: not the name of an environment variable, such as OPENAI_API_KEY; keys stand in the environment alone, "
-            "and what was given is not shown, for it may be one"
+            f"{where}: not the name of an environment variable, such as OPENAI_API_KEY; the value is not shown, because it "
+            "may be a key: put the key into the environment, and the name of its variable here"
         )
 
 

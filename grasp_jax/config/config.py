@@ -126,8 +126,8 @@ class Config(Section):
             section, _, _ = name.partition(".")
             if section not in ("model", "train") or (name in FIELDS and FIELDS[name].shared):
                 raise UserError(
-                    f"{where}.{name}: all methods of a run share it; expected other fields of "
-                    "model and train"
+                    f"{where}.{name}: all methods of a run share it; set it for the whole run, "
+                    "or leave it out"
                 )
         own = dataclasses.replace(self, by_method={}).with_fields(changes, where)
         return dataclasses.replace(own, by_method=self.by_method)
@@ -177,7 +177,7 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
                     + (
                         "leave out config.data.source=synthetic, or the path"
                         if name == "path"
-                        else "expected config.data.path beside it"
+                        else "set config.data.path too"
                     )
                 )
     for section in ("synthetic", "amazon"):

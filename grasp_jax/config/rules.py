@@ -27,8 +27,8 @@ def _replicas(config: Config, where: str) -> None:
 def _epochs(config: Config, where: str) -> None:
     if config.train.max_epochs < 1 and not config.train.start_from:
         raise UserError(
-            f"{where}.train.max_epochs: {config.train.max_epochs!r}; expected a positive number; "
-            "0 wants train.start_from"
+            f"{where}.train.max_epochs: {config.train.max_epochs!r}; expected a positive number, "
+            "or 0 together with train.start_from"
         )
     if 0 < config.train.decay_epochs < config.train.max_epochs:
         raise UserError(

@@ -101,7 +101,8 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
         if TITLE in called:
             if OTHER_TITLE in called:
                 raise UserError(
-                    f"{path}: columns {TITLE!r} and {OTHER_TITLE!r} beside config.data.title_column={own_title}; rename one"
+                    f"{path}: with config.data.title_column={own_title}, column {TITLE!r} would be called {OTHER_TITLE!r}, and "
+                    "a column of that name exists; rename one"
                 )
             called[TITLE] = OTHER_TITLE
             notes.append(

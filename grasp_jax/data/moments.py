@@ -123,7 +123,7 @@ def _parsed(text: str, field: str, log: InteractionLog) -> Moment:
     if not unit:
         if not is_number:
             low, high = log.timestamps.min(), log.timestamps.max()
-            reason = f"for the timestamps of {log.name} count in no known unit: they go from {low} to {high}"
+            reason = f"for the unit of the timestamps of {log.name}, which go from {low} to {high}, is not known"
             raise UserError(f"{field}: {text[:60]!r}; expected a number, {reason}")
         return _in_type(fractions.Fraction(text), log.timestamps)
     seconds = (

@@ -147,8 +147,8 @@ def draw_candidates(
     available = index.num_items - (last - first).astype(np.int64)
     if available.min() < count:
         raise UserError(
-            f"config.eval.num_negatives: {count} distinct negatives asked for, but one user has only {available.min()} items left "
-            f"of {index.num_items}; lower it"
+            f"config.eval.num_negatives: {count}; expected at most {available.min()}, because one user has so few of the "
+            f"{index.num_items} items left; lower it"
         )
     rng = np.random.default_rng([seed, 0xE7A1])
     chosen = np.arange(len(users)) if asked is None else asked

@@ -207,8 +207,8 @@ def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_afte
         when = shown(moment, log.time_unit)
         if not len(part.evaluated):
             raise UserError(
-                f"config.data.{field}: {when}, and none of the users with interactions after it had one before it, so nobody can be "
-                f"asked there; give another point in time"
+                f"config.data.{field}: {when}; no user has interactions both before and after it, so nobody can be evaluated; "
+                "give another point in time"
             )
         if unknown := int((part.target >= 0).sum()) - len(part.evaluated):
             logger.info(

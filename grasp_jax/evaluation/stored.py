@@ -75,7 +75,7 @@ class StoredNegatives(NamedTuple):
         checksum = sha256(self.path)
         if before not in (None, checksum):
             raise UserError(
-                f"{self.path}: drawn again, the evaluation negatives are others than before; use another --workdir"
+                f"{self.path}: evaluation negatives drawn again differ from those drawn before; use another --workdir"
             )
         write_sealed(
             self.description, {"made_from": self.made_from, "files": {self.path.name: checksum}}

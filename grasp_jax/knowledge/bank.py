@@ -191,11 +191,9 @@ def load_bank(
     Raises:
       UserError: the bank is incomplete or damaged, or was made from something else; says what differs.
     """
-    other = (
-        "a bank of an earlier day must have been made with the same config; prepare anew without it"
-    )
+    other = "a bank of an earlier day must have been made with the same config; prepare without it"
     mend = (
-        f"move {folder} away to prepare it anew"
+        f"move {folder} away to prepare it again"
         if not of_other
         else "name the folder of a whole bank"
     )

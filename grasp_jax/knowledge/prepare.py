@@ -251,7 +251,7 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
         return None
     if config.since and not encoder_class(config.encoder).reads_text:
         raise UserError(
-            f"--since: the encoder {config.encoder!r} encodes no texts, so nothing says which vectors are new; prepare anew"
+            f"--since: the encoder {config.encoder!r} encodes no texts, so it is not known which vectors are new; prepare without --since"
         )
     bank = pathlib.Path(folder)
     if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
@@ -264,12 +264,13 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
     old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
     if "items_centre" not in old.extras:
         raise UserError(
-            f"{folder}: an older version made this bank, and it does not say what was taken out of its rows; prepare anew"
+            f"{folder}: an older version made this bank, and it does not store the mean that was subtracted from its "
+            "rows; prepare without it"
         )
     if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
         raise UserError(
-            f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted anew would give all texts "
-            f"other vectors; prepare anew, or use one of {', '.join(per_text_encoders())}"
+            f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted again would give all texts "
+            f"other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
         )
     return old
 
@@ -406,7 +407,7 @@ def _geometries(config: KnowledgeConfig, split: Split, work: Work) -> dict[str, 
             if widths(config, width)[0] != wide:
                 named = config.since or config.centre_from
                 raise UserError(
-                    f"{named}: that bank's vectors are {wide} wide, the encoder's {width}; prepare anew"
+                    f"{named}: that bank's vectors are {wide} wide, the encoder's {width}; prepare without it"
                 )
         return earlier
     if len(set(given.values())) > 1:

@@ -54,12 +54,13 @@ def raw_item_vectors(bank: KnowledgeBank) -> np.ndarray:
     if "basis" in bank.extras:
         raise UserError(
             "config.model.start_components: 'raw' with knowledge.reduction.kind='pca' or knowledge.whiten; the bank's rows are "
-            f"projections, from which nobody gets back what the encoder gave; {OTHERWISE}"
+            f"projections, from which the encoder's vectors cannot be recovered; {OTHERWISE}"
         )
     if LENGTHS not in bank.extras:
         raise UserError(
-            "config.model.start_components: 'raw' with a knowledge bank that does not say how long the encoder's vectors were, for an "
-            f"earlier version made it, or what it is made from; {OTHERWISE}, or prepare it anew in another config.knowledge.path"
+            "config.model.start_components: 'raw' with a knowledge bank that does not store the lengths of the encoder's vectors, because "
+            f"an earlier version made it or the bank that it was made from; {OTHERWISE}, or prepare it again in another "
+            "config.knowledge.path"
         )
     lengths = np.asarray(bank.extras[LENGTHS], np.float32)
     unit = np.asarray(bank.items, np.float32) * lengths[:, 1:] + bank.extras["items_centre"]

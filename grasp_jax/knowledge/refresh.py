@@ -40,7 +40,8 @@ def unchanged_rows(
     """
     if f"{kind}_ids" not in old.extras or f"{kind}_texts" not in old.extras:
         raise UserError(
-            f"--since: that bank holds no ids and text hashes of {kind}; it was made from files, or by an older version"
+            f"--since: that bank holds no ids and text hashes of {kind}; it was made from files, or by an older "
+            "version; prepare without --since"
         )
     row_of = {name: row for row, name in enumerate(old.extras[f"{kind}_ids"].tolist())}
     rows = np.array([row_of.get(name, -1) for name in ids.astype(str).tolist()], np.int64)

@@ -95,7 +95,7 @@ def shard_width(folder: pathlib.Path, kind: str) -> int:
     widths = {_shape(path)[-1] for path in folder.glob(f"{kind}-*.npz")}
     if len(widths) != 1:
         raise UserError(
-            f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them anew"
+            f"{folder}: vectors of {kind} are {' and '.join(map(str, widths))} wide; remove the folder to encode them again"
         )
     return widths.pop()
 
@@ -131,7 +131,7 @@ def _read(path: pathlib.Path) -> np.ndarray:
         RuntimeError,
     ) as error:
         raise UserError(
-            f"{path}: not as it was written ({error}); remove it, its texts are encoded again"
+            f"{path}: damaged ({error}); remove it, and its texts are encoded again"
         ) from error
     if vectors.ndim != 2:
         raise UserError(

@@ -51,7 +51,7 @@ def join() -> None:
     if missing:
         given = os.environ.get(missing[0])
         raise UserError(
-            f"{missing[0]}: {given!r} beside {ADDRESS}; expected a whole number, as launch/local.py sets it"
+            f"{missing[0]}: {given!r}, while {ADDRESS} is set; expected a whole number, as launch/local.py sets it"
         )
     address, count, place = os.environ[ADDRESS], int(os.environ[COUNT]), int(os.environ[PLACE])
     jax.distributed.initialize(

@@ -68,7 +68,7 @@ def on_ray(
         ).iter_rows()
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"Ray: {' '.join(str(error).split())[:300]}; what came back is kept, run again to go on"
+            f"Ray: {' '.join(str(error).split())[:300]}; finished work is kept; run the same command again to continue"
         ) from error
 
 

@@ -113,8 +113,8 @@ def check_one_query(artifact: Artifact) -> None:
     kind = artifact.config.model.gate_query
     if kind in BY_INTERACTION:
         raise UserError(
-            f"config.model.gate_query: {kind!r} asks otherwise at each place of a history; expected user, neighbours or history, for which "
-            "a person has one pair of vectors that an exported model can be given"
+            f"config.model.gate_query: {kind!r} reads a different text at each position of a history; expected user, neighbours or "
+            "history, for an exported model takes one pair of text vectors for each person"
         )
 
 

@@ -69,7 +69,7 @@ class Records:
                 continue
             if (record := _whole(line, unverified)) is None:
                 raise UserError(
-                    f"{self.path}:{number}: {line[:60]!r} is not a line as it was written; {mend}"
+                    f"{self.path}:{number}: {line[:60]!r} is damaged, or grasp_jax did not write it; {mend}"
                 )
             yield record, str(record.pop(CRC))
 

@@ -161,7 +161,7 @@ def check_basis(
     if old is None:
         if is_fitted(str(encoder)):
             raise UserError(
-                f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted anew since; {cure}"
+                f"{field}: its knowledge bank is gone, and the encoder {encoder!r} was fitted again since then; {cure}"
             )
         logger.warning(
             f"{field}: its knowledge bank is gone, so today's vectors were not compared with those that it was trained on"

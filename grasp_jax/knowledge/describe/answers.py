@@ -309,7 +309,7 @@ def _shard_errors(path: pathlib.Path) -> Iterator[None]:
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{path}: not a readable shard of answers ({reason}); move it away to ask anew"
+            f"{path}: not a readable shard of answers ({reason}); move it away, and its prompts are sent again"
         ) from error
 
 

@@ -154,7 +154,9 @@ class Endpoint:
                 refused = (
                     f"the key in {self.config.key_variable} is refused (status {error.status_code})"
                 )
-                raise UserError(f"{self.where}: {refused}; nothing more was asked") from None
+                raise UserError(
+                    f"{self.where}: {refused}; set another key. No more requests were sent"
+                ) from None
             except errors.NotFoundError as error:
                 raise UserError(
                     f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}"
@@ -170,7 +172,7 @@ class Endpoint:
                     raise UserError(
                         f"{self.where}: {_redirected(status, error.response)}"
                     ) from None
-                kept = "what was answered is kept, run again to go on"
+                kept = "all answers so far are kept; run the same command again to continue"
                 raise UserError(
                     f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}"
                 ) from None

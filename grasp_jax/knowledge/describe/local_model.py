@@ -142,7 +142,7 @@ class LocalModel:
         except torch.OutOfMemoryError:
             field, kept = (
                 "config.knowledge.local.batch_size",
-                "what was answered is kept, run again to go on",
+                "all answers so far are kept; run the same command again to continue",
             )
             raise UserError(
                 f"{field}: {self._batch_size} prompts at a time do not fit into the GPU; expected fewer; {kept}"

@@ -61,7 +61,7 @@ class SavedTextEncoder:
         """
         if not (folder / STATE).is_file():
             raise UserError(
-                f"{folder}: no saved text encoder; an earlier version made this knowledge bank without one: prepare the bank anew"
+                f"{folder}: no saved text encoder; an earlier version made this knowledge bank without one: prepare the bank again"
             )
         state = read_state(folder, KIND)
         content, basis = state.settings, state.arrays.get("basis")
@@ -178,7 +178,7 @@ class SavedTextEncoder:
         if self.writer is None:
             self.encoder.encode([])  # says why there are no texts
             raise UserError(
-                f"the encoder {self.name!r} has no templates; prepare the knowledge bank anew"
+                f"the encoder {self.name!r} has no templates; prepare the knowledge bank again"
             )
         return self.writer
 

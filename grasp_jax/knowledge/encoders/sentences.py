@@ -115,7 +115,7 @@ class SentenceEncoder(TextEncoder):
                 else "is not a folder any more"
             )
             raise UserError(
-                f"{self.settings.model}: {said}; put that model back there, or prepare the bank anew"
+                f"{self.settings.model}: {said}; put that model back there, or prepare the bank again"
             )
 
 
@@ -153,7 +153,8 @@ def load_model(config: SentenceConfig) -> Any:
     except Exception as error:  # the hub's and the file system's errors are of a dozen kinds
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"config.knowledge.sentence.model: {config.model!r} is neither a model folder nor to be had: {reason}"
+            f"config.knowledge.sentence.model: {config.model!r} is not a model folder and cannot be downloaded ({reason}); "
+            "give a folder, or the name of a model on the Hugging Face hub"
         ) from error
     if config.max_tokens:
         model.max_seq_length = config.max_tokens
@@ -169,7 +170,7 @@ def _pool(model: Any, mode: str) -> None:
     places = [name for name, module in model.named_children() if isinstance(module, Pooling)]
     if not places:
         raise UserError(
-            f"config.knowledge.sentence.pooling: {mode!r}, but this model pools in a way of its own; use 'model'"
+            f"config.knowledge.sentence.pooling: {mode!r}; expected 'model', for this model has its own kind of pooling"
         )
     for name in places:
         model._modules[name] = Pooling(model._modules[name].embedding_dimension, mode)

@@ -18,7 +18,7 @@ from grasp_jax.files import (
 
 STATE = "state.json"
 FORMAT_VERSION = 1
-MEND = "copy the whole folder again, or prepare the knowledge bank anew"
+MEND = "copy the whole folder again, or prepare the knowledge bank again"
 
 
 class State(NamedTuple):

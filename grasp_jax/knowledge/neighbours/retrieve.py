@@ -83,8 +83,12 @@ def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndar
     if not column:
         return None
     if table is None or column not in table.columns:
-        known = "no such table" if table is None else ", ".join(table.columns)
-        raise UserError(f"config.knowledge.{field}: {column!r}; the data has {known}")
+        known = (
+            "no column, for there is no such table"
+            if table is None
+            else f"a column of the table: {', '.join(table.columns)}"
+        )
+        raise UserError(f"config.knowledge.{field}: {column!r}; expected {known}")
     numbers: dict[str, int] = {}
     return np.array(
         [numbers.setdefault(str(value), len(numbers)) for value in table.columns[column]]

@@ -172,7 +172,7 @@ def open_index(folder: pathlib.Path) -> Any:
         ):
             return library.scann_ops_pybind.load_searcher(str(folder), assets_backcompat_shim=False)
     raise UserError(
-        f"{folder}: no index, or not as it was written; prepare the bank anew with config.knowledge.retrieval='scann'"
+        f"{folder}: the index is missing or damaged; prepare the bank again with config.knowledge.retrieval='scann'"
     )
 
 

@@ -153,7 +153,7 @@ class GRASPPlus(Method):
             )
         if len(config.model.mlp) != 1:
             raise UserError(
-                f"config.model.mlp: {config.model.mlp}; expected one width, of the text tower's hidden layer, as (256,)"
+                f"config.model.mlp: {config.model.mlp}; expected one number, the width of the text tower's hidden layer, such as (256,)"
             )
         named = set(plus.parts.split("+")) - {"all", "validated"}
         if missing := sorted(named - set(_parts(plus))):

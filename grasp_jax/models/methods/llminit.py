@@ -37,8 +37,8 @@ def _analysis(items: np.ndarray, features: int) -> Any:
 
     if features > min(items.shape):
         raise UserError(
-            f"config.model.features: {features}; the ID table starts from principal components, at most {min(items.shape)} "
-            f"for item vectors of shape {items.shape}"
+            f"config.model.features: {features}; expected at most {min(items.shape)}, the number of principal components "
+            f"of item vectors of shape {items.shape}, from which the ID table starts"
         )
     return PCA(features, svd_solver="covariance_eigh")
 

@@ -60,7 +60,7 @@ class UniSRec(Method):
         if config.mesh.table > 1 and config.model.unisrec.adaptor_dropout:
             raise UserError(
                 f"config.model.unisrec.adaptor_dropout: {config.model.unisrec.adaptor_dropout} with mesh.table={config.mesh.table}, "
-                "which cuts the text that it drops out of; expected 0"
+                "which splits the item tables between devices; this dropout needs whole tables: expected 0"
             )
 
     def around_backbone(

@@ -1,4 +1,4 @@
-"""Snapshots of a model: placed on the device with its programs compiled, and written anew with more items."""
+"""Snapshots of a model: placed on the device with its programs compiled, and written again with more items."""
 
 import dataclasses
 from collections.abc import Callable

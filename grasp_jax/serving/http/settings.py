@@ -105,8 +105,8 @@ def check_reach(host: str, token: str | None, insecure: bool) -> None:
     if is_loopback(host) or token is not None or insecure:
         return
     raise UserError(
-        f"--host={host}: other machines could ask without a token; set {TOKEN} in the environment, or add --insecure where something else "
-        "keeps strangers out"
+        f"--host={host}: other machines could send requests without a token; set {TOKEN} in the environment, or add --insecure where "
+        "something else keeps strangers out"
     )
 
 

@@ -24,7 +24,7 @@ from grasp_jax.setup.names import RECORD
 DOWNLOADS = "downloads"
 FLAGS = ("--into=", "--archive=", "--mirror=")
 USAGE = "grasp-jax fetch NAME [--into=FOLDER] [--archive=FILE] [--mirror=URL]"
-MEND = "remove it, and the next call records the download anew"
+MEND = "remove it, and the next call records the download again"
 
 
 def help_text() -> str:
