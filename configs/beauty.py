@@ -1,9 +1,9 @@
-"""The paper's Beauty, ids only until text is given: plain backbones against the paper's own row.
+"""The paper's Beauty: plain backbones with IDs only, for comparison with the paper's row; text is optional.
 
     python -m grasp_jax.main --config=configs/beauty.py:sasrec --config.data.path=FOLDER --workdir=runs/beauty
 
 FOLDER holds `inter.txt`. Paper (Table 2, SASRec): NDCG@10 30.58, HR@10 44.88.
-With text, `--config.data.items_file=items.jsonl --config.model.method=plain,grasp --config.knowledge.item_template=beauty_item`.
+With text: `--config.data.items_file=items.jsonl --config.model.method=plain,grasp --config.knowledge.item_template=beauty_item`.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from grasp_jax.config import default_config
 
 
 def get_config(variant: str = "sasrec") -> ConfigDict:
-    """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
+    """`variant` names backbones and, optionally, LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "beauty"
     config.data.tail_user_below = 9
@@ -23,6 +23,6 @@ def get_config(variant: str = "sasrec") -> ConfigDict:
     config.model.method = "plain"
     config.model.dropout = (0.5,)
     config.train.seeds = (42, 43, 44)
-    config.eval.select = "sampled100"  # as the paper, whose numbers these are compared with
+    config.eval.select = "sampled100"  # as in the paper, for comparison with its numbers
     config.eval.groups = "paper"
     return as_variant(config, variant)

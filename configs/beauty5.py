@@ -1,4 +1,4 @@
-"""Amazon Beauty 2014, 5-core, with real text: GRASP against plain SASRec, each with the dropout that validation prefers.
+"""Amazon Beauty 2014, 5-core, with real text: GRASP against plain SASRec. Validation chooses the dropout of each.
 
     python -m grasp_jax.main --config=configs/beauty5.py --config.data.path=FOLDER --workdir=runs/beauty5-lsa
     python -m grasp_jax.main --config=configs/beauty5.py:minilm --config.data.path=FOLDER --workdir=runs/beauty5-minilm
@@ -7,18 +7,21 @@
     python -m grasp_jax.main --config=configs/beauty5.py:endpoint --config.data.path=FOLDER --workdir=runs/beauty5-endpoint
     python -m grasp_jax.main --config=configs/beauty5.py:time --config.data.path=FOLDER --workdir=runs/beauty5-time
 
-`best` is `grasp_plus` as our best row has it, with the given vectors, chosen by the whole catalogue without what a user has had;
-`--config.knowledge.encoder=lsa` makes vectors of any items' text instead.
-`paper` is `minilm` with the protocol that the paper states (arXiv 2511.20177): histories of 100, D=64, batches of 128 users, Adam with
-1e-3, 20 epochs of patience on the validation NDCG@10 of all users among 100 negatives, seeds 42, 43 and 44. It says nothing of dropout,
-of which validation chooses between two, as in the other variants; `--config.model.method` names other methods.
-
-`endpoint` has every item and user described, and the descriptions encoded, by a server of your own at `ENDPOINT`, whose models you
-name by `--config.knowledge.describe.model` and `--config.knowledge.embed.model`: `docs/knowledge.md`.
-`time` splits by two days for everybody in place of each user's last two interactions (docs/deviations.md, "What is held back"): 80 % of
-the interactions come before the first, 10 % between them. It has own vectors, for the given ones of users are of texts that hold items
-which this split asks for.
 FOLDER holds `inter_time.tsv`, `items.jsonl` and, for `best`, `minilm` and `paper`, `minilm_items.npy` and `minilm_users.npy`.
+
+`best` trains `grasp_plus` with the settings of our best result and the vectors of the two .npy files. Validation ranks the whole catalogue
+without the items that a user has had. `--config.knowledge.encoder=lsa` computes vectors from the texts of `items.jsonl` instead.
+
+`paper` is `minilm` with the protocol of the paper (arXiv 2511.20177): histories of 100 items, D=64, batches of 128 users, Adam with a
+learning rate of 1e-3, a patience of 20 epochs on the validation NDCG@10 of all users among 100 negatives, seeds 42, 43 and 44. The paper
+does not state the dropout, so validation chooses between two rates, as in the other variants. `--config.model.method` names other methods.
+
+`endpoint` uses a server of your own at `ENDPOINT` for both language models: one describes every item and user, the other encodes the
+descriptions. `--config.knowledge.describe.model` and `--config.knowledge.embed.model` name them (`docs/knowledge.md`).
+
+`time` splits by two days, which are the same for all users, instead of by each user's last two interactions (docs/deviations.md, "The
+split"): 80 % of the interactions are before the first day, 10 % between the two. It computes its own vectors, because the texts behind the
+given user vectors name items that are validation or test targets in this split.
 """
 
 from ml_collections import ConfigDict
@@ -31,10 +34,15 @@ ENDPOINT = "http://localhost:8000/v1"
 
 
 def get_config(variant: str = "lsa") -> ConfigDict:
-    """`variant` is where vectors come from: "lsa" (own, from text), "minilm" (files beside the data) or "endpoint" (a language model).
+    """The config of one variant.
 
-    "best" is `grasp_plus` on the vectors of "minilm";
-    "time" is "lsa" with the global time split, chosen by the full ranking; "paper" is "minilm" with the paper's protocol.
+    Args:
+      variant: "lsa": vectors computed from the texts; "minilm": vectors from files; "endpoint": vectors from a language model; "best":
+        `grasp_plus` with the vectors of "minilm"; "time": "lsa" with the split by time, where validation uses the full ranking; "paper":
+        "minilm" with the paper's protocol.
+
+    Raises:
+      UserError: there is no such variant.
     """
     config = default_config()
     config.data.name = "beauty5"
@@ -45,8 +53,8 @@ def get_config(variant: str = "lsa") -> ConfigDict:
     config.data.tail_item_below = 4
     config.model.method = "plain,grasp"
     config.model.dropout = (0.2, 0.5)
-    config.train.patience = 10  # the paper's 20 costs many more epochs; docs/deviations.md
-    config.eval.select = "sampled100"  # as the paper
+    config.train.patience = 10  # 20, as in the paper, takes many more epochs; docs/deviations.md
+    config.eval.select = "sampled100"  # as in the paper
     config.eval.valid_users = 5_000
     if variant in ("minilm", "paper", "best"):
         config.knowledge.encoder = "file"
@@ -68,7 +76,7 @@ def get_config(variant: str = "lsa") -> ConfigDict:
 
 
 def best(config: ConfigDict) -> ConfigDict:
-    """With what validation on the whole catalogue chose for late fusion (docs/results.md)."""
+    """Adds the settings that validation on the whole catalogue chose for late fusion (docs/studies.md)."""
     config.model.method = "grasp_plus"
     config.model.dropout = (0.5,)
     config.model.plus.text_width = 192  # all items are encoded once a step; 384 takes twice as long
@@ -82,7 +90,7 @@ def best(config: ConfigDict) -> ConfigDict:
 
 
 def paper(config: ConfigDict) -> ConfigDict:
-    """With what the paper says of its protocol, also where that is the default."""
+    """Adds the settings of the paper's protocol, including those that are defaults here."""
     config.data.max_length = 100
     config.model.features = 64
     config.train.learning_rate = (1e-3,)

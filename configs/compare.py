@@ -1,12 +1,12 @@
-"""Every method on Amazon Beauty 5-core with given text vectors, by one protocol: each by its published loss, or all by cross-entropy.
+"""Every method on Amazon Beauty 5-core with given text vectors, under one protocol: each with its paper's loss, or all with cross-entropy.
 
     python -m grasp_jax.main --config=configs/compare.py:published --config.data.path=FOLDER --workdir=runs/published
     python -m grasp_jax.main --config=configs/compare.py:ce --config.data.path=FOLDER --workdir=runs/ce
 
-FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all by cross-entropy over the whole catalogue, for 20 epochs in which the
-learning rate falls to 0, so that what is left between rows is the method. Epochs and dropout are chosen by validation on the whole
-catalogue without what a user has had (`full_unseen`), from the same two rates for every method; nothing is chosen on test. One row:
-`--config.model.method=llm_esr`, on the same workdir. Five seeds: `--config.train.seeds=(42,43,44,45,46)`.
+FOLDER is that of `configs/beauty5.py:minilm`. `ce` trains all methods with cross-entropy over the whole catalogue, for 20 epochs in which
+the learning rate falls to 0, so that rows differ by their method only. Validation on the whole catalogue without the items that a user has
+had (`full_unseen`) chooses the epoch and the dropout, for every method from the same two rates; the test set chooses nothing. To run one
+row, add `--config.model.method=llm_esr` with the same workdir. Five seeds: `--config.train.seeds=(42,43,44,45,46)`.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ DROPOUT = (0.3, 0.5)  # for every method
 
 
 def get_config(variant: str = "published") -> ConfigDict:
-    """`variant` is "published", each method's own loss, or "ce", the same for all."""
+    """`variant` is "published" (each method has the loss of its paper) or "ce" (all have cross-entropy)."""
     if variant not in ("published", "ce"):
         raise UserError(f"configs/compare.py:{variant}: expected published or ce")
     config = beauty5.get_config("minilm")

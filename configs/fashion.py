@@ -1,4 +1,4 @@
-"""The paper's Fashion, ids only until text is given: plain backbones against the paper's own row.
+"""The paper's Fashion: plain backbones with IDs only, for comparison with the paper's row; text is optional.
 
     python -m grasp_jax.main --config=configs/fashion.py:sasrec --config.data.path=FOLDER --workdir=runs/fashion
 
@@ -12,7 +12,7 @@ from grasp_jax.config import default_config
 
 
 def get_config(variant: str = "sasrec") -> ConfigDict:
-    """`variant` names backbones, and perhaps LLM-ESR's protocol: `configs.protocol.as_variant`."""
+    """`variant` names backbones and, optionally, LLM-ESR's protocol: `configs.protocol.as_variant`."""
     config = default_config()
     config.data.name = "fashion"
     config.data.tail_user_below = 3
@@ -20,6 +20,6 @@ def get_config(variant: str = "sasrec") -> ConfigDict:
     config.model.method = "plain"
     config.model.dropout = (0.5,)
     config.train.seeds = (42, 43, 44)
-    config.eval.select = "sampled100"  # as the paper, whose numbers these are compared with
+    config.eval.select = "sampled100"  # as in the paper, for comparison with its numbers
     config.eval.groups = "paper"
     return as_variant(config, variant)

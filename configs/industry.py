@@ -1,20 +1,20 @@
-"""Industry-100K's shape: 99,711 users, 1,205,282 items, mean length 20.88, E=4096.
+"""Synthetic data or your own, of the size of the paper's Industry-100K: 99,711 users, 1,205,282 items, mean length 20.88, E=4096.
 
     python -m grasp_jax.main --config=configs/industry.py --workdir=runs/industry
     python -m grasp_jax.main --config=configs/industry.py --config.data.path=FOLDER --config.data.items_file=items.jsonl --workdir=...
     python -m grasp_jax.main --config=configs/industry.py:10m --mode=plan --config.plan.device=H100
 
-Without a path it makes synthetic data of that shape, scaled to the available memory, and prints the factor; on a CPU there are at most
+Without a path it makes synthetic data of this size, scaled down to the available memory, and prints the factor; on a CPU there are at most
 `config.data.synthetic.cpu_items` items. Then it trains for a few epochs, which shows speed but not quality: raise `config.train.max_epochs`
 for quality. With a path it uses your own files.
 
-The variant 10m is of the paper's full size, 10 million users on 32 GPUs with batches of 128 users each.
+The variant 10m has the paper's full size: 10 million users on 32 GPUs, with batches of 128 users on each.
 
     python -m benchmarks.rehearsal --users=100000 --folder=FOLDER
 
-The variant rehearsal goes through everything with as many users and items and a narrow bank, on a machine of two cores: 200 steps of a
-small model, validation of 100,000 users, and answers by a model whose scores are dot products. It shows what breaks at that size and
-what each stage costs, and no quality. `benchmarks.rehearsal` writes the data and runs the stages.
+The variant rehearsal runs all stages with up to 10 million users, the same number of items and narrow text vectors, on a machine with two
+cores: 200 steps of a small model, validation of 100,000 users, and answers by a model whose scores are dot products. It shows the failures
+and the costs of that size, but not quality. `benchmarks.rehearsal` writes the data and runs the stages.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def get_config(variant: str = "100k") -> ConfigDict:
     """`variant` is 100k, 10m or rehearsal.
 
     Raises:
-      UserError: it is another.
+      UserError: there is no such variant.
     """
     if variant not in ("100k", "10m", "rehearsal"):
         raise UserError(f"configs/industry.py:{variant}; expected 100k, 10m or rehearsal")
@@ -48,9 +48,7 @@ def get_config(variant: str = "100k") -> ConfigDict:
     config.model.method = "plain,grasp"
     config.model.table_dtype = "float16"
     config.train.max_epochs = 4
-    config.eval.select = (
-        "sampled100"  # to rank a million items after each epoch takes longer than the epoch
-    )
+    config.eval.select = "sampled100"  # because ranking a million items takes longer than an epoch
     config.eval.full_users = 2_000
     if variant == "10m":
         config.data.synthetic.num_users = 10_000_000
@@ -61,7 +59,7 @@ def get_config(variant: str = "100k") -> ConfigDict:
 
 
 def _rehearsal(config: ConfigDict) -> ConfigDict:
-    """Two cores in place of 32 GPUs: E=32, D=16, users' rows on the host, neighbours within the groups of the tables."""
+    """Reduces a config to two cores: E=32, D=16, the user tables on the host, neighbours within the groups of the tables."""
     config.data.name = "rehearsal"
     config.data.tail_user_below = config.data.tail_item_below = 0
     config.data.max_length = 20
@@ -70,7 +68,7 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
     config.knowledge.encoder = "lsa"
     config.knowledge.width = 32
     config.knowledge.item_template = "titled_item"
-    config.by_source = {  # the synthetic shop, which a plan counts with, has no groups
+    config.by_source = {  # not for the synthetic shop, which --mode=plan uses: it has no groups
         "files": {
             "data": {"items_file": "items.parquet", "users_file": "users.parquet"},
             "knowledge": {"group_column": "category", "user_group_column": "segment"},
@@ -83,6 +81,6 @@ def _rehearsal(config: ConfigDict) -> ConfigDict:
     config.train.batch_size = 256
     config.train.max_epochs, config.train.epoch_steps = 1, 200
     config.eval.valid_users = 100_000
-    config.eval.user_block = 64  # with so many items, scores of 8 MiB, which stay in the cache
+    config.eval.user_block = 64  # so a block has 8 MiB of scores, which stay in the cache
     config.eval.item_block = 32_768
     return config

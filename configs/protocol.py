@@ -1,4 +1,4 @@
-"""The protocol of LLM-ESR's public code, whose rows the paper reports, where ours is another (docs/deviations.md)."""
+"""The settings in which the protocol of LLM-ESR's public code differs from ours (docs/deviations.md); the paper reports its rows."""
 
 from ml_collections import ConfigDict
 
@@ -8,14 +8,23 @@ SUFFIX = "@llm_esr"
 
 
 def as_variant(config: ConfigDict, variant: str) -> ConfigDict:
-    """A backbone, or several with commas, by our protocol; one backbone and `@llm_esr` by LLM-ESR's, as in "gru4rec@llm_esr"."""
+    """The config with the backbones and the protocol that `variant` names.
+
+    Args:
+      config: is changed in place.
+      variant: one backbone or several with commas between them, for our protocol; or one backbone and `@llm_esr` for LLM-ESR's protocol, as
+        in "gru4rec@llm_esr".
+
+    Raises:
+      UserError: `@llm_esr` follows something else than one of its backbones.
+    """
     backbone = variant.removesuffix(SUFFIX)
     config.model.backbone = backbone
     if variant == backbone:
         return config
     if backbone not in ("sasrec", "gru4rec", "bert4rec"):
         raise UserError(
-            f"{variant}: expected one backbone before {SUFFIX}, for their protocols differ"
+            f"{variant}: expected one backbone before {SUFFIX}: sasrec, gru4rec or bert4rec, whose protocols differ"
         )
     config.eval.include_short_users = True
     config.model.causal = False

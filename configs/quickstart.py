@@ -1,24 +1,24 @@
-"""Two minutes with GRASP, no data needed: a synthetic shop, and plain SASRec, GRASP and grasp_plus side by side.
+"""Two minutes with GRASP, no data needed: compares plain SASRec, GRASP and grasp_plus on a synthetic shop.
 
     make quickstart        (python -m grasp_jax.main --config=configs/quickstart.py --workdir=runs/quickstart)
 
-For your own data: `grasp-jax init FOLDER` writes a config for the files of a folder. Or `--config.data.path=FOLDER` with this one, and
-`--config.data.items_file=items.jsonl` for your items table (id, title, any attributes); README.md, "Your own data", has the formats. What
-is tuned to the shop then stays behind: it stands under `by_source`.
+For your own data, `grasp-jax init FOLDER` writes a config for the files of a folder. Or use this config with `--config.data.path=FOLDER`,
+and with `--config.data.items_file=items.jsonl` for your items table (id, title, any attributes); docs/data-formats.md describes the
+formats. Settings that were tuned on the synthetic shop are in `by_source` and are not used for your data.
 """
 
 from ml_collections import ConfigDict
 
 from grasp_jax.config import default_config
 
-SHOP = {  # what was tuned on it, and says nothing of other data
+SHOP = {  # settings that were tuned on the synthetic shop
     "data": {"name": "synthetic-shop", "max_length": 50, "tail_item_below": 4},
     "train": {"learning_rate": (2e-3,), "max_epochs": 60, "patience": 5},  # minutes, not hours
     "model": {
         "dropout": (0.3,),
         "row_norm": 16.0,  # sqrt(E): better on head items and the full ranking, worse on tail items than 1
     },
-    "eval": {"select": "sampled100"},  # as the README's numbers were measured
+    "eval": {"select": "sampled100"},  # as for the README's numbers
 }
 
 

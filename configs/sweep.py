@@ -1,18 +1,18 @@
-"""Tables and curves of the paper on Amazon Beauty 5-core with text, trial by trial. If it is killed, run it again: it continues.
+"""Tables and curves of the paper on Amazon Beauty 5-core with text, one trial after the other. After a kill the same command continues.
 
     python -m grasp_jax.main --config=configs/sweep.py:table2 --config.data.path=FOLDER --workdir=runs/table2
     python -m grasp_jax.main --config=configs/sweep.py:table4 --config.data.path=FOLDER --workdir=runs/table4
     python -m grasp_jax.main --config=configs/sweep.py:baselines --config.data.path=FOLDER --workdir=runs/baselines
 
-FOLDER is that of `configs/beauty5.py:minilm`. Some trials only: `--config.model.method=plain,grasp --config.model.backbone=gru4rec`, on
-the same workdir. A point of a curve is a separate run:
+FOLDER is that of `configs/beauty5.py:minilm`. To run some trials only, add `--config.model.method=plain,grasp
+--config.model.backbone=gru4rec` with the same workdir. A point of a curve is a separate run:
 
     for k in 1 5 10 20; do python -m grasp_jax.main --config=configs/sweep.py:neighbours=$k ... --workdir=runs/neighbours-$k; done
 
-and so are `features=D` (Figure 4), `gate=QUERY*SCALE` (the gate and its leak, `gate=prefix*8`), `corrupt=KIND*PERCENT` (robustness,
-`corrupt=swap*25`), `plus=PART` (grasp_plus with one part changed: a key of PLUS below) and `encoder=NAME*PROMPT` (what text is worth:
-`encoder=lsa*categories`, `encoder=sentence_transformers*titles` with `--config.knowledge.sentence.model=...`).
-`--mode=report --runs=DIR,DIR,... --out=DIR` puts them together.
+The other curves are `features=D` (Figure 4), `gate=QUERY*SCALE` (gates and their leak, such as `gate=prefix*8`), `corrupt=KIND*PERCENT`
+(wrong texts, such as `corrupt=swap*25`), `plus=PART` (grasp_plus with one part changed; PART is a key of PLUS below) and
+`encoder=NAME*PROMPT` (kinds of text: `encoder=lsa*categories`, or `encoder=sentence_transformers*titles` with
+`--config.knowledge.sentence.model=...`). `--mode=report --runs=DIR,DIR,... --out=DIR` writes a report about several runs.
 """
 
 from typing import Any
@@ -55,14 +55,14 @@ PROMPTS = {"titles": "titled_item", "categories": "listed_item"}
 ID_DROPOUT, TEXT_DROPOUT = (
     (0.5,),
     (0.2,),
-)  # as validation on SASRec preferred for plain and for grasp; the others follow
+)  # chosen by validation on SASRec for plain and for grasp; the other methods reuse them
 EARLY_DROPOUT = (0.3,)  # of grasp_plus, where text and IDs share a backbone
 WITH_IDS = ("plain", "sasrec_ce", "id_text_sum", "id_text_concat", "unisrec_id")
-GATE_EPOCHS = 12  # of a point of "gate", where training loss and validation part early
+GATE_EPOCHS = 12  # of a "gate" run: training loss and validation diverge early there
 
 
 def get_config(variant: str = "table2") -> ConfigDict:
-    """`variant` is a table of the paper, or a point of a curve, NAME=VALUE."""
+    """`variant` is a key of TABLES, or NAME=VALUE for a point of a curve, where NAME is one of POINTS."""
     name, _, value = variant.partition("=")
     if name not in (*TABLES, *POINTS) or bool(value) != (name in POINTS):
         points = ", ".join(f"{point}=..." for point in POINTS)
@@ -89,7 +89,7 @@ def get_config(variant: str = "table2") -> ConfigDict:
             "gsasrec": {
                 "model": {"dropout": ID_DROPOUT},
                 "train": {"shared_negatives": 256},
-            },  # as many as its paper has
+            },  # as in its paper
         }
     try:
         _set_point(config, name, value)
@@ -116,7 +116,7 @@ def _set_point(config: ConfigDict, name: str, value: str) -> None:
         "features",
         "gate",
         "corrupt",
-    ):  # curves are of the sampled protocol, as the paper's
+    ):  # curves use the sampled protocol, as in the paper
         config.eval.full = False
     if name == "neighbours":
         config.knowledge.num_neighbours = int(value)
@@ -127,7 +127,7 @@ def _set_point(config: ConfigDict, name: str, value: str) -> None:
         config.model.gate_query, config.model.gate_scale = query, float(scale)
         config.model.mlp = (
             64,
-        )  # a quarter of the products; this comparison is about the queries of the gates
+        )  # a quarter of the multiplications; this comparison is about the queries of the gates
         config.train.max_epochs = GATE_EPOCHS
     elif name == "corrupt":
         kind, percent = value.split("*")
