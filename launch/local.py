@@ -1,11 +1,11 @@
-"""Training in several processes of this machine: N copies of `python -m grasp_jax.main`, which live and die together.
+"""Trains in several processes of this machine: starts N copies of `python -m grasp_jax.main`, which end together.
 
     python launch/local.py --processes=2 [--devices=2] [--restarts=0] [--grace=20] -- --config=configs/beauty.py --workdir=runs/x
 
-What follows ` -- ` goes to every process, and paths in it are taken from the repository's root, where they all start. The first that fails
-takes the others along: SIGTERM, and SIGKILL after --grace seconds, for one that waits for a dead peer hears nothing else. SIGTERM and
-Ctrl-C are passed on as SIGTERM. The exit status is that of the first that failed, 128 + N for signal N; 75 says that every process has
-saved a checkpoint on SIGTERM, so that the same command continues. Needs nothing but Python's standard library.
+Every process gets the arguments after ` -- `. Relative paths in them start at the repository's root. If one process fails, the launcher
+sends SIGTERM to the others and, after --grace seconds, SIGKILL, because a process that waits for a dead one may react to nothing else. The
+launcher passes SIGTERM and Ctrl-C on as SIGTERM. Its exit status is that of the first process that failed, or 128 + N for signal N. Status
+75 means that every process saved a checkpoint after SIGTERM: run the same command again to continue. Needs only the standard library.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# exit statuses of the program; after the first a new start would not help, after the second it would resume
+# exit statuses of the program: a new start does not help after the first, and continues the run after the second
 BAD_INPUT, PREEMPTED = 2, 75
 POLL_SECONDS = 0.02
-DRAIN_SECONDS = 2.0  # for the last output of processes that are gone
+DRAIN_SECONDS = 2.0  # for the last output of processes that have ended
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-OUTPUT = threading.Lock()  # a line of one process does not end up within another's
+OUTPUT = threading.Lock()  # keeps lines of two processes apart
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the program itself does."""
+    """Reports a wrong flag in one line, as the program does."""
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Reads whole numbers from `least` on; what it returns raises ArgumentTypeError for anything else."""
+    """A reader of whole numbers from `least` on, which raises ArgumentTypeError for anything else."""
 
     def read(text: str) -> int:
         with contextlib.suppress(ValueError):
@@ -56,7 +56,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Raises ArgumentTypeError for what is no finite number from 0 on."""
+    """The number of seconds; raises ArgumentTypeError unless it is finite and at least 0."""
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < math.inf:
             return float(text)
@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The launcher's flags, and as `program` what comes after `--`."""
+    """The launcher's flags; `program` has the arguments after `--`."""
     own, program = list(arguments), []
     if "--" in own:
         at = own.index("--")
@@ -78,17 +78,17 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=raw,
         allow_abbrev=False,
     )
-    parser.add_argument("--processes", type=at_least(1), help="How many; needed.")
+    parser.add_argument("--processes", type=at_least(1), help="Number of processes; needed.")
     parser.add_argument(
         "--devices",
         type=at_least(1),
-        help="Of each process: its share of the GPUs, or as many emulated CPU devices.",
+        help="GPUs of each process; on a machine without GPUs, emulated CPU devices of each.",
     )
     parser.add_argument(
         "--restarts",
         type=at_least(0),
         default=0,
-        help="How often all start again after one has failed, but for status 2.",
+        help="How often all processes may start again after a failure, except after status 2.",
     )
     parser.add_argument(
         "--grace", type=seconds, default=20.0, help="Seconds between SIGTERM and SIGKILL."
@@ -123,7 +123,7 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
         names = (name.strip() for name in named.split(","))
         return list(
             itertools.takewhile(lambda name: name not in ("", "-1"), names)
-        )  # CUDA reads no further either
+        )  # CUDA ignores what follows, too
     files = [
         path
         for path in pathlib.Path("/dev").glob("nvidia*")
@@ -131,11 +131,11 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     ]
     return [
         str(number) for number in range(len(files))
-    ]  # CUDA counts from 0, whatever numbers of files a container sees
+    ]  # CUDA counts from 0, even if the numbers in the names of a container's files do not
 
 
 def environment_of(process: int, processes: int, devices: int | None, port: int) -> dict[str, str]:
-    """Ours, and what makes a process one of several."""
+    """The launcher's environment with the variables of one process, and of its devices."""
     environment = dict(os.environ) | {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(processes),
@@ -152,28 +152,28 @@ def environment_of(process: int, processes: int, devices: int | None, port: int)
             given = environment.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = (
                 f"{given} --xla_force_host_platform_device_count={devices}".strip()
-            )  # of two the last counts
+            )  # of two such flags, XLA uses the last
             environment["JAX_PLATFORMS"] = "cpu"
     return environment
 
 
 def free_port() -> int:
-    """One that nobody listens on just now."""
+    """A port on which no program listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def tie_to_launcher() -> Callable[[], None] | None:
-    """For a new process to call before it becomes the program: it then dies with the launcher, even one that is killed; Linux only."""
+    """A function for a new process to call before `exec`, so that it ends with the launcher, even a killed one; None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
-    # Looked up here: between fork and exec another thread's lock may be held for good.
+    # prctl is looked up here, because a lock that another thread held at the fork is never released in the new process.
     prctl, launcher = ctypes.CDLL(None).prctl, os.getpid()
 
     def tie() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != launcher:  # it died before it could be said
+        if os.getppid() != launcher:  # the launcher ended before prctl was called
             os._exit(128 + signal.SIGKILL)
 
     return tie
@@ -198,7 +198,7 @@ def start(options: argparse.Namespace, into: list[subprocess.Popen[bytes]]) -> N
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines as they come, without their ends. A carriage return ends one too: a progress bar writes nothing else."""
+    """Lines as they arrive, without line ends. A carriage return also ends a line, because progress bars write no line feed."""
     held = b""
     while chunk := stream.read1(65536):  # type: ignore[attr-defined]  # what Popen opens has it
         *lines, held = (held + chunk).split(b"\n")
@@ -206,45 +206,45 @@ def lines_of(stream: IO[bytes]) -> Iterator[bytes]:
             yield from list(filter(None, line.split(b"\r"))) or [b""]
         *states, held = re.split(
             rb"\r(?=.)", held, flags=re.DOTALL
-        )  # a return at the end waits: a line feed may follow
+        )  # a carriage return at the end is kept, because a line feed may follow
         yield from filter(None, states)
     yield from filter(None, held.split(b"\r"))
 
 
 def copy_lines(stream: IO[bytes], into: IO[bytes], prefix: bytes) -> None:
-    """Writes each line at once, the process before it, until the stream ends."""
+    """Writes each line at once, with the process's number before it, until the stream ends."""
     for line in lines_of(stream):
-        # Whoever read us may be gone or the disk full; the process must not wait at a full pipe for that.
+        # If our reader has ended or the disk is full, the line is lost, so that the process does not block on a full pipe.
         with OUTPUT, contextlib.suppress(OSError):
             into.write(prefix + line + b"\n")
             into.flush()
 
 
 def say(message: str) -> None:
-    """A line of the launcher's own."""
+    """Prints a line of the launcher."""
     with OUTPUT, contextlib.suppress(OSError):
         print(f"launch: {message}", file=sys.stderr, flush=True)
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for the process and whatever it has started."""
+    """Sends SIGKILL to the process and its descendants."""
     with contextlib.suppress(
         ProcessLookupError, PermissionError
-    ):  # the latter is how macOS says that only a zombie is left
+    ):  # macOS raises PermissionError if only a zombie is left
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def watch(
     processes: Sequence[subprocess.Popen[bytes]], grace: float, received: Sequence[int]
 ) -> int:
-    """Waits until all are gone, and sees to it once one has failed or a signal was received; the exit status of them together."""
-    ended: dict[int, int] = {}  # process: status, in the order of their ends
+    """Waits until all processes have ended, and stops them once one has failed or a signal was received; returns the launcher's status."""
+    ended: dict[int, int] = {}  # process: status, in the order in which they ended
     deadline, stopped = math.inf, 0
     while True:
         for number, process in enumerate(processes):
             code = process.poll() if number not in ended else None
             if code is not None:
-                kill_group(process)  # what it had started goes too
+                kill_group(process)  # its descendants too
                 ended[number] = code if code >= 0 else 128 - code
         running = [process for number, process in enumerate(processes) if number not in ended]
         if not running:
@@ -252,7 +252,7 @@ def watch(
         if deadline == math.inf and (received or any(ended.values())):
             deadline, stopped = time.monotonic() + grace, len(running)
             for process in running:
-                process.terminate()  # it alone: what it has started may be needed for its checkpoint
+                process.terminate()  # not its descendants, which may be needed for its checkpoint
         if time.monotonic() >= deadline:
             for process in running:
                 kill_group(process)
@@ -260,7 +260,13 @@ def watch(
 
 
 def summed_up(ended: Mapping[int, int], stopped: int, was_told: bool) -> int:
-    """The launcher's status when it `was_told` to stop or not; says which process it comes from."""
+    """The launcher's status; prints which process it comes from.
+
+    Args:
+      ended: process -> status, in the order in which they ended.
+      stopped: number of processes that the launcher has stopped.
+      was_told: whether the launcher received a signal.
+    """
     harmless = (0, PREEMPTED) if was_told else (0,)
     failed = next((number for number, status in ended.items() if status not in harmless), None)
     if failed is None:
@@ -276,7 +282,7 @@ def summed_up(ended: Mapping[int, int], stopped: int, was_told: bool) -> int:
 
 
 def meaning(status: int) -> str:
-    """In brackets, where there is more to say than the number."""
+    """The name of a signal or of a preemption in brackets; "" for other statuses."""
     if status == PREEMPTED:
         return " (preempted)"
     with contextlib.suppress(ValueError):
@@ -285,11 +291,11 @@ def meaning(status: int) -> str:
 
 
 def run(options: argparse.Namespace, received: Sequence[int]) -> int:
-    """Starts all processes once; returns when all are gone."""
+    """Starts all processes once; returns the launcher's status when all have ended."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
         start(options, processes)
-        # Threads come after the last fork.
+        # Threads start after the last fork.
         readers = [
             threading.Thread(
                 target=copy_lines, args=(stream, into, f"[{number}] ".encode()), daemon=True
@@ -317,7 +323,7 @@ def run(options: argparse.Namespace, received: Sequence[int]) -> int:
 
 @contextlib.contextmanager
 def signals_kept(received: list[int]) -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT are noted instead of ending the launcher."""
+    """In this context SIGTERM and SIGINT are added to `received` and do not end the launcher."""
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
@@ -333,10 +339,10 @@ def signals_kept(received: list[int]) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line (without the program's name); returns the exit status. To be called in the main thread.
+    """Runs the command line (without the program's name); returns the exit status. Must be called in the main thread.
 
     Raises:
-      SystemExit: with status 2 for bad input, after one line that says what.
+      SystemExit: with status 2 for bad input, after a line that names it.
     """
     options, received = parsed(arguments), list[int]()
     with signals_kept(received):

@@ -1,11 +1,11 @@
-"""`--mode=prepare` with the neighbours searched on a Ray cluster, block against block: the same exact search, and the same bank.
+"""`--mode=prepare` with the search for neighbours on a Ray cluster; it uses the same exact search and makes the same bank.
 
     pip install -e '.[ray]'
     python launch/ray_neighbours.py --config=... --workdir=... [--address=ray://HEAD:10001] [--workers=8] [--gpus-per-worker=1]
 
-Without an address a Ray of this machine's own is started. The workdir, or `config.knowledge.path`, is on storage that all machines reach:
-the workers read the bank's rows there and write the neighbours of a block of rows each. Kill this program or a worker at any point; a
-worker is replaced, and the rerun searches for the blocks that are missing. Texts are described and encoded by this program.
+Without an address Ray is started on this machine. The workdir, or `config.knowledge.path`, must be on storage that all machines reach: each
+worker reads the bank's rows there and writes the neighbours of one block of rows at a time. This program or a worker may be killed at any
+point: a worker is replaced, and the next run searches only the missing blocks. Texts are described and encoded by this program.
 """
 
 import pathlib
@@ -24,7 +24,9 @@ from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 
-flags.DEFINE_string("address", "", "Of a Ray cluster; empty: one of this machine's own.")
+flags.DEFINE_string(
+    "address", "", "Address of a Ray cluster; empty: Ray is started on this machine."
+)
 flags.DEFINE_integer("workers", 2, "Processes that search.", lower_bound=1)
 ROWS = flags.DEFINE_integer("rows-per-task", 65_536, "Rows of a block.", lower_bound=1)
 GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
@@ -32,7 +34,7 @@ FLAGS = flags.FLAGS
 
 
 class Searcher:
-    """A worker: {"number" of a block} -> {"number", "error"}, when its file is written."""
+    """A worker that writes a block's file of neighbours: {"number" of the block} -> {"number", "error"}."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -46,7 +48,7 @@ class Searcher:
         except (
             UserError,
             OSError,
-        ) as error:  # as a value: Ray brings errors home without their kind
+        ) as error:  # returned as a value, because Ray does not keep an exception's class
             return {"number": number, "error": f"{self.table.path}: {error}"}
         return {"number": number, "error": ""}
 
@@ -59,8 +61,8 @@ def search_on_ray(
     folder: pathlib.Path,
 ) -> np.ndarray:
     """[rows, K] exact neighbours, as `grasp_jax.knowledge.neighbours.retrieve.Search`."""
-    assert isinstance(unit, np.memmap), "rows of a bank in the making lie in a file"
-    unit.flush()  # for other machines
+    assert isinstance(unit, np.memmap), "the rows of an unfinished bank are in a file"
+    unit.flush()  # so that other machines can read it
     labels = np.arange(len(unit)) if labels is None else labels
     write_labels(folder, labels.astype(np.int32))
     path = str(pathlib.Path(str(unit.filename)).resolve())
@@ -76,7 +78,7 @@ def search_on_ray(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Makes the bank, if it is not there, with the neighbours from the cluster."""
+    """Makes the bank with neighbours from the cluster, if there is no bank yet."""
     command_line.refuse_left_over(arguments)
     if FLAGS.mode not in ("all", "prepare"):
         raise UserError(

@@ -1,4 +1,4 @@
-"""`--mode=prepare` with describing and encoding on a Ray cluster: the same functions, and the same bank.
+"""`--mode=prepare` with descriptions and encoding on a Ray cluster; it uses the same functions and makes the same bank.
 
     pip install -e '.[ray,text]'
     python launch/ray_prepare.py --config=... --workdir=... [--address=ray://HEAD:10001] [--workers=8] [--gpus-per-worker=1]
@@ -39,16 +39,18 @@ from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.progress import progress_bar
 from grasp_jax.run import Run
 
-PROMPTS = 256  # of a task; a worker that dies loses as many answers at most
+PROMPTS = 256  # of a task; a worker that dies loses at most this number of answers
 
-flags.DEFINE_string("address", "", "Of a Ray cluster; empty: one of this machine's own.")
+flags.DEFINE_string(
+    "address", "", "Address of a Ray cluster; empty: Ray is started on this machine."
+)
 flags.DEFINE_integer("workers", 2, "Processes that describe and encode.", lower_bound=1)
 GPUS = flags.DEFINE_float("gpus-per-worker", 0.0, "GPUs of each.", lower_bound=0)
 FLAGS = flags.FLAGS
 
 
 class Collected:
-    """Takes answers as a cache does, for the way home."""
+    """Collects answers, with the interface of a cache, so that a worker can return them."""
 
     def __init__(self) -> None:
         self.answers: list[list[Any]] = []
@@ -78,7 +80,9 @@ class Describer:
                 self.config,
                 "describe",
             )
-        except UserError as error:  # said as a value, for Ray brings errors home without their kind
+        except (
+            UserError
+        ) as error:  # returned as a value, because Ray does not keep an exception's class
             return {"answers": json.dumps(collected.answers), "error": str(error)}
         return {"answers": json.dumps(collected.answers), "error": ""}
 
@@ -102,7 +106,7 @@ class Encoder:
         vectors, said = np.empty((0, 0), np.float32), ""
         try:
             if self._encoder is None:
-                # A cache is one process's: what is to be kept travels home.
+                # Only one process may use a cache, so the main program stores the returned vectors.
                 self._folder = tempfile.TemporaryDirectory(prefix="vectors-")
                 self.config = self.config.with_fields({"embed.cache": self._folder.name})
                 self._encoder = make_encoder(self.config)
@@ -115,7 +119,7 @@ class Encoder:
 
 
 def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
-    """Fills the cache with the answers that it lacks."""
+    """Requests the answers that the cache lacks, and stores them there."""
     config, log = run.knowledge, run.split.log
     model = LANGUAGE_MODELS[config.describer]
     prompts = dict(zip(KINDS, prompts_of(config, run.split, run.dataset.texts), strict=True))
@@ -144,7 +148,7 @@ def describe_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) 
 
 
 def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) -> None:
-    """Fills the shards that are missing; what an endpoint has encoded before comes from its cache, and what it encodes now goes there."""
+    """Writes the missing shards. An endpoint's vectors are stored in its cache, and texts in the cache are not encoded again."""
     config, split, sources = run.knowledge, run.split, run.dataset.texts
     work = begin(config, split, sources, bank_recipe(config, split, sources), run.bank_folder)
     work.shards.mkdir(exist_ok=True)
@@ -160,7 +164,7 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
             if config.encoder == "openai"
             else None
         )
-        # a shard with all answers in the cache is left to this machine, which then sends no request
+        # a shard whose vectors are all in the cache is written by this machine, without a request
         if cache is not None:
             texts = {
                 shard: own
@@ -185,7 +189,7 @@ def encode_all(run: Run, on_cluster: Callable[..., Iterator[dict[str, Any]]]) ->
 
 
 def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
-    """A worker's config: its part of the bounds."""
+    """A worker's config, with its share of the limits on requests."""
     shares = {}
     for section in ("describe", "embed"):
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
@@ -195,7 +199,7 @@ def shared_out(config: KnowledgeConfig, workers: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Describes and encodes on the cluster, then does what `--mode=prepare` does with what is left."""
+    """Describes and encodes on the cluster, then does the rest of `--mode=prepare` here."""
     command_line.refuse_left_over(arguments)
     if FLAGS.mode not in ("all", "prepare"):
         raise UserError(

@@ -1,11 +1,11 @@
-"""`model.represent` on a Ray cluster: the same files, written by the workers.
+"""`model.represent` on a Ray cluster; the workers write the same files.
 
     pip install -e '.[ray]'
     python launch/ray_represent.py MODEL FOLDER [--data=DATA] [--address=ray://HEAD:10001] [--workers=8] [--gpus-per-worker=1]
 
-MODEL is the workdir of a run, or a saved model with --data. Without an address a Ray of this machine's own is started. MODEL, DATA and
-FOLDER are paths on storage that all machines reach. Each worker opens the model and the data, and writes whole shards; kill this program or
-a worker at any point, and the rerun writes the shards that are missing. A new folder has a shard for each 100,000 users.
+MODEL is the workdir of a run, or a saved model with --data. Without an address Ray is started on this machine. MODEL, DATA and FOLDER must
+be on storage that all machines reach. Each worker opens the model and the data, and writes whole shards. This program or a worker may be
+killed at any point: the next run writes only the missing shards. A new folder gets one shard for every 100,000 users.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from grasp_jax.serving.represent import Shards, Source, represent, shards_of, wr
 
 
 class Task(NamedTuple):
-    """What all workers are told.
+    """The input of all workers.
 
     Attributes:
       model, folder: absolute paths.
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 class Writer:
-    """A worker: {"number" of a shard, "shards" that there are} -> {"counts": [3], "error"}."""
+    """A worker that writes a shard: {"number" of the shard} -> {"counts": [3], "error"}."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -60,7 +60,7 @@ class Writer:
             return {"counts": counts, "error": ""}
         except (
             gj.UserError
-        ) as error:  # said as a value, for Ray brings errors home without their kind
+        ) as error:  # returned as a value, because Ray does not keep an exception's class
             return {"counts": np.zeros(3, np.int64), "error": str(error)}
 
 
@@ -70,14 +70,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("model", help="the workdir of a run, or a saved model")
     made.add_argument("folder", help="new, empty, or of earlier representations")
     made.add_argument("--data", default="", help="folder of interactions, for a saved model")
-    made.add_argument("--address", default="", help="of a Ray cluster; empty: one of its own")
+    made.add_argument("--address", default="", help="of a Ray cluster; empty: Ray is started here")
     made.add_argument("--workers", type=int, default=2, help="processes that compute and write")
     made.add_argument("--gpus-per-worker", type=float, default=0.0, help="GPUs of each")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Brings the folder up to date."""
+    """Writes the shards of FOLDER that are missing or out of date."""
     given = parser().parse_args(arguments)
     if given.workers < 1:
         raise gj.UserError(f"--workers: {given.workers}; expected a whole number from 1")

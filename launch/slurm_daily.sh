@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The whole daily job on a SLURM cluster, from a login node and the repository's root: prepare, train, refit, represent, export.
+# Submits the whole daily job to a SLURM cluster, from a login node and the repository's root: prepare, train, refit, represent, export.
 #
 #     TRAIN="--nodes=4 --gpus-per-node=8 --time=08:00:00" ONE="--nodes=1 --gpus-per-node=1 --time=04:00:00" \
 #         launch/slurm_daily.sh --config=CONFIG.py --workdir=/shared/runs/2026-03-02 [--since=/shared/runs/2026-03-01]
 #
-# Submits launch/slurm.sh once for each step; a step begins when the one before it has ended well, and the steps after a failed one are
-# cancelled. TRAIN are sbatch's options of training and refit, ONE those of the other steps, which take one process. With --since, the
-# workdir of the day before, only new and changed texts are encoded (if the encoder reads texts), and training starts from that day's
-# models. Finished steps are not repeated: after a failure submit the same command again. DRY_RUN=1 prints the commands and submits none.
+# It submits launch/slurm.sh once for each step. A step begins when the step before it has succeeded; after a failure the later steps are
+# cancelled. TRAIN has sbatch's options for training and refit, ONE those for the other steps, which run in one process. --since names the
+# workdir of the day before: then only new and changed texts are encoded (if the encoder reads texts), and training starts from that day's
+# models. After a failure submit the same command again; finished steps are skipped. DRY_RUN=1 prints the commands and submits nothing.
 set -euo pipefail
 
 workdir="" since="" flags=()
@@ -28,12 +28,12 @@ if [[ -z "$workdir" ]]; then
 fi
 
 before=""
-# submit NAME OPTIONS FLAG...: after the step before; OPTIONS are words of sbatch.
+# submit NAME OPTIONS FLAG...: submits a step that starts after the step before it; OPTIONS are options of sbatch.
 submit() {
     local name="$1" options="$2"
     shift 2
     local command=(sbatch --parsable "--job-name=grasp_jax-$name" "--output=slurm-%j-$name.out")
-    # shellcheck disable=SC2206 # options are words
+    # shellcheck disable=SC2206 # OPTIONS is split into words
     command+=($options)
     if [[ -n "$before" ]]; then
         command+=("--dependency=afterok:$before" --kill-on-invalid-dep=yes)
@@ -46,7 +46,7 @@ submit() {
         return
     fi
     before="$("${command[@]}")"
-    before="${before%%;*}" # of a cluster with several SLURMs: JOB;CLUSTER
+    before="${before%%;*}" # with several clusters sbatch prints JOB;CLUSTER
     echo "$name: job $before"
 }
 
@@ -55,7 +55,7 @@ go_on=()
 if [[ -n "$since" ]]; then
     go_on=("--config.knowledge.since=$since" "--config.train.start_from=$since")
 fi
-alone=(--config.mesh.data=1 --config.mesh.table=1) # one process with one device, whatever training has
+alone=(--config.mesh.data=1 --config.mesh.table=1) # one process with one device, whatever mesh training uses
 own=("${flags[@]+"${flags[@]}"}" "${go_on[@]+"${go_on[@]}"}" "--workdir=$workdir")
 submit prepare "$one" --mode=prepare "${own[@]}" "${alone[@]}"
 submit train "$train" --mode=train "${own[@]}"
