@@ -38,19 +38,19 @@ RUNS = {
 COMPACT_COLUMNS = (("all", "NDCG@10"), ("all", "HR@10"), ("tail_item", "NDCG@10"))
 PROTOCOLS, GROUPS = (
     {"sampled100": "sampled", "full": "full", "full_unseen": "full, seen left out"},
-    {"all": "", "tail_item": ", tail items"},
+    {"all": "", "tail_item": " on tail items"},
 )
 OURS = "grasp_plus"
 LEVEL, MARK = 0.05, r" \*"
 MARKED = (
-    "\\*: differs significantly from every other method with this backbone (paired t-test over users, p < 0.05 after Holm's correction); "
-    "a method that was run separately was not compared and has no mark."
+    "\\*: differs significantly from every other method with this backbone (paired t-test over users, p < 0.05 after Holm's correction). "
+    "A method that was run separately was not tested and has no mark."
 )
-COMPACT = "table2"  # real text: one line for each method first, all of every run below
+COMPACT = "table2"  # the run that is shown first, with one line for each method
 
 
 def main() -> None:
-    """Rewrites them in place; a run without a JSON file is left out."""
+    """Rewrites the pages in place; runs without a JSON file are left out."""
     if (path := RESULTS / "describe-cpu.json").exists() and "well_behaved" in (
         record := json.loads(path.read_text())
     )["runs"]:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def results_page() -> str:
-    """docs/results.md: how to read it, the paper's methods in one table, then all numbers of every run."""
+    """docs/results.md: an introduction, the paper's methods in one table, then all numbers of every run."""
     runs = {
         name: _run(title, json.loads(path.read_text()))
         for name, title in RUNS.items()
@@ -85,7 +85,7 @@ def _between_markers(path: pathlib.Path, name: str, text: str) -> None:
 
 
 def _compact(title: str, results: dict[str, Any]) -> str:
-    """One line for each method and backbone, the protocols side by side; the best of a backbone is bold."""
+    """A table with one line for each method and backbone and columns for each protocol; the best value of each backbone is bold."""
     about, rows = results["about"], results["rows"]
     wanted = [
         (protocol, group, metric)
@@ -139,7 +139,7 @@ def _is_ahead(
     group: str,
     metric: str,
 ) -> bool:
-    """Whether a method was compared with every other of its backbone, and differs from each; of NDCG@10 over all users alone."""
+    """Whether a method was tested against every other one with its backbone and differs from each; only for NDCG@10 over all users."""
     if (group, metric) != ("all", "NDCG@10"):
         return False
     p_values = {
@@ -154,7 +154,7 @@ def _is_ahead(
 
 
 def _missing(rows: list[dict[str, Any]]) -> str:
-    """Names the trials of the sweep that no one has run yet."""
+    """A sentence that names the trials of the sweep that have not been run."""
     done = {(row["method"], row["backbone"]) for row in rows}
     config = sweep.get_config(COMPACT)
     trials = [
@@ -169,7 +169,7 @@ def _missing(rows: list[dict[str, Any]]) -> str:
 def _ahead(
     backbone: str, columns: list[tuple[str, str, str]], means: dict[str, list[float]]
 ) -> str:
-    """How far our own method is ahead of the best other, in percent of NDCG@10 and tail items' NDCG@10."""
+    """How far our method is ahead of the best other one: in percent of NDCG@10, over all items and over tail items."""
     others = [values for method, values in means.items() if method != OURS]
     if OURS not in means or not others:
         return ""
@@ -180,7 +180,7 @@ def _ahead(
         )
         if metric == "NDCG@10"
     ]
-    return f"{backbone} {', '.join(gains)}"
+    return f"{backbone}: {', '.join(gains)}"
 
 
 def _mean(
@@ -196,7 +196,7 @@ def _mean(
 
 
 def _command(about: dict[str, Any]) -> str:
-    """The command, less its workdir, and less the methods and backbones of the last call where trials were run in parts."""
+    """The command without its workdir, and without methods and backbones if the trials were run in several calls."""
     parts = about["command"].split()
     dropped = ["--workdir"]
     if any(

@@ -65,18 +65,18 @@ def training(record: Record) -> Comparison:
 
 
 def step(record: Record) -> Comparison:
-    """A training step of GRASP, against the fastest rival; where that packs its rows as ours does, the first that pads is named too."""
+    """A training step of GRASP, against the fastest rival; if that packs its rows as ours does, the slowest that pads is named too."""
     ours, *others = record["steps"]
     rivals = [row for row in others if not row["name"].startswith(OURS)]
     best = min(rivals, key=lambda row: row["seconds_per_step"])
     on_gpu = record["machine"]["backend"] == "gpu"
     cpu = (
-        "So GRASP can be trained with all texts on a CPU. The gain comes from two changes that leave the result as it is: no padding, and "
+        "So GRASP can be trained with all texts on a CPU. The gain comes from two changes that do not change the result: no padding, and "
         "text vectors that are projected once for each distinct item of a batch."
     )
     gpu = (
-        "The rivals pad their histories. On a GPU the gain is smaller than on a CPU, because padding costs less there. Most of our "
-        "remaining time goes into starting many small operations."
+        "The rivals pad their histories. Compared with programs that pad, the gain is smaller on a GPU than on a CPU, because padding "
+        "costs less there. Most of our remaining time goes into starting many small operations."
     )
     return Comparison(
         f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
@@ -95,7 +95,7 @@ def step(record: Record) -> Comparison:
 
 
 def _beside_packed(ours: Record, best: Record, rivals: list[Record]) -> str:
-    """What a rival that packs its rows says about one that pads them."""
+    """The conclusion if the best rival packs its rows; it also names the slowest rival that pads them."""
     padded = [row for row in rivals if not row["name"].startswith(PACKED)]
     slowest = max(padded, key=lambda row: row["seconds_per_step"])
     times = slowest["seconds_per_step"] / ours["seconds_per_step"]
@@ -103,8 +103,8 @@ def _beside_packed(ours: Record, best: Record, rivals: list[Record]) -> str:
         "This rival is our own PyTorch program, written for this comparison: it has the same packed rows, the same factorised projection "
         f"and fused Adam, and it is compiled. It needs {best['seconds_per_step'] / ours['seconds_per_step']:.2f} times our time. "
         f"A straightforward PyTorch program ({slowest['name']}) needs {times:.0f} times our time. So the gain comes from packing and "
-        "factorising, not from JAX. More than half of our step is float32 matrix products (`profile-cpu.json`), whose number is "
-        "the same in both programs."
+        "factorising, not from JAX. More than half of our step is float32 matrix products (`profile-cpu.json`), and both programs "
+        "compute the same number of them."
     )
 
 
@@ -120,8 +120,8 @@ def serving(record: Record) -> Comparison:
         f"{rival['largest_per_second']:,.0f} ({rival['service']})",
         ratio,
         machine(record),
-        "Our service answers waiting requests in batches, which raises the throughput and makes single requests wait a little: at half of "
-        f"its own largest load, the median answer takes {halves[0]} with our service and {halves[1]} with the rival.",
+        "Our service answers waiting requests in batches, which raises the throughput and makes single requests wait a little. With each "
+        f"service at half of its own largest load, the median answer takes {halves[0]} from ours and {halves[1]} from the rival.",
     )
 
 
@@ -143,7 +143,7 @@ def retrieval(record: Record) -> Comparison:
 
 
 def describing(record: Record) -> Comparison:
-    """Answers a second of a language model's endpoint, against a client that looks at no answer."""
+    """Answers a second of a language model's endpoint, against a client that does not check its answers."""
     run = record["runs"]["well_behaved"]
     bare = sorted(record["bare_client_rounds"])[len(record["bare_client_rounds"]) // 2]
     ratio = run["answers_per_second"] / bare
@@ -169,7 +169,7 @@ COMPARISONS: Mapping[str, Callable[[Record], Comparison]] = {
 
 
 def overview(records: Mapping[str, Record]) -> tuple[Table, list[str]]:
-    """The table, and a line of Markdown for each row that says what to conclude and where its record is.
+    """The table, and for each row a Markdown line with the conclusion and the path of the record.
 
     Args:
       records: by the names of `COMPARISONS`; a comparison without a record is left out.
@@ -214,5 +214,5 @@ def _seconds_of_all(row: Record) -> float:
 
 
 def _short(name: str) -> str:
-    """Without what is said in brackets, unless there are several of that name."""
+    """The name without its part in brackets, which only tells apart the programs that pack."""
     return name if name.startswith(PACKED) else name.split(" (")[0]
