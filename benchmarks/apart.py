@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def run_apart(command: Sequence[str]) -> Any:
-    """Runs a stage in the repository's folder and returns the JSON that its last line is; what it says on stderr is shown.
+    """Runs a stage in the repository's folder and returns its last line, parsed as JSON; its stderr is shown.
 
     Raises:
       UserError: it failed.
@@ -28,5 +28,5 @@ def run_apart(command: Sequence[str]) -> Any:
 
 
 def device_peak_bytes() -> int | None:
-    """Bytes that this process has held at most on the accelerator; None on a CPU, where they are the process's own."""
+    """Peak bytes of this process on the accelerator; None on a CPU, where device memory is the memory of the process."""
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

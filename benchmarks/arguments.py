@@ -29,7 +29,7 @@ def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
 def names_of(
     parser: argparse.ArgumentParser, flag: str, value: str, known: Iterable[str]
 ) -> list[str]:
-    """The names in a comma-separated flag; the parser's error, exit status 2, for one that is not known."""
+    """The names in a comma-separated flag; an unknown name ends the program with the parser's error and exit status 2."""
     names = value.split(",")
     if unknown := [name for name in names if name not in known]:
         parser.error(f"{flag}: {', '.join(unknown)}; expected some of {', '.join(known)}")

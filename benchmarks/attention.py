@@ -1,10 +1,10 @@
-"""Attention over packed rows: with all weights written out, as SASRec's einsum has them, and by the kernels.
+"""Times attention over packed rows: with all weights in memory, as in SASRec's einsum, and by the kernels.
 
     python -m benchmarks.attention [--data=FOLDER] [--rounds=15] [--out=JSON] [--quick]
 
 The rows are batches of paper Beauty (128 users, L=100, D=64). "evaluation" is the forward pass; "training" is forward and backward with
 dropout on the weights. Before anything is timed, outputs and gradients must agree with the kernels' reference. The kernels need a GPU;
-with --quick they are interpreted at a tiny size, to see that it runs: those times mean nothing.
+with --quick they are interpreted at a tiny size, only to show that the benchmark runs: those times mean nothing.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def einsum_attention(
     rate: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
-    """As in `grasp_jax.models.backbones.sasrec.SelfAttention`: bits for dropout are drawn for all [R, n, L', L'] weights."""
+    """Attention as in `grasp_jax.models.backbones.sasrec.SelfAttention`; dropout draws bits for all [R, n, L', L'] weights."""
     allowed = attention_mask(segments, CAUSAL)[:, None]
     scores = jnp.einsum("rqnd,rknd->rnqk", queries, keys) / jnp.sqrt(jnp.float32(queries.shape[-1]))
     if normaliser == "softmax":
@@ -70,7 +70,7 @@ def kernel_attention(
     rate: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
-    """By the kernels, which hash a seed."""
+    """Attention by the kernels, whose dropout hashes a seed."""
     options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
     return packed_attention(
         queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
@@ -86,7 +86,7 @@ def reference_attention(
     rate: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
-    """What the kernels must agree with, dropout included."""
+    """The reference with which the kernels must agree, dropout included."""
     options = {} if rate is None else {"dropout": rate, "seed": jax.random.bits(key)}
     return packed_attention_reference(
         queries, keys, values, segments, causal=CAUSAL, normaliser=normaliser, **options
@@ -106,7 +106,7 @@ def difference(
     normaliser: str,
     rate: float | None,
 ) -> float:
-    """The largest between `attend` and the reference, of outputs and gradients, as a share of the largest value."""
+    """Largest difference between `attend` and the reference, in outputs and gradients, as a share of the largest value."""
 
     @jax.jit
     def worst(
@@ -129,12 +129,12 @@ def difference(
 
     with jax.default_matmul_precision(
         "highest"
-    ):  # TF32 on one side or the other would be all that is seen
+    ):  # otherwise the difference would only be that between TF32 and float32
         return float(worst(*inputs, jnp.asarray(segments[0])))
 
 
 def many_steps(attend: Attend, normaliser: str, part: str) -> Callable[..., tuple[jax.Array, ...]]:
-    """A pass over each batch in turn; what comes out goes into the next, so that none is left out."""
+    """A pass over each batch in turn; each pass reads the result of the one before, so that XLA cannot drop any."""
 
     def step(
         carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]
@@ -185,7 +185,7 @@ def measure(
 
 
 def found_of(cases: list[dict[str, Any]]) -> str:
-    """The benchmark's last line, of the cases with both forms."""
+    """The benchmark's last line: a comparison for each case with both forms."""
     times = []
     for case in cases:
         if case["pass"] == "training" and "kernels" in case["forms"]:
@@ -199,10 +199,10 @@ def found_of(cases: list[dict[str, Any]]) -> str:
 def check(
     forms: dict[str, Attend], inputs: tuple[jax.Array, ...], segments: np.ndarray, normaliser: str
 ) -> list[dict[str, Any]]:
-    """How far each form is from the reference; kernels with dropout too.
+    """Difference of each form from the reference; for the kernels also with dropout.
 
     Raises:
-      UserError: a form does not compute the same.
+      UserError: a form does not compute the same function.
     """
     found = []
     for name, rate in [(name, None) for name in forms] + [
@@ -218,13 +218,13 @@ def check(
                 "difference": off,
             }
         )
-        if not off <= PARITY_LIMIT:  # so that a value that is not a number fails too
+        if not off <= PARITY_LIMIT:  # NaN fails too
             raise UserError(f"parity FAILED: {found[-1]}; limit {PARITY_LIMIT:.0e}")
     return found
 
 
 def lines_of(cases: list[dict[str, Any]]) -> list[list[str]]:
-    """A line for each case and form, to read."""
+    """A printed line for each case and form."""
     lines = []
     for case in cases:
         for name, own in case["forms"].items():

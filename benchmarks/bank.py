@@ -1,9 +1,9 @@
-"""A bank at the size of a company: written, searched exactly and by an index, in bounded memory.
+"""Writes a knowledge bank of a large company's size and searches it, exactly and with an index, in bounded memory.
 
     python -m benchmarks.bank [--rows=1000000] [--width=1024] [--sample=10000] [--quick] [--out=JSON]
 
-Vectors are made up: clusters within clusters, as products are. Each stage runs as `--mode=prepare` runs it, and exact neighbours are
-those of a sample of rows, on which the index's recall is measured too.
+Vectors are synthetic: clusters within clusters, like products in departments. Each stage runs as in `--mode=prepare`. Exact neighbours are
+searched for a sample of rows, and the index's recall is measured on the same sample.
 """
 
 import pathlib
@@ -33,12 +33,12 @@ LEAVES = (
     32,
     16,
     8,
-)  # a part of the leaves that is looked into; of a large table `search_scann.build` takes the last
-DIRECTIONS = 64  # most of a text embedding's variance lies in a few
+)  # shares of the leaves that are searched; for a large table `search_scann.build` uses the last
+DIRECTIONS = 64  # a few directions hold most of the variance of text embeddings
 
 
 def made_up(rows: int, width: int) -> RowVectors:
-    """Rows -> vectors: a department, a shelf in it, and the product's own, each a smaller step in the leading directions."""
+    """Vectors of rows: the sum of a department's, a shelf's and the product's vector, each smaller than the one before."""
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((DIRECTIONS, width)).astype(np.float32) / np.sqrt(width)
     departments = rng.standard_normal((50, DIRECTIONS), np.float32)
@@ -62,7 +62,7 @@ def made_up(rows: int, width: int) -> RowVectors:
 
 
 def write(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
-    """[rows, width] the table, through shards and centred, as a bank's is written."""
+    """[rows, width] the table, written in shards and centred, like that of a bank."""
     shards = folder / "shards"
     with progress_bar(rows, "encode", "text") as bar:
         fill_shards(shards, "items", np.arange(rows), made_up(rows, width), bar.update)
@@ -76,12 +76,12 @@ def write(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
 
 
 def build(unit: np.ndarray, folder: pathlib.Path) -> None:
-    """Leaves an index in `folder`."""
+    """Writes an index into `folder`."""
     search_scann.save_index(search_scann.build(unit, K + 1 + search_scann.SPARE), folder)
 
 
 def answers(searcher: Any, unit: np.ndarray, sample: np.ndarray, leaves: int) -> np.ndarray:
-    """[n, K] neighbours of sampled rows by the index, which looks into so many leaves."""
+    """[n, K] neighbours of sampled rows by the index, for a number of searched leaves."""
     labels, found = np.arange(len(unit), dtype=np.int32), []
     for start in range(0, len(sample), search_scann.QUERY_BLOCK):
         own = sample[start : start + search_scann.QUERY_BLOCK]
@@ -93,12 +93,12 @@ def answers(searcher: Any, unit: np.ndarray, sample: np.ndarray, leaves: int) ->
 
 
 def share(true: np.ndarray, found: np.ndarray) -> float:
-    """Of the true neighbours [n, K] that were found."""
+    """Share of the true neighbours [n, K] that were found."""
     return float((true[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
 def found_of(recall: dict[str, float], stages: list[dict[str, Any]]) -> str:
-    """The benchmark's last line, of the most leaves searched."""
+    """The benchmark's last line, for the largest number of searched leaves."""
     seconds, most = {stage["name"]: stage["seconds"] for stage in stages}, max(recall, key=int)
     ratio = seconds["searched exactly"] / seconds[f"index searched, {most} leaves"]
     return f"with {most} leaves the index is {ratio:.1f}x as fast as exact search, at recall {recall[most]:.3f}"

@@ -16,14 +16,14 @@ START_SECONDS = 30.0
 
 
 class ChatProcess:
-    """`python -m tests.chat_server` on a free port, while the context lasts.
+    """Runs `python -m tests.chat_server` on a free port while the context is open.
 
     Attributes:
       url: as `base_url`.
     """
 
     def __init__(self, log: pathlib.Path, seconds: float, faults: dict[str, int]) -> None:
-        """The server thinks for `seconds`, logs the prompts that it answers, and has each fault once in so many."""
+        """The server waits `seconds` before it answers, logs the prompts, and makes each fault once in a given number of requests."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             self._port = int(taken.getsockname()[1])
@@ -56,19 +56,19 @@ class ChatProcess:
         self._process.wait()
 
     def seen(self) -> dict[str, Any]:
-        """Requests, answers, requests in flight now and at most, and seconds from the first request to the last answer."""
+        """Numbers of requests, answers, requests in flight (now and the most), and seconds from the first request to the last answer."""
         with urllib.request.urlopen(f"{self.url}/seen") as answer:
             return json.load(answer)
 
     def log(self) -> list[tuple[float, str]]:
-        """Seconds since the first request and prompt of every answer, in order."""
+        """For every answer, in order: the seconds since the first request, and the prompt."""
         return [
             tuple(json.loads(line)) for line in self._log.read_text(encoding="utf-8").splitlines()
         ]
 
 
 async def bare_client(url: str, prompts: Sequence[str], concurrency: int) -> None:
-    """Has every prompt answered, and looks at nothing that comes back."""
+    """Requests an answer to every prompt and does not check the answers."""
     host, port = url.removeprefix("http://").split("/")[0].split(":")
     waiting = iter(prompts)
 

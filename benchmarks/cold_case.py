@@ -1,8 +1,8 @@
-"""What cold items are measured on: a shop as it was on one day, the items that it listed later, and what people bought after another day.
+"""The test case for new items: a shop as it was on one day, the items that it listed later, and what people bought after a second day.
 
-Items that nobody bought before the first day, `valid_after` of a split by time, are not in the catalogue that is trained on: neither their
-texts (which an encoder, whitening directions, means and neighbours would be fitted to) nor their rows (which training would draw as
-negatives, and so learn that nobody buys them) are there. They come by `add_items` afterwards.
+Items that nobody bought before the first day (`valid_after` of a split by time) are not in the catalogue of training. So no encoder,
+whitening, mean or neighbour is fitted to their texts, and training does not draw them as negatives, from which it would learn that nobody
+buys them. `add_items` adds them afterwards.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ METRICS = (f"Recall@{K}", f"NDCG@{K}")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A shop before and after.
+    """A shop without and with the new items.
 
     Attributes:
-      known: what may be trained on: all interactions with the items that were bought before `valid_after`, split by time.
+      known: the shop for training: all interactions with the items that were bought before `valid_after`, split by time.
       whole: the shop with all items, split by the same days.
-      new: columns of the items that `known` lacks, as `add_items` takes them.
+      new: columns of the items that `known` lacks, in the form that `add_items` reads.
       rows: [V] rows in `whole` of the items of `known`, then [n] of the new ones.
       purchases: the target purchases.
       counts: [V + n] purchases before `test_after`, in the order of `rows`.
@@ -46,19 +46,19 @@ class Case:
 
     @property
     def num_new(self) -> int:
-        """n."""
+        """Number n of new items."""
         return len(self.new[ITEM])
 
 
 @dataclasses.dataclass(frozen=True)
 class Purchases:
-    """T purchases of people who had something before.
+    """T purchases of people who have bought something before.
 
     Attributes:
       people: [T] user rows.
-      histories: of each, ids of what the person had had by then, oldest first.
-      targets: [T] id of what was bought, as text.
-      cold: [T] bool, whether that is a new item.
+      histories: for each purchase, ids of the person's earlier items, oldest first.
+      targets: [T] id of the bought item, as text.
+      cold: [T] bool, whether this is a new item.
     """
 
     people: np.ndarray
@@ -115,7 +115,7 @@ def _of_rows(columns: dict[str, Sequence[Any]], rows: np.ndarray) -> dict[str, l
 
 
 def _purchases(log: InteractionLog, later: np.ndarray, is_new: np.ndarray) -> Purchases:
-    """Those of the interactions `later` [I] before which their users have others; `is_new` [V]."""
+    """The purchases among the interactions `later` [I] whose users have earlier interactions; `is_new` is [V] bool."""
     owners = log.users
     places = np.flatnonzero(later & (np.arange(log.num_interactions) > log.offsets[owners]))
     histories = [
@@ -131,11 +131,12 @@ def measures_of(
     new: set[str],
     reference: Sequence[np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Recall@10 and NDCG@10 by what was bought, with standard errors over users, and how many of the items shown are new; no percent.
+    """Recall@10 and NDCG@10 for purchases of new items, of known items and of all, with standard errors over users, and the share of new
+    items among those shown; from 0 to 1.
 
     Args:
       purchases: T of them.
-      shown_ids: of each, ids of the ten best items as text, best first.
+      shown_ids: for each, ids of the ten best items as text, best first.
       new: ids of the new items.
       reference: the results of another model; then "METRIC less" has the mean difference from it, with a separate standard error.
     """
@@ -160,11 +161,11 @@ def measures_of(
 
 
 def gains_of(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """[T] of each metric, no percent.
+    """[T] values of each metric, from 0 to 1.
 
     Args:
       purchases: T of them.
-      shown_ids: of each, ids of the ten best items as text, best first.
+      shown_ids: for each, ids of the ten best items as text, best first.
     """
     pairs = zip(shown_ids, purchases.targets, strict=True)
     places = [np.flatnonzero(own == target) for own, target in pairs]
@@ -175,6 +176,6 @@ def gains_of(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str,
 
 
 def _error(gain: np.ndarray, people: np.ndarray) -> float:
-    """Standard error of the mean, where purchases of one user are not independent."""
+    """Standard error of the mean; purchases of one user count as dependent."""
     apart = np.bincount(people, weights=gain - gain.mean())
     return float(np.sqrt((apart**2).sum()) / len(gain))

@@ -1,4 +1,4 @@
-"""Items that training has never seen, ranked among all: python -m benchmarks.cold_items
+"""Measures how models rank items that were not there in training: python -m benchmarks.cold_items
 
     python -m benchmarks.cold_items --data=FOLDER --workdir=runs/cold
     python -m benchmarks.cold_items --data=FOLDER --workdir=runs/cold-hair --methods=semantic_neighbours,grasp_plus --epochs=2 --quick
@@ -29,7 +29,7 @@ from grasp_jax.serving.artifact import Artifact
 from grasp_jax.serving.new_items import add_items
 
 METHODS = ("popularity", "semantic_neighbours", "sasrec_ce", "grasp", "grasp_plus")
-REFERENCE = "grasp_plus"  # from which differences are taken
+REFERENCE = "grasp_plus"  # differences are from this model
 WITH_IDS = ("sasrec_ce", "grasp_plus")
 GRASP: dict[str, Any] = {
     "model.dropout": (0.2,),
@@ -38,22 +38,22 @@ GRASP: dict[str, Any] = {
 
 
 def config_of(method: str, epochs: int, seed: int, vectors: Mapping[str, str]) -> Config:
-    """Settings of `configs/beauty5.py:best`, but for data, vectors, epochs and seed.
+    """Settings of `configs/beauty5.py:best`, with other data, vectors, epochs and seed.
 
     Args:
       method, epochs, seed: of the training.
-      vectors: fields of `vector_files`; empty for vectors of an own `lsa` encoder.
+      vectors: fields of `vector_files`; empty: an `lsa` encoder is fitted.
     """
     config = Config.from_dict(load_config("configs/beauty5.py:best").to_dict())
     fields: dict[str, Any] = {"model.method": method, "train.seeds": (seed,)}
     fields |= {"train.max_epochs": epochs, "train.decay_epochs": epochs}
-    fields |= {"data.interactions_file": "", "data.items_file": ""}  # of what is given in memory
+    fields |= {"data.interactions_file": "", "data.items_file": ""}  # the data are given in memory
     fields |= {"knowledge.item_file": "", "knowledge.user_file": "", "knowledge.encoder": "lsa"}
     return config.with_fields(fields | (GRASP if method == "grasp" else {}) | dict(vectors))
 
 
 def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
-    """Models with the new items by the name of their line; trains what is not trained yet."""
+    """Models with the new items, by the name of their row in the table; trains a model that is not there yet."""
     vectors, files, count = None, {}, case.num_new
     if given.vectors == "minilm":
         whole = np.load(given.data / "minilm_items.npy")
@@ -78,7 +78,7 @@ def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
 
 
 def main() -> None:
-    """Trains, measures, prints and keeps."""
+    """Trains, measures, prints and stores the results."""
     parser = parser_of("cold_items", __doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def beside(path: pathlib.Path | None, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The run and those of other names that a file keeps already."""
+    """This run together with the runs of other names that the file has."""
     kept = json.loads(path.read_text())["runs"] if path is not None and path.exists() else []
     return [*(run for run in kept if run["name"] != found["name"]), found]
 

@@ -1,4 +1,4 @@
-"""Models before new items: as `add_items` makes these, and as they might be made otherwise."""
+"""Models with new items: with the vectors that `add_items` gives these items, and with other vectors."""
 
 import dataclasses
 import pathlib
@@ -14,12 +14,12 @@ from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.histories import audience_of_histories, place
 from grasp_jax.serving.new_items import add_items, trained_items
 
-PEOPLE = 4096  # scored at a time
-NEAREST = 10  # items of training whose ID vectors stand in for a new item's
+PEOPLE = 4096  # people who are scored at the same time
+NEAREST = 10  # number of trained items whose mean ID vector replaces that of a new item
 
 
 def shown(artifact: Artifact, case: Case) -> list[np.ndarray]:
-    """Of each purchase, ids of the ten best items without those the person has had, as `Recommender.recommend` answers."""
+    """For each purchase, ids of the ten best items without those that the person has had, as from `Recommender.recommend`."""
     on_device, ids = place(artifact), artifact.catalogue.ids.astype(str)
     histories, found = case.purchases.histories, []
     for begin in range(0, len(histories), PEOPLE):
@@ -36,14 +36,14 @@ def shown(artifact: Artifact, case: Case) -> list[np.ndarray]:
 def variants(
     method: str, model: Artifact, case: Case, text: np.ndarray, vectors: np.ndarray | None
 ) -> dict[str, Artifact]:
-    """What is measured of a model that knows nothing of the new items, by name.
+    """Versions of a model that was trained without the new items, by the name of their row.
 
     Args:
       method: of the model.
       model: trained on `case.known`.
       case: with the new items.
       text: [V + n, E] unit text vectors of the trained items and the new ones.
-      vectors: [n, E] of the new items where no encoder reads texts.
+      vectors: [n, E] of the new items, if no encoder reads texts.
     """
     if method == "popularity":
         counts = case.counts[:, None].astype(np.float32)
@@ -72,7 +72,8 @@ def variants(
 
 
 def in_catalogue(method: str, model: Artifact, case: Case) -> dict[str, Artifact]:
-    """Of a model that was trained with the new items in its catalogue, as `data.split=time` has them: as it is, and without their IDs."""
+    """Versions of a model that had the new items in its catalogue during training, as with `data.split=time`: unchanged, and with their ID
+    vectors set to zero."""
     rows = np.array([model.catalogue.rows[str(item)] for item in case.new[ITEM]])
     features = np.array(model.features)
     features[rows, : _id_width(model)] = 0.0
@@ -82,12 +83,14 @@ def in_catalogue(method: str, model: Artifact, case: Case) -> dict[str, Artifact
 
 
 def vector_files(shop: Dataset, vectors: np.ndarray, folder: pathlib.Path) -> dict[str, str]:
-    """Fields that name files of item vectors, and of users' that are means of what each bought in training: others would tell the future.
+    """Writes files of item vectors and user vectors; returns the config fields that name them.
+
+    A user's vector is the mean over the items bought in training; vectors made from all purchases would contain test targets.
 
     Args:
-      shop: what is trained on.
+      shop: the data of training.
       vectors: [V, E] of its items.
-      folder: where to.
+      folder: for the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, unit = shop.log, unit_rows(vectors.astype(np.float32))
@@ -104,20 +107,20 @@ def vector_files(shop: Dataset, vectors: np.ndarray, folder: pathlib.Path) -> di
 
 
 def _id_width(model: Artifact) -> int:
-    """Leading numbers of an item's features that are its ID vectors: of all ID towers, or of a model of IDs alone."""
+    """How many of an item's features, from the first on, are its ID vectors: those of all ID towers, or of a model with IDs only."""
     towers = model.config.model.plus.id_towers if model.method == "grasp_plus" else 1
     return towers * model.config.model.features
 
 
 def _with_ids(added: Artifact, ids: np.ndarray) -> Artifact:
-    """With other ID vectors, [n, D] or the same [D] for all new items."""
+    """The model with other ID vectors of its new items: [n, D], or one [D] for all."""
     features = np.array(added.features)
     features[trained_items(added) :, : _id_width(added)] = ids
     return dataclasses.replace(added, features=features)
 
 
 def _unknown(model: Artifact, case: Case, features: np.ndarray) -> Artifact:
-    """A model that reads no text, with features [n, ...] of the new items that it would not make itself."""
+    """A model that reads no text, with given features [n, ...] of the new items, which it cannot compute itself."""
     old = model.catalogue
     catalogue = Catalogue(
         np.concatenate([old.ids, np.array(case.new[ITEM])]),

@@ -1,4 +1,4 @@
-"""The tables of new items that `benchmarks.cold_items` has kept, for docs/studies.md."""
+"""The tables of docs/studies.md about new items, from the results of `benchmarks.cold_items`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cross-entropy over the whole catalogue with its gradients: all scores at once, scores made twice, and a block at a time.
+"""Times cross-entropy over the whole catalogue with its gradients in three forms: all scores at once, scores computed twice, and in blocks.
 
     python -m benchmarks.cross_entropy [--quick] [--out=JSON] [--items=12101,100000]
 
@@ -29,7 +29,7 @@ Form = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def at_once(states: jax.Array, items: jax.Array, targets: jax.Array) -> jax.Array:
-    """The mean loss, of all scores [P, V]."""
+    """The mean loss, from all scores [P, V] at once."""
     scores = states @ items.T
     asked = jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0]
     return (jax.nn.logsumexp(scores, axis=1) - asked).mean()
@@ -61,10 +61,10 @@ FORMS: dict[str, Form] = {BASE: at_once, "made twice": made_twice, OURS: in_bloc
 
 
 def measure(num_items: int, targets: int, rounds: int) -> dict[str, Any]:
-    """Figures of each form at one size of the catalogue.
+    """Figures of each form for one size of the catalogue.
 
     Raises:
-      UserError: a form does not compute the same.
+      UserError: a form does not compute the same function.
     """
     keys = jax.random.split(jax.random.key(0), 3)
     states = jax.random.normal(keys[0], (targets, WIDTH))

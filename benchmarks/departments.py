@@ -1,10 +1,11 @@
-"""Smaller shops out of Amazon Beauty 5-core, one for each department: what a setting that was chosen on the whole is worth elsewhere.
+"""Makes smaller shops from Amazon Beauty 5-core, one for each department, to test settings that were chosen on all of it.
 
     python -m benchmarks.departments --data=FOLDER --out=SHOPS
 
-FOLDER is that of `configs/beauty5.py`. SHOPS/NAME gets the interactions with the items of a department, in the order of the whole, of users
-and items with at least three of them (repeated until nothing changes), and the items' titles and attributes. It gets no vectors: those of
-users were made from purchases in all departments, including some that are test targets in a shop. `configs/beauty5.py` reads such a folder.
+FOLDER is that of `configs/beauty5.py`. SHOPS/NAME gets the interactions with the items of a department, in their original order, and the
+items' titles and attributes. Users and items with fewer than three interactions are removed until none is left. The shop gets no vectors:
+those of users were made from purchases in all departments, including some that are test targets in a shop. `configs/beauty5.py` reads such
+a folder.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def write_shop(data: pathlib.Path, department: str, folder: pathlib.Path) -> tup
     Args:
       data: folder with `inter_time.tsv` and `items.jsonl`.
       department: a category, spelled as in the attributes of items.
-      folder: where to.
+      folder: for the shop.
 
     Returns:
       Its numbers of users, items and interactions.
@@ -55,7 +56,7 @@ def write_shop(data: pathlib.Path, department: str, folder: pathlib.Path) -> tup
 
 
 def main() -> None:
-    """Writes all of them."""
+    """Writes all shops."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.departments")
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of beauty5")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the shops")

@@ -1,9 +1,10 @@
-"""Describing through a chat endpoint, killed on the way and not: `python -m benchmarks.describe`.
+"""Measures descriptions through a chat endpoint, with and without kills: `python -m benchmarks.describe`.
 
-The command line (`--mode=prepare`) describes a synthetic catalogue, each time with an empty cache and a server in another process: one
-that behaves, with a fixed time to think, for the throughput, in several rounds; one that misbehaves on purpose; and the same with SIGKILL
-on the way. All must make the same tables, no request with a stored answer may be sent again, and no more requests may be in flight than the
-config allows. The server's limit is concurrency / time to think; a bare asyncio client shows how much of it this machine can reach.
+The command line (`--mode=prepare`) describes a synthetic catalogue, each time with an empty cache and a server in another process. Several
+rounds with a server that works correctly and waits a fixed time before each answer give the throughput. Another server makes faults on
+purpose. A last run has the same faults and is killed by SIGKILL several times. All runs must make the same tables, no request with a stored
+answer may be sent again, and no more requests may be in flight than the config allows. The server's limit is concurrency / waiting time; a
+bare asyncio client shows how much of it this machine can reach.
 """
 
 import argparse
@@ -37,7 +38,7 @@ CONTENT = {
     "refused": 67,
     "empty": 71,
     "endless": 101,
-}  # one in so many prompts; decided by the prompt, so the same in every run
+}  # one prompt in this number; the prompt decides, so every run has the same faults
 FAULTS = {
     "busy": 41,
     "broken": 43,
@@ -45,7 +46,7 @@ FAULTS = {
     "malformed": 53,
     "other": 59,
     "slow": 61,
-}  # one in so many requests
+}  # one request in this number
 WORDS = (
     "amber",
     "basil",
@@ -109,7 +110,7 @@ def describe(
     kills: int,
     settings: argparse.Namespace,
 ) -> dict[str, Any]:
-    """One run, killed so many times at equal shares of the answers; its figures and the checksums of its tables."""
+    """One run, killed a number of times at equal shares of the answers; its figures and the checksums of its tables."""
     folder.mkdir()
     total, kept_at = settings.items + settings.users, []
     with ChatProcess(folder / "log", settings.think, faults | CONTENT) as server:
@@ -138,7 +139,7 @@ def describe(
         "answers": seen["answers"],
         "seconds_of_items": log[settings.items - 1][0]
         if not kills
-        else None,  # otherwise the requests of a new start would count
+        else None,  # after a kill, the requests of the new start would count too
         "most_in_flight": seen["most_in_flight"],
         "kills": kills,
         **repeated([prompt for _, prompt in log], kept_at),
@@ -168,7 +169,7 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
 
 
 def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
-    """Raises UserError where a run has not kept what it promises."""
+    """Raises UserError if a run sent a request twice, had too many in flight or made other tables."""
     for name, run in runs.items():
         if run["asked_again_though_kept"] or run["asked_again"] > run["not_kept_at_kills"]:
             raise UserError(
@@ -187,7 +188,7 @@ def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
 
 
 def bare(log: pathlib.Path, settings: argparse.Namespace) -> float:
-    """Answers a second to the bare client, by the server that behaves."""
+    """Answers per second that the bare client gets from the server that works correctly."""
     with ChatProcess(log, settings.think, CONTENT) as server:
         asyncio.run(
             bare_client(

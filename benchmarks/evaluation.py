@@ -1,8 +1,9 @@
-"""Evaluation against training, and against scoring by the equations as written: python -m benchmarks.evaluation [--quick] [--out=JSON]
+"""Times evaluation against training and against unfactorised scoring: python -m benchmarks.evaluation [--quick] [--out=JSON]
 
-(a) The test of all users among 100 stored negatives beside one training epoch of the same model. (b) The ranking of the full catalogue by
-GRASP: factorised, as the package does it, and candidate by candidate through Eq. 3-5. Both are timed on a sample of users and extrapolated
-to all. Before that, their scores of the same pairs must agree. The knowledge bank has random rows, because only time is measured.
+(a) The test of all users among 100 stored negatives, compared with one training epoch of the same model. (b) The ranking of the full
+catalogue by GRASP: factorised, as in the package, and candidate by candidate through Eq. 3-5. Both are timed on a sample of users and
+extrapolated to all. Before that, their scores of the same pairs must agree. The knowledge bank has random rows, because only time is
+measured.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ PARITY_ITEMS, PARITY_LIMIT = 256, 1e-4  # of the largest score
 
 
 def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
-    """The test items of all users, or of so many drawn at random, with their stored negatives."""
+    """The test items of all users, or of a number of users drawn at random, with their stored negatives."""
     index, histories = (
         exclusion_index(split.log, split.log.offsets[:-1], split.log.offsets[1:]),
         split.test,
@@ -66,7 +67,7 @@ def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
 
 
 def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any]:
-    """The sampled test of all users, and an epoch of the model; compilation and the set that is made once a run apart."""
+    """Times of the sampled test of all users and of an epoch, without compilation and without the test set, which a run makes once."""
     with alone():
         seconds = step.run_warm()
     started = time.perf_counter()
@@ -131,7 +132,7 @@ def plain_scores(
 def largest_difference(
     ranker: Ranker, layers: Any, users: jax.Array, states: jax.Array, width: int
 ) -> float:
-    """Between both ways' scores of some users and items, as a share of the largest score; user rows of length E, so that gates differ."""
+    """Largest difference between the scores of both forms, as a share of the largest; user rows have length E, so that gates differ."""
     items = min(PARITY_ITEMS, ranker.num_items)
     rows = {
         name: table[users] if name.startswith("users") else table[:items]
@@ -151,8 +152,8 @@ def ranking_bytes(ranker: Ranker, kept: Any, ranks: jax.stages.Lowered) -> int:
 
     Args:
       ranker: the model.
-      kept: arrays of the items that are made before and stay.
-      ranks: the function that follows.
+      kept: the items' arrays, which are made first and stay in memory.
+      ranks: the lowered function that ranks with them.
     """
     temporary = [
         temporary_bytes(own.compile()) or 0
@@ -176,7 +177,7 @@ def time_full(
     """Ranking the full catalogue, factorised and as written.
 
     Raises:
-      UserError: the two do not score alike.
+      UserError: the scores differ.
     """
     ranker, everyone = step.ranker(), len(split.test.evaluated)
     layers = plain_layers(ranker.params["encoder"], float(np.sqrt(sizes.width)))
@@ -187,7 +188,7 @@ def time_full(
     )
     with jax.default_matmul_precision(
         "highest"
-    ):  # TF32 on one side or the other would be all that is seen
+    ):  # otherwise the difference would only be that between TF32 and float32
         difference = largest_difference(ranker, layers, users, states, sizes.width)
     if not difference <= PARITY_LIMIT:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Ours: the packed, factorised step as `grasp_jax.training.run_epoch` runs it, many steps to a dispatch, of one model or of several."""
+"""The package's step: packed and factorised, as `grasp_jax.training.run_epoch` runs it, many steps per dispatch, for one or more models."""
 
 import functools
 import time
@@ -69,12 +69,12 @@ class FactorisedStep:
 
     @property
     def num_ids(self) -> int:
-        """Item ids that a step looks up: every place of its packed rows, and the negatives of each target."""
+        """Number of item ids that a step looks up: one for every place of its packed rows, and the negatives of each target."""
         packing, shape = self.data.packing, self.data.shape
         return packing.num_rows * packing.row_length + shape.num_targets * shape.negatives
 
     def ranker(self) -> Ranker:
-        """The first model as it is now."""
+        """A ranker with the present state of the first model."""
         return Ranker.of(
             self.model, one_of(self.state.params, 0), self.data.device, self.data.tables
         )
@@ -87,8 +87,8 @@ class FactorisedStep:
         return data.device, data.tables, chunk, given, jnp.int32(begin)
 
     def run(self) -> float:
-        """Seconds per step of the next dispatch, the copy of its slots to the device included."""
-        state = self.state  # made before the clock starts
+        """Seconds per step of the next dispatch, including the copy of its slots to the device."""
+        state = self.state  # created before the clock starts
         if self.begin + self.steps > self.epoch_steps:
             self.begin = 0
         started = time.perf_counter()
@@ -98,12 +98,12 @@ class FactorisedStep:
         return (time.perf_counter() - started) / self.steps
 
     def run_warm(self) -> float:
-        """Seconds of a whole dispatch: of the next one, or where that is soon over, of one more, for the first still loads code."""
+        """Seconds of a whole dispatch: of the next one or, if that is short, of the one after it, because the first also loads code."""
         seconds = self.run() * self.steps
         return self.run() * self.steps if seconds < SOON else seconds
 
     def first_loss(self, data: TrainingData) -> float:
-        """The loss of the epoch's first batch on `data`, dropout off; the state stays as it is."""
+        """The loss of the epoch's first batch on `data` without dropout; the state is not changed."""
         _, losses = self.compiled(
             jax.tree.map(jnp.copy, self.state), *self._arguments(data, 0, 0.0)
         )
@@ -118,7 +118,9 @@ class FactorisedStep:
     def negatives(self, step: int) -> np.ndarray:
         """[R, L'] item rows that step `step` of the epoch draws; 0 where there is no next item."""
         batch, targets = self.drawn(step)
-        assert isinstance(targets.negatives, OwnNegatives)  # of the losses that are timed here
+        assert isinstance(
+            targets.negatives, OwnNegatives
+        )  # the losses that are timed here use these
         size = batch.items.size
         drawn, asked = np.zeros(size, np.int32), np.asarray(targets.places.exist(size))
         drawn[np.asarray(targets.places.places(size))[asked]] = np.asarray(targets.negatives.items)[

@@ -22,7 +22,7 @@ OURS, SASREC, LLMINIT = (
     ("llminit", "cross-entropy"),
 )
 
-COLD = ("beauty5-minilm", "beauty5-lsa", "hair-lsa")  # the largest study there is
+COLD = ("beauty5-minilm", "beauty5-lsa", "hair-lsa")  # the first of these that has results
 
 
 def facts() -> Page:
@@ -65,7 +65,7 @@ def speed() -> str:
 
 
 def new_items() -> str:
-    """NDCG@10 on items that nobody had bought before training, and on all items, against the cosine of their texts."""
+    """NDCG@10 on items that nobody had bought before training, and on all items, compared with the cosine of their texts."""
     runs = {own["name"]: own for own in _record("study-cold")["runs"]}
     run = next(runs[name] for name in COLD if name in runs)
     shop, _, _ = run["name"].rpartition("-")
@@ -101,7 +101,7 @@ def _conclusion(lines: dict[str, Any]) -> str:
 
 
 def _runs(seeds: list[int]) -> str:
-    """How many training runs each row is a mean of."""
+    """The number of training runs over which each row is a mean."""
     if len(set(seeds)) == 1:
         return f"{seeds[0]} training runs each"
     return f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} training runs"

@@ -1,4 +1,4 @@
-"""Gather, gate and projection of one training step: XLA's form (`HolisticEncoder.project`, then `combine`) against the kernel.
+"""Times gather, gate and projection of a training step: XLA's form (`HolisticEncoder.project`, then `combine`) against the kernel.
 
     python -m benchmarks.gated_projection [--quick] [--out=FILE.json]
 
@@ -6,10 +6,10 @@ It times the forward pass alone, and the forward pass with the gradients that tr
 interleaved rounds of many steps with new ids. Both forms start from float32 parameters, as in training. The kernel is timed on a GPU only;
 `--quick` runs everything at a tiny size, interpreted if there is no GPU.
 
-A step cannot be faster than its limit: the larger of its operations and its bytes, each over the rate that the same run has measured.
-Counted are the matrix products, and every byte once that must move: the rows of distinct ids of both tables, kernels in the type of
-the products (XLA may cast them once for all steps), gates, ids and result; for the gradients the rows, gates and ids again, the
-gradient of the result, and those of kernels and bias in float32.
+A step cannot be faster than its limit, the larger of two times: its operations divided by the measured rate of operations, and its bytes
+divided by the measured memory rate. The operations are those of the matrix products. The bytes are all that must move, each once: the rows
+of distinct ids of both tables, kernels in the type of the products (XLA may cast them once for all steps), gates, ids and result; for the
+gradients the rows, gates and ids again, the gradient of the result, and the gradients of kernels and bias in float32.
 """
 
 import functools
@@ -31,18 +31,18 @@ from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 ROUNDS = {"gpu": 20, "cpu": 5}
 STEPS = {"gpu": 100, "cpu": 1}  # of one dispatch
-TABLE_SHARE = 0.25  # of the memory, at most, for both tables
+TABLE_SHARE = 0.25  # largest share of the memory for both tables
 PARITY_LIMITS = {
     "float32": 3e-3,
     "bfloat16": 3e-2,
-}  # of the largest value; on a GPU products of float32 are of TF32
+}  # shares of the largest value; on a GPU float32 products use TF32
 Params = dict[str, jax.Array]
 Results = dict[str, jax.Array]
 Form = Callable[..., jax.Array]  # (params, items, similar, ids, gates) -> [T, H]
 
 
 class Shape(NamedTuple):
-    """T tokens of a step, V items, E, the model's layers, and the types of the tables that are timed."""
+    """T tokens of a step, V items, width E, the model's layers, and the types of the tables to time."""
 
     name: str
     tokens: int
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """H."""
+        """Width H of the first layer."""
         return (*self.hidden, self.features)[0]
 
 
@@ -63,7 +63,7 @@ SHAPES = (
     Shape("beauty, linear", 2100, 57_289, 1536, 64, ()),
     Shape(
         "industry, 256", 7300, 1_205_282, 4096, 64, (256,), ("bfloat16",)
-    ),  # in float32 they would fill most of the memory
+    ),  # float32 tables would fill most of the memory
     Shape("industry, linear", 7300, 1_205_282, 4096, 64, (), ("bfloat16",)),
 )
 QUICK_SHAPES = (Shape("quick", 40, 60, 24, 8, (20,)),)
@@ -81,7 +81,7 @@ class Work(NamedTuple):
 
 
 def xla_form(encoder: HolisticEncoder) -> Form:
-    """As training computes it without the kernel."""
+    """The form that training uses without the kernel."""
 
     def form(
         params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array
@@ -93,7 +93,7 @@ def xla_form(encoder: HolisticEncoder) -> Form:
 
 
 def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -> Form:
-    """The same by the kernel, or by its reference."""
+    """The form of the kernel, or of its reference."""
 
     def form(
         params: Params, items: jax.Array, similar: jax.Array, ids: jax.Array, gates: jax.Array
@@ -119,7 +119,7 @@ def one_step(form: Form, backward: bool, work: Work, ids: jax.Array, gates: jax.
 
 
 def make_steps(form: Form, backward: bool) -> Callable[[Work], Results]:
-    """All steps of a `Work` in one dispatch. What a step makes replaces what the last one made, so nothing is added to its work."""
+    """All steps of a `Work` in one dispatch. A step overwrites the result of the step before, so there is no additional work."""
 
     def steps(work: Work) -> Results:
         step = functools.partial(one_step, form, backward, work)
@@ -157,7 +157,7 @@ def make_work(shape: Shape, dtype: str, steps: int, num_items: int) -> Work:
 
 
 def items_that_fit(shape: Shape, dtype: str) -> int:
-    """V, or fewer where both tables would take too much of the memory."""
+    """V, or fewer if both tables would take too much of the memory."""
     return min(
         shape.items,
         int(TABLE_SHARE * device_memory() / (2 * shape.width * jnp.dtype(dtype).itemsize)),
@@ -170,7 +170,7 @@ def check_parity(
     """Largest difference of each form, value and gradients of one step, from the reference in float32, relative to the largest value.
 
     Raises:
-      UserError: a form does not compute the same.
+      UserError: a form does not compute the same function.
     """
 
     def first(form: Form) -> Results:
@@ -188,7 +188,7 @@ def check_parity(
             float(np.abs(ours[key] - right).max() / np.abs(right).max())
             for key, right in expected.items()
         )
-        if not found[name] <= PARITY_LIMITS[dtype]:  # also where it is not a number
+        if not found[name] <= PARITY_LIMITS[dtype]:  # true for NaN too
             raise UserError(
                 f"{name} in {dtype} differs from the reference by {found[name]:.1e} of the largest value; their times mean nothing"
             )
@@ -196,7 +196,7 @@ def check_parity(
 
 
 def counted(shape: Shape, dtype: str, distinct: float, backward: bool) -> dict[str, float]:
-    """Operations and bytes of one step that no implementation can do without, see above."""
+    """Operations and bytes of one step that every implementation needs (module docstring)."""
     size = jnp.dtype(dtype).itemsize
     rows, tokens, result = (
         2 * distinct * shape.width * size,
@@ -259,7 +259,7 @@ def measure(
 
 
 def found_of(records: list[dict[str, Any]]) -> str:
-    """The benchmark's last line, of both passes together."""
+    """The benchmark's last line, for both passes together."""
     both = [row for row in records if row["backward"]]
     xla = {(row["shape"], row["dtype"]): row["median_ms"] for row in both if row["form"] == "xla"}
     ratios = [

@@ -1,4 +1,4 @@
-"""A GRU over packed rows: as a scan over positions, with several of them to an iteration, and by the kernel.
+"""Times a GRU over packed rows: as a scan over positions, with one or several positions per iteration, and by the kernel.
 
     python -m benchmarks.gru [--quick] [--out=JSON]
 
@@ -32,7 +32,7 @@ Recurrence = Callable[..., jax.Array]  # (from_input, recurrent, first, start) -
 
 
 def forms_of(with_kernel: bool) -> dict[str, Recurrence]:
-    """The recurrence by each form's name."""
+    """Name of a form -> its recurrence."""
     scans = {
         f"scan, {unroll} to an iteration": functools.partial(gru_scan, unroll=unroll)
         for unroll in UNROLLS[1:]
@@ -55,14 +55,14 @@ def random_inputs(segments: np.ndarray, features: int) -> tuple[jax.Array, jax.A
 
 
 def begins(segments: np.ndarray) -> np.ndarray:
-    """[S, R, L'] bool: where another user's history, or padding, begins."""
+    """[S, R, L'] bool: whether the next user's history, or padding, begins at a place."""
     first = np.ones_like(segments, bool)
     first[..., 1:] = segments[..., 1:] != segments[..., :-1]
     return first
 
 
 def difference(form: Recurrence, inputs: tuple[jax.Array, ...], first: jax.Array) -> float:
-    """The largest between `form` and the scan, of states and gradients, as a share of the largest value."""
+    """Largest difference between `form` and the scan, in states and gradients, as a share of the largest value."""
 
     @jax.jit
     def worst(shares: jax.Array, weights: jax.Array, along: jax.Array) -> jax.Array:
@@ -79,12 +79,12 @@ def difference(form: Recurrence, inputs: tuple[jax.Array, ...], first: jax.Array
 
     with jax.default_matmul_precision(
         "highest"
-    ):  # TF32 on one side or the other would be all that is seen
+    ):  # otherwise the difference would only be that between TF32 and float32
         return float(worst(*inputs))
 
 
 def many_steps(form: Recurrence, part: str) -> Callable[..., tuple[jax.Array, ...]]:
-    """A pass over each batch in turn; what comes out goes into the next, so that none is left out."""
+    """A pass over each batch in turn; each pass reads the result of the one before, so that XLA cannot drop any."""
 
     def step(carry: tuple[jax.Array, ...], first: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
         shares, weights, along = carry
@@ -124,7 +124,7 @@ def measure(
 
 
 def found_of(figures: dict[str, Any]) -> str:
-    """The benchmark's last line, of the forms' figures in training."""
+    """The benchmark's last line: the forms compared in training."""
     best = min(figures, key=lambda name: figures[name]["median_ms"])
     ratio = figures[BASE]["median_ms"] / figures[best]["median_ms"]
     return f"forward and backward: the fastest form, {best}, is {ratio:.1f}x as fast as the scan"
@@ -134,7 +134,7 @@ def main() -> None:
     """Checks that the forms agree, prints a line for each pass and form, and writes all as JSON.
 
     Raises:
-      UserError: a form does not compute the same.
+      UserError: a form does not compute the same function.
     """
     parser = parser_of("gru", __doc__)
     given = parser.parse_args()
@@ -150,7 +150,7 @@ def main() -> None:
     forms = forms_of(given.quick or not backend.interpret())
     parity = {name: difference(form, inputs, firsts[0]) for name, form in forms.items()}
     for name, found in parity.items():
-        if not found <= PARITY_LIMIT:  # so that a value that is not a number fails too
+        if not found <= PARITY_LIMIT:  # NaN fails too
             raise UserError(
                 f"{name} differs from the scan by {found:.1e} of the largest value; their times mean nothing"
             )

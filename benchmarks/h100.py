@@ -1,9 +1,9 @@
-"""Compiles for an H100 on a machine that has none: the compiler of jax's CUDA plugin needs the GPU's description and no GPU.
+"""Compiles for an H100 on a machine without one: the compiler of jax's CUDA plugin needs only a description of the GPU.
 
     python -m pip install --no-deps jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2    # of the version of jax in use, 180 MB
 
-No autotuning takes place, which would time kernels on the device, so matrix products are the library's own choice. All else is as on
-the device: which operations are fused, how many kernels there are, and how much memory they need. How long they take is not known.
+There is no autotuning, which would time kernels on the device, so the library chooses the kernels of matrix products. Everything else is as
+on the device: which operations are fused, how many kernels there are, and how much memory they need. Their times are not known.
 """
 
 import functools
@@ -22,17 +22,17 @@ from grasp_jax.errors import UserError
 
 PLUGIN, PLATFORM = "jax_plugins.xla_cuda12", "cuda"
 TARGET = pathlib.Path(__file__).with_name("h100.txtpb")
-OPTIONS: dict[str, Any] = {  # the two forms of choosing a kernel that run it
+OPTIONS: dict[str, Any] = {  # turns off the two ways to choose a kernel that would run it
     "xla_gpu_autotune_level": 0,
     "xla_gpu_enable_triton_gemm": False,
 }
 
 
 def problem() -> str:
-    """Why nothing can be compiled for an H100 here; empty if it can."""
+    """The reason why nothing can be compiled for an H100 here; "" if it can."""
     try:
         found = importlib.util.find_spec(PLUGIN)
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the package that contains the plugin is missing
         found = None
     if found is None:
         version = jax.__version__
@@ -42,30 +42,30 @@ def problem() -> str:
 
 @functools.cache
 def device() -> NamedSharding:
-    """Where the arguments of a compilation lie: one H100 that is not there.
+    """The device of a compilation's arguments: an H100 that does not exist.
 
     Raises:
       UserError: the plugin is not installed.
     """
     if missing := problem():
         raise UserError(f"{missing}; the compiler for an H100 is in them: pip install --no-deps")
-    jax.devices()  # has jax find its plugins
+    jax.devices()  # so that jax finds its plugins
     target = {"topology": "1 x 1 x 1", "target_config": TARGET.read_text(encoding="ascii")}
     topology = topologies.get_topology_desc("", PLATFORM, **target)
     return NamedSharding(Mesh(np.array(topology.devices[:1]), ("device",)), PartitionSpec())
 
 
 def compile_for(function: Callable[..., Any], *arguments: Any, **jit: Any) -> Any:
-    """The executable of a function for arguments that are trees of arrays or of shapes, as the package would run it on a GPU.
+    """The executable of a function, compiled as the package would compile it on a GPU.
 
     Args:
       function: not jitted.
-      arguments: of it.
-      jit: of `jax.jit`.
+      arguments: its arguments, trees of arrays or of shapes.
+      jit: arguments of `jax.jit`.
     """
     on_device = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device()), arguments
     )
-    # What the package chooses by the kind of its device, such as kernels, it is to choose as on a GPU.
+    # The package chooses kernels, for example, by the kind of its device; here it must choose as on a GPU.
     with mock.patch.object(jax, "default_backend", lambda: "gpu"):
         return jax.jit(function, **jit).lower(*on_device).compile(OPTIONS)

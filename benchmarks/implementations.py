@@ -1,4 +1,4 @@
-"""The implementations of a training step that `benchmarks.step` times, given the same users in the same batches, and held to one loss."""
+"""The implementations of a training step that `benchmarks.step` times: the same users in the same batches, and the same loss."""
 
 import argparse
 import dataclasses
@@ -39,7 +39,7 @@ class Work:
       config: of ours.
       split, tables: data and frozen knowledge.
       ours: the package's step.
-      rivals: the others, those that pack their rows as ours does first, then the padded ones.
+      rivals: the others: first those that pack their rows as ours does, then those that pad them.
       padded_rows: rows of the rivals' batches.
       tokens: real tokens of a step, on average.
     """
@@ -54,7 +54,7 @@ class Work:
 
 
 class KernelStep:
-    """Ours once more, with the kernels of `config.kernels=backbone`, timed as a rival of ours by XLA."""
+    """The package's step with the kernels of `config.kernels=backbone`; it is timed as a rival of the step by XLA."""
 
     name = "grasp_jax (kernels=backbone)"
 
@@ -65,12 +65,12 @@ class KernelStep:
         self.warm_up = self.run = self.step.run
 
     def first_loss(self, tables: Tables) -> float:
-        """As `FactorisedStep.first_loss`, by tables."""
+        """As `FactorisedStep.first_loss`, with given tables."""
         return self.step.first_loss(training_of(self.config, self.split, tables).data)
 
 
 def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
-    """Reads the data, draws the tables, and compiles the steps of all but PyTorch, whose class may be None."""
+    """Reads the data, draws the tables, and compiles all steps except that of PyTorch, whose class may be None."""
     data_path = given.data or (
         "" if given.quick or not lengths.PAPER_BEAUTY.exists() else str(lengths.PAPER_BEAUTY)
     )
@@ -108,21 +108,21 @@ def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
 
 
 def packed_rows(ours: FactorisedStep, step: int) -> "PackedRows":
-    """The batch of step `step` of the epoch, with the negatives that ours draws for it."""
+    """The batch of step `step` of the epoch, with the negatives that the package's step draws for it."""
     from benchmarks.packed_torch import PackedRows
 
     batch, targets = ours.drawn(step)
     assert isinstance(targets.negatives, OwnNegatives)
     assert isinstance(targets.places, GatheredPlaces)  # on one device
     parts = batch.queries, batch.items, batch.segments, batch.positions, targets.places.flat
-    # PyTorch wants an index as int64.
+    # PyTorch needs int64 indices.
     users, items, segments, positions, places = (np.asarray(part, np.int64) for part in parts)
     negatives = np.asarray(targets.negatives.items, np.int64)[:, 0]
     return PackedRows(users, items, segments, positions, places, negatives)
 
 
 def check_parity(work: Work, width: int) -> dict[str, Any]:
-    """Losses of the first batch, dropout off, user vectors scaled so that gates differ; the functions are the ones to be timed.
+    """Losses of the first batch by the functions that will be timed, without dropout; user vectors are scaled so that gates differ.
 
     Raises:
       UserError: they are not equal.
@@ -133,7 +133,7 @@ def check_parity(work: Work, width: int) -> dict[str, Any]:
     }
     difference = max(abs(loss - losses[work.ours.name]) for loss in losses.values())
     limit = PARITY_LIMIT["gpu" if jax.default_backend() == "gpu" else "cpu"]
-    agrees = bool(difference <= limit)  # False for a loss that is not a number
+    agrees = bool(difference <= limit)  # False for NaN
     shown = ", ".join(f"{name} {loss:.6f}" for name, loss in losses.items())
     verdict = "ok" if agrees else "FAILED"
     print(
@@ -148,7 +148,7 @@ def check_parity(work: Work, width: int) -> dict[str, Any]:
 
 
 def torch_step_class() -> tuple[Any, str]:
-    """The PyTorch rival's class and "", or None and why it cannot run."""
+    """The class of the PyTorch rival and "", or None and the reason why it cannot run."""
     try:
         from benchmarks import plain_torch
     except ModuleNotFoundError as error:

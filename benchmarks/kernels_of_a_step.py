@@ -1,8 +1,8 @@
-"""How many kernels a training step launches on an H100, counted without one: python -m benchmarks.kernels_of_a_step [--models=...]
+"""Counts, without a GPU, the kernels that a training step launches on an H100: python -m benchmarks.kernels_of_a_step [--models=...]
 
-Compiles each method on each backbone at paper Beauty's shape (`benchmarks.h100`), counts what a step launches and how many of these
-wait for one another, and keeps the counts in benchmarks/results/kernels-h100.json; the table in docs/kernels.md is made of them
-(`python -m benchmarks.sections.launches`). Histories are synthetic ones of Beauty's lengths: counts are the same on every machine.
+It compiles each method on each backbone at paper Beauty's shape (`benchmarks.h100`), counts the kernels of a step and how many of these
+wait for one another, and writes the counts to benchmarks/results/kernels-h100.json. `python -m benchmarks.sections.launches` makes the
+table in docs/kernels.md from them. Histories are synthetic and have Beauty's lengths, so counts are the same on every machine.
 """
 
 import dataclasses
@@ -38,18 +38,18 @@ from grasp_jax.training.snapshot import initial_snapshot
 from grasp_jax.training.step import TrainState, make_train_steps
 from grasp_jax.training.training_set import Sources, TrainingSet, training_set
 
-STEPS = 8  # of the dispatch; more of them change no count
-NARROW = 2  # width of the users' rows; only their shape matters
+STEPS = 8  # steps of the dispatch; more steps do not change a count
+NARROW = 2  # width of the users' rows; counts do not depend on it
 RECORD = RESULTS / "kernels-h100.json"
 COUNTED = ("grasp", "plain")
-MODELS = tuple(  # of GRU4Rec the kernel is the default on a GPU
+MODELS = tuple(  # GRU4Rec uses its kernel on a GPU by default
     f"{method}-{backbone}{kernels}"
     for method in COUNTED
     for backbone in BACKBONES
     for kernels in ("", "-backbone")
     if not (backbone == "gru4rec" and kernels)
 )
-MORE = tuple(  # that may be named, and are in no record
+MORE = tuple(  # may be named in --models, but are in no record
     f"{method}-{backbone}{kernels}"
     for kernels in ("", "-backbone", "-pallas")
     for method in ("grasp_plus", "sasrec_ce", *COUNTED)
@@ -58,7 +58,7 @@ MORE = tuple(  # that may be named, and are in no record
 
 
 class Workload:
-    """What all models are compiled for."""
+    """The data and sizes for which all models are compiled."""
 
     def __init__(self, quick: bool = False) -> None:
         users, items = (QUICK_USERS, QUICK_ITEMS) if quick else (BEAUTY_USERS, BEAUTY_ITEMS)
@@ -75,7 +75,7 @@ class Workload:
         return {"items": items, "items_similar": items, "users": users, "users_similar": users}
 
     def training(self, name: str) -> TrainingSet:
-        """What a run of one of `MODELS` would train; in place of its frozen tables only their shapes."""
+        """The training of one of `MODELS`, as in a run, with the shapes of the frozen tables instead of the tables."""
         method, backbone, kernels = (*name.split("-"), "auto")[:3]
         config = self.config.with_fields({"kernels": kernels}).for_method(method)
         tables: dict[str, np.ndarray] = {}
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in names:
         rows.append(count_model(work, name))
         print(show(rows[-1:]), flush=True)
-        if path is not None:  # after each, for a model takes minutes
+        if path is not None:  # after each model, because one takes minutes
             save(path, {**what_of(work), "models": merged(path, rows)})
     if path is not None:
         print(f"written to {path}")
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def merged(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that were counted now, and of other models those that the record has, in the order of `MODELS`."""
+    """The rows counted now, and the record's rows for other models, in the order of `MODELS`."""
     known = json.loads(path.read_text())["models"] if path.exists() else []
     by_name = {row["model"]: row for row in (*known, *rows)}
     return [by_name[name] for name in MODELS if name in by_name]

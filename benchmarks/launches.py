@@ -1,6 +1,6 @@
-"""How many kernels a compiled function launches in an iteration of its longest loop, read from the text of the compiled module.
+"""Counts the kernels that a compiled function launches in one iteration of its longest loop, from the text of the compiled module.
 
-A GPU spends about as long on beginning a small kernel as on running it, so a step of a small model takes as long as it has kernels.
+A GPU takes about as long to start a small kernel as to run it, so the number of kernels decides the time of a small model's step.
 """
 
 import collections
@@ -30,13 +30,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Launches(NamedTuple):
-    """Of an iteration.
+    """The kernels of one iteration.
 
     Attributes:
-      kernels: how many; a loop inside the iteration counts as often as it is known to run.
-      chain: length of the longest sequence in which each waits for the one before.
-      kinds: how many of each kind of instruction.
-      stages: how many of each stage of the program, of `trace.STAGES` or "other".
+      kernels: their number; a loop inside the iteration counts as often as it is known to run.
+      chain: length of the longest sequence in which each kernel waits for the one before.
+      kinds: number of kernels by kind of instruction.
+      stages: number of kernels by stage of the program: one of `trace.STAGES`, or "other".
     """
 
     kernels: int
@@ -69,9 +69,9 @@ def _walk(
     kinds: collections.Counter[str],
     stages: collections.Counter[str],
 ) -> int:
-    """Adds what a computation launches, so many times, to the counters; returns its longest chain, once."""
+    """Adds the kernels of a computation, times a factor, to the counters; returns the longest chain of one execution."""
     depth: dict[str, int] = {}
-    for name in module.inside(computation):  # instructions stand after what they read
+    for name in module.inside(computation):  # an instruction comes after those that it reads
         own = module.instructions[name]
         before = max((depth.get(operand, 0) for operand in own.operands), default=0)
         if own.opcode == WHILE:
@@ -94,7 +94,7 @@ def _kind(module: Module, name: str) -> str:
 
 
 def _trip_counts(text: str) -> dict[str, int]:
-    """How often each loop runs, where the compiler knows."""
+    """Loop -> number of iterations, for those loops for which the compiler knows it."""
     found = {}
     for line in text.splitlines():
         if " while(" in line and (trips := _TRIPS.search(line)):

@@ -1,4 +1,4 @@
-"""Whose histories are timed: paper Beauty's, a folder of the caller's, or synthetic ones of the lengths of Beauty or Industry-100K."""
+"""The histories that are timed: paper Beauty's, those of a given folder, or synthetic ones with the lengths of Beauty or Industry-100K."""
 
 import pathlib
 from collections.abc import Callable
@@ -33,14 +33,14 @@ def beauty_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def industry_lengths(num_users: int, rng: np.random.Generator) -> np.ndarray:
-    """[N] interactions per user, lognormal from 3 on, with the mean of Industry-100K; the paper says nothing else about them."""
+    """[N] interactions per user: lognormal, at least 3, with the mean of Industry-100K; the paper states only the mean."""
     return np.maximum(
         3, np.exp(np.log(INDUSTRY_MEAN) - 0.5 + rng.standard_normal(num_users))
     ).astype(np.int64)
 
 
 def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
-    """The log in the folder or file `data`; where that is empty, a synthetic one."""
+    """The log in the folder or file `data`; a synthetic one if `data` is empty."""
     if data:
         path = find_interactions(data)
         return read_interactions(path, path.parent.name, _COLUMNS)[0]
@@ -50,8 +50,8 @@ def load_log(data: str, num_users: int, num_items: int) -> InteractionLog:
 def log_to_time(quick: bool, shape: str = "beauty", bytes_per_row: int = 0) -> InteractionLog:
     """The log of the paper's Beauty if its data are available, otherwise a synthetic one of its size; a few hundred users if `quick`.
 
-    For the shape "industry" a synthetic one of Industry-100K's size, or of the part of it whose frozen tables fit this device:
-    `bytes_per_row` are those of one user or item.
+    For the shape "industry" it is synthetic and has Industry-100K's size, or less if the frozen tables would not fit this device;
+    `bytes_per_row` are the bytes of one user or item.
     """
     if quick:
         return synthetic_log(QUICK_USERS, QUICK_ITEMS)

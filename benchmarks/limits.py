@@ -1,4 +1,4 @@
-"""What this device can do at most, measured: a large matrix product and a large pass over memory."""
+"""Measures the highest rates of this device: of a large matrix product, and of a large pass over memory."""
 
 import functools
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Limits(NamedTuple):
 
 
 def limits(quick: bool = False) -> Limits:
-    """Measures the default device; `quick` at sizes that say nothing, to see that it runs."""
+    """Measures the default device; with `quick` at sizes too small for meaningful rates, to test the code."""
     kind = "gpu" if jax.default_backend() == "gpu" else "cpu"
     rows = QUICK_ROWS if quick else PRODUCT_ROWS[kind]
     flops = {}

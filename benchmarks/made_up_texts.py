@@ -1,17 +1,17 @@
-"""Synthetic text vectors, as many as needed, with a spectrum like that of real ones, and about as hard to search."""
+"""Synthetic text vectors in any number, with a spectrum like that of real ones, and about as hard to search."""
 
 import pathlib
 
 import numpy as np
 
-BLOCK = 8192  # rows that are made at a time; each block has its own seed
+BLOCK = 8192  # rows that are made together; each block has its own seed
 DEPARTMENTS, WORDS, WORDS_OF_A_TEXT = 50, 2000, 10
-SHELF_ROWS = 30  # of a shelf on average; large ones have many times as many
+SHELF_ROWS = 30  # rows of a shelf on average; large shelves have many times as many
 DECAY = 0.5  # the standard deviation of direction i is i to the power of minus this
 
 
 def write_texts(path: pathlib.Path, rows: int, width: int, dtype: str = "float16") -> np.ndarray:
-    """[rows, width] memory-mapped rows of about unit length, their mean taken out, as a bank has them.
+    """[rows, width] memory-mapped rows of about unit length, with their mean subtracted, as in a bank.
 
     A text is the sum of a department, a shelf in it, ten words of a vocabulary and a random individual part, in directions of falling
     weight. Shelves and words are drawn by a power law. With a width of 1024, 22,000 rows have half of their variance in 20 directions and
@@ -44,7 +44,7 @@ def write_texts(path: pathlib.Path, rows: int, width: int, dtype: str = "float16
 
 
 def _of_shelves(shelf: np.ndarray, width: int) -> np.ndarray:
-    """[n, width] float32 the vector of each row's shelf, made from its number: a table of all would be as large as that of the rows."""
+    """[n, width] float32 vector of each row's shelf, computed from its number, because a table of all shelves would be too large."""
     found, place = np.unique(shelf, return_inverse=True)
     vectors = [
         np.random.default_rng([2, int(one)]).standard_normal(width, np.float32) for one in found

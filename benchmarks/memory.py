@@ -1,4 +1,4 @@
-"""Peak memory and time of preparation and training over 1, 2, 4 and 8 times the data: python -m benchmarks.memory [--quick] [--out=JSON]
+"""Peak memory and time of preparation and training for 1, 2, 4 and 8 times the data: python -m benchmarks.memory [--quick] [--out=JSON]
 
 Users, items and interactions of a synthetic shop grow together. Every stage at every size runs in a separate process. A straight line is
 fitted to the values that should grow in proportion to the data: both memory peaks, the time of an epoch, and the time of preparation
@@ -27,11 +27,11 @@ GROWTH = {
     "training, peak": ("train", "peak_bytes"),
     "preparation": ("prepare", "seconds"),
     "epoch": ("train", "epoch_seconds"),
-}  # what should be a straight line
+}  # figures that should lie on a straight line
 
 
 class Line(NamedTuple):
-    """y = intercept + slope x; `largest_deviation` of a point from it, as a share of the line's value there."""
+    """y = intercept + slope x; `largest_deviation` of a point from the line, as a share of the line's value there."""
 
     slope: float
     intercept: float
@@ -39,10 +39,10 @@ class Line(NamedTuple):
 
 
 def straight_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """The line of least squares, each deviation as a share of the point's y, so that the small sizes weigh as much as the large ones.
+    """The line of least squares; deviations are shares of the point's y, so that small sizes weigh as much as large ones.
 
     Raises:
-      ValueError: fewer than three points, through which any line goes, or one that is not above 0.
+      ValueError: there are fewer than three points, or one is not above 0.
     """
     if len(x) < 3 or min(y) <= 0:
         raise ValueError(
@@ -62,7 +62,7 @@ def table_bytes(users: int, items: int, width: int) -> int:
 def measure(
     folder: pathlib.Path, users: int, items: int, width: int, backbone: str
 ) -> dict[str, Any]:
-    """One size: the figures of both stages."""
+    """The figures of both stages at one size."""
     sizes = [f"--users={users}", f"--items={items}", f"--width={width}", f"--backbone={backbone}"]
     command = [sys.executable, "-m", "benchmarks.memory_stages"]
     stages = {
@@ -80,7 +80,7 @@ def measure(
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The straight line through each figure of `GROWTH`, over the times of the data."""
+    """The straight line through each figure of `GROWTH`, as a function of the multiple of the data."""
     times = [row["times"] for row in rows]
     return {
         name: straight_line(times, [row[stage][key] for row in rows])._asdict()
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=ITEMS, help="of the smallest size")
     parser.add_argument("--width", type=int, default=WIDTH, help="E")
     given = parser.parse_args(arguments)
-    backbone = "gru4rec" if given.quick else "sasrec"  # the one that compiles fast
+    backbone = "gru4rec" if given.quick else "sasrec"  # gru4rec compiles fast
     users, items, width = (
         (QUICK_USERS, QUICK_ITEMS, QUICK_WIDTH)
         if given.quick

@@ -1,7 +1,7 @@
 """Preparation or training in a separate process: python -m benchmarks.memory_stages {prepare,train} FOLDER ...
 
-Everything is as `grasp_jax.main` does it, with FOLDER as the workdir: training opens the bank that preparation has left there. The
-figures go to stdout as one line of JSON.
+Both stages work as in `grasp_jax.main` with FOLDER as the workdir: training opens the bank that preparation has written there. The figures
+go to stdout as one line of JSON.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def run_of(folder: pathlib.Path, users: int, items: int, width: int, backbone: s
             "knowledge.width": width,
             "model.method": "grasp",
             "model.backbone": backbone,
-            "model.projection": "token",  # as large catalogues choose; a small one would choose otherwise, and growth be of two programs
+            "model.projection": "token",  # the default of large catalogues, so that all sizes run the same program
             "train": {"max_epochs": EPOCHS, "patience": EPOCHS},
             "eval.select": "sampled100",
         }
@@ -52,7 +52,7 @@ def run_of(folder: pathlib.Path, users: int, items: int, width: int, backbone: s
 
 
 def preparation(run: Run) -> dict[str, Any]:
-    """Seconds of making the bank, those of its neighbours apart, for the exact ones cost the square of the rows; compiling not counted."""
+    """Seconds of making the bank without compilation; those of neighbours separately, because they grow with the square of the rows."""
     of_neighbours = 0.0
 
     def timed(*arguments: Any) -> Any:
@@ -91,7 +91,7 @@ def training(run: Run) -> dict[str, Any]:
 def run_stage(
     name: str, folder: pathlib.Path, users: int, items: int, width: int, backbone: str
 ) -> dict[str, Any]:
-    """What a stage costs; `start_bytes` is the peak when it begins, with the program loaded and the data made."""
+    """The cost of a stage; `start_bytes` is the peak when it begins, with the program loaded and the data made."""
     run = run_of(folder, users, items, width, backbone)
     jax.devices()
     figures: dict[str, Any] = {
@@ -111,7 +111,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--backbone", required=True)
     given = parser.parse_args()
-    with contextlib.redirect_stdout(io.StringIO()):  # the figures alone
+    with contextlib.redirect_stdout(io.StringIO()):  # stdout gets the figures only
         figures = run_stage(
             given.stage, given.folder, given.users, given.items, given.width, given.backbone
         )

@@ -1,9 +1,9 @@
-"""Neighbours of large tables of made-up texts: in clusters, and exactly for a sample of rows: python -m benchmarks.neighbours [--quick]
+"""Searches neighbours in large tables of synthetic texts: in clusters, and exactly for a sample: python -m benchmarks.neighbours [--quick]
 
     python -m benchmarks.neighbours [--rows=100000,1000000] [--width=1024] [--folder=FOLDER] [--out=JSON]
 
-The ten nearest by cosine of each row of `benchmarks.made_up_texts`, float16 in a memory-mapped file of --folder. Every method runs in a
-separate process. Recall is measured on a sample of rows against products in float64. Processor seconds are summed over all cores.
+It finds the ten nearest rows by cosine for each row of `benchmarks.made_up_texts`, a memory-mapped float16 file in --folder. Every method
+runs in a separate process. Recall is measured on a sample of rows against products in float64. Processor seconds are summed over all cores.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ from benchmarks.record import Contention, keep, run, table
 from benchmarks.retrieval import measure
 from grasp_jax.errors import UserError
 
-QUERIES = 2048  # rows that are searched for exactly
+QUERIES = 2048  # rows whose neighbours are searched exactly
 QUICK_ROWS, QUICK_WIDTH, QUICK_QUERIES = "3000", 32, 50
 FEWEST = 1000  # rows
 
@@ -30,7 +30,7 @@ FEWEST = 1000  # rows
 def of_size(
     folder: pathlib.Path, rows: int, width: int, limit: float, queries: int
 ) -> list[dict[str, Any]]:
-    """What each way took for a table of so many rows, which is made for it."""
+    """Makes a table of a given size and returns the cost of each method on it."""
     started = time.perf_counter()
     unit = write_texts(folder / "items.npy", rows, width)
     print(f"{rows:,} rows written in {time.perf_counter() - started:,.1f} s", flush=True)
@@ -43,7 +43,7 @@ def sizes_of(rows: str) -> list[int]:
     """The numbers of rows in a flag.
 
     Raises:
-      UserError: one is no number, or too small.
+      UserError: one is not a number, or too small.
     """
     try:
         sizes = [int(own) for own in rows.split(",")]
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def found_of(measured: Sequence[dict[str, Any]]) -> str:
-    """The benchmark's last line: clusters over exact search, by size."""
+    """The benchmark's last line: the ratio of clusters to exact search for each size."""
     of = {(row["way"], row["rows"]): row for row in measured}
 
     def seconds(way: str, rows: int) -> float:

@@ -1,8 +1,8 @@
-"""This package in the train benchmark: its training of id-only SASRec, in a separate process.
+"""This package's part of the train benchmark: training of ID-only SASRec in a separate process.
 
     python -m benchmarks.own_training FOLDER OUT.json
 
-reads and reports what a rival does (`benchmarks.rivals.protocol`). No compilation cache is used: a process compiles all it needs.
+has the same input and report as a rival (`benchmarks.rivals.protocol`). No compilation cache is used: the process compiles everything.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ INTERACTIONS = "inter.txt"
 
 
 def paper_config() -> Config:
-    """What configs/beauty.py says, which a GPU machine without ml_collections cannot read; a test compares them."""
+    """The settings of configs/beauty.py, which cannot be read without ml_collections (on a GPU machine); a test compares both."""
     return Config().with_fields(
         {
             "data": {"name": "beauty", "tail_user_below": 9, "tail_item_below": 4},
@@ -40,7 +40,7 @@ def paper_config() -> Config:
 
 
 def paper_settings(threads: int) -> protocol.Settings:
-    """Those of configs/beauty.py, for its first seed."""
+    """The settings of configs/beauty.py for its first seed."""
     config = paper_config()
     model, train = config.model, config.train
     return protocol.Settings(
@@ -79,7 +79,7 @@ def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
 
 
 def data_of(prepared: Prepared) -> protocol.Data:
-    """What rivals are given: the split's training part, and the negatives that the package evaluates on."""
+    """The input of rivals: the split's training part, and the negatives on which the package evaluates."""
     split, log = prepared.run.split, prepared.run.split.log
     ends = split.train.end
     held_out = {}

@@ -1,4 +1,4 @@
-"""Packed rows on which kernels are timed: batches of paper Beauty, or of synthetic histories of its lengths."""
+"""Packed rows for the timing of kernels: batches of paper Beauty, or of synthetic histories with its lengths."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ PASSES = ("evaluation", "training")  # forward; forward and backward
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What is packed: B users of at most L items, S batches in one dispatch, D features in n heads; and how often it is timed."""
+    """Sizes: B users of at most L items, S batches in one dispatch, D features in n heads; and the number of timed rounds."""
 
     users: int
     items: int

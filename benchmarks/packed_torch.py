@@ -1,8 +1,8 @@
-"""The rival in PyTorch as one writes it who wants it fast: eager, compiled, and on a GPU in CUDA graphs.
+"""The rival in PyTorch that is written for speed: eager, compiled, and on a GPU in CUDA graphs.
 
-This rival does the same as our step, in PyTorch's own operations: histories packed into rows, an item's vector computed once as input and
-as target, projection before gates, pair logits of the histories cached, scaled_dot_product_attention, Adam fused. Our step also draws its
-negatives and gathers its batches; here both are prepared before.
+It does the same as our step with PyTorch's own operations: histories are packed into rows, an item's vector is computed once for input and
+target, the projection comes before the gates, pair logits of the histories are cached, attention is scaled_dot_product_attention, and Adam
+is fused. Our step also draws its negatives and gathers its batches; here both are prepared in advance.
 """
 
 import itertools
@@ -24,10 +24,10 @@ class PackedRows(NamedTuple):
     """A packed batch.
 
     Attributes:
-      users, items: [R, L] rows of users and items, 0 where a place is empty.
-      segments: [R, L] rows of users, -1 where a place is empty.
+      users, items: [R, L] rows of users and items; 0 at an empty place.
+      segments: [R, L] rows of users; -1 at an empty place.
       positions: [R, L] within the history.
-      places: [P] row * L + column of each target's state; R * L where there are no more targets.
+      places: [P] row * L + column of each target's state; R * L after the last target.
       negatives: [P] a sampled item for each.
       logits: [R, L, 2] pair logits of users and items.
     """
@@ -77,7 +77,7 @@ class PackedGrasp(FrozenTables):
         return x
 
     def forward(self, batch: PackedRows) -> torch.Tensor:
-        """The loss: binary cross-entropy of positives and negatives, mean over the targets that there are."""
+        """The loss: binary cross-entropy of positives and negatives, mean over the existing targets."""
         count = batch.items.numel()
         exist, place = batch.places < count, batch.places.clamp(max=count - 1)
         users = batch.users.flatten()[place]
@@ -130,13 +130,13 @@ class PackedTorchStep(PlainTorchStep):
         return module
 
     def completed(self, batch: Any) -> Any:
-        """The batch with the pair logits of its histories by the module's tables as they are."""
+        """The batch with the pair logits of its histories, computed from the module's present tables."""
         with torch.no_grad():
             return batch._replace(logits=self.module.pair_logits(batch.users, batch.items))
 
 
 class CompiledTorchStep(PackedTorchStep):
-    """`PackedTorchStep` by torch.compile."""
+    """`PackedTorchStep`, compiled by torch.compile."""
 
     name = "packed PyTorch (torch.compile)"
     mode = "default"
@@ -146,7 +146,7 @@ class CompiledTorchStep(PackedTorchStep):
         self.function = torch.compile(self.module, mode=self.mode, dynamic=False)
 
     def warm_up(self) -> None:
-        """Compiles, and as `PlainTorchStep`; memory that the compiler takes hides that of the step."""
+        """Compiles and warms up as `PlainTorchStep` does; no memory is reported, because the compiler's hides that of the step."""
         started = time.perf_counter()
         self.run()
         self.compile_seconds = time.perf_counter() - started
@@ -163,7 +163,7 @@ class GraphedTorchStep(CompiledTorchStep):
 
 
 def packed_steps() -> tuple[list[type[PackedTorchStep]], str]:
-    """The packed rivals that run on this device, and why one does not; empty if all do."""
+    """The packed rivals that run on this device, and the reason why one does not; "" if all do."""
     if torch.cuda.is_available():
         return [PackedTorchStep, CompiledTorchStep, GraphedTorchStep], ""
     if shutil.which("g++") is None and shutil.which("clang++") is None:

@@ -1,4 +1,4 @@
-"""The most memory that this process has held. Standard library alone: rivals measure themselves with it in environments of their own."""
+"""Peak memory of this process. It needs only the standard library, because rivals use it in their own environments."""
 
 import pathlib
 import resource

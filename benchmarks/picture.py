@@ -1,4 +1,4 @@
-"""The picture of README.md: what a customer has bought, the texts of it, what the quickstart's model recommends, and why.
+"""The picture of README.md: what a customer has bought, the texts of these items, what the quickstart's model recommends, and why.
 
 make quickstart                                     # trains the model
 python -m benchmarks.picture runs/quickstart        # chooses a customer, keeps the answer in benchmarks/results/picture.json, draws
@@ -36,10 +36,10 @@ STYLE = """
 
 
 def choose(workdir: str) -> dict[str, Any]:
-    """Asks the model that validation prefers for test users, and keeps one whose last purchase, which it did not see, is recommended.
+    """Chooses a test user whose last purchase, unknown to the model, is recommended; the model is the one that validation chose.
 
-    The first user is taken who has `HISTORY` to `HISTORY` + 2 purchases before the last one, all different, and whose last purchase is
-    among the first `SHOWN` recommendations.
+    This is the first user with `HISTORY` to `HISTORY` + 2 different purchases before the last one, whose last purchase is among the first
+    `SHOWN` recommendations.
     """
     model = gj.Recommender.load(workdir)
     fitted = model.fitted_on(None)
@@ -191,7 +191,7 @@ def _lines(
 
 
 def main() -> None:
-    """Keeps a new answer where a workdir is named, and draws."""
+    """Draws the picture; with a workdir, chooses and stores a new user first."""
     if len(sys.argv) > 1:
         save(RECORD, choose(sys.argv[1]))
     write_text(FIGURE, draw(json.loads(RECORD.read_text())))

@@ -1,4 +1,4 @@
-"""The rival in JAX: padded batches and Eq. 3-5 as written, with no factorisation and no cached gate; same backbone, one jitted step."""
+"""The rival in JAX: padded batches and Eq. 3-5 as in the paper, without factorisation or cached gates, in one jitted step."""
 
 import time
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.encoders.holistic import holistic_attention
 
-ROUND_SECONDS = 1.0  # a round of a rival is as many steps as fit, at least one
+ROUND_SECONDS = 1.0  # a rival's round has as many steps as fit into this time, at least one
 
 
 class PlainGrasp(nn.Module):
@@ -63,7 +63,7 @@ class PlainGrasp(nn.Module):
 
 
 def plain_layers(encoder: Any, row_norm: float) -> list[dict[str, jax.Array]]:
-    """The MLP of grasp_jax's encoder, made with `model.row_norm`, layer by layer as Eq. 5 has it; all arrays are new."""
+    """The MLP of grasp_jax's encoder, made with `model.row_norm`, as the separate layers of Eq. 5; all arrays are new."""
     own, similar = encoder["own_kernel"], encoder["similar_kernel"]
     kernel = jnp.concatenate([own[0], similar[0], own[1], similar[1]]) * row_norm
     layers = [{"kernel": kernel, "bias": jnp.copy(encoder["first_bias"])}]
@@ -72,7 +72,7 @@ def plain_layers(encoder: Any, row_norm: float) -> list[dict[str, jax.Array]]:
 
 
 def plain_parameters(ours: Any, max_length: int, row_norm: float) -> Any:
-    """Parameters of grasp_jax's recommender, made with `model.row_norm`, as those of `PlainGrasp`; all arrays are new."""
+    """Parameters of `PlainGrasp` from those of grasp_jax's recommender, made with `model.row_norm`; all arrays are new."""
     layers = {
         f"layers_{k}": layer for k, layer in enumerate(plain_layers(ours["encoder"], row_norm))
     }
@@ -138,7 +138,7 @@ class PlainJaxStep:
         self.memory_bytes = memory_beside_tables(self.compiled, tables)
 
     def first_loss(self, tables: Tables) -> float:
-        """The loss of the first batch on `tables`, dropout off; the state stays as it is."""
+        """The loss of the first batch on `tables` without dropout; the state is not changed."""
         state = jax.tree.map(jnp.copy, self.state)
         return float(
             self.compiled(state, tables, self.batches[0], self.key, jnp.int32(0), jnp.float32(0.0))[
@@ -147,12 +147,12 @@ class PlainJaxStep:
         )
 
     def warm_up(self) -> None:
-        """Two steps; the second decides how many make a round."""
+        """Runs two steps; the second decides how many steps a round has."""
         self.run()
         self.steps_per_round = max(1, min(int(ROUND_SECONDS / self.run()), 100))
 
     def run(self) -> float:
-        """Seconds per step of one round; the host waits at its end only."""
+        """Seconds per step of one round; the host waits only at its end."""
         started = time.perf_counter()
         for _ in range(self.steps_per_round):
             batch = self.batches[self.done % len(self.batches)]

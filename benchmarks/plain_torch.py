@@ -1,4 +1,4 @@
-"""The rival in PyTorch, eager, as one would write it first: padded batches, frozen buffers, Eq. 3-5 as written, nn.MultiheadAttention."""
+"""The straightforward rival in PyTorch: eager, padded batches, frozen buffers, Eq. 3-5 as in the paper, nn.MultiheadAttention."""
 
 import itertools
 import math
@@ -76,7 +76,7 @@ class PlainGrasp(FrozenTables):
 
 
 def put(target: torch.Tensor, *values: Any) -> None:
-    """Copies arrays of JAX, one below the other, into a parameter."""
+    """Copies JAX arrays, concatenated along their first axis, into a parameter."""
     with torch.no_grad():
         target.copy_(torch.from_numpy(np.concatenate([np.array(value) for value in values])))
 
@@ -94,7 +94,7 @@ def put_norm(norm: Any, values: Any) -> None:
 
 
 def put_backbone(backbone: Any, values: Any) -> None:
-    """Copies parameters of flax's `SASRec` to that of `torch_backbone`, whose lists of modules are unknown to nn.Module's types."""
+    """Copies parameters of flax's `SASRec` into the `SASRec` of `torch_backbone`, whose lists of modules nn.Module's types do not know."""
     put(backbone.positions.weight, values["positions"])
     for k, attention in enumerate(backbone.attentions):
         parts = values[f"SelfAttention_{k}"]
@@ -117,7 +117,7 @@ def load_parameters(module: PlainGrasp, params: Any) -> None:
 
 
 def device_problem() -> str:
-    """Why PyTorch cannot run on the device that JAX uses; empty if it can."""
+    """The reason why PyTorch cannot run on JAX's device; "" if it can."""
     if jax.default_backend() == "cpu" or torch.cuda.is_available():
         return ""
     return f"JAX runs on {jax.default_backend()} and this PyTorch sees no such device"
@@ -128,7 +128,7 @@ class PlainTorchStep:
 
     Attributes:
       memory_bytes: on a GPU the allocator's peak during the first step; on a CPU the growth of the process's resident memory from
-        before the module was built to the highest sample of the first step; None where that cannot be read.
+        before the module was built to the highest sample of the first step; None if it cannot be read.
     """
 
     name = "plain PyTorch (padded, eager)"
@@ -138,7 +138,7 @@ class PlainTorchStep:
         self, config: Config, params: Any, tables: Tables, batches: list[Any], dropout: float
     ) -> None:
         self.device = torch.device("cpu" if jax.default_backend() == "cpu" else "cuda")
-        torch.set_float32_matmul_precision("high")  # on a GPU TF32, as JAX's default is there
+        torch.set_float32_matmul_precision("high")  # TF32 on a GPU, which is JAX's default there
         self.peak = _Peak(self.device)
         shared = {name: torch.from_dlpack(table) for name, table in tables.items()}
         self.module: Any = self.built(shared, config, params, batches, dropout).to(self.device)
@@ -176,11 +176,11 @@ class PlainTorchStep:
         return module
 
     def completed(self, batch: Any) -> Any:
-        """The batch with what the module reads of it and the tables, if that is made before the step."""
+        """The batch with everything that is computed before the step; here nothing is."""
         return batch
 
     def first_loss(self, tables: Tables) -> float:
-        """The loss of the first batch on `tables`, dropout off."""
+        """The loss of the first batch on `tables`, without dropout."""
         own = {name: getattr(self.module, name) for name in tables}
         for name, table in tables.items():
             setattr(self.module, name, torch.from_dlpack(table))
@@ -192,14 +192,14 @@ class PlainTorchStep:
         return loss
 
     def warm_up(self) -> None:
-        """Two steps; the first is watched for memory, the second decides how many make a round."""
+        """Runs two steps: memory is measured in the first, and the second decides how many steps a round has."""
         with self.peak:
             self.run()
         self.memory_bytes = self.peak.bytes
         self.steps_per_round = max(1, min(int(ROUND_SECONDS / self.run()), 100))
 
     def run(self) -> float:
-        """Seconds per step of one round; the host waits at its end only."""
+        """Seconds per step of one round; the host waits only at its end."""
         started = time.perf_counter()
         for _ in range(self.steps_per_round):
             batch = self.batches[self.done % len(self.batches)]

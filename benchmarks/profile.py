@@ -3,17 +3,17 @@
 One dispatch of many steps, as training makes it, is run under JAX's profiler, at the shape of paper Beauty or Industry-100K. The time of
 each operation of the compiled function is added to its stage:
 
-    gather    packed batch and negatives drawn, rows of frozen tables and of the ID table read
-    gate      pair logits of negatives, gates, the gated sums and the MLP behind them
+    gather    drawing the packed batch and negatives, reading rows of the frozen tables and of the ID table
+    gate      pair logits of negatives, gates, the gated sums and the MLP after them
     project   the matrix products of the E-wide rows
     backbone  sequence model, its dropout included
     loss      scores and loss
     update    Adam
-    other     all that has no stage: loops, keys, what XLA has added
+    other     everything without a stage: loops, random keys, operations that XLA has added
 
-The time of an operation is counted from its begin to its end. If several operations run at once, on several threads of a CPU, each gets an
-equal part of that time. So the times add up to the time in which the device was busy. The record also has the idle time, and the time of a
-dispatch with and without the profiler. On a GPU the profiled function launches its operations one by one, while XLA otherwise groups them
+The time of an operation is counted from its beginning to its end. If several operations run at once, on several threads of a CPU, each gets
+an equal part of that time. So the times add up to the time in which the device was busy. The record also has the idle time, and the time of
+a dispatch with and without the profiler. On a GPU the profiled function launches its operations one by one, while XLA otherwise groups them
 in graphs. So the idle time is longer under the profiler, and the time of a step is measured without it.
 """
 
@@ -42,17 +42,17 @@ MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "grasp-gru4rec")
 TOP = 15
 UNTRACED = 3  # dispatches without the profiler
 FLOAT = 4  # bytes
-TRACED_STEPS = 64  # where the profiled function is another
+TRACED_STEPS = 64  # steps of the profiled function, if that is a separate one
 ONE_BY_ONE = {
     "xla_gpu_graph_min_graph_size": 1_000_000
 }  # a GPU's profiler sees no operation inside a graph that is launched as one
 
 
 def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
-    """Operations and bytes that a step's projection of that many pairs of rows (i, ibar) needs, forward and backward.
+    """Operations and bytes that a step's projection of a number of pairs of rows (i, ibar) needs, forward and backward.
 
-    Each row meets a matrix [E, 2H]; the tables are frozen, so the backward pass has the weights' gradient alone. Rows are read twice,
-    weights read and their gradient written, the [3, H] results written and their gradient read.
+    Each row is multiplied by a matrix [E, 2H]. The tables are frozen, so the backward pass computes only the weights' gradient. Rows are
+    read twice, weights are read and their gradient is written, the [3, H] results are written and their gradient is read.
     """
     product = 2 * rows * sizes.width * 2 * sizes.hidden
     weights = 2 * sizes.width * 2 * sizes.hidden
@@ -126,7 +126,7 @@ def profile_model(
 def _longest(
     module: trace.Module, times: dict[str, float], executions: collections.Counter[str], steps: int
 ) -> list[dict[str, Any]]:
-    """The operations that take the most time: nanoseconds in flight and executions of each, of so many steps together."""
+    """The operations that take the most time: nanoseconds in flight and executions of each, summed over the steps."""
     busy = sum(times.values())
     return [
         {
@@ -146,7 +146,7 @@ def _longest(
 def _project(
     step: FactorisedStep, split: Split, sizes: Sizes, seconds: float, most: Limits
 ) -> dict[str, Any]:
-    """What a step's projection needs, and the share of its seconds in which the device could do it."""
+    """Operations and bytes of a step's projection, and the share of its time that the device would need at its highest rates."""
     rows = split.log.num_items if step.model.projection == "table" else step.num_ids
     counted = count_project(sizes, rows)
     least = max(counted["flops"] / most.flops["float32"], counted["bytes"] / most.bytes_per_second)
@@ -155,7 +155,7 @@ def _project(
 
 
 def _xla_counts(compiled: Any) -> dict[str, float]:
-    """Operations and bytes by XLA's own count, which takes the body of a loop once: of one step, for a dispatch is a loop over steps."""
+    """Operations and bytes of one step by XLA's own count: a dispatch is a loop over steps, and XLA counts the body of a loop once."""
     counted = compiled.cost_analysis() or {}
     return {
         name: counted[key]
@@ -165,7 +165,7 @@ def _xla_counts(compiled: Any) -> dict[str, float]:
 
 
 def show(outcome: dict[str, Any]) -> str:
-    """What a reader at the terminal wants to see."""
+    """Prints the results for a reader at the terminal."""
     shares = {(row["stage"], row["backward"]): row["share"] for row in outcome["stages"]}
     stages = [
         [stage, *(f"{shares[stage, backward]:.1%}" for backward in (False, True))]

@@ -37,11 +37,11 @@ FORMATS = {
     NUMBERS: "CSV, whole numbers",
     PAIRS: "txt, whole numbers, no times",
 }
-STORED = ("the first, and storing the log", "the stored log of the first")  # of two processes
+STORED = ("the first, and storing the log", "the stored log of the first")  # in two processes
 
 
 def write_log(folder: pathlib.Path, users: int, items: int, rows: int) -> None:
-    """Files of one made-up log in the order of time; every user thrice at least, some items far more often than others."""
+    """Files of one synthetic log in the order of time; every user occurs at least three times, some items far more often."""
     rng = np.random.default_rng(0)
     share = rng.lognormal(0, 1, users)
     lengths = 3 + rng.multinomial(rows - 3 * users, share / share.sum())
@@ -63,7 +63,7 @@ def write_log(folder: pathlib.Path, users: int, items: int, rows: int) -> None:
 
 
 def show(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each format's reading, and each step of a preparation; then those of an earlier version, if kept."""
+    """Header and body: reading of each format, and each step of a preparation; then those of an earlier version, if it is recorded."""
     before = record.get("before")
     header = ["step", "processor seconds", "peak memory so far, MiB"]
     header += (

@@ -1,7 +1,7 @@
 """One stage of `benchmarks.reading` in a separate process: python -m benchmarks.reading_stages FILE --stage=read|prepare [--store=FOLDER]
 
-Prints one line of JSON. Seconds are those of the processor, of all threads of this process together, so that neighbours on the machine
-cost nothing; peaks count the program, its libraries and mapped files.
+Prints one line of JSON. Seconds are processor seconds of all threads of this process, so that other programs on the machine do not count.
+Peaks include the program, its libraries and mapped files.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class Costs:
 
     @contextlib.contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Notes what is done within."""
+        """Records the cost of the code in the context."""
         started = time.process_time()
         yield
         seconds = time.process_time() - started
@@ -41,7 +41,7 @@ class Costs:
 
 
 def read(path: pathlib.Path, store: str = "off") -> dict[str, Any]:
-    """Reads and builds the log of a file; with a store it is stored, or mapped if it is there."""
+    """Reads a file and builds its log; with a store, the log is stored, or mapped if it is stored already."""
     config, start, costs = _settings(path, store), peak_bytes(), Costs()
     with costs.of("read and build"):
         log = load_dataset(config).log
@@ -56,7 +56,7 @@ def read(path: pathlib.Path, store: str = "off") -> dict[str, Any]:
 
 
 def prepare(path: pathlib.Path) -> dict[str, Any]:
-    """Everything before the first step except text vectors: also the split, an epoch, and the inputs of validation and test."""
+    """Everything before the first step except text vectors: reading, the split, an epoch, and the inputs of validation and test."""
     config, start, costs = _settings(path), peak_bytes(), Costs()
     with costs.of("read and build"):
         log = load_dataset(config).log

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: the machine it ran on, a table to read, and a JSON file."""
+"""The output of a benchmark: the machine on which it ran, a printed table, and a JSON file."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ NOISE = "--quick: the sizes are so small that every time and ratio here is noise
 
 
 class Contention:
-    """How many cores other processes use, counted from construction on; a timing on a busy machine cannot be trusted."""
+    """How many cores other processes use, from construction on; times on a busy machine cannot be trusted."""
 
     def __init__(self) -> None:
         self.before = self._read()
@@ -34,7 +34,7 @@ class Contention:
 
     @staticmethod
     def _read() -> tuple[float, float] | None:
-        """Seconds of all cores spent by other processes than this one and the children it has waited for, and the time."""
+        """Seconds of all cores spent by processes other than this one and its ended children, and the time."""
         try:
             fields = (
                 pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
@@ -56,9 +56,9 @@ def keep(
     given: argparse.Namespace,
     found: str,
 ) -> None:
-    """Saves what a benchmark found, with when, on what machine and how busy it was; to `RESULTS` by its name and device, if not to --out.
+    """Saves a benchmark's results with the date, the machine and its load: in `RESULTS` by name and device, or in --out.
 
-    A quick run says nothing about speed, and is stored only if --out is given.
+    The times of a quick run mean nothing, so it is saved only if --out is given.
 
     Args:
       given: the flags of `arguments.parser_of`.
@@ -91,7 +91,7 @@ def save(path: pathlib.Path, record: dict[str, Any]) -> None:
 
 
 def machine_line(record: dict[str, Any]) -> str:
-    """What a record was measured on."""
+    """The machine, versions and commit of a record in one line."""
     machine, others = record["machine"], record["cores_used_by_others"]
     return (
         f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "

@@ -30,9 +30,9 @@ from grasp_jax.machine import machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
-SOON = 1.0  # seconds into a stage, of a kill for which the one before was too fast
-SLICE = 0.05  # seconds between two looks at a stage that is to be killed
-ANSWERING = "grasp_plus"  # the one of the config's methods whose scores are dot products
+SOON = 1.0  # seconds into a stage at which a kill happens if the stage before ended before its kill
+SLICE = 0.05  # seconds between two checks of a stage that will be killed
+ANSWERING = "grasp_plus"  # that method of the config whose scores are dot products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cost:
     Attributes:
       cpu_seconds: of all threads of all its processes.
       wall_seconds: from the start of the first process to the end of the last one.
-      peak_bytes: largest memory of a process, with the pages of mapped files that it had touched.
+      peak_bytes: largest memory of a process, including the pages of mapped files that it touched.
       killed: how many of its processes were killed.
     """
 
@@ -53,7 +53,7 @@ class Cost:
 
 
 def command_of(stage: str, folder: pathlib.Path, sizes: Sizes) -> list[str]:
-    """What runs a stage."""
+    """The command that runs a stage."""
     if stage == "write":
         return [
             *_python("benchmarks.rehearsal_data"),
@@ -92,12 +92,12 @@ def rehearse(
     """Runs the stages that are not done yet.
 
     Args:
-      folder: of everything; what an earlier call has left there is not done again.
+      folder: for all files; stages that an earlier call has completed there are not repeated.
       sizes: of the shop.
       kills: stage -> seconds after which its process, and the one after it, are killed.
 
     Returns:
-      Costs by stage, and what was found.
+      Costs by stage, and the results.
 
     Raises:
       UserError: the folder is of another size, or a stage failed.
@@ -111,7 +111,7 @@ def rehearse(
             raise UserError(
                 f"{path}: a rehearsal of {state['users']:,} users; expected {sizes.users:,}: name another --folder, or remove it"
             )
-    late: list[float] = []  # of kills whose stage ended before them: the next stage's
+    late: list[float] = []  # kills whose stage ended before them; the next stage gets them
     for stage in STAGES:
         if stage in state["stages"]:
             continue
@@ -129,7 +129,7 @@ def rehearse(
 def _run_stage(
     stage: str, folder: pathlib.Path, sizes: Sizes, due: Sequence[float]
 ) -> tuple[Cost, list[float]]:
-    """Runs a stage until it ends, killed as often as `due` says; and the kills for which it was too fast."""
+    """Runs a stage until it ends, with the kills in `due`; returns also the kills before which it ended."""
     waiting, log, cost = list(due), folder / f"{stage}.log", Cost(0.0, 0.0, 0)
     while True:
         started = time.perf_counter()
@@ -139,7 +139,7 @@ def _run_stage(
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                process_group=0,  # a separate session, so that a kill ends its children too
+                process_group=0,  # a separate process group, so that a kill ends its children too
             )
             killed, status, used = _wait(process.pid, started + waiting[0] if waiting else None)
         wall = time.perf_counter() - started
@@ -185,7 +185,7 @@ def _wait(pid: int, kill_at: float | None) -> tuple[bool, int, Any]:
 def kills_at_random(
     stages: Mapping[str, Mapping[str, float]], count: int, seed: int
 ) -> dict[str, list[float]]:
-    """Stage -> seconds into it, of `count` moments drawn from all the time that the stages took undisturbed."""
+    """Stage -> seconds into it, for `count` moments drawn from the whole time of the undisturbed run."""
     rng, kills = random.Random(seed), dict[str, list[float]]()
     names = list(stages)
     seconds = [stages[name]["wall_seconds"] for name in names]
@@ -246,7 +246,7 @@ def recorded(path: pathlib.Path, sizes: Sizes) -> dict[str, Any]:
 
 
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
-    """The record with this run in place of an earlier one of the same size; written."""
+    """Writes the record, with this run in place of an earlier one of the same size; returns it."""
     earlier = json.loads(path.read_text())["runs"] if path.exists() else []
     own |= {"cores_used_by_others": contention.cores(), "commit": machine()["commit"]}
     runs = [run for run in earlier if run["users"] != own["users"]]

@@ -1,4 +1,4 @@
-"""A made-up shop of any size as files, part by part: python -m benchmarks.rehearsal_data FOLDER --users=N
+"""Writes a synthetic shop of any size as files, part by part: python -m benchmarks.rehearsal_data FOLDER --users=N
 
 Interactions are Parquet in parts in the order of time, with string ids; there are also tables of items (title, category) and of users
 (segment), and the ids of the users for whom items are recommended. Memory grows only by 8 bytes for each user: a part draws from the
@@ -19,13 +19,11 @@ from grasp_jax.data.synthetic import BRAND_HEADS, BRAND_TAILS, STYLES, shop_leng
 from grasp_jax.files import replacing
 
 USERS, ITEMS, MEAN_LENGTH = 10_000_000, 1_205_282, 20.88  # the paper's full size
-GROUP = (
-    1000  # items of a category and users of a segment, so that grouped neighbours cost rows x 1000
-)
-ANSWERED = 10  # one user of so many is answered
+GROUP = 1000  # items per category and users per segment, so that a search within groups costs rows x 1000
+ANSWERED = 10  # one user in this number gets recommendations
 PART_ROWS = 4_000_000
 FIRST_SECOND, SECONDS = 1_700_000_000, 30_000_000  # about a year
-LIKED = 3  # categories of a segment, from which most is bought
+LIKED = 3  # categories from which the users of a segment buy most
 SYLLABLES = (
     "ba",
     "ce",
@@ -48,13 +46,13 @@ SYLLABLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """N users, and what grows with them."""
+    """N users, and the numbers that grow with N."""
 
     users: int
 
     @property
     def items(self) -> int:
-        """V, in proportion."""
+        """Number V of items, in proportion to the users."""
         return max(100, round(self.users * ITEMS / USERS))
 
     @property
@@ -67,22 +65,22 @@ class Sizes:
 
     @property
     def answered(self) -> int:
-        """Users who are answered."""
+        """Number of users who get recommendations."""
         return max(1, self.users // ANSWERED)
 
     @property
     def validated(self) -> int:
-        """Users of the validation, of 10 million 100,000."""
+        """Number of validated users: 100,000 of 10 million."""
         return max(100, self.users // 100)
 
     @property
     def parts(self) -> int:
-        """Of the log."""
+        """Number of parts of the log."""
         return max(2, round(self.users * MEAN_LENGTH / PART_ROWS))
 
 
 def word(number: int) -> str:
-    """A made-up word, another for each number."""
+    """A made-up word, different for each number."""
     found = ""
     while number or not found:
         number, syllable = divmod(number, len(SYLLABLES))
@@ -91,19 +89,19 @@ def word(number: int) -> str:
 
 
 def user_ids(rows: np.ndarray) -> np.ndarray:
-    """Ids of 11 letters, whose order is not that of the rows."""
+    """Ids of 11 letters; their order differs from that of the rows."""
     scrambled = rows.astype(np.int64) * 7_919_777 % 10_000_000_019
     return np.char.add("A", np.char.zfill(scrambled.astype(str), 10))
 
 
 def item_ids(rows: np.ndarray) -> np.ndarray:
-    """Ids of 10 letters, likewise."""
+    """Ids of 10 letters; their order differs from that of the rows."""
     scrambled = rows.astype(np.int64) * 104_729 % 99_999_989
     return np.char.add("B0", np.char.zfill(scrambled.astype(str), 8))
 
 
 def write_shop(folder: pathlib.Path, sizes: Sizes) -> None:
-    """Everything, as far as it is not there."""
+    """Writes all files that do not exist yet."""
     log = folder / "interactions.parquet"
     log.mkdir(parents=True, exist_ok=True)
     _write(folder / "items.parquet", lambda: _items(sizes))
@@ -113,7 +111,7 @@ def write_shop(folder: pathlib.Path, sizes: Sizes) -> None:
     users = pa.array(user_ids(np.arange(sizes.users)))
     items = pa.array(item_ids(np.arange(sizes.items)))
     for part in range(sizes.parts):
-        # Of what is left of each user a share that makes all parts alike; the last part takes the rest.
+        # Each part takes the same share of every user's interactions; the last part takes the rest.
         rng = np.random.default_rng([2, sizes.users, part])
         counts = rng.binomial(left, 1 / (sizes.parts - part))
         left -= counts
@@ -130,12 +128,12 @@ def write_shop(folder: pathlib.Path, sizes: Sizes) -> None:
 def _interactions(
     sizes: Sizes, part: int, owners: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Item row and second of each interaction of a part; four of five are of a category that the user's segment likes."""
+    """Item row and second of each interaction of a part; four of five items are of a category that the user's segment likes."""
     segment = owners % sizes.segments
     liked = (segment * 31 + rng.integers(LIKED, size=len(owners)) * 7) % sizes.categories
     anything = rng.integers(sizes.categories, size=len(owners))
     category = np.where(rng.random(len(owners)) < 0.8, liked, anything)
-    # Items k, k + categories, k + 2 categories, ... are of category k, and the first of them are bought most.
+    # Items k, k + categories, k + 2 categories, ... are of category k; the first of them are bought most.
     most = (sizes.items - 1 - category) // sizes.categories + 1
     place = (most * rng.random(len(owners)) ** 3).astype(np.int64)
     seconds = SECONDS // sizes.parts
@@ -176,7 +174,7 @@ def _asked(sizes: Sizes) -> pa.Table:
 
 
 def _write(path: pathlib.Path, made: Callable[[], pa.Table]) -> None:
-    """One file, whole or not at all; nothing where it is there."""
+    """Writes one file, whole or not at all, unless it exists."""
     if path.exists():
         return
     with replacing(path) as partial:

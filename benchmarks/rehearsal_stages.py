@@ -1,4 +1,4 @@
-"""Stages of `benchmarks.rehearsal` that no mode of the command line does alone; flags are those of `grasp_jax.main`.
+"""Stages of `benchmarks.rehearsal` that are not modes of the command line; the flags are those of `grasp_jax.main`.
 
 python -m benchmarks.rehearsal_stages --stage=read|encode|fingerprint --config=configs/industry.py:rehearsal --workdir=...
 """
@@ -29,7 +29,7 @@ flags.DEFINE_string("to", "", "File for what `read` and `fingerprint` find.")
 
 
 def read(run: Run) -> dict[str, object]:
-    """What was read and split."""
+    """The sizes of the data after reading and splitting."""
     log, split = run.split.log, run.split
     return {
         "users": log.num_users,
@@ -41,7 +41,7 @@ def read(run: Run) -> dict[str, object]:
 
 
 def fingerprint(workdir: pathlib.Path, run_of: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """SHA-256 of what every stage left: data, bank, models and answers, and of all of them."""
+    """SHA-256 of each stage's result (data, bank, models and answers) and of all of them together."""
     bank = read_sealed(workdir / "knowledge" / MANIFEST, "prepare it again")
     found = {"data": str(read_sealed(workdir / DATA_FILE, "")["fingerprint"])}
     found["bank"] = _of(json.dumps(bank["checksums"], sort_keys=True).encode())
@@ -61,7 +61,7 @@ def _of(content: bytes) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does the stage."""
+    """Runs the stage."""
     command_line.refuse_left_over(arguments)
     workdir, open_it = command_line.run_of_flags()
     run, found = open_it(), dict[str, object]()

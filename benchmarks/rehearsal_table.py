@@ -54,7 +54,7 @@ def _cells(cpu_seconds: float, wall_seconds: float, peak_bytes: float) -> list[s
 def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Processor seconds and peak at 10 million users, by the straight line through the two largest sizes.
 
-    Of answers only reading lies on a line; what is left of their seconds grows with users x items.
+    For answers only the reading follows the line; the rest of their seconds grows with users x items.
     """
     small, large = sorted(runs, key=lambda own: own["users"])[-2:]
     users = small["users"], large["users"]

@@ -81,7 +81,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def kept(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The records that there are, of these names."""
+    """The existing records among these names."""
     return {
         name: json.loads(path.read_text())
         for name in names
@@ -103,7 +103,7 @@ def page() -> str:
 
 
 def first_screen() -> str:
-    """The page for people: comparisons with other software, and what to conclude from each."""
+    """docs/performance.md: comparisons with other software, and a conclusion from each."""
     table, conclusions = overview.overview(kept(overview.COMPARISONS))
     return "\n".join(
         [SCREEN, markdown(table), "What to conclude:\n", "\n".join(conclusions), "", READ_ON]

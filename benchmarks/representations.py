@@ -1,9 +1,8 @@
-"""Representations of a million users: users a second, peak memory, and the day after, when few histories have changed.
+"""Times representations of a million users, and of the next day, on which few histories have changed: users per second and peak memory.
 
     python -m benchmarks.representations [--users=1000000] [--changed=0.01] [--quick]
 
-A small SASRec is trained on some of the users and saved; it then represents all of them, whom it has not seen, as on every day in
-production.
+A small SASRec is trained on some of the users and saved. It then represents all users, most of whom it has not seen.
 """
 
 import pathlib
@@ -28,12 +27,12 @@ def interactions(num_users: int, seed: int = 0) -> dict[str, np.ndarray]:
     lengths = 4 + rng.poisson(MEAN_LENGTH - 4, num_users)
     odds = 1 / np.arange(1, NUM_ITEMS + 1)
     items = rng.choice(NUM_ITEMS, lengths.sum(), p=odds / odds.sum())
-    items[:NUM_ITEMS] = np.arange(NUM_ITEMS)  # everyone is sold once
+    items[:NUM_ITEMS] = np.arange(NUM_ITEMS)  # so that every item is sold once
     return {"user": np.repeat(np.arange(num_users), lengths), "item": items}
 
 
 def next_day(rows: dict[str, np.ndarray], share: float, seed: int = 1) -> dict[str, np.ndarray]:
-    """With one more item for a share of the users."""
+    """The interactions of the next day: a share of the users has one more item."""
     rng = np.random.default_rng(seed)
     users = np.unique(rows["user"])
     more = rng.choice(users, int(share * len(users)), replace=False)
@@ -93,7 +92,7 @@ def main() -> None:
 
 
 def largest_difference(first: pathlib.Path, second: pathlib.Path) -> float:
-    """Between the vectors of two folders with the same users."""
+    """Largest difference between the vectors of two folders with the same users."""
     largest = 0.0
     for path in sorted((first / "users").iterdir()):
         one, other = (

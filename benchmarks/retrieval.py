@@ -1,12 +1,12 @@
-"""Neighbours of all rows: exact in JAX, by ScaNN, and by faiss where it is installed: python -m benchmarks.retrieval [--quick] [--out=JSON]
+"""Times neighbours of all rows: exact in JAX, by ScaNN, and by faiss if installed: python -m benchmarks.retrieval [--quick] [--out=JSON]
 
     make rival-faiss
     python -m benchmarks.retrieval [--rows=57289] [--width=1536]
 
 It finds the ten nearest rows by cosine for each row of a synthetic table, without the row itself; each method runs in a separate process on
 the same file and cores. faiss reads inverted lists one query at a time, so it gets only a sample of the rows. Recall is measured on a
-sample of rows against products in float64. On a GPU, which the other methods do not use, only exact search runs, and also among
-`LARGE_ROWS` for a sample of queries.
+sample of rows against products in float64. On a GPU only exact search runs, because the other methods do not use it; it also runs on a
+table of `LARGE_ROWS` rows, for a sample of queries.
 """
 
 import pathlib
@@ -30,13 +30,13 @@ FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"
 LARGE_ROWS, LARGE_QUERIES = 1_205_282, 16_384
 SAMPLED = {"faiss ivf": 4096}  # queries of a method, if not all rows are queries
 SAMPLE, QUICK_ROWS, QUICK_WIDTH = 1000, 5000, 32
-TIE = 1e-6  # a neighbour whose cosine is as high as the last true one's but for this is a true one
-BLOCK = 8192  # rows turned into float64 at a time
+TIE = 1e-6  # a neighbour counts as true if its cosine is at most this much below that of the last true one
+BLOCK = 8192  # rows that are converted to float64 together
 SIGNS = np.array([-1, 1], np.float32)
 
 
 def write_random(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
-    """[rows, width] random unit rows in place of the table in `folder`; made as text has them they would take minutes."""
+    """Replaces the table in `folder` by [rows, width] random unit rows; rows with a spectrum like that of texts would take minutes."""
     rng, path = np.random.default_rng(0), folder / "items.npy"
     unit = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
     block = rng.standard_normal((min(BLOCK, rows), width), np.float32)
@@ -49,7 +49,7 @@ def write_random(folder: pathlib.Path, rows: int, width: int) -> np.ndarray:
 
 
 def nth_cosines(unit: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """[n] the K-th highest cosine, in float64, of each of `rows` [n] with another row of [V, E]."""
+    """[n] the K-th highest cosine, in float64, between each of `rows` [n] and the other rows of [V, E]."""
     queries, best = unit[rows].astype(np.float64), np.full((len(rows), k), -np.inf)
     for start in range(0, len(unit), BLOCK):
         block = unit[start : start + BLOCK].astype(np.float64)
@@ -60,7 +60,7 @@ def nth_cosines(unit: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall(unit: np.ndarray, rows: np.ndarray, found: np.ndarray, least: np.ndarray) -> float:
-    """Share of found [n, K] that are different rows, not the own of `rows` [n], with a cosine of at least `least` [n]."""
+    """Share of the found [n, K] that are distinct, differ from `rows` [n] themselves, and have a cosine of at least `least` [n]."""
     ordered = np.sort(found, axis=1)
     own = ordered == rows[:, None]
     twice = np.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
@@ -74,10 +74,10 @@ def recall(unit: np.ndarray, rows: np.ndarray, found: np.ndarray, least: np.ndar
 
 
 def ways_of(backend: str, quick: bool) -> dict[str, list[str]]:
-    """Name -> the command of each way, less its folder.
+    """Name -> the command of each method, without its folder.
 
     Raises:
-      UserError: faiss is not installed for a run that is to be kept.
+      UserError: faiss is not installed, and the run would be recorded.
     """
     package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
     ways = {"exact": [*package, "exact"]}
@@ -103,7 +103,7 @@ def measure(
     limit: float,
     queries: int = 0,
 ) -> list[dict[str, Any]]:
-    """Has each way search the table in `folder` for all rows, or so many `queries`; `limit` is operations per second."""
+    """Lets each method search the table in `folder`, for all rows or a number of `queries`; `limit` is operations per second."""
     rows, width = unit.shape
     leaves, searched = leaves_of(rows)
     measured: list[dict[str, Any]] = []
@@ -142,7 +142,7 @@ def measure(
 
 
 def found_of(measured: Sequence[dict[str, Any]]) -> str:
-    """The benchmark's last line: each way over exact search of as many rows."""
+    """The benchmark's last line: the ratio of each method to exact search for the same number of rows."""
     exact = {row["rows"]: row["queries_per_second"] for row in measured if row["way"] == "exact"}
     others = [
         f"{row['way']} {row['queries_per_second'] / exact[row['rows']]:.1f}x at recall {row['recall']:.3f}"
@@ -154,7 +154,7 @@ def found_of(measured: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures each way, prints, and writes JSON."""
+    """Measures each method, prints, and writes JSON."""
     parser = parser_of("retrieval", __doc__)
     parser.add_argument("--rows", type=int, default=57_289)
     parser.add_argument("--width", type=int, default=1536)

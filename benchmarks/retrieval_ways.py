@@ -27,11 +27,11 @@ from grasp_jax.knowledge.neighbours.retrieve import recall_target
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.timing import compile_seconds
 
-TARGET = recall_target(0.95)  # as of a bank that may miss one in twenty
+TARGET = recall_target(0.95)  # as for a bank that may miss one neighbour in twenty
 
 
 def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, float, float]:
-    """[queries, K] neighbours of all rows, or of `rows`; seconds of building, which are those of compiling, and of searching."""
+    """[queries, K] neighbours of all rows, or of `rows`; seconds of building (compilation) and of searching."""
     labels, compiled, started = (
         np.arange(len(unit), dtype=np.int32),
         compile_seconds(),
@@ -43,7 +43,7 @@ def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray
 
 
 def clusters(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
-    """As `exact` for all rows, within clusters; what is built is the clusters, and how many are searched."""
+    """As `exact` for all rows, by clusters; building includes the clusters and the choice of how many are searched."""
     labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
     chosen = search_clusters.choose(unit, k, labels, TARGET)
     centres, searched = chosen["centres"], int(chosen["searched"])
@@ -56,7 +56,7 @@ def clusters(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
 
 
 def scann(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
-    """As `exact` for all rows, by the index that a bank gets."""
+    """As `exact` for all rows, by the index of a bank."""
     labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
     searcher = search_scann.build(unit, k + 1 + search_scann.SPARE)
     leaves = search_scann.choose_leaves(searcher, unit, k, labels, TARGET)
@@ -69,7 +69,7 @@ WAYS = {"clusters": clusters, "scann": scann}
 
 
 def main() -> None:
-    """Searches, saves and prints; for "limits" prints what the device can do at most."""
+    """Searches, saves and prints; for "limits" prints the highest rates of the device."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("way", choices=("exact", "clusters", "scann", "limits"))
     parser.add_argument("folder", type=pathlib.Path)
@@ -84,7 +84,7 @@ def main() -> None:
         figures = {"backend": jax.default_backend(), "limits": limits(given.quick)._asdict()}
     else:
         unit = np.load(given.folder / "items.npy", mmap_mode="r")
-        jax.devices()  # part of the start
+        jax.devices()  # starts the backend before the measurement
         at_start, rows, before = peak_bytes(), None, time.process_time()
         if (
             0 < given.queries < len(unit)

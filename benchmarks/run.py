@@ -1,9 +1,9 @@
 """Runs the benchmarks one after another, each in a separate process: python -m benchmarks.run [--only=profile,evaluation] [--quick]
 
-Results go to `benchmarks/results`, or to --out=FOLDER; with --quick, which shows in some minutes that all run, nowhere else. A benchmark
-that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` makes the page of the results.
-`--suite=gpu` runs those that a GPU is for, with the sizes of one, the most telling first (`launch/gpu_benchmarks.sh`); --at-once=4 has
-four of them compile side by side, while what they time they time alone.
+Results go to `benchmarks/results`, or to --out=FOLDER. --quick tests in some minutes that all benchmarks run; it stores results only with
+--out. A benchmark that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` writes the page of the
+results. `--suite=gpu` runs the benchmarks for a GPU at a GPU's sizes, the most important first (`launch/gpu_benchmarks.sh`). With
+--at-once=4, four of them compile at the same time, but only one of them is timed at a time.
 """
 
 import argparse
@@ -25,8 +25,8 @@ class Benchmark(NamedTuple):
     """A module that takes --quick and --out=JSON.
 
     Attributes:
-      arguments: others, where it is not quick.
-      only_named: it runs only when it is named.
+      arguments: further arguments without --quick.
+      only_named: whether it runs only if it is named.
       beside: whether it may run at the same time as others, because its timed parts wait for `timing.alone`.
     """
 
@@ -47,16 +47,16 @@ CPU = {
     "gru": Benchmark("benchmarks.gru"),
     "gated_projection": Benchmark(
         "benchmarks.gated_projection", only_named=True
-    ),  # where there is no GPU there is no kernel to time
+    ),  # kernels are timed only on a GPU
     "scaling": Benchmark(
         "benchmarks.scaling", only_named=True
-    ),  # of emulated devices, minutes of compilation
+    ),  # emulated devices, minutes of compilation
     "retrieval": Benchmark(
         "benchmarks.retrieval", only_named=True
     ),  # it compares with faiss: make rival-faiss
     "neighbours": Benchmark("benchmarks.neighbours", only_named=True),  # an hour
     "bank": Benchmark("benchmarks.bank", only_named=True),  # an hour
-    "reading": Benchmark("benchmarks.reading", only_named=True),  # of 5 million interactions
+    "reading": Benchmark("benchmarks.reading", only_named=True),  # 5 million interactions
     "serving": Benchmark(
         "benchmarks.serving", only_named=True
     ),  # it compares with a service of torch
@@ -98,13 +98,13 @@ def run(
     seconds: float = 0.0,
     at_once: int = 1,
 ) -> list[str]:
-    """Runs those named, or all that need no naming; a line for each with its time. Returns the names of those that failed.
+    """Runs the named benchmarks, or all that need not be named, and prints the time of each; returns the names of those that failed.
 
     Args:
-      out: folder for NAME.json of each; without it each keeps its own in `benchmarks/results`.
-      seconds: above 0, of all together: a benchmark that is not done by then is stopped, those after it are not begun; all count as failed.
-      at_once: how many of those that may run at the same time are started together. They run after the rest, and their output is printed
-        when they end.
+      out: folder for NAME.json of each; without it, each writes to `benchmarks/results`.
+      seconds: limit for all together, if above 0: the benchmark that runs then is stopped, and later ones are not started; all these count
+        as failed.
+      at_once: how many benchmarks that allow it are started together. They run after the others, and their output is printed when they end.
     """
     begun = time.perf_counter()
     chosen = names or [name for name, own in benchmarks.items() if not own.only_named]
@@ -157,7 +157,7 @@ def run(
 def main(
     arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES
 ) -> int:
-    """The exit status: 0, 1 where a benchmark failed; argparse exits with 2 for an unknown name."""
+    """The exit status: 0, or 1 if a benchmark failed; argparse exits with 2 for an unknown name."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=__doc__.split("\n")[0]
     )

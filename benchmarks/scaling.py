@@ -1,4 +1,4 @@
-"""How training scales: python -m benchmarks.scaling [--quick] [--out=JSON]
+"""Measures how training scales over devices: python -m benchmarks.scaling [--quick] [--out=JSON]
 
 Strong scaling splits one batch over 1 to 8 devices; weak scaling gives each device a full batch, on meshes of all shapes. Emulated CPU
 devices share the same cores, so their time has no meaning. Instead the benchmark reads from the programs that XLA compiled the memory,
@@ -60,7 +60,7 @@ EPOCHS = 4
 
 
 def compiled(folder: pathlib.Path, layouts: Sequence[str], batch: int) -> list[dict[str, Any]]:
-    """Rows of `scaling_compiled`; "DATAxTABLE:USERS" each, a batch of all devices together."""
+    """Rows of `scaling_compiled`, one for each mesh "DATAxTABLE:USERS" and the batch size of all its devices together."""
     command = [
         sys.executable,
         "-m",
@@ -72,7 +72,7 @@ def compiled(folder: pathlib.Path, layouts: Sequence[str], batch: int) -> list[d
 
 
 def emulated(flags: str, command: Sequence[str]) -> list[dict[str, Any]]:
-    """What a stage says in an environment of so many CPU devices."""
+    """The output of a stage in an environment with a number of emulated CPU devices."""
     os.environ |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     try:
         return run_apart(command)
@@ -81,7 +81,7 @@ def emulated(flags: str, command: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
-    """Seconds of an epoch of so many processes of one device each.
+    """Seconds of an epoch with a number of processes that have one device each.
 
     Raises:
       UserError: they failed.
@@ -127,12 +127,12 @@ def trained(folder: pathlib.Path, processes: int, batch: int) -> dict[str, Any]:
 
 
 def planned(device: str) -> list[dict[str, Any]]:
-    """The paper's ten million users on 1 to 32 devices, 128 users a step on each: parts of a step's seconds, as planned."""
+    """The planned seconds of each part of a step, for the paper's ten million users on 1 to 32 devices with 128 users each."""
     users = 10_000_000
     config = Config.from_dict(industry("10m").to_dict())
     config = config.with_fields(
         {"data.synthetic.num_users": SAMPLED_USERS}
-    )  # whose lengths stand for all
+    )  # a sample with the lengths of all
     sizes, rows = Sizes(config.data), []
     for text in PLANNED:
         mesh, place = text.split(":")
@@ -158,7 +158,7 @@ def planned(device: str) -> list[dict[str, Any]]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and body: each figure with the planner's behind it."""
+    """Header and body: each figure is followed by the planner's."""
     header = [
         "mesh, users' tables",
         "batch",
@@ -185,7 +185,7 @@ def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def found_of(rows: Sequence[dict[str, Any]]) -> str:
-    """The benchmark's last line, of all meshes that were compiled."""
+    """The benchmark's last line, about all compiled meshes."""
     held = [row["memory_bytes"] / row["planned_memory_bytes"] for row in rows]
     sent = [
         sum(row["sent"].values()) / planned

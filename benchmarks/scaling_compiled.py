@@ -1,7 +1,7 @@
-"""What XLA makes of a training step on meshes of emulated devices, a stage of `benchmarks.scaling`: python -m benchmarks.scaling_compiled.
+"""Compiles a training step for meshes of emulated devices, a stage of `benchmarks.scaling`: python -m benchmarks.scaling_compiled.
 
-Bytes that a device holds of the item tables are those of its shards; memory, operations and what goes between devices are read from the
-compiled step. Beside each stands what `grasp_jax.parallel.plan` says of the same sizes. The last line is JSON.
+The bytes of item tables on a device are those of its shards. Memory, operations and bytes sent between devices are read from the compiled
+step. Each figure is printed with that of `grasp_jax.parallel.plan` for the same sizes. The last line is JSON.
 """
 
 import argparse
@@ -38,10 +38,10 @@ PURPOSES = ("item rows", "logits", "gradients", "users' rows")
 
 
 def write_data(folder: pathlib.Path, users: int, items: int, width: int) -> None:
-    """A synthetic log and random vectors, as a user's files."""
+    """Writes a synthetic log and random vectors in the formats of a user's files."""
     log, rng = synthetic_log(users, items), np.random.default_rng(0)
     folder.mkdir(parents=True)
-    every = np.arange(items)  # once more, so that each row of the table is an item of the log
+    every = np.arange(items)  # added so that each row of the table is an item of the log
     pairs = 1 + np.concatenate(
         [np.stack([every % users, every], 1), np.stack([log.users, log.items], 1)]
     )
@@ -81,7 +81,7 @@ def compiled_step(trial: Trial) -> Any:
 
 
 def purpose(one: Collective) -> str:
-    """What an instruction is for, in the words of `plan.sent_bytes`."""
+    """The purpose of an instruction, in the words of `plan.sent_bytes`."""
     if "users_rows" in one.name:
         return "users' rows"
     if one.kind == "all-to-all":
@@ -90,7 +90,7 @@ def purpose(one: Collective) -> str:
 
 
 def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
-    """One mesh: what was compiled, and what was planned."""
+    """The compiled and the planned figures of one mesh."""
     config = config_of(folder, layout, batch)
     prepared = prepare(open_run(config, folder / "runs"))
     trial, mesh = make_trial(prepared, METHOD, BACKBONE), prepared.mesh
@@ -105,7 +105,7 @@ def measure(folder: pathlib.Path, layout: Layout, batch: int) -> dict[str, Any]:
     held = table_bytes(work, layout)
     in_step = (
         sum(held.values()) - held["validation"] - held["parameters"] / 4
-    )  # the best parameters so far take no part
+    )  # without the best parameters so far, which a step does not use
     return {
         "data": layout.data,
         "table": layout.table,

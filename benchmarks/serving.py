@@ -1,16 +1,16 @@
-"""Requests a second of `grasp-serve`, and of the service one writes first in PyTorch: python -m benchmarks.serving [--quick] [--out=JSON]
+"""Requests per second of `grasp-serve` and of a simple PyTorch service: python -m benchmarks.serving [--quick] [--out=JSON]
 
     make rival-torch_service
     python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60] [--minutes=10] [--services=exact,approximate,rival]
         [--merge=JSON]
 
-Without --model an untrained SASRec of that many items is saved and served, for speed does not depend on the parameters. Load comes from a
-process of its own on the same cores: wrk where it is on the path, else `benchmarks.serving_load`. It keeps more and more connections busy,
-and the largest rate counts. Then `serving_load` sends half of it at fixed times, for --seconds or --minutes, while its memory is watched,
-and keeps `OVERLOAD` connections busy, more than the service lets wait. Last our service is sent a quarter of its largest rate while it
-loads its model again, and while an item is removed and comes back three times. Large catalogues are searched exactly, and by --approximate
-too. --merge keeps those services of an earlier record that are not measured now. A person of a request has 1 to 50 items in the history and
-is given ten. No service writes a line for a request.
+Without --model an untrained SASRec with the given number of items is saved and served, because speed does not depend on the parameters. The
+load comes from a separate process on the same cores: wrk if it is installed, otherwise `benchmarks.serving_load`. It keeps more and more
+connections busy, and the largest rate counts. Then `serving_load` sends half of this rate at fixed times, for --seconds or --minutes, while
+the memory of the service is measured, and then keeps `OVERLOAD` connections busy, more than the service allows to wait. Finally our service
+gets a quarter of its largest rate while it loads its model again, and while an item is removed and added back three times. Large catalogues
+are searched exactly and with --approximate. --merge keeps those services of an earlier record that are not measured now. Each request has a
+history of 1 to 50 items and gets ten recommendations. The services do not log requests.
 """
 
 import concurrent.futures
@@ -45,7 +45,7 @@ SERVICES = {"exact": OURS, "approximate": APPROXIMATE, "rival": THEIRS}  # names
 APPROXIMATE_FROM = 100_000  # items
 K, BODIES = 10, 2000
 CONNECTIONS, QUICK_CONNECTIONS, OVERLOAD = (16, 64, 256), (1, 16, 64), 1536
-SHORT = 5.0  # seconds of each load but that at half of the largest rate
+SHORT = 5.0  # seconds of each load, except the one at half of the largest rate
 WRK_SCRIPT = """
 local bodies = {}
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
@@ -67,7 +67,7 @@ end
 
 
 def write_bodies(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Bodies of requests, one a line."""
+    """Writes bodies of requests, one per line."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, LENGTH + 1, BODIES)
     histories = [ids[rng.integers(0, len(ids), length)].tolist() for length in lengths]
@@ -76,7 +76,7 @@ def write_bodies(path: pathlib.Path, ids: np.ndarray) -> None:
 
 
 def by_wrk(port: int, bodies: pathlib.Path, seconds: float, connections: int) -> dict[str, Any]:
-    """What wrk measures with so many connections that are always busy."""
+    """The measurement of wrk with a number of connections that are always busy."""
     script = bodies.with_suffix(".lua")
     script.write_text(WRK_SCRIPT, encoding="utf-8")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=10s"]
@@ -102,7 +102,7 @@ def by_wrk(port: int, bodies: pathlib.Path, seconds: float, connections: int) ->
 def by_own_client(
     port: int, bodies: pathlib.Path, seconds: float, connections: int, rate: float | None = None
 ) -> dict[str, Any]:
-    """What `serving_load` measures, at a rate if there is one."""
+    """The measurement of `serving_load`, at a fixed rate if one is given."""
     command = [sys.executable, "-m", "benchmarks.serving_load", str(port), str(bodies)]
     command += [f"--seconds={seconds}", f"--connections={connections}"]
     command += [] if rate is None else [f"--rate={rate}"]
@@ -114,13 +114,13 @@ def by_own_client(
 def measure(
     about: dict[str, Any], port: int, bodies: pathlib.Path, plan: "Plan", own: bool
 ) -> dict[str, Any]:
-    """Rates by connections, times at half of the largest, what happens far above it, and of our service changes under load.
+    """Rates by connections, times at half of the largest rate, and answers under overload; for our service also changes under load.
 
     Args:
-      about: what `served` says of the process.
+      about: the description of the process by `served`.
       port: of the service.
       bodies: a file of requests.
-      plan: how long each load is.
+      plan: length of each load.
       own: whether the service can reload its model.
     """
     closed = by_wrk if shutil.which("wrk") else by_own_client
@@ -141,12 +141,12 @@ def measure(
 
 
 class Plan(NamedTuple):
-    """How long loads are.
+    """Lengths of the loads.
 
     Attributes:
-      short: seconds of each load but one.
+      short: seconds of each load, except the steady one.
       steady: seconds of the load at half of the largest rate.
-      connections: that the largest rate is looked for with.
+      connections: numbers of connections with which the largest rate is searched.
     """
 
     short: float
@@ -157,7 +157,7 @@ class Plan(NamedTuple):
 def under_change(
     port: int, bodies: pathlib.Path, plan: Plan, rate: float
 ) -> dict[str, dict[str, Any]]:
-    """Statuses and times of requests while the model is loaded again, and while items go and come back."""
+    """Statuses and times of requests while the model is loaded again, and while an item is removed and added back."""
     item = json.loads(bodies.read_text(encoding="utf-8").splitlines()[0])["histories"][0][0]
     removed = [("DELETE", f"/items/{urllib.parse.quote(str(item), safe='')}", None)]
     back = [("PUT", "/items", {"items": [{"item": item, "title": "again"}]})]
@@ -194,10 +194,10 @@ def asked(port: int, method: str, path: str, body: Any) -> int:
 def commands_of(
     folder: pathlib.Path, num_items: int, port: int, wanted: Sequence[str], quick: bool
 ) -> dict[str, list[str]]:
-    """Name -> the command of each service that is wanted and there.
+    """Name -> the command of each service that is named and installed.
 
     Raises:
-      UserError: the rival is not installed for a run that is to be kept.
+      UserError: the rival is not installed, and the run would be recorded.
     """
     own = [sys.executable, "-m", "grasp_jax.serving.http.cli", str(folder), f"--port={port}"]
     commands = {OURS: [*own, "--quiet"]}
@@ -287,7 +287,7 @@ def services_of(path: pathlib.Path) -> list[dict[str, Any]]:
     """The services of a record, each with the date and the commit of its measurement.
 
     Raises:
-      UserError: the file is not there, or is no record of this benchmark.
+      UserError: the file does not exist or is not a record of this benchmark.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -302,7 +302,7 @@ def services_of(path: pathlib.Path) -> list[dict[str, Any]]:
 def merged(
     earlier: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Services of an earlier record in their order, those measured again in their places, and new ones at the end."""
+    """Services of an earlier record in their order; new measurements replace earlier ones, and new services come at the end."""
     places = {(own["service"], own["items"]): own for own in (*earlier, *measured)}
     return list(places.values())
 

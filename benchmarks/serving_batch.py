@@ -3,8 +3,8 @@
     make rival-rectools
     python -m benchmarks.serving_batch [--sizes=12101x20000,1200000x1000]
 
-A size is a number of items and of users. Both models are SASRecs of two blocks whose parameters do not matter; a user has 2 to 50 items,
-which are left out, and gets ten. The first call compiles, the second one counts.
+A size is a number of items and of users. Both models are SASRecs with two blocks; their parameters do not matter. A user has 2 to 50 items,
+which are not recommended, and gets ten others. The first call compiles, the second one counts.
 """
 
 import pathlib
@@ -42,7 +42,7 @@ def of_ours(num_items: int, users: int) -> dict[str, Any]:
 
 
 def of_rival(num_items: int, users: int) -> dict[str, Any]:
-    """The same of RecTools."""
+    """The same for RecTools."""
     command = [str(RIVAL), "-m", "benchmarks.rivals.rectools_recommend", f"--items={num_items}"]
     command += [f"--users={users}", f"--features={FEATURES}", f"--length={LENGTH}", f"--k={K}"]
     found: dict[str, Any] = run_apart(command)
@@ -50,7 +50,7 @@ def of_rival(num_items: int, users: int) -> dict[str, Any]:
 
 
 def measure(num_items: int, users: int, with_rival: bool) -> list[dict[str, Any]]:
-    """Users a second of each.
+    """Users per second of each.
 
     Raises:
       UserError: a user got fewer rows than requested.
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def ratio(measured: Sequence[dict[str, Any]]) -> str:
-    """The last line: users a second of ours over those of the rival."""
+    """The last line: our users per second divided by those of the rival."""
     rates: dict[int, list[float]] = {}
     for own in measured:
         rates.setdefault(own["items"], []).append(own["users_per_second"])

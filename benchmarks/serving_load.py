@@ -2,11 +2,11 @@
 
     python -m benchmarks.serving_load PORT BODIES --seconds=10 --connections=32 [--rate=500]
 
-BODIES has a body of `POST /recommend` a line. Without --rate every connection asks again as soon as it is answered. With it requests begin
-at fixed times whether or not earlier ones are answered, and the time of one counts from when it should have begun: a slow answer is not
-hidden by the requests that could not be sent meanwhile. A connection that has been idle for `IDLE` is opened again before the next request,
-as clients with a pool of connections do: uvicorn closes one that is idle for 5 s, and a request that is sent at that moment gets no answer.
-Prints JSON.
+BODIES has one body of `POST /recommend` per line. Without --rate, every connection sends its next request as soon as it has an answer. With
+--rate, requests start at fixed times, whether or not earlier ones are answered, and the time of a request counts from its planned start. So
+a slow answer also counts for the requests that it delays. A connection that was idle for `IDLE` is opened again before the next request, as
+in clients with a pool of connections: uvicorn closes connections that are idle for 5 s, and a request that is sent at that moment gets no
+answer. Prints JSON.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import resource
 import time
 from collections.abc import Sequence
 
-IDLE = 4.0  # seconds after which a connection is not trusted any more
-GRACE = 5.0  # seconds in which requests that have begun are waited for
+IDLE = 4.0  # seconds after which an idle connection is opened again
+GRACE = 5.0  # seconds to wait at the end for requests that have started
 HEAD = "POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 
 
 class Load:
-    """Connections to one service, and what came back."""
+    """Connections to one service, and its answers."""
 
     def __init__(self, port: int, bodies: Sequence[bytes]) -> None:
         self.port = port
@@ -34,7 +34,7 @@ class Load:
         self.sent = self.open = 0
 
     async def ask(self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
-        """One request; the status of its answer."""
+        """Sends one request; returns the status of its answer."""
         reader, writer = stream
         writer.write(self.requests[self.sent % len(self.requests)])
         self.sent += 1
@@ -49,7 +49,7 @@ class Load:
     async def connection(
         self, jobs: "asyncio.Queue[float] | None", begin: float, end: float
     ) -> None:
-        """Asks until the end; from a queue of times at which requests should begin, if there is one."""
+        """Sends requests until the end; at the times in a queue, if there is one."""
         stream, last = None, 0.0
         while time.perf_counter() < end:
             due = time.perf_counter()
@@ -94,7 +94,7 @@ class Load:
         _, late = await asyncio.wait(asking, timeout=max(0.0, end + GRACE - time.perf_counter()))
         for task in late:
             task.cancel()
-        self.statuses["none"] = self.open  # nobody waits longer for these
+        self.statuses["none"] = self.open  # requests that are still open count as unanswered
         await asyncio.gather(*asking, return_exceptions=True)
         self.times.sort()
         good = self.statuses["200"]

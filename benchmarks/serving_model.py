@@ -1,4 +1,4 @@
-"""A model that serving is measured with: an untrained SASRec, for speed does not depend on the parameters."""
+"""The model of the serving benchmarks: an untrained SASRec, because speed does not depend on the parameters."""
 
 import jax
 import jax.numpy as jnp

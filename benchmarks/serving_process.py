@@ -16,13 +16,13 @@ import numpy as np
 from benchmarks.apart import ROOT
 from grasp_jax.errors import UserError
 
-STARTS = 900  # seconds in which a service must be ready, on a busy machine too
-EACH = 1.0  # seconds between two looks at the memory
+STARTS = 900  # seconds within which a service must be ready, also on a busy machine
+EACH = 1.0  # seconds between two measurements of the memory
 
 
 @contextlib.contextmanager
 def served(command: Sequence[str], port: int, log: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """A service while it runs, with the seconds until it was ready.
+    """Runs a service while the context is open; yields its process id, start-up seconds and memory.
 
     Raises:
       UserError: it ended, or was not ready in time.
@@ -62,7 +62,7 @@ def _ready(port: int) -> bool:
 
 
 def _bytes_of(pid: int, what: str) -> float:
-    """A size of a process by its name in /proc: "VmRSS" now, "VmHWM" the largest; not a number where /proc does not say."""
+    """A size of a process by its name in /proc: "VmRSS" (now) or "VmHWM" (peak); NaN if /proc does not report it."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith(what):
@@ -71,7 +71,7 @@ def _bytes_of(pid: int, what: str) -> float:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no program listens."""
     with socket.socket() as any_free:
         any_free.bind(("127.0.0.1", 0))
         port: int = any_free.getsockname()[1]
@@ -79,10 +79,10 @@ def free_port() -> int:
 
 
 class Memory:
-    """Looks at the resident size of a process from time to time while the context is open.
+    """Measures the resident size of a process again and again while the context is open.
 
     Attributes:
-      seconds, sizes: when, and bytes.
+      seconds, sizes: times of the measurements, and bytes.
     """
 
     def __init__(self, pid: int) -> None:

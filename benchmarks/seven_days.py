@@ -1,4 +1,4 @@
-"""Seven days of a shop: a model that starts from yesterday's and trains for a few epochs, and one that is trained from scratch each day.
+"""Daily training over seven days: from yesterday's model for a few epochs, compared with training from scratch and with no training.
 
     python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=4]
 
@@ -37,8 +37,8 @@ class Day(NamedTuple):
     """One day.
 
     Attributes:
-      shop: what was known in the morning, split so that the day before is validation.
-      purchases: of the day.
+      shop: the data until the morning, split so that the day before is validation.
+      purchases: those of the day.
     """
 
     shop: Dataset
@@ -50,7 +50,7 @@ def days_of(shop: Dataset, count: int, span: int) -> list[Day]:
 
     Args:
       shop: with times that are dates, and an items table.
-      count: of days.
+      count: number of days.
       span: calendar days that make one of them.
 
     Raises:
@@ -71,7 +71,7 @@ def days_of(shop: Dataset, count: int, span: int) -> list[Day]:
 
 
 def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
-    """What happened before `begin`, with the items that were bought by then."""
+    """The interactions before `begin`, with the items that were bought by then."""
     log, texts = shop.log, shop.texts.items
     assert log.timestamps is not None and texts is not None
     kept = log.timestamps < begin
@@ -89,7 +89,7 @@ def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
 
 
 def _bought(log: InteractionLog, begin: int, end: int) -> Purchases:
-    """What people bought in a time who had something before it; what they had is that of the morning."""
+    """Purchases in a span of time by people with earlier purchases; their histories end in the morning."""
     assert log.timestamps is not None
     owners = log.users
     places = np.flatnonzero((log.timestamps >= begin) & (log.timestamps < end))
@@ -105,7 +105,7 @@ def _bought(log: InteractionLog, begin: int, end: int) -> Purchases:
 
 
 def answers(model: Recommender, purchases: Purchases) -> list[np.ndarray]:
-    """Of each purchase, ids of the ten best items that the person has not had."""
+    """For each purchase, ids of the ten best items that the person has not had."""
     frame = model.recommend(histories=purchases.histories, k=10)
     users, items = np.asarray(frame["user"]), np.asarray(frame["item"]).astype(str)
     bounds = np.searchsorted(users, np.arange(len(purchases.histories) + 1))
@@ -137,7 +137,7 @@ def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Con
 
 
 def main() -> None:
-    """Trains, measures, prints and keeps."""
+    """Trains, measures, prints and stores the results."""
     parser = parser_of("seven_days", __doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
@@ -205,7 +205,7 @@ def main() -> None:
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Over days, each purchase counting alike."""
+    """Means over all days, in which each purchase has the same weight."""
     weights = np.array([row["purchases"] for row in rows], float)
     found = {
         name: float(np.average([row[name] for row in rows], weights=weights)) for name in METRICS

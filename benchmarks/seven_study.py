@@ -1,4 +1,4 @@
-"""The table of daily training that `benchmarks.seven_days` has kept, for docs/studies.md."""
+"""The table of docs/studies.md about daily training, from the results of `benchmarks.seven_days`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,10 @@
-"""One training step of GRASP-SASRec, ours against the same function in PyTorch and in plain JAX: `python -m benchmarks.step`.
+"""Times a training step of GRASP-SASRec, and the same function in PyTorch and in plain JAX: `python -m benchmarks.step`.
 
-Forward, backward and Adam update of 128 users of paper Beauty (E=1536, L=100, D=64), float32, dropout 0.2, one negative a position.
-All see the same users in the same batches on the same device and thread budget, in interleaved rounds. Rivals are PyTorch as one writes it
-who wants it fast (`packed_torch`: packed rows; eager, compiled, and on a GPU in CUDA graphs), and the function as one writes it first, on
-padded rows, in JAX and in PyTorch. They get their negatives and batches ready made; ours draws and gathers them inside the step. Before
-anything is timed, their losses on one batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
+A step is forward, backward and Adam update of 128 users of paper Beauty (E=1536, L=100, D=64), float32, dropout 0.2, one negative per
+position. All implementations get the same users in the same batches, the same device and number of threads, in interleaved rounds. Rivals
+are a PyTorch program written for speed (`packed_torch`: packed rows; eager, compiled, and on a GPU in CUDA graphs), and straightforward
+programs on padded rows in JAX and in PyTorch. Rivals get their negatives and batches ready made; ours draws and gathers them inside the
+step. Before anything is timed, the losses on one batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 
 DISPATCHES_PER_ROUND = 3
-PACKED = "packed"  # how the names of the rivals begin that pack their rows
-BUSY_CORES = 0.1  # other processes' use of the CPU above which a measurement carries a warning
+PACKED = "packed"  # first word in the names of rivals that pack their rows
+BUSY_CORES = 0.1  # if other processes use more of the CPU, a measurement gets a warning
 PAPER = {"batch_size": 128, "width": 1536, "max_length": 100, "features": 64, "rounds": 5}
-STEPS = {"cpu": 16, "gpu": 512}  # of ours in one dispatch
+STEPS = {"cpu": 16, "gpu": 512}  # steps of ours in one dispatch
 QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
 
 
@@ -47,7 +47,7 @@ def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dic
 
 
 def measure_growth(work: Work) -> list[dict[str, Any]]:
-    """One epoch of ours for a quarter, half and all of the users, compilation apart."""
+    """Times of one epoch of ours with a quarter, half and all of the users, without compilation."""
     rows, everyone = [], len(work.ours.data.users)
     for divisor in (4, 2, 1):
         part = training_of(work.config, fewer_users(work.split, everyone // divisor), work.tables)

@@ -1,9 +1,9 @@
-"""Keeps the runs of a study in a form small enough to commit, and writes its tables and figures into the pages of docs/.
+"""Stores the runs of a study in a form small enough to commit, and writes its tables and figures into the pages of docs/.
 
-    python -m benchmarks.studies gates runs/gate-*     # keeps these runs as benchmarks/results/study-gates.json, then writes the pages
-    python -m benchmarks.studies                       # writes the pages from what is kept
+    python -m benchmarks.studies gates runs/gate-*     # stores these runs in benchmarks/results/study-gates.json, then writes the pages
+    python -m benchmarks.studies                       # writes the pages from the stored runs
 
-A study's runs are points of `configs/sweep.py`; the pages and their words are written by hand, what stands between markers is not.
+The runs of a study are variants of `configs/sweep.py`. This program writes only the parts of a page between markers; the rest is by hand.
 """
 
 import json
@@ -29,7 +29,7 @@ ORDER = ("plain", "grasp", "grasp_plus")  # of rows
 
 
 def gates() -> Page:
-    """Every query and temperature: what training reaches, what validation says, how far the gates move."""
+    """For every query and temperature: the training loss, validation, and how far the gates move."""
     runs, moved = read("gates")
     order = sorted(
         runs, key=lambda run: (run.config["model"]["gate_query"], run.config["model"]["gate_scale"])
@@ -152,12 +152,12 @@ def parts() -> Page:
 
 
 def table4() -> Page:
-    """GRASP less its parts."""
+    """GRASP without each of its parts."""
     return page(ablation(read("table4")[0][0]))
 
 
 def encoders() -> Page:
-    """Text encoders, and contents of an item's text, compared with the backbone that reads no text, from Table 2."""
+    """Encoders and prompts, compared with the backbone that reads no text, from the run `table2`."""
     body = []
     if (path := RESULTS / "table2.json").exists():
         ids_alone = Run("table2", {}, json.loads(path.read_text()), [], {}, {})
@@ -199,7 +199,7 @@ def _ndcg(run: Run, method: str, backbone: str) -> list[str]:
 
 
 def curves() -> Page:
-    """Figure 4: K and D."""
+    """The paper's Figure 4: number of neighbours K and width D."""
     runs, _ = read("curves")
     body = []
     for letter in figures.CURVES:
@@ -305,16 +305,16 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
 }
 
 
-RECORDS = {"headline": "ahead", "facts": "ahead"}  # of what is drawn from another study's runs
+RECORDS = {"headline": "ahead", "facts": "ahead"}  # parts of a page made from another study's runs
 
 
 def has_runs(name: str) -> bool:
-    """Whether runs were kept that a page is written from."""
+    """Whether the runs from which a part of a page is made are stored."""
     return path_of(RECORDS.get(name, name)).exists()
 
 
 def write_pages() -> None:
-    """Rewrites what stands between `<!-- NAME -->` and `<!-- /NAME -->` for every study that has kept runs."""
+    """Rewrites the text between `<!-- NAME -->` and `<!-- /NAME -->` for every study that has stored runs."""
     for name, (document, make) in STUDIES.items():
         if has_runs(name):
             begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"

@@ -1,10 +1,10 @@
-"""How far each row of the study `ahead` is from SASRec by cross-entropy, with intervals over users and seeds.
+"""The difference of each row of the study `ahead` from SASRec with cross-entropy, with intervals over users and seeds.
 
     python -m benchmarks.study_intervals runs/ahead-*
 
-Reads the rank of every test user, which finished workdirs hold and the committed records do not, and keeps the differences as
-benchmarks/results/study-ahead-against.json, from where `python -m benchmarks.studies` takes them. Rows of other workdirs stay as they are,
-so a new row needs its own workdirs and those of SASRec with the same seeds.
+It reads the rank of every test user, which finished workdirs have and the committed records do not, and stores the differences in
+benchmarks/results/study-ahead-against.json, which `python -m benchmarks.studies` reads. Rows of other workdirs do not change, so a new row
+needs only its own workdirs and those of SASRec with the same seeds.
 """
 
 import json
@@ -24,7 +24,7 @@ Gains = dict[Trial, dict[str, list[np.ndarray]]]  # by row, protocol and seed: [
 
 
 def differences(folders: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """By row and protocol: NDCG@10 less that of SASRec by cross-entropy in percent, lower and upper end of its 95 % interval.
+    """By row and protocol: NDCG@10 minus that of SASRec with cross-entropy in percent, and both ends of its 95 % interval.
 
     Args:
       folders: finished workdirs; seeds of one row may be in several.

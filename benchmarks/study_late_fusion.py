@@ -1,7 +1,7 @@
-"""The pages on late fusion: every method by one protocol, wrong texts, other shops, and other ways to split and order the data.
+"""The tables on late fusion: every method under one protocol, wrong texts, other shops, and other ways to split and order the data.
 
-A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN where its seeds were trained in several runs. The variant names a row of
-`grasp_plus`, which stands in many forms; other rows are called by their method.
+A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN if its seeds were trained in several runs. Rows of `grasp_plus`, of which there are
+many variants, are named by the variant; other rows are named by their method.
 """
 
 import json
@@ -56,13 +56,13 @@ Trial = tuple[str, str]  # label and loss of a row
 
 
 def label(run: str, method: str) -> str:
-    """What a row is called: the method, or of `grasp_plus` the variant that the run is named after."""
+    """The name of a row: the method, or for `grasp_plus` the variant in the run's name."""
     variant = re.sub(r"^[a-z]+-|-seed\d+$", "", run)
     return variant if method == OURS else method
 
 
 def loss(run: Run, method: str) -> str:
-    """The loss that a method was trained by; "" if it is not trained."""
+    """The loss with which a method was trained; "" if it is not trained."""
     if not METHODS[method].trained:
         return ""
     named = run.config["train"]["loss"]
@@ -71,10 +71,10 @@ def loss(run: Run, method: str) -> str:
 
 
 def by_trial(runs: Sequence[Run]) -> dict[Trial, list[tuple[Run, str]]]:
-    """The runs of each label by each loss, with the method's name there.
+    """The runs of each label and loss, with the name of the method in them.
 
-    Of runs that differ in dropout, keeps those with the best validation score. A run with several rates has only the rows of its best rate,
-    so the best of all is among the rates of the rows.
+    If runs differ in dropout, only those with the best validation score remain. A run with several rates only has rows of its best one,
+    so the best rate of all is among those of the rows.
     """
     found: dict[Trial, list[tuple[Run, str]]] = {}
     for run in runs:
@@ -95,7 +95,7 @@ def _of_best_dropout(parts: Sequence[tuple[Run, str]]) -> list[tuple[Run, str]]:
 
 
 def dropout(run: Run, method: str) -> float:
-    """Of the model that was tested."""
+    """Dropout of the model that was tested."""
     rate: float = next(row["dropout"] for row in run.rows if row["method"] == method)
     return rate
 
@@ -111,7 +111,7 @@ def _validation(run: Run, method: str, rate: float) -> list[float]:
 
 
 def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
-    """What was measured of each label by each loss, in the order of the runs; seeds of several runs together."""
+    """The results of each label and loss, in the order of the runs; seeds of several runs are together."""
     return {trial: _together(parts) for trial, parts in by_trial(runs).items()}
 
 
@@ -129,7 +129,7 @@ def _together(parts: Sequence[tuple[Run, str]]) -> Run:
 
 
 def ahead() -> Page:
-    """Methods by one protocol: without training, by IDs alone, with text, and late fusion; then the same by groups."""
+    """Methods under one protocol: untrained ones, IDs alone, methods with text, and late fusion; then the same by groups."""
     found = merged(read("ahead")[0])
     path = path_of("ahead-against")
     against = json.loads(path.read_text())["differences"] if path.exists() else {}
@@ -200,20 +200,20 @@ def wrong() -> Page:
 
 
 def _against_wrong_texts(run: Run) -> str:
-    """What a model of late fusion has against wrong texts, for the name of its row."""
+    """The words for a row's name that say how its model deals with wrong texts."""
     plus = run.config["model"]["plus"]
     trust = ", learned trust" if plus["text_trust"] == "learned" else ""
-    validated = plus.get("parts") == "validated"  # earlier runs have no such field
+    validated = plus.get("parts") == "validated"  # earlier runs do not have this field
     return f"{trust}, {'harmful parts left out' if validated else 'all parts'}"
 
 
 def shops() -> Page:
-    """The settings of `configs/beauty5.py:best` on shops and vectors that they were not chosen on."""
+    """The settings of `configs/beauty5.py:best` on shops and vectors on which they were not chosen."""
     return _one_table_a_run("shops", SHOPS)
 
 
 def splits() -> Page:
-    """The same settings where the data is split by time, and where the order within a day is drawn."""
+    """The same settings with the split by time, and with a random order within a day."""
     return _one_table_a_run("splits", SPLITS)
 
 
@@ -244,7 +244,7 @@ def _by_protocol(run: Run, method: str, backbone: str, name: str, by: str) -> li
 
 
 def _spread(seeds: np.ndarray, by: str) -> str:
-    """Mean and deviation over seeds; what is not trained has no seeds."""
+    """Mean and standard deviation over seeds; untrained methods have no seeds."""
     return spread(seeds if by else seeds[:1])
 
 
@@ -258,15 +258,15 @@ def _share(run: Run) -> float:
 
 
 def _minutes(run: Run) -> float:
-    """Of training one model, validation left out."""
+    """Minutes of training one model, without validation."""
     seconds: dict[tuple[str, int], float] = {}
-    for record in run.epochs:  # of models that train together, each has the seconds of all
+    for record in run.epochs:  # each of several models that train together has the seconds of all
         seconds[record["run"], record["epoch"]] = record["train_seconds"]
     return sum(seconds.values()) / 60 / max(len({record["seed"] for record in run.epochs}), 1)
 
 
 def headline() -> Page:
-    """The rows of `ahead` that tell most, means over seeds; the best NDCG@10 of each column is bold."""
+    """The most important rows of `ahead`, as means over seeds; the best NDCG@10 of each column is bold."""
     found = merged(read("ahead")[0])
     rows = {trial: name for trial, name in HEADLINE.items() if trial in found}
     means = {

@@ -1,4 +1,4 @@
-"""What is kept of a study's runs, in a form small enough to commit, and read back."""
+"""Stores the results of a study's runs in a form small enough to commit, and reads them."""
 
 import json
 import pathlib
@@ -30,7 +30,7 @@ EPOCH = (
 )
 FOLDERS = re.compile(
     r"(?<![\w.])/(?:[^/\s\"]+/)*(?=[^/\s\"]+/[^/\s\"]+)"
-)  # of an absolute path, all but the last two parts
+)  # an absolute path without its last two parts
 ROW = (
     "dataset",
     "method",
@@ -48,7 +48,7 @@ ROW = (
 
 
 def keep(name: str, folders: Sequence[str]) -> None:
-    """Adds finished workdirs to the study, in place of kept runs of the same names."""
+    """Adds finished workdirs to the study; they replace stored runs of the same names."""
     path = path_of(name)
     kept = {
         run["name"]: run for run in (json.loads(path.read_text())["runs"] if path.exists() else [])
@@ -90,7 +90,7 @@ def _kept(run: Run) -> dict[str, Any]:
 
 
 def read(name: str) -> tuple[list[Run], dict[str, list[dict[str, Any]]]]:
-    """The kept runs, and the mean gates of each by its name."""
+    """The stored runs, and the gates of each run by its name."""
     stored = json.loads(path_of(name).read_text())["runs"]
     runs = [
         Run(run["name"], run["config"], {"failed": [], **run["results"]}, run["epochs"], {}, {})

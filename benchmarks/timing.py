@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turn, so that a machine that slows down slows all of them; and one benchmark at a time."""
+"""Times several implementations in turn, so that a slower machine slows all of them; and lets only one benchmark be timed at a time."""
 
 import contextlib
 import fcntl
@@ -11,24 +11,24 @@ from typing import Any
 import jax
 import numpy as np
 
-LOCK = "GRASP_JAX_BENCHMARK_LOCK"  # names the file that benchmarks running side by side wait for
+LOCK = "GRASP_JAX_BENCHMARK_LOCK"  # names the file that benchmarks lock while they are timed
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """What is timed inside waits until no other benchmark of `benchmarks.run --at-once` times anything; they compile meanwhile."""
+    """A context that waits until no other benchmark of `benchmarks.run --at-once` is timed; others may compile at the same time."""
     if LOCK not in os.environ:
         yield
         return
     with open(os.environ[LOCK], "w", encoding="ascii") as file:
         fcntl.flock(
             file, fcntl.LOCK_EX
-        )  # given back when the file is closed, also by a process that dies
+        )  # the lock ends when the file is closed, also if the process dies
         yield
 
 
 def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call in each of `rounds`, after a first of each that compiles and warms up; waits for what a call returns."""
+    """Seconds of each call in each of `rounds`, after one call of each that compiles and warms up; waits for the results."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
         jax.block_until_ready(run())
@@ -42,12 +42,12 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 
 
 def median_seconds(run: Callable[[], Any], rounds: int) -> float:
-    """Of `rounds` calls after a first, which compiles."""
+    """The median seconds of `rounds` calls after a first one, which compiles."""
     return statistics.median(interleaved({"": run}, rounds)[""])
 
 
 def spread(seconds: list[float], steps: int) -> dict[str, Any]:
-    """Milliseconds of a step: median, p10, p90, and of each round, from seconds of `steps` steps."""
+    """Milliseconds of a step (median, p10, p90, and those of each round), from seconds of `steps` steps."""
     each = [1e3 * own / steps for own in seconds]
     return {
         "median_ms": statistics.median(each),

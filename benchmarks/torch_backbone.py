@@ -40,7 +40,7 @@ class SASRec(nn.Module):
         self.last_norm = nn.LayerNorm(features, eps=1e-8)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Item vectors [B, L, D] -> states [B, L, D]; padding lies on the right, where the causal mask hides it."""
+        """Item vectors [B, L, D] -> states [B, L, D]; padding is on the right, where the causal mask hides it."""
         length = vectors.shape[1]
         x = vectors * math.sqrt(self.features) + self.positions(
             torch.arange(length, device=vectors.device)
@@ -58,7 +58,7 @@ class SASRec(nn.Module):
 
 
 class PackedSASRec(SASRec):
-    """`SASRec` over packed rows: several histories end to end, each looking at itself alone."""
+    """`SASRec` over packed rows: each row has several histories, and attention stays within a history."""
 
     def forward(  # type: ignore[override]  # of packed rows, not of padded ones
         self, vectors: torch.Tensor, segments: torch.Tensor, positions: torch.Tensor

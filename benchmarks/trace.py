@@ -1,9 +1,8 @@
 """Device time of each operation of a compiled function, and the stage of the program that it belongs to.
 
-The step names its stages by `jax.named_scope`, and flax the methods of a model. XLA keeps the path of names of an instruction in its
-metadata, and the profiler names the instruction of each event; so the compiled text says whose time an event is. Where XLA has dropped a
-name, as of matrix products that it rewrites, that of the instruction's neighbours in the data flow is taken, and such time is counted
-apart.
+The step names its stages with `jax.named_scope`, and flax names the methods of a model. XLA stores this path of names in the metadata of an
+instruction, and the profiler names the instruction of each event. So the compiled text gives the stage of an event. XLA drops the names of
+matrix products that it rewrites; they get the stage of the neighbouring instructions in the data flow, and such time is counted separately.
 """
 
 import bisect
@@ -40,7 +39,7 @@ PASSING = (
     "reshape",
     "convert",
     "broadcast",
-)  # which give on what they read
+)  # these only pass on what they read
 _END = "end: "
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (?:\(.*?\)|\S+) ([\w\-]+)\((.*)")
@@ -52,7 +51,7 @@ _TRANSFORMED = re.compile(r"^(?:jvp|transpose|vmap)\((.*)\)$")
 
 
 class Scope(NamedTuple):
-    """Where an instruction comes from.
+    """The origin of an instruction.
 
     Attributes:
       stage: one of `STAGES`, or "other".
@@ -81,7 +80,7 @@ class Instruction(NamedTuple):
     target: str = ""
 
 
-UNKNOWN = Instruction("", "", (), "")  # of an event that names no instruction of the module
+UNKNOWN = Instruction("", "", (), "")  # for an event that names no instruction of the module
 
 
 class Event(NamedTuple):
@@ -93,7 +92,7 @@ class Event(NamedTuple):
 
 
 def stage_of(op_name: str) -> str | None:
-    """The innermost stage in a path such as "jit(f)/while/body/transpose(jvp(project))/dot_general", whose last part is the primitive."""
+    """The innermost stage in a path such as "jit(f)/while/body/transpose(jvp(project))/dot_general"; the last part is the primitive."""
     for part in reversed(op_name.split("/")[:-1]):
         while transformed := _TRANSFORMED.match(part):
             part = transformed[1]
@@ -171,9 +170,9 @@ class Module:
         """An instruction's own scope, which for a fusion is its root's; else that of most of what it calls; else its neighbours'.
 
         XLA drops the name of a matrix product that it rewrites. Such a product gets the stage of what reads its result: a bias that is
-        added, parts that are joined. A gradient that goes straight to the update gets the stage whose values it was made of, rather
-        than the one that the error came back from. So a product whose result the next stage reads at once counts as the next stage's;
-        the share of time that was given so is reported. The copies of a loop's state that XLA adds belong to the loop.
+        added, parts that are joined. A gradient that only the update reads gets the stage of the values from which it was computed, not
+        the stage that sent the error back. So if the next stage reads a product's result directly, the product counts as part of that
+        stage; the share of such time is reported. The copies of a loop's state that XLA adds belong to the loop.
         """
         own = self._named(name)
         if own is not None or name not in self.instructions:
@@ -194,7 +193,7 @@ class Module:
 
     @functools.cache  # noqa: B019
     def _named(self, name: str) -> Scope | None:
-        """The stage that the name of an instruction says, or the names of what it calls; None where they say none."""
+        """The stage in the name of an instruction, or in the names of those that it calls; None if there is none."""
         if name not in self.instructions:
             return None
         instruction = self.instructions[name]
@@ -216,7 +215,7 @@ class Module:
                 yield from self._made_of(operand)
 
     def _read_by(self, name: str, seen: frozenset[str]) -> Iterator[Scope]:
-        """Scopes of the instructions that read a result; those inside a fusion, for its root may be of a later stage."""
+        """Scopes of the instructions that read a result; for a fusion those inside it, because its root may be of a later stage."""
         for reader, k in self._readers[name]:
             if reader in seen:
                 continue
@@ -234,12 +233,14 @@ class Module:
 
 
 def record_events(run: Callable[[], Any], module: str) -> list[Event]:
-    """Runs a function under the profiler; all that the compiled module of that name did meanwhile. `run` must wait for its result.
+    """Runs a function under the profiler; returns all events of the compiled module of that name. `run` must wait for its result.
 
-    On a CPU an event ends when its thread has handed the work to other threads; a matrix product continues there until its "end: NAME".
+    On a CPU an event ends when its thread has passed the work to other threads; a matrix product continues there until its "end: NAME".
     """
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # it would slow the host, and a CPU is both
+    options.python_tracer_level = (
+        0  # Python tracing slows the host, which is also the device on a CPU
+    )
     events: list[Event] = []
     finished: dict[str, list[float]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +250,7 @@ def record_events(run: Callable[[], Any], module: str) -> list[Event]:
         profile = jax.profiler.ProfileData.from_file(str(path))
         planes = [
             plane for plane in profile.planes if plane.name.startswith("/device:")
-        ] or profile.planes  # a CPU's is the host's
+        ] or profile.planes  # on a CPU the events are in the host's plane
         for event in (event for plane in planes for line in plane.lines for event in line.events):
             if event.name.startswith(_END):
                 finished[event.name.removeprefix(_END)].append(event.start_ns)
@@ -261,7 +262,7 @@ def record_events(run: Callable[[], Any], module: str) -> list[Event]:
 
 
 def with_ends(events: list[Event], finished: Mapping[str, list[float]]) -> list[Event]:
-    """Events that last until their end mark, which is the last one before the instruction begins again; in order of time."""
+    """Events extended to their end mark, the last one before the instruction begins again; in order of time."""
     by_name: dict[str, list[Event]] = collections.defaultdict(list)
     for event in sorted(events, key=lambda event: event.begin):
         by_name[event.instruction].append(event)
@@ -279,10 +280,10 @@ def with_ends(events: list[Event], finished: Mapping[str, list[float]]) -> list[
 
 
 def shared_time(events: list[Event], containers: Set[str]) -> tuple[dict[str, float], float]:
-    """Nanoseconds of each instruction, and those in which nothing ran, from the first begin to the last end.
+    """Nanoseconds of each instruction, and idle nanoseconds, from the first beginning to the last end.
 
-    A moment is divided evenly among the operations in flight, so that the times add up. A loop or a call counts only where none
-    of the operations inside is in flight, and then the innermost.
+    At each moment the time is divided evenly among the operations in flight, so that the times add up. A loop or a call counts only while
+    no operation inside it is in flight; of nested ones only the innermost counts.
     """
     times: dict[str, float] = collections.defaultdict(float)
     borders = [(event.begin, 1, k) for k, event in enumerate(events)] + [

@@ -1,4 +1,4 @@
-"""Training to the early-stopped model, ours and rivals' id-only SASRec: python -m benchmarks.train [--rivals=rectools,torch] [--quick]
+"""Times training of ID-only SASRec until its early stop, ours and rivals': python -m benchmarks.train [--rivals=rectools,torch] [--quick]
 
 The split and the stored negatives of the paper's Beauty are made once. Each implementation trains on them in a separate process, one after
 another, on the same cores and with the settings of configs/beauty.py. It validates after every epoch among the same candidates, and stops
@@ -33,7 +33,7 @@ ENVIRONMENTS = ROOT / ".rivals"
 
 
 class Rival(NamedTuple):
-    """What it is called in tables, and its module."""
+    """A rival's name in tables, and its module."""
 
     title: str
     module: str
@@ -48,7 +48,7 @@ RIVALS = {
 
 
 def settings_to_time(quick: bool) -> Settings:
-    """Those of configs/beauty.py on the cores that this process may use; small ones if `quick`."""
+    """The settings of configs/beauty.py, for the cores that this process may use; small ones if `quick`."""
     settings = paper_settings(machine()["cores"])
     if not quick:
         return settings
@@ -65,7 +65,7 @@ def settings_to_time(quick: bool) -> Settings:
 
 
 def write_interactions(folder: pathlib.Path, log: InteractionLog) -> None:
-    """As lines `user item` in time order, ids from 1."""
+    """Writes lines `user item` in the order of time, with ids from 1."""
     np.savetxt(folder / INTERACTIONS, np.stack([log.users, log.items], axis=1) + 1, fmt="%d")
 
 
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains all, prints, and writes JSON.
 
     Raises:
-      UserError: a flag is of no use, or an implementation failed; rivals after it were measured all the same.
+      UserError: a flag has no effect, or an implementation failed; the rivals after it were still measured.
     """
     parser = parser_of("train", __doc__)
     everyone = ",".join(RIVALS) if jax.default_backend() == "cpu" else ""

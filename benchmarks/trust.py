@@ -1,9 +1,9 @@
-"""How well learned trust distinguishes wrong texts from right ones: a share of items gets the texts of other items, which trust must find.
+"""Measures how well learned trust tells wrong texts from right ones: a share of the items gets the texts of other items.
 
     python -m benchmarks.trust --data=FOLDER [--quick] [--out=JSON]
 
-FOLDER is that of `configs/beauty5.py:minilm`. The area under the ROC curve is the chance that a right text is trusted more than
-a wrong one, by how often items were bought in training. No time is taken.
+FOLDER is that of `configs/beauty5.py:minilm`. The area under the ROC curve is the probability that a right text is trusted more than a
+wrong one; it is measured by how often items were bought in training. No times are measured.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ from grasp_jax.models.company import companions
 from grasp_jax.models.text_trust import text_trust
 from grasp_jax.models.whitening import turned, whitening_turn
 
-SHARES = (0.0, 0.25, 0.5, 1.0)  # of items with another's text
+SHARES = (0.0, 0.25, 0.5, 1.0)  # shares of items with another item's text
 BOUGHT = {"1": (1, 1), "3": (3, 3), "5": (5, 5), "5 or more": (5, 1 << 30)}
 SEED = 0
 
@@ -35,7 +35,7 @@ def area(trust: np.ndarray, right: np.ndarray) -> float:
 
 
 def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
-    """Trust where `share` of the items have the text of another of them.
+    """Trust in the texts if a `share` of the items has the text of another item.
 
     Args:
       vectors: [V, E] as an encoder gave them.
@@ -65,7 +65,7 @@ def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the areas and keeps them."""
+    """Prints the areas and stores them."""
     parser = parser_of("trust", __doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder")
     given, contention = parser.parse_args(), Contention()

@@ -41,7 +41,7 @@ from grasp_jax.paths import check_folder
 def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:
     """Proposals of Optuna's TPE (Bergstra et al., 2011), the first ten of them random; and Optuna's version.
 
-    A sampler is made for each trial, of `seed` and the trial's number: a search that was stopped proposes as one that was not.
+    Each trial has its own sampler, seeded by `seed` and the trial's number, so an interrupted search proposes the same settings.
 
     Raises:
       UserError: Optuna is not installed.
@@ -113,10 +113,10 @@ def config_of(given: argparse.Namespace) -> Config:
 
 
 def space_of(losses: str) -> Space:
-    """What is searched, with these losses.
+    """The search space with these losses.
 
     Raises:
-      UserError: a name that is no loss.
+      UserError: a name is not that of a loss.
     """
     for loss in names(losses):
         Config().with_fields({"train.loss": loss})

@@ -31,7 +31,7 @@ Setting = dict[str, Any]  # values of fields by their full names
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """Numbers from low to high: in steps of `step`, if that is above 0, else any; uniform, or uniform in the logarithm."""
+    """Numbers from low to high: in steps of `step` if that is above 0, otherwise any; uniform, or uniform in the logarithm."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """One of these values, which have no order."""
+    """One of several values without an order."""
 
     values: tuple[Any, ...]
 
@@ -62,7 +62,7 @@ class Tried:
     Attributes:
       setting: fields and their values.
       validation: NDCG@10 by `PROTOCOL` of the best epoch, the mean over seeds; 0 where training diverged.
-      facts: everything else that is kept: method, number, epochs, seconds, machine, versions, commit.
+      facts: everything else that is stored: method, number, epochs, seconds, machine, versions, commit.
     """
 
     setting: Setting
@@ -75,16 +75,16 @@ Propose = Callable[[int, Sequence[Tried]], Setting]  # number of a trial, and th
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is searched, on what, and where trials go.
+    """The search space, the data, and the folder of the trials.
 
     Attributes:
       base: the other fields; one method or several.
       dataset: the data.
-      space: what is chosen, the same for each method.
-      propose: makes settings.
-      sampler: what makes them, in words, with its seed.
-      versions: of what makes them, kept with each trial.
-      folder: of METHOD/trial-NUMBER.json.
+      space: the fields to choose, the same for each method.
+      propose: proposes settings.
+      sampler: description of the sampler, with its seed.
+      versions: of the sampler's packages, stored with each trial.
+      folder: for METHOD/trial-NUMBER.json.
     """
 
     base: Config
@@ -97,7 +97,7 @@ class Search:
 
 
 def search(wanted: Search, methods: Sequence[str], trials: int) -> dict[str, list[Tried]]:
-    """Trains each method `trials` times, less the trials that are kept; in turns, so that one who stops it has given each as many.
+    """Trains each method until it has `trials` trials; in turns, so that all have equally many if the search is stopped.
 
     Returns:
       All trials of each method, in order.
@@ -121,7 +121,7 @@ def search(wanted: Search, methods: Sequence[str], trials: int) -> dict[str, lis
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """The trial that validation prefers; of equal ones the first."""
+    """The trial with the best validation; the first of equal ones."""
     return max(tried, key=lambda trial: trial.validation)
 
 
@@ -132,7 +132,7 @@ def as_flags(method: str, setting: Setting) -> str:
 
 
 def read_trial(path: pathlib.Path) -> Tried:
-    """A trial that was kept.
+    """A stored trial.
 
     Raises:
       UserError: the file is damaged.
@@ -155,7 +155,7 @@ def _keep(path: pathlib.Path, tried: Tried) -> None:
 
 
 def _base(wanted: Search, method: str) -> Config:
-    """The config of a method's trials, but for what is searched."""
+    """The config of a method's trials without the fields that are searched."""
     if method not in METHODS or not METHODS[method].trained:
         known = ", ".join(name for name, kind in METHODS.items() if kind.trained)
         raise UserError(
@@ -169,7 +169,7 @@ def _base(wanted: Search, method: str) -> Config:
 
 
 def _check_study(wanted: Search, method: str, base: Config) -> None:
-    """Writes METHOD/study.json, or compares with the one that is there."""
+    """Writes METHOD/study.json, or compares the search with the existing file."""
     fields = {name: value for name, value in identity(base).items() if name not in wanted.space}
     space = {name: dataclasses.asdict(values) for name, values in wanted.space.items()}
     study = {
@@ -205,7 +205,7 @@ def _trained(wanted: Search, base: Config, path: pathlib.Path, setting: Setting)
     best = [score for score in ended.best if score is not None] if ended is not None else []
     if not best and not failed:
         raise UserError(
-            f"data.split: {base.data.split!r} holds nothing back to choose by; expected another one"
+            f"data.split: {base.data.split!r} has no validation part to choose by; expected another split"
         )
     facts = {
         "method": method,

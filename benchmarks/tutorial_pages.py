@@ -40,7 +40,7 @@ class Cell:
 
     Attributes:
       text: Markdown, or code.
-      is_code: which of the two.
+      is_code: whether it is code.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Cell:
 
 
 def cells(script: str) -> list[Cell]:
-    """The cells of a script in their order; what comes before the first one is left out."""
+    """The cells of a script in their order, without the text before the first one."""
     parts = _CELL.split(script)[1:]
     found = []
     for mark, body in zip(parts[::2], parts[1::2], strict=True):
@@ -61,7 +61,7 @@ def cells(script: str) -> list[Cell]:
 
 
 def run(script: pathlib.Path) -> list[str]:
-    """Runs the code of a script, cell by cell in one namespace; what each code cell printed."""
+    """Runs the code of a script, cell by cell in one namespace; returns the output of each code cell."""
     names: dict[str, object] = {"__name__": "__main__", "__file__": str(script)}
     printed = []
     for cell in cells(script.read_text(encoding="utf-8")):
@@ -74,7 +74,7 @@ def run(script: pathlib.Path) -> list[str]:
 
 
 def page(script: pathlib.Path, printed: Sequence[str]) -> str:
-    """A page of the script's cells, each code cell followed by what it printed."""
+    """A page of the script's cells; each code cell is followed by its output."""
     left = iter(printed)
     name = script.stem
     about = f"`docs/examples/{name}.py` is this page as a script: `python docs/examples/{name}.py`. It runs in the tests."
@@ -91,7 +91,7 @@ def page(script: pathlib.Path, printed: Sequence[str]) -> str:
 
 
 def without_output(text: str) -> str:
-    """A page less what the code printed, which differs between machines."""
+    """A page without the output of its code, which differs between machines."""
     kept = re.sub(rf"{re.escape(PRINTED)}\n```text\n.*?\n```\n\n?", "", text, flags=re.DOTALL)
     return kept.rstrip() + "\n"
 

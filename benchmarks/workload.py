@@ -1,4 +1,4 @@
-"""The work that all implementations are given: one log, four random tables, the same users in the same batches, packed or padded."""
+"""The input of all implementations: one log, four random tables, the same users in the same batches, packed or padded."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ LEARNING_RATE = 1e-3  # of Adam, in every implementation
 
 
 class PaddedBatch(NamedTuple):
-    """A batch as textbook code wants it, left-aligned and padded with zeros.
+    """A batch in the usual padded form: left-aligned, filled with zeros.
 
     Attributes:
       users: [B] user rows.
@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 
     @property
     def bytes_per_row(self) -> int:
-        """Of a user or an item, in its two tables."""
+        """Bytes of a user or an item in its two tables."""
         return 2 * self.width * jnp.dtype(self.table_dtype).itemsize
 
 
@@ -69,7 +69,7 @@ def config_of(sizes: Sizes) -> Config:
             "model.mlp": sizes.hidden,
             "model.row_norm": float(
                 np.sqrt(sizes.width)
-            ),  # scores of order one from the start, so that a parity check can fail
+            ),  # scores are of order one from the start, so that a parity check can fail
             "model.dropout": DROPOUT,
             "train": {
                 "batch_size": sizes.batch_size,
@@ -87,7 +87,7 @@ def temporary_bytes(compiled: Any) -> int | None:
 
 
 def device_memory() -> int:
-    """Bytes of the device; on a CPU those that are free."""
+    """Bytes of the device's memory; on a CPU the free bytes."""
     if stats := jax.local_devices()[0].memory_stats():
         return stats["bytes_limit"]
     lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -95,7 +95,7 @@ def device_memory() -> int:
 
 
 def memory_beside_tables(compiled: Any, tables: Tables) -> int | None:
-    """Bytes of arguments and temporaries of a compiled function that takes the frozen tables, less the tables."""
+    """Bytes of arguments and temporaries of a compiled function that reads the frozen tables, without the tables."""
     memory = compiled.memory_analysis()
     if memory is None:
         return None
@@ -130,7 +130,7 @@ def sharpened(tables: Tables, width: int) -> Tables:
 def training_of(
     config: Config, split: Split, tables: Tables, method: str = "grasp", backbone: str = "sasrec"
 ) -> TrainingSet:
-    """What a run of the config would train, but on these tables and without validation users; no tables for models without text."""
+    """The training of a run of the config, with these tables and without validation users; models without text get no tables."""
     width = tables["items"].shape[1] if tables else 0
     return training_set(
         config.for_method(method),
@@ -141,7 +141,7 @@ def training_of(
 
 
 def fewer_users(split: Split, count: int) -> Split:
-    """The same split, where `count` of the users that are trained on are left, chosen at random."""
+    """The same split with `count` of the training users, chosen at random."""
     train = split.train
     kept = np.random.default_rng(0).permutation(np.flatnonzero(train.lengths > 1))[:count]
     end = train.start.copy()
@@ -156,7 +156,7 @@ def pad_batch(
 
     Args:
       slots: [R, L'] of the packed batch.
-      negatives: [R, L'] item rows drawn for it; a user's go with the user.
+      negatives: [R, L'] item rows drawn for it; each stays with its user.
       length: L.
 
     Returns:

@@ -1,7 +1,7 @@
 """faiss on the vectors of `benchmarks.retrieval`: .rivals/faiss/bin/python -m benchmarks.rivals.faiss_search {flat,ivf} FOLDER
 
-Not a module called faiss, which would hide the library. FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to
-stdout as one line of JSON.
+A module called faiss would hide the library. FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to stdout as one
+line of JSON.
 """
 
 import argparse
@@ -34,10 +34,12 @@ def build(kind: str, vectors: np.ndarray, leaves: int, searched: int) -> faiss.I
 
 
 def search(index: faiss.Index, vectors: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """[queries, K] neighbours of `rows` [queries], the row itself left out; -1 where the index gives fewer."""
+    """[queries, K] neighbours of `rows` [queries] without the row itself; -1 if the index finds fewer."""
     _, ids = index.search(vectors if len(rows) == len(vectors) else vectors[rows], k + 1)
     own = ids == rows[:, None]
-    own[~own.any(axis=1), -1] = True  # behind copies of itself, or not found: the last goes
+    own[~own.any(axis=1), -1] = (
+        True  # the row is not among those found (or only copies of it are): the last one is dropped
+    )
     return ids[~own].reshape(-1, k)
 
 

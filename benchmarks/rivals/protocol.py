@@ -1,7 +1,7 @@
-"""What every implementation of the train benchmark reads and reports. NumPy alone: a rival's environment has neither JAX nor grasp_jax.
+"""The input and the report of every implementation in the train benchmark. It needs only NumPy: rivals have neither JAX nor grasp_jax.
 
 A rival is `python -m benchmarks.rivals.NAME FOLDER OUT.json [--epochs=N]`: it trains on FOLDER/data.npz with FOLDER/settings.json, stops
-early as the package does, and leaves a `Report`.
+early as the package does, and writes a `Report`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.peak_memory import peak_bytes
 
 
 class Settings(NamedTuple):
-    """D features, L places of a history, B users a step; `threads` is what a library may use of the machine."""
+    """D features, L places of a history, B users per step; `threads` is the number of threads that a library may use."""
 
     features: int
     max_length: int
@@ -41,7 +41,7 @@ class HeldOut(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Interactions in time order, user by user: `items[offsets[n]:offsets[n + 1]]` is what user n is trained on.
+    """Interactions in time order, user by user: `items[offsets[n]:offsets[n + 1]]` are the training items of user n.
 
     Attributes:
       num_items: V; item rows are 0..V-1, and some occur in no training interaction.
@@ -58,7 +58,7 @@ class Data(NamedTuple):
     test: HeldOut
 
     def training_histories(self) -> list[np.ndarray]:
-        """[N] arrays of item rows, uncut."""
+        """[N] arrays of item rows, at their full lengths."""
         return np.split(self.items, self.offsets[1:-1])
 
     def histories(self, split: str) -> list[np.ndarray]:
@@ -74,14 +74,14 @@ class Data(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What an implementation leaves.
+    """The result of an implementation.
 
     Attributes:
-      versions: of the packages that did the work.
-      epoch_seconds: training alone, with the loading of its data, for each epoch.
+      versions: of its packages.
+      epoch_seconds: of training and of loading its data, without validation, for each epoch.
       valid_ndcg: NDCG@10 on the validation candidates after each epoch, 0..1.
       best_epoch: counted from 1; `ranks` are of the model after it.
-      compile_seconds: not part of the epochs, but of `seconds`; 0 where nothing is compiled.
+      compile_seconds: part of `seconds`, but not of the epochs; 0 if nothing is compiled.
       seconds: from the data in memory to the early-stopped model, validation included.
       ranks: [n] of the test targets: how many of the stored negatives score at least as high.
       peak_memory_bytes: resident memory of the process at its highest.
@@ -98,7 +98,7 @@ class Report(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A command line: FOLDER, what is in it, and where the report goes."""
+    """The command line: FOLDER, its content, and the path of the report."""
 
     folder: pathlib.Path
     settings: Settings
@@ -107,7 +107,7 @@ class Task(NamedTuple):
 
 
 class Course:
-    """A training as it goes: its clock, its epochs, and when it stops. The clock starts when it is made."""
+    """The state of a training: its clock, its epochs, and when it stops. The clock starts at construction."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -117,7 +117,7 @@ class Course:
         self.started = time.perf_counter()
 
     def after_epoch(self, train_seconds: float, ranks: np.ndarray) -> bool:
-        """Counts an epoch by its [n] validation ranks; whether it is the best so far, so that its parameters are to be kept."""
+        """Adds an epoch with its [n] validation ranks; returns whether it is the best so far, so that its parameters must be stored."""
         best = self.valid_ndcg[self.best_epoch - 1] if self.best_epoch else -1.0
         self.epoch_seconds.append(train_seconds)
         self.valid_ndcg.append(ndcg_at_10(ranks))
@@ -132,7 +132,7 @@ class Course:
 
     @property
     def ends(self) -> bool:
-        """Whether no further epoch is due."""
+        """Whether the training is over."""
         done = len(self.valid_ndcg)
         return done - self.best_epoch >= self.settings.patience or done >= self.settings.max_epochs
 
@@ -141,7 +141,7 @@ class Course:
         return time.perf_counter() - self.started
 
     def report(self, seconds: float, ranks: np.ndarray, packages: Sequence[str]) -> Report:
-        """For `seconds` from start to stop and the [n] test ranks of the best epoch's parameters, where nothing was compiled."""
+        """The report, for `seconds` from start to stop and the [n] test ranks of the best epoch's parameters, if nothing was compiled."""
         return Report(
             versions(packages),
             self.epoch_seconds,
@@ -155,12 +155,12 @@ class Course:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of installed packages, by name."""
+    """Versions of installed packages, by name."""
     return {name: importlib.metadata.version(name) for name in packages}
 
 
 def ranks_of(scores: np.ndarray) -> np.ndarray:
-    """[n, 1+C] scores, the target's first -> [n] how many others are at least as high; one that is no number counts as such."""
+    """[n, 1+C] scores, with the target's first -> [n] how many others are at least as high; NaN counts as such."""
     return (~(scores[:, 1:] < scores[:, :1])).sum(axis=1)
 
 
@@ -179,7 +179,7 @@ def padded(histories: Sequence[np.ndarray], length: int, fill: int, left: bool) 
 
 
 def write(folder: pathlib.Path, settings: Settings, data: Data) -> None:
-    """Leaves what `read` reads."""
+    """Writes FOLDER for `read`."""
     arrays = {
         f"{name}_{field}": getattr(getattr(data, name), field)
         for name in ("valid", "test")
@@ -196,7 +196,7 @@ def write(folder: pathlib.Path, settings: Settings, data: Data) -> None:
 
 
 def read(folder: pathlib.Path) -> tuple[Settings, Data]:
-    """What `write` left."""
+    """The content of FOLDER, as `write` wrote it."""
     settings = Settings(**json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     with np.load(folder / "data.npz", allow_pickle=False) as stored:
         held_out = {
@@ -209,17 +209,17 @@ def read(folder: pathlib.Path) -> tuple[Settings, Data]:
 
 
 def write_report(path: pathlib.Path, report: Report) -> None:
-    """As JSON."""
+    """Writes a report as JSON."""
     path.write_text(json.dumps(report._asdict()) + "\n", encoding="utf-8")
 
 
 def read_report(path: pathlib.Path) -> Report:
-    """What `write_report` left."""
+    """A report that `write_report` wrote."""
     return Report(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def task() -> Task:
-    """The command line's; --epochs takes the place of the settings' most epochs."""
+    """The task of the command line; --epochs replaces the largest number of epochs in the settings."""
     parser = argparse.ArgumentParser(
         description="Trains on FOLDER as benchmarks/train.py asks, and writes OUT.json."
     )

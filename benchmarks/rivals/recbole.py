@@ -1,4 +1,4 @@
-"""RecBole's SASRec, by its public interface: presplit files in its own format, its data loaders, and its trainer.
+"""RecBole's SASRec through its public interface: presplit files in its own format, its data loaders, and its trainer.
 
 Two differences from the package remain, because they are part of the library. Each position of a history is a separate row (the items
 before it, and the next one), so a step has as many rows as 128 users have on average, and an epoch has as many steps as ours. And its
@@ -53,12 +53,12 @@ class StoppedTrainer(Trainer):
             self.best = copy.deepcopy(self.model.state_dict())
         value = (
             -1.0 if self.course.ends else float(len(self.course.valid_ndcg))
-        )  # with stopping_step 0 a lower value stops
+        )  # with stopping_step 0 the first lower value stops the training
         return value, {"ndcg@10": self.course.valid_ndcg[-1]}
 
 
 def write_files(folder: pathlib.Path, data: Data, length: int) -> int:
-    """FOLDER/log/log.{train,valid,test}.inter; the number of rows to train on."""
+    """Writes FOLDER/log/log.{train,valid,test}.inter; returns the number of training rows."""
     (folder / NAME).mkdir()
     rows = [
         (user, history[max(k - length, 0) : k], history[k])
@@ -85,7 +85,7 @@ def write_files(folder: pathlib.Path, data: Data, length: int) -> int:
 
 
 def config_of(folder: pathlib.Path, settings: Settings, steps: int, rows: int) -> Config:
-    """RecBole's settings for the benchmark's; an epoch takes `steps` steps."""
+    """RecBole's settings that correspond to the benchmark's; an epoch has `steps` steps."""
     return Config(
         model="SASRec",
         dataset=NAME,
@@ -155,8 +155,8 @@ def main() -> None:
     """Trains to the early stop and reports."""
     folder, settings, data, out = task()
     folder, out = folder.resolve(), out.resolve()
-    os.chdir(folder)  # the library leaves logs where it stands
-    del sys.argv[1:]  # and would read the flags as its own
+    os.chdir(folder)  # the library writes logs into the current folder
+    del sys.argv[1:]  # the library would read these flags as its own
     torch.set_num_threads(settings.threads)
     course = Course(settings)
     rows = write_files(folder, data, settings.max_length)

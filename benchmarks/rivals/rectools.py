@@ -1,8 +1,8 @@
-"""RecTools' `SASRecModel`, by its public interface: a dataset of the training interactions, loss "BCE", and a Lightning trainer of ours.
+"""RecTools' `SASRecModel` through its public interface: a dataset of training interactions, loss "BCE", and our Lightning trainer.
 
-What differs from the package and stays, for it is the library's own: negatives are drawn from all items, a user's own among them; Adam's
-second beta is 0.98; histories are padded on the left; and the model knows the items of the training interactions only, so that another
-candidate scores below all and another target counts as missed.
+These differences from the package remain, because they are part of the library: negatives are drawn from all items, including the user's
+own; Adam's second beta is 0.98; histories are padded on the left; and the model knows only the items of the training interactions, so other
+candidates score below all, and other targets count as missed.
 """
 
 import copy
@@ -45,7 +45,7 @@ class EarlyStop(Callback):
 
 
 def interactions(data: Data) -> Dataset:
-    """The training interactions; their place in time is their place in the log."""
+    """The training interactions; their times are their positions in the log."""
     users = np.repeat(np.arange(len(data.offsets) - 1), np.diff(data.offsets))
     moments = pd.to_datetime(np.arange(len(data.items)), unit="s")
     frame = pd.DataFrame(
@@ -88,7 +88,7 @@ def ranks(module: Any, data: Data, split: str) -> np.ndarray:
 
 
 def make_model(settings: Settings, stop: EarlyStop) -> SASRecModel:
-    """On ids alone, in the benchmark's sizes."""
+    """The model, with ids only and the benchmark's sizes."""
 
     def trainer() -> Trainer:
         return Trainer(

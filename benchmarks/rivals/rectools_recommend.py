@@ -1,4 +1,4 @@
-"""RecTools' `SASRecModel.recommend` for many users at once; its parameters are those of one step, for speed does not depend on them.
+"""Times RecTools' `SASRecModel.recommend` for many users after one training step, because speed does not depend on the parameters.
 
 .rivals/rectools/bin/python -m benchmarks.rivals.rectools_recommend --items=V --users=N --features=D --length=L --k=K
 
@@ -23,7 +23,7 @@ from benchmarks.rivals.batch_histories import histories_of
 
 
 def interactions(num_items: int, users: int, length: int) -> Dataset:
-    """Histories of the users, and of further ones who have had every item, for the library knows the items of interactions only."""
+    """Histories of the users, and of more users who have had every item, because the library knows only the items of interactions."""
     own = histories_of(num_items, users, length)
     everything = np.arange(num_items)
     own += np.array_split(everything, -(-num_items // length))
@@ -39,7 +39,7 @@ def interactions(num_items: int, users: int, length: int) -> Dataset:
 
 
 def trainer() -> Trainer:
-    """Of one step."""
+    """A trainer for one step."""
     return Trainer(
         max_steps=1,
         accelerator="cpu",

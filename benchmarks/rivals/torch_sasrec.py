@@ -16,7 +16,7 @@ EVALUATED_TOGETHER = 256
 
 
 class Sequences(Dataset):
-    """Per user the history, the item after each of its places and a negative for each, [L] int64 each, filled up with `num_items`."""
+    """For each user the history, the next item and a negative at each place, [L] int64 each, filled up with `num_items`."""
 
     def __init__(self, histories: list[np.ndarray], num_items: int, length: int, seed: int) -> None:
         self.histories = [history[-length - 1 :] for history in histories if len(history) > 1]
@@ -41,7 +41,7 @@ class Sequences(Dataset):
 
 
 class Model(nn.Module):
-    """SASRec with a table of ids, whose last row is the padding's."""
+    """SASRec with a table of ids; its last row is for padding."""
 
     def __init__(self, settings: Settings, num_items: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""SASRec in PyTorch behind FastAPI, one request at a time, as one would write it first; random parameters.
+"""A simple service of SASRec in PyTorch with FastAPI, one request at a time, with random parameters.
 
 .rivals/torch_service/bin/python -m benchmarks.rivals.torch_service --port=N --items=V --features=D --length=L
 """
@@ -14,7 +14,7 @@ from benchmarks.torch_backbone import SASRec
 
 
 class Asked(BaseModel):
-    """Of `POST /recommend`."""
+    """The body of `POST /recommend`."""
 
     histories: list[list[int]]
     k: int = 10
@@ -23,7 +23,7 @@ class Asked(BaseModel):
 def create_app(num_items: int, features: int, length: int, num_layers: int) -> FastAPI:
     """The service."""
     torch.manual_seed(0)
-    items = torch.nn.Embedding(num_items + 1, features)  # the last one is padding
+    items = torch.nn.Embedding(num_items + 1, features)  # the last row is for padding
     model = SASRec(features, length, num_layers, num_heads=1, dropout=0.0).eval()
     titles = [f"Item number {n}" for n in range(num_items)]
     app = FastAPI()

@@ -1,4 +1,4 @@
-"""The table of docs/kernels.md that says how many kernels a step launches: python -m benchmarks.sections.launches writes it."""
+"""Writes the table of docs/kernels.md with the number of kernels that a step launches: python -m benchmarks.sections.launches."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
 
 
 def launches(record: dict[str, Any]) -> Table:
-    """Kernels a step of each model, the longest chain, temporaries, and kernels of each stage."""
+    """Kernels per step of each model, the longest chain, temporaries, and kernels of each stage."""
     sizes, versions = record["sizes"], record["versions"]
     stages = [*STAGES, OTHER]
     body = [
@@ -49,13 +49,13 @@ def launches(record: dict[str, Any]) -> Table:
 
 
 def page(text: str, record: dict[str, Any]) -> str:
-    """A page whose part between the two marks is the table."""
+    """A page with the table between its two marks."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + markdown(launches(record)) + END + rest.split(END)[1]
 
 
 def write() -> None:
-    """The table into the page."""
+    """Writes the table into the page."""
     record = json.loads(RECORD.read_text())
     write_text(PAGE, page(PAGE.read_text(encoding="utf-8"), record))
 

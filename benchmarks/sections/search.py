@@ -1,4 +1,4 @@
-"""Scoring and finding: the test's rankings, neighbours of all rows, and a bank at scale."""
+"""Scoring and searching: the rankings of the test, neighbours of all rows, and a large bank."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ def retrieval(record: dict[str, Any]) -> Table:
 
 
 def neighbours(record: dict[str, Any]) -> Table:
-    """Large tables of made-up texts: in clusters, and exactly."""
+    """Neighbours in large tables of synthetic texts: by clusters, and exactly."""
     sizes, body = record["sizes"], []
     for row in record["ways"]:
         part = row["queries"] < row["rows"]
@@ -152,7 +152,7 @@ def neighbours(record: dict[str, Any]) -> Table:
 
 
 def bank(record: dict[str, Any]) -> Table:
-    """A knowledge bank's table and index at scale."""
+    """The table and the index of a large knowledge bank."""
     sizes, recall, body = record["sizes"], record["recall"], []
     for stage in record["stages"]:
         leaves = stage["name"].removeprefix("index searched, ").removesuffix(" leaves")

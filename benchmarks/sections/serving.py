@@ -49,7 +49,7 @@ def serving(record: dict[str, Any]) -> Table:
 
 
 def batch(record: dict[str, Any]) -> Table:
-    """Users a second of one call for many users."""
+    """Users per second of one call for many users."""
     body = [
         [
             f"{own['library']}, {own['items']:,} items",
@@ -71,7 +71,7 @@ def _number(value: float | None, form: str, unit: float = 1.0) -> str:
 
 
 def _statuses(load: dict[str, Any] | None) -> str:
-    """Such as "200: 11,391"."""
+    """Number of answers by status, such as "200: 11,391"."""
     if load is None:
         return "-"
     there = {name: count for name, count in load["statuses"].items() if count}

@@ -121,7 +121,7 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
-    """Floating-point operations, and how near the projection is to the device's limit."""
+    """Floating-point operations, and how close the projection is to the device's limit."""
     projects = [model.get("project") for model in models]
     least = [
         own["share_of_limit"] * own["seconds_per_step"] / model["seconds_per_step"] if own else None
@@ -148,7 +148,7 @@ def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _device(record: dict[str, Any]) -> str:
-    """CPU, or the name of the GPU up to its size."""
+    """ "CPU", or the name of the GPU without its memory size."""
     machine = record["machine"]
     return " ".join(machine["device"].split()[:2]) if machine["backend"] == "gpu" else "CPU"
 

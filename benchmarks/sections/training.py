@@ -1,4 +1,4 @@
-"""Training to the end."""
+"""Training until the early stop."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def train(record: dict[str, Any]) -> Table:
         f"{row['implementation']}: {', '.join(f'{name} {of}' for name, of in row['versions'].items())}"
         for row in rows
     )
-    shared = min(row["epochs"] for row in rows)  # epochs that all have done
+    shared = min(row["epochs"] for row in rows)  # epochs that all implementations have run
     cut = "".join(
         f" {row['implementation']} trained for all {row['epochs']} epochs."
         for row in rows
