@@ -1,4 +1,4 @@
-"""What training reads of small data, assembled as a run assembles it."""
+"""The inputs of training on small data, made in the same way as in a run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Requests that a service must refuse, each with what its answer must say."""
+"""Requests that a service must refuse, each with the words that its answer must contain."""
 
 import json
 from typing import Any, NamedTuple

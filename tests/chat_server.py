@@ -1,4 +1,4 @@
-"""A local server that speaks the chat and embeddings protocol, well or badly, and remembers what it was asked.
+"""A local server for the chat and embeddings protocols, which works correctly or makes faults, and records its requests.
 
     python -m tests.chat_server PORT LOG [fault=every N ...]      # for runs in other processes; LOG: seconds and prompt of each answer
 

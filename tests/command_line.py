@@ -1,4 +1,4 @@
-"""A tiny dataset on disk and the program run on it as a user would: in a process of its own."""
+"""A tiny data set on disk, and the program run on it in a separate process, as by a user."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Where programs that tests have compiled stay, so that only the first of many sessions compiles them."""
+"""The cache of compiled programs, so that only the first of many test sessions compiles them."""
 
 import hashlib
 import os

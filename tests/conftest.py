@@ -1,4 +1,4 @@
-"""Small random data that several test files share."""
+"""Small random data for several test files."""
 
 import gc
 import os

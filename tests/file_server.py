@@ -1,4 +1,4 @@
-"""A local server of files that resumes downloads, breaks off, or serves what it should not; it remembers what was requested."""
+"""A local file server that resumes or breaks off downloads, or sends wrong content, and records its requests."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Programs run by forks of one process that has imported everything: imports take longer than what most tests look at.
+"""Runs programs as forks of one process that has imported everything, because imports take longer than most tests.
 
     python -m tests.fork_server
 

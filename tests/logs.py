@@ -1,4 +1,4 @@
-"""The log of a file, without the report of how it was read."""
+"""Reads the log of a file without printing the report."""
 
 import pathlib
 from typing import Any

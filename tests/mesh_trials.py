@@ -1,4 +1,4 @@
-"""Trains, evaluates and recommends on one device and on several, and compares; with devices emulated, so in a process of its own.
+"""Trains, evaluates and recommends on one device and on several emulated devices, in a separate process, and compares the results.
 
     python -m tests.mesh_trials FOLDER plain-sasrec:8x1:device grasp-gru4rec:2x4:host plain-sasrec-ce:2x4:device ...
 

@@ -1,4 +1,4 @@
-"""The least rival of the train benchmark: a process that scores items by how often they are trained on, and breaks ties by their row."""
+"""The simplest rival of the train benchmark: a process that scores items by their training interactions and breaks ties by row."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Services in this process, small models for them, and what their answers are compared with."""
+"""Services in this process, small models for them, and the expected answers."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The cache of answers: nothing that came back is ever lost, or asked for again."""
+"""The cache of answers: no answer is ever lost or requested a second time."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The audit from the command line: it asks no endpoint, its page stands alone, and a filled sheet comes back as rates."""
+"""The audit from the command line: it sends no request, its page needs no other file, and a filled sheet gives rates."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What the audit counts in texts: claims, kept words, history groups and draws, against counts made by hand."""
+"""The audit's counts in texts (claims, kept words, history groups, draws), compared with counts by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the audit says of vectors, against values made by hand or by whole products."""
+"""The audit's figures about vectors, compared with values by hand or from full matrix products."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The knowledge bank: written whole or not at all, opened as it was, refused where it was made from something else."""
+"""The knowledge bank: written whole or not at all, read back unchanged, refused if it was made from something else."""
 
 import dataclasses
 import json

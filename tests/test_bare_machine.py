@@ -1,4 +1,4 @@
-"""A GPU machine that has JAX and its neighbours and little else: the package imports and trains there, and the benchmarks run."""
+"""On a GPU machine with JAX and few other packages, the package can be imported and trains, and the benchmarks run."""
 
 import json
 import os

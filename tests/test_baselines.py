@@ -1,4 +1,4 @@
-"""What a reviewer asks to see beside a method: against formulas in NumPy, and through the front door."""
+"""Baselines that a reviewer expects next to a method, compared with NumPy formulas and run through the public interface."""
 
 import pathlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The benchmarks of large catalogues: retrieval by every way there is, and peak memory over sizes of the data."""
+"""The benchmarks of large catalogues: retrieval by every method, and peak memory by the size of the data."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The load that serving is measured with counts what the service did, and not what its own connections did."""
+"""The load generator of the serving benchmark measures the service and not its own connections."""
 
 import asyncio
 import contextlib

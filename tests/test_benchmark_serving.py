@@ -1,4 +1,4 @@
-"""What the benchmark of serving says of what it has measured."""
+"""The record and the words of the serving benchmark."""
 
 import json
 import os

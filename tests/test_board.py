@@ -1,4 +1,4 @@
-"""The live table of a run's trials, on a terminal and only there; and the lines that say what was read."""
+"""The live table of a run's trials, which appears only on a terminal, and the lines about the data."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Descriptions from a chat endpoint that behaves badly on purpose: all complete, none asked twice, none of another item."""
+"""Descriptions from a chat endpoint with deliberate faults: all complete, none requested twice, none of another item."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""The measure of new items: nothing of them reaches training, and what is counted is counted right."""
+"""The benchmark of new items: training reads nothing about them, and the metrics are right."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Attributes of an items table: each is in the texts or named as unused, and none brings markup along."""
+"""Attributes of an items table: each is in the texts or reported as unused, and none brings markup into them."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Defaults, what is refused before any work is done, and the config that a workdir belongs to."""
+"""Defaults, configs that are refused before any work is done, and the config of a workdir."""
 
 import importlib
 import json

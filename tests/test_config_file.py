@@ -1,4 +1,4 @@
-"""Config files that fail, flags that name no field, and the source that the data come from: one line each, or what was meant."""
+"""Config files that fail, flags that name no field, and the source of the data: each gives one line, or the intended config."""
 
 import pathlib
 from typing import Any

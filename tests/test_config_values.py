@@ -1,4 +1,4 @@
-"""Every field of the config with values that nobody can mean: refused in one line, or taken for a reason."""
+"""Every field of the config with senseless values: each is refused in one line, or accepted for a reason."""
 
 import math
 from typing import Any

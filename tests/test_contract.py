@@ -1,4 +1,4 @@
-"""Every method on every backbone through the front door: train, answer, save, load, and answer the same."""
+"""Every method on every backbone through the public interface: it trains, answers, is saved and loaded, and then answers the same."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The bits by which kernels drop weights: as good as drawn ones, and different wherever seed, row, head, query or key differ."""
+"""The bits by which kernels drop weights: as random as drawn ones, and different if seed, row, head, query or key differ."""
 
 import functools
 

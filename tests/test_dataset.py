@@ -1,4 +1,4 @@
-"""`Dataset` from files, frames and the synthetic shop: the same to the bit, refused in the same words, ids as they were given."""
+"""`Dataset` from files, frames and the synthetic shop: equal to the bit, refused with the same words, ids unchanged."""
 
 import dataclasses
 import os

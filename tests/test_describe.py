@@ -1,4 +1,4 @@
-"""Describing from the command line: one chain to the results, what it says before it starts, and every error on the way.
+"""Descriptions from the command line: from prompts to results, the output before the start, and every error.
 
 Killed and taken up again: test_benchmarks.py.
 """

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSON lines and inter.txt as programs write them: the same log from each, or one line that names the row and the cure."""
+"""CSV, TSV, JSON lines and inter.txt as programs write them: the same log from each, or one line that names the row and the remedy."""
 
 import gzip
 import json

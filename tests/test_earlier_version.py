@@ -1,4 +1,4 @@
-"""Workdirs of versions that wrote no checksums: what they trained is served, measured and gone on with, and said not to be verifiable."""
+"""Workdirs of versions without checksums: they can be served, evaluated and continued, and a line says that they cannot be verified."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""When a model stops, and what is remembered of its best epoch."""
+"""When a model stops, and what is stored of its best epoch."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Vectors of an embeddings endpoint: each its own text's, in batches of bounded size, none asked for twice."""
+"""Vectors from an embeddings endpoint: each belongs to its text, batches are bounded, none is requested twice."""
 
 import hashlib
 import json

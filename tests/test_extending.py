@@ -1,4 +1,4 @@
-"""The code of docs/extending.md, run as it stands there."""
+"""Runs the code of docs/extending.md unchanged."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""`grasp_jax` as a Python user meets it: the lines of the documentation, people whom training never saw, and what is refused."""
+"""The public Python interface: the lines of the documentation, people who were not in training, and refusals."""
 
 import pathlib
 import runpy

@@ -1,4 +1,4 @@
-"""What the gates ask with: the repairs of the leak, against loops over users, and that each asked item gets its own row."""
+"""Queries of the gates: the repairs of the leak, compared with loops over users; each scored item gets its own row."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What is done to an encoder's vectors before they are rows of a bank, against NumPy in float64."""
+"""The processing of an encoder's vectors before they become rows of a bank, compared with NumPy in float64."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Ids are text, whole numbers only where each is spelt as such; no two users become one, and no missing value becomes a user."""
+"""Ids are text, or whole numbers if all are written as such; two users never become one, and a missing value never becomes a user."""
 
 import decimal
 import json

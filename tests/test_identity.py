@@ -1,4 +1,4 @@
-"""What tells one run from another: runs of earlier versions go on."""
+"""The identity of a run: runs of earlier versions can be continued."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The rooms of the package, and that each imports from those before it alone."""
+"""The layers of the package: each imports only from layers before it."""
 
 import ast
 import pathlib

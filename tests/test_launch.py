@@ -1,4 +1,4 @@
-"""Launchers of several processes: they live and die together, and only a preempted run starts again by itself where nobody asked."""
+"""Launchers of several processes: all processes end together, and without --restarts only a preempted run starts again by itself."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""One process at a time: a lock outlives neither its holder nor a second host's patience."""
+"""Locks: only one process works at a time, and a lock ends with its holder."""
 
 import json
 import os

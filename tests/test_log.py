@@ -1,4 +1,4 @@
-"""What the library says, and to whom: the command line prints it, other programs decide."""
+"""Log messages of the library: the command line prints them, other programs decide for themselves."""
 
 import subprocess
 import sys

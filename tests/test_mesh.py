@@ -1,4 +1,4 @@
-"""Several devices, emulated: what they compute together is what one computes."""
+"""Several emulated devices compute together what one device computes."""
 
 import pathlib
 import sys

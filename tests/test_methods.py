@@ -1,4 +1,4 @@
-"""Every method that a config can name: what it starts from, and which attentions take part."""
+"""Every method that a config can name: its start values, and its attentions."""
 
 from typing import Any
 

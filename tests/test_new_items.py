@@ -1,4 +1,4 @@
-"""Items that come after training: each becomes what it would be, had it been in the catalogue and had nobody bought it."""
+"""Items added after training: each gets the values of an item that was in the catalogue and that nobody had bought."""
 
 import dataclasses
 import pathlib

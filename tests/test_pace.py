@@ -1,4 +1,4 @@
-"""Steps that are given by the clock: what is computed does not depend on it, and a signal is answered in time."""
+"""Dispatches sized by the clock: results do not depend on it, and a run reacts to a signal in time."""
 
 import dataclasses
 import functools

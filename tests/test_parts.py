@@ -1,4 +1,4 @@
-"""Late fusion without the parts that validation is better without."""
+"""Late fusion drops the parts without which validation is better."""
 
 import json
 import pathlib

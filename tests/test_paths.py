@@ -1,4 +1,4 @@
-"""Folders and files of the command line: what a library or a shell would take for something else is refused before it is made."""
+"""Paths on the command line: those that a library or a shell would misread are refused before anything is written."""
 
 import pathlib
 

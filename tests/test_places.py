@@ -1,4 +1,4 @@
-"""Where a batch's targets stand: what is taken from their places, and the way back."""
+"""Places of a batch's targets: gathering from them, and the gradient."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""How a run ends: signals, readers that go, faults of ours. Processes that stop themselves are forked from this one, to be quick."""
+"""How a run ends: by signals, closed outputs and faults of the program. Processes that stop themselves are forks of this one."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Two processes of two devices each, started by the launcher: they compute what one does, and stop and go on as one."""
+"""Two processes with two devices each, started by the launcher: they compute the same as one process, and stop and continue together."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What is shown of a training, and when it is saved."""
+"""The display of a training, and when checkpoints are saved."""
 
 import numpy as np
 import pytest

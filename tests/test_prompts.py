@@ -1,4 +1,4 @@
-"""Templates and what they say: attributes of items, and of users nothing that validation or test will ask for."""
+"""Templates: they contain the attributes of items, and for users nothing about validation or test items."""
 
 import contextlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Raw item vectors: what an encoder gave, from the rows of a bank and the lengths that were divided out of them."""
+"""Raw item vectors: the encoder's vectors, recovered from the rows of a bank and their original lengths."""
 
 import pathlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Describing and encoding on Ray: the bank of a local run, and no answer paid for twice where a worker or the program is killed."""
+"""Descriptions and encoding on Ray: the bank of a local run, and no answer is paid for twice if a worker or the program is killed."""
 
 import json
 import os

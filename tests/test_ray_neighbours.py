@@ -1,4 +1,4 @@
-"""Neighbours that workers on Ray find are those of a local run, whoever is killed."""
+"""Neighbours from Ray workers equal those of a local run, even if a worker or the program is killed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Serving: whom --users asks for, who gets how many items, in which format, and what stands beside the file."""
+"""`--mode=recommend`: the users of --users, the number of items for each, the formats, and the second file with skipped users."""
 
 import csv
 import dataclasses

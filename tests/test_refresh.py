@@ -1,4 +1,4 @@
-"""A bank of today from a bank of yesterday is the one that would be made anew."""
+"""A bank made from yesterday's bank equals one that is made from nothing."""
 
 import contextlib
 import dataclasses

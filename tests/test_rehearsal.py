@@ -1,4 +1,4 @@
-"""The rehearsal: data that a kill does not change, stages that are killed and done again, and what is made of two sizes."""
+"""The rehearsal: data that a kill does not change, stages that are killed and repeated, and the extrapolation from two sizes."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Models along one axis: each keeps what is its own."""
+"""Models along one array axis do not mix."""
 
 import jax
 import jax.numpy as jnp

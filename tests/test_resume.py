@@ -1,4 +1,4 @@
-"""Killed, truncated or out of disk: a run goes on as if nothing had happened."""
+"""After a kill, a truncated file or a full disk, a run continues with the same results."""
 
 import json
 import pathlib

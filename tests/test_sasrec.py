@@ -1,4 +1,4 @@
-"""The packed SASRec: who sees whom, and its numbers against a NumPy oracle."""
+"""The packed SASRec: which positions attend to which, and values compared with NumPy."""
 
 import functools
 from collections.abc import Callable

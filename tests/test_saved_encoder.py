@@ -1,4 +1,4 @@
-"""Encoders that were saved: what they make of a text is what they made of it, and it lies among the bank's rows."""
+"""Saved encoders: they encode a text as before, in the space of the bank's rows."""
 
 import dataclasses
 import hashlib

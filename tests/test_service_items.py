@@ -1,4 +1,4 @@
-"""Items that come, go and come back while a service answers, and models that take the place of another."""
+"""Items that are added, removed and added back while a service answers, and models that replace each other."""
 
 import concurrent.futures
 import pathlib

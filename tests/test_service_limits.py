@@ -1,4 +1,4 @@
-"""What a service refuses, in one line, and how its process starts and ends."""
+"""Requests that a service refuses in one line, and the start and end of its process."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""`grasp-jax init`: a config that reads the folder it was written for, and says what it could not decide."""
+"""`grasp-jax init`: the written config reads its folder and names what could not be decided."""
 
 import gzip
 import json

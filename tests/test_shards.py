@@ -1,4 +1,4 @@
-"""Vectors on their way into a bank: a killed run goes on, a bank is the same, and its index may be moved."""
+"""Shards of vectors: a killed run continues, the bank is the same, and its index may be moved."""
 
 import os
 import pathlib

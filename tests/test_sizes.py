@@ -1,4 +1,4 @@
-"""What no machine could hold is refused by name before anything is computed; what people train is not."""
+"""Sizes that do not fit into memory are refused by the name of their field before anything is computed; usual sizes are not."""
 
 from typing import Any
 

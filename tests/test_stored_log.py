@@ -1,4 +1,4 @@
-"""A log that is stored: equal to the bit, mapped, never believed where anything differs, and no run is lost for it."""
+"""The stored log: equal to the bit, mapped into memory, never used if anything differs, and never a reason for a run to fail."""
 
 import dataclasses
 import json

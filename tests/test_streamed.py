@@ -1,4 +1,4 @@
-"""Tables that are read a block at a time, against the same tables read whole; and what the blocks are encoded by."""
+"""Tables read block by block, compared with the same tables read whole; and the encoding of their ids."""
 
 import dataclasses
 import gzip

@@ -1,4 +1,4 @@
-"""What is kept of a study's runs, and the pages written from it."""
+"""The stored results of a study's runs, and the pages made from them."""
 
 import json
 import pathlib

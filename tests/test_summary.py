@@ -1,4 +1,4 @@
-"""What was read is said in a few lines; what was left out is counted there, and what was given and not used is named."""
+"""The summary of the data: a few lines that count what was left out and name what was given but not used."""
 
 import pathlib
 

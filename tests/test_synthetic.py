@@ -1,4 +1,4 @@
-"""The synthetic shop: what results and the walk-through rely on."""
+"""The synthetic shop: the properties on which results and the tutorial rely."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The split by time and the one without a test: who is trained on, who is asked for what, and that nothing later is seen by anything."""
+"""The split by time and the one without a test: training users, evaluated users and targets; and no later interaction has an effect."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""Times in every spelling give one order; a column that cannot be ordered for sure is refused with row and value."""
+"""Times in all formats give the same order; a column without a certain order is refused with row and value."""
 
 import datetime
 import json

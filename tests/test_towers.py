@@ -1,4 +1,4 @@
-"""Late fusion: towers that know nothing of each other, and a score that is the sum of what they say."""
+"""Late fusion: independent towers, and a score that is the sum of theirs."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""What the training loop must not do once it runs: copy in secret between host and device, compile again, or make the device wait."""
+"""The running training loop must not copy implicitly between host and device, compile again, or make the device wait."""
 
 import contextlib
 import dataclasses

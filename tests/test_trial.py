@@ -1,4 +1,4 @@
-"""What a run decides for itself."""
+"""Choices that a run makes by itself."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The search over settings: each method's budget, what is kept of a trial, and that a stopped search goes on as if it had not been."""
+"""The search over settings: each method's budget, the stored trials, and that an interrupted search continues with the same proposals."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Hours and dollars of a whole job: the constants against the records that they are from, sums by hand, and what is not known."""
+"""Hours and dollars of a whole job: constants compared with their records, sums by hand, and unknown parts."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""A workdir knows what everything in it was made from: nothing on disk is believed without being asked."""
+"""A workdir records what each of its files was made from: nothing on disk is used unchecked."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Lowering kernels for a GPU where there is none: Triton's rules about shapes and operations are checked then, not on the device."""
+"""Lowers kernels for a GPU on a machine without one, which checks Triton's rules about shapes and operations."""
 
 from collections.abc import Callable
 from typing import Any

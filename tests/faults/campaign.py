@@ -1,4 +1,4 @@
-"""What all campaigns share: their command line, cases shared out to processes, and the count at the end."""
+"""The common parts of all campaigns: the command line, the distribution of cases to processes, and the count at the end."""
 
 import argparse
 import dataclasses

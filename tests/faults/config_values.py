@@ -1,4 +1,4 @@
-"""Every field of the config with odd values: refused in one line, or taken; of those that are taken, some are run.
+"""Every field of the config with odd values: each value is refused in one line or accepted; some accepted values are run.
 
 A case is `FIELD=VALUE`, the value as on the command line; `run:FIELD=VALUE` trains and ranks with it.
 """

@@ -1,4 +1,4 @@
-"""The program run again and again, as a user would, without paying for its imports each time.
+"""Runs the program many times, as a user would, and imports everything only once.
 
 Everything is imported here once; a run is a fork of this process, which has not used JAX yet and so may be forked.
 """

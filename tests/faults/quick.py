@@ -1,4 +1,4 @@
-"""Campaigns in their quick form, one after another in one process: to import what all of them need takes longer than most of their cases.
+"""Runs campaigns in their quick form in one process, because the imports take longer than most cases.
 
     python -m tests.faults.quick BASE CAMPAIGN [CAMPAIGN ...]
 

@@ -1,4 +1,4 @@
-"""Finished runs that campaigns start from, and what of a run must come out the same."""
+"""Finished runs from which campaigns start, and the results of a run that must stay the same."""
 
 import dataclasses
 import functools
