@@ -169,15 +169,15 @@ def repeated(log: Sequence[str], kept_at: Sequence[tuple[int, set[bytes]]]) -> d
 
 
 def check(runs: dict[str, dict[str, Any]], concurrency: int) -> None:
-    """Raises UserError if a run sent a request twice, had too many in flight or made other tables."""
+    """Raises UserError if a run sent stored prompts again, lost answers, had too many requests in flight or made other tables."""
     for name, run in runs.items():
         if run["asked_again_though_kept"] or run["asked_again"] > run["not_kept_at_kills"]:
             raise UserError(
-                f"{name}: {run['asked_again']} prompts were asked again, {run['asked_again_though_kept']} of them though kept"
+                f"{name}: {run['asked_again']} prompts were sent again, {run['asked_again_though_kept']} of them with a stored answer"
             )
         if run["not_kept_at_kills"] > concurrency * run["kills"]:
             raise UserError(
-                f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected those in flight alone"
+                f"{name}: {run['not_kept_at_kills']} answers were lost in {run['kills']} kills; expected only those in flight"
             )
         if run["most_in_flight"] > concurrency:
             raise UserError(
@@ -274,9 +274,9 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
         "requests",
         "in flight",
         "kills",
-        "asked again",
+        "sent again",
         "answers/s",
-        "of what is allowed",
+        "share of the limit",
     ]
     rows = []
     for name, own in runs.items():

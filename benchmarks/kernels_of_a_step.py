@@ -184,7 +184,7 @@ def what_of(work: Workload) -> dict[str, Any]:
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
     """A table for the terminal."""
-    header = ["model", "kernels", "chain", "temporaries, MiB", "of which"]
+    header = ["model", "kernels", "chain", "temporaries, MiB", "by stage"]
     return table(
         header,
         [

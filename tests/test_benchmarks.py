@@ -100,8 +100,11 @@ def test_describing_killed_on_the_way_makes_the_same_tables(tmp_path: pathlib.Pa
 
 
 BROKEN_PROMISES: dict[str, tuple[object, str]] = {
-    "asked_again": (3, "killed: 3 prompts were asked again, 0 of them though kept"),
-    "asked_again_though_kept": (1, "killed: 2 prompts were asked again, 1 of them though kept"),
+    "asked_again": (3, "killed: 3 prompts were sent again, 0 of them with a stored answer"),
+    "asked_again_though_kept": (
+        1,
+        "killed: 2 prompts were sent again, 1 of them with a stored answer",
+    ),
     "not_kept_at_kills": (99, "killed: 99 answers were lost in 2 kills"),
     "most_in_flight": (33, "killed: 33 requests in flight; the config allows 32"),
     "checksums": ({"items": "b"}, "killed: its tables differ from those of whole"),
