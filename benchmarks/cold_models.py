@@ -72,8 +72,7 @@ def variants(
 
 
 def in_catalogue(method: str, model: Artifact, case: Case) -> dict[str, Artifact]:
-    """Versions of a model that had the new items in its catalogue during training, as with `data.split=time`: unchanged, and with their ID
-    vectors set to zero."""
+    """Versions of a model that had the new items in training, as with `data.split=time`: unchanged, and with their ID vectors set to 0."""
     rows = np.array([model.catalogue.rows[str(item)] for item in case.new[ITEM]])
     features = np.array(model.features)
     features[rows, : _id_width(model)] = 0.0

@@ -146,7 +146,7 @@ class CompiledTorchStep(PackedTorchStep):
         self.function = torch.compile(self.module, mode=self.mode, dynamic=False)
 
     def warm_up(self) -> None:
-        """Compiles and warms up as `PlainTorchStep` does; no memory is reported, because the compiler's hides that of the step."""
+        """Compiles and warms up as `PlainTorchStep` does; on a CPU no memory is reported, because the compiler's hides that of the step."""
         started = time.perf_counter()
         self.run()
         self.compile_seconds = time.perf_counter() - started

@@ -29,7 +29,7 @@ flags.DEFINE_string("to", "", "File for what `read` and `fingerprint` find.")
 
 
 def read(run: Run) -> dict[str, object]:
-    """The sizes of the data after reading and splitting."""
+    """The sizes and the fingerprint of the data after reading and splitting."""
     log, split = run.split.log, run.split
     return {
         "users": log.num_users,

@@ -2,8 +2,8 @@
 
     python -m tests.chat_server PORT LOG [fault=every N ...]      # for runs in other processes; LOG: seconds and prompt of each answer
 
-Faults come every so many requests: `busy` (429 with Retry-After), `broken` (500), `dropped`, `malformed`, `other` (another item's answer),
-`slow`, `na`, `endless` (50 kB), `empty`, `refused`. A GET of /v1/seen says what it has seen so far.
+A fault occurs once in N requests: `busy` (429 with Retry-After), `broken` (500), `dropped`, `malformed`, `other` (another item's answer),
+`slow`, `na`, `endless` (50 kB), `empty`, `refused`. A GET of /v1/seen returns the counts so far.
 """
 
 import asyncio

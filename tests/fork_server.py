@@ -2,7 +2,7 @@
 
     python -m tests.fork_server
 
-Reads lines of JSON: what would follow `python`, and the environment of the call. Answers each by a line with its exit status and output.
+It reads lines of JSON with the arguments of `python` and the environment of a call, and answers each with its exit status and output.
 """
 
 import atexit

@@ -1,6 +1,6 @@
 """Descriptions from the command line: from prompts to results, the output before the start, and every error.
 
-Killed and taken up again: test_benchmarks.py.
+test_benchmarks.py tests runs that are killed and continued.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Small runs compute what they computed when tests/golden/values was written: a change of structure changes no number.
+"""Small runs have the results that are stored in tests/golden/values: a refactoring changes no number.
 
-By default a subset is measured, and with GRASP_JAX_GOLDEN=all every case. Floats may differ by a ten-thousandth, as between processors;
-with GRASP_JAX_GOLDEN_EXACT=1, on the machine that wrote them, by no bit.
+By default a subset of the cases is run, with GRASP_JAX_GOLDEN=all every case. Floats may differ by a ten-thousandth, because processors
+differ; with GRASP_JAX_GOLDEN_EXACT=1, on the machine that wrote the values, they must be equal to the bit.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The Python of README and docs/, run page by page: the blocks of a page in their order, in one namespace.
+"""Runs the Python code of README and docs/: the blocks of a page in their order, in one namespace.
 
-Pages whose code has a test of its own, with more to look at, are named in `test_docs.RUN_ELSEWHERE`. A block that cannot run here has the
+Pages whose code has its own, more thorough test are named in `test_docs.RUN_ELSEWHERE`. A block that cannot run here has the
 comment `<!-- not run: why -->` above it.
 """
 

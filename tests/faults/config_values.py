@@ -1,6 +1,6 @@
 """Every field of the config with odd values: each value is refused in one line or accepted; some accepted values are run.
 
-A case is `FIELD=VALUE`, the value as on the command line; `run:FIELD=VALUE` trains and ranks with it.
+A case is `FIELD=VALUE`, with the value as on the command line; `run:FIELD=VALUE` also trains and ranks with it.
 """
 
 import pathlib

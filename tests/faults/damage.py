@@ -1,7 +1,7 @@
-"""Every file of a finished workdir damaged in every way: refused in one line that names it, or the same results.
+"""Damages every file of a finished workdir in every way: the program must refuse it in one line that names it, or give the same results.
 
-A case is `SETUP:MODE:WAY:FILE`, such as `file:evaluate:half:knowledge/items.npy`; `#2` stands for the random name of a checkpoint's
-part, of all in its folder the third in size.
+A case is `SETUP:MODE:WAY:FILE`, such as `file:evaluate:half:knowledge/items.npy`. Parts of a checkpoint have random names; `#2` stands for
+the third in its folder by size.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
-"""What surrounds a run goes wrong, each in a process of its own: disks, homes, streams, signals, a second process.
+"""Faults around a run, each in a separate process: full disks, missing home folders, closed streams, signals, a second process.
 
-A case is `KIND:DETAILS`, such as `disk:all:200` (kB free) or `signal:TERM:training`. After each fault that stops a run the same command
-is given again, and must end as a run that nothing befell.
+A case is `KIND:DETAILS`, such as `disk:all:200` (kB free) or `signal:TERM:training`. After each fault that stops a run, the same command is
+run again and must give the results of an undisturbed run.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Mutated inputs of every format through their readers: refused in one line, or read as a plain reader of a few lines reads them.
+"""Mutated inputs of every format: a reader must refuse them in one line, or read them as a simple reader of a few lines does.
 
-A case is `FORMAT-NUMBER`. The reference below answers only where nothing is left to opinion: UTF-8, no quotes, no control characters,
-as many fields in each row as in the header, ids without blanks around them.
+A case is `FORMAT-NUMBER`. The simple reader below is used only for inputs with one possible meaning: UTF-8, no quotes, no control
+characters, as many fields in each row as in the header, ids without blanks around them.
 """
 
 import contextlib

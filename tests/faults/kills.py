@@ -1,12 +1,12 @@
-"""Killed at every file operation: the same command then ends as if nothing had happened, and leaves nothing behind.
+"""Kills a run at every file operation: the same command must then end with the same results, without leftover files.
 
-Each call of Python that opens a file for writing, renames, makes or removes one under the workdir is a place to be killed: before it;
-for a file that is opened also just after, when it is empty, and half-way through its first write. (Orbax writes the arrays of checkpoints
-in C++, between operations that are seen.)
+A run can be killed at each Python call that opens a file under the workdir for writing, or renames, makes or removes one: before the call
+and, for an opened file, also just after it, when the file is empty, and in the middle of its first write. (Orbax writes the arrays of
+checkpoints in C++, between the operations that are seen here.)
 
-A case is `SCENE-NUMBER`, such as `file-all-17`, or `file-all-17-60-3`, which is killed at the 17th operation, goes on, is killed at its
-60th, goes on, and is killed at its third; `data.json` for a number is the first write to that file. The quick form has one of these,
-for most of a case is its last run.
+A case is `SCENE-NUMBER`, such as `file-all-17`. `file-all-17-60-3` is killed at the 17th operation; the second run is killed at its 60th
+operation, and the third run at its third. `data.json` in place of a number is the first write to that file. The quick form has one case
+of these, because the last run takes most of the time.
 """
 
 import builtins

@@ -1,8 +1,8 @@
-"""Every line with which the program refuses, taken from the source into docs/errors.md.
+"""Collects every error message of the program from the source and writes docs/errors.md.
 
     python -m tests.faults.messages [--check]
 
-What a message fills in stands in braces. `--check` writes nothing, and exits with 1 where the page is not up to date.
+Values that a message contains are shown as names in braces. `--check` writes nothing, and exits with 1 if the page is not up to date.
 """
 
 import argparse

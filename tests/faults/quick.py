@@ -2,7 +2,7 @@
 
     python -m tests.faults.quick BASE CAMPAIGN [CAMPAIGN ...]
 
-Prints what they print, and after each a line `NAME: exit STATUS`.
+It prints the output of each campaign, and after it a line `NAME: exit STATUS`.
 """
 
 import runpy
