@@ -16,7 +16,7 @@ def as_variant(config: ConfigDict, variant: str) -> ConfigDict:
         in "gru4rec@llm_esr".
 
     Raises:
-      UserError: `@llm_esr` follows something else than one of its backbones.
+      UserError: `@llm_esr` does not follow exactly one of sasrec, gru4rec and bert4rec.
     """
     backbone = variant.removesuffix(SUFFIX)
     config.model.backbone = backbone
