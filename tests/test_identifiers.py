@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.log import InteractionLog, rows_of
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 
@@ -169,3 +169,17 @@ def test_ids_are_in_one_line(tmp_path: pathlib.Path) -> None:
         refusal(read_log, path, "ids", COLUMNS),
         (str(path), "row 1 has 'i\\n5' in column 'item'", "quotation mark"),
     )
+
+
+@pytest.mark.parametrize("letters", [False, True])
+def test_rows_of_ids_are_those_of_a_dictionary(letters: bool) -> None:
+    """Attributes would be given to the wrong users, or to users that a table lacks; also ids with accents, and empty tables."""
+    rng = np.random.default_rng(0)
+    numbers = rng.permutation(2000)
+    names = np.array([f"é{n}ß" * (n % 3 + 1) for n in numbers]) if letters else numbers
+    known, ids = names[:900], names[rng.permutation(2000)]
+    place = {name: row for row, name in enumerate(known.tolist())}
+    expected = [place.get(name, -1) for name in ids.tolist()]
+    np.testing.assert_array_equal(rows_of(known, ids), expected)
+    np.testing.assert_array_equal(rows_of(known, known), np.arange(900))
+    assert (rows_of(known[:0], ids) == -1).all() and not len(rows_of(known, ids[:0]))

@@ -117,19 +117,16 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     return AttributeTable(ids, columns, said)
 
 
-def aligned(table: AttributeTable, ids: np.ndarray) -> AttributeTable:
-    """The rows of `ids`, in their order; attributes of an id that the table lacks are None."""
+def aligned(table: AttributeTable, ids: np.ndarray) -> tuple[AttributeTable, int]:
+    """The rows of distinct `ids`, in their order, and how many of `ids` the table lacks; attributes of these are None."""
     rows = _rows(table, ids)
-    columns = {
-        name: [None if row < 0 else values[row] for row in rows]
-        for name, values in table.columns.items()
-    }
-    return AttributeTable(ids, columns, table.notes)
-
-
-def lacking(table: AttributeTable, ids: np.ndarray) -> int:
-    """How many of `ids` the table has no row for."""
-    return int((_rows(table, ids) < 0).sum())
+    columns = table.columns
+    if not np.array_equal(rows, np.arange(len(table.ids))):
+        columns = {
+            name: [None if row < 0 else values[row] for row in rows]
+            for name, values in columns.items()
+        }
+    return AttributeTable(ids, columns, table.notes), int((rows < 0).sum())
 
 
 def _rows(table: AttributeTable, ids: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from grasp_jax.data.attributes import (
     Texts,
     aligned,
     attributes_of,
-    lacking,
     read_attributes,
 )
 from grasp_jax.data.log import InteractionLog
@@ -145,15 +144,16 @@ def _with_texts(
     if items is not None:
         report = dataclasses.replace(report, without_text=log.num_items - len(items.ids))
         notes += items.notes
-        items = aligned(items, log.item_ids)
+        items, _ = aligned(items, log.item_ids)
     if users is not None:
         notes += users.notes
-        if strangers := lacking(AttributeTable(log.user_ids, {}), users.ids):
+        num_rows = len(users.ids)
+        users, lacked = aligned(users, log.user_ids)
+        if strangers := num_rows - (log.num_users - lacked):
             notes.append(
                 f"users table: {strangers:,} of its rows are of users without interactions, and are not used"
             )
-        report = dataclasses.replace(report, without_attributes=lacking(users, log.user_ids))
-        users = aligned(users, log.user_ids)
+        report = dataclasses.replace(report, without_attributes=lacked)
     return Loaded(log, Texts(items, users), dataclasses.replace(report, notes=tuple(notes)))
 
 

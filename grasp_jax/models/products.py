@@ -23,6 +23,12 @@ def product(rows: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) 
     return _narrow(jnp.dtype(dtype), rows, kernel)
 
 
+def affine(parameters: tuple[jax.Array, jax.Array], rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """A kernel [E, H] and a bias [H], applied to [..., E] rows; the arguments stand in the order that `parallel.rows` needs."""
+    kernel, bias = parameters
+    return product(rows, kernel, dtype) + bias
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _narrow(dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array) -> jax.Array:
     return _of("...e,eh->...h", dtype, rows, kernel)

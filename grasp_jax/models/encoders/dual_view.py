@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import id_rows
-from grasp_jax.models.products import product
+from grasp_jax.models.products import affine
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
@@ -51,14 +51,9 @@ class DualViewEncoder(ItemEncoder):
     ) -> jax.Array:
         """[...] item rows -> [..., 2D]; the whole catalogue for None."""
         adapter = self.down @ self.out, self.down_bias @ self.out + self.out_bias
-        text, adapted = (tables["items"],), functools.partial(_adapted, dtype=self.dtype)
+        text, adapted = (tables["items"],), functools.partial(affine, dtype=self.dtype)
         if ids is None:
             return jnp.concatenate([self.table, from_all_rows(adapted, adapter, text)], axis=-1)
         return jnp.concatenate(
             [id_rows(self.table, ids, context), from_rows(adapted, adapter, text, ids)], axis=-1
         )
-
-
-def _adapted(adapter: tuple[jax.Array, jax.Array], text: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    matrix, bias = adapter
-    return product(text, matrix, dtype) + bias

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import ItemEncoder
 from grasp_jax.models.encoders.id_table import id_rows
-from grasp_jax.models.products import product
+from grasp_jax.models.products import affine
 from grasp_jax.parallel.rows import from_all_rows, from_rows
 
 
@@ -65,12 +65,7 @@ class IdTextEncoder(ItemEncoder):
         if self.concatenates:
             of_id, of_text = jnp.split(self.join, 2)
             own, kernel, bias = own @ of_id, kernel @ of_text, bias @ of_text + self.join_bias
-        linear, mapped = (kernel, bias), functools.partial(_mapped, dtype=self.dtype)
+        linear, mapped = (kernel, bias), functools.partial(affine, dtype=self.dtype)
         if ids is None:
             return own + from_all_rows(mapped, linear, text)
         return own + from_rows(mapped, linear, text, ids)
-
-
-def _mapped(linear: tuple[jax.Array, jax.Array], text: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    kernel, bias = linear
-    return product(text, kernel, dtype) + bias
