@@ -295,8 +295,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         how = folder, sizes, given.kill_at_random, given.seed
         before = recorded(given.undisturbed, sizes) if given.undisturbed else None
         found = killed_as(before, *how) if before else both(*how)
-        if before:
-            found["ended_as"] = f"the run of {sizes.users:,} users of commit {before['commit']}"
+        if before:  # what the killed run was compared with
+            found["undisturbed"] = {
+                name: before[name] for name in ("commit", "stages", "cores_used_by_others")
+            }
         times = sum(found["killed"].values())
         print(f"killed {times} times, {found['killed']}, and ended with the same fingerprint")
     else:

@@ -74,6 +74,14 @@ def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, 
     return line("cpu_seconds", "read") + y1 + slope * (USERS**2 - users[1] ** 2), peak
 
 
+def _as_which(own: Mapping[str, Any]) -> str:
+    """The recorded run that a killed run was compared with; empty if the same call made both."""
+    if "undisturbed" not in own:
+        return ""
+    seconds = sum(cost["wall_seconds"] for cost in own["undisturbed"]["stages"].values())
+    return f" as an undisturbed run of commit {own['undisturbed']['commit']}, which took {seconds / 60:.0f} minutes"
+
+
 def markdown(record: Mapping[str, Any]) -> str:
     """The table of docs/scaling.md, with the sizes of the runs and the machine."""
     runs = record["runs"]
@@ -86,7 +94,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     )
     killed = "".join(
         f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results"
-        f"{f' as {ended}' if (ended := own.get('ended_as')) else ''}."
+        f"{_as_which(own)}."
         for own in runs
         if own.get("killed")
     )

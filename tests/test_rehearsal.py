@@ -131,6 +131,24 @@ def test_two_sizes_are_carried_over() -> None:
     assert all(len(line) == len(header) for line in body) and "extrapolated" not in " ".join(header)
 
 
+def test_the_page_says_what_a_killed_run_was_compared_with() -> None:
+    """A reader would take the costs of a killed run for undisturbed ones, or not know which run it equals."""
+    cost = {"cpu_seconds": 1.0, "wall_seconds": 60.0, "peak_bytes": 1}
+    stages = dict.fromkeys(rehearsal_table.STAGES, cost)
+    read = {"items": 20, "interactions": 300}
+    own = {"users": 10**7, "stages": stages, "read": read, "killed": {"answer": 2}}
+    about = {"cpu": "a CPU", "cores": 2, "device": "cpu", "versions": {"jax": "1"}, "commit": "def"}
+    machine = {"machine": about, "cores_used_by_others": 0.0}
+    page = rehearsal_table.markdown({**machine, "runs": [own]})
+    assert "was killed 2 times at random moments and had the same results." in " ".join(
+        page.split()
+    )
+    own["undisturbed"] = {"commit": "abc", "stages": stages}
+    assert "an undisturbed run of commit abc, which took 7 minutes" in " ".join(
+        rehearsal_table.markdown({**machine, "runs": [own]}).split()
+    )
+
+
 def test_the_variant_reads_what_is_written() -> None:
     """The config would ask for tables or groups that the shop does not have."""
     config = Config.from_dict(get_config("rehearsal").to_dict())
