@@ -28,7 +28,7 @@ def get_config(variant: str = "published") -> ConfigDict:
     config = beauty5.get_config("minilm")
     config.model.method = METHODS
     config.model.dropout = DROPOUT
-    config.train.patience = 5
+    config.train.patience = 10
     config.eval.select = "full_unseen"
     config.eval.valid_users = 0
     if variant == "ce":

@@ -65,6 +65,10 @@ class Model(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made(log: InteractionLog) -> Model:
+    return model_of(log)
+
+
+def model_of(log: InteractionLog) -> Model:
     config = ModelConfig().with_fields({"features": 8, "num_layers": 1})
     model = build_model(config, "plain", "sasrec", ModelSizes(ITEMS, LENGTH + 1, 0, 4))
     nothing, blank = jnp.zeros(1, jnp.int32), np.zeros((1, LENGTH), np.int32)

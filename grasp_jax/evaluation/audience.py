@@ -93,13 +93,16 @@ class Lists(NamedTuple):
     scores: np.ndarray
 
 
-def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterator[Lists]:
+def best_items(
+    audience: Audience, people: np.ndarray, wanted: Wanted, first: int = 0
+) -> Iterator[Lists]:
     """The best items of some people, each with a history; yields them block by block.
 
     Args:
       audience: all people.
       people: rows of the audience, each once.
       wanted: which items, and how many.
+      first: the first block to compute; equal arguments give equal blocks.
 
     Raises:
       UserError: the catalogue has fewer than `top_n` items.
@@ -114,7 +117,7 @@ def best_items(audience: Audience, people: np.ndarray, wanted: Wanted) -> Iterat
     seen = _left_out(audience, batches, places, wanted)
     item_block = min(wanted.item_block, num_items)
     of_products = _products(audience, len(people), wanted)
-    for step, rows in enumerate(batches):
+    for step, rows in enumerate(batches[first:], first):
         ranker, block = audience.ranker.for_block(blocks[step])
         block = UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))
         lists = lists_of_pairs(seen[step], len(rows), LONGEST) if of_products else None

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from grasp_jax.evaluation.audience import Audience, Lists, Wanted, best_items
 from grasp_jax.files import replacing, sha256, write_sealed, write_text
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.progress import progress_bar
+from grasp_jax.serving.interrupted import Parts, parts_of
 from grasp_jax.serving.writers import open_writer
 
 
@@ -36,7 +37,8 @@ def write_recommendations(
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
 
     A user with fewer than `top_n` items left gets fewer rows. In the same folder, `<stem>.about.json` says what the file was made from, and
-    `<stem>.skipped.csv` lists the users without recommendations.
+    `<stem>.skipped.csv` lists the users without recommendations. With many users, a call that was interrupted leaves what it has computed,
+    and the same call continues from there (`serving.interrupted`).
 
     Args:
       audience: all users.
@@ -51,6 +53,7 @@ def write_recommendations(
     """
     log, made_from = audience.log, made_from or {}
     numbers = (log.user_ids.dtype.kind == "i", log.item_ids.dtype.kind == "i")
+    parts = parts_of(path, made_from, users, wanted)
     counts: list[np.ndarray] = []
     nothing: list[int] = []
     with contextlib.ExitStack() as stack:
@@ -59,7 +62,7 @@ def write_recommendations(
             partial = stack.enter_context(replacing(path))
             write = stack.enter_context(open_writer(partial, path.suffix, numbers, made_from))
         bar = stack.enter_context(progress_bar(len(users), "recommend", "user"))
-        for lists in best_items(audience, users, wanted):
+        for lists in _lists(audience, users, wanted, parts):
             if write:
                 write(_columns(audience, users, lists))
             counts.append(lists.counts)
@@ -80,7 +83,22 @@ def write_recommendations(
     )
     if is_main_process():
         _write_beside(path, served, made_from)
+    if parts:
+        parts.remove()
     return served
+
+
+def _lists(
+    audience: Audience, users: np.ndarray, wanted: Wanted, parts: Parts | None
+) -> Iterator[Lists]:
+    """The lists of all users: those of an interrupted call, then those that are computed now, which are stored too."""
+    if parts is None:
+        yield from best_items(audience, users, wanted)
+        return
+    yield from parts.stored()
+    for block in best_items(audience, users, wanted, parts.num_blocks):
+        yield block
+        parts.add(block)
 
 
 def _columns(audience: Audience, users: np.ndarray, lists: Lists) -> list[np.ndarray]:

@@ -1,0 +1,124 @@
+"""Recommendations that were interrupted: the next call computes only the other users, and ends with the same file."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grasp_jax.data.log import InteractionLog
+from grasp_jax.serving import interrupted, recommend
+from tests.test_recommend import ITEMS, Model, log_of, model_of, serve
+
+USERS = 40
+
+
+@pytest.fixture(scope="module")
+def log() -> InteractionLog:
+    """40 users with two to seven items."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(USERS), rng.integers(2, 8, USERS))
+    return log_of(
+        [f"u{user}" for user in users], [f"i{k}" for k in rng.integers(0, ITEMS, len(users))]
+    )
+
+
+@pytest.fixture(scope="module")
+def made(log: InteractionLog) -> Model:
+    return model_of(log)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first block that each call computed; blocks have three users, parts two blocks."""
+    monkeypatch.setattr(interrupted, "PART", 4)
+    firsts: list[int] = []
+    whole = recommend.best_items
+
+    def noted(audience: Any, users: Any, wanted: Any, first: int = 0) -> Iterator[Any]:
+        firsts.append(first)
+        return whole(audience, users, wanted, first)
+
+    monkeypatch.setattr(recommend, "best_items", noted)
+    return firsts
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, blocks: int, *given: Any, **options: Any) -> None:
+    """Serves until some blocks are computed."""
+    whole = recommend.best_items
+
+    def ends(audience: Any, users: Any, wanted: Any, first: int = 0) -> Iterator[Any]:
+        for count, block in enumerate(whole(audience, users, wanted, first)):
+            if count == blocks:
+                raise KeyboardInterrupt
+            yield block
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(recommend, "best_items", ends)
+        serve(*given, **options)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_an_interrupted_call_continues(
+    suffix: str,
+    made: Model,
+    log: InteractionLog,
+    tmp_path: pathlib.Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hours of work would be lost with a killed process; or the file would lack users, or hold them twice."""
+    path, plain = tmp_path / f"r.{suffix}", tmp_path / f"plain.{suffix}"
+    serve(made, log, plain)
+    for blocks in (5, 4):  # two parts of two blocks and a block that is lost; then two more
+        interrupt(monkeypatch, blocks, made, log, path)
+    assert not path.exists()
+    serve(made, log, path)
+    assert begun == [0, 0, 4, 8] and path.read_bytes() == plain.read_bytes()
+    assert not list(tmp_path.glob(".*")), "parts or partial files stay"
+
+
+def test_parts_of_something_else_are_not_used(
+    made: Model,
+    log: InteractionLog,
+    tmp_path: pathlib.Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file would mix two models, two settings or two lists of users; or hold what a disk has changed."""
+    path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
+    first = {"made_from": {"model": "a"}}
+    interrupt(monkeypatch, 7, made, log, path, **first)
+    others: list[dict[str, Any]] = [
+        {"made_from": {"model": "b"}},
+        first | {"top_n": 3},
+        first | {"exclude_seen": False},
+        first | {"rows": np.arange(USERS)[::-1]},
+    ]
+    for other in others:
+        interrupt(monkeypatch, 1, made, log, path, **other)
+    assert begun == [0] * 5
+    part = tmp_path / ".r.csv.parts" / "part-00001.npz"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    serve(made, log, path, **first)
+    assert begun[-1] == 2, "the first part is whole"
+    serve(made, log, plain, **first)
+    assert path.read_bytes() == plain.read_bytes()
+
+
+def test_a_manifest_that_cannot_be_read(
+    made: Model,
+    log: InteractionLog,
+    tmp_path: pathlib.Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that only saves time would stop the call."""
+    path = tmp_path / "r.csv"
+    interrupt(monkeypatch, 7, made, log, path)
+    (tmp_path / ".r.csv.parts" / "parts.json").write_text("{")
+    serve(made, log, path)
+    assert begun == [0, 0] and path.exists()
