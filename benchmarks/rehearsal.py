@@ -215,19 +215,23 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
 def killed_as(
     whole: Mapping[str, Any], folder: pathlib.Path, sizes: Sizes, count: int, seed: int
 ) -> dict[str, Any]:
-    """The rehearsal killed at random moments, which must end as the undisturbed one `whole`; with "killed", stage -> number of kills.
+    """The rehearsal killed at random moments, which must end as the undisturbed one, `whole`.
+
+    Returns:
+      What `rehearse` returns, with "killed", stage -> number of kills, and "kills", stage -> seconds after which its processes were killed.
 
     Raises:
       UserError: it ended differently.
     """
-    killed = rehearse(folder / "killed", sizes, kills_at_random(whole["stages"], count, seed))
+    kills = kills_at_random(whole["stages"], count, seed)
+    killed = rehearse(folder / "killed", sizes, kills)
     names = whole["fingerprint"]
     if wrong := [name for name in names if killed["fingerprint"].get(name) != names[name]]:
         raise UserError(
             f"killed {count} times, the rehearsal ended with another {wrong[0]}; expected the same"
         )
     times = {name: own["killed"] for name, own in killed["stages"].items() if own["killed"]}
-    return killed | {"killed": times}
+    return killed | {"killed": times, "kills": kills}
 
 
 def recorded(path: pathlib.Path, sizes: Sizes) -> dict[str, Any]:
