@@ -26,6 +26,7 @@ from grasp_jax.models.build import build_model
 from grasp_jax.models.device_data import DeviceData
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.parallel.mesh import make_mesh
+from grasp_jax.serving import writers
 from grasp_jax.serving.recommend import Served, write_recommendations
 from grasp_jax.serving.users import read_users
 from tests.refusal import assert_names, refusal
@@ -105,6 +106,20 @@ def by_user(path: pathlib.Path) -> dict[str, list[str]]:
         found.setdefault(row["user"], []).append(row["item"])
         assert row["rank"] == len(found[row["user"]])
     return found
+
+
+def test_the_last_users_have_nothing_left(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row group of no rows is an error, and so the call would end without a file after its last user."""
+    monkeypatch.setattr(writers, "ROW_GROUP", 1)
+    path, kinds = tmp_path / "r.parquet", (False, False)
+    one, ranks = np.array(["a"]), np.ones(1, np.int32)
+    columns = [one, ranks, one, ranks.astype(np.float32)]
+    with writers.open_writer(path, ".parquet", kinds, {}) as write:
+        write(columns)
+        write([column[:0] for column in columns])
+    assert pa.parquet.read_table(path).num_rows == 1
 
 
 def test_one_user_with_many_plays_or_nothing_left_stops_nobody(

@@ -57,8 +57,8 @@ def _row_groups(parquet: pa.parquet.ParquetWriter) -> Iterator[Write]:
     waiting: list[pa.Table] = []
 
     def flush() -> None:
-        if waiting:
-            parquet.write_table(pa.concat_tables(waiting), row_group_size=sum(map(len, waiting)))
+        if rows := sum(map(len, waiting)):  # none where no user of these blocks has an item left
+            parquet.write_table(pa.concat_tables(waiting), row_group_size=rows)
         waiting.clear()
 
     def write(columns: list[np.ndarray]) -> None:
