@@ -1,6 +1,8 @@
 """Recommendations that were interrupted: the next call computes only the other users, and ends with the same file."""
 
+import errno
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.files import write_sealed
 from grasp_jax.serving import interrupted, recommend
 from tests.test_recommend import ITEMS, Model, log_of, model_of, serve
 
@@ -109,16 +112,73 @@ def test_parts_of_something_else_are_not_used(
     assert path.read_bytes() == plain.read_bytes()
 
 
+@pytest.mark.parametrize("content", ["{", None])
 def test_a_manifest_that_cannot_be_read(
+    content: str | None,
     made: Model,
     log: InteractionLog,
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file that only saves time would stop the call."""
+    """A file that only saves time would stop the call: one that is no JSON, or that another version wrote in its own form."""
     path = tmp_path / "r.csv"
     interrupt(monkeypatch, 7, made, log, path)
-    (tmp_path / ".r.csv.parts" / "parts.json").write_text("{")
+    manifest = tmp_path / ".r.csv.parts" / "parts.json"
+    if content is None:
+        write_sealed(manifest, {"format": 2})
+    else:
+        manifest.write_text(content)
     serve(made, log, path)
     assert begun == [0, 0] and path.exists()
+
+
+@pytest.mark.parametrize("other", ["replaces", "removes"])
+def test_another_call_changes_the_parts_while_they_are_read(
+    other: str,
+    made: Model,
+    log: InteractionLog,
+    tmp_path: pathlib.Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two calls on one output: the file would hold users twice and lack others, or the call would end because a file is missing."""
+    path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
+    serve(made, log, plain)
+    interrupt(monkeypatch, 7, made, log, path)
+    stored = interrupted.Parts.stored
+
+    def changed(parts: interrupted.Parts) -> Iterator[Any]:
+        for number, block in enumerate(stored(parts)):
+            if number == 0:
+                first, second = (parts.folder / f"part-0000{k}.npz" for k in range(2))
+                second.unlink() if other == "removes" else shutil.copy(first, second)
+            yield block
+
+    monkeypatch.setattr(interrupted.Parts, "stored", changed)
+    serve(made, log, path)
+    assert begun == [0, 0, 2] and path.read_bytes() == plain.read_bytes()
+
+
+def test_parts_that_cannot_be_written(
+    made: Model,
+    log: InteractionLog,
+    tmp_path: pathlib.Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the output can be written, a call would end for want of a folder that only saves time; a full disk still ends it at once."""
+    path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
+    serve(made, log, plain)
+    (tmp_path / ".r.csv.parts").write_text("a file of that name")
+    serve(made, log, path)
+    assert path.read_bytes() == plain.read_bytes()
+    assert caplog.text.count("not writable (File exists)") == 1
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(interrupted, "write_arrays", full)
+    with pytest.raises(OSError, match="No space"):
+        serve(made, log, tmp_path / "other.csv")

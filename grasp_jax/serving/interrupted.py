@@ -5,6 +5,7 @@ checksum is right, and only for the same users, model and settings. The folder i
 """
 
 import hashlib
+import io
 import json
 import pathlib
 import shutil
@@ -17,7 +18,7 @@ import numpy as np
 from grasp_jax import __version__
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.audience import Lists, Wanted
-from grasp_jax.files import read_sealed, sha256, write_arrays, write_sealed
+from grasp_jax.files import disk_is_full, read_sealed, sha256, write_arrays, write_sealed
 from grasp_jax.log import logger
 
 PART = 65_536  # users of a part; fewer users are not worth a folder
@@ -25,11 +26,7 @@ MANIFEST = "parts.json"
 
 
 class Parts:
-    """The parts of one output file.
-
-    Attributes:
-      num_blocks: number of blocks of users that an interrupted call has stored.
-    """
+    """The parts of one output file. They only save time: what is wrong with them is a warning, never an error; only a full disk is one."""
 
     def __init__(self, output: pathlib.Path, made_from: str) -> None:
         """Finds the parts of an earlier call.
@@ -41,44 +38,56 @@ class Parts:
         self.folder = output.with_name(f".{output.name}.parts")
         self._made_from = made_from
         self._waiting: list[Lists] = []
-        self._stored = self._found()
+        self._stored = self._listed()
+        self._can_store = True
 
-        self.num_blocks = sum(part["blocks"] for part in self._stored)
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks of users that are stored; `stored` lowers it if a part is damaged."""
+        return sum(part["blocks"] for part in self._stored)
 
     def stored(self) -> Iterator[Lists]:
-        """The first `num_blocks` blocks of users, in order."""
-        for part in tuple(self._stored):
-            with np.load(self.folder / part["file"], allow_pickle=False) as arrays:
+        """The first `num_blocks` blocks of users, in order, up to the first part that is damaged."""
+        for number, part in enumerate(tuple(self._stored)):
+            file = self.folder / part["file"]
+            content = _bytes_of(file)
+            # compared when it is read, because another call may write the same output meanwhile
+            if hashlib.sha256(content).hexdigest() != part["sha256"]:
+                logger.warning(f"{file}: missing or damaged; these users are computed again")
+                del self._stored[number:]
+                return
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 yield from _blocks(arrays)
 
     def add(self, block: Lists) -> None:
         """Takes the next block, and stores a part if there are enough users for one."""
+        if not self._can_store:
+            return
         self._waiting.append(block)
-        if sum(len(own.people) for own in self._waiting) >= PART:
+        if sum(len(own.people) for own in self._waiting) < PART:
+            return
+        try:
             self._store()
+        except OSError as error:
+            if disk_is_full(error):
+                raise
+            reason = error.strerror or error
+            logger.warning(
+                f"{self.folder}: not writable ({reason}); if this call is interrupted, the next one computes all later users again"
+            )
+            self._can_store, self._waiting = False, []
 
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _found(self) -> list[dict[str, Any]]:
-        """The parts in the manifest, up to the first that is damaged."""
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return []
+    def _listed(self) -> list[dict[str, Any]]:
+        """The parts in the manifest."""
         try:
-            manifest = read_sealed(path, "it is written again")
-        except UserError:
-            manifest = {"made_from": "", "parts": []}
-        found: list[dict[str, Any]] = []
-        if manifest["made_from"] == self._made_from:
-            for part in manifest["parts"]:
-                file = self.folder / part["file"]
-                if not file.is_file() or sha256(file) != part["sha256"]:
-                    logger.warning(f"{file}: damaged; these users are computed again")
-                    break
-                found.append(part)
-        return found
+            manifest = read_sealed(self.folder / MANIFEST, "it is written again")
+        except UserError:  # there is none, or it cannot be read
+            return []
+        return list(manifest["parts"]) if manifest.get("made_from") == self._made_from else []
 
     def _store(self) -> None:
         if not self._stored:
@@ -123,6 +132,14 @@ def _fingerprint(made_from: Mapping[str, Any], users: np.ndarray, wanted: Wanted
         found.update(repr(shape).encode())
         found.update(b"" if array is None else array.tobytes())
     return found.hexdigest()
+
+
+def _bytes_of(path: pathlib.Path) -> bytes:
+    """The content of a file; nothing if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _blocks(arrays: Mapping[str, np.ndarray]) -> Iterator[Lists]:
