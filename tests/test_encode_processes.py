@@ -1,5 +1,6 @@
 """Texts encoded by several processes: the same bank, errors of one line, and no process that outlives its caller."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -21,7 +22,8 @@ from tests.refusal import assert_names, refusal
 from tests.test_bank import items_table, knowledge_config, shop
 
 TEXTS = ["red soap", "blue soap", "red cream", "blue cream", "red oil"]
-ODD = ["", "red\nsoap", "ünknown \ud800 soap", '"red" \\ soap']
+PAIR = "\ud835\udc00\ud835\udc01"  # the halves of two mathematical letters, each half a character of its own
+ODD = ["", "red\nsoap", "ünknown \ud800 soap", '"red" \\ soap', f"soap {PAIR}"]
 
 
 @pytest.fixture
@@ -32,8 +34,8 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_ROWS", 3)
 
 
-def fitted(folder: pathlib.Path, name: str = "lsa") -> Any:
-    encoder = ENCODERS[name].from_config(knowledge_config()).fit(TEXTS)
+def fitted(folder: pathlib.Path, name: str = "lsa", texts: Sequence[str] = TEXTS) -> Any:
+    encoder = ENCODERS[name].from_config(knowledge_config()).fit(texts)
     encoder.save(folder)
     return encoder
 
@@ -53,12 +55,29 @@ def test_two_processes_make_the_bank_of_one(
 
 
 def test_any_text_arrives_as_it_is(tmp_path: pathlib.Path, two: None) -> None:
-    """A line break, or half of a surrogate pair, would end the line of texts that a process reads."""
-    encoder = fitted(tmp_path)
+    """A line break, or half of a surrogate pair, would end the line of texts that a process reads; two halves would become a letter."""
+    letters = PAIR.encode("utf-16", "surrogatepass").decode("utf-16")
+    encoder = fitted(tmp_path, texts=[*TEXTS, f"blue {letters}", f"oil {letters}"])
     with encoding("lsa", encoder, tmp_path, 2) as how:
         assert how.at_once == 2
         np.testing.assert_array_equal(how.encode(ODD), encoder.encode(ODD))
         assert how.encode([]).shape == encoder.encode([]).shape
+
+
+def test_what_other_code_prints_is_no_vector(
+    tmp_path: pathlib.Path, two: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that the site's start-up module prints would be read as the shape of billions of vectors, and end the run in a traceback."""
+    encoder = fitted(tmp_path / "encoder")
+    start = (
+        "import os, sys; os.write(1, b'a line\\nwelcome'); print('to all who start this Python')"
+    )
+    (tmp_path / "sitecustomize.py").write_text(start)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    with encoding("lsa", encoder, tmp_path / "encoder", 2) as how:
+        for _ in range(2):
+            np.testing.assert_array_equal(how.encode(TEXTS), encoder.encode(TEXTS))
 
 
 def test_other_encoders_stay_in_one_process(tmp_path: pathlib.Path, two: None) -> None:

@@ -7,6 +7,7 @@ ends, so also when this process is killed. It is not forked, because the threads
 
 import contextlib
 import json
+import os
 import pathlib
 import queue
 import struct
@@ -30,6 +31,7 @@ ONE_CORE = (LsaEncoder, ProjectionEncoder)
 MOST = 8  # this process alone fills the templates for all of them
 LEAST_BLOCKS = 16  # for each process, so that its start takes less time than it saves
 _SHAPE = struct.Struct("<qq")
+_READY = b"\0vectors follow\n"
 _PROGRAM = (  # with this process's path, so that it imports the same modules
     "import sys; name, folder, *sys.path = sys.argv[1:]; "
     "from grasp_jax.knowledge.encoders.processes import answer; answer(name, folder)"
@@ -88,6 +90,7 @@ class _Process:
     """One of the processes."""
 
     def __init__(self, name: str, folder: pathlib.Path) -> None:
+        self._ready = False
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # `end` closes it
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, name, str(folder), *sys.path],
@@ -102,8 +105,12 @@ class _Process:
         to, back = self._process.stdin, self._process.stdout
         assert to is not None and back is not None
         with contextlib.suppress(BrokenPipeError):
-            to.write(json.dumps(texts).encode() + b"\n")
+            # Not as \u escapes: JSON would read the two halves of a surrogate pair as one letter.
+            line = json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            to.write(line + b"\n")
             to.flush()
+        if not self._ready:  # what other code has printed at the start comes first
+            self._ready = any(line.endswith(_READY) for line in back)
         head = back.read(_SHAPE.size)
         if len(head) == _SHAPE.size:
             rows, width = _SHAPE.unpack(head)
@@ -128,8 +135,11 @@ class _Process:
 
 def answer(name: str, folder: str) -> None:
     """What each process does: for each line of input, a JSON list of texts, writes the shape and the values of their vectors."""
-    encoder = encoder_class(name).load(pathlib.Path(folder))
-    for line in sys.stdin.buffer:
-        vectors = np.asarray(encoder.encode(json.loads(line)), np.float32)
-        sys.stdout.buffer.write(_SHAPE.pack(*vectors.shape) + vectors.tobytes())
-        sys.stdout.buffer.flush()
+    with open(os.dup(1), "wb") as output:
+        os.dup2(2, 1)  # what other code prints is no answer
+        encoder = encoder_class(name).load(pathlib.Path(folder))
+        output.write(_READY)
+        for line in sys.stdin.buffer:
+            vectors = np.asarray(encoder.encode(json.loads(line)), np.float32)
+            output.write(_SHAPE.pack(*vectors.shape) + vectors.tobytes())
+            output.flush()
