@@ -197,7 +197,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "items and shop": (
         {"data.items_file": "items.jsonl"},
-        ("config.data.items_file: 'items.jsonl'", "expected config.data.path"),
+        ("config.data.items_file: 'items.jsonl'", "set config.data.path too"),
     ),
     "shop's size and files": (
         {"data.path": "folder", "data.synthetic.num_users": 5},

@@ -140,6 +140,6 @@ def test_half_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
     with pytest.raises(
         UserError,
-        match=r"JAX_NUM_PROCESSES: None beside JAX_COORDINATOR_ADDRESS; expected a whole number",
+        match=r"JAX_NUM_PROCESSES: None, while JAX_COORDINATOR_ADDRESS is set; expected a whole number",
     ):
         join()
