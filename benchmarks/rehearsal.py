@@ -209,10 +209,11 @@ def both(folder: pathlib.Path, sizes: Sizes, count: int, seed: int) -> dict[str,
       UserError: they ended differently.
     """
     whole = rehearse(folder / "undisturbed", sizes)
-    return whole | {"killed": killed_as(whole, folder, sizes, count, seed)["killed"]}
+    killed = rehearse_killed(whole, folder, sizes, count, seed)
+    return whole | {name: killed[name] for name in ("killed", "kills")}
 
 
-def killed_as(
+def rehearse_killed(
     whole: Mapping[str, Any], folder: pathlib.Path, sizes: Sizes, count: int, seed: int
 ) -> dict[str, Any]:
     """The rehearsal killed at random moments, which must end as the undisturbed one, `whole`.
@@ -298,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.kill_at_random:
         how = folder, sizes, given.kill_at_random, given.seed
         before = recorded(given.undisturbed, sizes) if given.undisturbed else None
-        found = killed_as(before, *how) if before else both(*how)
+        found = rehearse_killed(before, *how) if before else both(*how)
         if before:  # what the killed run was compared with
             found["undisturbed"] = {
                 name: before[name] for name in ("commit", "stages", "cores_used_by_others")

@@ -74,7 +74,7 @@ def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, 
     return line("cpu_seconds", "read") + y1 + slope * (USERS**2 - users[1] ** 2), peak
 
 
-def _as_which(own: Mapping[str, Any]) -> str:
+def _compared_with(own: Mapping[str, Any]) -> str:
     """The recorded run that a killed run was compared with; empty if the same call made both."""
     if "undisturbed" not in own:
         return ""
@@ -94,7 +94,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     )
     killed = "".join(
         f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results"
-        f"{_as_which(own)}."
+        f"{_compared_with(own)}."
         for own in runs
         if own.get("killed")
     )

@@ -18,18 +18,13 @@ USERS = 40
 
 
 @pytest.fixture(scope="module")
-def log() -> InteractionLog:
-    """40 users with two to seven items."""
+def shop() -> tuple[Model, InteractionLog]:
+    """40 users with two to seven items, and a model of them."""
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(USERS), rng.integers(2, 8, USERS))
-    return log_of(
-        [f"u{user}" for user in users], [f"i{k}" for k in rng.integers(0, ITEMS, len(users))]
-    )
-
-
-@pytest.fixture(scope="module")
-def made(log: InteractionLog) -> Model:
-    return model_of(log)
+    items = [f"i{k}" for k in rng.integers(0, ITEMS, len(users))]
+    log = log_of([f"u{user}" for user in users], items)
+    return model_of(log), log
 
 
 @pytest.fixture
@@ -65,26 +60,24 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, blocks: int, *given: Any, **optio
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_an_interrupted_call_continues(
     suffix: str,
-    made: Model,
-    log: InteractionLog,
+    shop: tuple[Model, InteractionLog],
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Hours of work would be lost with a killed process; or the file would lack users, or hold them twice."""
     path, plain = tmp_path / f"r.{suffix}", tmp_path / f"plain.{suffix}"
-    serve(made, log, plain)
+    serve(*shop, plain)
     for blocks in (5, 4):  # two parts of two blocks and a block that is lost; then two more
-        interrupt(monkeypatch, blocks, made, log, path)
+        interrupt(monkeypatch, blocks, *shop, path)
     assert not path.exists()
-    serve(made, log, path)
+    serve(*shop, path)
     assert begun == [0, 0, 4, 8] and path.read_bytes() == plain.read_bytes()
     assert not list(tmp_path.glob(".*")), "parts or partial files stay"
 
 
 def test_parts_of_something_else_are_not_used(
-    made: Model,
-    log: InteractionLog,
+    shop: tuple[Model, InteractionLog],
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -92,7 +85,7 @@ def test_parts_of_something_else_are_not_used(
     """The file would mix two models, two settings or two lists of users; or hold what a disk has changed."""
     path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
     first = {"made_from": {"model": "a"}}
-    interrupt(monkeypatch, 7, made, log, path, **first)
+    interrupt(monkeypatch, 7, *shop, path, **first)
     others: list[dict[str, Any]] = [
         {"made_from": {"model": "b"}},
         first | {"top_n": 3},
@@ -100,52 +93,50 @@ def test_parts_of_something_else_are_not_used(
         first | {"rows": np.arange(USERS)[::-1]},
     ]
     for other in others:
-        interrupt(monkeypatch, 1, made, log, path, **other)
+        interrupt(monkeypatch, 1, *shop, path, **other)
     assert begun == [0] * 5
     part = tmp_path / ".r.csv.parts" / "part-00001.npz"
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 1
     part.write_bytes(content)
-    serve(made, log, path, **first)
+    serve(*shop, path, **first)
     assert begun[-1] == 2, "the first part is whole"
-    serve(made, log, plain, **first)
+    serve(*shop, plain, **first)
     assert path.read_bytes() == plain.read_bytes()
 
 
 @pytest.mark.parametrize("content", ["{", None])
 def test_a_manifest_that_cannot_be_read(
     content: str | None,
-    made: Model,
-    log: InteractionLog,
+    shop: tuple[Model, InteractionLog],
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that only saves time would stop the call: one that is no JSON, or that another version wrote in its own form."""
     path = tmp_path / "r.csv"
-    interrupt(monkeypatch, 7, made, log, path)
+    interrupt(monkeypatch, 7, *shop, path)
     manifest = tmp_path / ".r.csv.parts" / "parts.json"
     if content is None:
         write_sealed(manifest, {"format": 2})
     else:
         manifest.write_text(content)
-    serve(made, log, path)
+    serve(*shop, path)
     assert begun == [0, 0] and path.exists()
 
 
 @pytest.mark.parametrize("other", ["replaces", "removes"])
 def test_another_call_changes_the_parts_while_they_are_read(
     other: str,
-    made: Model,
-    log: InteractionLog,
+    shop: tuple[Model, InteractionLog],
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two calls on one output: the file would hold users twice and lack others, or the call would end because a file is missing."""
     path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
-    serve(made, log, plain)
-    interrupt(monkeypatch, 7, made, log, path)
+    serve(*shop, plain)
+    interrupt(monkeypatch, 7, *shop, path)
     stored = interrupted.Parts.stored
 
     def changed(parts: interrupted.Parts) -> Iterator[Any]:
@@ -156,13 +147,12 @@ def test_another_call_changes_the_parts_while_they_are_read(
             yield block
 
     monkeypatch.setattr(interrupted.Parts, "stored", changed)
-    serve(made, log, path)
+    serve(*shop, path)
     assert begun == [0, 0, 2] and path.read_bytes() == plain.read_bytes()
 
 
 def test_parts_that_cannot_be_written(
-    made: Model,
-    log: InteractionLog,
+    shop: tuple[Model, InteractionLog],
     tmp_path: pathlib.Path,
     begun: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -170,9 +160,9 @@ def test_parts_that_cannot_be_written(
 ) -> None:
     """Where the output can be written, a call would end for want of a folder that only saves time; a full disk still ends it at once."""
     path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
-    serve(made, log, plain)
+    serve(*shop, plain)
     (tmp_path / ".r.csv.parts").write_text("a file of that name")
-    serve(made, log, path)
+    serve(*shop, path)
     assert path.read_bytes() == plain.read_bytes()
     assert caplog.text.count("not writable (File exists)") == 1
 
@@ -181,4 +171,4 @@ def test_parts_that_cannot_be_written(
 
     monkeypatch.setattr(interrupted, "write_arrays", full)
     with pytest.raises(OSError, match="No space"):
-        serve(made, log, tmp_path / "other.csv")
+        serve(*shop, tmp_path / "other.csv")

@@ -92,9 +92,11 @@ def test_a_killed_run_must_end_as_the_recorded_one(
     assert rehearsal.recorded(record, SIZES) == whole
     with pytest.raises(UserError, match="expected a record with a run of 3,000 users"):
         rehearsal.recorded(record, Sizes(3000))
-    assert rehearsal.killed_as(whole, tmp_path, SIZES, 1, 0)["users"] == SIZES.users
+    assert rehearsal.rehearse_killed(whole, tmp_path, SIZES, 1, 0)["users"] == SIZES.users
     with pytest.raises(UserError, match="ended with another answers"):
-        rehearsal.killed_as({**whole, "fingerprint": {"answers": "other"}}, tmp_path, SIZES, 1, 0)
+        rehearsal.rehearse_killed(
+            {**whole, "fingerprint": {"answers": "other"}}, tmp_path, SIZES, 1, 0
+        )
 
 
 def test_moments_are_drawn_from_all_the_time() -> None:

@@ -20,7 +20,7 @@ def product(rows: jax.Array, kernel: jax.Array, dtype: jnp.dtype = jnp.float32) 
     """
     if dtype == jnp.float32:
         return rows.astype(jnp.float32) @ kernel
-    return _narrow(jnp.dtype(dtype), rows, kernel)
+    return _rounded_product(jnp.dtype(dtype), rows, kernel)
 
 
 def affine(parameters: tuple[jax.Array, jax.Array], rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -30,28 +30,28 @@ def affine(parameters: tuple[jax.Array, jax.Array], rows: jax.Array, dtype: jnp.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _narrow(dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _of("...e,eh->...h", dtype, rows, kernel)
+def _rounded_product(dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _rounded_einsum("...e,eh->...h", dtype, rows, kernel)
 
 
 def _forward(
     dtype: jnp.dtype, rows: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _narrow(dtype, rows, kernel), (rows, kernel)
+    return _rounded_product(dtype, rows, kernel), (rows, kernel)
 
 
 def _backward(
     dtype: jnp.dtype, factors: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     rows, kernel = factors
-    by_rows = _of("...h,eh->...e", dtype, gradient, kernel)
-    by_kernel = _of("...e,...h->eh", dtype, rows, gradient)
+    by_rows = _rounded_einsum("...h,eh->...e", dtype, gradient, kernel)
+    by_kernel = _rounded_einsum("...e,...h->eh", dtype, rows, gradient)
     return by_rows.astype(rows.dtype), by_kernel.astype(kernel.dtype)
 
 
-def _of(subscripts: str, dtype: jnp.dtype, a: jax.Array, b: jax.Array) -> jax.Array:
+def _rounded_einsum(subscripts: str, dtype: jnp.dtype, a: jax.Array, b: jax.Array) -> jax.Array:
     factors = a.astype(dtype), b.astype(dtype)
     return jnp.einsum(subscripts, *factors, preferred_element_type=jnp.float32)
 
 
-_narrow.defvjp(_forward, _backward)
+_rounded_product.defvjp(_forward, _backward)
