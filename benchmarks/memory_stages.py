@@ -20,9 +20,10 @@ from benchmarks.apart import device_peak_bytes
 from benchmarks.evaluation import full_ranking_bytes
 from benchmarks.peak_memory import peak_bytes
 from grasp_jax.config import Config
-from grasp_jax.knowledge import prepare
+from grasp_jax.evaluation_sets import evaluation_of
+from grasp_jax.knowledge import bank_tables
 from grasp_jax.knowledge.neighbours.retrieve import find_neighbours
-from grasp_jax.run import Run, evaluation_of, open_run
+from grasp_jax.run import Run, open_run
 from grasp_jax.run import prepare as prepare_run
 from grasp_jax.timing import compile_seconds
 from grasp_jax.trial import make_trial, train_trial
@@ -63,7 +64,7 @@ def preparation(run: Run) -> dict[str, Any]:
         return found
 
     started = time.perf_counter() - compile_seconds()
-    with mock.patch.object(prepare, "find_neighbours", timed):
+    with mock.patch.object(bank_tables, "find_neighbours", timed):
         width = prepare_run(run).width
     seconds = time.perf_counter() - compile_seconds() - started
     return {"seconds": seconds - of_neighbours, "neighbours_seconds": of_neighbours, "width": width}

@@ -16,8 +16,9 @@ from benchmarks.rivals import protocol
 from grasp_jax.config import Config
 from grasp_jax.evaluation.questions import in_user_order
 from grasp_jax.evaluation.ranking import sampled_ranks
+from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.parallel.mesh import on_host
-from grasp_jax.run import Prepared, evaluation_of, open_run, prepare
+from grasp_jax.run import Prepared, open_run, prepare
 from grasp_jax.timing import compile_seconds
 from grasp_jax.trial import make_trial, train_trial
 

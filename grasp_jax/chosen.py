@@ -11,7 +11,8 @@ from grasp_jax.evaluation.audience import Audience, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.methods import METHODS
-from grasp_jax.run import Prepared, facts_of
+from grasp_jax.placed_tables import facts_of
+from grasp_jax.run import Prepared
 from grasp_jax.serving.artifact import Artifact, Catalogue, on_host
 from grasp_jax.training.checkpoint import hash_of_model
 from grasp_jax.training.snapshot import Snapshot

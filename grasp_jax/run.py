@@ -7,11 +7,8 @@ to keep; `claim` then makes it the config's own.
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -20,30 +17,21 @@ from grasp_jax.config import Config, KnowledgeConfig, identity, names
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.groups import Groups, head_tail_groups
 from grasp_jax.data.log import distinct_items
-from grasp_jax.data.negatives import draw_candidates, exclusion_index
 from grasp_jax.data.split import Split, make_split, without_sated
 from grasp_jax.data.ties import SHUFFLE, num_tied
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.questions import EvaluationSet, evaluation_set
-from grasp_jax.evaluation.stored import StoredNegatives
 from grasp_jax.knowledge.bank import KnowledgeBank, bank_width, read_manifest
 from grasp_jax.knowledge.bank import identity as bank_identity
 from grasp_jax.log import logger
 from grasp_jax.models.batch import Tables
-from grasp_jax.models.build import build_backbone
-from grasp_jax.models.frozen import Bank, FrozenTable, Placement, asked_with
 from grasp_jax.models.gate_queries import query_rows
 from grasp_jax.models.methods import METHODS
-from grasp_jax.models.methods.base import Facts
-from grasp_jax.parallel.mesh import ALL, TABLE, everywhere, make_mesh
+from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.processes import is_main_process, main_process_first
-from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
+from grasp_jax.parallel.rows import PlacedRows
 from grasp_jax.sizes import check_sizes
 from grasp_jax.timing import compile_seconds
-from grasp_jax.training.inherited import check_turn, inherited_turn
 from grasp_jax.training.records import Records
-
-SUBSET = 0xF011  # purpose of the random stream that draws some of the evaluated users
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,146 +224,6 @@ def prepare(run: Run) -> Prepared:
     return Prepared(
         run, prepare_bank_of(run), make_mesh(run.config.mesh.data, run.config.mesh.table)
     )
-
-
-def frozen_tables(prepared: Prepared, method: str) -> Tables:
-    """The frozen tables of a method, placed as `config.mesh` and `config.tables` say."""
-    if method not in prepared.tables:
-        bank: Bank = {}
-        if METHODS[method].needs_bank:
-            assert prepared.bank is not None
-            bank = prepared.bank.tables
-        config, split = prepared.run.config.for_method(method).model, prepared.run.split
-        declared = [*METHODS[method].tables(bank, facts_of(prepared, method))]
-        if METHODS[method].gated(config):
-            declared += asked_with(config.gate_query, bank, split)
-        prepared.tables[method] = {table.name: _on_devices(prepared, table) for table in declared}
-    return prepared.tables[method]
-
-
-def facts_of(prepared: Prepared, method: str) -> Facts:
-    """What the tables of a method may depend on besides the bank."""
-    run = prepared.run
-    config, raw_items = run.config.for_method(method), functools.partial(_raw_items, prepared.bank)
-    return Facts(config.model, run.split.item_counts, raw_items, run.split, _turn(prepared, method))
-
-
-def _turn(prepared: Prepared, method: str) -> np.ndarray | None:
-    """`Facts.turn` of a run that trains on from an earlier one."""
-    run = prepared.run
-    config = run.config.for_method(method)
-    if not config.train.start_from or not METHODS[method].fits_text(config.model):
-        return None
-    earlier = pathlib.Path(config.train.start_from).expanduser()
-    turn = inherited_turn(run.workdir, earlier, method)
-    assert prepared.bank is not None
-    check_turn(turn, prepared.bank.items.shape[1], method, config.model, earlier)
-    return turn
-
-
-def _raw_items(bank: KnowledgeBank | None) -> np.ndarray:
-    """[V, E] item vectors as the encoder gave them."""
-    assert bank is not None
-    from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
-
-    return raw_item_vectors(bank)
-
-
-def _on_devices(prepared: Prepared, table: FrozenTable) -> PlacedRows:
-    """A frozen table where the config wants it; one of the bank once for all methods."""
-    if not table.bank_name:
-        return _placed(prepared, table, table.rows.dtype)
-    if table.bank_name not in prepared.shared:
-        dtype = jnp.dtype(prepared.run.config.model.table_dtype)
-        prepared.shared[table.bank_name] = _placed(prepared, table, dtype)
-    return prepared.shared[table.bank_name]
-
-
-def _placed(prepared: Prepared, table: FrozenTable, dtype: np.dtype) -> PlacedRows:
-    config, mesh = prepared.run.config, prepared.mesh
-    if table.placement is Placement.ITEM_ROWS and config.mesh.table > 1:
-        return shard_rows(mesh, table.rows, dtype, (TABLE,))
-    if table.placement is Placement.USER_ROWS and config.tables.users == "sharded":
-        return shard_rows(mesh, table.rows, dtype, ALL)
-    if table.placement is Placement.USER_ROWS and config.tables.users == "host":
-        return HostRows(table.rows, dtype, mesh)
-    whole: jax.Array = everywhere(mesh, np.asarray(table.rows, dtype))
-    return whole
-
-
-def mask_at(config: Config, method: str, backbone: str) -> str:
-    """Where the backbone of a method has a mask at each history."""
-    return build_backbone(config.for_method(method).model, method, backbone).mask_at
-
-
-def evaluation_of(
-    prepared: Prepared, name: str, method: str, backbone: str, users: int = 0
-) -> EvaluationSet:
-    """Validation ("valid") or test set of a trial.
-
-    Args:
-      prepared: the run.
-      name: "valid" or "test".
-      method, backbone: of the trial.
-      users: of so many users drawn once, the same for every method; 0: of all.
-    """
-    run = prepared.run
-    histories = {"valid": run.split.valid, "test": run.split.test}[name]
-    if not len(histories.evaluated):
-        raise UserError(
-            f"config.data.split: {run.config.data.split!r} has no {name} part, so nothing can be measured; evaluate a run with "
-            "another split"
-        )
-    everyone, kept = histories.evaluated, None
-    if 0 < users < len(everyone):
-        rng = np.random.default_rng([run.config.eval.seed, SUBSET])
-        kept = np.sort(rng.choice(len(everyone), users, replace=False))
-        target = np.full_like(histories.target, -1)
-        target[everyone[kept]] = histories.target[everyone[kept]]
-        histories = dataclasses.replace(histories, target=target)
-    negatives = _negatives(run, name, everyone, kept)
-    gated = METHODS[method].gated(run.config.for_method(method).model)
-    return evaluation_set(
-        histories,
-        negatives,
-        frozen_tables(prepared, method) if gated else {},
-        run.config.eval.user_block,
-        mask_at(run.config, method, backbone),
-        run.queries(method, histories.end),
-        prepared.mesh,
-    )
-
-
-def _negatives(
-    run: Run, name: str, everyone: np.ndarray, kept: np.ndarray | None = None
-) -> np.ndarray:
-    """[n, C] stored evaluation negatives; drawn once per (dataset, eval seed) and kept in the workdir.
-
-    Args:
-      name: "valid" or "test".
-      everyone: rows of all users who are evaluated.
-      kept: positions of the users who are evaluated; None: all. Their negatives are the same as in a draw for all users. They are stored in
-        a separate file, unless there is a file for all users (which would have 4 GB for 10 million users).
-    """
-    folder, part = run.workdir / "candidates", run.config.eval
-    config = {"seed": part.seed, "num_negatives": part.num_negatives, "users": len(everyone)}
-
-    def store_of(file: str, described: dict[str, int]) -> StoredNegatives:
-        made_from = {"data": run.fingerprint, "config": described}
-        return StoredNegatives(folder / f"{file}.npy", made_from)
-
-    with main_process_first(f"negatives {name}"):
-        store, asked = store_of(name, config), None
-        if kept is not None and not (store.path.exists() or store.description.exists()):
-            described, asked = {**config, "asked": len(kept)}, kept
-            store = store_of(f"{name}-{len(kept)}", described)
-        negatives = store.read()
-        if negatives is None:
-            log, seed = run.split.log, 2 * part.seed + {"valid": 0, "test": 1}[name]
-            index = exclusion_index(log, log.offsets[:-1], log.offsets[1:])
-            negatives = draw_candidates(index, everyone, part.num_negatives, seed, asked)
-            store.write(negatives)
-        return negatives if kept is None or asked is not None else negatives[kept]
 
 
 def seconds(run: Run) -> dict[str, float]:

@@ -11,14 +11,16 @@ import numpy as np
 from grasp_jax.config import Config
 from grasp_jax.errors import UserError
 from grasp_jax.evaluation.ranker import Ranker
+from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.log import logger
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.models.sequence_model import SequenceModel
 from grasp_jax.parallel.mesh import everywhere
 from grasp_jax.parallel.processes import PREEMPTION, is_main_process
+from grasp_jax.placed_tables import facts_of, frozen_tables
 from grasp_jax.provenance import difference
-from grasp_jax.run import Prepared, Run, claim, evaluation_of, facts_of, frozen_tables
+from grasp_jax.run import Prepared, Run, claim
 from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
 from grasp_jax.training.early_stopping import as_progress

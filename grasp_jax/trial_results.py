@@ -21,6 +21,7 @@ from grasp_jax.evaluation.ranking_metrics import Metric, Ranking, measured
 from grasp_jax.evaluation.seen import seen_pairs
 from grasp_jax.evaluation.significance import ndcg_gains
 from grasp_jax.evaluation.stored import StoredNegatives
+from grasp_jax.evaluation_sets import evaluation_of
 from grasp_jax.files import checksums, first_damaged, write_arrays, write_sealed, write_text
 from grasp_jax.knowledge.corruption import USERS, corrupted_rows
 from grasp_jax.log import logger
@@ -28,7 +29,7 @@ from grasp_jax.machine import commit
 from grasp_jax.parallel.processes import is_main_process, meet
 from grasp_jax.progress import progress_bar
 from grasp_jax.provenance import difference
-from grasp_jax.run import Run, evaluation_of
+from grasp_jax.run import Run
 from grasp_jax.training.checkpoint import find_model, hash_of_model
 from grasp_jax.training.snapshot import Snapshot
 from grasp_jax.trial import Trial, checkpoint_folder, preferred_replicas

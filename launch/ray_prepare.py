@@ -30,10 +30,10 @@ from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.knowledge.describe.local_model import LocalModel
 from grasp_jax.knowledge.encoders import embeddings, encoder_class, make_encoder, per_text_encoders
 from grasp_jax.knowledge.encoders.base import TextEncoder
-from grasp_jax.knowledge.prepare import KINDS, begin
 from grasp_jax.knowledge.recipe import bank_recipe
 from grasp_jax.knowledge.shards import missing_shards, save_shard, shard_path
 from grasp_jax.knowledge.texts import prompts_of
+from grasp_jax.knowledge.unfinished_bank import KINDS, begin
 from grasp_jax.modes import Options, run_mode
 from grasp_jax.parallel.ray_cluster import on_ray, started_ray, stop_if_failed
 from grasp_jax.progress import progress_bar

@@ -25,6 +25,8 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("sizes", "planning", "serving", "report"),
     ("knowledge.audit",),  # a report on texts
     ("run",),
+    ("placed_tables",),
+    ("evaluation_sets",),
     ("opening",),
     ("trial",),
     ("chosen", "trial_results"),

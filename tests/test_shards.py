@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.attributes import Texts
-from grasp_jax.knowledge import prepare, shards
+from grasp_jax.knowledge import prepare, shards, unfinished_bank
 from grasp_jax.knowledge.bank import TABLES, KnowledgeBank, making_of
 from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
@@ -127,7 +127,7 @@ def test_settings_are_checked_before_anything_is_paid_for(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong K, or a column that is not there, would be said after hours of encoding; and an index that was refused stay in the bank."""
-    monkeypatch.setattr(prepare, "describe", lambda *_: pytest.fail("texts were asked for"))
+    monkeypatch.setattr(unfinished_bank, "describe", lambda *_: pytest.fail("texts were asked for"))
     assert "config.knowledge.num_neighbours: 50" in refusal(
         bank, tmp_path / "bank", num_neighbours=50
     )

@@ -1,0 +1,163 @@
+"""A bank in the making: the texts that are described, and what an interrupted run or an earlier bank has for it already."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from grasp_jax.config import KnowledgeConfig, value_of
+from grasp_jax.data.attributes import Texts
+from grasp_jax.data.split import Split, ends_no_later
+from grasp_jax.errors import UserError
+from grasp_jax.knowledge.bank import (
+    ENCODER,
+    MANIFEST,
+    KnowledgeBank,
+    begin_bank,
+    load_bank,
+    read_manifest,
+)
+from grasp_jax.knowledge.encoders import encoder_class, is_fitted, make_encoder, per_text_encoders
+from grasp_jax.knowledge.neighbours.retrieve import row_groups
+from grasp_jax.knowledge.neighbours.search import check_search
+from grasp_jax.knowledge.recipe import OF_THE_DAY
+from grasp_jax.knowledge.refresh import text_hashes, unchanged_rows
+from grasp_jax.knowledge.texts import describe, prompts_of
+from grasp_jax.log import logger
+
+KINDS = ("items", "users")
+GROUP_FIELDS = {"items": "group_column", "users": "user_group_column"}  # of the `knowledge` section
+Tables = dict[str, np.ndarray]
+
+
+class UnfinishedBank(NamedTuple):
+    """A bank in the making, described and not yet encoded.
+
+    Attributes:
+      texts: of "items" and "users"; none with the encoder `file`.
+      tables: the extras that are known by now.
+      kept: [rows] each row's place in the earlier bank of `config.since`, -1 for what is to be encoded.
+      old: the bank that `config.since` or `config.centre_from` names.
+      partial: the folder in which the bank is made.
+    """
+
+    texts: Mapping[str, Sequence[str]]
+    tables: Tables
+    kept: dict[str, np.ndarray]
+    old: KnowledgeBank | None
+    partial: pathlib.Path
+
+    @property
+    def shards(self) -> pathlib.Path:
+        """The folder of the encoder's vectors."""
+        return self.partial / "shards"
+
+    @property
+    def encoder(self) -> pathlib.Path:
+        """The folder of the encoder itself."""
+        return self.partial / ENCODER
+
+    def wanted(self, kind: str) -> np.ndarray:
+        """Rows to encode."""
+        return np.flatnonzero(self.kept[kind] < 0)
+
+
+def begin(
+    config: KnowledgeConfig,
+    split: Split,
+    sources: Texts,
+    recipe: dict[str, Any],
+    folder: pathlib.Path,
+) -> UnfinishedBank:
+    """Describes, and finds what an interrupted run has left; the arguments are those of `prepare_bank`."""
+    log, old = split.log, _earlier(config, recipe)
+    _check(config, split, sources, folder)
+    texts, tables = describe(config, split, sources)
+    tables |= {"items_ids": log.item_ids.astype(str), "users_ids": log.user_ids.astype(str)}
+    tables |= {f"{kind}_texts": text_hashes(own) for kind, own in texts.items()}
+    kept = {
+        kind: np.full(count, -1)
+        for kind, count in zip(KINDS, (log.num_items, log.num_users), strict=True)
+    }
+    if config.since and old is not None:
+        for kind in KINDS:
+            kept[kind] = unchanged_rows(old, kind, tables[f"{kind}_ids"], tables[f"{kind}_texts"])
+            logger.info(
+                f"{kind}: {(kept[kind] < 0).sum():,} of {len(kept[kind]):,} are new or changed since {config.since}"
+            )
+    return UnfinishedBank(
+        texts, tables, kept, old, begin_bank(folder, _identity(config, tables, kept, old))
+    )
+
+
+def _check(config: KnowledgeConfig, split: Split, sources: Texts, folder: pathlib.Path) -> None:
+    """Raises UserError for what would be found out only after all texts were paid for and encoded."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(
+            f"config.knowledge.path: {folder} holds other files and no knowledge bank; name an empty or a new folder"
+        )
+    if encoder_class(config.encoder).reads_text:
+        prompts_of(config, split, sources)
+    check_search(
+        min(split.log.num_items, split.log.num_users), config.num_neighbours, config.retrieval
+    )
+    for kind, field in GROUP_FIELDS.items():
+        row_groups(getattr(sources, kind), field, value_of(config, field))
+
+
+def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank | None:
+    """The bank that `config.since`, or `config.centre_from`, names.
+
+    Raises:
+      UserError: it was made otherwise than this one is to be made, or has nothing to continue from.
+    """
+    folder = config.since or config.centre_from
+    if not folder:
+        return None
+    if config.since and not encoder_class(config.encoder).reads_text:
+        raise UserError(
+            f"--since: the encoder {config.encoder!r} encodes no texts, so it is not known which vectors are new; prepare without --since"
+        )
+    bank = pathlib.Path(folder)
+    if not (bank / MANIFEST).is_file() and (bank / "knowledge" / MANIFEST).is_file():
+        bank = bank / "knowledge"  # of a workdir
+    made_by = read_manifest(bank, "name the folder of a whole bank")["recipe"]
+    moved_on = ends_no_later(str(made_by.get("cut_off")), recipe["cut_off"])
+    cut_off = (
+        ("cut_off",) if moved_on else ()
+    )  # a later end would tell what is now in validation or test
+    old = load_bank(bank, recipe, config.verify, of_other=(*OF_THE_DAY, *cut_off))
+    if "items_centre" not in old.extras:
+        raise UserError(
+            f"{folder}: an older version made this bank, and it does not store the mean that was subtracted from its "
+            "rows; prepare without it"
+        )
+    if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
+        raise UserError(
+            f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted again would give all texts "
+            f"other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
+        )
+    return old
+
+
+def _identity(
+    config: KnowledgeConfig, tables: Tables, kept: dict[str, np.ndarray], old: KnowledgeBank | None
+) -> str:
+    """What the encoder's vectors depend on: those of an interrupted run are used where it is the same."""
+    encoder = make_encoder(config)
+    made_by: Any = (
+        [config.encoder, encoder.recipe(), config.describer]
+        if encoder.reads_text
+        else encoder.recipe()["files"]
+    )
+    made_of = [made_by, config.corruption.to_dict() if config.corruption.kind != "none" else None]
+    if old is not None and config.since and is_fitted(config.encoder):
+        made_of.append(old.manifest["encoder"])  # yesterday's encoder, which is not fitted again
+    found = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+    for kind in KINDS:
+        found.update(kept[kind].tobytes())
+        found.update(tables.get(f"{kind}_texts", tables[f"{kind}_ids"]).tobytes())
+    return found.hexdigest()
