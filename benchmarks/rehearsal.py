@@ -251,15 +251,29 @@ def recorded(path: pathlib.Path, sizes: Sizes) -> dict[str, Any]:
 
 
 def keep(path: pathlib.Path, own: dict[str, Any], contention: Contention) -> dict[str, Any]:
-    """Writes the record, with this run in place of an earlier one of the same size; returns it."""
+    """Writes the record, with this run in place of an earlier one of the same size; returns it.
+
+    If the earlier one was killed and had the same results, its costs stay in the record, as "killed_run".
+    """
     earlier = json.loads(path.read_text())["runs"] if path.exists() else []
     own |= {"cores_used_by_others": contention.cores(), "commit": machine()["commit"]}
-    runs = [run for run in earlier if run["users"] != own["users"]]
+    runs = [other for other in earlier if other["users"] != own["users"]]
+    for before in earlier:
+        if before["users"] == own["users"] and before["fingerprint"] == own["fingerprint"]:
+            own = with_killed_run(own, before)
     about = {"benchmark": "rehearsal", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     others = {"cores_used_by_others": own["cores_used_by_others"]}
     record = about | others | {"runs": sorted([*runs, own], key=lambda each: each["users"])}
     save(path, record)
     return record
+
+
+def with_killed_run(own: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """An undisturbed run with the killed run of an earlier record that had the same results, if that one was killed."""
+    names = "commit", "stages", "killed", "kills", "cores_used_by_others"
+    if own.get("killed") or not earlier.get("killed"):
+        return own
+    return own | {"killed_run": {name: earlier[name] for name in names if name in earlier}}
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:

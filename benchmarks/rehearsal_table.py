@@ -74,12 +74,23 @@ def carried_over(stage: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, 
     return line("cpu_seconds", "read") + y1 + slope * (USERS**2 - users[1] ** 2), peak
 
 
-def _compared_with(own: Mapping[str, Any]) -> str:
-    """The recorded run that a killed run was compared with; empty if the same call made both."""
-    if "undisturbed" not in own:
-        return ""
-    seconds = sum(cost["wall_seconds"] for cost in own["undisturbed"]["stages"].values())
-    return f" as an undisturbed run of commit {own['undisturbed']['commit']}, which took {seconds / 60:.0f} minutes"
+def _kills(own: Mapping[str, Any]) -> str:
+    """A sentence about the kills of a run, or of an earlier run of the same size; empty if none was killed."""
+    size, how = f"with {own['users']:,} users", "times at random moments and had the same results"
+    if own.get("killed"):
+        as_ = (
+            f" as an undisturbed run of {_took(own['undisturbed'])}" if "undisturbed" in own else ""
+        )
+        return f" The run {size} was killed {sum(own['killed'].values())} {how}{as_}."
+    if "killed_run" in own:
+        times, took = sum(own["killed_run"]["killed"].values()), _took(own["killed_run"])
+        return f" A run {size} of {took}, was killed {times} {how}."
+    return ""
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    minutes = sum(cost["wall_seconds"] for cost in run["stages"].values()) / 60
+    return f"commit {run['commit'][:7]}, which took {minutes:.0f} minutes"
 
 
 def markdown(record: Mapping[str, Any]) -> str:
@@ -92,12 +103,7 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{own['users']:,} users, {own['read']['items']:,} items and {own['read']['interactions']:,} interactions"
         for own in runs
     )
-    killed = "".join(
-        f" The run with {own['users']:,} users was killed {sum(own['killed'].values())} times at random moments and had the same results"
-        f"{_compared_with(own)}."
-        for own in runs
-        if own.get("killed")
-    )
+    killed = "".join(map(_kills, runs))
     said = f"`python -m benchmarks.rehearsal`: shops of {sizes}; a tenth of the users get recommendations, "
     said += f"a hundredth are validated.{killed}"
     paragraphs = [said, machine_line(dict(record))]

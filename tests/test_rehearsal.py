@@ -3,12 +3,14 @@
 import json
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 
 from benchmarks import rehearsal, rehearsal_table
+from benchmarks.record import Contention
 from benchmarks.rehearsal_data import Sizes, item_ids, user_ids, write_shop
 from configs.industry import get_config
 from grasp_jax.config import Config, resolve_source
@@ -133,6 +135,25 @@ def test_two_sizes_are_carried_over() -> None:
     assert all(len(line) == len(header) for line in body) and "extrapolated" not in " ".join(header)
 
 
+def test_an_undisturbed_run_keeps_the_killed_run_of_the_record(tmp_path: pathlib.Path) -> None:
+    """The evidence that kills change nothing would be lost with the next run; or a run that ended differently pass for evidence."""
+    record, same = tmp_path / "record.json", {"all": "a"}
+    earlier = {
+        "users": 2000,
+        "fingerprint": same,
+        "stages": {},
+        "commit": "abc",
+        "killed": {"read": 1},
+    }
+    record.write_text(json.dumps({"runs": [earlier]}))
+    own: dict[str, Any] = {"users": 2000, "fingerprint": same, "stages": {}}
+    (found,) = rehearsal.keep(record, own, Contention())["runs"]
+    assert found["killed_run"] == {"commit": "abc", "stages": {}, "killed": {"read": 1}}
+    record.write_text(json.dumps({"runs": [earlier | {"fingerprint": {"all": "b"}}]}))
+    (found,) = rehearsal.keep(record, {**own, "killed": {}}, Contention())["runs"]
+    assert "killed_run" not in found
+
+
 def test_the_page_says_what_a_killed_run_was_compared_with() -> None:
     """A reader would take the costs of a killed run for undisturbed ones, or not know which run it equals."""
     cost = {"cpu_seconds": 1.0, "wall_seconds": 60.0, "peak_bytes": 1}
@@ -148,6 +169,11 @@ def test_the_page_says_what_a_killed_run_was_compared_with() -> None:
     own["undisturbed"] = {"commit": "abc", "stages": stages}
     assert "an undisturbed run of commit abc, which took 7 minutes" in " ".join(
         rehearsal_table.markdown({**machine, "runs": [own]}).split()
+    )
+    undisturbed = {"users": 10**7, "stages": stages, "read": read}
+    undisturbed["killed_run"] = {"commit": "abcdefghi", "stages": stages, "killed": {"answer": 2}}
+    assert "of commit abcdefg, which took 7 minutes, was killed 2 times" in " ".join(
+        rehearsal_table.markdown({**machine, "runs": [undisturbed]}).split()
     )
 
 
