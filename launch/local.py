@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # exit statuses of the program: a new start does not help after the first, and continues the run after the second
 BAD_INPUT, PREEMPTED = 2, 75
 POLL_SECONDS = 0.02
-DRAIN_SECONDS = 2.0  # for the last output of processes that have ended
+DRAIN_SECONDS = 10.0  # for the last output of processes that have ended
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 OUTPUT = threading.Lock()  # keeps lines of two processes apart
 

@@ -226,7 +226,10 @@ def running(server: ChatServer) -> Iterator[ChatServer]:
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    started.wait()
+    if not started.wait(60):
+        raise RuntimeError(
+            f"the server did not start on port {server.port}; see the thread's error above"
+        )
     try:
         yield server
     finally:

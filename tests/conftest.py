@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import logger, print_messages
@@ -32,6 +33,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 COMPILED = os.environ.setdefault(CACHE, str(compiled_folder()))
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+# Examples are drawn alike in every session, and however slowly a busy machine draws them.
+settings.register_profile(
+    "alike", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("alike")
 
 print_messages()  # as the command line does: what tests read is what its users see
 

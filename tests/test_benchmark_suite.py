@@ -323,10 +323,10 @@ def test_a_suite_ends_with_its_time(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A run on a rented GPU would go on past its ten minutes, or leave out benchmarks without a word."""
-    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     slow = run.Benchmark("slow")
-    assert run.run({"first": slow, "second": slow}, [], quick=False, seconds=0.5) == [
+    assert run.run({"first": slow, "second": slow}, [], quick=False, seconds=2.0) == [
         "first",
         "second",
     ]
@@ -340,22 +340,23 @@ def test_benchmarks_side_by_side_time_one_at_a_time(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A figure would be taken while another benchmark uses the device, or a rented GPU wait for one compilation after another."""
-    program = """
-import time
+    program = f"""
+import os, pathlib, sys, time
 from benchmarks.timing import alone
+folder, beside = pathlib.Path({str(tmp_path)!r}), sys.argv[1] == "beside"
 begin = time.time()
-time.sleep(2)
+(folder / f"begun-{{os.getpid()}}").touch()
+while beside and time.time() < begin + 120 and len(list(folder.glob("begun-*"))) < 3:
+    time.sleep(0.01)  # the first of two waits for the second, which would else wait for it
 with alone():
     start = time.time()
-    time.sleep(1)
+    time.sleep(0.3)
     print("timed", begin, start, time.time())
 """
     (tmp_path / "timed.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(run.__file__).parent.parent}")
-    suite = {
-        "before": run.Benchmark("timed"),
-        **{name: run.Benchmark("timed", beside=True) for name in ("one", "other")},
-    }
+    two = run.Benchmark("timed", ("beside",), beside=True)
+    suite = {"before": run.Benchmark("timed", ("before",)), "one": two, "other": two}
     assert run.run(suite, [], quick=False, at_once=2) == []
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
     before, *both = sorted(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import socket
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,17 @@ def test_endpoint_that_goes_down_later_keeps_what_it_answered(
 ) -> None:
     """Answers that were paid for would be lost, or the run go on for ever."""
     settings = settings.with_fields({"describe.retries": 1})
-    server = ChatServer(seconds=0.0)
-    with running(server):
+    with socket.socket() as kept:  # so that no other program gets the port between the two servers
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        server = ChatServer(seconds=0.0, port=kept.getsockname()[1])
         settings = settings.with_fields({"describe.base_url": server.url})
-        describe(tmp_path, settings, 40)
-    with pytest.raises(UserError, match="no answer after 2 attempts"):
-        describe(tmp_path, settings, 400)
-    with running(server):
-        describe(tmp_path, settings, 400)
+        with running(server):
+            describe(tmp_path, settings, 40)
+        with pytest.raises(UserError, match="no answer after 2 attempts"):
+            describe(tmp_path, settings, 400)
+        with running(server):
+            describe(tmp_path, settings, 400)
     assert set(server.answered.values()) == {1} and len(server.answered) == 200
 
 

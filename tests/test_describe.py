@@ -119,18 +119,13 @@ def test_errors_of_the_endpoint_are_one_line(shop: pathlib.Path, tmp_path: pathl
         assert (
             "the key in OPENAI_API_KEY is refused (status 401)" in message and server.requests == 1
         )
-    down = f"http://127.0.0.1:{_free_port()}/v1"
-    message = one_line_error(
-        run(
-            command(
-                shop,
-                tmp_path / "down",
-                down,
-                "--mode=prepare",
-                "--config.knowledge.describe.retries=1",
-            )
+    with socket.socket() as taken:  # by nobody who answers
+        taken.bind(("127.0.0.1", 0))
+        down = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        once = "--config.knowledge.describe.retries=1"
+        message = one_line_error(
+            run(command(shop, tmp_path / "down", down, "--mode=prepare", once))
         )
-    )
     assert "no answer after 2 attempts: Cannot connect to host 127.0.0.1" in message
 
 
@@ -214,9 +209,3 @@ def _written(folder: pathlib.Path) -> str:
         for path in folder.rglob("*")
         if path.is_file()
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

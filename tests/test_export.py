@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -30,23 +31,10 @@ from grasp_jax.serving.export import (
 )
 from grasp_jax.serving.histories import check_one_query
 from tests.refusal import assert_names, refusal
+from tests.trained import METHODS, SMALL, small_shop, trained
 
 ROOT = pathlib.Path(__file__).parent.parent
 K = 12
-SMALL: dict[str, Any] = {
-    "features": 8,
-    "mlp": (8,),
-    "num_layers": 1,
-    "knowledge__width": 8,
-    "num_neighbours": 3,
-    "similar_users": 3,
-    "max_epochs": 1,
-    "batch_size": 64,
-    "shared_negatives": 32,
-    "num_negatives": 20,
-    "learning_rate": 1e-2,
-    "max_length": 9,
-}
 QUICK = [("plain", "sasrec"), ("grasp_plus", "bert4rec"), ("grasp", "gru4rec")]
 OTHERS = ["grasp_softmax", "grasp_wo_attention", "llm_esr", "popularity", "semantic_neighbours"]
 EVERY = [(method, name) for method in ("plain", "grasp_plus", "grasp") for name in BACKBONES]
@@ -74,7 +62,7 @@ assert not any(sys.modules[name] for name in ABSENT)
 
 @pytest.fixture(scope="module")
 def shop() -> gj.Dataset:
-    return gj.Dataset.synthetic(num_users=100, num_items=100)
+    return small_shop()
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +73,28 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp("export") / "run"
+    folder = tmp_path_factory.mktemp("export") / "run"
+    shutil.copytree(trained(tmp_path_factory, "sasrec"), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def plain(shop: gj.Dataset, workdir: pathlib.Path) -> gj.Recommender:
-    return gj.Recommender(method="plain", **SMALL).fit(shop, workdir)
+def plain(workdir: pathlib.Path) -> gj.Recommender:
+    return gj.Recommender.load(workdir)
+
+
+def model_of(
+    method: str,
+    backbone: str,
+    shop: gj.Dataset,
+    bank: pathlib.Path,
+    factory: pytest.TempPathFactory,
+) -> gj.Recommender:
+    """Trained here, unless other test files have a use for it too."""
+    if METHODS.get(backbone) == method:
+        return gj.Recommender.load(trained(factory, backbone))
+    own: dict[str, Any] = {"knowledge__path": str(bank), **SMALL}
+    return gj.Recommender(method=method, backbone=backbone, **own).fit(shop)
 
 
 def blocks_of_page() -> list[str]:
@@ -134,11 +138,15 @@ def batches() -> list[list[np.ndarray]]:
 
 @pytest.mark.parametrize(("method", "backbone"), [*QUICK, *SLOW])
 def test_answers_elsewhere(
-    method: str, backbone: str, shop: gj.Dataset, bank: pathlib.Path, tmp_path: pathlib.Path
+    method: str,
+    backbone: str,
+    shop: gj.Dataset,
+    bank: pathlib.Path,
+    tmp_path: pathlib.Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """A program would answer otherwise than the model, for another size of batch, or not without this package."""
-    own: dict[str, Any] = {"knowledge__path": str(bank), **SMALL}
-    model = gj.Recommender(method=method, backbone=backbone, **own).fit(shop)
+    model = model_of(method, backbone, shop, bank, tmp_path_factory)
     folder = tmp_path / "exported"
     assert model.export(folder, k=K) <= TOLERANCE["float32"]
     gated, asked, ids = model.artifact.gated, [], model.artifact.catalogue.ids

@@ -23,6 +23,7 @@ HIDDEN = {
     "XLA_FLAGS": "",
 }  # the same on a machine with GPUs
 HEAD = "import json, os, pathlib, signal, subprocess, sys, time\nme, here = os.environ['JAX_PROCESS_ID'], pathlib.Path(__file__).parent\n"
+SECONDS = 120.0  # for what takes a moment, unless the machine is busy
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
@@ -38,7 +39,7 @@ def python_path(folder: pathlib.Path, code: str) -> dict[str, str]:
 
 
 def wait_for(*paths: pathlib.Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while not all(path.is_file() and path.read_text() for path in paths):
         assert time.monotonic() < deadline, paths
         time.sleep(0.02)
@@ -78,7 +79,7 @@ os.write(2, b"\\r100 %\\n\\xff\\n")
         cwd=ROOT,
         env=os.environ | python_path(tmp_path, code),
         capture_output=True,
-        timeout=60,
+        timeout=SECONDS,
         check=True,
     )
     for me in (b"0", b"1"):
@@ -99,22 +100,23 @@ def test_one_dies_and_takes_the_other_along(tmp_path: pathlib.Path) -> None:
     code = """
 if me == "0":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    grandchild = subprocess.Popen(["sleep", "60"])
-    (here / "pids").write_text(f"{os.getpid()} {grandchild.pid}")
-    time.sleep(60)
+    grandchild = subprocess.Popen(["sleep", "600"])
+    (here / "written").write_text(f"{os.getpid()} {grandchild.pid}")
+    (here / "written").rename(here / "pids")
+    time.sleep(600)
 while not (here / "pids").is_file():
     time.sleep(0.02)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     started = time.monotonic()
     result = run(command("--grace=0.3"), **python_path(tmp_path, code))
-    assert time.monotonic() - started < 8, "it waited for more than its grace"
+    assert time.monotonic() - started < 18, "it waited for the 20 s that are its grace otherwise"
     assert result.returncode == 137
     assert result.stderr.splitlines() == [
         "launch: process 1 ended with status 137 (SIGKILL); the other 1 was stopped"
     ]
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + SECONDS
     while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(map(is_alive, pids))
@@ -127,17 +129,17 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 with open(here / f"started-{me}", "a") as starts:
     starts.write("x")
-time.sleep(60)
+time.sleep(600)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on(tmp_path: pathlib.Path, number: signal.Signals) -> None:
     """Would break if a preempted run ended without a checkpoint, said that it had failed, or started anew where it had to leave."""
-    with launched(python_path(tmp_path, SAVES), "--restarts=3") as launcher:
+    with launched(python_path(tmp_path, SAVES), "--restarts=3", "--grace=60") as launcher:
         wait_for(tmp_path / "started-0", tmp_path / "started-1")
         launcher.send_signal(number)
-        _, said = launcher.communicate(timeout=15)
+        _, said = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 75, said
     for me in "01":
         assert (tmp_path / f"saved-{me}").is_file() and (
@@ -148,10 +150,10 @@ def test_a_signal_is_passed_on(tmp_path: pathlib.Path, number: signal.Signals) -
 def test_told_to_stop_but_one_had_to_be_killed(tmp_path: pathlib.Path) -> None:
     """Would break if the launcher said 75, all saved, though a process that ignored SIGTERM was killed after its grace."""
     deaf = SAVES.replace("SIGTERM, save", "SIGTERM, save if me == '0' else signal.SIG_IGN")
-    with launched(python_path(tmp_path, deaf), "--grace=0.2") as launcher:
+    with launched(python_path(tmp_path, deaf), "--grace=3") as launcher:
         wait_for(tmp_path / "started-0", tmp_path / "started-1")
         launcher.terminate()
-        _, said = launcher.communicate(timeout=15)
+        _, said = launcher.communicate(timeout=SECONDS)
     assert (
         launcher.returncode == 137 and said == "launch: process 1 ended with status 137 (SIGKILL)\n"
     )
@@ -160,12 +162,12 @@ def test_told_to_stop_but_one_had_to_be_killed(tmp_path: pathlib.Path) -> None:
 @LINUX
 def test_no_orphans_of_a_killed_launcher(tmp_path: pathlib.Path) -> None:
     """Would break if processes of a launcher killed by SIGKILL went on, and wrote to a workdir that the next start writes to."""
-    code = "(here / f'pid-{me}').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    code = "(here / f'pid-{me}').write_text(str(os.getpid()))\ntime.sleep(600)\n"
     files = [tmp_path / f"pid-{me}" for me in "01"]
     with launched(python_path(tmp_path, code)) as launcher:
         wait_for(*files)
         launcher.kill()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + SECONDS
         while any(is_alive(int(path.read_text())) for path in files):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -184,10 +186,10 @@ def test_restarts(
 with open(here / f"started-{{me}}", "a") as starts:
     starts.write("x")
 if me == "1":
-    while not (here / "started-0").is_file():
+    while not (here / "started-0").is_file() or not (here / "started-0").read_text():
         time.sleep(0.02)
     sys.exit(0 if len((here / "started-1").read_text()) > 1 else {failure})
-time.sleep(60 if len((here / "started-0").read_text()) == 1 else 0)
+time.sleep(600 if len((here / "started-0").read_text()) == 1 else 0)
 """
     result = run(command(f"--restarts={restarts}"), **python_path(tmp_path, code))
     assert result.returncode == status, result.stderr
@@ -306,7 +308,7 @@ kill -TERM $(cat "$STUBS"/task-*)
 if [[ "$TASK" == wait ]]; then
     trap 'exit 75' TERM
     echo $$ > "$STUBS/task-$JAX_PROCESS_ID"
-    for ((turn = 0; turn < 400; turn++)); do sleep 0.05; done
+    for ((turn = 0; turn < 4000; turn++)); do sleep 0.05; done
 fi
 exit "$TASK"
 """,
@@ -373,7 +375,7 @@ def test_slurm_passes_the_warning_on(tmp_path: pathlib.Path) -> None:
         try:
             wait_for(tmp_path / "task-0", tmp_path / "task-1")
             job.terminate()
-            _, said = job.communicate(timeout=15)
+            _, said = job.communicate(timeout=SECONDS)
         finally:
             job.kill()
     assert job.returncode == 75 and (tmp_path / "requeued").read_text() == "1234567\n", said
@@ -390,7 +392,13 @@ def test_slurm_script_outside_of_slurm() -> None:
         name: value for name, value in os.environ.items() if not name.startswith("SLURM_")
     }
     result = subprocess.run(
-        SLURM, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        SLURM,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert_names(one_line_error(result), ("SLURM_JOB_ID", "sbatch --nodes=4"))
     assert result.returncode == 2

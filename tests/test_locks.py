@@ -94,23 +94,33 @@ def test_a_damaged_lock_is_honoured_while_it_is_new(tmp_path: pathlib.Path, cont
 
 def test_of_many_one_enters(tmp_path: pathlib.Path) -> None:
     """Processes that find a dead lock at the same moment would all take it over."""
-    path, out = tmp_path / "run" / ".lock", tmp_path / "out"
+    path, out, count = tmp_path / "run" / ".lock", tmp_path / "out", 5
     out.mkdir()
     path.parent.mkdir()
     path.write_text(
         json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "never"})
     )
     program = f"""
-import pathlib, sys, time, uuid, grasp_jax.locks as l
+import os, pathlib, time, grasp_jax.locks as l
 from grasp_jax.errors import UserError
-while time.time() < {time.time() + 3.0}: time.sleep(0.001)
+out = pathlib.Path({str(out)!r})
+def note(what): (out / f"{{what}}-{{os.getpid()}}").touch()
+def until(count, *whats):
+    while sum(len(list(out.glob(f"{{what}}-*"))) for what in whats) < count: time.sleep(0.001)
+note("ready")
+until({count}, "ready")
 try:
     with l.only_one(pathlib.Path({str(path)!r}), ''):
-        pathlib.Path({str(out)!r}, uuid.uuid4().hex).touch()
-        time.sleep(2.0)
+        note("entered")
+        until({count}, "entered", "refused")  # holds the lock until all have tried
 except UserError:
-    pass
+    note("refused")
 """
-    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(5)]
-    assert all(process.wait() == 0 for process in processes)
-    assert len(list(out.iterdir())) == 1
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(count)]
+    try:
+        assert [process.wait(300) for process in processes] == [0] * count
+    finally:
+        for process in processes:
+            process.kill()
+    assert len(list(out.glob("entered-*"))) == 1
+    assert len(list(out.glob("refused-*"))) == count - 1

@@ -31,17 +31,12 @@ PIPES: dict[str, Any] = {
 SHARED = ("--config.mesh.data=2", "--config.mesh.table=2", "--config.tables.users=sharded")
 
 
-def launched(data: pathlib.Path, workdir: pathlib.Path, length: str) -> list[str]:
+def launched(
+    data: pathlib.Path, workdir: pathlib.Path, length: str, *of_launcher: str
+) -> list[str]:
     own = arguments(data, workdir, *FLAGS, length, *SHARED)
-    return [
-        own[0],
-        str(ROOT / "launch" / "local.py"),
-        "--processes=2",
-        "--devices=2",
-        "--grace=15",
-        "--",
-        *own[3:],
-    ]
+    launcher = [own[0], str(ROOT / "launch" / "local.py"), "--processes=2", "--devices=2"]
+    return [*launcher, *of_launcher, "--", *own[3:]]
 
 
 def epochs(workdir: pathlib.Path) -> list[dict]:
@@ -81,11 +76,13 @@ def test_two_processes_that_are_stopped_end_as_one(
     length = f"--config.train.max_epochs={num_epochs}"
     alone = run(arguments(data, tmp_path / "alone", *FLAGS, length))
     assert alone.returncode == 0, alone.stderr
-    command = launched(data, workdir, length)
-    stop_by_signal(command, workdir)
+    # The first epoch waits for the signal, for the training may else be over before it comes.
+    waiting = ("--module=tests.told_to_stop", "--grace=240")
+    stop_by_signal(launched(data, workdir, length, *waiting), workdir)
     if killed:
-        kill_one(command, workdir)
+        kill_one(launched(data, workdir, length, "--grace=15"), workdir)
 
+    command = launched(data, workdir, length)
     ended = run(command)
     assert ended.returncode == 0, ended.stderr
     assert "resumed after" in ended.stdout and "[1] grasp" not in ended.stdout

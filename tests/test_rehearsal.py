@@ -43,25 +43,26 @@ def test_ids_are_distinct() -> None:
         assert len(set(ids_of(rows).tolist())) == 50_000
 
 
-def a_stage(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Every stage runs this Python."""
-    monkeypatch.setattr(
-        rehearsal, "command_of", lambda stage, folder, sizes: [sys.executable, "-c", text]
-    )
+def a_stage(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
+    """Every stage runs this Python; of several its first process the first, and so on."""
+    left = [*texts]
+
+    def command_of(stage: str, folder: pathlib.Path, sizes: Sizes) -> list[str]:
+        return [sys.executable, "-c", left.pop(0) if len(left) > 1 else left[0]]
+
+    monkeypatch.setattr(rehearsal, "command_of", command_of)
 
 
 def test_a_stage_is_killed_and_done_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill would count as the stage's end, or a stage that fails as done."""
-    mark = tmp_path / "mark"
-    begins = f"import pathlib, time; mark = pathlib.Path({str(mark)!r}); "
-    a_stage(monkeypatch, begins + "mark.exists() or (mark.touch(), time.sleep(60))")
-    cost, late = rehearsal._run_stage("read", tmp_path, SIZES, [1.0])
+    a_stage(monkeypatch, "import time; time.sleep(600)", "pass")
+    cost, late = rehearsal._run_stage("read", tmp_path, SIZES, [0.2])
     assert cost.killed == 1 and not late and cost.peak_bytes > 0
-    assert 1.0 < cost.wall_seconds < 30  # with the second before the kill
-    _, late = rehearsal._run_stage("read", tmp_path, SIZES, [60.0])
-    assert late == [60.0]
+    assert 0.2 < cost.wall_seconds < 300  # with the time before the kill
+    _, late = rehearsal._run_stage("read", tmp_path, SIZES, [600.0])
+    assert late == [600.0]
     a_stage(monkeypatch, "print('no room'); raise SystemExit(2)")
     with pytest.raises(UserError, match=r"read: ended with status 2; .* ends with: no room"):
         rehearsal._run_stage("read", tmp_path, SIZES, [])

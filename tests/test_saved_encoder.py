@@ -403,9 +403,9 @@ def test_one_user_takes_no_second(tmp_path: pathlib.Path) -> None:
         "assert rows.shape == (1, 12) and not {'sklearn', 'pyarrow', 'jax', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    started = time.perf_counter()
+    started = time.thread_time()  # not of the clock: another process may have the core meanwhile
     SavedTextEncoder.load(tmp_path / "bank" / ENCODER).encode_users([[0]], {"title": ["red soap"]})
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_yesterdays_encoder_is_kept(tmp_path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import grasp_jax as gj
 from grasp_jax.serving.http.placing import with_items
 from grasp_jax.serving.new_items import add_items
 from tests.running_service import Running, assert_equal, compilations, with_settings
-from tests.test_export import SMALL
+from tests.trained import SMALL
 
 pytest_plugins = ("tests.running_service",)  # the fixtures
 

@@ -18,7 +18,7 @@ from grasp_jax.serving.http.cli import parser, settings_of
 from grasp_jax.serving.http.indexing import with_index
 from tests.refusal import assert_names, refusal
 from tests.running_service import Running, assert_equal, with_settings
-from tests.test_export import SMALL
+from tests.trained import SMALL
 
 ITEMS = 700  # in 1,536 rows, those of new items among them
 

@@ -19,6 +19,7 @@ import pytest
 
 from grasp_jax.serving.http.settings import Limits
 from tests.bad_requests import BAD, JSON
+from tests.command_line import run
 from tests.refusal import assert_names
 from tests.running_service import LIMITS, SECRET, Running, with_settings
 
@@ -126,14 +127,16 @@ def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> No
     many = running.client.post("/recommend", json={"histories": [[5]] * 5})
     assert many.status_code == 503 and "0 people wait already" in many.json()["error"]
     hold, answer = threading.Event(), running.service._batcher._answer
-    running.service._batcher._answer = lambda questions: hold.wait(20) and answer(questions)  # type: ignore[assignment]
+    running.service._batcher._answer = lambda questions: hold.wait(60) and answer(questions)  # type: ignore[assignment]
 
     async def flood() -> list[Any]:
         transport = httpx.ASGITransport(running.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
             asked = [client.post("/recommend", json={"histories": [[5]]}) for _ in range(40)]
-            asyncio.get_running_loop().call_later(0.5, hold.set)
-            return await asyncio.gather(*asked)
+            ended = asyncio.as_completed([asyncio.create_task(one) for one in asked])
+            found = [await one for _, one in zip(range(36), ended, strict=False)]  # the refused
+            hold.set()
+            return [*found, *[await one for one in ended]]
 
     answers = asyncio.run(flood())
     counts = {status: [own.status_code for own in answers].count(status) for status in (200, 503)}
@@ -151,20 +154,28 @@ def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
     """A caller would wait for ever behind a slow batch, and the service work for those who have gone."""
     limits = Limits(**{**vars(LIMITS), "seconds": 0.2})
     running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
-    hold, answer, answered = threading.Event(), running.service._batcher._answer, []
+    begun, hold, answered = threading.Event(), threading.Event(), list[int]()
+    answer = running.service._batcher._answer
 
     def slow(questions: Any) -> Any:
-        hold.wait(20)
+        begun.set()
+        hold.wait(60)
         answered.append(len(questions))
         return answer(questions)
 
-    running.service._batcher._answer = slow
-    for _ in range(3):
+    def ask_in_vain() -> None:
         late = running.client.post("/recommend", json={"histories": [[5]]})
         assert late.status_code == 503 and "no answer within 0.2 s" in late.json()["error"]
+
+    running.service._batcher._answer = slow
+    while not begun.is_set():  # on a busy machine the first ones are given up before they are begun
+        ask_in_vain()
+    for _ in range(2):
+        ask_in_vain()
+    running.service.settings = with_settings(batch_sizes=(1,), lengths=())  # with a minute to wait
     hold.set()
     assert running.post("/recommend", histories=[[5]])["results"]
-    assert sum(answered) == 2  # the first, and the last: nobody waited for the others any more
+    assert sum(answered) == 2  # the begun one, and the last: nobody waited for the others any more
     running.service.stop()
 
 
@@ -188,11 +199,11 @@ def load_of(port: int, folder: pathlib.Path) -> Any:
         str(folder / "bodies"),
         *flags,
     ]
-    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=300).stdout)
 
 
 def connected(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=120)
 
 
 def status_of_answer(connection: socket.socket) -> int:
@@ -203,28 +214,32 @@ def status_of_answer(connection: socket.socket) -> int:
     return answer.status
 
 
-def refused_start(process: "subprocess.Popen[str]") -> str:
-    """The one line with which a process ended."""
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2 and said.startswith("error: ") and said.count("\n") == 1, said
+def is_listening(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def refused_start(*flags: str) -> str:
+    """The one line with which a service refused to start."""
+    done = run([sys.executable, "-m", "grasp_jax.serving.http.cli", *flags])
+    said = done.stderr
+    assert done.returncode == 2 and said.startswith("error: ") and said.count("\n") == 1, said
     return said
 
 
 def test_a_process_of_its_own(folders: pathlib.Path) -> None:
     """The program would not start, answer before it is ready, or end with an error; or refuse a start with a traceback."""
     with serve(
-        str(folders / "saved"), "--port=0", "--batch-sizes=1,4", "--body-seconds=2"
+        str(folders / "saved"), "--port=0", "--batch-sizes=1,4", "--body-seconds=5", "--seconds=60"
     ) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             listening = json.loads(process.stdout.readline())
             assert listening["event"] == "listening" and listening["host"] == "127.0.0.1"
             port = listening["port"]
-            taken = serve(str(folders / "saved"), f"--port={port}")  # both start meanwhile
-            nothing = serve(str(folders / "nothing"), "--port=0")
-            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-            states = []
-            for _ in range(600):
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
+            states, deadline = [], time.monotonic() + 600
+            while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.ConnectError):
                     ready = client.get("/ready")
                     states.append(ready.json()["status"])
@@ -239,34 +254,41 @@ def test_a_process_of_its_own(folders: pathlib.Path) -> None:
             begin = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
             last = b'{"histories": [[5]], "k": 3}'
             length = b"content-length: %d\r\n\r\n" % len(last)
-            with connected(port) as pooled:  # by a proxy, whose next request comes later
-                for pause in (5.5, 0.0):  # uvicorn would close it after 5 s
-                    pooled.sendall(begin + length + last)
-                    assert status_of_answer(pooled) == 200
-                    time.sleep(pause)
-            measured = load_of(port, folders)
-            assert measured["statuses"] == {"200": 20, "none": 0} and measured["left_over"] == 0
-            assert 0 < measured["p50_ms"] <= measured["p99_ms"]
-            with connected(port) as head, connected(port) as body, connected(port) as long:
+            with connected(port) as head, connected(port) as body:
                 head.sendall(begin)  # and no more
                 body.sendall(begin + b"content-length: 99\r\n\r\n{")
+                with connected(port) as pooled:  # by a proxy, whose next request comes later
+                    for pause in (5.5, 0.0):  # uvicorn would close it after 5 s
+                        pooled.sendall(begin + length + last)
+                        assert status_of_answer(pooled) == 200
+                        time.sleep(pause)
                 assert status_of_answer(body) == 408 and head.recv(4096) == b""
+            with connected(port) as long:
                 with contextlib.suppress(OSError):
                     for _ in range(20):
                         long.sendall(b"x: " + b"y" * (1 << 16) + b"\r\n")
                 assert client.get("/ready").status_code == 200
-            said = refused_start(taken)
+            for _ in range(5):  # a machine that is busy for a second leaves requests over
+                measured = load_of(port, folders)
+                if not measured["left_over"]:
+                    break
+            assert measured["statuses"] == {"200": 20, "none": 0} and measured["left_over"] == 0
+            assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+            said = refused_start(str(folders / "saved"), f"--port={port}")
             assert_names(said, (f"--port={port}", "in use", "name another"))
-            said = refused_start(nothing)
+            said = refused_start(str(folders / "nothing"), "--port=0")
             assert_names(said, (str(folders / "nothing"), "neither a saved model"))
             with connected(port) as late:  # a request that has begun
-                late.sendall(begin + length + last[:9])
-                assert client.get("/health").status_code == 200  # so the service has read it
+                late.sendall(begin + b"expect: 100-continue\r\n" + length + last[:9])
+                with late.makefile("rb", buffering=0) as reply:  # so the service has read it
+                    assert reply.readline() == b"HTTP/1.1 100 Continue\r\n"
+                    assert reply.readline() == b"\r\n"
                 process.send_signal(signal.SIGTERM)
-                time.sleep(0.3)
+                while is_listening(port) and time.monotonic() < deadline:
+                    time.sleep(0.02)
                 late.sendall(last[9:])
                 assert status_of_answer(late) == 200
-            rest, said = process.communicate(timeout=30)
+            rest, said = process.communicate(timeout=300)
             assert process.returncode == 0, said
             assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import grasp_jax as gj
-from tests.test_export import SMALL
+from tests.trained import SMALL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 QUIET = (

@@ -30,7 +30,7 @@ from grasp_jax.training.start_from import (
 from grasp_jax.workdir import claim
 from tests.command_line import arguments, one_line_error, run, write_dataset
 from tests.refusal import assert_names, refusal
-from tests.test_export import SMALL
+from tests.trained import SMALL
 
 ROWS = np.array(
     [2, -1, 0, 1]

@@ -521,9 +521,9 @@ def test_parameters_in_one_vector_are_trained_alike(
     steps = jax.jit(
         make_train_steps(s.model, s.shape, binary_cross_entropy, epsilon=1e-2, in_one_vector=True)
     )
-    expected, losses = train(three_models, three_models.state, slice(None), 0, 3)
+    expected, losses = train(three_models, three_models.state, slice(None), 0, 2)
     found, its_losses = train(
-        three_models._replace(steps=steps), three_models.state, slice(None), 0, 3
+        three_models._replace(steps=steps), three_models.state, slice(None), 0, 2
     )
     np.testing.assert_allclose(its_losses, losses, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
