@@ -12,7 +12,11 @@ from tests.fork_server import ForkServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # compiles in half of the time
+# Compiles in less than half of the processor time. Modules that are split can be compiled by several cores, and there are more workers.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 
 READ_BY_IMPORTS = ("JAX_", "PYTHON", "OMP_")  # how such variables begin; XLA_FLAGS is read later
 FORKED_WITH = {"JAX_PLATFORMS": "cpu"}  # of tests/faults/program.py
@@ -77,6 +81,12 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
     if python != sys.executable or kind not in ("-m", "-c") or late or not _fork_will_do():
         return run_afresh(command, **environment)
     return _server(_read_by_imports()).call(command[1:], os.environ | environment)
+
+
+def script(path: str, *flags: str) -> list[str]:
+    """`python PATH FLAGS`, as `run` can fork it."""
+    program = f"import runpy; runpy.run_path({path!r}, run_name='__main__')"
+    return [sys.executable, "-c", program, *flags]
 
 
 def on_devices(count: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ from grasp_jax.knowledge.describe import chat
 from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, kept_keys
 from grasp_jax.knowledge.describe.language_model import keys_of
 from grasp_jax.models.encoders.holistic import HolisticEncoder
+from tests.command_line import run
 from tests.refusal import refusal
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -27,8 +28,7 @@ LAST_LINE = re.compile(
 
 def run_quick(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m benchmarks.step --quick` with further flags."""
-    command = [sys.executable, "-m", "benchmarks.step", "--quick", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return run([sys.executable, "-m", "benchmarks.step", "--quick", *arguments])
 
 
 @pytest.mark.slow
@@ -144,13 +144,7 @@ def test_bank_of_a_small_size(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("scann", reason="scann is not installed")
     out = tmp_path / "bank.json"
     arguments = ["--rows=5000", "--width=32", "--sample=50", f"--folder={tmp_path}", f"--out={out}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.bank", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run([sys.executable, "-m", "benchmarks.bank", *arguments])
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     names = [stage["name"] for stage in result["stages"]]

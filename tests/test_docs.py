@@ -4,7 +4,6 @@ import json
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
 import unicodedata
 from typing import Any
@@ -22,6 +21,7 @@ from grasp_jax.report.tables import trials, values
 from grasp_jax.serving.http.cli import parser
 from grasp_jax.setup.fetch import command as fetch
 from tests.chat_server import ChatServer, running
+from tests.command_line import run
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -257,9 +257,7 @@ def test_figures_of_the_readme_are_those_of_the_records() -> None:
 @pytest.mark.parametrize("module", ["grasp_jax.main", "grasp_jax.serving.http.cli"])
 def test_commands_say_their_version(module: str) -> None:
     """A bug report could not say which version it is about."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--version"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run([sys.executable, "-m", module, "--version"])
     assert done.returncode == 0 and done.stdout.strip().endswith(f" {gj.__version__}")
     assert f"version: {gj.__version__}" in (ROOT / "CITATION.cff").read_text()
 

@@ -65,7 +65,7 @@ def children(process: subprocess.Popen) -> list[int]:
 @pytest.mark.parametrize(
     ("num_epochs", "killed"),
     # Without a kill: test_launch.py sees a launcher end all processes when one dies, test_faults.py a killed run go on.
-    [(4, False), pytest.param(8, True, marks=pytest.mark.slow)],
+    [(3, False), pytest.param(8, True, marks=pytest.mark.slow)],
     ids=("told", "told and killed"),
 )
 def test_two_processes_that_are_stopped_end_as_one(

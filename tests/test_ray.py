@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.chat_server import ChatServer, running
-from tests.command_line import ROOT, one_line_error, run
+from tests.command_line import ROOT, one_line_error, run, script
 from tests.refusal import assert_names
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -131,11 +131,11 @@ def test_same_bank_whoever_is_killed(data: pathlib.Path, tmp_path: pathlib.Path)
 
 def test_what_cannot_be_spread_is_refused(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """An encoder that looks at all texts at once would give another bank on every number of workers."""
-    arguments = on_ray(
+    _, *arguments = on_ray(
         data, tmp_path, "ray", "http://127.0.0.1:9/v1", "--config.knowledge.encoder=lsa"
     )
     assert_names(
-        one_line_error(run(arguments, PYTHONPATH=str(ROOT))),
+        one_line_error(run(script(*arguments))),
         ("config.knowledge.encoder: 'lsa'", "--mode=prepare"),
     )
 
@@ -144,7 +144,7 @@ def test_what_a_worker_cannot_do_is_one_line(data: pathlib.Path, tmp_path: pathl
     """A wrong key would end in a traceback of Ray's; a dry run pay for everything."""
     with running(ChatServer(status=401)) as server:
         arguments = on_ray(data, tmp_path, "ray", server.url)
-        dry = run([*arguments, "--mode=prepare", "--dry-run"], PYTHONPATH=str(ROOT))
+        dry = run(script(*arguments[1:], "--mode=prepare", "--dry-run"))
         assert dry.returncode == 0 and f"{ITEMS} prompts" in dry.stdout and not server.requests, (
             dry.stderr
         )

@@ -14,7 +14,7 @@ import pytest
 from grasp_jax.knowledge.neighbours.search import top_neighbours
 from grasp_jax.knowledge.neighbours.search_blocks import Blocks, Table, write_labels
 from tests import command_line
-from tests.command_line import ROOT, one_line_error, run, write_dataset
+from tests.command_line import ROOT, one_line_error, run, script, write_dataset
 from tests.refusal import assert_names
 from tests.test_neighbours import K, unit_vectors
 from tests.test_ray import workers_of
@@ -78,6 +78,6 @@ def test_same_neighbours_whoever_is_killed(tmp_path: pathlib.Path) -> None:
 def test_what_is_not_searched_exactly_is_refused(tmp_path: pathlib.Path) -> None:
     """A bank would say that clusters were searched, and hold what exact search finds."""
     data = write_dataset(tmp_path / "data")
-    asked = on_ray(data, tmp_path / "ray", "--config.knowledge.retrieval=clusters")
-    message = one_line_error(run(asked, PYTHONPATH=str(ROOT)))
+    _, *asked = on_ray(data, tmp_path / "ray", "--config.knowledge.retrieval=clusters")
+    message = one_line_error(run(script(*asked)))
     assert_names(message, ("config.knowledge.retrieval: 'clusters'", "expected 'exact'"))

@@ -9,7 +9,7 @@ import pytest
 
 import grasp_jax as gj
 from grasp_jax.serving import represent as module
-from tests.command_line import ROOT, one_line_error, run, write_dataset
+from tests.command_line import ROOT, one_line_error, run, script, write_dataset
 from tests.refusal import assert_names
 from tests.test_represent import TINY
 
@@ -64,5 +64,6 @@ def test_two_workers_write_what_one_process_does(
 
 def test_what_no_worker_could_do_is_refused(folders: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A cluster would be started for a model that knows no users."""
-    found = run(on_ray(folders, str(tmp_path / "out")), PYTHONPATH=str(ROOT))
+    _, *asked = on_ray(folders, str(tmp_path / "out"))
+    found = run(script(*asked))
     assert_names(one_line_error(found), ("saved model holds no users", "dataset="))

@@ -46,9 +46,9 @@ gc.freeze()  # what is imported stays, and no fork copies its pages to look at i
 gc.set_threshold(100_000, 50, 100)  # as in tests/conftest.py
 
 SECONDS = 240  # a run that takes longer hangs
-MOST_MEMORY = (
-    24 << 30
-)  # of addresses, most of which JAX never touches; without it a value gone wrong takes the machine along
+# Bytes of addresses, most of which JAX never touches: more where it has a thread for each of many cores. Without this limit a value gone
+# wrong takes the machine along.
+MOST_MEMORY = max(24, os.cpu_count() or 1) << 30
 DOCUMENTED = (
     2,
     75,
