@@ -1,9 +1,10 @@
 """Searches neighbours in large tables of synthetic texts: in clusters, and exactly for a sample: python -m benchmarks.neighbours [--quick]
 
-    python -m benchmarks.neighbours [--rows=100000,1000000] [--width=1024] [--folder=FOLDER] [--out=JSON]
+    python -m benchmarks.neighbours [--rows=100000,1000000] [--width=1024] [--kill-after=SECONDS] [--folder=FOLDER] [--out=JSON]
 
 It finds the ten nearest rows by cosine for each row of `benchmarks.made_up_texts`, a memory-mapped float16 file in --folder. Every method
 runs in a separate process. Recall is measured on a sample of rows against products in float64. Processor seconds are summed over all cores.
+With --kill-after the search in clusters of the largest table is killed once by SIGKILL and started again; its cost has both processes.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.apart import run_apart
+from benchmarks.apart import kill_apart, run_apart
 from benchmarks.arguments import parser_of
 from benchmarks.bank import K
 from benchmarks.made_up_texts import write_texts
@@ -23,20 +24,39 @@ from benchmarks.retrieval import measure
 from grasp_jax.errors import UserError
 
 QUERIES = 2048  # rows whose neighbours are searched exactly
-QUICK_ROWS, QUICK_WIDTH, QUICK_QUERIES = "3000", 32, 50
+QUICK_ROWS, QUICK_WIDTH, QUICK_QUERIES = "20000", 32, 50  # fewer rows are searched exactly
 FEWEST = 1000  # rows
 
 
 def of_size(
-    folder: pathlib.Path, rows: int, width: int, limit: float, queries: int
+    folder: pathlib.Path, rows: int, width: int, limit: float, queries: int, kill_after: float = 0
 ) -> list[dict[str, Any]]:
-    """Makes a table of a given size and returns the cost of each method on it."""
+    """Makes a table of a given size and returns the cost of each method on it; kills the search in clusters once if a time is given."""
     started = time.perf_counter()
     unit = write_texts(folder / "items.npy", rows, width)
     print(f"{rows:,} rows written in {time.perf_counter() - started:,.1f} s", flush=True)
     package = [sys.executable, "-m", "benchmarks.retrieval_ways"]
-    found = measure(folder, unit, {"clusters": [*package, "clusters"]}, limit)
-    return found + measure(folder, unit, {"exact": [*package, "exact"]}, limit, queries)
+    by_clusters = [*package, "clusters"]
+    killed = None
+    if kill_after:
+        killed = kill_apart([*by_clusters, str(folder), f"--neighbours={K}"], kill_after)
+        print(f"the search in clusters was killed after {killed['seconds']:,.1f} s", flush=True)
+    (found,) = measure(folder, unit, {"clusters": by_clusters}, limit)
+    if killed:
+        found = with_killed(found, killed)
+    return [found, *measure(folder, unit, {"exact": [*package, "exact"]}, limit, queries)]
+
+
+def with_killed(found: dict[str, Any], killed: dict[str, float]) -> dict[str, Any]:
+    """The figures of a search with those of the process that was killed before it; its seconds count as those of building."""
+    more_bytes = max(0, int(killed["peak_bytes"]) - found["peak_bytes"])
+    return found | {
+        "build_seconds": found["build_seconds"] + killed["seconds"],
+        "processor_seconds": found["processor_seconds"] + killed["processor_seconds"],
+        "peak_bytes": found["peak_bytes"] + more_bytes,
+        "beside_vectors_bytes": found["beside_vectors_bytes"] + more_bytes,
+        "killed": killed,
+    }
 
 
 def sizes_of(rows: str) -> list[int]:
@@ -65,6 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=None,
         help="where the tables are written; by default a temporary folder",
     )
+    parser.add_argument(
+        "--kill-after",
+        type=float,
+        default=0,
+        help="seconds after which the search of the largest table is killed, and started again; 0: never",
+    )
     given = parser.parse_args(arguments)
     sizes, width, queries = sizes_of(given.rows), given.width, QUERIES
     if given.quick:
@@ -75,7 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         device = run_apart([*package, "limits", str(folder), *(["--quick"] if given.quick else [])])
         limit = device["limits"]["flops"]["float32"]
-        measured = [row for rows in sizes for row in of_size(folder, rows, width, limit, queries)]
+        measured: list[dict[str, Any]] = []
+        for rows in sizes:
+            kill_after = given.kill_after if rows == max(sizes) else 0
+            measured += of_size(folder, rows, width, limit, queries, kill_after)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     body = [

@@ -14,13 +14,13 @@ import json
 import os
 import pathlib
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.apart import ROOT, peak_of, wait_or_kill
 from benchmarks.arguments import parser_of
 from benchmarks.record import RESULTS, Contention, run, save, table
 from benchmarks.rehearsal_data import Sizes
@@ -28,10 +28,8 @@ from benchmarks.rehearsal_table import STAGES, show
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 
-ROOT = pathlib.Path(__file__).parent.parent
 STATE, FOUND = "rehearsal.json", "fingerprint.json"
 SOON = 1.0  # seconds into a stage at which a kill happens if the stage before ended before its kill
-SLICE = 0.05  # seconds between two checks of a stage that will be killed
 ANSWERING = "grasp_plus"  # that method of the config whose scores are dot products
 
 
@@ -141,7 +139,9 @@ def _run_stage(
                 stderr=subprocess.STDOUT,
                 process_group=0,  # a separate process group, so that a kill ends its children too
             )
-            killed, status, used = _wait(process.pid, started + waiting[0] if waiting else None)
+            killed, status, used = wait_or_kill(
+                process.pid, started + waiting[0] if waiting else None
+            )
         wall = time.perf_counter() - started
         cost = _with(cost, used, wall, killed)
         if killed:
@@ -158,28 +158,12 @@ def _run_stage(
 
 def _with(cost: Cost, used: Any, wall: float, killed: bool) -> Cost:
     """The cost with that of one more process, from its `resource.struct_rusage`."""
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Cost(
         cost.cpu_seconds + used.ru_utime + used.ru_stime,
         cost.wall_seconds + wall,
-        max(cost.peak_bytes, peak),
+        max(cost.peak_bytes, peak_of(used)),
         cost.killed + killed,
     )
-
-
-def _wait(pid: int, kill_at: float | None) -> tuple[bool, int, Any]:
-    """Waits for the end of a process: whether it was killed, its status and its use of resources."""
-    while kill_at is not None:
-        if time.perf_counter() >= kill_at:
-            os.killpg(pid, signal.SIGKILL)
-            _, status, used = os.wait4(pid, 0)
-            return True, status, used
-        found, status, used = os.wait4(pid, os.WNOHANG)
-        if found:
-            return False, status, used
-        time.sleep(SLICE)
-    _, status, used = os.wait4(pid, 0)
-    return False, status, used
 
 
 def kills_at_random(

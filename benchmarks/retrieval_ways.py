@@ -8,7 +8,6 @@ FOLDER holds items.npy; the neighbours go to FOLDER/found.npy, the figures to st
 import argparse
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -21,7 +20,6 @@ from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
 from benchmarks.timing import alone
 from grasp_jax.knowledge.neighbours import search_clusters, search_scann
-from grasp_jax.knowledge.neighbours.clusters import nearest_clusters
 from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.retrieve import recall_target
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
@@ -42,16 +40,16 @@ def exact(unit: np.ndarray, k: int, rows: np.ndarray | None) -> tuple[np.ndarray
     return found, compiled, seconds - compiled
 
 
-def clusters(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
-    """As `exact` for all rows, by clusters; building includes the clusters and the choice of how many are searched."""
+def clusters(unit: np.ndarray, k: int, state: pathlib.Path) -> tuple[np.ndarray, float, float]:
+    """As `exact` for all rows, by clusters; building includes the clusters and the choice of how many are searched.
+
+    The search saves its state in a folder, as that of a bank does, and resumes one that was killed.
+    """
     labels, started = np.arange(len(unit), dtype=np.int32), time.perf_counter()
-    chosen = search_clusters.choose(unit, k, labels, TARGET)
-    centres, searched = chosen["centres"], int(chosen["searched"])
+    kept = KeptSearch(state, unit, (k, TARGET), labels)  # that of `search_clusters`
+    kept.kept("clusters", lambda: search_clusters.choose(unit, k, labels, TARGET))
     built = time.perf_counter()
-    print(f"{searched:,} of {len(centres):,} clusters are searched", flush=True, file=sys.stderr)
-    lists = nearest_clusters(unit, centres, searched)
-    share, kept = search_clusters.Share(len(unit), None), KeptSearch(None, unit, (), labels)
-    found = search_clusters.search_lists(unit, k, labels, lists, share, kept)
+    found = search_clusters.search_clusters(unit, k, labels, TARGET, folder=state)
     return found, built - started, time.perf_counter() - built
 
 
@@ -63,9 +61,6 @@ def scann(unit: np.ndarray, k: int) -> tuple[np.ndarray, float, float]:
     built = time.perf_counter()
     found = search_scann.search_built(searcher, unit, k, labels, None, leaves)
     return found, built - started, time.perf_counter() - built
-
-
-WAYS = {"clusters": clusters, "scann": scann}
 
 
 def main() -> None:
@@ -90,11 +85,13 @@ def main() -> None:
             0 < given.queries < len(unit)
         ):  # if all rows are queries, the package scores each pair only once
             rows = sample_rows(len(unit), given.queries)
+        ways = {
+            "exact": lambda: exact(unit, given.neighbours, rows),
+            "clusters": lambda: clusters(unit, given.neighbours, given.folder / "search"),
+            "scann": lambda: scann(unit, given.neighbours),
+        }
         with alone():
-            if given.way == "exact":
-                found, build, search = exact(unit, given.neighbours, rows)
-            else:
-                found, build, search = WAYS[given.way](unit, given.neighbours)
+            found, build, search = ways[given.way]()
         np.save(given.folder / "found.npy", found)
         figures = {
             "build_seconds": build,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import made_up_texts, memory, memory_stages, neighbours, report, retrieval
-from benchmarks.apart import ROOT, run_apart
+from benchmarks.apart import ROOT, kill_apart, run_apart
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.sections import growth, search
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
@@ -139,6 +139,26 @@ def test_quick_neighbours_figures_agree(tmp_path: pathlib.Path) -> None:
     assert not list(tmp_path.glob("neighbours-*")), "the table is left on disk"
 
 
+def test_ten_million_rows_are_extrapolated_from_two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table would promise another growth than what was measured, or say that it was measured."""
+    monkeypatch.setattr(search, "machine_line", lambda record: "here")
+
+    def way(rows: int, seconds: float, held: int) -> dict[str, Any]:
+        half = seconds / 2
+        costs = {"build_seconds": half, "extrapolated_seconds": half, "processor_seconds": seconds}
+        about = {"way": "clusters", "rows": rows, "queries": rows, "recall": 0.97}
+        return about | costs | {"beside_vectors_bytes": held * 2**20}
+
+    record = {"sizes": {"neighbours": 10, "width": 16}}
+    record |= {"ways": [way(10**5, 40.0, 400), way(10**6, 1000.0, 580)]}
+    table = search.neighbours(record)
+    assert [row[1] for row in table.rows] == ["100,000", "1,000,000", "10,000,000"]
+    said = "(extrapolated)"
+    assert table.rows[-1][2:] == [f"25,000 {said}", f"25,000 {said}", "", f"2,380 {said}"]
+    record["ways"][1]["killed"] = {"seconds": 600.2}
+    assert "The search of 1,000,000 rows was killed after 600 s" in search.neighbours(record).note
+
+
 def test_made_up_texts_are_rows_of_a_bank(tmp_path: pathlib.Path) -> None:
     """Recall would be that of other vectors at each run, or of rows whose products are no cosines."""
     unit = made_up_texts.write_texts(tmp_path / "one.npy", 9000, 16)
@@ -166,6 +186,38 @@ def test_a_sample_of_queries_is_extrapolated(
     }
     monkeypatch.setattr(search, "machine_line", lambda record: "here")
     assert search.retrieval(record).rows[0][4].endswith(" (extrapolated)")
+
+
+def test_a_killed_search_costs_what_both_processes_cost() -> None:
+    """Work that was done before a kill would be left out of the table, or the larger peak be forgotten."""
+    found = {
+        "build_seconds": 1.0,
+        "processor_seconds": 5.0,
+        "peak_bytes": 10,
+        "beside_vectors_bytes": 4,
+    }
+    killed = {"seconds": 2.0, "processor_seconds": 3.0, "peak_bytes": 12}
+    both = neighbours.with_killed(found, killed)
+    assert both == {
+        "build_seconds": 3.0,
+        "processor_seconds": 8.0,
+        "peak_bytes": 12,
+        "beside_vectors_bytes": 6,
+        "killed": killed,
+    }
+    smaller = neighbours.with_killed(found, killed | {"peak_bytes": 9})
+    assert (smaller["peak_bytes"], smaller["beside_vectors_bytes"]) == (10, 4)
+
+
+def test_a_stage_is_killed_at_its_time(tmp_path: pathlib.Path) -> None:
+    """A search would pass for one that was killed and continued, though it had ended before, or was left running."""
+    mark, ended = tmp_path / "mark", "pathlib.Path(sys.argv[1]).touch()"
+    sleeps = f"import pathlib, sys, time; time.sleep(float(sys.argv[2])); {ended}"
+    command = [sys.executable, "-c", sleeps, str(mark)]
+    killed = kill_apart([*command, "60"], 0.3)
+    assert 0.3 <= killed["seconds"] < 30 and killed["peak_bytes"] > 2**20
+    assert not mark.exists()
+    assert_names(refusal(kill_apart, [*command, "0"], 60), (sys.executable, "60 s"))
 
 
 PEAK = """

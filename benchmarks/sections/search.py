@@ -1,9 +1,13 @@
 """Scoring and searching: the rankings of the test, neighbours of all rows, and a large bank."""
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.record import machine_line
 from grasp_jax.report.tables import Table
+
+LARGEST = 10_000_000  # rows for which the search in clusters is extrapolated
 
 
 def evaluation(record: dict[str, Any]) -> list[Table]:
@@ -133,12 +137,20 @@ def neighbours(record: dict[str, Any]) -> Table:
                 f"{row['beside_vectors_bytes'] / 2**20:,.0f}",
             ]
         )
+    by_clusters = [row for row in record["ways"] if row["way"] == "clusters"]
+    larger = ""
+    if len(by_clusters) > 1:
+        body.append(_extrapolated(*by_clusters[-2:]))
+        larger = (
+            "The last row is extrapolated: its seconds grow with the rows as between the two tables of clusters that were measured, "
+            "and its memory is on the line through theirs. "
+        )
     note = (
         f"`python -m benchmarks.neighbours`: the {sizes['neighbours']} neighbours of each row of made-up texts, E={sizes['width']} in "
         "float16 in a memory-mapped file; finding the clusters, and how many to search, included. Processor seconds are those of all "
         "cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both, which costs less "
         "than the extrapolation. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped "
-        f"vectors. {machine_line(record)}"
+        f"vectors. {larger}{_kills(record['ways'])}{machine_line(record)}"
     )
     header = [
         "way",
@@ -149,6 +161,38 @@ def neighbours(record: dict[str, Any]) -> Table:
         "extra memory, MiB",
     ]
     return Table("neighbours", "Neighbours in large tables", header, body, note)
+
+
+def _extrapolated(small: dict[str, Any], large: dict[str, Any]) -> list[str]:
+    """The row of a table of `LARGEST` rows, from two that were measured."""
+    times = LARGEST / large["rows"]
+    each = math.log(times) / math.log(large["rows"] / small["rows"])
+
+    def grown(figure: Callable[[dict[str, Any]], float]) -> str:
+        return f"{figure(large) * (figure(large) / figure(small)) ** each:,.0f} (extrapolated)"
+
+    of_row = (large["beside_vectors_bytes"] - small["beside_vectors_bytes"]) / (
+        large["rows"] - small["rows"]
+    )
+    memory = large["beside_vectors_bytes"] + (LARGEST - large["rows"]) * of_row
+    return [
+        "clusters",
+        f"{LARGEST:,}",
+        grown(lambda row: float(row["build_seconds"] + row["extrapolated_seconds"])),
+        grown(lambda row: float(row["processor_seconds"])),
+        "",
+        f"{memory / 2**20:,.0f} (extrapolated)",
+    ]
+
+
+def _kills(ways: Sequence[dict[str, Any]]) -> str:
+    """A sentence for each search that was killed on the way; empty if none was."""
+    return "".join(
+        f"The search of {own['rows']:,} rows was killed after {own['killed']['seconds']:,.0f} s and started again; its cost includes both "
+        "processes. "
+        for own in ways
+        if "killed" in own
+    )
 
 
 def bank(record: dict[str, Any]) -> Table:
