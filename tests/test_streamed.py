@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_jax.data import dictionary, streamed
+from grasp_jax.data import encoded as encoding
 from grasp_jax.data.columns import DEFAULTS
 from grasp_jax.data.dictionary import Encoder
-from grasp_jax.data.encoded import encoded, stable_order
+from grasp_jax.data.encoded import encoded, grouped, stable_order
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.readers import read_interactions
 from grasp_jax.data.summary import ReadReport
@@ -168,6 +169,19 @@ def test_pieces_are_encoded_as_one(pieces: list[list[str]]) -> None:
     every = [value.encode() for piece in pieces for value in piece]
     assert [values[code].as_py() for code in codes.tolist()] == every
     assert values.to_pylist() == list(dict.fromkeys(every))
+
+
+@pytest.mark.parametrize("many", [0, 1 << 20])
+@pytest.mark.parametrize("count", [1, 7, 5000])
+def test_codes_are_counted_in_their_order(
+    count: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histories would be out of order, or belong to other users."""
+    monkeypatch.setattr(encoding, "MANY", many)
+    codes = np.random.default_rng(count).integers(0, count, 3000).astype(np.int32)
+    order, offsets = grouped(codes, count)
+    assert np.array_equal(order, np.argsort(codes, kind="stable")) and offsets.dtype == np.int64
+    assert offsets.tolist() == [0, *np.cumsum(np.bincount(codes, minlength=count)).tolist()]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

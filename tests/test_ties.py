@@ -58,6 +58,20 @@ def test_only_ties_change_places() -> None:
     assert num_tied(apart) == 0 and num_tied(log) == num_tied(shuffled) > 300
 
 
+def test_ties_of_two_users_are_none() -> None:
+    """Users with one time would be called tied, or those without interactions shift the bounds."""
+    log = log_of(rows(4))
+    bounds = [0, 0, 2, 2, 5, 6, 6]  # of users with 0, 2, 0, 3, 1 and 0 interactions
+    some = dataclasses.replace(
+        log,
+        user_ids=np.arange(6),
+        offsets=np.array(bounds),
+        items=log.items[:6],
+        timestamps=np.array([3, 3, 3, 4, 4, 4]),
+    )
+    assert num_tied(some) == 2
+
+
 def test_the_order_is_a_function_of_ids_and_seed() -> None:
     """What a file's order tells would still decide, and a new user or another spelling of ids shuffle everybody anew."""
     table = rows()

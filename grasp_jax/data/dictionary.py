@@ -1,5 +1,7 @@
 """Columns of Arrow as codes into their distinct values, a piece at a time, in memory that follows the distinct values and not the rows."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +60,18 @@ class Encoder:
         self._codes += [part.copy() for part in codes[bool(len(known)) :]]
         self._known = parts[-1].dictionary if parts else known
         self._waiting, self._rows = [], 0
+
+
+@contextlib.contextmanager
+def lean_memory() -> Iterator[None]:
+    """Within it Arrow takes memory from jemalloc, if it was built with that: it keeps less freed memory, and touches fewer new pages."""
+    usual = pa.default_memory_pool()
+    if "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(usual)
 
 
 def coded(values: pa.ChunkedArray) -> Coded:

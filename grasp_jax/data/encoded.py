@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+MANY = 1 << 20  # codes from which it pays to import SciPy for a counting sort
+BLOCK = 1 << 16  # places that are made together
 SPREAD = 4  # whole numbers that are so many times as many as the rows are numbered by a table, not by a sort
 
 
@@ -51,6 +53,29 @@ def encoded(values: np.ndarray | Encoded) -> Encoded:
     return Encoded(ids, codes.astype(np.int32))
 
 
+def grouped(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of each code, one code after the other; many are sorted by counting, in linear time and half the memory.
+
+    Args:
+      codes: [I] int32 below `count`.
+      count: n.
+
+    Returns:
+      [I] places, as `np.argsort(codes, kind="stable")`; [n+1] int64 where those of each code begin.
+    """
+    if len(codes) < MANY:
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum(np.bincount(codes, minlength=count), out=offsets[1:])
+        return stable_order(codes), offsets
+    from scipy import sparse
+
+    rows = np.arange(len(codes) + 1, dtype=np.int32 if len(codes) < 2**31 else np.int64)
+    marks = np.ones(len(codes), bool)
+    # The rows of a matrix with one entry in each, listed column by column.
+    by_code = sparse.csr_array((marks, codes, rows), (len(codes), count)).tocsc()
+    return by_code.indices, by_code.indptr.astype(np.int64)
+
+
 def stable_order(values: np.ndarray) -> np.ndarray:
     """`np.argsort(values, kind="stable")` of [I]; whole numbers are sorted with their places in one 64-bit word where both fit."""
     if values.dtype.kind == "i" and len(values):
@@ -59,7 +84,9 @@ def stable_order(values: np.ndarray) -> np.ndarray:
             words = values.astype(np.int64)
             words -= low
             words <<= bits
-            words |= np.arange(len(values))
+            for start in range(0, len(words), BLOCK):
+                stop = min(start + BLOCK, len(words))
+                words[start:stop] |= np.arange(start, stop)
             words.sort()
             words &= (1 << bits) - 1
             return words

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from grasp_jax.data.dictionary import Coded, coded, int64_array, int64_of
 from grasp_jax.data.encoded import Encoded, encoded
+from grasp_jax.data.letters import are_plain, letters_of, order_of, strings_of
 from grasp_jax.data.tables import Table, cut, is_text, no_value, text_of
 from grasp_jax.errors import UserError
 
@@ -31,6 +32,7 @@ MISSING = {
 }  # how programs spell a value they lack
 _WANTED = "ids are whole numbers or strings"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # in the usual spelling
 
 
 def id_column(table: Table, name: str, notes: list[str] | None = None) -> np.ndarray:
@@ -87,7 +89,10 @@ def holds_text(table: Table, name: str) -> bool:
 
 def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encoded:
     """By way of the distinct values, which are fewer than the rows."""
+    if not len(column.values):
+        return encoded(np.empty(0, np.int64))
     codes, found = column.codes, pc.cast(column.values, pa.large_binary())
+    plain = are_plain(letters_of(found))
 
     def row_of(bad: pa.Array) -> int | None:
         """The first row, from 0, whose distinct value is marked."""
@@ -102,7 +107,7 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         rows = found.take(int64_array(codes.astype(np.int64)))
         text_of(pa.chunked_array([rows]), name, table.path)  # names the row
         raise
-    if table.is_delimited:
+    if table.is_delimited and not plain:
         trimmed = pc.utf8_trim_whitespace(text)
         if not pc.all(pc.equal(trimmed, text)).as_py():
             notes.append(f"blanks around the fields of column {name!r} are dropped")
@@ -119,7 +124,10 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
         )
     if pc.min(pc.binary_length(text)).as_py() == 0:
         raise UserError(no_value(table.path, row_of(pc.equal(text, "")) or 0, name))
-    if (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None:
+    if (
+        not plain
+        and (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None
+    ):
         shown = cut(text[int(codes[row])].as_py())
         raise UserError(
             f"{table.path}: row {row + 1} has {shown} in column {name!r}, with a line break or control character in it; "
@@ -137,21 +145,27 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
 
 def _in_order(text: pa.Array, codes: np.ndarray) -> Encoded:
     """Ids whose distinct values are texts, in the order of their letters; some may be alike once blanks were dropped."""
-    order = int64_of(pc.cast(pc.sort_indices(text), pa.int64()))
-    ordered = text.take(int64_array(order))
+    texts = letters_of(text)
+    order = order_of(texts)
+    if are_plain(texts):
+        ids = strings_of(texts, order)
+    else:
+        ids = np.asarray(text.take(int64_array(order)).to_pylist(), dtype=str)
     rank = np.empty(len(order), np.int32)
-    first = pc.not_equal(ordered.slice(1), ordered.slice(0, max(0, len(ordered) - 1)))
-    if pc.all(first).as_py():
+    differs = ids[1:] != ids[:-1]
+    if differs.all():
         rank[order] = np.arange(len(order))
     else:
-        differs = np.concatenate([[True], first.to_numpy(zero_copy_only=False)])
-        rank[order] = np.cumsum(differs) - 1
-        ordered = ordered.filter(pc.equal(pa.array(differs), True))
-    return Encoded(np.asarray(ordered.to_pylist(), dtype=str), rank[codes])
+        first = np.concatenate([[True], differs])
+        rank[order] = np.cumsum(first) - 1
+        ids = ids[first]
+    return Encoded(ids, rank[codes])
 
 
 def _whole_numbers(text: pa.Array) -> np.ndarray | None:
     """The numbers that the texts spell, or None if one of them spells none or spells it in another way than we would."""
+    if _WHOLE.fullmatch(text[0].as_py()) is None:  # Arrow would name every text that is no number
+        return None
     try:
         numbers = pc.cast(text, pa.int64())
     except pa.ArrowInvalid:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from grasp_jax.data.encoded import Encoded, encoded, stable_order
+from grasp_jax.data.encoded import Encoded, encoded, grouped, stable_order
 from grasp_jax.errors import UserError
 
 FIRST_OF = 1000  # missing items; a message names the one that occurs first
@@ -145,9 +145,7 @@ def build_log(
 
         item_ids, row_of = _with_catalogue(source, item_ids, catalogue, max_missing, first_row)
         item_rows = row_of.astype(np.int32)[item_rows]
-    order = _order(user_rows, timestamps)
-    offsets = np.zeros(len(user_ids) + 1, np.int64)
-    np.cumsum(np.bincount(user_rows, minlength=len(user_ids)), out=offsets[1:])
+    order, offsets = _order(user_rows, len(user_ids), timestamps)
     return InteractionLog(
         name=name,
         user_ids=user_ids,
@@ -159,13 +157,15 @@ def build_log(
     )
 
 
-def _order(user_rows: np.ndarray, timestamps: np.ndarray | None) -> np.ndarray:
-    """[I] places user after user, each user's in the order of time, those of one time as they come."""
+def _order(
+    user_rows: np.ndarray, num_users: int, timestamps: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """[I] places user after user, each user's in the order of time, those of one time as they come; [N+1] where those of a user begin."""
     if timestamps is None or (timestamps[1:] >= timestamps[:-1]).all():
-        return stable_order(user_rows)
+        return grouped(user_rows, num_users)
     by_time = stable_order(timestamps)
-    order: np.ndarray = by_time[stable_order(user_rows[by_time])]
-    return order
+    order, offsets = grouped(user_rows[by_time], num_users)
+    return by_time[order], offsets
 
 
 def _with_catalogue(

@@ -107,14 +107,13 @@ def read_interactions(
             origin=Origin(str(path)),
         )
         return log, _report_of_pairs(path, pairs, columns)
-    from grasp_jax.data.interactions import (
-        columns_wanted,
-        log_of_table,
-    )  # which need pyarrow, as a .txt file does not
+    from grasp_jax.data.dictionary import lean_memory  # need pyarrow, as a .txt file does not
+    from grasp_jax.data.interactions import columns_wanted, log_of_table
     from grasp_jax.data.tables import read_table
 
-    table = read_table(path, columns_wanted(columns, min_rating))
-    return log_of_table(table, name, columns, min_rating, catalogue, max_missing)
+    with lean_memory():
+        table = read_table(path, columns_wanted(columns, min_rating))
+        return log_of_table(table, name, columns, min_rating, catalogue, max_missing)
 
 
 def _report_of_pairs(

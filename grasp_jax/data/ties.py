@@ -48,8 +48,10 @@ def num_tied(log: InteractionLog) -> int:
     """Interactions at the very time of the same user's last one; 0 without times."""
     if log.timestamps is None:
         return 0
-    same_time, users = log.timestamps[1:] == log.timestamps[:-1], log.users
-    return int((same_time & (users[1:] == users[:-1])).sum())
+    same_time = log.timestamps[1:] == log.timestamps[:-1]
+    first = log.offsets[1:-1]  # of each user but the first; the one before it is another user's
+    same_time[first[(first > 0) & (first < log.num_interactions)] - 1] = False
+    return int(same_time.sum())
 
 
 def _codes(ids: np.ndarray, seed: int) -> np.ndarray:

@@ -95,7 +95,9 @@ def time_column(table: Table, name: str, now: float | None = None) -> Times:
         values = int64_of(array) if array.type == pa.int64() else array.to_numpy()
         return _of_numbers(
             column,
-            values if kind == pa.uint64() or values.dtype.kind == "f" else values.astype(np.int64),
+            values
+            if kind == pa.uint64() or values.dtype.kind == "f"
+            else values.astype(np.int64, copy=False),
         )
     raise UserError(
         f"{table.path}: column {name!r} has type {kind}; timestamps are numbers or dates; {_MEND}"
