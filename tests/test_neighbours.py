@@ -1,12 +1,13 @@
 """Retrieval against brute force in NumPy."""
 
+import pathlib
 import sys
 
 import numpy as np
 import pytest
 
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.knowledge.neighbours import NONE, pooling, search_exact, search_scann
+from grasp_jax.knowledge.neighbours import NONE, kept_search, pooling, search_exact, search_scann
 from grasp_jax.knowledge.neighbours import search as neighbours
 from grasp_jax.knowledge.neighbours.search import recall, top_neighbours
 from grasp_jax.knowledge.neighbours.search_scann import drop_same
@@ -242,7 +243,45 @@ def test_neighbours_of_the_own_group(method: str, monkeypatch: pytest.MonkeyPatc
                 other for other in np.argsort(-scores[row]) if scores[row, other] > -np.inf
             ][:K]
             assert found[row].tolist() == expected + [NONE] * (K - len(expected))
-    assert sum(done) == 2 * (ROWS - 1)
+    assert sum(done) == 2 * ROWS
+
+
+def test_a_killed_search_within_groups_resumes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours would be searched again, or the groups of another day, or of other vectors, be taken for finished."""
+    monkeypatch.setattr(kept_search, "SECONDS", 0.0)
+    monkeypatch.setattr(kept_search, "SHARE", 0)
+    vectors, groups = unit_vectors(), np.arange(ROWS) % 7
+    state, searched = neighbours.Approximation(state=tmp_path / "on"), list[int]()
+    whole = neighbours._search_small
+
+    def search(own: np.ndarray, of: np.ndarray, most: int = ROWS) -> np.ndarray:
+        """Ends with an error once more than `most` rows are done."""
+        done = list[int]()
+
+        def progress(rows: int) -> None:
+            done.append(rows)
+            if sum(done) > most:
+                raise KeyboardInterrupt
+
+        searched.clear()
+        found = top_neighbours(own, K, "exact", progress, groups=of, approximation=state)
+        assert sum(done) == ROWS
+        return found
+
+    monkeypatch.setattr(
+        neighbours, "_search_small", lambda *given: (searched.append(1), whole(*given))[1]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search(vectors, groups, ROWS // 2)
+    before = len(searched)
+    found, left = search(vectors, groups), len(searched)
+    assert 0 < before < 7 and left == 7 - before
+    assert np.array_equal(found, top_neighbours(vectors, K, groups=groups))
+    for own, of in ((vectors[::-1].copy(), groups), (vectors, groups[::-1].copy())):
+        found, compared = search(own, of), len(searched)
+        assert compared == 7 and np.array_equal(found, top_neighbours(own, K, groups=of))
 
 
 @pytest.mark.parametrize("method", ["exact", "scann"])

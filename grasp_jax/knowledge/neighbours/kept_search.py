@@ -60,7 +60,7 @@ class KeptSearch:
         return self._read(name) is not None
 
     def best(self, make: Callable[[], State]) -> tuple[State, int]:
-        """The state as it was written last and how many clusters are done; what `make` returns, and none, at the beginning."""
+        """The state as it was written last, and how many clusters or groups are done; what `make` returns, and none, at the beginning."""
         if (found := self._read("best")) is None:
             return make(), 0
         return (found["scores"], found["ids"]), int(found["done"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours import NONE
+from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.search_clusters import search_clusters
 from grasp_jax.knowledge.neighbours.search_exact import search_exact
 from grasp_jax.knowledge.neighbours.search_scann import import_scann, search_scann
@@ -24,7 +25,7 @@ class Approximation:
     Attributes:
       target: share of the true neighbours that it is to find, on a sample of rows.
       index: folder in which ScaNN's index over all rows is left.
-      state: folder in which a search by clusters saves its state, so that it can be resumed.
+      state: folder in which a search by clusters, or within groups, saves its state, so that it can be resumed.
     """
 
     target: float = 0.95
@@ -71,18 +72,40 @@ def top_neighbours(
     labels = np.arange(rows, dtype=np.int32) if labels is None else labels.astype(np.int32)
     if groups is None:
         return _search(unit_vectors, k, method, labels, progress, approximation)
-    within = Approximation(approximation.target)
-    found = np.full((rows, k), NONE, np.int32)
+    return _search_groups(unit_vectors, k, method, labels, groups, progress, approximation)
+
+
+def _search_groups(
+    unit_vectors: np.ndarray,
+    k: int,
+    method: str,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    progress: Callable[[int], object] | None,
+    approximation: Approximation,
+) -> np.ndarray:
+    """Neighbours within groups, one group after the other; an interrupted search resumes with the groups that were not saved."""
+    of = np.stack([labels, groups])
+    kept = KeptSearch(
+        approximation.state, unit_vectors, ("groups", k, method, approximation.target), of
+    )
+    within, rows = Approximation(approximation.target), len(unit_vectors)
+    # No scores: those of a finished group are not needed again.
+    (scores, found), done = kept.best(
+        lambda: (np.empty(0, np.float32), np.full((rows, k), NONE, np.int32))
+    )
     order = np.argsort(groups, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+    members_of = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    for number, members in enumerate(members_of):
         most = min(k, len(members) - 1)
-        if most and len(members) <= SMALL:
-            own = _search_small(unit_vectors[members], most, labels[members])
-        elif most:
-            own = _search(unit_vectors[members], most, method, labels[members], None, within)
-        else:
-            continue
-        found[members, :most] = np.where(own == NONE, NONE, members[own])
+        if most and number >= done:
+            if len(members) <= SMALL:
+                own = _search_small(unit_vectors[members], most, labels[members])
+            else:
+                own = _search(unit_vectors[members], most, method, labels[members], None, within)
+            found[members, :most] = np.where(own == NONE, NONE, members[own])
+            if kept.is_due():
+                kept.save((scores, found), number + 1)
         if progress:
             progress(len(members))
     return found
