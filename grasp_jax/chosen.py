@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from grasp_jax.config import Config
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.audience import Audience, whole_histories
+from grasp_jax.evaluation.audience import Audience, Wanted, whole_histories
 from grasp_jax.evaluation.ranker import Ranker
 from grasp_jax.knowledge.encoders.saved import SavedTextEncoder
 from grasp_jax.models.methods import METHODS
@@ -101,6 +102,17 @@ def audience_of(chosen: Chosen) -> Audience:
         queries,
         whole_histories(log, trial.run.config.data.max_length),
         trial.prepared.mesh,
+    )
+
+
+def wanted_of(config: Config) -> Wanted:
+    """Which items the config wants for every user, and how many."""
+    served, part = config.recommend, config.eval
+    return Wanted(
+        served.top_n,
+        served.exclude_seen,
+        user_block=part.user_block,
+        item_block=part.item_block,
     )
 
 

@@ -7,7 +7,9 @@ import json
 import os
 import pathlib
 import re
+import socket
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +20,7 @@ from grasp_jax.errors import UserError
 
 CHECKSUM = "checksum"  # key of a sealed JSON file: SHA-256 of everything else in it
 UNFINISHED: set[pathlib.Path] = set()  # what is being written just now
+HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # whose process has a number
 MOST_NESTED = 100  # levels of a JSON file; none of ours has more than ten
 
 
@@ -49,7 +52,8 @@ def write_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new file next to `path`, which replaces it at the end; no other process has one of the same name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+    own = f"{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    partial = path.with_name(f".{path.name}.{own}.partial")
     UNFINISHED.add(partial)
     try:
         yield partial
@@ -57,6 +61,27 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     finally:
         partial.unlink(missing_ok=True)
         UNFINISHED.discard(partial)
+
+
+def remove_left_behind(path: pathlib.Path) -> None:
+    """Removes what killed processes of this host left in place of `path`; a running one's, and another host's, stays."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.{HOST}-([0-9]{{1,9}})-[0-9a-f]{{8}}\.partial")
+    for partial in tuple(path.parent.iterdir()) if path.parent.is_dir() else ():
+        found = left.fullmatch(partial.name)
+        if found and partial not in UNFINISHED and not _runs(int(found[1])):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process with this number runs here."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def remove_partial_writes() -> None:

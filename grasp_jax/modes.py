@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from grasp_jax.board import board, said
-from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose
+from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
 from grasp_jax.config.address import redacted
 from grasp_jax.data.groups import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
-from grasp_jax.evaluation.audience import Wanted, states_of
+from grasp_jax.evaluation.audience import states_of
 from grasp_jax.evaluation.results import comparison_table, save_results, table
 from grasp_jax.evaluation.significance import compare
 from grasp_jax.files import write_sealed
@@ -44,6 +44,7 @@ from grasp_jax.report.write import write_report
 from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import place
+from grasp_jax.serving.interrupted import Spread
 from grasp_jax.serving.recommend import write_recommendations
 from grasp_jax.serving.represent import represent as write_representations
 from grasp_jax.serving.represent import source_of
@@ -66,6 +67,7 @@ class Options:
       ratings: of audit: a filled-in sheet; None: make an empty one.
       runs: of report: workdirs, comma separated.
       out: a file or folder to write; None: the mode's own place.
+      spread: of recommend: lets other processes compute; None: this process computes everything.
     """
 
     dry_run: bool = False
@@ -74,6 +76,7 @@ class Options:
     ratings: str | None = None
     runs: str | None = None
     out: str | None = None
+    spread: Spread | None = None
 
 
 def prepared_run(run: Run) -> Prepared:
@@ -175,17 +178,16 @@ def recommend(run: Run, options: Options) -> None:
     """Writes the top items of every user, by the trained model that validation prefers."""
     selected = read_users(options.users, run.split.log)
     chosen = _chosen(run)
-    path, part = pathlib.Path(options.out or run.workdir / "recommendations.parquet"), run.config
-    wanted = Wanted(
-        part.recommend.top_n,
-        part.recommend.exclude_seen,
-        None,
-        None,
-        part.eval.user_block,
-        part.eval.item_block,
-    )
+    path = pathlib.Path(options.out or run.workdir / "recommendations.parquet")
+    wanted = wanted_of(run.config)
     served = write_recommendations(
-        audience_of(chosen), selected.rows, wanted, path, chosen.made_from, selected.skipped
+        audience_of(chosen),
+        selected.rows,
+        wanted,
+        path,
+        chosen.made_from,
+        selected.skipped,
+        options.spread,
     )
     print(f"{served.full + served.short} users, {wanted.top_n} items each: {path}")
     if served.short:

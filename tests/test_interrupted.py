@@ -1,8 +1,11 @@
 """Recommendations that were interrupted: the next call computes only the other users, and ends with the same file."""
 
 import errno
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +13,10 @@ import numpy as np
 import pytest
 
 from grasp_jax.data.log import InteractionLog
-from grasp_jax.files import write_sealed
+from grasp_jax.evaluation.audience import Wanted, best_items
+from grasp_jax.files import HOST, write_sealed
 from grasp_jax.serving import interrupted, recommend
-from tests.test_recommend import ITEMS, Model, log_of, model_of, serve
+from tests.test_recommend import ITEMS, TOP, Model, audience_of, log_of, model_of, serve
 
 USERS = 40
 
@@ -172,3 +176,54 @@ def test_parts_that_cannot_be_written(
     monkeypatch.setattr(interrupted, "write_arrays", full)
     with pytest.raises(OSError, match="No space"):
         serve(*shop, tmp_path / "other.csv")
+
+
+def test_what_a_killed_call_left_is_removed(
+    shop: tuple[Model, InteractionLog], tmp_path: pathlib.Path
+) -> None:
+    """Each killed call would leave gigabytes that no one sees; or what another call is writing just now would be deleted."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine, alive = os.getpid(), os.getppid()
+    left = [f".r.csv.{HOST}-{pid}-0123abcd.partial" for pid in (dead.pid, mine)]
+    kept = [
+        f".r.csv.{HOST}-{alive}-0123abcd.partial",
+        f".r.csv.00{HOST[2:]}x-{dead.pid}-0123abcd.partial",
+        f".other.csv.{HOST}-{dead.pid}-0123abcd.partial",
+        f".r.csv.{HOST}-{dead.pid}-notes.partial",
+    ]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    serve(*shop, tmp_path / "r.csv")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(kept)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_other_processes_store_parts(
+    whole: bool,
+    shop: tuple[Model, InteractionLog],
+    tmp_path: pathlib.Path,
+    begun: list[int],
+) -> None:
+    """Parts that end in another order would be mixed up, one that is missing be passed over, or all be computed again."""
+    path, plain = tmp_path / "r.csv", tmp_path / "plain.csv"
+    serve(*shop, plain)
+    model, log = shop
+    given = (audience_of(model, log), np.arange(USERS), Wanted(TOP, user_block=3))
+    blocks = list(best_items(*given))
+
+    def spread(parts: interrupted.Parts, num_blocks: int) -> None:
+        assert num_blocks == len(blocks) == 14
+        missing = dict(parts.missing(num_blocks, 5))
+        parts.begin()
+        for number in (2, 0, 1) if whole else (2, 0):
+            own = [blocks[step] for step in missing.pop(number)]
+            parts.take(number, interrupted.store_part(parts.folder, number, own))
+        assert parts.num_blocks == (14 if whole else 5)
+        assert parts.missing(num_blocks, 5) == (
+            [] if whole else [(1, range(5, 10)), (2, range(10, 14))]
+        )
+
+    serve(*shop, path, spread=spread)
+    assert begun == [0] + [5] * (not whole) and path.read_bytes() == plain.read_bytes()
+    assert not list(tmp_path.glob(".*"))

@@ -87,17 +87,13 @@ def serve(
     **options: Any,
 ) -> Served:
     wanted = Wanted(top_n, options.pop("exclude_seen", True), user_block=3)
-    rows, queries = (
-        np.arange(log.num_users) if rows is None else np.asarray(rows),
-        np.arange(log.num_users),
-    )
-    ranker, histories = (
-        Ranker.of(made.model, made.params, made.data, {}),
-        whole_histories(log, LENGTH),
-    )
-    return write_recommendations(
-        Audience(ranker, log, queries, histories, make_mesh()), rows, wanted, path, **options
-    )
+    rows = np.arange(log.num_users) if rows is None else np.asarray(rows)
+    return write_recommendations(audience_of(made, log), rows, wanted, path, **options)
+
+
+def audience_of(made: Model, log: InteractionLog) -> Audience:
+    ranker, queries = Ranker.of(made.model, made.params, made.data, {}), np.arange(log.num_users)
+    return Audience(ranker, log, queries, whole_histories(log, LENGTH), make_mesh())
 
 
 def by_user(path: pathlib.Path) -> dict[str, list[str]]:

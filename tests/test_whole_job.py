@@ -23,7 +23,7 @@ def record(name: str) -> dict[str, Any]:
 def measured() -> dict[str, float]:
     """Each constant of `rates`, from its record."""
     reading, rehearsal = record("reading-cpu"), record("rehearsal-cpu")["runs"][-1]
-    stages, undisturbed = rehearsal["stages"], rehearsal["undisturbed"]["stages"]
+    stages, undisturbed = rehearsal["stages"], rehearsal.get("undisturbed", rehearsal)["stages"]
     rows = reading["sizes"]["interactions"]
     steps = {name: own["cpu_seconds"] for name, own in reading["preparation"]["steps"].items()}
     questions = ("stored negatives", "packed questions", "seen pairs")

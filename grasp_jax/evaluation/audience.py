@@ -1,7 +1,7 @@
 """People to recommend to, and the best items of each: used by the test, the command line, Python and the service alike."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -93,6 +93,24 @@ class Lists(NamedTuple):
     scores: np.ndarray
 
 
+class Blocks(NamedTuple):
+    """Some people, dealt into S blocks of B that are answered one after the other.
+
+    Attributes:
+      batches: [S, B] rows of the audience, -1 for none.
+      packed: the histories of each block.
+      places: [S, B] positions in the list of people, -1 for none.
+      seen: [S, J, 2] pairs (row within the block, item) that may not be recommended.
+      products: the argument of `top_items_by_products`; None if that function is not used.
+    """
+
+    batches: np.ndarray
+    packed: Sequence[UserBlock]
+    places: np.ndarray
+    seen: np.ndarray
+    products: Products | None
+
+
 def best_items(
     audience: Audience, people: np.ndarray, wanted: Wanted, first: int = 0
 ) -> Iterator[Lists]:
@@ -107,6 +125,21 @@ def best_items(
     Raises:
       UserError: the catalogue has fewer than `top_n` items.
     """
+    blocks = blocks_of(audience, people, wanted)
+    return best_of_blocks(audience, blocks, wanted, range(first, len(blocks.batches)))
+
+
+def num_blocks(people: np.ndarray, wanted: Wanted) -> int:
+    """S of `blocks_of`, without any other work."""
+    return -(-len(people) // wanted.user_block)
+
+
+def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> Blocks:
+    """Deals some people into blocks; the first two arguments of `best_items`.
+
+    Raises:
+      UserError: the catalogue has fewer than `top_n` items.
+    """
     num_items, top_n = audience.ranker.num_items, wanted.top_n
     if top_n > num_items:
         raise UserError(
@@ -115,24 +148,37 @@ def best_items(
     batches, blocks = _blocks(audience, people, wanted.user_block)
     places = _places(audience, people, batches)
     seen = _left_out(audience, batches, places, wanted)
-    item_block = min(wanted.item_block, num_items)
     of_products = _products(audience, len(people), wanted)
-    for step, rows in enumerate(batches[first:], first):
-        ranker, block = audience.ranker.for_block(blocks[step])
+    return Blocks(batches, blocks, places, seen, of_products)
+
+
+def best_of_blocks(
+    audience: Audience, blocks: Blocks, wanted: Wanted, steps: Iterable[int]
+) -> Iterator[Lists]:
+    """The best items of the people of some blocks.
+
+    Args:
+      audience: all people.
+      blocks: `blocks_of` this audience.
+      wanted: which items, and how many.
+      steps: the numbers of the blocks; equal arguments give equal lists.
+    """
+    item_block, top_n = min(wanted.item_block, audience.ranker.num_items), wanted.top_n
+    for step in steps:
+        rows, places, seen = blocks.batches[step], blocks.places[step], blocks.seen[step]
+        ranker, block = audience.ranker.for_block(blocks.packed[step])
         block = UserBlock(*shared_out(audience.mesh, tuple(block), axis=0))
-        lists = lists_of_pairs(seen[step], len(rows), LONGEST) if of_products else None
-        if of_products is None or lists is None:
-            allowed = _allowed(audience.mesh, wanted.allowed, places[step])
-            left_out = everywhere(audience.mesh, seen[step])
+        lists = lists_of_pairs(seen, len(rows), LONGEST) if blocks.products else None
+        if blocks.products is None or lists is None:
+            allowed = _allowed(audience.mesh, wanted.allowed, places)
+            left_out = everywhere(audience.mesh, seen)
             found = top_items(ranker, block, left_out, item_block, top_n, allowed)
         else:
-            found = top_items_by_products(ranker, of_products, block, lists, top_n)
+            found = top_items_by_products(ranker, blocks.products, block, lists, top_n)
         scores, items = on_host(found)
         filled = rows >= 0
         kept = scores[filled] != -np.inf  # excluded items come last
-        yield Lists(
-            places[step][filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept]
-        )
+        yield Lists(places[filled], kept.sum(axis=1), items[filled][kept], scores[filled][kept])
 
 
 def _products(audience: Audience, num_people: int, wanted: Wanted) -> Products | None:

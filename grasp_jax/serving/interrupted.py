@@ -2,6 +2,8 @@
 
 While a file of many users is written, the folder `.NAME.parts` next to it receives a part for every `PART` users. A part counts only if its
 checksum is right, and only for the same users, model and settings. The folder is removed when the file is complete.
+
+Other processes may compute parts too (`launch/ray_recommend.py`); the process that writes the file then reads them in their order.
 """
 
 import hashlib
@@ -9,7 +11,7 @@ import io
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ import numpy as np
 
 from grasp_jax import __version__
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.audience import Lists, Wanted
+from grasp_jax.evaluation.audience import Lists, Wanted, num_blocks
 from grasp_jax.files import disk_is_full, read_sealed, sha256, write_arrays, write_sealed
 from grasp_jax.log import logger
 
@@ -36,10 +38,16 @@ class Parts:
           made_from: fingerprint of everything that the recommendations depend on; other parts are removed when the first new one is stored.
         """
         self.folder = output.with_name(f".{output.name}.parts")
-        self._made_from = made_from
+        self.made_from = made_from
         self._waiting: list[Lists] = []
+        self._early: dict[int, dict[str, Any]] = {}  # parts that others stored, by their numbers
         self._stored = self._listed()
         self._can_store = True
+
+    @property
+    def count(self) -> int:
+        """Number of parts that are stored."""
+        return len(self._stored)
 
     @property
     def num_blocks(self) -> int:
@@ -77,6 +85,26 @@ class Parts:
             )
             self._can_store, self._waiting = False, []
 
+    def missing(self, num_blocks: int, size: int) -> list[tuple[int, range]]:
+        """Numbers and blocks of the parts that are not stored yet, of `size` blocks each; `num_blocks` is that of all users."""
+        starts = range(self.num_blocks, num_blocks, size)
+        return [
+            (number, range(start, min(start + size, num_blocks)))
+            for number, start in enumerate(starts, self.count)
+        ]
+
+    def begin(self) -> None:
+        """Makes the folder for further parts, without the parts of anything else."""
+        if not self._stored:
+            self.remove()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, number: int, part: dict[str, Any]) -> None:
+        """Takes a part that another process has stored by `store_part`; it counts when all parts before it are there."""
+        self._early[number] = part
+        while (following := self._early.pop(self.count, None)) is not None:
+            self._list(following)
+
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -87,24 +115,39 @@ class Parts:
             manifest = read_sealed(self.folder / MANIFEST, "it is written again")
         except UserError:  # there is none, or it cannot be read
             return []
-        return list(manifest["parts"]) if manifest.get("made_from") == self._made_from else []
+        return list(manifest["parts"]) if manifest.get("made_from") == self.made_from else []
 
     def _store(self) -> None:
-        if not self._stored:
-            self.remove()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"part-{len(self._stored):05d}.npz"
-        sizes = [len(own.people) for own in self._waiting]
-        joined = Lists(*(np.concatenate(column) for column in zip(*self._waiting, strict=True)))
-        write_arrays(file, sizes=np.array(sizes), **joined._asdict())
-        self._stored.append({"file": file.name, "sha256": sha256(file), "blocks": len(sizes)})
-        content = {"made_from": self._made_from, "parts": self._stored}
-        write_sealed(self.folder / MANIFEST, content)
+        self.begin()
+        self._list(store_part(self.folder, self.count, self._waiting))
         self._waiting = []
+
+    def _list(self, part: dict[str, Any]) -> None:
+        """Adds a part to the manifest."""
+        self._stored.append(part)
+        content = {"made_from": self.made_from, "parts": self._stored}
+        write_sealed(self.folder / MANIFEST, content)
+
+
+Spread = Callable[[Parts, int], None]
+"""The parts of a file, and the number of all its blocks: lets other processes store the parts that are missing."""
+
+
+def store_part(folder: pathlib.Path, number: int, blocks: Sequence[Lists]) -> dict[str, Any]:
+    """Writes a part, and returns what the manifest says of it."""
+    file = folder / f"part-{number:05d}.npz"
+    sizes = [len(own.people) for own in blocks]
+    joined = Lists(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+    write_arrays(file, sizes=np.array(sizes), **joined._asdict())
+    return {"file": file.name, "sha256": sha256(file), "blocks": len(sizes)}
 
 
 def parts_of(
-    output: pathlib.Path, made_from: Mapping[str, Any], users: np.ndarray, wanted: Wanted
+    output: pathlib.Path,
+    made_from: Mapping[str, Any],
+    users: np.ndarray,
+    wanted: Wanted,
+    spread: Spread | None = None,
 ) -> Parts | None:
     """The parts of an output file; None for a few users, and for several processes, which would have to agree on where to continue.
 
@@ -113,16 +156,19 @@ def parts_of(
       made_from: fingerprints of data and model.
       users: rows of the users.
       wanted: which items, and how many.
+      spread: what lets others compute the parts, however few the users are; None: this process computes them.
     """
-    if len(users) < PART or jax.process_count() > 1:
+    if jax.process_count() > 1 or (len(users) < PART and spread is None):
         return None
-    parts = Parts(output, _fingerprint(made_from, users, wanted))
+    parts = Parts(output, fingerprint_of(made_from, users, wanted))
     if parts.num_blocks:
         logger.info(f"continuing with the recommendations in {parts.folder}")
+    if spread is not None:
+        spread(parts, num_blocks(users, wanted))
     return parts
 
 
-def _fingerprint(made_from: Mapping[str, Any], users: np.ndarray, wanted: Wanted) -> str:
+def fingerprint_of(made_from: Mapping[str, Any], users: np.ndarray, wanted: Wanted) -> str:
     """SHA-256 of everything that recommendations depend on."""
     found = hashlib.sha256(json.dumps([__version__, dict(made_from)], sort_keys=True).encode())
     settings = wanted.top_n, wanted.exclude_seen, wanted.user_block, wanted.item_block

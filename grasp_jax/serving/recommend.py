@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grasp_jax.errors import UserError
-from grasp_jax.evaluation.audience import Audience, Lists, Wanted, best_items
-from grasp_jax.files import replacing, sha256, write_sealed, write_text
+from grasp_jax.evaluation.audience import Audience, Lists, Wanted, best_items, num_blocks
+from grasp_jax.files import remove_left_behind, replacing, sha256, write_sealed, write_text
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.progress import progress_bar
-from grasp_jax.serving.interrupted import Parts, parts_of
+from grasp_jax.serving.interrupted import Parts, Spread, parts_of
 from grasp_jax.serving.writers import open_writer
 
 
@@ -33,6 +33,7 @@ def write_recommendations(
     path: pathlib.Path,
     made_from: Mapping[str, Any] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
+    spread: Spread | None = None,
 ) -> Served:
     """Writes columns user, rank (from 1), item, score; each user's whole history is the model's input.
 
@@ -47,18 +48,20 @@ def write_recommendations(
       path: the file; its suffix decides the format (`writers.SUFFIXES`).
       made_from: fingerprints of data, model and everything else that the rows depend on.
       skipped: ids that are not users of the data, with the reason.
+      spread: lets other processes compute; None: this process computes everything.
 
     Raises:
       UserError: the catalogue has fewer than `top_n` items, or no user has an item left.
     """
     log, made_from = audience.log, made_from or {}
     numbers = (log.user_ids.dtype.kind == "i", log.item_ids.dtype.kind == "i")
-    parts = parts_of(path, made_from, users, wanted)
+    parts = parts_of(path, made_from, users, wanted, spread)
     counts: list[np.ndarray] = []
     nothing: list[int] = []
     with contextlib.ExitStack() as stack:
         write = None
         if is_main_process():
+            remove_left_behind(path)
             partial = stack.enter_context(replacing(path))
             write = stack.enter_context(open_writer(partial, path.suffix, numbers, made_from))
         bar = stack.enter_context(progress_bar(len(users), "recommend", "user"))
@@ -96,6 +99,8 @@ def _lists(
         yield from best_items(audience, users, wanted)
         return
     yield from parts.stored()
+    if parts.num_blocks == num_blocks(users, wanted):
+        return
     for block in best_items(audience, users, wanted, parts.num_blocks):
         yield block
         parts.add(block)
