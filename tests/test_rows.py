@@ -5,7 +5,9 @@ import sys
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from grasp_jax.parallel import rows as module
 from grasp_jax.parallel.mesh import make_mesh
 from grasp_jax.parallel.rows import HostRows
 from tests.command_line import on_devices, run
@@ -123,3 +125,20 @@ def test_rows_are_read_from_a_file(tmp_path: pathlib.Path) -> None:
     placed = rows.on_devices(ids)
     assert placed.dtype == jnp.float32
     np.testing.assert_array_equal(placed, table[ids].astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [0, 5, 64])
+def test_rows_are_read_by_several_threads(
+    size: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread's rows would be lost at the border to the next one's, or the last row, -1, be another."""
+    monkeypatch.setattr(module, "ROWS_OF_A_READER", 5)
+    table = np.random.default_rng(1).standard_normal((5000, 3)).astype(np.float16)
+    np.save(tmp_path / "users.npy", table)
+    mapped = np.load(tmp_path / "users.npy", mmap_mode="r")
+    ids = np.random.default_rng(2).integers(-1, 5000, (2, size))
+    for held in (mapped, table):
+        rows = HostRows(held, jnp.float32, make_mesh())
+        found = rows.read(ids)
+        assert found.shape == (2, size, 3) and found.dtype == np.float32
+        np.testing.assert_array_equal(found, table[ids].astype(np.float32))

@@ -23,7 +23,7 @@ def record(name: str) -> dict[str, Any]:
 def measured() -> dict[str, float]:
     """Each constant of `rates`, from its record."""
     reading, rehearsal = record("reading-cpu"), record("rehearsal-cpu")["runs"][-1]
-    stages, undisturbed = rehearsal["stages"], rehearsal.get("undisturbed", rehearsal)["stages"]
+    stages = rehearsal["stages"]
     rows = reading["sizes"]["interactions"]
     steps = {name: own["cpu_seconds"] for name, own in reading["preparation"]["steps"].items()}
     questions = ("stored negatives", "packed questions", "seen pairs")
@@ -33,10 +33,10 @@ def measured() -> dict[str, float]:
     clusters = next(way for way in record("neighbours-cpu")["ways"] if way["way"] == "clusters")
     sampled = {row["model"]: row for row in record("evaluation-cpu")["sampled"]}
     models = {row["model"]: row for row in record("profile-industry-gpu")["models"]}
-    # Seconds of stages less those of reading; the stages that were killed are those of the undisturbed run.
+    # Seconds of stages less those of reading.
     encode, grouped = (
         stages["encode"]["cpu_seconds"] - stages["fingerprint"]["cpu_seconds"],
-        undisturbed["neighbours"]["cpu_seconds"] - undisturbed["fingerprint"]["cpu_seconds"],
+        stages["neighbours"]["cpu_seconds"] - stages["fingerprint"]["cpu_seconds"],
     )
     shop = ShopSizes(rehearsal["users"])
     texts = shop.users + shop.items

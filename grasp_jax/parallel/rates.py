@@ -33,8 +33,8 @@ PACK = Rate(1.36e-07, "reading-cpu", "one core", 5e6)
 # Processor seconds of an evaluated user: 100 stored negatives, the packed question, what was seen.
 ASK = Rate(1.066e-05, "reading-cpu", "one core", 1e5)
 # Processor seconds of a text, template filled twice, hashed and encoded by lsa; and of a pair of rows in a group of 1,000 (rehearsal).
-ENCODE = Rate(4.05e-05, "rehearsal-cpu", "one core", 11_205_282)
-GROUPED = Rate(4.68e-08, "rehearsal-cpu", "one core", 1.12e10)
+ENCODE = Rate(4.37e-05, "rehearsal-cpu", "one core", 11_205_282)
+GROUPED = Rate(3.77e-08, "rehearsal-cpu", "one core", 1.12e10)
 # Seconds of a pair of rows and a number of their vectors, for exact neighbours of all rows: E=1536, fed from the host.
 EXACT_GPU = Rate(3.68e-13, "retrieval-gpu", "an H200", 1_205_282.0**2 * 1536)
 # Seconds of a row by ScaNN, index and search of an eighth of the leaves: 1 million rows, E=1024.

@@ -24,6 +24,7 @@ from grasp_jax.parallel.mesh import ALL, repeated
 
 READERS = 8  # threads that read a host table
 ROWS_OF_A_READER = 1024  # rows at a time
+FAR_APART = 8  # rows of the table for each that is read
 
 
 @jax.tree_util.register_dataclass
@@ -71,15 +72,18 @@ class HostRows:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """[..., E] rows; pages of a file that were touched do not stay in this process's memory.
 
-        Several threads read, because one that waits for a page of a file asks the disk for nothing else meanwhile.
+        Several threads read, because one that waits for a page of a file asks the disk for nothing else meanwhile. Of rows that are far
+        apart only their own pages are read; usually the system reads those around them too.
         """
         flat = rows.ravel()
         taken = np.empty((len(flat), self.shape[1]), self.dtype)
-        table = np.asarray(self.table)
+        table, mapped = np.asarray(self.table), getattr(self.table, "_mmap", None)
+        if mapped is not None and len(flat) and np.ptp(flat) > FAR_APART * len(flat):
+            mapped.madvise(mmap.MADV_RANDOM)
 
         def read(start: int) -> None:
             own = slice(start, start + ROWS_OF_A_READER)
-            # Unlike an index in brackets, this lets other threads run while it copies; like one, it takes -1 for the last row.
+            # `take` lets other threads run while it copies; with "wrap", -1 is the last row, as in brackets.
             taken[own] = table.take(flat[own], axis=0, mode="wrap")
 
         starts = range(0, len(flat), ROWS_OF_A_READER)
@@ -88,8 +92,8 @@ class HostRows:
         else:
             with ThreadPoolExecutor(READERS) as readers:
                 list(readers.map(read, starts))
-        mapped = getattr(self.table, "_mmap", None)
         if mapped is not None:
+            mapped.madvise(mmap.MADV_NORMAL)
             mapped.madvise(mmap.MADV_DONTNEED)
         return taken.reshape(*rows.shape, self.shape[1])
 
