@@ -171,6 +171,28 @@ def test_pieces_are_encoded_as_one(pieces: list[list[str]]) -> None:
     assert values.to_pylist() == list(dict.fromkeys(every))
 
 
+@pytest.mark.parametrize("kind", ["binary", "string", "large_binary", "large_string"])
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 17])
+def test_texts_of_one_width_are_encoded_as_others(
+    width: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids that differ only in their first or last letters would become one, or codes stand for other ids than Arrow's own."""
+    monkeypatch.setattr(dictionary, "PENDING", 100)
+    rng = np.random.default_rng(width)
+    ids = ["".join(rng.choice(list("ab\x00"), width)) for _ in range(40)]
+    ids += [name[:-1] + "z" for name in ids[:9]] + ["z" + name[1:] for name in ids[:9]]
+    pieces = [[str(name) for name in rng.choice(ids, size)] for size in (250, 0, 99, 1, 180)]
+    pieces.append(["another width"] * (width % 2) + pieces[0])
+    encoder, of_type = Encoder(), getattr(pa, kind)()
+    for piece in pieces:
+        encoder.add(pa.array(["cut off", *piece], of_type).slice(1))
+    codes, values = encoder.finish()
+    every = [name for piece in pieces for name in piece]
+    expected = pa.array(every, of_type).dictionary_encode()
+    assert codes.tolist() == expected.indices.to_pylist() and codes.dtype == np.int32
+    assert values.type == of_type and values.equals(expected.dictionary)
+
+
 @pytest.mark.parametrize("many", [0, 1 << 20])
 @pytest.mark.parametrize("count", [1, 7, 5000])
 def test_codes_are_counted_in_their_order(
