@@ -120,7 +120,7 @@ def encoded_fixed(texts: Fixed, kind: pa.DataType) -> Coded:
         codes, pairs = _numbered(of_high.astype(np.uint64) * np.uint64(len(low)) + codes)
         high, low = highs[pairs // np.uint64(len(low))], low[pairs % np.uint64(len(low))]
     letters = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)[:, -texts.width :]
-    offsets = np.arange(0, (len(low) + 1) * texts.width, texts.width, OFFSETS[kind])
+    offsets = texts.width * np.arange(len(low) + 1, dtype=OFFSETS[kind])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters.tobytes())]
     return Coded(codes, pa.Array.from_buffers(kind, len(low), buffers))
 
