@@ -179,11 +179,16 @@ def test_texts_of_one_width_are_encoded_as_others(
     """Ids that differ only in their first or last letters would become one, or codes stand for other ids than Arrow's own."""
     monkeypatch.setattr(dictionary, "PENDING", 100)
     rng = np.random.default_rng(width)
-    ids = ["".join(rng.choice(list("ab\x00"), width)) for _ in range(40)]
+    ids = ["".join("ab\x00"[k] for k in rng.integers(0, 3, width)) for _ in range(40)]
     ids += [name[:-1] + "z" for name in ids[:9]] + ["z" + name[1:] for name in ids[:9]]
-    pieces = [[str(name) for name in rng.choice(ids, size)] for size in (250, 0, 99, 1, 180)]
+    sizes = (250, 0, 99, 1, 180)
+    pieces = [[ids[k] for k in rng.integers(0, len(ids), size)] for size in sizes]
     pieces.append(["another width"] * (width % 2) + pieces[0])
-    encoder, of_type = Encoder(), getattr(pa, kind)()
+    encoder, of_type, fixed = Encoder(), getattr(pa, kind)(), dictionary.encoded_fixed
+    used: list[int] = []
+    monkeypatch.setattr(
+        dictionary, "encoded_fixed", lambda *given: (used.append(1), fixed(*given))[1]
+    )
     for piece in pieces:
         encoder.add(pa.array(["cut off", *piece], of_type).slice(1))
     codes, values = encoder.finish()
@@ -191,6 +196,7 @@ def test_texts_of_one_width_are_encoded_as_others(
     expected = pa.array(every, of_type).dictionary_encode()
     assert codes.tolist() == expected.indices.to_pylist() and codes.dtype == np.int32
     assert values.type == of_type and values.equals(expected.dictionary)
+    assert bool(used) == (width <= dictionary.WIDEST)
 
 
 @pytest.mark.parametrize("many", [0, 1 << 20])

@@ -117,8 +117,10 @@ def encoded_fixed(texts: Fixed, kind: pa.DataType) -> Coded:
     high = np.full(len(low), texts.high[0])
     if (texts.high != texts.high[0]).any():
         of_high, highs = _numbered(texts.high)
-        codes, pairs = _numbered(of_high.astype(np.uint64) * np.uint64(len(low)) + codes)
-        high, low = highs[pairs // np.uint64(len(low))], low[pairs % np.uint64(len(low))]
+        both = of_high.astype(np.int64) * len(low) + codes
+        codes, both = _numbered(both.view(np.uint64))
+        of_high, of_low = np.divmod(both.view(np.int64), len(low))
+        high, low = highs[of_high], low[of_low]
     letters = np.stack([high, low], axis=1).astype(">u8").view(np.uint8)[:, -texts.width :]
     offsets = texts.width * np.arange(len(low) + 1, dtype=OFFSETS[kind])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(letters.tobytes())]
