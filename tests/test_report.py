@@ -163,6 +163,20 @@ def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> No
     )
 
 
+def test_other_groups_than_the_papers_are_told(tmp_path: pathlib.Path) -> None:
+    """A reader would compare our tail items with the paper's, which are other items."""
+
+    def note(name: str, dataset: str, counted: str) -> str:
+        folder = workdir(tmp_path / name, {"plain": 0.4}, dataset, **{"eval.groups": counted})
+        table = next(t for t in all_tables(read_runs(folder)[0]) if t.name == "groups-sampled100")
+        assert "paper, tail item" in table.header
+        return table.note
+
+    assert "config.eval.groups=paper" in note("ours", "fashion", "training")
+    assert note("theirs", "fashion", "paper") == "Percent, test"
+    assert "another cut" in note("other", "beauty5", "paper")
+
+
 def test_ablations_are_against_grasp(tmp_path: pathlib.Path) -> None:
     """Table 4 would be compared with another variant."""
     one = read_runs(

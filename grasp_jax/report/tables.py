@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
 from grasp_jax.report import paper
@@ -140,14 +141,18 @@ def groups(run: Run, protocol: str) -> Table:
             body.append(line)
             numbers.append(row)
     best = _best(numbers, [line[0] for line in body])
-    return Table(
-        f"groups-{protocol}",
-        f"NDCG@10 by group, {PROTOCOLS[protocol]}",
-        header,
-        body,
-        "Percent, test",
-        best,
-    )
+    note = "Percent, test" + (_other_groups(run) if shown_paper else "")
+    title = f"NDCG@10 by group, {PROTOCOLS[protocol]}"
+    return Table(f"groups-{protocol}", title, header, body, note, best)
+
+
+def _other_groups(run: Run) -> str:
+    """Why the groups of a run are not those of the paper; "" if they are."""
+    if _dataset(run) not in paper.SAME_DATA:
+        return "; the paper's figures are of another cut of the data"
+    if run.config.get("eval", {}).get("groups") == PAPER:
+        return ""
+    return "; the paper counts other interactions for its groups: config.eval.groups=paper makes groups as it does"
 
 
 def ablation(run: Run) -> Table:
