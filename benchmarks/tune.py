@@ -1,9 +1,11 @@
 """Dropout, learning rate, weight decay and loss of each method, chosen by validation with the same budget: python -m benchmarks.tune
 
-    python -m benchmarks.tune --config=configs/beauty5.py:minilm --data=FOLDER --methods=plain,llm_esr,grasp_plus --trials=30 \
-        --out=runs/tune
+    python -m benchmarks.tune --config=configs/compare.py:ce --data=FOLDER --losses=ce --trials=30 --out=runs/tune
+    python -m benchmarks.tune --config=configs/compare.py:ce --data=FOLDER --methods=llminit,grasp_plus --minutes=60 --out=runs/tune-hour
 
-Optuna's TPE sampler proposes the settings (an extra: pip install '.[tune]'). To continue an interrupted search, run the same command again.
+The first command searches for all methods of the config that are trained. With --minutes, a method gets no new trial once its trials took
+that long. Optuna's TPE sampler proposes the settings (an extra: pip install '.[tune]'); its first ten proposals are random, and
+--sampler=random makes all of them random, without Optuna. To continue an interrupted search, run the same command again.
 Each trial is stored as OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items, seconds,
 versions and commit. No trial reads the test set. `--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce` sets the
 losses to choose from.
@@ -12,6 +14,7 @@ losses to choose from.
 import argparse
 import ast
 import importlib.metadata
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -27,14 +30,17 @@ from benchmarks.tuning import (
     Space,
     Tried,
     as_flags,
+    at_random,
     best_of,
     rounded,
     search,
+    spent,
 )
 from grasp_jax.config import Config, names, resolve_source
 from grasp_jax.config_file import load_config
 from grasp_jax.data.dataset import load_dataset
 from grasp_jax.errors import UserError
+from grasp_jax.models.methods import METHODS
 from grasp_jax.paths import check_folder
 
 
@@ -50,7 +56,7 @@ def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:
         import optuna
     except ImportError as error:
         raise UserError(
-            "benchmarks.tune: Optuna is not installed, which proposes the settings; install it by pip install '.[tune]'"
+            "--sampler=tpe: Optuna is not installed; install it by pip install '.[tune]', or use --sampler=random"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions: dict[str, Any] = {}
@@ -77,6 +83,22 @@ def optuna_proposals(space: Space, seed: int) -> tuple[Propose, dict[str, str]]:
     return propose, {"optuna": importlib.metadata.version("optuna")}
 
 
+def proposals(sampler: str, space: Space, seed: int) -> tuple[Propose, dict[str, str], str]:
+    """The proposals of a sampler, the versions of its packages, and its description.
+
+    Raises:
+      UserError: Optuna is needed and not installed.
+    """
+    if sampler == "random":
+        return at_random(space, seed), {}, f"random, seed {seed}"
+    return *optuna_proposals(space, seed), f"optuna's TPE, seed {seed}"
+
+
+def trained(config: Config) -> list[str]:
+    """The methods of a config that have something to tune."""
+    return [name for name in names(config.model.method) if METHODS[name].trained]
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     made = argparse.ArgumentParser(
@@ -84,9 +106,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--config", required=True, help="a file of configs/, FILE.py or FILE.py:NAME")
     made.add_argument("--data", default="", help="config.data.path")
-    made.add_argument("--methods", default="", help="comma separated; default: those of the config")
+    made.add_argument(
+        "--methods",
+        default="",
+        help="comma separated; default: those of the config that are trained",
+    )
     made.add_argument("--losses", default=",".join(SPACE["train.loss"].values))  # type: ignore[union-attr]
-    made.add_argument("--trials", type=int, default=30, help="of each method")
+    made.add_argument("--trials", type=int, default=30, help="of each method, at most")
+    made.add_argument("--minutes", type=float, default=math.inf, help="of each method's trials")
+    made.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     made.add_argument("--seed", type=int, default=0, help="of the proposals")
     made.add_argument("--set", action="append", default=[], help="FIELD=VALUE, for all trials")
     made.add_argument("--out", type=pathlib.Path, required=True, help="folder of the trials")
@@ -132,11 +160,11 @@ def summary(found: dict[str, list[Tried]]) -> str:
             f"{100 * own.validation:.2f}",
             str(own.facts["number"]),
             str(len(found[method])),
-            f"{sum(trial.facts['seconds'] for trial in found[method]):,.0f}",
+            f"{spent(found[method]) / 60:,.0f}",
         )
         for method, own in best.items()
     ]
-    header = ("method", "validation NDCG@10", "of trial", "trials", "seconds of all")
+    header = ("method", "validation NDCG@10", "of trial", "trials", "minutes")
     flags = [as_flags(method, own.setting) for method, own in best.items()]
     return "\n".join([table(header, rows), "", *flags])
 
@@ -144,15 +172,15 @@ def summary(found: dict[str, list[Tried]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Searches, and prints the best setting of each method."""
     given = parser().parse_args(arguments)
-    if given.trials < 1:
-        raise UserError(f"--trials: {given.trials}; expected a positive number")
+    for flag, value in (("--trials", given.trials), ("--minutes", given.minutes)):
+        if not value > 0:
+            raise UserError(f"{flag}: {value}; expected a positive number")
     space = space_of(given.losses)
-    propose, versions = optuna_proposals(space, given.seed)  # before data are read
+    propose, versions, sampler = proposals(given.sampler, space, given.seed)  # before data are read
     config, folder = config_of(given), check_folder(str(given.out), "--out")
-    sampler = f"optuna's TPE, seed {given.seed}"
     wanted = Search(config, load_dataset(config.data), space, propose, sampler, versions, folder)
-    methods = names(given.methods or config.model.method)
-    print(summary(search(wanted, methods, given.trials)))
+    methods = names(given.methods) if given.methods else trained(config)
+    print(summary(search(wanted, methods, given.trials, given.minutes)))
 
 
 if __name__ == "__main__":

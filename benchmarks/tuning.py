@@ -2,10 +2,11 @@
 
 A trial trains one setting with `Recommender.fit`. Its score ranks the whole catalogue for validation users without the items that they have
 had (`full_unseen`); no test interaction is read. The next setting depends only on its number and on earlier trials, so a search that was
-interrupted proposes the same settings. `benchmarks.tune` uses Optuna's proposals.
+interrupted proposes the same settings. `benchmarks.tune` makes the proposals, by Optuna or at random.
 """
 
 import dataclasses
+import math
 import pathlib
 import shutil
 import time
@@ -96,8 +97,13 @@ class Search:
     folder: pathlib.Path
 
 
-def search(wanted: Search, methods: Sequence[str], trials: int) -> dict[str, list[Tried]]:
-    """Trains each method until it has `trials` trials; in turns, so that all have equally many if the search is stopped.
+def search(
+    wanted: Search, methods: Sequence[str], trials: int, minutes: float = math.inf
+) -> dict[str, list[Tried]]:
+    """Trains each method until it has `trials` trials, or until its trials took `minutes`, whichever comes first.
+
+    Methods take turns, so that all have equally many trials if the search is stopped. The last trial of a method is trained to its end,
+    so the method may take longer than `minutes` by one trial.
 
     Returns:
       All trials of each method, in order.
@@ -112,12 +118,19 @@ def search(wanted: Search, methods: Sequence[str], trials: int) -> dict[str, lis
     for number in range(trials):
         for method, base in bases.items():
             before = found[method]
+            if spent(before) >= 60 * minutes:
+                continue
             path = wanted.folder / method / f"trial-{number:03d}.json"
             if not path.exists():
                 setting = wanted.propose(number, before)
                 _keep(path, _trained(wanted, base, path, setting))
             before.append(read_trial(path))
     return found
+
+
+def spent(tried: Sequence[Tried]) -> float:
+    """Seconds of all trials."""
+    return sum(trial.facts["seconds"] for trial in tried)
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
@@ -147,6 +160,27 @@ def rounded(setting: Setting) -> Setting:
         name: float(f"{value:.4g}") if isinstance(value, float) else value
         for name, value in setting.items()
     }
+
+
+def at_random(space: Space, seed: int) -> Propose:
+    """Proposals that are drawn from the space without regard to earlier trials."""
+
+    def propose(number: int, before: Sequence[Tried]) -> Setting:
+        rng = np.random.default_rng([seed, number])
+        return rounded({name: _drawn(values, rng) for name, values in space.items()})
+
+    return propose
+
+
+def _drawn(values: Numbers | OneOf, rng: np.random.Generator) -> Any:
+    if isinstance(values, OneOf):
+        return values.values[rng.integers(len(values.values))]
+    if values.step:
+        steps = round((values.high - values.low) / values.step)
+        return values.low + values.step * int(rng.integers(steps + 1))
+    if values.log:
+        return float(np.exp(rng.uniform(np.log(values.low), np.log(values.high))))
+    return float(rng.uniform(values.low, values.high))
 
 
 def _keep(path: pathlib.Path, tried: Tried) -> None:

@@ -90,6 +90,46 @@ def test_a_folder_belongs_to_one_search(
     )
 
 
+def test_a_budget_of_minutes_is_each_methods_own(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow method would use up the time of the others, or an interrupted search give it the time again."""
+    trained = []
+
+    def slow(wanted: Search, base: Config, path: pathlib.Path, setting: Setting) -> Tried:
+        trained.append(path)
+        seconds = 90.0 if base.model.method == "plain" else 40.0
+        return Tried(setting, 0.1, {"method": base.model.method, "seconds": seconds, "number": 0})
+
+    monkeypatch.setattr(tuning, "_trained", slow)
+    found = tuning.search(wanted(tmp_path), METHODS, 9, minutes=2.0)
+    assert {method: len(tried) for method, tried in found.items()} == {"plain": 2, "id_text_sum": 3}
+    assert tuning.search(wanted(tmp_path), METHODS, 9, minutes=2.0) == found and len(trained) == 5
+    assert tuning.spent(found["plain"]) == 180.0
+
+
+def test_random_proposals_are_of_the_space() -> None:
+    """A search without Optuna would propose what the space does not have, or other settings after an interruption."""
+    propose = tuning.at_random(SPACE, 3)
+    settings = [propose(number, []) for number in range(200)]
+    assert settings == [tuning.at_random(SPACE, 3)(number, []) for number in range(200)]
+    assert settings != [tuning.at_random(SPACE, 4)(number, []) for number in range(200)]
+    drawn = {name: {setting[name] for setting in settings} for name in SPACE}
+    assert drawn["model.dropout"] == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
+    assert drawn["train.weight_decay"] == {0.0, 0.01, 0.1, 1.0}
+    rates = np.array(sorted(drawn["train.learning_rate"]))
+    assert 3e-4 <= rates[0] < 4e-4 and 7.5e-3 < rates[-1] <= 1e-2
+    assert abs(np.median(rates) / np.sqrt(3e-4 * 1e-2) - 1) < 0.3  # uniform in the logarithm
+
+
+def test_without_names_all_trained_methods_are_searched() -> None:
+    """The front door of the comparison would refuse its own methods, because two of them are not trained."""
+    given = tune.parser().parse_args(["--config=configs/compare.py:ce", "--out=x"])
+    methods = tune.trained(tune.config_of(given))
+    assert {"sasrec_ce", "popularity", "semantic_neighbours"}.isdisjoint(methods)
+    assert {"plain", "llminit", "rlmrec_con", "llm_esr", "grasp_plus"} <= set(methods)
+
+
 def test_what_a_method_has_otherwise_gives_way(tmp_path: pathlib.Path) -> None:
     """`by_method` of the config would overrule each trial, and all trials be of one setting."""
     search = wanted(tmp_path, by_method={"plain": {"model": {"dropout": (0.5,), "features": 16}}})
@@ -136,7 +176,8 @@ def test_without_optuna_a_line_says_so(
     """A traceback would be printed, after the data were read."""
     monkeypatch.setitem(sys.modules, "optuna", None)
     given = ["--config=configs/quickstart.py", f"--out={tmp_path}"]
-    assert_names(refusal(tune.main, given), ("Optuna is not installed", "pip install '.[tune]'"))
+    told = refusal(tune.main, given)
+    assert_names(told, ("Optuna is not installed", "pip install '.[tune]'", "--sampler=random"))
 
 
 def test_what_flags_are_refused(tmp_path: pathlib.Path) -> None:
@@ -144,6 +185,7 @@ def test_what_flags_are_refused(tmp_path: pathlib.Path) -> None:
     given = ["--config=configs/quickstart.py", f"--out={tmp_path}"]
     assert_names(refusal(tune.main, [*given, "--losses=bce,hinge"]), ("train.loss", "'hinge'"))
     assert_names(refusal(tune.main, [*given, "--trials=0"]), ("--trials: 0",))
+    assert_names(refusal(tune.main, [*given, "--minutes=nan"]), ("--minutes: nan",))
     for field, said in (("features", "FIELD=VALUE"), ("model.featurs=3", "model.featurs")):
         told = tune.parser().parse_args([*given, f"--set={field}"])
         assert_names(refusal(tune.config_of, told), (said,))
