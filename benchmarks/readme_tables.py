@@ -8,7 +8,7 @@ import pathlib
 import textwrap
 from typing import Any
 
-from benchmarks import rehearsal_table, results_words
+from benchmarks import paper_data, rehearsal_table, results_words
 from benchmarks.reading import show as show_reading
 from benchmarks.record import machine_line
 from configs import sweep
@@ -30,6 +30,7 @@ RUNS = {
     "fashion-gru4rec-bert4rec": "The paper's Fashion with GRU4Rec (the paper: 36.66, 48.58) and BERT4Rec (35.58, 44.68)",
     "fashion-gru4rec-llm-esr": "Fashion's GRU4Rec by LLM-ESR's protocol (the paper: 36.66, 48.58)",
     "fashion-bert4rec-llm-esr": "Fashion's BERT4Rec by LLM-ESR's protocol (the paper: 35.58, 44.68)",
+    "beauty-sasrec": "The paper's Beauty, SASRec, in the paper's groups (the paper: 30.58, 44.88)",
     "beauty": "The paper's Beauty, IDs only, three seeds (the paper: SASRec 30.58, 44.88; GRU4Rec 22.42, 36.45; BERT4Rec 23.33, 39.72)",
     "beauty-gru4rec-llm-esr": "Beauty's GRU4Rec by LLM-ESR's protocol (the paper: 22.42, 36.45)",
     "beauty-bert4rec-llm-esr": "Beauty's BERT4Rec by LLM-ESR's protocol (the paper: 23.33, 39.72)",
@@ -74,7 +75,9 @@ def results_page() -> str:
     steps = [_step(json.loads(path.read_text())) for path in sorted(RESULTS.glob("step-*.json"))]
     compact = RESULTS / f"{COMPACT}.json"
     first = _compact(RUNS[COMPACT], json.loads(compact.read_text())) if compact.exists() else ""
-    parts = [results_words.BEGINNING, first, results_words.ALL_RUNS, *runs.values(), *steps]
+    beside_paper = paper_data.section()
+    words = results_words
+    parts = [words.BEGINNING, beside_paper, first, words.ALL_RUNS, *runs.values(), *steps]
     return "".join(parts).rstrip() + "\n"
 
 
