@@ -10,12 +10,11 @@ from typing import Any
 from benchmarks import cold_study
 from benchmarks.record import RESULTS
 from benchmarks.sections.overview import machine
-from benchmarks.study_late_fusion import merged
-from benchmarks.study_records import Page, read
+from benchmarks.study_records import WIDTH, Page, read
+from benchmarks.study_trials import merged
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
 
-WIDTH = 140  # of a line of Markdown
 OURS, SASREC, LLMINIT = (
     ("grasp_plus", "cross-entropy"),
     ("sasrec_ce", "cross-entropy"),

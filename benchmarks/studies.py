@@ -14,7 +14,9 @@ from collections.abc import Callable
 from benchmarks import cold_study, seven_study
 from benchmarks.facts import facts
 from benchmarks.record import RESULTS
+from benchmarks.study_by_loss import by_loss
 from benchmarks.study_late_fusion import ahead, headline, shops, splits, wrong
+from benchmarks.study_public import public
 from benchmarks.study_records import METRICS, Page, keep, page, path_of, read
 from configs import sweep
 from grasp_jax.evaluation.results import spread
@@ -294,6 +296,8 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "curves": ("studies.md", curves),
     "robustness": ("studies.md", robustness),
     "ahead": ("studies.md", ahead),
+    "by_loss": ("studies.md", by_loss),
+    "public": ("studies.md", public),
     "headline": ("../README.md", headline),
     "facts": ("../README.md", facts),
     "wrong": ("studies.md", wrong),
@@ -305,7 +309,9 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
 }
 
 
-RECORDS = {"headline": "ahead", "facts": "ahead"}  # parts of a page made from another study's runs
+RECORDS = dict.fromkeys(
+    ("headline", "facts", "by_loss"), "ahead"
+)  # parts of a page made from another study's runs
 
 
 def has_runs(name: str) -> bool:
@@ -327,7 +333,9 @@ def write_pages() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        of_workdirs = [name for name in STUDIES if name not in (*RECORDS, "cold", "seven")]
+        of_workdirs = [
+            name for name in STUDIES if name not in (*RECORDS, "cold", "seven", "public")
+        ]
         if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
             sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
         keep(sys.argv[1], sys.argv[2:])

@@ -4,32 +4,44 @@
 
 It reads the rank of every test user, which finished workdirs have and the committed records do not, and stores the differences in
 benchmarks/results/study-ahead-against.json, which `python -m benchmarks.studies` reads. Rows of other workdirs do not change, so a new row
-needs only its own workdirs and those of SASRec with the same seeds.
+needs only its own workdirs and those of SASRec with the same seeds. Store the workdirs in the study first: a workdir whose setting
+(dropout, learning rate) is not the one that validation chose for its row there is left out.
 """
 
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from benchmarks.record import save
-from benchmarks.study_late_fusion import BASELINE, LOSSES, Trial, by_trial
-from benchmarks.study_records import PROTOCOLS, path_of
+from benchmarks.study_records import PROTOCOLS, path_of, read
+from benchmarks.study_trials import (
+    BASELINE,
+    LOSSES,
+    Setting,
+    Trial,
+    all_parts,
+    best_setting,
+    chosen,
+)
 from grasp_jax.evaluation.significance import compare, ndcg_gains
 from grasp_jax.report.runs import read_run
 
 Gains = dict[Trial, dict[str, list[np.ndarray]]]  # by row, protocol and seed: [n] NDCG@10
 
 
-def differences(folders: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+def differences(
+    folders: Sequence[str], settings: Mapping[Trial, Setting] | None = None
+) -> dict[str, dict[str, list[float]]]:
     """By row and protocol: NDCG@10 minus that of SASRec with cross-entropy in percent, and both ends of its 95 % interval.
 
     Args:
       folders: finished workdirs; seeds of one row may be in several.
+      settings: those that validation chose among all runs of a row; workdirs with another setting are left out.
     """
-    gains = _gains(folders)
+    gains = _gains(folders, settings or {})
     base = gains[BASELINE, LOSSES["ce"]]
     found: dict[str, dict[str, list[float]]] = {}
     for (name, by), own in gains.items():
@@ -46,13 +58,16 @@ def _difference(base: np.ndarray, own: np.ndarray) -> list[float]:
     return [100 * value for value in (result.difference, result.low, result.high)]
 
 
-def _gains(folders: Sequence[str]) -> Gains:
+def _gains(folders: Sequence[str], settings: Mapping[Trial, Setting]) -> Gains:
     gains: Gains = {}
     runs = {
-        read.name: (path, read) for path in map(pathlib.Path, folders) for read in [read_run(path)]
+        own.name: (path, own) for path in map(pathlib.Path, folders) for own in [read_run(path)]
     }
-    for trial, parts in by_trial([run for _, run in runs.values()]).items():
+    for trial, parts in all_parts([run for _, run in runs.values()]).items():
+        wanted = settings.get(trial) or best_setting(parts)
         for run, method in parts:
+            if chosen(run, method) != wanted:
+                continue
             for row in run.rows:
                 if row["group"] != "all" or row["method"] != method:
                     continue
@@ -69,4 +84,5 @@ if __name__ == "__main__":
         sys.exit("usage: python -m benchmarks.study_intervals WORKDIR ...")
     path = path_of("ahead-against")
     kept = json.loads(path.read_text())["differences"] if path.exists() else {}
-    save(path, {"differences": kept | differences(sys.argv[1:])})
+    settings = {trial: best_setting(parts) for trial, parts in all_parts(read("ahead")[0]).items()}
+    save(path, {"differences": kept | differences(sys.argv[1:], settings)})

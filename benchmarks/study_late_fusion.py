@@ -1,22 +1,16 @@
-"""The tables on late fusion: every method under one protocol, wrong texts, other shops, and other ways to split and order the data.
-
-A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN if its seeds were trained in several runs. Rows of `grasp_plus`, of which there are
-many variants, are named by the variant; other rows are named by their method.
-"""
+"""The tables on late fusion: every method under one protocol, wrong texts, other shops, and other ways to split and order the data."""
 
 import json
-import re
-from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import study_search
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
+from benchmarks.study_trials import BASELINE, LOSSES, OURS, chosen, loss, main_metric, merged
 from grasp_jax.evaluation.results import spread
-from grasp_jax.models.methods import METHODS
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, trials, values
 
-OURS, BASELINE = "grasp_plus", "sasrec_ce"
 BY_PROTOCOL = (
     "method",
     "loss",
@@ -24,7 +18,6 @@ BY_PROTOCOL = (
     *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in METRICS),
     "full_unseen NDCG@10, tail items",
 )
-LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
 BY_GROUP = {"tail_item": "tail items", "head_item": "head items", "tail_user": "tail users"}
 SHOPS = {
     "shop-skin": "The department Skin Care, `lsa` vectors; percent",
@@ -52,89 +45,16 @@ HEADLINE_COLUMNS = {
     "full catalogue: NDCG@10 / HR@10": ("full", "all", METRICS),
     "among 100 negatives: NDCG@10 / HR@10": ("sampled100", "all", METRICS),
 }
-Trial = tuple[str, str]  # label and loss of a row
-
-
-def label(run: str, method: str) -> str:
-    """The name of a row: the method, or for `grasp_plus` the variant in the run's name."""
-    variant = re.sub(r"^[a-z]+-|-seed\d+$", "", run)
-    return variant if method == OURS else method
-
-
-def loss(run: Run, method: str) -> str:
-    """The loss with which a method was trained; "" if it is not trained."""
-    if not METHODS[method].trained:
-        return ""
-    named = run.config["train"]["loss"]
-    own = "ce" if method == OURS else METHODS[method].loss
-    return LOSSES[own if named == "auto" else named]
-
-
-def by_trial(runs: Sequence[Run]) -> dict[Trial, list[tuple[Run, str]]]:
-    """The runs of each label and loss, with the name of the method in them.
-
-    If runs differ in dropout, only those with the best validation score remain. A run with several rates only has rows of its best one,
-    so the best rate of all is among those of the rows.
-    """
-    found: dict[Trial, list[tuple[Run, str]]] = {}
-    for run in runs:
-        for method, _ in trials(run):
-            found.setdefault((label(run.name, method), loss(run, method)), []).append((run, method))
-    return {trial: _of_best_dropout(parts) for trial, parts in found.items()}
-
-
-def _of_best_dropout(parts: Sequence[tuple[Run, str]]) -> list[tuple[Run, str]]:
-    rates = [dropout(run, method) for run, method in parts]
-    if len(set(rates)) == 1:
-        return list(parts)
-    scores: dict[float, list[float]] = {}
-    for part, rate in zip(parts, rates, strict=True):
-        scores.setdefault(rate, []).extend(_validation(*part, rate))
-    best = max(scores, key=lambda rate: np.mean(scores[rate]))
-    return [part for part, rate in zip(parts, rates, strict=True) if rate == best]
-
-
-def dropout(run: Run, method: str) -> float:
-    """Dropout of the model that was tested."""
-    rate: float = next(row["dropout"] for row in run.rows if row["method"] == method)
-    return rate
-
-
-def _validation(run: Run, method: str, rate: float) -> list[float]:
-    """Best validation NDCG@10 of each seed."""
-    best: dict[int, float] = {}
-    for record in run.epochs:
-        if (record["method"], record["dropout"]) == (method, rate):
-            seed = record["seed"]
-            best[seed] = max(best.get(seed, 0.0), record["valid_ndcg@10"])
-    return list(best.values())
-
-
-def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
-    """The results of each label and loss, in the order of the runs; seeds of several runs are together."""
-    return {trial: _together(parts) for trial, parts in by_trial(runs).items()}
-
-
-def _together(parts: Sequence[tuple[Run, str]]) -> Run:
-    """One run with the rows and epochs of a method in several."""
-    first = parts[0][0]
-    rows = [row for run, method in parts for row in run.rows if row["method"] == method]
-    epochs = [
-        record | {"run": run.name}
-        for run, method in parts
-        for record in run.epochs
-        if record["method"] == method
-    ]
-    return Run(first.name, first.config, first.results | {"rows": rows}, epochs, {}, {})
 
 
 def ahead() -> Page:
-    """Methods under one protocol: untrained ones, IDs alone, methods with text, and late fusion; then the same by groups."""
-    found = merged(read("ahead")[0])
+    """Methods under one protocol: untrained ones, IDs alone, methods with text, and late fusion; by groups; and what was tried for each."""
+    runs, _ = read("ahead")
+    found = merged(runs)
     path = path_of("ahead-against")
     against = json.loads(path.read_text())["differences"] if path.exists() else {}
     body, groups = [], []
-    for (name, by), run in sorted(found.items(), key=lambda entry: _main_metric(entry[1])):
+    for (name, by), run in sorted(found.items(), key=lambda entry: main_metric(entry[1]).mean()):
         method, backbone = trials(run)[0]
         difference = against.get(f"{name} {by}".strip(), {}).get("full_unseen")
         over = (
@@ -143,8 +63,8 @@ def ahead() -> Page:
             else f"{difference[0]:+.2f} [{difference[1]:+.2f}, {difference[2]:+.2f}]"
         )
         line = _by_protocol(run, method, backbone, name, by)
-        rate = f"{dropout(run, method):g}" if by else ""
-        body.append([*line, over, rate, f"{_minutes(run):.0f}"])
+        rate = f"{chosen(run, method)[0]:g}" if by else ""
+        body.append([*line, over, rate, _minutes(run)])
         groups.append(
             [_words(name), by]
             + [
@@ -160,21 +80,18 @@ def ahead() -> Page:
         "minutes of training",
     ]
     title = "Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
-    note = "In brackets: 95 % interval over users, and over seeds where there are several"
+    intervals = "In brackets: 95 % interval over users, and over seeds where there are several"
+    note = "; ".join([intervals] * bool(against) + [study_search.variation(found.values())])
     of_groups = ["method", "loss"] + [
         f"{protocol}, {name}"
         for protocol in ("full_unseen", "sampled100")
         for name in BY_GROUP.values()
     ]
     return page(
-        Table("ahead", title, header, body, note if against else ""),
+        Table("ahead", title, header, body, note),
         Table("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
+        study_search.table(runs),
     )
-
-
-def _main_metric(run: Run) -> float:
-    """NDCG@10 without seen items, percent."""
-    return float(values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean())
 
 
 def wrong() -> Page:
@@ -209,22 +126,27 @@ def _against_wrong_texts(run: Run) -> str:
 
 def shops() -> Page:
     """The settings of `configs/beauty5.py:best` on shops and vectors on which they were not chosen."""
-    return _one_table_a_run("shops", SHOPS)
+    return _one_table_each("shops", SHOPS)
 
 
 def splits() -> Page:
     """The same settings with the split by time, and with a random order within a day."""
-    return _one_table_a_run("splits", SPLITS)
+    return _one_table_each("splits", SPLITS)
 
 
-def _one_table_a_run(study: str, titles: dict[str, str]) -> Page:
-    tables = []
-    for run in read(study)[0]:
-        body = [
-            _by_protocol(run, method, backbone, method, loss(run, method))
+def _one_table_each(study: str, titles: dict[str, str]) -> Page:
+    """A table for each name in `titles`, of the runs that are called so or NAME-METHOD."""
+    runs, tables = read(study)[0], []
+    for name, title in titles.items():
+        lines = [
+            (mean, _by_protocol(run, method, backbone, method, loss(run, method)))
+            for run in runs
+            if run.name == name or run.name.startswith(f"{name}-")
             for method, backbone in trials(run)
+            for mean in [values(run, method, backbone, "full_unseen", "all", "NDCG@10").mean()]
         ]
-        tables.append(Table(run.name, titles[run.name], list(BY_PROTOCOL), body))
+        body = [line for _, line in sorted(lines, key=lambda entry: entry[0])]
+        tables.append(Table(name, title, list(BY_PROTOCOL), body))
     return page(*tables)
 
 
@@ -257,12 +179,15 @@ def _share(run: Run) -> float:
     return share
 
 
-def _minutes(run: Run) -> float:
-    """Minutes of training one model, without validation."""
-    seconds: dict[tuple[str, int], float] = {}
+def _minutes(run: Run) -> str:
+    """Minutes of training one model, without validation, in the run where that was fastest: other programs ran at the same time."""
+    seconds: dict[str, dict[int, float]] = {}
+    models: dict[str, set[tuple[int, float]]] = {}
     for record in run.epochs:  # each of several models that train together has the seconds of all
-        seconds[record["run"], record["epoch"]] = record["train_seconds"]
-    return sum(seconds.values()) / 60 / max(len({record["seed"] for record in run.epochs}), 1)
+        seconds.setdefault(record["run"], {})[record["epoch"]] = record["train_seconds"]
+        models.setdefault(record["run"], set()).add((record["seed"], record["dropout"]))
+    each = [sum(own.values()) / 60 / len(models[name]) for name, own in seconds.items()]
+    return f"{min(each, default=0.0):.0f}"
 
 
 def headline() -> Page:

@@ -1,8 +1,10 @@
 """Stores the results of a study's runs in a form small enough to commit, and reads them."""
 
+import dataclasses
 import json
 import pathlib
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from grasp_jax.report.runs import Run, read_run
 from grasp_jax.report.tables import Table
 
 Page = tuple[str, dict[str, str]]  # Markdown, and the figures that it shows: name -> SVG
+WIDTH = 140  # of a line of Markdown
 METRICS = ("NDCG@10", "HR@10")
 PROTOCOLS = ("full_unseen", "full", "sampled100")
 GROUPS = ("all", "tail_item", "head_item", "tail_user")
@@ -104,6 +107,8 @@ def path_of(name: str) -> pathlib.Path:
 
 
 def page(*tables: Table, **drawn: str | None) -> Page:
+    """The tables one below the other, with notes in lines that a reader of the Markdown can read, below the figures."""
+    tables = tuple(dataclasses.replace(own, note=textwrap.fill(own.note, WIDTH)) for own in tables)
     there = {name: svg for name, svg in drawn.items() if svg is not None}
     links = [f"![{name}](figures/{name}.svg)\n" for name in there]
     return "\n".join([*links, *map(markdown, tables)]).strip(), there

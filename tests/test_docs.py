@@ -13,8 +13,8 @@ from absl import flags
 
 import grasp_jax as gj
 from benchmarks import facts, picture, readme_tables, tutorial_pages
-from benchmarks.study_late_fusion import merged
 from benchmarks.study_records import read
+from benchmarks.study_trials import merged
 from grasp_jax import command
 from grasp_jax.config import FIELDS
 from grasp_jax.report.tables import trials, values

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import studies, study_intervals, study_late_fusion, study_records
+from benchmarks import studies, study_intervals, study_records, study_search, study_trials
 from grasp_jax.evaluation.metrics import ndcg_at_10
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import trials, values
@@ -100,7 +100,7 @@ def test_seeds_of_one_row_in_two_runs_are_one_row(
     tmp_path: pathlib.Path, pages: pathlib.Path
 ) -> None:
     """A variant of grasp_plus would be averaged with another one, or each seed get a row of its own."""
-    given = {"train.loss": "ce"}
+    given = {"train.loss": "ce", "train.max_epochs": study_trials.EPOCHS}
     study_records.keep(
         "ahead",
         [
@@ -110,7 +110,7 @@ def test_seeds_of_one_row_in_two_runs_are_one_row(
             workdir(tmp_path / "ahead-published", {"llm_esr": 0.4}),
         ],
     )
-    runs = study_late_fusion.merged(study_records.read("ahead")[0])
+    runs = study_trials.merged(study_records.read("ahead")[0])
     means = {
         trial: values(run, *trials(run)[0], "full", "all", "NDCG@10").mean()
         for trial, run in runs.items()
@@ -144,7 +144,7 @@ def test_rows_are_of_the_dropout_that_validation_prefers() -> None:
         tried("ahead-dropouts", 0.7, 0.4, 0.1),
         tried("ahead-llminit-seed43", 0.5, 0.2, 0.8),
     ]
-    ((trial, run),) = study_late_fusion.merged(runs).items()
+    ((trial, run),) = study_trials.merged(runs).items()
     assert trial == ("llminit", "cross-entropy")
     assert [row["NDCG@10"] for row in run.rows] == [0.1]
 
@@ -154,7 +154,8 @@ def test_differences_are_those_of_the_ranks(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     folders, ranks = [], {}
     for method in ("sasrec_ce", "llm_esr"):
-        folders.append(workdir(tmp_path / method, {method: 0.3}, **{"train.loss": "ce"}))
+        given = {"train.loss": "ce", "train.max_epochs": study_trials.EPOCHS}
+        folders.append(workdir(tmp_path / method, {method: 0.3}, **given))
         (tmp_path / method / "ranks").mkdir(exist_ok=True)
         for protocol in study_records.PROTOCOLS:
             for seed in SEEDS:
@@ -170,3 +171,110 @@ def test_differences_are_those_of_the_ranks(tmp_path: pathlib.Path) -> None:
         )
         difference, low, high = found["llm_esr cross-entropy"][protocol]
         assert difference == pytest.approx(100 * (own - base)) and low < difference < high
+    rejected = {("llm_esr", "cross-entropy"): (0.9, 0.0)}  # validation chose another dropout
+    assert study_intervals.differences(folders, rejected) == {}
+
+
+def epochs_of(row: dict[str, object], scores: dict[float, float]) -> list[dict[str, object]]:
+    """One epoch of a model for each dropout, with its validation NDCG@10."""
+    return [
+        row | {"dropout": rate, "epoch": 1, "valid_ndcg@10": score, "train_seconds": 60.0}
+        for rate, score in scores.items()
+    ]
+
+
+def tried_run(name: str, seed: int, scores: dict[float, float], test: float, **train: int) -> Run:
+    """A run of LLMInit by cross-entropy that tried several rates, and tested the best."""
+    row = {"method": "llminit", "backbone": "sasrec", "seed": seed, "learning_rate": 0.002}
+    rows = [
+        row
+        | {"dropout": max(scores, key=lambda rate: scores[rate])}
+        | {"protocol": "full_unseen", "group": "all", "NDCG@10": test}
+    ]
+    config = {"train": {"loss": "ce", **train}, "model": {}}
+    return Run(name, config, {"rows": rows}, epochs_of(row, scores), {}, {})
+
+
+def test_what_was_tried_is_told_in_full() -> None:
+    """A row would be believed to be tuned though one setting was tried, or another setting be told as the chosen one."""
+    runs = [
+        tried_run("ahead-a", 42, {0.3: 0.07, 0.5: 0.08}, 0.06),
+        tried_run("ahead-b", 43, {0.5: 0.06}, 0.05),
+        tried_run("ahead-long", 42, {0.6: 0.09}, 0.07, max_epochs=40),
+    ]
+    table = study_search.table(runs)
+    assert [row[0] for row in table.rows] == ["llminit", "llminit, 40 epochs"]
+    assert table.rows[0][3:] == ["dropout 0.3: 7.00; **dropout 0.5: 7.00**", "3"]
+    assert table.note.endswith("one setting only: llminit, 40 epochs (cross-entropy)")
+
+
+def test_variation_is_pooled_over_rows() -> None:
+    """A difference that seeds alone make would be told as a finding."""
+    runs = [
+        tried_run("ahead-a", 42, {0.5: 0.1}, 0.050),
+        tried_run("ahead-b", 43, {0.5: 0.1}, 0.054),
+        tried_run("ahead-long-a", 42, {0.5: 0.1}, 0.070, max_epochs=40),
+        tried_run("ahead-long-b", 43, {0.5: 0.1}, 0.072, max_epochs=40),
+        tried_run("ahead-single", 42, {0.5: 0.1}, 0.090, max_epochs=60),
+    ]
+    said = study_search.variation(study_trials.merged(runs).values())
+    # 5.0 and 5.4 have a variance of 0.08, 7.0 and 7.2 one of 0.02; Student's t of two degrees of freedom is 4.303 at 97.5 %
+    assert "0.224 (2 degrees of freedom)" in said
+    assert f"can be {4.303 * 2**0.5 * 0.05**0.5:.2f} apart" in said
+
+
+def test_a_learning_rate_that_validation_rejects_is_left_out() -> None:
+    """A row would be a mean over models of different learning rates."""
+    good = tried_run("ahead-a", 42, {0.5: 0.08}, 0.06)
+    bad = tried_run("ahead-b", 43, {0.5: 0.07}, 0.09)
+    for entry in (*bad.rows, *bad.epochs):
+        entry["learning_rate"] = 0.004
+    ((_, run),) = study_trials.merged([good, bad]).items()
+    assert [row["NDCG@10"] for row in run.rows] == [0.06]
+
+
+def test_public_logs_stand_beside_our_rows(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
+    """The lead over a public log would be computed from another row or metric, or its source be left out."""
+    given = {"train.loss": "ce", "train.max_epochs": study_trials.EPOCHS}
+    study_records.keep(
+        "ahead", [workdir(tmp_path / "ahead-grasp_plus", {"grasp_plus": 0.5}, **given)]
+    )
+    log = {
+        "model": "SASRec",
+        "source": "https://github.com/someone/something/tree/abc/logs",
+        "settings": "dropout 0.6",
+        "valid_ndcg@10": [0.5, 0.7],
+        "ndcg@10": [0.3, 0.5],
+        "hr@10": [0.6, 0.8],
+    }
+    record = {"data": {"users": 22363, "items": 7, "interactions": 20}, "runs": [log]}
+    (tmp_path / "study-public.json").write_text(json.dumps(record))
+    text, _ = studies.public()
+    assert "22,363 users" in text
+    source = "[someone/something](https://github.com/someone/something/tree/abc/logs): dropout 0.6"
+    assert (
+        f"| SASRec | {source} | 2 | 60.00 ± 14.14 | 40.00 ± 14.14 | 70.00 ± 14.14 | +26 % |" in text
+    )
+    assert text.index("| SASRec |") < text.index("| `grasp_plus` | this package | 2 |")
+    assert "| 50.50 ± 0.71 | 50.50 ± 0.71 |  |" in text
+
+
+def test_losses_are_compared_for_the_same_method(
+    tmp_path: pathlib.Path, pages: pathlib.Path
+) -> None:
+    """The gain by the loss would be that of another method, or SASRec be left out because its two rows have two names."""
+    ce = {"train.loss": "ce", "train.max_epochs": study_trials.EPOCHS}
+    study_records.keep(
+        "ahead",
+        [
+            workdir(tmp_path / "ahead-published", {"plain": 0.2, "llm_esr": 0.1}),
+            workdir(
+                tmp_path / "ahead-ce", {"sasrec_ce": 0.6, "llm_esr": 0.2, "llminit": 0.5}, **ce
+            ),
+        ],
+    )
+    text, _ = studies.by_loss()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "±" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| llm esr", "| plain"]
+    factor = 60.5 / 20.5
+    assert f"| BCE | 2 / 2 | 20.50 ± 0.71 | 60.50 ± 0.71 | {factor:.2f} |" in rows[1]

@@ -1,0 +1,65 @@
+"""Logs that others published of runs on the same data by the same protocol, compared with ours.
+
+`benchmarks/results/study-public.json` holds the figures as the logs print them, with their addresses; nobody here ran these programs.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study_records import Page, page, path_of, read
+from benchmarks.study_trials import BASELINE, LOSSES, OURS, merged, tried
+from grasp_jax.evaluation.results import spread
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import Table, trials, values
+
+HERE = {
+    (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",
+    (f"{BASELINE}, 40 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 40 epochs",
+    ("llminit", LOSSES["ce"]): "LLMInit, cross-entropy",
+    (OURS, LOSSES["ce"]): "`grasp_plus`",
+}
+
+
+def public() -> Page:
+    """Public logs and our rows, ordered by NDCG@10."""
+    record = json.loads(path_of("public").read_text())
+    found = merged(read("ahead")[0])
+    ours = _test(found[OURS, LOSSES["ce"]], "NDCG@10").mean()
+    lines = [_public(run) for run in record["runs"]]
+    lines += [_here(found[trial], name) for trial, name in HERE.items() if trial in found]
+    body = []
+    for mean, line in sorted(lines, key=lambda entry: entry[0]):
+        lead = "" if mean == ours else f"{100 * (ours / mean - 1):+.0f} %"
+        body.append([*line, lead])
+    data = record["data"]
+    title = (
+        f"Public logs and this package on {data['users']:,} users, {data['items']:,} items and {data['interactions']:,} interactions; "
+        "full_unseen, percent"
+    )
+    header = ["model", "run by", "seeds", "validation NDCG@10", "NDCG@10", "HR@10"]
+    return page(Table("public", title, [*header, "lead of grasp plus"], body))
+
+
+def _public(run: dict[str, Any]) -> tuple[float, list[str]]:
+    """Mean NDCG@10 in percent, and the cells of a public log."""
+    columns = [100 * np.array(run[name]) for name in ("valid_ndcg@10", "ndcg@10", "hr@10")]
+    repository = "/".join(run["source"].split("/")[3:5])
+    by = f"[{repository}]({run['source']}): {run['settings']}"
+    cells = [run["model"], by, str(len(columns[0])), *map(spread, columns)]
+    return float(columns[1].mean()), cells
+
+
+def _here(run: Run, name: str) -> tuple[float, list[str]]:
+    """Mean NDCG@10 in percent, and the cells of one of our rows."""
+    method, _ = trials(run)[0]
+    ndcg = _test(run, "NDCG@10")
+    valid = 100 * np.concatenate(list(tried([(run, method)]).values()))
+    cells = [name, "this package", str(len(ndcg)), spread(valid), spread(ndcg)]
+    return float(ndcg.mean()), [*cells, spread(_test(run, "HR@10"))]
+
+
+def _test(run: Run, metric: str) -> np.ndarray:
+    """[seeds] percent."""
+    return values(run, *trials(run)[0], "full_unseen", "all", metric)

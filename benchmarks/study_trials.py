@@ -1,0 +1,111 @@
+"""The rows of the study `ahead`: which runs belong to one row, and which of the settings that were tried the row has.
+
+A run's name is STUDY-VARIANT, or STUDY-VARIANT-seedN if its seeds were trained in several runs. Rows of `grasp_plus`, of which there are
+many variants, are named by the variant; other rows are named by their method.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.study_records import METRICS
+from grasp_jax.models.methods import METHODS
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import trials, values
+
+OURS, BASELINE = "grasp_plus", "sasrec_ce"
+LOSSES = {"bce": "BCE", "gbce": "gBCE", "softmax": "sampled softmax", "ce": "cross-entropy"}
+EPOCHS = 20  # of the study's trainings by cross-entropy; rows with another number say so
+Trial = tuple[str, str]  # label and loss of a row
+Part = tuple[Run, str]  # a run, and the method in it
+Setting = tuple[float, float]  # dropout and learning rate; 0 in runs that did not keep the rate
+
+
+def label(run: Run, method: str) -> str:
+    """The name of a row: the method, or for `grasp_plus` the variant in the run's name; and the number of epochs if it is not `EPOCHS`."""
+    if method == OURS:
+        return re.sub(r"^[a-z]+-|-seed\d+$", "", run.name)
+    epochs = run.config["train"].get("max_epochs", EPOCHS)
+    longer = loss(run, method) == LOSSES["ce"] and epochs != EPOCHS
+    raw = run.config.get("model", {}).get("start_components") == "raw"
+    return method + f", {epochs} epochs" * longer + ", raw vectors" * raw
+
+
+def loss(run: Run, method: str) -> str:
+    """The loss with which a method was trained; "" if it is not trained."""
+    if not METHODS[method].trained:
+        return ""
+    named = run.config["train"]["loss"]
+    own = "ce" if method == OURS else METHODS[method].loss
+    return LOSSES[own if named == "auto" else named]
+
+
+def all_parts(runs: Sequence[Run]) -> dict[Trial, list[Part]]:
+    """The runs of each label and loss, whatever their settings, in the order of the runs."""
+    found: dict[Trial, list[Part]] = {}
+    for run in runs:
+        for method, _ in trials(run):
+            found.setdefault((label(run, method), loss(run, method)), []).append((run, method))
+    return found
+
+
+def by_trial(runs: Sequence[Run]) -> dict[Trial, list[Part]]:
+    """The runs of each label and loss that have the setting with the best validation score.
+
+    A run that tried several settings only has rows of its best one, so the best of all is among those of the rows.
+    """
+    found = {}
+    for trial, parts in all_parts(runs).items():
+        best = best_setting(parts)
+        found[trial] = [part for part in parts if chosen(*part) == best]
+    return found
+
+
+def best_setting(parts: Sequence[Part]) -> Setting:
+    """Of the settings that were tested, the one with the best mean validation score over its seeds."""
+    scores = tried(parts)
+    return max((chosen(*part) for part in parts), key=lambda own: np.mean(scores.get(own, [0.0])))
+
+
+def tried(parts: Sequence[Part]) -> dict[Setting, list[float]]:
+    """The best validation NDCG@10 of each model, by setting; also of settings that were not tested."""
+    found: dict[Setting, list[float]] = {}
+    for run, method in parts:
+        best: dict[tuple[int, Setting], float] = {}
+        for record in run.epochs:
+            if record["method"] == method:
+                model = record["seed"], (record["dropout"], record.get("learning_rate") or 0.0)
+                best[model] = max(best.get(model, 0.0), record["valid_ndcg@10"])
+        for (_, setting), score in best.items():
+            found.setdefault(setting, []).append(score)
+    return found
+
+
+def chosen(run: Run, method: str) -> Setting:
+    """The setting of the models that were tested."""
+    row = next(row for row in run.rows if row["method"] == method)
+    return row["dropout"], row.get("learning_rate") or 0.0
+
+
+def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
+    """The results of each label and loss, in the order of the runs; seeds of several runs are together."""
+    return {trial: _together(parts) for trial, parts in by_trial(runs).items()}
+
+
+def _together(parts: Sequence[Part]) -> Run:
+    """One run with the rows and epochs of a method in several."""
+    first = parts[0][0]
+    rows = [row for run, method in parts for row in run.rows if row["method"] == method]
+    epochs = [
+        record | {"run": run.name}
+        for run, method in parts
+        for record in run.epochs
+        if record["method"] == method
+    ]
+    return Run(first.name, first.config, first.results | {"rows": rows}, epochs, {}, {})
+
+
+def main_metric(run: Run) -> np.ndarray:
+    """[seeds] NDCG@10 without seen items, percent, of the first method of a run."""
+    return values(run, *trials(run)[0], "full_unseen", "all", METRICS[0])
