@@ -56,7 +56,7 @@ def keep(name: str, folder: str) -> None:
 def section() -> str:
     """The tables in Markdown, a heading above each; "" if no stored run has the paper's groups."""
     runs = list(_stored())
-    return "".join(f"{markdown(_table(runs, metric))}\n\n" for metric in METRICS) if runs else ""
+    return "".join(f"{markdown(_table(runs, metric))}\n" for metric in METRICS) if runs else ""
 
 
 def _stored() -> Iterator[Run]:

@@ -13,6 +13,7 @@ from benchmarks.reading import show as show_reading
 from benchmarks.record import machine_line
 from configs import sweep
 from grasp_jax.config import names
+from grasp_jax.data.groups import PAPER
 from grasp_jax.evaluation.results import table
 from grasp_jax.files import write_text
 
@@ -215,9 +216,14 @@ def _run(title: str, results: dict[str, Any]) -> str:
     seconds = sum(about["seconds"].values())
     return (
         f"### {title}\n\n`{_command(about)}`  \n{about['cores']} cores of {about['cpu']}, {about['device']}, "
-        f"jax {about['versions']['jax']}; {seconds / 60:.0f} minutes of training, validation and compilation.\n\n"
+        f"jax {about['versions']['jax']}; {seconds / 60:.0f} minutes of training, validation and compilation{_groups(about)}.\n\n"
         f"{table(results['rows'], results.get('failed', ()))}\n\n"
     )
+
+
+def _groups(about: dict[str, Any]) -> str:
+    """Says if tail and head are counted as in the paper."""
+    return "; tail and head as the paper counts them" if about.get("groups") == PAPER else ""
 
 
 def _packed(ratios: dict[str, Any]) -> str:
