@@ -8,7 +8,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, trials, values
 
-METHODS = {"plain": BASELINE}  # methods whose row by cross-entropy has another name
+OTHER_NAME = {"plain": BASELINE}  # of the row by cross-entropy
 PROTOCOLS = ("full_unseen", "sampled100")
 
 
@@ -17,7 +17,7 @@ def by_loss() -> Page:
     found = merged(read("ahead")[0])
     body = []
     for (name, loss), published in found.items():
-        same = found.get((METHODS.get(name, name), LOSSES["ce"]))
+        same = found.get((OTHER_NAME.get(name, name), LOSSES["ce"]))
         if loss in ("", LOSSES["ce"]) or same is None:
             continue
         line = [name.replace("_", " "), loss, f"{_seeds(published)} / {_seeds(same)}"]
