@@ -11,6 +11,8 @@ from typing import Any
 from benchmarks import paper_data, rehearsal_table, results_words
 from benchmarks.reading import show as show_reading
 from benchmarks.record import machine_line
+from benchmarks.study_late_fusion import ahead_tables
+from benchmarks.study_records import page
 from configs import sweep
 from grasp_jax.config import names
 from grasp_jax.data.groups import PAPER
@@ -67,7 +69,7 @@ def main() -> None:
 
 
 def results_page() -> str:
-    """docs/results.md: an introduction, the paper's methods in one table, then all numbers of every run."""
+    """docs/results.md: an introduction, every method in one table, the paper's methods in another, then all numbers of every run."""
     runs = {
         name: _run(title, json.loads(path.read_text()))
         for name, title in RUNS.items()
@@ -76,9 +78,10 @@ def results_page() -> str:
     steps = [_step(json.loads(path.read_text())) for path in sorted(RESULTS.glob("step-*.json"))]
     compact = RESULTS / f"{COMPACT}.json"
     first = _compact(RUNS[COMPACT], json.loads(compact.read_text())) if compact.exists() else ""
-    beside_paper = paper_data.section()
     words = results_words
-    parts = [words.BEGINNING, beside_paper, first, words.ALL_RUNS, *runs.values(), *steps]
+    every_method = page(ahead_tables()[0])[0]
+    before = [words.BEGINNING, every_method, "\n\n", words.PAPER, paper_data.section(), first]
+    parts = [*before, words.ALL_RUNS, *runs.values(), *steps]
     return "".join(parts).rstrip() + "\n"
 
 

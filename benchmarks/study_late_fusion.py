@@ -49,6 +49,11 @@ HEADLINE_COLUMNS = {
 
 def ahead() -> Page:
     """Methods under one protocol: untrained ones, IDs alone, methods with text, and late fusion; by groups; and what was tried for each."""
+    return page(*ahead_tables())
+
+
+def ahead_tables() -> tuple[Table, Table, Table]:
+    """The tables of `ahead`; docs/results.md has the first of them too."""
     runs, _ = read("ahead")
     found = merged(runs)
     path = path_of("ahead-against")
@@ -87,7 +92,7 @@ def ahead() -> Page:
         for protocol in ("full_unseen", "sampled100")
         for name in BY_GROUP.values()
     ]
-    return page(
+    return (
         Table("ahead", title, header, body, note),
         Table("ahead-groups", "The same by groups: NDCG@10, percent", of_groups, groups),
         study_search.table(runs),
