@@ -5,10 +5,10 @@
 
 The first command searches for all methods of the config that are trained. With --minutes, a method gets no new trial once its trials took
 that long. Optuna's TPE sampler proposes the settings (an extra: pip install '.[tune]'); its first ten proposals are random, and
---sampler=random makes all of them random, without Optuna. To continue an interrupted search, run the same command again.
-Each trial is stored as OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items, seconds,
-versions and commit. No trial reads the test set. `--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce` sets the
-losses to choose from.
+--sampler=random makes all of them random, without Optuna, and the same for each method. To continue an interrupted search, run the same
+command again. Each trial is stored as OUT/METHOD/trial-NUMBER.json: setting, validation NDCG@10 on the whole catalogue without seen items,
+seconds, versions and commit. No trial reads the test set. `--set=train.max_epochs=50` changes a field for all trials; `--losses=bce,ce`
+sets the losses to choose from.
 """
 
 import argparse
