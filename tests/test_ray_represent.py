@@ -12,6 +12,7 @@ from grasp_jax.serving import represent as module
 from tests.command_line import ROOT, one_line_error, run, script, write_dataset
 from tests.refusal import assert_names
 from tests.test_represent import TINY
+from tests.trained import trained
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,11 @@ def test_two_workers_write_what_one_process_does(
     assert sorted(vectors(new)) == sorted(local)
 
 
-def test_what_no_worker_could_do_is_refused(folders: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_what_no_worker_could_do_is_refused(
+    tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A cluster would be started for a model that knows no users."""
-    _, *asked = on_ray(folders, str(tmp_path / "out"))
+    gj.Recommender.load(trained(tmp_path_factory, "sasrec")).save(tmp_path / "saved")
+    _, *asked = on_ray(tmp_path, str(tmp_path / "out"))
     found = run(script(*asked))
     assert_names(one_line_error(found), ("saved model holds no users", "dataset="))
