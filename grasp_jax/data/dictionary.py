@@ -38,7 +38,7 @@ class Encoder:
     """Encodes a column of texts or bytes that arrives in pieces.
 
     What waits is encoded behind the values that are known, so that the codes of earlier pieces stay. It waits until it is at least
-    as large as these, for they are hashed again each time. Texts of one width are encoded as whole numbers, in a third of the time.
+    as large as these, for they are hashed again each time. Texts of one width are encoded as whole numbers, which are faster to compare.
     """
 
     def __init__(self) -> None:

@@ -28,10 +28,10 @@ class Rate:
 
 TWO_CORES = "two cores"
 # Processor seconds of an interaction: reading CSV with string ids; fingerprint, split, packing of an epoch and exclusion indices.
-READ = Rate(7.53e-07, "reading-cpu", "one core", 5e6)
-PACK = Rate(1.36e-07, "reading-cpu", "one core", 5e6)
+READ = Rate(4.33e-07, "reading-cpu", "one core", 5e6)
+PACK = Rate(1.193e-07, "reading-cpu", "one core", 5e6)
 # Processor seconds of an evaluated user: 100 stored negatives, the packed question, what was seen.
-ASK = Rate(1.066e-05, "reading-cpu", "one core", 1e5)
+ASK = Rate(1.116e-05, "reading-cpu", "one core", 1e5)
 # Processor seconds of a text, template filled twice, hashed and encoded by lsa; and of a pair of rows in a group of 1,000 (rehearsal).
 ENCODE = Rate(4.37e-05, "rehearsal-cpu", "one core", 11_205_282)
 GROUPED = Rate(3.77e-08, "rehearsal-cpu", "one core", 1.12e10)
