@@ -18,18 +18,18 @@ import numpy as np
 
 from benchmarks import lengths
 from benchmarks.arguments import parser_of
+from benchmarks.kernels.packed_attention import (
+    NORMALISERS,
+    packed_attention,
+    packed_attention_reference,
+)
 from benchmarks.packed_rows import PAPER, PASSES, QUICK, Sizes, packed_segments
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import temporary_bytes
 from grasp_jax.errors import UserError
 from grasp_jax.kernels import backend
-from grasp_jax.kernels.packed_attention import (
-    NORMALISERS,
-    attention_mask,
-    packed_attention,
-    packed_attention_reference,
-)
+from grasp_jax.kernels.attention_blocks import attention_mask
 
 DROPOUT, CAUSAL = 0.2, True
 PARITY_LIMIT = 1e-5

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import parser_of
+from benchmarks.kernels.gated_projection import gated_projection, gated_projection_reference
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
 from benchmarks.workload import device_memory
 from grasp_jax.errors import UserError
-from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 ROUNDS = {"gpu": 20, "cpu": 5}

@@ -24,7 +24,6 @@ METHODS = {
     "_projected": "project",
     "gates": "gate",
     "head_input": "gate",
-    "gathered_head_input": "project",
     "finish": "gate",
     "last_layer": "loss",
     "score_all": "loss",

@@ -3,8 +3,10 @@
 from grasp_jax.config import Config, names
 from grasp_jax.config.checks import shown
 from grasp_jax.errors import UserError
+from grasp_jax.kernels.sasrec_layer import WIDTHS
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.backbones.sasrec import SASRec, has_kernel
 from grasp_jax.models.methods import METHODS
 
 
@@ -38,10 +40,26 @@ def check_config(config: Config) -> None:
                 f"config.by_method.{method}: no such method; expected one of {', '.join(METHODS)}"
             )
     for method in names(config.model.method):
-        METHODS[method].check(config)
+        _check_method(config, method)
         try:
-            METHODS[method].check(config.for_method(method))
+            _check_method(config.for_method(method), method)
         except UserError as error:
             raise UserError(
                 str(error).replace("config.", f"config.by_method.{method}.", 1)
             ) from error
+
+
+def _check_method(config: Config, method: str) -> None:
+    """The rules of a method, and whether there are kernels for what the config makes of the backbones."""
+    METHODS[method].check(config)
+    model = config.model
+    sizes = model.block, model.padded_length, model.features, model.num_heads
+    if config.kernels != "backbone" or has_kernel(*sizes):
+        return
+    for backbone in names(model.backbone):
+        if issubclass(BACKBONES[backbone], SASRec):
+            raise UserError(
+                f"config.kernels: 'backbone' with model.backbone={backbone!r}, model.block={model.block!r}, "
+                f"model.features={model.features} and model.num_heads={model.num_heads}; kernels of this backbone are for "
+                f"the block 'sasrec' and features {', '.join(map(str, WIDTHS))}: expected auto or xla"
+            )

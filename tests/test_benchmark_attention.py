@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import attention, packed_rows
-from grasp_jax.kernels.packed_attention import packed_attention_reference
+from benchmarks.kernels.packed_attention import packed_attention_reference
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.kernels.packed_attention import (
-    attention_mask,
+from benchmarks.kernels.packed_attention import (
     packed_attention,
     packed_attention_reference,
     visible,
 )
-from grasp_jax.models.backbones.sasrec import SelfAttention
+from grasp_jax.kernels.attention_blocks import attention_mask
 from tests.triton_lowering import kernels_lowered
 
 LENGTH, HEADS, WIDTH = 75, 2, 12  # neither a multiple of a block nor a power of two
@@ -121,44 +120,6 @@ def test_intervals_are_those_of_the_mask(causal: bool) -> None:
     np.testing.assert_array_equal(
         (seen_begin <= place) & (place < seen_end), allowed.swapaxes(1, 2)
     )
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_kernel_stands_in_for_the_models_attention(causal: bool) -> None:
-    """SASRec would change when its einsum is replaced, or have other parameters."""
-    features = HEADS * WIDTH
-    queries, values = random_inputs(2, (*SEGMENTS.shape, features))
-    segments = jnp.asarray(SEGMENTS)
-    plain, ours = (
-        SelfAttention(features, HEADS, jnp.float32, causal, kernels)
-        for kernels in ("xla", "pallas")
-    )
-    params = jax.jit(plain.init)(jax.random.key(2), queries, values, segments, None)
-    expected, found = (
-        jax.jit(module.apply)(params, queries, values, segments, None) for module in (plain, ours)
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
-
-
-def test_models_attention_drops_by_the_kernels_bits() -> None:
-    """Dropout would be left out, be one mask for all calls, or ignore the rate."""
-    features = HEADS * WIDTH
-    queries, values = random_inputs(2, (*SEGMENTS.shape, features))
-    segments, module = (
-        jnp.asarray(SEGMENTS),
-        SelfAttention(features, HEADS, jnp.float32, True, "pallas"),
-    )
-    params = jax.jit(module.init)(jax.random.key(2), queries, values, segments, None)
-
-    @jax.jit
-    def draw(key: jax.Array, rate: jax.Array) -> jax.Array:
-        return module.apply(params, queries, values, segments, rate, rngs={"dropout": key})
-
-    clean = jax.jit(module.apply)(params, queries, values, segments, None)
-    np.testing.assert_allclose(draw(jax.random.key(0), jnp.float32(0.0)), clean, atol=1e-5)
-    drawn = jnp.stack([draw(jax.random.key(k), jnp.float32(0.5)) for k in range(60)])
-    assert drawn.std(axis=0).mean() > 0.1 * clean.std()
-    assert jnp.abs(drawn.mean(axis=0) - clean).mean() < 2 * (drawn.std(axis=0) / 60**0.5).mean()
 
 
 def test_blocks_of_other_histories_are_not_read() -> None:

@@ -1,4 +1,4 @@
-"""`config.kernels`: whole training steps by Pallas kernels, interpreted, against the same steps by XLA."""
+"""`config.kernels`: whole training steps by the backbones' kernels, interpreted, against the same steps by XLA."""
 
 from typing import Any
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from grasp_jax.config import Config, ModelConfig
+from grasp_jax.config.stored import upgraded
 from grasp_jax.config_checks import check_config
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.kernels import backend
 from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.build import build_model
 from grasp_jax.models.methods.base import ModelSizes
 from grasp_jax.training.epochs import make_epoch
@@ -30,7 +32,7 @@ def steps(
 ) -> dict[str, tuple[Any, jax.Array, str]]:
     """By kernels: parameters and losses after two steps of two models, and the program. Query rows have length E, so that gates differ."""
     model = {
-        "features": 6,
+        "features": 16,
         "num_heads": 2,
         "num_layers": 1,
         "mlp": 10,
@@ -43,7 +45,7 @@ def steps(
     train = {"seeds": (1, 2), "learning_rate": 0.1, "batch_size": BATCH, "negatives": 2}
     sharp = sharpened(tables, tables["users"].shape[1])
     outcomes, state = {}, None
-    for kernels in ("xla", "pallas"):
+    for kernels in ("xla", "backbone"):
         fields = {"kernels": kernels, "data.max_length": LENGTH, "model": model, "train": train}
         made = assembled(log, sharp, "grasp", backbone, fields)
         state = state or initial_snapshot(made.model, made.replicas, made.data).state
@@ -67,18 +69,14 @@ def steps(
 @pytest.mark.parametrize(
     ("backbone", "gate", "names"),
     [
-        (
-            "sasrec",
-            "learned",
-            ("packed_attention_forward", "packed_attention_key_gradient", "gated_projection"),
-        ),
+        ("sasrec", "learned", ("sasrec_project", "sasrec_finish_gradient")),
         pytest.param(
             "bert4rec",
             "paper",
-            ("packed_attention_forward", "packed_attention_query_gradient", "gated_projection"),
+            ("sasrec_finish", "sasrec_project_gradient"),
             marks=pytest.mark.slow,
         ),
-        ("gru4rec", "softmax", ("gru_forward", "gru_backward", "gated_projection")),
+        ("gru4rec", "softmax", ("gru_forward", "gru_backward")),
     ],
 )
 def test_kernels_train_the_same_model(
@@ -88,9 +86,9 @@ def test_kernels_train_the_same_model(
     gate: str,
     names: tuple[str, ...],
 ) -> None:
-    """`kernels=pallas` would train another model, or quietly not use the kernels."""
+    """`kernels=backbone` would train another model, or quietly not use the kernels."""
     outcomes = steps(small_log, unit_tables, backbone, gate)
-    (plain, expected, _), (ours, found, program) = outcomes["xla"], outcomes["pallas"]
+    (plain, expected, _), (ours, found, program) = outcomes["xla"], outcomes["backbone"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert (
         np.ptp(np.asarray(expected), axis=0).min() > 1e-3
@@ -101,10 +99,22 @@ def test_kernels_train_the_same_model(
     assert all(name in program for name in names)
 
 
-def test_fused_layers_train_the_same_for_fifty_steps(
-    small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+@pytest.mark.parametrize(
+    ("method", "backbone", "kernel"),
+    [
+        ("grasp", "sasrec", "sasrec_finish_gradient"),
+        ("plain", "sasrec", "sasrec_finish_gradient"),
+        ("grasp", "gru4rec", "gru_backward"),
+    ],
+)
+def test_kernels_train_the_same_for_fifty_steps(
+    small_log: InteractionLog,
+    unit_tables: dict[str, jax.Array],
+    method: str,
+    backbone: str,
+    kernel: str,
 ) -> None:
-    """Rounding of the fused layers would grow into another model, or `kernels=backbone` use the kernel of the projection."""
+    """Rounding of a kernel would grow into another model."""
     log, tables = small_log, sharpened(unit_tables, unit_tables["users"].shape[1])
     outcomes = {}
     for kernels in ("xla", "backbone"):
@@ -112,11 +122,11 @@ def test_fused_layers_train_the_same_for_fifty_steps(
         model |= {"dropout": 0.0, "projection": "token"}
         train = {"batch_size": BATCH, "learning_rate": 0.01}
         fields = {"kernels": kernels, "data.max_length": LENGTH, "model": model, "train": train}
-        made = assembled(log, tables, "grasp", "sasrec", fields)
+        made = assembled(log, tables, method, backbone, fields)
         slots = np.asarray(make_epoch(made.data, made.replicas, 0).slots)
         rest = (
             made.data.device,
-            tables,
+            made.data.tables,
             jnp.asarray(slots[:, np.arange(50) % slots.shape[1]]),
             per_replica(made.replicas),
             jnp.int32(0),
@@ -127,10 +137,23 @@ def test_fused_layers_train_the_same_for_fifty_steps(
         ).trace(state, *rest)
         _, losses = traced.lower().compile()(state, *rest)
         outcomes[kernels] = np.asarray(losses), str(traced.jaxpr)
-    (expected, _), (found, program) = outcomes["xla"], outcomes["backbone"]
+    (expected, plain), (found, program) = outcomes["xla"], outcomes["backbone"]
     assert expected[:5].mean() - expected[-5:].mean() > 1e-2  # it learns
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert "sasrec_finish_gradient" in program and "gated_projection" not in program
+    assert kernel in program and kernel not in plain
+
+
+def test_fused_layers_are_float32_beside_bfloat16_products() -> None:
+    """With `model.dtype=bfloat16` the fused layers would be left out, or round what the model keeps in float32."""
+    segments = jnp.zeros((2, LENGTH), jnp.int32)
+    place = jnp.broadcast_to(jnp.arange(LENGTH), segments.shape)
+    x = jax.random.normal(jax.random.key(0), (*segments.shape, 16)).astype(jnp.bfloat16)
+    exact = SASRec(16, LENGTH, 1, 2)
+    params = exact.init(jax.random.key(1), x, segments, place)
+    ours = SASRec(16, LENGTH, 1, 2, dtype=jnp.bfloat16, kernels="backbone")
+    expected, found = (module.apply(params, x, segments, place) for module in (exact, ours))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -150,13 +173,30 @@ def test_kernels_by_themselves_only_where_they_are_faster(
 
 
 def test_what_has_no_kernel_is_refused() -> None:
-    """A run would leave out the padding that its config asks for."""
-    fields = {"kernels": "pallas", "model.padded_length": 200, "model.backbone": "gru4rec,sasrec"}
+    """A run would leave out the padding that its config asks for, or train by XLA though its config asks for kernels."""
+    fields = {"kernels": "backbone", "model.padded_length": 200, "model.backbone": "gru4rec,sasrec"}
     assert_names(
         refusal(Config.from_dict, fields), ("config.kernels", "padded_length=200", "expected xla")
     )
     check_config(Config.from_dict({**fields, "model.backbone": "gru4rec"}))
     assert_names(
         refusal(Config.from_dict, {**fields, "kernels": "cuda"}),
-        ("config.kernels: 'cuda'", "auto, xla, backbone, pallas"),
+        ("config.kernels: 'cuda'", "auto, xla, backbone"),
     )
+    for own in ({"model.block": "prenorm"}, {"model.features": 48}):
+        given = {"kernels": "backbone", "model.backbone": "gru4rec,bert4rec", **own}
+        message = refusal(check_config, Config.from_dict(given))
+        value = next(iter(own.values()))
+        assert_names(message, ("config.kernels", "'bert4rec'", str(value), "expected auto or xla"))
+        check_config(Config.from_dict({**given, "model.backbone": "gru4rec"}))
+    given = {"by_method": {"plain": {"model": {"features": 48}}}, "kernels": "backbone"}
+    message = refusal(check_config, Config.from_dict({**given, "model.method": "plain"}))
+    assert_names(message, ("config.by_method.plain.kernels", "features=48"))
+
+
+def test_runs_of_a_kernel_that_is_gone_stay_readable() -> None:
+    """A workdir of `kernels=pallas` could be opened no more, though all that it trained is there."""
+    assert upgraded({"kernels": "pallas", "model": {"kernels": "pallas"}}) == {
+        "kernels": "backbone",
+        "model.kernels": "backbone",
+    }

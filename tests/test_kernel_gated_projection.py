@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+from benchmarks.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.kernels import backend
-from grasp_jax.kernels.gated_projection import gated_projection, gated_projection_reference
 from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
 Arrays = tuple[jax.Array, ...]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grasp_jax.kernels.packed_attention import attention_mask
+from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.models.backbones.sasrec import Dropout, SASRec, SelfAttention
 
 FEATURES, LENGTH, MAX_LENGTH = 8, 10, 9

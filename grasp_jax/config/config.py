@@ -45,9 +45,8 @@ class Config(Section):
     kernels: str = field(
         "auto",
         KERNELS,
-        "auto | xla | backbone | pallas: the kernels of grasp_jax/kernels that are used. xla: "
-        "none; backbone: those of the backbone; pallas: all; auto: on one GPU those that were "
-        "faster than XLA (docs/kernels.md).",
+        "auto | xla | backbone: whether the backbone's kernels of grasp_jax/kernels are used. xla: "
+        "no; backbone: yes; auto: on one GPU those that were faster than XLA (docs/kernels.md).",
     )
     data: DataConfig = DataConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()

@@ -21,7 +21,7 @@ from grasp_jax.config.checks import (
 )
 from grasp_jax.config.fields import NOTHING, Section, field
 
-KERNELS = Choice("auto", "xla", "backbone", "pallas")
+KERNELS = Choice("auto", "xla", "backbone")
 GATES = Choice("paper", "learned", "none", "softmax")
 PARTS = ("id", "text", "company", "match")  # of late fusion
 QUERIES = ("user", "neighbours", "history", "two_fold", "prefix")

@@ -56,7 +56,7 @@ def _heads(config: Config, where: str) -> None:
 
 
 def _kernels(config: Config, where: str) -> None:
-    if config.kernels not in ("backbone", "pallas"):
+    if config.kernels != "backbone":
         return
     if config.mesh.data * config.mesh.table > 1:
         mesh = f"{config.mesh.data} x {config.mesh.table}"

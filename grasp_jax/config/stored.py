@@ -44,9 +44,13 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Fields by their full names, as this version has them, of a config that an earlier one wrote.
 
     `eval.exclude_seen` is gone: where validation chose by a full ranking without seen items,
-    `eval.select` says so now; of the test both rankings are measured.
+    `eval.select` says so now; of the test both rankings are measured. `kernels=pallas` is gone: it
+    was `backbone` and a kernel that computed the same as XLA does.
     """
     fields = flatten(tree)
+    for name in ("kernels", "model.kernels"):
+        if fields.get(name) == "pallas":
+            fields[name] = "backbone"
     if fields.pop("eval.exclude_seen", False) and fields.get("eval.select") == "full":
         fields["eval.select"] = "full_unseen"
     return fields

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from grasp_jax.kernels import packed_attention_kernels as attention
+from grasp_jax.kernels import attention_blocks as attention
+from grasp_jax.kernels.attention_blocks import BLOCK
 from grasp_jax.kernels.counter_bits import hash_counters, keep_scale
-from grasp_jax.kernels.packed_attention_kernels import BLOCK
 
 EPSILON = 1e-8  # of layer normalisation
 INPUT, ATTENTION, HIDDEN, OUTPUT = range(4)  # what drops out, as a counter of its bits
@@ -62,6 +62,7 @@ class LayerForm(NamedTuple):
       drops: whether anything drops out.
       drops_input: whether the layer's input does.
       last: whether the layer's output is normalised.
+      normaliser: of the attention, "softmax" or "sigmoid".
     """
 
     layer: int
@@ -70,6 +71,7 @@ class LayerForm(NamedTuple):
     drops: bool
     drops_input: bool
     last: bool
+    normaliser: str
 
 
 def pack(half: Project | Finish) -> jax.Array:
@@ -245,7 +247,7 @@ def _counter(number: int) -> jax.Array:
 
 
 def _of_head(form: LayerForm, width: int) -> attention.Form:
-    return attention.Form("softmax", form.drops, (width / form.heads) ** -0.5)
+    return attention.Form(form.normaliser, form.drops, (width / form.heads) ** -0.5)
 
 
 def _mask(form: LayerForm, head: int, width: int) -> jax.Array:

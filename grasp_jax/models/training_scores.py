@@ -24,7 +24,7 @@ from grasp_jax.models.batch import (
 from grasp_jax.models.catalogue_scores import CatalogueTraining
 from grasp_jax.models.gates import candidate_normaliser
 from grasp_jax.models.projection import take_rows
-from grasp_jax.models.step_items import ItemParts, in_shares, parts_of, rows_of_step
+from grasp_jax.models.step_items import in_shares, parts_of, rows_of_step
 from grasp_jax.models.step_states import HistoryVectors
 
 
@@ -84,15 +84,15 @@ class TrainingScores(CatalogueTraining):
         """
         if isinstance(targets.negatives, WholeCatalogue):
             return self.catalogue_scores(tables, batch, targets, dropout, context)
-        fused = self._gathers_itself(targets.negatives)
-        parts = self._parts(tables, batch, targets.negatives, fused, context)
+        features = self.training_features(tables, batch, targets.negatives, context)
+        parts = parts_of(features, batch, targets.negatives)
         normaliser = self._history_normaliser(batch)
 
         # The vectors of the histories, as input and as targets.
         rows = batch.items.shape[0] // self.copies
         gates = self.encoder.gates(_first(batch.logits, rows), _first(normaliser, rows))
-        head = self._head_input(tables, parts.history, (rows, batch.items.shape[1]), gates, fused)
-        shown = self._shown(tables, batch, parts.shown, _first(normaliser, rows), fused)
+        head = self._head_input(parts.history, (rows, batch.items.shape[1]), gates)
+        shown = self._shown(batch, parts.shown, _first(normaliser, rows))
         vectors = HistoryVectors(self.encoder.finish(head), shown)
         head = jnp.concatenate([head] * self.copies)
         drawn = None
@@ -113,68 +113,27 @@ class TrainingScores(CatalogueTraining):
             negative = self._corrected(batch, targets, known)
             towers = self._towers(batch, targets, parts.negatives, vectors.own, states)
         else:
-            own_head = self._head_input(
-                tables, parts.negatives, targets.negatives.items.shape, gates, fused
-            )
+            own_head = self._head_input(parts.negatives, targets.negatives.items.shape, gates)
             negative = _own_scores(targets, own_head, scored)
         places = targets.places
         return PairScores(
             places.take(positive), negative, places.exist(batch.items.size), auxiliary, towers
         )
 
-    def _gathers_itself(self, negatives: Negatives) -> bool:
-        """Whether the encoder gathers rows in its own kernel, from ids in place of features; negatives must not be shared."""
-        return (
-            self.encoder.gathers_itself
-            and self.projection == "token"
-            and isinstance(negatives, OwnNegatives)
-        )
-
-    def _parts(
-        self,
-        tables: Tables,
-        batch: PackedBatch,
-        negatives: Negatives,
-        fused: bool,
-        context: StepContext,
-    ) -> ItemParts:
-        """Features of the items of a step; their rows, if the encoder gathers itself."""
-        if fused:
-            rows = in_shares(
-                rows_of_step(batch, negatives, self.backbone.bidirectional), self.shares
-            )
-            return parts_of(rows, batch, negatives)
-        return parts_of(self.training_features(tables, batch, negatives, context), batch, negatives)
-
     def _head_input(
-        self,
-        tables: Tables,
-        part: jax.Array,
-        shape: tuple[int, ...],
-        gates: jax.Array | None,
-        fused: bool,
+        self, part: jax.Array, shape: tuple[int, ...], gates: jax.Array | None
     ) -> jax.Array:
         """`head_input` of one of `ItemParts`, reshaped to [*shape, H']."""
-        if fused:
-            assert gates is not None
-            return self.encoder.gathered_head_input(tables, part.reshape(shape), gates)
         return self.encoder.head_input(part.reshape(*shape, *part.shape[1:]), gates)
 
     def _shown(
-        self,
-        tables: Tables,
-        batch: PackedBatch,
-        shown: jax.Array | None,
-        normaliser: jax.Array | None,
-        fused: bool,
+        self, batch: PackedBatch, shown: jax.Array | None, normaliser: jax.Array | None
     ) -> jax.Array | None:
         """[R, L, D] vectors of the items that the first copy shows in place of others; None if there are none."""
         if batch.replaced is None or shown is None:
             return None
         gates = self.encoder.gates(batch.replaced_logits, normaliser)
-        return self.encoder.finish(
-            self._head_input(tables, shown, batch.replaced.shape, gates, fused)
-        )
+        return self.encoder.finish(self._head_input(shown, batch.replaced.shape, gates))
 
     def _negative_gates(
         self, batch: PackedBatch, targets: Targets, normaliser: jax.Array | None

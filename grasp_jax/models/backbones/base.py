@@ -8,11 +8,6 @@ import jax
 from grasp_jax.config import ModelConfig
 
 
-def backbone_kernels(config: ModelConfig) -> str:
-    """Translates `config.kernels` for a backbone: auto, xla or pallas."""
-    return "pallas" if config.kernels == "backbone" else config.kernels
-
-
 class Backbone(nn.Module):
     """Computes a state at each place from the item vectors of packed histories. The inner product of a state and an item's vector is a
     score.

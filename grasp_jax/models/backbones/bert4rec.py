@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from grasp_jax.config import ModelConfig
 from grasp_jax.data.packing import END
-from grasp_jax.models.backbones.base import backbone_kernels
 from grasp_jax.models.backbones.sasrec import SASRec
 
 
@@ -37,5 +36,5 @@ class BERT4Rec(SASRec):
             dtype=jnp.dtype(config.dtype),
             block=config.block,
             padded_length=config.padded_length,
-            kernels=backbone_kernels(config),
+            kernels=config.kernels,
         )

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.kernels.packed_attention import attention_mask
+from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.models.backbones.base import AroundBackbone
 from grasp_jax.models.backbones.sasrec import embedded, position_table
 from grasp_jax.models.dropout import for_each

@@ -8,7 +8,7 @@ from grasp_jax.config import ModelConfig
 from grasp_jax.data.packing import START
 from grasp_jax.kernels import backend
 from grasp_jax.kernels.gru import gru, gru_scan
-from grasp_jax.models.backbones.base import Backbone, backbone_kernels
+from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.dropout import Dropout
 
 
@@ -25,7 +25,8 @@ class GRU4Rec(Backbone):
       dtype: compute type of matrix products; parameters and the state are float32.
       padded_length: above 0, the initial state is the result of so many steps over one untrained vector (the padding of LLM-ESR's code, 200
         steps minus those of the history), and the start token is this vector too.
-      kernels: "xla", "pallas" for `kernels.gru`, or "auto": the kernel on a GPU, where it is several times as fast (gru-gpu.json).
+      kernels: `config.kernels`; "backbone": the recurrence by `kernels.gru`; "auto": by it on a GPU, where it is several times as fast
+        (gru-gpu.json).
     """
 
     features: int
@@ -49,7 +50,7 @@ class GRU4Rec(Backbone):
             jnp.dtype(config.dtype),
             config.start_token,
             config.padded_length,
-            backbone_kernels(config),
+            config.kernels,
         )
 
     @nn.compact
@@ -68,7 +69,7 @@ class GRU4Rec(Backbone):
         """
         unroll = (
             gru
-            if self.kernels == "pallas" or (self.kernels == "auto" and not backend.interpret())
+            if self.kernels == "backbone" or (self.kernels == "auto" and not backend.interpret())
             else gru_scan
         )
         x, padding = vectors, jnp.zeros((0, self.features))

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from grasp_jax.config import ModelConfig
-from grasp_jax.kernels.packed_attention import attention_mask, packed_attention
+from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.kernels.sasrec_layer import Layer, fits, sasrec_layers
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
-from grasp_jax.models.backbones.base import Backbone, backbone_kernels
+from grasp_jax.models.backbones.base import Backbone
 from grasp_jax.models.dropout import Dropout
 
 
@@ -62,7 +62,6 @@ class SelfAttention(nn.Module):
     num_heads: int
     dtype: jnp.dtype
     causal: bool = True
-    kernels: str = "xla"
 
     @nn.compact
     def __call__(
@@ -96,18 +95,12 @@ class SelfAttention(nn.Module):
             return y.reshape(*x.shape[:-1], self.num_heads, head_width)
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
-        if self.kernels == "pallas" and places is None:
-            seed = None if dropout is None else jax.random.bits(self.make_rng("dropout"))
-            attended = packed_attention(
-                q, k, v, segments, causal=self.causal, dropout=dropout, seed=seed
-            )
-        else:
-            allowed = (
-                attention_mask(segments, self.causal)
-                if places is None
-                else mask_at_places(segments, self.causal, places)
-            )
-            attended = self._attend(q, k, v, allowed, dropout, padding)
+        allowed = (
+            attention_mask(segments, self.causal)
+            if places is None
+            else mask_at_places(segments, self.causal, places)
+        )
+        attended = self._attend(q, k, v, allowed, dropout, padding)
         return nn.Dense(
             self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out"
         )(attended.reshape(queries.shape))
@@ -135,6 +128,11 @@ class SelfAttention(nn.Module):
         if padding is not None:  # for so many equal keys dropout is replaced by its mean
             kept = kept.at[..., -1].set(weights[..., -1])
         return jnp.einsum("rnqk,rknd->rqnd", kept, v)
+
+
+def has_kernel(block: str, padded_length: int, features: int, num_heads: int) -> bool:
+    """Whether `kernels.sasrec_layer` computes blocks of this kind and these sizes."""
+    return block == "sasrec" and not padded_length and fits(features, num_heads)
 
 
 def _layer_of(params: Any, number: int, last: Any) -> Layer:
@@ -171,8 +169,8 @@ class SASRec(Backbone):
       padded_length: above 0, attention also sees the zeros that would pad a history to this length, as in LLM-ESR's code.
       block: "sasrec"; "prenorm": RMSNorm before attention and before a SwiGLU layer; or "gpt": LayerNorm before attention and before a
         GELU layer of width 4D (docs/deviations.md).
-      kernels: "xla", or "pallas" for `kernels.sasrec_layer`, or for `kernels.packed_attention` if the former does not support the block,
-        its width or dtype. Neither supports padding, and both draw dropout from their own random bits.
+      kernels: `config.kernels`; "backbone": blocks by `kernels.sasrec_layer`, where it supports them (`has_kernel`). They are computed in
+        float32 for every dtype, and draw dropout from random bits of their own.
       input_stage: whether item vectors are scaled by sqrt(D), get position embeddings and pass dropout before the first block; False if an
         earlier module has done this (`without_input_stage`).
     """
@@ -209,7 +207,7 @@ class SASRec(Backbone):
             jnp.dtype(config.dtype),
             config.block,
             config.padded_length,
-            backbone_kernels(config),
+            config.kernels,
         )
 
     @nn.compact
@@ -227,17 +225,22 @@ class SASRec(Backbone):
         their states [B, D] are computed: the last block then has B queries, not R * L.
         """
         x = vectors
-        by_kernels = self._has_kernel and places is None and not self.is_initializing()
+        by_kernels = (
+            self.kernels == "backbone"
+            and has_kernel(self.block, self.padded_length, self.features, self.num_heads)
+            and places is None
+            and not self.is_initializing()
+        )
         if self.input_stage:
             table = self.param("positions", *position_table(self.max_length, self.features))
             (x,) = embedded([vectors], table, positions, None if by_kernels else dropout)
+        if by_kernels:
+            return self._by_kernels(x.astype(jnp.float32), segments, dropout)
         x = x.astype(self.dtype)
         padding = None
         if self.padded_length:
             lengths = (segments[:, :, None] == segments[:, None, :]).sum(axis=-1)
             padding = jnp.maximum(self.padded_length - lengths, 0).astype(jnp.float32)
-        if by_kernels:
-            return self._by_kernels(x, segments, dropout)
         blocks = {"sasrec": self._published, "prenorm": self._prenorm, "gpt": self._gpt}
         step = blocks[self.block]
         for _ in range(self.num_layers - 1):
@@ -246,11 +249,6 @@ class SASRec(Backbone):
         norm = nn.RMSNorm() if self.block == "prenorm" else nn.LayerNorm(epsilon=1e-8)
         states: jax.Array = norm(x).astype(jnp.float32)
         return states if places is None else states[0]
-
-    @property
-    def _has_kernel(self) -> bool:
-        published = self.block == "sasrec" and not self.padded_length and self.dtype == jnp.float32
-        return self.kernels == "pallas" and published and fits(self.features, self.num_heads)
 
     def _by_kernels(
         self, x: jax.Array, segments: jax.Array, dropout: jax.Array | None
@@ -330,7 +328,7 @@ class SASRec(Backbone):
         return rows_at_places(x, places) + Dropout()(attended, dropout)
 
     def _attention(self) -> SelfAttention:
-        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.kernels)
+        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal)
 
     def _dense(self, width: int) -> nn.Dense:
         return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())

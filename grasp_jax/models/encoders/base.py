@@ -74,11 +74,6 @@ class ItemEncoder(nn.Module):
         """How many entries of a vector a mask trains in place of an item; the other entries are 0 at a mask."""
         return self.vector_width
 
-    @property
-    def gathers_itself(self) -> bool:
-        """Whether `gathered_head_input` replaces `item_features` and `head_input` in training, if each target has separate negatives."""
-        return False
-
     def item_features(
         self, tables: Tables, ids: jax.Array | None = None, context: StepContext = NO_CONTEXT
     ) -> jax.Array:
@@ -92,10 +87,6 @@ class ItemEncoder(nn.Module):
         Returns:
           [..., F]; with any number of axes after those of `ids`.
         """
-        raise NotImplementedError
-
-    def gathered_head_input(self, tables: Tables, ids: jax.Array, gates: jax.Array) -> jax.Array:
-        """`head_input` for item rows [...] and gates [..., 3], directly from the tables."""
         raise NotImplementedError
 
     def keep_ids(self, count: int | None) -> jax.Array:

@@ -14,7 +14,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from grasp_jax.kernels.gated_projection import gated_projection
 from grasp_jax.models.batch import NO_CONTEXT, StepContext, Tables
 from grasp_jax.models.encoders.base import GatedHead, ItemEncoder
 from grasp_jax.models.gates import pair_gates, sigmoid_attention
@@ -69,7 +68,6 @@ class HolisticEncoder(ItemEncoder):
       dtype: compute type of matrix products; parameters are float32.
       scale: factor of the logits of Eq. 3, for the gate "paper".
       gate_dropout: share of the pairs whose logits are set to 0 in training; not for the gate "softmax".
-      kernels: "xla" or "pallas"; with "pallas" `gathered_head_input` replaces `item_features` and `head_input` in training.
     """
 
     width: int
@@ -81,7 +79,6 @@ class HolisticEncoder(ItemEncoder):
     dtype: jnp.dtype = jnp.float32
     scale: float = 1.0
     gate_dropout: float = 0.0
-    kernels: str = "xla"
 
     @property
     def vector_width(self) -> int:
@@ -97,11 +94,6 @@ class HolisticEncoder(ItemEncoder):
     def normalises_gates(self) -> bool:
         """If the gate is "softmax"."""
         return self.gate == "softmax"
-
-    @property
-    def gathers_itself(self) -> bool:
-        """True if there are gates and the kernels are Pallas."""
-        return self.gated and self.kernels == "pallas"
 
     def setup(self) -> None:
         sizes = [*self.hidden, self.features]
@@ -178,20 +170,6 @@ class HolisticEncoder(ItemEncoder):
     def head_input(self, projected: jax.Array, gates: jax.Array | None) -> jax.Array:
         """The input of the last layer, [..., H']: scores need only its product with `last_layer(o)`."""
         return self._hidden_layers(combine(projected, gates, self.first_bias))
-
-    def gathered_head_input(self, tables: Tables, ids: jax.Array, gates: jax.Array) -> jax.Array:
-        """`head_input` for item rows [...] and gates [..., 3], by a kernel that stores neither rows [..., E] nor projections."""
-        own_kernel, similar_kernel = (kernel.astype(self.dtype) for kernel in self._first_kernels())
-        flat = ids.ravel(), gates.reshape(-1, 3)
-        x = gated_projection(
-            tables["items"],
-            tables["items_similar"],
-            *flat,
-            own_kernel,
-            similar_kernel,
-            self.first_bias,
-        )
-        return self._hidden_layers(x.reshape(*ids.shape, -1))
 
     def _hidden_layers(self, x: jax.Array) -> jax.Array:
         for k in range(len(self.hidden)):

@@ -38,7 +38,6 @@ class GRASP(Method):
             dtype=jnp.dtype(config.dtype),
             scale=config.gate_scale,
             gate_dropout=config.gate_dropout,
-            kernels=config.kernels,
         )
 
     def gated(self, config: ModelConfig) -> bool:

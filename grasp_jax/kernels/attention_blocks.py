@@ -1,7 +1,8 @@
-"""The three kernels of `packed_attention`: outputs and query gradients by blocks of queries, key and value gradients by blocks of keys.
+"""Attention over packed rows by blocks of positions, within a kernel, and which positions may see each other.
 
-Each cell of the grid is (row, head, block of positions). Refs, inputs and then outputs, are [L, d] of its row and head, or the cell's own
-[BLOCK, d].
+A history is contiguous, so a block of positions meets few blocks of its row, and nothing of size [L, L] is stored. The softmax is computed
+in one pass over the keys, and its backward pass recomputes the weights (FlashAttention: Dao, 2023, arXiv 2307.08691). The sigmoid form has
+no normaliser (Ramapuram et al., 2024, arXiv 2409.04431).
 """
 
 from collections.abc import Callable
@@ -10,8 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-
-from grasp_jax.kernels.counter_bits import hash_counters, keep_scale
 
 BLOCK = 32  # positions: most histories lie in one or two blocks, and a matrix product needs at least 16 rows
 _LOWEST = -1e30  # finite: the difference of two of them is zero, not NaN
@@ -48,38 +47,16 @@ class Place(NamedTuple):
     draw: Callable[[jax.Array, jax.Array], jax.Array] | None
 
 
-def forward(form: Form, *refs: Any) -> None:
-    """Attended values of a block of queries and, for softmax, the logarithms of their denominators."""
-    seed, rate, queries, keys, values, begin, end, attended, *log_sums = refs
-    place = _place(form, seed, rate, begin, end)
-    total, log_sum = attended_by(form, place, queries[...], keys, values)
-    if form.normaliser == "softmax":
-        log_sums[0][...] = log_sum
-    attended[...] = total.astype(attended.dtype)
+def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
+    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
 
-
-def query_gradient(form: Form, *refs: Any) -> None:
-    """Gradient of a block of queries, from the keys that they see; `sums` are log sums and products if softmax."""
-    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_queries = refs
-    place = _place(form, seed, rate, begin, end)
-    own_sums = [ref[...][:, None] for ref in sums]
-    total = gradient_of_queries(form, place, queries[...], d_attended[...], keys, values, own_sums)
-    d_queries[...] = total.astype(d_queries.dtype)
-
-
-def key_gradient(form: Form, *refs: Any) -> None:
-    """Gradients of a block of keys and values, from the queries that see them."""
-    seed, rate, queries, keys, values, d_attended, begin, end, *sums, d_keys, d_values = refs
-    place = _place(form, seed, rate, begin, end)
-
-    def sums_of(stretch: Any) -> list[jax.Array]:
-        return [ref[stretch] for ref in sums]
-
-    d_key, d_value = gradient_of_keys(
-        form, place, keys[...], values[...], queries, d_attended, sums_of
-    )
-    d_keys[...] = d_key.astype(d_keys.dtype)
-    d_values[...] = d_value.astype(d_values.dtype)
+    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
+    """
+    length = segments.shape[1]
+    allowed = segments[:, :, None] == segments[:, None, :]
+    if causal:
+        allowed &= jnp.tril(jnp.ones((length, length), bool))
+    return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
 
 
 def attended_by(
@@ -192,21 +169,6 @@ def positions_of(block: jax.Array) -> jax.Array:
     return block * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
 
 
-def _place(form: Form, seed: Any, rate: Any, begin: Any, end: Any) -> Place:
-    """Of the cell (row, head, block of positions), where each position meets the interval [begin, end) of its row."""
-    first, last = begin[...], end[...]
-
-    def met(block: jax.Array) -> jax.Array:
-        other = positions_of(block)[None, :]
-        inside: jax.Array = (other >= first[:, None]) & (other < last[:, None])
-        return inside
-
-    # The blocks that intervals of neighbours touch lie side by side, so none in between is left out or in vain.
-    blocks = jnp.min(first) // BLOCK, (jnp.max(last) + BLOCK - 1) // BLOCK
-    draw = _dropout(form, seed, rate)
-    return Place(positions_of(pl.program_id(2)), *blocks, met, draw)
-
-
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
     """[Q, d] and [K, d] -> [Q, K]."""
     return jnp.dot(left, right.T, preferred_element_type=jnp.float32)
@@ -225,12 +187,3 @@ def _score_gradient(
     if form.normaliser == "softmax":
         return weights * (d_weights - sums[1])
     return weights * (1.0 - weights) * d_weights
-
-
-def _dropout(form: Form, seed: Any, rate: Any) -> Any:
-    """(query, key) -> factors of this row and head; None where nothing is dropped."""
-    if not form.drops:
-        return None
-    row, head = pl.program_id(0), pl.program_id(1)
-    word, own_rate = seed[0], rate[0]
-    return lambda query, key: keep_scale(hash_counters(word, row, head, query, key), own_rate)

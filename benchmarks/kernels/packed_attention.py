@@ -1,4 +1,6 @@
-"""Attention over packed rows: several users' histories end to end, each looking at itself alone.
+"""Attention over packed rows as kernels of its own: several users' histories end to end, each looking at itself alone.
+
+On an H200 it was 0.8 to 0.9 times as fast as XLA's form (attention-gpu.json), so the package does not use it.
 
 A history is contiguous, so what a position may see is an interval of its row, and almost all of the row's [L, L] weights are zero.
 The kernels walk over the blocks of keys that the intervals of a block of queries touch, and no others; nothing of size [L, L] is stored.
@@ -14,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from benchmarks.kernels import packed_attention_kernels as kernels
 from grasp_jax.kernels import backend
-from grasp_jax.kernels import packed_attention_kernels as kernels
+from grasp_jax.kernels.attention_blocks import BLOCK, Form, attention_mask
 from grasp_jax.kernels.counter_bits import hash_counters, keep_scale
-from grasp_jax.kernels.packed_attention_kernels import BLOCK, Form
 
 NORMALISERS = ("softmax", "sigmoid")
 NUM_WARPS, NUM_STAGES = 4, 2
@@ -80,18 +82,6 @@ def packed_attention(
         else jnp.asarray(seed).astype(jnp.uint32).reshape(1)
     )
     return _attend(form, queries, keys, values, intervals, word, rate)[:, :length, :, :width]
-
-
-def attention_mask(segments: jax.Array, causal: bool) -> jax.Array:
-    """[R, L] segment ids -> [R, L, L] bool: may position q (axis 1) look at position k (axis 2)?
-
-    Empty positions (segment -1) look at themselves alone, so that no softmax runs over nothing.
-    """
-    length = segments.shape[1]
-    allowed = segments[:, :, None] == segments[:, None, :]
-    if causal:
-        allowed &= jnp.tril(jnp.ones((length, length), bool))
-    return (allowed & (segments >= 0)[:, :, None]) | jnp.eye(length, dtype=bool)
 
 
 def packed_attention_reference(
