@@ -1,7 +1,8 @@
 """Exact top-K by cosine in JAX: queries are spread over all devices, keys pass by in blocks, and a running top-K is kept.
 
 A device holds one block of queries, one of keys and one of their scores, so tables may be larger than its memory, or memory-mapped.
-Where all rows are searched, each pair of blocks is scored once and read from both sides, for a cosine is the same from either.
+Where all rows are searched, each pair of blocks is scored once and read from both sides, for a cosine is the same from either. GPUs that
+hold the whole table search it by `search_resident`, which is faster and finds the same.
 """
 
 import functools
@@ -14,7 +15,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-QUERY_BLOCK = 8192  # a device's queries for one pass over the keys; among all rows, a device's part of a block
+from grasp_jax.knowledge.neighbours.search_resident import fits, load, search_resident
+from grasp_jax.log import logger
+
+# a device's queries for one pass over the keys; among all rows, a device's part of a block. Each pass copies all keys to a GPU.
+QUERY_BLOCKS = {"gpu": 131_072}
+QUERY_BLOCK = 8192  # on other devices
 SCORED_QUERIES = 1024  # of them at a time
 KEY_BLOCK = 16384
 GROUP = 16  # number of queries whose highest score a key reads first
@@ -43,17 +49,52 @@ def search_exact(
       [queries, K] int32, nearest first, of equals the first row first, -1 where there are fewer rows with another label.
     """
     mesh = Mesh(jax.local_devices(), ("queries",))
+    if rows is not None and not len(rows):
+        return np.empty((0, k), np.int32)
+    count, width = unit_vectors.shape
+    if fits(count, width, unit_vectors.dtype.itemsize):
+        return _on_devices(unit_vectors, k, labels, progress, rows, mesh)
+    return search_in_blocks(unit_vectors, k, labels, progress, rows)
+
+
+def _on_devices(
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None,
+    rows: np.ndarray | None,
+    mesh: Mesh,
+) -> np.ndarray:
+    """`search_exact` by a table on every device; rows of which it is not certain are searched in blocks, and counted as done before."""
+    own = np.arange(len(unit_vectors)) if rows is None else rows
+    table = load(unit_vectors, labels, mesh)
+    found, certain = search_resident(table, k, own, mesh, progress)
+    del table  # frees the memory of the devices
+    if not certain.all():
+        uncertain = own[~certain]
+        logger.info(f"neighbours: {len(uncertain):,} of {len(own):,} rows are searched once more")
+        found[~certain] = search_in_blocks(unit_vectors, k, labels, None, uncertain)
+    return found
+
+
+def search_in_blocks(
+    unit_vectors: np.ndarray,
+    k: int,
+    labels: np.ndarray,
+    progress: Callable[[int], object] | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """`search_exact` with a block of keys on the devices at a time."""
+    mesh = Mesh(jax.local_devices(), ("queries",))
     if rows is None:
         return _among_all(unit_vectors, k, labels, progress, mesh)
     count = len(unit_vectors)
-    if not len(rows):
-        return np.empty((0, k), np.int32)
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
     scored = min(SCORED_QUERIES, -(-len(rows) // mesh.size))
     query_block = (
         mesh.size
         * scored
-        * max(1, min(QUERY_BLOCK // scored, -(-len(rows) // (mesh.size * scored))))
+        * max(1, min(_query_block() // scored, -(-len(rows) // (mesh.size * scored))))
     )
     key_block = min(KEY_BLOCK, count)
     merge = _merge(mesh, scored)
@@ -87,7 +128,7 @@ def _among_all(
     """`search_exact` for every row: half the products, for those of two blocks serve the rows of both."""
     count = len(unit_vectors)
     spread, everywhere = NamedSharding(mesh, P("queries")), NamedSharding(mesh, P())
-    blocks = -(-count // (mesh.size * QUERY_BLOCK))
+    blocks = -(-count // (mesh.size * _query_block()))
     pieces = -(-count // (blocks * mesh.size * SCORED_QUERIES))
     scored = GROUP * -(
         -count // (blocks * mesh.size * pieces * GROUP)
@@ -126,6 +167,10 @@ def _among_all(
         stop = min((own + 1) * size, count)
         found[own * size : stop] = np.asarray(nearest[1])[: max(stop - own * size, 0)]
     return found
+
+
+def _query_block() -> int:
+    return QUERY_BLOCKS.get(jax.default_backend(), QUERY_BLOCK)
 
 
 def nothing(rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
