@@ -21,7 +21,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.plain_jax import plain_layers
 from benchmarks.record import Contention, keep, run, table
-from benchmarks.timing import alone, median_seconds
+from benchmarks.timing import median_seconds
 from benchmarks.workload import (
     QUICK,
     Sizes,
@@ -68,8 +68,7 @@ def test_set(split: Split, tables: Tables, users: int = 0) -> EvaluationSet:
 
 def time_sampled(name: str, step: FactorisedStep, split: Split) -> dict[str, Any]:
     """Times of the sampled test of all users and of an epoch, without compilation and without the test set, which a run makes once."""
-    with alone():
-        seconds = step.run_warm()
+    seconds = step.run_warm()
     started = time.perf_counter()
     asked = test_set(split, step.data.tables)
     jax.block_until_ready((asked.candidates, asked.candidate_logits))

@@ -1,6 +1,6 @@
 """This package's part of the train benchmark: training of ID-only SASRec in a separate process.
 
-    python -m benchmarks.own_training FOLDER OUT.json
+    python -m benchmarks.own_training FOLDER OUT.json [--form=METHOD]
 
 has the same input and report as a rival (`benchmarks.rivals.protocol`). No compilation cache is used: the process compiles everything.
 """
@@ -59,8 +59,10 @@ def paper_settings(threads: int) -> protocol.Settings:
     )
 
 
-def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
-    """A run on FOLDER/inter.txt; its stored negatives are in FOLDER/run."""
+def prepared_run(
+    folder: pathlib.Path, settings: protocol.Settings, method: str = METHOD
+) -> Prepared:
+    """A run on FOLDER/inter.txt; its stored negatives are in FOLDER/run, or FOLDER/run-METHOD for another method than `METHOD`."""
     data = {
         "path": str(folder),
         "interactions_file": INTERACTIONS,
@@ -69,6 +71,7 @@ def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
     model = {
         name: getattr(settings, name) for name in ("features", "dropout", "num_layers", "num_heads")
     }
+    model["method"] = method
     train = {
         name: getattr(settings, name)
         for name in ("batch_size", "learning_rate", "patience", "max_epochs")
@@ -76,7 +79,7 @@ def prepared_run(folder: pathlib.Path, settings: protocol.Settings) -> Prepared:
     config = paper_config().with_fields(
         {"data": data, "model": model, "train": {"seeds": settings.seed, **train}}
     )
-    return prepare(open_run(config, folder / "run"))
+    return prepare(open_run(config, folder / ("run" if method == METHOD else f"run-{method}")))
 
 
 def data_of(prepared: Prepared) -> protocol.Data:
@@ -97,15 +100,15 @@ def data_of(prepared: Prepared) -> protocol.Data:
     )
 
 
-def train(folder: pathlib.Path, settings: protocol.Settings) -> protocol.Report:
+def train(folder: pathlib.Path, settings: protocol.Settings, method: str) -> protocol.Report:
     """The package's training to its early stop, then the test; its seconds include reading and splitting the interactions."""
     started = time.perf_counter()
-    trial = make_trial(prepared_run(folder, settings), METHOD, BACKBONE)
+    trial = make_trial(prepared_run(folder, settings, method), method, BACKBONE)
     snapshot = train_trial(trial)
     seconds, compiled = time.perf_counter() - started, compile_seconds()
     epochs = [record for record in trial.run.records.read() if record["event"] == "epoch"]
     ranks = sampled_ranks(
-        trial.ranker(snapshot, 0), evaluation_of(trial.prepared, "test", METHOD, BACKBONE)
+        trial.ranker(snapshot, 0), evaluation_of(trial.prepared, "test", method, BACKBONE)
     )
     return protocol.Report(
         versions=protocol.versions(("jax", "flax", "numpy")),
@@ -123,7 +126,7 @@ def main() -> None:
     """Trains and reports."""
     jax.config.update("jax_enable_compilation_cache", False)
     task = protocol.task()
-    protocol.write_report(task.out, train(task.folder, task.settings))
+    protocol.write_report(task.out, train(task.folder, task.settings, task.form or METHOD))
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class PlainJaxStep:
     """
 
     name = "plain JAX (padded, jitted)"
+    rounds = False  # whether factors of products are rounded to bfloat16
 
     def __init__(
         self,

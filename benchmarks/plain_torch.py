@@ -133,6 +133,7 @@ class PlainTorchStep:
 
     name = "plain PyTorch (padded, eager)"
     fused = False  # whether Adam is one operation for all parameters
+    rounds = False  # whether factors of products are rounded to bfloat16
 
     def __init__(
         self, config: Config, params: Any, tables: Tables, batches: list[Any], dropout: float
@@ -185,11 +186,17 @@ class PlainTorchStep:
         for name, table in tables.items():
             setattr(self.module, name, torch.from_dlpack(table))
         self.module.eval()
-        loss: float = self.function(self.completed(self.batches[0])).item()
+        loss: float = self.loss(self.completed(self.batches[0])).item()
         self.module.train()
         for name, table in own.items():
             setattr(self.module, name, table)
         return loss
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """The loss of a batch, by `function`."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.rounds):
+            found: torch.Tensor = self.function(batch)
+        return found
 
     def warm_up(self) -> None:
         """Runs two steps: memory is measured in the first, and the second decides how many steps a round has."""
@@ -204,7 +211,7 @@ class PlainTorchStep:
         for _ in range(self.steps_per_round):
             batch = self.batches[self.done % len(self.batches)]
             self.optimiser.zero_grad()
-            loss = self.function(batch)
+            loss = self.loss(batch)
             loss.backward()
             self.optimiser.step()
             self.done += 1

@@ -30,58 +30,53 @@ from benchmarks.arguments import names_of, parser_of
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
+from benchmarks.project import count_project, least_seconds
 from benchmarks.record import Contention, keep, run, table
-from benchmarks.timing import alone
+from benchmarks.timing import only_compiles
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_of
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.methods import METHODS
 
-MODELS = ("grasp-sasrec", "plain-sasrec", "plain-gru4rec", "grasp-gru4rec")
+MODELS = (
+    "grasp-sasrec",
+    "plain-sasrec",
+    "plain-gru4rec",
+    "grasp-gru4rec",
+    "grasp-sasrec-backbone",
+    "plain-sasrec-backbone",
+)
 TOP = 15
 UNTRACED = 3  # dispatches without the profiler
-FLOAT = 4  # bytes
 TRACED_STEPS = 64  # steps of the profiled function, if that is a separate one
 ONE_BY_ONE = {
     "xla_gpu_graph_min_graph_size": 1_000_000
 }  # a GPU's profiler sees no operation inside a graph that is launched as one
 
 
-def count_project(sizes: Sizes, rows: int) -> dict[str, int]:
-    """Operations and bytes that a step's projection of a number of pairs of rows (i, ibar) needs, forward and backward.
-
-    Each row is multiplied by a matrix [E, 2H]. The tables are frozen, so the backward pass computes only the weights' gradient. Rows are
-    read twice, weights are read and their gradient is written, the [3, H] results are written and their gradient is read.
-    """
-    product = 2 * rows * sizes.width * 2 * sizes.hidden
-    weights = 2 * sizes.width * 2 * sizes.hidden
-    moved = 2 * rows * sizes.bytes_per_row + FLOAT * (2 * weights + 2 * rows * 3 * sizes.hidden)
-    return {"flops": 2 * 2 * product, "bytes": moved}
-
-
 def profile_model(
     name: str, split: Split, tables: Tables, sizes: Sizes, steps: int, most: Limits
 ) -> dict[str, Any]:
-    """Traces one dispatch of the model "METHOD-BACKBONE".
+    """Traces one dispatch of the model "METHOD-BACKBONE", or "METHOD-BACKBONE-KERNELS" with another `config.kernels`.
 
     Raises:
       UserError: the profiler recorded no operation of it.
     """
-    method, backbone = name.split("-")
-    training = training_of(config_of(sizes), split, tables, method, backbone)
+    method, backbone, kernels = (*name.split("-"), "auto")[:3]
+    config = config_of(sizes).with_fields({"kernels": kernels})
+    training = training_of(config, split, tables, method, backbone)
     step = FactorisedStep(training, steps)
     watched = step
     if jax.default_backend() == "gpu":
         watched = FactorisedStep(training, min(steps, TRACED_STEPS), ONE_BY_ONE)
     module = trace.Module(watched.compiled.as_text() or "")
     traced: list[float] = []
-    with alone():
-        step.run()
-        untraced = [step.run() for _ in range(UNTRACED)]
-        if watched is not step:
-            watched.run()
-        events = trace.record_events(lambda: traced.append(watched.run()), module.name)
+    step.run()
+    untraced = [step.run() for _ in range(1 if only_compiles() else UNTRACED)]
+    if watched is not step:
+        watched.run()
+    events = trace.record_events(lambda: traced.append(watched.run()), module.name)
     times, idle = trace.shared_time(events, module.containers)
     busy = sum(times.values())
     if not busy:
@@ -149,7 +144,7 @@ def _project(
     """Operations and bytes of a step's projection, and the share of its time that the device would need at its highest rates."""
     rows = split.log.num_items if step.model.projection == "table" else step.num_ids
     counted = count_project(sizes, rows)
-    least = max(counted["flops"] / most.flops["float32"], counted["bytes"] / most.bytes_per_second)
+    least = least_seconds(counted, most, sizes.table_dtype)
     share = least / seconds if seconds else math.nan
     return {**counted, "rows": rows, "seconds_per_step": seconds, "share_of_limit": share}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from benchmarks.timing import only_compiles
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.machine import machine
@@ -62,8 +63,10 @@ def keep(
 
     Args:
       given: the flags of `arguments.parser_of`.
-      found: a sentence with the ratio that the benchmark is for, printed last.
+      found: a sentence with the ratio that the benchmark is for, printed last. Nothing is saved or printed by a process that only compiles.
     """
+    if only_compiles():
+        return
     path = given.out or (
         None
         if given.quick

@@ -2,11 +2,22 @@
 
 import json
 import pathlib
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.record import RESULTS, run
-from benchmarks.sections import growth, kernels, overview, scaling, search, serving, steps, training
+from benchmarks.sections import (
+    growth,
+    kernels,
+    overview,
+    pictures,
+    scaling,
+    search,
+    serving,
+    steps,
+    training,
+)
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -63,12 +74,15 @@ ON_ANY_DEVICE: dict[str, Section] = {
     "attention": kernels.attention,
     "gru": kernels.gru,
     "gated-projection": kernels.gated_projection,
+    "kernel-errors": kernels.errors,
+    "longest-kernels": kernels.longest,
     "serving": serving.serving,
     "serving-batch": serving.batch,
 }
 SECTIONS: dict[str, dict[str, Section]] = {
     device: {
         **{f"step-{device}-{mlp}": steps.step for mlp in ("256", "linear")},
+        f"step-industry-{device}-256": steps.step,
         **{f"{name}-{device}": section for name, section in ON_ANY_DEVICE.items()},
         f"bank-{device}": search.bank,
         f"scaling-{device}": scaling.scaling,
@@ -103,15 +117,31 @@ def page() -> str:
 
 
 def first_screen() -> str:
-    """docs/performance.md: comparisons with other software, and a conclusion from each."""
-    table, conclusions = overview.overview(kept(overview.COMPARISONS))
+    """docs/performance.md: comparisons with other software and three figures, and a conclusion from each."""
+    records = kept(dict.fromkeys([*overview.COMPARISONS, *pictures.NEEDED]))
+    table, conclusions = overview.overview(records)
+    figures = [
+        f"{textwrap.fill(own.conclusion, overview.WIDTH)}\n\n![{name}](figures/{name}.svg)\n"
+        for name, own in pictures.pictures(records).items()
+    ]
     return "\n".join(
-        [SCREEN, markdown(table), "What to conclude:\n", "\n".join(conclusions), "", READ_ON]
+        [
+            SCREEN,
+            markdown(table),
+            "### Three figures\n",
+            *figures,
+            "### What to conclude\n",
+            "\n".join(conclusions),
+            "",
+            READ_ON,
+        ]
     )
 
 
 def write() -> None:
-    """Both pages, and a figure for each record that has one."""
+    """Both pages, and their figures."""
+    for name, own in pictures.pictures(kept(pictures.NEEDED)).items():
+        write_text(DOCS / "figures" / f"{name}.svg", own.svg)
     for name, record in kept(FIGURES).items():
         write_text(DOCS / "figures" / f"{name}.svg", FIGURES[name](record))
     write_text(FIRST_SCREEN, first_screen())

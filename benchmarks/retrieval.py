@@ -27,7 +27,7 @@ from grasp_jax.errors import UserError
 from grasp_jax.knowledge.neighbours.search_scann import leaves_of
 
 FAISS = ROOT / ".rivals" / "faiss" / "bin" / "python"
-LARGE_ROWS, LARGE_QUERIES = 1_205_282, 16_384
+LARGE_ROWS, LARGE_QUERIES = 1_205_282, 262_144
 SAMPLED = {"faiss ivf": 4096}  # queries of a method, if not all rows are queries
 SAMPLE, QUICK_ROWS, QUICK_WIDTH = 1000, 5000, 32
 TIE = 1e-6  # a neighbour counts as true if its cosine is at most this much below that of the last true one

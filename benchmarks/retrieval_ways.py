@@ -18,7 +18,6 @@ from benchmarks.apart import device_peak_bytes
 from benchmarks.limits import limits
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.queries import sample_rows
-from benchmarks.timing import alone
 from grasp_jax.knowledge.neighbours import search_clusters, search_scann
 from grasp_jax.knowledge.neighbours.kept_search import KeptSearch
 from grasp_jax.knowledge.neighbours.retrieve import recall_target
@@ -90,8 +89,7 @@ def main() -> None:
             "clusters": lambda: clusters(unit, given.neighbours, given.folder / "search"),
             "scann": lambda: scann(unit, given.neighbours),
         }
-        with alone():
-            found, build, search = ways[given.way]()
+        found, build, search = ways[given.way]()
         np.save(given.folder / "found.npy", found)
         figures = {
             "build_seconds": build,

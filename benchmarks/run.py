@@ -3,7 +3,8 @@
 Results go to `benchmarks/results`, or to --out=FOLDER. --quick tests in some minutes that all benchmarks run; it stores results only with
 --out. A benchmark that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` writes the page of the
 results. `--suite=gpu` runs the benchmarks for a GPU at a GPU's sizes, the most important first (`launch/gpu_benchmarks.sh`). With
---at-once=4, four of them compile at the same time, but only one of them is timed at a time.
+--at-once=4, those that compile much are started first, four at a time, only to fill the caches of compiled programs. Then all are timed,
+one at a time.
 """
 
 import argparse
@@ -11,14 +12,13 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from benchmarks.arguments import names_of
-from benchmarks.timing import LOCK
+from benchmarks.timing import COMPILE
 
 
 class Benchmark(NamedTuple):
@@ -27,13 +27,14 @@ class Benchmark(NamedTuple):
     Attributes:
       arguments: further arguments without --quick.
       only_named: whether it runs only if it is named.
-      beside: whether it may run at the same time as others, because its timed parts wait for `timing.alone`.
+      compiles: whether `compile_first` starts it, because it stops early, or takes little more time than compilation, if
+        `timing.only_compiles`.
     """
 
     module: str
     arguments: tuple[str, ...] = ()
     only_named: bool = False
-    beside: bool = False
+    compiles: bool = False
 
 
 CPU = {
@@ -68,24 +69,34 @@ CPU = {
         "benchmarks.train", only_named=True
     ),  # hours, with the rivals that are installed
 }
+RIVALS_OF_TEN_MINUTES = (
+    "--rivals=torch,rectools",
+    "--rival-seconds=30",
+)
 GPU = {
-    "step": Benchmark("benchmarks.step"),
-    "train": Benchmark("benchmarks.train"),
+    "step": Benchmark("benchmarks.step", compiles=True),
+    "step_industry": Benchmark("benchmarks.step", ("--shape=industry",), compiles=True),
+    "kernel_errors": Benchmark("benchmarks.kernel_errors"),
+    "train": Benchmark("benchmarks.train", RIVALS_OF_TEN_MINUTES),
+    "retrieval": Benchmark("benchmarks.retrieval"),
     "profile": Benchmark(
-        "benchmarks.profile", ("--models=grasp-sasrec,plain-sasrec,plain-gru4rec",), beside=True
+        "benchmarks.profile",
+        (
+            "--models=grasp-sasrec,grasp-sasrec-backbone,plain-sasrec,plain-sasrec-backbone,plain-gru4rec",
+        ),
+        compiles=True,
     ),
-    "attention": Benchmark("benchmarks.attention", beside=True),
-    "gru": Benchmark("benchmarks.gru", beside=True),
     "profile_industry": Benchmark(
         "benchmarks.profile",
-        ("--shape=industry", "--models=grasp-sasrec,plain-sasrec"),
-        beside=True,
+        ("--shape=industry", "--models=grasp-sasrec,grasp-sasrec-backbone,plain-sasrec"),
+        compiles=True,
     ),
-    "evaluation": Benchmark(
-        "benchmarks.evaluation", ("--full-users=4096", "--plain-users=64"), beside=True
-    ),
-    "gated_projection": Benchmark("benchmarks.gated_projection", beside=True),
-    "retrieval": Benchmark("benchmarks.retrieval", beside=True),
+    "longest_kernels": Benchmark("benchmarks.longest_kernels"),
+    "gru": Benchmark("benchmarks.gru", compiles=True),
+    "attention": Benchmark("benchmarks.attention", compiles=True),
+    "gated_projection": Benchmark("benchmarks.gated_projection", compiles=True),
+    "evaluation": Benchmark("benchmarks.evaluation", ("--full-users=4096", "--plain-users=64")),
+    "train_to_the_end": Benchmark("benchmarks.train", only_named=True),  # hours, with all rivals
 }
 SUITES = {"cpu": CPU, "gpu": GPU}
 
@@ -104,54 +115,79 @@ def run(
       out: folder for NAME.json of each; without it, each writes to `benchmarks/results`.
       seconds: limit for all together, if above 0: the benchmark that runs then is stopped, and later ones are not started; all these count
         as failed.
-      at_once: how many benchmarks that allow it are started together. They run after the others, and their output is printed when they end.
+      at_once: above 1: how many benchmarks compile at a time before anything is timed.
     """
     begun = time.perf_counter()
     chosen = names or [name for name, own in benchmarks.items() if not own.only_named]
-    beside = [name for name in chosen if at_once > 1 and benchmarks[name].beside]
 
-    def one(name: str) -> bool:
-        started = time.perf_counter()
-        left = seconds - (started - begun) if seconds else None
-        kept = (f"--out={out / name}.json",) if out else ()
+    def left() -> float | None:
+        return seconds - (time.perf_counter() - begun) if seconds else None
+
+    def command(name: str) -> list[str]:
         own = benchmarks[name]
-        command = [
+        kept = (f"--out={out / name}.json",) if out else ()
+        return [
             sys.executable,
             "-m",
             own.module,
-            *(("--quick",) if quick else own.arguments),
+            *(own.arguments if not quick else ("--quick", *shapes(own))),
             *kept,
         ]
-        said = subprocess.PIPE if name in beside else None
-        if left is not None and left <= 0:
-            outcome = "not begun, the time is over"
-        else:
-            printed: bytes | None
-            try:
-                done = subprocess.run(
-                    command,
-                    check=False,
-                    timeout=left,
-                    stdout=said,
-                    stderr=said and subprocess.STDOUT,
-                )
-                printed, outcome = (
-                    done.stdout,
-                    "ok" if done.returncode == 0 else f"failed with status {done.returncode}",
-                )
-            except subprocess.TimeoutExpired as stopped:
-                printed, outcome = stopped.stdout, "stopped, the time is over"
-            print((printed or b"").decode(errors="replace"), end="")
-        print(f"benchmark {name}: {outcome}, {time.perf_counter() - started:.0f} s", flush=True)
-        return outcome == "ok"
 
-    ok = {name: one(name) for name in chosen if name not in beside}
-    if beside:
-        with tempfile.NamedTemporaryFile() as lock, ThreadPoolExecutor(at_once) as pool:
-            os.environ[LOCK] = lock.name
-            ok |= dict(zip(beside, pool.map(one, beside), strict=True))
-            del os.environ[LOCK]
-    return [name for name in chosen if not ok[name]]
+    if at_once > 1:
+        together = [command(name) for name in chosen if benchmarks[name].compiles]
+        compile_first(together, at_once, left())
+    failed = []
+    for name in chosen:
+        started, rest = time.perf_counter(), left()
+        outcome = _outcome(command(name), rest)
+        print(f"benchmark {name}: {outcome}, {time.perf_counter() - started:.0f} s", flush=True)
+        if outcome != "ok":
+            failed.append(name)
+    return failed
+
+
+def shapes(benchmark: Benchmark) -> list[str]:
+    """Those of its arguments that make another benchmark of it, at small sizes too."""
+    return [argument for argument in benchmark.arguments if argument.startswith("--shape=")]
+
+
+def compile_first(commands: Sequence[Sequence[str]], at_once: int, seconds: float | None) -> None:
+    """Starts benchmarks side by side that only compile, and stops them after so many seconds; a failure shows when they are timed."""
+    started = time.perf_counter()
+
+    def one(command: Sequence[str]) -> bool:
+        left = None if seconds is None else seconds - (time.perf_counter() - started)
+        if left is not None and left <= 0:
+            return False
+        try:
+            done = subprocess.run(
+                command,
+                check=False,
+                timeout=left,
+                env={**os.environ, COMPILE: "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+    with ThreadPoolExecutor(at_once) as pool:
+        compiled = sum(pool.map(one, commands))
+    took = time.perf_counter() - started
+    print(f"{compiled} of {len(commands)} benchmarks compiled, {took:.0f} s", flush=True)
+
+
+def _outcome(command: Sequence[str], seconds: float | None) -> str:
+    """Runs a benchmark for so long at most; "ok", or how it ended."""
+    if seconds is not None and seconds <= 0:
+        return "not begun, the time is over"
+    try:
+        done = subprocess.run(command, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return "stopped, the time is over"
+    return "ok" if done.returncode == 0 else f"failed with status {done.returncode}"
 
 
 def main(
@@ -178,7 +214,7 @@ def main(
         "--at-once",
         type=int,
         default=1,
-        help="benchmarks that compile side by side; what they time they time alone",
+        help="benchmarks that compile at a time, before anything is timed; 1: each compiles when it is timed",
     )
     parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
     given = parser.parse_args(arguments)

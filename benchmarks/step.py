@@ -1,10 +1,11 @@
 """Times a training step of GRASP-SASRec, and the same function in PyTorch and in plain JAX: `python -m benchmarks.step`.
 
 A step is forward, backward and Adam update of 128 users of paper Beauty (E=1536, L=100, D=64), float32, dropout 0.2, one negative per
-position. All implementations get the same users in the same batches, the same device and number of threads, in interleaved rounds. Rivals
-are a PyTorch program written for speed (`packed_torch`: packed rows; eager, compiled, and on a GPU in CUDA graphs), and straightforward
-programs on padded rows in JAX and in PyTorch. Rivals get their negatives and batches ready made; ours draws and gathers them inside the
-step. Before anything is timed, the losses on one batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
+position; with --shape=industry of Industry-100K (E=4096, tables in bfloat16). All implementations get the same users in the same batches,
+the same device and number of threads, in interleaved rounds. Rivals are a PyTorch program written for speed (`packed_torch`: packed rows;
+eager, compiled, and on a GPU in CUDA graphs), and at Beauty's shape straightforward programs on padded rows in JAX and in PyTorch. Rivals
+get their negatives and batches ready made; ours draws and gathers them inside the step. On a GPU other forms of ours are timed too
+(`implementations.FORMS`). Before anything is timed, the losses on one batch must agree. PyTorch is an extra: `pip install '.[bench]'`.
 """
 
 import argparse
@@ -19,25 +20,33 @@ import numpy as np
 from benchmarks import record
 from benchmarks.arguments import parser_of
 from benchmarks.factorised import FactorisedStep
-from benchmarks.implementations import Work, check_parity, prepare, torch_step_class
+from benchmarks.implementations import (
+    FORMS,
+    Work,
+    check_parity,
+    prepare,
+    sizes_of,
+    torch_step_class,
+    tried,
+)
+from benchmarks.limits import limits
 from benchmarks.plain_jax import PlainJaxStep
-from benchmarks.workload import DROPOUT, fewer_users, training_of
+from benchmarks.project import count_project, least_seconds
+from benchmarks.timing import only_compiles
+from benchmarks.workload import DROPOUT, SHAPES, fewer_users, training_of
 from grasp_jax.errors import UserError
 from grasp_jax.machine import machine
 
 DISPATCHES_PER_ROUND = 3
 PACKED = "packed"  # first word in the names of rivals that pack their rows
 BUSY_CORES = 0.1  # if other processes use more of the CPU, a measurement gets a warning
-PAPER = {"batch_size": 128, "width": 1536, "max_length": 100, "features": 64, "rounds": 5}
+ROUNDS = 5
 STEPS = {"cpu": 16, "gpu": 512}  # steps of ours in one dispatch
 QUICK = {"batch_size": 16, "width": 64, "max_length": 20, "features": 16, "rounds": 2, "steps": 4}
 
 
 def time_rounds(ours: FactorisedStep, rivals: Sequence[Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each implementation, measured in turn, after a warm-up of each."""
-    ours.run()
-    for rival in rivals:
-        rival.warm_up()
+    """Seconds per step of each implementation that is warm, measured in turn."""
     seconds: dict[str, list[float]] = {step.name: [] for step in (ours, *rivals)}
     for _ in range(rounds):
         seconds[ours.name] += [ours.run() for _ in range(DISPATCHES_PER_ROUND)]
@@ -81,16 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{_described(work, given)}; prepared in {time.perf_counter() - started:.0f} s", flush=True
     )
     measured_on = machine()
-    parity = check_parity(work, given.width)
+    parity, rivals = check_parity(work, given.width)
+    work.ours.run()
+    rivals = [rival for rival, _ in tried((rival, rival.warm_up) for rival in rivals)]
+    if only_compiles():
+        return
+    least = needed(work, given)
     contention = record.Contention()
-    seconds = time_rounds(work.ours, work.rivals, given.rounds)
+    seconds = time_rounds(work.ours, rivals, given.rounds)
     others = contention.cores()
-    figures = [
-        _figures(step, seconds[step.name], work.tokens) for step in (work.ours, *work.rivals)
-    ]
-    growth = (
-        measure_growth(work) if jax.default_backend() == "cpu" else []
-    )  # there `memory` measures an epoch
+    figures = [_figures(step, seconds[step.name], work.tokens) for step in (work.ours, *rivals)]
+    on_cpu = jax.default_backend() == "cpu"  # elsewhere `memory` measures an epoch
+    growth = measure_growth(work) if on_cpu and given.shape == "beauty" else []
 
     _print_tables(figures, growth)
     if others is not None and others > BUSY_CORES:
@@ -104,18 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row["name"]: row["seconds_per_step"] / figures[0]["seconds_per_step"] for row in figures[1:]
     }
     over_jax, over_torch = (
-        ratios[PlainJaxStep.name],
+        ratios.get(PlainJaxStep.name),
         ratios.get(torch_step.name) if torch_step is not None else None,
     )
     packed = {name: ratio for name, ratio in ratios.items() if name.startswith(PACKED)}
     best = min(packed, key=packed.__getitem__, default="")
     over_packed = packed.get(best)
-    device = jax.default_backend()
-    path = given.out or (
-        None
-        if given.quick
-        else record.RESULTS / f"step-{device}-{given.mlp.replace(',', '-')}.json"
-    )
+    name = "step" if given.shape == "beauty" else f"step-{given.shape}"
+    name = f"{name}-{jax.default_backend()}-{given.mlp.replace(',', '-')}.json"
+    path = given.out or (None if given.quick else record.RESULTS / name)
     if path is not None:
         result = {
             "benchmark": "step",
@@ -123,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "machine": measured_on,
             "sizes": _sizes(work, given),
             "parity": parity,
+            "project": least,
             "cores_used_by_others": others,
             "steps": figures,
             "growth": growth,
@@ -136,10 +145,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"written to {path}")
     if given.quick:
         print(record.NOISE)
+    share = least["seconds"] / figures[0]["seconds_per_step"]
+    print(f"projection of the texts at the device's limit: {share:.0%} of our step")
     print(
         f"speed-up over the best packed rival: {_times(over_packed)}{f' ({best})' if best else ''}, over padded pytorch: "
         f"{_times(over_torch)}, over padded plain jax: {_times(over_jax)}{' (noise)' if given.quick else ''}"
     )
+
+
+def needed(work: Work, given: argparse.Namespace) -> dict[str, Any]:
+    """What the projection of a step's texts needs, the device's highest rates, and the seconds that it takes at these."""
+    sizes, most = sizes_of(given), limits(given.quick)
+    in_table = work.ours.model.projection == "table"
+    counted = count_project(sizes, work.split.log.num_items if in_table else work.ours.num_ids)
+    seconds = least_seconds(counted, most, sizes.table_dtype)
+    return {**counted, "limits": most._asdict(), "seconds": seconds}
 
 
 def _times(ratio: float | None) -> str:
@@ -152,7 +172,8 @@ def _described(work: Work, given: argparse.Namespace) -> str:
     return (
         f"{log.name}: {log.num_users} users, {log.num_items} items; a step is {packing.batch_size} users, {work.tokens:.0f} real tokens on "
         f"average, packed in {packing.num_rows} rows of {packing.row_length}, padded {work.padded_rows} x {given.max_length}; "
-        f"E={given.width}, D={given.features}, MLP {tuple(work.config.model.mlp)}, {jax.devices()[0].device_kind}"
+        f"E={given.width}, tables in {SHAPES[given.shape].table_dtype}, D={given.features}, "
+        f"MLP {tuple(work.config.model.mlp)}, {jax.devices()[0].device_kind}"
     )
 
 
@@ -164,6 +185,7 @@ def _sizes(work: Work, given: argparse.Namespace) -> dict[str, Any]:
             name: getattr(given, name)
             for name in ("batch_size", "width", "max_length", "features", "mlp", "rounds")
         },
+        "table_dtype": SHAPES[given.shape].table_dtype,
         "steps_per_dispatch": work.ours.steps,
         "data": log.name,
         "users": log.num_users,
@@ -195,15 +217,24 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data",
         help="folder with inter.txt; without it the paper's Beauty, or synthetic lengths like its own",
     )
+    parser.add_argument("--shape", default="beauty", choices=SHAPES, help="of sizes and lengths")
     parser.add_argument(
-        "--kernels",
-        action=argparse.BooleanOptionalAction,
-        default=jax.default_backend() == "gpu",
-        help="time ours with config.kernels=backbone too, which a GPU compiles and all else interprets",
+        "--forms",
+        default=None,
+        help=f"other forms of ours to time, joined by '+', of: {'; '.join(FORMS)}. By default all on a GPU, and none elsewhere, where "
+        "kernels are interpreted",
     )
     given = parser.parse_args(arguments)
-    steps = STEPS["gpu" if jax.default_backend() == "gpu" else "cpu"]
-    for name, value in (QUICK if given.quick else {**PAPER, "steps": steps}).items():
+    on_gpu = jax.default_backend() == "gpu"
+    everything = "+".join(FORMS) if on_gpu else ""
+    wanted = everything if given.forms is None else given.forms
+    given.forms = wanted.split("+") if wanted else []
+    if unknown := [title for title in given.forms if title not in FORMS]:
+        raise UserError(f"--forms: {unknown[0]!r}; expected some of {'; '.join(FORMS)}")
+    given.padded = given.shape == "beauty"
+    shape, steps = SHAPES[given.shape]._asdict(), STEPS["gpu" if on_gpu else "cpu"]
+    usual = {**{name: shape.get(name) for name in helps}, "rounds": ROUNDS, "steps": steps}
+    for name, value in (QUICK if given.quick else usual).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
         if getattr(given, name) < 1:

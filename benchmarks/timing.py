@@ -1,30 +1,20 @@
-"""Times several implementations in turn, so that a slower machine slows all of them; and lets only one benchmark be timed at a time."""
+"""Times several implementations in turn, so that a slower machine slows all of them."""
 
-import contextlib
-import fcntl
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-LOCK = "GRASP_JAX_BENCHMARK_LOCK"  # names the file that benchmarks lock while they are timed
+COMPILE = "GRASP_JAX_BENCHMARK_COMPILE"  # set where a benchmark only fills the caches of compiled programs
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """A context that waits until no other benchmark of `benchmarks.run --at-once` is timed; others may compile at the same time."""
-    if LOCK not in os.environ:
-        yield
-        return
-    with open(os.environ[LOCK], "w", encoding="ascii") as file:
-        fcntl.flock(
-            file, fcntl.LOCK_EX
-        )  # the lock ends when the file is closed, also if the process dies
-        yield
+def only_compiles() -> bool:
+    """Whether this process is one of those that `benchmarks.run --at-once` starts side by side to compile; what they time means nothing."""
+    return COMPILE in os.environ
 
 
 def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -32,12 +22,11 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
         jax.block_until_ready(run())
-    with alone():
-        for _ in range(rounds):
-            for name, run in ways.items():
-                started = time.perf_counter()
-                jax.block_until_ready(run())
-                times[name].append(time.perf_counter() - started)
+    for _ in range(1 if only_compiles() else rounds):
+        for name, run in ways.items():
+            started = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - started)
     return times
 
 

@@ -2,10 +2,13 @@
 
 The split and the stored negatives of the paper's Beauty are made once. Each implementation trains on them in a separate process, one after
 another, on the same cores and with the settings of configs/beauty.py. It validates after every epoch among the same candidates, and stops
-with the same patience. `make rival-NAME` installs a rival into .rivals/NAME; --rival-epochs=N limits the epochs of the rivals. An
-implementation reports the rank of each test target, so that the same formula applies to all.
+with the same patience. On a GPU those rivals that can train there do, and the others are left out. `make rival-NAME` installs a rival into
+.rivals/NAME; without that folder it runs in this Python, if its packages are installed here. --rival-epochs=N and --rival-seconds=S limit
+the rivals' training. A rival is compared with our model that has its loss. An implementation reports the rank of each test target, so that
+the same formula applies to all.
 """
 
+import importlib.util
 import pathlib
 import statistics
 import subprocess
@@ -33,23 +36,66 @@ ENVIRONMENTS = ROOT / ".rivals"
 
 
 class Rival(NamedTuple):
-    """A rival's name in tables, and its module."""
+    """An implementation.
+
+    Attributes:
+      title: in tables.
+      module: that trains it.
+      form: which of the module's models.
+      needs: the package that is imported, and the name of the folder in .rivals.
+      loss: a rival is compared with our model of the same loss; if there is none, with that of BCE.
+      on_gpu: whether it can train on a GPU.
+    """
 
     title: str
     module: str
+    form: str = ""
+    needs: str = ""
+    loss: str = "BCE"
+    on_gpu: bool = True
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter that has the package; None if there is none."""
+        own = ENVIRONMENTS / self.needs / "bin" / "python"
+        if own.exists():
+            return str(own)
+        return sys.executable if importlib.util.find_spec(self.needs) else None
 
 
-OURS = Rival("grasp_jax", "benchmarks.own_training")
-RIVALS = {
-    "rectools": Rival("RecTools SASRecModel", "benchmarks.rivals.rectools"),
-    "recbole": Rival("RecBole SASRec (BPR)", "benchmarks.rivals.recbole"),
-    "torch": Rival("plain PyTorch", "benchmarks.rivals.torch_sasrec"),
+CE = "cross-entropy"
+OURS = {
+    "BCE": Rival("grasp_jax", "benchmarks.own_training", "plain"),
+    CE: Rival("grasp_jax (sasrec_ce)", "benchmarks.own_training", "sasrec_ce", loss=CE),
+    "gBCE": Rival("grasp_jax (gsasrec)", "benchmarks.own_training", "gsasrec", loss="gBCE"),
 }
+RECTOOLS = "benchmarks.rivals.rectools"
+RIVALS = {
+    "rectools": Rival("RecTools SASRecModel", RECTOOLS, "bce", "rectools"),
+    "rectools_ce": Rival("RecTools SASRecModel (softmax)", RECTOOLS, "ce", "rectools", CE),
+    "gsasrec": Rival(
+        "RecTools SASRecModel (gBCE: gSASRec)", RECTOOLS, "gsasrec", "rectools", "gBCE"
+    ),
+    "esasrec": Rival("RecTools eSASRec (sampled softmax)", RECTOOLS, "esasrec", "rectools", CE),
+    "hstu": Rival("RecTools HSTUModel (softmax)", RECTOOLS, "hstu", "rectools", CE),
+    "recbole": Rival(
+        "RecBole SASRec (BPR)", "benchmarks.rivals.recbole", "", "recbole", "BPR", on_gpu=False
+    ),
+    "torch": Rival("plain PyTorch", "benchmarks.rivals.torch_sasrec", "", "torch"),
+}
+# Cross-entropy of padded rows over 57,289 items takes minutes a step on two cores.
+BY_DEFAULT = {"cpu": ("rectools", "recbole", "torch"), "gpu": tuple(RIVALS)}
+
+
+def alike(rival: Rival) -> Rival:
+    """Our model that a rival is compared with."""
+    return OURS.get(rival.loss, OURS["BCE"])
 
 
 def settings_to_time(quick: bool) -> Settings:
-    """The settings of configs/beauty.py, for the cores that this process may use; small ones if `quick`."""
+    """The settings of configs/beauty.py, for the cores and the device that this process may use; small ones if `quick`."""
     settings = paper_settings(machine()["cores"])
+    settings = settings._replace(device="cuda" if jax.default_backend() == "gpu" else "cpu")
     if not quick:
         return settings
     return settings._replace(
@@ -69,17 +115,14 @@ def write_interactions(folder: pathlib.Path, log: InteractionLog) -> None:
     np.savetxt(folder / INTERACTIONS, np.stack([log.users, log.items], axis=1) + 1, fmt="%d")
 
 
-def train(python: str, module: str, folder: pathlib.Path, epochs: int) -> Report | None:
+def train(
+    python: str, rival: Rival, folder: pathlib.Path, epochs: int = 0, seconds: float = 0.0
+) -> Report | None:
     """The report of one implementation about its training in a separate process; None if it failed (it prints the reason)."""
-    out = folder / f"{module}.json"
-    command = [
-        python,
-        "-m",
-        module,
-        str(folder),
-        str(out),
-        *([f"--epochs={epochs}"] if epochs else []),
-    ]
+    out = folder / f"{rival.module}-{rival.form}.json"
+    limits = {"form": rival.form, "epochs": epochs, "seconds": seconds}
+    command = [python, "-m", rival.module, str(folder), str(out)]
+    command += [f"--{name}={value}" for name, value in limits.items() if value]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     return read_report(out) if status == 0 else None
 
@@ -94,13 +137,14 @@ def check(title: str, report: Report, data: Data) -> None:
         )
 
 
-def figures(title: str, report: Report, ours: Report, settings: Settings) -> dict[str, Any]:
-    """A row of the table; times in seconds, metrics 0..1."""
+def figures(rival: Rival, report: Report, ours: Report, settings: Settings) -> dict[str, Any]:
+    """A row of the table, of a rival or of ours; times in seconds, metrics 0..1; `ours` has the same loss."""
     measured = metrics(np.asarray(report.ranks))
     median = statistics.median(report.epoch_seconds)
     epochs = len(report.epoch_seconds)
     return {
-        "implementation": title,
+        "implementation": rival.title,
+        "loss": rival.loss,
         "epoch_seconds": median,
         "ratio": median / statistics.median(ours.epoch_seconds),
         "epochs": epochs,
@@ -122,6 +166,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     cut = "" if row["stopped"] else f" (after {row['epochs']} epochs)"
     return [
         row["implementation"],
+        row.get("loss", "BCE"),
         f"{row['epoch_seconds']:,.2f}",
         f"{row['ratio']:.1f}",
         f"{row['best_epoch']}{cut}",
@@ -134,6 +179,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 HEADER = [
     "implementation",
+    "loss",
     "an epoch, s",
     "times as long as ours",
     "epochs to the best",
@@ -146,11 +192,28 @@ HEADER = [
 
 def found_of(rows: Sequence[dict[str, Any]]) -> str:
     """The benchmark's last line; the first row is ours."""
-    ours, *others = rows
+    ours = rows[0]
+    others = [row for row in rows if not row["implementation"].startswith("grasp_jax")]
     ratios = ", ".join(
         f"{row['implementation']} takes {row['ratio']:.1f}x as long" for row in others
     )
     return f"an epoch of ours takes {ours['epoch_seconds']:,.2f} s; {ratios or 'no rival was measured'}"
+
+
+def installed(names: Sequence[str], device: str) -> list[Rival]:
+    """The named rivals that can train on this device; says of each other why it is left out."""
+    found = []
+    for name in names:
+        rival = RIVALS[name]
+        if device == "gpu" and not rival.on_gpu:
+            print(f"{rival.title} is left out: it trains on a CPU alone", flush=True)
+        elif rival.python is None:
+            print(
+                f"{rival.title} is not installed and left out: make rival-{rival.needs}", flush=True
+            )
+        else:
+            found.append(rival)
+    return found
 
 
 def chosen(names: str) -> list[str]:
@@ -175,11 +238,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
       UserError: a flag has no effect, or an implementation failed; the rivals after it were still measured.
     """
     parser = parser_of("train", __doc__)
-    everyone = ",".join(RIVALS) if jax.default_backend() == "cpu" else ""
+    device = "gpu" if jax.default_backend() == "gpu" else "cpu"
+    everyone = ",".join(name for name in BY_DEFAULT[device] if name in RIVALS)
     parser.add_argument(
         "--rivals",
         default=everyone,
-        help=f"comma separated, of {', '.join(RIVALS)}; by default all that are installed, on a GPU none",
+        help=f"comma separated, of {', '.join(RIVALS)}; by default those of {everyone} that are installed",
     )
     parser.add_argument(
         "--rival-epochs",
@@ -187,15 +251,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=0,
         help="most epochs of a rival; 0: until it stops early",
     )
+    parser.add_argument(
+        "--rival-seconds",
+        type=float,
+        default=0.0,
+        help="a rival begins no epoch after so many; 0: no limit",
+    )
     given = parser.parse_args(arguments)
-    rivals = chosen(given.rivals)
+    rivals = installed(chosen(given.rivals), device)
     if given.rival_epochs < 0:
         raise UserError(
             f"--rival-epochs={given.rival_epochs}; expected a whole number from 1, or 0 to train until the early stop"
-        )
-    if rivals and (device := jax.default_backend()) != "cpu":
-        raise UserError(
-            f"JAX runs on {device} and the rivals on the CPU's cores; set JAX_PLATFORMS=cpu, or leave them out with --rivals="
         )
     settings, log, contention = (
         settings_to_time(given.quick),
@@ -208,27 +274,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_interactions(folder, log)
         data = data_of(prepared_run(folder, settings))
         write(folder, settings, data)
-        ours = train(sys.executable, OURS.module, folder, 0)
-        if ours is None:
-            raise UserError("our own training failed, see above")
-        reports = {OURS.title: ours}
+        reports: dict[Rival, Report] = {}
+        for own in dict.fromkeys([OURS["BCE"], *map(alike, rivals)]):
+            found = train(sys.executable, own, folder)
+            if found is None:
+                raise UserError(f"our own training, {own.title}, failed, see above")
+            reports[own] = found
         for rival in rivals:
-            python, title = ENVIRONMENTS / rival / "bin" / "python", RIVALS[rival].title
-            if not python.exists():
-                print(f"{title} is not installed and left out: make rival-{rival}", flush=True)
-                continue
-            print(f"{title}:", flush=True)
-            report = train(str(python), RIVALS[rival].module, folder, given.rival_epochs)
+            print(f"{rival.title}:", flush=True)
+            report = train(
+                str(rival.python), rival, folder, given.rival_epochs, given.rival_seconds
+            )
             if report is None:
-                failed.append(title)
+                failed.append(rival.title)
             else:
-                reports[title] = report
-    for title, report in reports.items():
-        check(title, report, data)
-    rows = [figures(title, report, ours, settings) for title, report in reports.items()]
+                reports[rival] = report
+    for implementation, report in reports.items():
+        check(implementation.title, report, data)
+    rows = [
+        figures(implementation, report, reports[alike(implementation)], settings)
+        for implementation, report in reports.items()
+    ]
     print(table(HEADER, [cells(row) for row in rows]))
+    compiled = reports[OURS["BCE"]].compile_seconds
     print(
-        f"compilation, {ours.compile_seconds:.1f} s of ours to the early-stopped model, is in no epoch; epochs are medians"
+        f"compilation, {compiled:.1f} s of ours to the early-stopped model, is in no epoch; epochs are medians"
     )
     sizes = {
         **settings._asdict(),

@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # Runs the benchmarks for a GPU, on one GPU and within ten minutes, from the repository's root:
 #
-#     launch/gpu_benchmarks.sh [--quick] [--out=FOLDER]
+#     launch/gpu_benchmarks.sh [--quick] [--out=FOLDER] [--only=NAMES] [--seconds=N]
 #
-# It needs Python 3.11 with jax for CUDA, flax, optax, orbax-checkpoint, numpy and absl-py, torch for the rival of the step, and nothing
-# else of requirements.txt. PYTHON=... names another interpreter than python3. Results go to benchmarks/results, or to FOLDER. Benchmarks
-# that have not begun after ten minutes are left out, and the script names them. --quick runs all of them at small sizes, on any device.
+# It needs Python 3.11 with the packages of launch/gpu_requirements.txt, and nothing else of requirements.txt. PYTHON=... names another
+# interpreter than python3. First the programs that take long to compile are compiled, four at a time. Then each benchmark is timed with the
+# machine to itself, the most telling first: training steps at two shapes beside their rivals, the kernels' errors against float64, a whole
+# training beside rivals, neighbours, where the time of a step goes, Nsight Compute of the longest kernels, single kernels, evaluation.
+# Benchmarks that have not begun after ten minutes (--seconds=N: after N seconds) are left out, and the script names them. Results go to
+# benchmarks/results, or to FOLDER. --quick runs all of them at small sizes, on any device; those times mean nothing.
+#
+# All rivals of a training, each until it stops early, take hours and run only if they are named:
+#
+#     launch/gpu_benchmarks.sh --only=train_to_the_end --seconds=36000
 set -euo pipefail
 
 # PyTorch and JAX share the device when training steps are compared.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
-# Several benchmarks run the same step. The first one compiles it and prints the time for that.
-JAX_COMPILATION_CACHE_DIR="$(mktemp -d)"
-export JAX_COMPILATION_CACHE_DIR
-trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
+# What is compiled first is found here by the processes that are timed.
+CACHES="$(mktemp -d)"
+trap 'rm -rf "$CACHES"' EXIT
+export JAX_COMPILATION_CACHE_DIR="$CACHES/jax" TORCHINDUCTOR_CACHE_DIR="$CACHES/torch"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 "${PYTHON:-python3}" -m benchmarks.run --suite=gpu --at-once=4 --seconds=600 "$@"

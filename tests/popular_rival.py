@@ -13,7 +13,7 @@ def ranks(data: Data, split: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    _, settings, data, out = task()
+    _, settings, data, out, _ = task()
     course = Course(settings)
     while not course.ends:
         course.after_epoch(0.5, ranks(data, "valid"))

@@ -1,5 +1,7 @@
 """The suite: benchmarks run apart, an operation's time goes to the stage that its name says, and the figures agree with each other."""
 
+import argparse
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -8,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import evaluation, profile, report, run, trace
+from benchmarks import evaluation, profile, record, report, run, timing, trace
 from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits
+from benchmarks.project import count_project
 from benchmarks.sections import search, steps
 from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import QUICK, Sizes
@@ -137,7 +140,7 @@ def test_count_of_the_projection_is_that_of_xla() -> None:
 
     compiled = jax.jit(jax.grad(loss)).lower(params).compile()
     assert compiled.cost_analysis()["flops"] == pytest.approx(
-        profile.count_project(TINY, 50)["flops"], rel=0.2
+        count_project(TINY, 50)["flops"], rel=0.2
     )
 
 
@@ -336,35 +339,51 @@ def test_a_suite_ends_with_its_time(
     )
 
 
-def test_benchmarks_side_by_side_time_one_at_a_time(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_benchmarks_compile_side_by_side_and_are_timed_one_at_a_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A figure would be taken while another benchmark uses the device, or a rented GPU wait for one compilation after another."""
-    program = f"""
-import os, pathlib, sys, time
-from benchmarks.timing import alone
-folder, beside = pathlib.Path({str(tmp_path)!r}), sys.argv[1] == "beside"
-begin = time.time()
-(folder / f"begun-{{os.getpid()}}").touch()
-while beside and time.time() < begin + 120 and len(list(folder.glob("begun-*"))) < 3:
-    time.sleep(0.01)  # the first of two waits for the second, which would else wait for it
-with alone():
-    start = time.time()
-    time.sleep(0.3)
-    print("timed", begin, start, time.time())
+    program = """
+import os, pathlib, time
+from benchmarks.timing import only_compiles
+begin, folder, compiles = time.time(), pathlib.Path(__file__).parent, only_compiles()
+if compiles:  # waits for the other one, which would else wait for it
+    (folder / f"compiles-{os.getpid()}").touch()
+    while time.time() < begin + 120 and len(list(folder.glob("compiles-*"))) < 2:
+        time.sleep(0.01)
+time.sleep(0.1)
+with open(folder / "times", "a") as file:
+    file.write(f"{compiles} {begin} {time.time()}\\n")
 """
     (tmp_path / "timed.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(run.__file__).parent.parent}")
-    two = run.Benchmark("timed", ("beside",), beside=True)
-    suite = {"before": run.Benchmark("timed", ("before",)), "one": two, "other": two}
+    suite = {name: run.Benchmark("timed", compiles=True) for name in ("one", "other")}
+    suite["last"] = run.Benchmark("timed")
     assert run.run(suite, [], quick=False, at_once=2) == []
-    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
-    before, *both = sorted(
-        [float(part) for part in line[1:]] for line in lines if line[0] == "timed"
+    lines = [line.split() for line in (tmp_path / "times").read_text().splitlines()]
+    compiled, timed = (
+        sorted((float(a), float(b)) for only, a, b in lines if only == kind)
+        for kind in ("True", "False")
     )
-    (begun, timed, ended), (also_begun, timed_after, _) = sorted(both, key=lambda times: times[1])
-    assert before[2] < min(begun, also_begun)
-    assert also_begun < timed < ended <= timed_after
+    assert len(compiled) == 2 and len(timed) == 3
+    assert compiled[1][0] < compiled[0][1] <= timed[0][0]
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(timed))
+
+
+def test_process_that_compiles_keeps_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The times of a process beside which others compiled would become the record."""
+    out, calls = tmp_path / "kept.json", []
+    given = argparse.Namespace(quick=False, out=out)
+    monkeypatch.setenv(timing.COMPILE, "1")
+    timing.interleaved({"one": lambda: calls.append(1)}, rounds=5)
+    assert len(calls) == 2
+    record.keep("kept", {}, record.Contention(), given, "found")
+    assert not out.exists() and not capsys.readouterr().out
+    monkeypatch.delenv(timing.COMPILE)
+    record.keep("kept", {}, record.Contention(), given, "found")
+    assert out.exists()
 
 
 def test_every_benchmark_of_the_suites_is_there() -> None:

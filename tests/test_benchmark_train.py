@@ -1,5 +1,6 @@
 """The train benchmark: rivals get the package's split and candidates, stop as it stops, and are measured by its formula."""
 
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -127,6 +128,9 @@ def test_rivals_stop_when_the_package_stops() -> None:
     assert not bounded.ends
     bounded.after_epoch(1.0, np.zeros(7))
     assert bounded.ends
+    late = protocol.Course(SETTINGS._replace(patience=4, max_epochs=50, max_seconds=1e-9))
+    late.after_epoch(1.0, np.zeros(7))
+    assert late.ends
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +143,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
     rivals = {
-        "popular": train.Rival("popularity", "tests.popular_rival"),
-        "broken": train.Rival("broken one", "tests.no_such_module"),
+        "popular": train.Rival("popularity", "tests.popular_rival", needs="popular"),
+        "broken": train.Rival("broken one", "tests.no_such_module", needs="broken"),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "RIVALS", rivals)
@@ -223,10 +227,10 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.mark.parametrize("name", train.RIVALS)
 def test_installed_rival_learns(name: str, following: pathlib.Path) -> None:
     """A rival that is trained on other data, or asked from histories that are shifted or padded wrongly, would make us look good."""
-    python = train.ENVIRONMENTS / name / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{name} is not installed: make rival-{name}")
-    got = train.train(str(python), train.RIVALS[name].module, following, EPOCHS)
+    rival = train.RIVALS[name]
+    if rival.python is None:
+        pytest.skip(f"{name} is not installed: make rival-{rival.needs}")
+    got = train.train(rival.python, rival, following, EPOCHS)
     assert got is not None and len(got.epoch_seconds) == len(got.valid_ndcg) == EPOCHS
     assert (
         got.valid_ndcg[got.best_epoch - 1] == max(got.valid_ndcg)
@@ -253,7 +257,8 @@ def test_rival_needs_nothing_of_ours(name: str) -> None:
     for module in sources:
         text = (train.ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert "import jax" not in text and "grasp_jax" not in text
-    assert (train.ROOT / "benchmarks" / "rivals" / f"{name}.txt").exists()
+    needs = train.RIVALS[name].needs
+    assert (train.ROOT / "benchmarks" / "rivals" / f"{needs}.txt").exists()
 
 
 def test_rival_that_is_missing_is_named(
@@ -268,9 +273,12 @@ def test_rival_that_is_missing_is_named(
     good = protocol.Report({"numpy": "2"}, [1.0], [0.2], 1, 0.0, 2.0, [0] * num, 1)
     monkeypatch.setattr(train, "train", lambda *_: good)
     monkeypatch.setattr(train, "ENVIRONMENTS", tmp_path)
-    train.main(["--quick", "--rivals=torch"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    train.main(["--quick", "--rivals=hstu,torch"])
+    printed = capsys.readouterr().out
+    assert "plain PyTorch is not installed and left out: make rival-torch" in printed
     assert (
-        "plain PyTorch is not installed and left out: make rival-torch" in capsys.readouterr().out
+        "RecTools HSTUModel (softmax) is not installed and left out: make rival-rectools" in printed
     )
     for ranks in ([0] * (num - 1), [0] * (num - 1) + [101]):
         assert f"expected {num}, from 0 to 100" in refusal(
@@ -278,12 +286,23 @@ def test_rival_that_is_missing_is_named(
         )
 
 
-def test_rivals_on_another_device_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rivals_train_on_the_device_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A GPU's epoch would be set against that of a few cores."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    found = train.installed(list(train.RIVALS), "gpu")
+    assert {rival.needs for rival in found} == {"rectools", "torch"}
+    assert "RecBole SASRec (BPR) is left out" in capsys.readouterr().out
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "JAX runs on gpu and the rivals on the CPU's cores" in refusal(
-        train.main, ["--quick", "--rivals=torch"]
-    )
+    assert train.settings_to_time(quick=True).device == "cuda"
+
+
+def test_rivals_are_compared_with_our_model_of_their_loss() -> None:
+    """A fast loss of ours would be set against a slow one of theirs, or the other way round."""
+    for rival in train.RIVALS.values():
+        assert train.alike(rival).loss == rival.loss or rival.loss == "BPR"
+    assert len({own.form for own in train.OURS.values()}) == len(train.OURS)
 
 
 def test_flags_that_say_nothing_are_refused() -> None:

@@ -1,7 +1,7 @@
 """The input and the report of every implementation in the train benchmark. It needs only NumPy: rivals have neither JAX nor grasp_jax.
 
-A rival is `python -m benchmarks.rivals.NAME FOLDER OUT.json [--epochs=N]`: it trains on FOLDER/data.npz with FOLDER/settings.json, stops
-early as the package does, and writes a `Report`.
+A rival is `python -m benchmarks.rivals.NAME FOLDER OUT.json [--form=FORM] [--epochs=N] [--seconds=S]`: it trains on FOLDER/data.npz with
+FOLDER/settings.json, stops early as the package does, and writes a `Report`.
 """
 
 import argparse
@@ -18,7 +18,12 @@ from benchmarks.peak_memory import peak_bytes
 
 
 class Settings(NamedTuple):
-    """D features, L places of a history, B users per step; `threads` is the number of threads that a library may use."""
+    """D features, L places of a history, B users per step; `threads` is the number of threads that a library may use.
+
+    Attributes:
+      device: "cpu" or "cuda".
+      max_seconds: after which no further epoch begins; 0: there is no limit.
+    """
 
     features: int
     max_length: int
@@ -31,6 +36,8 @@ class Settings(NamedTuple):
     max_epochs: int
     seed: int
     threads: int
+    device: str = "cpu"
+    max_seconds: float = 0.0
 
 
 class HeldOut(NamedTuple):
@@ -98,12 +105,13 @@ class Report(NamedTuple):
 
 
 class Task(NamedTuple):
-    """The command line: FOLDER, its content, and the path of the report."""
+    """The command line: FOLDER, its content, the path of the report, and which of the models of a module is meant."""
 
     folder: pathlib.Path
     settings: Settings
     data: Data
     out: pathlib.Path
+    form: str
 
 
 class Course:
@@ -133,8 +141,10 @@ class Course:
     @property
     def ends(self) -> bool:
         """Whether the training is over."""
-        done = len(self.valid_ndcg)
-        return done - self.best_epoch >= self.settings.patience or done >= self.settings.max_epochs
+        done, most = len(self.valid_ndcg), self.settings.max_seconds
+        late = 0 < most <= self.seconds()
+        patient = done - self.best_epoch < self.settings.patience
+        return late or not patient or done >= self.settings.max_epochs
 
     def seconds(self) -> float:
         """Since the clock started."""
@@ -219,7 +229,7 @@ def read_report(path: pathlib.Path) -> Report:
 
 
 def task() -> Task:
-    """The task of the command line; --epochs replaces the largest number of epochs in the settings."""
+    """The task of the command line; --epochs and --seconds replace the limits in the settings."""
     parser = argparse.ArgumentParser(
         description="Trains on FOLDER as benchmarks/train.py asks, and writes OUT.json."
     )
@@ -231,11 +241,13 @@ def task() -> Task:
         default=0,
         help="stop after so many at the latest; 0: as the settings say",
     )
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="begin no epoch after so many; 0: no limit"
+    )
+    parser.add_argument("--form", default="", help="one of the module's models")
     given = parser.parse_args()
     settings, data = read(given.folder)
-    return Task(
-        given.folder,
-        settings._replace(max_epochs=given.epochs or settings.max_epochs),
-        data,
-        given.out,
+    limited = settings._replace(
+        max_epochs=given.epochs or settings.max_epochs, max_seconds=given.seconds
     )
+    return Task(given.folder, limited, data, given.out, given.form)

@@ -153,7 +153,7 @@ def ranks(model: Any, data: Data, split: str, rows: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Trains to the early stop and reports."""
-    folder, settings, data, out = task()
+    folder, settings, data, out, _ = task()
     folder, out = folder.resolve(), out.resolve()
     os.chdir(folder)  # the library writes logs into the current folder
     del sys.argv[1:]  # the library would read these flags as its own

@@ -1,8 +1,14 @@
-"""RecTools' `SASRecModel` through its public interface: a dataset of training interactions, loss "BCE", and our Lightning trainer.
+"""RecTools' models through its public interface: a dataset of training interactions, and our Lightning trainer. Forms:
 
-These differences from the package remain, because they are part of the library: negatives are drawn from all items, including the user's
-own; Adam's second beta is 0.98; histories are padded on the left; and the model knows only the items of the training interactions, so other
-candidates score below all, and other targets count as missed.
+    bce       SASRec by binary cross-entropy with one negative, as the package's default
+    ce        SASRec by cross-entropy over the catalogue
+    gsasrec   SASRec by gBCE with 256 negatives and t = 0.75: gSASRec (Petrov and Macdonald, RecSys 2023, arXiv 2308.07192)
+    esasrec   eSASRec, which RecTools recommends: LiGR layers, sampled softmax with 256 negatives
+    hstu      HSTU (Zhai et al., 2024, arXiv 2402.17152) by cross-entropy, with relative positions; without times, which nobody else reads
+
+Sizes, dropout, learning rate and the early stop are the benchmark's. These differences from the package remain, because they are part of
+the library: negatives are drawn from all items, including the user's own; Adam's second beta is 0.98; histories are padded on the left; and
+the model knows only the items of the training interactions, so other candidates score below all, and other targets count as missed.
 """
 
 import copy
@@ -17,12 +23,28 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
-from rectools.models import SASRecModel
+from rectools.models import HSTUModel, SASRecModel
 from rectools.models.nn.item_net import IdEmbeddingsItemNet
+from rectools.models.nn.transformers.ligr import LiGRLayers
 
 from benchmarks.rivals.protocol import Course, Data, Settings, padded, ranks_of, task, write_report
 
 EVALUATED_TOGETHER = 256
+NEGATIVES = 256
+FORMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bce": (SASRecModel, {"loss": "BCE", "n_negatives": 1}),
+    "ce": (SASRecModel, {"loss": "softmax"}),
+    "gsasrec": (SASRecModel, {"loss": "gBCE", "n_negatives": NEGATIVES, "gbce_t": 0.75}),
+    "esasrec": (
+        SASRecModel,
+        {
+            "loss": "sampled_softmax",
+            "n_negatives": NEGATIVES,
+            "transformer_layers_type": LiGRLayers,
+        },
+    ),
+    "hstu": (HSTUModel, {"loss": "softmax", "relative_time_attention": False}),
+}
 
 
 class EarlyStop(Callback):
@@ -62,6 +84,7 @@ def interactions(data: Data) -> Dataset:
 def ranks(module: Any, data: Data, split: str) -> np.ndarray:
     """[n] ranks of the targets of "valid" or "test" by RecTools' Lightning module."""
     preparator, model = module.data_preparator, module.torch_model
+    device = next(model.parameters()).device
     rows = np.zeros(
         data.num_items, np.int64
     )  # 0, the library's padding, for items it does not know
@@ -78,22 +101,23 @@ def ranks(module: Any, data: Data, split: str) -> np.ndarray:
             sessions = padded(
                 known[begin : begin + EVALUATED_TOGETHER], preparator.session_max_len, 0, left=True
             )
-            states = model.encode_sessions({"x": torch.from_numpy(sessions)}, table)[:, -1]
-            asked = torch.from_numpy(candidates[begin : begin + EVALUATED_TOGETHER])
+            batch = {"x": torch.from_numpy(sessions).to(device)}
+            states = model.encode_sessions(batch, table)[:, -1]
+            asked = torch.from_numpy(candidates[begin : begin + EVALUATED_TOGETHER]).to(device)
             scores.append(
                 (table[asked] @ states[:, :, None])[..., 0].masked_fill(asked == 0, -torch.inf)
             )
     module.train()
-    return ranks_of(torch.cat(scores).numpy())
+    return ranks_of(torch.cat(scores).cpu().numpy())
 
 
-def make_model(settings: Settings, stop: EarlyStop) -> SASRecModel:
-    """The model, with ids only and the benchmark's sizes."""
+def make_model(form: str, settings: Settings, stop: EarlyStop) -> Any:
+    """One of `FORMS`, with ids only and the benchmark's sizes."""
 
     def trainer() -> Trainer:
         return Trainer(
             max_epochs=settings.max_epochs,
-            accelerator="cpu",
+            accelerator="gpu" if settings.device == "cuda" else "cpu",
             devices=1,
             callbacks=[stop],
             logger=False,
@@ -102,35 +126,37 @@ def make_model(settings: Settings, stop: EarlyStop) -> SASRecModel:
             enable_model_summary=False,
         )
 
-    return SASRecModel(
+    kind, own = FORMS[form]
+    return kind(
         n_blocks=settings.num_layers,
         n_heads=settings.num_heads,
         n_factors=settings.features,
         dropout_rate=settings.dropout,
         session_max_len=settings.max_length,
         batch_size=settings.batch_size,
-        loss="BCE",
-        n_negatives=1,
         lr=settings.learning_rate,
         item_net_block_types=(IdEmbeddingsItemNet,),
         get_trainer_func=trainer,
+        **own,
     )
 
 
 def main() -> None:
     """Trains to the early stop and reports."""
-    _, settings, data, out = task()
+    _, settings, data, out, form = task()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(settings.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX
     seed_everything(settings.seed)
-    model = make_model(settings, EarlyStop(Course(settings), data))
+    model = make_model(form or "bce", settings, EarlyStop(Course(settings), data))
     model.fit(interactions(data))
     stop = next(
         own for own in model.fit_trainer.callbacks if isinstance(own, EarlyStop)
     )  # `fit` works on a copy of the trainer
     seconds = stop.course.seconds()
     model.torch_model.load_state_dict(stop.best)
+    model.torch_model.to(settings.device)
     tested = ranks(model.lightning_model, data, "test")
     write_report(
         out,

@@ -1,4 +1,4 @@
-"""Plain PyTorch: SASRec on ids, eager, padded batches from a DataLoader, one dense Adam for all."""
+"""Plain PyTorch: SASRec on ids, eager, padded batches from a DataLoader, one dense Adam for all; on a GPU other processes load them."""
 
 import copy
 import time
@@ -13,6 +13,9 @@ from benchmarks.rivals.protocol import Course, Data, Settings, padded, ranks_of,
 from benchmarks.torch_backbone import SASRec
 
 EVALUATED_TOGETHER = 256
+LOADERS = (
+    8  # most processes that load batches for a GPU; for a CPU they would compete with the training
+)
 
 
 class Sequences(Dataset):
@@ -74,44 +77,66 @@ class Model(nn.Module):
     def ranks(self, data: Data, split: str, length: int) -> np.ndarray:
         """[n] ranks of the targets of "valid" or "test"."""
         self.eval()
+        device = self.items.weight.device
         histories, candidates = data.histories(split), getattr(data, split).candidates
         scores = []
         with torch.no_grad():
             for begin in range(0, len(histories), EVALUATED_TOGETHER):
                 own = histories[begin : begin + EVALUATED_TOGETHER]
                 newest = torch.tensor([min(len(history), length) - 1 for history in own])
-                states = self.backbone(
-                    self.items(torch.from_numpy(padded(own, length, data.num_items, left=False)))
-                )
-                asked = self.items(
-                    torch.from_numpy(
-                        candidates[begin : begin + EVALUATED_TOGETHER].astype(np.int64)
-                    )
-                )
+                rows = torch.from_numpy(padded(own, length, data.num_items, left=False))
+                states = self.backbone(self.items(rows.to(device)))
+                together = candidates[begin : begin + EVALUATED_TOGETHER].astype(np.int64)
+                asked = self.items(torch.from_numpy(together).to(device))
                 scores.append((asked @ states[torch.arange(len(own)), newest, :, None])[..., 0])
         self.train()
-        return ranks_of(torch.cat(scores).numpy())
+        return ranks_of(torch.cat(scores).cpu().numpy())
+
+
+def own_draws(worker: int) -> None:
+    """Gives a process that loads batches negatives of its own."""
+    own = torch.utils.data.get_worker_info()
+    assert own is not None
+    own.dataset.rng = np.random.default_rng((own.seed, worker))
+
+
+def loader_of(sequences: Sequences, settings: Settings) -> DataLoader:
+    """Shuffled batches."""
+    if settings.device == "cpu":
+        return DataLoader(sequences, settings.batch_size, shuffle=True)
+    return DataLoader(
+        sequences,
+        settings.batch_size,
+        shuffle=True,
+        num_workers=max(1, min(LOADERS, settings.threads // 2)),
+        pin_memory=True,
+        persistent_workers=True,
+        worker_init_fn=own_draws,
+    )
 
 
 def main() -> None:
     """Trains to the early stop and reports."""
-    _, settings, data, out = task()
+    _, settings, data, out, _ = task()
     torch.set_num_threads(settings.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX
     torch.manual_seed(settings.seed)
     course = Course(settings)
-    model = Model(settings, data.num_items)
+    model = Model(settings, data.num_items).to(settings.device)
     sequences = Sequences(
         data.training_histories(), data.num_items, settings.max_length, settings.seed
     )
-    loader = DataLoader(sequences, settings.batch_size, shuffle=True)
+    loader = loader_of(sequences, settings)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     best = copy.deepcopy(model.state_dict())
     while not course.ends:
         started = time.perf_counter()
-        for inputs, positive, negative in loader:
+        for batch in loader:
             optimiser.zero_grad()
-            model.loss(inputs, positive, negative).backward()
+            model.loss(*(part.to(settings.device, non_blocking=True) for part in batch)).backward()
             optimiser.step()
+        if settings.device == "cuda":
+            torch.cuda.synchronize()
         train_seconds = time.perf_counter() - started
         if course.after_epoch(train_seconds, model.ranks(data, "valid", settings.max_length)):
             best = copy.deepcopy(model.state_dict())

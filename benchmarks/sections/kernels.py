@@ -83,6 +83,45 @@ def gated_projection(record: dict[str, Any]) -> Table:
     return Table("gated_projection", "Gather, gate and projection", header, body, note)
 
 
+def errors(record: dict[str, Any]) -> Table:
+    """Errors of kernels against float64."""
+    body = [
+        [
+            row["kernel"],
+            *(f"{row['errors'][form]:.1e}" for form in ("kernel", "xla", "xla_highest")),
+        ]
+        for row in record["rows"]
+    ]
+    note = (
+        "`python -m benchmarks.kernel_errors`: the largest difference from the same function in float64, over the value and all gradients, "
+        f"as a share of the largest value. {machine_line(record)}"
+    )
+    header = ["kernel", "its error", "error of XLA's form", "that at the highest precision"]
+    return Table("kernel_errors", "Errors of kernels", header, body, note)
+
+
+def longest(record: dict[str, Any]) -> Table:
+    """What Nsight Compute says of a step's longest kernels."""
+    body = [
+        [
+            row["name"][:60],
+            str(row["executions"]),
+            f"{row['microseconds']:.1f}",
+            f"{row['share']:.1%}",
+            f"{row['multiprocessors']:.0f}%",
+            f"{row['memory']:.0f}%",
+        ]
+        for row in record["rows"]
+    ]
+    note = (
+        f"`python -m benchmarks.longest_kernels`: Nsight Compute of {record['steps']} steps of GRASP-SASRec with "
+        f"kernels={record['kernels']}; how busy a kernel keeps the multiprocessors and the memory, in percent of what they can do. "
+        f"{machine_line(record)}"
+    )
+    header = ["kernel", "executions", "us", "share of all kernels", "multiprocessors", "memory"]
+    return Table("longest_kernels", "The longest kernels of a step", header, body, note)
+
+
 def _figures(own: dict[str, Any], base: dict[str, Any]) -> list[str]:
     memory = own["temporary_bytes"]
     return [

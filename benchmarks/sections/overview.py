@@ -5,16 +5,21 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.limits import Limits
+from benchmarks.project import least_seconds
 from grasp_jax.report.tables import Table
 
 Record = dict[str, Any]
 OURS, PACKED = "grasp_jax", "packed"  # how names of a step's rows begin
 WIDTH = 140  # of a line of Markdown
-HEADER = ["what", "grasp_jax", "best rival", "ratio", "machine"]
+HEADER = ["what", "grasp_jax", "best rival", "ratio", "share of the limit", "machine"]
 NOTE = (
     "The best rival is the fastest other program that was measured in the same run on the same machine.\n"
-    "A ratio above 1 means that grasp_jax is faster."
+    "A ratio above 1 means that grasp_jax is faster. The share of the limit says how much of our time the\n"
+    "necessary matrix products would take at the highest rates of this machine, measured in the same run or by\n"
+    "the same version. For a step these are the products with text vectors. A dash means that it was not counted."
 )
+PROFILES = {"step-cpu-256": "profile-cpu", "step-gpu-256": "profile-gpu"}  # of the same step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Comparison:
       what: what was measured.
       ours, rival: figures with their units; `rival` names the other program.
       ratio: how many times as fast grasp_jax is.
+      share: of the limit, or None.
       machine: where both ran.
       conclusion: one or two sentences.
     """
@@ -35,11 +41,13 @@ class Comparison:
     ratio: float
     machine: str
     conclusion: str
+    share: float | None = None
 
 
 def training(record: Record) -> Comparison:
     """An epoch of SASRec, against the fastest other implementation."""
-    ours, *rivals = record["rows"]
+    ours = record["rows"][0]
+    rivals = [row for row in record["rows"] if not row["implementation"].startswith(OURS)]
     best = min(rivals, key=lambda row: row["epoch_seconds"])
     shared = min(row["epochs"] for row in record["rows"])
     alike = ", ".join(
@@ -58,7 +66,7 @@ def training(record: Record) -> Comparison:
         best["epoch_seconds"] / ours["epoch_seconds"],
         machine(record),
         f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
-        f"after {shared} epochs.{others} Both rivals compute {record['sizes']['max_length']} positions for each history, but most "
+        f"after {shared} epochs.{others} The rivals compute {record['sizes']['max_length']} positions for each history, but most "
         "histories in this data are far shorter. "
         f"Validation NDCG@10 after {shared} epochs: {alike}.",
     )
@@ -76,7 +84,8 @@ def step(record: Record) -> Comparison:
     )
     gpu = (
         "The rivals pad their histories. Compared with programs that pad, the gain is smaller on a GPU than on a CPU, because padding "
-        "costs less there. Most of our remaining time goes into starting many small operations."
+        "costs less there. A program that packs, as on a CPU, has not been measured on a GPU yet; it would be closer to ours. Most of our "
+        "remaining time goes into starting many small operations."
     )
     return Comparison(
         f"one training step of GRASP, {record['sizes']['batch_size']} users, on a {'GPU' if on_gpu else 'CPU'}",
@@ -91,6 +100,7 @@ def step(record: Record) -> Comparison:
         else gpu
         if on_gpu
         else cpu,
+        record["project"]["seconds"] / ours["seconds_per_step"] if "project" in record else None,
     )
 
 
@@ -137,8 +147,9 @@ def retrieval(record: Record) -> Comparison:
         f"{_seconds_of_all(best):.0f} s ({best['way']})",
         _seconds_of_all(best) / _seconds_of_all(ours),
         machine(record),
-        "At this size our exact search is as fast as the best other search, so exact search is the default. "
-        "`knowledge.retrieval=clusters` is for larger tables.",
+        "At this size our exact search is as fast as the best other search, so exact search is the default. It computes each product "
+        "once for both of its rows, so its share of the limit may be above 100 %. `knowledge.retrieval=clusters` is for larger tables.",
+        ours["share_of_limit"],
     )
 
 
@@ -172,17 +183,22 @@ def overview(records: Mapping[str, Record]) -> tuple[Table, list[str]]:
     """The table, and for each row a Markdown line with the conclusion and the path of the record.
 
     Args:
-      records: by the names of `COMPARISONS`; a comparison without a record is left out.
+      records: by the names of `COMPARISONS` and `PROFILES`; a comparison without a record is left out.
     """
     found = {
         name: compare(records[name]) for name, compare in COMPARISONS.items() if name in records
     }
+    for name, profile in PROFILES.items():
+        if name in found and profile in records and found[name].share is None:
+            share = share_of_profile(records[name], records[profile])
+            found[name] = dataclasses.replace(found[name], share=share)
     body = [
         [
             own.what,
             own.ours,
             own.rival,
             f"{own.ratio:.2g}" if own.ratio < 10 else f"{own.ratio:.0f}",
+            "-" if own.share is None else f"{own.share:.0%}",
             own.machine,
         ]
         for own in found.values()
@@ -198,6 +214,18 @@ def overview(records: Mapping[str, Record]) -> tuple[Table, list[str]]:
         for name, own in found.items()
     ]
     return Table("overview", "Against other software", HEADER, body, NOTE), lines
+
+
+def share_of_profile(record: Record, profile: Record) -> float | None:
+    """What the profile of a step says that its products need, over the step's time; None if it is of another machine or version."""
+    about, other = record["machine"], profile["machine"]
+    alike = all(about[key] == other[key] for key in ("cpu", "device", "commit"))
+    own = next((model for model in profile["models"] if model["model"] == "grasp-sasrec"), None)
+    if not alike or own is None:
+        return None
+    dtype = profile["sizes"].get("table_dtype", "float32")
+    least = least_seconds(own["project"], Limits(**profile["limits"]), dtype)
+    return least / record["steps"][0]["seconds_per_step"]
 
 
 def machine(record: Record) -> str:

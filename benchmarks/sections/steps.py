@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from benchmarks.limits import Limits
+from benchmarks.project import least_seconds
 from benchmarks.record import machine_line
 from grasp_jax.report.tables import Table
 
@@ -25,9 +27,10 @@ def step(record: dict[str, Any]) -> list[Table]:
     ]
     note = (
         f"`python -m benchmarks.step`: forward, backward and update of {sizes['batch_size']} users of {sizes['data']}, E={sizes['width']}, "
+        f"tables in {sizes.get('table_dtype', 'float32')}, "
         f"L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['mlp']}, in interleaved rounds. All implementations "
-        f"have the same loss on the first batch within {record['parity']['largest_difference']:.0e}. Memory is without the frozen "
-        f"tables. {machine_line(record)}"
+        f"have the same loss on the first batch within {record['parity']['largest_difference']:.0e}{_rounded(record['parity'])}. "
+        f"Memory is without the frozen tables.{_project(record)} {machine_line(record)}"
     )
     header = [
         "implementation",
@@ -50,7 +53,8 @@ def step(record: dict[str, Any]) -> list[Table]:
         for row in record["growth"]
     ]
     by_users = ["users", "steps", "tokens", "an epoch, s", "s per million tokens"]
-    tables = [Table("step", "A training step of GRASP-SASRec", header, body, note)]
+    title = f"A training step of GRASP-SASRec, E={sizes['width']}"
+    tables = [Table("step", title, header, body, note)]
     if growth:
         tables.append(
             Table(
@@ -75,7 +79,7 @@ def profile(record: dict[str, Any]) -> list[Table]:
         f"the same run: {most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
         f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for copies. {machine_line(record)}"
     )
-    body = _shares(models) + _times(models) + _counts(models)
+    body = _shares(models) + _times(models) + _counts(record)
     header = ["stage", *(model["model"] for model in models)]
     return [
         Table("profile", f"Where the time of a training step goes, {where}", header, body, note),
@@ -120,12 +124,33 @@ def _times(models: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
-    """Floating-point operations, and how close the projection is to the device's limit."""
+def _rounded(parity: dict[str, Any]) -> str:
+    """How far those are off that round factors to bfloat16, if there are any."""
+    off = parity.get("largest_difference_of_rounded")
+    return f" (with products in bfloat16 within {off:.0e})" if off else ""
+
+
+def _project(record: dict[str, Any]) -> str:
+    """The share of our step that its products with text vectors need at the device's limit, if the run measured that."""
+    if "project" not in record:
+        return ""
+    share = record["project"]["seconds"] / record["steps"][0]["seconds_per_step"]
+    return f" The products with text vectors need {share:.0%} of our step at the device's limit."
+
+
+def _counts(record: dict[str, Any]) -> list[list[str]]:
+    """Floating-point operations, and how close the projection is to the device's limit for the type of the tables."""
+    models, most = record["models"], Limits(**record["limits"])
+    dtype = record["sizes"].get("table_dtype", "float32")
     projects = [model.get("project") for model in models]
-    least = [
-        own["share_of_limit"] * own["seconds_per_step"] / model["seconds_per_step"] if own else None
-        for own, model in zip(projects, models, strict=True)
+    least = [least_seconds(own, most, dtype) if own else None for own in projects]
+    of_stage = [
+        "-" if own is None or need is None else f"{need / own['seconds_per_step']:.0%}"
+        for own, need in zip(projects, least, strict=True)
+    ]
+    of_step = [
+        "-" if need is None else f"{need / model['seconds_per_step']:.1%}"
+        for need, model in zip(least, models, strict=True)
     ]
     return [
         [
@@ -136,14 +161,8 @@ def _counts(models: list[dict[str, Any]]) -> list[list[str]]:
             "GFLOP of the stage project, counted by hand",
             *(f"{own['flops'] / 1e9:.2f}" if own else "-" for own in projects),
         ],
-        [
-            "stage project: share of the device's limit",
-            *(f"{own['share_of_limit']:.0%}" if own else "-" for own in projects),
-        ],
-        [
-            "stage project at the device's limit: share of the step",
-            *("-" if own is None else f"{own:.1%}" for own in least),
-        ],
+        [f"stage project: share of the device's limit in {dtype}", *of_stage],
+        ["stage project at the device's limit: share of the step", *of_step],
     ]
 
 
