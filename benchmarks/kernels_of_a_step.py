@@ -51,7 +51,7 @@ MODELS = tuple(  # GRU4Rec uses its kernel on a GPU by default
 )
 MORE = tuple(  # may be named in --models, but are in no record
     f"{method}-{backbone}{kernels}"
-    for kernels in ("", "-backbone", "-pallas")
+    for kernels in ("", "-backbone")
     for method in ("grasp_plus", "sasrec_ce", *COUNTED)
     for backbone in BACKBONES
 )

@@ -56,10 +56,11 @@ def _check_method(config: Config, method: str) -> None:
     sizes = model.block, model.padded_length, model.features, model.num_heads
     if config.kernels != "backbone" or has_kernel(*sizes):
         return
+    widths = ", ".join(map(str, WIDTHS))
     for backbone in names(model.backbone):
         if issubclass(BACKBONES[backbone], SASRec):
             raise UserError(
                 f"config.kernels: 'backbone' with model.backbone={backbone!r}, model.block={model.block!r}, "
                 f"model.features={model.features} and model.num_heads={model.num_heads}; kernels of this backbone are for "
-                f"the block 'sasrec' and features {', '.join(map(str, WIDTHS))}: expected auto or xla"
+                f"the block 'sasrec' and features {widths}: expected auto or xla"
             )
