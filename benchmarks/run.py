@@ -136,7 +136,7 @@ def run(
 
     if at_once > 1:
         together = [command(name) for name in chosen if benchmarks[name].compiles]
-        compile_first(together, at_once, left())
+        compile_first(together, at_once, seconds / 2 or None)  # the other half is for timing
     failed = []
     for name in chosen:
         started, rest = time.perf_counter(), left()
