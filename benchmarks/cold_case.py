@@ -152,11 +152,11 @@ def measures_of(
         found[name] = {"purchases": int(group.sum()), "users": len(np.unique(people))}
         for metric, gain in gains.items():
             found[name][metric] = float(gain[group].mean())
-            found[name][f"{metric} error"] = _error(gain[group], people)
+            found[name][f"{metric} error"] = standard_error(gain[group], people)
             if metric in others:
                 less = (gain - others[metric])[group]
                 found[name][f"{metric} less"] = float(less.mean())
-                found[name][f"{metric} less error"] = _error(less, people)
+                found[name][f"{metric} less error"] = standard_error(less, people)
     return found
 
 
@@ -175,7 +175,7 @@ def gains_of(purchases: Purchases, shown_ids: Sequence[np.ndarray]) -> dict[str,
     return dict(zip(METRICS, each, strict=True))
 
 
-def _error(gain: np.ndarray, people: np.ndarray) -> float:
+def standard_error(gain: np.ndarray, people: np.ndarray) -> float:
     """Standard error of the mean; purchases of one user count as dependent."""
     apart = np.bincount(people, weights=gain - gain.mean())
     return float(np.sqrt((apart**2).sum()) / len(gain))

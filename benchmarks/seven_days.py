@@ -1,24 +1,30 @@
 """Daily training over seven days: from yesterday's model for a few epochs, compared with training from scratch and with no training.
 
-    python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--days=7] [--span=7] [--epochs=20] [--daily-epochs=4]
+    python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--method=id_and_match] [--epochs=20] [--daily-epochs=4] [--daily-rate=2e-3]
 
 A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
 that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
 (`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. All read the data up to that day;
-validation is the day before. Times are those of the whole call, from reading frames to a model that recommends. Trained models are stored
-in the workdir with their times, and are not trained again. Results go to benchmarks/results/study-seven.json, next to those of other shops.
+validation is the day before. Each training has a process of its own, and its time is that from reading frames to a trained model. Programs
+that were compiled on an earlier day are used again, but not those of the other way to train. Trained models are stored in the workdir with
+their times, and are not trained again; a second daily setting needs only its own models. Results go to
+benchmarks/results/study-seven.json, next to those of other shops and settings.
 """
 
+import argparse
+import concurrent.futures
 import itertools
 import json
+import multiprocessing
 import pathlib
+import shutil
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.arguments import parser_of
-from benchmarks.cold_case import METRICS, Purchases, gains_of
+from benchmarks.cold_case import METRICS, Purchases, gains_of, standard_error
 from benchmarks.cold_items import beside, config_of
 from benchmarks.record import RESULTS, Contention, keep, run, table
 from grasp_jax.api import Recommender
@@ -30,18 +36,40 @@ from grasp_jax.files import write_text
 from grasp_jax.machine import machine
 
 WAYS = ("first day's model", "continued", "from nothing")
+RECIPES: dict[str, dict[str, Any]] = {  # fields of `grasp_plus`
+    "grasp_plus": {},
+    "id_and_match": {"model.plus.text_towers": 0, "model.plus.company_towers": 0},
+}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class Frames(NamedTuple):
+    """Data until the morning of a day: arguments of `Dataset.from_frames`.
+
+    Attributes:
+      interactions: columns of ids and times.
+      items: columns of the items that were bought by then.
+      options: the name, and a split whose validation is the day before.
+    """
+
+    interactions: dict[str, list[Any]]
+    items: dict[str, list[Any]]
+    options: dict[str, str]
+
+    def read(self) -> Dataset:
+        """The dataset of these frames."""
+        return Dataset.from_frames(self.interactions, self.items, **self.options)
 
 
 class Day(NamedTuple):
     """One day.
 
     Attributes:
-      shop: the data until the morning, split so that the day before is validation.
+      frames: the data until the morning.
       purchases: those of the day.
     """
 
-    shop: Dataset
+    frames: Frames
     purchases: Purchases
 
 
@@ -70,7 +98,7 @@ def days_of(shop: Dataset, count: int, span: int) -> list[Day]:
     ]
 
 
-def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
+def _known(shop: Dataset, begin: int, valid_after: int) -> Frames:
     """The interactions before `begin`, with the items that were bought by then."""
     log, texts = shop.log, shop.texts.items
     assert log.timestamps is not None and texts is not None
@@ -84,8 +112,8 @@ def _known(shop: Dataset, begin: int, valid_after: int) -> Dataset:
     columns = {"item": log.item_ids.tolist(), **texts.columns}
     known = {name: [values[row] for row in items.tolist()] for name, values in columns.items()}
     # Only the last moment of the data is the "test" set, which is not used; all other interactions are available.
-    options = {"split": "time", "valid_after": str(valid_after), "test_after": str(begin - 1)}
-    return Dataset.from_frames(interactions, known, name=shop.name, **options)
+    split = {"split": "time", "valid_after": str(valid_after), "test_after": str(begin - 1)}
+    return Frames(interactions, known, {"name": shop.name, **split})
 
 
 def _bought(log: InteractionLog, begin: int, end: int) -> Purchases:
@@ -112,16 +140,35 @@ def answers(model: Recommender, purchases: Purchases) -> list[np.ndarray]:
     return [items[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
-def trained(config: Config, shop: Dataset, workdir: pathlib.Path) -> tuple[Recommender, float]:
-    """A model and its training seconds; for a model that exists already, the seconds that are stored with it."""
+def trained(
+    config: Config, day: Day, workdir: pathlib.Path, compiled: pathlib.Path
+) -> tuple[Recommender, float]:
+    """A model and its training seconds; for a model that exists already, the seconds that are stored with it.
+
+    Args:
+      config: of the training.
+      day: whose data it reads.
+      workdir: of the model.
+      compiled: folder of the programs that were compiled on earlier days.
+    """
     note = workdir / "seconds.json"
+    if not note.exists():
+        # What an interrupted call has trained is trained again: it would be missing in the time.
+        shutil.rmtree(workdir, ignore_errors=True)
+        own = config.with_fields({"compilation_cache": str(compiled)})
+        processes = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=processes) as alone:
+            seconds = alone.submit(_seconds_to_train, own, day.frames, workdir).result()
+        write_text(note, json.dumps(seconds))
+    # Without a folder, so that what is compiled here does not shorten a training of a later day.
+    model = Recommender(config.with_fields({"compilation_cache": ""}))
+    return model.fit(day.frames.read(), workdir), float(json.loads(note.read_text()))
+
+
+def _seconds_to_train(config: Config, frames: Frames, workdir: pathlib.Path) -> float:
     begin = time.perf_counter()
-    model = Recommender(config).fit(shop, workdir)
-    seconds = time.perf_counter() - begin
-    if note.exists():
-        return model, float(json.loads(note.read_text()))
-    write_text(note, json.dumps(seconds))
-    return model, seconds
+    Recommender(config).fit(frames.read(), workdir)
+    return time.perf_counter() - begin
 
 
 def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Config:
@@ -141,7 +188,7 @@ def main() -> None:
     parser = parser_of("seven_days", __doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
-    parser.add_argument("--method", default="grasp_plus")
+    parser.add_argument("--method", choices=RECIPES, default="grasp_plus")
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--span", type=int, default=7, help="calendar days that make a day")
     parser.add_argument("--epochs", type=int, default=20)
@@ -149,59 +196,81 @@ def main() -> None:
     parser.add_argument(
         "--daily-rate", type=float, default=2e-3, help="first learning rate of a day"
     )
+    parser.add_argument("--seed", type=int, default=42)
     given, contention = parser.parse_args(), Contention()
     shop = Dataset.read(given.data, interactions_file="inter_time.tsv")
-    config = config_of(given.method, given.epochs, 42, {})
-    found: list[dict[str, Any]] = []
-    for number, day in enumerate(days_of(shop, given.days, given.span)):
-        fresh, cost = trained(config, day.shop, given.workdir / f"day{number}-from-nothing")
-        here = given.workdir / f"day{number}-trained-on"
-        if number == 0:
-            first, on, on_cost, before = fresh, fresh, cost, given.workdir / "day0-from-nothing"
-        else:
-            own = daily(config, before, given.daily_epochs, given.daily_rate)
-            on, on_cost = trained(own, day.shop, here)
-            before = here
-        models = dict(zip(WAYS, ((first, 0.0), (on, on_cost), (fresh, cost)), strict=True))
-        for way, (model, seconds) in models.items():
-            gains = gains_of(day.purchases, answers(model, day.purchases))
-            measured = {name: float(own.mean()) for name, own in gains.items()}
-            about = {"day": number, "way": way, "purchases": len(day.purchases.targets)}
-            found.append({**about, "seconds": seconds, **measured})
-            print(f"day {number}, {way}: NDCG@10 {100 * measured[METRICS[1]]:.2f}, {seconds:.0f} s")
-    later = [row for row in found if row["day"] > 0]
-    means = {way: _means([row for row in later if row["way"] == way]) for way in WAYS}
-    print(
-        table(
-            ["", "NDCG@10", "Recall@10", "seconds a day"],
-            [
-                [
-                    way,
-                    f"{100 * own[METRICS[1]]:.2f}",
-                    f"{100 * own[METRICS[0]]:.2f}",
-                    f"{own['seconds']:.0f}",
-                ]
-                for way, own in means.items()
-            ],
-        )
-    )
-    going, anew = means[WAYS[1]], means[WAYS[2]]
-    said = (
-        f"continued: {100 * (going[METRICS[1]] / anew[METRICS[1]] - 1):+.1f} % of the NDCG@10 from nothing, in "
-        f"{100 * going['seconds'] / anew['seconds']:.0f} % of its time"
-    )
-    names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate")
+    config = config_of("grasp_plus", given.epochs, given.seed, {})
+    config = config.with_fields(RECIPES[given.method])
+    found, gains, people = _measured(given, config, days_of(shop, given.days, given.span))
+    means = {
+        way: _means([row for row in found if row["day"] > 0 and row["way"] == way]) for way in WAYS
+    }
+    differences = {way: _difference(gains[way], gains[WAYS[2]], people) for way in WAYS[:2]}
+    rows = [
+        [way, *(f"{100 * own[metric]:.2f}" for metric in METRICS), f"{own['seconds']:.0f}"]
+        for way, own in means.items()
+    ]
+    print(table(["", *METRICS, "seconds a day"], rows))
+    names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate", "seed")
+    daily_setting = f"{given.daily_epochs} epochs at {given.daily_rate:g}"
     run_of = {
-        "name": f"{given.data.name}, {given.daily_epochs} epochs at {given.daily_rate:g}",
+        "name": f"{given.data.name}, {given.method}, {daily_setting}, seed {given.seed}",
         "shop": given.data.name,
         "measured": {"date": time.strftime("%Y-%m-%d"), "commit": machine()["commit"]},
         "settings": {name: getattr(given, name) for name in names},
         "cores_used_by_others": contention.cores(),
         "days": found,
         "means": means,
+        "differences": differences,
     }
+    nothing = means[WAYS[2]]
+    less, error = (
+        100 * differences[WAYS[1]][name] / nothing[METRICS[1]] for name in ("mean", "error")
+    )
+    said = (
+        f"continued: {less:+.1f} % of the NDCG@10 from nothing (standard error {error:.1f}), in "
+        f"{100 * means[WAYS[1]]['seconds'] / nothing['seconds']:.0f} % of its time"
+    )
     given.out = given.out or (None if given.quick else RESULTS / "study-seven.json")
     keep("study-seven", {"runs": beside(given.out, run_of)}, contention, given, said)
+
+
+def _measured(
+    given: argparse.Namespace, config: Config, days: list[Day]
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], np.ndarray]:
+    """Trains and measures all days.
+
+    Returns:
+      A row for each day and way; for each way [P] NDCG@10 of all purchases after the first day; and [P] the rows of their users.
+    """
+    found: list[dict[str, Any]] = []
+    gains: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
+    setting = f"continued-{given.daily_epochs}-epochs-{given.daily_rate:g}"
+    for number, day in enumerate(days):
+        nothing = given.workdir / f"day{number}-from-nothing"
+        fresh = trained(config, day, nothing, given.workdir / "compiled" / "from-nothing")
+        if number == 0:
+            unchanged, on, before = fresh[0], fresh, nothing
+        else:
+            own = daily(config, before, given.daily_epochs, given.daily_rate)
+            before = given.workdir / f"day{number}-{setting}"
+            on = trained(own, day, before, given.workdir / "compiled" / setting)
+        for way, (model, seconds) in zip(WAYS, ((unchanged, 0.0), on, fresh), strict=True):
+            metrics = gains_of(day.purchases, answers(model, day.purchases))
+            if number > 0:
+                gains[way].append(metrics[METRICS[1]])
+            about = {"day": number, "way": way, "purchases": len(day.purchases.targets)}
+            means = {name: float(gain.mean()) for name, gain in metrics.items()}
+            found.append({**about, "seconds": seconds, **means})
+            print(f"day {number}, {way}: NDCG@10 {100 * means[METRICS[1]]:.2f}, {seconds:.0f} s")
+    people = np.concatenate([day.purchases.people for day in days[1:]])
+    return found, {way: np.concatenate(own) for way, own in gains.items()}, people
+
+
+def _difference(own: np.ndarray, other: np.ndarray, people: np.ndarray) -> dict[str, float]:
+    """Mean of [P] differences, and its standard error over users; [P] rows of users."""
+    less = own - other
+    return {"mean": float(less.mean()), "error": standard_error(less, people)}
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
