@@ -5,10 +5,11 @@
 A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
 that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
 (`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. All read the data up to that day;
-validation is the day before. Each training has a process of its own, and its time is that from reading frames to a trained model. Programs
-that were compiled on an earlier day are used again, but not those of the other way to train. Trained models are stored in the workdir with
-their times, and are not trained again; a second daily setting needs only its own models. Results go to
-benchmarks/results/study-seven.json, next to those of other shops and settings.
+validation is the day before. Each training has a process of its own, and its time is that from reading frames to a trained model. Seconds
+of the processor, over all cores, are recorded too, because other programs change them less. Programs that were compiled on an earlier day
+are used again, but not those of the other way to train. Trained models are stored in the workdir with their times, and are not trained
+again; a second daily setting needs only its own models. Results go to benchmarks/results/study-seven.json, next to those of other shops and
+settings.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import concurrent.futures
 import itertools
 import json
 import multiprocessing
+import os
 import pathlib
 import shutil
 import time
@@ -40,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # fields of `grasp_plus`
     "grasp_plus": {},
     "id_and_match": {"model.plus.text_towers": 0, "model.plus.company_towers": 0},
 }
+COSTS = ("seconds", "processor_seconds")
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -142,8 +145,8 @@ def answers(model: Recommender, purchases: Purchases) -> list[np.ndarray]:
 
 def trained(
     config: Config, day: Day, workdir: pathlib.Path, compiled: pathlib.Path
-) -> tuple[Recommender, float]:
-    """A model and its training seconds; for a model that exists already, the seconds that are stored with it.
+) -> tuple[Recommender, dict[str, float]]:
+    """A model and the `COSTS` of its training; for a model that exists already, those that are stored with it.
 
     Args:
       config: of the training.
@@ -151,24 +154,26 @@ def trained(
       workdir: of the model.
       compiled: folder of the programs that were compiled on earlier days.
     """
-    note = workdir / "seconds.json"
+    note = workdir / "costs.json"
     if not note.exists():
         # What an interrupted call has trained is trained again: it would be missing in the time.
         shutil.rmtree(workdir, ignore_errors=True)
         own = config.with_fields({"compilation_cache": str(compiled)})
         processes = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=processes) as alone:
-            seconds = alone.submit(_seconds_to_train, own, day.frames, workdir).result()
-        write_text(note, json.dumps(seconds))
+            costs = alone.submit(_costs_of_training, own, day.frames, workdir).result()
+        write_text(note, json.dumps(costs))
     # Without a folder, so that what is compiled here does not shorten a training of a later day.
     model = Recommender(config.with_fields({"compilation_cache": ""}))
-    return model.fit(day.frames.read(), workdir), float(json.loads(note.read_text()))
+    found: dict[str, float] = json.loads(note.read_text())
+    return model.fit(day.frames.read(), workdir), found
 
 
-def _seconds_to_train(config: Config, frames: Frames, workdir: pathlib.Path) -> float:
-    begin = time.perf_counter()
+def _costs_of_training(config: Config, frames: Frames, workdir: pathlib.Path) -> dict[str, float]:
+    begin, used = time.perf_counter(), sum(os.times()[:4])
     Recommender(config).fit(frames.read(), workdir)
-    return time.perf_counter() - begin
+    costs = time.perf_counter() - begin, sum(os.times()[:4]) - used
+    return dict(zip(COSTS, costs, strict=True))
 
 
 def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Config:
@@ -207,10 +212,14 @@ def main() -> None:
     }
     differences = {way: _difference(gains[way], gains[WAYS[2]], people) for way in WAYS[:2]}
     rows = [
-        [way, *(f"{100 * own[metric]:.2f}" for metric in METRICS), f"{own['seconds']:.0f}"]
+        [
+            way,
+            *(f"{100 * own[metric]:.2f}" for metric in METRICS),
+            *(f"{own[name]:.0f}" for name in COSTS),
+        ]
         for way, own in means.items()
     ]
-    print(table(["", *METRICS, "seconds a day"], rows))
+    print(table(["", *METRICS, "seconds a day", "of the processor"], rows))
     names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate", "seed")
     daily_setting = f"{given.daily_epochs} epochs at {given.daily_rate:g}"
     run_of = {
@@ -229,7 +238,8 @@ def main() -> None:
     )
     said = (
         f"continued: {less:+.1f} % of the NDCG@10 from nothing (standard error {error:.1f}), in "
-        f"{100 * means[WAYS[1]]['seconds'] / nothing['seconds']:.0f} % of its time"
+        f"{100 * means[WAYS[1]]['seconds'] / nothing['seconds']:.0f} % of its time and "
+        f"{100 * means[WAYS[1]][COSTS[1]] / nothing[COSTS[1]]:.0f} % of its processor time"
     )
     given.out = given.out or (None if given.quick else RESULTS / "study-seven.json")
     keep("study-seven", {"runs": beside(given.out, run_of)}, contention, given, said)
@@ -255,14 +265,16 @@ def _measured(
             own = daily(config, before, given.daily_epochs, given.daily_rate)
             before = given.workdir / f"day{number}-{setting}"
             on = trained(own, day, before, given.workdir / "compiled" / setting)
-        for way, (model, seconds) in zip(WAYS, ((unchanged, 0.0), on, fresh), strict=True):
+        nothing_spent = dict.fromkeys(COSTS, 0.0)
+        for way, (model, costs) in zip(WAYS, ((unchanged, nothing_spent), on, fresh), strict=True):
             metrics = gains_of(day.purchases, answers(model, day.purchases))
             if number > 0:
                 gains[way].append(metrics[METRICS[1]])
             about = {"day": number, "way": way, "purchases": len(day.purchases.targets)}
             means = {name: float(gain.mean()) for name, gain in metrics.items()}
-            found.append({**about, "seconds": seconds, **means})
-            print(f"day {number}, {way}: NDCG@10 {100 * means[METRICS[1]]:.2f}, {seconds:.0f} s")
+            found.append({**about, **costs, **means})
+            score = f"NDCG@10 {100 * means[METRICS[1]]:.2f}"
+            print(f"day {number}, {way}: {score}, {costs['seconds']:.0f} s", flush=True)
     people = np.concatenate([day.purchases.people for day in days[1:]])
     return found, {way: np.concatenate(own) for way, own in gains.items()}, people
 
@@ -279,7 +291,7 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     found = {
         name: float(np.average([row[name] for row in rows], weights=weights)) for name in METRICS
     }
-    return found | {"seconds": float(np.mean([row["seconds"] for row in rows]))}
+    return found | {name: float(np.mean([row[name] for row in rows])) for name in COSTS}
 
 
 if __name__ == "__main__":
