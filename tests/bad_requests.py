@@ -35,8 +35,43 @@ def to(method: str, path: str, body: Any, says: str, status: int = 422) -> Bad:
     return Bad(method, path, json.dumps(body).encode(), status, says)
 
 
+def get(path: str, says: str, status: int = 422) -> Bad:
+    return Bad("GET", path, None, status, says, {})
+
+
+def of_bodies(name: str, route: tuple[str, str], good: dict[str, Any]) -> dict[str, Bad]:
+    """Bodies that no route can read, sent to one of them; `good` is one that it can read."""
+    bodies = {
+        "half": (b'{"items": ["1"', "the body"),
+        "no JSON": (b"items=1,2", "expected a JSON object"),
+        "no UTF-8": (b'{"items": ["\xff\xfe"]}', "the body"),
+        "half a surrogate": (b'{"path": "\\ud800", "items": ["\\ud800"]}', "the body"),
+        "a deep list": (DEEP_LIST.encode(), "the body"),
+        "a deep object": (DEEP_OBJECT.encode(), "the body"),
+        "a list": (b'["1"]', "expected a JSON object"),
+        "a text": (b'"1"', "expected a JSON object"),
+        "null": (b"null", "expected a JSON object"),
+        "a field that is none": (
+            json.dumps({**good, "K": 3}).encode(),
+            "'K': no such field; expected some of",
+        ),
+    }
+    found = {
+        f"{name}: {kind}": Bad(*route, content, 422, says)
+        for kind, (content, says) in bodies.items()
+    }
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    found[f"{name}: a form"] = Bad(*route, b"k=3", 415, "expected application/json", form)
+    packed = {**JSON, "content-encoding": "br"}
+    found[f"{name}: compressed"] = Bad(*route, b"\x1f\x8b", 415, "not compressed", packed)
+    large = b'{"items": ["%s"]}' % (b"y" * 70_000)
+    found[f"{name}: too large"] = Bad(*route, large, 413, "more than 65,536 bytes")
+    return found
+
+
 DEEP_LIST, DEEP_OBJECT = "[" * 20_000 + "]" * 20_000, '{"a":' * 10_000 + "1" + "}" * 10_000
 PUT, SIMILAR, RELOAD = ("PUT", "/items"), ("POST", "/similar"), ("POST", "/reload")
+NEW = {"item": 7000, "title": "a"}
 
 BAD: dict[str, Bad] = {
     # no JSON
@@ -89,7 +124,48 @@ BAD: dict[str, Bad] = {
     "an unknown item": recommend(
         {"histories": [["1", "no item"]], "unknown": "error"}, "histories[0]: no item has the id"
     ),
+    "a user nan": text('{"users": [NaN]}', "users[0]: nan; expected an id"),
+    "a user object": recommend({"users": [{"id": 1}]}, "users[0]: an object of 1; expected an id"),
+    "a user of 70 bits": recommend({"users": [2**70]}, "more than 64 bits; expected an id"),
+    "a user of 600 letters": recommend({"users": ["x" * 600]}, "expected an id: text of 1"),
+    "too many users": recommend({"users": ["1"] * 21}, "users: 21; expected at most 20"),
+    "histories as text": recommend({"histories": "1"}, "histories: '1'; expected a list"),
+    "histories as number": recommend({"histories": 3}, "histories: 3; expected a list"),
+    "histories as object": recommend({"histories": {"0": ["1"]}}, "an object of 1; expected a list"),
+    "a history as text": recommend({"histories": ["12"]}, "histories[0]: '12'; expected a list"),
+    "a history nested": recommend({"histories": [[["1"]]]}, "histories[0][0]: a list of 1; expected an id"),
+    "an item null": recommend({"histories": [[None]]}, "histories[0][0]: null; expected an id"),
+    "an item true": recommend({"histories": [[True]]}, "histories[0][0]: true; expected an id"),
+    "an item 1.5": recommend({"histories": [[1.5]]}, "histories[0][0]: 1.5; expected an id"),
+    "an empty item": recommend({"histories": [[""]]}, "histories[0][0]: ''; expected an id"),
     # the other fields
+    "why negative": one("why: -1; expected at least 0", why=-1),
+    "why 11": one("why: 11; expected at most 10", why=11),
+    "why as text": one("why: '2'; expected a whole number", why="2"),
+    "why true": one("why: true; expected a whole number", why=True),
+    "why 1.5": one("why: 1.5; expected a whole number", why=1.5),
+    "why null": one("why: null; expected a whole number", why=None),
+    "why nan": text('{"histories": [["1"]], "why": NaN}', "why: nan; expected"),
+    "k as list": one("k: a list of 1; expected a whole number", k=[3]),
+    "k infinite": text('{"histories": [["1"]], "k": Infinity}', "k: inf; expected"),
+    "candidates true": one("candidates: true; expected a list", candidates=True),
+    "a candidate 1.5": one("candidates: holds 1.5; expected an id", candidates=[1.5]),
+    "an empty candidate": one("candidates: holds ''; expected an id", candidates=[""]),
+    "a candidate nested twice": one("candidates: holds a list of 1; expected an id", candidates=[[["1"]]]),
+    "a candidate of 70 bits": one("more than 64 bits; expected an id", candidates=[2**70]),
+    "exclude as text": one("exclude: '1'; expected a list", exclude="1"),
+    "exclude an object of ids": one("exclude: an object of 1; expected a list", exclude={"1": 1}),
+    "exclude null": one("exclude: holds null; expected an id", exclude=[None]),
+    "exclude mixed": one("exclude: has ids and lists", exclude=["1", ["2"]]),
+    "too many excluded": one("exclude: 501; expected at most 500", exclude=["1"] * 501),
+    "exclude_seen null": one("exclude_seen: null; expected true or false", exclude_seen=None),
+    "exclude_seen a list": one("exclude_seen: a list of 0; expected true or false", exclude_seen=[]),
+    "diversity null": one("diversity: null; expected a number", diversity=None),
+    "diversity true": one("diversity: true; expected a number", diversity=True),
+    "diversity infinite": text('{"histories": [["1"]], "diversity": 1e999}', "diversity: inf; expected"),
+    "unknown null": one("unknown: null; expected 'popular' or 'error'", unknown=None),
+    "unknown a number": one("unknown: 1; expected 'popular' or 'error'", unknown=1),
+    "another letter case": one("'Exclude': no such field", Exclude=["1"]),
     "k zero": one("k: 0; expected at least 1", k=0),
     "k negative": one("k: -3; expected at least 1", k=-3),
     "k as text": one("k: '10'; expected a whole number", k="10"),
@@ -137,6 +213,55 @@ BAD: dict[str, Bad] = {
     "new item, known": to(*PUT, {"items": [{"item": 7, "title": "a"}]}, "recommended already", 409),
     "new item, twice": to(*PUT, {"items": [{"item": 7000, "title": "a"}] * 2}, "given twice"),
     "new item, other ids": to(*PUT, {"items": [{"item": "x", "title": "a"}]}, "whole numbers"),
+    "similar as text": to(*SIMILAR, {"items": "1"}, "items: '1'; expected a list"),
+    "similar to null": to(*SIMILAR, {"items": [None]}, "items[0]: null; expected an id"),
+    "similar to a list": to(*SIMILAR, {"items": [["1"]]}, "items[0]: a list of 1; expected an id"),
+    "similar to true": to(*SIMILAR, {"items": [True]}, "items[0]: true; expected an id"),
+    "similar to 1.5": to(*SIMILAR, {"items": [1.5]}, "items[0]: 1.5; expected an id"),
+    "similar to 70 bits": to(*SIMILAR, {"items": [2**70]}, "more than 64 bits; expected an id"),
+    "similar to no letters": to(*SIMILAR, {"items": [""]}, "items[0]: ''; expected an id"),
+    "similar k zero": to(*SIMILAR, {"items": ["1"], "k": 0}, "k: 0; expected at least 1"),
+    "similar k as text": to(*SIMILAR, {"items": ["1"], "k": "3"}, "k: '3'; expected a whole number"),
+    "similar k null": to(*SIMILAR, {"items": ["1"], "k": None}, "k: null; expected a whole number"),
+    "new items as object": to(*PUT, {"items": {"item": 7000}}, "items: an object of 1; expected a list"),
+    "new items as text": to(*PUT, {"items": "7000"}, "items: '7000'; expected a list"),
+    "new items missing": to(*PUT, {}, "items: is missing"),
+    "new items, many": to(*PUT, {"items": [NEW] * 11}, "items: 11; expected at most 10"),
+    "new item a list": to(*PUT, {"items": [["7000", "a"]]}, "items[0]: a list of 2; expected an object"),
+    "new item, id null": to(*PUT, {"items": [{**NEW, "item": None}]}, '"item" is null; expected an id'),
+    "new item, id true": to(*PUT, {"items": [{**NEW, "item": True}]}, '"item" is true; expected an id'),
+    "new item, id 1.5": to(*PUT, {"items": [{**NEW, "item": 1.5}]}, '"item" is 1.5; expected an id'),
+    "new item, id empty": to(*PUT, {"items": [{**NEW, "item": ""}]}, "\"item\" is ''; expected an id"),
+    "new item, id long": to(*PUT, {"items": [{**NEW, "item": "x" * 600}]}, "expected an id: text of 1"),
+    "new item, id of 70 bits": to(*PUT, {"items": [{**NEW, "item": 2**70}]}, "more than 64 bits"),
+    "new item, title null": to(*PUT, {"items": [{**NEW, "title": None}]}, '"title" is null; expected text'),
+    "new item, title 3": to(*PUT, {"items": [{**NEW, "title": 3}]}, '"title" is 3; expected text'),
+    "new item, title a list": to(*PUT, {"items": [{**NEW, "title": ["a"]}]}, '"title" is a list of 1'),
+    "new item, a flag": to(*PUT, {"items": [{**NEW, "new": True}]}, '"new" is true; expected text'),
+    "new item, an object": to(*PUT, {"items": [{**NEW, "brand": {}}]}, '"brand" is an object of 0'),
+    "new item, 70 bits": to(*PUT, {"items": [{**NEW, "price": 2**70}]}, '"price" is too large'),
+    "new item, long column": to(*PUT, {"items": [{**NEW, "c" * 600: "a"}]}, "has the column"),
+    "new item, odd column": to(*PUT, {"items": [{**NEW, "a\0b": "a"}]}, "has the column"),
+    "new item, one good": to(*PUT, {"items": [NEW, {"item": 7001}]}, 'items[1]: has no "title"'),
+    "removed nothing": Bad("DELETE", "/items/", None, 404, "no item has the id ''", {}),
+    "removed a long id": Bad("DELETE", f"/items/{'x' * 3000}", None, 404, "no item has the id", {}),
+    "removed unprintable": Bad("DELETE", "/items/a%00b", None, 404, "no item has the id", {}),
+    "reload no letters": to(*RELOAD, {"path": ""}, "path: ''; expected text that is not empty"),
+    "reload a long path": to(*RELOAD, {"path": "x" * 1001}, "expected at most 1000 characters"),
+    "reload a list": to(*RELOAD, {"path": ["saved"]}, "path: a list of 1; expected text"),
+    "reload true": to(*RELOAD, {"path": True}, "path: true; expected text"),
+    "reload nowhere": to(*RELOAD, {"path": "no folder"}, "expected a folder below", 403),
+    "reload the home folder": to(*RELOAD, {"path": "~/model"}, "expected a folder below", 403),
+    "search nothing": get("/items", "search: ''; expected 1 to 200 characters"),
+    "search blanks": get("/items?search=%20%20", "expected 1 to 200 characters"),
+    "search at length": get(f"/items?search={'x' * 201}", "expected 1 to 200 characters"),
+    "search k zero": get("/items?search=a&k=0", "k: 0; expected a whole number from 1 to 30"),
+    "search k negative": get("/items?search=a&k=-1", "k: '-1'; expected a whole number"),
+    "search k large": get("/items?search=a&k=31", "k: 31; expected a whole number from 1 to 30"),
+    "search k of 20 digits": get(f"/items?search=a&k={'9' * 20}", "expected a whole number"),
+    "search k as text": get("/items?search=a&k=ten", "k: 'ten'; expected a whole number"),
+    "search k 2.5": get("/items?search=a&k=2.5", "k: '2.5'; expected a whole number"),
+    "search k in other digits": get("/items?search=a&k=%D9%A3", "expected a whole number"),
     "removed unknown": Bad("DELETE", "/items/nothing", None, 404, "no item has the id 'nothing'", {}),
     "removed a path": Bad("DELETE", "/items/..%2f..%2fetc", None, 404, "no item has the id", {}),
     "reload elsewhere": to(*RELOAD, {"path": "/etc"}, "path: '/etc'; expected a folder below", 403),
@@ -145,7 +270,24 @@ BAD: dict[str, Bad] = {
     "reload a number": to(*RELOAD, {"path": 3}, "path: 3; expected text"),
     "reload nothing there": to(*RELOAD, {"path": "empty"}, "neither a saved model"),
     "reload a damaged one": to(*RELOAD, {"path": "damaged"}, "checksum"),
+    **of_bodies("similar", SIMILAR, {"items": ["1"]}),
+    **of_bodies("new items", PUT, {"items": [NEW]}),
+    **of_bodies("reload", RELOAD, {"path": "saved"}),
     # HTTP
+    "PUT of a question": Bad("PUT", "/recommend", b"{}", 405, "expected POST"),
+    "GET of similar items": get("/similar", "expected POST", 405),
+    "GET of a reload": get("/reload", "expected POST", 405),
+    "POST of items": Bad("POST", "/items", b"{}", 405, "expected GET, PUT"),
+    "POST to a probe": Bad("POST", "/health", b"{}", 405, "expected GET"),
+    "POST to the page": Bad("POST", "/", b"{}", 405, "expected GET"),
+    "DELETE of metrics": Bad("DELETE", "/metrics", None, 405, "expected GET", {}),
+    "GET of one item": get("/items/1", "expected DELETE", 405),
+    "a path above": get("/..%2f..%2fetc/passwd", "no such path", 404),
+    "a long path": get(f"/{'x' * 3000}", "no such path", 404),
+    "no second model": to("POST", "/compare", {"histories": [["1"]]}, "--compare=FOLDER", 404),
+    "a length that is no number": Bad(
+        "POST", "/recommend", b"{}", 400, "content-length: expected", {**JSON, "content-length": "two"}
+    ),
     "another path": Bad("GET", "/recommendations", None, 404, "no such path; /docs lists all", {}),
     "another method": Bad("GET", "/recommend", None, 405, "expected POST", {}),
     "DELETE of all": Bad("DELETE", "/items", None, 405, "expected GET, PUT", {}),

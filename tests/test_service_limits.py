@@ -42,12 +42,25 @@ def test_bad_requests_are_refused_in_one_line(kind: str, running: Running) -> No
 
 def test_the_service_still_answers_after_all_of_them(running: Running) -> None:
     """One of the bad requests would have changed what is served."""
-    assert len(BAD) >= 60
+    assert len(BAD) >= 200
     assert running.client.get("/ready").json() == {
         "status": "ready", "model": 1, "method": "plain", "backbone": "sasrec", "items": 100, "users": True,
         "search": "exact", "recall": 1.0,
     }  # fmt: skip
     assert len(running.post("/recommend", histories=[[1]])["results"][0]["items"]) == 10
+
+
+def test_no_bad_request_brings_out_the_token(folders: pathlib.Path) -> None:
+    """The message for a bad request, or its line in the log, would have the token."""
+    settings = with_settings(token=SECRET, models=folders, batch_sizes=(2,), lengths=())
+    running = Running(folders / "plain", settings)
+    for kind, bad in BAD.items():
+        headers = {**bad.headers, "authorization": f"Bearer {SECRET}"}
+        answer = running.send(bad._replace(headers=headers))
+        assert answer.status_code == bad.status, kind
+        assert SECRET not in answer.text and SECRET not in str(answer.headers), kind
+    assert SECRET not in running.lines.getvalue()
+    running.service.stop()
 
 
 def test_a_token_is_asked_for_everywhere_but_by_probes(folders: pathlib.Path) -> None:
