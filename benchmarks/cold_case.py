@@ -19,6 +19,7 @@ from grasp_jax.errors import UserError
 K = 10
 ITEM = "item"
 GROUPS = ("new", "known", "all")  # of purchases, by what was bought
+AMONG_NEW = "among_new"  # key of the metrics of new items that are ranked among new items alone
 METRICS = (f"Recall@{K}", f"NDCG@{K}")
 
 
@@ -65,6 +66,12 @@ class Purchases:
     histories: Sequence[np.ndarray]
     targets: np.ndarray
     cold: np.ndarray
+
+    def of_new_items(self) -> "Purchases":
+        """The purchases of new items alone."""
+        histories = [self.histories[place] for place in np.flatnonzero(self.cold).tolist()]
+        kept = self.people[self.cold], histories, self.targets[self.cold], self.cold[self.cold]
+        return Purchases(*kept)
 
 
 def make_case(shop: Dataset) -> Case:

@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.arguments import names_of, parser_of
-from benchmarks.cold_case import GROUPS, ITEM, METRICS, Case, make_case, measures_of
+from benchmarks.cold_case import (
+    AMONG_NEW,
+    GROUPS,
+    ITEM,
+    METRICS,
+    Case,
+    gains_of,
+    make_case,
+    measures_of,
+    standard_error,
+)
 from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
 from benchmarks.record import RESULTS, Contention, keep, run, table
 from grasp_jax.api import Recommender
@@ -97,9 +107,14 @@ def main() -> None:
         given.in_catalogue = names_of(parser, "--in-catalogue", given.in_catalogue, WITH_IDS)
     case = make_case(Dataset.read(given.data, interactions_file="inter_time.tsv"))
     new = {str(item) for item in case.new[ITEM]}
-    told = {name: shown(artifact, case) for name, artifact in lines_of(given, case).items()}
+    lines = lines_of(given, case)
+    told = {name: shown(artifact, case.purchases) for name, artifact in lines.items()}
     measured = [
-        {"line": name, **measures_of(case.purchases, own, new, told.get(REFERENCE))}
+        {
+            "line": name,
+            **measures_of(case.purchases, own, new, told.get(REFERENCE)),
+            AMONG_NEW: among_new(lines[name], case),
+        }
         for name, own in told.items()
     ]
     columns = [(group, metric) for group in GROUPS for metric in METRICS]
@@ -122,6 +137,18 @@ def main() -> None:
     best = max(measured, key=lambda own: float(own["new"][METRICS[1]]))
     said = f"{case.num_new} of {len(case.rows):,} items are new; of new items the best {METRICS[1]} has: {best['line']}"
     keep("study-cold", {"runs": beside(given.out, found)}, contention, given, said)
+
+
+def among_new(artifact: Artifact, case: Case) -> dict[str, float] | None:
+    """Metrics of the purchases of new items where the new items alone are ranked; None for a model that does not know them."""
+    new = [str(item) for item in case.new[ITEM]]
+    if not set(new) <= set(artifact.catalogue.rows):
+        return None
+    purchases = case.purchases.of_new_items()
+    gains = gains_of(purchases, shown(artifact, purchases, new))
+    return {name: float(gain.mean()) for name, gain in gains.items()} | {
+        f"{name} error": standard_error(gain, purchases.people) for name, gain in gains.items()
+    }
 
 
 def beside(path: pathlib.Path | None, found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.cold_case import ITEM, Case, K
+from benchmarks.cold_case import ITEM, Case, K, Purchases
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
@@ -18,10 +19,19 @@ PEOPLE = 4096  # people who are scored at the same time
 NEAREST = 10  # number of trained items whose mean ID vector replaces that of a new item
 
 
-def shown(artifact: Artifact, case: Case) -> list[np.ndarray]:
-    """For each purchase, ids of the ten best items without those that the person has had, as from `Recommender.recommend`."""
+def shown(
+    artifact: Artifact, purchases: Purchases, candidates: Sequence[str] | None = None
+) -> list[np.ndarray]:
+    """For each purchase, ids of the ten best items without those that the person has had, as from `Recommender.recommend`.
+
+    Args:
+      artifact: the model.
+      purchases: for which it recommends.
+      candidates: ids to choose from; None: the whole catalogue.
+    """
     on_device, ids = place(artifact), artifact.catalogue.ids.astype(str)
-    histories, found = case.purchases.histories, []
+    choice = Choice(K, candidates=candidates)
+    histories, found = purchases.histories, []
     for begin in range(0, len(histories), PEOPLE):
         block = histories[begin : begin + PEOPLE]
         rows = rows_of_histories(artifact.catalogue, block, "popular")
@@ -29,7 +39,7 @@ def shown(artifact: Artifact, case: Case) -> list[np.ndarray]:
         audience = audience_of_histories(artifact, having, on_device)
         known = np.array([len(own) > 0 for own in rows])
         people = People(np.arange(len(rows)), known, audience, np.arange(len(having)))
-        found += [ids[own.items] for own in answer(artifact, people, Choice(K))]
+        found += [ids[own.items] for own in answer(artifact, people, choice)]
     return found
 
 

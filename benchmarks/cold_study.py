@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.cold_case import GROUPS, METRICS
+from benchmarks.cold_case import AMONG_NEW, GROUPS, METRICS
 from grasp_jax.report.tables import Table
 
 SHOPS = {
@@ -31,7 +31,8 @@ def _table(run: Mapping[str, Any]) -> Table:
     header = ["model", *(f"{group} {metric}" for group in GROUPS for metric in METRICS)]
     rows = [_line(own) for own in run["measured"]]
     less = f"new {METRICS[1]}, difference from grasp plus"
-    return Table("cold", title, [*header, less, "share of new items among the top 10"], rows)
+    among = f"new {METRICS[1]} among new items alone"
+    return Table("cold", title, [*header, less, "share of new items among the top 10", among], rows)
 
 
 def _line(own: Mapping[str, Any]) -> list[str]:
@@ -43,4 +44,8 @@ def _line(own: Mapping[str, Any]) -> list[str]:
     less = ""
     if f"{METRICS[1]} less" in own["new"] and own["line"] != "grasp_plus":
         less = number("new", f"{METRICS[1]} less")
-    return [own["line"].replace("_", " "), *cells, less, f"{100 * own['share_new']:.1f}"]
+    alone = own.get(AMONG_NEW)
+    among = (
+        f"{100 * alone[METRICS[1]]:.2f} ± {100 * alone[f'{METRICS[1]} error']:.2f}" if alone else ""
+    )
+    return [own["line"].replace("_", " "), *cells, less, f"{100 * own['share_new']:.1f}", among]

@@ -279,7 +279,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(header, [row_of(found) for found in measured]))
     measured = merged(earlier, measured)
     facts = {"seconds": plan.steady, "k": K, "length": LENGTH, "services": measured}
-    facts["load_by"] = "wrk" if shutil.which("wrk") else "benchmarks.serving_load"
     keep("serving", facts, contention, given, _ratio(measured))
 
 

@@ -1,5 +1,6 @@
 """The benchmark of new items: training reads nothing about them, and the metrics are right."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import grasp_jax as gj
 from benchmarks import cold_study
 from benchmarks.cold_case import Case, make_case, measures_of
-from benchmarks.cold_items import beside, config_of
+from benchmarks.cold_items import among_new, beside, config_of
 from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
 from grasp_jax.data.split import make_split
 from grasp_jax.serving.new_items import add_items
@@ -107,13 +108,27 @@ def test_new_items_come_by_add_items(case: Case, tmp_path: pathlib.Path) -> None
     added = add_items(model.artifact, case.new)
     text = np.asarray(added.features)
     lines = variants("semantic_neighbours", model.artifact, case, text, None)
-    told = shown(lines["semantic_neighbours"], case)
+    told = shown(lines["semantic_neighbours"], case.purchases)
     assert model.add_items(case.new) == case.num_new
     answers = model.recommend(histories=case.purchases.histories[:5], k=10)
     for person in range(5):
         own = answers[answers["user"] == person]["item"].astype(str).tolist()
         assert own == told[person].tolist()
     assert any(item in {"59", "60"} for own in told for item in own)
+    alone = among_new(lines["semantic_neighbours"], case)
+    ids, rows = added.catalogue.ids[-case.num_new :].astype(str), text[-case.num_new :]
+    gains = []
+    for person in np.flatnonzero(case.purchases.cold):
+        history, target = case.purchases.histories[person], case.purchases.targets[person]
+        state = model.user_vectors(histories=[history.tolist()])["vector"][0]
+        had = np.isin(ids, history.astype(str))
+        order = ids[np.argsort(-np.where(had, -np.inf, rows @ state), kind="stable")]
+        rank = order.tolist().index(target)
+        gains.append(
+            1 / np.log2(rank + 2) if rank < 10 and target not in history.astype(str) else 0
+        )
+    assert alone is not None and alone["NDCG@10"] == pytest.approx(np.mean(gains))
+    assert among_new(model.artifact, dataclasses.replace(case, new={"item": ["never"]})) is None
     kept = measures_of(case.purchases, told, {str(item) for item in case.new["item"]})
     run = {"name": "hair-lsa", "epochs": 1, "new_items": 2, "items": 60}
     (table,) = cold_study.tables({"runs": [run | {"measured": [{"line": "a_b", **kept}]}]})

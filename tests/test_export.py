@@ -177,6 +177,12 @@ def test_answers_elsewhere(
     if not gated:  # neither the encoder nor its tables, whatever the method reads
         exported = read_export(folder)
         assert set(exported.items) == {"vectors"}
+        parts = {
+            "plain": 8,
+            "grasp_plus": 3 * 8 + 8,
+        }  # D; three towers and the match (docs/export.md)
+        width = exported.items["vectors"].shape[1]
+        assert width == parts.get(method, width) == manifest["sizes"]["width"]
         assert all(
             name.split("/")[0] in ("backbone", "mask_vector") for name in exported.parameters
         )

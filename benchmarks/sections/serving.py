@@ -16,6 +16,7 @@ def serving(record: dict[str, Any]) -> Table:
             f"{own['largest_per_second']:,.0f}",
             *(_number(own["at_half"][name], "{:,.1f}") for name in ("p50_ms", "p99_ms")),
             _statuses(own["at_half"]),
+            _statuses(own["overload"]),
             _statuses(own.get("under_reload")),
             f"{own['ready_seconds']:,.0f}",
             f"{own['peak_bytes'] / MIB:,.0f}",
@@ -23,10 +24,12 @@ def serving(record: dict[str, Any]) -> Table:
         ]
         for own in record["services"]
     ]
+    crowd = record["services"][0]["overload"]["connections"]
     note = (
-        f"`python -m benchmarks.serving`: the service and the load generator ({record['load_by']}) share the cores; histories have 1 to "
-        f"{record['length']} items, answers {record['k']} items. p50 and p99 are measured for {record['seconds']:g} s at half of the "
-        f"largest rate. {machine_line(record)}"
+        f"`python -m benchmarks.serving`: service and load generator share the cores; histories have 1 to {record['length']} items, "
+        f"answers {record['k']} items. The largest rate was found with {_generators(record)}; all other loads come from "
+        f"`benchmarks.serving_load`. p50 and p99 are measured for {record['seconds']:g} s at half of the largest rate. "
+        f"{machine_line(record)}"
     )
     if older := sorted(
         {own["measured"]["date"] for own in record["services"] if "measured" in own}
@@ -40,6 +43,7 @@ def serving(record: dict[str, Any]) -> Table:
         "p50 at half of that rate, ms",
         "p99, ms",
         "answers by status at half of that rate",
+        f"answers by status with {crowd:,} connections",
         "answers by status during a reload",
         "start of the service, s",
         "peak memory, MiB",
@@ -64,6 +68,17 @@ def batch(record: dict[str, Any]) -> Table:
     )
     header = ["`recommend`", "users", "users/s"]
     return Table("serving-batch", "Recommendations for many users in one call", header, body, note)
+
+
+def _generators(record: dict[str, Any]) -> str:
+    """Which program searched the largest rate of which services; wrk alone counts broken connections."""
+    by: dict[str, list[str]] = {}
+    for own in record["services"]:
+        name = "wrk" if "broken" in own["rising"][0]["statuses"] else "`benchmarks.serving_load`"
+        by.setdefault(name, []).append(f"{own['service']}, {own['items']:,} items")
+    if len(by) == 1:
+        return next(iter(by))
+    return " and ".join(f"{name} ({'; '.join(services)})" for name, services in by.items())
 
 
 def _number(value: float | None, form: str, unit: float = 1.0) -> str:
