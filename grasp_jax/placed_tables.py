@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,12 @@ from grasp_jax.models.methods.base import Facts
 from grasp_jax.parallel.mesh import ALL, TABLE, everywhere
 from grasp_jax.parallel.rows import HostRows, PlacedRows, shard_rows
 from grasp_jax.run import Prepared
-from grasp_jax.training.inherited import check_turn, inherited_turn
+from grasp_jax.training.inherited import (
+    check_start,
+    check_turn,
+    inherited_start,
+    inherited_turn,
+)
 
 
 def frozen_tables(prepared: Prepared, method: str) -> Tables:
@@ -37,7 +43,22 @@ def facts_of(prepared: Prepared, method: str) -> Facts:
     """What the tables of a method may depend on besides the bank."""
     run = prepared.run
     config, raw_items = run.config.for_method(method), functools.partial(_raw_items, prepared.bank)
-    return Facts(config.model, run.split.item_counts, raw_items, run.split, _turn(prepared, method))
+    turn, start = _turn(prepared, method), _start(prepared, method)
+    return Facts(config.model, run.split.item_counts, raw_items, run.split, turn, start)
+
+
+def _start(prepared: Prepared, method: str) -> Mapping[str, np.ndarray] | None:
+    """`Facts.start` of a run that trains on from an earlier one."""
+    run = prepared.run
+    config = run.config.for_method(method)
+    if not config.train.start_from or not METHODS[method].starts_from_text(config.model):
+        return None
+    earlier = pathlib.Path(config.train.start_from).expanduser()
+    start = inherited_start(run.workdir, earlier, method)
+    if start is not None:
+        assert prepared.bank is not None
+        check_start(start, prepared.bank.items.shape[1], method, config.model, earlier)
+    return start
 
 
 def _turn(prepared: Prepared, method: str) -> np.ndarray | None:

@@ -25,7 +25,7 @@ from grasp_jax.training.callbacks import Callback, OnEpoch
 from grasp_jax.training.checkpoint import Checkpoints, check_made_from, find_model
 from grasp_jax.training.early_stopping import as_progress
 from grasp_jax.training.epochs import TrainingData
-from grasp_jax.training.inherited import keep_turn
+from grasp_jax.training.inherited import keep_directions
 from grasp_jax.training.job import TrainingJob
 from grasp_jax.training.loop import train
 from grasp_jax.training.replicas import Replica, one_of
@@ -138,9 +138,9 @@ def train_trial(trial: Trial, callbacks: Sequence[Callback | OnEpoch] = ()) -> S
     initial = _initial(trial)
     check_made_from(trial.folder, trial.data.made_from or {})
     claim(trial.run)
-    turn = facts_of(trial.prepared, trial.method).turn
-    if turn is not None and is_main_process():
-        keep_turn(trial.run.workdir, trial.method, turn)
+    facts = facts_of(trial.prepared, trial.method)
+    if is_main_process():
+        keep_directions(trial.run.workdir, trial.method, facts.turn, facts.start)
     with PREEMPTION.saving():
         return train(trial.job, initial, callbacks)
 

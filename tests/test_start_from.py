@@ -17,9 +17,16 @@ from grasp_jax.knowledge.bank import KnowledgeBank, identity, load_bank, save_ba
 from grasp_jax.models.encoders.towers import TEXT
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.methods.llminit import fitted_components, principal_components
 from grasp_jax.models.whitening import turned
 from grasp_jax.training.checkpoint import Checkpoints, record_newest
-from grasp_jax.training.inherited import check_turn, inherited_turn, keep_turn
+from grasp_jax.training.inherited import (
+    check_start,
+    check_turn,
+    inherited_start,
+    inherited_turn,
+    keep_directions,
+)
 from grasp_jax.training.start_from import (
     Earlier,
     check_basis,
@@ -193,7 +200,7 @@ def test_text_is_read_in_the_directions_of_the_first_day(tmp_path: pathlib.Path)
     for earlier, today in ((monday, tuesday), (tuesday, wednesday)):
         turn = inherited_turn(today, earlier, "grasp_plus")
         np.testing.assert_array_equal(turn, first)
-        keep_turn(today, "grasp_plus", turn)
+        keep_directions(today, "grasp_plus", turn)
     shutil.rmtree(tuesday)
     np.testing.assert_array_equal(inherited_turn(wednesday, tuesday, "grasp_plus"), first)
 
@@ -211,13 +218,51 @@ def test_text_is_read_in_the_directions_of_the_first_day(tmp_path: pathlib.Path)
     assert method.text_turn(items, early) is None and not METHODS["llm_esr"].fits_text(late.model)
 
 
+def test_ids_start_along_the_directions_of_the_first_day(tmp_path: pathlib.Path) -> None:
+    """The ID vector of a new item would have other components than those of the items before it, in another order or with other signs."""
+    rng = np.random.default_rng(0)
+    items = (rng.normal(size=(40, 8)) * np.arange(1, 9)).astype(np.float32)
+    config = Config().with_fields({"model.method": "llminit", "model.features": 3})
+    first = fitted_components({"items": items}, Facts(config.model, np.empty(0)))
+    for day, rows in (("monday", items), ("tuesday", -items[:30]), ("wednesday", items[10:])):
+        a_bank(tmp_path / day / "knowledge", "openai", rows)
+        claim(tmp_path / day, config, build_log(day, np.array([1, 1]), np.array(["a", "b"])))
+    monday, tuesday, wednesday = (tmp_path / day for day in ("monday", "tuesday", "wednesday"))
+    for earlier, today in ((monday, tuesday), (tuesday, wednesday)):
+        start = inherited_start(today, earlier, "llminit")
+        assert start is not None and all((start[name] == first[name]).all() for name in first)
+        keep_directions(today, "llminit", None, start)
+    shutil.rmtree(tuesday)
+    kept = inherited_start(wednesday, tuesday, "llminit")
+    assert kept is not None and all((kept[name] == first[name]).all() for name in first)
+
+    facts, today = Facts(config.model, np.ones(30), start=kept), {"items": items[10:]}
+    started = METHODS["llminit"].tables(today, facts)[0].rows
+    np.testing.assert_allclose(started, principal_components(items, 3)[10:], atol=1e-4)
+    fitted = METHODS["llminit"].fitted(today, facts)
+    assert all((fitted[name] == first[name]).all() for name in first)
+
+    check_start(kept, 8, "llminit", config.model, monday)
+    assert_names(refusal(check_start, kept, 9, "llminit", config.model, monday), ("8", "9"))
+    for name, value in (("features", 4), ("start_components", "raw")):
+        other = config.with_fields({f"model.{name}": value}).model
+        message = refusal(check_start, kept, 8, "llminit", other, monday)
+        assert_names(message, (f"config.model.{name}", str(value), str(monday), "expected"))
+    assert inherited_start(tmp_path / "new", tmp_path / "gone", "llminit") is None
+    towers = Config().with_fields({"model.plus.id_start": "text"}).model
+    assert METHODS["grasp_plus"].starts_from_text(towers)
+    assert METHODS["llm_esr"].starts_from_text(towers)
+    assert not METHODS["grasp_plus"].starts_from_text(Config().model)
+    assert not METHODS["plain"].starts_from_text(towers)
+
+
 def test_directions_that_are_lost_are_not_guessed(tmp_path: pathlib.Path) -> None:
     """Networks would read texts along directions that they were not trained for."""
     monday, tuesday = tmp_path / "monday", tmp_path / "tuesday"
     claim(monday, Config(), build_log("monday", np.array([1, 1]), np.array(["a", "b"])))
     message = refusal(inherited_turn, tuesday, monday, "grasp_plus")
     assert_names(message, ("config.train.start_from", str(monday), "bank is gone", "grasp_plus"))
-    keep_turn(monday, "grasp_plus", np.ones((3, 2)))
+    keep_directions(monday, "grasp_plus", np.ones((3, 2)))
     path = monday / "inherited" / "grasp_plus.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

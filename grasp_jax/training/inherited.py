@@ -1,22 +1,29 @@
 """The directions in which an earlier run's models read text, for a run that trains on from them with another day's knowledge.
 
-Methods that fit such directions to the items (`Method.text_turn`) would fit others to another day's items, and their networks would misread
-every text. So a run with `config.train.start_from` reads today's texts in the directions of the first run of the chain, and keeps them as
-WORKDIR/inherited/METHOD.npz for the run after it.
+Methods that fit such directions to the items (`Method.text_turn`, and the components from which ID vectors start) would fit others to
+another day's items: their networks would misread every text, and new ID vectors would not fit to the old ones. So a run with
+`config.train.start_from` uses the directions of the first run of the chain, and keeps them as WORKDIR/inherited/METHOD.npz for the run
+after it.
 """
 
+import functools
 import pathlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from grasp_jax.config import CONFIG_FILE, ModelConfig, read_config
 from grasp_jax.errors import UserError
 from grasp_jax.files import write_arrays
-from grasp_jax.knowledge.bank import MANIFEST, load_bank, read_manifest
+from grasp_jax.knowledge.bank import MANIFEST, KnowledgeBank, load_bank, read_manifest
+from grasp_jax.log import logger
 from grasp_jax.models.methods import METHODS
+from grasp_jax.models.methods.base import Facts
+from grasp_jax.models.methods.llminit import fitted_components
 from grasp_jax.training.start_from import earlier_banks
 
 FOLDER, TURN = "inherited", "turn"
+START = ("start_mean", "start_directions")
 DECIDING = ("text_width", "text_whitening", "text_norm")  # fields of `config.model.plus`
 
 
@@ -32,19 +39,45 @@ def inherited_turn(workdir: pathlib.Path, earlier: pathlib.Path, method: str) ->
       UserError: the matrix of the earlier run does not exist any more, or a file is damaged.
     """
     for folder in (workdir, earlier):
-        if (path := _path(folder, method)).is_file():
-            return _read(path)
-    for folder in earlier_banks(earlier):
-        if (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder, "expected the knowledge bank of that run as written")
-            items = load_bank(folder, manifest["recipe"]).items
-            turn = METHODS[method].text_turn(items, read_config(earlier).for_method(method).model)
-            assert turn is not None
-            return turn
+        if TURN in (stored := _stored(folder, method)):
+            return stored[TURN]
+    for bank in _banks(earlier):
+        turn = METHODS[method].text_turn(bank.items, _model(earlier, method))
+        assert turn is not None
+        return turn
     raise UserError(
         f"config.train.start_from: {earlier}: its knowledge bank is gone, so the directions in which {method} reads text are not known; "
         "restore the folder of the bank, or train without start_from"
     )
+
+
+def inherited_start(
+    workdir: pathlib.Path, earlier: pathlib.Path, method: str
+) -> dict[str, np.ndarray] | None:
+    """`Facts.start` that a run inherits and keeps; None, with a warning, if the earlier run's does not exist any more. Then new items start
+    along other directions than the items of that run.
+
+    Args:
+      workdir, earlier: as in `inherited_turn`.
+      method: one whose ID vectors start from text.
+
+    Raises:
+      UserError: a file is damaged, or the earlier bank has no raw vectors.
+    """
+    for folder in (workdir, earlier):
+        if set(START) <= set(stored := _stored(folder, method)):
+            return {name: stored[name] for name in START}
+    from grasp_jax.knowledge.raw import raw_item_vectors  # as what makes banks, not for every run
+
+    for bank in _banks(earlier):
+        raw_items = functools.partial(raw_item_vectors, bank)
+        return fitted_components(
+            bank.tables, Facts(_model(earlier, method), np.empty(0), raw_items)
+        )
+    logger.warning(
+        f"config.train.start_from: {earlier}: its knowledge bank is gone, so ID vectors of new items start along today's directions"
+    )
+    return None
 
 
 def check_turn(
@@ -62,40 +95,84 @@ def check_turn(
     Raises:
       UserError: the bank has another width, or a field on which the directions depend has changed.
     """
-    if len(turn) != width:
-        raise UserError(
-            f"config.train.start_from: {earlier}: its text vectors are {len(turn)} wide, those of this run {width}; prepare the knowledge "
-            "bank with --since of the earlier one, or train without start_from"
-        )
+    _check_width(len(turn), width, earlier)
     if not (earlier / CONFIG_FILE).is_file():
         return
-    before = read_config(earlier).for_method(method).model.plus
+    before = _model(earlier, method).plus
     for name in DECIDING:
-        then, now = getattr(before, name), getattr(config.plus, name)
-        if then != now:
-            raise UserError(
-                f"config.model.plus.{name}: {now}; the run of config.train.start_from, {earlier}, has {then}; expected the same value, or "
-                "train without start_from"
-            )
+        _check_same(f"plus.{name}", getattr(config.plus, name), getattr(before, name), earlier)
 
 
-def keep_turn(workdir: pathlib.Path, method: str, turn: np.ndarray) -> None:
-    """Writes the file that `inherited_turn` reads, unless it exists."""
-    if not _path(workdir, method).is_file():
-        write_arrays(_path(workdir, method), **{TURN: turn})
+def check_start(
+    start: Mapping[str, np.ndarray],
+    width: int,
+    method: str,
+    config: ModelConfig,
+    earlier: pathlib.Path,
+) -> None:
+    """The same for `inherited_start`; the other arguments and errors are those of `check_turn`."""
+    mean, directions = (start[name] for name in START)
+    _check_width(len(mean), width, earlier)
+    _check_same("features", config.features, directions.shape[1], earlier)
+    if (earlier / CONFIG_FILE).is_file():
+        before = _model(earlier, method).start_components
+        _check_same("start_components", config.start_components, before, earlier)
+
+
+def keep_directions(
+    workdir: pathlib.Path,
+    method: str,
+    turn: np.ndarray | None,
+    start: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes the file that the next run inherits, unless it exists or there is nothing to inherit."""
+    arrays = ({} if turn is None else {TURN: turn}) | dict(start or {})
+    if arrays and not _path(workdir, method).is_file():
+        write_arrays(_path(workdir, method), **arrays)
+
+
+def _check_width(own: int, width: int, earlier: pathlib.Path) -> None:
+    if own != width:
+        raise UserError(
+            f"config.train.start_from: {earlier}: its text vectors are {own} wide, those of this run {width}; prepare the knowledge "
+            "bank with --since of the earlier one, or train without start_from"
+        )
+
+
+def _check_same(field: str, now: object, then: object, earlier: pathlib.Path) -> None:
+    if then != now:
+        raise UserError(
+            f"config.model.{field}: {now}; the run of config.train.start_from, {earlier}, has {then}; expected the same value, or "
+            "train without start_from"
+        )
+
+
+def _model(workdir: pathlib.Path, method: str) -> ModelConfig:
+    return read_config(workdir).for_method(method).model
+
+
+def _banks(workdir: pathlib.Path) -> Iterator[KnowledgeBank]:
+    """The knowledge bank of a run, if it still exists."""
+    for folder in earlier_banks(workdir):
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder, "expected the knowledge bank of that run as written")
+            yield load_bank(folder, manifest["recipe"])
 
 
 def _path(workdir: pathlib.Path, method: str) -> pathlib.Path:
     return workdir / FOLDER / f"{method}.npz"
 
 
-def _read(path: pathlib.Path) -> np.ndarray:
+def _stored(workdir: pathlib.Path, method: str) -> dict[str, np.ndarray]:
+    """The arrays of the file of a workdir; none without a file."""
+    path = _path(workdir, method)
+    if not path.is_file():
+        return {}
     try:
         with np.load(path, allow_pickle=False) as stored:
-            turn: np.ndarray = stored[TURN]
+            return {name: stored[name] for name in stored.files}
     # zipfile, zlib and NumPy raise many types of errors for a damaged file
     except Exception as error:
         raise UserError(
             f"{path}: not readable ({' '.join(str(error).split())[:120]}); restore the file, or train without start_from"
         ) from error
-    return turn

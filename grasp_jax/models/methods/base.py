@@ -45,6 +45,7 @@ class Facts:
       raw_items: [V, E] item vectors as the encoder returned them, computed at the first use.
       split: the split whose training part may be used for tables; None if no split is available.
       turn: [E, E'] `Method.text_turn` of the run from which training starts; None: it is computed from the present items.
+      start: "start_mean" [E] and "start_directions" [E, D], by which ID vectors start in that run; None: computed from the present items.
     """
 
     config: ModelConfig
@@ -52,6 +53,7 @@ class Facts:
     raw_items: Callable[[], np.ndarray] | None = None
     split: Split | None = None
     turn: np.ndarray | None = None
+    start: Mapping[str, np.ndarray] | None = None
 
 
 class Method:
@@ -99,6 +101,10 @@ class Method:
     def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
         """[E, E'] matrix that turns item vectors [V, E] into directions that are fitted to them; None if the method fits none."""
         return None
+
+    def starts_from_text(self, config: ModelConfig) -> bool:
+        """Whether ID vectors start from components of text, whose directions are fitted to the items (`Facts.start`)."""
+        return False
 
     def gated(self, config: ModelConfig) -> bool:
         """Whether the encoder has gates (`ItemEncoder.gated`) with this `model` section. If so, there are query tables too."""

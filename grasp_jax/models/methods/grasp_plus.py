@@ -73,6 +73,10 @@ class GRASPPlus(Method):
         """True for late fusion with parts that read text (`whitening_turn`)."""
         return config.plus.fusion == "late" and _reads_text(config.plus)
 
+    def starts_from_text(self, config: ModelConfig) -> bool:
+        """True for late fusion with ID towers, if `id_start` says so."""
+        return config.plus.fusion == "late" and _starts_from_text(config.plus)
+
     def text_turn(self, items: np.ndarray, config: ModelConfig) -> np.ndarray | None:
         """[E, E'] matrix from rows to the vectors that towers read (`whitening_turn`); None for early fusion, or if no part reads text."""
         plus = config.plus

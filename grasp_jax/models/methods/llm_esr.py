@@ -69,6 +69,10 @@ class LLMESR(Method):
             sizes.num_items, sizes.width, config.features, jnp.dtype(config.dtype)
         )
 
+    def starts_from_text(self, config: ModelConfig) -> bool:
+        """Always."""
+        return True
+
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """Item text, its principal components, and the nearest users of each user."""
         users = np.asarray(bank["users"], np.float32)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from grasp_jax.config import ModelConfig
 from grasp_jax.errors import UserError
 from grasp_jax.models.batch import Params, Tables
 from grasp_jax.models.frozen import Bank, FrozenTable
@@ -49,11 +50,16 @@ def components_to_start_from(bank: Bank, facts: Facts) -> FrozenTable:
     Raises:
       UserError: as in `principal_components`, or there are no raw vectors.
     """
-    return FrozenTable(START, principal_components(_vectors(bank, facts), facts.config.features))
+    vectors = _vectors(bank, facts)
+    if facts.start is not None:
+        return FrozenTable(START, _along(vectors, **facts.start))
+    return FrozenTable(START, principal_components(vectors, facts.config.features))
 
 
 def fitted_components(bank: Bank, facts: Facts) -> dict[str, np.ndarray]:
-    """The same components, which `start_of_new` needs for new items; the same errors."""
+    """ "start_mean" [E] and "start_directions" [E, D] of the same components, which `start_of_new` needs for new items; the same errors."""
+    if facts.start is not None:
+        return dict(facts.start)
     items = np.asarray(_vectors(bank, facts), np.float32)
     found = _analysis(items, facts.config.features).fit(items)
     return {"start_mean": found.mean_, "start_directions": found.components_.T}
@@ -65,10 +71,15 @@ def start_of_new(texts: NewTexts) -> np.ndarray:
     Raises:
       UserError: an earlier version saved the model.
     """
-    mean, directions = (texts.fitted_array(f"start_{name}") for name in ("mean", "directions"))
+    found = {name: texts.fitted_array(name) for name in ("start_mean", "start_directions")}
     raw = texts.config.start_components == "raw"
-    vectors = texts.raw[:, : len(mean)] if raw else texts.items
-    start: np.ndarray = (vectors - mean) @ directions
+    vectors = texts.raw[:, : len(found["start_mean"])] if raw else texts.items
+    return _along(vectors, **found)
+
+
+def _along(vectors: np.ndarray, start_mean: np.ndarray, start_directions: np.ndarray) -> np.ndarray:
+    """[n, E] vectors -> [n, D] components along directions [E, D]."""
+    start: np.ndarray = (np.asarray(vectors, np.float32) - start_mean) @ start_directions
     return start.astype(np.float32)
 
 
@@ -89,6 +100,10 @@ class LLMInit(Plain):
     """The plain backbone, whose ID table starts from text."""
 
     needs_bank: ClassVar[bool] = True
+
+    def starts_from_text(self, config: ModelConfig) -> bool:
+        """Always."""
+        return True
 
     def tables(self, bank: Bank, facts: Facts) -> Sequence[FrozenTable]:
         """The principal components."""
