@@ -26,3 +26,15 @@ def _printable(character: str) -> str:
 
 class TrainingDiverged(UserError):
     """A loss or a parameter is no longer finite; the message names the step, the saved batch and the last good checkpoint."""
+
+
+class EndpointError(UserError):
+    """A server that computes texts or vectors for this package cannot be reached, or does not answer as it should.
+
+    Attributes:
+      where: its address. Unlike the message, it contains nothing that the server said.
+    """
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where

@@ -14,7 +14,12 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "errors.md"
 MARK = "<!-- messages -->"
-RAISED = {"UserError": 0, "TrainingDiverged": 0, "Refused": 1}  # and which argument is the message
+RAISED = {
+    "UserError": 0,
+    "TrainingDiverged": 0,
+    "EndpointError": 0,
+    "Refused": 1,
+}  # and which argument is the message
 BODIES = "serving/http/requests.py"  # whose ValueErrors and table of pydantic's errors end in an answer too
 OF_PYDANTIC = "_SAID"
 FILLED_IN = r"^HTTP [^:]*:|\{[^{}]*\}"

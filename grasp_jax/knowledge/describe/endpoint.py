@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from grasp_jax.config import DescribeConfig, EmbedConfig
 from grasp_jax.config.address import check_endpoint, redacted, resolved
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.progress import progress_bar
 
 CHARACTERS_PER_TOKEN = 4  # of English text, for estimates before the endpoint has counted
@@ -75,15 +75,18 @@ class Endpoint:
             ) from error
         check_endpoint(config, f"config.{config.SECTION}")
         address = resolved(config)
+        self.where = address.url
         self.config, self.answered, self._errors = config, False, openai
         key = os.environ.get(config.key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise UserError(
-                f"the environment's {config.key_variable} holds characters that no key has; set it to your key"
+            raise EndpointError(
+                f"the environment's {config.key_variable} holds characters that no key has; set it to your key",
+                self.where,
             )
         if not key and address.is_openai:
-            raise UserError(
-                f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own"
+            raise EndpointError(
+                f"the environment has no {config.key_variable}; set it to your key, or base_url to a server of your own",
+                self.where,
             )
         self._key = key
         # By aiohttp, for a request costs half the processor time that it costs by the default transport. A redirect would carry the
@@ -99,7 +102,6 @@ class Endpoint:
         self._retrying = functools.cache(
             lambda retries: self._client.with_options(max_retries=retries)
         )
-        self.where = address.url
         per_second = config.requests_per_minute / 60
         self._requests = (
             aiolimiter.AsyncLimiter(max(per_second, 1.0), max(1.0, 1 / per_second))
@@ -136,7 +138,8 @@ class Endpoint:
         Raises:
           Rejected: status 400 or 422, once others went well.
           NoAnswer: no attempt was answered properly.
-          UserError: no request can go well: the key, the model, the address, or an endpoint that is down.
+          EndpointError: no request can go well: the key, the model, the address, or an endpoint that is down.
+          UserError: status 400 or 422 for the first request.
         """
         errors = self._errors
         for attempt in range(retries + 1):
@@ -154,12 +157,14 @@ class Endpoint:
                 refused = (
                     f"the key in {self.config.key_variable} is refused (status {error.status_code})"
                 )
-                raise UserError(
-                    f"{self.where}: {refused}; set another key. No more requests were sent"
+                raise EndpointError(
+                    f"{self.where}: {refused}; set another key. No more requests were sent",
+                    self.where,
                 ) from None
             except errors.NotFoundError as error:
-                raise UserError(
-                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}"
+                raise EndpointError(
+                    f"{self.where}: no model {self.config.model!r} here, or no such endpoint: {self._say(error)}",
+                    self.where,
                 ) from None
             except (errors.BadRequestError, errors.UnprocessableEntityError) as error:
                 if self.answered:
@@ -169,12 +174,13 @@ class Endpoint:
                 ) from None
             except (errors.APIConnectionError, errors.APIStatusError) as error:
                 if (status := getattr(error, "status_code", 0)) // 100 == 3:
-                    raise UserError(
-                        f"{self.where}: {_redirected(status, error.response)}"
+                    raise EndpointError(
+                        f"{self.where}: {_redirected(status, error.response)}", self.where
                     ) from None
                 kept = "all answers so far are kept; run the same command again to continue"
-                raise UserError(
-                    f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}"
+                raise EndpointError(
+                    f"{self.where}: no answer after {retries + 1} attempts: {self._say(error)}; {kept}",
+                    self.where,
                 ) from None
             except (*MALFORMED, errors.APIResponseValidationError) as malformed:
                 reason = (
@@ -221,7 +227,7 @@ def work_off(
       total, label: of the bar.
 
     Raises:
-      UserError: the first error of any piece; the others in flight are dropped.
+      UserError: the first error of any piece (`EndpointError` if the endpoint is at fault); the others in flight are dropped.
     """
 
     async def run() -> None:
@@ -247,7 +253,10 @@ def work_off(
     try:
         asyncio.run(run())
     except* (UserError, NoAnswer) as errors:
-        raise UserError(str(_first(errors))) from None
+        first = _first(errors)
+        if isinstance(first, UserError):
+            raise first from None
+        raise EndpointError(str(first), resolved(config).url) from None
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

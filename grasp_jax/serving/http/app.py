@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 import grasp_jax
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.serving.http.guard import Guard, as_refused
 from grasp_jax.serving.http.requests import (
     Body,
@@ -67,6 +67,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.state.service = service
     app.add_middleware(Guard, service=service)
     app.add_exception_handler(HTTPException, _as_line)
     app.add_exception_handler(UserError, _as_line)
@@ -186,6 +187,8 @@ async def _as_line(request: Request, error: Exception) -> Response:
     else:
         refused = as_refused(error)
         headers = {"retry-after": "1"} if refused.status == 503 else {}
+    if isinstance(error, EndpointError):
+        request.app.state.service.note(error)
     return _json({"error": str(refused)}, refused.status, headers)
 
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.serving.http.requests import Refused
 from grasp_jax.serving.http.service import Service
 
@@ -174,6 +174,11 @@ def as_refused(error: Exception) -> Refused:
     """The answer that the caller gets for an error."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, EndpointError):
+        return Refused(
+            503,
+            "the server that encodes texts for this service does not answer as it should, so a new text cannot be encoded; ask again later",
+        )
     if isinstance(error, UserError):
         return Refused(422, str(error))
     return Refused(

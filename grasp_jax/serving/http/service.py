@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from grasp_jax.errors import UserError
+from grasp_jax.errors import EndpointError, UserError
 from grasp_jax.serving.answers import Answer, as_text
 from grasp_jax.serving.http.asking import Whose, listed, people_of, rows_of_similar
 from grasp_jax.serving.http.batching import Batcher, Overloaded
@@ -107,6 +107,11 @@ class Service:
         """Answers the waiting requests, and accepts no new ones."""
         self._stopping.set()
         self._batcher.stop()
+
+    def note(self, error: EndpointError) -> None:
+        """Counts and logs a request that got 503 because an endpoint failed, without what the endpoint said: it may contain texts."""
+        self.metrics.refused.labels("endpoint").inc()
+        self.log.event("endpoint_failed", "error", endpoint=error.where)
 
     async def recommend(self, asked: Recommend) -> dict[str, Any]:
         """The answer to `POST /recommend`.
