@@ -144,7 +144,7 @@ def without(artifact: Artifact, rows: Any) -> Artifact:
             for name, table in artifact.tables.items()
         },
         fitted={
-            name: own[kept] if name in ("neighbours", "groups") else own
+            name: own[kept] if name in ("neighbours", "groups", "text_trust") else own
             for name, own in artifact.fitted.items()
         },
     )
@@ -170,6 +170,13 @@ def test_items_become_what_they_were(
             if name in artifact.tables:
                 expected = np.asarray(artifact.tables[name][row], np.float32)
                 np.testing.assert_allclose(again.tables[name][-1], expected, atol=1e-6)
+        before, after = (
+            METHODS[method].trust(own.config.model, own.catalogue.counts, own.fitted)
+            for own in (artifact, again)
+        )
+        assert {name: own[row] for name, own in before.items()} == pytest.approx(
+            {name: own[-1] for name, own in after.items()}
+        )
 
 
 @pytest.mark.parametrize(("method", "options"), [*ZERO_IDS, *SLOW["zero"]])

@@ -50,12 +50,12 @@ def address(folder: pathlib.Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serving(folder: pathlib.Path, *flags: str) -> Iterator[str]:
+def serving(folder: pathlib.Path, *flags: str, model: str = "model") -> Iterator[str]:
     """The address of a service of a process of its own."""
     command = ["-m", "grasp_jax.serving.http.cli", "--port=0", "--batch-sizes=1", "--lengths=4"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *command, str(folder / "model"), *flags],
+            [sys.executable, *command, str(folder / model), *flags],
             stderr=log,
             stdout=log,
             env=os.environ,
@@ -149,6 +149,45 @@ def test_a_new_item_is_found_and_recommended(page: Any) -> None:
     page.fill("#new-title", "twice")
     page.click("#new button")
     page.locator("#listed", has_text="987654").wait_for()
+
+
+def test_the_slider_changes_the_list(page: Any) -> None:
+    """The slider would move and the list stay, or the best item leave it."""
+    page.locator("#list .title").first.wait_for()
+    page.click("#popular")
+    page.locator("#list .why", has_text="most like").first.wait_for()
+    before = titles(page, "#list")
+    page.focus("#variety")
+    page.keyboard.press("End")
+    page.locator("#variety-value", has_text="0.9").wait_for()
+    shown = "[...document.querySelectorAll('#list .title')].map((own) => own.textContent)"
+    page.wait_for_function(
+        f"(was) => JSON.stringify({shown}) !== was",
+        arg=page.evaluate("(was) => JSON.stringify(was)", before),
+    )
+    after = titles(page, "#list")
+    assert len(after) == 10 and after[0] == before[0]
+    page.keyboard.press("Home")
+    page.locator("#variety-value", has_text="none").wait_for()
+    page.wait_for_function(
+        f"(was) => JSON.stringify({shown}) === was",
+        arg=page.evaluate("(was) => JSON.stringify(was)", before),
+    )
+
+
+def test_gates_and_trust_are_shown(folder: pathlib.Path) -> None:
+    """Nobody would see how a method with gates weights a text, or how far it trusts an ID vector."""
+    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
+    options = {"plus__fusion": "early", "plus__gate": "paper", **SMALL}
+    gj.Recommender(method="grasp_plus", **options).fit(shop).save(folder / "gated")
+    with serving(folder, model="gated") as address, browsing(address) as page:
+        page.locator("#list .title").first.wait_for()
+        page.click("#popular")
+        page.locator("#list .why", has_text="gates: self 0.").first.wait_for()
+        for text in page.locator("#list .why").all_text_contents():
+            assert (
+                "similar 0." in text and "global 0." in text and "trust in its ID vector: " in text
+            )
 
 
 def test_two_models_stand_side_by_side(folder: pathlib.Path) -> None:

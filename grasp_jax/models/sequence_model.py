@@ -74,7 +74,7 @@ class SequenceModel(TrainingScores):
         normaliser: jax.Array | None,
     ) -> jax.Array:
         """Scores of C candidates of each user: features [B, C, ...], states [B, D], logits [B, C, 2] -> [B, C]."""
-        gates = self._candidate_gates(logits, normaliser)
+        gates = self.candidate_gates(logits, normaliser)
         weights, offset = self.encoder.last_layer(states)
         return (
             jnp.einsum("bh,bch->bc", weights, self.encoder.head_input(features, gates))
@@ -89,9 +89,9 @@ class SequenceModel(TrainingScores):
         normaliser: jax.Array | None,
     ) -> jax.Array:
         """Scores of all pairs of B users and C items: features [C, ...], logits [B, C, 2] -> [B, C]."""
-        return self.encoder.score_all(features, states, self._candidate_gates(logits, normaliser))
+        return self.encoder.score_all(features, states, self.candidate_gates(logits, normaliser))
 
-    def _candidate_gates(
+    def candidate_gates(
         self, logits: jax.Array | None, normaliser: jax.Array | None
     ) -> jax.Array | None:
         """[B, C, 2] logits and [B, 3] denominators of the histories -> [B, C, 3]."""

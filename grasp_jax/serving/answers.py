@@ -44,10 +44,22 @@ class Choice:
 
 
 class Answer(NamedTuple):
-    """The recommendations for one person: [n] item rows, best first, and [n] float32 scores; NaN for recommendations by popularity."""
+    """The recommendations for one person.
+
+    Attributes:
+      items: [n] item rows, best first.
+      scores: [n] float32; NaN for recommendations by popularity.
+      gates: [n, 3] gates between the person and the items; None unless a service was asked for them.
+    """
 
     items: np.ndarray
     scores: np.ndarray
+    gates: np.ndarray | None = None
+
+    def of(self, places: np.ndarray | slice) -> "Answer":
+        """The recommendations at these places, in this order."""
+        gates = None if self.gates is None else self.gates[places]
+        return Answer(self.items[places], self.scores[places], gates)
 
 
 def is_list(ids: object) -> bool:

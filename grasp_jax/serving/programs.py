@@ -292,6 +292,28 @@ def scores_of(of: Answering) -> Callable[[Any, Person, Any], jax.Array]:
     return gated if of.model.gated else ungated
 
 
+def gates_of(of: Answering) -> Callable[[Any, Person, Any, jax.Array], jax.Array]:
+    """The function (parameters, result of `states_of` for b people, items as the programs take them, item rows [b, n]) -> [b, n, 3] gates
+    of self, similar and global attention between each person and these items; only for models with gates.
+    """
+
+    def gates(parameters: Any, person: Person, catalogue: Any, rows: jax.Array) -> jax.Array:
+        own, similar = _rounded(of, person)
+        shown = catalogue["items"][rows], catalogue["items_similar"][rows]
+        logits = pair_logits(own, similar, *shown, subscripts="be,bne->bn")
+        found = apply(
+            of.model,
+            _nested(parameters),
+            SequenceModel.candidate_gates,
+            logits,
+            person.get("normaliser"),
+        )
+        assert found is not None  # the model has gates
+        return found
+
+    return gates
+
+
 def _rounded(of: Answering, person: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Text vectors of people, rounded to the dtype of the model's tables."""
     own, similar = (person[name].astype(jnp.dtype(of.query_dtype)) for name in QUERIES)

@@ -136,6 +136,19 @@ class Method:
         rows = dict(zip(ITEM_TABLES, (texts.items, texts.items_similar), strict=True))
         return ReadOfNew({name: table for name, table in rows.items() if table is not None})
 
+    def trust(
+        self, config: ModelConfig, counts: np.ndarray, fitted: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        """How far the method trusts the ID vector ("id") or the text ("text") of each item: [V] shares from 0 to 1; empty if it does not
+        weight them.
+
+        Args:
+          config: the `model` section.
+          counts: [V] training interactions.
+          fitted: the arrays of `fitted`, of the items of training; later items follow them.
+        """
+        return {}
+
     def start(self, params: Params, tables: Tables) -> Params:
         """The parameters with which the training of one model starts, computed from random ones. It is called within jit."""
         return params

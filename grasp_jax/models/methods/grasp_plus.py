@@ -104,8 +104,8 @@ class GRASPPlus(Method):
         return start_from_components(params, tables) if START in tables else params
 
     def fitted(self, bank: Bank, facts: Facts) -> Mapping[str, np.ndarray]:
-        """Late fusion: "turn" [E, E'], from rows to the vectors that towers read; if trust is learned, "share_right" [], the share of right
-        texts; and `fitted_components` if ID vectors start from text.
+        """Late fusion: "turn" [E, E'], from rows to the vectors that towers read; if trust is learned, "text_trust" [V] and "share_right"
+        [], the share of right texts; and `fitted_components` if ID vectors start from text.
         """
         plus = facts.config.plus
         if plus.fusion == "early" or not _reads_text(plus):
@@ -116,8 +116,22 @@ class GRASPPlus(Method):
         if plus.text_trust == "learned":
             assert facts.split is not None
             text = turned(bank["items"], found["turn"])
-            found["share_right"] = np.array(text_trust(text, companions(facts.split)).share_right)
+            learned = text_trust(text, companions(facts.split))
+            found |= {"text_trust": learned.trust, "share_right": np.array(learned.share_right)}
         return found
+
+    def trust(
+        self, config: ModelConfig, counts: np.ndarray, fitted: Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        """Early fusion: "id", the trust in ID vectors. Late fusion: "text", if learned; models that an earlier version saved lack it."""
+        plus = config.plus
+        if plus.fusion == "early":
+            return {"id": _id_trust(counts, plus)} if plus.id_residual else {}
+        if "text_trust" not in fitted:
+            return {}
+        known = fitted["text_trust"]
+        later = np.full(len(counts) - len(known), fitted["share_right"], np.float32)
+        return {"text": np.concatenate([known, later])}
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
         """The same arrays as for items that nobody bought in training: no companions, the weight of the match for rare items, and an ID

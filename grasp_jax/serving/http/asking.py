@@ -53,7 +53,8 @@ def people_of(asked: Recommend, snapshot: Snapshot, users: UsersOfData | None) -
         if asked.exclude_seen and len(history):
             left_out = np.concatenate([left_out, history, disliked])
         left_out = np.unique(left_out).astype(np.int32)
-        found.append(Whose(name, Person(history, left_out, allowed[n], queries), passed_over))
+        person = Person(history, left_out, allowed[n], queries, with_gates=asked.why > 0)
+        found.append(Whose(name, person, passed_over))
     return found
 
 

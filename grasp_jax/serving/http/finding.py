@@ -1,13 +1,15 @@
-"""What people look for by eye: items by words of their titles, and the items of a history that a recommended one is most like."""
+"""What people look for by eye: items by words of their titles, and why an item is recommended."""
 
 from typing import Any
 
 import numpy as np
 
+from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.http.requests import Refused, shown
 from grasp_jax.serving.http.snapshot import Snapshot
 
 LONGEST_SEARCH = 200  # characters
+GATES = ("self", "similar", "global")  # attention, in the order of `gates.pair_gates`
 
 
 def items_with(words: str, k: int, snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -56,3 +58,21 @@ def most_alike(
             strict=True,
         )
     ]
+
+
+def weights(place: int, answer: Answer, snapshot: Snapshot) -> dict[str, dict[str, float]]:
+    """How the model weights what it knows of a recommended item: its gates, and the trust in its ID vector or text; empty if the method has
+    neither.
+
+    Args:
+      place: of the item in the answer.
+      answer: with gates if the method has them.
+      snapshot: the model.
+    """
+    found: dict[str, dict[str, float]] = {}
+    if answer.gates is not None:
+        found["gates"] = dict(zip(GATES, answer.gates[place].tolist(), strict=True))
+    row = int(answer.items[place])
+    if trust := {name: float(values[row]) for name, values in snapshot.trust.items()}:
+        found["trust"] = trust
+    return found

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from grasp_jax.evaluation.top_k import BLOCK, Best, top_k, top_k_in_blocks, top_products
-from grasp_jax.serving.programs import PRECISION, VECTORS, Answering, scores_of, states_of
+from grasp_jax.serving.programs import (
+    PRECISION,
+    VECTORS,
+    Answering,
+    gates_of,
+    scores_of,
+    states_of,
+)
 
 # largest number of excluded items that are passed as a list; more are passed as a mask of the catalogue
 LEFT_OUT = 256
@@ -98,6 +105,7 @@ class FixedPrograms:
       shapes: the shapes of the programs.
       states: by (batch, length): parameters, items, histories, lengths and, with gates, two text vectors -> states of people.
       best: by (batch, whether a mask is given): parameters, people, items, open [C], items to leave out -> scores and rows [b, pool].
+      gates: by batch, only for a gated model: parameters, people, items, rows [b, pool] -> gates [b, pool, 3].
       similar: by batch: vectors [C, D], their inverse lengths [C], rows [b], open [C] -> cosines and rows [b, pool].
       write: a tree of [C, ...] arrays, `WRITTEN` rows of each and their places -> the tree with these rows.
     """
@@ -106,6 +114,7 @@ class FixedPrograms:
     shapes: Shapes
     states: Mapping[tuple[int, int], Callable[..., Any]]
     best: Mapping[tuple[int, bool], Callable[..., Any]]
+    gates: Mapping[int, Callable[..., Any]]
     similar: Mapping[int, Callable[..., Any]]
     write: Callable[..., Any]
 
@@ -155,7 +164,7 @@ def compile_programs(
     vectors = _argument((shapes.capacity, shapes.width), np.float32)
     inverse = _argument((shapes.capacity,), np.float32)
     is_open = _argument((shapes.capacity,), np.bool_)
-    states, best, similar = {}, {}, {}
+    states, best, gates, similar = {}, {}, {}, {}
     with jax.default_matmul_precision(PRECISION):
         for b in shapes.batch_sizes:
             asked = [_argument((b,), np.int32)]
@@ -176,12 +185,15 @@ def compile_programs(
                     return None
                 function = _best_of(of, shapes, masked)
                 best[b, masked] = _compiled(function, parameters, person, items, is_open, argument)
+            if of.model.gated:
+                shown = _argument((b, shapes.pool), np.int32)
+                gates[b] = _compiled(gates_of(of), parameters, person, items, shown)
             rows = _argument((b,), np.int32)
             similar[b] = _compiled(_similar_of(shapes), vectors, inverse, rows, is_open)
     whole = Placed(items, vectors if of.model.gated else None, inverse)
     written = jax.tree.map(lambda rows: _argument((WRITTEN, *rows.shape[1:]), rows.dtype), whole)
     write = _compiled(_write, whole, written, _argument((WRITTEN,), np.int32))
-    return FixedPrograms(key_of(of, shapes), shapes, states, best, similar, write)
+    return FixedPrograms(key_of(of, shapes), shapes, states, best, gates, similar, write)
 
 
 def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -173,6 +173,9 @@ def _warm(snapshot: Snapshot) -> Snapshot:
                 snapshot.parameters, person, snapshot.placed.items, snapshot.is_open, left_out
             )
             jax.block_until_ready(found)
+        if snapshot.artifact.gated:
+            known = (snapshot.parameters, person, snapshot.placed.items)
+            jax.block_until_ready(programs.gates[b](*known, found[1]))
         snapshot.nearest([0] * b)
     return snapshot
 

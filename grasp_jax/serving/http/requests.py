@@ -134,7 +134,8 @@ class Recommend(Body):
         0,
         ge=0,
         le=10,
-        description="with each item, so many items of the history whose vectors are most like its own",
+        description="with each item, so many items of the history whose vectors are most like its own, and the gates or the trust of "
+        "methods that have them",
     )
     unknown: Literal["popular", "error"] = Field(
         "popular", description="pass over unknown ids, or refuse them"

@@ -14,7 +14,7 @@ from grasp_jax.serving.http.asking import Whose, listed, people_of, rows_of_simi
 from grasp_jax.serving.http.batching import Batcher, Overloaded
 from grasp_jax.serving.http.changes import Item, check_new, with_new_items, with_removed
 from grasp_jax.serving.http.diversity import diversified
-from grasp_jax.serving.http.finding import items_with, most_alike
+from grasp_jax.serving.http.finding import items_with, most_alike, weights
 from grasp_jax.serving.http.indexing import PEOPLE, with_index
 from grasp_jax.serving.http.metrics import JsonLines, Metrics
 from grasp_jax.serving.http.placing import shapes_of, take_snapshot
@@ -156,7 +156,7 @@ class Service:
         snapshot = self.served.snapshot
         rows = rows_of_similar(asked, snapshot)
         answers = await self._ask([Question(snapshot, row) for row in rows])
-        cut = [Answer(own.items[: asked.k], own.scores[: asked.k]) for own in answers]
+        cut = [own.of(slice(asked.k)) for own in answers]
         results = [
             {"item": name, "similar": listed(own, snapshot, "cosine")}
             for name, own in zip(asked.items, cut, strict=True)
@@ -318,8 +318,9 @@ def _by_model(asked: Recommend, whose: Whose, answer: Answer, snapshot: Snapshot
     answer = diversified(answer, snapshot.unit, asked.k, asked.diversity)
     items = listed(answer, snapshot)
     if asked.why:
-        for item, row in zip(items, answer.items.tolist(), strict=True):
+        for place, (item, row) in enumerate(zip(items, answer.items.tolist(), strict=True)):
             item["why"] = most_alike(row, whose.person.history, asked.why, snapshot)
+            item |= weights(place, answer, snapshot)
     return _result(whose, "model", items)
 
 

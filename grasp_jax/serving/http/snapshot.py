@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grasp_jax.models.methods import METHODS
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Artifact, Catalogue
 from grasp_jax.serving.export import filled_up
@@ -27,12 +28,14 @@ class Person(NamedTuple):
       left_out: [m] int32 item rows that are excluded.
       allowed: item rows to choose from; None: all.
       queries: for a gated model, two text vectors [E]; None: they are computed from the history.
+      with_gates: whether the answer has the gates of a gated model.
     """
 
     history: np.ndarray
     left_out: np.ndarray = NO_ROWS
     allowed: np.ndarray | None = None
     queries: tuple[np.ndarray, np.ndarray] | None = None
+    with_gates: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,6 +100,13 @@ class Snapshot:
         kept: np.ndarray = order[self.served[order]]
         return kept
 
+    @functools.cached_property
+    def trust(self) -> Mapping[str, np.ndarray]:
+        """`Method.trust` of all items."""
+        artifact = self.artifact
+        method, model = METHODS[artifact.method], artifact.config.model
+        return method.trust(model, self.catalogue.counts, artifact.fitted)
+
     def group(self, person: Person) -> Hashable:
         """Equal for people who can be answered by one call of the programs."""
         # To write a text may fail, for those alone who need it.
@@ -140,7 +150,16 @@ class Snapshot:
         best = self.programs.best[size, masked](
             self.parameters, known, self.placed.items, self.is_open, left_out
         )
-        return _answers(best, len(people))
+        answers = _answers(best, len(people))
+        if not (self.artifact.gated and any(person.with_gates for person in people)):
+            return answers
+        gates = np.asarray(
+            self.programs.gates[size](self.parameters, known, self.placed.items, best[1])
+        )
+        return [
+            own._replace(gates=line[: len(own.items)])
+            for own, line in zip(answers, gates, strict=False)
+        ]
 
     def _known(self, people: Sequence[Person], size: int) -> Any:
         """What `programs.states` say of people of all lengths, as one tree of [size, ...]: the search passes over the items once."""
