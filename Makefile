@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart serve-demo test test-slow faults lint docs bench text-model clean
+.PHONY: help quickstart serve-demo test test-slow faults lint docs wheel bench text-model clean
 
 help:
 	@echo "To try it:"
@@ -17,6 +17,7 @@ help:
 	@echo "  make test         run the tests (minutes); make test-slow runs the long ones that it leaves out"
 	@echo "  make lint         run ruff, the format check and mypy"
 	@echo "  make docs         build the documentation site into build/site; warnings are errors, and nothing is loaded from elsewhere"
+	@echo "  make wheel        build the wheel of this version into dist, to install it elsewhere with pip"
 	@echo "  make faults       kill, damage and starve runs in thousands of ways (hours; FAULTS=kills for one of: $(FAULTS))"
 	@echo "  make clean        remove caches and build products; .venv and runs stay"
 	@echo
@@ -81,6 +82,10 @@ docs: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "built: build/site/index.html"
+
+wheel: $(VENV)/.installed
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m benchmarks.step

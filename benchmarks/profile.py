@@ -32,10 +32,12 @@ from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits, limits
 from benchmarks.project import count_project, least_seconds
 from benchmarks.record import Contention, keep, run, table
+from benchmarks.sections.meaning import profile as profile_meaning
 from benchmarks.timing import only_compiles
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, random_tables, training_of
 from grasp_jax.data.split import Split, leave_one_out
 from grasp_jax.errors import UserError
+from grasp_jax.machine import machine
 from grasp_jax.models.batch import Tables
 from grasp_jax.models.methods import METHODS
 
@@ -191,18 +193,6 @@ def show(outcome: dict[str, Any]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def found_of(outcomes: Sequence[dict[str, Any]]) -> str:
-    """The benchmark's last line: the longest stage of each model."""
-    parts = []
-    for outcome in outcomes:
-        shares: dict[str, float] = dict.fromkeys((*trace.STAGES, trace.OTHER), 0.0)
-        for row in outcome["stages"]:
-            shares[row["stage"]] += row["share"]
-        longest = max(shares, key=shares.__getitem__)
-        parts.append(f"{outcome['model']} spends {shares[longest]:.0%} of a step in {longest}")
-    return "; ".join(parts)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Profiles each model, prints, and writes JSON."""
     parser = parser_of("profile", __doc__)
@@ -240,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         facts,
         contention,
         given,
-        found_of(outcomes),
+        profile_meaning({"machine": machine(), **facts}),
     )
 
 

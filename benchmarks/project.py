@@ -1,5 +1,6 @@
 """What the projection of a step's text rows needs at least: the part of a step that no implementation can leave out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.limits import Limits
@@ -30,3 +31,13 @@ def least_seconds(counted: dict[str, Any], most: Limits, dtype: str) -> float:
         rows of float32 are multiplied in what the device takes for float32.
     """
     return max(counted["flops"] / most.flops[dtype], counted["bytes"] / most.bytes_per_second)
+
+
+def shares_of_limit(record: Mapping[str, Any]) -> list[float | None]:
+    """How near the stage project of each model of a profile is to the device's limit for the type of the tables; None without it."""
+    most, dtype = Limits(**record["limits"]), record["sizes"].get("table_dtype", "float32")
+    projects = (model.get("project") for model in record["models"])
+    return [
+        least_seconds(own, most, dtype) / own["seconds_per_step"] if own else None
+        for own in projects
+    ]

@@ -30,14 +30,15 @@ RUNS = {
     "beauty5-lsa": "Amazon Beauty 5-core, our own `lsa` vectors (E=256) of title, brand and categories",
     "quickstart": "The quickstart on its synthetic shop",
     "fashion-sasrec": "The paper's Fashion, IDs only, three seeds (the paper's SASRec: NDCG@10 44.13, HR@10 49.95)",
-    "fashion-gru4rec-bert4rec": "The paper's Fashion with GRU4Rec (the paper: 36.66, 48.58) and BERT4Rec (35.58, 44.68)",
-    "fashion-gru4rec-llm-esr": "Fashion's GRU4Rec by LLM-ESR's protocol (the paper: 36.66, 48.58)",
-    "fashion-bert4rec-llm-esr": "Fashion's BERT4Rec by LLM-ESR's protocol (the paper: 35.58, 44.68)",
+    "fashion-gru4rec-bert4rec": "The paper's Fashion with GRU4Rec (the paper: NDCG@10 36.66, HR@10 48.58) and BERT4Rec (35.58, 44.68)",
+    "fashion-gru4rec-llm-esr": "The paper's Fashion with GRU4Rec and LLM-ESR's protocol (the paper: NDCG@10 36.66, HR@10 48.58)",
+    "fashion-bert4rec-llm-esr": "The paper's Fashion with BERT4Rec and LLM-ESR's protocol (the paper: NDCG@10 35.58, HR@10 44.68)",
     "beauty-sasrec": "The paper's Beauty, SASRec, in the paper's groups (the paper: 30.58, 44.88)",
-    "beauty": "The paper's Beauty, IDs only, three seeds (the paper: SASRec 30.58, 44.88; GRU4Rec 22.42, 36.45; BERT4Rec 23.33, 39.72)",
-    "beauty-gru4rec-llm-esr": "Beauty's GRU4Rec by LLM-ESR's protocol (the paper: 22.42, 36.45)",
-    "beauty-bert4rec-llm-esr": "Beauty's BERT4Rec by LLM-ESR's protocol (the paper: 23.33, 39.72)",
-    "industry": "Synthetic data of the shape of Industry-100K, scaled to two cores: shows that it runs, not how good it is",
+    "beauty": "The paper's Beauty, IDs only, three seeds (the paper's NDCG@10 and HR@10: "
+    "SASRec 30.58, 44.88; GRU4Rec 22.42, 36.45; BERT4Rec 23.33, 39.72)",
+    "beauty-gru4rec-llm-esr": "The paper's Beauty with GRU4Rec and LLM-ESR's protocol (the paper: NDCG@10 22.42, HR@10 36.45)",
+    "beauty-bert4rec-llm-esr": "The paper's Beauty with BERT4Rec and LLM-ESR's protocol (the paper: NDCG@10 23.33, HR@10 39.72)",
+    "industry": "Synthetic data with the shape of Industry-100K, scaled to two cores (shows that it runs, and says nothing about quality)",
 }
 COMPACT_COLUMNS = (("all", "NDCG@10"), ("all", "HR@10"), ("tail_item", "NDCG@10"))
 PROTOCOLS, GROUPS = (

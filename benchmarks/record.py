@@ -96,9 +96,10 @@ def save(path: pathlib.Path, record: dict[str, Any]) -> None:
 def machine_line(record: dict[str, Any]) -> str:
     """The machine, versions and commit of a record in one line."""
     machine, others = record["machine"], record["cores_used_by_others"]
+    busy = "unknown" if others is None else f"{others:.1f}"
     return (
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
-        f"commit {(machine['commit'] or 'unknown')[:7]}; cores used by others meanwhile: {'unknown' if others is None else f'{others:.1f}'}"
+        f"Measured on {machine['cores']} cores of {machine['cpu']}, {machine['device']}, jax {machine['versions']['jax']}, "
+        f"commit {(machine['commit'] or 'unknown')[:7]}; cores used by other programs meanwhile: {busy}"
         + (f"; {record['how']}" if "how" in record else "")
     )
 

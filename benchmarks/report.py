@@ -10,6 +10,7 @@ from benchmarks.record import RESULTS, run
 from benchmarks.sections import (
     growth,
     kernels,
+    meaning,
     overview,
     pictures,
     scaling,
@@ -31,11 +32,11 @@ INTRODUCTION = f"""# Performance: all tables
 
 ## How to read the tables
 
-* **The machine** stands below each heading. "Cores used by others" says how busy the machine was with other work; where it is high, times
-  are upper bounds.
+* **What it means** is said below each table, in sentences that are computed from the same record as the table.
+* **The machine** is named above each table. If other programs used many cores meanwhile, the times are upper bounds.
 * **Words.** "Ours" is this package. The median of many repetitions is given, and p10 and p90, the times that 10 % and 90 % of the
   repetitions do not exceed. Real tokens are items of histories, without padding. A step is forward pass, backward pass and update for one
-  batch. "Extrapolated" times were measured on a part of the work and multiplied.
+  batch; its parts are called stages. "Extrapolated" times were measured on a part of the work and multiplied.
 * **Letters** such as E, L and D are those of the [notation page](notation.md).
 """
 SCREEN = f"""# Performance
@@ -59,7 +60,16 @@ READ_ON = """## What to expect of your own data
 * [Kernels](kernels.md): which GPU kernels are the default, and why.
 * [Serving](serving.md), [representations](representations.md): requests per second and users per second.
 
-To measure on your own machine, run `python -m benchmarks.run`, or a single benchmark such as `make bench`.
+## Measure on your own machine
+
+From the root of the repository, `.venv/bin/python -m benchmarks.profile` shows on one screen what limits a training step on your machine:
+the share of each part of the step, the longest operations, and in the last lines what would make the step faster. It takes minutes and
+needs no data. `make bench` compares the step with PyTorch, and `python -m benchmarks.run` runs all benchmarks.
+"""
+OPERATIONS = """## The longest operations of a step
+
+For those who want to make a step faster: the operations that take most of the busy time of a step, with the names that XLA gives them. The
+stage is the part of the step that an operation belongs to. "Runs per step" is below 1 if an operation runs once for several steps.
 """
 Section = Callable[[dict[str, Any]], Table | list[Table]]
 DEVICES = ("cpu", "gpu")
@@ -104,16 +114,25 @@ def kept(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def page() -> str:
-    """The whole page; a section without results is left out."""
+    """The whole page; a section without results is left out, and the longest operations of steps come last."""
     parts = [INTRODUCTION]
+    operations: list[str] = []
     for device, sections in SECTIONS.items():
         parts.append(f"## On a {device.upper()}\n")
         for name, record in kept(sections).items():
             section = sections[name](record)
-            parts += map(markdown, section if isinstance(section, list) else [section])
+            for table in section if isinstance(section, list) else [section]:
+                (operations if table.name == steps.OPERATIONS else parts).append(markdown(table))
             if name in FIGURES:
                 parts.append(f"![{name}](figures/{name}.svg)\n")
-    return "\n".join(parts)
+            if said := meaning.meaning(name, record):
+                parts.append(f"{_filled(f'**What it means.** {said}')}\n")
+    return "\n".join([*parts, *([OPERATIONS] if operations else []), *operations])
+
+
+def _filled(text: str) -> str:
+    """In lines of Markdown."""
+    return textwrap.fill(text, overview.WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def first_screen() -> str:

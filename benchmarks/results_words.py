@@ -39,6 +39,11 @@ uses early fusion (`model.plus.fusion=early`).
   the section "The SASRec rows of that table, with three seeds" has them. So one seed does not show a difference between plain and LLM-ESR,
   nor, on the full catalogue, between generative RLMRec, LLMInit and GRASP.
 
+**What it means.** Among 100 negatives, GRASP is the best of the paper's methods with each backbone, above all on tail items. On the whole
+catalogue, generative RLMRec is ahead of GRASP with each backbone. `grasp_plus` leads by both protocols, but it has another loss, the
+softmax over shared negatives, which is its most important part ([Studies](studies.md#the-parts-of-grasp_plus)). So use these rows to
+compare with the paper. To choose a method, use the table of the README, where the trained methods have the same loss.
+
 **The paper's own data.** Plain backbones without text, over three seeds: SASRec has an NDCG@10 of 44.4 on Fashion (the paper: 44.1) and
 31.5 on Beauty (30.6). With our protocol, GRU4Rec and BERT4Rec are 2.6 to 4.5 points above the paper. With the protocol of LLM-ESR's code,
 from which the paper takes its rows, both are within 0.8 points of the paper's NDCG@10 (means of three seeds on Fashion, one seed on Beauty)

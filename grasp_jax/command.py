@@ -133,7 +133,7 @@ def refuse_left_over(arguments: Sequence[str]) -> None:
     """Raises UserError for an argument that is no flag."""
     if len(arguments) > 1:
         raise UserError(
-            f"left-over argument {arguments[1]!r}; write flags as --name=value, with no space"
+            f"unexpected argument {arguments[1]!r}; write flags as --name=value, without a space"
         )
 
 

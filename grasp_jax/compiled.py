@@ -23,7 +23,7 @@ def keep(folder: str) -> None:
     folder = os.path.expanduser(folder)
     if folder.startswith("~"):
         logger.warning(
-            "compiled programs are not kept, for there is no home folder: config.compilation_cache may name another"
+            "compiled programs are not kept, because there is no home folder: config.compilation_cache may name another"
         )
         return
     jax.config.update("jax_compilation_cache_dir", folder)

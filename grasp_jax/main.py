@@ -172,7 +172,7 @@ def _log(error: BaseException) -> str:
             file.write(text)
         return file.name
     except OSError:
-        return "no file, for none could be written"
+        return "no file, because none could be written"
 
 
 def _workdir() -> str | None:

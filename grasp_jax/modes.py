@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -85,7 +86,7 @@ def prepared_run(run: Run) -> Prepared:
     if prepared.bank is not None:
         recipe = prepared.bank.manifest["recipe"]
         print(
-            f"knowledge: encoder {recipe['encoder']}, E={prepared.width}, K={recipe['num_neighbours']}"
+            f"text vectors: encoder {recipe['encoder']}, {prepared.width} numbers each (E); {recipe['num_neighbours']} neighbours each (K)"
         )
     return prepared
 
@@ -189,13 +190,15 @@ def recommend(run: Run, options: Options) -> None:
         selected.skipped,
         options.spread,
     )
-    print(f"{served.full + served.short} users, {wanted.top_n} items each: {path}")
+    print(
+        f"wrote {path}: recommendations for {served.full + served.short:,} users, {wanted.top_n} items each"
+    )
     if served.short:
-        print(f"{served.short} of them have fewer than {wanted.top_n} items left, and get those")
+        print(f"{served.short:,} of them have fewer than {wanted.top_n} items left, and get those")
     if served.skipped:
         why = path.with_name(f"{path.stem}.skipped.csv")
         print(
-            f"{len(served.skipped)} ids get no recommendations, the first is {served.skipped[0][0]!r}; reasons: {why}"
+            f"{len(served.skipped):,} users get no recommendations, the first is {served.skipped[0][0]!r}; {why} has the reasons"
         )
 
 
@@ -205,26 +208,30 @@ def refit(run: Run, options: Options) -> None:
     print(f"model: {chosen.trial.name}, {chosen.why}; trained on all interactions")
     workdir = refit_workdir(run)
     fit(refit_config(run, chosen), workdir, run.dataset)
-    print(f"the model for production is in {workdir}: --mode=recommend --workdir={workdir}")
+    print(
+        f"the model for production is in {workdir}; to use it: grasp-jax --mode=recommend --workdir={workdir}"
+    )
 
 
 def export(run: Run, options: Options) -> None:
     """Writes the trained model that validation prefers as programs that need only jax, numpy and flatbuffers."""
     if jax.process_count() > 1:
         raise UserError(
-            f"--mode=export: started with {jax.process_count()} processes; expected one, for a model is exported for one device"
+            f"--mode=export: started with {jax.process_count()} processes; expected one, because a model is exported for one device"
         )
     out = check_folder(options.out or str(run.workdir / "export"), "--out")
     chosen = _chosen(run)
     difference = export_artifact(artifact_of(chosen), out, run.config.recommend.top_n)
-    print(f"{out}: its scores differ from the model's own by {difference:.0e} at most, relatively")
+    print(
+        f"wrote {out}: its scores differ from those of the model by at most {difference:.0e} of a person's largest score"
+    )
 
 
 def represent(run: Run, options: Options) -> None:
     """Writes the vectors of all users and items, by the trained model that validation prefers; in an existing folder, the changed ones."""
     if jax.process_count() > 1:
         raise UserError(
-            f"--mode=represent: started with {jax.process_count()} processes; expected one, for one process writes the files"
+            f"--mode=represent: started with {jax.process_count()} processes; expected one, because one process writes the files"
         )
     out = check_folder(options.out or str(run.workdir / "representations"), "--out")
     chosen = _chosen(run)
@@ -239,7 +246,7 @@ def represent(run: Run, options: Options) -> None:
     )
     done = write_representations(source, out)
     print(
-        f"{out}: {done.computed:,} users computed, {done.kept:,} kept; {len(source.item_ids):,} items"
+        f"wrote {out}: vectors of {done.computed:,} users computed, those of {done.kept:,} users kept; {len(source.item_ids):,} items"
     )
 
 
@@ -261,14 +268,14 @@ def audit(run: Run, options: Options) -> None:
     subjects = make_subjects(config, run.split, dataset.texts, bank)
     sheet = [] if options.ratings else sheet_rows(subjects, config.audit)
     paths = write_audit(measure(config, subjects, dataset.texts.items, bank, rated), sheet, out)
-    print(f"{len(paths)} files; open {paths[0]} in a browser")
+    print(f"wrote {len(paths)} files; open {paths[0]} in a browser")
 
 
 def report(options: Options) -> None:
     """Tables, figures and examples of the runs in --runs, into --out."""
     out = check_folder(options.out or "report", "--out")
     paths = write_report(read_runs(options.runs or "", options.allow_older), out)
-    print(f"{len(paths)} files; open {paths[0]} in a browser")
+    print(f"wrote {len(paths)} files; open {paths[0]} in a browser")
 
 
 def plan(config: Config, workdir: str | None) -> None:
@@ -311,17 +318,25 @@ def _report(
         write_sealed(run.workdir / READ_FILE, {"lines": read.lines()})
     protocol = main_protocol(rows, run.config.eval.select)
     print("", *verdict(rows, comparisons, protocol, failed), sep="\n")
-    print(f"\n{table(rows, failed)}\n")
+    print(f"\n{table(rows, failed, _columns_of_terminal())}\n")
     if comparisons:
         print(f"{comparison_table(comparisons)}\n")
     print(
-        "seconds: "
-        + ", ".join(f"{stage} {value:,.1f}" for stage, value in about["seconds"].items())
+        "time: "
+        + ", ".join(
+            f"{stage.replace('train', 'training')} {value:,.1f} s"
+            for stage, value in about["seconds"].items()
+        )
     )
     if len(evaluated) > 1:
         print(
             f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
         )
+
+
+def _columns_of_terminal() -> int:
+    """0 if the standard output is no terminal, so that a log has the whole tables."""
+    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else 0
 
 
 def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """What was read, in lines: all of it for `--mode=prepare` and the report page, and the first 15 at the start of a run."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from grasp_jax.data.groups import statistics
 from grasp_jax.data.summary import MOST_LINES, summary_lines
@@ -45,15 +47,28 @@ class Opening:
 
 def opening(run: Run) -> Opening:
     """What the run has read, and what its texts look like if any method reads text."""
-    facts = statistics(run.split, run.groups)
-    shown = (
-        f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in facts.items()
-    )
     usage, prompts = (
         sample_prompts(run.knowledge, run.split, run.dataset.texts, ITEMS, USERS)
         if run.needs_bank
         else ([], [])
     )
     summary = summary_lines(run.dataset, run.config.eval.include_short_users)
-    return Opening(summary, [f"dataset: {', '.join(shown)}", *usage], prompts)
+    facts = fact_lines(statistics(run.split, run.groups))
+    return Opening(summary, [*facts, *usage], prompts)
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """`data.groups.statistics` in words: sizes, groups and, of a split in time, its two points."""
+    lines = [
+        f"dataset {facts['dataset']}: {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions "
+        f"({facts['avg_length']:.1f} per user); {facts['evaluated_users']:,} users are tested",
+        f"groups: tail users have fewer than {facts['tail_user_below']} interactions, tail items fewer than {facts['tail_item_below']}; "
+        f"{facts['unseen_in_training']:,} items do not occur in training",
+    ]
+    for name, part in (("valid", "validation"), ("test", "test")):
+        if f"{name}_after" in facts:
+            lines.append(
+                f"{part} from {facts[f'{name}_after']} on: {facts[f'{name}_users']:,} users, whose next items include "
+                f"{facts[f'{name}_targets_cold']:,} that do not occur in training"
+            )
+    return lines

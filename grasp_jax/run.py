@@ -167,7 +167,7 @@ def check(run: Run) -> None:
         left = int((log.num_items - distinct_items(log))[users].max())
     if left < wanted:
         raise UserError(
-            f"config.eval.num_negatives: {wanted}; expected at most {left}, for no user has more items left of the {log.num_items} in "
+            f"config.eval.num_negatives: {wanted}; expected at most {left}, because no user has more items left of the {log.num_items} in "
             "the catalogue"
         )
 

@@ -59,7 +59,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
     if config.eval.num_negatives > items - 1:
         wanted, longest = config.eval.num_negatives, int(split.log.lengths.max(initial=1))
         raise UserError(
-            f"config.eval.num_negatives: {wanted}; expected at most {max(items - longest, 1)}, for the data has {items} items, "
+            f"config.eval.num_negatives: {wanted}; expected at most {max(items - longest, 1)}, because the data has {items} items, "
             f"and a user has had {longest}; set config.eval.num_negatives={max(items - longest, 1)}"
         )
     memory = memory_of_devices(config.mesh.data * config.mesh.table) if memory is None else memory
@@ -69,7 +69,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
         if draws_shared(loss, own) and own.train.shared_negatives > items:
             raise UserError(
                 f"config.train.shared_negatives: {own.train.shared_negatives}, which {method} draws for its loss {loss}; expected at most "
-                f"{items}, for the data has so many items"
+                f"{items}, the number of items"
             )
         needs = [*evaluation_needs(own, split), *training_needs(own, split, method, width)]
         largest = max(needs, key=lambda need: need.bytes)
@@ -77,7 +77,7 @@ def check_sizes(config: Config, split: Split, width: int, memory: float | None =
             field = _field_to_lower(own, largest.fields)
             raise UserError(
                 f"config.{field}: {value_of(own, field)!r} makes {largest.what} of {method} {_said(largest.bytes)}; expected at most "
-                f"{_said(memory)}, for there is no more memory: lower it"
+                f"{_said(memory)}, because there is no more memory: lower it"
             )
 
 

@@ -97,7 +97,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options, left_over = parser.parse_known_args(own)
     if left_over:
         parser.error(
-            f"left-over argument {left_over[0]!r}; write flags as --name=value, and the program's own after ' -- '"
+            f"unexpected argument {left_over[0]!r}; write flags as --name=value, and the program's own after ' -- '"
         )
     if options.processes is None:
         parser.error(

@@ -109,7 +109,7 @@ def run_afresh(command: list[str], **environment: str) -> subprocess.CompletedPr
 
 
 def _fork_will_do() -> bool:
-    """Not beside a GPU, which the forks do not use, nor where Python does not fork safely."""
+    """Not on a machine with a GPU, which the forks do not use, and not where Python cannot fork safely."""
     return sys.platform == "linux" and not pathlib.Path("/dev/nvidia0").exists()
 
 

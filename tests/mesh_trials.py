@@ -170,7 +170,7 @@ def main(folder: pathlib.Path, trials: list[str]) -> None:
 
 
 def keep_programs(folder: str) -> None:
-    """What is compiled for one check, no other compiles again: each check makes its functions anew."""
+    """Each check makes its functions again, but what one check has compiled, no other compiles."""
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -172,7 +172,7 @@ def test_a_shard_moved_away_lets_no_other_be_overwritten(
 
 
 def test_kill_9_loses_nothing(tmp_path: pathlib.Path) -> None:
-    """An answer that was reported as kept would be asked for again."""
+    """A prompt whose answer was reported as stored would be sent again."""
     script = textwrap.dedent(f"""
         import pathlib, sys
         from grasp_jax.knowledge.describe.answers import Answer, AnswerCache, answer_key

@@ -130,7 +130,7 @@ def test_audit_of_vectors_from_files(tmp_path: pathlib.Path) -> None:
 
 
 def test_wrong_descriptions_are_found(tmp_path: pathlib.Path) -> None:
-    """Another user's description would look as well supported as one's own, or a new sheet be written over a filled one."""
+    """The description of another user would look as well supported as the right one, or a new sheet would overwrite a filled one."""
     config = Config.from_dict(quickstart.get_config().to_dict())
     config = config.with_fields(
         {"data.synthetic": {"num_users": 70, "num_items": 130}, "knowledge.width": 16}
@@ -158,7 +158,7 @@ def test_wrong_descriptions_are_found(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_lost_cache_is_refused(small_log: InteractionLog, tmp_path: pathlib.Path) -> None:
-    """The audit would ask the endpoint anew, or speak of other descriptions than the bank was made from."""
+    """The audit would send prompts to the endpoint again, or measure other descriptions than those that the bank was made from."""
     config = KnowledgeConfig().with_fields(
         {
             "describer": "openai",

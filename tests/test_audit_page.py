@@ -61,9 +61,15 @@ def test_findings_are_of_the_numbers_and_the_worst_comes_first() -> None:
     )
     said = {own.text: own.level for own in found}
     assert (
-        said["5.0 % of the descriptions of items say nothing: NA, refused or no answer."] == "amber"
+        said[
+            "5.0 % of the descriptions of items are empty: the language model knew nothing (NA), refused or did not answer."
+        ]
+        == "amber"
     )
-    assert said["Descriptions of items keep 46.0 % of the known words."] == "red"
+    assert (
+        said["Descriptions of items keep 46.0 % of the words that the data have about them."]
+        == "red"
+    )
     assert said["40.0 % of the items are near-duplicates of another."] == "red"
     assert said["Two items drawn at random have a cosine of 0.30 on average."] == "amber"
     assert said["0 of 100 items have no vector."] == "green"
@@ -95,8 +101,8 @@ def test_people_are_believed_before_the_rule() -> None:
 def test_levels_begin_where_the_page_says(rule: object, value: float, level: str) -> None:
     """A bound would be on the wrong side, or low be taken for good where it is bad."""
     assert rule.level(value) == level
-    assert EMPTY.said() == "amber from 5 %, red from 20 %"
-    assert KEPT.said() == "amber down from 80 %, red down from 50 %"
+    assert EMPTY.said() == "amber at 5 % or more, red at 20 % or more"
+    assert KEPT.said() == "amber at 80 % or less, red at 50 % or less"
 
 
 def test_zero_tables_are_folded() -> None:

@@ -100,7 +100,7 @@ def test_category_agreement() -> None:
 
 
 def test_category_column() -> None:
-    """Agreement would be measured on another column than asked for, or a mistyped one be left out in silence."""
+    """Agreement would be measured on another column than the config names, or a mistyped name would be ignored."""
     config = KnowledgeConfig()
     items = AttributeTable(
         np.arange(2), {"title": ["x", "y"], "categories": [["a"], ["b"]], "brand": ["m", "n"]}

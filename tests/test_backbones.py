@@ -143,7 +143,7 @@ def first_batch(log: InteractionLog, shortest: int) -> tuple[PackedBatch, np.nda
 
 
 def test_masks(small_log: InteractionLog) -> None:
-    """BERT4Rec would be asked for empty places, for too few items, or never for the last one."""
+    """BERT4Rec would have to predict empty places or too few items, or never the last one."""
     split = leave_one_out(small_log, LENGTH)
     users = np.flatnonzero(split.train.lengths > 1)
     packing = plan_packing(split.train, users, BATCH)
@@ -185,7 +185,7 @@ def test_masks(small_log: InteractionLog) -> None:
 def test_noise_among_the_masks(
     small_log: InteractionLog, unit_tables: dict[str, jax.Array]
 ) -> None:
-    """Of BERT's 80/10/10, an item shown as another would be asked for as that other, or have the gate of its own."""
+    """With BERT's 80/10/10, an item that is replaced by another would be predicted as that other, or be read with its own gate."""
     batch = first_batch(small_log, shortest=2)[0]
     rows, there = len(batch.items), np.asarray(batch.segments) >= 0
     shape = StepShape(small_log.num_items, 1, 0, 0, RATE, mask_noise=0.2)
@@ -390,7 +390,7 @@ def test_masked_training_moves_every_parameter(masked: Masked) -> None:
 
 
 def test_masked_item_is_seen_by_no_state(masked: Masked, small_log: InteractionLog) -> None:
-    """A state would read the item that it is asked for: behind a mask there may be another one without anything noticing."""
+    """A state would read the item that it has to predict: nothing else notices which item is behind a mask."""
     batch, rows = masked.batch, len(masked.packed.items)
     swapped = batch._replace(
         items=jnp.where(batch.masked, (batch.items + 1) % small_log.num_items, batch.items)

@@ -241,7 +241,7 @@ def test_an_interrupted_write_leaves_no_bank(
 
 
 def test_prepare_makes_the_four_tables(tmp_path: pathlib.Path) -> None:
-    """Would break Eq. 2: unit rows, and beside each the mean of its K nearest others, items and users apart."""
+    """Would break Eq. 2: rows of length 1, and for each row the mean of its K nearest other rows, for items and users separately."""
     bank = prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "bank")
     for own, similar, rows in (
         (bank.items, bank.items_similar, NUM_ITEMS),
@@ -403,7 +403,7 @@ def test_what_affects_the_bank_is_in_its_recipe(tmp_path: pathlib.Path) -> None:
 
 
 def test_recipe_knows_the_centre(tmp_path: pathlib.Path) -> None:
-    """A bank around its own centre would be used where one around another bank's was asked for; an earlier version noted it alone."""
+    """A bank with its own mean would be used although the config names another bank's; an earlier version only recorded it."""
     prepare.prepare_bank(knowledge_config(), shop(), Texts(items_table()), tmp_path / "monday")
     around = knowledge_config().with_fields({"centre_from": str(tmp_path / "monday")})
     prepare.prepare_bank(around, shop(shift=1), Texts(items_table()), tmp_path / "bank")

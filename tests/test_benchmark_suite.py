@@ -15,7 +15,7 @@ from benchmarks.factorised import FactorisedStep
 from benchmarks.lengths import log_to_time
 from benchmarks.limits import Limits
 from benchmarks.project import count_project
-from benchmarks.sections import search, steps
+from benchmarks.sections import meaning, search, steps
 from benchmarks.trace import Event, Module, stage_of
 from benchmarks.workload import QUICK, Sizes
 from grasp_jax.data.split import leave_one_out
@@ -115,7 +115,7 @@ def test_operation_lasts_until_its_end_is_marked() -> None:
 
 
 def test_time_is_divided_among_operations_in_flight() -> None:
-    """A loop would count beside its body, or two threads' time exceed the time that passed."""
+    """A loop would be counted in addition to its body, or the times of two threads would add up to more than the time that passed."""
     events = [
         Event("while", 0.0, 10.0),
         Event("a", 1.0, 5.0),
@@ -418,6 +418,29 @@ def test_committed_performance_pages_are_those_of_the_records() -> None:
     """A figure would stand on a page that no record has, or a sentence contradict its table."""
     for path, text in ((report.FIRST_SCREEN, report.first_screen()), (report.PAGE, report.page())):
         assert path.read_text(encoding="utf-8") == text, "run python -m benchmarks.report"
+
+
+def test_every_table_has_a_conclusion() -> None:
+    """A reader would have to work out from hundreds of figures what a benchmark shows."""
+    for sections in report.SECTIONS.values():
+        for name, own in report.kept(sections).items():
+            assert meaning.meaning(name, own).endswith("."), name
+
+
+def test_a_conclusion_changes_with_its_record() -> None:
+    """A sentence would be repeated after a new measurement that contradicts it."""
+    record = json.loads((report.RESULTS / "step-cpu-256.json").read_text())
+    assert "give nearly the whole gain" in meaning.step(record)
+    record["steps"] = [row for row in record["steps"] if not row["name"].startswith("packed")]
+    assert "does not say how much of the gain" in meaning.step(record)
+    record = json.loads((report.RESULTS / "retrieval-cpu.json").read_text())
+    assert "exact search is the default" in meaning.retrieval(record)
+    for row in record["ways"]:
+        row["search_seconds"] *= 5 if row["way"] == "exact" else 1
+    assert "exact search is the default" not in meaning.retrieval(record)
+    record = json.loads((report.RESULTS / "gru-gpu.json").read_text())
+    record["cases"] = {"training": {"scan": {"median_ms": 1.0}, "kernel": {"median_ms": 2.0}}}
+    assert meaning.gru(record) == "In training no form is faster than the plain scan."
 
 
 def test_ratio_of_the_first_screen_is_rival_over_ours() -> None:

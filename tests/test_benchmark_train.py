@@ -267,7 +267,7 @@ def test_rival_that_is_missing_is_named(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A comparison would be left out in silence, or keep a rival's name beside ranks that are not its own."""
+    """A comparison would be left out without a word, or the name of a rival would be kept with the ranks of another."""
     data = protocol.read(prepared[0])[1]
     num = len(data.test.users)
     good = protocol.Report({"numpy": "2"}, [1.0], [0.2], 1, 0.0, 2.0, [0] * num, 1)

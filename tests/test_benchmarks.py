@@ -128,7 +128,7 @@ def test_describing_benchmark_fails_where_a_promise_is_broken(figure: str) -> No
 
 
 def test_describing_benchmark_counts_what_was_kept(tmp_path: pathlib.Path) -> None:
-    """An answer that the cache held when the run was killed, and that was asked for again, would go unseen."""
+    """A prompt whose answer was stored before the run was killed could be sent again, and nobody would see it."""
     config = KnowledgeConfig().with_fields({"describe.base_url": "http://any"})
     keys = [key.tobytes() for key in keys_of(3, "abc".__getitem__, chat.described_by(config))]
     with AnswerCache(tmp_path) as cache:

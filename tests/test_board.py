@@ -12,7 +12,8 @@ from rich.console import Console
 
 from grasp_jax import board as boards
 from grasp_jax.board import Board, EpochState, Pace, board, clock, current
-from grasp_jax.opening import Opening
+from grasp_jax.evaluation.results import table
+from grasp_jax.opening import Opening, fact_lines
 from tests.test_progress import state
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -140,6 +141,50 @@ def test_the_start_of_a_run_is_short() -> None:
     assert len(long.lines()) == 22 and Opening(["a"], ["b"], []).first_lines() == ["a", "b"]
 
 
+def test_sizes_and_groups_are_said_in_words() -> None:
+    """A newcomer would read names of variables, or one number under another's name."""
+    facts = {
+        "dataset": "shop",
+        "users": 2_000,
+        "items": 500,
+        "interactions": 18_000,
+        "avg_length": 9.0,
+        "sparsity": 98.2,
+        "tail_user_below": 11,
+        "tail_item_below": 4,
+        "evaluated_users": 1_990,
+        "unseen_in_training": 12,
+    }
+    assert fact_lines(facts) == [
+        "dataset shop: 2,000 users, 500 items, 18,000 interactions (9.0 per user); 1,990 users are tested",
+        "groups: tail users have fewer than 11 interactions, tail items fewer than 4; 12 items do not occur in training",
+    ]
+    parts = {"valid_after": "2024-01-31", "valid_users": 7, "valid_targets_cold": 2}
+    assert fact_lines(facts | parts)[2:] == [
+        "validation from 2024-01-31 on: 7 users, whose next items include 2 that do not occur in training"
+    ]
+
+
+def test_a_table_fits_the_terminal() -> None:
+    """Lines of 170 letters would be wrapped on a terminal of 100, and could not be read; or a log would lose columns."""
+    metrics = dict.fromkeys(("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR"), 0.25)
+    groups = ("all", "tail_item", "head_item", "tail_user", "head_user")
+    same = {"method": "plain", "backbone": "sasrec", "protocol": "full", "dropout": 0.3}
+    rows = [same | {"group": group} | metrics for group in groups]
+    whole, narrow = table(rows), table(rows, width=100)
+    assert max(map(len, whole.splitlines())) > 140 and "results.json" not in whole
+    *lines, last = narrow.splitlines()
+    assert max(map(len, lines)) <= 100 and all(name in lines[2] for name in ("NDCG@10", "HR@10"))
+    assert "NDCG@10 tail items" in lines[2], "the groups that matter most go last"
+    left_out = {
+        name.strip()
+        for name in last.removeprefix("not shown on this terminal:").split(";")[0].split(",")
+    }
+    header = {name.strip() for name in whole.splitlines()[2].split("|")}
+    assert header - {name.strip() for name in lines[2].split("|")} == left_out
+    assert all(name in table(rows, width=10) for name in ("method", "backbone", "NDCG@10", "HR@10"))
+
+
 @pytest.mark.slow
 def test_a_run_in_a_terminal(tmp_path: pathlib.Path) -> None:
     """The table would not follow the trials, or a line of the run be lost in it."""
@@ -159,5 +204,5 @@ def test_a_run_in_a_terminal(tmp_path: pathlib.Path) -> None:
     rows = [line for line in last.splitlines() if line.lstrip().startswith(("plain-", "grasp-"))]
     assert len(rows) == 2 and all("2 of 2" in row and "done" in row for row in rows), last
     assert "trial 2 of 2: grasp-sasrec" in said and "full ranking 100 %" in said
-    assert last.index("points of NDCG@10") < last.index("target among its stored negatives")
+    assert last.index("points of NDCG@10") < last.index("the user's next item, ranked among")
     assert "all done in" in last

@@ -140,7 +140,7 @@ LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "bert4
 
 @pytest.mark.parametrize("name", [*SEVERAL, *LATER])
 def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tables: Any) -> None:
-    """Steps would not run, a model's loss not fall or be another's; the last target of each user alone where that is asked for."""
+    """Steps would not run, or a model's loss not fall, or be another model's; also if only each user's last target is trained."""
     changes = {"model__plus__id_dropout": 0.3, "model__dropout": (0.1,)}
     own, tables = made(
         name, small_log, unit_tables, train__seeds=(1, 2), train__targets="last", **changes

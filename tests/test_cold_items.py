@@ -57,7 +57,7 @@ def test_training_sees_nothing_of_new_items(case: Case) -> None:
 
 
 def test_people_are_asked_for_what_came_next(case: Case) -> None:
-    """A history would hold what is asked for, or a purchase be asked twice or not at all."""
+    """A history would contain the item to be predicted, or a purchase would be tested twice or not at all."""
     log, purchases = case.whole.log, case.purchases
     _, end = make_split(case.whole.data, log).bounds
     asked = 0
@@ -154,7 +154,7 @@ def test_other_ways_change_new_items_alone(case: Case) -> None:
 def test_users_of_given_vectors_are_told_nothing_of_later(
     case: Case, tmp_path: pathlib.Path
 ) -> None:
-    """A user's vector made of the whole history would hold what is asked for."""
+    """A user's vector that is made from the whole history would contain the item to be predicted."""
     vectors = np.random.default_rng(0).normal(size=(len(case.known.item_ids), 4))
     fields = vector_files(case.known, vectors, tmp_path / "vectors")
     users, log = np.load(fields["knowledge.user_file"]), case.known.log

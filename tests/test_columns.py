@@ -213,7 +213,7 @@ def test_titles_in_users_texts_are_cleaned() -> None:
 
 
 def test_recipe_knows_what_attributes_are_made_of() -> None:
-    """A bank of other columns, or of texts with markup, would be used silently; one that nothing of this touches would be made anew."""
+    """A bank of other columns, or of texts with markup, would be used without a word; or an unaffected bank be made again."""
     plain = {
         name: values for name, values in SHOP.items() if name in ("title", "brand", "category")
     }

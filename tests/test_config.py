@@ -313,7 +313,7 @@ REFUSED_TUPLES = [
     "key, value, message", [*((key, *case) for key, case in REFUSED.items()), *REFUSED_TUPLES]
 )
 def test_values_that_no_stage_could_use(key: str, value: Any, message: str) -> None:
-    """Would break runs late, or train something else than was asked for: key, value and what was expected, in one line."""
+    """A run would fail late, or train something else than the config says, instead of one line with key, value and what was expected."""
     assert refusal(checked, {key: value}).startswith(f"config.{key}: {message}")
 
 

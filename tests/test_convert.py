@@ -112,7 +112,7 @@ def test_unisrec(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("name", ["inter.txt", "inter_seq.txt"])
 def test_llm_esr(tmp_path: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Numbers would stand for ids, texts belong to other items, or a pickle be loaded."""
+    """Row numbers would be written in place of ids, texts would belong to other items, or a pickle would be loaded."""
     handled = tmp_path / "beauty" / "handled"
     handled.mkdir(parents=True)
     lines = {"inter.txt": "1 1\n1 2\n1 3\n2 3\n2 1\n2 2\n", "inter_seq.txt": "1 1 2 3\n2 3 1 2\n"}

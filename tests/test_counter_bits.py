@@ -31,7 +31,7 @@ def test_mix_by_hand() -> None:
 
 
 def test_each_bit_is_set_half_the_time() -> None:
-    """Weights would be kept at another rate than asked for."""
+    """Weights would be kept at another rate than the config says."""
     share = np.array([((all_bits() >> bit) & 1).mean() for bit in range(32)])
     assert np.abs(share - 0.5).max() < 4.5 * 0.5 / np.sqrt(COUNT), share
 

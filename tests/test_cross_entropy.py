@@ -18,7 +18,7 @@ TARGETS, ITEMS, WIDTH = 23, 41, 6
 
 
 def drawn(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """States, items, targets (one item is asked for twice) and weights, some of them 0."""
+    """States, items, targets (one item is the target twice) and weights, some of them 0."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, ITEMS, TARGETS).astype(np.int32)
     targets[1] = targets[0]

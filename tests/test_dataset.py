@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
     "twice": (
         pd.DataFrame([[1, 2, 3]], columns=["user", "user", "item"]),
-        ("interactions frame: column 'user' stands twice",),
+        ("interactions frame: column 'user' occurs twice",),
     ),
     "lengths": (
         {"user": [1, 2], "item": [1]},
@@ -261,12 +261,12 @@ def test_bad_frames_are_refused_by_frame_and_row(case: str) -> None:
 
 
 def test_bad_texts_are_refused_by_frame_and_row() -> None:
-    """The frames of items and users are told apart."""
+    """A message says whether it is about the frame of items or that of users."""
     log = {"user": [1, 2], "item": ["x", "y"]}
     refused = [
         (
             {"items": {"item": ["x", "x"], "title": ["a", "b"]}},
-            ("items frame: item id x stands twice",),
+            ("items frame: item id x occurs twice",),
         ),
         (
             {"items": {"item": ["x"], "title": ["a"]}},

@@ -1,23 +1,18 @@
-"""README and docs/: code that runs, flags and fields that exist, links and anchors that lead somewhere, figures that a record has."""
+"""README and docs/: code that runs, flags and fields that exist, links and anchors that lead somewhere."""
 
-import json
 import pathlib
 import re
 import shlex
 import sys
 import unicodedata
-from typing import Any
 
 import pytest
 from absl import flags
 
 import grasp_jax as gj
-from benchmarks import facts, picture, readme_tables, tutorial_pages
-from benchmarks.study_records import path_of, read
-from benchmarks.study_trials import merged
+from benchmarks import tutorial_pages
 from grasp_jax import command
 from grasp_jax.config import FIELDS
-from grasp_jax.report.tables import trials, values
 from grasp_jax.serving.http.cli import parser
 from grasp_jax.setup.fetch import command as fetch
 from tests.chat_server import ChatServer, running
@@ -201,61 +196,6 @@ def test_tutorial_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         printed = tutorial_pages.run(tutorial_pages.EXAMPLES / f"{name}.py")
         assert (server.requests > 0) == (name == tutorial_pages.ASKS_A_MODEL)
     assert "".join(printed).strip()
-
-
-def test_committed_results_are_those_of_the_records() -> None:
-    """docs/results.md would show figures that no record has."""
-    text = readme_tables.PAGE.read_text(encoding="utf-8")
-    assert text == readme_tables.results_page(), "run python -m benchmarks.readme_tables"
-
-
-def test_picture_is_drawn_from_its_record() -> None:
-    """The README would show recommendations that no run gave, or text that is too small to read."""
-    record = json.loads(picture.RECORD.read_text())
-    drawn = picture.FIGURE.read_text(encoding="utf-8")
-    assert drawn == picture.draw(record), "run python -m benchmarks.picture"
-    assert all(float(size) >= 12 for size in re.findall(r"font-size: ([\d.]+)px", drawn))
-    assert any(item["bought_next"] for item in record["recommended"])
-
-
-def readme_figures() -> dict[str, Any]:
-    """What README.md says of the records by hand, computed again."""
-    found = merged(read("ahead")[0])
-
-    def ndcg(name: str, protocol: str = "full_unseen", loss: str = "cross-entropy") -> float:
-        run = found[(name, loss)]
-        return float(values(run, *trials(run)[0], protocol, "all", "NDCG@10").mean())
-
-    base = ndcg("sasrec_ce")
-    public = json.loads(path_of("public").read_text())["runs"][0]  # SASRec
-    longer = 100 * sum(public["ndcg@10"]) / len(public["ndcg@10"])
-    wrong = {run.name: run for run in read("wrong")[0]}
-
-    def lead(name: str) -> float:
-        run = wrong[name]
-        own = values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean()
-        return float(100 * (own / base - 1))
-
-    return {
-        "another item's text, it is {:.0f} % ahead": lead("wrong-0.5-validated"),
-        "if all items have, it is {:.0f} % ahead (one run": lead("wrong-1.0-validated"),
-        "an NDCG@10 of {:.2f} on the full catalogue": ndcg("sasrec_ce", "full"),
-        "with cross-entropy, and {:.2f} with": ndcg("plain", "full", "BCE"),
-        "is {:.0f} % ahead of SASRec when seen": 100 * (ndcg("llminit") / base - 1),
-        "without text are {:.0f} % ahead": 100 * (ndcg("three_id_towers") / base - 1),
-        "of SASRec, trained longer, has {:.2f};": longer,
-        "the lead over it is {:.0f} %": 100 * (ndcg("grasp_plus") / longer - 1),
-        "the lead over SASRec is {:.0f} %": 100
-        * (ndcg("grasp_plus", "full") / ndcg("sasrec_ce", "full") - 1),
-    }
-
-
-def test_figures_of_the_readme_are_those_of_the_records() -> None:
-    """A figure in a sentence of the README would be another than the record's."""
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    for sentence, value in readme_figures().items():
-        assert sentence.format(value) in text, sentence.format(value)
-    assert " ".join(facts.facts()[0].split()) in text, "run python -m benchmarks.studies"
 
 
 @pytest.mark.parametrize("module", ["grasp_jax.main", "grasp_jax.serving.http.cli"])

@@ -242,7 +242,7 @@ def test_a_model_is_loaded_without_its_code(
 
 
 def test_pooling_of_a_real_model(tmp_path: Path, config: Any) -> None:
-    """The pooling asked for would be ignored, and the model's own be used."""
+    """The pooling of the config would be ignored, and that of the model be used."""
     sentence_transformers = pytest.importorskip(
         "sentence_transformers", reason="sentence-transformers is not installed"
     )

@@ -77,7 +77,7 @@ def test_lsa_puts_like_texts_together() -> None:
 
 
 def test_lsa_is_no_wider_than_the_text_allows() -> None:
-    """Would break small catalogues: fewer dimensions than asked for, not an exception."""
+    """A small catalogue would end in an exception instead of vectors with fewer dimensions than the config says."""
     items, users = encoded("lsa", texts(9, 0), texts(4, 1), config_of(width=256))
     assert items.shape == (9, 8) and users.shape == (4, 8)
 
@@ -311,7 +311,7 @@ def test_ids_files_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
 def test_vectors_without_ids_need_an_order_that_is_certain(
     tmp_path: pathlib.Path, write: Writer
 ) -> None:
-    """Would break the match of vectors and items without a word: text ids stand as 1, 10, 2, vectors as a rule as 1, 2, ..., 10."""
+    """Vectors would belong to other items without a word: text ids are in the order 1, 10, 2, vectors usually in 1, 2, ..., 10."""
     numbers = np.unique(np.arange(1, 13).astype(str))
     path = write(tmp_path / "v", np.eye(12, dtype=np.float32))
     message = refusal(load, path, numbers, "", "item", False)

@@ -77,7 +77,7 @@ def test_movielens_becomes_data(
     found = look(tmp_path / "ml")
     assert found.title == "title" and not any("SOURCES" in line for line in found.open)
     main(["movielens-32m", f"--into={tmp_path / 'ml'}", f"--mirror={server.url}"])
-    assert "are there already" in capsys.readouterr().out
+    assert "exist already" in capsys.readouterr().out
     assert len(server.asked("/ml-32m.zip")) == 1
 
 
@@ -153,7 +153,7 @@ def test_a_call_that_ended_between_tables_and_record_is_repeated(
 def test_a_file_that_was_complete_is_not_sent_again(
     server: FileServer, tmp_path: pathlib.Path
 ) -> None:
-    """A call that was killed before the last renaming would begin anew."""
+    """A call that was killed before the last renaming would begin again."""
     with_md5(server)
     part = tmp_path / "downloads" / "ml-32m.zip.part"
     part.parent.mkdir()

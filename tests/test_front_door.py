@@ -210,7 +210,7 @@ def test_damage_to_a_saved_model_is_found(model: gj.Recommender, tmp_path: pathl
 def test_a_workdir_is_gone_on_with_and_loaded(
     model: gj.Recommender, workdir: pathlib.Path, shop: gj.Dataset
 ) -> None:
-    """A second fit would train anew; a workdir could not be served from; another config would overwrite it."""
+    """A second fit would train again, a workdir could not be loaded, or another config would overwrite it."""
     before = (workdir / "metrics.jsonl").read_bytes()
     again = gj.Recommender(method="plain", dropout=0.3, **SMALL).fit(shop, workdir)
     assert (workdir / "metrics.jsonl").read_bytes() == before

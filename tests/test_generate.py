@@ -153,7 +153,7 @@ def test_dry_run_says_that_nothing_leaves(config: Any) -> None:
 
 
 def test_answers_follow_the_content_of_the_folder(config: Any, tmp_path: pathlib.Path) -> None:
-    """Another model in the same folder would be given the old one's answers; or the same one, moved, be run anew."""
+    """Another model in the same folder would get the answers of the old one; or the same model, in another folder, would be run again."""
     folder = model_folder(config.local.model)
     before = generate.described_by(config)
     moved = folder.rename(tmp_path / "moved")

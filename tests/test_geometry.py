@@ -30,7 +30,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def test_rows_are_one_long_and_centred() -> None:
-    """The tables: length one, the mean direction taken out where asked for, rows of zeros left alone."""
+    """The tables have rows of length 1, without the mean if the config says so, and rows of zeros stay as they are."""
     centre = mean_direction(blocks, 12)
     np.testing.assert_allclose(centre, unit(VECTORS).mean(axis=0), atol=1e-6)
     rows = to_rows(VECTORS, Geometry(centre))
@@ -67,7 +67,7 @@ def test_principal_directions_hold_the_most_variance(whiten: bool) -> None:
 
 
 def test_widths() -> None:
-    """More numbers than the encoder gives would be a broadcasting error, or rows of another width than asked for."""
+    """A width above that of the encoder would be a broadcasting error, or give rows of another width than the config says."""
     config = KnowledgeConfig()
     assert widths(config, 12) == (12, 12)
     config = config.with_fields({"reduction.kind": "truncate", "reduction.width": 5})

@@ -80,7 +80,7 @@ def test_factorised_equals_the_equations(gate: str, hidden: tuple[int, ...]) -> 
 
 
 def random_parameters(encoder: HolisticEncoder) -> dict:
-    """Random also where a fresh model has ones and zeros: biases, and temperature and bias of the learned gate."""
+    """Random values also for parameters that begin as ones or zeros: biases, and temperature and bias of the learned gate."""
     first = (*encoder.hidden, FEATURES)[0]
     init = jax.jit(encoder.init)(jax.random.key(9), jnp.zeros((1, 3, first)), jnp.zeros((1, 3)))[
         "params"

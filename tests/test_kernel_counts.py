@@ -83,7 +83,7 @@ def test_iteration_is_counted() -> None:
 
 
 def test_function_without_a_loop_is_counted_whole() -> None:
-    """A text that this version of XLA writes could be read as one without instructions."""
+    """The text that this version of XLA writes would be read as a program without instructions."""
     compiled = jax.jit(lambda x: jnp.sort(x @ x)).lower(jnp.ones((64, 64))).compile()
     assert count(compiled.as_text() or "").kernels >= 2
 

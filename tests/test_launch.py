@@ -135,7 +135,7 @@ time.sleep(600)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on(tmp_path: pathlib.Path, number: signal.Signals) -> None:
-    """Would break if a preempted run ended without a checkpoint, said that it had failed, or started anew where it had to leave."""
+    """A preempted run would end without a checkpoint, report a failure, or start again although it had to end."""
     with launched(python_path(tmp_path, SAVES), "--restarts=3", "--grace=60") as launcher:
         wait_for(tmp_path / "started-0", tmp_path / "started-1")
         launcher.send_signal(number)
@@ -214,7 +214,7 @@ def told(folder: pathlib.Path, *flags: str, **environment: str) -> list[dict[str
 
 
 def test_environment_of_the_processes(tmp_path: pathlib.Path) -> None:
-    """Would break if processes did not find each other, took each other's place, or had another number of devices than was asked for."""
+    """Processes would not find each other, take each other's place, or have another number of devices than the flag says."""
     zero, one = told(
         tmp_path,
         "--devices=3",
@@ -270,7 +270,7 @@ def test_gpus_are_shared_out(tmp_path: pathlib.Path) -> None:
         (["--processes=2", "--devices=0"], ("--devices: '0'; expected a whole number from 1 on",)),
         (["--processes=2", "--grace=inf"], ("--grace: 'inf'; expected seconds",)),
         (["--", "--config=c"], ("--processes is needed, as in --processes=2 -- ",)),
-        (["--processes=2", "--config=c"], ("left-over argument '--config=c'", "after ' -- '")),
+        (["--processes=2", "--config=c"], ("unexpected argument '--config=c'", "after ' -- '")),
     ],
 )
 def test_bad_flags_are_one_line(flags: list[str], parts: tuple[str, ...]) -> None:

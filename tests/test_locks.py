@@ -72,7 +72,7 @@ def test_a_lock_that_is_no_text_is_followed_once_it_is_old(tmp_path: pathlib.Pat
 def test_another_hosts_lock_is_honoured_while_it_is_touched(
     tmp_path: pathlib.Path, age: float, free: bool
 ) -> None:
-    """On a shared file system the other host's process cannot be asked for."""
+    """On a shared file system, nobody can check whether the process of another host still runs."""
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "x"}))
     os.utime(path, (time.time() - age,) * 2)

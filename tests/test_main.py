@@ -112,7 +112,7 @@ def test_trials_of_the_papers_tables(
     }
     assert found == {(m, b, p) for m in methods for b in backbones for p in PROTOCOLS}
     said = result.stdout
-    assert said.index(" points of NDCG@10 (") < said.index("target among its stored negatives"), (
+    assert said.index(" points of NDCG@10 (") < said.index("the user's next item, ranked among"), (
         "the verdict stands before the tables"
     )
     assert "with one seed" in said and "--mode=report --runs=" in said
@@ -187,7 +187,7 @@ def test_a_trial_that_diverges_does_not_stop_the_rest(
 def test_validation_and_full_ranking_on_some_users(
     trained: tuple[pathlib.Path, pathlib.Path],
 ) -> None:
-    """Would break if the test were measured on the users drawn for validation, or full ranking not on those asked for.
+    """Would break if the test used only the users that were drawn for validation, or the full ranking other users than the config says.
 
     And what a user is asked in validation must not depend on how many others are.
     """
@@ -246,7 +246,7 @@ BAD_FLAGS = {
         "--config.model.method=magic",
         "config.model.method: 'magic'; expected one or several",
     ),
-    "left-over": ("surplus", "left-over argument 'surplus'"),
+    "left-over": ("surplus", "unexpected argument 'surplus'"),
     "flag of another mode": (
         "--ratings=sheet.csv",
         "--ratings goes with --mode=audit, not with --mode=all",

@@ -91,7 +91,7 @@ def test_exact_equals_brute_force(
 
 
 def tied(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors of small whole numbers, whose products are exact and often equal, labels of which some are shared, and the K neighbours."""
+    """Vectors of small whole numbers, whose products are exact and often equal; labels, some of them shared; and the K neighbours."""
     rng = np.random.default_rng(5)
     vectors, labels = (
         rng.integers(-2, 3, (rows, 3)).astype(np.float32),

@@ -183,7 +183,7 @@ def test_items_become_what_they_were(
 def test_what_training_alone_gives_is_zero(
     made: Make, shop: gj.Dataset, method: str, options: dict[str, Any]
 ) -> None:
-    """An ID vector that nobody trained would be noise beside the text of a new item."""
+    """An untrained ID vector would add noise to the text of a new item."""
     artifact = made(method, options)
     again, table = added_again(artifact, shop), np.array(artifact.params["encoder"]["table"])
     assert np.abs(artifact.features[list(NEVER)] - again.features[-3:]).max() > 1e-3  # it was noise
@@ -324,7 +324,7 @@ def test_refusals(made: Make, shop: gj.Dataset) -> None:
     ):
         assert_names(refusal(add_items, artifact, wrong), tuple(parts))
     assert add_items(artifact, {"item": [], "title": []}) is artifact
-    for method, parts in (("plain", ["reads no text"]), ("rlmrec_con", ["in training alone"])):
+    for method, parts in (("plain", ["reads no text"]), ("rlmrec_con", ["only in training"])):
         assert_names(refusal(add_items, made(method, {}), good), (method, *parts))
     older = dataclasses.replace(made("llminit", {}), fitted={})
     assert_names(refusal(add_items, older, good), ("start_mean", "save it again"))

@@ -132,7 +132,7 @@ def kill_one(command: list[str], workdir: pathlib.Path) -> None:
 
 
 def test_half_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process whose launcher names too little would wait for ever, or train alone beside the others."""
+    """A process whose launcher sets too few variables would wait for ever, or train alone."""
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
     with pytest.raises(

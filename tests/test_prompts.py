@@ -198,7 +198,7 @@ def test_load_template(tmp_path: pathlib.Path) -> None:
         ),
         (
             b"",
-            "mine.txt: the file is empty; expected text with fields such as {title}, for it is config.knowledge.item_template",
+            "mine.txt: the file is empty; expected text with fields such as {title}, because it is config.knowledge.item_template",
         ),
         (b" \n\n", "mine.txt: the file is empty; expected text"),
         (

@@ -340,7 +340,7 @@ BAD_TABLES = {
     "column given twice": (
         "log.csv",
         b"user,user,item\na,x,y\n",
-        ("column 'user' stands twice", "rename one"),
+        ("column 'user' occurs twice", "rename one"),
     ),
     "text as parquet": ("log.parquet", b"user,item\n", ("not a readable parquet table",)),
     "binary csv": (
@@ -435,7 +435,7 @@ def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "items.csv"
     for text, parts in {
         "item,title\n": ("a header (item, title) and no rows", "item a row"),
-        "item,title\n1,a\n2,b\n1,c\n": ("item id 1 stands twice", "remove one row"),
+        "item,title\n1,a\n2,b\n1,c\n": ("item id 1 occurs twice", "remove one row"),
         "item,title\n1,a\n,b\n": (
             "row 2 has no value in column 'item'",
             "fill it in or drop the row",
@@ -452,7 +452,7 @@ def test_faults_of_the_items_table(tmp_path: pathlib.Path) -> None:
     parts = (missing, "1 of 2 items", "max_missing_text=0 allows 0", "config.data.items_file")
     assert_names(message, parts)
     message = refusal(read_log, log, "shop", COLUMNS, catalogue=np.array(["q", "x", "q"]))
-    assert_names(message, ("item id q stands twice in the items table", "remove one row"))
+    assert_names(message, ("item id q occurs twice in the items table", "remove one row"))
 
 
 def test_rows_are_the_files_also_after_a_filter(tmp_path: pathlib.Path) -> None:

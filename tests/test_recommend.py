@@ -127,10 +127,10 @@ def test_one_user_with_many_plays_or_nothing_left_stops_nobody(
         log,
         tmp_path / "r.parquet",
         made_from={"data": "abc"},
-        skipped=[("ghost", "no user of the data")],
+        skipped=[("ghost", "not a user of the data")],
     )
     assert served == Served(
-        2, 1, [("ghost", "no user of the data"), ("all", "has seen all 12 items")]
+        2, 1, [("ghost", "not a user of the data"), ("all", "has seen all 12 items")]
     )
     found = by_user(tmp_path / "r.parquet")
     assert {user: len(items) for user, items in found.items()} == {"many": 4, "few": 4, "most": 2}
@@ -147,7 +147,7 @@ def test_one_user_with_many_plays_or_nothing_left_stops_nobody(
     rows = list(csv.reader((tmp_path / "r.skipped.csv").open()))
     assert rows == [
         ["user", "reason"],
-        ["ghost", "no user of the data"],
+        ["ghost", "not a user of the data"],
         ["all", "has seen all 12 items"],
     ]
     assert len(list(tmp_path.iterdir())) == 3 and not UNFINISHED, "no partial file stays"
@@ -276,8 +276,8 @@ def test_whole_numbers_are_matched_as_text(tmp_path: pathlib.Path) -> None:
     asked = read_users(str(tmp_path / "users.txt"), log)
     assert log.user_ids[asked.rows].tolist() == [8]
     assert asked.skipped == [
-        ("007", "no user of the data, whose ids are whole numbers; 7 is one"),
-        ("9", "no user of the data"),
+        ("007", "not a user of the data, whose ids are whole numbers; 7 is one"),
+        ("9", "not a user of the data"),
     ]
 
 

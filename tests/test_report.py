@@ -17,6 +17,7 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.files import write_sealed
 from grasp_jax.report.figures import all_figures, curve_families, families
 from grasp_jax.report.formats import comma_separated, latex, markdown
+from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
 from grasp_jax.report.runs import Run, read_runs
 from grasp_jax.report.tables import Table, all_tables, overall
@@ -151,6 +152,16 @@ def test_overall_stands_beside_the_paper(fashion: Run) -> None:
     assert "paper NDCG@10" not in overall(fashion, "full").header
 
 
+def test_gains_are_over_ids_alone(tmp_path: pathlib.Path) -> None:
+    """A run that `init` set up has sasrec_ce and no plain: its column of gains would be empty."""
+    run = read_runs(workdir(tmp_path / "one", {"sasrec_ce": 0.40, "grasp_plus": 0.50}))[0]
+    table = overall(run, "full")
+    column = table.header.index("over sasrec_ce")
+    assert [row[column] for row in table.rows] == ["-", "+24.7 %"]
+    shown = {row.method: row.cells[2].text for row in joined([run], {"one": "one"}).rows}
+    assert shown["grasp_plus"] == "+24.7 %" and shown["sasrec_ce"] == "-"
+
+
 def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> None:
     """A difference to the paper would be claimed on data that are not the paper's."""
     table = overall(
@@ -158,7 +169,7 @@ def test_another_cut_of_the_data_has_no_difference(tmp_path: pathlib.Path) -> No
     )
     assert (
         "difference NDCG@10" not in table.header
-        and "another cut" in table.note
+        and "another version of the data" in table.note
         and "30.58" in table.rows[0]
     )
 

@@ -56,6 +56,8 @@ def test_the_verdict_names_leader_lead_and_significance() -> None:
     )
     assert_names(measured, ("among the whole catalogue", "500 users", "one seed"))
     assert "not tested" in verdict(rows, [], "full")[0]
+    of_init = [row("sasrec_ce", 0.30), *rows[1:]]
+    assert "and of sasrec_ce by 10.00" in verdict(of_init, [], "full")[0]
     assert "no other model was measured" in verdict(rows[:1], [], "full")[0]
     failed = verdict(rows, [], "full", [{"method": "x", "backbone": "y", "reason": "z"}])
     assert failed[-1] == "Training failed for x with y."
@@ -72,7 +74,7 @@ def test_the_verdict_says_where_protocols_disagree() -> None:
         others,
         (
             "It also leads among the items that the user has not had (by 2.00 over plain, not tested)",
-            "but among 100 stored negatives plain with sasrec leads (by 2.00, significant)",
+            "but among stored negatives plain with sasrec leads (by 2.00, significant)",
         ),
     )
     assert main_protocol(rows, "sampled100") == "sampled100"
@@ -168,7 +170,7 @@ def test_what_was_read_is_shown(tmp_path: pathlib.Path) -> None:
 
 
 def test_cards_show_hits_first(tmp_path: pathlib.Path) -> None:
-    """A reader would see misses alone, or the leader's list beside its own."""
+    """A reader would see only misses, or the list of the leader twice."""
     folder = pathlib.Path(workdir(tmp_path / "one", {"plain": 0.4, "grasp": 0.5, "x": 0.1}))
     miss = {"user": "u0", "history": ["a"], "truth": "z", "place": None, "top": [{"title": None}]}
     for path in (folder / "examples").glob("*.json"):

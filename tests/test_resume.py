@@ -48,7 +48,7 @@ def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The dataset's folder, with room for workdirs beside it."""
+    """The folder of the dataset, within a folder that has room for workdirs."""
     return write_dataset(tmp_path_factory.mktemp("resume") / "data")
 
 
@@ -103,7 +103,7 @@ def test_truncated_checkpoint_falls_back(data: pathlib.Path) -> None:
 
 
 def test_resumes_within_an_epoch(data: pathlib.Path) -> None:
-    """Would break if a run killed in the middle of an epoch went on with other losses, or with states taken anew."""
+    """Would break if a run that was killed within an epoch continued with other losses, or with states that are computed again."""
     workdir = data.parent / "within"
     flags = (
         "--config.model.method=llm_esr",

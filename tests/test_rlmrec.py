@@ -132,7 +132,7 @@ def test_contrastive_is_the_public_kd_loss(all_users: bool) -> None:
 
 
 def test_generative_is_the_public_reconstruction() -> None:
-    """Users and items would be told apart each among themselves, or an item that is bought twice from itself."""
+    """Users would be contrasted only with users and items with items, or an item that is bought twice with itself."""
     module = alignment("gen")
     params = parameters(module)
     assert list(params) == ["mlp"]

@@ -409,7 +409,7 @@ def test_one_user_takes_no_second(tmp_path: pathlib.Path) -> None:
 
 
 def test_yesterdays_encoder_is_kept(tmp_path: pathlib.Path) -> None:
-    """A model that goes on from yesterday's would read every vector wrong: a fitted encoder gives new directions each day."""
+    """A model that continues from yesterday's would read every vector wrong, because an encoder that is fitted again has new directions."""
     monday = make(tmp_path / "monday")
     changed = sources()
     assert changed.items is not None

@@ -91,7 +91,7 @@ def test_people_without_a_known_item_get_the_popular_ones(
 
 
 def test_gated_models_answer_for_histories_and_users(shop: gj.Dataset, gated: pathlib.Path) -> None:
-    """The text of a user would be left out, or a user of the data be asked for with another text than in training."""
+    """The text of a user would be left out, or a user of the data would have another text than in training."""
     model = gj.Recommender.load(gated)
     running = Running(gated, with_settings(batch_sizes=(4,), lengths=()))
     asked = histories(np.random.default_rng(2), 6)

@@ -232,7 +232,10 @@ def test_times_that_no_reader_takes_are_left(tmp_path: pathlib.Path) -> None:
     """A run would be refused by the config that was written for it."""
     (tmp_path / "log.csv").write_text("user,item,date\na,x,13 Sept\na,y,14 Sept\nb,x,15 Sept\n")
     found = look(tmp_path)
-    assert found.columns["timestamp"] == "" and "'date' is no column of times" in found.open[0]
+    assert (
+        found.columns["timestamp"] == ""
+        and "column 'date' was not used as the time" in found.open[0]
+    )
 
 
 def test_a_large_file_is_looked_at_in_part(
@@ -278,7 +281,7 @@ def test_nothing_is_overwritten_and_refusals_are_one_line(tmp_path: pathlib.Path
 
 
 def test_the_command(tmp_path: pathlib.Path) -> None:
-    """`grasp-jax init` would be a left-over argument."""
+    """`grasp-jax init` would be refused as an unexpected argument."""
     folder = movielens(tmp_path / "ml")
     command = [sys.executable, "-m", "grasp_jax.main", "init", str(folder)]
     done = run([*command, f"--out={tmp_path / 'c.py'}"])

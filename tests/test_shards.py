@@ -155,7 +155,7 @@ def test_half_precision_tables(tmp_path: pathlib.Path, dtype: str) -> None:
 
 
 def test_reduced_rows(tmp_path: pathlib.Path) -> None:
-    """The width asked for would be ignored, or users stand in other directions than the items they are compared with."""
+    """The width of the config would be ignored, or users would have other directions than the items that they are compared with."""
     whole = bank(tmp_path / "whole", center=False)
     kept = bank(tmp_path / "kept", center=False, reduction={"kind": "pca", "width": 3})
     assert kept.items.shape == (NUM_ITEMS, 3) and kept.manifest["recipe"]["reduction"] == {

@@ -237,7 +237,7 @@ def test_paper_beauty_has_the_papers_numbers() -> None:
 
 
 def test_groups_of_the_paper_count_as_its_code() -> None:
-    """Table 3 would stand beside other groups than the paper's: test histories, and different users of an item over all splits."""
+    """Table 3 would be compared with other groups than the paper's: test histories, and distinct users of an item over all splits."""
     items = [0, 1, 2, 0, 0, 0, 3, 1, 2, 4]
     log = build_log("x", np.array([1, 1, 1, 1, 2, 2, 2, 3, 3, 4]), np.array(items))
     split = leave_one_out(log, 2)  # the windows, which are cut, decide nothing

@@ -158,7 +158,7 @@ def a_bank(folder: pathlib.Path, encoder: str, items: np.ndarray) -> KnowledgeBa
 
 @pytest.mark.parametrize("encoder", ["lsa", "openai"])
 def test_vectors_of_another_basis_are_refused(tmp_path: pathlib.Path, encoder: str) -> None:
-    """A refitted encoder gives its directions anew: yesterday's models would read every vector of today wrong, and say nothing."""
+    """An encoder that is fitted again has new directions: yesterday's models would read every vector of today wrong, without a word."""
     rng = np.random.default_rng(0)
     items = rng.normal(size=(40, 8)).astype(np.float32)
     turned = items @ np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
@@ -340,7 +340,7 @@ def test_retraining_goes_on_from_yesterday(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_a_refit_reads_texts_by_the_encoder_of_its_run(tmp_path: pathlib.Path) -> None:
-    """The refit of a run that trains on from another would fit its text encoder anew, and refuse the earlier model that it starts from."""
+    """The refit of a run that continues from another would fit its text encoder again, and refuse the earlier model that it starts from."""
     shop = gj.Dataset.synthetic(num_users=60, num_items=100)
     log = shop.log
     users, items = np.repeat(shop.user_ids, log.lengths), shop.item_ids[log.items]

@@ -155,7 +155,7 @@ def test_parquet_in_batches_is_the_whole(
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.sampled_from(["", "a", "b", "ä", "long" * 9]), max_size=9), max_size=6))
 def test_pieces_are_encoded_as_one(pieces: list[list[str]]) -> None:
-    """Would break every id: a code of an early piece that stands for another value later."""
+    """Would break every id: a code of an early piece would mean another value later."""
     before, dictionary.PENDING = dictionary.PENDING, 4
     try:
         encoder = Encoder()

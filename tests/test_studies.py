@@ -51,7 +51,7 @@ def test_a_page_says_what_the_kept_runs_measured(
 
 
 def test_a_run_kept_again_replaces_itself(tmp_path: pathlib.Path, pages: pathlib.Path) -> None:
-    """A repeated run would stand twice, or the other runs of the study be dropped."""
+    """A repeated run would be in the study twice, or the other runs would be dropped."""
     study_records.keep("gates", [gate_run(tmp_path / "a", 1.0, 0.3)])
     study_records.keep("gates", [gate_run(tmp_path / "b", 8.0, 0.4)])
     study_records.keep("gates", [gate_run(tmp_path / "again" / "a", 1.0, 0.2)])

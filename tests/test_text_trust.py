@@ -79,7 +79,7 @@ def test_company_is_of_training_alone_and_never_the_item_itself() -> None:
 
 
 def test_company_text_is_that_of_one_hop_and_of_two() -> None:
-    """Another graph, or rows of another length than those that they stand beside."""
+    """The graph would be another one, or its rows of another length than those of the items."""
     split, text = shop(np.random.default_rng(2))
     near = companions(split).toarray()
     expected = near @ text + 2.0 * near @ near @ text

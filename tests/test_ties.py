@@ -73,7 +73,7 @@ def test_ties_of_two_users_are_none() -> None:
 
 
 def test_the_order_is_a_function_of_ids_and_seed() -> None:
-    """What a file's order tells would still decide, and a new user or another spelling of ids shuffle everybody anew."""
+    """The order of the file would still decide, or a new user or another spelling of ids would change everybody's order."""
     table = rows()
     expected = histories(shuffled_ties(log_of(table), 7))
     again = np.random.default_rng(1).permutation(table)
@@ -100,9 +100,9 @@ def test_from_the_config(tmp_path: pathlib.Path) -> None:
     frame = {"user": table[:, 0], "item": table[:, 1], "timestamp": table[:, 2]}
     as_read, shuffled = (Dataset.from_frames(frame, ties=ties) for ties in ("file", "shuffle"))
     np.testing.assert_array_equal(shuffled.log.items, shuffled_ties(as_read.log, 0).items)
-    tied = f"{num_tied(as_read.log):,} of the same user and time as another"
-    assert f"{tied} are in the file's order" in "\n".join(as_read.summary())
-    assert f"{tied} are in a random (seed 0) order" in "\n".join(shuffled.summary())
+    tied = f"interactions of a user at the same time ({num_tied(as_read.log):,}) are"
+    assert f"{tied} in the order of the file" in "\n".join(as_read.summary())
+    assert f"{tied} in random order (seed 0)" in "\n".join(shuffled.summary())
     other = Dataset.from_frames(frame, ties="shuffle", ties_seed=1)
     assert other.fingerprint != shuffled.fingerprint != as_read.fingerprint
 

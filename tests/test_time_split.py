@@ -382,7 +382,7 @@ def test_data_that_cannot_be_split_by_time() -> None:
 
 
 def test_everything_is_training() -> None:
-    """Would break production: the last two interactions of everybody must be trained on, and nobody asked."""
+    """Would break production: the last two interactions of everybody must be used in training, and nobody is tested."""
     log = log_of(ROWS)
     split = make_split(DataConfig(split="none"), log)
     assert windows(log, split.train) == [

@@ -29,7 +29,7 @@ ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
 
 
 def randomised(params: Any) -> Any:
-    """Parameters of which none is zero or alike."""
+    """Parameters that all differ, and none is zero."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), params

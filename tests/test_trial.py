@@ -37,7 +37,7 @@ def test_validation_chooses_one_pair_of_rates_for_all_seeds() -> None:
 
 
 def test_every_seed_is_trained_with_every_pair_of_rates(tmp_path: pathlib.Path) -> None:
-    """A rate that the config names would not be tried, or the first of several stand for all."""
+    """A rate that the config names would not be tried, or only the first of several."""
     write_log(tmp_path)
     config = Config().with_fields(
         {
@@ -81,7 +81,7 @@ def test_users_who_have_nearly_everything_stop_nobody(
     trial = make_trial(prepare(run), "plain", "sasrec")
     said = capsys.readouterr().out
     assert (
-        "2 users are not evaluated" in said
+        "2 users are not tested" in said
         and "the first is 1" in said
         and "1 users are not trained on" in said
     )

@@ -192,7 +192,7 @@ def test_what_flags_are_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_optuna_proposes_the_same_again() -> None:
-    """A search that goes on would ask for other settings than one that was not stopped, or for some outside of the space."""
+    """A search that continues would try other settings than one that was not stopped, or settings outside of the space."""
     pytest.importorskip("optuna", reason="Optuna is an extra: pip install '.[tune]'")
     made: list[list[Setting]] = []
     for _ in range(2):

@@ -16,7 +16,7 @@ def memory(record: dict[str, Any]) -> Table:
         f"E={sizes['width']}; GRASP on {sizes['backbone']}. Each stage at each size is a separate process, whose peak includes the program "
         "and mapped tables. The time of exact neighbours grows with the square of the rows; "
         "everything else should follow a straight line; the last row says how far it deviates. "
-        f"The extra memory of the full ranking is that of the program that XLA compiled. {machine_line(record)}"
+        f"The extra memory of the full ranking is that of the program that XLA compiled.\n\n{machine_line(record)}"
     )
     header, body = show(record["rows"], record["lines"])
     return Table("memory", "Growth with the data", header, body, note)

@@ -26,7 +26,7 @@ def attention(record: dict[str, Any]) -> Table:
     note = (
         f"`python -m benchmarks.attention`: {sizes['rows']} rows of {sizes['row_length']} places of {sizes['data']}, "
         f"{record['filled']:.0%} filled, D={sizes['features']}; outputs and gradients within {record['parity_limit']:.0e} of the "
-        f"reference's. {machine_line(record)}"
+        f"reference's.\n\n{machine_line(record)}"
     )
     return Table(
         "attention",
@@ -47,7 +47,7 @@ def gru(record: dict[str, Any]) -> Table:
     sizes = record["sizes"]
     note = (
         f"`python -m benchmarks.gru`: {sizes['rows']} rows of {sizes['row_length']} places of {sizes['data']}, D={sizes['features']}; "
-        f"states and gradients within {max(record['parity'].values()):.0e} of the scan's. {machine_line(record)}"
+        f"states and gradients within {max(record['parity'].values()):.0e} of the scan's.\n\n{machine_line(record)}"
     )
     return Table("gru", "A GRU over packed rows", ["pass", "form", *HEADER], body, note)
 
@@ -67,7 +67,7 @@ def gated_projection(record: dict[str, Any]) -> Table:
     ]
     note = (
         "`python -m benchmarks.gated_projection`: gather, gate and projection; the limit is the larger of operations and bytes over the "
-        f"rates measured in the same run. {machine_line(record)}"
+        f"rates measured in the same run.\n\n{machine_line(record)}"
     )
     header = [
         "shape",

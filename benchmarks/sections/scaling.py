@@ -12,9 +12,8 @@ def scaling(record: dict[str, Any]) -> list[Table]:
     sizes = record["sizes"]
     note = (
         f"`python -m benchmarks.scaling`: a step of GRASP on SASRec, {sizes['users']:,} users, {sizes['items']:,} items, "
-        f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer. Figures are for "
-        "each device; "
-        f"those of the planner stand in brackets. Memory is that of arguments and temporaries. {machine_line(record)}"
+        f"E={sizes['width']}, compiled for meshes (data x table) of {sizes['devices']} emulated devices or fewer. The figures are for "
+        f"each device; those of the planner are in brackets. Memory is that of arguments and temporaries.\n\n{machine_line(record)}"
     )
     kinds = {"strong": "One batch on more devices", "weak": "A batch for each device"}
     tables = [
@@ -39,7 +38,9 @@ def _processes(record: dict[str, Any]) -> Table:
         f"one has to itself. The losses are within {apart:.0e} of each other."
     )
     body = [[str(row["processes"]), f"{row['epoch_seconds']:.2f}"] for row in rows]
-    return Table("processes", "Real processes", ["processes", "an epoch, s"], body, note)
+    return Table(
+        "processes", "One process and two processes", ["processes", "an epoch, s"], body, note
+    )
 
 
 def _planned(record: dict[str, Any]) -> Table:

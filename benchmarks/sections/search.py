@@ -26,15 +26,15 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
     first = record["sampled"][0]
     note = (
         f"`python -m benchmarks.evaluation`: {first['users']:,} users of {record['sizes']['data']}, {first['candidates']} candidates each, "
-        f"E={record['sizes']['width']} for models with text. Stored negatives and their gate logits are computed once per run. "
-        f"{machine_line(record)}"
+        f"E={record['sizes']['width']} for models with text. Stored negatives and their gate logits are computed once per run."
+        f"\n\n{machine_line(record)}"
     )
     header = [
         "model",
         "one epoch, s",
         "test, s",
-        "of an epoch",
-        "prepared once, s",
+        "share of an epoch",
+        "preparation, once per run, s",
         "temporary memory, MiB",
     ]
     tables = [
@@ -58,7 +58,7 @@ def evaluation(record: dict[str, Any]) -> list[Table]:
         ]
         note = (
             f"From the same run, for GRASP: {full['users']:,} users by {full['items']:,} items, extrapolated from the timed "
-            f"users. The factorised form is {full['speed_up']:.1f} times as fast. The scores of both agree within "
+            f"users. The factorised form is {full['speed_up']:.1f} times as fast. The scores of both forms agree within "
             f"{full['largest_difference']:.0e} of the largest score."
         )
         header = [
@@ -100,12 +100,11 @@ def retrieval(record: dict[str, Any]) -> Table:
         )
     flops = record["limits"]["flops"]["float32"]
     note = (
-        f"`python -m benchmarks.retrieval`: the {sizes['neighbours']} neighbours of each row of a made-up table, E={sizes['width']} in "
-        "float32, the row itself left out; each way runs in a separate process on the same file and cores. What exact search builds is its "
-        "program. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped vectors. The "
-        f"limit is that of a large matrix product, {flops / 1e9:,.0f} GFLOP/s in the same run, for 2VE operations a query: exact search of "
-        "all rows scores each pair once for both of its rows, so it may be above 100 %. "
-        f"{machine_line(record)}"
+        f"`python -m benchmarks.retrieval`: the {sizes['neighbours']} neighbours of each row of a synthetic table, E={sizes['width']} in "
+        "float32, the row itself left out; each way runs in a separate process on the same file and cores. Exact search builds no index: "
+        "its building time is that of the compilation. Recall is that of a sample of rows. Extra memory is the peak minus the start and "
+        f"the mapped vectors. The limit is that of a large matrix product, {flops / 1e9:,.0f} GFLOP/s in the same run, for 2VE operations "
+        f"a query: exact search of all rows scores each pair once for both of its rows, so it may be above 100 %.\n\n{machine_line(record)}"
     )
     header = [
         "way",
@@ -146,11 +145,11 @@ def neighbours(record: dict[str, Any]) -> Table:
             "and its memory is on the line through theirs. "
         )
     note = (
-        f"`python -m benchmarks.neighbours`: the {sizes['neighbours']} neighbours of each row of made-up texts, E={sizes['width']} in "
-        "float16 in a memory-mapped file; finding the clusters, and how many to search, included. Processor seconds are those of all "
-        "cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both, which costs less "
-        "than the extrapolation. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped "
-        f"vectors. {larger}{_kills(record['ways'])}{machine_line(record)}"
+        f"`python -m benchmarks.neighbours`: the {sizes['neighbours']} neighbours of each row of synthetic texts, E={sizes['width']} in "
+        "float16 in a memory-mapped file; the time includes finding the clusters, and how many of them to search. Processor seconds are "
+        "those of all cores together. Exact search is timed for a sample of rows; among all rows it scores each pair once for both, which "
+        "costs less than the extrapolation. Recall is that of a sample of rows. Extra memory is the peak minus the start and the mapped "
+        f"vectors. {larger}{_kills(record['ways'])}\n\n{machine_line(record)}"
     )
     header = [
         "way",
@@ -209,8 +208,8 @@ def bank(record: dict[str, Any]) -> Table:
         body.append([stage["name"], *numbers, f"{stage['peak_memory_bytes'] / 2**30:.1f}", found])
     note = (
         f"`python -m benchmarks.bank`: E={sizes['width']} in float32, {sizes['rows'] * sizes['width'] * 4 / 2**30:.1f} GiB a table; "
-        f"made-up vectors in clusters, written through shards. Then the {sizes['neighbours']} neighbours of a sample of rows, by the index "
-        f"and exactly; a bank's index looks into {max(recall, key=int)} leaves. {machine_line(record)}"
+        f"synthetic vectors in clusters, written through shards. Then the {sizes['neighbours']} neighbours of a sample of rows, by the "
+        f"index and exactly; a bank's index looks into {max(recall, key=int)} leaves.\n\n{machine_line(record)}"
     )
     header = [
         "stage",

@@ -26,10 +26,10 @@ def serving(record: dict[str, Any]) -> Table:
     ]
     crowd = record["services"][0]["overload"]["connections"]
     note = (
-        f"`python -m benchmarks.serving`: service and load generator share the cores; histories have 1 to {record['length']} items, "
-        f"answers {record['k']} items. The largest rate was found with {_generators(record)}; all other loads come from "
-        f"`benchmarks.serving_load`. p50 and p99 are measured for {record['seconds']:g} s at half of the largest rate. "
-        f"{machine_line(record)}"
+        f"`python -m benchmarks.serving`: the service and the load generator share the cores; histories have 1 to {record['length']} "
+        f"items, answers {record['k']} items. The largest rate was found with {_generators(record)}; all other loads come from "
+        f"`benchmarks.serving_load`. p50 and p99 are measured for {record['seconds']:g} s at half of the largest rate."
+        f"\n\n{machine_line(record)}"
     )
     if older := sorted(
         {own["measured"]["date"] for own in record["services"] if "measured" in own}
@@ -64,7 +64,7 @@ def batch(record: dict[str, Any]) -> Table:
     ]
     note = (
         f"`python -m benchmarks.serving_batch`: SASRec, D={record['features']}, histories of up to {record['length']} items, which are "
-        f"left out; {record['k']} items each; the second of two calls. {machine_line(record)}"
+        f"left out; {record['k']} items each; the second of two calls.\n\n{machine_line(record)}"
     )
     header = ["`recommend`", "users", "users/s"]
     return Table("serving-batch", "Recommendations for many users in one call", header, body, note)

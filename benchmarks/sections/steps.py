@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 from benchmarks.limits import Limits
-from benchmarks.project import least_seconds
+from benchmarks.project import least_seconds, shares_of_limit
 from benchmarks.record import machine_line
 from grasp_jax.report.tables import Table
+
+OPERATIONS = "profile_top"  # name of the tables that stand at the end of the page
 
 
 def step(record: dict[str, Any]) -> list[Table]:
@@ -26,11 +28,11 @@ def step(record: dict[str, Any]) -> list[Table]:
         for row in figures
     ]
     note = (
-        f"`python -m benchmarks.step`: forward, backward and update of {sizes['batch_size']} users of {sizes['data']}, E={sizes['width']}, "
-        f"tables in {sizes.get('table_dtype', 'float32')}, "
-        f"L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['mlp']}, in interleaved rounds. All implementations "
-        f"have the same loss on the first batch within {record['parity']['largest_difference']:.0e}{_rounded(record['parity'])}. "
-        f"Memory is without the frozen tables.{_project(record)} {machine_line(record)}"
+        f"`python -m benchmarks.step`: forward pass, backward pass and update for {sizes['batch_size']} users of {sizes['data']}, "
+        f"E={sizes['width']}, tables in {sizes.get('table_dtype', 'float32')}, L={sizes['max_length']}, D={sizes['features']}, "
+        f"MLP {sizes['mlp']}, in rounds in which the programs take turns. Their losses on the first batch agree within "
+        f"{record['parity']['largest_difference']:.0e}{_rounded(record['parity'])}. Memory does not include the frozen tables."
+        f"{_project(record)}\n\n{machine_line(record)}"
     )
     header = [
         "implementation",
@@ -77,7 +79,7 @@ def profile(record: dict[str, Any]) -> list[Table]:
         f"B={sizes['batch_size']}, E={sizes['width']}, L={sizes['max_length']}, D={sizes['features']}, MLP {sizes['hidden']}. "
         "The device's limits, measured in "
         f"the same run: {most['flops']['float32'] / 1e9:,.0f} GFLOP/s in float32, {most['flops']['bfloat16'] / 1e9:,.0f} in bfloat16, "
-        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for copies. {machine_line(record)}"
+        f"{most['bytes_per_second'] / 1e9:,.1f} GB/s for copies.\n\n{machine_line(record)}"
     )
     body = _shares(models) + _times(models) + _counts(record)
     header = ["stage", *(model["model"] for model in models)]
@@ -144,10 +146,7 @@ def _counts(record: dict[str, Any]) -> list[list[str]]:
     dtype = record["sizes"].get("table_dtype", "float32")
     projects = [model.get("project") for model in models]
     least = [least_seconds(own, most, dtype) if own else None for own in projects]
-    of_stage = [
-        "-" if own is None or need is None else f"{need / own['seconds_per_step']:.0%}"
-        for own, need in zip(projects, least, strict=True)
-    ]
+    of_stage = ["-" if share is None else f"{share:.0%}" for share in shares_of_limit(record)]
     of_step = [
         "-" if need is None else f"{need / model['seconds_per_step']:.1%}"
         for need, model in zip(least, models, strict=True)
@@ -174,7 +173,7 @@ def _device(record: dict[str, Any]) -> str:
 
 def _longest(model: dict[str, Any], where: str) -> Table:
     """The longest operations of a model."""
-    header = ["operation", "kind", "stage", "times per step", "ms per step", "share"]
+    header = ["operation", "kind", "stage", "runs per step", "ms per step", "share"]
     body = [
         [
             row["name"],
@@ -187,9 +186,9 @@ def _longest(model: dict[str, Any], where: str) -> Table:
         for row in model["operations"]
     ]
     return Table(
-        "profile_top",
+        OPERATIONS,
         f"The longest operations of {model['model']}, {where}",
         header,
         body,
-        "From the same run as the table of stages above.",
+        "From the same run as the table of stages.",
     )

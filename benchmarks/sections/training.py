@@ -32,8 +32,8 @@ def train(record: dict[str, Any]) -> Table:
         "loading of its data; the median of all epochs is given. The seconds to the early-stopped model include validation, and for ours "
         f"{' and '.join(compiled)} s of compilation without a cache. A rival's epoch is compared "
         f"with that of our model of the same loss.{cut} After {shared} epochs validation NDCG@10 is "
-        f"{alike}. {versions}. "
-        f"{machine_line(record)}"
+        f"{alike}. {versions}."
+        f"\n\n{machine_line(record)}"
     )
     body = [train_benchmark.cells(row) for row in rows]
     return Table("train", "Training to the early-stopped model", train_benchmark.HEADER, body, note)

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Compare methods
 #
-# Which method is better on your data, by how much, and is the difference more than chance? This tutorial compares three methods by one loss
-# and one protocol, with several seeds.
+# Which method is better on your data, by how much, and is the difference more than chance? This tutorial compares three methods with one
+# loss and one protocol, and with several seeds.
 #
-# Replace the first line of the next cell by your data, such as `gj.Dataset.read("folder")`.
+# Replace the synthetic shop in the next cell with your data, such as `gj.Dataset.read("folder")`.
 
 # %%
 import grasp_jax as gj
@@ -20,8 +20,8 @@ same = {
 }
 
 # %% [markdown]
-# All three are trained by cross-entropy over the whole catalogue: on the full catalogue the loss often matters more than the method.
-# `llminit` has another loss of its own, so it is named here. Three seeds of a method are trained together.
+# All three are trained with cross-entropy over the whole catalogue, because the loss often matters more than the method. By default
+# `llminit` is trained with another loss, that of its paper, so `loss="ce"` is set here. The three seeds of a method are trained together.
 
 # %%
 methods = {
@@ -35,7 +35,7 @@ for model in methods.values():
 # %% [markdown]
 # ## The numbers
 #
-# Mean and standard deviation over seeds, in percent. `tail_item` are the targets with few training interactions.
+# Mean and standard deviation over seeds, in percent. The group `tail_item` has the targets with few training interactions.
 
 # %%
 for name, model in methods.items():
@@ -56,8 +56,8 @@ pairs = pairs[pairs["protocol"] == "full_unseen"].drop(columns="protocol")
 print(pairs.round(4).to_string(index=False))
 
 # %% [markdown]
-# Read the interval first: if it holds 0, these data do not say which of the two is better. A small p-value does not make a difference
-# large.
+# Read the interval first: if it contains 0, these data do not say which of the two is better. A small p-value does not mean that the
+# difference is large.
 #
 # ## Next
 #

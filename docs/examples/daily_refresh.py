@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Refresh every day
 #
-# On Monday you train a model. On Tuesday there are more purchases and a few new items. This tutorial shows three ways to follow, from the
-# cheapest to the most thorough: add the new items, compute only the vectors that changed, and train on from Monday's model.
+# On Monday you train a model. On Tuesday there are more purchases and a few new items. This tutorial shows three ways to keep
+# up, from the cheapest to the most thorough: add the new items, compute only the vectors that changed, and continue training from Monday's
+# model.
 
 # %%
 import pathlib
@@ -49,17 +50,17 @@ print(f"{first.computed} users computed")
 # %% [markdown]
 # ## Tuesday, at once: new items by their texts
 #
-# `add_items` trains nothing. From now on the new items are recommended like others.
+# `add_items` reads the texts of the new items and trains nothing. From now on they are recommended like other items.
 
 # %%
 print(monday.add_items(columns(products[-10:])), "new items")
 
 # %% [markdown]
-# ## Tuesday: train on from Monday's model
+# ## Tuesday: continue training from Monday's model
 #
-# `start_from` takes Monday's workdir. Items are matched by id, and an epoch is kept only if validation finds it better than Monday's model.
-# `since` takes Monday's text vectors: only texts that are new or have changed are encoded, with Monday's encoder, so the vectors of both
-# days mean the same.
+# `start_from` names Monday's workdir. Items are matched by id, and an epoch is kept only if validation finds it better than Monday's model.
+# `since` names the workdir with Monday's text vectors: only texts that are new or have changed are encoded, with Monday's encoder. So the
+# vectors of both days can be compared.
 
 # %%
 today = gj.Dataset.from_frames(columns(purchases), items=columns(products))
@@ -76,8 +77,8 @@ print(tuesday.recommend(users=["c0"], k=3).to_string(index=False))
 # %% [markdown]
 # ## Vectors for a ranking model
 #
-# `represent` on the folder of yesterday computes only the users that changed. Today's model is another one, so all users are computed; with
-# the same model, only those with new purchases are.
+# On yesterday's folder, `represent` computes only the users whose vectors may have changed. The first call uses a new model, so it computes
+# all users. The second call uses the same model, and no user has a new purchase, so it computes none.
 
 # %%
 again = tuesday.represent(folder / "vectors")
@@ -88,7 +89,7 @@ print(f"{again.computed} users computed, then {same.computed}")
 # ## In production
 #
 # 1. `--mode=prepare --since=MONDAY` in the night, as soon as the texts are there.
-# 2. `--config.train.start_from=MONDAY --since=MONDAY` trains on. Train from nothing once a week, and compare.
+# 2. `--config.train.start_from=MONDAY --since=MONDAY` continues training. Once a week, train from nothing and compare.
 # 3. `POST /reload` lets a running service take the new model without dropping a request ([Serving](../serving.md#requests)).
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

@@ -12,14 +12,14 @@
 # vllm serve Qwen/Qwen2.5-7B-Instruct --port 8000   # http://localhost:8000/v1
 # ```
 #
-# Install what the script needs with `pip install '.[text,pandas]'`. Then tell it where the server is, and what the server calls the model:
+# Install what the script needs with `pip install '.[text,pandas]'`. Then name the server's address, and the model as the server knows it:
 #
 # ```text
 # OPENAI_BASE_URL=http://localhost:11434/v1 MODEL=qwen2.5:7b python docs/examples/describe_items.py
 # ```
 #
-# The output below came from the small server that the tests use in place of a language model. That server repeats what it is asked, so the
-# numbers say nothing about descriptions. Only a real model writes sentences.
+# The output below came from the small server that the tests use in place of a language model. That server repeats each prompt, so the
+# numbers say nothing about descriptions. With a real model they may differ in either direction.
 
 # %%
 import os
@@ -67,7 +67,7 @@ described.fit(shop, workdir=folder / "run")
 # For a catalogue of your own, look before you send. On the command line `--mode=prepare --dry-run` prints how many prompts would go where,
 # about how many tokens they have and, if you set the prices, what they cost. It sends nothing.
 #
-# ## Were the answers of use?
+# ## Were the answers useful?
 #
 # `items_status.npy` has a number for each item. 0 says that the answer is used. Any other number says that the model did not know the item,
 # refused, or wrote nothing; the filled template then takes the answer's place.

@@ -4,9 +4,8 @@
 # MovieLens and similar data have ratings, a title and a few genres. This tutorial uses such tables from memory: it drops low ratings, takes
 # the genres as text, and looks at films that are alike.
 #
-# The first cell makes small tables of the same shape, because the real ones may not be shipped with this package.
-# `grasp-jax fetch movielens-1m --into=ml` downloads them; then `gj.Dataset.read("ml", min_rating=4.0)` takes the place of `from_frames`
-# below.
+# The first cell makes small random tables of the same shape, because this package may not contain the real ones. To use the real ones, run
+# `grasp-jax fetch movielens-1m --into=ml`, and write `gj.Dataset.read("ml", min_rating=4.0)` instead of `from_frames` below.
 
 # %%
 import numpy as np

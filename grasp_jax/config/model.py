@@ -284,7 +284,7 @@ class ModelConfig(Section):
     )
     mask_noise: float = field(
         0.0,
-        Real(0, 0.5, "a share from 0 to 0.5, for it is taken twice"),
+        Real(0, 0.5, "a share from 0 to 0.5, because it is taken twice"),
         "For bert4rec: with 0.1, a tenth of the masked items is replaced by random items, and a "
         "tenth is left as it is (BERT, LLM-ESR).",
     )

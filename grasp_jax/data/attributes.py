@@ -95,7 +95,7 @@ def attributes_of(table: "Table", id_name: str, kind: str, title: str = "") -> A
     ids = id_column(table, own_id, notes)
     unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise UserError(f"{path}: {kind} id {unique[counts > 1][0]} stands twice; remove one row")
+        raise UserError(f"{path}: {kind} id {unique[counts > 1][0]} occurs twice; remove one row")
     called = {name: name for name in names if name != own_id or name == own_title}
     if own_title and own_title != TITLE:
         if TITLE in called:

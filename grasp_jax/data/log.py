@@ -182,7 +182,7 @@ def _with_catalogue(
     repeated = np.flatnonzero(ranked[1:] == ranked[:-1])
     if len(repeated):
         raise UserError(
-            f"{source}: item id {ranked[repeated[0]]} stands twice in the items table; remove one row"
+            f"{source}: item id {ranked[repeated[0]]} occurs twice in the items table; remove one row"
         )
     rows = rows_of(catalogue, ids)
     missing = np.flatnonzero(rows < 0)

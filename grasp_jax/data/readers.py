@@ -125,7 +125,9 @@ def _report_of_pairs(
         if name and name != DEFAULTS.get(purpose)
     ]
     notes = (
-        (f"not used: {', '.join(given)}, for a .txt file has no names of columns",) if given else ()
+        (f"not used: {', '.join(given)}, because a .txt file has no names of columns",)
+        if given
+        else ()
     )
     sample = sample_rows(pairs[:, 0], pairs[:, 1], None)
     return ReadReport(

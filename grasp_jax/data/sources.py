@@ -55,7 +55,7 @@ def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
     loaded = {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
     if not names_folder(config):
         return loaded
-    unused = f"config.data.store={config.store} is not used, for only a log of files is stored"
+    unused = f"config.data.store={config.store} is not used, because only a log of files is stored"
     return _noted(loaded, [unused])
 
 
@@ -92,8 +92,12 @@ def _with_ties(
     """Interactions of one user at one time in the order that the config wants; of the shop, whose times all differ, nothing changes."""
     log = ties_as(log, config.ties, config.ties_seed)
     if tied := num_tied(log):
-        order = "the file's" if config.ties == FILE else f"a random (seed {config.ties_seed})"
-        told = f"{report.order}; {tied:,} of the same user and time as another are in {order} order"
+        order = (
+            "in the order of the file"
+            if config.ties == FILE
+            else f"in random order (seed {config.ties_seed})"
+        )
+        told = f"{report.order}; interactions of a user at the same time ({tied:,}) are {order}"
         report = dataclasses.replace(report, order=told)
     return log, report
 
@@ -161,7 +165,7 @@ def _unread(config: DataConfig, path: pathlib.Path) -> list[str]:
     """What was given and is not used: other interaction files of the folder, and a name of a file inside what is a file itself."""
     if pathlib.Path(config.path) == path:
         return [
-            f"config.data.interactions_file={config.interactions_file} is not used, for config.data.path is a file"
+            f"config.data.interactions_file={config.interactions_file} is not used, because config.data.path is a file"
         ] * bool(config.interactions_file)
     others = (
         []

@@ -212,7 +212,7 @@ def by_time(log: InteractionLog, max_length: int, valid_after: Moment, test_afte
             )
         if unknown := int((part.target >= 0).sum()) - len(part.evaluated):
             logger.info(
-                "%s users have no interaction before %s, and are not evaluated after it",
+                "%s users have no interaction before %s, and are not tested after it",
                 f"{unknown:,}",
                 when,
             )
@@ -262,7 +262,7 @@ def without_sated(split: Split, num_negatives: int) -> tuple[Split, int]:
     if sated.sum() in (0, evaluated.sum()):
         return split, 0
     logger.info(
-        "%s users are not evaluated, for fewer than %d items are left that they have not had (config.eval.num_negatives); the first is %s",
+        "%s users are not tested, because fewer than %d items are left that they never had (config.eval.num_negatives); the first is %s",
         f"{sated.sum():,}",
         num_negatives,
         log.user_ids[np.flatnonzero(sated)[0]],

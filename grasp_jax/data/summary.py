@@ -78,14 +78,23 @@ def summary_lines(dataset: Dataset, include_short_users: bool = False) -> list[s
             f"  left out: {report.low_rated:,} rows rated below {report.min_rating:g}; their items still count as seen"
         )
     empty = int((~bought).sum())
-    for count, what in (
-        (empty, "items were never bought"),
-        (report.without_text, "items are not in the items table and have no text"),
-        (report.without_attributes, "users are not in the users table and have no attributes"),
-        (short, f"users have fewer than {shortest} interactions: trained on, never evaluated"),
+    fewer = f"fewer than {shortest} interactions: used in training, but not tested"
+    for count, one, more in (
+        (empty, "item was never bought", "items were never bought"),
+        (
+            report.without_text,
+            "item is not in the items table and has no text",
+            "items are not in the items table and have no text",
+        ),
+        (
+            report.without_attributes,
+            "user is not in the users table and has no attributes",
+            "users are not in the users table and have no attributes",
+        ),
+        (short, f"user has {fewer}", f"users have {fewer}"),
     ):
         if count:
-            lines.append(f"  {count:,} {what}")
+            lines.append(f"  {count:,} {one if count == 1 else more}")
     notes = [f"  note: {note}" for note in report.notes]
     room = MOST_LINES - len(lines)
     if len(notes) > room:

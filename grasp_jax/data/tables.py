@@ -61,7 +61,7 @@ class Table:
           UserError: several columns have the name, or a row has no value.
         """
         if name in self.repeated:
-            raise UserError(f"{self.path}: column {name!r} stands twice in the header; rename one")
+            raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
         values = self.columns[name]
         if isinstance(values, list):
             row = next((row for row, held in enumerate(values) if held is None), -1)
@@ -200,7 +200,7 @@ def values_of(table: Table, name: str) -> list[Any]:
       UserError: several columns have the name, or a row is not UTF-8 text.
     """
     if name in table.repeated:
-        raise UserError(f"{table.path}: column {name!r} stands twice in the header; rename one")
+        raise UserError(f"{table.path}: column {name!r} occurs twice in the header; rename one")
     values = table.columns[name]
     if isinstance(values, list):
         return values
@@ -282,7 +282,7 @@ def _read_parquet(path: pathlib.Path, form: str) -> Table:
         names = pa.parquet.ParquetFile(path).schema_arrow.names
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(
-                f"{path}: column {repeated[0]!r} stands twice in the header; rename one"
+                f"{path}: column {repeated[0]!r} occurs twice in the header; rename one"
             )
     table = pa.parquet.read_table(path)
     return Table(

@@ -143,7 +143,7 @@ def blocks_of(audience: Audience, people: np.ndarray, wanted: Wanted) -> Blocks:
     num_items, top_n = audience.ranker.num_items, wanted.top_n
     if top_n > num_items:
         raise UserError(
-            f"config.recommend.top_n: {top_n}; expected at most {num_items}, for there are so many items"
+            f"config.recommend.top_n: {top_n}; expected at most {num_items}, the number of items"
         )
     batches, blocks = _blocks(audience, people, wanted.user_block)
     places = _places(audience, people, batches)

@@ -2,12 +2,12 @@
 
 SAMPLED, FULL, UNSEEN = "sampled100", "full", "full_unseen"
 PROTOCOLS = {
-    SAMPLED: "100 stored negatives",
+    SAMPLED: "stored negatives",
     FULL: "whole catalogue",
     UNSEEN: "whole catalogue, seen items left out",
 }
 EXPLAINED = {
-    SAMPLED: "target among its stored negatives",
-    FULL: "target among the whole catalogue",
-    UNSEEN: "target among the items of the catalogue that the user has not had before",
+    SAMPLED: "the user's next item, ranked among stored negatives",
+    FULL: "the user's next item, ranked among the whole catalogue",
+    UNSEEN: "the user's next item, ranked among the items that the user has not had before",
 }

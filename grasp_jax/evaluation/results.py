@@ -11,6 +11,17 @@ from grasp_jax.files import write_sealed
 
 COLUMNS = ("NDCG@10", "HR@10", "NDCG@20", "HR@20", "MRR")
 GROUP_COLUMNS = ("tail_item", "head_item", "tail_user", "head_user")
+DISPENSABLE = (  # columns of `table` that a narrow terminal does without, the first of them first
+    "NDCG@10 head users",
+    "HR@20",
+    "NDCG@20",
+    "MRR",
+    "NDCG@10 tail users",
+    "NDCG@10 head items",
+    "learning rate",
+    "NDCG@10 tail items",
+    "dropout",
+)
 
 
 def save_results(
@@ -30,12 +41,18 @@ def save_results(
     write_sealed(path, results)
 
 
-def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ()) -> str:
+def table(
+    rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = (), width: int = 0
+) -> str:
     """Markdown: a line per protocol, backbone and method, in percent, mean over seeds (with the standard deviation if there are several).
 
-    `failed` are trials without a number, {"method", "backbone", "reason"}; each gets a line too.
+    Args:
+      rows: of results.json.
+      failed: trials without a number, {"method", "backbone", "reason"}; each gets a line too.
+      width: characters in a line; columns of `DISPENSABLE` are left out until the tables fit, and a last line says which. 0: no limit.
     """
-    lines = []
+    lines: list[str] = []
+    missing: dict[str, None] = {}
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         lines += ["", f"{protocol}: {EXPLAINED[protocol]}; test, percent", ""]
         header = ["method", "backbone", "dropout", "learning rate", *COLUMNS]
@@ -64,8 +81,28 @@ def table(rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]] = ())
             [trial["method"], trial["backbone"], "failed", *["-"] * (len(header) - 3)]
             for trial in failed
         ]
-        lines += _grid(header, body)
+        left_out = _too_many(header, body, width) if width else []
+        missing |= dict.fromkeys(left_out)
+        kept = [k for k, name in enumerate(header) if name not in left_out]
+        lines += _grid([header[k] for k in kept], [[row[k] for k in kept] for row in body])
+    if missing:
+        lines += [
+            "",
+            f"not shown on this terminal: {', '.join(missing)}; results.json has everything",
+        ]
     return "\n".join(lines).strip()
+
+
+def _too_many(header: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The columns to leave out, so that a line has at most so many characters, if that is possible."""
+    widths = {name: max(len(row[k]) for row in (header, *body)) for k, name in enumerate(header)}
+    left_out: list[str] = []
+    for name in DISPENSABLE:
+        if sum(widths.values()) + 3 * len(widths) + 1 <= width:
+            break
+        if widths.pop(name, None) is not None:
+            left_out.append(name)
+    return left_out
 
 
 COMPARISON_HEADER = (
@@ -100,8 +137,9 @@ def comparison_rows(comparisons: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def comparison_table(comparisons: Sequence[dict[str, Any]]) -> str:
-    """`comparison_rows` as Markdown."""
-    return "\n".join(_grid(COMPARISON_HEADER, comparison_rows(comparisons)))
+    """`comparison_rows` as Markdown, and what its `*` means."""
+    note = "* significant: p < 0.05 after Holm's correction for the number of pairs; differences in percentage points"
+    return "\n".join([*_grid(COMPARISON_HEADER, comparison_rows(comparisons)), "", note])
 
 
 def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

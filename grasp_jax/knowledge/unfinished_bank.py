@@ -137,8 +137,8 @@ def _earlier(config: KnowledgeConfig, recipe: dict[str, Any]) -> KnowledgeBank |
         )
     if config.since and is_fitted(config.encoder) and old.encoder_folder is None:
         raise UserError(
-            f"--since: {folder} lacks its encoder, for an older version made it, and {config.encoder!r} fitted again would give all texts "
-            f"other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
+            f"--since: {folder} lacks its encoder, because an older version made it, and {config.encoder!r} fitted again would give all "
+            f"texts other vectors; prepare without --since, or use one of {', '.join(per_text_encoders())}"
         )
     return old
 

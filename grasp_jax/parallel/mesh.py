@@ -37,13 +37,13 @@ def make_mesh(data: int = 1, table: int = 1) -> Mesh:
             else ""
         )
         raise UserError(
-            f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {len(devices)} together, for there are no more "
+            f"config.mesh.data x config.mesh.table: {data} x {table}; expected at most {len(devices)} together, because there are no more "
             f"devices ({kind}){more}"
         )
     if jax.process_count() > 1 and wanted < len(devices):
         raise UserError(
-            f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, for that is how many devices "
-            f"{jax.process_count()} processes have"
+            f"config.mesh.data x config.mesh.table: {data} x {table}; expected {len(devices)} together, the number of devices of "
+            f"the {jax.process_count()} processes"
         )
     return jax.make_mesh(
         (data, table), ALL, axis_types=(AxisType.Auto,) * 2, devices=devices[:wanted]

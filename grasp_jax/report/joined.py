@@ -10,6 +10,7 @@ from grasp_jax.evaluation.results import spread
 from grasp_jax.report.intervals import Interval, intervals
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import MISSING, trials, values
+from grasp_jax.report.verdict import baseline_of
 
 METRICS = (  # header, group, metric
     ("HR@10", "all", "HR@10"),
@@ -19,7 +20,7 @@ METRICS = (  # header, group, metric
     ("NDCG@10, tail users", "tail_user", "NDCG@10"),
 )
 
-HEADER = ("NDCG@10", "95 % interval", "over plain", *(name for name, _, _ in METRICS))
+HEADER = ("NDCG@10", "95 % interval", "over IDs alone", *(name for name, _, _ in METRICS))
 HEADER += ("seeds", "dropout", "learning rate", "best epoch")
 
 
@@ -79,17 +80,18 @@ def _rows(run: Run, label: str) -> list[Row]:
             if (own := measured.get((method, backbone))) is None:
                 continue
             best = max(other.mean for other in measured.values() if other.backbone == backbone)
-            plain = measured.get(("plain", backbone))
-            cells = _cells(run, own, protocol, None if method == "plain" else plain)
+            base = baseline_of(name for name, of in measured if of == backbone)
+            compared = None if base in (None, method) else measured[base, backbone]
+            cells = _cells(run, own, protocol, compared)
             found.append(
                 Row(label, backbone, method, PROTOCOLS[protocol], cells, own, own.mean == best)
             )
     return found
 
 
-def _cells(run: Run, own: Interval, protocol: str, plain: Interval | None) -> tuple[Cell, ...]:
+def _cells(run: Run, own: Interval, protocol: str, base: Interval | None) -> tuple[Cell, ...]:
     method, backbone = own.method, own.backbone
-    gain = 100 * (own.mean / plain.mean - 1) if plain and plain.mean else None
+    gain = 100 * (own.mean / base.mean - 1) if base and base.mean else None
     whole = values(run, method, backbone, protocol, "all", "NDCG@10")
     cells = [
         Cell(spread(whole), own.mean),

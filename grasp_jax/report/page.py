@@ -28,7 +28,7 @@ class TableView:
     Attributes:
       name: its id on the page.
       left: so many columns are aligned to the left.
-      parted: whether rows that begin alike are told apart by a rule.
+      parted: whether a line separates groups of rows with the same first cell.
       wraps: whether its texts may wrap to a second line.
     """
 
@@ -127,7 +127,7 @@ def protocol_of(runs: Sequence[Run]) -> str:
 
 
 def _plots(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
-    """A plot of means for each dataset and protocol, the main protocol first; a method has one colour in all of them."""
+    """A plot of means for each dataset and protocol, the main protocol first; a method has the same colour in all plots."""
     colours = {
         name: k % COLOURS for k, name in enumerate(dict.fromkeys(row.method for row in table.rows))
     }

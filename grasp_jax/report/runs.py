@@ -62,7 +62,7 @@ def read_runs(folders: str, allow_older: bool = False) -> list[Run]:
     for k, run in enumerate(runs):
         if run.name in [other.name for other in runs[:k]]:
             raise UserError(
-                f"--runs: two folders are called {run.name}; rename one, for a report tells runs apart by that name"
+                f"--runs: two folders are called {run.name}; rename one, because a report distinguishes runs by that name"
             )
     return runs
 

@@ -10,6 +10,7 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 from grasp_jax.evaluation.results import COMPARISON_HEADER, comparison_rows, spread
 from grasp_jax.report import paper
 from grasp_jax.report.runs import Run
+from grasp_jax.report.verdict import baseline_of
 
 GROUPS = ("tail_item", "head_item", "tail_user", "head_user")
 MISSING = "-"
@@ -65,7 +66,8 @@ def overall(run: Run, protocol: str) -> Table:
     with_paper = protocol == "sampled100" and any(
         paper.overall(_dataset(run), m, b, "NDCG@10") is not None for m, b in trials(run)
     )
-    header = ["backbone", "method", *metrics, "over plain"] + (
+    base = baseline_of(method for method, _ in trials(run)) or "plain"
+    header = ["backbone", "method", *metrics, f"over {base}"] + (
         ["paper NDCG@10", "paper HR@10", "paper over plain"] if with_paper else []
     )
     if with_paper and _dataset(run) in paper.SAME_DATA:
@@ -74,7 +76,12 @@ def overall(run: Run, protocol: str) -> Table:
     for backbone, methods in _by_backbone(run):
         for method in methods:
             own = [values(run, method, backbone, protocol, "all", metric) for metric in metrics]
-            line = [backbone, method, *map(spread, own), _over(run, method, backbone, protocol)]
+            line = [
+                backbone,
+                method,
+                *map(spread, own),
+                _over(run, base, method, backbone, protocol),
+            ]
             if with_paper:
                 theirs = [
                     paper.overall(_dataset(run), method, backbone, metric)
@@ -109,7 +116,7 @@ def overall(run: Run, protocol: str) -> Table:
         )
     note = "Percent, test"
     if with_paper and _dataset(run) not in paper.SAME_DATA:
-        note += "; the paper's figures are of another cut of the data: compare what is gained over plain"
+        note += "; the paper used another version of the data, so compare the gains over plain"
     return Table(f"overall-{protocol}", f"Overall, {PROTOCOLS[protocol]}", header, body, note, best)
 
 
@@ -189,7 +196,7 @@ def ablation(run: Run) -> Table:
 
 
 def mean_gates(run: Run) -> Table:
-    """Mean gates to what test users took next, users with a wrong description apart (the paper's A.3)."""
+    """Mean gates between test users and their next items; users with a wrong description have rows of their own (the paper's A.3)."""
     body = []
     for (method, backbone), stored in run.gates.items():
         for label, chosen in (("as written", ~stored["corrupted"]), ("wrong", stored["corrupted"])):
@@ -201,14 +208,15 @@ def mean_gates(run: Run) -> Table:
                 ]
                 body.append([backbone, method, label, *spread])
     header = ["backbone", "method", "description of the user", "self", "similar", "global"]
-    return Table("gates", "Gates", header, body, "Mean and standard deviation over test users")
+    note = "Gates between test users and their next items; mean and standard deviation over users"
+    return Table("gates", "Gates", header, body, note)
 
 
 def significance(run: Run) -> Table:
     """Every pair of methods of a backbone."""
     note = (
-        "Percent points; * below 5 % after the correction over all pairs of a backbone; bootstrap interval over users and, of several, "
-        "seeds"
+        "In percentage points. * marks p below 0.05 after Holm's correction over all pairs of a backbone. The interval is a bootstrap over "
+        "users and, if there are several, over seeds"
     )
     body = comparison_rows(run.results["comparisons"])
     return Table("significance", "Differences between methods", list(COMPARISON_HEADER), body, note)
@@ -230,11 +238,11 @@ def _by_backbone(run: Run) -> Iterable[tuple[str, list[str]]]:
         yield backbone, [method for method, of in trials(run) if of == backbone]
 
 
-def _over(run: Run, method: str, backbone: str, protocol: str) -> str:
-    own, plain = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, "plain"))
+def _over(run: Run, base: str, method: str, backbone: str, protocol: str) -> str:
+    own, of_base = (values(run, m, backbone, protocol, "all", "NDCG@10") for m in (method, base))
     return _percent(
-        100 * (own.mean() / plain.mean() - 1)
-        if len(plain) and len(own) and method != "plain"
+        100 * (own.mean() / of_base.mean() - 1)
+        if len(of_base) and len(own) and method != base
         else None
     )
 

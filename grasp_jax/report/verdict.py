@@ -1,7 +1,7 @@
 """Who leads, by how much, whether that is significant and by which protocol: three sentences, for the terminal and for the page."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,12 @@ from grasp_jax.evaluation.protocols import PROTOCOLS
 
 METRIC = "NDCG@10"
 LEVEL = 0.05
+BASELINES = (
+    "plain",
+    "sasrec_ce",
+)  # a backbone of IDs alone, by the loss of the paper or by cross-entropy
 AMONG = {
-    "sampled100": "among 100 stored negatives",
+    "sampled100": "among stored negatives",
     "full": "among the whole catalogue",
     "full_unseen": "among the items that the user has not had",
 }
@@ -38,6 +42,12 @@ class Standing:
     def name(self) -> str:
         """Method and backbone in words."""
         return f"{self.method} with {self.backbone}"
+
+
+def baseline_of(methods: Iterable[str]) -> str | None:
+    """The method of IDs alone with which the others are compared; None if there is none among them."""
+    there = set(methods)
+    return next((name for name in BASELINES if name in there), None)
 
 
 def standings(rows: Sequence[Mapping[str, Any]], protocol: str) -> list[Standing]:
@@ -118,12 +128,11 @@ def _lead(
         f"{first.name} is ahead of {rival.method if rival.backbone == first.backbone else rival.name} by "
         f"{first.mean - rival.mean:.2f} points of {METRIC} ({first.mean:.2f} against {rival.mean:.2f} %; {found}: {numbers})"
     )
-    plain = next(
-        (own for own in table if (own.method, own.backbone) == ("plain", first.backbone)), None
-    )
-    if plain and plain not in (first, rival):
-        found, _ = significance(first, plain, comparisons, protocol)
-        said += f", and of plain by {first.mean - plain.mean:.2f} ({found})"
+    of_backbone = {own.method: own for own in table if own.backbone == first.backbone}
+    base = of_backbone.get(baseline_of(of_backbone) or "")
+    if base and base not in (first, rival):
+        found, _ = significance(first, base, comparisons, protocol)
+        said += f", and of {base.method} by {first.mean - base.mean:.2f} ({found})"
     return f"{said}."
 
 

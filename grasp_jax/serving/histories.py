@@ -114,7 +114,7 @@ def check_one_query(artifact: Artifact) -> None:
     if kind in BY_INTERACTION:
         raise UserError(
             f"config.model.gate_query: {kind!r} reads a different text at each position of a history; expected user, neighbours or "
-            "history, for an exported model takes one pair of text vectors for each person"
+            "history, because an exported model takes one pair of text vectors for each person"
         )
 
 

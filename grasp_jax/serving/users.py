@@ -94,8 +94,8 @@ def _reason(name: str, row_of: dict[str, int], log: InteractionLog) -> str:
         and len(stripped) < 20
         and str(int(stripped)) in row_of
     ):
-        return f"no user of the data, whose ids are whole numbers; {int(stripped)} is one"
-    return "no user of the data"
+        return f"not a user of the data, whose ids are whole numbers; {int(stripped)} is one"
+    return "not a user of the data"
 
 
 def users_of_data(
@@ -128,7 +128,7 @@ def users_of_data(
         first = once[int(np.flatnonzero(found < 0)[0])]
         if unknown == "error":
             raise UserError(
-                f"users: {first!r} is no user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
+                f"users: {first!r} is not a user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
             )
         logger.warning(
             f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"

@@ -15,7 +15,10 @@ HELP = f"""usage: {USAGE}
 
 Looks at the tables in FOLDER (.csv, .tsv and .jsonl, also compressed as .gz or .zst, and .parquet), finds interactions, items, users and
 their columns, and writes a commented config file: FILE.py, or NAME_config.py in the current folder, where NAME is the last part of FOLDER.
-It prints what it found and the command that trains with the config. A file that exists is never overwritten."""
+It prints what it found, what you should check, and the command that trains with the config. A file that exists is never overwritten.
+
+example:
+  grasp-jax init ml-latest-small        # writes ml-latest-small_config.py; read it, then run the command that init prints"""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -148,7 +148,7 @@ def llm_esr(folder: pathlib.Path) -> Converted:
         _columns(pairs),
         rows,
         (),
-        ("the pickled vectors (*.pkl) are never loaded, for a pickle can run a program",),
+        ("the pickled vectors (*.pkl) are never loaded, because a pickle can run a program",),
     )
 
 
@@ -159,6 +159,18 @@ KINDS: dict[str, Callable[[pathlib.Path], Converted]] = {
     "llm_esr": llm_esr,
 }
 USAGE = f"grasp-jax convert {'|'.join(KINDS)} FOLDER NEW_FOLDER"
+HELP = f"""usage: {USAGE}
+
+Reads the data of another project and writes interactions.csv and, if there are texts, items.jsonl and users.jsonl into NEW_FOLDER.
+
+  recbole   RecBole's atomic files: NAME.inter, and NAME.item and NAME.user if they exist
+  rectools  a table with the columns user_id, item_id and datetime, and tables of features with the columns id, feature and value
+  unisrec   the folder of one data set of UniSRec: NAME.train.inter, NAME.valid.inter, NAME.test.inter and NAME.text
+  llm_esr   LLM-ESR's folder "handled"
+
+example:
+  grasp-jax convert recbole dataset/ml-100k data/ml-100k
+  grasp-jax init data/ml-100k"""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -168,9 +180,7 @@ def main(arguments: Sequence[str]) -> None:
       UserError: they are not understood, or what the converters raise.
     """
     if any(argument in ("-h", "--help", "-help") for argument in arguments):
-        print(
-            f"usage: {USAGE}\n\nWrites interactions.csv and, where there are texts, items.jsonl and users.jsonl into NEW_FOLDER."
-        )
+        print(HELP)
         return
     if len(arguments) != 3 or arguments[0] not in KINDS:
         raise UserError(f"convert: {' '.join(arguments)[:60]!r}; expected {USAGE}")

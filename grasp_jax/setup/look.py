@@ -190,7 +190,7 @@ def _time(own: Sample) -> tuple[str, list[str]]:
         try:
             time_column(own.table, name)
         except UserError as error:
-            reasons.append(f"column {name!r} is no column of times that can be ordered: {error}")
+            reasons.append(f"column {name!r} was not used as the time: {error}")
             continue
         return name, []
     reasons.append(
@@ -243,7 +243,9 @@ def _with_users(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]
             if _share(found.interactions, found.columns["user"], own, column) > 0:
                 return dataclasses.replace(found, users=own, user_id=column), []
     left = [own.path.name for own in rest]
-    return found, [f"what these hold: {listed(left)}; they are not read"] if left else []
+    return found, [
+        f"whether these files are needed: {listed(left)}; they are not read"
+    ] if left else []
 
 
 def _codes(ids: np.ndarray) -> np.ndarray:

@@ -58,21 +58,24 @@ def _body(found: Found, name: str) -> list[str]:
     lines += [
         "",
         *_comment(
-            "Methods are compared on the same test users, by one loss. sasrec_ce reads ids alone; grasp_plus reads the text of items, too."
+            "The methods are compared on the same test users, with the same loss. sasrec_ce reads only ids, grasp_plus also texts of items."
             if text
-            else "Without text only methods that read ids can be trained; a table of items makes the others possible."
+            else "Without a table of items, only methods that read no text can be trained."
         ),
         _set("model.method", "sasrec_ce,grasp_plus" if text else "sasrec_ce"),
         _set("model.backbone", "sasrec") + "  # or gru4rec, bert4rec; several: sasrec,gru4rec",
         "",
         *_comment(
-            'Each user\'s last item is the test, the one before it is for validation; "time" splits by dates.'
+            'Each user\'s last item is for the test, and the one before it for validation; "time" splits at two points in time.'
         ),
         _set("data.split", "leave_one_out"),
+        _set("eval.select", "full")
+        + '  # what validation ranks: all items; "full_unseen": without items of the history (docs/protocols.md)',
+        "config.model.dropout = (0.3,)  # several, such as (0.3, 0.5), are trained together, and validation chooses one",
         "config.train.max_epochs = 100  # at most: training stops early, after train.patience epochs without a better validation",
         "config.train.patience = 10",
         *_of_negatives(found),
-        "config.train.seeds = (42,)  # several, such as (42, 43, 44), show how far results move by chance",
+        "config.train.seeds = (42,)  # several, such as (42, 43, 44), show how much results vary by chance",
         "return config",
     ]
     return lines
@@ -83,22 +86,26 @@ def _of_interactions(found: Found) -> list[str]:
         return [_set("data.interactions_file", "inter.txt")]
     lines = [_set("data.interactions_file", found.interactions.path.name)]
     for purpose in ("user", "item", "timestamp"):
-        note = "  # empty: rows as they stand" if not found.columns[purpose] else ""
+        note = (
+            "  # empty: the order of the rows in the file counts"
+            if not found.columns[purpose]
+            else ""
+        )
         lines.append(_set(f"data.columns.{purpose}", found.columns[purpose]) + note)
     if rating := found.columns.get("rating"):
         lines += [
             f"# {_set('data.columns.rating', rating)}",
-            "# config.data.min_rating = 4.0  # rows rated lower are not trained on; both lines go together",
+            "# config.data.min_rating = 4.0  # rows with a lower rating are not used in training; this needs the line above too",
         ]
     return lines
 
 
 def _of_negatives(found: Found) -> list[str]:
-    """Fewer negatives, where a user lacks as few items as that."""
+    """Fewer negatives than the default, if some user has only so few items left."""
     left = found.items_left()
     if left is None or not 0 < left < EvalConfig().num_negatives:
         return []
-    why = "Items that a test item is ranked among, by the protocol sampled100: nobody lacks more of this catalogue."
+    why = "The protocol sampled100 ranks a test item among so many items that the user never had. No user has more of them left."
     return [*_comment(why), f"config.eval.num_negatives = {left}"]
 
 

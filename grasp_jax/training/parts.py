@@ -121,6 +121,6 @@ def _say(
         }
     )
     logger.info(
-        f"{job.name}, {replica.name}: validation NDCG@10 is {100 * after:.2f} without {' and '.join(left_out)}, "
-        f"{100 * before:.2f} with all parts; the model that answers leaves {'it' if len(left_out) == 1 else 'them'} out"
+        f"{job.name}, {replica.name}: the score is used without {' and '.join(left_out)}, because validation is better so "
+        f"(NDCG@10 {100 * after:.2f} % instead of {100 * before:.2f} % with all parts)"
     )

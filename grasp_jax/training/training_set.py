@@ -145,7 +145,7 @@ def trainable_users(split: Split, index: ExclusionIndex, one_item_users: bool) -
     if not has_negatives.all():
         whole = f"all {split.log.num_items} items of the catalogue"
         logger.info(
-            f"{(~has_negatives).sum():,} users are not trained on, for they have had {whole}"
+            f"{(~has_negatives).sum():,} users are not trained on, because they have had {whole}"
         )
     users = np.flatnonzero((split.train.lengths > (0 if one_item_users else 1)) & has_negatives)
     if not len(users):

@@ -13,10 +13,10 @@ LEVELS = ("red", "amber", "green")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """From where on a share is a worry.
+    """When a share is a reason to worry.
 
     Attributes:
-      amber, red: the first values of the two levels; where `amber` is above `red`, low values are the bad ones.
+      amber, red: the bounds of the two levels; if `amber` is above `red`, low values are the bad ones.
       why: what a bad value does to recommendations.
     """
 
@@ -37,21 +37,23 @@ class Rule:
 
     def said(self, unit: str = " %") -> str:
         """The bounds in words."""
-        scale, word = (100, "from") if self.red >= self.amber else (100, "down from")
+        side = "or more" if self.red >= self.amber else "or less"
         amber, red = (
-            f"{scale * bound:g}{unit}" if unit == " %" else f"{bound:g}"
+            f"{100 * bound:g}{unit}" if unit == " %" else f"{bound:g}"
             for bound in (self.amber, self.red)
         )
-        return f"amber {word} {amber}, red {word} {red}"
+        return f"amber at {amber} {side}, red at {red} {side}"
 
 
-EMPTY = Rule(0.05, 0.2, "such rows say nothing of their item or user")
-UNSUPPORTED = Rule(0.1, 0.3, "an invented fact pulls an item towards the wrong neighbours")
-KEPT = Rule(0.8, 0.5, "what a description leaves out cannot be used")
-NO_VECTOR = Rule(1e-9, 0.01, "a row without a vector is told apart by nothing")
-NEAR = Rule(0.05, 0.2, "text cannot tell such rows apart")
-ANISOTROPY = Rule(0.2, 0.5, "if all vectors point one way, a cosine says little")
-TIMES_CHANCE = Rule(2.0, 1.2, "neighbours that share no more than chance are no neighbours")
+EMPTY = Rule(0.05, 0.2, "such a text says nothing about its item or user")
+UNSUPPORTED = Rule(0.1, 0.3, "an invented fact moves an item towards wrong neighbours")
+KEPT = Rule(0.8, 0.5, "a model cannot use what a description leaves out")
+NO_VECTOR = Rule(1e-9, 0.01, "a model cannot distinguish rows without a vector")
+NEAR = Rule(0.05, 0.2, "a model that reads text cannot distinguish such rows")
+ANISOTROPY = Rule(0.2, 0.5, "if all vectors point in one direction, a cosine says little")
+TIMES_CHANCE = Rule(
+    2.0, 1.2, "if neighbours share a category no more often than chance, they are not similar"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +85,16 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
         _finding(
             EMPTY,
             empty,
-            f"{_percent(empty)} of the descriptions of {kind} say nothing: NA, refused or no answer.",
+            f"{_percent(empty)} of the descriptions of {kind} are empty: the language model knew nothing (NA), refused or did not answer.",
         )
     ]
     kept = _mean([(own.kept, own.read) for own in groups])
     if kept is not None:
         found.append(
             _finding(
-                KEPT, kept, f"Descriptions of {kind} keep {_percent(kept)} of the known words."
+                KEPT,
+                kept,
+                f"Descriptions of {kind} keep {_percent(kept)} of the words that the data have about them.",
             )
         )
     rated = [own for own in audit.rated if own.kind == kind]
@@ -107,7 +111,7 @@ def _of_texts(kind: str, groups: Sequence[GroupTexts], audit: Audit) -> list[Fin
     if by_rule is not None and not judged:
         text = (
             f"{_percent(by_rule)} of the descriptions of {kind} have a number or a name that is not in the prompt "
-            "(by rule; nobody has judged)."
+            "(found by a rule; no person has judged them)."
         )
         found.append(_finding(UNSUPPORTED, by_rule, text))
     return found
@@ -140,7 +144,7 @@ def _of_vectors(kind: str, own: Vectors) -> list[Finding]:
 
 
 def _finding(rule: Rule, value: float, text: str, unit: str = " %") -> Finding:
-    begins = "any is amber, red from 1 %" if rule is NO_VECTOR else rule.said(unit)
+    begins = "one is amber, 1 % or more is red" if rule is NO_VECTOR else rule.said(unit)
     return Finding(rule.level(value), text, f"{rule.why[0].upper()}{rule.why[1:]}; {begins}.")
 
 

@@ -46,11 +46,11 @@ def descriptions(kind: str, groups: Sequence[GroupTexts]) -> Table:
     if missing:
         header += ["NA", "refused", "no answer"]
         note += (
-            " of the descriptions that say something. NA: the model says that it knows nothing; no answer: rejected by the endpoint, or "
-            "another's; where a model was asked, the template's text stands in for all three"
+            " of the descriptions with content. NA: the language model says that it knows nothing. No answer: the endpoint rejected the "
+            "prompt, or sent the answer to another one. In all three cases the text of the template is used instead"
         )
     else:
-        note += ". None says NA or refuses"
+        note += ". No description is NA or a refusal"
     return Table(f"descriptions-{kind}", f"Descriptions of {kind}", header, body, note)
 
 
@@ -73,8 +73,8 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
     if compared:
         header += ["compared", "claims", "claims without a source", "descriptions with one", "95 %"]
         note += (
-            ". Claims are numbers, and capitalised words within a sentence, of descriptions that are not the prompt itself; without a "
-            "source: not in the prompt"
+            ". Claims are numbers, and capitalised words within a sentence, in descriptions that are not the prompt itself. A claim that "
+            "is not in the prompt has no source"
         )
         for line, own in zip(body, groups, strict=True):
             number = MISSING if own.claims is None else f"{own.claims:.1f}"
@@ -86,7 +86,7 @@ def claims(kind: str, groups: Sequence[GroupTexts]) -> Table:
                 _interval(own.interval),
             ]
     else:
-        note += ". Every description is the prompt itself, so there is nothing that it could invent"
+        note += ". Every description is the prompt itself, so nothing can be invented"
     return Table(
         f"claims-{kind}", f"What descriptions of {kind} keep and claim", header, body, note
     )
@@ -138,7 +138,7 @@ def vectors(of_kinds: dict[str, Vectors]) -> Table:
         ("cosine", "nearest neighbour", lambda own: _mean(own.cosines.nearest)),
     ]
     found = next((own.agreement for own in of_kinds.values() if own.agreement), None)
-    note = "The mean cosine of random pairs is the anisotropy: 0 where directions share nothing, 1 where all are one"
+    note = "The mean cosine of random pairs is the anisotropy: 0 if the directions have nothing in common, 1 if all are the same"
     if found:
         lines += [
             (
@@ -159,8 +159,8 @@ def vectors(of_kinds: dict[str, Vectors]) -> Table:
         ]
     else:
         note += (
-            ". Whether neighbours are of one category is left out: the items table has no column category or categories, and "
-            "config.knowledge.audit.category_column names no other"
+            ". The table does not say whether neighbours share a category, because the items table has no column 'category' or "
+            "'categories'; config.knowledge.audit.category_column may name another column"
         )
     body = [
         [name, which, *(value(own) for own in of_kinds.values())] for name, which, value in lines
@@ -187,7 +187,10 @@ def cluster_sizes(of_kinds: dict[str, Vectors], least_cosine: float) -> Table:
                 _percent(sum(size * count for size, count in sizes.items()) / own.rows),
             ]
         body.append(line)
-    note = f"Rows that one text, or stored neighbours with a cosine from {least_cosine:g}, join, also through others"
+    note = (
+        "Two rows are in one cluster if they have the same text, or if a chain of stored neighbours with cosines of at least "
+        f"{least_cosine:g} joins them"
+    )
     return Table("near-duplicates", "Near-duplicates", header, body, note)
 
 
@@ -201,9 +204,9 @@ def largest_clusters(of_kinds: dict[str, Vectors]) -> Table:
     return Table(
         "largest-clusters",
         "The largest clusters",
-        ["of", "what is known of the first rows", "rows"],
+        ["of", "attributes of the first rows", "rows"],
         body,
-        "A few of each",
+        "With the first rows of each cluster",
     )
 
 

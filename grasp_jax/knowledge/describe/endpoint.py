@@ -207,7 +207,7 @@ def _redirected(status: int, response: Any) -> str:
         )
     except ValueError:
         target = "an address that is none"
-    return f"redirects to {target} (status {status}), which is not followed, for prompts go where the config says alone; mend base_url"
+    return f"redirects to {target} (status {status}), which is not followed, because prompts go where the config says alone; mend base_url"
 
 
 def work_off(

@@ -170,7 +170,7 @@ def _pool(model: Any, mode: str) -> None:
     places = [name for name, module in model.named_children() if isinstance(module, Pooling)]
     if not places:
         raise UserError(
-            f"config.knowledge.sentence.pooling: {mode!r}; expected 'model', for this model has its own kind of pooling"
+            f"config.knowledge.sentence.pooling: {mode!r}; expected 'model', because this model has its own kind of pooling"
         )
     for name in places:
         model._modules[name] = Pooling(model._modules[name].embedding_dimension, mode)

@@ -165,7 +165,7 @@ def _rows_of(ids: np.ndarray, ids_path: str, path: str, num_vectors: int, kind: 
             )
         if row_of.setdefault(name, row) != row:
             raise UserError(
-                f"{ids_path}: {kind} {name} stands twice, on lines {row_of[name] + 1} and {row + 1}; remove one, and its vector"
+                f"{ids_path}: {kind} {name} occurs twice, on lines {row_of[name] + 1} and {row + 1}; remove one, and its vector"
             )
     wanted = [name.strip() for name in ids.astype(str).tolist()]
     missing = [name for name in wanted if name not in row_of]

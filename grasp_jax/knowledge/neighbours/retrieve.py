@@ -59,7 +59,7 @@ def find_neighbours(
         if measured < config.min_recall:
             raise UserError(
                 f"config.knowledge.retrieval: {config.retrieval} finds {measured:.3f} of the true neighbours of {kind}, below "
-                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower the floor"
+                f"config.knowledge.min_recall={config.min_recall}; use 'exact', or lower that field"
             )
     return found
 
@@ -84,7 +84,7 @@ def row_groups(table: AttributeTable | None, field: str, column: str) -> np.ndar
         return None
     if table is None or column not in table.columns:
         known = (
-            "no column, for there is no such table"
+            "no column, because there is no such table"
             if table is None
             else f"a column of the table: {', '.join(table.columns)}"
         )

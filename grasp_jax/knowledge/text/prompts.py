@@ -72,7 +72,7 @@ def load_template(name: str, where: str = "template") -> str:
             else "the file is empty"
         )
         raise UserError(
-            f"{path}: {said}; expected text with fields such as {{title}}, for it is {where}"
+            f"{path}: {said}; expected text with fields such as {{title}}, because it is {where}"
         )
     return template
 

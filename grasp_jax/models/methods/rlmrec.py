@@ -169,7 +169,7 @@ class RLMRec(Plain):
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
         """Raises UserError: only the loss reads texts, and an item is represented by its ID vector."""
         raise UserError(
-            f"add_items: rlmrec_{self.kind} reads texts in training alone, and its items are trained ID vectors, which a new item does not "
+            f"add_items: rlmrec_{self.kind} reads texts only in training, and its items are trained ID vectors, which a new item does not "
             "have; train a model on data with these items, or use a method whose items are made of text, such as grasp_plus"
         )
 

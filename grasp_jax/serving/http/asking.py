@@ -69,7 +69,7 @@ def _of_user(name: Any, users: UsersOfData | None, must_be_known: bool) -> tuple
     if known is None and must_be_known:
         raise Refused(
             404,
-            f"users: {shown(name)} is no user of the data; ids look like {users.example!r}; leave it out",
+            f"users: {shown(name)} is not a user of the data; ids look like {users.example!r}; leave it out",
         )
     return known or (NO_ROWS, NO_ROWS, None)
 

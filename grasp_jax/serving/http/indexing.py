@@ -28,7 +28,7 @@ def with_index(snapshot: Snapshot, floor: float, histories: Sequence[np.ndarray]
     artifact = snapshot.artifact
     if artifact.gated:
         raise UserError(
-            f"--approximate: the scores of {artifact.method} are no inner products, for its gates read the text of a person; leave the "
+            f"--approximate: the scores of {artifact.method} are no inner products, because its gates read the text of a person; leave the "
             "flag out, or serve a model without gates, such as grasp_plus"
         )
     people = [Person(own) for own in histories or made_up(snapshot)]

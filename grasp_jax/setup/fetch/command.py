@@ -38,6 +38,10 @@ def help_text() -> str:
         "  --mirror=URL    a folder of another server that has the same files",
         "  --list          prints this text",
         "",
+        "examples:",
+        "  grasp-jax fetch movielens-1m --into=data/ml-1m",
+        "  grasp-jax fetch amazon-2023-5core:All_Beauty",
+        "",
         "names (CATEGORY is one of those below, as in amazon-2023:All_Beauty):",
         *(f"  {name}" for name in FIXED),
         *(f"  {edition}:CATEGORY" for edition in EDITIONS),
@@ -102,7 +106,7 @@ def fetch(
             )
         paths, entries = [archive], [_entry_of_archive(archive)]
     if known and known.get("files") == entries and _intact(out, known):
-        print("interactions.csv and items.jsonl are there already, as they were written")
+        print("interactions.csv and items.jsonl exist already and are unchanged")
     else:
         _refuse_strangers(out, known)
         tables = _tables(source, paths)
@@ -113,7 +117,7 @@ def fetch(
             "\n".join([*(f"wrote {line}" for line in lines), *(f"note: {n}" for n in tables.notes)])
         )
         if archive is None:
-            print(f"note: {out / DOWNLOADS} is not needed any more, and may be removed")
+            print(f"note: {out / DOWNLOADS} is no longer needed; you may remove it")
     print(f"next: grasp-jax init {shlex.quote(str(out))}")
 
 

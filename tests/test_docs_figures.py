@@ -1,0 +1,123 @@
+"""README and docs/: figures in tables, sentences and the picture are those of the records."""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from benchmarks import facts, picture, readme_tables
+from benchmarks.study_records import path_of, read
+from benchmarks.study_trials import merged
+from grasp_jax.report.runs import Run
+from grasp_jax.report.tables import trials, values
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_committed_results_are_those_of_the_records() -> None:
+    """docs/results.md would show figures that no record has."""
+    text = readme_tables.PAGE.read_text(encoding="utf-8")
+    assert text == readme_tables.results_page(), "run python -m benchmarks.readme_tables"
+
+
+def test_picture_is_drawn_from_its_record() -> None:
+    """The README would show recommendations that no run gave, or text that is too small to read."""
+    record = json.loads(picture.RECORD.read_text())
+    drawn = picture.FIGURE.read_text(encoding="utf-8")
+    assert drawn == picture.draw(record), "run python -m benchmarks.picture"
+    assert all(float(size) >= 12 for size in re.findall(r"font-size: ([\d.]+)px", drawn))
+    assert any(item["bought_next"] for item in record["recommended"])
+
+
+def readme_figures() -> dict[str, Any]:
+    """What README.md says of the records by hand, computed again."""
+    found = merged(read("ahead")[0])
+
+    def ndcg(name: str, protocol: str = "full_unseen", loss: str = "cross-entropy") -> float:
+        run = found[(name, loss)]
+        return float(values(run, *trials(run)[0], protocol, "all", "NDCG@10").mean())
+
+    base = ndcg("sasrec_ce")
+    public = json.loads(path_of("public").read_text())["runs"][0]  # SASRec
+    longer = 100 * sum(public["ndcg@10"]) / len(public["ndcg@10"])
+    wrong = {run.name: run for run in read("wrong")[0]}
+
+    def lead(name: str) -> float:
+        run = wrong[name]
+        own = values(run, *trials(run)[0], "full_unseen", "all", "NDCG@10").mean()
+        return float(100 * (own / base - 1))
+
+    return {
+        "another item's text, it is {:.0f} % ahead": lead("wrong-0.5-validated"),
+        "if all items have, it is {:.0f} % ahead (one run": lead("wrong-1.0-validated"),
+        "an NDCG@10 of {:.2f} on the full catalogue": ndcg("sasrec_ce", "full"),
+        "with cross-entropy, and {:.2f} with": ndcg("plain", "full", "BCE"),
+        "is {:.0f} % ahead of SASRec when seen": 100 * (ndcg("llminit") / base - 1),
+        "without text are {:.0f} % ahead": 100 * (ndcg("three_id_towers") / base - 1),
+        "of SASRec, trained longer, has {:.2f};": longer,
+        "the lead over it is {:.0f} %": 100 * (ndcg("grasp_plus") / longer - 1),
+        "the lead over SASRec is {:.0f} %": 100
+        * (ndcg("grasp_plus", "full") / ndcg("sasrec_ce", "full") - 1),
+    }
+
+
+def test_figures_of_the_readme_are_those_of_the_records() -> None:
+    """A figure in a sentence of the README would be another than the record's."""
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for sentence, value in readme_figures().items():
+        assert sentence.format(value) in text, sentence.format(value)
+    assert " ".join(facts.facts()[0].split()) in text, "run python -m benchmarks.studies"
+
+
+def unseen(run: Run, method: str) -> float:
+    """NDCG@10 without seen items in percent, the mean over seeds."""
+    return float(values(run, method, "sasrec", "full_unseen", "all", "NDCG@10").mean())
+
+
+def studies_sentences() -> list[str]:
+    """What docs/studies.md says of the records by hand, with the figures computed again."""
+    runs = {run.name: run for name in ("shops", "splits", "wrong") for run in read(name)[0]}
+    of_rows = {
+        trial: unseen(run, trials(run)[0][0]) for trial, run in merged(read("ahead")[0]).items()
+    }
+    ours, sasrec, llminit, llm_esr = (
+        of_rows[name, "cross-entropy"] for name in ("grasp_plus", "sasrec_ce", "llminit", "llm_esr")
+    )
+    bce = {name: of_rows[name, "BCE"] for name in ("plain", "llminit", "llm_esr")}
+
+    def lead(run: str, other: str) -> str:
+        return f"{100 * (unseen(runs[run], 'grasp_plus') / unseen(runs[run], other) - 1):.0f} %"
+
+    def both(run: str) -> tuple[float, float]:
+        return unseen(runs[run], "grasp_plus"), unseen(runs[run], "sasrec_ce")
+
+    half_wrong = unseen(runs["wrong-0.5-validated"], "grasp_plus")
+    skin, hair, ties, time = (
+        lead(run, "sasrec_ce") for run in ("shop-skin", "shop-hair", "split-ties", "split-time")
+    )
+    return [
+        f"{100 * (ours / sasrec - 1):.0f} % ahead of SASRec without text and {100 * (ours / llminit - 1):.0f} % ahead of LLMInit",
+        f"stays {100 * (half_wrong / sasrec - 1):.0f} % ahead of SASRec if it drops",
+        f"it is larger there: {skin} and {hair}",
+        f"yes: {time} and {ties}",
+        f"it is {skin} ahead of SASRec on Skin Care and {hair} on Hair Care, "
+        f"and {lead('shop-skin', 'llm_esr')} and {lead('shop-hair', 'llm_esr')} ahead of LLM-ESR",
+        "`grasp plus` has {:.2f} without seen items and SASRec {:.2f}. It is ".format(
+            *both("split-ties")
+        )
+        + f"{ties} ahead",
+        "`grasp plus` has {:.2f} without seen items and SASRec {:.2f}, so it is ".format(
+            *both("split-time")
+        )
+        + f"{time} ahead",
+        f"SASRec {sasrec:.2f} instead of {bce['plain']:.2f}, LLMInit {llminit:.2f} instead of {bce['llminit']:.2f}, "
+        f"LLM-ESR {llm_esr:.2f} instead of {bce['llm_esr']:.2f}",
+    ]
+
+
+def test_figures_of_the_studies_are_those_of_the_records() -> None:
+    """A figure in a sentence of docs/studies.md would be another than the record's, above all in the table at its beginning."""
+    text = " ".join((DOCS / "studies.md").read_text(encoding="utf-8").split())
+    for sentence in studies_sentences():
+        assert sentence in text, sentence
