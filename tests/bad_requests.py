@@ -109,7 +109,7 @@ BAD: dict[str, Bad] = {
     "a user 1.5": recommend({"users": [1.5]}, "users[0]: 1.5; expected an id"),
     "an empty user": recommend({"users": [""]}, "users[0]: ''; expected an id"),
     "an unknown user": recommend(
-        {"users": ["nobody"], "unknown": "error"}, "'nobody' is no user", 404
+        {"users": ["nobody"], "unknown": "error"}, "'nobody' is not a user", 404
     ),
     "too many people": recommend({"histories": [["1"]] * 21}, "histories: 21; expected at most 20"),
     "a flat history": recommend({"histories": ["1", "2"]}, "histories[0]: '1'; expected a list"),

@@ -12,11 +12,7 @@ from tests.fork_server import ForkServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 CACHE = "GRASP_JAX_TEST_CACHE"  # the session's, of tests/conftest.py
-# Compiles in less than half of the processor time. Modules that are split can be compiled by several cores, and there are more workers.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # compiles in half of the time
 
 READ_BY_IMPORTS = ("JAX_", "PYTHON", "OMP_")  # how such variables begin; XLA_FLAGS is read later
 FORKED_WITH = {"JAX_PLATFORMS": "cpu"}  # of tests/faults/program.py

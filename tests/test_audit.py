@@ -120,7 +120,7 @@ def test_audit_of_vectors_from_files(tmp_path: pathlib.Path) -> None:
     text = (tmp_path / "page" / "AUDIT.md").read_text()
     assert (
         "The vectors came from files" in text
-        and "is left out" in text
+        and "does not say whether neighbours share a category" in text
         and not (tmp_path / "page" / "sheet.csv").exists()
     )
     found = json.loads((tmp_path / "page" / "audit.json").read_text())

@@ -52,7 +52,7 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """The notebook that people begin with would not run."""
     runpy.run_path(str(ROOT / "docs" / "examples" / "first_steps.py"), run_name="__main__")
     said = capsys.readouterr().out
-    assert "plain-sasrec" in said and "Coverage@10" in said
+    assert "sasrec_ce-sasrec" in said and "Coverage@10" in said
 
 
 def test_lists_are_what_was_asked_for(model: gj.Recommender, shop: gj.Dataset) -> None:
@@ -116,7 +116,11 @@ def test_what_is_refused(model: gj.Recommender, shop: gj.Dataset, tmp_path: path
     assert_names(refusal(model.recommend, users="ann"), ("users: 'ann'", "list"))
     assert_names(refusal(model.recommend, histories=["B00A"]), ("histories[0]: 'B00A'", "list"))
     assert_names(
-        refusal(model.recommend, users=["nobody"], unknown="error"), ("'nobody' is no user",)
+        refusal(model.recommend, users=["nobody"], unknown="error"),
+        (
+            "'nobody' is not a user",
+            "ids look like 1;",
+        ),
     )
     assert_names(
         refusal(model.recommend, histories=[["no item"]], unknown="error"),

@@ -128,7 +128,7 @@ def users_of_data(
         first = once[int(np.flatnonzero(found < 0)[0])]
         if unknown == "error":
             raise UserError(
-                f"users: {first!r} is not a user of the data; ids look like {dataset.user_ids[0]!r}; leave it out"
+                f"users: {first!r} is not a user of the data; ids look like {dataset.user_ids[0].item()!r}; leave it out"
             )
         logger.warning(
             f"{(found < 0).sum():,} of {len(once):,} users are not known, {first!r} the first"
