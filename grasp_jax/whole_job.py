@@ -72,7 +72,7 @@ class Job:
 def stages(job: Job) -> Iterator[Stage]:
     """Of a job, in the order in which it is done."""
     config, work = job.config, job.work
-    yield _measured("read", work.interactions, "interactions", rates.READ, CORES, "string ids")
+    yield _measured("read", work.interactions, "interactions", rates.READ, what="string ids")
     yield _measured("split and pack", work.interactions, "interactions", rates.PACK, CORES)
     if work.width:
         yield _describe(config, work)

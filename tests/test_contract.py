@@ -8,20 +8,8 @@ import pytest
 import grasp_jax as gj
 from grasp_jax.models.backbones import BACKBONES
 from grasp_jax.models.methods import METHODS
+from tests.trained import TINY
 
-SMALL = {
-    "features": 8,
-    "mlp": (8,),
-    "num_layers": 1,
-    "knowledge__width": 8,
-    "num_neighbours": 3,
-    "similar_users": 3,
-    "max_epochs": 1,
-    "batch_size": 64,
-    "shared_negatives": 32,
-    "num_negatives": 20,
-    "learning_rate": 1e-2,
-}
 SEEN_ELSEWHERE = (
     # By test_methods.py, which input they leave out; by test_golden.py, from training to a list of items.
     "grasp_wo_similar",
@@ -58,7 +46,7 @@ def test_method_on_backbone(
 ) -> None:
     """A method could train and not be asked, or answer otherwise after it was saved."""
     model = gj.Recommender(
-        method=method, backbone=backbone, knowledge__path=str(banks), **SMALL
+        method=method, backbone=backbone, knowledge__path=str(banks), **TINY
     ).fit(shop)
     known = model.recommend(users=shop.user_ids[:3], k=4)
     assert known.columns.tolist() == ["user", "rank", "item", "score"]

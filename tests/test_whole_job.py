@@ -41,9 +41,8 @@ def measured() -> dict[str, float]:
     shop = ShopSizes(rehearsal["users"])
     texts = shop.users + shop.items
     pairs = shop.users**2 / shop.segments + shop.items**2 / shop.categories
-    string_ids = reading["reading"]["strings.csv"]["steps"]["read and build"]
     return {
-        "READ": string_ids["cpu_seconds"] / rows,
+        "READ": stages["read"]["wall_seconds"] / rehearsal["read"]["interactions"],
         "PACK": sum(packed) / rows,
         "ASK": sum(steps[name] for name in questions) / 100_000,
         "ENCODE": encode / texts,
@@ -84,7 +83,7 @@ def test_seconds_by_hand() -> None:
     job = job_of({"train.max_epochs": 3, "train.epoch_steps": 7, "eval.select": "sampled100"})
     found = {stage.name: stage for stage in stages(job)}
     step = total_seconds(step_seconds(job.work, job.layout, job.device))
-    assert found["read"].seconds == pytest.approx(job.work.interactions * rates.READ.seconds / 2)
+    assert found["read"].seconds == pytest.approx(job.work.interactions * rates.READ.seconds)
     assert found["an epoch"].seconds == pytest.approx(7 * step)
     assert found["all epochs"].seconds == pytest.approx(21 * step)
     steps = math.ceil(job.trained / 128)

@@ -10,7 +10,7 @@ import pytest
 
 import grasp_jax as gj
 
-SMALL: dict[str, Any] = {
+TINY: dict[str, Any] = {
     "features": 8,
     "mlp": (8,),
     "num_layers": 1,
@@ -22,8 +22,8 @@ SMALL: dict[str, Any] = {
     "shared_negatives": 32,
     "num_negatives": 20,
     "learning_rate": 1e-2,
-    "max_length": 9,
 }
+SMALL = {**TINY, "max_length": 9}
 METHODS = {"sasrec": "plain", "gru4rec": "grasp"}  # without gates, and with gates that read texts
 
 
