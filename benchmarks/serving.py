@@ -4,13 +4,15 @@
     python -m benchmarks.serving [--items=12101,1200000] [--model=FOLDER] [--seconds=60] [--minutes=10] [--services=exact,approximate,rival]
         [--merge=JSON]
 
-Without --model an untrained SASRec with the given number of items is saved and served, because speed does not depend on the parameters. The
-load comes from a separate process on the same cores: wrk if it is installed, otherwise `benchmarks.serving_load`. It keeps more and more
-connections busy, and the largest rate counts. Then `serving_load` sends half of this rate at fixed times, for --seconds or --minutes, while
-the memory of the service is measured, and then keeps `OVERLOAD` connections busy, more than the service allows to wait. Finally our service
-gets a quarter of its largest rate while it loads its model again, and while an item is removed and added back three times. Large catalogues
-are searched exactly and with --approximate. --merge keeps those services of an earlier record that are not measured now. Each request has a
-history of 1 to 50 items and gets ten recommendations. The services do not log requests.
+Without --model an untrained SASRec with the given number of items is saved and served, because speed does not depend on the parameters.
+The load comes from a separate process on the same cores: wrk if it is installed, otherwise `benchmarks.serving_load`. It keeps more and
+more connections busy, and the largest rate counts. Then `serving_load` sends half of this rate at fixed times, for --seconds or --minutes,
+while the memory of the service is measured, and then keeps `OVERLOAD` connections busy, more than the service allows to wait. Our service
+then gets ten times its largest load. With a small catalogue the load generator cannot send ten times as many requests on the same cores,
+so each of these requests has `CROWD` histories, and the largest rate of such requests is measured first. Finally our service gets a
+quarter of its largest rate while it loads its model again, and while an item is removed and added back three times. Large catalogues are
+searched exactly and with --approximate. --merge keeps those services of an earlier record that are not measured now. Each other request
+has a history of 1 to 50 items. Each person gets ten recommendations. The services do not log requests.
 """
 
 import concurrent.futures
@@ -44,6 +46,7 @@ OURS, APPROXIMATE, THEIRS = "grasp-serve", "grasp-serve --approximate", "FastAPI
 SERVICES = {"exact": OURS, "approximate": APPROXIMATE, "rival": THEIRS}  # names of --services
 APPROXIMATE_FROM = 100_000  # items
 K, BODIES = 10, 2000
+CROWD, TIMES = 32, 10  # histories in a request, and times the largest rate, of the largest load
 CONNECTIONS, QUICK_CONNECTIONS, OVERLOAD = (16, 64, 256), (1, 16, 64), 1536
 SHORT = 5.0  # seconds of each load, except the one at half of the largest rate
 WRK_SCRIPT = """
@@ -66,13 +69,19 @@ end
 """.replace("%%", "%")
 
 
-def write_bodies(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Writes bodies of requests, one per line."""
+def write_bodies(path: pathlib.Path, ids: np.ndarray, people: int = 1) -> None:
+    """Writes bodies of requests, one per line, with the histories of some people each."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, LENGTH + 1, BODIES)
     histories = [ids[rng.integers(0, len(ids), length)].tolist() for length in lengths]
-    lines = [json.dumps({"histories": [own], "k": K}) for own in histories]
+    groups = [histories[begin : begin + people] for begin in range(0, BODIES, people)]
+    lines = [json.dumps({"histories": own, "k": K}) for own in groups]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def crowd_of(bodies: pathlib.Path) -> pathlib.Path:
+    """The file of requests with `CROWD` histories each, next to that of requests with one."""
+    return bodies.with_suffix(".crowd")
 
 
 def by_wrk(port: int, bodies: pathlib.Path, seconds: float, connections: int) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def measure(
     Args:
       about: the description of the process by `served`.
       port: of the service.
-      bodies: a file of requests.
+      bodies: a file of requests; `crowd_of` it is there too.
       plan: length of each load.
       own: whether the service can reload its model.
     """
@@ -135,9 +144,22 @@ def measure(
         "at_half": half,
         "memory": memory.summary(),
         "overload": by_own_client(port, bodies, max(plan.short, 8.0), OVERLOAD),
-        "after": by_own_client(port, bodies, plan.short, 8),
     }
+    if own:
+        found["ten_times"] = ten_times(port, crowd_of(bodies), plan)
+    found["after"] = by_own_client(port, bodies, plan.short, 8)
     return found | (under_change(port, bodies, plan, largest / 4) if own else {})
+
+
+def ten_times(port: int, bodies: pathlib.Path, plan: "Plan") -> dict[str, Any]:
+    """Answers to `TIMES` times the largest rate of requests with `CROWD` histories, and that rate."""
+    rates = [
+        by_own_client(port, bodies, plan.short, connections)["answered_per_second"]
+        for connections in (4, 16)  # 16 such requests fill the queue
+    ]
+    largest = max(rates)
+    load = by_own_client(port, bodies, max(plan.short, 8.0), OVERLOAD, TIMES * largest)
+    return {"histories": CROWD, "largest_per_second": largest, **load}
 
 
 class Plan(NamedTuple):
@@ -267,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 save_artifact(untrained(num_items), folder)
             ids, bodies = load_artifact(folder).catalogue.ids, pathlib.Path(temporary) / "bodies"
             write_bodies(bodies, ids)
+            write_bodies(crowd_of(bodies), ids, CROWD)
             port = free_port()
             commands = commands_of(folder, len(ids), port, wanted, given.quick)
             for name, command in commands.items():

@@ -11,7 +11,16 @@ import pytest
 from benchmarks.record import RESULTS
 from benchmarks.rivals.batch_histories import histories_of
 from benchmarks.sections.serving import batch, serving
-from benchmarks.serving import OURS, THEIRS, _ratio, merged, services_of
+from benchmarks.serving import (
+    CROWD,
+    OURS,
+    THEIRS,
+    _ratio,
+    crowd_of,
+    merged,
+    services_of,
+    write_bodies,
+)
 from benchmarks.serving_batch import ratio
 from benchmarks.serving_process import Memory
 from tests.refusal import assert_names, refusal
@@ -69,6 +78,19 @@ def test_a_merged_record_keeps_the_other_services(tmp_path: pathlib.Path) -> Non
     assert_names(refusal(services_of, path), ("--merge", str(path), "benchmarks.serving"))
 
 
+def test_a_crowd_is_the_same_people_in_fewer_requests(tmp_path: pathlib.Path) -> None:
+    """Ten times the load would be of other histories, or of fewer people than the record says."""
+    bodies = tmp_path / "bodies"
+    write_bodies(bodies, np.arange(500))
+    write_bodies(crowd_of(bodies), np.arange(500), CROWD)
+    one, many = (
+        [json.loads(line)["histories"] for line in path.read_text().splitlines()]
+        for path in (bodies, crowd_of(bodies))
+    )
+    assert all(len(own) == 1 for own in one) and all(len(own) == CROWD for own in many[:-1])
+    assert [history for own in many for history in own] == [own[0] for own in one]
+
+
 def test_both_libraries_are_asked_the_same() -> None:
     """Histories would be too short for the rival's fit, or differ from call to call."""
     first, second = (histories_of(500, 50, 20) for _ in range(2))
@@ -84,6 +106,13 @@ def test_tables_have_a_line_for_each_service() -> None:
         own["service"] for own in record["services"]
     ]
     assert all(len(row) == len(table.header) for row in table.rows)
+    assert "Ten times the largest load" not in (table.note or "")
+    load = {"histories": CROWD, "largest_per_second": 2.0, "statuses": {"503": 1234, "200": 5}}
+    first, *others = record["services"]
+    told = serving(record | {"services": [first | {"ten_times": load}, *others]})
+    place = told.header.index("answers by status at ten times the largest load")
+    assert [row[place] for row in told.rows] == ["200: 5, 503: 1,234", *["-"] * len(others)]
+    assert f"requests with {CROWD} histories each" in (told.note or "")
     one = {"library": "x", "items": 5, "users": 7, "users_per_second": 3.0}
     record |= {"libraries": [one], "features": 64}
     assert batch(record).rows == [["x, 5 items", "7", "3"]]

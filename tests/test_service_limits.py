@@ -163,6 +163,47 @@ def test_beyond_the_queue_there_is_503_and_no_crash(folders: pathlib.Path) -> No
     running.service.stop()
 
 
+def test_a_full_queue_reads_no_body(folders: pathlib.Path) -> None:
+    """Under ten times the load that the service can answer, reading what it refuses would take the time in which it answers others."""
+    limits = Limits(**{**vars(LIMITS), "queue": 4})
+    running = Running(folders / "saved", with_settings(limits=limits, batch_sizes=(1,), lengths=()))
+    batcher, begun, hold = running.service._batcher, threading.Event(), threading.Event()
+    answer = batcher._answer
+
+    def held(questions: Any) -> Any:
+        begun.set()
+        return hold.wait(60) and answer(questions)
+
+    batcher._answer = held  # type: ignore[method-assign]
+    broken: dict[str, Any] = {"content": b"{", "headers": JSON}
+
+    async def fill() -> list[Any]:
+        transport = httpx.ASGITransport(running.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+
+            async def ask(people: int) -> Any:
+                return await client.post("/recommend", json={"histories": [[5]] * people})
+
+            first = asyncio.create_task(ask(1))
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            second = asyncio.create_task(ask(4))
+            while batcher.waiting < 4:
+                await asyncio.sleep(0.001)
+            full = [await client.post(path, **broken) for path in ("/recommend", "/similar")]
+            items = await client.put("/items", **broken)
+            hold.set()
+            return [*full, items, await first, await second]
+
+    recommend, similar, items, *answered = asyncio.run(fill())
+    assert recommend.status_code == similar.status_code == 503
+    assert "4 people wait already" in recommend.json()["error"]
+    assert items.status_code == 422, "it does not enter the queue"
+    assert [own.status_code for own in answered] == [200, 200]
+    assert running.client.post("/recommend", **broken).status_code == 422
+    running.service.stop()
+
+
 def test_who_waits_too_long_is_told_so(folders: pathlib.Path) -> None:
     """A caller would wait for ever behind a slow batch, and the service work for those who have gone."""
     limits = Limits(**{**vars(LIMITS), "seconds": 0.2})

@@ -17,6 +17,7 @@ def serving(record: dict[str, Any]) -> Table:
             *(_number(own["at_half"][name], "{:,.1f}") for name in ("p50_ms", "p99_ms")),
             _statuses(own["at_half"]),
             _statuses(own["overload"]),
+            _statuses(own.get("ten_times")),
             _statuses(own.get("under_reload")),
             f"{own['ready_seconds']:,.0f}",
             f"{own['peak_bytes'] / MIB:,.0f}",
@@ -28,7 +29,7 @@ def serving(record: dict[str, Any]) -> Table:
     note = (
         f"`python -m benchmarks.serving`: the service and the load generator share the cores; histories have 1 to {record['length']} "
         f"items, answers {record['k']} items. The largest rate was found with {_generators(record)}; all other loads come from "
-        f"`benchmarks.serving_load`. p50 and p99 are measured for {record['seconds']:g} s at half of the largest rate."
+        f"`benchmarks.serving_load`. p50 and p99 are measured for {record['seconds']:g} s at half of the largest rate.{_ten_times(record)}"
         f"\n\n{machine_line(record)}"
     )
     if older := sorted(
@@ -44,6 +45,7 @@ def serving(record: dict[str, Any]) -> Table:
         "p99, ms",
         "answers by status at half of that rate",
         f"answers by status with {crowd:,} connections",
+        "answers by status at ten times the largest load",
         "answers by status during a reload",
         "start of the service, s",
         "peak memory, MiB",
@@ -79,6 +81,17 @@ def _generators(record: dict[str, Any]) -> str:
     if len(by) == 1:
         return next(iter(by))
     return " and ".join(f"{name} ({'; '.join(services)})" for name, services in by.items())
+
+
+def _ten_times(record: dict[str, Any]) -> str:
+    """What ten times the largest load means; empty for earlier records, which do not have it."""
+    loads = [own["ten_times"] for own in record["services"] if "ten_times" in own]
+    if not loads:
+        return ""
+    return (
+        f" Ten times the largest load are requests with {loads[0]['histories']} histories each, at ten times the rate at which the service "
+        "can answer such requests: of single requests the load generator cannot send as many."
+    )
 
 
 def _number(value: float | None, form: str, unit: float = 1.0) -> str:

@@ -20,6 +20,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 PROBES = ("/health", "/ready")
 OPEN = (*PROBES, "/")  # paths that need no token; the page has no data of the model
 ALWAYS = (*PROBES, "/metrics")  # paths that are answered however many requests are in progress
+QUEUED = ("/recommend", "/similar")  # paths whose requests enter the queue of the service
 ROUTES = (
     *OPEN,
     "/recommend",
@@ -95,7 +96,7 @@ class Guard:
             self.service.log.event("request", milliseconds=round(1000 * seconds, 2), **facts)
 
     def _check(self, scope: Message) -> None:
-        """Raises Refused if a request has no valid token, if too many requests are in progress, or if its body is not JSON."""
+        """Raises Refused if a request has no valid token, if too many are in progress or wait, or if its body is not JSON."""
         headers = dict(scope["headers"])
         if self._token is not None and scope["path"] not in OPEN:
             kind, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -109,6 +110,8 @@ class Guard:
         if self._in_flight > room and scope["path"] not in ALWAYS:
             self.service.metrics.refused.labels("requests").inc()
             raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
+        if scope["path"] in QUEUED:
+            self.service.check_room()
         if scope["method"] not in WITH_BODY:
             return
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()

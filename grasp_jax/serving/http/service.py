@@ -272,16 +272,23 @@ class Service:
         self.metrics.recall.set(1.0 if snapshot.index is None else snapshot.index.recall)
         self._served = served
 
+    def check_room(self) -> None:
+        """Raises Refused with 503 if the queue is full, which needs no body: to read and check one takes most of the time of a refusal."""
+        if self._batcher.waiting >= self.settings.limits.queue:
+            raise self._full()
+
+    def _full(self) -> Refused:
+        """The refusal of a request for which the queue has no room; counts it."""
+        self.metrics.refused.labels("queue").inc()
+        return Refused(503, f"{self._batcher.waiting} people wait already; ask again in a moment")
+
     async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Returns all answers, or raises `Refused` with 503."""
         seconds = self.settings.limits.seconds
         try:
             future: Future[list[Answer]] = self._batcher.submit(questions, seconds)
         except Overloaded:
-            self.metrics.refused.labels("queue").inc()
-            raise Refused(
-                503, f"{self._batcher.waiting} people wait already; ask again in a moment"
-            ) from None
+            raise self._full() from None
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
         except (TimeoutError, asyncio.CancelledError) as error:
