@@ -12,8 +12,8 @@ shops, and `python -m benchmarks.studies` writes it into docs/studies.md.
 import argparse
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,8 +62,20 @@ def config_of(method: str, epochs: int, seed: int, vectors: Mapping[str, str]) -
     return config.with_fields(fields | (GRASP if method == "grasp" else {}) | dict(vectors))
 
 
-def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
-    """Models with the new items, by the name of their row in the table; trains a model that is not there yet."""
+class Models(NamedTuple):
+    """The models of a case, which are trained when they are first needed.
+
+    Attributes:
+      trained: function from a method and "known" or "whole" (`Case`) to the model; a finished training is not repeated.
+      vectors: [n, E] of the new items, if no encoder reads texts.
+    """
+
+    trained: Callable[[str, str], Artifact]
+    vectors: np.ndarray | None
+
+
+def models_of(given: argparse.Namespace, case: Case) -> Models:
+    """The models with the data, vectors, epochs, seed and workdir of the flags."""
     vectors, files, count = None, {}, case.num_new
     if given.vectors == "minilm":
         whole = np.load(given.data / "minilm_items.npy")
@@ -77,6 +89,12 @@ def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
         folder = given.workdir / f"{method}-{shop}"
         return Recommender(config).fit(getattr(case, shop), folder).artifact
 
+    return Models(trained, vectors)
+
+
+def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
+    """Models with the new items, by the name of their row in the table."""
+    trained, vectors = models_of(given, case)
     semantic = add_items(trained("semantic_neighbours", "known"), case.new, vectors)
     lines: dict[str, Artifact] = {}
     for method in given.methods:
@@ -89,41 +107,46 @@ def lines_of(given: argparse.Namespace, case: Case) -> dict[str, Artifact]:
 
 def main() -> None:
     """Trains, measures, prints and stores the results."""
-    parser = parser_of("cold_items", __doc__)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
-    parser.add_argument("--vectors", choices=("lsa", "minilm"), default="lsa")
+    parser = case_parser("cold_items", __doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
         "--in-catalogue",
         default="",
         help="methods to train with the new items in the catalogue too",
     )
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=42)
     given, contention = parser.parse_args(), Contention()
     given.methods = names_of(parser, "--methods", given.methods, METHODS)
     if given.in_catalogue:
         given.in_catalogue = names_of(parser, "--in-catalogue", given.in_catalogue, WITH_IDS)
     case = make_case(Dataset.read(given.data, interactions_file="inter_time.tsv"))
-    new = {str(item) for item in case.new[ITEM]}
-    lines = lines_of(given, case)
-    told = {name: shown(artifact, case.purchases) for name, artifact in lines.items()}
-    measured = [
-        {
-            "line": name,
-            **measures_of(case.purchases, own, new, told.get(REFERENCE)),
-            AMONG_NEW: among_new(lines[name], case),
-        }
-        for name, own in told.items()
-    ]
+    measured = measured_of(lines_of(given, case), case)
     columns = [(group, metric) for group in GROUPS for metric in METRICS]
     body = [
         [own["line"], *(f"{100 * own[group][metric]:.2f}" for group, metric in columns)]
         for own in measured
     ]
     print(table(["", *(f"{group} {metric}" for group, metric in columns)], body))
-    found = {
+    found = {**facts_of(given, case), "measured": measured}
+    given.out = given.out or (None if given.quick else RESULTS / "study-cold.json")
+    best = max(measured, key=lambda own: float(own["new"][METRICS[1]]))
+    said = f"{case.num_new} of {len(case.rows):,} items are new; of new items the best {METRICS[1]} has: {best['line']}"
+    keep("study-cold", {"runs": beside(given.out, found)}, contention, given, said)
+
+
+def case_parser(module: str, about: str | None) -> argparse.ArgumentParser:
+    """A parser with the flags that say which shop, which vectors and which training."""
+    parser = parser_of(module, about)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the shop")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the models")
+    parser.add_argument("--vectors", choices=("lsa", "minilm"), default="lsa")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=42)
+    return parser
+
+
+def facts_of(given: argparse.Namespace, case: Case) -> dict[str, Any]:
+    """What a record says of the shop and the training."""
+    return {
         "name": f"{given.data.name}-{given.vectors}",
         "epochs": given.epochs,
         "seed": given.seed,
@@ -131,12 +154,21 @@ def main() -> None:
         "test_after": case.days[1],
         "items": len(case.rows),
         "new_items": case.num_new,
-        "measured": measured,
     }
-    given.out = given.out or (None if given.quick else RESULTS / "study-cold.json")
-    best = max(measured, key=lambda own: float(own["new"][METRICS[1]]))
-    said = f"{case.num_new} of {len(case.rows):,} items are new; of new items the best {METRICS[1]} has: {best['line']}"
-    keep("study-cold", {"runs": beside(given.out, found)}, contention, given, said)
+
+
+def measured_of(lines: Mapping[str, Artifact], case: Case) -> list[dict[str, Any]]:
+    """Metrics of each model: `measures_of`, with the difference from `REFERENCE` if that is among them, and `among_new`."""
+    new = {str(item) for item in case.new[ITEM]}
+    told = {name: shown(artifact, case.purchases) for name, artifact in lines.items()}
+    return [
+        {
+            "line": name,
+            **measures_of(case.purchases, own, new, told.get(REFERENCE)),
+            AMONG_NEW: among_new(lines[name], case),
+        }
+        for name, own in told.items()
+    ]
 
 
 def among_new(artifact: Artifact, case: Case) -> dict[str, float] | None:

@@ -283,6 +283,11 @@ def cold() -> Page:
     return page(*cold_study.tables(json.loads(path_of("cold").read_text())))
 
 
+def cold_parts() -> Page:
+    """Which parts of `grasp_plus` rank such items."""
+    return page(*cold_study.parts_tables(json.loads(path_of("cold-parts").read_text())))
+
+
 def seven() -> Page:
     """Daily training: continued, from nothing, and never again."""
     return page(*seven_study.tables(json.loads(path_of("seven").read_text())))
@@ -305,6 +310,7 @@ STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {
     "splits": ("studies.md", splits),
     "encoders": ("studies.md", encoders),
     "cold": ("studies.md", cold),
+    "cold-parts": ("studies.md", cold_parts),
     "seven": ("studies.md", seven),
 }
 
@@ -333,9 +339,8 @@ def write_pages() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        of_workdirs = [
-            name for name in STUDIES if name not in (*RECORDS, "cold", "seven", "public")
-        ]
+        others = *RECORDS, "cold", "cold-parts", "seven", "public"
+        of_workdirs = [name for name in STUDIES if name not in others]
         if sys.argv[1] not in of_workdirs or len(sys.argv) < 3:
             sys.exit(f"usage: python -m benchmarks.studies [{'|'.join(of_workdirs)} WORKDIR ...]")
         keep(sys.argv[1], sys.argv[2:])

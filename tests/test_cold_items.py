@@ -2,14 +2,15 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 import grasp_jax as gj
-from benchmarks import cold_study
+from benchmarks import cold_parts, cold_study
 from benchmarks.cold_case import Case, make_case, measures_of
-from benchmarks.cold_items import among_new, beside, config_of
+from benchmarks.cold_items import among_new, beside, config_of, measured_of
 from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
 from grasp_jax.data.split import make_split
 from grasp_jax.serving.new_items import add_items
@@ -149,6 +150,61 @@ def test_other_ways_change_new_items_alone(case: Case) -> None:
     changed = (as_it_is.features != without.features).any(axis=1)
     names = set(whole.catalogue.ids[changed].tolist())
     assert names <= set(case.new["item"])
+
+
+def test_parts_add_up_to_the_score(case: Case) -> None:
+    """A line would name another part than the one whose columns it keeps, or lose a part."""
+    config = config_of("grasp_plus", 1, 0, {})
+    model = gj.Recommender(config, **SMALL, mlp=(8,), features=8).fit(case.known).artifact
+    added = add_items(model, case.new)
+    lines, whole = cold_parts.lines_of(added), np.asarray(added.features)
+    assert lines["grasp_plus"] is added
+    ids = np.asarray(model.params["encoder"]["table"])
+    only = cold_parts.with_parts(added, ["id"]).features
+    np.testing.assert_array_equal(only[: len(ids), :8], ids)
+    for part in ("text", "company", "match"):
+        alone, left = lines[f"{part} alone"].features, lines[f"without {part}"].features
+        assert np.abs(alone).max() > 0
+        np.testing.assert_array_equal(alone + left, whole)
+    np.testing.assert_array_equal(whole - lines["without id"].features, only)
+    lengths = [
+        np.linalg.norm(whole[:, own], axis=1) for own in cold_parts.columns_of(added).values()
+    ]
+    id_length, _, _, match_length = lengths
+    assert (id_length[-case.num_new :] == 0).all()
+    np.testing.assert_allclose(match_length[-case.num_new :], 25.0, rtol=1e-5)
+    assert measured_of({"grasp_plus": added}, case)[0]["new"]["NDCG@10 less"] == 0.0
+
+
+def test_a_table_of_parts_says_which_weight_to_take() -> None:
+    """It would name a weight with which known items rank lower than with the cosine, or a smaller one than is possible."""
+
+    def line(name: str, new: float, known: float) -> dict[str, Any]:
+        kept = {"new": new, "known": known, "all": known, "among_new": new}
+        groups = {group: {"NDCG@10": value, "NDCG@10 error": 0.01} for group, value in kept.items()}
+        return {"line": name, "share_new": 0.1, **groups}
+
+    first = [line("semantic_neighbours", 0.2, 0.1), line("match alone", 0.5, 0.1)]
+    own = [
+        line("grasp_plus", 0.15, 0.3),
+        line("match_new=2", 0.3, 0.12),
+        line("match_new=3", 0.4, 0.09),
+    ]
+    run = {"name": "hair-lsa", "epochs": 1, "measured": [*first, *own]}
+    (table,) = cold_study.parts_tables({"runs": [run]})
+    assert [row[0] for row in table.rows][:3] == [
+        "semantic neighbours",
+        "match alone",
+        "grasp plus",
+    ]
+    assert all(len(row) == len(table.header) for row in table.rows)
+    said = table.note or ""
+    assert (
+        "`match_new=2`, new items have 30.0 and known items 12.0" in said
+        and "match_new=3" not in said
+    )
+    worse = run | {"measured": [*first, line("grasp_plus", 0.15, 0.05), *own[2:]]}
+    assert "match_new" not in (cold_study.parts_tables({"runs": [worse]})[0].note or "")
 
 
 def test_users_of_given_vectors_are_told_nothing_of_later(

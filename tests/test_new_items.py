@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 import grasp_jax as gj
+from benchmarks import cold_parts
 from grasp_jax.chosen import artifact_of, of_trial
 from grasp_jax.config import Config
+from grasp_jax.config.fields import Affects, fields_of
 from grasp_jax.evaluation.ranker import item_features
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.new_items import NewTexts
@@ -192,6 +194,23 @@ def test_what_training_alone_gives_is_zero(
     expected = item_features(artifact.model, params, _tables(made, method, options))
     np.testing.assert_allclose(again.features[-3:], expected[list(NEVER), ...], atol=1e-6)
     np.testing.assert_array_equal(again.params["encoder"]["table"][-3:], 0.0)
+
+
+def test_new_items_are_weighted_on_their_own(made: Make, shop: gj.Dataset) -> None:
+    """`match_new` would change the other parts of the score, or items that training has seen; or another value would need a training."""
+    artifact, rows = made("grasp_plus", {}), list(NEVER)
+    known, columns = without(artifact, rows), columns_of(shop, rows)
+    config = known.config.with_fields({"model.plus.match_new": 2.5})
+    plain = np.asarray(add_items(known, columns).features)
+    more = np.asarray(add_items(dataclasses.replace(known, config=config), columns).features)
+    expected, match = plain.copy(), cold_parts.columns_of(artifact)["match"]
+    expected[-3:, match] *= 2.5
+    assert np.abs(plain[-3:, match]).max() > 0.1
+    np.testing.assert_allclose(more, expected, rtol=1e-6)
+    again = cold_parts.with_match(add_items(known, columns), 2.5)
+    np.testing.assert_allclose(again.features, expected, rtol=1e-6)
+    names = {name for name, about in fields_of(Config) if about.affects is Affects.NOTHING}
+    assert "model.plus.match_new" in names
 
 
 def _tables(made: Make, method: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,14 @@ class PlusConfig(Section):
         "match_rare * 3 / (n + 3)) for an item with n training interactions.",
         before=4.0,
     )
+    match_new: float = field(
+        1.0,
+        Real(0, 1e6),
+        "Late fusion: factor of the weight of the match for items that are added after training "
+        "(add_items). Above 1, more new items are recommended and known items get lower ranks.",
+        NOTHING,  # of what is trained
+        before=1.0,
+    )
     match_decay: float = field(
         0.6,
         Real(0, 1, "a number from 0 to 1"),

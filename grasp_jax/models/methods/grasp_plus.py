@@ -134,8 +134,8 @@ class GRASPPlus(Method):
         return {"text": np.concatenate([known, later])}
 
     def of_new_items(self, texts: NewTexts) -> ReadOfNew:
-        """The same arrays as for items that nobody bought in training: no companions, the weight of the match for rare items, and an ID
-        vector of zeros or the one from which training would start.
+        """The same arrays as for items that nobody bought in training: no companions, the weight of the match for rare items times
+        `match_new`, and an ID vector of zeros or the one from which training would start.
 
         Raises:
           UserError: an earlier version saved the model, or the model has only ID towers.
@@ -149,7 +149,7 @@ class GRASPPlus(Method):
                 "add_items: this grasp_plus has ID towers alone and reads no text; train a model on data with these items"
             )
         text = turned(texts.items, texts.fitted_array("turn"))
-        weights = match_weights(new, plus.match_weight, plus.match_rare)
+        weights = plus.match_new * match_weights(new, plus.match_weight, plus.match_rare)
         if plus.text_trust == "learned":  # the trust in texts of items without companions
             trust = texts.fitted_array("share_right").astype(np.float32)
             text, weights = text * trust, weights * trust
