@@ -3,7 +3,8 @@
     python -m benchmarks.trust --data=FOLDER [--quick] [--out=JSON]
 
 FOLDER is that of `configs/beauty5.py:minilm`. The area under the ROC curve is the probability that a right text is trusted more than a
-wrong one; it is measured by how often items were bought in training. No times are measured.
+wrong one; it is measured by how often items were bought in training. "At most" is the area of a judge that knows more than training does:
+the cosine of an item's text and its company, if the texts of all other items are right. No times are measured.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ from grasp_jax.config import Config
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import Split, make_split
 from grasp_jax.knowledge.encoders.geometry import unit_rows
-from grasp_jax.models.company import companions
+from grasp_jax.models.company import companions, company_without_own
 from grasp_jax.models.text_trust import text_trust
 from grasp_jax.models.whitening import turned, whitening_turn
 
@@ -34,6 +35,13 @@ def area(trust: np.ndarray, right: np.ndarray) -> float:
     return float((below + up_to).mean() / (2 * len(ordered)))
 
 
+def as_read(vectors: np.ndarray) -> np.ndarray:
+    """[V, E] vectors of an encoder as `grasp_plus` reads them: of length 1, centred and partly whitened."""
+    config, unit = Config().model.plus, unit_rows(vectors)
+    centred = unit_rows(unit - unit.mean(axis=0))
+    return turned(centred, whitening_turn(centred, config.text_whitening, config.text_norm))
+
+
 def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
     """Trust in the texts if a `share` of the items has the text of another item.
 
@@ -42,25 +50,26 @@ def measure(vectors: np.ndarray, split: Split, share: float) -> dict[str, Any]:
       split: with the training histories.
       share: from 0 to 1.
     """
-    rng, config = np.random.default_rng(SEED), Config().model.plus
+    rng = np.random.default_rng(SEED)
     wrong = rng.random(len(vectors)) < share
     rows, given = np.flatnonzero(wrong), vectors.copy()
     given[rows] = vectors[rng.permutation(rows)]
-    unit = unit_rows(given)
-    centred = unit_rows(unit - unit.mean(axis=0))
-    text = turned(centred, whitening_turn(centred, config.text_whitening, config.text_norm))
-    found, counts = text_trust(text, companions(split)), split.item_counts
-    areas = {}
+    text, near = as_read(given), companions(split)
+    found, counts = text_trust(text, near), split.item_counts
+    best = (unit_rows(text) * company_without_own(unit_rows(as_read(vectors)), near)).sum(axis=1)
+    areas, at_most = {}, {}
     for name, (least, most) in BOUGHT.items():
         group = (counts >= least) & (counts <= most)
         if 0 < share < 1:
             areas[name] = area(found.trust[group], ~wrong[group])
+            at_most[name] = area(best[group], ~wrong[group])
     return {
         "share_wrong": share,
         "believed_share_wrong": 1.0 - found.share_right,
         "mean_trust_of_right": float(found.trust[~wrong].mean()) if share < 1 else None,
         "mean_trust_of_wrong": float(found.trust[wrong].mean()) if share > 0 else None,
         "area_by_times_bought": areas,
+        "area_at_most": at_most,
     }
 
 
@@ -77,16 +86,15 @@ def main() -> None:
     rows = []
     for one in measured:
         trusts = [one["mean_trust_of_right"], one["mean_trust_of_wrong"]]
-        numbers = [
-            one["believed_share_wrong"],
-            *trusts,
-            *map(one["area_by_times_bought"].get, BOUGHT),
-        ]
+        areas = map(one["area_by_times_bought"].get, BOUGHT)
+        at_most = map(one["area_at_most"].get, BOUGHT)
+        numbers = [one["believed_share_wrong"], *trusts, *areas, *at_most]
         rows.append(
             [f"{one['share_wrong']:.0%}", *("-" if x is None else f"{x:.2f}" for x in numbers)]
         )
     header = ["wrong", "believed", "trust, right", "trust, wrong"]
-    print(table([*header, *(f"area, bought {name}" for name in BOUGHT)], rows))
+    header += [f"area, bought {name}" for name in BOUGHT]
+    print(table([*header, *(f"at most, bought {name}" for name in BOUGHT)], rows))
     areas = [
         one["area_by_times_bought"]["5 or more"] for one in measured if one["area_by_times_bought"]
     ]
