@@ -89,28 +89,36 @@ def studies_sentences() -> list[str]:
     def lead(run: str, other: str) -> str:
         return f"{100 * (unseen(runs[run], 'grasp_plus') / unseen(runs[run], other) - 1):.0f} %"
 
-    def both(run: str) -> tuple[float, float]:
-        return unseen(runs[run], "grasp_plus"), unseen(runs[run], "sasrec_ce")
+    def three(run: str) -> tuple[str, float, float]:
+        """The sentence of a split with grasp_plus, LLMInit and SASRec, and how far the first is ahead of the others."""
+        own, llminit, sasrec = (
+            unseen(runs[name], method)
+            for name, method in (
+                (run, "grasp_plus"),
+                (f"{run}-llminit", "llminit"),
+                (run, "sasrec_ce"),
+            )
+        )
+        said = f"`grasp plus` has {own:.2f} without seen items, LLMInit {llminit:.2f} and SASRec {sasrec:.2f}"
+        return said, 100 * (own / llminit - 1), 100 * (own / sasrec - 1)
 
     half_wrong = unseen(runs["wrong-0.5-validated"], "grasp_plus")
-    skin, hair, ties, time = (
-        lead(run, "sasrec_ce") for run in ("shop-skin", "shop-hair", "split-ties", "split-time")
-    )
+    skin, hair = (lead(run, "sasrec_ce") for run in ("shop-skin", "shop-hair"))
+    (ties, *of_ties), (time, *of_time) = three("split-ties"), three("split-time")
     return [
         f"{100 * (ours / sasrec - 1):.0f} % ahead of SASRec without text and {100 * (ours / llminit - 1):.0f} % ahead of LLMInit",
         f"stays {100 * (half_wrong / sasrec - 1):.0f} % ahead of SASRec if it drops",
         f"it is larger there: {skin} and {hair}",
-        f"yes: {time} and {ties}",
+        "yes: over SASRec {1:.0f} % and {3:.0f} %, over LLMInit {0:.0f} % and {2:.0f} %".format(
+            *of_time, *of_ties
+        ),
         f"it is {skin} ahead of SASRec on Skin Care and {hair} on Hair Care, "
         f"and {lead('shop-skin', 'llm_esr')} and {lead('shop-hair', 'llm_esr')} ahead of LLM-ESR",
-        "`grasp plus` has {:.2f} without seen items and SASRec {:.2f}. It is ".format(
-            *both("split-ties")
-        )
-        + f"{ties} ahead",
-        "`grasp plus` has {:.2f} without seen items and SASRec {:.2f}, so it is ".format(
-            *both("split-time")
-        )
-        + f"{time} ahead",
+        ties
+        + ". So `grasp plus` is {:.0f} % ahead of LLMInit and {:.0f} % ahead of SASRec".format(
+            *of_ties
+        ),
+        time + ", so `grasp plus` is {:.0f} % and {:.0f} % ahead".format(*of_time),
         f"SASRec {sasrec:.2f} instead of {bce['plain']:.2f}, LLMInit {llminit:.2f} instead of {bce['llminit']:.2f}, "
         f"LLM-ESR {llm_esr:.2f} instead of {bce['llm_esr']:.2f}",
     ]
