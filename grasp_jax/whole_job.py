@@ -193,6 +193,8 @@ def _training(job: Job) -> Iterator[Stage]:
     yield _on_devices(job, ONE_EPOCH, f"{steps:,} steps", seconds, how)
     epochs = train.max_epochs
     how = f"{epochs:,} epochs; early stopping may need fewer"
+    if train.new_since:
+        how += "; with train.new_since an epoch has fewer steps, which is not counted"
     yield _on_devices(job, "all epochs", f"{epochs * steps:,} steps", epochs * seconds, how)
     if job.config.data.split == "none":
         return

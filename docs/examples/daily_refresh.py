@@ -90,6 +90,8 @@ print(f"{again.computed} users computed, then {same.computed}")
 #
 # 1. `--mode=prepare --since=MONDAY` in the night, as soon as the texts are there.
 # 2. `--config.train.start_from=MONDAY --since=MONDAY` continues training. Once a week, train from nothing and compare.
+#    `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date, and a few
+#    others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 # 3. `POST /reload` lets a running service take the new model without dropping a request ([Serving](../serving.md#requests)).
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

@@ -38,6 +38,15 @@ def _epochs(config: Config, where: str) -> None:
         )
 
 
+def _new_since(config: Config, where: str) -> None:
+    if config.train.new_since and not config.train.start_from:
+        raise UserError(
+            f"{where}.train.new_since: {config.train.new_since!r} without train.start_from; a model "
+            "that starts at random must read all users: expected the earlier run in "
+            "train.start_from, or an empty train.new_since"
+        )
+
+
 def _reduction(config: Config, where: str) -> None:
     reduction = config.knowledge.reduction
     if (reduction.kind == "none") != (reduction.width == 0):
@@ -84,6 +93,7 @@ def _queries(config: Config, where: str) -> None:
 RULES: tuple[Callable[[Config, str], None], ...] = (
     _replicas,
     _epochs,
+    _new_since,
     _reduction,
     _heads,
     _kernels,

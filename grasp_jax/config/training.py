@@ -12,6 +12,7 @@ from grasp_jax.config.checks import (
     FOLDER,
     HARDWARE,
     LARGEST_SEED,
+    MOMENT,
     PRICE,
     SECONDS,
     SEED,
@@ -45,6 +46,20 @@ class TrainConfig(Section):
         "",
         FOLDER,
         "Workdir of an earlier run of the same model; training starts from its best parameters.",
+    )
+    new_since: str = field(
+        "",
+        MOMENT,
+        "With start_from: an epoch reads only users with a training interaction at or after this "
+        "time (a date or seconds since 1970), and others by train.replay. Empty: all users.",
+        before="",
+    )
+    replay: float = field(
+        3.0,
+        Real(0, 1e6),
+        "With new_since: for each user with new interactions, an epoch reads this many others, "
+        "drawn again for each epoch.",
+        before=3.0,
     )
     seeds: tuple[int, ...] = field(
         (42,),

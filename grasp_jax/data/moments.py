@@ -76,7 +76,7 @@ def time_bounds(
         )
     given = {"valid_after": str(valid_after).strip(), "test_after": str(test_after).strip()}
     valid, test = (
-        _parsed(text, f"config.data.{field}", log) if text else _chosen(times, *SHARES[field])
+        parse_moment(text, f"config.data.{field}", log) if text else _chosen(times, *SHARES[field])
         for field, text in given.items()
     )
     low, high = times.min().item(), times.max().item()
@@ -116,8 +116,17 @@ def _chosen(times: np.ndarray, part: int, of: int) -> Moment:
     return moment
 
 
-def _parsed(text: str, field: str, log: InteractionLog) -> Moment:
-    """A point in time as it was given, in the unit of the log."""
+def parse_moment(text: str, field: str, log: InteractionLog) -> Moment:
+    """A point in time as it was given, in the unit of the log's timestamps.
+
+    Args:
+      text: in one of the forms of `time_bounds`.
+      field: the name of the config field, for messages.
+      log: has timestamps.
+
+    Raises:
+      UserError: the text is not a time.
+    """
     unit, is_number = log.time_unit, _NUMBER.fullmatch(text) is not None
     assert log.timestamps is not None
     if not unit:

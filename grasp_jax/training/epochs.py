@@ -21,6 +21,7 @@ from grasp_jax.parallel.mesh import everywhere, make_mesh, shared_out
 from grasp_jax.parallel.rows import HostRows, ShardedRows
 from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.losses import Loss
+from grasp_jax.training.replay import Replay
 from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import AllUsers
 from grasp_jax.training.targets import StepShape
@@ -52,7 +53,8 @@ class TrainingData:
       item_block: number of items that are scored at once if the whole catalogue is ranked.
       valid_seen: `evaluation.seen_pairs` of the validation set, which "full_unseen" leaves out; None for other protocols.
       trained: `Method.trained`, whether there are parameters to learn.
-      epoch_steps: largest number of steps in an epoch; 0: as many as read every user once.
+      epoch_steps: largest number of steps in an epoch; 0: as many as read all users of the epoch once.
+      replay: the users of an epoch; None: all of `users`.
     """
 
     device: DeviceData
@@ -73,17 +75,27 @@ class TrainingData:
     valid_seen: np.ndarray | None = None
     trained: bool = True
     epoch_steps: int = 0
+    replay: Replay | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """S: the number of batches that contain each user once, or `epoch_steps` if that is smaller."""
+        """S: the number of batches that contain each user of an epoch once, or `epoch_steps` if that is smaller."""
         whole = self.whole_epoch_steps
         return min(whole, self.epoch_steps or whole)
 
     @property
     def whole_epoch_steps(self) -> int:
-        """The number of batches that contain each user once."""
-        return -(-len(self.users) // self.packing.batch_size)
+        """The number of batches that contain each user of an epoch once."""
+        users = len(self.users) if self.replay is None else self.replay.size
+        return -(-users // self.packing.batch_size)
+
+    @property
+    def whole_epoch_tokens(self) -> int:
+        """Interactions of the users of an epoch; with `replay` a mean."""
+        lengths = self.histories.lengths
+        return (
+            int(lengths[self.users].sum()) if self.replay is None else self.replay.tokens(lengths)
+        )
 
 
 class Epoch(NamedTuple):
@@ -98,9 +110,10 @@ def make_epoch(data: TrainingData, replicas: Sequence[Replica], epoch: int) -> E
     by_seed = {}
     for seed in {replica.seed for replica in replicas}:
         rng = np.random.default_rng([seed, ORDER, epoch])
-        batches = stratified_batches(
-            data.histories.lengths, data.users, data.packing.batch_size, rng
-        )[: data.steps_per_epoch]
+        users = data.users if data.replay is None else data.replay.users(rng)
+        batches = stratified_batches(data.histories.lengths, users, data.packing.batch_size, rng)[
+            : data.steps_per_epoch
+        ]
         slots, _ = pack(
             data.histories,
             batches,

@@ -54,5 +54,5 @@ class TrainingJob:
     @functools.cached_property
     def tokens_per_epoch(self) -> int:
         """Interactions that one model reads in an epoch. If an epoch does not read all users, this is an average."""
-        of_all = int(self.data.histories.lengths[self.data.users].sum())
-        return of_all * self.data.steps_per_epoch // self.data.whole_epoch_steps
+        whole = self.data.whole_epoch_tokens
+        return whole * self.data.steps_per_epoch // self.data.whole_epoch_steps

@@ -31,6 +31,7 @@ from grasp_jax.provenance import MadeFrom
 from grasp_jax.training.epochs import TrainingData
 from grasp_jax.training.losses import CATALOGUE, SHARED, choose_loss
 from grasp_jax.training.optim.deferred_adam import defers
+from grasp_jax.training.replay import replay_of
 from grasp_jax.training.replicas import Replica
 from grasp_jax.training.states import pack_all_users
 from grasp_jax.training.targets import StepShape, count_targets
@@ -76,7 +77,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
       sources: data and knowledge.
 
     Raises:
-      UserError: no user has two training interactions.
+      UserError: no user has two training interactions, or `replay_of` raises it.
     """
     split, mesh = sources.split, sources.mesh
     kind = build_backbone(config.model, method, backbone)
@@ -86,7 +87,11 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
     )  # for a bidirectional backbone the training step adds the masks
     index = exclusion_index(split.log, split.log.offsets[:-1], split.train.end)
     users = trainable_users(split, index, bool(mask_at and config.train.one_item_users))
-    packing = plan_packing(split.train, users, config.train.batch_size, training_mask_at, mesh.size)
+    replay = replay_of(config.train, split, users)
+    planned = users if replay is None else replay.longest()
+    packing = plan_packing(
+        split.train, planned, config.train.batch_size, training_mask_at, mesh.size
+    )
 
     loss = METHODS[method].loss_of(config)
     shape, projection = step_shape(
@@ -123,6 +128,7 @@ def training_set(config: Config, method: str, backbone: str, sources: Sources) -
         valid_seen=_seen_in_validation(config, sources),
         trained=METHODS[method].trained,
         epoch_steps=config.train.epoch_steps,
+        replay=replay,
     )
     model = build_model(config.model, method, backbone, sizes, projection)
     return TrainingSet(model, sizes, replicas_of(config, data.trained), data)
