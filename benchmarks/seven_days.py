@@ -1,15 +1,17 @@
 """Daily training over seven days: from yesterday's model for a few epochs, compared with training from scratch and with no training.
 
     python -m benchmarks.seven_days --data=FOLDER --workdir=DIR [--method=id_and_match] [--epochs=20] [--daily-epochs=4] [--daily-rate=2e-3]
+        [--daily-replay=3]
 
 A "day" is several calendar days at the end of the data, so that it has enough purchases. On each day, three models predict what people buy
 that day from their earlier purchases: the model of the first day, unchanged; one that starts from the model of the day before
-(`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. All read the data up to that day;
-validation is the day before. Each training has a process of its own, and its time is that from reading frames to a trained model. Seconds
-of the processor, over all cores, are recorded too, because other programs change them less. Programs that were compiled on an earlier day
-are used again, but not those of the other way to train. Trained models are stored in the workdir with their times, and are not trained
-again; a second daily setting needs only its own models. Results go to benchmarks/results/study-seven.json, next to those of other shops and
-settings.
+(`train.start_from`, and `knowledge.since` for its texts); and one that is trained from scratch. With `--daily-replay`, the second reads in
+each epoch only users with purchases that the day before did not know, and so many times as many others (`train.new_since`). All read the
+data up to that day; validation is the day before. Each training has a process of its own, and its time is that from reading frames to a
+trained model. Seconds of the processor, over all cores, are recorded too, because other programs change them less. Programs that were
+compiled on an earlier day are used again, but not those of the other way to train. Trained models are stored in the workdir with their
+times, and are not trained again; a second daily setting needs only its own models. Results go to benchmarks/results/study-seven.json, next
+to those of other shops and settings.
 """
 
 import argparse
@@ -62,6 +64,26 @@ class Frames(NamedTuple):
     def read(self) -> Dataset:
         """The dataset of these frames."""
         return Dataset.from_frames(self.interactions, self.items, **self.options)
+
+
+class Daily(NamedTuple):
+    """How a day's training continues from the model of the day before.
+
+    Attributes:
+      epochs: their number.
+      rate: first learning rate.
+      replay: `train.replay`; None: all users are read in each epoch.
+    """
+
+    epochs: int
+    rate: float
+    replay: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the folders of its models."""
+        replay = "" if self.replay is None else f"-replay-{self.replay:g}"
+        return f"continued-{self.epochs}-epochs-{self.rate:g}{replay}"
 
 
 class Day(NamedTuple):
@@ -176,15 +198,25 @@ def _costs_of_training(config: Config, frames: Frames, workdir: pathlib.Path) ->
     return dict(zip(COSTS, costs, strict=True))
 
 
-def daily(config: Config, before: pathlib.Path, epochs: int, rate: float) -> Config:
-    """The config of a day whose training starts from the model of the day before."""
+def daily(config: Config, before: pathlib.Path, frames: Frames, setting: Daily) -> Config:
+    """The config of a day whose training starts from the model of the day before.
+
+    Args:
+      config: of a training from nothing.
+      before: workdir of that model.
+      frames: the data that it has read.
+      setting: how training continues.
+    """
     fields: dict[str, Any] = {
         "train.start_from": str(before),
         "knowledge.since": str(before / "knowledge"),
-        "train.max_epochs": epochs,
-        "train.decay_epochs": epochs,
-        "train.learning_rate": (rate,),
+        "train.max_epochs": setting.epochs,
+        "train.decay_epochs": setting.epochs,
+        "train.learning_rate": (setting.rate,),
     }
+    if setting.replay is not None:
+        until = frames.options["valid_after"]
+        fields |= {"train.new_since": until, "train.replay": setting.replay}
     return config.with_fields(fields)
 
 
@@ -200,6 +232,9 @@ def main() -> None:
     parser.add_argument("--daily-epochs", type=int, default=4)
     parser.add_argument(
         "--daily-rate", type=float, default=2e-3, help="first learning rate of a day"
+    )
+    parser.add_argument(
+        "--daily-replay", type=float, help="others per user with new purchases; all users if absent"
     )
     parser.add_argument("--seed", type=int, default=42)
     given, contention = parser.parse_args(), Contention()
@@ -220,8 +255,19 @@ def main() -> None:
         for way, own in means.items()
     ]
     print(table(["", *METRICS, "seconds a day", "of the processor"], rows))
-    names = ("method", "days", "span", "epochs", "daily_epochs", "daily_rate", "seed")
+    names = (
+        "method",
+        "days",
+        "span",
+        "epochs",
+        "daily_epochs",
+        "daily_rate",
+        "daily_replay",
+        "seed",
+    )
     daily_setting = f"{given.daily_epochs} epochs at {given.daily_rate:g}"
+    if given.daily_replay is not None:
+        daily_setting += f" with {given.daily_replay:g} others per changed user"
     run_of = {
         "name": f"{given.data.name}, {given.method}, {daily_setting}, seed {given.seed}",
         "shop": given.data.name,
@@ -255,16 +301,16 @@ def _measured(
     """
     found: list[dict[str, Any]] = []
     gains: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
-    setting = f"continued-{given.daily_epochs}-epochs-{given.daily_rate:g}"
+    setting = Daily(given.daily_epochs, given.daily_rate, given.daily_replay)
     for number, day in enumerate(days):
         nothing = given.workdir / f"day{number}-from-nothing"
         fresh = trained(config, day, nothing, given.workdir / "compiled" / "from-nothing")
         if number == 0:
             unchanged, on, before = fresh[0], fresh, nothing
         else:
-            own = daily(config, before, given.daily_epochs, given.daily_rate)
-            before = given.workdir / f"day{number}-{setting}"
-            on = trained(own, day, before, given.workdir / "compiled" / setting)
+            own = daily(config, before, days[number - 1].frames, setting)
+            before = given.workdir / f"day{number}-{setting.name}"
+            on = trained(own, day, before, given.workdir / "compiled" / setting.name)
         nothing_spent = dict.fromkeys(COSTS, 0.0)
         for way, (model, costs) in zip(WAYS, ((unchanged, nothing_spent), on, fresh), strict=True):
             metrics = gains_of(day.purchases, answers(model, day.purchases))

@@ -290,7 +290,8 @@ def cold_parts() -> Page:
 
 def seven() -> Page:
     """Daily training: continued, from nothing, and never again."""
-    return page(*seven_study.tables(json.loads(path_of("seven").read_text())))
+    records = (path_of(name) for name in ("seven", "seven-tries"))
+    return page(*seven_study.tables(*(json.loads(path.read_text()) for path in records)))
 
 
 STUDIES: dict[str, tuple[str, Callable[[], Page]]] = {

@@ -9,7 +9,7 @@ import pytest
 
 import grasp_jax as gj
 from benchmarks import seven_study
-from benchmarks.seven_days import COSTS, WAYS, Day, answers, daily, days_of, trained
+from benchmarks.seven_days import COSTS, WAYS, Daily, Day, answers, daily, days_of, trained
 from grasp_jax.config import Config
 from grasp_jax.data.split import make_split
 from tests.refusal import assert_names, refusal
@@ -93,16 +93,37 @@ def test_trained_once_and_continued(days: list[Day], tmp_path: pathlib.Path) -> 
     asked = days[0].purchases
     for one, other in zip(answers(model, asked), answers(again, asked), strict=True):
         assert len(one) == 10 and one.tolist() == other.tolist()
-    own = daily(config, first, 2, 1e-3)
+    own = daily(config, first, days[0].frames, Daily(2, 1e-3, 0.5))
     continued, _ = trained(own, days[1], tmp_path / "second", tmp_path / "other")
     assert continued.config.train.start_from == str(first)
+    assert continued.config.train.new_since == days[0].frames.options["valid_after"]
     lines = (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()
     epochs = [line for line in map(json.loads, lines) if line["event"] in ("start", "epoch")]
     assert [line["epoch"] for line in epochs] == [0, 1, 2]
 
 
+TRIED: dict[str, Any] = {
+    "start": 0.06,
+    "tries": [
+        {
+            "epochs": 2,
+            "learning_rate": 1e-3,
+            "replay": 2,
+            "valid_ndcg@10": [0.07],
+            "processor_seconds": None,
+        }
+    ],
+    "from_nothing": {
+        "epochs": 20,
+        "learning_rate": 2e-3,
+        "valid_ndcg@10": 0.08,
+        "processor_seconds": 90.2,
+    },
+}
+
+
 def test_the_table_has_the_interval_of_the_difference() -> None:
-    """A difference would look certain, or an early record without intervals be refused."""
+    """A difference would look certain, an early record without intervals be refused, or a try that was ended look like a whole one."""
     ways = {
         way: {"NDCG@10": value, "Recall@10": 0.2}
         for way, value in zip(WAYS, (0.04, 0.045, 0.05), strict=True)
@@ -118,10 +139,18 @@ def test_the_table_has_the_interval_of_the_difference() -> None:
         "cores_used_by_others": None,
         "differences": {WAYS[1]: {"mean": -0.005, "error": 0.001}},
     }
-    (table,) = seven_study.tables({"runs": [run]})
+    table, tries = seven_study.tables({"runs": [run]}, TRIED)
     assert table.rows[0] == [
-        "Amazon Beauty 5-core", "one ID tower and the match", "3", "0.002", "4.00", "4.50", "5.00", "-10.0 % ± 3.9", "25 %", "", "200", "",
+        "Amazon Beauty 5-core", "one ID tower and the match", "3", "0.002", "all", "4.00", "4.50", "5.00", "-10.0 % ± 3.9", "25 %", "",
+        "200", "",
     ]  # fmt: skip
     early = {name: value for name, value in run.items() if name != "differences"}
-    (table,) = seven_study.tables({"runs": [early]})
-    assert table.rows[0][7] == "-10.0 %"
+    run["settings"]["daily_replay"] = 2.0
+    table, _ = seven_study.tables({"runs": [early, run]}, TRIED)
+    assert table.rows[0][8] == "-10.0 %"
+    assert table.rows[1][4] == "with new purchases, and 2 others for each"
+    assert [row[1:] for row in tries.rows] == [
+        ["0", "", "", "6.00", ""],
+        ["1 of 2", "0.001", table.rows[1][4], "7.00", ""],
+        ["20", "0.002", "all", "8.00", "90"],
+    ]
