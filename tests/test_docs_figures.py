@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from benchmarks import facts, picture, readme_tables
+from benchmarks.seven_days import WAYS
 from benchmarks.study_records import path_of, read
 from benchmarks.study_trials import merged
 from grasp_jax.report.runs import Run
@@ -124,8 +125,32 @@ def studies_sentences() -> list[str]:
     ]
 
 
+def seven_sentences() -> list[str]:
+    """What docs/studies.md says by hand of daily training on Amazon Beauty."""
+    runs = json.loads(path_of("seven").read_text())["runs"]
+    (run,) = (one for one in runs if one["settings"].get("daily_replay") == 3)
+    means, days = run["means"], run["days"]
+    first, on, nothing = (100 * means[way]["NDCG@10"] for way in WAYS)
+    interval = 196 * run["differences"]["continued"]["error"] / means["from nothing"]["NDCG@10"]
+    loss = f"{100 * (1 - on / nothing):.1f} % (± {interval:.1f})"
+    spent = [means[way]["processor_seconds"] for way in WAYS[1:]]
+    share = f"in {100 * spent[0] / spent[1]:.0f} % of its processor time"
+
+    changes = []
+    for day in range(1, 7):
+        own = {row["way"]: row["NDCG@10"] for row in days if row["day"] == day}
+        changes.append(f"{100 * (own['continued'] / own['from nothing'] - 1):+.1f}")
+    assert 0.3 < 1 - first / nothing < 0.36
+    return [
+        f"{loss} less NDCG@10 than training from nothing every day, {share}",
+        f"loses {loss} of the NDCG@10 of training from nothing, {on:.2f} against {nothing:.2f}, {share}",
+        f"loses a third ({first:.2f})",
+        f"the differences are {', '.join(changes[:-1])} and {changes[-1]} %",
+    ]
+
+
 def test_figures_of_the_studies_are_those_of_the_records() -> None:
     """A figure in a sentence of docs/studies.md would be another than the record's, above all in the table at its beginning."""
     text = " ".join((DOCS / "studies.md").read_text(encoding="utf-8").split())
-    for sentence in studies_sentences():
+    for sentence in studies_sentences() + seven_sentences():
         assert sentence in text, sentence
