@@ -1,6 +1,8 @@
 """Continued training that reads users with new interactions, and a random share of the others."""
 
 import dataclasses
+import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
 from grasp_jax.data.split import Split, all_training, by_time
 from grasp_jax.run import open_run, prepare
-from grasp_jax.training.epochs import TrainingData, make_epoch
+from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.replay import Replay, replay_of
+from grasp_jax.training.replicas import Replica
 from grasp_jax.trial import make_trial
-from tests.command_line import write_dataset
 from tests.refusal import assert_names, refusal
+from tests.trained import small_shop
 
 DAY = 86_400
 START = 1_400_000_000 // DAY * DAY
@@ -62,8 +65,9 @@ def test_users_with_new_interactions_are_found(kind: str) -> None:
     assert sorted([*expected, *found.others.tolist()]) == users.tolist()
     assert found.drawn == min(3 * len(expected), len(found.others))
     moment = int(log.timestamps[split.train.end[expected[0]] - 1])
-    assert expected[0] in replay_of(settings(1, str(moment)), split, users).changed
-    assert expected[0] not in replay_of(settings(1, str(moment + 1)), split, users).changed
+    for later in (0, 1):
+        at = replay_of(settings(1, str(moment + later)), split, users)
+        assert at is not None and (expected[0] in at.changed) == (later == 0)
     assert replay_of(TrainConfig(), split, users) is None
 
 
@@ -107,43 +111,36 @@ def test_every_epoch_fits_into_the_planned_batches() -> None:
     assert max(tokens) - min(tokens) < 0.1 * np.mean(tokens)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    """Of a small run that reads all users."""
-    folder = tmp_path_factory.mktemp("replay")
-    fields = {"data.path": str(write_dataset(folder / "data")), "model.method": "plain"}
-    small = {"model.features": 8, "train.batch_size": 16, "eval.num_negatives": 10}
-    run = open_run(Config().with_fields(fields | small), folder / "run")
-    return make_trial(prepare(run), "plain", "sasrec").data
-
-
-def test_an_epoch_of_training(data: TrainingData) -> None:
+def test_an_epoch_of_training(tmp_path: pathlib.Path) -> None:
     """A step would read other users than those that were drawn, count the steps of a whole epoch, or a resumed run draw others."""
-    trial_users = data.users
-    lengths = data.histories.lengths
-    ordered = trial_users[5:][np.argsort(-lengths[trial_users[5:]], kind="stable")]
-    replay = Replay(trial_users[:5], ordered, 15)
-    small = dataclasses.replace(
-        data, replay=replay, packing=plan_packing(data.histories, replay.longest(), 16)
-    )
-    assert small.steps_per_epoch == 2 < data.steps_per_epoch
-    assert small.whole_epoch_tokens < data.whole_epoch_tokens
-    replicas = [_Replica(1), _Replica(2)]
-    first, again, second = (make_epoch(small, replicas, epoch) for epoch in (0, 0, 1))
+    fields = {"model.method": "plain", "model.features": 8, "train.batch_size": 16}
+    config = Config().with_fields({**fields, "eval.num_negatives": 10})
+    shop = small_shop()
+    run = open_run(config, tmp_path / "whole", shop)
+    whole = make_trial(prepare(run), "plain", "sasrec").data
+    assert run.split.log.timestamps is not None
+    newest = run.split.log.timestamps[run.split.train.end[whole.users] - 1]
+    since = np.sort(newest)[-8].item()
+    changed = set(whole.users[newest >= since].tolist())
+    day = {"train.start_from": "monday", "train.new_since": str(since), "train.replay": 1.5}
+    run = open_run(config.with_fields(day), tmp_path / "day", shop)
+    data = make_trial(prepare(run), "plain", "sasrec").data
+    count = len(changed) + round(1.5 * len(changed))
+    assert data.steps_per_epoch == math.ceil(count / 16) < whole.steps_per_epoch
+    assert data.whole_epoch_tokens < whole.whole_epoch_tokens
+
+    replicas = [Replica(1, 0.0, 1e-3), Replica(2, 0.0, 1e-3)]
+    first, again, second = (make_epoch(data, replicas, epoch) for epoch in (0, 0, 1))
     np.testing.assert_array_equal(first.slots, again.slots)
-    nobody = len(lengths)
+    nobody = len(data.histories.lengths)
     read = [set(epoch.users[0].ravel().tolist()) - {nobody} for epoch in (first, second)]
-    assert read[0] != read[1] and all(len(own) == 20 for own in read)
+    assert read[0] != read[1] and all(len(own) == count and changed <= own for own in read)
     for epoch, own in zip((first, second), read, strict=True):
-        assert set(trial_users[:5].tolist()) <= own
-        owners = np.searchsorted(data.histories.end, epoch.slots[0][epoch.slots[0] >= 0], "right")
-        assert set(owners.tolist()) == own
+        owners = np.searchsorted(
+            run.split.log.offsets, epoch.slots[0][epoch.slots[0] >= 0], "right"
+        )
+        assert set((owners - 1).tolist()) == own
     assert set(first.users[1].ravel().tolist()) - {nobody} != read[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Replica:
-    seed: int
 
 
 def test_bad_settings_are_one_line() -> None:
