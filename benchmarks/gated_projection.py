@@ -21,7 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.arguments import parser_of
-from benchmarks.kernels.gated_projection import gated_projection, gated_projection_reference
+from benchmarks.kernels.gated_projection import (
+    Tokens,
+    gated_projection,
+    gated_projection_reference,
+)
 from benchmarks.limits import Limits, limits
 from benchmarks.record import Contention, keep, run, table
 from benchmarks.timing import interleaved, spread
@@ -102,7 +106,7 @@ def fused_form(encoder: HolisticEncoder, projection: Callable[..., jax.Array]) -
             (encoder.row_norm * params[name]).astype(encoder.dtype)
             for name in ("own_kernel", "similar_kernel")
         )
-        return projection(items, similar, ids, gates, own, other, params["first_bias"])
+        return projection(Tokens(items, similar, ids), gates, own, other, params["first_bias"])
 
     return form
 

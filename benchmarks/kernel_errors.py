@@ -17,7 +17,11 @@ import numpy as np
 from benchmarks import kernel_oracles as oracles
 from benchmarks.arguments import parser_of
 from benchmarks.gru import begins
-from benchmarks.kernels.gated_projection import gated_projection, gated_projection_reference
+from benchmarks.kernels.gated_projection import (
+    Tokens,
+    gated_projection,
+    gated_projection_reference,
+)
 from benchmarks.kernels.packed_attention import packed_attention, packed_attention_reference
 from benchmarks.packed_rows import PAPER, QUICK, packed_segments
 from benchmarks.record import Contention, keep, run, table
@@ -66,18 +70,17 @@ def cases(quick: bool) -> list[Case]:
         )
     ]
     layers = [random_layer(draw, width) for _ in range(LAYERS)]
-    for normaliser in ("softmax", "sigmoid"):
-        options = {"num_heads": HEADS, "causal": True, "normaliser": normaliser}
-        truth: dict[str, Any] = {"allowed": allowed, "num_heads": HEADS, "normaliser": normaliser}
-        found.append(
-            Case(
-                f"sasrec_layer, {normaliser}",
-                functools.partial(_with_segments, sasrec_layers, own, options),
-                functools.partial(_with_segments, sasrec_layers_reference, own, options),
-                functools.partial(oracles.sasrec_layers, **truth),
-                (draw(*rows, width), layers),
-            )
+    options: dict[str, Any] = {"num_heads": HEADS, "causal": True}
+    found.append(
+        Case(
+            "sasrec_layer",
+            functools.partial(_with_segments, sasrec_layers, own, options),
+            functools.partial(_with_segments, sasrec_layers_reference, own, options),
+            functools.partial(oracles.sasrec_layers, allowed=allowed, num_heads=HEADS),
+            (draw(*rows, width), layers),
         )
+    )
+    for normaliser in ("softmax", "sigmoid"):
         heads = tuple(draw(*rows, HEADS, width // HEADS) for _ in range(3))
         options = {"causal": True, "normaliser": normaliser}
         found.append(
@@ -112,11 +115,11 @@ def _projection(draw: Callable[..., np.ndarray], quick: bool) -> Case:
     tokens, items, width, hidden = (40, 30, 32, 16) if quick else (1522, 4096, 1536, 256)
     tables = draw(items, width) / width**0.5, draw(items, width) / width**0.5
     ids = np.random.default_rng(1).integers(0, items, tokens).astype(np.int32)
-    on_device = *map(jnp.asarray, tables), jnp.asarray(ids)
+    on_device = Tokens(*map(jnp.asarray, (*tables, ids)))
     return Case(
         "gated_projection",
-        functools.partial(gated_projection, *on_device),
-        functools.partial(gated_projection_reference, *on_device),
+        functools.partial(gated_projection, on_device),
+        functools.partial(gated_projection_reference, on_device),
         functools.partial(oracles.gated_projection, rows=tuple(own[ids] for own in tables)),
         (draw(tokens, 3), draw(2, width, hidden), draw(2, width, hidden), draw(hidden)),
     )

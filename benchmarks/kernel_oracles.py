@@ -34,7 +34,7 @@ def attention(
 
 
 def sasrec_layers(
-    x: jax.Array, layers: list[Layer], allowed: jax.Array, num_heads: int, normaliser: str
+    x: jax.Array, layers: list[Layer], allowed: jax.Array, num_heads: int
 ) -> jax.Array:
     """[R, L, D] -> [R, L, D]: the published layers one after the other, then the norm in the last one's parameters."""
     for before, after in layers:
@@ -45,7 +45,7 @@ def sasrec_layers(
             x @ before.value + before.value_bias,
         )
         q, k, v = (part.reshape(*x.shape[:2], num_heads, -1) for part in parts)
-        attended = attention(q, k, v, allowed, normaliser).reshape(x.shape)
+        attended = attention(q, k, v, allowed, "softmax").reshape(x.shape)
         x = normalised + attended @ after.out + after.out_bias
         x = _norm(x, after.scale, after.offset)
         hidden = jnp.maximum(x @ after.first + after.first_bias, 0.0)

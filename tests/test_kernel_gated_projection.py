@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from benchmarks.kernels.gated_projection import gated_projection, gated_projection_reference
+from benchmarks.kernels.gated_projection import (
+    Tokens,
+    gated_projection,
+    gated_projection_reference,
+)
 from grasp_jax.kernels import backend
 from grasp_jax.models.encoders.holistic import HolisticEncoder, combine
 
@@ -48,7 +52,7 @@ def loss_of(
     """A loss whose gradient differs from token to token and needs the projection's value."""
 
     def loss(trained: Arrays) -> tuple[jax.Array, jax.Array]:
-        x = projection(*frozen, *trained)
+        x = projection(Tokens(*frozen), *trained)
         return (jnp.sin(x) * jnp.arange(1.0, 1 + x.size).reshape(x.shape) / x.size).sum(), x
 
     return loss
@@ -130,13 +134,7 @@ def test_agrees_with_the_holistic_encoder(dtype: str) -> None:
         width=20, features=8, hidden=(20,), row_norm=1.7, dtype=jnp.dtype(dtype)
     )
 
-    def from_encoder(
-        items: jax.Array,
-        items_similar: jax.Array,
-        ids: jax.Array,
-        gates: jax.Array,
-        *params: jax.Array,
-    ) -> jax.Array:
+    def from_encoder(tokens: Tokens, gates: jax.Array, *params: jax.Array) -> jax.Array:
         module = encoder.bind(
             {
                 "params": dict(
@@ -144,9 +142,11 @@ def test_agrees_with_the_holistic_encoder(dtype: str) -> None:
                 )
             }
         )
-        return combine(module.project(items[ids], items_similar[ids]), gates, params[2])
+        return combine(
+            module.project(*(table[tokens.ids] for table in tokens[:2])), gates, params[2]
+        )
 
-    def from_kernel(*arguments: jax.Array) -> jax.Array:
+    def from_kernel(*arguments: Any) -> jax.Array:
         *first, own, similar, bias = arguments
         return gated_projection(
             *first, *((encoder.row_norm * kernel).astype(dtype) for kernel in (own, similar)), bias
@@ -346,15 +346,12 @@ def test_only_rows_that_are_asked_for_are_read() -> None:
 def test_arguments_that_do_not_fit_are_refused(name: str) -> None:
     """Would break if the kernel read past an array that is too small."""
     (items, similar, ids), (gates, own, similar_kernel, bias) = inputs(37, 11, 20, 20)
-    given = {
-        "items_similar": similar,
-        "gates": gates,
-        "own_kernel": own,
-        "similar_kernel": similar_kernel,
-    }
+    given = {"gates": gates, "own_kernel": own, "similar_kernel": similar_kernel}
     if name == "dtype":
         given["own_kernel"], message = own.astype(jnp.float16), "both float32 or both bfloat16"
+    elif name == "items_similar":
+        similar, message = similar[:-1], name
     else:
         given[name], message = given[name][:-1], name
     with pytest.raises(ValueError, match=message):
-        gated_projection(items=items, ids=ids, bias=bias, **given)
+        gated_projection(Tokens(items, similar, ids), bias=bias, **given)

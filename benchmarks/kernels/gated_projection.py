@@ -12,7 +12,7 @@ Legend: T tokens, V items, E width of the text embeddings, H width of the first 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,21 @@ PROGRAMS = 128  # about the multiprocessors of a large GPU; with fewer programs,
 Arrays = tuple[jax.Array, ...]
 
 
+class Tokens(NamedTuple):
+    """What is read of the frozen tables; in a kernel, the refs of these arrays.
+
+    Attributes:
+      items, items_similar: [V, E] tables, float32, bfloat16 or float16.
+      ids: [T] int32 item rows; one outside [0, V) reads a row of zeros.
+    """
+
+    items: Any
+    items_similar: Any
+    ids: Any
+
+
 def gated_projection_reference(
-    items: jax.Array,
-    items_similar: jax.Array,
-    ids: jax.Array,
+    tokens: Tokens,
     gates: jax.Array,
     own_kernel: jax.Array,
     similar_kernel: jax.Array,
@@ -44,12 +55,19 @@ def gated_projection_reference(
 
     def rows(table: jax.Array) -> jax.Array:
         table = jax.lax.stop_gradient(table)
-        taken: jax.Array = table.at[ids].get(mode="fill", fill_value=0, wrap_negative_indices=False)
+        taken: jax.Array = table.at[tokens.ids].get(
+            mode="fill", fill_value=0, wrap_negative_indices=False
+        )
         return taken.astype(own_kernel.dtype)
 
-    own = jnp.einsum("te,peh->pth", rows(items), own_kernel, preferred_element_type=jnp.float32)
+    own = jnp.einsum(
+        "te,peh->pth", rows(tokens.items), own_kernel, preferred_element_type=jnp.float32
+    )
     similar = jnp.einsum(
-        "te,peh->pth", rows(items_similar), similar_kernel, preferred_element_type=jnp.float32
+        "te,peh->pth",
+        rows(tokens.items_similar),
+        similar_kernel,
+        preferred_element_type=jnp.float32,
     )
     g1, g2, g3 = gates.astype(jnp.float32).T[:, :, None]
     x: jax.Array = (
@@ -60,9 +78,7 @@ def gated_projection_reference(
 
 @jax.custom_vjp
 def gated_projection(
-    items: jax.Array,
-    items_similar: jax.Array,
-    ids: jax.Array,
+    tokens: Tokens,
     gates: jax.Array,
     own_kernel: jax.Array,
     similar_kernel: jax.Array,
@@ -74,8 +90,7 @@ def gated_projection(
     `stop_gradient`. A separate kernel computes the gates' gradient; `jit` removes it if the gradient is not used. Not differentiable twice.
 
     Args:
-      items, items_similar: [V, E] tables, float32, bfloat16 or float16.
-      ids: [T] int32 item rows; one outside [0, V) reads a row of zeros.
+      tokens: the tables and the rows that are read.
       gates: [T, 3], floating.
       own_kernel: [2, E, H] Wa and Wc, float32 or bfloat16: the type of the matrix products, whose sums are float32. Products of float32
         have the precision of `jax_default_matmul_precision`; if it is not set, a GPU rounds their operands to TF32, as XLA does.
@@ -88,12 +103,12 @@ def gated_projection(
     Raises:
       ValueError: shapes or types that do not fit.
     """
-    _check(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
-    num_tokens, hidden = ids.shape[0], own_kernel.shape[-1]
+    _check(tokens, gates, own_kernel, similar_kernel, bias)
+    num_tokens, hidden = tokens.ids.shape[0], own_kernel.shape[-1]
     columns = _block(hidden, TILE)
     blocks = (
         _filling(num_tokens, pl.cdiv(hidden, columns)),
-        _step_over_width(items, own_kernel),
+        _step_over_width(tokens.items, own_kernel),
         columns,
     )
     launch = _launcher(
@@ -102,24 +117,20 @@ def gated_projection(
         grid=(pl.cdiv(num_tokens, blocks[0]), pl.cdiv(hidden, columns)),
         num_stages=2,
     )
-    x: jax.Array = launch(items, items_similar, ids, gates, own_kernel, similar_kernel, bias)
+    x: jax.Array = launch(*tokens, gates, own_kernel, similar_kernel, bias)
     return x
 
 
-def _forward(*arguments: jax.Array) -> tuple[jax.Array, Arrays]:
+def _forward(*arguments: Any) -> tuple[jax.Array, tuple[Any, ...]]:
     return gated_projection(*arguments), arguments
 
 
-def _backward(saved: Arrays, gradient: jax.Array) -> tuple[jax.Array | None, ...]:
-    items, items_similar, ids, gates, own_kernel, similar_kernel, bias = saved
-    d_own, d_similar = _kernel_gradients(
-        items, items_similar, ids, gates, gradient, own_kernel.dtype
-    )
-    d_gates = _gate_gradients(items, items_similar, ids, own_kernel, similar_kernel, gradient)
+def _backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+    tokens, gates, own_kernel, similar_kernel, bias = saved
+    d_own, d_similar = _kernel_gradients(tokens, gates, gradient, own_kernel.dtype)
+    d_gates = _gate_gradients(tokens, own_kernel, similar_kernel, gradient)
     # None for the tables is a symbolic zero: zeros would be arrays of their size.
     return (
-        None,
-        None,
         None,
         d_gates.astype(gates.dtype),
         d_own,
@@ -132,17 +143,15 @@ gated_projection.defvjp(_forward, _backward)
 
 
 def _kernel_gradients(
-    items: jax.Array,
-    items_similar: jax.Array,
-    ids: jax.Array,
+    tokens: Tokens,
     gates: jax.Array,
     gradient: jax.Array,
     dtype: jnp.dtype,
 ) -> Sequence[jax.Array]:
     """dWa = sum_t g1 i^T d and so on: two arrays [2, E, H]. A program owns a tile of all four and goes over the tokens."""
-    width, hidden = items.shape[1], gradient.shape[1]
+    width, hidden = tokens.items.shape[1], gradient.shape[1]
     columns = _block(hidden, TILE)
-    blocks = _block(ids.shape[0], TOKENS), _filling(width, pl.cdiv(hidden, columns)), columns
+    blocks = _block(tokens.ids.shape[0], TOKENS), _filling(width, pl.cdiv(hidden, columns)), columns
     shape = jax.ShapeDtypeStruct((2, width, hidden), dtype)
     launch = _launcher(
         functools.partial(_kernel_gradient_program, blocks),
@@ -150,14 +159,12 @@ def _kernel_gradients(
         grid=(pl.cdiv(width, blocks[1]), pl.cdiv(hidden, columns)),
         num_stages=3,  # the rows' addresses are themselves read in the loop, so they are one stage behind
     )
-    gradients: Sequence[jax.Array] = launch(items, items_similar, ids, gates, gradient)
+    gradients: Sequence[jax.Array] = launch(*tokens, gates, gradient)
     return gradients
 
 
 def _gate_gradients(
-    items: jax.Array,
-    items_similar: jax.Array,
-    ids: jax.Array,
+    tokens: Tokens,
     own_kernel: jax.Array,
     similar_kernel: jax.Array,
     gradient: jax.Array,
@@ -166,14 +173,14 @@ def _gate_gradients(
     num_tokens, hidden = gradient.shape
     columns = _block(hidden, TILE)
     parts = pl.cdiv(hidden, columns)
-    blocks = _filling(num_tokens, parts), _step_over_width(items, own_kernel), columns
+    blocks = _filling(num_tokens, parts), _step_over_width(tokens.items, own_kernel), columns
     launch = _launcher(
         functools.partial(_gate_gradient_program, blocks),
         jax.ShapeDtypeStruct((parts, 3, num_tokens), jnp.float32),
         grid=(pl.cdiv(num_tokens, blocks[0]), parts),
         num_stages=2,
     )
-    of_columns: jax.Array = launch(items, items_similar, ids, own_kernel, similar_kernel, gradient)
+    of_columns: jax.Array = launch(*tokens, own_kernel, similar_kernel, gradient)
     return of_columns.sum(axis=0).T
 
 
@@ -194,57 +201,40 @@ def _launcher(
 
 
 def _forward_program(blocks: tuple[int, int, int], *refs: Any) -> None:
-    items, items_similar, ids, gates, own_kernel, similar_kernel, bias, out = refs
-    tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
+    gates, own_kernel, similar_kernel, bias, out = refs[3:]
+    places, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
     own, similar, both = _projections(
-        blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns
+        blocks, Tokens(*refs[:3]), own_kernel, similar_kernel, places, columns
     )
-    g1, g2, g3 = (_gate(gates, tokens, part) for part in range(3))
+    g1, g2, g3 = (_gate(gates, places, part) for part in range(3))
     offset = triton.load(bias.at[columns], mask=columns < bias.shape[0], other=0).astype(
         jnp.float32
     )
-    _store(out, tokens, columns, g1 * own + g2 * similar + g3 * both + offset[None, :])
+    _store(out, places, columns, g1 * own + g2 * similar + g3 * both + offset[None, :])
 
 
-def _gate_gradient_program(
-    blocks: tuple[int, int, int],
-    items: Any,
-    items_similar: Any,
-    ids: Any,
-    own_kernel: Any,
-    similar_kernel: Any,
-    gradient: Any,
-    out: Any,
-) -> None:
-    tokens, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
-    d = _load(gradient, tokens, columns)
-    for part, x in enumerate(
-        _projections(blocks, items, items_similar, ids, own_kernel, similar_kernel, tokens, columns)
-    ):
+def _gate_gradient_program(blocks: tuple[int, int, int], *refs: Any) -> None:
+    own_kernel, similar_kernel, gradient, out = refs[3:]
+    places, columns = _own_range(0, blocks[0]), _own_range(1, blocks[2])
+    d = _load(gradient, places, columns)
+    projections = _projections(
+        blocks, Tokens(*refs[:3]), own_kernel, similar_kernel, places, columns
+    )
+    for part, x in enumerate(projections):
         triton.store(
-            out.at[pl.program_id(1), part, tokens], (d * x).sum(axis=1), mask=tokens < out.shape[2]
+            out.at[pl.program_id(1), part, places], (d * x).sum(axis=1), mask=places < out.shape[2]
         )
 
 
-def _kernel_gradient_program(
-    blocks: tuple[int, int, int],
-    items: Any,
-    items_similar: Any,
-    ids: Any,
-    gates: Any,
-    gradient: Any,
-    d_own: Any,
-    d_similar: Any,
-) -> None:
+def _kernel_gradient_program(blocks: tuple[int, int, int], *refs: Any) -> None:
+    tokens, (gates, gradient, d_own, d_similar) = Tokens(*refs[:3]), refs[3:]
     width, columns = _own_range(0, blocks[1]), _own_range(1, blocks[2])
 
     def step(k: jax.Array, sums: Arrays) -> Arrays:
-        tokens = k * blocks[0] + jnp.arange(blocks[0])
-        d = _load(gradient, tokens, columns)
-        d1, d2, d3 = ((_gate(gates, tokens, part) * d).astype(d_own.dtype) for part in range(3))
-        i, ibar = (
-            _rows(table, ids, tokens, width, d_own.dtype) for table in (items, items_similar)
-        )
+        places = k * blocks[0] + jnp.arange(blocks[0])
+        d = _load(gradient, places, columns)
+        d1, d2, d3 = ((_gate(gates, places, part) * d).astype(d_own.dtype) for part in range(3))
+        i, ibar = _rows(tokens, places, width, d_own.dtype)
         pairs = ((i, d1), (i, d3), (ibar, d2), (ibar, d3))
         return tuple(
             total + _product(rows, own, contract=0)
@@ -252,7 +242,9 @@ def _kernel_gradient_program(
         )
 
     zero = jnp.zeros((blocks[1], blocks[2]), jnp.float32)
-    da, dc, db, dd = jax.lax.fori_loop(0, pl.cdiv(ids.shape[0], blocks[0]), step, (zero,) * 4)
+    da, dc, db, dd = jax.lax.fori_loop(
+        0, pl.cdiv(tokens.ids.shape[0], blocks[0]), step, (zero,) * 4
+    )
     for ref, pair in ((d_own, (da, dc)), (d_similar, (db, dd))):
         for part, value in enumerate(pair):
             _store(ref, width, columns, value, part)
@@ -260,12 +252,10 @@ def _kernel_gradient_program(
 
 def _projections(
     blocks: tuple[int, int, int],
-    items: Any,
-    items_similar: Any,
-    ids: Any,
+    tokens: Tokens,
     own_kernel: Any,
     similar_kernel: Any,
-    tokens: jax.Array,
+    places: jax.Array,
     columns: jax.Array,
 ) -> Arrays:
     """Tiles of i Wa, ibar Wb and i Wc + ibar Wd, float32."""
@@ -273,9 +263,7 @@ def _projections(
     def step(k: jax.Array, sums: Arrays) -> Arrays:
         own, similar, both = sums
         width = k * blocks[1] + jnp.arange(blocks[1])
-        i, ibar = (
-            _rows(table, ids, tokens, width, own_kernel.dtype) for table in (items, items_similar)
-        )
+        i, ibar = _rows(tokens, places, width, own_kernel.dtype)
         wa, wc = (_load(own_kernel, width, columns, part) for part in range(2))
         wb, wd = (_load(similar_kernel, width, columns, part) for part in range(2))
         return (
@@ -285,7 +273,9 @@ def _projections(
         )
 
     zero = jnp.zeros((blocks[0], blocks[2]), jnp.float32)
-    sums: Arrays = jax.lax.fori_loop(0, pl.cdiv(items.shape[1], blocks[1]), step, (zero,) * 3)
+    sums: Arrays = jax.lax.fori_loop(
+        0, pl.cdiv(tokens.items.shape[1], blocks[1]), step, (zero,) * 3
+    )
     return sums
 
 
@@ -296,14 +286,14 @@ def _product(left: jax.Array, right: jax.Array, contract: int = 1) -> jax.Array:
     )
 
 
-def _rows(table: Any, ids: Any, tokens: jax.Array, width: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """A tile of the tokens' table rows; zeros where there is no token."""
-    own = triton.load(ids.at[tokens], mask=tokens < ids.shape[0], other=-1)
-    return _load(table, own, width).astype(dtype)
+def _rows(tokens: Tokens, places: jax.Array, width: jax.Array, dtype: jnp.dtype) -> Arrays:
+    """Tiles of the rows of both tables for the tokens at `places`; zeros where there is no token."""
+    own = triton.load(tokens.ids.at[places], mask=places < tokens.ids.shape[0], other=-1)
+    return tuple(_load(table, own, width).astype(dtype) for table in tokens[:2])
 
 
-def _gate(gates: Any, tokens: jax.Array, part: int) -> jax.Array:
-    return triton.load(gates.at[tokens, part], mask=tokens < gates.shape[0], other=0).astype(
+def _gate(gates: Any, places: jax.Array, part: int) -> jax.Array:
+    return triton.load(gates.at[places, part], mask=places < gates.shape[0], other=0).astype(
         jnp.float32
     )[:, None]
 
@@ -356,23 +346,21 @@ def _step_over_width(items: jax.Array, own_kernel: jax.Array) -> int:
 
 
 def _check(
-    items: jax.Array,
-    items_similar: jax.Array,
-    ids: jax.Array,
+    tokens: Tokens,
     gates: jax.Array,
     own_kernel: jax.Array,
     similar_kernel: jax.Array,
     bias: jax.Array,
 ) -> None:
-    (num_tokens,), width, hidden = ids.shape, items.shape[1], bias.shape[0]
+    (num_tokens,), width, hidden = tokens.ids.shape, tokens.items.shape[1], bias.shape[0]
     expected = {
-        "items_similar": items.shape,
+        "items_similar": tokens.items.shape,
         "gates": (num_tokens, 3),
         "own_kernel": (2, width, hidden),
     }
     expected["similar_kernel"] = expected["own_kernel"]
     given = {
-        "items_similar": items_similar,
+        "items_similar": tokens.items_similar,
         "gates": gates,
         "own_kernel": own_kernel,
         "similar_kernel": similar_kernel,

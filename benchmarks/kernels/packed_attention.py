@@ -39,6 +39,24 @@ class Intervals(NamedTuple):
     seen_end: jax.Array
 
 
+class Given(NamedTuple):
+    """What the kernels read.
+
+    Attributes:
+      queries, keys, values: [R, L, n, d], L a multiple of BLOCK, d a power of two.
+      intervals: what may see what.
+      seed: [1] uint32 of the dropout.
+      rate: [1] float32.
+    """
+
+    queries: jax.Array
+    keys: jax.Array
+    values: jax.Array
+    intervals: Intervals
+    seed: jax.Array
+    rate: jax.Array
+
+
 def packed_attention(
     queries: jax.Array,
     keys: jax.Array,
@@ -81,7 +99,7 @@ def packed_attention(
         if seed is None
         else jnp.asarray(seed).astype(jnp.uint32).reshape(1)
     )
-    return _attend(form, queries, keys, values, intervals, word, rate)[:, :length, :, :width]
+    return _attend(form, Given(queries, keys, values, intervals, word, rate))[:, :length, :, :width]
 
 
 def packed_attention_reference(
@@ -158,28 +176,13 @@ def _check(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(
-    form: Form,
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    intervals: Intervals,
-    seed: jax.Array,
-    rate: jax.Array,
-) -> jax.Array:
-    """`packed_attention` of padded arrays: L a multiple of BLOCK, d a power of two."""
-    return _forward(form, queries, keys, values, intervals, seed, rate)[0]
+def _attend(form: Form, given: Given) -> jax.Array:
+    """`packed_attention` of padded arrays."""
+    return _forward(form, given)[0]
 
 
-def _forward(
-    form: Form,
-    queries: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    intervals: Intervals,
-    seed: jax.Array,
-    rate: jax.Array,
-) -> tuple[jax.Array, Any]:
+def _forward(form: Form, given: Given) -> tuple[jax.Array, Any]:
+    queries, keys, values, intervals, seed, rate = given
     rows, length, heads, _ = queries.shape
     specs = _Specs.of(queries.shape)
     shapes, outputs = [jax.ShapeDtypeStruct(queries.shape, values.dtype)], [specs.own]
@@ -198,11 +201,12 @@ def _forward(
     attended, *log_sums = _call(kernels.forward, form, queries.shape, inputs, outputs, shapes)(
         seed, rate, queries, keys, values, intervals.begin, intervals.end
     )
-    return attended, (queries, keys, values, intervals, seed, rate, attended, log_sums)
+    return attended, (given, attended, log_sums)
 
 
 def _backward(form: Form, saved: Any, d_attended: jax.Array) -> tuple[Any, ...]:
-    queries, keys, values, intervals, seed, rate, attended, log_sums = saved
+    given, attended, log_sums = saved
+    queries, keys, values, intervals, seed, rate = given
     specs = _Specs.of(queries.shape)
     sums = []
     if form.normaliser == "softmax":
@@ -256,7 +260,8 @@ def _backward(form: Form, saved: Any, d_attended: jax.Array) -> tuple[Any, ...]:
         intervals.seen_end,
         *sums,
     )
-    return d_queries[0], d_keys, d_values, None, None, None
+    none: Any = None  # no gradient
+    return (Given(d_queries[0], d_keys, d_values, none, none, none),)
 
 
 _attend.defvjp(_forward, _backward)

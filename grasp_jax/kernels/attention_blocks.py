@@ -20,7 +20,7 @@ class Form(NamedTuple):
     """What is fixed when a kernel is traced.
 
     Attributes:
-      normaliser: "softmax" or "sigmoid".
+      normaliser: "softmax", or "sigmoid", which benchmarks alone use.
       drops: whether weights are dropped.
       scale: of q.k.
     """

@@ -41,7 +41,6 @@ def sasrec_layers(
     dropout: jax.Array | None = None,
     seed: jax.Array | None = None,
     drop_input: bool = True,
-    normaliser: str = "softmax",
 ) -> jax.Array:
     """The published layers of SASRec one after the other and the norm that follows them, by kernels forward and backward.
 
@@ -54,7 +53,6 @@ def sasrec_layers(
       dropout: [] float32, the rate at which attention weights, hidden units and outputs drop out, or None. It has no gradient.
       seed: [] uint32 of the dropout; draw a new one for each step.
       drop_input: whether x drops out too.
-      normaliser: "softmax" of q.k / sqrt(d) over the keys that a position sees, or "sigmoid" of each, not normalised.
 
     Returns:
       [R, L, D] float32.
@@ -63,7 +61,7 @@ def sasrec_layers(
       ValueError: D is not in `WIDTHS`, the number of heads does not divide it, or dropout has no seed.
     """
     _check(x, num_heads, dropout, seed)
-    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input, normaliser)
+    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
     rate = jnp.zeros(1) if dropout is None else jnp.asarray(dropout, jnp.float32).reshape(1)
     word = jnp.zeros(1, jnp.uint32) if seed is None else seed.astype(jnp.uint32).reshape(1)
     parameters = jnp.stack([kernels.pack(half) for layer in layers for half in layer])
@@ -80,7 +78,6 @@ def sasrec_layers_reference(
     dropout: jax.Array | None = None,
     seed: jax.Array | None = None,
     drop_input: bool = True,
-    normaliser: str = "softmax",
 ) -> jax.Array:
     """What `sasrec_layers` computes, with all weights [R, n, L, L] written out, and the same bits of dropout."""
     _check(x, num_heads, dropout, seed)
@@ -89,7 +86,7 @@ def sasrec_layers_reference(
     places = jnp.arange(length)
     rate = jnp.float32(0) if dropout is None else jax.lax.stop_gradient(dropout)
     word = jnp.uint32(0) if seed is None else seed
-    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input, normaliser)
+    forms = _forms(len(layers), num_heads, causal, dropout is not None, drop_input)
 
     def of_row(
         form: LayerForm, layer: Layer, x: jax.Array, allowed: jax.Array, row: jax.Array
@@ -98,10 +95,7 @@ def sasrec_layers_reference(
         normalised, *projected = kernels.project(form, x, layer[0], keep)
         q, k, v = (given.reshape(length, num_heads, -1) for given in projected)
         scores = jnp.einsum("qnd,knd->nqk", q, k) * (width / num_heads) ** -0.5
-        if normaliser == "softmax":
-            weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
-        else:
-            weights = jnp.where(allowed, jax.nn.sigmoid(scores), 0.0)
+        weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf), axis=-1)
         draws = [kernels.draw_of(form, word, rate, row, head) for head in range(num_heads)]
         kept = [1.0 if draw is None else draw(places[:, None], places[None, :]) for draw in draws]
         attended = jnp.einsum(
@@ -122,7 +116,7 @@ def _check(x: jax.Array, num_heads: int, dropout: jax.Array | None, seed: jax.Ar
 
 
 def _forms(
-    layers: int, heads: int, causal: bool, drops: bool, drop_input: bool, normaliser: str
+    layers: int, heads: int, causal: bool, drops: bool, drop_input: bool
 ) -> tuple[LayerForm, ...]:
     return tuple(
         LayerForm(
@@ -132,7 +126,6 @@ def _forms(
             drops,
             drop_input and number == 0,
             last=number == layers - 1,
-            normaliser=normaliser,
         )
         for number in range(layers)
     )

@@ -62,7 +62,6 @@ class LayerForm(NamedTuple):
       drops: whether anything drops out.
       drops_input: whether the layer's input does.
       last: whether the layer's output is normalised.
-      normaliser: of the attention, "softmax" or "sigmoid".
     """
 
     layer: int
@@ -71,7 +70,6 @@ class LayerForm(NamedTuple):
     drops: bool
     drops_input: bool
     last: bool
-    normaliser: str
 
 
 def pack(half: Project | Finish) -> jax.Array:
@@ -247,7 +245,7 @@ def _counter(number: int) -> jax.Array:
 
 
 def _of_head(form: LayerForm, width: int) -> attention.Form:
-    return attention.Form(form.normaliser, form.drops, (width / form.heads) ** -0.5)
+    return attention.Form("softmax", form.drops, (width / form.heads) ** -0.5)
 
 
 def _mask(form: LayerForm, head: int, width: int) -> jax.Array:
