@@ -21,7 +21,7 @@ def parser_of(module: str, about: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        help="JSON file, by default of this benchmark and device in benchmarks/results",
+        help="JSON file, or folder for a file of the usual name; by default the folder is benchmarks/results",
     )
     return parser
 

@@ -4,7 +4,8 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from benchmarks import lengths
 from benchmarks.factorised import FactorisedStep
 from benchmarks.plain_jax import PlainJaxStep, plain_parameters
+from benchmarks.timing import only_compiles
 from benchmarks.workload import (
     DROPOUT,
     SHAPES,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 PARITY_LIMIT = {"cpu": 1e-4, "gpu": 1e-3}  # a GPU multiplies float32 in TF32
 ROUNDED_LIMIT = 2e-2  # of implementations that round the factors of products to bfloat16
 RIVAL_BATCHES = 4
+COMPILED_AT_ONCE = 4  # forms of ours
 
 
 class Form(NamedTuple):
@@ -58,6 +61,7 @@ ROUNDED: dict[str, Any] = {"model.dtype": "bfloat16"}
 # XLA's default is said to run the kernels of a graph one after another even if none waits for another.
 CONCURRENT: dict[str, Any] = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 FORMS = {
+    "kernels=xla": Form({"kernels": "xla"}, {}),  # results of products are stored as XLA likes
     "kernels=backbone": Form(LAYERS, {}),
     "concurrent graphs": Form({}, CONCURRENT),
     "bfloat16": Form(ROUNDED, {}),
@@ -139,8 +143,13 @@ def prepare(given: argparse.Namespace, torch_step: Any) -> Work:
             makers[kind.name] = functools.partial(kind, config, whole, tables, packed, DROPOUT)
         if problem:
             print(f"packed PyTorch compiled is left out: {problem}")
-    for title in given.forms:
-        makers[title] = functools.partial(FormStep, title, config, split, tables, given.steps)
+    forms = {
+        title: functools.partial(FormStep, title, config, split, tables, given.steps)
+        for title in given.forms
+    }
+    if only_compiles():  # below, and where they are timed, they are then found compiled
+        tried_at_once(forms)
+    makers |= forms
     if given.padded:
         for kind in [PlainJaxStep, *([] if torch_step is None else [torch_step])]:
             makers[kind.name] = functools.partial(kind, config, plain, tables, batches, DROPOUT)
@@ -162,6 +171,14 @@ def tried(makers: Iterable[tuple[Any, Callable[[], Any]]]) -> list[tuple[Any, An
             title = name if isinstance(name, str) else name.name
             print(f"{title} is left out: {type(error).__name__}: {first}", file=sys.stderr)
     return found
+
+
+def tried_at_once(makers: Mapping[str, Callable[[], Any]]) -> list[tuple[Any, Any]]:
+    """`tried`, several at a time: XLA compiles outside of Python's lock."""
+    with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
+        return [
+            found for one in pool.map(lambda own: tried([own]), makers.items()) for found in one
+        ]
 
 
 def packed_rows(ours: FactorisedStep, step: int) -> "PackedRows":

@@ -22,7 +22,7 @@ from benchmarks import h100
 from benchmarks.arguments import names_of, parser_of
 from benchmarks.launches import count
 from benchmarks.lengths import BEAUTY_ITEMS, BEAUTY_USERS, QUICK_ITEMS, QUICK_USERS, synthetic_log
-from benchmarks.record import RESULTS, run, save, table
+from benchmarks.record import RESULTS, place, run, save, table
 from benchmarks.workload import QUICK, SHAPES, Sizes, config_of, temporary_bytes
 from grasp_jax.config import Config
 from grasp_jax.data.split import Split, leave_one_out
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = names_of(parser, "--models", given.models, (*MODELS, *MORE))
     h100.device()
     work = Workload(given.quick)
-    path = given.out or (None if given.quick else RECORD)
+    path = place(given, RECORD.name)
     rows = []
     for name in names:
         rows.append(count_model(work, name))

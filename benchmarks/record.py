@@ -57,9 +57,7 @@ def keep(
     given: argparse.Namespace,
     found: str,
 ) -> None:
-    """Saves a benchmark's results with the date, the machine and its load: in `RESULTS` by name and device, or in --out.
-
-    The times of a quick run mean nothing, so it is saved only if --out is given.
+    """Saves a benchmark's results with the date, the machine and its load, where `place` says.
 
     Args:
       given: the flags of `arguments.parser_of`.
@@ -67,16 +65,22 @@ def keep(
     """
     if only_compiles():
         return
-    path = given.out or (
-        None
-        if given.quick
-        else RESULTS / f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json"
-    )
+    path = place(given, f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
     if path is not None:
         about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
         save(path, about | {"cores_used_by_others": contention.cores()} | facts)
         print(f"written to {path}")
     print(f"{NOISE}\n{found} (noise)" if given.quick else found)
+
+
+def place(given: argparse.Namespace, name: str) -> pathlib.Path | None:
+    """Where a benchmark's record goes: --out=FILE; `name` in --out=FOLDER, which exists, or in `RESULTS`.
+
+    The times of a quick run mean nothing, so it goes nowhere unless --out is given: None.
+    """
+    if given.out is None:
+        return None if given.quick else RESULTS / name
+    return given.out / name if given.out.is_dir() else given.out
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,9 +1,13 @@
-"""Writes docs/performance.md, docs/performance-tables.md and their figures from `benchmarks/results`: python -m benchmarks.report."""
+"""Writes docs/performance.md, docs/performance-tables.md and their figures from `benchmarks/results`: python -m benchmarks.report.
 
+With --results=FOLDER it reads the records of a run with --out=FOLDER, and writes the pages and figures there.
+"""
+
+import argparse
 import json
 import pathlib
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.record import RESULTS, run
@@ -19,6 +23,7 @@ from benchmarks.sections import (
     steps,
     training,
 )
+from grasp_jax.errors import UserError
 from grasp_jax.files import write_text
 from grasp_jax.report.formats import markdown
 from grasp_jax.report.tables import Table
@@ -41,8 +46,9 @@ INTRODUCTION = f"""# Performance: all tables
 """
 SCREEN = f"""# Performance
 
-How fast is this package, compared with other software, and what does that mean for your data? Six comparisons, measured with the scripts
-in `benchmarks/`. {GENERATED}
+How fast is this package, compared with other software, and what does that mean for your data? Six comparisons and three figures, each
+with what to conclude from it; the details follow. They were measured with the scripts in `benchmarks/`.
+{GENERATED}
 """
 READ_ON = """## What to expect of your own data
 
@@ -104,22 +110,23 @@ FIGURES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def kept(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The existing records among these names."""
+def kept(names: Iterable[str], results: pathlib.Path | None = None) -> dict[str, dict[str, Any]]:
+    """The existing records among these names, of a folder or of `RESULTS`."""
+    folder = results or RESULTS
     return {
         name: json.loads(path.read_text())
         for name in names
-        if (path := RESULTS / f"{name}.json").exists()
+        if (path := folder / f"{name}.json").exists()
     }
 
 
-def page() -> str:
+def page(results: pathlib.Path | None = None) -> str:
     """The whole page; a section without results is left out, and the longest operations of steps come last."""
     parts = [INTRODUCTION]
     operations: list[str] = []
     for device, sections in SECTIONS.items():
         parts.append(f"## On a {device.upper()}\n")
-        for name, record in kept(sections).items():
+        for name, record in kept(sections, results).items():
             section = sections[name](record)
             for table in section if isinstance(section, list) else [section]:
                 (operations if table.name == steps.OPERATIONS else parts).append(markdown(table))
@@ -135,10 +142,10 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, overview.WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
-def first_screen() -> str:
-    """docs/performance.md: comparisons with other software and three figures, and a conclusion from each."""
-    records = kept(dict.fromkeys([*overview.COMPARISONS, *pictures.NEEDED]))
-    table, conclusions = overview.overview(records)
+def first_screen(results: pathlib.Path | None = None) -> str:
+    """docs/performance.md: comparisons with other software and three figures, a conclusion from each, and then the details."""
+    records = kept(dict.fromkeys([*overview.COMPARISONS, *pictures.NEEDED]), results)
+    table, sentences, details = overview.overview(records)
     figures = [
         f"{textwrap.fill(own.conclusion, overview.WIDTH)}\n\n![{name}](figures/{name}.svg)\n"
         for name, own in pictures.pictures(records).items()
@@ -147,25 +154,47 @@ def first_screen() -> str:
         [
             SCREEN,
             markdown(table),
+            "**What to conclude**, row by row:\n",
+            *sentences,
+            "",
             "### Three figures\n",
             *figures,
-            "### What to conclude\n",
-            "\n".join(conclusions),
+            "### More about each row\n",
+            *details,
             "",
             READ_ON,
         ]
     )
 
 
-def write() -> None:
-    """Both pages, and their figures."""
-    for name, own in pictures.pictures(kept(pictures.NEEDED)).items():
-        write_text(DOCS / "figures" / f"{name}.svg", own.svg)
-    for name, record in kept(FIGURES).items():
-        write_text(DOCS / "figures" / f"{name}.svg", FIGURES[name](record))
-    write_text(FIRST_SCREEN, first_screen())
-    write_text(PAGE, page())
+def write(results: pathlib.Path | None = None) -> None:
+    """Both pages and their figures: into docs, or for the records of another folder into that folder."""
+    folder = results or DOCS
+    for name, own in pictures.pictures(kept(pictures.NEEDED, results)).items():
+        write_text(folder / "figures" / f"{name}.svg", own.svg)
+    for name, record in kept(FIGURES, results).items():
+        write_text(folder / "figures" / f"{name}.svg", FIGURES[name](record))
+    write_text(folder / FIRST_SCREEN.name, first_screen(results))
+    write_text(folder / PAGE.name, page(results))
+    print(f"written: {folder / FIRST_SCREEN.name}, {folder / PAGE.name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the pages.
+
+    Raises:
+      UserError: the folder of the records does not exist.
+    """
+    about = (__doc__ or "").split(": python -m")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=about)
+    parser.add_argument(
+        "--results", type=pathlib.Path, help="folder of the records; the pages are written there"
+    )
+    given = parser.parse_args(arguments)
+    if given.results and not given.results.is_dir():
+        raise UserError(f"--results={given.results}: no such folder")
+    write(given.results)
 
 
 if __name__ == "__main__":
-    run(write)
+    run(main)

@@ -4,28 +4,37 @@ Results go to `benchmarks/results`, or to --out=FOLDER. --quick tests in some mi
 --out. A benchmark that fails does not stop the others; the exit status is then 1. `python -m benchmarks.report` writes the page of the
 results. `--suite=gpu` runs the benchmarks for a GPU at a GPU's sizes, the most important first (`launch/gpu_benchmarks.sh`). With
 --at-once=4, those that compile much are started first, four at a time, only to fill the caches of compiled programs. Then all are timed,
-one at a time.
+one at a time. --resume leaves out what has finished before, so that a run that was interrupted can be continued.
 """
 
 import argparse
-import os
+import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.arguments import names_of
+from benchmarks.finished import Finished, sources
+from benchmarks.in_time import Clock, end_with_this_process, status_of
+from benchmarks.record import RESULTS
+from benchmarks.record import run as run_main
 from benchmarks.timing import COMPILE
+from grasp_jax.cores import cores
+from grasp_jax.errors import UserError
+
+OK = "ok"
+WITH_QUICK = ("--shape=", "--forms=", "--rivals=")  # arguments that --quick keeps
 
 
 class Benchmark(NamedTuple):
-    """A module that takes --quick and --out=JSON.
+    """A module that takes --quick and --out.
 
     Attributes:
-      arguments: further arguments without --quick.
+      arguments: further arguments; with --quick only those of `WITH_QUICK`.
       only_named: whether it runs only if it is named.
       compiles: whether `compile_first` starts it, because it stops early, or takes little more time than compilation, if
         `timing.only_compiles`.
@@ -69,13 +78,14 @@ CPU = {
         "benchmarks.train", only_named=True
     ),  # hours, with the rivals that are installed
 }
+STEP = ("--forms=all", "--rivals=installed")
 RIVALS_OF_TEN_MINUTES = (
     "--rivals=torch,rectools",
     "--rival-seconds=30",
 )
 GPU = {
-    "step": Benchmark("benchmarks.step", compiles=True),
-    "step_industry": Benchmark("benchmarks.step", ("--shape=industry",), compiles=True),
+    "step": Benchmark("benchmarks.step", STEP, compiles=True),
+    "step_industry": Benchmark("benchmarks.step", (*STEP, "--shape=industry"), compiles=True),
     "kernel_errors": Benchmark("benchmarks.kernel_errors"),
     "train": Benchmark("benchmarks.train", RIVALS_OF_TEN_MINUTES),
     "retrieval": Benchmark("benchmarks.retrieval"),
@@ -101,99 +111,130 @@ GPU = {
 SUITES = {"cpu": CPU, "gpu": GPU}
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a suite is run.
+
+    Attributes:
+      quick: small sizes.
+      out: folder of the results; None: `benchmarks/results`, or nowhere if `quick`.
+      seconds: limit for all together, 0: none. The benchmark that runs then is ended, and later ones are not started.
+      at_once: above 1: how many benchmarks compile at a time before anything is timed.
+      finished: what has finished before, to which this run adds; None: nothing is noted.
+      resume: whether what has finished before is left out.
+    """
+
+    quick: bool = False
+    out: pathlib.Path | None = None
+    seconds: float = 0.0
+    at_once: int = 1
+    finished: Finished | None = None
+    resume: bool = False
+
+
 def run(
-    benchmarks: Mapping[str, Benchmark],
-    names: Sequence[str],
-    quick: bool,
-    out: pathlib.Path | None = None,
-    seconds: float = 0.0,
-    at_once: int = 1,
+    benchmarks: Mapping[str, Benchmark], names: Sequence[str], options: Options | None = None
 ) -> list[str]:
     """Runs the named benchmarks, or all that need not be named, and prints the time of each; returns the names of those that failed.
 
-    Args:
-      out: folder for NAME.json of each; without it, each writes to `benchmarks/results`.
-      seconds: limit for all together, if above 0: the benchmark that runs then is stopped, and later ones are not started; all these count
-        as failed.
-      at_once: above 1: how many benchmarks compile at a time before anything is timed.
+    Benchmarks that were stopped or not begun because the time was over count as failed.
     """
-    begun = time.perf_counter()
+    options = options or Options()
+    clock, known = Clock(options.seconds), options.finished
     chosen = names or [name for name, own in benchmarks.items() if not own.only_named]
-
-    def left() -> float | None:
-        return seconds - (time.perf_counter() - begun) if seconds else None
-
-    def command(name: str) -> list[str]:
-        own = benchmarks[name]
-        kept = (f"--out={out / name}.json",) if out else ()
-        return [
-            sys.executable,
-            "-m",
-            own.module,
-            *(own.arguments if not quick else ("--quick", *shapes(own))),
-            *kept,
-        ]
-
-    if at_once > 1:
-        together = [command(name) for name in chosen if benchmarks[name].compiles]
-        compile_first(together, at_once, seconds / 2 or None)  # the other half is for timing
+    commands = {name: command(benchmarks[name], options) for name in chosen}
+    done: list[str] = []
+    if known and options.resume:
+        done = [name for name in chosen if known.has(name, commands[name])]
+    if done:
+        print(f"finished before, so left out: {', '.join(done)}; --no-resume runs them", flush=True)
+    left = [name for name in chosen if name not in done]
+    together = [commands[name] for name in left if benchmarks[name].compiles]
+    if options.at_once > 1 and together:
+        half = options.seconds / 2  # the other half is for timing
+        compile_first(together, options.at_once, half)
     failed = []
-    for name in chosen:
-        started, rest = time.perf_counter(), left()
-        outcome = _outcome(command(name), rest)
-        print(f"benchmark {name}: {outcome}, {time.perf_counter() - started:.0f} s", flush=True)
-        if outcome != "ok":
+    for name in left:
+        own, before = Clock(), known.files() if known else {}
+        outcome = _outcome(commands[name], clock.left())
+        print(f"benchmark {name}: {outcome}, {own.passed():.0f} s", flush=True)
+        if outcome != OK:
             failed.append(name)
+        elif known:
+            known.add(name, commands[name], own.passed(), before)
     return failed
 
 
-def shapes(benchmark: Benchmark) -> list[str]:
-    """Those of its arguments that make another benchmark of it, at small sizes too."""
-    return [argument for argument in benchmark.arguments if argument.startswith("--shape=")]
+def command(benchmark: Benchmark, options: Options) -> list[str]:
+    """The module and its arguments."""
+    given = benchmark.arguments
+    if options.quick:
+        given = ("--quick", *(own for own in given if own.startswith(WITH_QUICK)))
+    return [benchmark.module, *given, *([f"--out={options.out}"] if options.out else [])]
 
 
-def compile_first(commands: Sequence[Sequence[str]], at_once: int, seconds: float | None) -> None:
-    """Starts benchmarks side by side that only compile, and stops them after so many seconds; a failure shows when they are timed."""
-    started = time.perf_counter()
+def compile_first(commands: Sequence[Sequence[str]], at_once: int, seconds: float) -> None:
+    """Starts benchmarks side by side that only compile, and ends them after so many seconds, 0: never; a failure shows when they are
+    timed.
+    """
+    clock = Clock(seconds)
 
     def one(command: Sequence[str]) -> bool:
-        left = None if seconds is None else seconds - (time.perf_counter() - started)
+        left = clock.left()
         if left is not None and left <= 0:
             return False
-        try:
-            done = subprocess.run(
-                command,
-                check=False,
-                timeout=left,
-                env={**os.environ, COMPILE: "1"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+        return status_of(_python(command), left, {COMPILE: "1"}, subprocess.DEVNULL) == 0
 
     with ThreadPoolExecutor(at_once) as pool:
         compiled = sum(pool.map(one, commands))
-    took = time.perf_counter() - started
-    print(f"{compiled} of {len(commands)} benchmarks compiled, {took:.0f} s", flush=True)
+    print(f"{compiled} of {len(commands)} benchmarks compiled, {clock.passed():.0f} s", flush=True)
 
 
 def _outcome(command: Sequence[str], seconds: float | None) -> str:
-    """Runs a benchmark for so long at most; "ok", or how it ended."""
+    """Runs a benchmark for so long at most; `OK`, or how it ended."""
     if seconds is not None and seconds <= 0:
         return "not begun, the time is over"
-    try:
-        done = subprocess.run(command, check=False, timeout=seconds)
-    except subprocess.TimeoutExpired:
+    status = status_of(_python(command), seconds)
+    if status is None:
         return "stopped, the time is over"
-    return "ok" if done.returncode == 0 else f"failed with status {done.returncode}"
+    return f"failed with status {status}" if status else OK
+
+
+def _python(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", *command]
+
+
+def machine_of() -> dict[str, Any]:
+    """`grasp_jax.machine.machine`, by a process that ends, because JAX keeps the device's memory.
+
+    Raises:
+      UserError: JAX does not start.
+    """
+    program = "import json; from grasp_jax.machine import machine; print(json.dumps(machine()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"JAX does not start with {sys.executable}: {last}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def finished_in(folder: pathlib.Path, machine: Mapping[str, Any]) -> Finished:
+    """What has finished in the folder on this machine with these programs."""
+    about = {name: machine[name] for name in ("device", "cpu", "cores", "versions")}
+    return Finished(folder, {**about, "sources": sources()})
 
 
 def main(
     arguments: Sequence[str] | None = None, suites: Mapping[str, Mapping[str, Benchmark]] = SUITES
 ) -> int:
-    """The exit status: 0, or 1 if a benchmark failed; argparse exits with 2 for an unknown name."""
+    """The exit status: 0, or 1 if a benchmark failed; argparse exits with 2 for an unknown name.
+
+    Raises:
+      UserError: the suite needs a GPU and there is none.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=__doc__.split("\n")[0]
     )
@@ -214,17 +255,38 @@ def main(
         "--at-once",
         type=int,
         default=1,
-        help="benchmarks that compile at a time, before anything is timed; 1: each compiles when it is timed",
+        help="benchmarks that compile at a time, one a core at most, before anything is timed; 1: each compiles when it is timed",
     )
     parser.add_argument("--seconds", type=float, default=0.0, help="of all together; 0: no bound")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave out what has finished in the folder of the results, on this machine and with these programs",
+    )
+    given, clock = parser.parse_args(arguments), Clock()
     benchmarks = suites[given.suite]
     names = names_of(parser, "--only", given.only, benchmarks) if given.only else []
-    failed = run(benchmarks, names, given.quick, given.out, given.seconds, given.at_once)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+    folder, finished = given.out or (None if given.quick else RESULTS), None
+    if given.suite == "gpu" or given.resume:
+        machine = machine_of()
+        print(f"device: {machine['device']}", flush=True)
+        if given.suite == "gpu" and machine["backend"] != "gpu" and not given.quick:
+            raise UserError(
+                f"--suite=gpu: JAX finds no GPU, but {machine['device']}; install jax[cuda12], or try the benchmarks with --quick"
+            )
+        finished = finished_in(folder, machine) if folder else None
+    seconds = max(given.seconds - clock.passed(), 1.0) if given.seconds else 0.0
+    at_once = min(given.at_once, cores())
+    options = Options(given.quick, given.out, seconds, at_once, finished, given.resume)
+    failed = run(benchmarks, names, options)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with_this_process()
+    run_main(lambda: sys.exit(main()))

@@ -9,7 +9,6 @@ get their negatives and batches ready made; ours draws and gathers them inside t
 """
 
 import argparse
-import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -80,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares the work, checks parity, times, prints and saves."""
     given = _flags(arguments)
     torch_step, torch_problem = torch_step_class()
-    if torch_problem and not given.quick:
+    if torch_problem and not given.quick and given.rivals == "all":
         raise UserError(
-            f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]'"
+            f"{torch_problem}; the benchmark compares with PyTorch: pip install '.[bench]', or --rivals=installed"
         )
     started = time.perf_counter()
     work = prepare(given, torch_step)
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     over_packed = packed.get(best)
     name = "step" if given.shape == "beauty" else f"step-{given.shape}"
     name = f"{name}-{jax.default_backend()}-{given.mlp.replace(',', '-')}.json"
-    path = given.out or (None if given.quick else record.RESULTS / name)
+    path = record.place(given, name)
     if path is not None:
         result = {
             "benchmark": "step",
@@ -141,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "over_plain_jax": over_jax,
             },
         }
-        record.save(pathlib.Path(path), result)
+        record.save(path, result)
         print(f"written to {path}")
     if given.quick:
         print(record.NOISE)
@@ -221,16 +220,21 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--forms",
         default=None,
-        help=f"other forms of ours to time, joined by '+', of: {'; '.join(FORMS)}. By default all on a GPU, and none elsewhere, where "
-        "kernels are interpreted",
+        help=f"other forms of ours to time, joined by '+', of: {'; '.join(FORMS)}; or all. By default all on a GPU, and none elsewhere, "
+        "where kernels are interpreted",
+    )
+    parser.add_argument(
+        "--rivals",
+        choices=("all", "installed"),
+        default="all",
+        help="all: without PyTorch nothing is measured; installed: its rows are left out",
     )
     given = parser.parse_args(arguments)
     on_gpu = jax.default_backend() == "gpu"
-    everything = "+".join(FORMS) if on_gpu else ""
-    wanted = everything if given.forms is None else given.forms
-    given.forms = wanted.split("+") if wanted else []
+    wanted = ("all" if on_gpu else "") if given.forms is None else given.forms
+    given.forms = list(FORMS) if wanted == "all" else wanted.split("+") if wanted else []
     if unknown := [title for title in given.forms if title not in FORMS]:
-        raise UserError(f"--forms: {unknown[0]!r}; expected some of {'; '.join(FORMS)}")
+        raise UserError(f"--forms: {unknown[0]!r}; expected all, or some of {'; '.join(FORMS)}")
     given.padded = given.shape == "beauty"
     shape, steps = SHAPES[given.shape]._asdict(), STEPS["gpu" if on_gpu else "cpu"]
     usual = {**{name: shape.get(name) for name in helps}, "rounds": ROUNDS, "steps": steps}

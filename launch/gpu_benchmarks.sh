@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Runs the benchmarks for a GPU, on one GPU and within ten minutes, from the repository's root:
 #
-#     launch/gpu_benchmarks.sh [--quick] [--out=FOLDER] [--only=NAMES] [--seconds=N]
+#     launch/gpu_benchmarks.sh [--quick] [--out=FOLDER] [--only=NAMES] [--seconds=N] [--no-resume]
 #
 # It needs Python 3.11 with the packages of launch/gpu_requirements.txt, and nothing else of requirements.txt. PYTHON=... names another
 # interpreter than python3. First the programs that take long to compile are compiled, four at a time. Then each benchmark is timed with the
 # machine to itself, the most telling first: training steps at two shapes beside their rivals, the kernels' errors against float64, a whole
 # training beside rivals, neighbours, where the time of a step goes, Nsight Compute of the longest kernels, single kernels, evaluation.
-# Benchmarks that have not begun after ten minutes (--seconds=N: after N seconds) are left out, and the script names them. Results go to
-# benchmarks/results, or to FOLDER. --quick runs all of them at small sizes, on any device; those times mean nothing.
+# After ten minutes (--seconds=N: after N seconds) the benchmark that runs is ended, later ones are not begun, and the script names them;
+# its exit status is then 1. A second call on the same machine does what is left, with what the first has compiled; --no-resume measures all
+# again. Results go to benchmarks/results, or to FOLDER, where python -m benchmarks.report --results=FOLDER reads them.
+#
+# Without PyTorch or RecTools their rows are left out, and without Nsight Compute its table; a line says so. --quick --out=FOLDER tries
+# everything at small sizes, on any device; those times mean nothing, and on two cores it takes some ten minutes: add --seconds=3600.
 #
 # All rivals of a training, each until it stops early, take hours and run only if they are named:
 #
@@ -17,9 +21,8 @@ set -euo pipefail
 
 # PyTorch and JAX share the device when training steps are compared.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
-# What is compiled first is found here by the processes that are timed.
-CACHES="$(mktemp -d)"
-trap 'rm -rf "$CACHES"' EXIT
+# Here the processes that are timed find what was compiled before.
+CACHES="$PWD/.compiled/gpu"
 export JAX_COMPILATION_CACHE_DIR="$CACHES/jax" TORCHINDUCTOR_CACHE_DIR="$CACHES/torch"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-"${PYTHON:-python3}" -m benchmarks.run --suite=gpu --at-once=4 --seconds=600 "$@"
+exec "${PYTHON:-python3}" -m benchmarks.run --suite=gpu --at-once=4 --seconds=600 --resume "$@"

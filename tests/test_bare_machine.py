@@ -101,5 +101,5 @@ def test_gpu_benchmarks_run(bare: dict[str, str], tmp_path: pathlib.Path) -> Non
     command = ["launch/gpu_benchmarks.sh", "--quick", "--only=gru", f"--out={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    table = kernels.gru(json.loads((tmp_path / "gru.json").read_text()))
+    table = kernels.gru(json.loads((tmp_path / "gru-cpu.json").read_text()))
     assert table.rows and all(len(row) == len(table.header) for row in table.rows)

@@ -85,7 +85,6 @@ def test_sizes_too_small_are_refused(main: Any, arguments: list[str]) -> None:
 
 def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
     """A way would be left out, find other rows than the nearest, or its figures not be those of its seconds."""
-    pytest.importorskip("scann", reason="scann is not installed")
     out = tmp_path / "retrieval.json"
     retrieval.main(["--quick", f"--out={out}", f"--folder={tmp_path}"])
     record = json.loads(out.read_text())
@@ -98,7 +97,7 @@ def test_quick_retrieval_figures_agree(tmp_path: pathlib.Path) -> None:
     assert list(ways) == list(retrieval.ways_of("cpu", quick=True))
     assert (
         all(row["recall"] == 1.0 for name, row in ways.items() if name in ("exact", "faiss flat"))
-        and min(ways[name]["recall"] for name in ("clusters", "scann")) > 0.9
+        and min(ways[name]["recall"] for name in ways if name in ("clusters", "scann")) > 0.9
     )
     for row in ways.values():
         queries = retrieval.SAMPLED.get(row["way"], rows)

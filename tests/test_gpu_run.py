@@ -3,17 +3,31 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import kernel_errors, longest_kernels
+from benchmarks import (
+    finished,
+    implementations,
+    in_time,
+    kernel_errors,
+    longest_kernels,
+    report,
+    retrieval,
+    run,
+)
 from benchmarks.implementations import tried
 from benchmarks.kernel_errors import Case
 from benchmarks.run import GPU
-from benchmarks.sections import kernels, pictures
+from benchmarks.sections import kernels, meaning, pictures
 from grasp_jax.report.formats import markdown
 from tests.refusal import refusal
 
@@ -70,7 +84,7 @@ def test_kernels_are_as_exact_as_they_should_be(tmp_path: pathlib.Path) -> None:
     names = {row["kernel"].split(",")[0] for row in record["rows"]}
     assert names == {"gru", "sasrec_layer", "packed_attention", "gated_projection"}
     assert all(0 < error < 1e-5 for row in record["rows"] for error in row["errors"].values())
-    assert "sasrec_layer, sigmoid" in markdown(kernels.errors(record))
+    assert "packed_attention, sigmoid" in markdown(kernels.errors(record))
 
 
 def test_kernel_that_computes_something_else_is_found() -> None:
@@ -98,6 +112,182 @@ def test_the_most_telling_benchmarks_come_first() -> None:
     assert list(GPU)[: len(first)] == first
     assert [name for name, own in GPU.items() if own.only_named] == ["train_to_the_end"]
     assert "--shape=industry" in GPU["step_industry"].arguments
+    named = run.command(GPU["step_industry"], run.Options(quick=True))
+    assert {"--quick", "--shape=industry", "--forms=all", "--rivals=installed"} < set(named)
+
+
+KEEPS = """
+import pathlib, sys
+from benchmarks import record
+from benchmarks.arguments import parser_of
+given = parser_of("keeps", "").parse_args()
+with open(pathlib.Path(__file__).parent / "ran", "a") as file:
+    file.write("x")
+record.save(record.place(given, "keeps-gpu.json"), {})
+"""
+
+
+@pytest.fixture
+def keeps(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A folder with a benchmark `keeps`, which writes a record and counts its runs in the file `ran`."""
+    (tmp_path / "keeps.py").write_text(KEEPS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    return tmp_path
+
+
+def test_a_second_run_does_only_what_is_left(
+    keeps: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The minutes of a rented GPU would go twice to the same rows, or a row of other programs or a lost one be taken for measured."""
+    out, suite = keeps / "out", {"one": run.Benchmark("keeps"), "bad": run.Benchmark("no_module")}
+    out.mkdir()
+    about = {"device": "a GPU", "cpu": "c", "cores": 1, "versions": {"jax": "1"}}
+
+    def again(resume: bool = True, **other: Any) -> int:
+        known = run.finished_in(out, {**about, **other})
+        options = run.Options(out=out, finished=known, resume=resume)
+        assert run.run(suite, [], options) == ["bad"]
+        return len((keeps / "ran").read_text())
+
+    assert again() == 1 and (out / "keeps-gpu.json").exists()
+    assert again() == 1 and "finished before, so left out: one;" in capfd.readouterr().out
+    assert again(device="another GPU") == 2
+    (out / "keeps-gpu.json").unlink()
+    assert again(device="another GPU") == 3
+    assert again(resume=False, device="another GPU") == 4
+
+
+def test_sources_are_those_that_results_depend_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of yesterday's program would stand beside today's."""
+    (tmp_path / "grasp_jax").mkdir()
+    (tmp_path / "grasp_jax" / "step.py").write_text("a = 1")
+    monkeypatch.setattr(finished, "ROOT", tmp_path)
+    before = finished.sources()
+    (tmp_path / "README.md").write_text("no program")
+    assert finished.sources() == before
+    (tmp_path / "grasp_jax" / "step.py").write_text("a = 2")
+    assert finished.sources() != before
+
+
+def test_nothing_goes_on_when_the_time_is_over(tmp_path: pathlib.Path) -> None:
+    """A rival that a benchmark has started would train on, and slow those that are timed after it."""
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    program = f"""
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {child!r}])
+while not pathlib.Path({str(tmp_path / "pid")!r}).exists():
+    time.sleep(0.01)
+time.sleep(0.1)
+pathlib.Path({str(tmp_path / "ready")!r}).touch()
+child.wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], process_group=0)
+    _wait_for((tmp_path / "ready").exists)
+    in_time.end_group(process)
+    pid = int((tmp_path / "pid").read_text())
+    _wait_for(lambda: not _runs(pid))
+    assert process.returncode == -signal.SIGTERM
+    assert in_time.status_of([sys.executable, "-c", "import time; time.sleep(600)"], 0.1) is None
+    assert in_time.status_of([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
+
+
+def test_a_run_that_is_told_to_stop_ends_its_benchmarks(tmp_path: pathlib.Path) -> None:
+    """A benchmark would hold the GPU after the run is gone."""
+    child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    program = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from benchmarks import in_time
+in_time.end_with_this_process()
+with ThreadPoolExecutor(1) as pool:
+    list(pool.map(lambda child: in_time.status_of([sys.executable, "-c", child], None), [{child!r}] * 2))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    pid = tmp_path / "pid"
+    _wait_for(lambda: pid.exists() and pid.read_text() != "")
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    _wait_for(lambda: not _runs(int(pid.read_text())))
+
+
+def _wait_for(holds: Callable[[], bool]) -> None:
+    clock = in_time.Clock(120.0)
+    while not holds():
+        assert (clock.left() or 0) > 0, "waited too long"
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number that has not ended."""
+    try:
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_machine_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX without its CUDA libraries falls back to the CPU, and the run would measure that for hours."""
+    monkeypatch.setattr(run, "machine_of", lambda: {"device": "cpu", "backend": "cpu"})
+    assert "JAX finds no GPU, but cpu; install jax[cuda12]" in refusal(
+        lambda: run.main(["--suite=gpu"])
+    )
+
+
+def test_forms_compile_side_by_side() -> None:
+    """Seven forms of a step would be compiled one after another while the device waits."""
+    together = threading.Barrier(implementations.COMPILED_AT_ONCE)
+
+    def waits() -> None:
+        together.wait(timeout=60)  # breaks unless as many wait at the same time
+
+    makers = {str(number): waits for number in range(implementations.COMPILED_AT_ONCE)}
+    assert len(implementations.tried_at_once(makers)) == len(makers)
+
+
+def test_page_of_a_run_on_a_gpu(tmp_path: pathlib.Path) -> None:
+    """The records of the run could not be read: of a shape without padded rivals, or of a machine that has no rival at all."""
+    cpu = {path.stem: json.loads(path.read_text()) for path in report.RESULTS.glob("*-cpu*.json")}
+    step = cpu["step-cpu-256"]
+    step["machine"]["backend"] = "gpu"
+    padded = [row for row in step["steps"] if row["name"].startswith("plain")]
+    packed = [row for row in step["steps"] if row not in padded]
+    errors = {"kernel": "gru", "errors": {"kernel": 1e-4, "xla": 2e-4, "xla_highest": 1e-6}}
+    longest = {"name": "gemm", "executions": 1, "microseconds": 6.0, "share": 0.6}
+    longest |= {"multiprocessors": 20.0, "memory": 10.0}
+    about = {"machine": step["machine"], "cores_used_by_others": 0.0}
+    records = {
+        "step-gpu-256": step,
+        "step-industry-gpu-256": {**step, "steps": packed},
+        "kernel-errors-gpu": {**about, "rows": [errors]},
+        "longest-kernels-gpu": {**about, "rows": [longest], "steps": 4, "kernels": "auto"},
+        "train-gpu": {**cpu["train-cpu"], "rows": cpu["train-cpu"]["rows"][:1]},
+        "train-cpu": {**cpu["train-cpu"], "rows": cpu["train-cpu"]["rows"][:1]},
+    }
+    for name, own in records.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+    report.main([f"--results={tmp_path}"])
+    first, page = (
+        " ".join((tmp_path / name).read_text().split())
+        for name in ("performance.md", "performance-tables.md")
+    )
+    assert "on a GPU" in first and "one epoch of SASRec" not in first
+    assert "profile-cpu.json" not in first  # what a CPU's products say of a GPU's step
+    for said in (
+        "Programs that pack their rows",
+        "So a kernel changes results no more than rounding does",
+        "So it is too small to fill this device",
+        "No other program was measured on it",
+    ):
+        assert said in page
+    for name, own in (
+        (name, own) for name, own in records.items() if name.endswith(("gpu", "256"))
+    ):
+        assert meaning.meaning(name, own).endswith("."), name
+    alone = {**step, "steps": packed[:1]}
+    assert meaning.meaning("step-gpu-256", alone) == "No other program was measured in this run."
+    assert report.overview.step(alone) is None
 
 
 def test_rival_that_fails_is_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,3 +333,20 @@ def test_sentences_of_the_figures_are_those_of_the_records() -> None:
     assert "that packs takes 2 times our time on a CPU" in drawn.conclusion
     assert "that pads takes 30 times our time on a CPU" in drawn.conclusion
     assert drawn.svg.count("<svg") and "packed PyTorch (eager)" in drawn.svg
+
+
+def test_search_that_is_not_installed_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A try of the run would end in a traceback for a package that no GPU needs, or a record lack a rival without a word."""
+    monkeypatch.setattr(retrieval, "FAISS", ROOT / "no" / "python")
+    monkeypatch.setattr(retrieval.importlib.util, "find_spec", lambda name: None)
+    assert list(retrieval.ways_of("cpu", quick=True)) == ["exact", "clusters"]
+    assert capsys.readouterr().out.splitlines() == [
+        "left out, scann: not installed; expected ScaNN, which `pip install scann` installs",
+        "left out, no/python: not there; expected faiss, which `make rival-faiss` installs",
+    ]
+    assert "scann: not installed; expected ScaNN" in refusal(
+        lambda: retrieval.ways_of("cpu", quick=False)
+    )
+    assert list(retrieval.ways_of("gpu", quick=False)) == ["exact"]

@@ -1,9 +1,11 @@
 """What the tables of a benchmark mean, in one to four sentences that are computed from the record."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.project import shares_of_limit
+from benchmarks.sections import kernel_meaning
+from benchmarks.sections.words import between, joined, listed, percent
 
 Record = dict[str, Any]
 OURS, PACKED = "grasp_jax", "packed"  # how names of a step's rows begin
@@ -23,11 +25,15 @@ def step(record: Record) -> str:
         ]
         for packs in (False, True)
     )
-    said = f"Programs that pad every history take {_range(padded, '.0f')} times as long as this package."
+    if not rivals:
+        return "No other program was measured in this run."
+    said = ""
+    if padded:
+        said = f"Programs that pad every history take {between(padded, '.0f')} times as long as this package. "
     if not packed:
-        return f"{said} None of these rivals packs its rows, so the table does not say how much of the gain comes from packing."
-    said += f" Programs that pack their rows, as this package does, take {_range(packed, '.2f')} times as long."
-    if max(packed) > AS_FAST or min(packed) * AS_FAST < 1:
+        return f"{said}None of these rivals packs its rows, so the table does not say how much of the gain comes from packing."
+    said += f"Programs that pack their rows, as this package does, take {between(packed, '.2f')} times as long."
+    if not padded or max(packed) > AS_FAST or min(packed) * AS_FAST < 1:
         return said
     return f"{said} So packing and factorising give nearly the whole gain, and JAX and PyTorch are about equally fast."
 
@@ -39,8 +45,8 @@ def profile(record: Record) -> str:
     for model in models:
         shares = _shares_of_stages(model)
         stage = max(shares, key=lambda name: shares[name])
-        largest.setdefault(stage, []).append(f"{_percent(shares[stage])} of {model['model']}")
-    said = f"The largest stages of a step are {_joined([f'{stage} ({_listed(of)})' for stage, of in largest.items()])}."
+        largest.setdefault(stage, []).append(f"{percent(shares[stage])} of {model['model']}")
+    said = f"The largest stages of a step are {joined([f'{stage} ({listed(of)})' for stage, of in largest.items()])}."
     limits = [share for share in shares_of_limit(record) if share is not None]
     if limits and min(limits) > 0.9:
         said += (
@@ -48,7 +54,7 @@ def profile(record: Record) -> str:
             "So only fewer or cheaper products make such a step faster: narrower text vectors, a smaller hidden layer, or bfloat16."
         )
     elif limits:
-        said += f" The stage project reaches {_range([100 * share for share in limits], '.0f')} % of the device's limit."
+        said += f" The stage project reaches {between([100 * share for share in limits], '.0f')} % of the device's limit."
     if record["machine"]["backend"] == "gpu":
         said += _short_operations(models)
     return said
@@ -63,7 +69,7 @@ def _short_operations(models: Sequence[Record]) -> str:
     if not short:
         return ""
     return (
-        f" An operation of {_listed(list(short))} takes {_range(list(short.values()), '.1f')} microseconds on average, hardly longer than "
+        f" An operation of {listed(list(short))} takes {between(list(short.values()), '.1f')} microseconds on average, hardly longer than "
         "its start. So the number of operations limits such a step, and not arithmetic: larger batches, or several models at once, use "
         "this device better."
     )
@@ -71,7 +77,8 @@ def _short_operations(models: Sequence[Record]) -> str:
 
 def train(record: Record) -> str:
     """Seconds of an epoch against the rivals', at the same quality."""
-    ours, *rivals = record["rows"]
+    ours, *others = record["rows"]
+    rivals = [row for row in others if not row["implementation"].startswith(OURS)]
     if not rivals:
         return (
             f"All {ours['epochs']} epochs with validation and compilation take {ours['seconds']:.0f} s on this device. No other program "
@@ -79,18 +86,23 @@ def train(record: Record) -> str:
         )
     shared = min(row["epochs"] for row in record["rows"])
     alike = [100 * row["valid_ndcg"][shared - 1] for row in record["rows"]]
-    times = [row["epoch_seconds"] / ours["epoch_seconds"] for row in rivals]
+    times = [row["ratio"] for row in rivals]  # to our model of the same loss
+    said = (
+        f"An epoch takes {between(times, '.0f')} times as long with the other programs. After {shared} epochs the validation NDCG@10 of "
+        f"all programs lies within {max(alike) - min(alike):.1f} points."
+    )
+    if all(row["stopped"] for row in rivals):
+        return said
     return (
-        f"An epoch takes {_range(times, '.0f')} times as long with the other programs. After {shared} epochs the validation NDCG@10 of "
-        f"all programs lies within {max(alike) - min(alike):.1f} points. So they learn equally well so far, and the difference is one of "
-        "speed. The test figures cannot be compared, because the rivals were stopped early."
+        f"{said} So they learn equally well so far, and the difference is one of speed. The test figures cannot be compared, because the "
+        "rivals were stopped early."
     )
 
 
 def evaluation(record: Record) -> str:
     """The cost of a validation after each epoch, and of the full ranking."""
     shares = [100 * row["share_of_epoch"] for row in record["sampled"]]
-    said = f"A test of all users among 100 negatives takes {_range(shares, '.0f')} % of the time of an epoch."
+    said = f"A test of all users among 100 negatives takes {between(shares, '.0f')} % of the time of an epoch."
     if full := record["full"]:
         factorised, plain = (
             full[name]["extrapolated_seconds"] for name in ("factorised", "as_written")
@@ -113,7 +125,7 @@ def retrieval(record: Record) -> str:
         )
     whole = exact["build_seconds"] + exact["search_seconds"]
     times = {row["way"]: (row["build_seconds"] + row["search_seconds"]) / whole for row in others}
-    told = _listed([f"{way} takes {time:.1f} times as long" for way, time in times.items()])
+    told = listed([f"{way} takes {time:.1f} times as long" for way, time in times.items()])
     said = f"With the building of the index, {told} as exact search."
     if min(times.values()) * AS_FAST < 1:
         return said
@@ -126,7 +138,7 @@ def neighbours(record: Record) -> str:
     largest = max(rows for way, rows in found if way == "exact" and ("clusters", rows) in found)
     clusters, exact = found["clusters", largest], found["exact", largest]
     of_all = exact["processor_seconds"] * exact["rows"] / exact["queries"]
-    share = _percent(clusters["processor_seconds"] / of_all)
+    share = percent(clusters["processor_seconds"] / of_all)
     return (
         f"For {largest:,} rows, clusters take {share} of the processor seconds that exact search would take, and find "
         f"{100 * clusters['recall']:.1f} % of the true neighbours. So they save most of the work for a large table if there is no GPU."
@@ -137,39 +149,9 @@ def memory(record: Record) -> str:
     """Whether anything but the neighbours grows faster than the data."""
     worst = max(line["largest_deviation"] for line in record["lines"].values())
     return (
-        f"Memory and time follow a straight line within {_percent(worst)}, except the search of neighbours, whose time grows with the "
+        f"Memory and time follow a straight line within {percent(worst)}, except the search of neighbours, whose time grows with the "
         "square of the rows. So you can estimate the cost of your data from two smaller samples of it."
     )
-
-
-def attention(record: Record) -> str:
-    """Whether the kernel is faster than XLA."""
-    ratios = [
-        own["forms"]["einsum"]["median_ms"] / own["forms"]["kernels"]["median_ms"]
-        for own in record["cases"]
-        if "kernels" in own["forms"]
-    ]
-    if not ratios:
-        return "The kernels are for GPUs, so this table has the default form alone. It is what the kernels are compared with."
-    return (
-        f"The kernels are {_range(ratios, '.2f')} times as fast as XLA's own operations, so they are not the default."
-        if max(ratios) < 1.05
-        else f"The kernels are {_range(ratios, '.2f')} times as fast as XLA's own operations."
-    )
-
-
-def gru(record: Record) -> str:
-    """The fastest form of each pass."""
-    told = []
-    for name, forms in record["cases"].items():
-        times = {form: own["median_ms"] for form, own in forms.items()}
-        plain, best = next(iter(times)), min(times, key=lambda form: times[form])
-        told.append(
-            f"In {name} no form is faster than the plain scan."
-            if best == plain
-            else f"In {name} the fastest form is `{best}`, {times[plain] / times[best]:.1f} times as fast as the plain scan."
-        )
-    return " ".join(told)
 
 
 def serving(record: Record) -> str:
@@ -184,8 +166,8 @@ def serving(record: Record) -> str:
         ]
         slow = [f"{own['at_half']['p99_ms']:.0f} ms ({own['service']})" for own in services]
         told.append(
-            f"With {items:,} items, the largest rate of {_joined(times)} that of {rival['service']}. At half of its own largest rate, one "
-            f"answer in a hundred takes longer than {_listed(slow)}."
+            f"With {items:,} items, the largest rate of {joined(times)} that of {rival['service']}. At half of its own largest rate, one "
+            f"answer in a hundred takes longer than {listed(slow)}."
         )
     return " ".join(told)
 
@@ -197,7 +179,7 @@ def batch(record: Record) -> str:
         ours, rival = (own for own in record["libraries"] if own["items"] == items)
         times = ours["users_per_second"] / rival["users_per_second"]
         told.append(f"{times:.0f} times as many users per second with {items:,} items")
-    return f"This package answers {_listed(told)}."
+    return f"This package answers {listed(told)}."
 
 
 def bank(record: Record) -> str:
@@ -227,8 +209,8 @@ def scaling(record: Record) -> str:
     gain, devices = _users_a_second(most) / _users_a_second(single), most["data"] * most["table"]
     limit = max(most["seconds"], key=lambda part: most["seconds"][part])
     return (
-        f"The planner's memory is within {_percent(off)} of that of the compiled program. With {last['data']} x {last['table']} devices "
-        f"and `tables.users={last['users']}`, a device needs {_percent(share)} of the memory of a single one. By the plan {devices} "
+        f"The planner's memory is within {percent(off)} of that of the compiled program. With {last['data']} x {last['table']} devices "
+        f"and `tables.users={last['users']}`, a device needs {percent(share)} of the memory of a single one. By the plan {devices} "
         f"devices process {gain:.0f} times as many users per second as one device; {limit} takes most of their time. The plan is that of "
         "the commit above; [Scaling](scaling.md#what-is-sent-between-devices) has the plan of the present version, which sends less. "
         "Nothing here was measured on GPUs."
@@ -237,6 +219,7 @@ def scaling(record: Record) -> str:
 
 MEANINGS: Mapping[str, Callable[[Record], str]] = {
     "step": step,
+    "step-industry": step,
     "profile": profile,
     "profile-industry": profile,
     "train": train,
@@ -244,8 +227,11 @@ MEANINGS: Mapping[str, Callable[[Record], str]] = {
     "retrieval": retrieval,
     "neighbours": neighbours,
     "memory": memory,
-    "attention": attention,
-    "gru": gru,
+    "attention": kernel_meaning.attention,
+    "gru": kernel_meaning.gru,
+    "gated-projection": kernel_meaning.gated_projection,
+    "kernel-errors": kernel_meaning.errors,
+    "longest-kernels": kernel_meaning.longest,
     "serving": serving,
     "serving-batch": batch,
     "bank": bank,
@@ -275,25 +261,6 @@ def _shares_of_stages(model: Record) -> dict[str, float]:
     return shares
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 def _users_a_second(row: Record) -> float:
     rate: float = row["batch"] / row["step_seconds"]
     return rate
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    """ "2.1 to 3.4", or "2.1" if both ends read alike."""
-    low, high = format(min(values), form), format(max(values), form)
-    return low if low == high else f"{low} to {high}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """ "a, b and c"."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return " and ".join(parts)

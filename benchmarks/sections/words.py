@@ -1,0 +1,24 @@
+"""Figures and lists in sentences."""
+
+from collections.abc import Iterable, Sequence
+
+
+def percent(share: float) -> str:
+    """ "26 %" of 0.26."""
+    return f"{100 * share:.0f} %"
+
+
+def between(values: Sequence[float], form: str) -> str:
+    """ "2.1 to 3.4", or "2.1" if both ends read alike."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """ "a and b and c"."""
+    return " and ".join(parts)
