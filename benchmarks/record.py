@@ -68,9 +68,14 @@ def keep(
     path = place(given, f"{benchmark.replace('_', '-')}-{jax.default_backend()}.json")
     if path is not None:
         about = {"benchmark": benchmark, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
-        save(path, about | {"cores_used_by_others": contention.cores()} | facts)
+        save(path, about | mark(given) | {"cores_used_by_others": contention.cores()} | facts)
         print(f"written to {path}")
     print(f"{NOISE}\n{found} (noise)" if given.quick else found)
+
+
+def mark(given: argparse.Namespace) -> dict[str, Any]:
+    """What a record of --quick has in addition, so that a page made of it says that it is noise."""
+    return {"quick": True} if given.quick else {}
 
 
 def place(given: argparse.Namespace, name: str) -> pathlib.Path | None:

@@ -7,10 +7,10 @@ import argparse
 import json
 import pathlib
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.record import RESULTS, run
+from benchmarks.record import NOISE, RESULTS, run
 from benchmarks.sections import (
     growth,
     kernels,
@@ -120,9 +120,18 @@ def kept(names: Iterable[str], results: pathlib.Path | None = None) -> dict[str,
     }
 
 
+def noise(records: Mapping[str, dict[str, Any]]) -> list[str]:
+    """A warning if some of the records are of --quick."""
+    quick = [name for name, record in records.items() if record.get("quick")]
+    return [_filled(f"**{NOISE}** ({', '.join(quick)}).") + "\n"] if quick else []
+
+
 def page(results: pathlib.Path | None = None) -> str:
     """The whole page; a section without results is left out, and the longest operations of steps come last."""
-    parts = [INTRODUCTION]
+    parts = [
+        INTRODUCTION,
+        *noise(kept([name for own in SECTIONS.values() for name in own], results)),
+    ]
     operations: list[str] = []
     for device, sections in SECTIONS.items():
         parts.append(f"## On a {device.upper()}\n")
@@ -153,6 +162,7 @@ def first_screen(results: pathlib.Path | None = None) -> str:
     return "\n".join(
         [
             SCREEN,
+            *noise(records),
             markdown(table),
             "**What to conclude**, row by row:\n",
             *sentences,

@@ -126,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if path is not None:
         result = {
             "benchmark": "step",
+            **record.mark(given),
             "date": time.strftime("%Y-%m-%d"),
             "machine": measured_on,
             "sizes": _sizes(work, given),

@@ -273,6 +273,7 @@ def test_page_of_a_run_on_a_gpu(tmp_path: pathlib.Path) -> None:
         for name in ("performance.md", "performance-tables.md")
     )
     assert "on a GPU" in first and "one epoch of SASRec" not in first
+    assert "noise" not in first + page
     assert "profile-cpu.json" not in first  # what a CPU's products say of a GPU's step
     for said in (
         "Programs that pack their rows",
@@ -285,6 +286,9 @@ def test_page_of_a_run_on_a_gpu(tmp_path: pathlib.Path) -> None:
         (name, own) for name, own in records.items() if name.endswith(("gpu", "256"))
     ):
         assert meaning.meaning(name, own).endswith("."), name
+    (tmp_path / "step-gpu-256.json").write_text(json.dumps({**step, "quick": True}))
+    assert "time and ratio here is noise" in " ".join(report.first_screen(tmp_path).split())
+    assert "time and ratio here is noise" in " ".join(report.page(tmp_path).split())
     alone = {**step, "steps": packed[:1]}
     assert meaning.meaning("step-gpu-256", alone) == "No other program was measured in this run."
     assert report.overview.step(alone) is None
