@@ -2,7 +2,7 @@
 
 make quickstart                                     # trains the model
 python -m benchmarks.picture runs/quickstart        # chooses a customer, keeps the answer in benchmarks/results/picture.json, draws
-python -m benchmarks.picture                        # draws docs/figures/recommendation.svg from what is kept
+python -m benchmarks.picture                        # draws docs/figures/recommendation.svg, and -phone.svg, from what is kept
 """
 
 import html
@@ -20,8 +20,15 @@ from grasp_jax.files import write_text
 
 RECORD = RESULTS / "picture.json"
 FIGURE = pathlib.Path(__file__).parent.parent / "docs" / "figures" / "recommendation.svg"
+OF_A_PHONE = FIGURE.with_name("recommendation-phone.svg")
 SHOWN, HISTORY = 3, 5  # recommendations and items of the history
 BOX, GAP, TOP, LINE = 70, 10, 56, 18  # heights in pixels
+NARROW, COLUMN, HEADING, TALL = (
+    360,
+    (8, 352),
+    46,
+    110,
+)  # of a phone: one column, and boxes with up to five lines
 WIDTH, LEFT, MIDDLE, RIGHT = 860, (10, 288), (322, 512), (546, 850)  # as wide as a README is shown
 STYLE = """
   text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; font-size: 13px; fill: #1b1f24; }
@@ -93,38 +100,66 @@ def draw(record: dict[str, Any]) -> str:
     """The picture as SVG, for light and dark pages; no text is below 12 pixels."""
     history, shown = record["history"], record["recommended"]
     bottom = TOP + len(history) * (BOX + GAP) - GAP
-    parts = [*_purchases(history), *_model(record, bottom), *_recommendations(shown, bottom)]
+    tall = (bottom - TOP - (len(shown) - 1) * GAP) / len(shown)
+    parts = [
+        *_purchases(history, LEFT),
+        *_model(record, MIDDLE, TOP, bottom - TOP),
+        *_recommendations(shown, RIGHT, TOP, tall),
+    ]
     for start, end in ((LEFT[1], MIDDLE[0]), (MIDDLE[1], RIGHT[0])):
         middle = (TOP + bottom) // 2
         parts.append(f'<path class="line" d="M{start + 5} {middle} H{end - 6} m-7 -6 l7 6 l-7 6"/>')
     parts.append(_text(LEFT[0], bottom + 26, _caption(record), "small"))
+    return _svg(WIDTH, bottom + 40, parts)
+
+
+def draw_narrow(record: dict[str, Any]) -> str:
+    """The same, one part below the other: on a phone the wide picture would have letters of six pixels."""
+    history, shown = record["history"], record["recommended"]
+    second = TOP + len(history) * (BOX + GAP) + HEADING
+    high = len(_said(record)) * LINE + 2 * GAP
+    third = second + high + GAP + HEADING
+    bottom = third + len(shown) * (TALL + GAP)
+    caption = textwrap.wrap(_caption(record), 54)
+    parts = [
+        *_purchases(history, COLUMN),
+        *_model(record, COLUMN, second, high),
+        *_recommendations(shown, COLUMN, third, TALL),
+        *(
+            _text(COLUMN[0], bottom + 16 + LINE * k, line, "small")
+            for k, line in enumerate(caption)
+        ),
+    ]
+    return _svg(NARROW, bottom + 16 + LINE * len(caption), parts)
+
+
+def _svg(width: int, height: float, parts: list[str]) -> str:
     title = (
         "Purchases of a customer, what the model reads, and its three recommendations with reasons"
     )
-    height = bottom + 40
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">\n<title>{title}</title>\n'
-        f'<style>{STYLE}</style>\n<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">\n<title>{title}</title>\n'
+        f'<style>{STYLE}</style>\n<rect class="page" width="{width}" height="{height}" rx="8"/>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
     )
 
 
-def _purchases(history: list[dict[str, Any]]) -> list[str]:
-    """The left column, oldest purchase first."""
-    parts = [_text(LEFT[0], 36, "1. What the customer bought", "head")]
+def _purchases(history: list[dict[str, Any]], column: tuple[int, int]) -> list[str]:
+    """The first part, oldest purchase first."""
+    parts = [_heading(column, TOP, "1. What the customer bought")]
     for place, item in enumerate(history):
         y = TOP + place * (BOX + GAP)
         lines = [(line, "bold") for line in textwrap.wrap(f"{place + 1}  {item['title']}", 32)]
-        parts.append(_box(LEFT, y, BOX, "box"))
-        parts += _lines(LEFT, y, BOX, [*lines, (f"text: {item['text']}", "small")])
+        parts.append(_box(column, y, BOX, "box"))
+        parts += _lines(column, y, BOX, [*lines, (f"text: {item['text']}", "small")])
     return parts
 
 
-def _model(record: dict[str, Any], bottom: float) -> list[str]:
-    """The column in the middle."""
+def _said(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the model reads: lines and their kinds."""
     name = f"{record['method'].upper()} on {record['backbone'].upper().replace('REC', 'Rec')}"
-    said = [
+    return [
         ("Vectors of these texts,", "bold"),
         ("frozen, made once", "small"),
         ("", ""),
@@ -138,19 +173,24 @@ def _model(record: dict[str, Any], bottom: float) -> list[str]:
         ("weighs them and scores", "small"),
         ("all items of the shop", "small"),
     ]
+
+
+def _model(record: dict[str, Any], column: tuple[int, int], top: float, height: float) -> list[str]:
+    """The second part."""
     return [
-        _text(MIDDLE[0], 36, "2. What it reads", "head"),
-        _box(MIDDLE, TOP, bottom - TOP, "model"),
-        *_lines(MIDDLE, TOP, bottom - TOP, said),
+        _heading(column, top, "2. What it reads"),
+        _box(column, top, height, "model"),
+        *_lines(column, top, height, _said(record)),
     ]
 
 
-def _recommendations(shown: list[dict[str, Any]], bottom: float) -> list[str]:
-    """The right column, best item first."""
-    parts = [_text(RIGHT[0], 36, "3. What it recommends, and why", "head")]
-    tall = (bottom - TOP - (len(shown) - 1) * GAP) / len(shown)
+def _recommendations(
+    shown: list[dict[str, Any]], column: tuple[int, int], top: float, tall: float
+) -> list[str]:
+    """The third part, best item first."""
+    parts = [_heading(column, top, "3. What it recommends, and why")]
     for place, item in enumerate(shown):
-        y = TOP + place * (tall + GAP)
+        y = top + place * (tall + GAP)
         lines = [
             *((line, "bold") for line in textwrap.wrap(f"{place + 1}. {item['title']}", 36)),
             (f"text: {item['text']}", "small"),
@@ -158,8 +198,8 @@ def _recommendations(shown: list[dict[str, Any]], bottom: float) -> list[str]:
         ]
         if item["bought_next"]:
             lines.append(("bought next; not shown to the model", "green"))
-        parts.append(_box(RIGHT, y, tall, "hit" if item["bought_next"] else "box"))
-        parts += _lines(RIGHT, y, tall, lines)
+        parts.append(_box(column, y, tall, "hit" if item["bought_next"] else "box"))
+        parts += _lines(column, y, tall, lines)
     return parts
 
 
@@ -168,6 +208,11 @@ def _caption(record: dict[str, Any]) -> str:
         "A test user of the quickstart’s synthetic shop: the first with a short history whose next purchase is among the first "
         f"{len(record['recommended'])}."
     )
+
+
+def _heading(column: tuple[int, int], top: float, text: str) -> str:
+    """Above the boxes of a part."""
+    return _text(column[0], top - 20, text, "head")
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:
@@ -191,10 +236,12 @@ def _lines(
 
 
 def main() -> None:
-    """Draws the picture; with a workdir, chooses and stores a new user first."""
+    """Draws the pictures; with a workdir, chooses and stores a new user first."""
     if len(sys.argv) > 1:
         save(RECORD, choose(sys.argv[1]))
-    write_text(FIGURE, draw(json.loads(RECORD.read_text())))
+    record = json.loads(RECORD.read_text())
+    write_text(FIGURE, draw(record))
+    write_text(OF_A_PHONE, draw_narrow(record))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Chosen:
         if self.trial.data.valid is None:
             return f"seed {self.trial.replicas[self.replica].seed}, trained on everything and so not validated"
         mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
-        return f"seed {self.trial.replicas[self.replica].seed}, validation NDCG@10 {100 * self.score:.2f}{mean}"
+        return f"seed {self.trial.replicas[self.replica].seed}, validation NDCG@10 {100 * self.score:.2f} %{mean}"
 
 
 def choose(prepared: Prepared, among: Sequence[tuple[str, str]] | None = None) -> Chosen:

@@ -347,6 +347,9 @@ def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:
     shop = Dataset.read(tmp_path)
     assert shop.titles == ["Soap", "Oil", "Wax"] and shop.data.items_file == "items.csv"
     assert Dataset.read(tmp_path, items_file="").texts.items is None
+    (tmp_path / "items.csv").write_text("item,title,brand\nx,Soap,Acme\ny,,Acme\nz,Wax,Acme\n")
+    assert Dataset.read(tmp_path).titles == ["Soap", "y", "Wax"], "people need to see something"
+    (tmp_path / "items.csv").write_text("item,title\nx,Soap\ny,Oil\nz,Wax\n")
     (tmp_path / "items.jsonl").write_text('{"item": "x", "title": "Balm"}\n')
     assert Dataset.read(tmp_path).texts.items is None, "which of the two is meant?"
     assert Dataset.read(tmp_path, items_file="items.csv").titles == shop.titles

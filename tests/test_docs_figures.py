@@ -25,9 +25,15 @@ def test_committed_results_are_those_of_the_records() -> None:
 def test_picture_is_drawn_from_its_record() -> None:
     """The README would show recommendations that no run gave, or text that is too small to read."""
     record = json.loads(picture.RECORD.read_text())
-    drawn = picture.FIGURE.read_text(encoding="utf-8")
-    assert drawn == picture.draw(record), "run python -m benchmarks.picture"
-    assert all(float(size) >= 12 for size in re.findall(r"font-size: ([\d.]+)px", drawn))
+    for figure, draw in (
+        (picture.FIGURE, picture.draw),
+        (picture.OF_A_PHONE, picture.draw_narrow),
+    ):
+        drawn = figure.read_text(encoding="utf-8")
+        assert drawn == draw(record), "run python -m benchmarks.picture"
+        assert all(float(size) >= 12 for size in re.findall(r"font-size: ([\d.]+)px", drawn))
+        assert figure.name in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert picture.NARROW <= 360, "a phone would make the letters smaller than the picture says"
     assert any(item["bought_next"] for item in record["recommended"])
 
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from grasp_jax.report.cards import cards, tile
 from grasp_jax.report.intervals import intervals
 from grasp_jax.report.joined import joined
 from grasp_jax.report.names import run_labels
-from grasp_jax.report.page import verdicts
+from grasp_jax.report.page import differences_view, verdicts
 from grasp_jax.report.plot import Panel
-from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT
+from grasp_jax.report.render import PAGE_DARK, PAGE_LIGHT, drawn, render
 from grasp_jax.report.runs import Run, read_runs
 from grasp_jax.report.scales import log_ticks, round_ticks, scale_of
+from grasp_jax.report.tables import Table
 from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.report.write import write_report
 from tests.refusal import assert_names, refusal
@@ -187,6 +189,26 @@ def test_cards_show_hits_first(tmp_path: pathlib.Path) -> None:
     )
     assert [own.hit for own in shown[0].lists[0].tiles] == [False, True, False]
     assert [own.name for own in cards(run)[0].lists] == ["plain", "x"]
+
+
+def test_without_jinja2_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--mode=report` after `pip install .` would end with "a fault of grasp_jax", because figures are drawn before the page."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "markupsafe", None)
+    for call in (lambda: drawn("<svg/>"), lambda: render("report.html", "title")):
+        assert_names(refusal(call), ("Jinja2", "pip install 'grasp-jax[report]'"))
+
+
+def test_differences_are_in_words(tmp_path: pathlib.Path) -> None:
+    """The page would call one protocol by two names, or a phone show a column that is the same in every row instead of the numbers."""
+    columns = ["protocol", "backbone", "methods", "difference of NDCG@10"]
+    row = ["full_unseen", "sasrec", "b minus a", "+1.00"]
+    shown = differences_view(Table("significance", "Differences", columns, [row]), "run")
+    assert shown.header == ["protocol", "methods", "difference of NDCG@10"] and shown.left == 2
+    assert shown.rows == [["whole catalogue, seen items left out", "b minus a", "+1.00"]]
+    other = [*row[:1], "gru4rec", *row[2:]]
+    shown = differences_view(Table("significance", "Differences", columns, [row, other]), "run")
+    assert shown.header == columns and shown.left == 3 and shown.rows[1][1] == "gru4rec"
 
 
 def test_tiles_are_the_same_for_the_same_title() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from grasp_jax.data.dataset import data_settings
 from grasp_jax.serving.answers import Answer
 from grasp_jax.serving.artifact import Catalogue
 from grasp_jax.serving.http import fixed_programs
@@ -19,6 +20,7 @@ from grasp_jax.serving.http.diversity import diversified
 from grasp_jax.serving.http.fixed_programs import Shapes
 from grasp_jax.serving.http.server import GRACE
 from grasp_jax.serving.http.settings import TOKEN, read_token
+from grasp_jax.serving.http.source import read_as
 from tests.refusal import assert_names, refusal
 
 SECRET = "a-token-of-a-test-0123456789"
@@ -180,6 +182,19 @@ def test_flags_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_names(refusal(read_token, {TOKEN: "with blanks in between"}), ("blanks",))
     monkeypatch.setenv(TOKEN, SECRET)
     assert settings_of(parser().parse_args(["model", "--host=0.0.0.0"])).token == SECRET
+
+
+def test_users_are_read_by_the_names_of_the_models_own_data(tmp_path: pathlib.Path) -> None:
+    """--data would be refused wherever columns are not called user and item, and no flag of the service could mend it."""
+    columns = {"user": "customer", "item": "sku"}
+    config = data_settings({"columns": columns, "interactions_file": "orders.csv", "ties": "file"})
+    (tmp_path / "orders.csv").write_text("customer,sku\nann,7\nlee,9\n")
+    assert read_as(config, str(tmp_path)).user_ids.tolist() == ["ann", "lee"]
+    (tmp_path / "orders.csv").rename(tmp_path / "interactions.csv")
+    assert read_as(config, str(tmp_path)).item_ids.tolist() == [7, 9], "a file of the usual name"
+    (tmp_path / "interactions.csv").write_text("user,sku\nann,7\n")
+    said = refusal(read_as, config, str(tmp_path))
+    assert_names(said, ("--data", "no column 'customer'", "with which the model was trained"))
 
 
 def test_items_that_come_later_have_rows_behind_the_others() -> None:

@@ -162,6 +162,29 @@ def test_a_folder_of_parts_is_one_table(tmp_path: pathlib.Path) -> None:
     assert_names(said, ("4 Parquet files", "the same columns", f"grasp-jax init {tmp_path}/logs"))
 
 
+def test_rows_without_an_item_do_not_hide_the_table_of_items(tmp_path: pathlib.Path) -> None:
+    """One empty id would make `init` say that there is no table of items, and nobody hear of the empty id before the run."""
+    folder = parts(tmp_path / "logs" / "orders")
+    for part, lost in (("part-00001", (3, 7)), ("part-00002", (5,))):
+        table = pyarrow.parquet.read_table(folder / f"{part}.parquet").to_pydict()
+        table["sku"] = ["" if row in lost else sku for row, sku in enumerate(table["sku"])]
+        pyarrow.parquet.write_table(pa.table(table), folder / f"{part}.parquet")
+    pyarrow.parquet.write_table(
+        pa.table({"sku": [f"S{k}" for k in range(9)], "name": ["Soap"] * 9}),
+        tmp_path / "logs" / "products.parquet",
+    )
+    out = tmp_path / "a.py"
+    write_config(tmp_path / "logs", str(out))
+    assert 'config.data.items_file = "products.parquet"' in out.read_text()
+    # The sample is the first part, which has all ids; the run looks at every part.
+    said = refusal(read_by_its_config, out)
+    assert_names(said, ("row 14 (row 4 of part-00001.parquet)", "'sku'", "and 2 other rows"))
+    (folder / "part-00000.parquet").unlink()
+    found = look(tmp_path / "logs")
+    assert found.items is not None and found.title == "name"
+    assert any("row 4 (row 4 of part-00001.parquet) has no value" in line for line in found.open)
+
+
 def test_only_columns_of_text_are_called_text(tmp_path: pathlib.Path) -> None:
     """Prices and addresses would be announced as text, which no run reads."""
     folder = shop(tmp_path / "shop")

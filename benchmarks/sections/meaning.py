@@ -38,6 +38,12 @@ def step(record: Record) -> str:
     return f"{said} So packing and factorising give nearly the whole gain, and JAX and PyTorch are about equally fast."
 
 
+_REMEDIES = {
+    "project": "So only fewer or cheaper products make such a step faster: narrower text vectors, a smaller hidden layer, or bfloat16.",
+    "other": "But it is not the largest stage, so narrower text vectors hardly help: fewer layers, a smaller width D or shorter histories do.",
+}
+
+
 def profile(record: Record) -> str:
     """The stage that takes most of a step of each model, and what a faster step needs."""
     models = record["models"]
@@ -51,8 +57,8 @@ def profile(record: Record) -> str:
     if limits and min(limits) > 0.9:
         said += (
             " The stage project, which maps text vectors to the width of the hidden layer, already multiplies as fast as the device can. "
-            "So only fewer or cheaper products make such a step faster: narrower text vectors, a smaller hidden layer, or bfloat16."
         )
+        said += _REMEDIES["project" if "project" in largest else "other"]
     elif limits:
         said += f" The stage project reaches {between([100 * share for share in limits], '.0f')} % of the device's limit."
     if record["machine"]["backend"] == "gpu":

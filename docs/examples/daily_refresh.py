@@ -88,10 +88,20 @@ print(f"{again.computed} users computed, then {same.computed}")
 # %% [markdown]
 # ## In production
 #
-# 1. `--mode=prepare --since=MONDAY` in the night, as soon as the texts are there.
-# 2. `--config.train.start_from=MONDAY --since=MONDAY` continues training. Once a week, train from nothing and compare.
-#    `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date, and a few
+# Put the file of the new day into the folder of the data. Then continue the training, and give the new model to the running service:
+#
+# ```bash
+# grasp-jax --config=CONFIG --workdir=runs/tuesday --config.model.method=grasp_plus \
+#     --config.train.start_from=runs/monday --since=runs/monday
+# python -c "import grasp_jax as gj; gj.Recommender.load('runs/tuesday').save('models/tuesday')"
+# curl localhost:8000/reload -X POST -H 'content-type: application/json' -d '{"path": "tuesday"}'
+# ```
+#
+# 1. The new day has a workdir of its own: Monday's belongs to Monday's data, and refuses to answer when the data have changed. A saved
+#    model holds no data, so serve saved models: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
+# 2. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
+# 3. Once a week, train from nothing and compare.
+# 4. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date, and a few
 #    others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
-# 3. `POST /reload` lets a running service take the new model without dropping a request ([Serving](../serving.md#requests)).
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

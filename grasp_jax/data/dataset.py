@@ -159,10 +159,12 @@ class Dataset:
 
     @property
     def titles(self) -> list[str]:
-        """[V] titles of the items, "unknown" if one is missing; without an items table, their ids."""
+        """[V] titles of the items; the id of an item without a title."""
+        ids = map(str, self.item_ids.tolist())
         if self.texts.items is None:
-            return [str(item) for item in self.log.item_ids]
-        return [str(title) if title else "unknown" for title in self.texts.items.columns["title"]]
+            return list(ids)
+        titles = self.texts.items.columns["title"]
+        return [str(title) if title else name for title, name in zip(titles, ids, strict=True)]
 
     def _as_given(self, kind: str, ids: np.ndarray) -> np.ndarray:
         return ids.astype(str) if kind in self.report.text_ids else ids

@@ -123,7 +123,8 @@ def _of_text(table: Table, name: str, column: Coded, notes: list[str]) -> Encode
             f"{table.path}: row {row + 1} has {long}; expected at most {LONGEST}; is it the right column?"
         )
     if pc.min(pc.binary_length(text)).as_py() == 0:
-        raise UserError(no_value(table.path, row_of(pc.equal(text, "")) or 0, name))
+        empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
+        raise UserError(no_value(table.path, empty[codes], name))
     if (
         not plain
         and (row := row_of(pc.match_substring_regex(text, "[\\x00-\\x1f\\x7f]"))) is not None

@@ -64,11 +64,13 @@ class Table:
             raise UserError(f"{self.path}: column {name!r} occurs twice in the header; rename one")
         values = self.columns[name]
         if isinstance(values, list):
-            row = next((row for row, held in enumerate(values) if held is None), -1)
+            missing = np.array([held is None for held in values], bool)
+        elif values.null_count:
+            missing = pc.is_null(values).to_numpy(zero_copy_only=False)
         else:
-            row = int(pc.index(pc.is_null(values), True).as_py()) if values.null_count else -1
-        if row >= 0:
-            raise UserError(no_value(self.path, row, name))
+            return values
+        if missing.any():
+            raise UserError(no_value(self.path, missing, name))
         return values
 
     def filled_array(self, name: str) -> Column:
@@ -160,9 +162,11 @@ def number_column(table: Table, name: str) -> np.ndarray:
     ):
         return _finite(values.to_numpy().astype(np.float64), name, table.path)
     numbers = np.empty(len(values))
-    for row, value in enumerate(values if isinstance(values, list) else values.to_pylist()):
-        if value in (b"", ""):
-            raise UserError(no_value(table.path, row, name))
+    held = values if isinstance(values, list) else values.to_pylist()
+    empty = np.array([value in (b"", "") for value in held], bool)
+    if empty.any():
+        raise UserError(no_value(table.path, empty, name))
+    for row, value in enumerate(held):
         try:
             numbers[row] = float(value)
         except (TypeError, ValueError, OverflowError):
@@ -229,9 +233,33 @@ def is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in (*checks, pa.types.is_binary_view))
 
 
-def no_value(path: Where, row: int, name: str) -> str:
-    """The message of a row (from 0) that lacks a value."""
-    return f"{path}: row {row + 1} has no value in column {name!r}; fill it in or drop the row"
+def no_value(path: Where, missing: np.ndarray, name: str) -> str:
+    """The message of rows that lack a value.
+
+    Args:
+      path: where from.
+      missing: [rows] bool, true for at least one row.
+      name: the column.
+    """
+    row, others = int(missing.argmax()), int(missing.sum()) - 1
+    said = f"{path}: row {row + 1}{_within_parts(path, row)} has no value in column {name!r}"
+    if others:
+        return f"{said}, and {others:,} other rows have none; fill them in or drop these rows"
+    return f"{said}; fill it in or drop the row"
+
+
+def _within_parts(path: Where, row: int) -> str:
+    """Which part of a Parquet folder has a row (from 0), and where; empty if the table is one file or a frame."""
+    if isinstance(path, str) or not path.is_dir():
+        return ""
+    from pyarrow import dataset as parts  # takes a while, and only a fault needs it
+
+    for file in parts.dataset(path, format="parquet").files:  # in the order in which they are read
+        rows = pa.parquet.read_metadata(file).num_rows
+        if row < rows:
+            return f" (row {row + 1} of {pathlib.Path(file).name})"
+        row -= rows
+    return ""
 
 
 def one_line(error: Exception) -> str:

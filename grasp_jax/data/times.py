@@ -210,8 +210,9 @@ def _is_out(seconds: np.ndarray, now: float) -> bool:
 
 def _of_text(column: _Column, array: pa.ChunkedArray) -> Times:
     text = pc.utf8_trim_whitespace(text_of(array, column.name, column.path))
-    if (empty := pc.index(text, "").as_py()) >= 0:
-        raise UserError(no_value(column.path, int(empty), column.name))
+    empty = pc.equal(text, "")
+    if pc.any(empty).as_py():
+        raise UserError(no_value(column.path, empty.to_numpy(zero_copy_only=False), column.name))
     if (
         whole := _whole_numbers(text)
     ) is not None:  # by far the most common, and a pattern takes ten times as long

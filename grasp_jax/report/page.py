@@ -53,6 +53,17 @@ def table_view(table: Table, prefix: str = "", wraps: bool = False) -> TableView
     )
 
 
+def differences_view(table: Table, prefix: str) -> TableView:
+    """The table of differences, with protocols in words, and the backbone only where there are several."""
+    own = table_view(table, prefix)
+    place = own.header.index("backbone")
+    several = len({row[place] for row in own.rows}) > 1
+    wanted = [k for k in range(len(own.header)) if several or k != place]
+    rows = [[PROTOCOLS.get(row[k], row[k]) for k in wanted] for row in own.rows]
+    header = [own.header[k] for k in wanted]
+    return dataclasses.replace(own, header=header, rows=rows, left=own.left - (not several))
+
+
 def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure]) -> str:
     """The whole page.
 
@@ -66,7 +77,7 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
     examples = [shown for run, _ in runs if (shown := _examples(run, labels[run.name]))]
     pairs = [
         dataclasses.replace(
-            table_view(own, run.name), title=labels[run.name] if several else own.title
+            differences_view(own, run.name), title=labels[run.name] if several else own.title
         )
         for run, tables in runs
         for own in tables
@@ -88,7 +99,8 @@ def page(runs: Sequence[tuple[Run, list[Table]]], figures: Mapping[str, Figure])
         plots=_plots([run for run, _ in runs], table),
         joined=table,
         several=several,
-        filters=_filters([run for run, _ in runs], table, several),
+        backbones=len({row.backbone for row in table.rows}) > 1,
+        filters=_filters([run for run, _ in runs], table),
         pairs=pairs,
         learning=drawn(figures[LEARNING].inline()) if LEARNING in figures else "",
         across=across,
@@ -178,20 +190,16 @@ def _plot(
     return {"title": title, "rows": shown, "least": f"{least:.1f} %", "most": f"{most:.1f} %"}
 
 
-def _filters(runs: Sequence[Run], table: Joined, several: bool) -> list[dict[str, Any]]:
+def _filters(runs: Sequence[Run], table: Joined) -> list[dict[str, Any]]:
     """What the table is filtered by; at first the main protocol is chosen, where all datasets have the same one."""
     main = {PROTOCOLS[protocol_of([run])] for run in runs}
-    columns = (("Run", "run"), ("Backbone", "backbone"), ("Protocol", "protocol"))
-    return [
-        {
-            "name": name,
-            "column": column,
-            "options": list(dict.fromkeys(getattr(row, column) for row in table.rows)),
-            "chosen": next(iter(main)) if column == "protocol" and len(main) == 1 else "",
-        }
-        for name, column in columns
-        if several or column != "run"
-    ]
+    found = []
+    for name, column in (("Run", "run"), ("Backbone", "backbone"), ("Protocol", "protocol")):
+        options = list(dict.fromkeys(getattr(row, column) for row in table.rows))
+        if len(options) > 1 or column == "protocol":
+            chosen = next(iter(main)) if column == "protocol" and len(main) == 1 else ""
+            found.append({"name": name, "column": column, "options": options, "chosen": chosen})
+    return found
 
 
 def _examples(run: Run, label: str) -> dict[str, Any] | None:

@@ -41,12 +41,7 @@ def render(template: str, title: str, script: str = "", **content: Any) -> str:
     Raises:
       UserError: Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise UserError(
-            "the page is written with Jinja2, which is not installed: pip install 'grasp-jax[report]'"
-        ) from error
+    jinja2 = _jinja2()
     from markupsafe import Markup
 
     environment = jinja2.Environment(
@@ -71,10 +66,26 @@ def render(template: str, title: str, script: str = "", **content: Any) -> str:
 
 
 def drawn(svg: str) -> Any:
-    """A figure, as a template shows it: not escaped, for its own texts are."""
+    """A figure, as a template shows it: not escaped, for its own texts are.
+
+    Raises:
+      UserError: Jinja2 is not installed.
+    """
+    _jinja2()  # figures are drawn before a page is rendered
     from markupsafe import Markup
 
     return Markup(svg)
+
+
+def _jinja2() -> Any:
+    """The module, which is an extra and brings markupsafe along."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UserError(
+            "the page is written with Jinja2, which is not installed: pip install 'grasp-jax[report]'"
+        ) from error
+    return jinja2
 
 
 def anchor(name: str) -> str:

@@ -294,7 +294,7 @@ def _catalogue(artifact: Artifact, given: Mapping[str, list[Any]]) -> Catalogue:
         name: np.array([str(value or "") for value in given.get(name) or [""] * len(ids)])
         for name in old.columns
     }
-    named = np.array([str(title or "unknown") for title in titles])
+    named = np.array([str(title or name) for title, name in zip(titles, ids, strict=True)])
     return old.followed_by(Catalogue(new_ids, named, np.zeros(len(ids), np.int64), columns))
 
 

@@ -1,9 +1,10 @@
 """What the files of a folder are: interactions, items, users, and which column is what; and what could not be decided."""
 
+import contextlib
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from grasp_jax.data.columns import listed
 from grasp_jax.data.identifiers import id_column
 from grasp_jax.data.parts import parts_of
 from grasp_jax.data.readers import KNOWN_NAMES
-from grasp_jax.data.tables import values_of
+from grasp_jax.data.tables import Table, values_of
 from grasp_jax.data.times import time_column
 from grasp_jax.errors import UserError
 from grasp_jax.knowledge.text.columns import why_no_text
@@ -88,7 +89,7 @@ def look(folder: pathlib.Path) -> Found:
     rest = [own for own in samples if own not in pairs]
     found, of_items = _with_items(found, rest)
     found, of_users = _with_users(found, [own for own in rest if own is not found.items])
-    undecided += [*more, *of_items, *of_users, *unread]
+    undecided += [*more, *of_items, *of_users, *unread, *_refused(chosen, found.columns)]
     lines += [line for line in (_items_line(found), _users_line(found)) if line]
     return dataclasses.replace(found, lines=tuple(lines), open=tuple(undecided))
 
@@ -204,7 +205,7 @@ def _with_items(found: Found, rest: Sequence[Sample]) -> tuple[Found, list[str]]
     assert found.interactions is not None
     best: tuple[float, Sample, str, str] | None = None
     for own in rest:
-        title = next(iter(names.found(own.names, names.TITLE)), "")
+        title = _title_of(own)
         for column in names.found(own.names, [*names.ITEM, *names.ID]):
             for item in names.found(found.interactions.names, names.ITEM):
                 share = _share(found.interactions, item, own, column)
@@ -255,12 +256,29 @@ def _codes(ids: np.ndarray) -> np.ndarray:
 
 def _share(first: Sample, name: str, second: Sample, column: str) -> float:
     """Share of the ids of one table's column that another's has; ids as texts, for a number may be a text in the other file."""
-    try:
-        ids = np.unique(id_column(first.table, name, []).astype(str))
-        known = np.unique(id_column(second.table, column, []).astype(str))
-    except UserError:
-        return 0.0
+    ids, known = _ids(first.table, name), _ids(second.table, column)
     return float(np.isin(ids, known).mean()) if len(ids) else 0.0
+
+
+def _ids(table: Table, name: str) -> np.ndarray:
+    """[ids] str, the distinct ids of a column. Rows that a run will refuse do not hide what the other rows say."""
+    with contextlib.suppress(UserError):
+        return np.unique(id_column(table, name, []).astype(str))
+    with contextlib.suppress(UserError):
+        held = [str(value).strip() for value in values_of(table, name) if value is not None]
+        return np.unique([value for value in held if value])
+    return np.empty(0, str)
+
+
+def _refused(own: Sample, columns: Mapping[str, str]) -> list[str]:
+    """Rows without a user or an item, which a run refuses: better known before the config is read than after."""
+    said = []
+    for purpose in ("user", "item"):
+        try:
+            id_column(own.table, columns[purpose], [])
+        except UserError as error:
+            said.append(f"what to do with rows that a run refuses: {error}")
+    return said
 
 
 def _items_line(found: Found) -> str:

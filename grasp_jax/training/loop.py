@@ -117,7 +117,7 @@ def _begin(job: TrainingJob, saver: Saver, start: Snapshot) -> Snapshot:
         described = {"valid_ndcg@10": listed, "valid_protocol": job.data.select}
         job.records.append({"event": "start", **job.labels, "epoch": 0, **described})
         if job.data.trained:
-            best = f"has validation NDCG@10 {100 * scores.max():.2f}"
+            best = f"has validation NDCG@10 {100 * scores.max():.2f} %"
             logger.info(f"{job.name}: the model that it starts from {best}")
     if not job.data.trained:
         start = start._replace(progress=start.progress.with_nothing_to_train())

@@ -32,6 +32,7 @@ function filter() {
     row.hidden = !(fits && row.textContent.toLowerCase().includes(text));
     count += !row.hidden;
   }
+  table.classList.toggle("one-protocol", wanted.get("protocol") !== "");  // the choice above says which
   shown.textContent = `${count} of ${rows.length} rows`;
 }
 filters.addEventListener("input", filter);

@@ -9,7 +9,7 @@ import numpy as np
 
 from grasp_jax import compiled
 from grasp_jax.api import Recommender
-from grasp_jax.config import CONFIG_FILE
+from grasp_jax.config import CONFIG_FILE, DataConfig
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.errors import UserError
 from grasp_jax.fitting import Fitted
@@ -105,7 +105,9 @@ def open_source(folder: pathlib.Path, data: str | None = None) -> Source:
     if is_saved_model(folder):
         artifact = load_artifact(folder)
         compiled.keep(artifact.config.compilation_cache)
-        users = None if data is None else UsersOfData(Dataset.read(data), artifact.catalogue)
+        users = None
+        if data is not None:
+            users = UsersOfData(read_as(artifact.config.data, data), artifact.catalogue)
         return Source(artifact, users)
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
@@ -137,6 +139,31 @@ def below(root: pathlib.Path | None, name: str) -> pathlib.Path:
     if not inside:
         raise Refused(403, f"path: {shown(name)}; expected a folder below that of --models")
     return whole
+
+
+def read_as(config: DataConfig, data: str) -> Dataset:
+    """The interactions in a folder, by the names of files and columns that the model was trained with, and without texts.
+
+    Raises:
+      UserError: they cannot be read so; says where the names come from.
+    """
+    named = config.interactions_file
+    if named and not (pathlib.Path(data) / named).exists():
+        named = ""  # a file of the usual name
+    same = ("min_rating", "ties", "ties_seed")
+    try:
+        return Dataset.read(
+            data,
+            interactions_file=named,
+            items_file="",
+            users_file="",
+            columns=config.columns.to_dict(),
+            **{name: getattr(config, name) for name in same},
+        )
+    except UserError as error:
+        raise UserError(
+            f"--data: {error}; files and columns must have the names with which the model was trained"
+        ) from error
 
 
 def _queries_of(fitted: Fitted, artifact: Artifact) -> Mapping[str, np.ndarray] | None:
