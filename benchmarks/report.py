@@ -68,9 +68,11 @@ READ_ON = """## What to expect of your own data
 
 ## Measure on your own machine
 
-From the root of the repository, `.venv/bin/python -m benchmarks.profile` shows on one screen what limits a training step on your machine:
-the share of each part of the step, the longest operations, and in the last lines what would make the step faster. It takes minutes and
-needs no data. `make bench` compares the step with PyTorch, and `python -m benchmarks.run` runs all benchmarks.
+From the root of the repository, `python -m benchmarks.profile --out=profile.json` shows on one screen what limits a training step on your
+machine: the share of each part of the step, the longest operations, and in the last lines what would make the step faster. It takes minutes
+and needs no data; `--models=grasp-sasrec` measures one model alone. (If `make` installed the package, write `.venv/bin/python`.) `make
+bench` compares the step with PyTorch, and `python -m benchmarks.run --out=FOLDER` runs all benchmarks. Without `--out` a benchmark replaces
+the record in `benchmarks/results`, from which these pages are generated.
 """
 OPERATIONS = """## The longest operations of a step
 
