@@ -43,7 +43,7 @@ NOT_RUN = {  # a regular expression that a command begins with -> why it is not 
     r"grasp-jax .*describer=transformers": "needs a language model of many gigabytes; tests/test_generate.py has a tiny one",
     r"grasp-jax --config=configs/beauty5.py": "needs the data of Amazon Beauty",
     r"PYTHONPATH=\. grasp-jax": "needs the method of that page; tests/test_extending.py runs it",
-    r"for s in": "trains for hours",
+    r"for s in|python -m grasp_jax.main --config=.configs/sweep": "trains for hours",
     r"python launch/local\.py|python launch/ray_": "needs several machines; tests/test_processes.py and tests/test_ray*.py start them here",
     r"python -m benchmarks\.|launch/gpu_benchmarks": "takes minutes to hours; the tests of benchmarks run each with --quick",
     r"XLA_FLAGS=|python -c .*write_dataset": "compares meshes; tests/test_mesh.py runs the same program",
@@ -64,9 +64,8 @@ SMALL = {
     "train.max_epochs": "1",
     "data.max_length": "8",
     "eval.num_negatives": "20",
-    "data.synthetic.num_users": "120",
-    "data.synthetic.num_items": "110",
 }
+SMALL_SHOP = {"data.synthetic.num_users": "120", "data.synthetic.num_items": "110"}
 NAMES = {  # what stands for a name of the reader's own
     r"\bCONFIG\b(?!\.py)": "FOLDER_config.py",
     r"\b(MONDAY|WORKDIR|runs/monday)\b": "runs/FOLDER",
@@ -168,13 +167,15 @@ def _run(folder: pathlib.Path, command: str) -> subprocess.CompletedProcess[str]
     if "--config.knowledge.encoder=file" in words:
         words = [word.replace("=FOLDER", "=with_vectors") for word in words]
     if any(word.startswith("--config=") for word in words) and "--mode=plan" not in words:
-        words += [f"--config.{field}={value}" for field, value in SMALL.items()]
-    there = f"import os, runpy; os.chdir({str(folder)!r})"
+        made = "--config=configs/quickstart.py" in words and "config.data.path" not in command
+        sizes = SMALL | (SMALL_SHOP if made else {})
+        words += [f"--config.{field}={value}" for field, value in sizes.items()]
+    there = f"import os; os.chdir({str(folder)!r})"
     if program == "python":
         assert words[0] == "-c", command
         return run([sys.executable, "-c", f"{there}; exec({words[1]!r})"])
     assert program == "grasp-jax", command
-    start = "runpy.run_module('grasp_jax.main', run_name='__main__', alter_sys=True)"
+    start = "from grasp_jax.main import run; run()"  # as the program grasp-jax
     return run([sys.executable, "-c", f"{there}; {start}", *words])
 
 

@@ -105,7 +105,8 @@ def browsing(address: str) -> Iterator[Any]:
         opened.goto(address)
         yield opened
         browser.close()
-        assert not [said for said in faults if "409" not in said]  # of an id that is there already
+        usual = "409", "401"  # of an id that is there already, and without the token
+        assert not [said for said in faults if not any(status in said for status in usual)]
 
 
 def titles(page: Any, of: str) -> list[str]:
@@ -129,6 +130,22 @@ def test_a_history_is_made_by_keyboard_and_answered(page: Any) -> None:
     page.click("#history button")
     page.locator("#list .why", has_text="bought most often").first.wait_for()
     assert not titles(page, "#history")
+
+
+def test_a_token_is_asked_for(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who opens the page would read an error for programs before having done anything."""
+    token = "a-token-of-a-test-0123456789"
+    monkeypatch.setenv("GRASP_SERVE_TOKEN", token)
+    with serving(folder) as own, browsing(own) as page:
+        page.locator("#login:visible").wait_for()
+        assert page.text_content("#error") == ""
+        page.fill("#token", "a-wrong-token-of-a-test")
+        page.press("#token", "Enter")
+        page.locator("#error", has_text="another token").wait_for()
+        page.fill("#token", token)
+        page.press("#token", "Enter")
+        page.locator("#list .title").first.wait_for()
+        assert page.locator("#login:visible").count() == 0 and page.text_content("#error") == ""
 
 
 def test_a_new_item_is_found_and_recommended(page: Any) -> None:

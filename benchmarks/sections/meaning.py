@@ -39,8 +39,8 @@ def step(record: Record) -> str:
 
 
 _REMEDIES = {
-    "project": "So only fewer or cheaper products make such a step faster: narrower text vectors, a smaller hidden layer, or bfloat16.",
-    "other": "But it is not the largest stage, so narrower text vectors hardly help: fewer layers, a smaller width D or shorter histories do.",
+    "project": ". So only fewer or cheaper products make such a step faster: narrower text vectors, a smaller hidden layer, or bfloat16.",
+    "other": ". But it is not the largest stage, so narrower text vectors hardly help; fewer layers, a smaller D or shorter histories do.",
 }
 
 
@@ -55,9 +55,7 @@ def profile(record: Record) -> str:
     said = f"The largest stages of a step are {joined([f'{stage} ({listed(of)})' for stage, of in largest.items()])}."
     limits = [share for share in shares_of_limit(record) if share is not None]
     if limits and min(limits) > 0.9:
-        said += (
-            " The stage project, which maps text vectors to the width of the hidden layer, already multiplies as fast as the device can. "
-        )
+        said += " The stage project, which maps text vectors to the width of the hidden layer, already multiplies as fast as the device can"
         said += _REMEDIES["project" if "project" in largest else "other"]
     elif limits:
         said += f" The stage project reaches {between([100 * share for share in limits], '.0f')} % of the device's limit."
