@@ -123,7 +123,9 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     )  # no quotation marks in these titles
     rng = np.random.default_rng(0)
     np.save(own / "items.npy", rng.standard_normal((len(rows), 8)).astype(np.float32))
-    np.save(own / "users.npy", rng.standard_normal((62, 8)).astype(np.float32))
+    people = ["ann", "lee", *(f"u{n}" for n in range(60))]
+    (own / "users.txt").write_text("".join(f"{name}\n" for name in people))
+    np.save(own / "users.npy", rng.standard_normal((len(people), 8)).astype(np.float32))
     monkeypatch.setenv("GRASP_SERVE_TOKEN", SECRET)
     return tmp_path
 
