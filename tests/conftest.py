@@ -1,9 +1,10 @@
 """Small random data for several test files."""
 
+import functools
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.log import logger, print_messages
 from tests.command_line import CACHE, QUICK
 from tests.compiled import compiled_folder
+from tests.step_setting import Setting, make_setting
 
 pytest.register_assert_rewrite("tests.running_service")  # before a test imports it
 
@@ -117,3 +119,11 @@ def unit_tables() -> dict[str, jax.Array]:
             table / np.linalg.norm(table, axis=1, keepdims=True), jnp.float32
         )
     return tables
+
+
+@pytest.fixture(scope="session")
+def setting(
+    small_log: InteractionLog, unit_tables: dict[str, jax.Array]
+) -> Callable[[str], Setting]:
+    """Maker of a `Setting` for a name of `MODELS`; each is made once."""
+    return functools.cache(functools.partial(make_setting, small_log, unit_tables))

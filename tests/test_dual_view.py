@@ -18,7 +18,7 @@ from grasp_jax.models.encoders.dual_view import DualViewEncoder
 from grasp_jax.models.methods import METHODS
 from grasp_jax.models.methods.base import Facts
 from grasp_jax.models.methods.llm_esr import Distillation
-from tests.test_backbones import POSITIONS, SEGMENTS, gru_by_hand
+from tests.packed_rows import POSITIONS, SEGMENTS, gru_by_hand
 
 FEATURES, WIDTH = 6, 12
 

@@ -19,8 +19,8 @@ from grasp_jax.knowledge import prepare, shards
 from grasp_jax.knowledge.encoders import ENCODERS, encoder_class, make_encoder, processes
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
 from grasp_jax.knowledge.encoders.processes import encoding
+from tests.banks import items_table, knowledge_config, shop
 from tests.refusal import assert_names, refusal
-from tests.test_bank import items_table, knowledge_config, shop
 
 TEXTS = ["red soap", "blue soap", "red cream", "blue cream", "red oil"]
 PAIR = "\ud835\udc00\ud835\udc01"  # the halves of two mathematical letters, each half a character of its own

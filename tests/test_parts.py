@@ -16,7 +16,7 @@ from grasp_jax.models.backbones.sasrec import SASRec
 from grasp_jax.models.backbones.towers import PART_WEIGHTS, Towers
 from grasp_jax.training import parts
 from grasp_jax.training.parts import parts_to_keep
-from tests.test_backbones import POSITIONS, SEGMENTS
+from tests.packed_rows import POSITIONS, SEGMENTS
 
 FEATURES, USERS = 6, 400
 SMALL = {

@@ -13,8 +13,8 @@ from grasp_jax.knowledge.bank import KnowledgeBank, load_bank, save_bank
 from grasp_jax.knowledge.encoders import ENCODERS
 from grasp_jax.knowledge.raw import LENGTHS, item_lengths, raw_item_vectors
 from grasp_jax.models.methods.llminit import principal_components
+from tests.banks import NUM_ITEMS, NUM_USERS, file_config, shop
 from tests.refusal import assert_names, refusal
-from tests.test_bank import NUM_ITEMS, NUM_USERS, file_config, shop
 from tests.test_refresh import ByWords, day, make
 
 WIDTH = 6

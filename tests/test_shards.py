@@ -15,9 +15,9 @@ from grasp_jax.knowledge.encoders.geometry import unit_rows
 from grasp_jax.knowledge.encoders.lsa import LsaEncoder
 from grasp_jax.knowledge.neighbours import search_scann
 from grasp_jax.knowledge.neighbours.search_scann import PICKLE, open_index
+from tests.banks import NUM_ITEMS, items_table, knowledge_config, shop
 from tests.command_line import on_devices, run
 from tests.refusal import assert_names, refusal
-from tests.test_bank import NUM_ITEMS, items_table, knowledge_config, shop
 
 
 class Killed(Exception):

@@ -23,7 +23,7 @@ from grasp_jax.models.methods.llminit import principal_components
 from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import turned, whitening_turn
-from tests.test_backbones import POSITIONS, SEGMENTS
+from tests.packed_rows import POSITIONS, SEGMENTS
 
 ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
 

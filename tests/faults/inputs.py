@@ -1,11 +1,9 @@
 """Mutated inputs of every format: a reader must refuse them in one line, or read them as a simple reader of a few lines does.
 
-A case is `FORMAT-NUMBER`. The simple reader below is used only for inputs with one possible meaning: UTF-8, no quotes, no control
-characters, as many fields in each row as in the header, ids without blanks around them.
+A case is `FORMAT-NUMBER`.
 """
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -37,6 +35,8 @@ from grasp_jax.knowledge.text.prompts import load_template
 from grasp_jax.report.runs import read_run
 from grasp_jax.serving.users import read_users
 from tests.faults.campaign import Check, Options, run_campaign
+from tests.faults.mutations import mutated
+from tests.faults.simple_reader import NAMES, reference
 from tests.logs import read_log
 
 ROUNDS = 200  # cases of each format
@@ -57,132 +57,6 @@ DIGITS = [
     ("7" if user == "u7" else f"00{user.lstrip('u0')}", f"0{item[1:]}", *rest)
     for user, item, *rest in ROWS
 ]  # 7 is not 007
-NAMES = ("user", "item", "timestamp", "rating")
-ODD = (
-    b"\0",
-    b"\xef\xbb\xbf",
-    b"\xff",
-    b"\xff\xfe",
-    b'"',
-    b"''",
-    b"\n",
-    b"\r\n",
-    b"\r",
-    b"\t",
-    b",",
-    b";",
-    b" ",
-    b"\xc2\xa0",
-    b"nan",
-    b"inf",
-    b"-inf",
-    b"NA",
-    b"null",
-    b"true",
-    b"1e400",
-    b"-1",
-    b"0",
-    b"007",
-    b"1.0",
-    b"0x10",
-    b"9" * 19,
-    b"9" * 40,
-    b"9" * 400,
-    b"a" * 70_000,
-    b"[" * 10_000,
-    b'{"a":' * 10_000,
-    b"{}",
-    b"[]",
-    b"\\",
-    b"\\u0000",
-    b"\\ud800",
-    "é日本".encode(),
-    "\u2028".encode(),
-    b"=1+1",
-    b"\x1a",
-    b"#",
-    b"\x1b[31m",
-)
-
-
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """One to three changes, the first of any kind."""
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        content = chance.choice(_MUTATIONS)(content, chance)
-    return content
-
-
-def _flip(content: bytes, chance: random.Random) -> bytes:
-    at = chance.randrange(max(1, len(content)))
-    return (
-        content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
-        if content
-        else b"\0"
-    )
-
-
-def _cut(content: bytes, chance: random.Random) -> bytes:
-    at = chance.randrange(len(content) + 1)
-    return content[:at] + content[at + chance.choice((1, 2, 5, 30)) :]
-
-
-def _twice(content: bytes, chance: random.Random) -> bytes:
-    at = chance.randrange(len(content) + 1)
-    return content[: at + chance.choice((1, 7, 60))] + content[at:]
-
-
-def _odd(content: bytes, chance: random.Random) -> bytes:
-    at = chance.choice((0, len(content), chance.randrange(len(content) + 1)))
-    return content[:at] + chance.choice(ODD) + content[at:]
-
-
-def _truncated(content: bytes, chance: random.Random) -> bytes:
-    return content[: chance.randrange(len(content) + 1)]
-
-
-def _field(content: bytes, chance: random.Random) -> bytes:
-    """An odd value in place of a whole field."""
-    separator = max((b"\t", b",", b" "), key=content.count)
-    lines = content.split(b"\n")
-    row = chance.randrange(len(lines))
-    fields = lines[row].split(separator)
-    fields[chance.randrange(len(fields))] = chance.choice(ODD)
-    lines[row] = separator.join(fields)
-    return b"\n".join(lines)
-
-
-def _swapped(content: bytes, chance: random.Random) -> bytes:
-    """Two columns change places, everywhere or but in the header."""
-    separator = max((b"\t", b",", b" "), key=content.count)
-    rows = [line.split(separator) for line in content.split(b"\n")]
-    first, second = chance.randrange(4), chance.randrange(4)
-    for row in rows[chance.choice((0, 1)) :]:
-        if max(first, second) < len(row):
-            row[first], row[second] = row[second], row[first]
-    return b"\n".join(separator.join(row) for row in rows)
-
-
-def _lines(content: bytes, chance: random.Random) -> bytes:
-    """A line is dropped, doubled or put elsewhere."""
-    lines = content.split(b"\n")
-    line = lines.pop(chance.randrange(len(lines)))
-    for _ in range(chance.choice((0, 1, 2))):
-        lines.insert(chance.randrange(len(lines) + 1), line)
-    return b"\n".join(lines)
-
-
-_MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    _flip,
-    _cut,
-    _twice,
-    _odd,
-    _odd,
-    _truncated,
-    _field,
-    _field,
-    _swapped,
-    _lines,
-)
 
 
 def _delimited(separator: str, rows: Sequence[tuple[Any, ...]] = ROWS) -> bytes:
@@ -308,101 +182,6 @@ FORMATS: dict[str, tuple[str, bytes, Reads]] = {
     "run": ("config.json", b"", _run),
     "ratings": ("sheet.csv", ("\ufeff" + _SHEET).encode(), lambda path: read_ratings(path, LABELS)),
 }  # file name, a good one's content, what reads it
-
-
-def reference(path: pathlib.Path) -> dict[str, list[str]] | None:
-    """User -> items in the order of time, read with Python's own modules; None where a reader may see it otherwise."""
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    if path.suffix == ".jsonl":
-        table = _json_rows(text)
-    elif set(text) & UNCLEAR:
-        return None
-    elif path.suffix == ".txt":
-        table = _pairs(text)
-    else:
-        table = _delimited_rows(text, "\t" if path.suffix == ".tsv" else ",")
-    if not table:
-        return None
-    found: dict[str, list[str]] = {}
-    for row in sorted(table, key=lambda row: int(row["timestamp"])):
-        if not (_plain(row["user"]) and _plain(row["item"])):
-            return None
-        found.setdefault(row["user"], []).append(row["item"])
-    return found
-
-
-UNCLEAR = {chr(code) for code in range(32)} - {"\n", "\t"} | set("\"'\x7f\x85\u2028\u2029\ufeff")
-
-
-def _pairs(text: str) -> list[dict[str, str]] | None:
-    rows = [line.split(" ") for line in text.split("\n") if line]
-    numbers = [part for row in rows for part in row]
-    if any(len(row) != 2 for row in rows) or not all(
-        part.isascii() and part.isdigit() and part[0] != "0" for part in numbers
-    ):
-        return None
-    return (
-        [{"user": user, "item": item, "timestamp": "0"} for user, item in rows]
-        if max(map(len, numbers), default=0) < 19
-        else None
-    )
-
-
-def _is_time(value: str) -> bool:
-    return len(value) == 10 and value.isascii() and value.isdigit() and value[0] != "0"
-
-
-def _plain(name: str) -> bool:
-    return (
-        0 < len(name) < 1000
-        and name == name.strip()
-        and not name.startswith("#")
-        and not set(name) & UNCLEAR
-        and name.isprintable()
-    )
-
-
-def _delimited_rows(text: str, separator: str) -> list[dict[str, str]] | None:
-    lines = [line for line in text.split("\n") if line]
-    rows = list(csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE))
-    if (
-        not rows
-        or sorted(rows[0]) != sorted(NAMES)
-        or any(len(row) != 4 for row in rows)
-        or "\n\n" in text
-    ):
-        return None
-    found = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-    return (
-        found
-        if all(_is_time(row["timestamp"]) and row["rating"].isdigit() for row in found)
-        else None
-    )
-
-
-def _json_rows(text: str) -> list[dict[str, str]] | None:
-    found = []
-    for line in filter(None, text.split("\n")):
-        try:
-            pairs = json.loads(line, object_pairs_hook=list)
-        except (ValueError, RecursionError):
-            return None
-        if (
-            not isinstance(pairs, list)
-            or [type(pair) for pair in pairs] != [tuple] * 4
-            or {name for name, _ in pairs} != set(NAMES)
-        ):
-            return None
-        row = dict(pairs)
-        if [type(row[name]) for name in NAMES] != [str, str, int, int] or not _is_time(
-            str(row["timestamp"])
-        ):
-            return None
-        found.append({name: str(value) for name, value in row.items()})
-    return found
 
 
 def make(options: Options) -> tuple[list[str], Check]:

@@ -1,0 +1,86 @@
+"""Which file is read: the one that is named, or the first that a folder holds, or all parts of a folder."""
+
+import pathlib
+
+from grasp_jax.data.attributes import read_attributes
+from grasp_jax.data.readers import KNOWN_NAMES, find_interactions
+from grasp_jax.data.tables import read_table
+from tests.logs import read_log
+from tests.refusal import assert_names, refusal
+from tests.tables import COLUMNS, write_table
+
+
+def test_find_interactions(tmp_path: pathlib.Path) -> None:
+    """Would break if another file of the folder were read than the one that was named, or than the documented order says."""
+    for name in ("interactions.jsonl", "inter_time.tsv", "other.csv"):
+        (tmp_path / name).write_text("")
+    assert find_interactions(str(tmp_path)) == tmp_path / "inter_time.tsv"
+    assert find_interactions(str(tmp_path), "other.csv") == tmp_path / "other.csv"
+    assert find_interactions(str(tmp_path / "other.csv"), "ignored.csv") == tmp_path / "other.csv"
+    (tmp_path / "inter.txt").write_text("")
+    assert find_interactions(str(tmp_path)) == tmp_path / "inter.txt"
+
+
+def test_missing_files_are_named(tmp_path: pathlib.Path) -> None:
+    """Would break if a mistyped path gave a traceback, or did not say what the folder holds instead."""
+    (tmp_path / "reviews.csv").write_text("")
+    nowhere = str(tmp_path / "nowhere")
+    assert_names(
+        refusal(find_interactions, nowhere),
+        ("config.data.path", nowhere, "expected a folder or an interaction file"),
+    )
+    message = refusal(find_interactions, str(tmp_path), "log.csv")
+    assert_names(
+        message,
+        (
+            "config.data.interactions_file",
+            str(tmp_path / "log.csv"),
+            "does not exist",
+            "reviews.csv",
+        ),
+    )
+    message = refusal(find_interactions, str(tmp_path))
+    parts = (
+        "config.data.path",
+        str(tmp_path),
+        *KNOWN_NAMES[:6],
+        ".gz, .zst",
+        "holds reviews.csv",
+        "config.data.interactions_file",
+    )
+    assert_names(message, parts)
+    assert_names(
+        refusal(read_attributes, tmp_path / "items.jsonl", "item", "item"),
+        (str(tmp_path / "items.jsonl"), "no such file"),
+    )
+
+
+def test_read_table_names_a_missing_file(tmp_path: pathlib.Path) -> None:
+    """Would break if a table that vanished between two stages gave a traceback."""
+    assert_names(
+        refusal(read_table, tmp_path / "gone.csv"), (str(tmp_path / "gone.csv"), "no such file")
+    )
+    message = refusal(read_log, tmp_path / "gone.txt", "gone", COLUMNS)
+    assert_names(message, (str(tmp_path / "gone.txt"), "not readable (No such file"))
+    (tmp_path / "folder.csv").mkdir()
+    assert_names(
+        refusal(read_table, tmp_path / "folder.csv"),
+        ("no such file, but a folder", "only .parquet"),
+    )
+
+
+def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
+    """A job's folder would have to be renamed; or a folder of pictures pass for a table."""
+    for place, folder in enumerate(("orders", "orders/day=2024-01-31", "orders/day=2024-02-01")):
+        (tmp_path / folder).mkdir()
+        rows = {"user": [f"u{place}"] * 3, "item": ["x", "y", "z"], "timestamp": [1, 2, 3]}
+        write_table(tmp_path / folder / "part-00000.parquet", rows)
+    write_table(tmp_path / "orders" / "part-00001.parquet", {"user": ["u9"], "item": ["x"]})
+    (tmp_path / "orders" / "part-00001.parquet").rename(tmp_path / "orders" / "_part.parquet")
+    path = find_interactions(str(tmp_path), "orders")
+    assert read_table(path).num_rows == 9, "a hidden file was read, or a partition was not"
+    write_table(tmp_path / "orders" / "part-00001.parquet", rows)
+    message = refusal(find_interactions, str(tmp_path / "orders"))
+    assert_names(message, ("the folder above", "config.data.interactions_file=orders"))
+    (tmp_path / "pictures").mkdir()
+    assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))
