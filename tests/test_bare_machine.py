@@ -51,7 +51,8 @@ from grasp_jax.trial_results import evaluate_trial
 
 synthetic = {{"num_users": 200, "num_items": 400, "repeat_rate": 0.03}}
 data = {{"source": "synthetic", "max_length": 50, "tail_item_below": 4, "synthetic": synthetic}}
-config = Config.from_dict({{"data": data, "model.method": "plain", "model.dropout": 0.3, "train.max_epochs": 2}})
+model = {{"method": "plain", "dropout": 0.3, "features": 8, "num_layers": 1}}
+config = Config.from_dict({{"data": data, "model": model, "train.max_epochs": 2}})
 run = open_run(config, pathlib.Path({str(tmp_path / "run")!r}))
 trial = make_trial(prepare(run), "plain", "sasrec")
 rows = evaluate_trial(trial, train_trial(trial)).rows

@@ -220,8 +220,15 @@ def test_unisrec_noise_and_dropout() -> None:
     assert abs((trained(dropping, alone, 1) == 0).mean() - 0.2) < 0.02
 
 
-@pytest.mark.parametrize("method", ["unisrec", "unisrec_id"])
-@pytest.mark.parametrize("backbone", ["sasrec", "bert4rec"])
+@pytest.mark.parametrize(
+    ("method", "backbone"),
+    [  # by default each method, and each backbone
+        ("unisrec", "sasrec"),
+        ("unisrec_id", "bert4rec"),
+        pytest.param("unisrec", "bert4rec", marks=pytest.mark.slow),
+        pytest.param("unisrec_id", "sasrec", marks=pytest.mark.slow),
+    ],
+)
 def test_unisrec_trains_on_cosines(
     method: str, backbone: str, small_log: InteractionLog, unit_tables: Any
 ) -> None:

@@ -87,7 +87,11 @@ def scores_of(own: TrainingSet, tables: Any, batch: Any, targets: Any, params: A
     return apply(own.model, params, method, tables, batch, targets)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+PARTS = ("plus", "bert4rec")  # of what "gated plus" computes
+CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in PARTS else []) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_equal_those_of_all_scores(
     name: str, small_log: InteractionLog, unit_tables: Any
 ) -> None:
@@ -134,11 +138,11 @@ def test_loss_and_gradient_equal_those_of_all_scores(
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient)) > 1e-2
 
 
-SEVERAL = ["plus", "gated plus"]  # IDs left out, gates, and both backbones
-LATER = [pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "bert4rec", "towers")]
+LATER = ("plain", "plus", "bert4rec", "towers")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LATER]
 
 
-@pytest.mark.parametrize("name", [*SEVERAL, *LATER])
+@pytest.mark.parametrize("name", ["gated plus", *SLOW])
 def test_steps_of_several_models(name: str, small_log: InteractionLog, unit_tables: Any) -> None:
     """Steps would not run, or a model's loss not fall, or be another model's; also if only each user's last target is trained."""
     changes = {"model__plus__id_dropout": 0.3, "model__dropout": (0.1,)}

@@ -11,10 +11,14 @@ from grasp_jax.models.methods import METHODS
 from tests.trained import TINY
 
 SEEN_ELSEWHERE = (
-    # By test_methods.py, which input they leave out; by test_golden.py, from training to a list of items.
+    # Which input an ablation leaves out, and its gates: test_methods.py. A step with these gates: test_catalogue_step.py.
+    "grasp_wo_attention",
     "grasp_wo_similar",
     "grasp_wo_global",
     "grasp_softmax",
+    # The loss of plain is another's: test_front_door.py trains it.
+    "sasrec_ce",
+    # From training to ranks: test_golden.py. Both losses: test_rlmrec.py.
     "rlmrec_con",
     "rlmrec_gen",
     # By test_baselines.py, against their formulas; the class of each is that of id_text_concat or unisrec_id.
@@ -23,8 +27,7 @@ SEEN_ELSEWHERE = (
 )
 QUICK = [(method, "sasrec") for method in METHODS if method not in SEEN_ELSEWHERE] + [
     ("grasp", "bert4rec"),
-    ("plain", "gru4rec"),
-]
+]  # test_export.py has models of gru4rec, which were saved and answer
 EVERY = [(method, backbone) for method in METHODS for backbone in BACKBONES]
 SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY if pair not in QUICK]
 

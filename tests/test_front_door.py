@@ -12,6 +12,7 @@ import pytest
 import grasp_jax as gj
 from grasp_jax.errors import UserError
 from tests.refusal import assert_names, refusal
+from tests.trained import with_one_layer
 
 ROOT = pathlib.Path(__file__).parent.parent
 FASHION = ROOT.parent / "shared" / "data" / "paper_fashion"
@@ -48,8 +49,11 @@ def test_import_takes_nothing_along() -> None:
     assert "Recommender" in done.stdout
 
 
-def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The notebook that people begin with would not run."""
+    with_one_layer(monkeypatch)
     runpy.run_path(str(ROOT / "docs" / "examples" / "first_steps.py"), run_name="__main__")
     said = capsys.readouterr().out
     assert "sasrec_ce-sasrec" in said and "Coverage@10" in said

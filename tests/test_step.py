@@ -78,7 +78,7 @@ def test_models_together_equal_models_alone(three_models: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", pytest.param("llm_esr", marks=pytest.mark.slow), "gated plus"]
+    "name", ["gated plus", *(pytest.param(n, marks=pytest.mark.slow) for n in ("plain", "llm_esr"))]
 )
 def test_deferred_updates_of_the_id_table_equal_dense_ones(setting: Any, name: str) -> None:
     """Large catalogues would be trained otherwise than small ones: of each encoder with an ID table, one model, two dispatches."""
@@ -177,7 +177,8 @@ def test_parameters_in_one_vector_are_trained_alike(
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["linear", "plain"])
+# The test above has "linear", which has no ID table, in one vector.
+@pytest.mark.parametrize("name", ["plain", pytest.param("linear", marks=pytest.mark.slow)])
 def test_fifty_steps_as_on_a_gpu_have_the_same_losses(setting: Any, name: str) -> None:
     """One model, joined parameters and no axis of models, is how a GPU trains: it would end elsewhere than a CPU does."""
     s, losses = setting(name), []

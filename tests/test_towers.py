@@ -24,6 +24,7 @@ from grasp_jax.models.new_items import NewTexts
 from grasp_jax.models.text_match import match_weights
 from grasp_jax.models.whitening import turned, whitening_turn
 from tests.packed_rows import POSITIONS, SEGMENTS
+from tests.trained import SMALL, small_shop, trained
 
 ITEMS, WIDTH, FEATURES, HIDDEN = 41, 12, 6, 5
 
@@ -119,11 +120,14 @@ def test_match_is_a_weighed_cosine_with_the_history() -> None:
     # test_match_is_a_weighed_cosine_with_the_history reads the state of SASRec, at a smaller price.
     ["bert4rec", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sasrec", "gru4rec"))],
 )
-def test_state_of_the_match_is_that_of_the_history(backbone: str) -> None:
+def test_state_of_the_match_is_that_of_the_history(
+    backbone: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """BERT4Rec's mask would be a text that points somewhere, and be added to every history's."""
-    shop = gj.Dataset.synthetic(num_users=100, num_items=100)
-    fields = {"method": "grasp_plus", "features": 8, "num_layers": 1, "num_heads": 1, "mlp": (8,)}
-    model = gj.Recommender(**fields, backbone=backbone, max_epochs=1, num_negatives=10).fit(shop)
+    if backbone == "bert4rec":
+        model = gj.Recommender.load(trained(tmp_path_factory, backbone))
+    else:
+        model = gj.Recommender(method="grasp_plus", backbone=backbone, **SMALL).fit(small_shop())
     items = model.item_vectors()
     text = {item: vector[24:] for item, vector in zip(items["item"], items["vector"], strict=True)}
     history = list(items["item"][:3])

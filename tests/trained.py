@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import grasp_jax as gj
+from grasp_jax.api import Recommender
+from grasp_jax.config import Config
 
 TINY: dict[str, Any] = {
     "features": 8,
@@ -24,7 +26,11 @@ TINY: dict[str, Any] = {
     "learning_rate": 1e-2,
 }
 SMALL = {**TINY, "max_length": 9}
-METHODS = {"sasrec": "plain", "gru4rec": "grasp"}  # without gates, and with gates that read texts
+METHODS = {  # of a backbone: without text, with gates that read texts, and with towers of texts
+    "sasrec": "plain",
+    "gru4rec": "grasp",
+    "bert4rec": "grasp_plus",
+}
 
 
 def small_shop() -> gj.Dataset:
@@ -41,6 +47,16 @@ def trained(factory: pytest.TempPathFactory, backbone: str) -> pathlib.Path:
         )
 
     return once(factory, f"trained-{backbone}", train)
+
+
+def with_one_layer(patch: pytest.MonkeyPatch) -> None:
+    """Lets programs of the documentation train with one layer where they name no number of layers: a second one takes time to compile."""
+    real = Recommender.__init__
+
+    def init(self: Recommender, config: Config | None = None, **fields: Any) -> None:
+        real(self, config, **(fields if config else {"num_layers": 1, **fields}))
+
+    patch.setattr(Recommender, "__init__", init)
 
 
 def once(

@@ -86,20 +86,11 @@ def _case(
 
 
 OTHERS = ",".join(method for method in METHODS if method not in ("grasp", "grasp_plus"))
-ALWAYS = {  # cases that every run of the tests measures
+CASES = {
     "sasrec-rivals": _case(",".join(METHODS[:5])),
     "sasrec-grasp": _case(",".join(METHODS[5:])),
     "bert4rec-grasp": _case("grasp,grasp_plus", "bert4rec"),
     "gru4rec-grasp": _case("grasp,grasp_plus", "gru4rec"),
-}
-QUICK = {  # and of them only these methods: test_methods.py has what the others leave out
-    # A list of items is the order of the scores that the ranks come from: one model without gates and one with them show it.
-    "sasrec-rivals": _case(",".join(METHODS[:5]), recommend="plain"),
-    "sasrec-grasp": _case("grasp,grasp_softmax,grasp_plus", recommend="grasp"),
-    "bert4rec-grasp": _case("grasp_plus", "bert4rec", recommend=""),
-    "gru4rec-grasp": _case("grasp_plus", "gru4rec", recommend=""),
-}
-CASES = ALWAYS | {
     "bert4rec-others": _case(OTHERS, "bert4rec"),
     "gru4rec-others": _case(OTHERS, "gru4rec"),
     "loss-bce": _case("plain,grasp_plus", train__loss="bce", train__negatives=2),
@@ -128,6 +119,14 @@ CASES = ALWAYS | {
     ),
     "four-at-once": _case("plain,grasp", train__seeds=(1, 2), model__dropout=(0.1, 0.4)),
     "bert4rec-noise": _case("plain", "bert4rec", model__mask_noise=0.1, train__one_item_users=True),
+}
+QUICK = {  # what every run of the tests measures; a default test has what each of the other methods does otherwise
+    # llminit's start, the parts that ablations leave out and their gates: test_methods.py; a step with a softmax gate:
+    # test_step_scores.py; rlmrec_gen's loss: test_rlmrec.py; numbers of GRU4Rec: test_earlier_version.py.
+    # A list of items is the order of the scores that the ranks come from: one model without gates and one with them show it.
+    "sasrec-rivals": _case("plain,rlmrec_con,llm_esr", recommend="plain"),
+    "sasrec-grasp": _case("grasp,grasp_plus", recommend="grasp"),
+    "bert4rec-grasp": _case("grasp_plus", "bert4rec", recommend=""),
 }
 
 
