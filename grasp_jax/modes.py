@@ -3,24 +3,15 @@
 import contextlib
 import dataclasses
 import pathlib
-import shutil
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
-import numpy as np
 
 from grasp_jax.board import board, said
 from grasp_jax.chosen import Chosen, artifact_of, audience_of, choose, wanted_of
 from grasp_jax.config import Config
-from grasp_jax.config.address import redacted
-from grasp_jax.data.groups import statistics
 from grasp_jax.errors import TrainingDiverged, UserError
 from grasp_jax.evaluation.audience import states_of
-from grasp_jax.evaluation.results import comparison_table, save_results, table
-from grasp_jax.evaluation.significance import compare
-from grasp_jax.files import write_sealed
 from grasp_jax.fitting import fit
 from grasp_jax.knowledge.audit.measure import measure
 from grasp_jax.knowledge.audit.ratings import rated_groups, read_ratings
@@ -30,19 +21,15 @@ from grasp_jax.knowledge.audit.write import write_audit
 from grasp_jax.knowledge.bank import MANIFEST, bank_width
 from grasp_jax.knowledge.prepare import prepare_bank
 from grasp_jax.knowledge.texts import dry_run
-from grasp_jax.machine import machine
-from grasp_jax.models.backbones import BACKBONES
-from grasp_jax.models.methods import METHODS
-from grasp_jax.opening import Opening, opening
+from grasp_jax.opening import opening
 from grasp_jax.parallel.processes import is_main_process
 from grasp_jax.paths import check_folder
 from grasp_jax.planning import plan_lines
 from grasp_jax.refit import refit_config, refit_workdir
-from grasp_jax.report.check import READ_FILE
 from grasp_jax.report.runs import read_runs
-from grasp_jax.report.verdict import main_protocol, verdict
 from grasp_jax.report.write import write_report
-from grasp_jax.run import Prepared, Run, check, claim, prepare, seconds
+from grasp_jax.run import Prepared, Run, check, claim, prepare
+from grasp_jax.run_results import report_results
 from grasp_jax.serving.export import export_artifact
 from grasp_jax.serving.histories import place
 from grasp_jax.serving.interrupted import Spread
@@ -118,7 +105,7 @@ def evaluate(run: Run, options: Options) -> None:
     for method, backbone in run.trials:
         trial = make_trial(prepared, method, backbone)
         evaluated[method, backbone] = evaluate_trial(trial, trained(trial))
-    _report(run, evaluated, read)
+    report_results(run, evaluated, read)
 
 
 def everything(run: Run, options: Options) -> None:
@@ -145,7 +132,7 @@ def everything(run: Run, options: Options) -> None:
                 evaluated[method, backbone] = done
             said(f"{method}-{backbone}", "done")
     if evaluated:
-        _report(run, evaluated, read, failed)
+        report_results(run, evaluated, read, failed)
     if failed:
         reasons = "; ".join(trial["reason"] for trial in failed)
         raise TrainingDiverged(f"{len(failed)} of {len(run.trials)} trials failed; {reasons}")
@@ -284,81 +271,6 @@ def plan(config: Config, workdir: str | None) -> None:
     print("\n".join(plan_lines(config, bank_width(folder) or config.knowledge.width)))
 
 
-def _all_finished(
-    run: Run, evaluated: dict[tuple[str, str], Evaluated]
-) -> dict[tuple[str, str], Evaluated]:
-    """This call's trials and those that earlier calls left in the workdir, in the order of the tables."""
-    found = {}
-    for backbone in BACKBONES:
-        for method in METHODS:
-            if trial := evaluated.get((method, backbone)) or finished(run, method, backbone):
-                found[method, backbone] = trial
-    return found
-
-
-def _report(
-    run: Run,
-    evaluated: dict[tuple[str, str], Evaluated],
-    read: Opening,
-    failed: Sequence[dict[str, str]] = (),
-) -> None:
-    evaluated = _all_finished(run, evaluated)
-    rows = [row for trial in evaluated.values() for row in trial.rows]
-    comparisons = _compare(evaluated)
-    lengths = np.bincount(run.split.log.lengths)
-    about = {
-        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
-        "table1": statistics(run.split, run.groups),
-        "lengths": {str(length): int(count) for length, count in enumerate(lengths) if count},
-        "seconds": seconds(run),
-        **machine(),
-    }
-    if is_main_process():
-        save_results(run.workdir / "results.json", rows, comparisons, failed, about)
-        write_sealed(run.workdir / READ_FILE, {"lines": read.lines()})
-    protocol = main_protocol(rows, run.config.eval.select)
-    print("", *verdict(rows, comparisons, protocol, failed), sep="\n")
-    print(f"\n{table(rows, failed, _columns_of_terminal())}\n")
-    if comparisons:
-        print(f"{comparison_table(comparisons)}\n")
-    print(
-        "time: "
-        + ", ".join(
-            f"{stage.replace('train', 'training')} {value:,.1f} s"
-            for stage, value in about["seconds"].items()
-        )
-    )
-    if len(evaluated) > 1:
-        print(
-            f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
-        )
-
-
-def _columns_of_terminal() -> int:
-    """0 if the standard output is no terminal, so that a log has the whole tables."""
-    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else 0
-
-
-def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
-    """Every pair of methods of each backbone, by each protocol."""
-    rows: list[dict[str, Any]] = []
-    for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
-        trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
-        for protocol in dict.fromkeys(name for trial in trials.values() for name in trial.gains):
-            comparisons = compare(
-                {
-                    method: trial.gains[protocol]
-                    for method, trial in trials.items()
-                    if protocol in trial.gains
-                }
-            )
-            rows += [
-                {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}
-                for comparison in comparisons
-            ]
-    return rows
-
-
 MODES: dict[str, Callable[[Run, Options], None]] = {
     "all": everything,
     "prepare": prepare_alone,
@@ -371,14 +283,8 @@ MODES: dict[str, Callable[[Run, Options], None]] = {
     "refit": refit,
     "refresh": everything,  # of a run that sets aside what was made from other data
 }
-ALONE = (
-    "all",
-    "prepare",
-    "train",
-    "evaluate",
-    "refit",
-    "refresh",
-)  # modes that write what other calls on the workdir read
+# modes that write what other calls on the workdir read
+ALONE = ("all", "prepare", "train", "evaluate", "refit", "refresh")
 
 
 def run_mode(

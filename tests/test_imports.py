@@ -30,6 +30,7 @@ ROOMS = (  # in the order of DESIGN's house: what stands later may import what s
     ("opening",),
     ("trial",),
     ("chosen", "trial_results"),
+    ("run_results",),
     ("refit",),
     ("fitting",),
     ("answering",),

@@ -1,0 +1,107 @@
+"""The results of a run: results.json, and what is printed when all trials are evaluated."""
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_jax.config.address import redacted
+from grasp_jax.data.groups import statistics
+from grasp_jax.evaluation.results import comparison_table, save_results, table
+from grasp_jax.evaluation.significance import compare
+from grasp_jax.files import write_sealed
+from grasp_jax.machine import machine
+from grasp_jax.models.backbones import BACKBONES
+from grasp_jax.models.methods import METHODS
+from grasp_jax.opening import Opening
+from grasp_jax.parallel.processes import is_main_process
+from grasp_jax.report.check import READ_FILE
+from grasp_jax.report.verdict import main_protocol, verdict
+from grasp_jax.run import Run, seconds
+from grasp_jax.trial_results import Evaluated, finished
+
+
+def report_results(
+    run: Run,
+    evaluated: dict[tuple[str, str], Evaluated],
+    read: Opening,
+    failed: Sequence[dict[str, str]] = (),
+) -> None:
+    """Writes results.json, and prints the verdict, the tables and the times.
+
+    Args:
+      run: the run.
+      evaluated: results of this call's trials, by method and backbone.
+      read: what was read, as the run's first lines said it.
+      failed: "method", "backbone" and "reason" of the trials that diverged.
+    """
+    evaluated = _all_finished(run, evaluated)
+    rows = [row for trial in evaluated.values() for row in trial.rows]
+    comparisons = _compare(evaluated)
+    lengths = np.bincount(run.split.log.lengths)
+    about = {
+        "command": redacted(" ".join(["python -m grasp_jax.main", *sys.argv[1:]])),
+        "table1": statistics(run.split, run.groups),
+        "lengths": {str(length): int(count) for length, count in enumerate(lengths) if count},
+        "seconds": seconds(run),
+        **machine(),
+    }
+    if is_main_process():
+        save_results(run.workdir / "results.json", rows, comparisons, failed, about)
+        write_sealed(run.workdir / READ_FILE, {"lines": read.lines()})
+    protocol = main_protocol(rows, run.config.eval.select)
+    print("", *verdict(rows, comparisons, protocol, failed), sep="\n")
+    print(f"\n{table(rows, failed, _columns_of_terminal())}\n")
+    if comparisons:
+        print(f"{comparison_table(comparisons)}\n")
+    print(
+        "time: "
+        + ", ".join(
+            f"{stage.replace('train', 'training')} {value:,.1f} s"
+            for stage, value in about["seconds"].items()
+        )
+    )
+    if len(evaluated) > 1:
+        print(
+            f"for a page that compares the methods: grasp-jax --mode=report --runs={run.workdir} --out={run.workdir / 'report'}"
+        )
+
+
+def _all_finished(
+    run: Run, evaluated: dict[tuple[str, str], Evaluated]
+) -> dict[tuple[str, str], Evaluated]:
+    """This call's trials and those that earlier calls left in the workdir, in the order of the tables."""
+    found = {}
+    for backbone in BACKBONES:
+        for method in METHODS:
+            if trial := evaluated.get((method, backbone)) or finished(run, method, backbone):
+                found[method, backbone] = trial
+    return found
+
+
+def _columns_of_terminal() -> int:
+    """0 if the standard output is no terminal, so that a log has the whole tables."""
+    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else 0
+
+
+def _compare(evaluated: dict[tuple[str, str], Evaluated]) -> list[dict[str, Any]]:
+    """Every pair of methods of each backbone, by each protocol."""
+    rows: list[dict[str, Any]] = []
+    for backbone in dict.fromkeys(backbone for _, backbone in evaluated):
+        trials = {method: trial for (method, of), trial in evaluated.items() if of == backbone}
+        for protocol in dict.fromkeys(name for trial in trials.values() for name in trial.gains):
+            comparisons = compare(
+                {
+                    method: trial.gains[protocol]
+                    for method, trial in trials.items()
+                    if protocol in trial.gains
+                }
+            )
+            rows += [
+                {"protocol": protocol, "backbone": backbone, **dataclasses.asdict(comparison)}
+                for comparison in comparisons
+            ]
+    return rows
