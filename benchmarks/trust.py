@@ -86,9 +86,12 @@ def main() -> None:
     rows = []
     for one in measured:
         trusts = [one["mean_trust_of_right"], one["mean_trust_of_wrong"]]
-        areas = map(one["area_by_times_bought"].get, BOUGHT)
-        at_most = map(one["area_at_most"].get, BOUGHT)
-        numbers = [one["believed_share_wrong"], *trusts, *areas, *at_most]
+        numbers = [
+            one["believed_share_wrong"],
+            *trusts,
+            *map(one["area_by_times_bought"].get, BOUGHT),
+            *map(one["area_at_most"].get, BOUGHT),
+        ]
         rows.append(
             [f"{one['share_wrong']:.0%}", *("-" if x is None else f"{x:.2f}" for x in numbers)]
         )

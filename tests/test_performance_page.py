@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from benchmarks import report
-from benchmarks.sections import meaning
+from benchmarks.sections import kernel_meaning, meaning
 from grasp_jax.report.formats import markdown
 
 
@@ -50,9 +50,14 @@ def test_a_conclusion_changes_with_its_record() -> None:
     for row in record["ways"]:
         row["search_seconds"] *= 5 if row["way"] == "exact" else 1
     assert "exact search is the default" not in meaning.retrieval(record)
+    record = json.loads((report.RESULTS / "profile-cpu.json").read_text())
+    assert "a smaller hidden layer, or bfloat16" in meaning.profile(record)
+    for row in (row for model in record["models"] for row in model["stages"]):
+        row["share"] = 0.9 if row["stage"] == "backbone" else 0.0
+    assert "narrower text vectors hardly help" in meaning.profile(record)
     record = json.loads((report.RESULTS / "gru-gpu.json").read_text())
     record["cases"] = {"training": {"scan": {"median_ms": 1.0}, "kernel": {"median_ms": 2.0}}}
-    assert meaning.gru(record) == "In training no form is faster than the plain scan."
+    assert kernel_meaning.gru(record) == "In training no form is faster than the plain scan."
 
 
 def test_ratio_of_the_first_screen_is_rival_over_ours() -> None:
