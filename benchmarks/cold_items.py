@@ -30,7 +30,7 @@ from benchmarks.cold_case import (
     standard_error,
 )
 from benchmarks.cold_models import in_catalogue, shown, variants, vector_files
-from benchmarks.record import RESULTS, Contention, keep, run, table
+from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config
 from grasp_jax.config_file import load_config
@@ -127,7 +127,7 @@ def main() -> None:
     ]
     print(table(["", *(f"{group} {metric}" for group, metric in columns)], body))
     found = {**facts_of(given, case), "measured": measured}
-    given.out = given.out or (None if given.quick else RESULTS / "study-cold.json")
+    given.out = place(given, "study-cold.json")
     best = max(measured, key=lambda own: float(own["new"][METRICS[1]]))
     said = f"{case.num_new} of {len(case.rows):,} items are new; of new items the best {METRICS[1]} has: {best['line']}"
     keep("study-cold", {"runs": beside(given.out, found)}, contention, given, said)

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.cold_case import METRICS, make_case
 from benchmarks.cold_items import REFERENCE, beside, case_parser, facts_of, measured_of, models_of
 from benchmarks.cold_study import WEIGHT
-from benchmarks.record import RESULTS, Contention, keep, run, table
+from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.data.dataset import Dataset
 from grasp_jax.models.encoders.towers import COMPANY, ID, MATCH, TEXT
 from grasp_jax.serving.artifact import Artifact
@@ -79,7 +79,7 @@ def main() -> None:
         for own in measured
     ]
     print(table(["NDCG@10", "new", "known", "all"], body))
-    given.out = given.out or (None if given.quick else RESULTS / "study-cold-parts.json")
+    given.out = place(given, "study-cold-parts.json")
     runs = beside(given.out, {**facts_of(given, case), "measured": measured})
     best = max(measured, key=lambda own: float(own["all"][ndcg]))
     said = f"over all purchases the best {ndcg} has: {best['line']}"

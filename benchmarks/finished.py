@@ -39,7 +39,11 @@ class Finished:
         """Whether this command has finished here, and what it wrote is still there."""
         own = self.known.get(name, {})
         alike = own.get("command") == list(command) and own.get("about") == self.about
-        return alike and all((self.folder / file).exists() for file in own["files"])
+        return (
+            alike
+            and bool(own["files"])
+            and all((self.folder / file).exists() for file in own["files"])
+        )
 
     def files(self) -> dict[str, int]:
         """Time of the last change of each result in the folder, in nanoseconds."""

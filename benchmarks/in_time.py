@@ -55,7 +55,8 @@ def status_of(
     )
     _running.add(process)
     try:
-        return process.wait(seconds)
+        # With a limit, `wait` polls. Without one it holds a lock that `end_group` needs when a signal interrupts it.
+        return process.wait(threading.TIMEOUT_MAX if seconds is None else seconds)
     except subprocess.TimeoutExpired:
         end_group(process)
         return None

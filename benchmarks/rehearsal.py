@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.apart import ROOT, peak_of, wait_or_kill
 from benchmarks.arguments import parser_of
-from benchmarks.record import RESULTS, Contention, run, save, table
+from benchmarks.record import Contention, place, run, save, table
 from benchmarks.rehearsal_data import Sizes
 from benchmarks.rehearsal_table import STAGES, show
 from grasp_jax.errors import UserError
@@ -307,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         found = rehearse(folder, sizes)
     print(f"fingerprint: {found['fingerprint']['all']}")
-    path = given.out or (None if given.quick else RESULTS / "rehearsal-cpu.json")
+    path = place(given, "rehearsal-cpu.json")
     record = {"runs": [found]} if path is None else keep(path, found, contention)
     print(table(*show(record["runs"])))
 

@@ -46,8 +46,8 @@ INTRODUCTION = f"""# Performance: all tables
 """
 SCREEN = f"""# Performance
 
-How fast is this package, compared with other software, and what does that mean for your data? Six comparisons and three figures, each
-with what to conclude from it; the details follow. They were measured with the scripts in `benchmarks/`.
+How fast is this package, compared with other software, and what does that mean for your data? Each comparison
+and each figure says what to conclude from it; the details follow. They were measured with the scripts in `benchmarks/`.
 {GENERATED}
 """
 READ_ON = """## What to expect of your own data
@@ -169,8 +169,7 @@ def first_screen(results: pathlib.Path | None = None) -> str:
             "**What to conclude**, row by row:\n",
             *sentences,
             "",
-            "### Three figures\n",
-            *figures,
+            *(["### Figures\n", *figures] if figures else []),
             "### More about each row\n",
             *details,
             "",

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.arguments import parser_of
 from benchmarks.cold_case import METRICS, Purchases, gains_of, standard_error
 from benchmarks.cold_items import beside, config_of
-from benchmarks.record import RESULTS, Contention, keep, run, table
+from benchmarks.record import Contention, keep, place, run, table
 from grasp_jax.api import Recommender
 from grasp_jax.config import Config
 from grasp_jax.data.dataset import Dataset
@@ -287,7 +287,7 @@ def main() -> None:
         f"{100 * means[WAYS[1]]['seconds'] / nothing['seconds']:.0f} % of its time and "
         f"{100 * means[WAYS[1]][COSTS[1]] / nothing[COSTS[1]]:.0f} % of its processor time"
     )
-    given.out = given.out or (None if given.quick else RESULTS / "study-seven.json")
+    given.out = place(given, "study-seven.json")
     keep("study-seven", {"runs": beside(given.out, run_of)}, contention, given, said)
 
 

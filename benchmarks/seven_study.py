@@ -79,7 +79,8 @@ def _try(one: Mapping[str, Any]) -> list[str]:
 
 def _read(replay: float | None) -> str:
     """The users that an epoch reads."""
-    return "all" if replay is None else f"with new purchases, and {replay:g} others for each"
+    others = "other" if replay == 1 else "others"
+    return "all" if replay is None else f"with new purchases, and {replay:g} {others} for each"
 
 
 def _row(run: Mapping[str, Any]) -> list[str]:

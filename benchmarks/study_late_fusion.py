@@ -6,7 +6,18 @@ import numpy as np
 
 from benchmarks import study_search
 from benchmarks.study_records import METRICS, PROTOCOLS, Page, page, path_of, read
-from benchmarks.study_trials import BASELINE, LOSSES, OURS, chosen, loss, main_metric, merged
+from benchmarks.study_trials import (
+    BASELINE,
+    LOSSES,
+    OURS,
+    all_parts,
+    best_setting,
+    chosen,
+    loss,
+    main_metric,
+    merged,
+    together,
+)
 from grasp_jax.evaluation.results import spread
 from grasp_jax.report.runs import Run
 from grasp_jax.report.tables import Table, trials, values
@@ -114,8 +125,12 @@ def wrong() -> Page:
         OURS: "grasp_plus, full trust, all parts, 0 % wrong",
         "llm_esr": "llm_esr, 0 % wrong",
     }
-    for (name, by), run in merged(read("ahead")[0]).items():
+    dropout = {trials(run)[0][0]: chosen(run, trials(run)[0][0])[0] for run in runs}
+    for (name, by), parts in all_parts(read("ahead")[0]).items():
         if name in named and by == LOSSES["ce"]:
+            # with the dropout of the rows with wrong texts, even if validation chose another for right ones
+            kept = dropout.get(parts[0][1], best_setting(parts)[0])
+            run = together([part for part in parts if chosen(*part)[0] == kept])
             body.append(_by_protocol(run, *trials(run)[0], named[name], by))
     title = "Texts of items swapped: Amazon Beauty 5-core, MiniLM vectors, SASRec; percent"
     return page(Table("wrong", title, list(BY_PROTOCOL), body))

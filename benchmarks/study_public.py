@@ -18,6 +18,7 @@ HERE = {
     (BASELINE, LOSSES["ce"]): "SASRec, cross-entropy, IDs alone",
     (f"{BASELINE}, 40 epochs", LOSSES["ce"]): "SASRec, cross-entropy, IDs alone, 40 epochs",
     ("llminit", LOSSES["ce"]): "LLMInit, cross-entropy",
+    ("llminit, 40 epochs", LOSSES["ce"]): "LLMInit, cross-entropy, 40 epochs",
     (OURS, LOSSES["ce"]): "`grasp_plus`",
 }
 

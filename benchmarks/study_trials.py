@@ -90,10 +90,10 @@ def chosen(run: Run, method: str) -> Setting:
 
 def merged(runs: Sequence[Run]) -> dict[Trial, Run]:
     """The results of each label and loss, in the order of the runs; seeds of several runs are together."""
-    return {trial: _together(parts) for trial, parts in by_trial(runs).items()}
+    return {trial: together(parts) for trial, parts in by_trial(runs).items()}
 
 
-def _together(parts: Sequence[Part]) -> Run:
+def together(parts: Sequence[Part]) -> Run:
     """One run with the rows and epochs of a method in several."""
     first = parts[0][0]
     rows = [row for run, method in parts for row in run.rows if row["method"] == method]

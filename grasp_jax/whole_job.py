@@ -194,7 +194,7 @@ def _training(job: Job) -> Iterator[Stage]:
     epochs = train.max_epochs
     how = f"{epochs:,} epochs; early stopping may need fewer"
     if train.new_since:
-        how += "; with train.new_since an epoch has fewer steps, which is not counted"
+        how += "; with train.new_since an epoch has fewer steps, so this is too high"
     yield _on_devices(job, "all epochs", f"{epochs * steps:,} steps", epochs * seconds, how)
     if job.config.data.split == "none":
         return

@@ -193,8 +193,11 @@ child.wait()
     assert in_time.status_of([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
 
 
-def test_a_run_that_is_told_to_stop_ends_its_benchmarks(tmp_path: pathlib.Path) -> None:
-    """A benchmark would hold the GPU after the run is gone."""
+@pytest.mark.parametrize("in_a_thread", [True, False])
+def test_a_run_that_is_told_to_stop_ends_its_benchmarks(
+    in_a_thread: bool, tmp_path: pathlib.Path
+) -> None:
+    """A benchmark would hold the GPU after the run is gone, or the run would wait for ever for a lock that it holds itself."""
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     program = f"""
 import sys
@@ -202,7 +205,7 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks import in_time
 in_time.end_with_this_process()
 with ThreadPoolExecutor(1) as pool:
-    list(pool.map(lambda child: in_time.status_of([sys.executable, "-c", child], None), [{child!r}] * 2))
+    {"list(pool.map" if in_a_thread else "list(map"}(lambda child: in_time.status_of([sys.executable, "-c", child], None), [{child!r}] * 2))
 """
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     pid = tmp_path / "pid"

@@ -197,6 +197,8 @@ def test_all_rows_without_a_value_are_counted(tmp_path: pathlib.Path) -> None:
     assert_names(
         refusal(read_log, path, "bad", COLUMNS), ("row 2 has no value in column 'user'", mend)
     )
+    path.write_text("user,item\na,x\n,x\n,y\n")
+    assert "and 1 other row has none" in refusal(read_log, path, "bad", COLUMNS)
     path.write_text("user,item,rating\na,x,\nb,x,5\nb,y,\na,y,\n")
     assert_names(
         refusal(read_log, path, "bad", COLUMNS, 3.0),

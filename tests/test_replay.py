@@ -10,7 +10,7 @@ import pytest
 from grasp_jax.config import Config, TrainConfig
 from grasp_jax.data.log import InteractionLog, build_log
 from grasp_jax.data.packing import pack, plan_packing, stratified_batches
-from grasp_jax.data.split import Split, all_training, by_time
+from grasp_jax.data.split import Split, all_training, by_time, leave_one_out
 from grasp_jax.run import open_run, prepare
 from grasp_jax.training.epochs import make_epoch
 from grasp_jax.training.replay import Replay, replay_of
@@ -44,12 +44,15 @@ def groups(split: Split, users: np.ndarray, replay: float = 3.0) -> Replay:
     return found
 
 
-@pytest.mark.parametrize("kind", ["time", "none"])
+@pytest.mark.parametrize("kind", ["time", "none", "leave_one_out"])
 def test_users_with_new_interactions_are_found(kind: str) -> None:
-    """Purchases of validation would decide who is trained on, or a purchase at the given moment count as old."""
+    """Purchases of validation would decide who is trained on, or a purchase at the given moment count as old; or, where a new purchase
+    moves an older one into training, its user would not be read.
+    """
     log = log_of()
     assert log.timestamps is not None
-    split = all_training(log, 10) if kind == "none" else by_time(log, 10, VALID, TEST)
+    splits = {"none": all_training, "leave_one_out": leave_one_out}
+    split = splits[kind](log, 10) if kind in splits else by_time(log, 10, VALID, TEST)
     end = VALID if kind == "time" else np.inf
     users = np.flatnonzero(split.train.lengths > 1)
     expected = [
@@ -64,7 +67,8 @@ def test_users_with_new_interactions_are_found(kind: str) -> None:
     assert found.changed.tolist() == expected and 20 < len(expected) < len(users)
     assert sorted([*expected, *found.others.tolist()]) == users.tolist()
     assert found.drawn == min(3 * len(expected), len(found.others))
-    moment = int(log.timestamps[split.train.end[expected[0]] - 1])
+    ends = log.offsets[1:] if kind == "leave_one_out" else split.train.end
+    moment = int(log.timestamps[ends[expected[0]] - 1])
     for later in (0, 1):
         at = replay_of(settings(1, str(moment + later)), split, users)
         assert at is not None and (expected[0] in at.changed) == (later == 0)
@@ -119,7 +123,7 @@ def test_an_epoch_of_training(tmp_path: pathlib.Path) -> None:
     run = open_run(config, tmp_path / "whole", shop)
     whole = make_trial(prepare(run), "plain", "sasrec").data
     assert run.split.log.timestamps is not None
-    newest = run.split.log.timestamps[run.split.train.end[whole.users] - 1]
+    newest = run.split.log.timestamps[run.split.log.offsets[1:][whole.users] - 1]
     since = np.sort(newest)[-8].item()
     changed = set(whole.users[newest >= since].tolist())
     day = {"train.start_from": "monday", "train.new_since": str(since), "train.replay": 1.5}

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from benchmarks.sections.words import between, percent
+from benchmarks.sections.words import AS_FAST, between, percent
 
 Record = dict[str, Any]
-AS_FAST = 1.1  # times as long, at most
 FULL = 60.0  # percent of what the device can do, from which a kernel counts as limited by it
 
 
@@ -20,7 +19,7 @@ def attention(record: Record) -> str:
         return "The kernels are for GPUs, so this table has the default form alone. It is what the kernels are compared with."
     return (
         f"The kernels are {between(ratios, '.2f')} times as fast as XLA's own operations, so they are not the default."
-        if max(ratios) < 1.05
+        if max(ratios) < AS_FAST
         else f"The kernels are {between(ratios, '.2f')} times as fast as XLA's own operations."
     )
 

@@ -5,12 +5,10 @@ from typing import Any
 
 from benchmarks.project import shares_of_limit
 from benchmarks.sections import kernel_meaning
-from benchmarks.sections.words import between, joined, listed, percent
+from benchmarks.sections.words import AS_FAST, OURS, PACKED, between, joined, listed, percent
 
 Record = dict[str, Any]
-OURS, PACKED = "grasp_jax", "packed"  # how names of a step's rows begin
 SHORT = 3e-6  # seconds: on a GPU, an operation that is shorter mostly waits for its start
-AS_FAST = 1.1  # times as long, at most
 
 
 def step(record: Record) -> str:

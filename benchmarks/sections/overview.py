@@ -9,11 +9,10 @@ from typing import Any
 
 from benchmarks.limits import Limits
 from benchmarks.project import least_seconds
+from benchmarks.sections.words import AS_FAST, OURS, PACKED
 from grasp_jax.report.tables import Table
 
 Record = dict[str, Any]
-OURS, PACKED = "grasp_jax", "packed"  # how names of a step's rows begin
-AS_FAST = 1.1  # times as long, at most
 WIDTH = 140  # of a line of Markdown
 HEADER = ["what", "grasp_jax", "best rival", "ratio", "share of the limit", "machine"]
 NOTE = (
@@ -56,6 +55,7 @@ def training(record: Record) -> Comparison | None:
     if not rivals:
         return None
     best = min(rivals, key=lambda row: row["epoch_seconds"])
+    ratio = best["epoch_seconds"] / ours["epoch_seconds"]
     shared = min(row["epochs"] for row in record["rows"])
     alike = ", ".join(
         f"{100 * row['valid_ndcg'][shared - 1]:.1f} ({row['implementation']})"
@@ -70,10 +70,10 @@ def training(record: Record) -> Comparison | None:
         "one epoch of SASRec without text",
         f"{ours['epoch_seconds']:.1f} s",
         f"{best['epoch_seconds']:.0f} s ({best['implementation']})",
-        best["epoch_seconds"] / ours["epoch_seconds"],
+        ratio,
         machine(record),
-        f"Training without text is {_times(best['epoch_seconds'] / ours['epoch_seconds'])} as fast as with the fastest other program, "
-        "because the others compute padding and this package does not.",
+        f"Training without text is {_times(ratio)} as fast as with the fastest other program"
+        + (", because the others compute padding and this package does not." if ratio > 1 else "."),
         f"With this package, all {ours['epochs']} epochs with validation take {ours['seconds'] / 60:.0f} minutes. The rivals were stopped "
         f"after {shared} epochs.{others} The rivals compute {record['sizes']['max_length']} positions for each history, but most "
         "histories in this data are far shorter. "
@@ -158,7 +158,8 @@ def serving(record: Record) -> Comparison:
         f"{rival['largest_per_second']:,.0f} ({rival['service']})",
         ratio,
         machine(record),
-        f"Our service answers {_times(ratio)} as many requests as a plain service, because it answers waiting requests together.",
+        f"Our service answers {_times(ratio)} as many requests as a plain service"
+        + (", because it answers waiting requests together." if ratio > 1 else "."),
         "Our service answers waiting requests in batches, which raises the throughput and makes single requests wait a little. With each "
         f"service at half of its own largest load, the median answer takes {halves[0]} from ours and {halves[1]} from the rival.",
     )
@@ -179,7 +180,8 @@ def retrieval(record: Record) -> Comparison | None:
         f"{_seconds_of_all(best):.0f} s ({best['way']})",
         ratio,
         machine(record),
-        f"For a catalogue of this size, exact search is {_times(ratio)} as fast as the best other search, so you need no index.",
+        f"For a catalogue of this size, exact search is {_times(ratio)} as fast as the best other search"
+        + (", so you need no index." if ratio * AS_FAST > 1 else "."),
         "At this size our exact search is as fast as the best other search, so exact search is the default. It computes each product "
         "once for both of its rows, so its share of the limit may be above 100 %. `knowledge.retrieval=clusters` is for larger tables.",
         ours["share_of_limit"],

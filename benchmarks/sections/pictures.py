@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks.sections.overview import OURS, PACKED
+from benchmarks.sections.words import OURS, PACKED
 from grasp_jax.report.plot import Panel
 
 Record = dict[str, Any]

@@ -101,7 +101,7 @@ print(f"{again.computed} users computed, then {same.computed}")
 #    model holds no data, so serve saved models: `grasp-serve models/monday --models=models` ([Serving](../serving.md#requests)).
 # 2. `--mode=prepare --since=runs/monday` can make the text vectors earlier in the night, as soon as the texts are there.
 # 3. Once a week, train from nothing and compare.
-# 4. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date, and a few
-#    others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
+# 4. `--config.train.new_since=DATE` makes a day cheaper: an epoch then reads only the people with purchases since that date and, for each
+#    of them, three others ([Training on](../workdir.md#training-on-from-an-earlier-run)).
 #
 # [Text knowledge](../knowledge.md#the-next-day) has the details, and what was measured.

@@ -22,7 +22,7 @@ REPLACED = {  # fields of earlier versions, and what stands in their place
 class Affects(enum.Enum):
     """What another value of a field changes."""
 
-    NOTHING = "nothing"  # how fast and where: it may differ between two calls on one workdir
+    NOTHING = "nothing"  # no training and no test: it may differ between two calls on one workdir
     BANK = "bank"  # the knowledge bank, and so all that is made from it
     TRIAL = "trial"  # what is trained, or measured of it
 

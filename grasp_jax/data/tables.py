@@ -244,7 +244,8 @@ def no_value(path: Where, missing: np.ndarray, name: str) -> str:
     row, others = int(missing.argmax()), int(missing.sum()) - 1
     said = f"{path}: row {row + 1}{_within_parts(path, row)} has no value in column {name!r}"
     if others:
-        return f"{said}, and {others:,} other rows have none; fill them in or drop these rows"
+        more = "1 other row has none" if others == 1 else f"{others:,} other rows have none"
+        return f"{said}, and {more}; fill them in or drop these rows"
     return f"{said}; fill it in or drop the row"
 
 

@@ -1,4 +1,5 @@
-"""Which users an epoch reads if training continues on new interactions: the users who have some, and as many others as `train.replay` says.
+"""Which users an epoch reads if training continues on new interactions: the users who have some and, for each of them,
+`train.replay` others.
 
 A model that learns from new interactions alone forgets older ones. Reading some of the older data again in each epoch is known as replay
 (for session-based recommendation: Mi et al., "ADER", RecSys 2020, arXiv 2007.12000).
@@ -10,7 +11,7 @@ import numpy as np
 
 from grasp_jax.config import TrainConfig
 from grasp_jax.data.moments import parse_moment, shown
-from grasp_jax.data.split import Split
+from grasp_jax.data.split import LEAVE_ONE_OUT, Split
 from grasp_jax.errors import UserError
 from grasp_jax.log import logger
 
@@ -75,12 +76,13 @@ def replay_of(config: TrainConfig, split: Split, users: np.ndarray) -> Replay | 
             "config.data.columns.timestamp, or leave the field empty"
         )
     since = parse_moment(config.new_since, field, log)
-    # The times of a history ascend, so its last training interaction is its newest.
-    newest = log.timestamps[split.train.end[users] - 1]
+    # Leave-one-out trains on all but the two newest interactions of a user, so a new one, of whatever set, adds an older one to training.
+    ends = log.offsets[1:] if split.mode == LEAVE_ONE_OUT else split.train.end
+    newest = log.timestamps[ends[users] - 1]  # the times of a history ascend
     changed, others = users[newest >= since], users[newest < since]
     if not len(changed):
         raise UserError(
-            f"{field}: {shown(since, log.time_unit)}; no user has a training interaction since then (the newest is of "
+            f"{field}: {shown(since, log.time_unit)}; no user in training has an interaction since then (the newest is of "
             f"{shown(newest.max().item(), log.time_unit)}); expected the time up to which the run of config.train.start_from was "
             "trained, or train.max_epochs=0 to use its model as it is"
         )

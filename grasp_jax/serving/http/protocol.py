@@ -29,6 +29,12 @@ class BoundedHead(HttpToolsProtocol):
                 self.send_400_response("The head of the request is too long.")
                 return
         super().data_received(data)
+        if self.cycle is not None and self.cycle.response_complete:
+            # The body of a request that was refused before it came. uvicorn starts its limit for idle connections only after an answer.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_headers_complete(self) -> None:
         """The head is complete."""

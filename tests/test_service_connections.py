@@ -1,0 +1,63 @@
+"""Connections of the service whose requests are refused before their bodies come."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
+
+from uvicorn.server import ServerState  # noqa: E402
+
+from grasp_jax.serving.http.protocol import connections  # noqa: E402
+
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
+LONG = 120.0  # seconds, for a busy machine
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Answers 503 without reading the body."""
+    await send(
+        {"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"0")]}
+    )
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def talk(keep_alive: float, requests: int) -> list[bytes]:
+    """The first lines of the answers to some requests on one connection, each body sent after its answer; then what comes until the
+    service closes the connection.
+    """
+    config = uvicorn.Config(refuse, http=connections(LONG), timeout_keep_alive=keep_alive)  # type: ignore[arg-type]
+    config.load()
+    state = ServerState()
+
+    def connection() -> Any:
+        return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[operator]
+
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        found = []
+        for _ in range(requests):
+            writer.write(HEAD)
+            found.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+            writer.write(b"body")
+        if keep_alive < LONG:
+            found.append(await reader.read())
+        writer.close()
+    return found
+
+
+def test_an_idle_connection_is_closed_although_its_request_was_refused() -> None:
+    """Clients that are refused while the service is full would keep their connections for ever."""
+    *answers, rest = asyncio.run(asyncio.wait_for(talk(0.2, 1), LONG))
+    assert answers == [b"HTTP/1.1 503 Service Unavailable"] and rest == b""
+
+
+def test_a_refused_body_is_not_taken_for_the_next_request() -> None:
+    """The next request on the connection would be answered 400."""
+    assert (
+        asyncio.run(asyncio.wait_for(talk(10 * LONG, 3), LONG))
+        == [b"HTTP/1.1 503 Service Unavailable"] * 3
+    )
