@@ -110,7 +110,7 @@ class Guard:
         if self._in_flight > room and scope["path"] not in ALWAYS:
             self.service.metrics.refused.labels("requests").inc()
             raise Refused(503, f"{room} requests are in flight already; ask again in a moment")
-        if scope["path"] in QUEUED:
+        if scope["method"] == "POST" and scope["path"] in QUEUED:
             self.service.check_room()
         if scope["method"] not in WITH_BODY:
             return
