@@ -81,7 +81,7 @@ def new_items() -> str:
         f"**New items from their texts alone.** On {run['new_items']} items that nobody had bought before training, `grasp_plus` has an "
         f"NDCG@10 of {new[0]}, the cosine of the same texts {new[1]}, and a model of IDs alone {new[2]}. Over all purchases, of new and of "
         f"known items, they have {every[0]}, {every[1]} and {every[2]}. {_conclusion(lines)} {_more_weight(run['name'])}"
-        f"This is one training run on {cold_study.SHOPS[shop]}. [The study](docs/studies.md#new-items)."
+        f"One training run on {cold_study.SHOPS[shop]}. [The study](docs/studies.md#new-items)."
     )
 
 
@@ -92,10 +92,7 @@ def _more_weight(name: str) -> str:
         return ""
     line = next(own for own in runs[name]["measured"] if own["line"] == MORE_WEIGHT)
     new, every = (f"{100 * line[group]['NDCG@10']:.1f} %" for group in ("new", "all"))
-    return (
-        f"With more weight for new items (`model.plus.{MORE_WEIGHT}`), `grasp_plus` has {new} on new items and {every} "
-        "over all purchases; we chose this weight by the results of the test, so it may look better than it is. "
-    )
+    return f"With more weight for new items (`{MORE_WEIGHT}`, chosen by these results), it has {new} and {every}. "
 
 
 def _conclusion(lines: dict[str, Any]) -> str:
