@@ -90,7 +90,7 @@ def test_seconds_by_hand() -> None:
     asked = rates.VALIDATION_GATED.seconds * steps * step * 5000 / job.trained
     assert found["validation"].seconds == pytest.approx(3 * asked)
     day = {"train.start_from": "monday", "train.new_since": "2026-03-01"}
-    assert "not counted" in {stage.name: stage.how for stage in stages(job_of(day))}["all epochs"]
+    assert "too high" in {stage.name: stage.how for stage in stages(job_of(day))}["all epochs"]
     exact = 1500.0**2 * 1536 * rates.EXACT_GPU.seconds
     assert found["neighbours of items"].seconds == pytest.approx(exact)
     by_clusters = {
