@@ -101,6 +101,23 @@ def measured(given: argparse.Namespace) -> str:
     return done.stdout
 
 
+def show(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of the table of the longest kernels."""
+    header = ["kernel", "executions", "us", "share of all kernels", "multiprocessors", "memory"]
+    body = [
+        [
+            row["name"][:60],
+            str(row["executions"]),
+            f"{row['microseconds']:.1f}",
+            f"{row['share']:.1%}",
+            f"{row['multiprocessors']:.0f}%",
+            f"{row['memory']:.0f}%",
+        ]
+        for row in rows
+    ]
+    return header, body
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the longest kernels, and writes them as JSON.
 
@@ -124,19 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not text:
         return
     rows = longest(text)
-    header = ["kernel", "executions", "us", "share", "multiprocessors, %", "memory, %"]
-    body = [
-        [
-            row["name"][:60],
-            str(row["executions"]),
-            f"{row['microseconds']:.1f}",
-            f"{row['share']:.1%}",
-            f"{row['multiprocessors']:.0f}",
-            f"{row['memory']:.0f}",
-        ]
-        for row in rows
-    ]
-    print(table(header, body))
+    print(table(*show(rows)))
     first = rows[0]
     said = f"{first['name']} takes {first['share']:.0%} of the kernels' time"
     keep(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from benchmarks import longest_kernels
 from benchmarks.record import machine_line
 from grasp_jax.report.tables import Table
 
@@ -102,23 +103,12 @@ def errors(record: dict[str, Any]) -> Table:
 
 def longest(record: dict[str, Any]) -> Table:
     """What Nsight Compute says of a step's longest kernels."""
-    body = [
-        [
-            row["name"][:60],
-            str(row["executions"]),
-            f"{row['microseconds']:.1f}",
-            f"{row['share']:.1%}",
-            f"{row['multiprocessors']:.0f}%",
-            f"{row['memory']:.0f}%",
-        ]
-        for row in record["rows"]
-    ]
     note = (
         f"`python -m benchmarks.longest_kernels`: Nsight Compute of {record['steps']} steps of GRASP-SASRec with "
         f"kernels={record['kernels']}; how busy a kernel keeps the multiprocessors and the memory, in percent of what they can do. "
         f"{machine_line(record)}"
     )
-    header = ["kernel", "executions", "us", "share of all kernels", "multiprocessors", "memory"]
+    header, body = longest_kernels.show(record["rows"])
     return Table("longest_kernels", "The longest kernels of a step", header, body, note)
 
 

@@ -23,7 +23,7 @@ In the column *meaning*, `|` separates the possible values. The last column says
 """
 
 AFFECTS = {
-    Affects.NOTHING: "no model and no result. Two calls on one workdir may use different values",
+    Affects.NOTHING: "no training and no test. Two calls on one workdir may use different values",
     Affects.BANK: "the knowledge bank (text vectors and neighbours) and everything that is made from it",
     Affects.TRIAL: "the training or the test of models, but not the knowledge bank",
 }
