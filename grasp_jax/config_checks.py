@@ -2,6 +2,7 @@
 
 from grasp_jax.config import Config, names
 from grasp_jax.config.checks import shown
+from grasp_jax.config.fields import flatten
 from grasp_jax.errors import UserError
 from grasp_jax.kernels.sasrec_layer import WIDTHS
 from grasp_jax.knowledge.encoders import ENCODERS
@@ -40,13 +41,17 @@ def check_config(config: Config) -> None:
                 f"config.by_method.{method}: no such method; expected one of {', '.join(METHODS)}"
             )
     for method in names(config.model.method):
-        _check_method(config, method)
         try:
             _check_method(config.for_method(method), method)
         except UserError as error:
-            raise UserError(
-                str(error).replace("config.", f"config.by_method.{method}.", 1)
-            ) from error
+            field = str(error).removeprefix("config.").partition(":")[0]
+            changes = flatten(config.by_method.get(method, {}))
+            if field in changes:
+                where = f"config.by_method.{method}."
+                raise UserError(str(error).replace("config.", where, 1)) from error
+            if changes:
+                raise UserError(f"{error} (with config.by_method.{method})") from error
+            raise
 
 
 def _check_method(config: Config, method: str) -> None:

@@ -54,6 +54,21 @@ def test_a_method_may_have_its_own_settings() -> None:
         assert_names(refusal(changed, "by_method", {"grasp": own}), parts)
 
 
+def test_a_method_is_checked_as_it_is_trained() -> None:
+    """What `by_method` mends would be refused all the same, or a fault of the whole config be looked for in `by_method`."""
+    given: dict[str, Any] = {"model": {"method": "sasrec_ce,grasp_plus", "mlp": (256, 128)}}
+    own = {"grasp_plus": {"model": {"mlp": (256,)}}}
+    check_config(Config.from_dict({**given, "by_method": own}))
+    message = refusal(check_config, Config.from_dict({**given, "by_method": {}}))
+    assert message.startswith("config.model.mlp: (256, 128); expected one number")
+    both = {
+        "model": {"method": "grasp_plus"},
+        "by_method": {"grasp_plus": {"model": {"mlp": (2, 3)}}},
+    }
+    message = refusal(check_config, Config.from_dict(both))
+    assert message.startswith("config.by_method.grasp_plus.model.mlp: (2, 3); expected one number")
+
+
 @pytest.mark.parametrize("section", ["", "train", "data.synthetic"])
 def test_unknown_keys_raise(section: str) -> None:
     """Would break runs: a mistyped key, set in vain. `main` locks the config, as here."""

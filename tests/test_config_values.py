@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from grasp_jax.config import FIELDS, Config
@@ -181,3 +182,22 @@ def test_values_of_a_method(fault: str) -> None:
     """What `by_method` holds would be checked less than the rest."""
     changes, message = BY_METHOD[fault]
     assert message in refusal(checked, "by_method", changes)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """Grids and lists of seeds that are made with NumPy would be refused, with the words "expected a whole number"."""
+    given = {
+        "model": {"features": np.int64(32), "dropout": np.float32(0.5), "plus": {"id_towers": 1}},
+        "train": {
+            "seeds": list(np.arange(3)),
+            "learning_rate": (np.float64(0.5), np.float32(0.25)),
+        },
+    }
+    config = Config.from_dict(given)
+    values = (config.model.features, *config.train.seeds, *config.train.learning_rate)
+    assert values == (32, 0, 1, 2, 0.5, 0.25) and config.model.dropout == (0.5,)
+    assert {type(value) for value in values} == {int, float}
+    assert_names(
+        refusal(Config.from_dict, {"model": {"features": np.bool_(True)}}),
+        ("config.model.features: True", "expected a whole number"),
+    )

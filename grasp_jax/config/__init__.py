@@ -10,7 +10,6 @@ draft.py     the mutable form that the files in `configs/` fill in
 from grasp_jax.config.config import (
     FIELDS,
     Config,
-    names,
     resolve_field,
     resolve_source,
     unknown_field,
@@ -23,7 +22,17 @@ from grasp_jax.config.data import (
     SyntheticConfig,
 )
 from grasp_jax.config.draft import default_config
-from grasp_jax.config.fields import BANK, NOTHING, TRIAL, About, Affects, Section, field, flatten
+from grasp_jax.config.fields import (
+    BANK,
+    NOTHING,
+    TRIAL,
+    About,
+    Affects,
+    Section,
+    field,
+    flatten,
+    names,
+)
 from grasp_jax.config.knowledge import (
     AuditConfig,
     CorruptionConfig,

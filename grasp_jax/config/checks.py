@@ -212,7 +212,7 @@ class Numbers(Check):
             raise UserError(f"{where}: {shown(value)}; expected {self.expected}")
 
 
-class Address(Check):
+class AddressCheck(Check):
     """The address of an endpoint, or nothing; what may be a key is not shown."""
 
     def __call__(self, where: str, value: Any, default: object) -> None:
@@ -259,7 +259,7 @@ LARGEST_SEED = 2**32 - 1  # jax.random.key and NumPy agree up to there
 BELOW_1 = math.nextafter(1, 0)
 
 SWITCH, TEXT, NAME, FOLDER, TEXTS = Switch(), Text(), Text(needed=True), Folder(), Texts()
-ADDRESS, VARIABLE, MOMENT = Address(), Variable(), Moment()
+ADDRESS, VARIABLE, MOMENT = AddressCheck(), Variable(), Moment()
 COUNT, COUNT_OR_NONE, SEED = Whole(1, INT32), Whole(0, INT32), Whole(0, LARGEST_SEED)
 SIZE, SIZE_OR_NONE, LAYERS = Whole(1, 65_536), Whole(0, 65_536), Whole(1, 256)
 REQUESTS, RETRIES = Whole(1, 10_000), Whole(0, 1000)

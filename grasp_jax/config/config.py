@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 from grasp_jax.config.checks import TEXT, shown
-from grasp_jax.config.data import AUTO, SOURCES, DataConfig
+from grasp_jax.config.data import SOURCES, DataConfig
 from grasp_jax.config.fields import NOTHING, REPLACED, About, Section, field, fields_of, flatten
 from grasp_jax.config.knowledge import KnowledgeConfig
 from grasp_jax.config.model import KERNELS, ModelConfig
@@ -22,7 +22,7 @@ from grasp_jax.config.training import (
 from grasp_jax.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # of a method or a source: {"model": {"dropout": (0.5,)}}
-OTHERWISE = ("by_source", "by_method")
+BY_CASE = ("by_source", "by_method")  # fields that hold what a source or a method has otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Config(Section):
         Raises:
           UserError: naming a field that does not exist, or a value that it cannot have.
         """
-        otherwise = {name: changes[name] for name in OTHERWISE if name in changes}
-        flat = flatten({name: value for name, value in changes.items() if name not in OTHERWISE})
+        by_case = {name: changes[name] for name in BY_CASE if name in changes}
+        flat = flatten({name: value for name, value in changes.items() if name not in BY_CASE})
         for name in flat:
             if name not in FIELDS:
                 raise UserError(unknown_field(name, where))
@@ -84,7 +84,7 @@ class Config(Section):
             kernels = flat.pop("model.kernels")
             flat.setdefault("kernels", kernels)
         changed = super().with_fields(flat, where)
-        for name, value in otherwise.items():
+        for name, value in by_case.items():
             if not isinstance(value, Mapping):
                 of, example = (
                     ("methods", "plain") if name == "by_method" else ("sources", "synthetic")
@@ -94,7 +94,7 @@ class Config(Section):
                     f"{{'{example}': {{'model': {{...}}}}}}"
                 )
         changed = dataclasses.replace(
-            changed, **{name: _copy(tree) for name, tree in otherwise.items()}
+            changed, **{name: _copy(tree) for name, tree in by_case.items()}
         )
         for rule in RULES:
             rule(changed, where)
@@ -103,7 +103,7 @@ class Config(Section):
         return changed
 
     def to_dict(self) -> dict[str, Any]:
-        return super().to_dict() | {name: _copy(getattr(self, name)) for name in OTHERWISE}
+        return super().to_dict() | {name: _copy(getattr(self, name)) for name in BY_CASE}
 
     def for_method(self, method: str) -> Self:
         """The config as `method` has it: with `by_method[method]` in place of what it names.
@@ -128,8 +128,8 @@ class Config(Section):
                     f"{where}.{name}: all methods of a run share it; set it for the whole run, "
                     "or leave it out"
                 )
-        own = dataclasses.replace(self, by_method={}).with_fields(changes, where)
-        return dataclasses.replace(own, by_method=self.by_method)
+        of_method = dataclasses.replace(self, by_method={}).with_fields(changes, where)
+        return dataclasses.replace(of_method, by_method=self.by_method)
 
 
 def _copy(tree: Any) -> Any:
@@ -161,24 +161,10 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
       given: full names of the fields that a user set, which stay as they are.
 
     Raises:
-      UserError: there is a path although the source reads none, a field belongs to a source that is not read, or `by_source` names a field
-        that does not exist.
+      UserError: as `DataConfig.resolved_source`; a field belongs to a source that is not read, or `by_source` names a field that does not
+        exist.
     """
-    data = config.data
-    source = data.source if data.source != AUTO else "files" if data.path else "synthetic"
-    if source == "synthetic":
-        files = {"path": data.path, "interactions_file": data.interactions_file}
-        files |= {"items_file": data.items_file, "users_file": data.users_file}
-        for name, value in files.items():
-            if value:
-                raise UserError(
-                    f"config.data.{name}: {value!r} with the synthetic shop, which reads no files; "
-                    + (
-                        "leave out config.data.source=synthetic, or the path"
-                        if name == "path"
-                        else "set config.data.path too"
-                    )
-                )
+    source = config.data.resolved_source()
     for section in ("synthetic", "amazon"):
         if unused := sorted(
             name for name in given if name.startswith(f"data.{section}.") and section != source
@@ -189,21 +175,16 @@ def resolve_source(config: Config, given: Collection[str] = ()) -> Config:
             )
     for name, changes in config.by_source.items():
         if name not in SOURCES or not isinstance(changes, Mapping):
-            said = " ".join(str(changes).split())[:80]
+            text = " ".join(str(changes).split())[:80]
             raise UserError(
-                f"config.by_source.{name}: {said}; expected fields of one of {', '.join(SOURCES)}"
+                f"config.by_source.{name}: {text}; expected fields of one of {', '.join(SOURCES)}"
             )
     changes = flatten(config.by_source.get(source, {}))
     changes = {name: value for name, value in changes.items() if name not in given}
     settled = dataclasses.replace(
-        config, by_source={}, data=dataclasses.replace(data, source=source)
+        config, by_source={}, data=dataclasses.replace(config.data, source=source)
     )
     return settled.with_fields(changes, f"config.by_source.{source}")
-
-
-def names(value: str) -> list[str]:
-    """'plain, grasp' -> ['plain', 'grasp']."""
-    return [name.strip() for name in value.split(",")]
 
 
 def unknown_field(name: str, where: str = "config") -> str:

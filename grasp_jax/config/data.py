@@ -20,6 +20,7 @@ from grasp_jax.config.checks import (
     Whole,
 )
 from grasp_jax.config.fields import NOTHING, Section, field
+from grasp_jax.errors import UserError
 
 SOURCES = ("files", "synthetic", "amazon")
 AUTO = "auto"
@@ -56,7 +57,9 @@ class SyntheticConfig(Section):
     repeat_rate: float = field(
         0.1, BELOW_ONE, "Share of purchases that repeat an earlier purchase of the user."
     )
-    corrupted_share: float = field(0.0, SHARE, "Share of the texts that describe another item.")
+    corrupted_share: float = field(
+        0.0, SHARE, "Share of the users whose description is that of another user."
+    )
     seed: int = field(0, SEED, "Random seed of the shop.")
     bytes_per_row: int = field(
         0,
@@ -88,7 +91,9 @@ class AmazonConfig(Section):
     )
     require_title: bool = field(True, SWITCH, "Whether items without a title are left out.")
     deduplicate: bool = field(
-        True, SWITCH, "Whether repeated reviews of an item by the same user are used only once."
+        True,
+        SWITCH,
+        "Whether repeated reviews of an item by the same user at the same time are used only once.",
     )
 
 
@@ -190,3 +195,28 @@ class DataConfig(Section):
     )
     synthetic: SyntheticConfig = SyntheticConfig()
     amazon: AmazonConfig = AmazonConfig()
+
+    def resolved_source(self) -> str:
+        """The source, or the one that "auto" stands for.
+
+        Raises:
+          UserError: a file is named that this source does not read.
+        """
+        source = self.source
+        if source == AUTO:
+            source = "files" if self.path else "synthetic"
+        if source == "synthetic" and self.path:
+            raise UserError(
+                f"config.data.path: {self.path!r} with the synthetic shop, which reads no files; "
+                "leave out config.data.source=synthetic, or the path"
+            )
+        files = ("interactions_file", "items_file", "users_file")
+        given = next((name for name in files if getattr(self, name)), "")
+        if source == "files" or not given:
+            return source
+        where = f"config.data.{given}: {getattr(self, given)!r}"
+        if source == "synthetic":
+            raise UserError(
+                f"{where} with the synthetic shop, which reads no files; set config.data.path too"
+            )
+        raise UserError(f"{where} with raw Amazon dumps, which are read alone; leave it out")

@@ -9,6 +9,8 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+
 from grasp_jax.config.checks import Check
 from grasp_jax.errors import UserError
 
@@ -93,7 +95,7 @@ class Section:
         Raises:
           UserError: naming a field that does not exist, or a value that it cannot have.
         """
-        own = {one.name: one for one in dataclasses.fields(self)}
+        declared = {one.name: one for one in dataclasses.fields(self)}
         values: dict[str, Any] = {}
         inner: dict[str, dict[str, Any]] = {}
         for name, value in flatten(changes).items():
@@ -101,12 +103,12 @@ class Section:
             full = f"{where}.{self.SECTION}.{name}" if self.SECTION else f"{where}.{name}"
             if (own_name := f"{self.SECTION}.{name}") in REPLACED:
                 raise UserError(f"{full}: no such field any more; {REPLACED[own_name]}")
-            if head not in own or (rest == "") == isinstance(getattr(self, head), Section):
-                raise UserError(f"{full}: no such field; expected one of {', '.join(own)}")
+            if head not in declared or (rest == "") == isinstance(getattr(self, head), Section):
+                raise UserError(f"{full}: no such field; expected one of {', '.join(declared)}")
             if rest:
                 inner.setdefault(head, {})[rest] = value
             else:
-                values[name] = checked(own[head].metadata["about"], value, full)
+                values[name] = checked(declared[head].metadata["about"], value, full)
         sections = {
             name: getattr(self, name).with_fields(part, where) for name, part in inner.items()
         }
@@ -129,12 +131,23 @@ def checked(about: About, value: Any, where: str) -> Any:
     """
     if value is None:
         raise UserError(f"{where}: None; expected a value such as the default's, {about.default!r}")
-    if isinstance(about.default, tuple) and isinstance(value, list):
-        value = tuple(value)
+    if isinstance(about.default, tuple) and isinstance(value, (list, tuple)):
+        value = tuple(map(_plain, value))
+    value = _plain(value)
     if about.check.takes_several and isinstance(value, (int, float)):
         value = (value,)
     about.check(where, value, about.default)
     return float(value) if isinstance(about.default, float) else value
+
+
+def names(value: str) -> list[str]:
+    """'plain, grasp' -> ['plain', 'grasp']."""
+    return [name.strip() for name in value.split(",")]
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy as Python's own, which a grid or a list of seeds made with NumPy holds."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def fields_of(section: type[Section]) -> Iterator[tuple[str, About]]:

@@ -28,7 +28,7 @@ AFFECTS = {
     Affects.TRIAL: "the training or the test of models, but not the knowledge bank",
 }
 
-OTHERWISE = """\
+ABOUT_BY_CASE = """\
 ## by_method and by_source
 
 Two dictionaries have values for single cases. `by_method` gives a method its own values for fields of
@@ -48,7 +48,7 @@ def reference() -> str:
         lines += [title, "| field | default | meaning | affects |", "|---|---|---|---|"]
         lines += [_row(field) for field in FIELDS if field.rpartition(".")[0] == name]
         lines.append("")
-    return "\n".join([*lines, OTHERWISE])
+    return "\n".join([*lines, ABOUT_BY_CASE])
 
 
 def _sections(section: Section, name: str = "") -> Iterator[tuple[str, Section]]:

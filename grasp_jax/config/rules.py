@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from grasp_jax.config.fields import names
 from grasp_jax.config.model import QUERIES_BY_INTERACTION
 from grasp_jax.errors import UserError
 
@@ -73,8 +74,7 @@ def _kernels(config: Config, where: str) -> None:
             f"{where}.kernels: {config.kernels!r} with a mesh of {mesh} devices; no kernel is cut into "
             "parts: expected xla"
         )
-    backbones = {name.strip() for name in config.model.backbone.split(",")}
-    if config.model.padded_length and backbones - {"gru4rec"}:
+    if config.model.padded_length and set(names(config.model.backbone)) - {"gru4rec"}:
         raise UserError(
             f"{where}.kernels: {config.kernels!r} with model.padded_length={config.model.padded_length}; "
             "attention over padding has no kernel: expected xla"

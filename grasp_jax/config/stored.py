@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grasp_jax.config.checks import Folder
-from grasp_jax.config.config import FIELDS, OTHERWISE, Config
+from grasp_jax.config.config import BY_CASE, FIELDS, Config
 from grasp_jax.config.fields import NOTHING, flatten
 from grasp_jax.errors import UserError
 from grasp_jax.files import read_sealed, write_sealed
@@ -21,6 +21,8 @@ EARLIER: dict[
     "data.title_column": "title",
     "knowledge.text_columns": [],
 }
+# how the code behaved before there was a field
+BEFORE = {name: about.before for name, about in FIELDS.items() if about.before is not None}
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_changes(tree: Mapping[str, Any]) -> dict[str, Any]:
     """What `Config.with_fields` takes, of the JSON of a config of this or an earlier version."""
-    otherwise = {name: tree[name] for name in OTHERWISE if name in tree}
-    return upgraded({name: tree[name] for name in tree if name not in OTHERWISE}) | otherwise
+    by_case = {name: tree[name] for name in BY_CASE if name in tree}
+    return upgraded({name: tree[name] for name in tree if name not in BY_CASE}) | by_case
 
 
 def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
@@ -95,10 +97,7 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
     if not path.exists():
         return
     saved = read_sealed(path, MEND, required=False)
-    added = EARLIER | {
-        name: about.before for name, about in FIELDS.items() if about.before is not None
-    }
-    before, now = (added | identity(tree) for tree in (saved, config))
+    before, now = (EARLIER | BEFORE | identity(tree) for tree in (saved, config))
     differences = [
         f"{name} is {before.get(name)!r} there and {now.get(name)!r} here"
         for name in sorted(before.keys() | now.keys())
@@ -131,11 +130,10 @@ def read_config(workdir: pathlib.Path) -> Config:
     """
     path = workdir / CONFIG_FILE
     saved = read_sealed(path, MEND, required=False)
-    added = {name: about.before for name, about in FIELDS.items() if about.before is not None}
     try:
         return (
             Config()
-            .with_fields(added)
+            .with_fields(BEFORE)
             .with_fields(as_changes({name: saved[name] for name in saved if name != "checksum"}))
         )
     except UserError as error:
