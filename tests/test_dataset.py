@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from grasp_jax.config import Config, DataConfig
+from grasp_jax.config import Config, DataConfig, resolve_source
 from grasp_jax.data.dataset import Dataset, load_dataset
 from grasp_jax.data.split import make_split
 from grasp_jax.data.summary import summary_lines
@@ -151,9 +151,8 @@ def test_a_dataset_is_what_the_command_line_reads(files: pathlib.Path) -> None:
     )
     assert by_name.fingerprint == by_flags.fingerprint and by_name.report == by_flags.report
     assert by_name.data == by_flags.data == config, "columns that are not named keep their default"
-    assert (
-        Dataset.read(files / "interactions.parquet", **OPTIONS).fingerprint == by_flags.fingerprint
-    )
+    by_file = Dataset.read(files / "interactions.parquet", items_file="", users_file="", **OPTIONS)
+    assert by_file.fingerprint == by_flags.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -291,6 +290,13 @@ def test_bad_texts_are_refused_by_frame_and_row() -> None:
     assert_names(refusal(Dataset.read), ("config.data.path is empty",))
 
 
+def test_ratings_that_are_all_too_low_are_named() -> None:
+    """The message would be that no interactions were read, and send people to their file instead of the field."""
+    log = {"user": [1, 2], "item": ["x", "y"], "rating": [1.0, 3.0]}
+    parts = ("config.data.min_rating=9", "'rating'", "is 3", "lower that field")
+    assert_names(refusal(Dataset.from_frames, log, min_rating=9.0), parts)
+
+
 def test_other_libraries_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would break where pandas or polars is not installed: only who hands over a frame of theirs needs them."""
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -338,6 +344,43 @@ def test_a_run_splits_a_given_dataset_as_its_config_says(tmp_path: pathlib.Path)
     assert (
         run.dataset.texts.of_users == shop.with_split("time").texts.of_users != shop.texts.of_users
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"path": "folder", "source": "synthetic"}, ("config.data.path: 'folder'", "leave out")),
+        (
+            {"source": "auto", "users_file": "u.csv"},
+            ("config.data.users_file: 'u.csv'", "path too"),
+        ),
+        (
+            {"path": "folder", "source": "amazon", "items_file": "own.csv"},
+            ("config.data.items_file: 'own.csv'", "raw Amazon dumps", "leave it out"),
+        ),
+    ],
+)
+def test_files_that_a_source_does_not_read_are_refused(
+    options: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    """Python would train on the synthetic shop where a folder was named, or without the table that was named."""
+    assert_names(refusal(Dataset.read, **options), parts)
+    assert_names(refusal(resolve_source, Config().with_fields({"data": options})), parts)
+
+
+def test_tables_lie_in_the_folder_or_next_to_the_file(tmp_path: pathlib.Path) -> None:
+    """The texts would be lost without a word where the file was named, or be looked for in a folder that nobody named."""
+    log = pd.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]})
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "parts.parquet").mkdir()
+    log.to_csv(tmp_path / "logs" / "i.csv", index=False)
+    log.to_csv(tmp_path / "log.csv", index=False)
+    log.to_parquet(tmp_path / "parts.parquet" / "part-0.parquet")
+    (tmp_path / "items.csv").write_text("item,title\nx,Oil\ny,Wax\nz,Soap\n")
+    for path in (tmp_path / "log.csv", tmp_path / "parts.parquet"):
+        assert Dataset.read(path).titles == ["Oil", "Wax", "Soap"]
+        assert Dataset.read(path, items_file="").texts.items is None
+    assert Dataset.read(tmp_path, interactions_file="logs/i.csv").titles[0] == "Oil"
 
 
 def test_tables_of_a_folder_are_found(tmp_path: pathlib.Path) -> None:

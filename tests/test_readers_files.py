@@ -2,9 +2,13 @@
 
 import pathlib
 
+import pytest
+
 from grasp_jax.data.attributes import read_attributes
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.readers import KNOWN_NAMES, find_interactions
 from grasp_jax.data.tables import read_table
+from grasp_jax.setup.sample import sample
 from tests.logs import read_log
 from tests.refusal import assert_names, refusal
 from tests.tables import COLUMNS, write_table
@@ -84,3 +88,19 @@ def test_a_folder_of_parts_needs_no_ending(tmp_path: pathlib.Path) -> None:
     assert_names(message, ("the folder above", "config.data.interactions_file=orders"))
     (tmp_path / "pictures").mkdir()
     assert_names(refusal(find_interactions, str(tmp_path), "pictures"), ("does not exist",))
+
+
+@pytest.mark.parametrize("name", ["backup/part-00000.parquet", "notes.txt"])
+def test_a_file_that_is_no_part_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    """A copy of the parts in a folder among them would be read as further rows: every purchase twice, and nobody told."""
+    folder = tmp_path / "interactions.parquet"
+    (folder / name).parent.mkdir(parents=True)
+    rows = {"user": ["u1"] * 3, "item": ["x", "y", "z"], "timestamp": [1, 2, 3]}
+    for part in ("part-00000.parquet", name):
+        write_table(folder / part, rows) if part.endswith("parquet") else (folder / part).touch()
+    for read in (read_table, sample, lambda path: Dataset.read(path.parent)):
+        assert_names(refusal(read, folder), (str(folder / name), "not a part", "move it out"))
+    (folder / name).rename(tmp_path / "moved")
+    (folder / "day=1" / "_temporary").mkdir(parents=True)  # of a job that was stopped
+    write_table(folder / "day=1" / "_temporary" / "part-00000.parquet", rows)
+    assert read_table(folder).num_rows == Dataset.read(tmp_path).log.num_interactions == 3

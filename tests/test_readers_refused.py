@@ -28,6 +28,10 @@ BAD_PAIRS = {
         b"1 2\n\xff\xfe 3\n",
         (":2: b'\\xff\\xfe 3", "is not text", "expected two whole numbers, 'user item'"),
     ),
+    "id of thousands of digits": (
+        b"1 2\n" + b"9" * 5000 + b" 1\n",
+        (":2: an id in '" + "9" * 20, "beyond 64 bits"),
+    ),
     "id beyond int64": (
         b"1 2\n99999999999999999999 1\n",
         (":2: an id in '" + "9" * 20, "beyond 64 bits"),
@@ -230,7 +234,7 @@ def test_faults_of_ratings(tmp_path: pathlib.Path) -> None:
     path.write_text("user,item,rating\na,x,1\n")
     assert_names(
         refusal(read_log, path, "bad", COLUMNS, 3.0),
-        ("no interactions were read", "expected at least one"),
+        (str(path), "config.data.min_rating=3", "the highest in column 'rating' is 1"),
     )
     path.write_text("user,item,rating\na,x, 5 \na,y,2\n")
     assert read_log(path, "blanks", COLUMNS, 3.0).item_ids.tolist() == ["x"], (
@@ -299,3 +303,10 @@ def test_a_column_called_at_is_not_passed_over(tmp_path: pathlib.Path) -> None:
     rows = {"user": ["u", "u"], "item": ["x", "y"], "ordered_at": ["2024-02-01", "2024-01-01"]}
     message = refusal(read_log, write_table(tmp_path / "log.csv", rows), "shop", COLUMNS)
     assert_names(message, ("'ordered_at' looks like one", "columns.timestamp=ordered_at"))
+
+
+def test_a_json_number_that_no_float_holds(tmp_path: pathlib.Path) -> None:
+    """A whole number of hundreds of digits, next to fractions, would end in a traceback."""
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"user": 1.5, "item": 1}\n{"user": ' + "1" * 400 + ', "item": 2}\n')
+    assert_names(refusal(read_log, path, "bad", COLUMNS), (str(path), "row 2", "beyond 64 bits"))

@@ -363,8 +363,20 @@ def test_one_process_stores_and_the_others_do_not_wait(
         caplog.at_level(logging.INFO, logger="grasp_jax"),
     ):
         assert read(shop).log.num_interactions == 7
-    assert "another process stores this log" in caplog.messages[-1]
+    assert_names(
+        caplog.messages[-1], ("the log was not stored", stored_log.LOCK, "it stores the log")
+    )
     assert not (shop.parent / "store" / MANIFEST).exists()
+
+
+def test_a_lock_that_cannot_be_read_is_no_other_process(
+    shop: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log would be read anew at every call, and the reader be told to wait for a process that there is not."""
+    (shop.parent / "store" / stored_log.LOCK).mkdir(parents=True)
+    with caplog.at_level(logging.INFO, logger="grasp_jax"):
+        assert read(shop).log.num_interactions == 7
+    assert_names(caplog.messages[-1], ("the log was not stored", stored_log.LOCK, "not readable"))
 
 
 def test_what_a_killed_process_left_is_removed(shop: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from grasp_jax.data.dataset import Dataset
 from grasp_jax.data.split import leave_one_out
 from grasp_jax.data.synthetic import (
     CATEGORIES,
@@ -142,7 +143,7 @@ def test_repeat_rate_repeats() -> None:
 def test_bad_spec_is_one_line(name: str, value: float) -> None:
     """Unchecked, a bad number surfaces as a NumPy traceback far from the config key that holds it."""
     with pytest.raises(UserError) as caught:
-        make_shop(ShopSpec(**{name: value}))  # type: ignore[arg-type]
+        Dataset.synthetic(**{name: value})  # type: ignore[arg-type]
     message = str(caught.value)
     assert (
         "\n" not in message and name in message and str(value) in message and "expected" in message

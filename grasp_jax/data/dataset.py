@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from grasp_jax.config import DataConfig, SyntheticConfig
 from grasp_jax.data.attributes import Texts
 from grasp_jax.data.log import InteractionLog
+from grasp_jax.data.readers import folder_of
 from grasp_jax.data.sources import read_frames, read_source
 from grasp_jax.data.stored_log import LogStore, store_of
 from grasp_jax.data.summary import ReadReport, summary_lines
@@ -55,7 +55,7 @@ class Dataset:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str] = "", **options: object) -> "Dataset":
-        """Reads a folder or a file of interactions, and the tables of items and users in the same folder.
+        """Reads a folder or a file of interactions, and the tables of items and users in that folder, or next to that file.
 
             shop = Dataset.read("folder", items_file="products.csv", columns={"user": "uid"}, min_rating=3.0)
 
@@ -70,8 +70,10 @@ class Dataset:
         Raises:
           UserError: naming the field, or the file and row, at fault.
         """
-        tables = known_tables(os.fspath(path))
-        return load_dataset(data_settings({"path": os.fspath(path), **tables, **options}))
+        given = {"path": os.fspath(path), **options}
+        if data_settings(given).resolved_source() == "files":
+            given = known_tables(os.fspath(path)) | given
+        return load_dataset(data_settings(given))
 
     @classmethod
     def from_frames(
@@ -134,7 +136,7 @@ class Dataset:
         )
         if config == self.data:
             return self
-        if self.texts.of_users is not None and (config.source == "synthetic" or not config.path):
+        if self.texts.of_users is not None and config.resolved_source() == "synthetic":
             return load_dataset(config)
         return dataclasses.replace(self, data=config)
 
@@ -202,8 +204,8 @@ def load_dataset(config: DataConfig, store: LogStore | None = None) -> Dataset:
 
 
 def known_tables(path: str) -> dict[str, str]:
-    """The tables of items and users that a folder has under their usual names; none of a kind if there are several of it."""
-    folder, found = pathlib.Path(path), {}
+    """The tables of items and users of a folder, or next to a file, under their usual names; none of a kind if there are several of it."""
+    folder, found = folder_of(path), {}
     for field, stem in (("items_file", "items"), ("users_file", "users")):
         names = sorted(
             f"{stem}{suffix}" for suffix in TABLE_SUFFIXES if (folder / f"{stem}{suffix}").is_file()

@@ -18,7 +18,7 @@ from grasp_jax.data.tables import Table, cut, one_line
 from grasp_jax.errors import UserError
 
 DELIMITERS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
-SAMPLED_LINES = 50  # bytes from which the quoting of a TSV is determined
+SAMPLED_LINES = 50  # lines from which the quoting of a TSV is determined
 BLOCK = 4 << 20  # bytes; a row must fit
 LARGEST_BLOCK = 1 << 30
 _NUMBER = re.compile(r"-?\d+([.,]\d+)?")

@@ -42,7 +42,13 @@ def log_of_table(
     num_rows, num_low = len(users), 0
     first = users.at(slice(SAMPLED_ROWS)), items.at(slice(SAMPLED_ROWS))
     if used["rating"] and min_rating > 0:
-        liked = number_column(table, used["rating"]) >= min_rating
+        ratings = number_column(table, used["rating"])
+        liked = ratings >= min_rating
+        if not liked.any():
+            raise UserError(
+                f"{table.path}: no rating is as high as config.data.min_rating={min_rating:g}; the highest in column {used['rating']!r} is "
+                f"{ratings.max():g}; lower that field"
+            )
         if not liked.all():
             kept, low = np.flatnonzero(liked), np.flatnonzero(~liked)
             low_rated, num_low = (users.only(low), items.only(low)), len(low)

@@ -1,16 +1,56 @@
-"""Which folders are one Parquet table in parts, as Spark and other jobs write them."""
+"""Which folders are one Parquet table in parts, as Spark and other jobs write them, and which files these parts are."""
 
+import os
 import pathlib
+from typing import Any
+
+from grasp_jax.errors import UserError
 
 
 def parts_of(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The parts of a folder, in the order of their names: its `.parquet` files and those in its partitions, folders called `name=value`."""
+    """The parts of a folder in the order in which they are read, by their names: its `.parquet` files and those in its partitions, folders
+    called `name=value`.
+    """
     if not folder.is_dir():
         return []
-    direct = [path for path in folder.glob("*.parquet") if path.is_file() and _is_shown(path)]
-    partitions = (path for path in folder.glob("*=*") if path.is_dir())
-    within = [path for own in partitions for path in own.rglob("*.parquet") if _is_shown(path)]
-    return sorted([*direct, *within])
+    direct = [path for path in folder.glob("*.parquet") if path.is_file() and _is_shown(path.name)]
+    partitions = (path for path in folder.glob("*=*") if path.is_dir() and _is_shown(path.name))
+    within = [
+        path for partition in partitions for path in _files(partition) if path.suffix == ".parquet"
+    ]
+    return sorted([*direct, *within], key=lambda path: path.as_posix())
+
+
+def whole_table(folder: pathlib.Path) -> list[pathlib.Path]:
+    """`parts_of` a folder whose every file is a part.
+
+    Raises:
+      UserError: it has no parts, or a file that is no part: a copy must not be read as further rows, and a part must not be left out.
+    """
+    parts = parts_of(folder)
+    known = set(parts)
+    if stranger := next((path for path in _files(folder) if path not in known), None):
+        raise UserError(
+            f"{stranger}: not a part of the table {folder}; expected only .parquet files in that folder, or in partitions, which are "
+            "folders called NAME=VALUE; move it out"
+        )
+    if not parts:
+        raise UserError(f"{folder}: a folder without .parquet files; remove it, or put them there")
+    return parts
+
+
+def open_parts(folder: pathlib.Path) -> Any:
+    """The `pyarrow.dataset.Dataset` of the parts; a partition's name is a column.
+
+    Raises:
+      UserError: as `whole_table`.
+    """
+    from pyarrow import dataset  # takes a while, and only such folders need it
+
+    files = [str(path) for path in whole_table(folder)]
+    return dataset.dataset(
+        files, format="parquet", partitioning="hive", partition_base_dir=str(folder)
+    )
 
 
 def is_called_parquet(path: pathlib.Path) -> bool:
@@ -23,5 +63,14 @@ def is_in_parts(path: pathlib.Path) -> bool:
     return is_called_parquet(path) or bool(parts_of(path))
 
 
-def _is_shown(path: pathlib.Path) -> bool:
-    return not path.name.startswith((".", "_"))
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder and of those in it, but hidden ones, which jobs write for themselves; links are followed."""
+    found = []
+    for name, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(filter(_is_shown, folders))
+        found += [pathlib.Path(name, file) for file in sorted(files) if _is_shown(file)]
+    return found
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith((".", "_"))

@@ -27,6 +27,9 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
     """The interaction file at `path`: the file itself, `filename` inside the folder, or the first of `KNOWN_NAMES` found there.
 
     A folder whose name ends in `.parquet` is a file in parts, as Spark writes it; so is any folder of such files called `filename`.
+
+    Raises:
+      UserError: there is no such folder or file, or no interaction file in the folder.
     """
     root = pathlib.Path(path)
     if root.is_file() or is_called_parquet(root):
@@ -46,6 +49,12 @@ def find_interactions(path: str, filename: str = "") -> pathlib.Path:
     raise UserError(
         f"config.data.path: {path} has none of {_IN_WORDS}; it holds {_listing(root)}; {_hint(root)}"
     )
+
+
+def folder_of(path: str) -> pathlib.Path:
+    """The folder with the tables of items and users: `config.data.path`, or the one in which that file, or that Parquet folder, lies."""
+    root = pathlib.Path(path)
+    return root if root.is_dir() and not is_called_parquet(root) else root.parent
 
 
 def known_files(root: pathlib.Path) -> list[pathlib.Path]:
@@ -216,13 +225,15 @@ def _read_pairs_slowly(path: pathlib.Path) -> np.ndarray:
                 raise UserError(
                     f"{path}:{number}: {shown} is not two whole numbers; {header}string ids go in a .tsv with a header"
                 )
-            if int(fields[0]) < 1 or int(fields[1]) < 1:
+            digits = [field.lstrip("0") for field in fields]
+            if "" in digits:
                 raise UserError(f"{path}:{number}: id 0 in {shown}; ids of this format start at 1")
-            if max(int(fields[0]), int(fields[1])) > np.iinfo(np.int64).max:
+            # Python makes no number of more than 4,300 digits
+            if any(len(held) > 19 or int(held) > np.iinfo(np.int64).max for held in digits):
                 raise UserError(
                     f"{path}:{number}: an id in {shown} is beyond 64 bits; string ids go in a .tsv with a header"
                 )
-            pairs.append((int(fields[0]), int(fields[1])))
+            pairs.append((int(digits[0]), int(digits[1])))
     if not pairs:
         raise UserError(
             f"{path}: no interactions; expected two whole numbers, 'user item', per line"

@@ -17,7 +17,7 @@ from grasp_jax.data.attributes import (
 )
 from grasp_jax.data.log import InteractionLog
 from grasp_jax.data.log_source import source_of
-from grasp_jax.data.readers import find_interactions, known_files, read_interactions
+from grasp_jax.data.readers import find_interactions, folder_of, known_files, read_interactions
 from grasp_jax.data.split import make_split
 from grasp_jax.data.stored_log import LogStore, names_folder, read_through
 from grasp_jax.data.summary import SAMPLED_ROWS, ReadReport, sample_rows
@@ -47,9 +47,7 @@ def read_source(config: DataConfig, store: LogStore | None = None) -> Loaded:
     Raises:
       UserError: naming the file or field at fault.
     """
-    source = config.source
-    if source == "auto":
-        source = "files" if config.path else "synthetic"
+    source = config.resolved_source()
     if source == "files":
         return _from_files(config, store)
     loaded = {"synthetic": _from_shop, "amazon": _from_amazon}[source](config)
@@ -108,10 +106,11 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
             "config.data.path is empty; give the folder or file of your interactions with --config.data.path=..."
         )
     path = find_interactions(config.path, config.interactions_file)
+    folder = folder_of(config.path)
     items, users = None, None
     if config.items_file:
         items = read_attributes(
-            path.parent / config.items_file, config.items_id_column, "item", config.title_column
+            folder / config.items_file, config.items_id_column, "item", config.title_column
         )
     catalogue = None if items is None else items.ids
 
@@ -127,7 +126,7 @@ def _from_files(config: DataConfig, store: LogStore | None) -> Loaded:
     else:
         log, report = read_through(store, source_of(config, path, catalogue), read)
     if config.users_file:
-        users = read_attributes(path.parent / config.users_file, config.users_id_column, "user")
+        users = read_attributes(folder / config.users_file, config.users_id_column, "user")
     return _noted(_with_texts(log, report, items, users), _unread(config, path))
 
 

@@ -192,8 +192,8 @@ def _keep(
         logger.info(
             f"Stored the log in {folder} ({size / 2**20:,.0f} MiB, {seconds:.1f} s); later calls need not read the source files."
         )
-    except UserError:
-        logger.info(f"{folder}: another process stores this log at the moment")
+    except UserError as error:
+        logger.info(f"{folder}: the log was not stored ({error})")
     except UnicodeEncodeError:
         logger.warning(
             f"{source.path}: the name of a file is not UTF-8, so the log is not stored; this run continues without; rename the file, or "

@@ -17,6 +17,7 @@ import pyarrow.csv
 
 from grasp_jax.data.delimited import Dialect, dialect_of, header_notes
 from grasp_jax.data.dictionary import Coded, Encoder, bytes_scalar
+from grasp_jax.data.parts import open_parts
 from grasp_jax.data.tables import Column, Table, is_text
 from grasp_jax.errors import UserError
 
@@ -68,11 +69,10 @@ def stream_delimited(
 def stream_parquet(path: pathlib.Path, form: str, wanted: Wanted) -> Table | None:
     """Some columns of a Parquet file, or of a folder of them; the others are None."""
 
-    from pyarrow import dataset as parts  # takes a while, and CSV does not need it
+    from pyarrow import dataset  # takes a while, and CSV does not need it
 
     try:
-        partitions = "hive" if path.is_dir() else None
-        source = parts.dataset(path, format="parquet", partitioning=partitions)
+        source = open_parts(path) if path.is_dir() else dataset.dataset(path, format="parquet")
         names = tuple(source.schema.names)
         kinds = wanted(names)
         if not kinds or len(set(names)) < len(names):

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import pathlib
+import sys
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from grasp_jax.data.columns import Where, listed
-from grasp_jax.data.parts import is_in_parts
+from grasp_jax.data.columns import Where
+from grasp_jax.data.parts import is_in_parts, open_parts, parts_of, whole_table
 from grasp_jax.errors import UserError
 
 if TYPE_CHECKING:  # which needs this module's names
@@ -27,6 +28,13 @@ _FORMS = {
     ".json": "JSON lines",
     ".parquet": "Parquet",
 }
+UNREADABLE = (  # what libraries raise of a file that is not what its ending says
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+)
 # pa.ChunkedArray, `dictionary.Coded`, or list[Any], which holds the values of JSON as Python has them.
 Column = Any
 
@@ -136,14 +144,7 @@ def read_table(path: pathlib.Path, wanted: "Wanted | None" = None) -> Table:
             if found is not None:
                 return found
         content = _content(path, compression)
-    except (
-        pa.ArrowException,
-        OSError,
-        EOFError,
-        zlib.error,
-        UnicodeDecodeError,
-        ValueError,
-    ) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
     if ending in (".jsonl", ".json"):
         return read_json_lines(path, content, form)
@@ -253,12 +254,10 @@ def _within_parts(path: Where, row: int) -> str:
     """Which part of a Parquet folder has a row (from 0), and where; empty if the table is one file or a frame."""
     if isinstance(path, str) or not path.is_dir():
         return ""
-    from pyarrow import dataset as parts  # takes a while, and only a fault needs it
-
-    for file in parts.dataset(path, format="parquet").files:  # in the order in which they are read
-        rows = pa.parquet.read_metadata(file).num_rows
+    for part in parts_of(path):  # in the order in which they are read
+        rows = pa.parquet.read_metadata(part).num_rows
         if row < rows:
-            return f" (row {row + 1} of {pathlib.Path(file).name})"
+            return f" (row {row + 1} of {part.name})"
         row -= rows
     return ""
 
@@ -287,23 +286,10 @@ def _content(path: pathlib.Path, compression: str) -> bytes:
 
 
 def _form_of_parquet(path: pathlib.Path) -> str:
-    """The format in words.
-
-    Raises:
-      UserError: a folder without parts.
-    """
+    """The format in words; errors as of `whole_table`."""
     if path.is_file():
         return "Parquet"
-    parts = sorted(
-        part.name
-        for part in path.rglob("*.parquet")
-        if part.is_file() and not part.name.startswith((".", "_"))
-    )
-    if not parts:
-        raise UserError(
-            f"{path}: a folder without .parquet files; it holds {listed(sorted(entry.name for entry in path.iterdir()))}"
-        )
-    return f"Parquet, {len(parts)} parts in the order of their names"
+    return f"Parquet, {len(whole_table(path))} parts in the order of their names"
 
 
 def _read_parquet(path: pathlib.Path, form: str) -> Table:
@@ -313,7 +299,7 @@ def _read_parquet(path: pathlib.Path, form: str) -> Table:
             raise UserError(
                 f"{path}: column {repeated[0]!r} occurs twice in the header; rename one"
             )
-    table = pa.parquet.read_table(path)
+    table = open_parts(path).to_table() if path.is_dir() else pa.parquet.read_table(path)
     return Table(
         path, form, dict(zip(table.column_names, table.columns, strict=True)), table.num_rows
     )
@@ -337,16 +323,15 @@ def _array_of_json(values: list[Any], name: str, path: Where) -> pa.ChunkedArray
         raise UserError(
             f"{path}: row {row + 1} has a {JSON_KINDS[kinds[row]]} in {name!r}, rows before it a {first}; write all alike"
         )
+    if {int, float} & set(kinds):
+        most = sys.float_info.max if float in kinds else 2**63 - 1
+        for row, value in enumerate(values):
+            if isinstance(value, int) and not -most - 1 <= value <= most:
+                raise UserError(
+                    f"{path}: row {row + 1}: {name} {cut(value)} is beyond 64 bits; write such values as text"
+                )
     if float in kinds:
         values = list(map(float, values))
-    elif int in kinds:
-        beyond = next(
-            (row for row, value in enumerate(values) if not -(2**63) <= value < 2**63), -1
-        )
-        if beyond >= 0:
-            raise UserError(
-                f"{path}: row {beyond + 1}: {name} {cut(values[beyond])} is beyond 64 bits; write such values as text"
-            )
     try:
         return pa.chunked_array([pa.array(values)])
     except (pa.ArrowException, UnicodeEncodeError) as error:

@@ -4,17 +4,19 @@ import dataclasses
 import gzip
 import pathlib
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from grasp_jax.data.delimited import read_delimited
 from grasp_jax.data.json_lines import read_json_lines
-from grasp_jax.data.parts import parts_of
-from grasp_jax.data.tables import Table, ending_of, one_line
+from grasp_jax.data.parts import parts_of, whole_table
+from grasp_jax.data.tables import UNREADABLE, Table, ending_of, one_line
 from grasp_jax.errors import UserError
 
 LOOKED_AT = 16 << 20  # bytes of a text file
 ROWS = 200_000  # of a Parquet file
+PAIR = ("user", "item")  # what the columns of `inter.txt` are called here
 FORMS = {".tsv": "TSV", ".csv": "CSV", ".jsonl": "JSON lines", ".json": "JSON lines"}
 
 
@@ -44,7 +46,7 @@ class Sample:
         return sum(file.stat().st_size for file in files)
 
     @property
-    def said(self) -> str:
+    def rows_in_words(self) -> str:
         """How many rows were looked at."""
         return f"{'' if self.whole else 'the first '}{self.table.num_rows:,} rows"
 
@@ -66,7 +68,7 @@ def sample(path: pathlib.Path) -> Sample:
         if ending == ".parquet":
             return _of_parquet(path)
         content, whole = _begin(path, compression)
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable {ending[1:]} table: {one_line(error)}") from error
     form = FORMS[ending]
     if ending in (".json", ".jsonl"):
@@ -74,6 +76,28 @@ def sample(path: pathlib.Path) -> Sample:
     else:
         table = read_delimited(path, content, form, "\t" if ending == ".tsv" else ",")
     return Sample(path, table, whole)
+
+
+def sample_pairs(path: pathlib.Path) -> Sample:
+    """The first lines of a file `user item`, as columns of these names; lines that a run will refuse are passed over.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        content, whole = _begin(path, "")
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}); expected a file") from error
+    rows = (line.split() for line in content.decode("ascii", "replace").splitlines())
+    pairs = [row for row in rows if len(row) == 2 and all(map(_is_id, row))]
+    ids = np.array(pairs, np.int64).reshape(-1, 2)
+    columns = {name: pa.chunked_array([pa.array(ids[:, k])]) for k, name in enumerate(PAIR)}
+    return Sample(path, Table(path, "text", columns, len(pairs)), whole)
+
+
+def _is_id(field: str) -> bool:
+    """Whether a field is a whole number that surely fits into 64 bits."""
+    return field.isdigit() and len(field) < 19
 
 
 def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
@@ -94,9 +118,7 @@ def _begin(path: pathlib.Path, compression: str) -> tuple[bytes, bool]:
 
 
 def _of_parquet(path: pathlib.Path) -> Sample:
-    parts = [path] if path.is_file() else parts_of(path)
-    if not parts:
-        raise UserError(f"{path}: a folder without .parquet files; remove it, or put them there")
+    parts = [path] if path.is_file() else whole_table(path)
     file = pyarrow.parquet.ParquetFile(parts[0])
     batch = next(file.iter_batches(batch_size=ROWS), None)
     table = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)
